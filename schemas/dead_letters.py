@@ -1,0 +1,25 @@
+"""What is on ``llm.dead-letters``: the bytes and headers of a record as they came, plus these headers."""
+
+from schemas.errors import ErrorCode
+
+REASON = "dlq-reason"
+DETAIL = "dlq-detail"
+TOPIC = "dlq-topic"
+PARTITION = "dlq-partition"
+OFFSET = "dlq-offset"
+
+RawHeaders = list[tuple[str, bytes | None]]
+
+
+def dead_letter_headers(
+    headers: RawHeaders, reason: ErrorCode, detail: str, topic: str, partition: int, offset: int
+) -> RawHeaders:
+    """The headers of a dead letter: those that came, then why and where it lay."""
+    return [
+        *headers,
+        (REASON, reason.value.encode()),
+        (DETAIL, detail.encode()),
+        (TOPIC, topic.encode()),
+        (PARTITION, str(partition).encode()),
+        (OFFSET, str(offset).encode()),
+    ]

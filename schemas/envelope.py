@@ -1,0 +1,132 @@
+"""What a record carries beside its value: CloudEvents headers (Kafka binding, binary mode), trace, deadline, identity.
+
+Source: CloudEvents 1.0.2, Kafka protocol binding; W3C Trace Context. Every header is optional for a producer.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from schemas.errors import ErrorCode, OrchestraError
+
+ID = "ce_id"
+TYPE = "ce_type"
+SOURCE = "ce_source"
+SUBJECT = "ce_subject"
+TIME = "ce_time"
+SPEC_VERSION = "ce_specversion"
+CONTENT_TYPE = "content-type"
+TRACEPARENT = "traceparent"
+CORRELATION_ID = "correlation_id"
+DEADLINE = "deadline"
+SIGNATURE = "orchestra-signature"
+TENANT = "orchestra-tenant"
+USER = "orchestra-user"
+BODY_HASH = "orchestra-body-hash"
+# Somebody holds a connection open for the answer: fewer tries, short back-off. A hint, not an identity.
+CALLER_WAITS = "orchestra-caller-waits"
+
+DEFAULT_TENANT = "default"
+MAX_HEADER_BYTES = 4096
+_KNOWN = frozenset(
+    {ID, TYPE, SOURCE, SUBJECT, TRACEPARENT, CORRELATION_ID, DEADLINE, SIGNATURE, TENANT, USER, CALLER_WAITS}
+)
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The headers of one record that mean something to us, decoded. Headers of others are left alone."""
+
+    id: UUID | None
+    type: str | None
+    traceparent: str | None
+    correlation_id: str | None
+    deadline: datetime | None
+    tenant: str | None
+    user: str | None
+    signature: str | None
+    caller_waits: bool
+
+
+def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
+    """Decode a record's headers.
+
+    Raises ``OrchestraError(BAD_HEADER)`` when one that we know is not UTF-8, too long, or not what it must be.
+    """
+    known = {name: _text(name, value) for name, value in headers if name in _KNOWN and value is not None}
+    return Envelope(
+        id=_uuid(known.get(ID)),
+        type=known.get(TYPE),
+        traceparent=known.get(TRACEPARENT),
+        correlation_id=known.get(CORRELATION_ID),
+        deadline=_time(known.get(DEADLINE)),
+        tenant=known.get(TENANT),
+        user=known.get(USER),
+        signature=known.get(SIGNATURE),
+        caller_waits=known.get(CALLER_WAITS) == "1",
+    )
+
+
+def write_headers(
+    *, id: UUID | str, type: str, source: str, subject: str | None = None, extra: Iterable[tuple[str, str | None]] = ()
+) -> Headers:
+    """The CloudEvents headers of a record of ours, then those of ``extra`` that have a value."""
+    headers = [(SPEC_VERSION, "1.0"), (ID, str(id)), (TYPE, type), (SOURCE, source), (CONTENT_TYPE, "application/json")]
+    if subject is not None:
+        headers.append((SUBJECT, subject))
+    return headers + [(name, value) for name, value in extra if value is not None]
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity.
+
+    Raises ``OrchestraError(NOT_JSON)`` for anything else, also for nesting too deep to read.
+    """
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise OrchestraError(ErrorCode.NOT_JSON) from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise OrchestraError(ErrorCode.BAD_HEADER, f"header {name} is not UTF-8") from None
+    if len(value) > MAX_HEADER_BYTES or "\0" in text:
+        raise OrchestraError(ErrorCode.BAD_HEADER, f"header {name} is longer than {MAX_HEADER_BYTES} bytes or has NUL")
+    return text
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise OrchestraError(ErrorCode.BAD_HEADER, f"header {ID} is not a UUID") from None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return in_utc(datetime.fromisoformat(text)) if text else None
+    except ValueError:
+        raise OrchestraError(ErrorCode.BAD_HEADER, f"header {DEADLINE} is not an RFC 3339 time") from None
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC, which a time without zone is in already.
+
+    Raises ``ValueError`` where UTC would have no year for it (year 1 east of Greenwich).
+    """
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None

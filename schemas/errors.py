@@ -1,0 +1,99 @@
+"""Every error that a caller, a producer or an operator can meet: one closed list."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class ErrorKind(NamedTuple):
+    """How an error shows over HTTP and whether trying again can help."""
+
+    status: int
+    retryable: bool
+    title: str
+
+
+class ErrorCode(StrEnum):
+    """Stable names; the ``code`` of a problem document, of a failed request and of a dead letter's reason."""
+
+    # What the caller sent.
+    NOT_JSON = "not_json"
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_MODEL = "unknown_model"
+    TOO_LARGE = "too_large"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    CONVERSATION_FULL = "conversation_full"
+    CONVERSATION_DELETED = "conversation_deleted"
+    CONTEXT_TOO_LONG = "context_too_long"
+    # How a request ended, or has not yet.
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    STILL_RUNNING = "still_running"
+    WORKER_LOST = "worker_lost"
+    INTERNAL = "internal"
+    # What the gateway could not do.
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+    # What the model's side answered; with overloaded, invalid_request, unknown_model and context_too_long from
+    # above this is the closed list between LLM service and workers (`schemas.generation`).
+    RATE_LIMITED = "rate_limited"
+    TIMEOUT = "timeout"
+    AUTH = "auth"
+    CONTENT_FILTER = "content_filter"
+    BAD_UPSTREAM = "bad_upstream"
+    # Why a record became a dead letter.
+    TOMBSTONE = "tombstone"
+    BAD_HEADER = "bad_header"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_SIGNATURE = "bad_signature"
+    UNSIGNED = "unsigned"
+    REFUSED_BY_DATABASE = "refused_by_database"
+
+
+ERRORS: dict[ErrorCode, ErrorKind] = {
+    ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
+    ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request has the wrong shape"),
+    ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
+    ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
+    ErrorCode.NOT_FOUND: ErrorKind(404, False, "There is nothing by this name"),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "This resource does not answer to this method"),
+    ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),
+    ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, False, "This Idempotency-Key came with another body"),
+    ErrorCode.CONVERSATION_FULL: ErrorKind(429, True, "The conversation has too many open turns"),
+    ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation is deleted"),
+    ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages do not fit the model's context"),
+    ErrorCode.CANCELLED: ErrorKind(409, False, "The request was cancelled"),
+    ErrorCode.EXPIRED: ErrorKind(504, True, "The request was not answered before its deadline"),
+    ErrorCode.STILL_RUNNING: ErrorKind(504, True, "The request is still being answered"),
+    ErrorCode.WORKER_LOST: ErrorKind(502, True, "Every worker that took the request was lost"),
+    ErrorCode.INTERNAL: ErrorKind(500, True, "Something went wrong inside"),
+    ErrorCode.OUTCOME_UNKNOWN: ErrorKind(503, True, "It is not known whether the request was accepted"),
+    ErrorCode.OVERLOADED: ErrorKind(503, True, "Too busy to accept more work"),
+    ErrorCode.UNAVAILABLE: ErrorKind(503, True, "A part that this needs is down"),
+    ErrorCode.RATE_LIMITED: ErrorKind(429, True, "The model's provider limits the rate"),
+    ErrorCode.TIMEOUT: ErrorKind(504, True, "The model did not answer in time"),
+    ErrorCode.AUTH: ErrorKind(502, True, "The model's provider refused our credentials"),
+    ErrorCode.CONTENT_FILTER: ErrorKind(422, False, "The model's provider filtered the content"),
+    ErrorCode.BAD_UPSTREAM: ErrorKind(502, True, "The model's provider answered with nonsense or not at all"),
+    ErrorCode.TOMBSTONE: ErrorKind(422, False, "The record has no value"),
+    ErrorCode.BAD_HEADER: ErrorKind(422, False, "A record header is not what it must be"),
+    ErrorCode.UNKNOWN_TYPE: ErrorKind(422, False, "The record's type is not known"),
+    ErrorCode.BAD_SIGNATURE: ErrorKind(403, False, "The record's signature does not verify"),
+    ErrorCode.UNSIGNED: ErrorKind(403, False, "The record is not signed"),
+    ErrorCode.REFUSED_BY_DATABASE: ErrorKind(422, False, "The database refuses the record's data"),
+}
+
+
+class OrchestraError(Exception):
+    """An error with a name from the closed list. ``detail`` never repeats what was sent."""
+
+    def __init__(self, code: ErrorCode, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail or ERRORS[code].title)
+        self.code = code
+        self.detail = detail or ERRORS[code].title
+        self.retry_after = retry_after

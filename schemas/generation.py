@@ -1,0 +1,111 @@
+"""What a worker and the LLM service say to each other over HTTP: ``POST /generate`` and ``GET /models``."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import ErrorCode
+
+GenerationErrorCode = Literal[
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.OVERLOADED,
+    ErrorCode.TIMEOUT,
+    ErrorCode.INVALID_REQUEST,
+    ErrorCode.CONTEXT_TOO_LONG,
+    ErrorCode.UNKNOWN_MODEL,
+    ErrorCode.AUTH,
+    ErrorCode.CONTENT_FILTER,
+    ErrorCode.BAD_UPSTREAM,
+]
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+class ChatMessage(BaseModel):
+    """One message of a dialogue."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Sampling(BaseModel):
+    """How the model chooses its words; a field left out keeps the provider's own default."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None = None
+
+
+class GenerateRequest(Sampling):
+    """Body of ``POST /generate``. Unknown fields are ignored, as the old service did."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: Annotated[str, Field(max_length=200, description="Empty means the service's default.")] = ""
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    stream: bool = False
+
+
+class Usage(BaseModel):
+    """Tokens that one attempt used."""
+
+    input_tokens: Annotated[int, Field(ge=0)] = 0
+    output_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class GenerateReply(BaseModel):
+    """Answer without ``stream``."""
+
+    content: str
+    usage: Usage
+    finish_reason: FinishReason = "stop"
+
+
+class GenerationError(BaseModel):
+    """Why a generation failed. ``retry_after`` is in seconds, passed on from upstream."""
+
+    code: GenerationErrorCode
+    detail: str
+    retry_after: Annotated[float, Field(ge=0)] | None = None
+
+
+class DeltaLine(BaseModel):
+    """A line of the NDJSON stream: a piece of text."""
+
+    delta: str
+
+
+class DoneLine(BaseModel):
+    """Last line of a whole stream. A stream without it is broken."""
+
+    done: Literal[True] = True
+    usage: Usage
+    finish_reason: FinishReason = "stop"
+
+
+class ErrorLine(BaseModel):
+    """Last line of a stream that failed after it began."""
+
+    error: GenerationError
+
+
+class ModelInfo(BaseModel):
+    """One line of ``GET /models``."""
+
+    name: str
+    aliases: list[str] = []
+    provider: str
+    context_tokens: Annotated[int, Field(ge=1)]
+    max_output_tokens: Annotated[int, Field(ge=1)]
+
+
+class ModelList(BaseModel):
+    """Answer of ``GET /models``."""
+
+    data: list[ModelInfo]
+    default: str = Field("", description="Model of a request that names none.")
+    other: ModelInfo | None = Field(
+        None, description="Limits of every name that is not listed; null: they are unknown."
+    )

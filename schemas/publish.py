@@ -1,0 +1,91 @@
+"""JSON Schema (2020-12) of every record and HTTP body, for producers and clients in any language.
+
+``python -m schemas.publish`` writes ``schemas/published``; with ``--check`` it only names what differs.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from schemas import events, generation, replies, requests
+from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.api.messages import MessageReply, PostMessage
+from schemas.api.problems import Problem
+from schemas.api.requests import AcceptedRequest, RequestResource
+
+PUBLISHED = Path(__file__).parent / "published"
+
+# By name: a record's is its ``ce_type``.
+MODELS: dict[str, type[BaseModel]] = {
+    **requests.RECORD_TYPES,
+    **events.EVENT_TYPES,
+    replies.REPLY: replies.Reply,
+    "http.post-message": PostMessage,
+    "http.message-reply": MessageReply,
+    "http.request": RequestResource,
+    "http.accepted-request": AcceptedRequest,
+    "http.request-page": Page[RequestResource],
+    "http.create-conversation": CreateConversation,
+    "http.conversation": ConversationResource,
+    "http.conversation-page": Page[ConversationResource],
+    "http.message-page": Page[StoredMessage],
+    "http.problem": Problem,
+    "generation.request": generation.GenerateRequest,
+    "generation.reply": generation.GenerateReply,
+    "generation.delta-line": generation.DeltaLine,
+    "generation.done-line": generation.DoneLine,
+    "generation.error-line": generation.ErrorLine,
+    "generation.models": generation.ModelList,
+}
+
+
+class _WithoutFieldTitles(GenerateJsonSchema):
+    # "Request Id" beside `request_id` tells a reader nothing.
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 (pydantic's signature)
+        return False
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """File name and text of each published schema."""
+    for name, model in MODELS.items():
+        head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": f"urn:llm-orchestra:schema:{name}"}
+        body = {"description": inspect.getdoc(model), **model.model_json_schema(schema_generator=_WithoutFieldTitles)}
+        yield f"{name}.json", json.dumps(head | body, indent=2, ensure_ascii=False) + "\n"
+
+
+def drifted(folder: Path = PUBLISHED) -> list[str]:
+    """Names of the files in the folder that are missing, stale or left over."""
+    fresh = dict(documents())
+    kept = {path.name: path.read_text("utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
+
+
+def write(folder: Path = PUBLISHED) -> None:
+    """Write every schema that differs, and take away those that no longer are."""
+    folder.mkdir(exist_ok=True)
+    fresh = dict(documents())
+    for name in drifted(folder):
+        if name in fresh:
+            (folder / name).write_text(fresh[name], "utf-8")
+        else:
+            (folder / name).unlink()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write, or with ``--check`` compare. Returns the exit code."""
+    if "--check" not in arguments:
+        write()
+        return 0
+    stale = drifted()
+    for name in stale:
+        print(f"schemas/published/{name} is not what the code says: run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

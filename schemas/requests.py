@@ -1,0 +1,164 @@
+"""What is on ``llm.requests``: a message to answer, a cancel, the deletion of a conversation."""
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from schemas.envelope import in_utc
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ChatMessage, Sampling
+
+MESSAGE_REQUESTED = "llm.message.requested"
+CANCEL_REQUESTED = "llm.cancel.requested"
+CONVERSATION_DELETE_REQUESTED = "llm.conversation.delete.requested"
+
+DEFAULT_PRIORITY = 5
+_SURROGATE = re.compile("[\ud800-\udfff]")
+Context = Literal["auto", "given", "stored"]
+MetadataText = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], MetadataText], Field(max_length=16)]
+
+
+class _Record(BaseModel):
+    # Unknown fields are ignored, so that a newer gateway and an older worker get on during a rolling upgrade.
+    model_config = ConfigDict(extra="ignore")
+
+
+class Message(ChatMessage):
+    """One message of a request; its text can be kept as it is."""
+
+    @field_validator("content")
+    @classmethod
+    def _storable(cls, text: str) -> str:
+        return storable(text)
+
+
+class MessageBody(Sampling, _Record):
+    """A message to answer: the body of ``POST /v1/messages`` and the value of a request record.
+
+    ``priority`` 0 to 9, the higher the sooner. ``deadline``: a time, UTC where it names no zone,
+    at most 7 days ahead; without it 1 hour.
+    ``context``: which messages the model sees; ``given`` those sent, ``stored`` the conversation's history too,
+    ``auto`` (default) ``given`` when assistant turns are sent along, else ``stored``.
+    """
+
+    conversation_id: UUID | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    context: Context | None = None
+    stream: bool | None = None
+    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    deadline: datetime | None = None
+    metadata: Metadata | None = None
+
+    @field_validator("conversation_id", "model", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("model")
+    @classmethod
+    def _storable(cls, text: str | None) -> str | None:
+        return None if text is None else storable(text)
+
+    @field_validator("metadata")
+    @classmethod
+    def _storable_metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
+        for text in (*(metadata or {}), *(metadata or {}).values()):
+            storable(text)
+        return metadata
+
+    @field_validator("stop")
+    @classmethod
+    def _storable_stop(cls, stop: list[str] | None) -> list[str] | None:
+        return stop and [storable(text) for text in stop]
+
+    @field_validator("deadline")
+    @classmethod
+    def _deadline_in_utc(cls, moment: datetime | None) -> datetime | None:
+        return moment and in_utc(moment)
+
+    def canonical(self) -> bytes:
+        """The body as bytes that are the same for the same body: sorted keys, nothing that is absent.
+
+        ``stream`` says how to answer, not what; it is left out.
+        """
+        fields = self.model_dump(mode="json", exclude_none=True, exclude={"stream", "id"})
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def body_hash(self) -> str:
+        """SHA-256 of the canonical body, in hex. The same key with another hash is another request."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+class MessageRequested(MessageBody):
+    """Value of a request record: the body of ``POST /v1/messages`` plus an optional ``id``."""
+
+    id: UUID | None = None
+
+
+class CancelRequested(_Record):
+    """Value of a cancel record. It may come before the request that it cancels."""
+
+    request_id: UUID
+
+
+class ConversationDeleteRequested(_Record):
+    """Value of a record that deletes a conversation with all that is in it."""
+
+    conversation_id: UUID
+
+
+RequestRecord = MessageRequested | CancelRequested | ConversationDeleteRequested
+RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[ConversationDeleteRequested]] = {
+    MESSAGE_REQUESTED: MessageRequested,
+    CANCEL_REQUESTED: CancelRequested,
+    CONVERSATION_DELETE_REQUESTED: ConversationDeleteRequested,
+}
+
+
+def storable(text: str) -> str:
+    """The text itself. Raises ``ValueError`` for U+0000 and lone surrogates, which Postgres and UTF-8 cannot keep."""
+    if "\0" in text:
+        raise ValueError("must not contain U+0000")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("must not contain lone surrogates")
+    return text
+
+
+def describe(error: ValidationError) -> str:
+    """Where and why a body has the wrong shape, without repeating any of it."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    # pydantic shows the character that makes a UUID bad, which is input and may be one that nothing can keep.
+    lines = [f"{_place(each['loc'])}: {_PLAIN.get(each['type'], each['msg'])}" for each in problems[:5]]
+    return "; ".join(lines) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+
+
+_PLAIN = {"uuid_parsing": "Input should be a valid UUID"}
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    # A name of the caller's own (a metadata key) is input too: only indices and our field names are shown.
+    return ".".join(str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES) or "body"
+
+
+_FIELD_NAMES = frozenset(MessageRequested.model_fields) | frozenset(ChatMessage.model_fields) | {"request_id"}
+
+
+def read_record(type_name: str | None, value: Any) -> RequestRecord:
+    """The record that parsed JSON stands for.
+
+    Raises ``OrchestraError``: ``UNKNOWN_TYPE``, or ``INVALID_REQUEST`` with where and why.
+    """
+    model = RECORD_TYPES.get(type_name or MESSAGE_REQUESTED)
+    if model is None:
+        raise OrchestraError(ErrorCode.UNKNOWN_TYPE, "the ce_type of the record is none that is known")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
