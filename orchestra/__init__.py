@@ -1,0 +1,1 @@
+"""Common ground of the services, and the `orchestra` command."""

@@ -1,0 +1,85 @@
+"""Request ids that are their own receipts: a gateway can tell an id that some gateway gave out from one that none did.
+
+UUIDv8 (RFC 9562), 122 free bits: 1 kind, 95 payload, 26 tag. The tag is an HMAC over tenant, kind and payload.
+"""
+
+import hmac
+import secrets as randomness
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+_PAYLOAD_BITS = 95
+_RANDOM_BITS = 50
+_TAG_BITS = 26
+_DERIVED = 1
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a genuine id tells. ``minted_at`` is None for an id derived from an Idempotency-Key."""
+
+    minted_at: datetime | None
+
+
+class Receipts:
+    """Makes and verifies request ids with the secret that all gateways share.
+
+    ``secrets``: the signing secret first; further ones only verify.
+    """
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._secrets = secrets
+
+    def mint(self, tenant: str, now: datetime) -> UUID:
+        """A fresh id: 45 bits of milliseconds since 1970, then 50 random bits."""
+        milliseconds = int(now.timestamp() * 1000) & ((1 << 45) - 1)
+        return self._seal(tenant, 0, milliseconds << _RANDOM_BITS | randomness.randbits(_RANDOM_BITS))
+
+    def derive(self, tenant: str, principal: str, method: str, route: str, key: str) -> UUID:
+        """The id of whatever this principal sends to this route under this Idempotency-Key."""
+        digest = _hmac(self._secrets[0], "derive", tenant, principal, method, route, key)
+        return self._seal(tenant, _DERIVED, int.from_bytes(digest, "big") >> (256 - _PAYLOAD_BITS))
+
+    def verify(self, tenant: str, request_id: UUID) -> Receipt | None:
+        """The receipt of an id that one of us gave out to this tenant, else None."""
+        if request_id.version != 8:
+            return None
+        bits = _free_bits(request_id)
+        body, tag = bits >> _TAG_BITS, bits & ((1 << _TAG_BITS) - 1)
+        if not any([hmac.compare_digest(_bytes(tag), _bytes(_tag(secret, tenant, body))) for secret in self._secrets]):
+            return None
+        if body >> _PAYLOAD_BITS == _DERIVED:
+            return Receipt(minted_at=None)
+        milliseconds = (body & ((1 << _PAYLOAD_BITS) - 1)) >> _RANDOM_BITS
+        return Receipt(minted_at=datetime.fromtimestamp(milliseconds / 1000, tz=UTC))
+
+    def _seal(self, tenant: str, kind: int, payload: int) -> UUID:
+        body = kind << _PAYLOAD_BITS | payload
+        return _uuid8(body << _TAG_BITS | _tag(self._secrets[0], tenant, body))
+
+
+def _tag(secret: bytes, tenant: str, body: int) -> int:
+    return int.from_bytes(_hmac(secret, "tag", tenant, str(body)), "big") >> (256 - _TAG_BITS)
+
+
+def _hmac(secret: bytes, *parts: str) -> bytes:
+    # Each part goes in with its length, so that no two lists of parts read the same.
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    message = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return hmac.digest(secret, message, "sha256")
+
+
+def _bytes(tag: int) -> bytes:
+    return tag.to_bytes(4, "big")
+
+
+def _uuid8(bits: int) -> UUID:
+    # 48 bits, version, 12 bits, variant, 62 bits.
+    high, middle, low = bits >> 74, (bits >> 62) & 0xFFF, bits & ((1 << 62) - 1)
+    return UUID(int=high << 80 | 8 << 76 | middle << 64 | 0b10 << 62 | low)
+
+
+def _free_bits(value: UUID) -> int:
+    whole = value.int
+    return (whole >> 80) << 74 | ((whole >> 64) & 0xFFF) << 62 | whole & ((1 << 62) - 1)

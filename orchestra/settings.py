@@ -1,0 +1,116 @@
+"""Settings read from the environment, in pieces; each service takes the pieces that it needs.
+
+Built once in a service's ``__main__`` and passed down; nothing here is read at import.
+"""
+
+import ssl
+import sys
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Piece(BaseSettings):
+    """One group of environment variables. Unknown variables are none of its business."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, populate_by_name=True)
+
+
+_P = TypeVar("_P", bound=Piece)
+
+
+class KafkaSettings(Piece):
+    """Where Kafka is and how to speak to it; the names are Kafka's own with ``KAFKA_`` before them."""
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:19092", description="Comma-separated host:port list.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As in Kafka's `security.protocol`."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="As in Kafka's `sasl.mechanism`."
+    )
+    kafka_sasl_username: str | None = Field(None, description="User for SASL.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that signs the brokers' certificates.")
+    kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    kafka_ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
+
+    @property
+    def bootstrap(self) -> list[str]:
+        """The bootstrap servers as a list of ``host:port``."""
+        return [server.strip() for server in self.kafka_bootstrap_servers.split(",") if server.strip()]
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context for the protocols that use TLS, else None."""
+        if not self.kafka_security_protocol.endswith("SSL"):
+            return None
+        context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
+        if self.kafka_ssl_certfile:
+            context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
+        return context
+
+
+class DatabaseSettings(Piece):
+    """Where Postgres is."""
+
+    database_url: SecretStr = Field(
+        SecretStr("postgres://user:password@127.0.0.1:5432/llm_orchestra"),
+        description="`postgres://` or `postgresql://` URL; `sslmode` is honoured.",
+    )
+    database_pool_size: int = Field(8, ge=1, le=100, description="Connections that one process may hold.")
+
+    @property
+    def driver_url(self) -> str:
+        """The URL in SQLAlchemy's form; libpq's ``sslmode`` becomes asyncpg's ``ssl``."""
+        parts = urlsplit(self.database_url.get_secret_value())
+        query = [("ssl" if key == "sslmode" else key, value) for key, value in parse_qsl(parts.query)]
+        return urlunsplit(("postgresql+asyncpg", parts.netloc, parts.path, urlencode(query), ""))
+
+
+class SecretSettings(Piece):
+    """The secret that signs request ids and records; the same on all gateways and workers."""
+
+    orchestra_secret: SecretStr = Field(description="At least 32 bytes; signs request ids and gateway records.")
+    orchestra_secret_old: SecretStr | None = Field(None, description="Verifies, never signs: for a change of secret.")
+
+    @field_validator("orchestra_secret", "orchestra_secret_old")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("must be at least 32 bytes; `openssl rand -hex 32` makes one")
+        return value
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """The signing secret first, then the old one where there is one."""
+        both = (self.orchestra_secret, self.orchestra_secret_old)
+        return [secret.get_secret_value().encode() for secret in both if secret]
+
+
+class ListenSettings(Piece):
+    """Where an HTTP service listens."""
+
+    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback asks for credentials.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @property
+    def loopback(self) -> bool:
+        """True while only this machine can reach the service."""
+        return self.host in _LOOPBACK
+
+
+def load(piece: type[_P]) -> _P:
+    """Read one settings class from the environment, or end the process with one clear line per bad variable."""
+    try:
+        return piece()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0]).upper() if problem["loc"] else piece.__name__
+            what = "is required" if problem["type"] == "missing" else problem["msg"]
+            print(f"setting {name}: {what}", file=sys.stderr)
+        raise SystemExit(78) from None  # EX_CONFIG of sysexits.h

@@ -1,0 +1,116 @@
+"""Cancels and deletions: what ends a request from outside, also before it is there."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from orchestra.store.database import Database, Transaction
+from orchestra.store.turns import Announcement, Ref, announce, lock_conversations, promote, refs_json
+
+
+@dataclass
+class Cancelled:
+    """What a batch of cancels did. ``running``: requests that a worker is still running; it is told by its heartbeat."""
+
+    announcements: list[Announcement] = field(default_factory=list)
+    running: list[Ref] = field(default_factory=list)
+
+
+_FIND = """
+SELECT k.tenant, k.id, r.conversation_id
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
+"""
+
+_KEEP = """
+INSERT INTO early_cancels (tenant, id)
+SELECT k.tenant, k.id FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+ORDER BY k.tenant, k.id
+ON CONFLICT DO NOTHING
+"""
+
+_CANCEL = """
+UPDATE requests r SET
+    status = CASE WHEN r.status = 'in_progress' THEN r.status ELSE 'cancelled' END,
+    finished_at = CASE WHEN r.status = 'in_progress' THEN NULL ELSE now() END,
+    cancel_requested_at = coalesce(r.cancel_requested_at, now())
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+WHERE r.tenant = k.tenant AND r.id = k.id AND r.status IN ('waiting', 'pending', 'in_progress')
+RETURNING r.tenant, r.id, r.status
+"""
+
+_DELETE = """
+WITH gone AS (
+    UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now()), metadata = '{}'
+    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    WHERE c.tenant = k.tenant AND c.id = k.id
+    RETURNING c.tenant, c.id
+), emptied AS (
+    DELETE FROM messages m USING gone g WHERE m.tenant = g.tenant AND m.conversation_id = g.id
+)
+SELECT r.tenant, r.id FROM requests r JOIN gone g ON r.tenant = g.tenant AND r.conversation_id = g.id
+WHERE r.finished_at IS NULL
+"""
+
+# The rows stay, emptied, so that a late duplicate is still dropped.
+_EMPTY = """
+WITH emptied AS (
+    UPDATE requests r SET body = NULL, deleted_at = coalesce(r.deleted_at, now())
+    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    WHERE r.tenant = k.tenant AND r.conversation_id = k.id AND r.status <> 'in_progress'
+    RETURNING r.tenant, r.id
+)
+UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
+FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
+"""
+
+_MARK_DELETED = """
+UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now())
+FROM (SELECT tenant, id, deleted_at FROM conversations WHERE tenant = :tenant AND id = :id FOR UPDATE) AS before
+WHERE c.tenant = before.tenant AND c.id = before.id
+RETURNING before.deleted_at IS NOT NULL AS already
+"""
+
+
+async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
+    """Cancel what has not ended; keep the cancels of requests that are not there yet."""
+    if not refs:
+        return Cancelled()
+    found = await tx.run(_FIND, refs=refs_json(refs))
+    early = [(row.tenant, row.id) for row in found if row.conversation_id is None]
+    conversations = {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
+    if early:
+        await tx.run(_KEEP, refs=refs_json(early))
+    if not conversations:
+        return Cancelled()
+    await lock_conversations(tx, conversations)
+    rows = await tx.run(_CANCEL, refs=refs_json([(row.tenant, row.id) for row in found]))
+    ended = [(row.tenant, row.id) for row in rows if row.status == "cancelled"]
+    announcements = await announce(tx, ended)
+    await promote(tx, conversations)
+    return Cancelled(announcements, [(row.tenant, row.id) for row in rows if row.status == "in_progress"])
+
+
+async def conversations_of(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:
+    """The conversations of those of these requests that are there."""
+    found = await tx.run(_FIND, refs=refs_json(requests)) if requests else ()
+    return {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
+
+
+async def delete_conversations(tx: Transaction, refs: Collection[Ref]) -> list[Announcement]:
+    """Delete conversations with their messages and cancel what is open in them. Their rows stay, as tombstones."""
+    if not refs:
+        return []
+    await lock_conversations(tx, refs)
+    open_requests = [(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
+    cancelled = await cancel(tx, open_requests)
+    await tx.run(_EMPTY, refs=refs_json(refs))
+    return cancelled.announcements
+
+
+async def mark_deleted(database: Database, ref: Ref) -> bool | None:
+    """Hide a conversation at once, in one statement; its record does the rest.
+
+    True: hidden now. False: it already was. None: there is none.
+    """
+    rows = await database.run(_MARK_DELETED, tenant=ref[0], id=ref[1])
+    return None if not rows else not rows[0].already

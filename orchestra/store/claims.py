@@ -1,0 +1,168 @@
+"""③ Which turns may run now, and who holds them: claims, leases, fences, heartbeat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.database import Database, Transaction
+from orchestra.store.turns import Announcement, Ref, announce, lock_conversations, promote
+
+LEASE_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class ClaimOrder:
+    """Who claims, and how many turns it has room for."""
+
+    worker_id: UUID
+    limit: int
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A turn that this worker may run. ``fence`` is also the number of the attempt; times are seconds from now."""
+
+    tenant: str
+    id: UUID
+    conversation_id: UUID
+    seq: int
+    body: dict[str, Any]
+    body_hash: str
+    model: str
+    user: str | None
+    traceparent: str | None
+    fence: int
+    tries: int
+    max_tries: int
+    caller_waits: bool
+    seconds_left: float
+    seconds_queued: float
+    cancelled: bool
+
+    @property
+    def ref(self) -> Ref:
+        """Tenant and id."""
+        return self.tenant, self.id
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What was done about workers whose lease ran out."""
+
+    workers: int
+    returned: int
+    announcements: list[Announcement]
+
+
+_CLAIM = """
+WITH alive AS (
+    -- Held until the commit, so that nobody takes the lease away in between.
+    SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE
+), picked AS (
+    SELECT tenant, id, run_at FROM requests
+    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now()
+    ORDER BY priority DESC, run_at
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
+    started_at = coalesce(r.started_at, now())
+FROM picked p, alive w
+WHERE r.tenant = p.tenant AND r.id = p.id
+RETURNING r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.model, r.user_name AS "user", r.traceparent,
+    r.fence, r.tries, r.max_tries, r.caller_waits,
+    CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
+    CAST(extract(epoch FROM now() - p.run_at) AS float8) AS seconds_queued,
+    r.cancel_requested_at IS NOT NULL AS cancelled
+"""
+
+_REGISTER = """
+INSERT INTO workers (id, lease_until) VALUES (:worker_id, now() + make_interval(secs => :lease))
+"""
+
+_RENEW = """
+WITH beat AS (
+    UPDATE workers SET lease_until = now() + make_interval(secs => :lease) WHERE id = :worker_id RETURNING id
+)
+SELECT b.id AS worker, r.tenant, r.id
+FROM beat b LEFT JOIN requests r
+    ON r.worker_id = b.id AND r.status = 'in_progress' AND r.cancel_requested_at IS NOT NULL
+"""
+
+_EXPIRED_WORKERS = """
+DELETE FROM workers WHERE id IN (
+    SELECT id FROM workers WHERE lease_until < now() ORDER BY id FOR UPDATE SKIP LOCKED
+) RETURNING id
+"""
+
+_HELD = """
+SELECT tenant, id, conversation_id FROM requests WHERE worker_id = ANY(:workers) AND status = 'in_progress'
+"""
+
+# At once the first time, with back-off from the second. A cancelled or exhausted one ends here.
+_GIVE_BACK_LOST = """
+UPDATE requests r SET
+    worker_id = NULL,
+    losses = r.losses + 1,
+    status = CASE WHEN r.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                  WHEN r.tries >= r.max_tries THEN 'failed'
+                  ELSE 'pending' END,
+    finished_at = CASE WHEN r.cancel_requested_at IS NOT NULL OR r.tries >= r.max_tries THEN now() END,
+    error_code = CASE WHEN r.cancel_requested_at IS NULL AND r.tries >= r.max_tries THEN 'worker_lost' END,
+    error_detail = CASE WHEN r.cancel_requested_at IS NULL AND r.tries >= r.max_tries
+        THEN 'every worker that took the request was lost' END,
+    run_at = now() + CASE WHEN r.losses = 0 THEN interval '0'
+        ELSE make_interval(secs => least(30, power(2, r.losses)) * (0.5 + random() / 2)) END
+WHERE r.worker_id = ANY(:workers) AND r.status = 'in_progress'
+RETURNING r.tenant, r.id, r.status
+"""
+
+
+async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
+    """Claim within a transaction; nothing when this worker's lease was taken away."""
+    rows = await tx.run(_CLAIM, limit=order.limit, worker_id=order.worker_id)
+    return [Claimed(**row._mapping) for row in rows]
+
+
+async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
+    """Claim up to ``order.limit`` turns, the most urgent and then the oldest first."""
+    async with database.transaction() as tx:
+        return await claim_in(tx, order)
+
+
+async def register(database: Database, worker_id: UUID) -> None:
+    """Take a lease under a new worker id."""
+    await database.run(_REGISTER, worker_id=worker_id, lease=LEASE_SECONDS)
+
+
+async def renew(database: Database, worker_id: UUID) -> list[Ref] | None:
+    """Renew the lease; the cancelled ones among this worker's requests, or None when the lease is lost."""
+    rows = await database.run(_RENEW, worker_id=worker_id, lease=LEASE_SECONDS)
+    return [(row.tenant, row.id) for row in rows if row.id is not None] if rows else None
+
+
+async def give_back_lost(database: Database) -> Lost:
+    """Take the requests of workers whose lease ran out away from them."""
+    async with database.transaction() as tx:
+        workers = [row.id for row in await tx.run(_EXPIRED_WORKERS)]
+        return await _take_from(tx, workers) if workers else Lost(0, 0, [])
+
+
+async def leave(database: Database, worker_id: UUID) -> Lost:
+    """Give up a lease, and with it whatever was not finished: for a worker that stops and has lost count."""
+    async with database.transaction() as tx:
+        await tx.run("DELETE FROM workers WHERE id = :id", id=worker_id)
+        return await _take_from(tx, [worker_id])
+
+
+async def _take_from(tx: Transaction, workers: Sequence[UUID]) -> Lost:
+    held = await tx.run(_HELD, workers=workers)
+    if not held:
+        return Lost(len(workers), 0, [])
+    conversations = [(row.tenant, row.conversation_id) for row in held]
+    await lock_conversations(tx, conversations)
+    rows = await tx.run(_GIVE_BACK_LOST, workers=workers)
+    announcements = await announce(tx, [(row.tenant, row.id) for row in rows if row.status != "pending"])
+    await promote(tx, conversations)
+    return Lost(len(workers), len(rows), announcements)

@@ -1,0 +1,59 @@
+"""Conversations as a gateway creates, lists and shows them."""
+
+import json
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.database import Database
+from orchestra.store.turns import Ref
+from schemas.api.conversations import ConversationResource
+
+_CREATE = """
+INSERT INTO conversations (tenant, id, metadata) VALUES (:tenant, :id, CAST(:metadata AS jsonb))
+ON CONFLICT DO NOTHING RETURNING id
+"""
+
+_COLUMNS = """
+SELECT c.id, c.created_at, c.metadata, ARRAY(
+    SELECT r.id FROM requests r WHERE r.tenant = c.tenant AND r.conversation_id = c.id
+        AND r.status IN ('waiting', 'pending', 'in_progress')
+    ORDER BY r.seq LIMIT 1000
+) AS open_requests
+FROM conversations c
+"""
+
+_GET = _COLUMNS + "WHERE c.tenant = :tenant AND c.id = :id AND c.deleted_at IS NULL"
+
+_PAGE = (
+    _COLUMNS
+    + """
+WHERE c.tenant = :tenant AND c.deleted_at IS NULL
+    AND (CAST(:before AS timestamptz) IS NULL OR (c.created_at, c.id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
+ORDER BY c.created_at DESC, c.id DESC LIMIT :limit
+"""
+)
+
+
+async def create(database: Database, ref: Ref, metadata: dict[str, str]) -> bool:
+    """Make a conversation; False when there is, or was, one by this id."""
+    return bool(await database.run(_CREATE, tenant=ref[0], id=ref[1], metadata=json.dumps(metadata)))
+
+
+async def get(database: Database, ref: Ref) -> ConversationResource | None:
+    """A conversation that is not deleted."""
+    rows = await database.run(_GET, tenant=ref[0], id=ref[1])
+    return _resource(rows[0]) if rows else None
+
+
+async def page(
+    database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int
+) -> list[ConversationResource]:
+    """Conversations older than ``before`` (creation time and id), newest first."""
+    moment, id = before or (None, None)
+    rows = await database.run(_PAGE, tenant=tenant, before=moment, id=id, limit=limit)
+    return [_resource(row) for row in rows]
+
+
+def _resource(row: Any) -> ConversationResource:
+    return ConversationResource.model_validate(dict(row._mapping))

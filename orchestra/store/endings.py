@@ -1,0 +1,190 @@
+"""⑦ The ends of attempts → rows, many in one transaction, each only if its fence still holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.turns import Announcement, Ref, announce, announcement, lock_conversations, promote, refs_json
+from schemas.errors import ErrorCode
+from schemas.generation import Usage
+from schemas.status import Status
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one attempt ended. ``status`` pending: back into the queue in ``delay`` seconds.
+
+    ``question`` is the message to store before the reply, as (role, content); both only when completed.
+    ``log`` is a row for the logs table, as (type, message).
+    """
+
+    tenant: str
+    id: UUID
+    conversation_id: UUID
+    fence: int
+    status: Status
+    question: tuple[str, str] | None = None
+    reply: str | None = None
+    usage: Usage | None = None
+    error: tuple[ErrorCode, str] | None = None
+    delay: float = 0.0
+    give_try_back: bool = False
+    log: tuple[str, str] | None = None
+
+    @property
+    def ref(self) -> Ref:
+        """Tenant and id."""
+        return self.tenant, self.id
+
+    @property
+    def conversation(self) -> Ref:
+        """Tenant and id of the conversation."""
+        return self.tenant, self.conversation_id
+
+
+@dataclass
+class Finished:
+    """What became of a batch of endings. ``earlier`` are unpublished replies of the same conversations, to go first."""
+
+    earlier: list[Announcement] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+    fenced: list[Ref] = field(default_factory=list)
+    promoted: int = 0
+
+
+_END = """
+UPDATE requests r SET
+    worker_id = NULL,
+    status = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE f.status END,
+    finished_at = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NULL THEN NULL ELSE now() END,
+    run_at = CASE WHEN f.status = 'pending' THEN now() + make_interval(secs => f.delay) ELSE r.run_at END,
+    tries = r.tries - f.tries_back,
+    usage = f.usage,
+    error_code = f.error_code,
+    error_detail = f.error_detail
+FROM json_to_recordset(CAST(:rows AS json)) AS f(
+    tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb,
+    error_code text, error_detail text
+)
+WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence AND r.status = 'in_progress'
+RETURNING r.tenant, r.id, r.status
+"""
+
+_MESSAGES = """
+INSERT INTO messages (tenant, conversation_id, request_id, role, content)
+SELECT m.tenant, m.conversation_id, m.request_id, m.role, m.content
+FROM json_to_recordset(CAST(:rows AS json)) AS m(
+    place integer, tenant text, conversation_id uuid, request_id uuid, role text, content text
+)
+ORDER BY m.place
+"""
+
+_LOGS = """
+INSERT INTO logs (tenant, type, message)
+SELECT l.tenant, l.type, l.message FROM json_to_recordset(CAST(:rows AS json)) AS l(tenant text, type text, message text)
+"""
+
+_EARLIER = """
+SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
+FROM outbox o
+JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    ON o.tenant = k.tenant AND o.conversation_id = k.id
+WHERE o.published_at IS NULL
+ORDER BY o.id
+"""
+
+_EXPIRE = """
+SELECT tenant, id, conversation_id FROM requests
+WHERE status IN ('waiting', 'pending') AND deadline_at <= now()
+ORDER BY deadline_at LIMIT :limit
+"""
+
+_EXPIRE_THESE = """
+UPDATE requests r SET status = 'expired', finished_at = now()
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+WHERE r.tenant = k.tenant AND r.id = k.id AND r.status IN ('waiting', 'pending') AND r.deadline_at <= now()
+RETURNING r.tenant, r.id
+"""
+
+
+async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
+    """Write a batch of endings in one transaction; those whose fence no longer holds change nothing.
+
+    Raises ``DataRefusedError`` (halve the batch) or ``DatabaseUnavailableError``: then it may or may not be
+    committed, and doing it again is safe.
+    """
+    conversations = {ending.conversation for ending in endings}
+    async with database.transaction() as tx:
+        deleted = await lock_conversations(tx, conversations)
+        endings = [_in_deleted(ending) if ending.conversation in deleted else ending for ending in endings]
+        ended = {(row.tenant, row.id): row.status for row in await tx.run(_END, rows=as_json(_rows(endings)))}
+        await _store_messages(tx, [ending for ending in endings if ended.get(ending.ref) == "completed"])
+        await _store_logs(tx, endings)
+        earlier = [announcement(row) for row in await tx.run(_EARLIER, refs=refs_json(conversations))]
+        announcements = await announce(tx, [ref for ref, status in ended.items() if status != "pending"])
+        promoted = await promote(tx, conversations)
+    fenced = [ending.ref for ending in endings if ending.ref not in ended]
+    return Finished(earlier, announcements, fenced, promoted)
+
+
+async def expire(database: Database, limit: int) -> list[Announcement]:
+    """End requests whose deadline has passed and that nobody runs."""
+    due = await database.run(_EXPIRE, limit=limit)
+    if not due:
+        return []
+    conversations = [(row.tenant, row.conversation_id) for row in due]
+    async with database.transaction() as tx:
+        await lock_conversations(tx, conversations)
+        rows = await tx.run(_EXPIRE_THESE, refs=refs_json([(row.tenant, row.id) for row in due]))
+        announcements = await announce(tx, [(row.tenant, row.id) for row in rows])
+        await promote(tx, conversations)
+    return announcements
+
+
+def _in_deleted(ending: Ending) -> Ending:
+    # An answer to a conversation that was deleted meanwhile is thrown away.
+    return Ending(ending.tenant, ending.id, ending.conversation_id, ending.fence, Status.CANCELLED)
+
+
+def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
+    return [
+        {
+            "tenant": ending.tenant,
+            "id": ending.id,
+            "fence": ending.fence,
+            "status": ending.status,
+            "delay": ending.delay,
+            "tries_back": int(ending.give_try_back),
+            "usage": ending.usage and ending.usage.model_dump(),
+            "error_code": ending.error and ending.error[0],
+            "error_detail": ending.error and ending.error[1],
+        }
+        for ending in endings
+    ]
+
+
+async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
+    texts = [(ending, *text) for ending in completed for text in (ending.question, ("assistant", ending.reply)) if text]
+    rows = [
+        {
+            "place": place,
+            "tenant": ending.tenant,
+            "conversation_id": ending.conversation_id,
+            "request_id": ending.id,
+            "role": role,
+            "content": content,
+        }
+        for place, (ending, role, content) in enumerate(texts)
+    ]
+    if rows:
+        await tx.run(_MESSAGES, rows=as_json(rows))
+
+
+async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:
+    rows = [
+        {"tenant": ending.tenant, "type": ending.log[0], "message": ending.log[1]} for ending in endings if ending.log
+    ]
+    if rows:
+        await tx.run(_LOGS, rows=as_json(rows))

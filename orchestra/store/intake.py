@@ -1,0 +1,238 @@
+"""② A batch of records → rows, in one transaction: new requests, cancels, deletes, dead letters, progress."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.cancels import cancel, conversations_of, delete_conversations
+from orchestra.store.claims import Claimed, ClaimOrder, claim_in
+from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.dead_letters import DeadLetter, keep
+from orchestra.store.progress import Progress, note_progress
+from orchestra.store.turns import Announcement, Ref, announce, promote
+from schemas.errors import ErrorCode
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """A request as its record says it. ``deadline`` None: the default. ``record`` is its dead letter, should it lose."""
+
+    tenant: str
+    id: UUID
+    conversation_id: UUID
+    body: dict[str, Any]
+    body_hash: str
+    model: str
+    priority: int
+    deadline: datetime | None
+    max_tries: int
+    caller_waits: bool
+    user: str | None
+    correlation_id: str | None
+    traceparent: str | None
+    record: DeadLetter
+
+    @property
+    def ref(self) -> Ref:
+        """Tenant and id."""
+        return self.tenant, self.id
+
+
+@dataclass
+class Batch:
+    """What a batch of records asks for."""
+
+    requests: list[NewRequest] = field(default_factory=list)
+    cancels: list[Ref] = field(default_factory=list)
+    deletes: list[Ref] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+
+
+@dataclass
+class Intaken:
+    """What became of a batch. ``dead_letters`` are to be published before the offsets are committed."""
+
+    inserted: int = 0
+    duplicates: int = 0
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
+    running_cancelled: list[Ref] = field(default_factory=list)
+
+
+@dataclass
+class _Conversation:
+    """A locked conversation: the seq of its next turn, and whether it has a head."""
+
+    next_seq: int
+    deleted: bool
+    busy: bool = False
+
+
+_LOCK_AND_NUMBER = """
+INSERT INTO conversations AS c (tenant, id, next_seq)
+SELECT k.tenant, k.id, 1 + k.turns
+FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, turns bigint)
+ORDER BY k.tenant, k.id
+ON CONFLICT (tenant, id) DO UPDATE SET next_seq = c.next_seq + excluded.next_seq - 1
+RETURNING tenant, id, next_seq, deleted_at IS NOT NULL AS deleted
+"""
+
+_FACTS = """
+SELECT k.tenant, k.id, r.body_hash, e.id IS NOT NULL AS cancelled, EXISTS (
+    SELECT 1 FROM requests h
+    WHERE h.tenant = k.tenant AND h.conversation_id = k.conversation_id AND h.status IN ('pending', 'in_progress')
+) AS busy
+FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, conversation_id uuid)
+LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
+LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id
+"""
+
+_INSERT = """
+INSERT INTO requests (
+    tenant, id, conversation_id, seq, status, priority, model, body, body_hash, user_name, correlation_id,
+    traceparent, caller_waits, max_tries, deadline_at, finished_at, cancel_requested_at, error_code, error_detail,
+    src_topic, src_partition, src_offset, src_timestamp
+)
+SELECT n.tenant, n.id, n.conversation_id, n.seq,
+    CASE WHEN n.ending IS NOT NULL THEN n.ending
+         WHEN n.deadline <= now() THEN 'expired'
+         ELSE n.status END,
+    n.priority, n.model, n.body, n.body_hash, n.user_name, n.correlation_id, n.traceparent, n.caller_waits,
+    n.max_tries,
+    least(coalesce(n.deadline, now() + interval '1 hour'), now() + interval '7 days'),
+    CASE WHEN n.ending IS NOT NULL OR n.deadline <= now() THEN now() END,
+    CASE WHEN n.ending = 'cancelled' THEN now() END,
+    n.error_code, n.error_detail, n.src_topic, n.src_partition, n.src_offset, n.src_timestamp
+FROM json_to_recordset(CAST(:rows AS json)) AS n(
+    tenant text, id uuid, conversation_id uuid, seq bigint, status text, ending text, priority smallint, model text,
+    body jsonb, body_hash text, user_name text, correlation_id text, traceparent text, caller_waits boolean,
+    max_tries integer, deadline timestamptz, error_code text, error_detail text,
+    src_topic text, src_partition integer, src_offset bigint, src_timestamp bigint
+)
+ORDER BY n.tenant, n.conversation_id, n.seq
+ON CONFLICT DO NOTHING
+RETURNING tenant, id, conversation_id, status
+"""
+
+
+async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = None) -> Intaken:
+    """Write a batch in one transaction. A batch that comes again changes nothing.
+
+    ``order``: claim in the same transaction, for a worker that has nothing else to run.
+    Raises ``DataRefusedError`` (halve the batch) or ``DatabaseUnavailableError`` (try again).
+    """
+    done = Intaken()
+    async with database.transaction() as tx:
+        conversations = await _lock_all(tx, batch)
+        await _insert_requests(tx, _first_of_each(batch.requests, done), conversations, done)
+        done.announcements += await delete_conversations(tx, batch.deletes)
+        cancelled = await cancel(tx, batch.cancels)
+        done.announcements += cancelled.announcements
+        done.running_cancelled = cancelled.running
+        done.dead_letters += batch.dead_letters
+        await keep(tx, done.dead_letters)
+        await note_progress(tx, batch.progress)
+        if order:
+            done.claimed = await claim_in(tx, order)
+    return done
+
+
+async def _lock_all(tx: Transaction, batch: Batch) -> dict[Ref, _Conversation]:
+    # All of them at once and in order, so that two batches never wait for each other.
+    turns: dict[Ref, int] = defaultdict(int)
+    for request in batch.requests:
+        turns[request.tenant, request.conversation_id] += 1
+    for conversation in (*batch.deletes, *await conversations_of(tx, batch.cancels)):
+        turns[conversation] += 0
+    rows = [{"tenant": tenant, "id": id, "turns": count} for (tenant, id), count in turns.items()]
+    found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
+    return {
+        (row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.deleted) for row in found
+    }
+
+
+async def _insert_requests(
+    tx: Transaction, requests: Sequence[NewRequest], conversations: dict[Ref, _Conversation], done: Intaken
+) -> None:
+    if not requests:
+        return
+    rows = await tx.run(
+        _FACTS,
+        rows=as_json([{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id} for r in requests]),
+    )
+    facts = {(row.tenant, row.id): row for row in rows}
+    new: list[dict[str, Any]] = []
+    for request in requests:
+        fact, conversation = facts[request.ref], conversations[request.tenant, request.conversation_id]
+        conversation.busy = conversation.busy or fact.busy
+        if fact.body_hash is not None:
+            _duplicate(request, fact.body_hash, done)
+        else:
+            new.append(_row(request, conversation, cancelled=fact.cancelled))
+    await _insert(tx, new, done)
+
+
+async def _insert(tx: Transaction, new: list[dict[str, Any]], done: Intaken) -> None:
+    rows = await tx.run(_INSERT, rows=as_json(new)) if new else ()
+    done.inserted = len(rows)
+    done.duplicates += len(new) - len(rows)
+    ended = [row for row in rows if row.status in ("cancelled", "failed", "expired")]
+    done.announcements += await announce(tx, [(row.tenant, row.id) for row in ended])
+    if ended or len(rows) < len(new):
+        # A turn that was to be the head is not: the first of those behind it takes its place.
+        await promote(tx, [(row["tenant"], row["conversation_id"]) for row in new])
+
+
+def _first_of_each(requests: Sequence[NewRequest], done: Intaken) -> list[NewRequest]:
+    first: dict[Ref, NewRequest] = {}
+    for request in requests:
+        earlier = first.setdefault(request.ref, request)
+        if earlier is not request:
+            _duplicate(request, earlier.body_hash, done)
+    return list(first.values())
+
+
+def _duplicate(request: NewRequest, known_hash: str, done: Intaken) -> None:
+    if request.body_hash == known_hash:
+        done.duplicates += 1
+    else:
+        detail = "a request with this id and another body was there first"
+        done.dead_letters.append(request.record.because(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail))
+
+
+def _row(request: NewRequest, conversation: _Conversation, *, cancelled: bool) -> dict[str, Any]:
+    code = ErrorCode.CONVERSATION_DELETED if conversation.deleted else None
+    ending = "failed" if code else "cancelled" if cancelled else None
+    record = request.record
+    row = {
+        "tenant": request.tenant,
+        "id": request.id,
+        "conversation_id": request.conversation_id,
+        "seq": conversation.next_seq,
+        "status": "waiting" if conversation.busy else "pending",
+        "ending": ending,
+        "priority": request.priority,
+        "model": request.model,
+        "body": None if code else request.body,
+        "body_hash": request.body_hash,
+        "user_name": request.user,
+        "correlation_id": request.correlation_id,
+        "traceparent": request.traceparent,
+        "caller_waits": request.caller_waits,
+        "max_tries": request.max_tries,
+        "deadline": request.deadline and request.deadline.isoformat(),
+        "error_code": code,
+        "error_detail": code and "the conversation is deleted",
+        "src_topic": record.topic,
+        "src_partition": record.partition,
+        "src_offset": record.offset,
+        "src_timestamp": record.timestamp_ms,
+    }
+    conversation.next_seq += 1
+    conversation.busy = conversation.busy or ending is None
+    return row

@@ -1,0 +1,74 @@
+"""The history: what was said in a conversation, one row a message."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestra.store.database import Database, as_json
+from orchestra.store.turns import Ref
+from schemas.api.conversations import StoredMessage
+from schemas.generation import ChatMessage
+
+_LEAST_BYTES_A_MESSAGE = 8
+
+_RECALL = """
+SELECT k.tenant, k.id AS conversation_id, m.role, m.content, m.request_id
+FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, budget bigint, most integer)
+CROSS JOIN LATERAL (
+    SELECT newest.*, sum(octet_length(newest.content)) OVER (ORDER BY newest.id DESC) AS so_far
+    FROM (
+        SELECT id, role, content, request_id FROM messages
+        WHERE tenant = k.tenant AND conversation_id = k.id ORDER BY id DESC LIMIT k.most
+    ) AS newest
+) AS m
+WHERE m.so_far <= k.budget
+ORDER BY k.tenant, k.id, m.id
+"""
+
+_PAGE = """
+SELECT m.id, m.role, m.content, m.created_at, m.request_id FROM messages m
+JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
+WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after
+ORDER BY m.id LIMIT :limit
+"""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Which history is wanted, and how many bytes of it fit."""
+
+    conversation: Ref
+    budget: int
+
+
+async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Ref, list[ChatMessage]]:
+    """The newest whole turns of each conversation that fit its budget, oldest first."""
+    rows = await database.run(
+        _RECALL,
+        rows=as_json(
+            [
+                {
+                    "tenant": want.conversation[0],
+                    "id": want.conversation[1],
+                    "budget": want.budget,
+                    "most": max(2, min(want.budget // _LEAST_BYTES_A_MESSAGE, 10_000)),
+                }
+                for want in wanted
+                if want.budget > 0
+            ]
+        ),
+    )
+    found: dict[Ref, list[ChatMessage]] = defaultdict(list)
+    for row in rows:
+        messages = found[row.tenant, row.conversation_id]
+        if not messages and row.role == "assistant":
+            continue  # The answer of a turn whose question did not fit.
+        messages.append(ChatMessage.model_construct(role=row.role, content=row.content))
+    return found
+
+
+async def page(database: Database, conversation: Ref, after: int, limit: int) -> list[StoredMessage]:
+    """Messages of a conversation after the one with id ``after``, oldest first."""
+    tenant, id = conversation
+    rows = await database.run(_PAGE, tenant=tenant, id=id, after=after, limit=limit)
+    return [StoredMessage.model_validate(dict(row._mapping)) for row in rows]

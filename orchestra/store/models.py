@@ -1,0 +1,33 @@
+"""The models that can be asked for, as the workers learnt them from the LLM service."""
+
+from collections.abc import Sequence
+
+from orchestra.store.database import Database, as_json
+from schemas.generation import ModelInfo
+
+_NOTE = """
+WITH seen AS (
+    INSERT INTO models AS m (name, aliases, provider, context_tokens, max_output_tokens)
+    SELECT n.name, ARRAY(SELECT json_array_elements_text(n.aliases)), n.provider, n.context_tokens, n.max_output_tokens
+    FROM json_to_recordset(CAST(:rows AS json)) AS n(
+        name text, aliases json, provider text, context_tokens integer, max_output_tokens integer
+    )
+    ORDER BY n.name
+    ON CONFLICT (name) DO UPDATE SET aliases = excluded.aliases, provider = excluded.provider,
+        context_tokens = excluded.context_tokens, max_output_tokens = excluded.max_output_tokens, seen_at = now()
+    RETURNING name
+)
+DELETE FROM models WHERE seen_at < now() - interval '5 minutes' AND name NOT IN (SELECT name FROM seen)
+"""
+
+_ALL = "SELECT name, aliases, provider, context_tokens, max_output_tokens FROM models ORDER BY name"
+
+
+async def note_models(database: Database, models: Sequence[ModelInfo]) -> None:
+    """Keep what the LLM service offers now; what it has not offered for five minutes is forgotten."""
+    await database.run(_NOTE, rows=as_json([model.model_dump() for model in models]))
+
+
+async def known_models(database: Database) -> list[ModelInfo]:
+    """What can be asked for; empty when no worker has looked yet."""
+    return [ModelInfo.model_validate(dict(row._mapping)) for row in await database.run(_ALL)]

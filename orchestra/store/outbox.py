@@ -1,0 +1,24 @@
+"""⑧ Replies on their way out: which are not published yet, which are."""
+
+from collections.abc import Sequence
+
+from orchestra.store.database import Database
+from orchestra.store.turns import Announcement, announcement
+
+_UNPUBLISHED = """
+SELECT id, tenant, request_id, conversation_id, event_id, value, headers FROM outbox
+WHERE published_at IS NULL AND created_at < now() - make_interval(secs => :older_than)
+ORDER BY id LIMIT :limit
+"""
+
+_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY(:ids) AND published_at IS NULL"
+
+
+async def unpublished(database: Database, older_than: float, limit: int) -> list[Announcement]:
+    """Replies that nobody marked as published for ``older_than`` seconds, oldest first."""
+    return [announcement(row) for row in await database.run(_UNPUBLISHED, older_than=older_than, limit=limit)]
+
+
+async def mark_published(database: Database, ids: Sequence[int]) -> None:
+    """Mark replies that Kafka has acknowledged."""
+    await database.run(_MARK, ids=list(ids))

@@ -1,0 +1,61 @@
+"""How far intake has read each partition: what lets a gateway tell "not there yet" from "never was"."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestra.store.database import Database, Transaction, as_json
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Every record of this partition up to ``read_up_to`` has been taken in. None: nothing is known of the time."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    read_up_to: datetime
+
+
+_NOTE = """
+INSERT INTO intake_progress AS i (topic, partition, next_offset, read_up_to)
+SELECT p.topic, p.partition, p.next_offset, least(p.read_up_to, now())
+FROM json_to_recordset(CAST(:rows AS json)) AS p(
+    topic text, partition integer, next_offset bigint, read_up_to timestamptz
+)
+ORDER BY p.topic, p.partition
+ON CONFLICT (topic, partition) DO UPDATE SET
+    next_offset = greatest(i.next_offset, excluded.next_offset),
+    read_up_to = greatest(i.read_up_to, excluded.read_up_to)
+"""
+
+_OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
+
+
+async def note_progress(tx: Transaction, progress: Sequence[Progress]) -> None:
+    """Move the marks of these partitions; a mark never moves back."""
+    rows = [
+        {
+            "topic": mark.topic,
+            "partition": mark.partition,
+            "next_offset": mark.next_offset,
+            "read_up_to": mark.read_up_to.isoformat(),
+        }
+        for mark in progress
+    ]
+    if rows:
+        await tx.run(_NOTE, rows=as_json(rows))
+
+
+async def note_idle(database: Database, progress: Sequence[Progress]) -> None:
+    """The same in a transaction of its own: for partitions that have nothing new."""
+    if progress:
+        async with database.transaction() as tx:
+            await note_progress(tx, progress)
+
+
+async def read_up_to(database: Database, topic: str) -> datetime | None:
+    """The time up to which every partition of the topic has been read; None when nothing has been read yet."""
+    rows = await database.run(_OLDEST, topic=topic)
+    moment: datetime | None = rows[0].read_up_to
+    return moment

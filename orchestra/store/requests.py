@@ -1,0 +1,86 @@
+"""Requests as a gateway reads them: state and answer, by id."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from orchestra.store.database import Database
+from orchestra.store.turns import Ref, refs_json
+from schemas.api.requests import RequestResource
+
+_FIND = """
+SELECT r.tenant, r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
+    r.model, r.task_type, r.created_at, r.started_at, r.finished_at, r.fence AS attempts, m.content AS reply, r.usage,
+    CASE WHEN r.error_code IS NOT NULL
+        THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS error,
+    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, r.body_hash
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
+JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
+LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
+WHERE r.deleted_at IS NULL AND c.deleted_at IS NULL
+"""
+
+# A turn's age counts from when it could have run. One look into the index for each priority.
+_OLDEST_RUNNABLE = """
+SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
+FROM generate_series(0, 9) AS p(priority)
+CROSS JOIN LATERAL (
+    SELECT run_at FROM requests
+    WHERE status = 'pending' AND priority = p.priority AND run_at <= now() ORDER BY run_at LIMIT 1
+) AS oldest
+"""
+
+# seq counts turns, so that the distance to the head bounds what is open without counting it.
+_FULL = """
+SELECT h.tenant, h.conversation_id FROM requests h
+JOIN conversations c ON c.tenant = h.tenant AND c.id = h.conversation_id
+WHERE h.status IN ('pending', 'in_progress') AND c.next_seq - h.seq > :most
+    AND (SELECT count(*) FROM requests w
+         WHERE w.tenant = h.tenant AND w.conversation_id = h.conversation_id AND w.status = 'waiting') >= :most
+"""
+
+
+_ESTIMATED_OPEN = """
+SELECT coalesce(sum(greatest(reltuples, 0)), 0) AS estimate FROM pg_class
+WHERE oid IN (to_regclass('requests_one_head'), to_regclass('requests_waiting'))
+"""
+
+
+@dataclass(frozen=True)
+class StoredRequest:
+    """A request's row. ``body_hash`` tells whether it is the one that was asked for."""
+
+    resource: RequestResource
+    body_hash: str
+
+
+async def find(database: Database, refs: Collection[Ref]) -> dict[Ref, StoredRequest]:
+    """The requests that have a row; deleted ones have none."""
+    if not refs:
+        return {}
+    rows = await database.run(_FIND, refs=refs_json(refs))
+    return {(row.tenant, row.id): _stored(row) for row in rows}
+
+
+async def oldest_runnable_age(database: Database) -> float:
+    """Seconds that the oldest runnable turn has been waiting for a worker."""
+    return float((await database.run(_OLDEST_RUNNABLE))[0].age)
+
+
+async def full_conversations(database: Database, most: int) -> set[Ref]:
+    """Conversations with more than ``most`` open turns."""
+    return {(row.tenant, row.conversation_id) for row in await database.run(_FULL, most=most)}
+
+
+def _stored(row: Any) -> StoredRequest:
+    fields = dict(row._mapping)
+    body_hash = fields.pop("body_hash")
+    fields.pop("tenant")
+    return StoredRequest(RequestResource.model_validate(fields), body_hash)
+
+
+async def estimated_open(database: Database) -> int:
+    """About how many requests are open, from the statistics of their indexes: counting millions would be dear."""
+    rows = await database.run(_ESTIMATED_OPEN)
+    return int(rows[0].estimate)

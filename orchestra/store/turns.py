@@ -1,0 +1,113 @@
+"""What every change of a conversation's turns shares: lock the conversation, announce endings, promote the next turn.
+
+Lock order everywhere: conversations by (tenant, id), then requests. Whoever ends a head promotes in the same transaction.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.database import Transaction, as_json
+from schemas.events import MAX_REPLY_BYTES_IN_RECORD
+
+Ref = tuple[str, UUID]
+"""Tenant and id, of a request or of a conversation."""
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A row of the outbox: the reply record of a request that ended, ready to publish.
+
+    ``value`` is the JSON text of ``schemas.replies.Reply``; ``headers`` has correlation_id, traceparent, body_hash.
+    """
+
+    id: int
+    tenant: str
+    request_id: UUID
+    conversation_id: UUID
+    event_id: UUID
+    value: str
+    headers: dict[str, str | None]
+
+
+_LOCK = """
+SELECT c.tenant, c.id, c.deleted_at IS NOT NULL AS deleted
+FROM conversations c
+JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid) ON c.tenant = k.tenant AND c.id = k.id
+ORDER BY c.tenant, c.id
+FOR UPDATE OF c
+"""
+
+_PROMOTE = """
+UPDATE requests r SET status = 'pending', run_at = now()
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+CROSS JOIN LATERAL (
+    SELECT w.id FROM requests w
+    WHERE w.tenant = k.tenant AND w.conversation_id = k.id AND w.status = 'waiting'
+    ORDER BY w.seq LIMIT 1
+) AS next
+WHERE r.tenant = k.tenant AND r.id = next.id AND NOT EXISTS (
+    SELECT 1 FROM requests h
+    WHERE h.tenant = k.tenant AND h.conversation_id = k.id AND h.status IN ('pending', 'in_progress')
+)
+RETURNING r.id
+"""
+
+_ANNOUNCE = f"""
+INSERT INTO outbox (tenant, request_id, conversation_id, value, headers)
+SELECT r.tenant, r.id, r.conversation_id,
+    json_build_object(
+        'request_id', r.id,
+        'conversation_id', r.conversation_id,
+        'status', r.status,
+        'reply', CASE WHEN octet_length(m.content) <= {MAX_REPLY_BYTES_IN_RECORD} THEN m.content END,
+        'reply_url', CASE WHEN octet_length(m.content) > {MAX_REPLY_BYTES_IN_RECORD} THEN '/v1/requests/' || r.id END,
+        'error', CASE WHEN r.error_code IS NOT NULL
+            THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END,
+        'usage', r.usage,
+        'attempts', r.fence,
+        'model', r.model,
+        'source', json_build_object('topic', r.src_topic, 'partition', r.src_partition, 'offset', r.src_offset),
+        'finished_at', r.finished_at
+    ),
+    jsonb_build_object(
+        'correlation_id', r.correlation_id, 'traceparent', r.traceparent, 'body_hash', r.body_hash
+    )
+FROM requests r
+JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid) ON r.tenant = k.tenant AND r.id = k.id
+LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
+ORDER BY r.tenant, r.conversation_id, r.seq
+ON CONFLICT (tenant, request_id, kind) DO NOTHING
+RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
+"""
+
+
+def refs_json(refs: Collection[Ref]) -> str:
+    """Tenants and ids as a JSON parameter, in the order in which locks are taken."""
+    return as_json([{"tenant": tenant, "id": id} for tenant, id in sorted(set(refs))])
+
+
+async def lock_conversations(tx: Transaction, refs: Collection[Ref]) -> set[Ref]:
+    """Lock these conversations; those of them that are deleted."""
+    rows = await tx.run(_LOCK, refs=refs_json(refs))
+    return {(row.tenant, row.id) for row in rows if row.deleted}
+
+
+async def announce(tx: Transaction, ended: Collection[Ref]) -> list[Announcement]:
+    """Write the replies of requests that have just ended to the outbox."""
+    if not ended:
+        return []
+    return [announcement(row) for row in await tx.run(_ANNOUNCE, refs=refs_json(ended))]
+
+
+async def promote(tx: Transaction, conversations: Collection[Ref]) -> int:
+    """Make the first waiting turn runnable in each of these (locked) conversations that has no head."""
+    return len(await tx.run(_PROMOTE, refs=refs_json(conversations))) if conversations else 0
+
+
+def announcement(row: Any) -> Announcement:
+    """The announcement in a row of the outbox."""
+    return Announcement(
+        row.id, row.tenant, row.request_id, row.conversation_id, row.event_id, row.value, row.headers
+    )
