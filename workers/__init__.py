@@ -1,0 +1,1 @@
+"""ANSWER a request: records in, turns run, endings written, replies out."""

@@ -1,0 +1,51 @@
+"""`python -m workers`: one worker process, from environment variables."""
+
+import asyncio
+import signal
+import sys
+
+import structlog
+import uvloop
+from prometheus_client import start_http_server
+
+from orchestra.settings import load
+from orchestra.telemetry.logging import configure_logging
+from workers.app import worker
+from workers.metrics import Metrics
+from workers.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+
+async def _serve(settings: WorkerSettings) -> None:
+    metrics = Metrics()
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=metrics.registry)
+    async with worker(settings, metrics) as (running, consumer):
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.stop)
+        if settings.ready_file:
+            settings.ready_file.touch()
+        log.info("worker_ready", worker_id=str(running.lease.worker_id))
+        try:
+            await running.run(consumer)
+        finally:
+            if settings.ready_file:
+                settings.ready_file.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Run until SIGTERM or Ctrl-C. Any failure of a part ends the process, for its supervisor to start a new one."""
+    settings = load(WorkerSettings)
+    configure_logging("worker", settings.log_level)
+    try:
+        uvloop.run(_serve(settings))
+    except Exception as error:  # noqa: BLE001  said in one line, not as a stack trace
+        for each in error.exceptions if isinstance(error, ExceptionGroup) else [error]:
+            log.error("worker_failed", exc_info=each)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

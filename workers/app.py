@@ -1,0 +1,134 @@
+"""The wiring of one worker, and its life: start, run, drain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from orchestra.kafka import group_reader, make_broker, make_producer
+from orchestra.signing import Signer
+from orchestra.store import claims
+from orchestra.store.database import Database, DatabaseUnavailableError
+from workers import generate
+from workers.claim import Slots
+from workers.finish import Finisher
+from workers.generate import LlmService
+from workers.intake import Intake, WatchForGaps
+from workers.lease import Lease
+from workers.metrics import Metrics
+from workers.models import Models
+from workers.outcome import Cancelled, Interrupted, LeaseLost
+from workers.publish import Publisher
+from workers.records import RecordReader
+from workers.settings import WorkerSettings
+from workers.sweep import Sweeper
+from workers.turn import Turns
+
+GROUP = "llm-orchestra-workers"
+FLUSH_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """One worker. ``run`` ends when ``stop`` was called and what was in flight has ended or gone back."""
+
+    def __init__(
+        self, settings: WorkerSettings, database: Database, producer: AIOKafkaProducer, llm: LlmService, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._stopping = asyncio.Event()
+        self.publisher = Publisher(producer, database, metrics)
+        self.models = Models(llm, database)
+        self.lease = Lease(database, metrics)
+        self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())
+        turns = Turns(llm, self.models, database, self.publisher, metrics, self.finisher.finish)
+        self.slots = Slots(database, metrics, self.lease, settings.worker_concurrency, turns.run)
+        self.intake = Intake(_record_reader(settings), database, self.publisher, self.slots, metrics)
+        self.sweeper = Sweeper(
+            database,
+            self.lease,
+            metrics,
+            announce=self.publisher.announce,
+            hold_intake=lambda full: self.intake.hold(full=full),
+            most_open=settings.max_open_requests,
+            retention_days=settings.retention_days,
+        )
+
+    def stop(self) -> None:
+        """Begin the drain."""
+        self._stopping.set()
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        """Work until ``stop``, then drain. Raises when a part that everything rests on has failed."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(work)
+                for work in (
+                    self.publisher.run(),
+                    self.finisher.run(),
+                    self.models.run(),
+                    self.sweeper.run(),
+                    self.intake.note_idle_partitions(consumer),
+                    self.lease.run(
+                        on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
+                        on_lost=lambda: self.slots.stop_all(LeaseLost()),
+                    ),
+                )
+            ]
+            claiming = tasks.create_task(self.slots.run())
+            reading = tasks.create_task(self.intake.run(consumer))
+            await self._stopping.wait()
+            self.intake.close()
+            self.slots.close()
+            await asyncio.gather(claiming, reading)
+            await self._drain()
+            for task in running:
+                task.cancel()
+
+    async def _drain(self) -> None:
+        """Let running calls end, give the rest back, publish what is owed, leave."""
+        log.info("draining", seconds=self._settings.drain_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self.slots.until_empty()
+        self.slots.stop_all(Interrupted())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.slots.until_empty()
+                await self.publisher.flush()
+        with suppress(DatabaseUnavailableError):
+            lost = await claims.leave(self._database, self.lease.worker_id)
+            self.publisher.announce(lost.announcements)
+
+
+@asynccontextmanager
+async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[tuple[Worker, AIOKafkaConsumer]]:
+    """A worker with its connections, ready to run: registered, its partitions assigned."""
+    async with AsyncExitStack() as stack:
+        database = Database.connect(settings, "orchestra worker")
+        stack.push_async_callback(database.close)
+        llm = await stack.enter_async_context(generate.connect(settings))
+        producer = make_producer(settings, "orchestra-worker")
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        made = Worker(settings, database, producer, llm, metrics)
+        await made.lease.take()
+        await made.models.refresh()
+        gaps = WatchForGaps(metrics)
+        broker = make_broker(settings, "orchestra-worker")
+        subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        assert subscriber.consumer is not None
+        gaps.consumer = subscriber.consumer
+        yield made, subscriber.consumer
+
+
+def _record_reader(settings: WorkerSettings) -> RecordReader:
+    return RecordReader(
+        Signer(settings.secrets), settings.tenants, settings.llm_model, require_signed=settings.require_signed
+    )

@@ -1,0 +1,147 @@
+"""③ Which turns run here: free slots are filled from Postgres, the most urgent and then the oldest first."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from orchestra.store import claims
+from orchestra.store.claims import Claimed, ClaimOrder
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.turns import Ref
+from workers.lease import Lease
+from workers.metrics import Metrics
+from workers.outcome import Cancelled, Stop
+
+MOST_AT_ONCE = 200
+LOOK_AGAIN_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+@dataclass(eq=False)
+class InFlight:
+    """A turn that runs here. ``stopped``: why, once somebody wants it stopped."""
+
+    turn: Claimed
+    stopped: Stop | None = None
+
+
+class Slots:
+    """The turns in flight. ``run_turns`` makes one coroutine a turn, to be run as a task each."""
+
+    def __init__(
+        self,
+        database: Database,
+        metrics: Metrics,
+        lease: Lease,
+        limit: int,
+        run_turns: Callable[[Sequence[InFlight]], Sequence[Coroutine[Any, Any, None]]],
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._lease = lease
+        self._limit = limit
+        self._run_turns = run_turns
+        self._running: dict[Ref, tuple[InFlight, asyncio.Task[None]]] = {}
+        self._ordered = 0
+        self._look = asyncio.Event()
+        self._hungry = True
+        self._open = True
+
+    async def until_empty(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._running:
+            await asyncio.wait([task for _, task in self._running.values()])
+
+    def wake(self) -> None:
+        """Something may have become runnable, or a slot free: look at once."""
+        self._look.set()
+
+    @contextmanager
+    def intake_order(self) -> Iterator[ClaimOrder | None]:
+        """What intake may claim in its own transaction: only when nothing else was runnable at the last look."""
+        with self._order() as order:
+            yield order if self._hungry else None
+
+    def start(self, claimed: Sequence[Claimed]) -> None:
+        """Run these turns."""
+        self._metrics.claimed.inc(len(claimed))
+        flights = [InFlight(turn) for turn in claimed]
+        for flight, work in zip(flights, self._run_turns(flights), strict=True):
+            self._metrics.queue_seconds.observe(flight.turn.seconds_queued)
+            task = asyncio.create_task(work)
+            self._running[flight.turn.ref] = flight, task
+            task.add_done_callback(partial(self._release, flight))
+            if flight.turn.cancelled:
+                self.stop([flight.turn.ref], Cancelled())
+        self._metrics.in_flight.set(len(self._running))
+
+    def stop(self, refs: Sequence[Ref], why: Stop) -> None:
+        """Stop these turns if they run here, and close their calls."""
+        for ref in refs:
+            flight, task = self._running.get(ref, (None, None))
+            if flight and task and flight.stopped is None:
+                flight.stopped = why
+                # Not before the task's first step: a coroutine that never began would never end its turn.
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+    def stop_all(self, why: Stop) -> None:
+        """Stop everything in flight."""
+        self.stop(list(self._running), why)
+
+    async def run(self) -> None:
+        """Fill free slots until ``close``."""
+        while self._open:
+            self._look.clear()
+            if not await self._claim():
+                await self._wait()
+
+    def close(self) -> None:
+        """Claim nothing more."""
+        self._open = False
+        self.wake()
+
+    @contextmanager
+    def _order(self) -> Iterator[ClaimOrder | None]:
+        """Free slots, held while somebody claims for them; what is claimed must be started before they are let go."""
+        free = min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered) if self._open else 0
+        self._ordered += free
+        try:
+            yield ClaimOrder(self._lease.worker_id, free) if free else None
+        finally:
+            self._ordered -= free
+
+    async def _claim(self) -> bool:
+        """Claim once; True when there may be more to claim at once."""
+        with self._order() as order:
+            if order is None:
+                return False
+            try:
+                claimed = await claims.claim(self._database, order)
+            except DatabaseUnavailableError as error:
+                log.warning("claim_failed", reason=str(error))
+                return False
+            self.start(claimed)
+            self._hungry = len(claimed) < order.limit
+            return not self._hungry
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.5, 1.5)):  # noqa: S311  jitter
+                await self._look.wait()
+        except TimeoutError:
+            return
+
+    def _release(self, flight: InFlight, task: asyncio.Task[None]) -> None:
+        ref = flight.turn.ref
+        if self._running.get(ref, (None,))[0] is flight:
+            del self._running[ref]
+        self._metrics.in_flight.set(len(self._running))
+        if not task.cancelled() and task.exception() is not None:
+            log.error("turn_crashed", request_id=str(ref[1]), exc_info=task.exception())
+        self.wake()

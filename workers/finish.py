@@ -1,0 +1,92 @@
+"""⑦ Endings from many turns, written in batches: whatever is there when the last batch is done is the next one."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from orchestra.store import endings as store
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from orchestra.store.endings import Ending, Finished
+from orchestra.store.turns import Announcement
+from schemas.errors import ErrorCode
+from schemas.status import Status
+from workers.metrics import Metrics
+
+MOST_AT_ONCE = 200
+RETRY_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class Finisher:
+    """Takes endings; ``announce`` gets the replies of each batch once it is committed."""
+
+    def __init__(
+        self,
+        database: Database,
+        metrics: Metrics,
+        announce: Callable[[Sequence[Announcement]], None],
+        on_promoted: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._announce = announce
+        self._on_promoted = on_promoted
+        self._waiting: list[tuple[Ending, asyncio.Future[None]]] = []
+        self._something = asyncio.Event()
+
+    async def finish(self, ending: Ending) -> None:
+        """Hand an ending in; returns when it is committed, or thrown away because its fence no longer holds."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((ending, done))
+        self._something.set()
+        await asyncio.shield(done)
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._something.wait()
+            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            if not self._waiting:
+                self._something.clear()
+            await self._write([ending for ending, _ in batch])
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+
+    async def _write(self, endings: Sequence[Ending]) -> None:
+        again = False
+        while True:
+            try:
+                finished = await store.finish(self._database, endings)
+            except DatabaseUnavailableError as error:
+                # It may have been committed all the same: then the fences no longer hold and nothing is done twice.
+                log.warning("finish_failed", reason=str(error), count=len(endings))
+                again = True
+                await asyncio.sleep(RETRY_SECONDS)
+            except DataRefusedError as error:
+                return await self._write_halves(endings, error)
+            else:
+                return self._written(finished, again=again)
+
+    async def _write_halves(self, endings: Sequence[Ending], error: DataRefusedError) -> None:
+        if len(endings) > 1:
+            middle = len(endings) // 2
+            await self._write(endings[:middle])
+            await self._write(endings[middle:])
+        elif endings[0].status is not Status.FAILED:
+            detail = f"the database refuses the answer ({error})"
+            failed = replace(endings[0], status=Status.FAILED, question=None, reply=None, usage=None, log=None,
+                             give_try_back=False, error=(ErrorCode.REFUSED_BY_DATABASE, detail))  # fmt: skip
+            await self._write([failed])
+        else:
+            log.error("ending_refused", request_id=str(endings[0].id), reason=str(error))
+
+    def _written(self, finished: Finished, *, again: bool) -> None:
+        if not again:
+            self._metrics.fenced.inc(len(finished.fenced))
+        self._announce([*finished.earlier, *finished.announcements])
+        if finished.promoted:
+            self._on_promoted()

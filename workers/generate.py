@@ -1,0 +1,183 @@
+"""⑤ HTTP to the LLM service: one streamed call, piece by piece."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import GenerateRequest, ModelInfo, ModelList, Usage
+from workers.settings import WorkerSettings
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+MAX_LINE_BYTES = 4 * 1024 * 1024
+MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
+MAX_PROBLEM_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end mark of a whole stream."""
+
+    usage: Usage
+
+
+class LlmService:
+    """The LLM service as a worker sees it."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Done, None]:
+        """Pieces of text as they come, then ``Done``.
+
+        Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
+        ``BAD_UPSTREAM``. Closing the iterator closes the call.
+        """
+        payload = request.model_dump(exclude_none=True)
+        with _as_orchestra_errors():
+            async with self._client.stream("POST", "/generate", json=payload) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise await _refusal(response)
+                done: Done | None = None
+                async for line in _lines(response):  # To the very end, so that the connection can be used again.
+                    piece = _piece(line)
+                    if isinstance(piece, Done):
+                        done = piece
+                    else:
+                        yield piece
+        if done is None:
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the stream ended without its end mark")
+        yield done
+
+    async def models(self) -> list[ModelInfo]:
+        """What can be asked for. Raises ``OrchestraError``."""
+        with _as_orchestra_errors():
+            response = await self._client.get("/models")
+            if response.status_code != httpx.codes.OK:
+                raise await _refusal(response)
+            try:
+                return ModelList.model_validate_json(response.content).data
+            except ValueError:
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the list of models cannot be read") from None
+
+
+@asynccontextmanager
+async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
+    """A client over aiohttp's connections, any number of them: the worker's slots are the limit."""
+    token = settings.llm_service_token
+    async with httpx.AsyncClient(
+        base_url=settings.llm_service_url,
+        transport=AiohttpTransport(client=_session),
+        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else {},
+        follow_redirects=False,
+        trust_env=False,
+    ) as client:
+        yield LlmService(client)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+
+
+class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        match error:
+            case httpx.ConnectTimeout() | httpx.ConnectError():
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service cannot be reached") from error
+            case httpx.TimeoutException():
+                raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {SILENCE_SECONDS:.0f} s") from error
+            case httpx.HTTPError() | httpx.StreamError() | aiohttp.ClientError() | OSError():
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the connection to the LLM service broke") from error
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in response.aiter_raw():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream is too long")
+    if rest:
+        yield rest
+
+
+def _piece(line: bytes) -> str | Done:
+    try:
+        fields = orjson.loads(line)
+        if "delta" in fields:
+            delta = fields["delta"]
+            if isinstance(delta, str):
+                # Postgres keeps no U+0000; it is replaced before anybody sees it.
+                return delta.replace("\0", "\ufffd") if "\0" in delta else delta
+        elif "error" in fields:
+            raise _error(fields["error"])
+        elif fields.get("done") is True:
+            return Done(Usage.model_validate(fields["usage"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream cannot be read")
+
+
+async def _refusal(response: httpx.Response) -> OrchestraError:
+    """The error that a problem document tells; without one, what the status says."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_PROBLEM_BYTES:
+            break
+    try:
+        fields = {**orjson.loads(bytes(body)), "retry_after": _seconds(response.headers.get("retry-after"))}
+        return _error(fields)
+    except (ValueError, TypeError):
+        code = ErrorCode.RATE_LIMITED if response.status_code == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
+        detail = f"the LLM service answered {response.status_code}"
+        return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
+
+
+_CODES = frozenset(
+    {
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.TIMEOUT,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.AUTH,
+        ErrorCode.CONTENT_FILTER,
+        ErrorCode.BAD_UPSTREAM,
+    }
+)
+
+
+def _error(fields: dict[str, Any]) -> OrchestraError:
+    code = fields.get("code")
+    if code == ErrorCode.UNAUTHORIZED:
+        return OrchestraError(ErrorCode.AUTH, "the LLM service refused this worker's token")
+    if code not in _CODES:
+        return OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service failed for a reason of its own")
+    retry_after = fields.get("retry_after")
+    return OrchestraError(
+        ErrorCode(code),
+        str(fields.get("detail", ""))[:500].replace("\0", "\ufffd"),
+        retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None

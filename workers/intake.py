@@ -1,0 +1,208 @@
+"""② Kafka batch → rows in one transaction, then the offsets; bad records → dead letters."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.partitioner import murmur2
+
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
+from orchestra.store.progress import Progress, note_idle
+from schemas.errors import ErrorCode
+from workers.claim import Slots
+from workers.metrics import Metrics
+from workers.outcome import Cancelled
+from workers.publish import Publisher
+from workers.records import Cancel, Delete, RecordReader, Verdict
+
+MOST_RECORDS = 500
+POLL_MS = 500
+RETRY_SECONDS = 0.5
+# The broker's clock may be a little ahead of what a fetch has already seen.
+_IDLE_MARGIN = timedelta(seconds=1)
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Takes records in. It never raises for a record and never skips one; it only waits, or the process ends."""
+
+    def __init__(
+        self, reader: RecordReader, database: Database, publisher: Publisher, slots: Slots, metrics: Metrics
+    ) -> None:
+        self._reader = reader
+        self._database = database
+        self._publisher = publisher
+        self._slots = slots
+        self._metrics = metrics
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._open = True
+
+    def hold(self, *, full: bool) -> None:
+        """Stop reading while the table is at its emergency limit."""
+        if full:
+            self._may_read.clear()
+        else:
+            self._may_read.set()
+
+    def close(self) -> None:
+        """Read nothing more; the batch at hand is finished."""
+        self._open = False
+        self._may_read.set()
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        """Read until ``close``."""
+        while self._open:
+            await self._may_read.wait()
+            polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
+            if polled:
+                await self._take(consumer, polled)
+
+    async def note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        """Once a second: say of partitions without anything new that they are read up to now."""
+        while True:
+            await asyncio.sleep(1)
+            try:
+                await note_idle(self._database, [mark for tp in consumer.assignment() if (mark := _idle(consumer, tp))])
+            except (DatabaseUnavailableError, DataRefusedError) as error:
+                log.warning("progress_not_noted", reason=str(error))
+
+    async def _take(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
+        records = [record for batch in polled.values() for record in batch]
+        self._count_misplaced(consumer, records)
+        verdicts = [self._reader.read(record) for record in records]
+        progress = [
+            Progress(tp.topic, tp.partition, batch[-1].offset + 1, _moment(batch[-1].timestamp))
+            for tp, batch in polled.items()
+        ]
+        await self._write(verdicts, progress)
+        await _commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
+
+    async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
+        while True:
+            try:
+                with self._slots.intake_order() as order:
+                    done = await take_in(self._database, _batch(verdicts, progress), order)
+                    self._slots.start(done.claimed)
+            except DatabaseUnavailableError as error:
+                log.warning("intake_waits", reason=str(error), records=len(verdicts))
+                await asyncio.sleep(RETRY_SECONDS)
+            except DataRefusedError as error:
+                return await self._write_halves(verdicts, progress, error)
+            else:
+                return await self._written(verdicts, done)
+
+    async def _write_halves(
+        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], error: DataRefusedError
+    ) -> None:
+        if len(verdicts) > 1:
+            middle = len(verdicts) // 2
+            await self._write(verdicts[:middle], [])
+            return await self._write(verdicts[middle:], progress)
+        match verdicts[0]:
+            case NewRequest(record=record):
+                detail = f"the database refuses the record's data ({error})"
+                await self._write([record.because(ErrorCode.REFUSED_BY_DATABASE, detail)], progress)
+            case DeadLetter() as letter:
+                # Not even as a dead letter; then the topic alone keeps it.
+                log.error("dead_letter_refused", topic=letter.topic, partition=letter.partition, offset=letter.offset)
+                await self._publisher.dead_letters([letter])
+            case _:
+                raise error
+
+    async def _written(self, verdicts: Sequence[Verdict], done: Intaken) -> None:
+        for verdict in verdicts:
+            self._metrics.records.labels(type(verdict).__name__).inc()
+        self._metrics.duplicates.inc(done.duplicates)
+        self._slots.stop(done.running_cancelled, Cancelled())
+        self._publisher.announce(done.announcements)
+        if done.inserted > len(done.claimed):
+            self._slots.wake()
+        await self._publisher.dead_letters(done.dead_letters)
+
+    def _count_misplaced(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> None:
+        for record in records:
+            partitions = consumer.partitions_for_topic(record.topic)
+            if record.key and partitions and _murmur2_partition(record.key, len(partitions)) != record.partition:
+                self._metrics.partition_mismatch.inc()
+
+
+class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
+    """On assignment: did retention delete records that were never read? That is an alarm, never silent."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.consumer: AIOKafkaConsumer | None = None
+        self.assigned = asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Nothing to do: a batch at hand goes on, and what another worker takes in again changes nothing."""
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Compare what was committed with the start of the log. Its errors would be swallowed, so it logs them."""
+        try:
+            await self._compare(assigned)
+        except (KafkaError, IllegalStateError) as error:
+            log.warning("log_start_unknown", error=type(error).__name__)
+        self.assigned.set()
+
+    async def _compare(self, assigned: Sequence[TopicPartition]) -> None:
+        if not self.consumer or not assigned:
+            return
+        starts = await self.consumer.beginning_offsets(list(assigned))
+        for tp in assigned:
+            committed = await self.consumer.committed(tp)
+            if committed is not None and committed < starts[tp]:
+                missing = starts[tp] - committed
+                self._metrics.log_gap.inc(missing)
+                log.error("log_gap", topic=tp.topic, partition=tp.partition, missing=missing)
+
+
+def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
+    batch = Batch(progress=list(progress))
+    for verdict in verdicts:
+        match verdict:
+            case NewRequest():
+                batch.requests.append(verdict)
+            case Cancel(request):
+                batch.cancels.append(request)
+            case Delete(conversation):
+                batch.deletes.append(conversation)
+            case DeadLetter():
+                batch.dead_letters.append(verdict)
+    return batch
+
+
+async def _commit(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+    """Commit exactly these. A failure is harmless: the records come again and change nothing."""
+    try:
+        await consumer.commit(offsets)
+    except (KafkaError, IllegalStateError) as error:
+        log.warning("commit_failed", error=type(error).__name__, offsets=len(offsets))
+
+
+def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
+    """The mark of a partition whose last fetch showed that everything is read."""
+    try:
+        end, fetched_ms = consumer.highwater(tp), consumer.last_poll_timestamp(tp)
+        position = consumer._subscription.subscription.assignment.state_value(tp).position  # noqa: SLF001  no await
+    except (AssertionError, AttributeError, IllegalStateError):
+        return None  # Assigned a moment ago, or no longer.
+    if end is None or fetched_ms is None or position is None or position < end:
+        return None
+    return Progress(tp.topic, tp.partition, position, _moment(fetched_ms) - _IDLE_MARGIN)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+def _murmur2_partition(key: bytes, partitions: int) -> int:
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -1,0 +1,66 @@
+"""This worker's lease: renewed every 3 s; the same round trip brings the cancels of its requests."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from uuid import UUID, uuid4
+
+import structlog
+
+from orchestra.store import claims
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.turns import Ref
+from workers.metrics import Metrics
+
+RENEW_SECONDS = 3.0
+
+log = structlog.get_logger()
+
+
+class Lease:
+    """Holds the worker's id, by which its claims are known."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._trust_from = 0.0
+        self.worker_id: UUID = uuid4()
+
+    @property
+    def may_judge_others(self) -> bool:
+        """False for one lease time after Postgres was away: then everybody's lease looks lost."""
+        return asyncio.get_running_loop().time() >= self._trust_from
+
+    async def take(self) -> None:
+        """Register under a new id, as soon as Postgres can be reached."""
+        while True:
+            self.worker_id = uuid4()
+            try:
+                return await claims.register(self._database, self.worker_id)
+            except DatabaseUnavailableError as error:
+                self._doubt()
+                log.warning("database_unavailable", reason=str(error))
+                await asyncio.sleep(1)
+
+    async def run(self, on_cancelled: Callable[[Sequence[Ref]], None], on_lost: Callable[[], None]) -> None:
+        """Renew until cancelled; ``on_cancelled`` is told what to stop, ``on_lost`` to drop everything.
+
+        Failing to reach Postgres loses nothing by itself: only a missing row does.
+        """
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                cancelled = await claims.renew(self._database, self.worker_id)
+            except DatabaseUnavailableError as error:
+                self._doubt()
+                log.warning("lease_not_renewed", worker_id=str(self.worker_id), reason=str(error))
+                continue
+            if cancelled is None:
+                log.error("lease_lost", worker_id=str(self.worker_id))
+                self._metrics.leases_lost.inc()
+                on_lost()
+                await self.take()
+            elif cancelled:
+                on_cancelled(cancelled)
+
+    def _doubt(self) -> None:
+        self._trust_from = asyncio.get_running_loop().time() + claims.LEASE_SECONDS

@@ -1,0 +1,45 @@
+"""What the LLM service offers, refreshed every 30 s and kept in Postgres for the gateways."""
+
+import asyncio
+
+import structlog
+
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.models import note_models
+from schemas.errors import OrchestraError
+from schemas.generation import ModelInfo
+from workers.generate import LlmService
+
+REFRESH_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Models:
+    """The table of models, by name and alias."""
+
+    def __init__(self, llm: LlmService, database: Database) -> None:
+        self._llm = llm
+        self._database = database
+        self._by_name: dict[str, ModelInfo] = {}
+
+    def find(self, name: str) -> ModelInfo | None:
+        """The model by this name, alias, or name with options behind a colon; None when it is not known here."""
+        return self._by_name.get(name) or self._by_name.get(name.partition(":")[0])
+
+    async def run(self) -> None:
+        """Keep the table fresh until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS if await self.refresh() else RETRY_SECONDS)
+
+    async def refresh(self) -> bool:
+        """Ask once; False when the LLM service or Postgres did not answer."""
+        try:
+            models = await self._llm.models()
+            self._by_name = {name: model for model in models for name in (*model.aliases, model.name)}
+            await note_models(self._database, models)
+        except (OrchestraError, DatabaseUnavailableError) as error:
+            log.warning("models_not_refreshed", reason=getattr(error, "code", "unavailable"))
+            return False
+        return True

@@ -1,0 +1,164 @@
+"""One record → what it asks for, or a dead letter with a reason. Never raises."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import UUID
+
+from orchestra.signing import Signer
+from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.intake import NewRequest
+from orchestra.store.turns import Ref
+from schemas.dead_letters import RawHeaders
+from schemas.envelope import Envelope, parse_json, read_headers
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
+from schemas.requests import (
+    DEFAULT_PRIORITY,
+    MESSAGE_REQUESTED,
+    CancelRequested,
+    ConversationDeleteRequested,
+    MessageRequested,
+    RequestRecord,
+    read_record,
+)
+
+MAX_TRIES = 5
+MAX_TRIES_WHILE_CALLER_WAITS = 3
+
+
+class Record(Protocol):
+    """A record as aiokafka hands it out; ``timestamp`` in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """A record that cancels a request."""
+
+    request: Ref
+
+
+@dataclass(frozen=True)
+class Delete:
+    """A record that deletes a conversation."""
+
+    conversation: Ref
+
+
+Verdict = NewRequest | Cancel | Delete | DeadLetter
+
+
+class RecordReader:
+    """Reads records. ``tenants`` maps each topic to the tenant whose records lie on it."""
+
+    def __init__(self, signer: Signer, tenants: dict[str, str], default_model: str, *, require_signed: bool) -> None:
+        self._signer = signer
+        self._tenants = tenants
+        self._default_model = default_model
+        self._require_signed = require_signed
+
+    def read(self, record: Record) -> Verdict:
+        """What this record asks for."""
+        letter = DeadLetter(
+            tenant=self._tenants[record.topic],
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+            key=record.key,
+            value=record.value,
+            headers=_raw(record.headers),
+            request_id=record_id(record.topic, record.partition, record.offset, record.timestamp),
+        )
+        try:
+            envelope = read_headers(letter.headers)
+            letter = replace(letter, request_id=envelope.id or letter.request_id)
+            tenant, user = self._whose(envelope, letter)
+            letter = replace(letter, tenant=tenant)
+            value = _value(letter)
+            letter = replace(letter, request_id=envelope.id or _named_id(value) or letter.request_id)
+            return self._verdict(read_record(envelope.type, value), envelope, user, letter)
+        except OrchestraError as error:
+            return letter.because(error.code, error.detail)
+        except Exception as error:  # noqa: BLE001  one record must never stop those behind it
+            return letter.because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
+
+    def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
+        match body:
+            case CancelRequested():
+                return Cancel((letter.tenant, body.request_id))
+            case ConversationDeleteRequested():
+                return Delete((letter.tenant, body.conversation_id))
+            case MessageRequested():
+                return self._request(body, envelope, user, letter)
+
+    def _request(self, body: MessageRequested, envelope: Envelope, user: str | None, letter: DeadLetter) -> NewRequest:
+        if envelope.id and body.id and envelope.id != body.id:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
+        return NewRequest(
+            tenant=letter.tenant,
+            id=letter.request_id,
+            conversation_id=_conversation(body, letter),
+            body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
+            body_hash=body.body_hash(),
+            model=body.model or self._default_model,
+            priority=DEFAULT_PRIORITY if body.priority is None else body.priority,
+            deadline=body.deadline or envelope.deadline,
+            max_tries=MAX_TRIES_WHILE_CALLER_WAITS if envelope.caller_waits else MAX_TRIES,
+            caller_waits=envelope.caller_waits,
+            user=user,
+            correlation_id=envelope.correlation_id,
+            traceparent=envelope.traceparent,
+            record=letter,
+        )
+
+    def _whose(self, envelope: Envelope, letter: DeadLetter) -> tuple[str, str | None]:
+        """Tenant and user: what a gateway signed, else whoever the topic belongs to."""
+        if envelope.signature is None:
+            if self._require_signed:
+                raise OrchestraError(ErrorCode.UNSIGNED)
+            return letter.tenant, None
+        tenant, user = envelope.tenant or "", envelope.user or ""
+        genuine = self._signer.verify(
+            envelope.signature,
+            id=str(envelope.id or ""),
+            type=envelope.type or MESSAGE_REQUESTED,
+            tenant=tenant,
+            user=user,
+            key=letter.key or b"",
+            value=letter.value or b"",
+        )
+        if not genuine or not tenant:
+            raise OrchestraError(ErrorCode.BAD_SIGNATURE)
+        return tenant, user or None
+
+
+def _value(letter: DeadLetter) -> Any:
+    if letter.value is None:
+        raise OrchestraError(ErrorCode.TOMBSTONE)
+    return parse_json(letter.value)
+
+
+def _named_id(value: Any) -> UUID | None:
+    """The id that a body names, if it can be read, whatever else is wrong with it."""
+    try:
+        return UUID(value["id"])
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def _conversation(body: MessageRequested, letter: DeadLetter) -> UUID:
+    if body.conversation_id:
+        return body.conversation_id
+    return conversation_id_for_key(letter.tenant, letter.key) if letter.key else conversation_id_for_request(letter.request_id)
+
+
+def _raw(headers: Any) -> RawHeaders:
+    return [(name, value if value is None else bytes(value)) for name, value in headers]

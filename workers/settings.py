@@ -1,0 +1,51 @@
+"""What a worker reads from the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings
+from schemas.envelope import DEFAULT_TENANT
+from schemas.topics import REQUESTS
+
+
+class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings):
+    """One worker process."""
+
+    llm_service_url: str = Field(
+        "http://127.0.0.1:8082", description="The LLM service: its base URL, or the full URL that ends in `/generate`."
+    )
+    llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
+    llm_model: str = Field("llama3", description="The model of requests that name none.")
+    worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Calls that one worker may have in flight.")
+    drain_seconds: float = Field(60, ge=0, description="How long running calls may go on after SIGTERM.")
+    retention_days: int = Field(30, ge=7, description="Ended requests and dead letters are deleted after this.")
+    ingress_topics: str = Field(
+        f"{REQUESTS.name}={DEFAULT_TENANT}",
+        description="Topics to read and whose they are: `topic=tenant`, comma-separated.",
+    )
+    require_signed: bool = Field(False, description="Dead-letter records that no gateway has signed.")
+    max_open_requests: int = Field(1_000_000, ge=1, description="Emergency brake: intake stops at so many open requests.")
+    ready_file: Path | None = Field(None, description="Made when the worker is ready, removed when it stops.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve `/metrics` on this port of 127.0.0.1.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("llm_service_url")
+    @classmethod
+    def _base_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL")
+        return url.rstrip("/").removesuffix("/generate")
+
+    @field_validator("ingress_topics")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        if not text or not all(pair.count("=") == 1 and all(pair.split("=")) for pair in text.split(",")):
+            raise ValueError("must be topic=tenant pairs with commas between them")
+        return text
+
+    @property
+    def tenants(self) -> dict[str, str]:
+        """Tenant of each topic that is read."""
+        return dict(pair.strip().split("=") for pair in self.ingress_topics.split(","))

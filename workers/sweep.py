@@ -1,0 +1,99 @@
+"""What nobody else would do: lost leases, deadlines, replies that were not published, old rows."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from orchestra.store import claims, endings, outbox, retention
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from orchestra.store.requests import estimated_open
+from orchestra.store.turns import Announcement
+from workers.lease import Lease
+from workers.metrics import Metrics
+
+SWEEP_SECONDS = 2.0
+UNPUBLISHED_SECONDS = 5.0
+RETENTION_SECONDS = 3600.0
+MOST_AT_ONCE = 500
+
+log = structlog.get_logger()
+
+
+class Sweeper:
+    """Every worker sweeps; two that do the same at once do no harm."""
+
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        metrics: Metrics,
+        *,
+        announce: Callable[[Sequence[Announcement]], None],
+        hold_intake: Callable[[bool], None],
+        most_open: int,
+        retention_days: int,
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._metrics = metrics
+        self._announce = announce
+        self._hold_intake = hold_intake
+        self._most_open = most_open
+        self._retention_days = retention_days
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_regularly(SWEEP_SECONDS, self.give_back_lost))
+            tasks.create_task(_regularly(SWEEP_SECONDS, self.expire))
+            tasks.create_task(_regularly(SWEEP_SECONDS, self.republish))
+            tasks.create_task(_regularly(SWEEP_SECONDS * 5, self.guard_size))
+            tasks.create_task(_regularly(RETENTION_SECONDS, self.delete_old))
+
+    async def give_back_lost(self) -> None:
+        """Hand the requests of lost workers to others."""
+        if not self._lease.may_judge_others:
+            return
+        lost = await claims.give_back_lost(self._database)
+        if lost.workers:
+            log.warning("workers_lost", count=lost.workers, records=lost.returned)
+            self._metrics.workers_lost.inc(lost.workers)
+            self._announce(lost.announcements)
+
+    async def expire(self) -> None:
+        """End what nobody runs and whose deadline has passed."""
+        while True:
+            announcements = await endings.expire(self._database, MOST_AT_ONCE)
+            self._announce(announcements)
+            if len(announcements) < MOST_AT_ONCE:
+                return
+
+    async def republish(self) -> None:
+        """Publish replies again that nobody marked as published."""
+        late = await outbox.unpublished(self._database, UNPUBLISHED_SECONDS, MOST_AT_ONCE)
+        self._metrics.republished.inc(len(late))
+        self._announce(late)
+
+    async def guard_size(self) -> None:
+        """The emergency brake of intake."""
+        count = await estimated_open(self._database)
+        if count >= self._most_open:
+            log.error("intake_stopped", count=count)
+        self._hold_intake(count >= self._most_open)
+
+    async def delete_old(self) -> None:
+        """Delete what has had its time."""
+        while await retention.sweep_old(self._database, self._retention_days, MOST_AT_ONCE) >= MOST_AT_ONCE:
+            pass
+
+
+async def _regularly(seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        # Not all workers at the same moment.
+        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))  # noqa: S311  jitter
+        try:
+            await sweep()
+        except (DatabaseUnavailableError, DataRefusedError) as error:
+            log.warning("sweep_failed", part=sweep.__name__, reason=str(error))

@@ -1,0 +1,159 @@
+"""④ One turn on one screen: recall → generate → finish."""
+
+import asyncio
+import random
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+
+from orchestra.store.claims import Claimed
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.endings import Ending
+from orchestra.store.messages import Recall, recall
+from orchestra.store.turns import Ref
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ChatMessage
+from schemas.status import Status
+from workers.claim import InFlight
+from workers.deltas import Deltas
+from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService
+from workers.metrics import Metrics
+from workers.models import Models
+from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, LeaseLost, Outcome, RetryLater
+from workers.prompt import Prompt, generation, prepare
+from workers.publish import Publisher
+from workers.retry import after_error
+
+ATTEMPT_SECONDS = 600.0
+
+History = dict[Ref, list[ChatMessage]]
+
+log = structlog.get_logger()
+
+
+class Turns:
+    """Runs turns. ``finish`` hands an ending in and returns when it is committed."""
+
+    def __init__(
+        self,
+        llm: LlmService,
+        models: Models,
+        database: Database,
+        publisher: Publisher,
+        metrics: Metrics,
+        finish: Callable[[Ending], Awaitable[None]],
+    ) -> None:
+        self._llm = llm
+        self._models = models
+        self._database = database
+        self._publisher = publisher
+        self._metrics = metrics
+        self._finish = finish
+
+    def run(self, flights: Sequence[InFlight]) -> list[Coroutine[Any, Any, None]]:
+        """One coroutine a turn; their histories are recalled together."""
+        prompts = [self._prepare(flight.turn) for flight in flights]
+        wanted = [
+            Recall((flight.turn.tenant, flight.turn.conversation_id), prompt.history_budget)
+            for flight, prompt in zip(flights, prompts, strict=True)
+            if isinstance(prompt, Prompt) and prompt.history_budget
+        ]
+        history = asyncio.ensure_future(self._recall(wanted))
+        return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
+
+    async def _run(self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]") -> None:
+        with self._metrics.attempt_seconds.time():
+            outcome = await self._attempt(flight, prompt, history)
+        self._metrics.outcomes.labels(type(outcome).__name__).inc()
+        ending = _ending(flight.turn, prompt, outcome)
+        if ending:
+            await self._finish(ending)
+
+    async def _attempt(
+        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]"
+    ) -> Outcome:
+        turn = flight.turn
+        try:
+            async with asyncio.timeout(min(ATTEMPT_SECONDS, turn.seconds_left)):
+                if isinstance(prompt, OrchestraError):
+                    raise prompt
+                past = (await asyncio.shield(history)).get((turn.tenant, turn.conversation_id), [])
+                return await self._generate(turn, prompt, past)
+        except asyncio.CancelledError:
+            if flight.stopped is None:
+                raise
+            return flight.stopped
+        except TimeoutError:
+            if turn.seconds_left <= ATTEMPT_SECONDS:
+                return Expired()
+            error = OrchestraError(ErrorCode.TIMEOUT, f"the answer was not complete after {ATTEMPT_SECONDS:.0f} s")
+            return after_error(turn, error, random.uniform)
+        except OrchestraError as error:
+            return after_error(turn, error, random.uniform)
+        except Exception as error:  # noqa: BLE001  whatever it is, the turn must end or be tried again
+            log.error("attempt_crashed", request_id=str(turn.id), exc_info=error)
+            crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
+            return after_error(turn, crash, random.uniform)
+
+    async def _generate(self, turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
+        self._publisher.started(turn)
+        deltas = Deltas(turn, self._publisher, self._metrics)
+        try:
+            async with aclosing(self._llm.generate(generation(turn, prompt, history))) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Done):
+                        return Completed(deltas.text(), piece.usage)
+                    deltas.add(piece)
+                    if deltas.length > MAX_REPLY_CHARACTERS:
+                        return Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep")
+        finally:
+            deltas.flush()
+        raise AssertionError("generate ends with Done or raises")
+
+    def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":
+        try:
+            return prepare(turn, self._models.find(turn.model))
+        except OrchestraError as error:
+            return error
+
+    async def _recall(self, wanted: Sequence[Recall]) -> History:
+        while wanted:
+            try:
+                return await recall(self._database, wanted)
+            except DatabaseUnavailableError as error:
+                log.warning("recall_failed", reason=str(error))
+                await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  jitter
+        return {}
+
+
+def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> Ending | None:
+    def ending(status: Status, **more: Any) -> Ending:
+        return Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
+
+    match outcome:
+        case Completed(text, usage):
+            assert isinstance(prompt, Prompt)
+            return ending(Status.COMPLETED, question=prompt.question, reply=text, usage=usage)
+        case RetryLater(delay, give_try_back, code, detail):
+            return ending(
+                Status.PENDING, delay=delay, give_try_back=give_try_back, log=_log(turn, code, detail)
+            )
+        case Failed(code, detail):
+            return ending(Status.FAILED, error=(code, detail), log=_log(turn, code, detail))
+        case Cancelled():
+            return ending(Status.CANCELLED)
+        case Expired():
+            return ending(Status.EXPIRED)
+        case Interrupted():
+            return ending(Status.PENDING, give_try_back=True)
+        case LeaseLost():
+            return None
+
+
+def _log(turn: Claimed, code: ErrorCode, detail: str) -> tuple[str, str]:
+    # The two names that the old system gave its rows.
+    kind = "llm_decode_error" if code is ErrorCode.BAD_UPSTREAM else "llm_call_error"
+    return kind, f"request {turn.id} attempt {turn.fence}: {code}: {detail}"
