@@ -8,6 +8,7 @@ import structlog
 import uvloop
 from prometheus_client import start_http_server
 
+from orchestra.process import allow_many_connections
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
 from workers.app import worker
@@ -21,7 +22,7 @@ async def _serve(settings: WorkerSettings) -> None:
     metrics = Metrics()
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr="127.0.0.1", registry=metrics.registry)
-    async with worker(settings, metrics) as (running, consumer):
+    async with worker(settings, metrics) as running:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.stop)
@@ -29,7 +30,7 @@ async def _serve(settings: WorkerSettings) -> None:
             settings.ready_file.touch()
         log.info("worker_ready", worker_id=str(running.lease.worker_id))
         try:
-            await running.run(consumer)
+            await running.run()
         finally:
             if settings.ready_file:
                 settings.ready_file.unlink(missing_ok=True)
@@ -39,6 +40,7 @@ def main() -> None:
     """Run until SIGTERM or Ctrl-C. Any failure of a part ends the process, for its supervisor to start a new one."""
     settings = load(WorkerSettings)
     configure_logging("worker", settings.log_level)
+    allow_many_connections()
     try:
         uvloop.run(_serve(settings))
     except Exception as error:  # noqa: BLE001  said in one line, not as a stack trace

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
+from faststream.kafka import KafkaBroker
 
 from orchestra.kafka import group_reader, make_broker, make_producer
 from orchestra.signing import Signer
@@ -24,6 +25,7 @@ from workers.publish import Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
 from workers.sweep import Sweeper
+from workers.throttle import Throttle
 from workers.turn import Turns
 
 GROUP = "llm-orchestra-workers"
@@ -36,17 +38,27 @@ class Worker:
     """One worker. ``run`` ends when ``stop`` was called and what was in flight has ended or gone back."""
 
     def __init__(
-        self, settings: WorkerSettings, database: Database, producer: AIOKafkaProducer, llm: LlmService, metrics: Metrics
+        self,
+        settings: WorkerSettings,
+        database: Database,
+        broker: KafkaBroker,
+        producer: AIOKafkaProducer,
+        llm: LlmService,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._database = database
+        self._broker = broker
+        gaps = WatchForGaps(metrics, lambda: self._subscriber.consumer)
+        self._subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
         self._stopping = asyncio.Event()
         self.publisher = Publisher(producer, database, metrics)
         self.models = Models(llm, database)
         self.lease = Lease(database, metrics)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())
-        turns = Turns(llm, self.models, database, self.publisher, metrics, self.finisher.finish)
-        self.slots = Slots(database, metrics, self.lease, settings.worker_concurrency, turns.run)
+        throttle = Throttle(settings.worker_concurrency)
+        turns = Turns(llm, self.models, database, self.publisher, metrics, throttle, self.finisher.finish)
+        self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)
         self.intake = Intake(_record_reader(settings), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
             database,
@@ -62,7 +74,7 @@ class Worker:
         """Begin the drain."""
         self._stopping.set()
 
-    async def run(self, consumer: AIOKafkaConsumer) -> None:
+    async def run(self) -> None:
         """Work until ``stop``, then drain. Raises when a part that everything rests on has failed."""
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -72,7 +84,6 @@ class Worker:
                     self.finisher.run(),
                     self.models.run(),
                     self.sweeper.run(),
-                    self.intake.note_idle_partitions(consumer),
                     self.lease.run(
                         on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
                         on_lost=lambda: self.slots.stop_all(LeaseLost()),
@@ -80,7 +91,7 @@ class Worker:
                 )
             ]
             claiming = tasks.create_task(self.slots.run())
-            reading = tasks.create_task(self.intake.run(consumer))
+            reading = tasks.create_task(self.intake.run(self._broker, self._subscriber))
             await self._stopping.wait()
             self.intake.close()
             self.slots.close()
@@ -106,8 +117,8 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[tuple[Worker, AIOKafkaConsumer]]:
-    """A worker with its connections, ready to run: registered, its partitions assigned."""
+async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Worker]:
+    """A worker with its connections, registered, ready to ``run``."""
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker")
         stack.push_async_callback(database.close)
@@ -115,17 +126,12 @@ async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[tu
         producer = make_producer(settings, "orchestra-worker")
         await producer.start()
         stack.push_async_callback(producer.stop)
-        made = Worker(settings, database, producer, llm, metrics)
-        await made.lease.take()
-        await made.models.refresh()
-        gaps = WatchForGaps(metrics)
         broker = make_broker(settings, "orchestra-worker")
-        subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
-        await broker.start()
         stack.push_async_callback(broker.stop)
-        assert subscriber.consumer is not None
-        gaps.consumer = subscriber.consumer
-        yield made, subscriber.consumer
+        made = Worker(settings, database, broker, producer, llm, metrics)
+        await made.models.refresh()
+        await made.lease.take()
+        yield made
 
 
 def _record_reader(settings: WorkerSettings) -> RecordReader:

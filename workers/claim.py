@@ -17,6 +17,7 @@ from orchestra.store.turns import Ref
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Stop
+from workers.throttle import Throttle
 
 MOST_AT_ONCE = 200
 LOOK_AGAIN_SECONDS = 0.1
@@ -39,6 +40,7 @@ class Slots:
         database: Database,
         metrics: Metrics,
         lease: Lease,
+        throttle: Throttle,
         limit: int,
         run_turns: Callable[[Sequence[InFlight]], Sequence[Coroutine[Any, Any, None]]],
     ) -> None:
@@ -47,6 +49,7 @@ class Slots:
         self._lease = lease
         self._limit = limit
         self._run_turns = run_turns
+        self._throttle = throttle
         self._running: dict[Ref, tuple[InFlight, asyncio.Task[None]]] = {}
         self._ordered = 0
         self._look = asyncio.Event()
@@ -76,6 +79,7 @@ class Slots:
             self._metrics.queue_seconds.observe(flight.turn.seconds_queued)
             task = asyncio.create_task(work)
             self._running[flight.turn.ref] = flight, task
+            self._throttle.begun(flight.turn.model)
             task.add_done_callback(partial(self._release, flight))
             if flight.turn.cancelled:
                 self.stop([flight.turn.ref], Cancelled())
@@ -112,7 +116,7 @@ class Slots:
         free = min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered) if self._open else 0
         self._ordered += free
         try:
-            yield ClaimOrder(self._lease.worker_id, free) if free else None
+            yield ClaimOrder(self._lease.worker_id, free, tuple(self._throttle.limits())) if free else None
         finally:
             self._ordered -= free
 
@@ -139,6 +143,7 @@ class Slots:
 
     def _release(self, flight: InFlight, task: asyncio.Task[None]) -> None:
         ref = flight.turn.ref
+        self._throttle.ended(flight.turn.model)
         if self._running.get(ref, (None,))[0] is flight:
             del self._running[ref]
         self._metrics.in_flight.set(len(self._running))

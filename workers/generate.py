@@ -11,7 +11,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import GenerateRequest, ModelInfo, ModelList, Usage
+from schemas.generation import GenerateRequest, ModelList, Usage
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
@@ -56,14 +56,14 @@ class LlmService:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the stream ended without its end mark")
         yield done
 
-    async def models(self) -> list[ModelInfo]:
+    async def models(self) -> ModelList:
         """What can be asked for. Raises ``OrchestraError``."""
         with _as_orchestra_errors():
             response = await self._client.get("/models")
             if response.status_code != httpx.codes.OK:
                 raise await _refusal(response)
             try:
-                return ModelList.model_validate_json(response.content).data
+                return ModelList.model_validate_json(response.content)
             except ValueError:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the list of models cannot be read") from None
 

@@ -1,7 +1,7 @@
 """② Kafka batch → rows in one transaction, then the offsets; bad records → dead letters."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +9,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.partitioner import murmur2
+from faststream.kafka import KafkaBroker
 
+from orchestra.kafka import Subscriber
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
@@ -57,15 +59,22 @@ class Intake:
         self._open = False
         self._may_read.set()
 
-    async def run(self, consumer: AIOKafkaConsumer) -> None:
-        """Read until ``close``."""
-        while self._open:
-            await self._may_read.wait()
-            polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
-            if polled:
-                await self._take(consumer, polled)
+    async def run(self, broker: KafkaBroker, subscriber: Subscriber) -> None:
+        """Join the group, then read until ``close``."""
+        await broker.start()  # Takes as long as the group needs to notice the members that it has lost.
+        assert subscriber.consumer is not None
+        consumer = subscriber.consumer
+        idle = asyncio.create_task(self._note_idle_partitions(consumer))
+        try:
+            while self._open:
+                await self._may_read.wait()
+                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
+                if polled:
+                    await self._take(consumer, polled)
+        finally:
+            idle.cancel()
 
-    async def note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
+    async def _note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Once a second: say of partitions without anything new that they are read up to now."""
         while True:
             await asyncio.sleep(1)
@@ -137,10 +146,9 @@ class Intake:
 class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
     """On assignment: did retention delete records that were never read? That is an alarm, never silent."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
         self._metrics = metrics
-        self.consumer: AIOKafkaConsumer | None = None
-        self.assigned = asyncio.Event()
+        self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Nothing to do: a batch at hand goes on, and what another worker takes in again changes nothing."""
@@ -151,14 +159,14 @@ class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._compare(assigned)
         except (KafkaError, IllegalStateError) as error:
             log.warning("log_start_unknown", error=type(error).__name__)
-        self.assigned.set()
 
     async def _compare(self, assigned: Sequence[TopicPartition]) -> None:
-        if not self.consumer or not assigned:
+        consumer = self._consumer()
+        if not consumer or not assigned:
             return
-        starts = await self.consumer.beginning_offsets(list(assigned))
+        starts = await consumer.beginning_offsets(list(assigned))
         for tp in assigned:
-            committed = await self.consumer.committed(tp)
+            committed = await consumer.committed(tp)
             if committed is not None and committed < starts[tp]:
                 missing = starts[tp] - committed
                 self._metrics.log_gap.inc(missing)

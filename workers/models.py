@@ -23,10 +23,11 @@ class Models:
         self._llm = llm
         self._database = database
         self._by_name: dict[str, ModelInfo] = {}
+        self._other: ModelInfo | None = None
 
     def find(self, name: str) -> ModelInfo | None:
         """The model by this name, alias, or name with options behind a colon; None when it is not known here."""
-        return self._by_name.get(name) or self._by_name.get(name.partition(":")[0])
+        return self._by_name.get(name) or self._by_name.get(name.partition(":")[0]) or self._other
 
     async def run(self) -> None:
         """Keep the table fresh until cancelled."""
@@ -36,9 +37,10 @@ class Models:
     async def refresh(self) -> bool:
         """Ask once; False when the LLM service or Postgres did not answer."""
         try:
-            models = await self._llm.models()
-            self._by_name = {name: model for model in models for name in (*model.aliases, model.name)}
-            await note_models(self._database, models)
+            offer = await self._llm.models()
+            self._by_name = {name: model for model in offer.data for name in (*model.aliases, model.name)}
+            self._other = offer.other
+            await note_models(self._database, offer)
         except (OrchestraError, DatabaseUnavailableError) as error:
             log.warning("models_not_refreshed", reason=getattr(error, "code", "unavailable"))
             return False

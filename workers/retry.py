@@ -15,12 +15,12 @@ _AUTH_SECONDS = 30.0
 def after_error(turn: Claimed, error: OrchestraError, uniform: Callable[[float, float], float]) -> Outcome:
     """Retry with back-off, or end.
 
-    ``uniform(a, b)`` draws a number between a and b. A rate limit costs no try, nor do refused credentials (an
-    operator mends those); but a caller who waits on an open connection is told within seconds.
+    ``uniform(a, b)`` draws a number between a and b. A rate limit costs no try, for it means only "not now"; nor do
+    refused credentials, which an operator mends; but a caller who waits on an open connection is told of those.
     """
     if not ERRORS[error.code].retryable or (turn.caller_waits and error.code is ErrorCode.AUTH):
         return Failed(error.code, error.detail)
-    free = error.code in (ErrorCode.RATE_LIMITED, ErrorCode.AUTH) and not turn.caller_waits
+    free = error.code in (ErrorCode.RATE_LIMITED, ErrorCode.AUTH)
     if turn.tries >= turn.max_tries and not free:
         return Failed(error.code, error.detail)
     delay = _delay(turn, error, uniform)

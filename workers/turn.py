@@ -26,6 +26,7 @@ from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, 
 from workers.prompt import Prompt, generation, prepare
 from workers.publish import Publisher
 from workers.retry import after_error
+from workers.throttle import Throttle
 
 ATTEMPT_SECONDS = 600.0
 
@@ -44,6 +45,7 @@ class Turns:
         database: Database,
         publisher: Publisher,
         metrics: Metrics,
+        throttle: Throttle,
         finish: Callable[[Ending], Awaitable[None]],
     ) -> None:
         self._llm = llm
@@ -51,6 +53,7 @@ class Turns:
         self._database = database
         self._publisher = publisher
         self._metrics = metrics
+        self._throttle = throttle
         self._finish = finish
 
     def run(self, flights: Sequence[InFlight]) -> list[Coroutine[Any, Any, None]]:
@@ -68,6 +71,7 @@ class Turns:
         with self._metrics.attempt_seconds.time():
             outcome = await self._attempt(flight, prompt, history)
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
+        self._learn(flight.turn.model, outcome)
         ending = _ending(flight.turn, prompt, outcome)
         if ending:
             await self._finish(ending)
@@ -112,6 +116,13 @@ class Turns:
         finally:
             deltas.flush()
         raise AssertionError("generate ends with Done or raises")
+
+    def _learn(self, model: str, outcome: Outcome) -> None:
+        match outcome:
+            case RetryLater(code=ErrorCode.RATE_LIMITED | ErrorCode.AUTH):
+                self._throttle.refused(model)
+            case Completed():
+                self._throttle.accepted(model)
 
     def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":
         try:

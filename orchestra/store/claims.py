@@ -12,11 +12,20 @@ LEASE_SECONDS = 15
 
 
 @dataclass(frozen=True)
+class ModelLimit:
+    """How many more turns of this model may be claimed, however many slots are free."""
+
+    model: str
+    room: int
+
+
+@dataclass(frozen=True)
 class ClaimOrder:
-    """Who claims, and how many turns it has room for."""
+    """Who claims, how many turns it has room for, and of which models fewer."""
 
     worker_id: UUID
     limit: int
+    models: tuple[ModelLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ WITH alive AS (
     SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE
 ), picked AS (
     SELECT tenant, id, run_at FROM requests
-    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now()
+    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
     ORDER BY priority DESC, run_at
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
@@ -121,7 +130,19 @@ RETURNING r.tenant, r.id, r.status
 
 async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     """Claim within a transaction; nothing when this worker's lease was taken away."""
-    rows = await tx.run(_CLAIM, limit=order.limit, worker_id=order.worker_id)
+    limited = [limit.model for limit in order.models]
+    claimed = await _claim(tx, order.worker_id, order.limit, limited, only_these=False)
+    for limit in order.models:
+        room = min(limit.room, order.limit - len(claimed))
+        if room > 0:
+            claimed += await _claim(tx, order.worker_id, room, [limit.model], only_these=True)
+    return claimed
+
+
+async def _claim(
+    tx: Transaction, worker_id: UUID, limit: int, models: list[str], *, only_these: bool
+) -> list[Claimed]:
+    rows = await tx.run(_CLAIM, worker_id=worker_id, limit=limit, models=models, only_these=only_these)
     return [Claimed(**row._mapping) for row in rows]
 
 

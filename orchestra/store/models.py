@@ -1,9 +1,9 @@
 """The models that can be asked for, as the workers learnt them from the LLM service."""
 
-from collections.abc import Sequence
-
 from orchestra.store.database import Database, as_json
-from schemas.generation import ModelInfo
+from schemas.generation import ModelInfo, ModelList
+
+ANY_NAME = "*"
 
 _NOTE = """
 WITH seen AS (
@@ -23,9 +23,15 @@ DELETE FROM models WHERE seen_at < now() - interval '5 minutes' AND name NOT IN 
 _ALL = "SELECT name, aliases, provider, context_tokens, max_output_tokens FROM models ORDER BY name"
 
 
-async def note_models(database: Database, models: Sequence[ModelInfo]) -> None:
-    """Keep what the LLM service offers now; what it has not offered for five minutes is forgotten."""
-    await database.run(_NOTE, rows=as_json([model.model_dump() for model in models]))
+async def note_models(database: Database, offer: ModelList) -> None:
+    """Keep what the LLM service offers now; what it has not offered for five minutes is forgotten.
+
+    Where it passes any other name on to a provider, that is kept as a model named ``*``.
+    """
+    models = [model.model_dump() for model in offer.data]
+    if offer.other:
+        models.append({**offer.other.model_dump(), "name": ANY_NAME, "aliases": []})
+    await database.run(_NOTE, rows=as_json(models))
 
 
 async def known_models(database: Database) -> list[ModelInfo]:
