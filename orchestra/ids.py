@@ -47,7 +47,8 @@ class Receipts:
             return None
         bits = _free_bits(request_id)
         body, tag = bits >> _TAG_BITS, bits & ((1 << _TAG_BITS) - 1)
-        if not any([hmac.compare_digest(_bytes(tag), _bytes(_tag(secret, tenant, body))) for secret in self._secrets]):
+        tags = [_tag(secret, tenant, body) for secret in self._secrets]
+        if not any(hmac.compare_digest(_bytes(tag), _bytes(genuine)) for genuine in tags):
             return None
         if body >> _PAYLOAD_BITS == _DERIVED:
             return Receipt(minted_at=None)

@@ -19,7 +19,9 @@ class Signer:
     def verify(self, signature: str, *, id: str, type: str, tenant: str, user: str, key: bytes, value: bytes) -> bool:
         """True when one of our secrets made this signature for exactly this record."""
         return any(
-            hmac.compare_digest(signature.encode(), (_VERSION + _mac(secret, id, type, tenant, user, key, value)).encode())
+            hmac.compare_digest(
+                signature.encode(), (_VERSION + _mac(secret, id, type, tenant, user, key, value)).encode()
+            )
             for secret in self._secrets
         )
 

@@ -43,7 +43,7 @@ def main() -> None:
     allow_many_connections()
     try:
         uvloop.run(_serve(settings))
-    except Exception as error:  # noqa: BLE001  said in one line, not as a stack trace
+    except Exception as error:  # Said in one line, not as a stack trace.
         for each in error.exceptions if isinstance(error, ExceptionGroup) else [error]:
             log.error("worker_failed", exc_info=each)
         sys.exit(1)

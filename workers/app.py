@@ -55,7 +55,7 @@ class Worker:
         self.publisher = Publisher(producer, database, metrics)
         self.models = Models(llm, database)
         self.lease = Lease(database, metrics)
-        self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())
+        self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
         turns = Turns(llm, self.models, database, self.publisher, metrics, throttle, self.finisher.finish)
         self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)

@@ -24,6 +24,7 @@ LOOK_AGAIN_SECONDS = 0.1
 
 log = structlog.get_logger()
 
+
 @dataclass(eq=False)
 class InFlight:
     """A turn that runs here. ``stopped``: why, once somebody wants it stopped."""
@@ -136,7 +137,7 @@ class Slots:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.5, 1.5)):  # noqa: S311  jitter
+            async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.5, 1.5)):
                 await self._look.wait()
         except TimeoutError:
             return

@@ -84,7 +84,9 @@ async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), cookie_jar=aiohttp.DummyCookieJar()
+    )
 
 
 class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
@@ -142,7 +144,9 @@ async def _refusal(response: httpx.Response) -> OrchestraError:
         fields = {**orjson.loads(bytes(body)), "retry_after": _seconds(response.headers.get("retry-after"))}
         return _error(fields)
     except (ValueError, TypeError):
-        code = ErrorCode.RATE_LIMITED if response.status_code == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
+        code = (
+            ErrorCode.RATE_LIMITED if response.status_code == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
+        )
         detail = f"the LLM service answered {response.status_code}"
         return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
 

@@ -114,7 +114,8 @@ class Intake:
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
             await self._write(verdicts[:middle], [])
-            return await self._write(verdicts[middle:], progress)
+            await self._write(verdicts[middle:], progress)
+            return
         match verdicts[0]:
             case NewRequest(record=record):
                 detail = f"the database refuses the record's data ({error})"

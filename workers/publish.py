@@ -51,7 +51,7 @@ class _Outgoing:
 
 
 class Publisher:
-    """The worker's way out to Kafka. ``run`` must be running; it ends with an error when the producer is beyond help."""
+    """The worker's way out to Kafka. ``run`` must be running; it raises when the producer is beyond help."""
 
     def __init__(self, producer: AIOKafkaProducer, database: Database, metrics: Metrics) -> None:
         self._producer = producer
@@ -125,9 +125,7 @@ class Publisher:
             await self._something.wait()
 
     async def _send(self, outgoing: _Outgoing) -> None:
-        future = await self._producer.send(
-            outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers
-        )
+        future = await self._producer.send(outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers)
         future.add_done_callback(lambda done: self._acknowledge(outgoing, done))
 
     def _acknowledge(self, outgoing: _Outgoing, done: "asyncio.Future[object]") -> None:

@@ -157,7 +157,11 @@ def _named_id(value: Any) -> UUID | None:
 def _conversation(body: MessageRequested, letter: DeadLetter) -> UUID:
     if body.conversation_id:
         return body.conversation_id
-    return conversation_id_for_key(letter.tenant, letter.key) if letter.key else conversation_id_for_request(letter.request_id)
+    return (
+        conversation_id_for_key(letter.tenant, letter.key)
+        if letter.key
+        else conversation_id_for_request(letter.request_id)
+    )
 
 
 def _raw(headers: Any) -> RawHeaders:

@@ -26,7 +26,9 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings):
         description="Topics to read and whose they are: `topic=tenant`, comma-separated.",
     )
     require_signed: bool = Field(False, description="Dead-letter records that no gateway has signed.")
-    max_open_requests: int = Field(1_000_000, ge=1, description="Emergency brake: intake stops at so many open requests.")
+    max_open_requests: int = Field(
+        1_000_000, ge=1, description="Emergency brake: intake stops at so many open requests."
+    )
     ready_file: Path | None = Field(None, description="Made when the worker is ready, removed when it stops.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve `/metrics` on this port of 127.0.0.1.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -92,7 +92,7 @@ class Sweeper:
 async def _regularly(seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
     while True:
         # Not all workers at the same moment.
-        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))  # noqa: S311  jitter
+        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
         try:
             await sweep()
         except (DatabaseUnavailableError, DataRefusedError) as error:

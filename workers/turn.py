@@ -97,7 +97,7 @@ class Turns:
             return after_error(turn, error, random.uniform)
         except OrchestraError as error:
             return after_error(turn, error, random.uniform)
-        except Exception as error:  # noqa: BLE001  whatever it is, the turn must end or be tried again
+        except Exception as error:  # Whatever it is, the turn must end or be tried again.
             log.error("attempt_crashed", request_id=str(turn.id), exc_info=error)
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return after_error(turn, crash, random.uniform)
@@ -136,7 +136,7 @@ class Turns:
                 return await recall(self._database, wanted)
             except DatabaseUnavailableError as error:
                 log.warning("recall_failed", reason=str(error))
-                await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  jitter
+                await asyncio.sleep(random.uniform(0.5, 1.5))
         return {}
 
 
@@ -149,9 +149,7 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
             assert isinstance(prompt, Prompt)
             return ending(Status.COMPLETED, question=prompt.question, reply=text, usage=usage)
         case RetryLater(delay, give_try_back, code, detail):
-            return ending(
-                Status.PENDING, delay=delay, give_try_back=give_try_back, log=_log(turn, code, detail)
-            )
+            return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, log=_log(turn, code, detail))
         case Failed(code, detail):
             return ending(Status.FAILED, error=(code, detail), log=_log(turn, code, detail))
         case Cancelled():

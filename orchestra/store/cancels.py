@@ -9,7 +9,7 @@ from orchestra.store.turns import Announcement, Ref, announce, lock_conversation
 
 @dataclass
 class Cancelled:
-    """What a batch of cancels did. ``running``: requests that a worker is still running; it is told by its heartbeat."""
+    """What a batch of cancels did. ``running``: what a worker is still running; it is told by its heartbeat."""
 
     announcements: list[Announcement] = field(default_factory=list)
     running: list[Ref] = field(default_factory=list)

@@ -139,9 +139,7 @@ async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     return claimed
 
 
-async def _claim(
-    tx: Transaction, worker_id: UUID, limit: int, models: list[str], *, only_these: bool
-) -> list[Claimed]:
+async def _claim(tx: Transaction, worker_id: UUID, limit: int, models: list[str], *, only_these: bool) -> list[Claimed]:
     rows = await tx.run(_CLAIM, worker_id=worker_id, limit=limit, models=models, only_these=only_these)
     return [Claimed(**row._mapping) for row in rows]
 

@@ -29,7 +29,8 @@ _PAGE = (
     _COLUMNS
     + """
 WHERE c.tenant = :tenant AND c.deleted_at IS NULL
-    AND (CAST(:before AS timestamptz) IS NULL OR (c.created_at, c.id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
+    AND (CAST(:before AS timestamptz) IS NULL
+        OR (c.created_at, c.id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
 ORDER BY c.created_at DESC, c.id DESC LIMIT :limit
 """
 )

@@ -1,11 +1,12 @@
 """Records that could not be taken in: the bytes as they came, and why."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.turns import Ref, refs_json
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
 
@@ -48,6 +49,13 @@ _REASON = """
 SELECT reason, detail FROM dead_letters WHERE tenant = :tenant AND request_id = :request_id ORDER BY id LIMIT 1
 """
 
+_REASONS = """
+SELECT DISTINCT ON (d.tenant, d.request_id) d.tenant, d.request_id AS id, d.reason, d.detail
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+JOIN dead_letters d ON d.tenant = k.tenant AND d.request_id = k.id
+ORDER BY d.tenant, d.request_id, d.id
+"""
+
 
 async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
     """Store dead letters; one that is already there is left as it is."""
@@ -76,6 +84,12 @@ async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[
     """Why the record of this request became a dead letter, if it did."""
     rows = await database.run(_REASON, tenant=tenant, request_id=request_id)
     return (ErrorCode(rows[0].reason), rows[0].detail) if rows else None
+
+
+async def reasons_of(database: Database, refs: Collection[Ref]) -> dict[Ref, tuple[ErrorCode, str]]:
+    """The same for many requests; those whose record became no dead letter are left out."""
+    rows = await database.run(_REASONS, refs=refs_json(refs)) if refs else ()
+    return {(row.tenant, row.id): (ErrorCode(row.reason), row.detail) for row in rows}
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -83,7 +83,8 @@ ORDER BY m.place
 
 _LOGS = """
 INSERT INTO logs (tenant, type, message)
-SELECT l.tenant, l.type, l.message FROM json_to_recordset(CAST(:rows AS json)) AS l(tenant text, type text, message text)
+SELECT l.tenant, l.type, l.message
+FROM json_to_recordset(CAST(:rows AS json)) AS l(tenant text, type text, message text)
 """
 
 _EARLIER = """

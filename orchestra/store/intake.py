@@ -18,7 +18,7 @@ from schemas.errors import ErrorCode
 
 @dataclass(frozen=True)
 class NewRequest:
-    """A request as its record says it. ``deadline`` None: the default. ``record`` is its dead letter, should it lose."""
+    """A request as its record says it. ``deadline`` None: the default. ``record``: its dead letter, should it lose."""
 
     tenant: str
     id: UUID
@@ -151,9 +151,7 @@ async def _lock_all(tx: Transaction, batch: Batch) -> dict[Ref, _Conversation]:
         turns[conversation] += 0
     rows = [{"tenant": tenant, "id": id, "turns": count} for (tenant, id), count in turns.items()]
     found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
-    return {
-        (row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.deleted) for row in found
-    }
+    return {(row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.deleted) for row in found}
 
 
 async def _insert_requests(

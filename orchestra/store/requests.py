@@ -21,6 +21,13 @@ LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role =
 WHERE r.deleted_at IS NULL AND c.deleted_at IS NULL
 """
 
+_DELETED = """
+SELECT r.tenant, r.id FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
+JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
+WHERE r.deleted_at IS NOT NULL OR c.deleted_at IS NOT NULL
+"""
+
 # A turn's age counts from when it could have run. One look into the index for each priority.
 _OLDEST_RUNNABLE = """
 SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
@@ -61,6 +68,13 @@ async def find(database: Database, refs: Collection[Ref]) -> dict[Ref, StoredReq
         return {}
     rows = await database.run(_FIND, refs=refs_json(refs))
     return {(row.tenant, row.id): _stored(row) for row in rows}
+
+
+async def deleted_among(database: Database, refs: Collection[Ref]) -> set[Ref]:
+    """Those of these requests that are deleted, by themselves or with their conversation."""
+    if not refs:
+        return set()
+    return {(row.tenant, row.id) for row in await database.run(_DELETED, refs=refs_json(refs))}
 
 
 async def oldest_runnable_age(database: Database) -> float:

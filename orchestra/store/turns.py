@@ -1,6 +1,7 @@
 """What every change of a conversation's turns shares: lock the conversation, announce endings, promote the next turn.
 
-Lock order everywhere: conversations by (tenant, id), then requests. Whoever ends a head promotes in the same transaction.
+Lock order everywhere: conversations by (tenant, id), then requests. Whoever ends a head promotes in the same
+transaction.
 """
 
 from collections.abc import Collection
@@ -80,7 +81,7 @@ LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role =
 ORDER BY r.tenant, r.conversation_id, r.seq
 ON CONFLICT (tenant, request_id, kind) DO NOTHING
 RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
-"""
+"""  # noqa: S608  the number is a constant of ours
 
 
 def refs_json(refs: Collection[Ref]) -> str:
@@ -108,6 +109,4 @@ async def promote(tx: Transaction, conversations: Collection[Ref]) -> int:
 
 def announcement(row: Any) -> Announcement:
     """The announcement in a row of the outbox."""
-    return Announcement(
-        row.id, row.tenant, row.request_id, row.conversation_id, row.event_id, row.value, row.headers
-    )
+    return Announcement(row.id, row.tenant, row.request_id, row.conversation_id, row.event_id, row.value, row.headers)
