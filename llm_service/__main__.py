@@ -1,0 +1,51 @@
+"""``python -m llm_service``: the LLM service as a process."""
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from llm_service.app import create_app
+from llm_service.models import ModelsFileError
+from llm_service.settings import LlmServiceSettings
+from orchestra.process import allow_many_connections
+from orchestra.settings import load
+from orchestra.telemetry.logging import configure_logging
+from schemas.errors import OrchestraError
+
+_EX_CONFIG = 78
+# Longer than any client keeps a quiet connection, so that it is never closed under a request.
+_KEEP_ALIVE_SECONDS = 120
+
+
+def main() -> None:
+    """Serve until SIGTERM; generations that are still open after ``DRAIN_SECONDS`` are cut."""
+    settings = load(LlmServiceSettings)
+    configure_logging("llm_service", settings.log_level)
+    app = _app(settings)
+    allow_many_connections()
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+
+
+def _app(settings: LlmServiceSettings) -> FastAPI:
+    try:
+        return create_app(settings)
+    except ModelsFileError as error:
+        print(f"setting MODELS_FILE: {error}", file=sys.stderr)
+    except OrchestraError as error:
+        print(f"setting LLM_MODEL: {error}", file=sys.stderr)
+    raise SystemExit(_EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A generation → one JSON document, or NDJSON lines as they come; either ends at once when the caller goes away."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_service.generation import Generation
+from llm_service.providers.base import Ending, Garbage, Piece
+from schemas.errors import ErrorCode, OrchestraError
+
+_LAST_WORDS_SECONDS = 5.0
+_JSON = [(b"content-type", b"application/json")]
+_NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class GenerationAnswer(Response):
+    """Runs the generation while it is sent: an error before the first byte still is an HTTP status."""
+
+    def __init__(self, generation: Generation, *, stream: bool) -> None:
+        super().__init__()
+        self._generation = generation
+        self._stream = stream
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, unless the caller leaves first."""
+        answer = self._send_lines(send) if self._stream else self._send_whole(send)
+        # A caller who no longer reads would hold us for ever.
+        await _unless_gone(receive, answer, self._generation.seconds + _LAST_WORDS_SECONDS)
+
+    async def _send_whole(self, send: Send) -> None:
+        parts: list[str] = []
+        ending: Ending | None = None
+        async with self._generation.open() as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    if not parts:
+                        self._generation.first_piece()
+                    parts.append(piece)
+                elif isinstance(piece, Ending):
+                    ending = piece
+            if ending is None:
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+            self._generation.completed(ending)
+        body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
+        await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _send_lines(self, send: Send) -> None:
+        started = False
+        try:
+            async with self._generation.open() as pieces:
+                async for piece in pieces:
+                    if not started:
+                        started = True
+                        self._generation.first_piece()
+                        await _start(send)
+                    await send({"type": "http.response.body", "body": self._line(piece), "more_body": True})
+        except OrchestraError as error:
+            if not started:
+                raise
+            await send({"type": "http.response.body", "body": _error_line(error), "more_body": True})
+        if not started:
+            await _start(send)
+        await send({"type": "http.response.body", "body": b""})
+
+    def _line(self, piece: Piece) -> bytes:
+        if isinstance(piece, str):
+            return b'{"delta":%b}\n' % orjson.dumps(piece)
+        if isinstance(piece, Garbage):
+            return piece.line
+        self._generation.completed(piece)
+        return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _start(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": _NDJSON})
+
+
+def _with_length(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [*_JSON, (b"content-length", b"%d" % len(body))]
+
+
+def _end_of(ending: Ending) -> dict[str, object]:
+    usage = {"input_tokens": ending.usage.input_tokens, "output_tokens": ending.usage.output_tokens}
+    return {"usage": usage, "finish_reason": ending.finish_reason}
+
+
+def _error_line(error: OrchestraError) -> bytes:
+    fields = {"code": error.code, "detail": error.detail, "retry_after": error.retry_after}
+    return orjson.dumps({"error": fields}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _unless_gone(receive: Receive, answer: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Run the answer to its end, or stop it when the caller disconnects or the time is over."""
+    answering = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((answering, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,44 @@
+"""What the LLM service counts and times."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """The service's metrics in a registry of their own. ``model`` is a name of the table, or ``other``."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.generations = Counter(
+            "orchestra_llm_generations",
+            "Generations that ended: completed, cut, abandoned (the caller went away or we stopped), or an error code.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "orchestra_llm_generations_in_flight",
+            "Generations that are running or wait for a place.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.first_token = Histogram(
+            "orchestra_llm_first_token_seconds",
+            "Time from the request to the first piece of text, waiting for a place included.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "orchestra_llm_generation_seconds",
+            "Time from the request to the end of the generation, however it ended.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "orchestra_llm_tokens",
+            "Tokens of completed generations, as the provider counts them or else estimated.",
+            ["model", "direction"],
+            registry=self.registry,
+        )

@@ -1,0 +1,130 @@
+"""The table of models: which provider answers to a name, under what name, within which limits."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llm_service.settings import LlmServiceSettings, Url
+from schemas.generation import ModelInfo
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+SIMULATED = "simulated"
+ANY_OTHER = "*"
+
+
+class ModelsFileError(ValueError):
+    """The models file cannot be used. The message says where and why, in one line."""
+
+
+class Entry(BaseModel):
+    """One model. ``upstream`` is its name at the provider; None means the same name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    aliases: tuple[Name, ...] = ()
+    provider: Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"]
+    base_url: Url | None = None
+    api_key_env: str | None = None
+    upstream: Name | None = None
+    context_tokens: Annotated[int, Field(ge=1)]
+    max_output_tokens: Annotated[int, Field(ge=1)]
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Entry":
+        if self.provider in ("vllm", "openai_compatible") and self.base_url is None:
+            raise ValueError(f"provider {self.provider} needs a base_url")
+        if self.max_output_tokens > self.context_tokens:
+            raise ValueError("max_output_tokens is more than context_tokens")
+        return self
+
+    @property
+    def info(self) -> ModelInfo:
+        """The entry as ``GET /models`` shows it."""
+        return ModelInfo.model_validate(self.model_dump(include=set(ModelInfo.model_fields)))
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    models: list[Entry]
+
+
+def table(settings: LlmServiceSettings) -> list[Entry]:
+    """All models that have a name. Raises `ModelsFileError`."""
+    mine = _read(settings.models_file) if settings.models_file else []
+    _check_unique(mine)
+    taken = {name for entry in mine for name in (entry.name, *entry.aliases)}
+    return [*mine, *(_without(taken, entry) for entry in _built_in(settings) if entry.name not in taken)]
+
+
+def pass_through(settings: LlmServiceSettings) -> Entry | None:
+    """The entry for names that are in no table: the provider is asked whether it knows them."""
+    if settings.models_file or settings.llm_provider not in ("ollama", "openai"):
+        return None
+    return _remote(settings, ANY_OTHER)
+
+
+def _built_in(settings: LlmServiceSettings) -> list[Entry]:
+    names = {settings.llm_model, "llama3"} - {SIMULATED} if settings.llm_provider == "simulated" else set()
+    simulated = Entry(
+        name=SIMULATED,
+        aliases=tuple(sorted(names)),
+        provider="simulated",
+        context_tokens=131_072,
+        max_output_tokens=16_384,
+    )
+    match settings.llm_provider:
+        case "simulated":
+            return [simulated]
+        case "embedded":
+            return [_embedded(settings), simulated]
+    return [entry for entry in (_remote(settings, settings.llm_model), simulated) if entry.name not in names]
+
+
+def _embedded(settings: LlmServiceSettings) -> Entry:
+    context = settings.embedded_context_tokens
+    return Entry(
+        name="smollm2",
+        aliases=("llama3",),
+        provider="embedded",
+        context_tokens=context,
+        max_output_tokens=min(1024, context // 4),
+        max_concurrency=settings.embedded_max_concurrency,
+    )
+
+
+def _remote(settings: LlmServiceSettings, name: str) -> Entry:
+    if settings.llm_provider == "ollama":
+        # Ollama cuts a prompt that is longer than its own default context without a word.
+        return Entry(name=name, provider="ollama", context_tokens=4096, max_output_tokens=1024)
+    return Entry(name=name, provider="openai", context_tokens=128_000, max_output_tokens=16_384)
+
+
+def _without(taken: set[str], entry: Entry) -> Entry:
+    return entry.model_copy(update={"aliases": tuple(alias for alias in entry.aliases if alias not in taken)})
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).models
+    except OSError as error:
+        raise ModelsFileError(f"cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ModelsFileError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise ModelsFileError(f"is not TOML: {error}") from error
+
+
+def _check_unique(entries: Iterable[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if name in seen:
+                raise ModelsFileError(f"the name {name} is there twice")
+            seen.add(name)

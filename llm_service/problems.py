@@ -1,0 +1,51 @@
+"""Errors → problem documents (RFC 9457). Nothing of the input is in them."""
+
+import math
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from schemas.api.problems import MEDIA_TYPE, Problem
+from schemas.errors import ErrorCode, OrchestraError
+
+# Nobody reads the answer to a caller who has left; the number is the customary one in logs.
+_CLIENT_GONE = 499
+_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app leave it as a problem document."""
+    app.add_exception_handler(OrchestraError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, OrchestraError)
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.code is ErrorCode.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(Problem.of(error.code, error.detail), headers)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL)
+    return _answer(Problem.of(code, status=error.status_code), dict(error.headers or {}))
+
+
+async def _on_client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _on_bug(_request: Request, _error: Exception) -> Response:
+    return _answer(Problem.of(ErrorCode.INTERNAL), {})
+
+
+def _answer(problem: Problem, headers: dict[str, str]) -> Response:
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, problem.status, headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,71 @@
+"""What every provider is: something that streams the pieces of a text."""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.generation import ChatMessage, FinishReason, Usage
+
+# Postgres stores no U+0000 and UTF-8 has no lone surrogates.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a provider is asked for. ``model`` is its own name for it; what is None it chooses itself."""
+
+    model: str
+    messages: Sequence[ChatMessage]
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last piece of a whole text."""
+
+    usage: Usage
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Bytes to send as they are. Only `simulated` makes them, so that callers can be tested against nonsense."""
+
+    line: bytes
+
+
+Piece = str | Ending | Garbage
+
+
+class Provider(Protocol):
+    """One model server, or a stand-in for one."""
+
+    def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """The text in pieces that are not empty, then one `Ending`. Closing the generator ends the call at once.
+
+        Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for what neither Postgres nor UTF-8 can hold."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def estimate_tokens(text_bytes: int) -> int:
+    """Tokens of a text of so many UTF-8 bytes, when nobody counted: 3 bytes each, rounded up."""
+    return -(-text_bytes // 3)
+
+
+def estimate_input(messages: Sequence[ChatMessage]) -> int:
+    """Tokens of the messages of a call."""
+    return estimate_tokens(sum(len(message.content.encode("utf-8", "replace")) for message in messages))

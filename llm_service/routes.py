@@ -1,0 +1,75 @@
+"""⑥ POST /generate, GET /models, GET /healthz, GET /metrics: check, call, answer."""
+
+import hmac
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+
+from llm_service.answers import GenerationAnswer
+from llm_service.generation import Generation
+from llm_service.metrics import Metrics
+from llm_service.registry import Registry
+from llm_service.settings import LlmServiceSettings
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import GenerateRequest, ModelList
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+
+def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metrics) -> APIRouter:
+    """All routes of the service."""
+    router = APIRouter()
+    token = settings.token
+
+    async def known(request: Request) -> None:
+        if token is not None and not hmac.compare_digest(_bearer(request), token):
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+
+    @router.post("/generate", dependencies=[Depends(known)], response_model=None)
+    async def generate(request: Request) -> Response:
+        ask = _parse(await _body(request))
+        generation = Generation(registry.resolve(ask.model), ask, metrics, settings.generation_seconds)
+        return GenerationAnswer(generation, stream=ask.stream)
+
+    @router.get("/models", dependencies=[Depends(known)])
+    async def models() -> ModelList:
+        return registry.listing()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/metrics", response_model=None)
+    async def show_metrics() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _bearer(request: Request) -> bytes:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+
+
+async def _body(request: Request) -> bytes:
+    """The raw body, whatever content type it claims. Raises ``too_large``."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise OrchestraError(ErrorCode.TOO_LARGE)
+    return bytes(body)
+
+
+def _parse(body: bytes) -> GenerateRequest:
+    """The request in a body. Raises ``not_json`` or ``invalid_request``."""
+    try:
+        return GenerateRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        raise OrchestraError(ErrorCode.NOT_JSON)
+    # Places in a request have fixed names or numbers, and the messages name limits: nothing of the input is in them.
+    place = ".".join(map(str, first["loc"])) or "body"
+    raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{place}: {first['msg']}")

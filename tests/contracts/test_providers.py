@@ -1,0 +1,179 @@
+"""What every provider promises, whatever is behind it. Asked over HTTP, with real servers on both sides."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from llm_service.settings import LlmServiceSettings
+from schemas.errors import ErrorCode
+from schemas.generation import DoneLine, GenerateReply
+from tests.support.llm_server import Service, eventually, running, text_of
+from tests.support.llm_upstream import TEXT, Upstream, upstream
+
+
+@dataclass
+class Subject:
+    """One provider: the models that show each behaviour."""
+
+    whole: str
+    text: str
+    slow: str
+    hang: str
+    silent: str
+    rate_limited: str
+    server_error: str
+    half: str
+    garbage: str
+    huge: str
+
+
+SUBJECTS = {
+    "simulated": Subject(
+        whole="simulated:tokens=3",
+        text="word1 word2 word3",
+        slow="simulated:tokens=3,latency_ms=300,gap_ms=300",
+        hang="simulated:tokens=3,hang_after=1",
+        silent="simulated:hang_after=0",
+        rate_limited="simulated:fail=rate_limited,retry_after=7",
+        server_error="simulated:fail=bad_upstream",
+        half="simulated:tokens=3,cut_after=2",
+        garbage="simulated:tokens=3,garbage=1",
+        huge="simulated:tokens=3,fail=bad_upstream,fail_after=2",
+    ),
+    "openai_compatible": Subject(
+        whole="whole",
+        text=TEXT,
+        slow="slow",
+        hang="hang",
+        silent="silent",
+        rate_limited="rate_limited",
+        server_error="server_error",
+        half="half",
+        garbage="garbage",
+        huge="huge",
+    ),
+}
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return SUBJECTS[request.param]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Upstream]:
+    async with upstream() as running_upstream:
+        yield running_upstream
+
+
+def _settings(server: Upstream, **more: object) -> LlmServiceSettings:
+    return LlmServiceSettings.model_validate({"llm_provider": "openai", "openai_base_url": server.url, **more})
+
+
+@pytest.fixture
+async def service(server: Upstream) -> AsyncIterator[Service]:
+    async with running(_settings(server)) as started:
+        yield started
+
+
+@pytest.fixture
+async def impatient(server: Upstream) -> AsyncIterator[Service]:
+    async with running(_settings(server, upstream_idle_seconds=1, generation_seconds=1.5)) as started:
+        yield started
+
+
+async def test_plain_and_streamed_answers_have_the_same_text(service: Service, subject: Subject) -> None:
+    """What a stream's deltas add up to is what the plain answer says."""
+    plain = GenerateReply.model_validate_json((await service.generate(subject.whole)).content)
+    lines = await service.lines(subject.whole)
+
+    assert plain.content == text_of(lines) == subject.text
+
+
+async def test_a_whole_answer_tells_its_usage_and_why_it_ended(service: Service, subject: Subject) -> None:
+    """Usage and finish reason come with the plain answer and, the same, in the stream's last line."""
+    plain = GenerateReply.model_validate_json((await service.generate(subject.whole)).content)
+    done = DoneLine.model_validate((await service.lines(subject.whole))[-1])
+
+    assert plain.usage.input_tokens > 0
+    assert plain.usage.output_tokens > 0
+    assert (plain.usage, "stop") == (done.usage, done.finish_reason)
+
+
+async def test_a_stream_is_passed_on_as_it_comes(service: Service, subject: Subject) -> None:
+    """The first delta arrives although the rest of the answer never does."""
+    async with service.stream(subject.hang) as response:
+        first = await anext(response.aiter_lines())
+
+    assert subject.text.startswith(orjson.loads(first)["delta"])
+
+
+async def test_a_slow_answer_is_whole(service: Service, subject: Subject) -> None:
+    """Pauses between pieces lose nothing."""
+    assert text_of(await service.lines(subject.slow)) == subject.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_caller_who_leaves_ends_the_generation(service: Service, subject: Subject, *, stream: bool) -> None:
+    """When the caller closes the connection, the generation stops at once."""
+    call = asyncio.create_task(service.generate(subject.hang, stream=stream))
+    await eventually(lambda: service.in_flight == 1)
+    call.cancel()
+
+    await eventually(lambda: service.in_flight == 0)
+    assert service.ended("abandoned") == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_rate_limit_keeps_its_name_and_its_wait(service: Service, subject: Subject, *, stream: bool) -> None:
+    """A provider's 429 comes out as 429 `rate_limited` with the same Retry-After, streamed or not."""
+    response = await service.generate(subject.rate_limited, stream=stream)
+
+    assert (response.status_code, response.json()["code"]) == (429, ErrorCode.RATE_LIMITED)
+    assert response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_server_error_is_bad_upstream(service: Service, subject: Subject, *, stream: bool) -> None:
+    """A provider's 5xx before the first byte comes out as 502 `bad_upstream`."""
+    response = await service.generate(subject.server_error, stream=stream)
+
+    assert (response.status_code, response.json()["code"]) == (502, ErrorCode.BAD_UPSTREAM)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_silence_ends_as_a_timeout(impatient: Service, subject: Subject) -> None:
+    """A provider that sends nothing is given up as 504 `timeout`."""
+    response = await impatient.generate(subject.silent)
+
+    assert (response.status_code, response.json()["code"]) == (504, ErrorCode.TIMEOUT)
+
+
+async def test_silence_inside_a_stream_ends_as_an_error_line(impatient: Service, subject: Subject) -> None:
+    """A stream that stalls ends with an error line `timeout`, never as if it were whole."""
+    lines = await impatient.lines(subject.hang)
+
+    assert [[*line] for line in lines] == [["delta"], ["error"]]
+    assert lines[-1]["error"]["code"] == ErrorCode.TIMEOUT  # type: ignore[index]
+
+
+@pytest.mark.parametrize("behaviour", ["half", "garbage", "huge"])
+async def test_a_broken_answer_never_looks_whole(service: Service, subject: Subject, behaviour: str) -> None:
+    """Half an answer, nonsense or too much has no end mark when streamed and is 502 when plain."""
+    model = getattr(subject, behaviour)
+    plain = await service.generate(model)
+    streamed = await service.generate(model, stream=True)
+
+    assert (plain.status_code, plain.json()["code"]) == (502, ErrorCode.BAD_UPSTREAM)
+    assert streamed.status_code in (200, 502)
+    assert b'{"done"' not in streamed.content
+
+
+async def test_many_answers_at_once_do_not_mix(service: Service, subject: Subject) -> None:
+    """A hundred streams at the same time are each whole."""
+    answers = await asyncio.gather(*(service.lines(subject.whole) for _ in range(100)))
+
+    assert {text_of(lines) for lines in answers} == {subject.text}

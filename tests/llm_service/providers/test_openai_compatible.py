@@ -1,0 +1,179 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from llm_service.providers import openai_compatible
+from llm_service.providers.base import Call, Ending, Piece
+from llm_service.providers.openai_compatible import OpenAICompatible, UpstreamLimits
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ChatMessage, Usage
+from tests.support.llm_server import eventually
+from tests.support.llm_upstream import TEXT, Upstream, upstream
+
+CANARY = "canary-7d1f"
+LIMITS = UpstreamLimits(connect_seconds=5, idle_seconds=20, reply_bytes=100_000)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Upstream]:
+    async with upstream() as started:
+        yield started
+
+
+@asynccontextmanager
+async def _provider(
+    url: str, key: str | None = None, *, openai_itself: bool = False
+) -> AsyncIterator[OpenAICompatible]:
+    provider = OpenAICompatible(url, key, LIMITS, openai_itself=openai_itself)
+    try:
+        yield provider
+    finally:
+        await provider.aclose()
+
+
+def _call(model: str, **more: object) -> Call:
+    return Call(model=model, messages=[ChatMessage(role="user", content=CANARY)], max_tokens=9, **more)  # type: ignore[arg-type]
+
+
+async def _pieces(url: str, model: str) -> list[Piece]:
+    async with _provider(url) as provider:
+        return [piece async for piece in provider.stream(_call(model))]
+
+
+async def test_the_call_says_what_was_asked_and_no_more(server: Upstream) -> None:
+    """The server gets model, messages, limit and the options that were given; what was not given is left out."""
+    async with _provider(server.url, "key") as provider:
+        _ = [piece async for piece in provider.stream(_call("whole", temperature=0.0, stop=["x"]))]
+
+    assert server.calls[0].headers["Authorization"] == "Bearer key"
+    assert server.calls[0].body == {
+        "model": "whole",
+        "messages": [{"role": "user", "content": CANARY}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 9,
+        "temperature": 0.0,
+        "stop": ["x"],
+    }
+
+
+async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) -> None:
+    """Newer models of OpenAI refuse `max_tokens`."""
+    async with _provider(server.url, openai_itself=True) as provider:
+        _ = [piece async for piece in provider.stream(_call("whole"))]
+
+    assert server.calls[0].body["max_completion_tokens"] == 9
+    assert "max_tokens" not in server.calls[0].body
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "usage", "finish_reason"),
+    [
+        ("whole", TEXT, (11, 7), "stop"),
+        ("linger", TEXT, (11, 7), "stop"),
+        ("no_done", "ok", (11, 7), "stop"),
+        ("no_usage", "abcdefg", (4, 3), "stop"),
+        ("cut_short", "ok", (4, 1), "length"),
+        ("unstorable", "a\ufffdb\ufffdc", (4, 3), "stop"),
+    ],
+)
+async def test_a_whole_answer_is_read(
+    server: Upstream, model: str, text: str, usage: tuple[int, int], finish_reason: str
+) -> None:
+    """Text, usage and finish reason come out whatever the server's manners."""
+    *deltas, ending = await _pieces(server.url, model)
+
+    assert "".join(str(delta) for delta in deltas) == text
+    assert isinstance(ending, Ending)
+    assert ending.usage == Usage(input_tokens=usage[0], output_tokens=usage[1]) or model == "unstorable"
+    assert ending.finish_reason == finish_reason
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("half", ErrorCode.BAD_UPSTREAM),
+        ("reset", ErrorCode.BAD_UPSTREAM),
+        ("garbage", ErrorCode.BAD_UPSTREAM),
+        ("html", ErrorCode.BAD_UPSTREAM),
+        ("huge", ErrorCode.BAD_UPSTREAM),
+        ("endless_line", ErrorCode.BAD_UPSTREAM),
+        ("only_done", ErrorCode.BAD_UPSTREAM),
+        ("redirect", ErrorCode.BAD_UPSTREAM),
+        ("big_error", ErrorCode.BAD_UPSTREAM),
+        ("server_error", ErrorCode.BAD_UPSTREAM),
+        ("error_inside", ErrorCode.OVERLOADED),
+        ("filtered", ErrorCode.CONTENT_FILTER),
+        ("too_long", ErrorCode.CONTEXT_TOO_LONG),
+        ("unauthorized", ErrorCode.AUTH),
+        ("rate_limited", ErrorCode.RATE_LIMITED),
+    ],
+)
+async def test_every_fault_has_its_code_and_repeats_nothing(server: Upstream, model: str, code: ErrorCode) -> None:
+    """A fault is one code of the closed list, and the prompt, which the server repeats, is not in it."""
+    with pytest.raises(OrchestraError) as failed:
+        await _pieces(server.url, model)
+
+    assert failed.value.code == code
+    assert CANARY not in failed.value.detail
+    assert len(server.calls) == 1
+
+
+async def test_leaving_early_closes_the_call(server: Upstream) -> None:
+    """The server sees the connection close when the stream is no longer wanted."""
+    async with _provider(server.url) as provider, aclosing(provider.stream(_call("hang"))) as pieces:
+        await anext(pieces)
+
+    async with asyncio.timeout(20):
+        await server.calls[0].left.wait()
+
+
+async def test_cancelling_before_the_first_byte_closes_the_call(server: Upstream) -> None:
+    """A call that waits for its first byte ends with the task that made it."""
+    task = asyncio.create_task(_pieces(server.url, "silent"))
+    await eventually(lambda: len(server.calls) == 1)
+    task.cancel()
+
+    async with asyncio.timeout(20):
+        await server.calls[0].left.wait()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nobody_listening_is_no_timeout() -> None:
+    """A refused connection is `bad_upstream`: waiting longer would not have helped."""
+    with pytest.raises(OrchestraError) as failed:
+        await _pieces("http://127.0.0.1:9/v1", "whole")
+
+    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"\x00" * 100]
+)
+async def test_a_server_that_speaks_no_http_is_bad_upstream(answer: bytes) -> None:
+    """Bytes that are no HTTP answer are refused by name."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listener:
+        with pytest.raises(OrchestraError) as failed:
+            await _pieces(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", "whole")
+
+    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+
+
+async def test_connections_that_cost_a_handshake_are_used_again(
+    server: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the sessions made for TLS, calls one after the other share a connection."""
+    monkeypatch.setattr(openai_compatible, "_session", openai_compatible._secure_session)
+    async with _provider(server.url) as provider:
+        for _ in range(5):
+            _ = [piece async for piece in provider.stream(_call("whole"))]
+
+    assert (len(server.calls), len(server.connections)) == (5, 1)

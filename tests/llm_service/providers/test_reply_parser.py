@@ -1,0 +1,108 @@
+from itertools import pairwise
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_service.providers.base import Ending
+from llm_service.providers.reply_parser import MAX_LINE_BYTES, ReplyParser
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import Usage
+from tests.support.llm_upstream import DONE, USAGE, event
+
+WHOLE = (
+    b": hello\r\n\r\n"
+    + event("", role="assistant")
+    + b"event: message\nid: 7\n"
+    + event("Gr\u00fc\u00dfe, ").replace(b"\n", b"\r\n")
+    + event("\N{FOX FACE}")
+    + event(finish="stop")
+    + USAGE
+    + DONE
+)
+
+
+def _parser(reply_bytes: int = 1000) -> ReplyParser:
+    return ReplyParser(input_estimate=5, reply_bytes=reply_bytes)
+
+
+def _read(parser: ReplyParser, *chunks: bytes) -> tuple[str, Ending]:
+    return "".join([parser.feed(chunk) for chunk in chunks]), parser.ending()
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=20))
+def test_the_text_does_not_depend_on_where_the_bytes_are_split(cuts: list[int]) -> None:
+    """However the network cuts the stream, text and usage are the same."""
+    places = [0, *sorted(cuts), len(WHOLE)]
+    chunks = [WHOLE[start:end] for start, end in pairwise(places)]
+
+    assert _read(_parser(), *chunks) == (
+        "Gr\u00fc\u00dfe, \N{FOX FACE}",
+        Ending(Usage(input_tokens=11, output_tokens=7)),
+    )
+
+
+@given(st.lists(st.binary(max_size=60)), st.booleans())
+def test_nonsense_is_never_a_whole_answer(chunks: list[bytes], prefixed: bool) -> None:
+    """Arbitrary bytes end as an error of the closed list and never crash."""
+    parser = _parser()
+    with pytest.raises(OrchestraError) as refused:
+        _read(parser, *((b"data: " if prefixed else b"") + chunk + b"\n" for chunk in chunks))
+
+    assert refused.value.code == ErrorCode.BAD_UPSTREAM
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["choices", "delta", "content", "finish_reason", "usage", "error", "prompt_tokens"]), inner
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(_JSON)
+def test_any_json_is_understood_or_refused(document: object) -> None:
+    """JSON of the wrong shape is refused by name; it never crashes the parser."""
+    parser = _parser()
+    try:
+        assert isinstance(parser.feed(b"data: " + orjson.dumps(document) + b"\n"), str)
+        parser.ending()
+    except OrchestraError as error:
+        assert error.code in ErrorCode
+
+
+@pytest.mark.parametrize("usage", [b"null", b"[]", b'{"prompt_tokens":-1,"completion_tokens":"9"}', b"{}"])
+def test_usage_that_makes_no_sense_is_estimated(usage: bytes) -> None:
+    """Without counts that can be believed, three bytes are a token."""
+    text, ending = _read(
+        _parser(), event("abcdefg", finish="stop"), b'data: {"choices":[],"usage":' + usage + b"}\n\n", DONE
+    )
+
+    assert (text, ending.usage) == ("abcdefg", Usage(input_tokens=5, output_tokens=3))
+
+
+def test_broken_characters_and_numbers_are_read_as_well_as_can_be() -> None:
+    """Half a surrogate pair, a cut UTF-8 character and NaN do not lose the answer."""
+    chunk = b'data: {"choices":[{"delta":{"content":"a\\ud83e\xf0\x9f"},"logprobs":NaN,"finish_reason":"stop"}]}\n\n'
+
+    assert _read(_parser(), chunk)[0] == "a\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[event("x" * 600), event("x" * 600)], [b": ping\n" * 1000] * 100, [b"x" * (MAX_LINE_BYTES + 1)]],
+    ids=["text", "noise", "line"],
+)
+def test_too_much_is_refused(chunks: list[bytes]) -> None:
+    """Text, noise and lines each have a limit."""
+    with pytest.raises(OrchestraError) as refused:
+        _read(_parser(reply_bytes=1000), *chunks)
+
+    assert refused.value.code == ErrorCode.BAD_UPSTREAM
+
+
+def test_nothing_counts_after_the_end_mark() -> None:
+    """What follows `[DONE]` is not part of the answer."""
+    assert _read(_parser(), event("a", finish="stop") + DONE + event("b") + b"data: junk\n")[0] == "a"

@@ -1,0 +1,76 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.types import Message
+
+from llm_service import answers
+from llm_service.answers import GenerationAnswer
+from llm_service.generation import Generation
+from llm_service.metrics import Metrics
+from llm_service.registry import build_registry
+from llm_service.settings import LlmServiceSettings
+from schemas.generation import ChatMessage, GenerateRequest
+from tests.support.llm_server import Service, eventually, running
+from tests.support.llm_upstream import Upstream, upstream
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Upstream]:
+    async with upstream() as started:
+        yield started
+
+
+@pytest.fixture
+async def service(server: Upstream) -> AsyncIterator[Service]:
+    settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url)
+    async with running(settings) as started:
+        yield started
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", ["silent", "hang"])
+async def test_a_caller_who_leaves_closes_the_upstream_call(
+    service: Service, server: Upstream, model: str, *, stream: bool
+) -> None:
+    """The provider sees its connection close as soon as our caller is gone, before and after the first byte."""
+    call = asyncio.create_task(service.generate(model, stream=stream))
+    await eventually(lambda: len(server.calls) == 1)
+    call.cancel()
+
+    async with asyncio.timeout(20):
+        await server.calls[0].left.wait()
+
+
+async def test_an_error_inside_a_stream_is_its_last_line(service: Service) -> None:
+    """After the first byte a failure is a line with its code, and nothing follows it."""
+    lines = await service.lines("simulated:tokens=3,fail=overloaded,retry_after=2.5,fail_after=2")
+
+    assert [[*line] for line in lines] == [["delta"], ["delta"], ["error"]]
+    error = lines[-1]["error"]
+    assert isinstance(error, dict)
+    assert (error["code"], error["retry_after"]) == ("overloaded", 2.5)
+
+
+async def test_an_empty_answer_is_whole(service: Service) -> None:
+    """No text at all is an answer too."""
+    assert [[*line] for line in await service.lines("simulated:tokens=0")] == [["done", "usage", "finish_reason"]]
+    assert (await service.generate("simulated:tokens=0")).json()["content"] == ""
+
+
+async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose caller neither reads nor closes does not hold the generation for ever."""
+    monkeypatch.setattr(answers, "_LAST_WORDS_SECONDS", 0.05)
+    model = build_registry(LlmServiceSettings()).resolve("simulated")
+    ask = GenerateRequest(messages=[ChatMessage(role="user", content="hi")])
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
+    async def stuck(_message: Message) -> None:
+        await never()
+
+    answer = GenerationAnswer(Generation(model, ask, Metrics(), 0.05), stream=True)
+    async with asyncio.timeout(20):
+        await answer({"type": "http"}, never, stuck)

@@ -1,0 +1,37 @@
+import pytest
+
+from llm_service.app import create_app
+from llm_service.metrics import Metrics
+from llm_service.settings import LlmServiceSettings
+from schemas.errors import ErrorCode, OrchestraError
+from tests.support.llm_server import running
+
+
+def test_a_default_model_that_nobody_knows_stops_the_start() -> None:
+    """A wrong `LLM_MODEL` shows at start, not at the first request."""
+    with pytest.raises(OrchestraError) as refused:
+        create_app(LlmServiceSettings(llm_model="nobody"))
+
+    assert refused.value.code == ErrorCode.UNKNOWN_MODEL
+
+
+async def test_two_apps_in_one_process_count_apart() -> None:
+    """Each app has its own metrics."""
+    async with running(LlmServiceSettings()) as one, running(LlmServiceSettings()) as other:
+        await one.generate("simulated")
+
+        assert (one.ended("completed"), other.ended("completed")) == (1, 0)
+
+
+async def test_a_bug_is_a_problem_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw is 500 `internal` and tells nothing of itself."""
+
+    def broken(_metrics: Metrics, *_labels: object) -> None:
+        raise RuntimeError("secret")
+
+    async with running(LlmServiceSettings()) as service:
+        monkeypatch.setattr(service.metrics.in_flight, "labels", broken)
+        response = await service.generate("simulated")
+
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "secret" not in response.text

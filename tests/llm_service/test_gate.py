@@ -1,0 +1,59 @@
+import asyncio
+
+import pytest
+
+from llm_service.gate import Gate
+from schemas.errors import ErrorCode, OrchestraError
+from tests.support.llm_server import eventually
+
+
+class Crowd:
+    """Callers that hold a place until they are let go."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.inside = 0
+        self.go = asyncio.Event()
+
+    async def call(self) -> None:
+        async with self.gate.place():
+            self.inside += 1
+            await self.go.wait()
+            self.inside -= 1
+
+
+async def test_as_many_wait_as_there_are_places_and_the_rest_are_sent_away() -> None:
+    """With two places: two run, two wait, the fifth hears 429 with Retry-After 1 at once, and the waiting run later."""
+    crowd = Crowd(Gate(2, 60))
+    callers = [asyncio.create_task(crowd.call()) for _ in range(4)]
+    await eventually(lambda: crowd.inside == 2)
+    with pytest.raises(OrchestraError) as refused:
+        await crowd.call()
+    crowd.go.set()
+    await asyncio.gather(*callers)
+
+    assert (refused.value.code, refused.value.retry_after) == (ErrorCode.RATE_LIMITED, 1)
+
+
+async def test_nobody_waits_for_ever() -> None:
+    """Who gets no place in time hears 429."""
+    crowd = Crowd(Gate(1, 0.05))
+    holder = asyncio.create_task(crowd.call())
+    await eventually(lambda: crowd.inside == 1)
+    with pytest.raises(OrchestraError):
+        await crowd.call()
+    crowd.go.set()
+    await holder
+
+
+async def test_who_leaves_gives_the_place_back() -> None:
+    """A caller that is cancelled, inside or waiting, leaves nothing taken."""
+    crowd = Crowd(Gate(1, 60))
+    callers = [asyncio.create_task(crowd.call()) for _ in range(2)]
+    await eventually(lambda: crowd.inside == 1)
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    crowd.go.set()
+
+    await asyncio.gather(crowd.call(), crowd.call())

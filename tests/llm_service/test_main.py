@@ -1,0 +1,104 @@
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.llm_server import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+def _start(**environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "llm_service"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def _process(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = _start(PORT=str(port), **environment)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"HOST": "0.0.0.0"}, "LLM_SERVICE_TOKEN is required"),
+        ({"PORT": "x"}, "setting PORT: "),
+        ({"LLM_MODEL": "nobody"}, "setting LLM_MODEL: No model has this name"),
+        ({"MODELS_FILE": "/nowhere.toml"}, "setting MODELS_FILE: cannot be read"),
+        ({"LLM_PROVIDER": "oracle"}, "setting LLM_PROVIDER: "),
+    ],
+)
+def test_a_bad_setting_stops_the_start(environment: dict[str, str], complaint: str) -> None:
+    """The process ends with code 78 and one line that names the variable."""
+    process = _start(**environment)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 78
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+async def test_sigterm_cuts_what_hangs_without_an_end_mark() -> None:
+    """After SIGTERM the process is gone within its drain time, and an open stream does not look whole."""
+    with _process(DRAIN_SECONDS="1") as (process, url):
+        await eventually(lambda: _answers(url))
+        body = {"model": "simulated:hang_after=1", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        async with (
+            httpx.AsyncClient(timeout=30, trust_env=False) as client,
+            client.stream("POST", f"{url}/generate", json=body) as response,
+        ):
+            lines = response.aiter_lines()
+            got = [await anext(lines)]
+            process.terminate()
+            with pytest.raises(httpx.RemoteProtocolError):
+                got += [line async for line in lines]
+        await eventually(lambda: process.poll() is not None)
+
+    assert got == ['{"delta":"echo: "}']
+
+
+async def test_sigterm_lets_a_running_answer_end() -> None:
+    """A generation that ends within the drain time is answered whole."""
+    with _process(DRAIN_SECONDS="10") as (process, url):
+        await eventually(lambda: _answers(url))
+        body = {
+            "model": "simulated:tokens=3,gap_ms=300",
+            "stream": True,
+            "messages": [{"role": "user", "content": "h"}],
+        }
+        async with (
+            httpx.AsyncClient(timeout=30, trust_env=False) as client,
+            client.stream("POST", f"{url}/generate", json=body) as response,
+        ):
+            lines = response.aiter_lines()
+            await anext(lines)
+            process.terminate()
+            rest = [line async for line in lines]
+        await eventually(lambda: process.poll() is not None)
+
+    assert rest[-1].startswith('{"done":true')

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from llm_service.models import ANY_OTHER, ModelsFileError, pass_through, table
+from llm_service.settings import LlmServiceSettings
+
+ENTRY = """
+[[models]]
+name = "qwen"
+aliases = ["llama3"]
+provider = "vllm"
+base_url = "http://127.0.0.1:9/v1"
+context_tokens = 32768
+max_output_tokens = 4096
+"""
+
+
+def _settings(**values: object) -> LlmServiceSettings:
+    return LlmServiceSettings.model_validate(values)
+
+
+def _file(folder: Path, text: str) -> LlmServiceSettings:
+    path = folder / "models.toml"
+    path.write_text(text, encoding="utf-8")
+    return _settings(models_file=path)
+
+
+@pytest.mark.parametrize(
+    ("provider", "names"),
+    [
+        ("embedded", [("smollm2", ("llama3",)), ("simulated", ())]),
+        ("simulated", [("simulated", ("llama3",))]),
+        ("ollama", [("llama3", ()), ("simulated", ())]),
+        ("openai", [("llama3", ()), ("simulated", ())]),
+    ],
+)
+def test_every_provider_answers_to_the_old_name(provider: str, names: list[tuple[str, tuple[str, ...]]]) -> None:
+    """`llama3`, which old clients ask for, is in every built-in table, and so is `simulated`."""
+    assert [(entry.name, entry.aliases) for entry in table(_settings(llm_provider=provider))] == names
+
+
+def test_the_limits_of_the_embedded_model_follow_its_server() -> None:
+    """Context and places are those the model's server is run with, and an answer leaves room for history."""
+    entry = table(_settings(embedded_context_tokens=8192, embedded_max_concurrency=2))[0]
+
+    assert (entry.context_tokens, entry.max_output_tokens, entry.max_concurrency) == (8192, 1024, 2)
+
+
+def test_a_models_file_adds_and_takes_over_names(tmp_path: Path) -> None:
+    """A name or alias in the file is taken from the built-in model that had it."""
+    entries = table(_file(tmp_path, ENTRY))
+
+    assert [(entry.name, entry.aliases) for entry in entries] == [
+        ("qwen", ("llama3",)),
+        ("smollm2", ()),
+        ("simulated", ()),
+    ]
+
+
+def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: Path) -> None:
+    """Ollama and OpenAI are asked for any name; with a models file only its names are known."""
+    path = _file(tmp_path, ENTRY).models_file
+    through = pass_through(_settings(llm_provider="ollama"))
+
+    assert through
+    assert through.name == ANY_OTHER
+    assert pass_through(_settings(llm_provider="openai"))
+    assert pass_through(_settings(llm_provider="ollama", models_file=path)) is None
+    assert pass_through(_settings(llm_provider="embedded")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("models = ", "is not TOML"),
+        ("", "models: Field required"),
+        (ENTRY + "colour = 1", "models.0.colour: Extra"),
+        (ENTRY.replace("base_url", "#"), "needs a base_url"),
+        (ENTRY.replace("4096", "40960"), "max_output_tokens is more"),
+        (ENTRY + ENTRY, "the name qwen is there twice"),
+    ],
+)
+def test_a_bad_models_file_is_refused_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
+    """What is wrong with the file is told in one line."""
+    with pytest.raises(ModelsFileError) as refused:
+        table(_file(tmp_path, text))
+
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_models_file_is_refused(tmp_path: Path) -> None:
+    """A file that is not there is an error, not an empty table."""
+    with pytest.raises(ModelsFileError, match="cannot be read"):
+        table(_settings(models_file=tmp_path / "none.toml"))

@@ -1,0 +1,128 @@
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from llm_service.routes import MAX_BODY_BYTES
+from llm_service.settings import LlmServiceSettings
+from schemas.generation import ModelList
+from tests.support.llm_server import Service, running
+
+CANARY = "canary-7d1f"
+SEED = '{"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "colour": "blue"}'
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with running(LlmServiceSettings(llm_provider="simulated")) as started:
+        yield started
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[Service]:
+    async with running(LlmServiceSettings.model_validate({"llm_service_token": "s3cret"})) as started:
+        yield started
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "text/plain", None])
+async def test_an_old_call_is_answered_as_before(service: Service, content_type: str | None) -> None:
+    """The old service's call works whatever its content type, with fields that nobody knows."""
+    headers = {"content-type": content_type} if content_type else {}
+    response = await service.client.post("/generate", content=SEED, headers=headers)
+
+    assert response.status_code == 200
+    assert response.json()["content"] == "echo: hi"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "not_json"),
+        (CANARY.encode(), 400, "not_json"),
+        (b"\xff\xfe", 400, "not_json"),
+        (b"[" * 100_000, 400, "not_json"),
+        (b"[]", 422, "invalid_request"),
+        (f'{{"model": "{CANARY}"}}'.encode(), 422, "invalid_request"),
+        (f'{{"messages": [{{"role": "{CANARY}", "content": ""}}]}}'.encode(), 422, "invalid_request"),
+        (b'{"messages": []}', 422, "invalid_request"),
+        (SEED.replace("llama3", CANARY).encode(), 422, "unknown_model"),
+        (SEED.replace("llama3", f"simulated:{CANARY}=1").encode(), 422, "invalid_request"),
+        (SEED.replace("}]", '}], "temperature": 9').encode(), 422, "invalid_request"),
+        (b" " * (MAX_BODY_BYTES + 1), 413, "too_large"),
+    ],
+)
+async def test_bad_input_is_named_and_never_echoed(service: Service, body: bytes, status: int, code: str) -> None:
+    """Each kind of bad body has its status and code in a problem document without a word of the input."""
+    response = await service.client.post("/generate", content=body)
+
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert CANARY not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/generate", 405, "method_not_allowed"), ("POST", "/models", 405, "method_not_allowed"),
+     ("GET", "/nothing", 404, "not_found"), ("GET", "/docs", 404, "not_found")],
+)  # fmt: skip
+async def test_wrong_doors_are_problem_documents(
+    service: Service, method: str, path: str, status: int, code: str
+) -> None:
+    """Another method is 405 and another path 404."""
+    response = await service.client.request(method, path)
+
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+async def test_health_is_what_it_was(service: Service) -> None:
+    """`GET /healthz` says ok as the old service did."""
+    response = await service.client.get("/healthz")
+
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_models_are_listed(service: Service) -> None:
+    """`GET /models` has the shape that workers read."""
+    listing = ModelList.model_validate_json((await service.client.get("/models")).content)
+
+    assert [(model.name, model.aliases) for model in listing.data] == [("simulated", ["llama3"])]
+
+
+async def test_the_stream_says_what_it_is(service: Service) -> None:
+    """A stream is NDJSON and asks proxies not to hold it back."""
+    async with service.stream("simulated") as response:
+        await response.aread()
+
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.headers["x-accel-buffering"] == "no"
+
+
+async def test_metrics_hold_no_text_of_callers(service: Service) -> None:
+    """Generations are counted by the table's names only."""
+    await service.generate("simulated:tokens=2", CANARY)
+    page = (await service.client.get("/metrics")).text
+
+    assert 'orchestra_llm_generations_total{model="simulated",outcome="completed"} 1.0' in page
+    assert CANARY not in page
+
+
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer s3cre", "Basic s3cret", "s3cret", "Bearer \xe9"])
+@pytest.mark.parametrize("path", ["/generate", "/models"])
+async def test_strangers_are_refused(guarded: Service, path: str, header: str | None) -> None:
+    """With a token set, generations and models need exactly it; health does not."""
+    headers = {b"authorization": header.encode("latin-1")} if header else {}
+    request = guarded.client.build_request("POST" if path == "/generate" else "GET", path, headers=headers)
+    response = await guarded.client.send(request)
+
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert (await guarded.client.get("/healthz")).status_code == 200
+
+
+async def test_the_token_opens(guarded: Service) -> None:
+    """Who shows the token is answered."""
+    headers = httpx.Headers({"authorization": "Bearer s3cret"})
+    body = {"model": "simulated", "messages": [{"role": "user", "content": "hi"}]}
+
+    assert (await guarded.client.get("/models", headers=headers)).status_code == 200
+    assert (await guarded.client.post("/generate", json=body, headers=headers)).status_code == 200

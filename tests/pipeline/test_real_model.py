@@ -1,0 +1,75 @@
+"""The provider promises, kept with a real language model behind a real OpenAI-compatible server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from llm_service.settings import LlmServiceSettings
+from schemas.errors import ErrorCode
+from schemas.generation import DoneLine, GenerateReply
+from tests.support.llm_server import Service, eventually, running, text_of
+
+
+@pytest.fixture
+async def service(model_url: str) -> AsyncIterator[Service]:
+    """The LLM service before the embedded model, whose address ``model_url`` may or may not end in ``/v1``."""
+    base = f"{model_url.rstrip('/').removesuffix('/v1')}/v1"
+    async with running(LlmServiceSettings(embedded_base_url=base)) as started:
+        yield started
+
+
+async def test_the_model_answers_the_same_plain_and_streamed(service: Service) -> None:
+    """With the temperature at zero both ways give one text, its usage and why it ended."""
+    said = "Name three colours."
+    whole = await service.generate("llama3", said, temperature=0, max_tokens=24)
+    plain = GenerateReply.model_validate_json(whole.content)
+    lines = await service.lines("smollm2", said, temperature=0, max_tokens=24)
+    done = DoneLine.model_validate(lines[-1])
+
+    assert plain.content
+    assert plain.content == text_of(lines)
+    assert 0 < done.usage.output_tokens <= 24
+    assert (plain.usage, plain.finish_reason) == (done.usage, done.finish_reason)
+
+
+async def test_a_limit_on_tokens_is_told(service: Service) -> None:
+    """An answer that the limit cut short says `length`."""
+    done = DoneLine.model_validate((await service.lines("llama3", "Tell a long story.", max_tokens=3))[-1])
+
+    assert (done.finish_reason, done.usage.output_tokens) == ("length", 3)
+
+
+async def test_too_long_a_prompt_is_told_by_name(service: Service) -> None:
+    """A prompt over the model's context is 422 `context_too_long`."""
+    response = await service.generate("llama3", "word " * 20_000)
+
+    assert (response.status_code, response.json()["code"]) == (422, ErrorCode.CONTEXT_TOO_LONG)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_caller_who_leaves_frees_the_model(service: Service, model_url: str, *, stream: bool) -> None:
+    """When the caller goes away, the model stops to generate."""
+    slots = f"{model_url.rstrip('/').removesuffix('/v1')}/slots"
+    asked = service.generate("llama3", "Count to one thousand.", stream=stream, max_tokens=500)
+    call = asyncio.create_task(asked)
+    await eventually(lambda: _busy(slots))
+    call.cancel()
+
+    await eventually(lambda: not _busy(slots))
+
+
+async def test_more_callers_than_places_are_answered_or_told_to_come_again(service: Service) -> None:
+    """Of twelve callers at once each gets a whole answer or 429 with Retry-After, and no place stays empty."""
+    answers = await asyncio.gather(*(service.generate("llama3", f"Say {n}.", max_tokens=8) for n in range(12)))
+    told = [answer for answer in answers if answer.status_code == 429]
+
+    assert sum(answer.status_code == 200 for answer in answers) >= 4
+    assert all(answer.status_code in (200, 429) for answer in answers)
+    assert {answer.headers["retry-after"] for answer in told} <= {"1"}
+
+
+def _busy(slots: str) -> bool:
+    answer = httpx.get(slots, trust_env=False)
+    return any(slot["is_processing"] for slot in answer.json())
