@@ -1,0 +1,39 @@
+# Three images, gateway, workers and llm_service, that differ in what they run, not in what is installed: one layer of
+# locked packages is stored, pulled and scanned once for all three. Who may import what is kept by import-linter.
+FROM python:3.12-slim AS build
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
+WORKDIR /build
+COPY requirements-bootstrap.lock ./
+RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement requirements-bootstrap.lock
+COPY requirements-services.lock ./
+RUN uv venv --no-project /opt/orchestra \
+    && uv pip sync --python /opt/orchestra/bin/python --require-hashes requirements-services.lock
+COPY . .
+RUN uv build --wheel --require-hashes --build-constraints requirements.lock \
+    && uv pip install --python /opt/orchestra/bin/python --no-deps dist/*.whl
+
+FROM python:3.12-slim AS service
+ENV PATH=/opt/orchestra/bin:$PATH PYTHONUNBUFFERED=1 HOST=0.0.0.0
+COPY --from=build /opt/orchestra /opt/orchestra
+WORKDIR /tmp
+USER 10001:10001
+
+FROM service AS gateway
+ENV PORT=8080 TASKS_PORT=8081
+EXPOSE 8080 8081
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["python", "-c", \
+    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/readyz', timeout=3)"]
+CMD ["python", "-m", "gateway"]
+
+FROM service AS workers
+ENV READY_FILE=/tmp/worker-ready
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["python", "-c", \
+    "import os, sys; sys.exit(not os.path.exists(os.environ['READY_FILE']))"]
+CMD ["python", "-m", "workers"]
+
+FROM service AS llm_service
+ENV PORT=8082
+EXPOSE 8082
+HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=6 CMD ["python", "-c", \
+    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/healthz', timeout=3)"]
+CMD ["python", "-m", "llm_service"]

@@ -1,0 +1,105 @@
+# Every command that a person or CI runs. Needs Python 3.11 or newer, make, and the package registries;
+# everything else is installed beneath this folder, at the versions and hashes of the requirements*.lock files.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BOOTSTRAP := .bootstrap
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BOOTSTRAP)/bin/uv
+READY := $(VENV)/.ready
+
+export UV_PYTHON_DOWNLOADS := never
+# Like pip, uv is to trust what the machine trusts, where the machine keeps a list.
+ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt))
+export UV_SYSTEM_CERTS ?= 1
+endif
+
+.PHONY: help setup up down test check lint types imports drift locked fast format docs lock build images
+
+help:  ## Show this list
+	@echo "make TARGET [ARGS='passed to the command behind it']"
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+		printf '  %-9s %s\n' "$$target" "$$text"; done
+
+setup: $(READY)  ## Install everything into .venv (done by the other targets when needed)
+
+up: $(READY)  ## Start the whole system on this machine and send it one message (ARGS="--detach --workers 3")
+	@exec $(BIN)/orchestra up $(ARGS)
+
+down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe deletes its data too)
+	@exec $(BIN)/orchestra down $(ARGS)
+
+test: $(READY)  ## Run all tests, on real Kafka and Postgres (ARGS="-k name" runs a few)
+	@exec $(BIN)/pytest $(ARGS)
+
+check: lint types imports drift locked fast  ## All that is quick: lint, types, imports, drift, locks, fast tests
+
+lint: $(READY)  ## Style and format of the code
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(READY)  ## Types, strictly
+	@$(BIN)/mypy
+
+imports: $(READY)  ## Who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+drift: $(READY)  ## Generated files are what the code says
+	@$(BIN)/python -m schemas.publish --check
+	@$(BIN)/python docs/generate.py --check
+
+locked: $(BOOTSTRAP)/.ready  ## The locks are what pyproject.toml asks for
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && cp requirements*.lock "$$fresh" && \
+	$(call compile,$$fresh,) && for lock in requirements*.lock; do \
+		cmp -s "$$lock" "$$fresh/$$lock" || { echo "$$lock is not what pyproject.toml asks for: run make lock" >&2; exit 1; }; \
+	done && echo "locks agree with pyproject.toml"
+
+fast: $(READY)  ## Tests that need no Kafka and no Postgres
+	@$(BIN)/pytest --quiet --ignore=tests/pipeline --ignore=tests/live
+
+format: $(READY)  ## Format the code and mend what can be mended by itself
+	@$(BIN)/ruff check --fix --exit-zero --quiet
+	@$(BIN)/ruff format
+
+docs: $(READY)  ## Write schemas/published and docs/reference from the code
+	@$(BIN)/python -m schemas.publish
+	@$(BIN)/python docs/generate.py
+
+lock: $(BOOTSTRAP)/.ready  ## Write the locks anew from pyproject.toml (ARGS=--upgrade takes newer versions)
+	@$(call compile,.,$(ARGS))
+
+build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
+	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
+
+images:  ## Build the container images (needs Docker)
+	@exec docker compose build $(ARGS)
+
+# The second lock is the part of the first that the services need; the third is the installer itself.
+resolve = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate
+compile = $(resolve) $(2) pyproject.toml --all-extras --output-file $(1)/requirements.lock && \
+	$(resolve) pyproject.toml --extra gateway --extra workers --extra llm --constraints $(1)/requirements.lock \
+		--output-file $(1)/requirements-services.lock && \
+	$(resolve) $(2) --group bootstrap --output-file $(1)/requirements-bootstrap.lock
+
+# The first Python that will do; `make PYTHON=/path/to/python` names another.
+find_python = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
+		"$$python" -c 'import ensurepip, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+		python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.11 or newer (with its venv module) was found: install one, or name it with make PYTHON=..." >&2; \
+		exit 1; \
+	fi
+
+$(BOOTSTRAP)/.ready: requirements-bootstrap.lock
+	@$(find_python); echo "Installing uv with $$python" && "$$python" -m venv --clear $(BOOTSTRAP)
+	@$(BOOTSTRAP)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(READY): $(BOOTSTRAP)/.ready requirements.lock pyproject.toml
+	@echo "Installing into $(VENV)"
+	@$(UV) venv --quiet --allow-existing --python $(BOOTSTRAP)/bin/python $(VENV)
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

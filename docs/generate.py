@@ -1,0 +1,182 @@
+"""Write docs/reference from the code: settings, metrics, topics, states, errors, commands.
+
+`python docs/generate.py` writes; with `--check` it only names what differs.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer.main
+from prometheus_client import CollectorRegistry, Metric
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer import Context
+from typer.core import TyperGroup
+
+from orchestra.cli.main import build
+from orchestra.settings import Piece
+from schemas.errors import ERRORS
+from schemas.status import LEGAL_MOVES, WAITING, Status
+from schemas.topics import DAY_MS, TOPICS
+
+REFERENCE = Path(__file__).parent / "reference"
+_T = TypeVar("_T")
+SERVICES = {"gateway": "Gateway", "workers": "Worker", "llm_service": "LLM service"}
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in [head, *rows]]
+    return "\n".join(f"| {line} |" for line in [lines[0], lines[0].count(" | ") * "--- | " + "---", *lines[1:]]) + "\n"
+
+
+def settings() -> str:
+    """Every environment variable of every service."""
+    sections = ["# Settings\n\nRead from the environment once, at the start of a service.\n"]
+    for package, title in SERVICES.items():
+        for piece in _defined_in(f"{package}.settings", Piece):
+            rows = [_setting(name, field) for name, field in sorted(piece.model_fields.items())]
+            sections.append(f"## {title}\n\n" + _table(["variable", "default", "what"], rows))
+    return "\n".join(sections)
+
+
+def _setting(name: str, field: FieldInfo) -> list[str]:
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        shown = "**required**"
+    elif default is None:
+        shown = ""
+    else:
+        value = default.get_secret_value() if isinstance(default, SecretStr) else default
+        shown = f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return [f"`{(field.alias or name).upper()}`", shown, field.description or ""]
+
+
+def metrics() -> str:
+    """Every metric that a service shows at `/metrics`."""
+    sections = ["# Metrics\n\nIn Prometheus' text format.\n"]
+    for package, title in SERVICES.items():
+        for kind in _defined_in(f"{package}.metrics", object):
+            registry = getattr(kind(), "registry", None)
+            if isinstance(registry, CollectorRegistry):
+                rows = [_metric(registry, each) for each in registry.collect()]
+                sections.append(f"## {title}\n\n" + _table(["metric", "kind", "labels", "what"], sorted(rows)))
+    return "\n".join(sections)
+
+
+def _metric(registry: CollectorRegistry, metric: Metric) -> list[str]:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    # The library tells the labels only of what was counted already; the collectors know them from the start.
+    labels = vars(registry._names_to_collectors[metric.name])["_labelnames"]  # noqa: SLF001
+    return [f"`{name}`", metric.type, ", ".join(f"`{label}`" for label in labels), metric.documentation]
+
+
+def topics() -> str:
+    """The topics and what `orchestra topics` makes of them."""
+    rows = [
+        [
+            f"`{topic.name}`",
+            topic.key,
+            ", ".join(f"`{name}`" if "." in name else name for name in topic.carries),
+            ", ".join(topic.written_by),
+            ", ".join(topic.read_by),
+            str(topic.partitions),
+            f"{topic.retention_ms // DAY_MS} d"
+            if topic.retention_ms >= DAY_MS
+            else f"{topic.retention_ms // 3_600_000} h",
+        ]
+        for topic in TOPICS
+    ]
+    exact = [[f"`{topic.name}`", f"`{name}`", f"`{value}`"] for topic in TOPICS for name, value in topic.config.items()]
+    return (
+        "# Topics\n\nMade and checked by `orchestra topics`. Partitions and retention are least values.\n\n"
+        + _table(["topic", "key", "carries", "written by", "read by", "partitions", "kept"], rows)
+        + "\n## Settings that must be exactly so\n\n"
+        + _table(["topic", "setting", "value"], exact)
+        + "\nThe records themselves: [JSON Schema](../../schemas/published), one file for each type.\n"
+    )
+
+
+def states() -> str:
+    """The states of a request and the moves between them."""
+    rows = [
+        [f"`{state}`", ", ".join(f"`{move}`" for move in sorted(LEGAL_MOVES[state])) or "none"]
+        for state in (WAITING, *Status)
+    ]
+    return (
+        "# States of a request\n\nOutside, `waiting` (a turn behind another) shows as `pending`. "
+        "The database itself refuses any other move.\n\n" + _table(["from", "to"], rows)
+    )
+
+
+def errors() -> str:
+    """Every error code."""
+    rows = [
+        [f"`{code}`", str(kind.status), "yes" if kind.retryable else "no", kind.title] for code, kind in ERRORS.items()
+    ]
+    return (
+        "# Errors\n\nThe `code` of a problem document, of a failed request, and of a dead letter's reason.\n\n"
+        + _table(["code", "HTTP status", "trying again can help", "what"], rows)
+    )
+
+
+def commands() -> str:
+    """Every verb of the command line."""
+    group = typer.main.get_command(build())
+    assert isinstance(group, TyperGroup)
+    verbs = (_verb(f"orchestra {name}", verb) for name, verb in group.commands.items())
+    return f"# Command line\n\n{group.help}\n\n" + "\n".join(verbs)
+
+
+def _verb(name: str, verb: Any) -> str:
+    usage = " ".join([name, *verb.collect_usage_pieces(Context(verb))])
+    rows = [_parameter(each) for each in verb.params]
+    parameters = "\n" + _table(["argument", "default", "what"], rows) if rows else ""
+    return f"## `{name}`\n\n{verb.help}\n\n    {usage}\n{parameters}"
+
+
+def _parameter(parameter: Any) -> list[str]:
+    names = parameter.opts if parameter.param_type_name == "option" else [parameter.name]
+    # A default may be told in words where the value itself would say little.
+    told = parameter.show_default if isinstance(parameter.show_default, str) else parameter.default
+    default = "" if told in (None, False) else f"`{told}`"
+    return [", ".join(f"`{name}`" for name in names), default, parameter.help or ""]
+
+
+def _defined_in(module: str, base: type[_T]) -> list[type[_T]]:
+    found = vars(import_module(module)).values() if find_spec(module) else ()
+    return [each for each in found if isinstance(each, type) and issubclass(each, base) and each.__module__ == module]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "metrics.md": metrics,
+    "topics.md": topics,
+    "states.md": states,
+    "errors.md": errors,
+    "commands.md": commands,
+}
+
+
+def main(*arguments: str) -> int:
+    """Write, or with `--check` compare. Returns the exit code."""
+    stale = 0
+    for name, page in PAGES.items():
+        path, fresh = REFERENCE / name, page()
+        if path.exists() and path.read_text("utf-8") == fresh:
+            continue
+        if "--check" in arguments:
+            print(f"docs/reference/{name} is not what the code says: run `make docs`", file=sys.stderr)
+            stale = 1
+        else:
+            REFERENCE.mkdir(exist_ok=True)
+            path.write_text(fresh, "utf-8")
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""What people and CI run is the same, and what is built is whole."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+import yaml
+
+from tests.support.tree import PACKAGES, ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+
+
+def test_every_target_explains_itself() -> None:
+    """`make help` lists each target with what it does."""
+    # Without what the `make` tells its children that this test may itself be run by.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
+
+    assert {line.split()[0] for line in shown.splitlines()[1:]} == TARGETS
+    assert all(len(line.split()) > 2 for line in shown.splitlines()[1:])
+
+
+def test_targets_are_no_files() -> None:
+    """A file by the name of a target does not keep the target from running."""
+    assert set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split()) == TARGETS
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".gitlab-ci.yml", ".pre-commit-config.yaml", "CONTRIBUTING.md"])
+def test_targets_that_are_named_exist(path: str) -> None:
+    """Each `make TARGET` that is written down is one that the Makefile has."""
+    text = (ROOT / path).read_text("utf-8")
+    named = set(re.findall(r"(?:^\s*|[:`] ?)make ([a-z]+)", text, re.MULTILINE))
+
+    assert named
+    assert named <= TARGETS
+
+
+def test_ci_has_no_logic_of_its_own() -> None:
+    """Each CI job runs one make target, and together they test, build and package."""
+    pipeline = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text("utf-8"))
+    jobs = {name: job for name, job in pipeline.items() if isinstance(job, dict) and "stage" in job}
+
+    assert ["test", "build", "docker"] == pipeline["stages"]
+    assert set(pipeline["stages"]) == {job["stage"] for job in jobs.values()}
+    assert all(re.fullmatch(r"make [a-z]+( ARGS=.*)?", job["script"]) for job in jobs.values())
+
+
+def test_the_wheel_is_whole(tmp_path: Path) -> None:
+    """The wheel holds every file of the packages: code, published schemas, migrations, data of the embedded stack."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+    assert files == packed
+    assert {"schemas/published/llm.reply.json", "migrations/0001_initial.sql"} <= packed
+
+
+def test_compose_publishes_on_loopback_only() -> None:
+    """Nothing that compose starts can be reached from another machine."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_images_run_as_nobody() -> None:
+    """Every image runs as a numeric user that is not root, and says how it is."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    images = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)
+
+    assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", dockerfile, re.MULTILINE)
+    assert {"gateway", "workers", "llm_service"} == {
+        image.split()[2] for image in images if image.startswith("service AS") and "HEALTHCHECK" in image
+    }

@@ -1,0 +1,52 @@
+"""The documents agree with the code and with each other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.tree import ROOT, project_files
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+PAGES = sorted(path for path in project_files() if path.suffix == ".md")
+ids = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Every setting, metric, topic, state, error and command is in docs/reference, as it is now."""
+    command = [sys.executable, "docs/generate.py", "--check"]
+    check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (check.returncode, check.stderr)
+
+
+@ids
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each relative link of a page leads to a file of the project."""
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
+
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@ids
+def test_files_that_are_named_exist(path: Path) -> None:
+    """Each file or folder of the project that a page names is there."""
+    tops = "|".join(folder.name for folder in ROOT.iterdir() if folder.is_dir())
+    named = re.findall(rf"`((?:{tops})/[\w./-]*)`", path.read_text("utf-8"))
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_decisions_are_numbered() -> None:
+    """Decisions are numbered from 0001 on, without a gap."""
+    assert [f"{number:04}" for number in range(1, len(DECISIONS) + 1)] == [path.name[:4] for path in DECISIONS]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_decisions_have_their_parts(path: Path) -> None:
+    """A decision tells its context, what was decided, what follows, what else was weighed, and what enforces it."""
+    headings = re.findall(r"^## (.+)$", path.read_text("utf-8"), re.MULTILINE)
+
+    assert headings == ["Context", "Decision", "Consequences", "Alternatives", "Enforced by"]
