@@ -13,6 +13,7 @@ from schemas.generation import ModelInfo
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 SIMULATED = "simulated"
 ANY_OTHER = "*"
+_EMBEDDED_OUTPUT_TOKENS = 256
 
 
 class ModelsFileError(ValueError):
@@ -93,7 +94,8 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
         aliases=("llama3",),
         provider="embedded",
         context_tokens=context,
-        max_output_tokens=min(1024, context // 4),
+        # A small model on a processor: more would keep a caller waiting longer than he does.
+        max_output_tokens=min(_EMBEDDED_OUTPUT_TOKENS, context // 4),
         max_concurrency=settings.embedded_max_concurrency,
     )
 

@@ -1,0 +1,43 @@
+"""``orchestra doctor``: is everything there that a deployment needs, and how to mend what is not."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestra.cli.options import DEFAULT_DATA, Data
+from orchestra.devstack.control import ask
+from orchestra.devstack.errors import NotRunningError
+from orchestra.devstack.folder import DataFolder
+from orchestra.settings import DatabaseSettings, KafkaSettings, load
+
+
+def doctor(*, data: Data = DEFAULT_DATA) -> None:
+    """Check what a deployment needs: addresses, versions, topics, migrations, secret, models, clocks.
+
+    Reads the same environment variables as the services. Where DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS are not set
+    and a stack of `orchestra up` runs on --data, it checks that one. Exit code 1 when something has to be mended.
+    """
+    from orchestra.cli.examine import LlmSettings, examine
+
+    if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} & os.environ.keys():
+        os.environ |= _environment_of_stack(data)
+    findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
+    table = Table("", "check", "result", "how to mend it")
+    for finding in findings:
+        table.add_row("[red]✗[/]" if finding.mend else "[green]✓[/]", finding.check, finding.result, finding.mend)
+    Console().print(table)
+    if any(finding.mend for finding in findings):
+        raise typer.Exit(1)
+
+
+def _environment_of_stack(data: Path) -> dict[str, str]:
+    try:
+        answer = asyncio.run(ask(DataFolder.at(data).socket, {"do": "status"}, lambda _: None))
+    except NotRunningError:
+        return {}
+    environment: dict[str, str] = answer["status"]["env"]
+    return environment

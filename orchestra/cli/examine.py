@@ -1,0 +1,129 @@
+"""The checks of ``orchestra doctor``."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import httpx
+from aiokafka.errors import KafkaError
+from pydantic import Field, SecretStr, ValidationError
+
+from orchestra.cli.migrate import dbmate
+from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.topics import Admin, check_topics
+from schemas.generation import ModelList
+from schemas.topics import TOPICS
+
+_LEAST_POSTGRES = 15
+_MOST_CLOCK_SECONDS = 2.0
+
+
+class LlmSettings(Piece):
+    """Where the LLM service is, as the workers are told."""
+
+    llm_service_url: str = Field("http://127.0.0.1:8082", description="Base URL, or full URL ending in `/generate`.")
+    llm_service_token: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    llm_model: str = Field("llama3", description="The model of requests that name none.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; ``mend`` is empty when all is well."""
+
+    check: str
+    result: str
+    mend: str = ""
+
+
+async def examine(kafka: KafkaSettings, database: DatabaseSettings, llm: LlmSettings) -> list[Finding]:
+    """Run all checks at the same time. Nothing secret is in what they find."""
+    groups = await asyncio.gather(_secret(), _kafka(kafka), _postgres(database), _models(llm))
+    return [finding for group in groups for finding in group]
+
+
+async def _secret() -> list[Finding]:
+    try:
+        secrets = SecretSettings.model_validate({}).secrets
+    except ValidationError as error:
+        wrong = "; ".join(str(each["msg"]) for each in error.errors(include_input=False, include_url=False))
+        mend = "set ORCHESTRA_SECRET to what `openssl rand -hex 32` prints, the same for all gateways and workers"
+        return [Finding("secret", wrong, mend)]
+    return [Finding("secret", f"{len(secrets[0])} bytes{', and an old one' if len(secrets) > 1 else ''}")]
+
+
+async def _kafka(settings: KafkaSettings) -> list[Finding]:
+    where = settings.kafka_bootstrap_servers
+    try:
+        async with Admin(settings) as admin:
+            brokers, recent = await admin.brokers(), await admin.is_recent()
+        problems = await check_topics(settings)
+    except (KafkaError, OSError) as error:
+        mend = "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the SASL settings must fit a broker in reach"
+        return [Finding("Kafka", f"{where}: {type(error).__name__}", mend)]
+    return [
+        Finding("Kafka", f"{where}: {brokers} broker(s)"),
+        Finding("Kafka's version", "3.7 or newer" if recent else "too old", "" if recent else "use Kafka 3.7 or newer"),
+        _topics(problems),
+    ]
+
+
+def _topics(problems: list[str]) -> Finding:
+    if problems:
+        mend = "`orchestra topics` makes what is missing; change the rest with Kafka's own tools"
+        return Finding("topics", "\n".join(problems), mend)
+    return Finding("topics", "\n".join(f"{topic.name}: {topic.partitions} partitions or more" for topic in TOPICS))
+
+
+async def _postgres(settings: DatabaseSettings) -> list[Finding]:
+    database = Database.connect(settings, "orchestra doctor")
+    try:
+        before = time.time()
+        rows = await database.run(
+            "SELECT current_setting('server_version_num')::int / 10000 AS version,"
+            " extract(epoch FROM clock_timestamp())::float AS now"
+        )
+        after = time.time()
+    except DatabaseUnavailableError as error:
+        mend = "DATABASE_URL must name a Postgres in reach, with a user and password that it knows"
+        return [Finding("Postgres", str(error), mend)]
+    finally:
+        await database.close()
+    return [_version(rows[0].version), _clock(before, rows[0].now, after), await _migrations(settings)]
+
+
+def _version(version: int) -> Finding:
+    mend = "" if version >= _LEAST_POSTGRES else f"use Postgres {_LEAST_POSTGRES} or newer"
+    return Finding("Postgres", f"version {version}", mend)
+
+
+def _clock(before: float, there: float, after: float) -> Finding:
+    apart = max(before - there, there - after, 0.0)
+    mend = "" if apart <= _MOST_CLOCK_SECONDS else "keep both clocks right, with NTP"
+    return Finding("clock", f"{apart:.1f} s from the database's", mend)
+
+
+async def _migrations(settings: DatabaseSettings) -> Finding:
+    url = settings.database_url.get_secret_value()
+    done = await asyncio.to_thread(dbmate, "status", "--exit-code", url=url, wait_seconds=5)
+    summary = [line.strip() for line in done.stdout.splitlines() if line.startswith(("Applied", "Pending"))]
+    return Finding("migrations", ", ".join(summary) or "unknown", "run `orchestra migrate`" if done.returncode else "")
+
+
+async def _models(settings: LlmSettings) -> list[Finding]:
+    base = settings.llm_service_url.rstrip("/").removesuffix("/generate")
+    token = settings.llm_service_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    try:
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=5) as client:
+            listing = ModelList.model_validate_json((await client.get("/models")).raise_for_status().content)
+    except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
+        mend = "LLM_SERVICE_URL and LLM_SERVICE_TOKEN must fit an LLM service in reach: `orchestra llm` runs one"
+        return [Finding("LLM service", f"{base}: {type(error).__name__}", mend)]
+    names = {name for model in listing.data for name in (model.name, *model.aliases)}
+    known = settings.llm_model in names or listing.other is not None
+    mend = "" if known else "set LLM_MODEL to one of them, or add it to MODELS_FILE"
+    return [
+        Finding("LLM service", f"{base}: {', '.join(sorted(names))}"),
+        Finding("default model", f"{settings.llm_model} is {'known' if known else 'not known'}", mend),
+    ]

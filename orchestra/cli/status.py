@@ -1,0 +1,61 @@
+"""``orchestra status``: what runs, where, and whether it is ready."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.devstack.control import ask
+from orchestra.devstack.errors import NotRunningError
+from orchestra.devstack.folder import DataFolder
+
+_OFF: dict[str, Any] = {"state": "stopped", "url": None, "pids": []}
+_NOT_RUNNING: dict[str, Any] = {
+    "state": "stopped",
+    "gateway": _OFF,
+    "tasks": {"state": "stopped", "url": None},
+    "llm_service": _OFF,
+    "workers": {"state": "stopped", "pids": []},
+    "kafka": {"state": "stopped", "bootstrap": None, "pids": []},
+    "database": _OFF,
+    "model": _OFF,
+    "env": {},
+}
+
+
+def status(
+    *,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="For programs. `env` is all that a further `orchestra gateway` or `worker` needs, secrets too.",
+        ),
+    ] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Show what runs and where. Exit code 0 when everything is ready, else 1."""
+    try:
+        answer = asyncio.run(ask(DataFolder.at(data).socket, {"do": "status"}, lambda _: None))
+    except NotRunningError as error:
+        if not as_json:
+            raise fail(str(error)) from None
+        answer = {"status": _NOT_RUNNING}
+    if as_json:
+        typer.echo(json.dumps(answer["status"], indent=2))
+    else:
+        _print_table(answer)
+    if answer["status"]["state"] != "ready":
+        raise typer.Exit(1)
+
+
+def _print_table(answer: dict[str, Any]) -> None:
+    table = Table("part", "state", "pid", "address", title=f"the stack is {answer['status']['state']}")
+    for part in answer["parts"]:
+        colour = "green" if part["state"] == "ready" else "yellow"
+        table.add_row(part["name"], f"[{colour}]{part['state']}[/]", str(part["pid"] or "-"), part["address"])
+    Console().print(table)

@@ -1,0 +1,60 @@
+"""The supervisor in the background: what `orchestra up --detach` starts. Tells its progress as JSON lines on stdout.
+
+Takes one argument, the options as JSON. After the line with ``ready`` or ``failed`` it only logs.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from orchestra.devstack.errors import AlreadyRunningError, PartFailedError, PortTakenError
+from orchestra.devstack.options import Options
+from orchestra.devstack.ports import Ports
+from orchestra.devstack.progress import Progress
+from orchestra.devstack.run import run_stack
+from orchestra.telemetry.logging import configure_logging
+
+
+def main() -> None:
+    """Run a stack until it is told to stop. Exit code 1 when it cannot be started."""
+    given = json.loads(sys.argv[1])
+    options = Options(
+        Path(given["data"]), workers=given["workers"], gateways=given["gateways"], ports=Ports(**given["ports"])
+    )
+    configure_logging("supervisor")
+    logger = structlog.get_logger()
+
+    def report(progress: Progress) -> None:
+        logger.info("part", part=progress.part, state=progress.step, reason=progress.detail)
+        _tell({"progress": asdict(progress)})
+
+    async def when_ready(status: dict[str, Any]) -> None:
+        _tell({"ready": status})
+        # Nobody reads on from here; what is still said must not block or fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    try:
+        asyncio.run(run_stack(options, report, when_ready))
+    except (AlreadyRunningError, PortTakenError, OSError) as error:
+        _tell({"failed": str(error), "log": ""})
+        raise SystemExit(1) from None
+    except PartFailedError as error:
+        _tell({"failed": str(error), "log": error.log_tail})
+        raise SystemExit(1) from None
+
+
+def _tell(message: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(message), flush=True)
+    except BrokenPipeError:  # The caller has gone; the stack goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

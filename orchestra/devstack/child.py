@@ -1,0 +1,130 @@
+"""A part's process: start it, wait until it is ready, end it. It never outlives the process that started it."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+
+from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.part import Part
+
+_POLL_SECONDS = 0.1
+_TAIL_LINES = 20
+_ROTATE_BYTES = 10 * 1024 * 1024
+
+
+class State(StrEnum):
+    """Where a part is in its life."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+
+
+class Child:
+    """One process and its log file."""
+
+    def __init__(self, part: Part, log: Path) -> None:
+        self.part = part
+        self.log = log
+        self.state = State.STOPPED
+        self._process: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The pid while the process lives."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the process and return once it is ready. Raises ``PartFailedError``; the process is gone then."""
+        self.state = State.STARTING
+        await self._spawn()
+        try:
+            await self._until_ready()
+        except PartFailedError:
+            await self.kill()
+            raise
+        self.state = State.READY
+
+    async def ended(self) -> int:
+        """Wait for the process to end. Its exit code; negative for a signal."""
+        return await self._process.wait() if self._process else 0
+
+    async def stop(self) -> None:
+        """Ask the process to end, wait for as long as the part may take, then kill it."""
+        if self.pid is None:
+            self.state = State.STOPPED
+            return
+        self.state = State.STOPPING
+        self.signal(self.part.stop_signal)
+        try:
+            await asyncio.wait_for(self.ended(), self.part.stop_limit)
+        except TimeoutError:
+            await self.kill()
+        self.state = State.STOPPED
+
+    async def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self.kill_now()
+        await self.ended()
+        self.state = State.STOPPED
+
+    def kill_now(self) -> None:
+        """Like ``kill``, without waiting for the end."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if there still is a process to take it."""
+        if self.pid is not None and self._process:
+            self._process.send_signal(number)
+
+    def tail(self, lines: int = _TAIL_LINES) -> str:
+        """The last lines that the process has logged since it was started."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+
+    async def _spawn(self) -> None:
+        self.part.before_start()
+        self._rotate()
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
+            # A session of its own: Ctrl-C in the terminal is for the supervisor, which ends its parts in order.
+            self._process = await asyncio.create_subprocess_exec(
+                *_launched(self.part),
+                env=dict(self.part.env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def _until_ready(self) -> None:
+        limit = time.monotonic() + self.part.start_limit
+        while not await self.part.ready():
+            if self.pid is None:
+                code = await self.ended()
+                how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                raise PartFailedError(self.part.name, f"{how} before it was ready", self.tail())
+            if time.monotonic() > limit:
+                reason = f"was not ready within {self.part.start_limit:.0f} s"
+                raise PartFailedError(self.part.name, reason, self.tail())
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _rotate(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _ROTATE_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+
+def _launched(part: Part) -> list[str]:
+    """The part's command by way of the launcher."""
+    user = f"{part.account.uid}:{part.account.gid}" if part.account else ""
+    launcher = Path(__file__).with_name("launch.py")
+    own = (str(os.getpid()), str(int(part.orphan_signal)), user)
+    return [sys.executable, "-I", "-S", str(launcher), *own, *part.command]

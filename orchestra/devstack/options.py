@@ -1,0 +1,16 @@
+"""What the caller of `orchestra up` chose."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestra.devstack.ports import Ports
+
+
+@dataclass(frozen=True)
+class Options:
+    """One stack: its data folder, how many of what, which ports."""
+
+    data: Path
+    workers: int = 1
+    gateways: int = 1
+    ports: Ports = field(default_factory=Ports)

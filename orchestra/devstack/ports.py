@@ -1,0 +1,80 @@
+"""Which port each part of the embedded stack listens on, and who sits on one that is taken."""
+
+import socket
+from dataclasses import dataclass
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """One port a part; ``more`` is where the ports of further gateways begin, two for each."""
+
+    gateway: int = 8080
+    tasks: int = 8081
+    llm: int = 8082
+    model: int = 8083
+    kafka: int = 19092
+    controller: int = 19093
+    postgres: int = 15432
+    more: int = 19100
+
+    @classmethod
+    def from_base(cls, base: int) -> "Ports":
+        """All ports in one row, beginning with the gateway's."""
+        return cls(
+            gateway=base,
+            tasks=base + 1,
+            llm=base + 2,
+            kafka=base + 3,
+            postgres=base + 4,
+            model=base + 5,
+            controller=base + 6,
+            more=base + 7,
+        )
+
+    def of_gateway(self, number: int) -> tuple[int, int]:
+        """``PORT`` and ``TASKS_PORT`` of the gateway with this number; the first is number 1."""
+        if number == 1:
+            return self.gateway, self.tasks
+        first = self.more + 2 * (number - 2)
+        return first, first + 1
+
+    def needed(self, gateways: int, *, model: bool) -> dict[str, int]:
+        """Every port that will be opened, by the name of what opens it."""
+        names = {
+            "Kafka": self.kafka,
+            "Kafka controller": self.controller,
+            "Postgres": self.postgres,
+            "LLM service": self.llm,
+        }
+        if model:
+            names["model"] = self.model
+        for number in range(1, gateways + 1):
+            names[f"gateway {number}"], names[f"gateway {number} (tasks)"] = self.of_gateway(number)
+        return names
+
+
+def taken(port: int) -> bool:
+    """True while something listens on this port of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def holder(port: int) -> str | None:
+    """Name and pid of the process that listens on ``port``, where this user may know."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    except psutil.Error:
+        pass
+    return None

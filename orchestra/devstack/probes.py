@@ -1,0 +1,32 @@
+"""How to tell that a part is ready."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+
+
+def answers(url: str) -> Callable[[], Awaitable[bool]]:
+    """A readiness check: ``GET url`` answers 200."""
+    # It is plain HTTP: reading all certificate authorities again and again would cost more than the check.
+    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    async def check() -> bool:
+        # Loopback only: a proxy from the environment would answer in the part's place.
+        async with httpx.AsyncClient(trust_env=False, verify=no_tls, timeout=3) as client:
+            try:
+                return (await client.get(url)).status_code == httpx.codes.OK
+            except httpx.HTTPError:
+                return False
+
+    return check
+
+
+def exists(path: Path) -> Callable[[], Awaitable[bool]]:
+    """A readiness check: the part has created this file."""
+
+    async def check() -> bool:
+        return path.exists()
+
+    return check

@@ -1,0 +1,100 @@
+"""Runs an embedded stack from its first process to its last, in the foreground of whoever calls."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from orchestra.devstack.control import ControlServer
+from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.options import Options
+from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.stack import Stack
+
+_MOST_WORKERS = 100
+
+
+async def run_stack(options: Options, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    """Start the stack, call ``when_ready`` with its status, and stop it when a signal or `orchestra down` asks for it.
+
+    Raises ``AlreadyRunningError``, ``PortTakenError`` or ``PartFailedError`` when it cannot be started; nothing is left
+    running then. A second signal kills every part at once.
+    """
+    folder = DataFolder.at(options.data)
+    folder.create()
+    with folder.held():
+        await _Run(options, folder, report, when_ready).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        options: Options,
+        folder: DataFolder,
+        report: Report,
+        when_ready: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self._folder = folder
+        self._report = report
+        self._when_ready = when_ready
+        self._stop = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._control = ControlServer(self._handle)
+        self._stack = Stack(options, folder, self._tell)
+
+    async def run(self) -> None:
+        self._listen_to_signals()
+        async with self._control.listening(self._folder.socket):
+            try:
+                await self._start_and_wait()
+            finally:
+                await self._stack.stop()
+                self._stopped.set()
+
+    async def _start_and_wait(self) -> None:
+        """Return when a stop is asked for, even in the midst of the start."""
+        stop = asyncio.create_task(self._stop.wait())
+        start = asyncio.create_task(self._start())
+        await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not start.done():
+            start.cancel()
+            await asyncio.wait([start])
+        if not start.cancelled():
+            start.result()
+        await stop
+
+    async def _start(self) -> None:
+        await self._stack.start()
+        await self._when_ready(self._stack.status())
+
+    async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request["do"]:
+            case "status":
+                return {"status": self._stack.status(), "parts": self._stack.parts()}
+            case "scale":
+                workers = int(request["workers"])
+                if not 0 <= workers <= _MOST_WORKERS:
+                    raise ValueError(f"workers must be 0 to {_MOST_WORKERS}")
+                await self._stack.scale(workers)
+            case "down":
+                self._stop.set()
+                await self._stopped.wait()
+            case other:
+                raise ValueError(f"unknown request {other}")
+        return {}
+
+    def _tell(self, progress: Progress) -> None:
+        self._report(progress)
+        self._control.report(progress)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            self._stack.kill()
+            os._exit(128 + number)
+        self._stop.set()

@@ -1,0 +1,85 @@
+"""Our own services as parts of the stack: started by name, told everything by their environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestra.devstack.model import CONTEXT_TOKENS, PARALLEL_SLOTS
+from orchestra.devstack.part import Part, python_module
+from orchestra.devstack.ports import HOST, Ports
+from orchestra.devstack.probes import answers, exists
+
+# Settings of the caller that every process of a stack must agree on.
+_PASSED_ON = (
+    "ALLOWED_HOSTS",
+    "CONTEXT_DEFAULT",
+    "LLM_SERVICE_TOKEN",
+    "MODELS_FILE",
+    "OPEN_MODE",
+    "ORCHESTRA_SECRET_OLD",
+)
+
+
+def provider() -> str:
+    """Which provider answers: the caller's choice, else the embedded model."""
+    return os.environ.get("LLM_PROVIDER") or "embedded"
+
+
+def shared_environment(ports: Ports, database_url: str, secret: str) -> dict[str, str]:
+    """All that a further gateway or worker of this stack needs."""
+    return {
+        "DATABASE_URL": database_url,
+        "KAFKA_BOOTSTRAP_SERVERS": f"{HOST}:{ports.kafka}",
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "ORCHESTRA_SECRET": secret,
+        "LLM_SERVICE_URL": f"http://{HOST}:{ports.llm}",
+        "LLM_MODEL": os.environ.get("LLM_MODEL") or "llama3",
+        "LLM_PROVIDER": provider(),
+        "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
+        "EMBEDDED_CONTEXT_TOKENS": str(CONTEXT_TOKENS),
+        "EMBEDDED_MAX_CONCURRENCY": str(PARALLEL_SLOTS),
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    }
+
+
+def llm_part(shared: Mapping[str, str], port: int) -> Part:
+    """The LLM service."""
+    address = f"http://{HOST}:{port}"
+    return Part(
+        name="llm",
+        command=python_module("llm_service"),
+        env=_environment(shared, HOST=HOST, PORT=str(port)),
+        ready=answers(f"{address}/healthz"),
+        address=address,
+    )
+
+
+def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Part:
+    """One worker. It gets as long as a drain may take before it is killed."""
+    return Part(
+        name=f"worker-{number}",
+        command=python_module("workers"),
+        env=_environment(shared, READY_FILE=str(ready_file)),
+        ready=exists(ready_file),
+        before_start=lambda: ready_file.unlink(missing_ok=True),
+        stop_limit=65,
+    )
+
+
+def gateway_part(shared: Mapping[str, str], number: int, port: int, tasks_port: int) -> Part:
+    """One gateway."""
+    address = f"http://{HOST}:{port}"
+    return Part(
+        name=f"gateway-{number}",
+        command=python_module("gateway"),
+        env=_environment(shared, HOST=HOST, PORT=str(port), TASKS_PORT=str(tasks_port)),
+        ready=answers(f"{address}/readyz"),
+        stop_limit=20,
+        address=address,
+    )
+
+
+def _environment(shared: Mapping[str, str], **own: str) -> dict[str, str]:
+    # Kafka names of the caller's are about another cluster.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
+    return {**inherited, **shared, **own}

@@ -1,0 +1,41 @@
+"""The ground that tests stand on: real Kafka and Postgres once per run, services as child processes."""
+
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import Services
+from tests.support.stack import Stack, open_model, open_stack
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    """Kafka and Postgres, migrated, with all topics: where, TEST_STACK decides."""
+    async with open_stack() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+async def model_url() -> AsyncIterator[str]:
+    """OpenAI base URL of the embedded model, loaded once per run."""
+    async with open_model() as url:
+        yield url
+
+
+@pytest.fixture
+async def services(stack: Stack, tmp_path: Path) -> AsyncIterator[Services]:
+    """Starts gateways, workers and LLM services for one test; kills them after it."""
+    started = Services(stack.env, tmp_path)
+    yield started
+    await started.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the services of a failed test have logged."""
+    report = yield
+    started = getattr(item, "funcargs", {}).get("services")
+    if report.failed and isinstance(started, Services):
+        report.sections.extend((f"log of {service.name}", service.tail()) for service in started.started)
+    return report

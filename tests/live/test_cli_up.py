@@ -1,0 +1,301 @@
+"""`orchestra up` and its verbs, as a person types them."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.llm_server import eventually
+from tests.support.ports import free_ports
+from tests.support.stack import open_folder
+
+START_SECONDS = 240
+UNMOVED = ("gateway", "llm_service", "kafka", "database")
+HELLO = {"messages": [{"role": "user", "content": "Hello there"}]}
+
+
+class Command:
+    """The command on one data folder and one row of ports."""
+
+    def __init__(self, data: Path, base: int, **env: str) -> None:
+        self.data = data
+        self.base = base
+        self.gateway = f"http://127.0.0.1:{base}"
+        mine = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "LLM_PROVIDER"}
+        self._env = {**{name: value for name, value in os.environ.items() if name not in mine}, **env}
+
+    def up(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self("up", "--port-base", str(self.base), *words, **options)
+
+    def __call__(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = self.line(*words)
+        return subprocess.run(
+            command, env=self._env, capture_output=True, text=True, timeout=START_SECONDS, check=False, **options
+        )
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.line(*words), env=self._env, stdout=subprocess.PIPE, text=True)
+
+    def line(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "orchestra.cli", *words, "--data", str(self.data)]
+
+    def post(self, body: dict[str, Any], **headers: str) -> Any:
+        url = f"{self.gateway}/v1/messages"
+        return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False).json()
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"{self.gateway}{path}", timeout=30, trust_env=False).json()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("status", "--json").stdout)
+        return found
+
+    def supervisor(self) -> psutil.Process:
+        parent = psutil.Process(self.status()["kafka"]["pids"][0]).parent()
+        assert parent
+        return parent
+
+
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """A stack of simulated models, which is ended whatever the test did."""
+    with open_folder() as folder:
+        made = Command(folder / "data", free_ports(20), LLM_PROVIDER="simulated")
+        yield made
+        made("down", "--wipe")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Command]:
+    """A stack of simulated models with two workers, for tests that leave it as it was."""
+    with open_folder() as folder:
+        made = Command(folder / "data", free_ports(20), LLM_PROVIDER="simulated")
+        started = made.up("--detach", "--workers", "2", "--gateways", "2")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield made
+        ended = made("down", "--wipe")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert not made.data.exists()
+
+
+def gone(process: psutil.Process) -> bool:
+    """True when the process runs no more; one that nobody has waited for yet counts as gone."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def shape(value: Any) -> Any:
+    return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else type(value).__name__
+
+
+def when(command: Command, holds: Callable[[dict[str, Any]], bool]) -> Callable[[], bool]:
+    return lambda: holds(command.status())
+
+
+def test_status_has_the_documented_shape(running: Command) -> None:
+    """`status --json` has just the documented fields, with one pid for each process, and says ready."""
+    status = running.status()
+    part = {"state": "str", "url": "str", "pids": "list"}
+
+    assert shape({**status, "env": None, "model": None}) == {
+        "state": "str",
+        "gateway": part,
+        "tasks": {"state": "str", "url": "str"},
+        "llm_service": part,
+        "workers": {"state": "str", "pids": "list"},
+        "kafka": {"state": "str", "bootstrap": "str", "pids": "list"},
+        "database": part,
+        "model": "NoneType",
+        "env": "NoneType",
+    }
+    assert status["model"] == {"state": "off", "url": None, "pids": []}
+    assert (status["state"], status["gateway"]["url"]) == ("ready", running.gateway)
+    assert [len(status[name]["pids"]) for name in ("gateway", "workers", "llm_service")] == [2, 2, 1]
+
+
+def test_the_table_is_for_people(running: Command) -> None:
+    """The plain status names each process with its address, and its exit code says that all is ready."""
+    shown = running("status")
+
+    assert shown.returncode == 0
+    assert all(name in shown.stdout for name in ("worker-1", "worker-2", "gateway-2", "postgres", running.gateway))
+
+
+def test_a_message_is_answered(running: Command) -> None:
+    """What is sent to any gateway comes back answered, on its tasks port too."""
+    for port in (running.base, running.base + 1, running.base + 7):
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/messages", json=HELLO, timeout=30, trust_env=False)
+
+        assert answer.status_code == 200, answer.text
+        assert "Hello there" in answer.json()["reply"]
+
+
+def test_a_message_by_the_command(running: Command) -> None:
+    """`orchestra send` prints the reply."""
+    sent = subprocess.run(
+        [sys.executable, "-P", "-m", "orchestra.cli", "send", "Hello there", "--gateway", running.gateway],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (sent.returncode, sent.stderr) == (0, "")
+    assert "Hello there" in sent.stdout
+
+
+async def test_a_further_worker_needs_only_the_environment(running: Command) -> None:
+    """`orchestra worker`, started by hand with `env` of the status, becomes ready and ends on SIGTERM."""
+    ready = running.data / "by-hand.ready"
+    env = {"PATH": os.environ["PATH"], **running.status()["env"], "READY_FILE": str(ready)}
+    command = [sys.executable, "-P", "-m", "orchestra.cli", "worker"]
+    worker = await asyncio.create_subprocess_exec(*command, env=env)
+    try:
+        await eventually(lambda: ready.exists() or worker.returncode is not None, START_SECONDS)
+        worker.terminate()
+
+        assert await worker.wait() == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+
+
+def test_doctor_finds_nothing_to_mend(running: Command) -> None:
+    """With the stack's own environment the doctor is content."""
+    env = {"PATH": os.environ["PATH"], **running.status()["env"]}
+    command = [sys.executable, "-P", "-m", "orchestra.cli", "doctor"]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert found.returncode == 0, found.stdout
+    assert running.status()["env"]["ORCHESTRA_SECRET"] not in found.stdout
+
+
+def test_logs_by_part(running: Command) -> None:
+    """The log of a part is shown by its name; an unknown name is told with those that there are."""
+    assert "ready to accept connections" in running("logs", "postgres").stdout
+    assert "postgres     " in running("logs").stdout
+    assert "worker-2" in running("logs", "nobody").stderr
+
+
+def test_a_second_stack_on_the_same_folder_is_refused(running: Command) -> None:
+    """`up` on a folder that is in use says so, ends with exit code 1, and disturbs nothing."""
+    for words in ((), ("--detach",)):
+        second = running("up", "--port-base", str(free_ports(20)), *words)
+
+        assert second.returncode == 1
+        assert "already running" in second.stderr
+    assert running.status()["state"] == "ready"
+
+
+@pytest.mark.parametrize("words", [(), ("--detach",)])
+def test_a_taken_port_is_named(command: Command, words: tuple[str, ...]) -> None:
+    """A port that is taken is told with the part that needs it and who holds it, before anything is started."""
+    with socket.create_server(("127.0.0.1", command.base + 3)):
+        refused = command.up(*words)
+
+    assert refused.returncode == 1
+    assert f"port {command.base + 3} (Kafka) is taken by" in refused.stderr
+    assert f"pid {os.getpid()}" in refused.stderr
+    assert not (command.data / "kafka" / "data").exists()
+
+
+def test_nothing_runs_without_up(command: Command) -> None:
+    """Without a stack `status` says stopped in the same shape, and `down`, `scale` and `logs` say what is missing."""
+    status = command("status", "--json")
+
+    assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")
+    assert {"gateway", "tasks", "workers", "env"} <= json.loads(status.stdout).keys()
+    assert [command(*words).returncode for words in (("down",), ("scale", "workers", "2"), ("logs",))] == [1, 1, 1]
+
+
+async def test_a_killed_worker_is_replaced_and_workers_scale(command: Command) -> None:
+    """A worker that is killed has a successor within seconds; workers can be more and fewer, and none but them move."""
+    assert command.up("--detach").returncode == 0
+    before = command.status()
+    (first,) = before["workers"]["pids"]
+    os.kill(first, signal.SIGKILL)
+    await eventually(when(command, lambda now: now["workers"]["pids"] not in ([], [first])))
+    assert command("scale", "workers", "3").returncode == 0
+    more = command.status()
+    assert command("scale", "workers", "1").returncode == 0
+    fewer = command.status()
+
+    assert [len(each["workers"]["pids"]) for each in (more, fewer)] == [3, 1]
+    assert fewer["workers"]["pids"] == more["workers"]["pids"][:1]
+    assert [fewer[name]["pids"] for name in UNMOVED] == [before[name]["pids"] for name in UNMOVED]
+
+
+async def test_a_killed_supervisor_leaves_nothing_and_data_survive(command: Command) -> None:
+    """After `kill -9` of the supervisor nothing runs, and the next `up` finds what was written before."""
+    assert command.up("--detach").returncode == 0
+    answer = command.post(HELLO)
+    supervisor = command.supervisor()
+    children = supervisor.children(recursive=True)
+    supervisor.kill()
+    await eventually(lambda: all(map(gone, children)))
+    again = command.up("--detach")
+    kept = command.get(f"/v1/requests/{answer['request_id']}")
+
+    assert (again.returncode, again.stderr) == (0, "")
+    assert kept["reply"] == answer["reply"]
+
+
+async def test_in_the_foreground_it_stays_until_ctrl_c(command: Command) -> None:
+    """In the foreground it shows the first reply and what to try next, stays, and on Ctrl-C ends every part."""
+    with command.popen("up", "--port-base", str(command.base)) as process:
+        assert process.stdout
+        shown = []
+        for line in process.stdout:
+            shown.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        shown += process.stdout.readlines()
+
+        assert process.wait(60) == 0
+    text = "".join(shown)
+    assert "What is a queue?" in text
+    assert f"curl -N -H 'Content-Type: application/json' {command.gateway}/v1/messages" in text
+    assert text.index("gateway-1    stopped") < text.index("worker-1     stopped") < text.index("kafka        stopped")
+    assert all(map(gone, children))
+    assert command("status").returncode == 1
+
+
+async def test_a_second_ctrl_c_kills(command: Command) -> None:
+    """While a worker waits for a call that is in flight, a second Ctrl-C ends everything at once."""
+    with command.popen("up", "--port-base", str(command.base)) as process:
+        assert process.stdout
+        while not process.stdout.readline().startswith("Ctrl-C"):
+            assert process.poll() is None
+        children = psutil.Process(process.pid).children(recursive=True)
+        command.post({**HELLO, "model": "simulated:latency_ms=50000"}, Prefer="respond-async")
+        process.send_signal(signal.SIGINT)
+        while process.stdout.readline() != "worker-1     stopping\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(20) == 128 + signal.SIGINT
+    await eventually(lambda: all(map(gone, children)))
+
+
+def test_the_real_model_answers(command: Command) -> None:
+    """With the embedded model, the first message is answered by it, in words that nobody has written before."""
+    real = Command(command.data, command.base, LLM_PROVIDER="embedded")
+    started = real.up("--detach")
+    _, _, reply = started.stdout.partition("llama3 ")
+
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert reply.splitlines()[0].strip()
+    assert real.status()["model"]["state"] == "ready"

@@ -1,0 +1,68 @@
+"""`orchestra doctor` finds what is wrong, and never tells a secret."""
+
+import secrets
+
+import pytest
+
+from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
+from orchestra.cli.migrate import dbmate
+from orchestra.settings import DatabaseSettings, KafkaSettings
+from tests.support.ports import free_port
+from tests.support.services import Services
+from tests.support.stack import Stack
+
+SECRET = secrets.token_hex(32)
+
+
+def to_mend(findings: list[Finding]) -> set[str]:
+    return {finding.check for finding in findings if finding.mend}
+
+
+def database(url: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"database_url": url})
+
+
+async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complete deployment has nothing to mend, and its secret and password are in no finding."""
+    monkeypatch.setenv("ORCHESTRA_SECRET", SECRET)
+    llm = await services.llm()
+    url = await stack.fresh_database()
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(llm_service_url=llm.url))
+
+    assert to_mend(findings) == set()
+    assert {finding.check for finding in findings} >= {"Kafka's version", "topics", "migrations", "clock", "secret"}
+    assert SECRET not in str(findings)
+    assert url.split(":")[2].split("@")[0] not in str(findings)
+
+
+async def test_what_is_missing_is_found(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short secret, a missing migration and an unknown model are each told with a way to mend them."""
+    monkeypatch.setenv("ORCHESTRA_SECRET", "short")
+    llm = await services.llm()
+    url = await stack.fresh_database()
+    dbmate("down", url=url)
+    settings = LlmSettings(llm_service_url=f"{llm.url}/generate", llm_model="nobody")
+    findings = await examine(stack.kafka_settings, database(url), settings)
+
+    assert to_mend(findings) == {"secret", "migrations", "default model"}
+    assert "short" not in str(findings).replace("shorter", "")
+
+
+async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing there each address is told, and nothing is waited for without end."""
+    monkeypatch.delenv("ORCHESTRA_SECRET", raising=False)
+    port = free_port()
+    findings = await examine(
+        KafkaSettings(kafka_bootstrap_servers=f"127.0.0.1:{port}"),
+        database(f"postgres://user:hidden@127.0.0.1:{port}/x"),
+        LlmSettings(llm_service_url=f"http://127.0.0.1:{port}"),
+    )
+
+    assert to_mend(findings) == {"secret", "Kafka", "Postgres", "LLM service"}
+    assert "hidden" not in str(findings)
+
+
+@pytest.mark.parametrize(("there", "well"), [(99.0, True), (100.5, True), (110.0, False), (90.0, False)])
+def test_clocks_apart(there: float, *, well: bool) -> None:
+    """Clocks may be two seconds apart, counted from the ends of the question."""
+    assert (_clock(100.0, there, 101.0).mend == "") is well

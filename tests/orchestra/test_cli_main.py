@@ -1,0 +1,37 @@
+"""The command line as a whole."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from orchestra.cli.main import build
+
+VERBS = {"up", "down", "status", "logs", "scale", "send", "gateway", "worker", "llm", "migrate", "topics", "doctor"}
+
+
+def test_every_verb_is_there_and_explains_itself() -> None:
+    """Each documented verb has a help text, and so has each of its options."""
+    commands = get_command(build()).commands  # type: ignore[attr-defined]
+
+    assert set(commands) == VERBS
+    for name, command in commands.items():
+        assert command.help, name
+        assert all(getattr(option, "help", None) for option in command.params), name
+
+
+def test_a_bad_choice_is_a_usage_error() -> None:
+    """What does not exist, or cannot be, is refused with exit code 2 before anything is done."""
+    bad = (["fly"], ["up", "--workers", "-1"], ["up", "--port-base", "80"], ["scale", "gateways", "2"])
+
+    assert [CliRunner().invoke(build(), words).exit_code for words in bad] == [2] * len(bad)
+
+
+@pytest.mark.parametrize("library", ["aiokafka", "fastapi", "httpx", "jgo", "psutil", "sqlalchemy", "xllamacpp"])
+def test_it_loads_nothing_that_a_services_image_may_lack(library: str) -> None:
+    """The command starts without the libraries of verbs and services that are not used."""
+    script = f"import sys; sys.modules[{library!r}] = None; import orchestra.cli.main"
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,76 @@
+"""The control socket."""
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra.devstack.control import ControlServer, ask
+from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError
+from orchestra.devstack.progress import Progress
+
+
+class Answering:
+    """Answers by what is asked."""
+
+    def __init__(self) -> None:
+        self.server = ControlServer(self.handle)
+
+    async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request["do"]:
+            case "work":
+                self.server.report(Progress("worker-1", "starting"))
+                return {"done": True}
+            case "fail":
+                raise PartFailedError("worker-1", "ended with exit code 1", "its last words")
+        raise ValueError("unknown request")
+
+
+def _deep(tmp_path: Path) -> Path:
+    folder = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(params=["short", "deep"])
+async def path(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Path]:
+    path = (_deep(tmp_path) if request.param == "deep" else tmp_path) / "control.sock"
+    async with Answering().server.listening(path):
+        yield path
+
+
+async def test_it_answers_with_progress_and_a_result(path: Path) -> None:
+    """Who asks is told what happens meanwhile, and then the result; however long the folder's path is."""
+    heard: list[Progress] = []
+    result = await ask(path, {"do": "work"}, heard.append)
+
+    assert result == {"done": True}
+    assert heard == [Progress("worker-1", "starting")]
+
+
+async def test_a_failure_comes_with_the_log(path: Path) -> None:
+    """What could not be done is told with the last words of the part's log."""
+    with pytest.raises(RefusedError, match="exit code 1\nits last words"):
+        await ask(path, {"do": "fail"}, lambda _: None)
+
+
+@pytest.mark.parametrize("request_", [{"do": "sing"}, {}, []])
+async def test_nonsense_is_refused(path: Path, request_: Any) -> None:
+    """What nobody understands is refused, and the server goes on."""
+    with pytest.raises(RefusedError, match="not understood"):
+        await ask(path, request_, lambda _: None)
+
+    assert await ask(path, {"do": "work"}, lambda _: None) == {"done": True}
+
+
+async def test_only_its_owner_may_use_it(path: Path) -> None:
+    """The socket has mode 0600."""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_nobody_there_is_told(tmp_path: Path) -> None:
+    """Without a supervisor the error says so."""
+    with pytest.raises(NotRunningError, match="no stack is running"):
+        await ask(tmp_path / "control.sock", {"do": "work"}, lambda _: None)

@@ -1,0 +1,15 @@
+"""Faults that go on while a test runs."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+from tests.support.services import Service
+
+
+async def kill_in_turn(services: Sequence[Service], every_seconds: float) -> None:
+    """Kill one after the other as `kill -9` does and start it again, at this pace, until cancelled."""
+    for service in itertools.cycle(services):
+        await asyncio.sleep(every_seconds)
+        await service.kill()
+        await service.start()
