@@ -1,0 +1,101 @@
+"""① A call → a signed record on ``llm.requests``; accepted once Kafka has acknowledged it."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel
+
+from gateway.auth import Principal
+from gateway.metrics import Metrics
+from gateway.request_log import RequestLog
+from orchestra.signing import Signer
+from schemas import envelope
+from schemas.api.messages import PostMessage
+from schemas.ids import conversation_id_for_request
+from schemas.requests import (
+    CANCEL_REQUESTED,
+    CONVERSATION_DELETE_REQUESTED,
+    MESSAGE_REQUESTED,
+    CancelRequested,
+    ConversationDeleteRequested,
+)
+
+SOURCE = "/gateway"
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A message to answer, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds."""
+
+    caller: Principal
+    id: UUID
+    body: PostMessage
+    body_hash: str
+    traceparent: str
+    caller_waits: bool
+
+    @property
+    def conversation_id(self) -> UUID:
+        """The conversation that it belongs to."""
+        return self.body.conversation_id or conversation_id_for_request(self.id)
+
+
+class Acceptance:
+    """Writes the three kinds of records. Each raises what ``RequestLog.write`` raises."""
+
+    def __init__(self, records: RequestLog, signer: Signer, metrics: Metrics) -> None:
+        self._records = records
+        self._signer = signer
+        self._metrics = metrics
+
+    async def message(self, ask: Ask) -> None:
+        """Accept a message."""
+        deadline = ask.body.deadline
+        extra = (
+            (envelope.TRACEPARENT, ask.traceparent),
+            (envelope.DEADLINE, deadline.isoformat() if deadline else None),
+            (envelope.CALLER_WAITS, "1" if ask.caller_waits else None),
+        )
+        await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, extra)
+
+    async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
+        """Accept a cancel; it takes the way of its request, so that it comes after it."""
+        record = CancelRequested(request_id=request_id)
+        await self._write(caller, CANCEL_REQUESTED, uuid4(), conversation_id or request_id, record)
+
+    async def delete_conversation(self, caller: Principal, conversation_id: UUID) -> None:
+        """Accept the deletion of a conversation."""
+        record = ConversationDeleteRequested(conversation_id=conversation_id)
+        await self._write(caller, CONVERSATION_DELETE_REQUESTED, uuid4(), conversation_id, record)
+
+    async def _write(
+        self,
+        caller: Principal,
+        kind: str,
+        id: UUID,
+        key: UUID,
+        record: BaseModel,
+        extra: tuple[tuple[str, str | None], ...] = (),
+    ) -> None:
+        key_bytes, value = str(key).encode(), record.model_dump_json(exclude_none=True).encode()
+        signature = self._signer.sign(
+            id=str(id), type=kind, tenant=caller.tenant, user=caller.user, key=key_bytes, value=value
+        )
+        identity = (
+            (envelope.TENANT, caller.tenant),
+            (envelope.USER, caller.user),
+            (envelope.SIGNATURE, signature),
+        )
+        headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=(*identity, *extra))
+        await self._records.write(key_bytes, value, headers)
+        self._metrics.accepted.labels(kind).inc()
+
+
+def trace(traceparent: str | None) -> str:
+    """The caller's trace, or a new one (W3C Trace Context)."""
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
+        return traceparent
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

@@ -1,0 +1,111 @@
+"""The gateway's parts, put together. This is the only place where they are."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from fastapi import FastAPI
+
+from gateway import openapi
+from gateway.accept import Acceptance
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.guard import OpenModeGuard
+from gateway.health import Health
+from gateway.limits import Limits
+from gateway.lookup import Lookup
+from gateway.metrics import Metrics
+from gateway.outcome import Waiting
+from gateway.problems import Problems
+from gateway.request_log import RequestLog
+from gateway.routes import health as health_routes
+from gateway.routes.conversations import Conversations
+from gateway.routes.messages import Messages
+from gateway.routes.requests import Requests
+from gateway.settings import GatewaySettings
+from gateway.stream import Streams
+from gateway.tail import Tail, open_consumer
+from gateway.watch import Watch
+from orchestra.ids import Receipts
+from orchestra.kafka import make_producer
+from orchestra.signing import Signer
+from orchestra.store.database import Database
+
+_CLIENT_ID = "orchestra-gateway"
+
+log = structlog.get_logger()
+
+
+def create_app(
+    settings: GatewaySettings,
+    *,
+    drain: Drain | None = None,
+    metrics: Metrics | None = None,
+    database: Database | None = None,
+    producer: Callable[[], AIOKafkaProducer] | None = None,
+    consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+) -> FastAPI:
+    """The gateway as an ASGI app. It starts at once; `/readyz` tells when Kafka and Postgres are there too."""
+    drain, metrics = drain or Drain(), metrics or Metrics()
+    database = database or Database.connect(settings, _CLIENT_ID)
+    receipts = Receipts(settings.secrets)
+    hub = Hub(metrics, settings.event_memory_bytes)
+    drain.on_begin(hub.wake_all)
+    tail = Tail(consumer or partial(open_consumer, settings), hub, metrics)
+    records = RequestLog(
+        producer or partial(make_producer, settings, _CLIENT_ID),
+        partial(drain.begin, failed=True),
+        metrics,
+        timeout=settings.accept_timeout_seconds,
+        most_pending=settings.max_pending_sends,
+    )
+    acceptance = Acceptance(records, Signer(settings.secrets), metrics)
+    limits = Limits(database, metrics, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns)
+    lookup = Lookup(database, receipts)
+    waiting = Waiting(lookup, drain, metrics)
+    streams = Streams(hub, lookup, drain, metrics)
+    health = Health(records, limits, tail, drain, open_mode=True)
+    background = (records.connect, tail.run, Watch(hub, database).run, limits.run, health.run)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(run()) for run in background]
+        for task in tasks:
+            task.add_done_callback(partial(_give_up, drain))
+        try:
+            yield
+        finally:
+            drain.begin()
+            await records.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await database.close()
+
+    app = FastAPI(
+        title="LLM Orchestra",
+        description="A durable queue in front of language models.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    problems = Problems(metrics)
+    problems.install(app)
+    app.add_middleware(OpenModeGuard, hosts=settings.hosts, problems=problems)
+    app.include_router(Messages(settings, receipts, acceptance, limits, lookup, hub, waiting, streams, drain).router())
+    app.include_router(Requests(acceptance, lookup, hub, waiting, streams, drain).router())
+    app.include_router(Conversations(database, acceptance, drain, settings.max_body_bytes).router())
+    app.include_router(health_routes.build_router(health, metrics))
+    openapi.install(app)
+    return app
+
+
+def _give_up(drain: Drain, task: asyncio.Task[None]) -> None:
+    """A background task that fails is beyond help: whoever supervises this process starts another."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("background_task_failed", exc_info=error)
+        drain.begin(failed=True)

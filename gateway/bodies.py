@@ -1,0 +1,69 @@
+"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key."""
+
+import re
+from typing import TypeVar
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from schemas.envelope import parse_json
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import describe
+
+_KEY = re.compile(r"[!-~]{1,255}")
+_QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The raw body, whatever content type it claims. Raises ``TOO_LARGE``."""
+    if request.headers.get("expect") and int(request.headers.get("content-length", 0)) > most:
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise OrchestraError(ErrorCode.TOO_LARGE)
+    return bytes(body)
+
+
+def parse(model: type[_Body], raw: bytes) -> _Body:
+    """The body as its model. Raises ``NOT_JSON`` or ``INVALID_REQUEST``."""
+    value = parse_json(raw)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
+
+
+async def read_json(request: Request, model: type[_Body], most: int) -> _Body:
+    """The body of a route that is new in this system: JSON that says so, or nothing for an empty object."""
+    raw = await read_body(request, most)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if raw and not (kind == "application/json" or kind.endswith("+json")):
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, "the content type must be application/json")
+    return parse(model, raw or b"{}")
+
+
+def read_id(text: str) -> UUID:
+    """The id in a path. Raises ``NOT_FOUND``: nothing goes by a name that is no UUID."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise OrchestraError(ErrorCode.NOT_FOUND) from None
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key, bare or as a quoted string of RFC 8941. Raises ``INVALID_REQUEST``."""
+    values = request.headers.getlist("idempotency-key")
+    if not values:
+        return None
+    text = values[0].strip()
+    if quoted := _QUOTED_KEY.fullmatch(text):
+        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    if len(values) > 1 or not _KEY.fullmatch(text):
+        detail = "Idempotency-Key: must be one value of 1 to 255 visible ASCII characters"
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
+    return text

@@ -1,0 +1,59 @@
+"""Cursors of lists: opaque to callers, JSON in base64url to us."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from schemas.errors import ErrorCode, OrchestraError
+
+_HIGHEST_ID = 2**63 - 1
+
+
+def write_cursor(*values: datetime | UUID | int) -> str:
+    """A cursor that holds these values."""
+    return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
+
+
+def read_time_cursor(text: str | None) -> tuple[datetime, UUID] | None:
+    """The time and id in a cursor. Raises ``INVALID_REQUEST``."""
+    if text is None:
+        return None
+    try:
+        moment, id = _values(text, 2)
+        at = datetime.fromisoformat(moment)
+        if at.tzinfo is None:
+            raise ValueError("no zone")
+        return at, UUID(id)
+    except (ValueError, TypeError, AttributeError):
+        raise _refused() from None
+
+
+def read_number_cursor(text: str | None) -> int | None:
+    """The number in a cursor. Raises ``INVALID_REQUEST``."""
+    if text is None:
+        return None
+    try:
+        (number,) = _values(text, 1)
+    except ValueError:
+        raise _refused() from None
+    if type(number) is not int or not 0 <= number <= _HIGHEST_ID:
+        raise _refused()
+    return number
+
+
+def _values(text: str, count: int) -> list[Any]:
+    try:
+        values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, UnicodeError) as error:
+        raise ValueError("not base64") from error
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError("not a list of so many")
+    return values
+
+
+def _refused() -> OrchestraError:
+    return OrchestraError(ErrorCode.INVALID_REQUEST, "cursor: is none that this list gave out")

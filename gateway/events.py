@@ -1,0 +1,216 @@
+"""⑨ What the events on ``llm.events`` mean: the text so far of every open request, and its ending."""
+
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from gateway.live import Ending, LiveRequest
+from gateway.metrics import Metrics
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas import envelope, events
+from schemas.errors import ErrorCode
+from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed
+from schemas.replies import RequestError
+from schemas.status import Status
+
+# So long an ended request is remembered, for a caller who is just about to ask and against late events.
+_ENDED_SECONDS = 5.0
+# Longer than any attempt: nobody will hear of such a request again.
+_IDLE_SECONDS = 15 * 60.0
+_HIGHEST_ATTEMPT = 2**31 - 1
+_MOST_CODE_POINTS = 2**40
+
+RawHeaders = Iterable[tuple[str, bytes | None]]
+
+
+class Hub:
+    """All open requests, the least recently changed first. One for each gateway; nothing here waits."""
+
+    def __init__(self, metrics: Metrics, most_bytes: int) -> None:
+        self._metrics = metrics
+        self._most_bytes = most_bytes
+        self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
+        self._bytes = 0
+        self._watched: dict[Ref, LiveRequest] = {}
+        self._live: OrderedDict[Ref, LiveRequest] = OrderedDict()
+
+    @contextmanager
+    def watch(self, ref: Ref) -> Iterator[LiveRequest]:
+        """Follow a request: it is remembered, and looked up in Postgres, as long as somebody does."""
+        live = self._get(ref)
+        if not live.watchers:
+            live.watched_since = time.monotonic()
+            self._watched[ref] = live
+        live.watchers += 1
+        try:
+            yield live
+        finally:
+            live.watchers -= 1
+            if not live.watchers:
+                del self._watched[ref]
+
+    def watched(self, longer_than: float) -> list[Ref]:
+        """What has been watched for so many seconds and has not ended."""
+        before = time.monotonic() - longer_than
+        return [ref for ref, live in self._watched.items() if live.ending is None and live.watched_since <= before]
+
+    def take(self, key: bytes | None, headers: RawHeaders, value: bytes | None) -> None:
+        """One record. Whatever it is, this does not raise: one that makes no sense is counted."""
+        try:
+            self._take(key, dict(headers), value)
+        except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
+            self._metrics.events_skipped.inc()
+
+    def learn(self, ref: Ref, stored: StoredRequest) -> None:
+        """What Postgres says of a request that somebody watches."""
+        if live := self._watched.get(ref):
+            self._apply(ref, live, partial(_learn, stored=stored))
+
+    def fail(self, ref: Ref, code: ErrorCode, detail: str) -> None:
+        """A request that will never have a row, or whose row is gone, has failed."""
+        if live := self._watched.get(ref):
+            error = RequestError(code=code, detail=detail)
+            self._apply(ref, live, partial(_finish, ending=Ending(Status.FAILED, live.attempt, error=error)))
+
+    def wake_all(self) -> None:
+        """Let everybody who waits look round."""
+        for live in self._watched.values():
+            live.touch()
+
+    def forget_old(self) -> None:
+        """Drop what nobody watches and what has ended or been quiet for long."""
+        now = time.monotonic()
+        quiet = itertools.takewhile(lambda item: item[1].touched < now - _ENDED_SECONDS, self._live.items())
+        old = [ref for ref, live in quiet if not live.watchers and (live.ending or live.touched < now - _IDLE_SECONDS)]
+        for ref in old:
+            self._bytes -= self._live.pop(ref).size
+        self._metrics.live_requests.set(len(self._live))
+        self._metrics.live_bytes.set(self._bytes)
+
+    def _take(self, key: bytes | None, headers: dict[str, bytes | None], value: bytes | None) -> None:
+        kind, subject = _text(headers[envelope.TYPE]), headers.get(envelope.SUBJECT) or key
+        if kind not in EVENT_TYPES:
+            raise ValueError("an unknown type")
+        ref = (_text(headers[envelope.TENANT]), UUID(_text(subject)))
+        body_hash = _text(headers[envelope.BODY_HASH])
+        event = orjson.loads(value or b"")
+        attempt = _number(event["attempt"], _HIGHEST_ATTEMPT)
+        change = _change_of(kind, attempt, event)  # Reads all of it before anything is changed.
+        live = self._live.get(ref)
+        if live and live.body_hash not in (None, body_hash):
+            raise ValueError("a request has one body")
+        self._counters[kind].inc()
+        if live and (live.ending or attempt < live.attempt):
+            self._metrics.events_stale.inc()
+            return
+        live = live or self._get(ref)
+        live.body_hash = body_hash
+        self._apply(ref, live, change)
+
+    def _apply(self, ref: Ref, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
+        before = live.size
+        if not change(live):
+            self._metrics.events_stale.inc()
+        self._bytes += live.size - before
+        self._live.move_to_end(ref)
+        if self._bytes > self._most_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        for _ in range(len(self._live)):
+            if self._bytes <= self._most_bytes:
+                return
+            ref, live = next(iter(self._live.items()))
+            self._bytes -= live.size
+            if live.watchers:
+                live.forget_text()
+                self._bytes += live.size
+                self._live.move_to_end(ref)
+            else:
+                del self._live[ref]
+            self._metrics.texts_dropped.inc()
+
+    def _get(self, ref: Ref) -> LiveRequest:
+        live = self._live.get(ref)
+        if live is None:
+            live = self._live[ref] = LiveRequest()
+            self._bytes += live.size
+        return live
+
+
+def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:
+    """What an event does to its request; the change tells whether it was anything new."""
+    if kind == DELTA:
+        return partial(_add, attempt=attempt, at=_number(event["at"]), text=_string(event["text"]))
+    if kind == STARTED:
+        return partial(_begin, attempt=attempt, conversation_id=UUID(event["conversation_id"]))
+    if kind == RESTART:
+        return partial(_restart, attempt=attempt, text=_string(event["text"]))
+    return partial(_finish, ending=_ending(kind, attempt, event))
+
+
+def _add(live: LiveRequest, attempt: int, at: int, text: str) -> bool:
+    if attempt > live.attempt:
+        live.begin(attempt)
+    return live.add(at, text)
+
+
+def _begin(live: LiveRequest, attempt: int, conversation_id: UUID) -> bool:
+    live.conversation_id = conversation_id
+    if attempt == live.attempt:
+        return False
+    live.begin(attempt)
+    return True
+
+
+def _restart(live: LiveRequest, attempt: int, text: str) -> bool:
+    live.restart(attempt, text)
+    return True
+
+
+def _learn(live: LiveRequest, stored: StoredRequest) -> bool:
+    live.learn(stored)
+    return True
+
+
+def _finish(live: LiveRequest, ending: Ending) -> bool:
+    live.finish(ending)
+    return True
+
+
+def _ending(kind: str, attempt: int, event: dict[str, Any]) -> Ending:
+    match kind:
+        case events.COMPLETED:
+            completed = Completed.model_validate({**event, "usage": event.get("usage") or {}})
+            return Ending(Status.COMPLETED, attempt, completed.reply, completed.usage)
+        case events.FAILED:
+            failed = Failed.model_validate(event)
+            return Ending(Status.FAILED, attempt, error=RequestError(code=failed.code, detail=failed.detail))
+    return Ending(Status.CANCELLED if kind == CANCELLED else Status.EXPIRED, attempt)
+
+
+def _text(value: bytes | None) -> str:
+    if value is None:
+        raise ValueError("nothing where a text must be")
+    return value.decode()
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: Any, highest: int = _MOST_CODE_POINTS) -> int:
+    if type(value) is not int or not 0 <= value <= highest:
+        raise ValueError("not a number that can be")
+    return value

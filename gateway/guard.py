@@ -1,0 +1,55 @@
+"""The open-mode guard: a gateway that asks for no credentials answers no web page of somebody else's."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.problems import Problems
+from schemas.errors import ErrorCode, OrchestraError
+
+_Headers = Iterable[tuple[bytes, bytes]]
+
+
+class OpenModeGuard:
+    """Refuses calls under a foreign host name (DNS rebinding) and calls that a foreign page made."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], problems: Problems) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._problems = problems
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on, or answer 403."""
+        reason = refusal(scope["headers"], self._hosts) if scope["type"] == "http" else None
+        if reason is None:
+            await self._app(scope, receive, send)
+        else:
+            answer = self._problems.answer(OrchestraError(ErrorCode.FORBIDDEN, reason))
+            await answer(scope, receive, send)
+
+
+def refusal(headers: _Headers, hosts: frozenset[str]) -> str | None:
+    """Why these headers are refused, or None."""
+    named = [value.decode("latin-1") for name, value in headers if name == b"host"]
+    if len(named) != 1 or host_name(f"//{named[0]}") not in hosts:
+        return "the Host is neither local nor one of ALLOWED_HOSTS"
+    for name, value in headers:
+        text = value.decode("latin-1")
+        if name == b"origin" and host_name(text) not in hosts:
+            return "the Origin is neither local nor one of ALLOWED_HOSTS"
+        if name == b"sec-fetch-site" and text.strip().lower() == "cross-site":
+            return "calls from pages of other sites are refused"
+    return None
+
+
+def host_name(url: str) -> str | None:
+    """The host of a URL in lower case, without port and brackets; None where there is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises when it is none.
+    except ValueError:
+        return None
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return None
+    return parts.hostname

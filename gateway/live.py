@@ -1,0 +1,179 @@
+"""One open request as its events tell it: the attempt, the text so far, the ending; wakes whoever waits for it."""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from uuid import UUID
+
+from orchestra.store.requests import StoredRequest
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import Usage
+from schemas.replies import RequestError
+from schemas.status import Status
+
+MOST_TEXT_BYTES = 64 * 1024
+# Beyond so many pieces they are joined: each piece costs more memory than its text.
+_MOST_PIECES = 64
+_OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a request ended. A completed one whose ``reply`` is None was too long for a record: Postgres has it."""
+
+    status: Status
+    attempt: int
+    reply: str | None = None
+    usage: Usage | None = None
+    error: RequestError | None = None
+    model: str | None = None
+
+
+class LiveRequest:
+    """The text at hand is a window: code points ``base`` to ``end`` of the present attempt's text.
+
+    ``version`` grows with every change, ``epoch`` whenever the text so far became void.
+    """
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.epoch = 0
+        self.version = 0
+        self.base = 0
+        self.end = 0
+        self.text_bytes = 0
+        self.conversation_id: UUID | None = None
+        self.body_hash: str | None = None
+        self.ending: Ending | None = None
+        self.watchers = 0
+        self.watched_since = 0.0
+        self.touched = time.monotonic()
+        self._pieces: deque[str] = deque()
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that this one counts for."""
+        return _OVERHEAD_BYTES + self.text_bytes
+
+    def begin(self, attempt: int) -> None:
+        """A new attempt: the text of those before it is void."""
+        self._set_text(attempt, 0, "")
+        self.touch()
+
+    def restart(self, attempt: int, text: str) -> None:
+        """The text so far is another one than was told."""
+        self._set_text(attempt, 0, text)
+        self.touch()
+
+    def add(self, at: int, text: str) -> bool:
+        """A piece of text that begins at code point ``at``; False when all of it was there before."""
+        if at + len(text) <= self.end:
+            return False
+        if at > self.end:
+            # Something in between was lost: only what comes from here on is at hand.
+            self._drop_pieces(at)
+        piece = text[self.end - at :]
+        self._pieces.append(piece)
+        self.end += len(piece)
+        self.text_bytes += _bytes(piece)
+        if self.text_bytes > MOST_TEXT_BYTES:
+            self._keep_newest_half()
+        elif len(self._pieces) > _MOST_PIECES:
+            self._pieces = deque(["".join(self._pieces)])
+        self.touch()
+        return True
+
+    def since(self, position: int) -> str | None:
+        """The text from this code point on; None when it is not at hand (any more)."""
+        if position < self.base:
+            return None
+        wanted: list[str] = []
+        start = self.end
+        for piece in reversed(self._pieces):
+            if start <= position:
+                break
+            start -= len(piece)
+            wanted.append(piece)
+        return "".join(reversed(wanted))[position - start :] if wanted else ""
+
+    def finish(self, ending: Ending) -> None:
+        """The ending. It never changes."""
+        if self.ending is None:
+            self.ending = ending
+            self.attempt = max(self.attempt, ending.attempt)
+            self.touch()
+
+    def learn(self, stored: StoredRequest) -> None:
+        """What Postgres says of the request: the truth, where events were lost."""
+        resource = stored.resource
+        self.conversation_id = self.conversation_id or resource.conversation_id
+        if self.body_hash is None:
+            self.body_hash = stored.body_hash
+            self.touch()
+        attempts = resource.attempts or 0
+        if resource.status.terminal:
+            self.finish(
+                Ending(resource.status, attempts, resource.reply, resource.usage, resource.error, resource.model)
+            )
+        elif resource.status is Status.IN_PROGRESS and attempts > self.attempt:
+            self.begin(attempts)
+
+    def forget_text(self) -> None:
+        """Give the memory back; readers that have not kept up go on at the ending."""
+        self._drop_pieces(self.end)
+
+    def check_hash(self, expected: str | None) -> None:
+        """Raises ``IDEMPOTENCY_KEY_REUSED`` when the request is known to have another body than the caller's."""
+        if expected is not None and self.body_hash is not None and self.body_hash != expected:
+            raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
+
+    def touch(self) -> None:
+        """Wake whoever waits for a change."""
+        self.version += 1
+        self.touched = time.monotonic()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def change(self, seen: int, seconds: float) -> bool:
+        """Wait until ``version`` is not ``seen`` any more; False when it still is after so many seconds."""
+        if self.version != seen:
+            return True
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _set_text(self, attempt: int, base: int, text: str) -> None:
+        self.attempt = attempt
+        self.epoch += 1
+        self._drop_pieces(base)
+        if text:
+            self._pieces.append(text)
+            self.end += len(text)
+            self.text_bytes = _bytes(text)
+            if self.text_bytes > MOST_TEXT_BYTES:
+                self._keep_newest_half()
+
+    def _keep_newest_half(self) -> None:
+        text, end = "".join(self._pieces), self.end
+        kept = text[-(len(text) // 2) :] if _bytes(text) <= 2 * MOST_TEXT_BYTES else ""
+        self._drop_pieces(end - len(kept))
+        if kept:
+            self._pieces.append(kept)
+            self.end, self.text_bytes = end, _bytes(kept)
+
+    def _drop_pieces(self, position: int) -> None:
+        self._pieces.clear()
+        self.base = self.end = position
+        self.text_bytes = 0
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

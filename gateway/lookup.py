@@ -1,0 +1,79 @@
+"""What is known of an id: its row, or what the id itself tells while there is none."""
+
+from collections import OrderedDict
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from gateway.auth import Principal
+from gateway.live import Ending
+from orchestra.ids import Receipt, Receipts
+from orchestra.store import dead_letters, progress, requests
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas.api.requests import RequestResource
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.replies import RequestError
+from schemas.status import Status
+from schemas.topics import REQUESTS
+
+# Between minting an id and its record's place in the log, and between the clocks of two machines.
+_SLACK = timedelta(seconds=15)
+_MOST_REMEMBERED = 100_000
+
+
+class Lookup:
+    """Finds requests. Each method raises ``DatabaseUnavailableError`` while Postgres is down."""
+
+    def __init__(self, database: Database, receipts: Receipts) -> None:
+        self._database = database
+        self._receipts = receipts
+        # An id derived from a key does not tell when it was given out.
+        self._first_asked: OrderedDict[Ref, datetime] = OrderedDict()
+
+    async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
+        """The row, if there is one."""
+        ref = caller.ref(id)
+        return (await requests.find(self._database, [ref])).get(ref)
+
+    async def resource(self, caller: Principal, id: UUID) -> RequestResource:
+        """The request as its caller sees it. Raises ``NOT_FOUND`` when it is unknown, deleted or another's."""
+        if stored := await self.stored(caller, id):
+            return stored.resource
+        ref = caller.ref(id)
+        if letter := await dead_letters.reason_of(self._database, caller.tenant, id):
+            code, detail = letter
+            return RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail))
+        receipt = self._receipts.verify(caller.tenant, id)
+        if receipt is None or await requests.deleted_among(self._database, [ref]):
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        if await self._may_be_on_its_way(ref, receipt):
+            return RequestResource(id=id, status=Status.PENDING)
+        # Intake may have written the row since it was looked for.
+        if stored := await self.stored(caller, id):
+            return stored.resource
+        raise OrchestraError(ErrorCode.NOT_FOUND)
+
+    async def with_reply(self, ref: Ref, ending: Ending) -> Ending | None:
+        """The ending with its reply, however long that is; None while it cannot be read."""
+        if ending.status is not Status.COMPLETED or ending.reply is not None:
+            return ending
+        try:
+            stored = (await requests.find(self._database, [ref])).get(ref)
+        except DatabaseUnavailableError:
+            return None
+        if stored is None:
+            gone = RequestError(code=ErrorCode.CONVERSATION_DELETED, detail="the conversation is deleted")
+            return Ending(Status.FAILED, ending.attempt, error=gone)
+        return replace(ending, reply=stored.resource.reply or "", model=stored.resource.model)
+
+    async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt) -> bool:
+        since = receipt.minted_at or self._asked(ref)
+        read_up_to = await progress.read_up_to(self._database, REQUESTS.name)
+        return read_up_to is None or since > read_up_to - _SLACK
+
+    def _asked(self, ref: Ref) -> datetime:
+        if len(self._first_asked) >= _MOST_REMEMBERED and ref not in self._first_asked:
+            self._first_asked.popitem(last=False)
+        return self._first_asked.setdefault(ref, datetime.now(UTC))

@@ -1,0 +1,73 @@
+"""How a caller wants to be answered: the ``Prefer`` header (RFC 7240) and ``Accept``."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MOST_SECONDS = 300
+
+# A preference: a token, perhaps "=" and a token or quoted string, perhaps parameters after ";", which mean nothing.
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  grammar, no password
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_PREFERENCE = re.compile(
+    rf"\s*({_TOKEN})\s*(?:=\s*({_TOKEN}|{_QUOTED})?)?\s*((?:;[^,\"]*(?:{_QUOTED}[^,\"]*)*)?)(?:,|$)"
+)
+
+
+@dataclass(frozen=True)
+class Prefer:
+    """``wait`` in seconds, at most 300; None: nothing was said of it."""
+
+    respond_async: bool = False
+    wait: int | None = None
+
+    @property
+    def applied(self) -> str:
+        """Value of ``Preference-Applied``."""
+        parts = ["respond-async"] if self.respond_async else []
+        return ", ".join(parts + ([f"wait={self.wait}"] if self.wait is not None else []))
+
+    def __bool__(self) -> bool:
+        """True when the caller said how to be answered."""
+        return self.respond_async or self.wait is not None
+
+
+def read_prefer(values: Sequence[str]) -> Prefer:
+    """The preferences in the values of all ``Prefer`` headers; what is malformed is ignored."""
+    found: dict[str, str] = {}
+    for value in values:
+        for name, text in _preferences(value):
+            found.setdefault(name, text)  # Of the same preference the first counts.
+    return Prefer(respond_async="respond-async" in found, wait=_seconds(found.get("wait")))
+
+
+def wants_stream(accept: Sequence[str]) -> bool:
+    """True when the values of ``Accept`` name ``text/event-stream``."""
+    ranges = [part.split(";") for value in accept for part in value.split(",")]
+    return any(kind.strip().lower() == "text/event-stream" and not _refused(more) for kind, *more in ranges)
+
+
+def _preferences(value: str) -> list[tuple[str, str]]:
+    found, position = [], 0
+    while position < len(value):
+        match = _PREFERENCE.match(value, position)
+        if match is None or match.end() == position:
+            # Malformed: go on behind the next comma.
+            comma = value.find(",", position)
+            if comma < 0:
+                break
+            position = comma + 1
+            continue
+        found.append((match[1].lower(), (match[2] or "").strip('"')))
+        position = match.end()
+    return found
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None or not re.fullmatch(r"[0-9]{1,18}", text):
+        return None
+    return min(int(text), MOST_SECONDS)
+
+
+def _refused(parameters: Sequence[str]) -> bool:
+    return any(re.fullmatch(r"q=0(\.0*)?", parameter.strip().lower()) for parameter in parameters)

@@ -1,0 +1,134 @@
+"""Errors → problem documents (RFC 9457). Nothing of the input is in them."""
+
+import asyncio
+import math
+from http import HTTPStatus
+from uuid import UUID
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from gateway.metrics import Metrics
+from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
+from schemas.api.problems import MEDIA_TYPE, Problem
+from schemas.errors import ErrorCode, OrchestraError
+
+# Nobody reads the answer to a caller who has left; the number is the customary one in logs.
+_CLIENT_GONE = 499
+_RETRY_AFTER_SECONDS = 2.0
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 64 * 1024 * 1024
+_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
+
+log = structlog.get_logger()
+
+
+class RequestProblemError(OrchestraError):
+    """An error about a request whose id the caller may know. ``status`` overrides the code's usual HTTP status."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        detail: str = "",
+        *,
+        request_id: UUID,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(code, detail, retry_after=retry_after)
+        self.request_id = request_id
+        self.status = status
+
+
+class LingeringResponse(Response):
+    """The answer to a body that is not read to its end.
+
+    Whoever is cut off while sending may never see his answer, so what he still sends is thrown away for a while.
+    """
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at once, then linger."""
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        left = _LINGER_BYTES
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                more = True
+                while more and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Problems:
+    """Answers every error of the app with a problem document, and counts it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def install(self, app: FastAPI) -> None:
+        """Let every error of the app leave it as a problem document."""
+        app.add_exception_handler(OrchestraError, self._on_error)
+        app.add_exception_handler(HTTPException, self._on_http_exception)
+        app.add_exception_handler(RequestValidationError, self._on_bad_parameters)
+        app.add_exception_handler(DatabaseUnavailableError, self._on_database_away)
+        app.add_exception_handler(DataRefusedError, self._on_refused_data)
+        app.add_exception_handler(ClientDisconnect, self._on_client_gone)
+        app.add_exception_handler(Exception, self._on_bug)
+
+    def answer(self, error: OrchestraError, headers: dict[str, str] | None = None) -> Response:
+        """The problem document of an error."""
+        request_id, status = (
+            (error.request_id, error.status) if isinstance(error, RequestProblemError) else (None, None)
+        )
+        problem = Problem.of(error.code, error.detail, status=status, request_id=request_id)
+        self._metrics.problems.labels(error.code).inc()
+        headers = dict(headers or {})
+        if request_id is not None:
+            headers["Location"] = f"/v1/requests/{request_id}"
+        retry_after = error.retry_after
+        if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+            retry_after = _RETRY_AFTER_SECONDS
+        if retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        kind = LingeringResponse if error.code is ErrorCode.TOO_LARGE else Response
+        return kind(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
+
+    async def _on_error(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, OrchestraError)
+        return self.answer(error)
+
+    async def _on_http_exception(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _BY_STATUS.get(
+            error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
+        )
+        return self.answer(OrchestraError(code), dict(error.headers or {}))
+
+    async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        # The places are names of our own parameters, and the messages name limits.
+        lines = [f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors()[:5]]
+        return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)))
+
+    async def _on_database_away(self, _request: Request, _error: Exception) -> Response:
+        return self.answer(OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"))
+
+    async def _on_refused_data(self, _request: Request, _error: Exception) -> Response:
+        return self.answer(OrchestraError(ErrorCode.REFUSED_BY_DATABASE))
+
+    async def _on_client_gone(self, _request: Request, _error: Exception) -> Response:
+        return Response(status_code=_CLIENT_GONE)
+
+    async def _on_bug(self, request: Request, error: Exception) -> Response:
+        route = request.scope.get("route")
+        log.error("unexpected_error", route=getattr(route, "path", None), exc_info=error)
+        return self.answer(OrchestraError(ErrorCode.INTERNAL))

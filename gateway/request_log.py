@@ -1,0 +1,149 @@
+"""The gateway's one way to write to ``llm.requests``: a single idempotent producer, acknowledged or not in time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from gateway.metrics import Metrics
+from schemas.envelope import Headers
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.topics import REQUESTS
+
+_RECONNECT_SECONDS = 1.0
+_CLOSE_SECONDS = 1.5
+_PING_SECONDS = 3.0
+# Raised before the record entered the producer's queue: it was not sent, and the producer is as good as before.
+_NOT_SENT = (KafkaTimeoutError, ProducerClosed, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
+
+log = structlog.get_logger()
+
+
+class RequestLog:
+    """``make_producer`` is called inside the event loop; ``on_failure`` when the producer is beyond help.
+
+    ``timeout``: seconds that an acknowledgement may take; ``most_pending``: records that may be on their way.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], AIOKafkaProducer],
+        on_failure: Callable[[], None],
+        metrics: Metrics,
+        *,
+        timeout: float,
+        most_pending: int,
+    ) -> None:
+        self._make_producer = make_producer
+        self._on_failure = on_failure
+        self._metrics = metrics
+        self._timeout = timeout
+        self._most_pending = most_pending
+        self._producer: AIOKafkaProducer | None = None
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> None:
+        """Connect, however long that takes."""
+        while self._producer is None:
+            producer = self._make_producer()
+            try:
+                await producer.start()
+            except (KafkaError, OSError) as error:
+                log.warning("kafka_connect_failed", error=type(error).__name__)
+                await producer.stop()
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            except BaseException:
+                await producer.stop()
+                raise
+            else:
+                self._producer = producer
+
+    async def write(self, key: bytes, value: bytes, headers: Headers) -> None:
+        """Write a record and wait until every replica in sync has it.
+
+        Whoever stops waiting does not stop the record. Raises ``OrchestraError``: ``OVERLOADED`` and ``UNAVAILABLE``
+        (surely not written), ``TOO_LARGE``, or ``OUTCOME_UNKNOWN``.
+        """
+        if self._producer is None:
+            raise OrchestraError(ErrorCode.UNAVAILABLE, "Kafka cannot be reached")
+        if len(self._pending) >= self._most_pending:
+            raise OrchestraError(ErrorCode.OVERLOADED, "too many requests are on their way to Kafka")
+        sending = asyncio.create_task(self._send(self._producer, key, value, headers))
+        self._pending.add(sending)
+        self._metrics.pending_sends.set(len(self._pending))
+        sending.add_done_callback(self._sent)
+        done, _ = await asyncio.wait({sending}, timeout=self._timeout)
+        if not done or sending.cancelled():
+            raise _unknown()
+        sending.result()
+
+    async def ping(self) -> str | None:
+        """Why Kafka cannot take records now; None when it can."""
+        if self._producer is None:
+            return "Kafka cannot be reached"
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                cluster = await self._producer.client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as error:
+            return f"Kafka does not answer ({type(error).__name__})"
+        return None if REQUESTS.name in cluster.topics() else f"the topic {REQUESTS.name} is missing"
+
+    async def close(self) -> None:
+        """Let what is on its way arrive, but not for ever: an idempotent producer would wait until Kafka is back."""
+        if self._pending:
+            await asyncio.wait(self._pending, timeout=_CLOSE_SECONDS)
+        for sending in self._pending:
+            sending.cancel()
+        if self._producer is not None:
+            stopping = asyncio.create_task(self._producer.stop())
+            await asyncio.wait({stopping}, timeout=_CLOSE_SECONDS)
+            if not stopping.done():
+                stopping.cancel()
+
+    async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes, headers: Headers) -> None:
+        began = time.monotonic()
+        encoded = [(name, text.encode()) for name, text in headers]
+        try:
+            acknowledged = await producer.send(REQUESTS.name, value, key=key, headers=encoded)
+        except MessageSizeTooLargeError:
+            raise OrchestraError(ErrorCode.TOO_LARGE) from None
+        except _NOT_SENT as error:
+            raise OrchestraError(ErrorCode.UNAVAILABLE, f"Kafka takes no records ({type(error).__name__})") from error
+        except KafkaError as error:
+            raise self._fail(error) from error
+        try:
+            await acknowledged
+        except MessageSizeTooLargeError:
+            raise OrchestraError(ErrorCode.TOO_LARGE) from None
+        except KafkaError as error:
+            # An idempotent producer gives up only for good (aiokafka issue 1017).
+            raise self._fail(error) from error
+        self._metrics.ack_seconds.observe(time.monotonic() - began)
+        if time.monotonic() - began > self._timeout:
+            self._metrics.late_acks.inc()
+
+    def _fail(self, error: KafkaError) -> OrchestraError:
+        log.error("producer_failed", error=type(error).__name__)
+        self._on_failure()
+        return _unknown()
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._pending.discard(sending)
+        self._metrics.pending_sends.set(len(self._pending))
+        if not sending.cancelled():
+            sending.exception()  # Told to whoever still waited.
+
+
+def _unknown() -> OrchestraError:
+    detail = "Kafka did not acknowledge in time; retry with the same Idempotency-Key"
+    return OrchestraError(ErrorCode.OUTCOME_UNKNOWN, detail, retry_after=5)

@@ -1,0 +1,116 @@
+"""Conversations: create, list, get, read their messages, delete."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query, Request, Response
+
+from gateway import openapi
+from gateway.accept import Acceptance
+from gateway.answers import json_answer
+from gateway.auth import authenticate
+from gateway.bodies import read_id, read_json
+from gateway.cursors import read_number_cursor, read_time_cursor, write_cursor
+from gateway.drain import Drain
+from orchestra.store import cancels, conversations, messages
+from orchestra.store.database import Database
+from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.errors import ErrorCode, OrchestraError
+
+_COMMON = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_FOUND = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_CREATED = openapi.problems(
+    ErrorCode.NOT_JSON, ErrorCode.FORBIDDEN, ErrorCode.CONVERSATION_DELETED, ErrorCode.TOO_LARGE,
+    ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE,
+)  # fmt: skip
+_DELETED = openapi.problems(
+    ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE
+)
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+
+
+class Conversations:
+    """The routes, with what they need."""
+
+    def __init__(self, database: Database, acceptance: Acceptance, drain: Drain, most_bytes: int) -> None:
+        self._database = database
+        self._acceptance = acceptance
+        self._drain = drain
+        self._most_bytes = most_bytes
+
+    def router(self) -> APIRouter:
+        """The routes for the app."""
+        router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+        one: openapi.Responses = {200: {"model": ConversationResource, "description": "The conversation"}}
+        made: openapi.Responses = {
+            200: {"model": ConversationResource, "description": "It was there; nothing is changed"},
+            201: {"model": ConversationResource, "description": "Made; `Location` tells where it is found"},
+        }
+        page: openapi.Responses = {200: {"model": Page[ConversationResource], "description": "The newest first"}}
+        said: openapi.Responses = {200: {"model": Page[StoredMessage], "description": "The oldest first"}}
+        gone: openapi.Responses = {204: {"description": "Deleted, with its messages and open requests"}}
+        extra = openapi.body(CreateConversation, required=False)
+        for path, method, call, answers, more in (
+            ("", "POST", self.create, {**_CREATED, **made}, extra),
+            ("", "GET", self.list, {**_COMMON, **page}, None),
+            ("/{conversation_id}", "GET", self.get, {**_FOUND, **one}, None),
+            ("/{conversation_id}/messages", "GET", self.messages, {**_FOUND, **said}, None),
+            ("/{conversation_id}", "DELETE", self.delete, {**_DELETED, **gone}, None),
+        ):
+            router.add_api_route(
+                path, call, methods=[method], response_model=None, responses=answers, openapi_extra=more
+            )
+        return router
+
+    async def create(self, request: Request) -> Response:
+        """Make a conversation, under an id of the caller's choice if he has one."""
+        caller = authenticate()
+        wanted = await read_json(request, CreateConversation, self._most_bytes)
+        ref = caller.ref(wanted.id or uuid4())
+        made = await conversations.create(self._database, ref, wanted.metadata)
+        conversation = await conversations.get(self._database, ref)
+        if conversation is None:
+            raise OrchestraError(ErrorCode.CONVERSATION_DELETED)
+        headers = {"Location": f"/v1/conversations/{conversation.id}"}
+        return json_answer(conversation, 201 if made else 200, headers)
+
+    async def list(self, limit: Limit = 20, cursor: Cursor = None) -> Response:
+        """The caller's conversations, the newest first."""
+        caller = authenticate()
+        found = await conversations.page(self._database, caller.tenant, read_time_cursor(cursor), limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        following = write_cursor(last.created_at, last.id) if last else None
+        return json_answer(Page[ConversationResource](data=found[:limit], next=following))
+
+    async def get(self, conversation_id: str) -> Response:
+        """A conversation, with the requests in it that are not answered yet."""
+        return json_answer(await self._get(authenticate().ref(read_id(conversation_id))))
+
+    async def messages(self, conversation_id: str, limit: Limit = 20, cursor: Cursor = None) -> Response:
+        """What was said in a conversation, the oldest first."""
+        ref = authenticate().ref(read_id(conversation_id))
+        found = await messages.page(self._database, ref, read_number_cursor(cursor) or 0, limit + 1)
+        if not found:
+            await self._get(ref)
+        following = write_cursor(found[limit - 1].id) if len(found) > limit else None
+        return json_answer(Page[StoredMessage](data=found[:limit], next=following))
+
+    async def delete(self, conversation_id: str) -> Response:
+        """Delete a conversation with its messages; what is open in it is cancelled."""
+        self._drain.refuse_new()
+        caller, id = authenticate(), read_id(conversation_id)
+        hidden = await cancels.mark_deleted(self._database, caller.ref(id))
+        if hidden is not None:
+            # Again for one that was deleted before: its record may not have been acknowledged.
+            await self._acceptance.delete_conversation(caller, id)
+        if not hidden:
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        return Response(status_code=204)
+
+    async def _get(self, ref: tuple[str, UUID]) -> ConversationResource:
+        conversation = await conversations.get(self._database, ref)
+        if conversation is None:
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        return conversation

@@ -1,0 +1,103 @@
+"""One request: look, wait for it, stream it, cancel it."""
+
+from fastapi import APIRouter, Request, Response
+
+from gateway import openapi
+from gateway.accept import Acceptance
+from gateway.answers import json_answer
+from gateway.auth import authenticate
+from gateway.bodies import read_id
+from gateway.disconnect import unless_gone
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.live import Ending
+from gateway.lookup import Lookup
+from gateway.outcome import Waiting
+from gateway.prefer import read_prefer
+from gateway.stream import Following, Streams, read_last_event_id
+from schemas.api.requests import RequestResource
+from schemas.errors import ErrorCode
+
+_PROBLEMS = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+_CANCEL_PROBLEMS = openapi.problems(
+    ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE
+)
+_WAIT = {
+    "parameters": [openapi.header("Prefer", "`wait=N`: answer when it has ended, or N seconds (0 to 300) are over.")]
+}
+_RESUME = {"parameters": [openapi.header("Last-Event-ID", "Go on after this event. Also `?last_event_id=`.")]}
+
+
+class Requests:
+    """The routes, with what they need."""
+
+    def __init__(
+        self, acceptance: Acceptance, lookup: Lookup, hub: Hub, waiting: Waiting, streams: Streams, drain: Drain
+    ) -> None:
+        self._acceptance = acceptance
+        self._lookup = lookup
+        self._hub = hub
+        self._waiting = waiting
+        self._streams = streams
+        self._drain = drain
+
+    def router(self) -> APIRouter:
+        """The routes for the app."""
+        router = APIRouter(prefix="/v1/requests/{request_id}", tags=["requests"])
+        resource: openapi.Responses = {200: {"model": RequestResource, "description": "The request"}}
+        cancelling: openapi.Responses = {
+            200: {"model": RequestResource, "description": "It had ended; nothing is changed"},
+            202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
+        }
+        events: openapi.Responses = {200: openapi.stream("Its events, the ending last")}
+        router.add_api_route(
+            "", self.get, methods=["GET"], response_model=None, responses={**_PROBLEMS, **resource}, openapi_extra=_WAIT
+        )
+        router.add_api_route(
+            "/events", self.events, methods=["GET"], response_model=None, responses={**_PROBLEMS, **events},
+            openapi_extra=_RESUME,
+        )  # fmt: skip
+        router.add_api_route(
+            "/cancel", self.cancel, methods=["POST"], response_model=None, responses={**_CANCEL_PROBLEMS, **cancelling}
+        )
+        return router
+
+    async def get(self, request: Request, request_id: str) -> Response:
+        """The request as it stands, or, with `Prefer: wait=N`, as it ended within N seconds."""
+        caller, id = authenticate(), read_id(request_id)
+        prefer = read_prefer(request.headers.getlist("prefer"))
+        if not prefer.wait:
+            return json_answer(await self._lookup.resource(caller, id))
+        ref = caller.ref(id)
+        with self._hub.watch(ref) as live:
+            resource = await self._lookup.resource(caller, id)
+            if not resource.status.terminal:
+                await unless_gone(request, self._waiting.ending(ref, live, prefer.wait))
+                resource = await self._lookup.resource(caller, id)
+        return json_answer(resource, headers={"Preference-Applied": f"wait={prefer.wait}"})
+
+    async def events(self, request: Request, request_id: str, last_event_id: str | None = None) -> Response:
+        """What happens to the request as it happens, as server-sent events; resumed after `Last-Event-ID`."""
+        caller, id = authenticate(), read_id(request_id)
+        stored = await self._lookup.stored(caller, id)
+        resource = stored.resource if stored else await self._lookup.resource(caller, id)
+        after = read_last_event_id(request.headers.get("last-event-id") or last_event_id)
+        following = Following(
+            caller.ref(id), resource.conversation_id, after, stored, ending=None if stored else _dead(resource)
+        )
+        return self._streams.open(following)
+
+    async def cancel(self, request_id: str) -> Response:
+        """Cancel the request, unless it has ended."""
+        self._drain.refuse_new()
+        caller, id = authenticate(), read_id(request_id)
+        resource = await self._lookup.resource(caller, id)
+        if resource.status.terminal:
+            return json_answer(resource)
+        await self._acceptance.cancel(caller, id, resource.conversation_id)
+        return json_answer(resource.model_copy(update={"cancel_requested": True}), 202)
+
+
+def _dead(resource: RequestResource) -> Ending | None:
+    """The ending of a request whose record became a dead letter."""
+    return Ending(resource.status, 0, error=resource.error) if resource.status.terminal else None

@@ -1,0 +1,180 @@
+"""⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from starlette.responses import StreamingResponse
+
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.live import Ending, LiveRequest
+from gateway.lookup import Lookup
+from gateway.metrics import Metrics
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas.errors import ERRORS, ErrorCode, OrchestraError
+from schemas.replies import RequestError
+from schemas.status import Status
+
+KEEP_ALIVE_SECONDS = 15.0
+_READ_AGAIN_SECONDS = 0.5
+_KEEP_ALIVE = b": keep-alive\n\n"
+_COME_BACK = b"retry: 500\n\n"
+_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})")
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# No attempt has this number: whoever says that he has seen it is told everything anew.
+_NO_ATTEMPT = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a caller has got: code points of the text of an attempt."""
+
+    attempt: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Following:
+    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where he sent one."""
+
+    ref: Ref
+    conversation_id: UUID | None
+    after: Place | None = None
+    stored: StoredRequest | None = None
+    body_hash: str | None = None
+    ending: Ending | None = None
+
+
+def read_last_event_id(text: str | None) -> Place | None:
+    """The place that an event id names. One that is none of ours is a place in an attempt that never was."""
+    if not text:
+        return None
+    match = _LAST_EVENT_ID.fullmatch(text.strip())
+    return Place(int(match[1]), int(match[2])) if match else Place(_NO_ATTEMPT, 0)
+
+
+class Narrator:
+    """Tells one caller what he does not know yet; the state of a stream, without its waiting."""
+
+    def __init__(self, after: Place | None) -> None:
+        self._attempt = after.attempt if after else None
+        self._position = after.position if after else 0
+        self._epoch: int | None = None
+
+    def catch_up(self, live: LiveRequest) -> list[bytes]:
+        """The events that bring the caller up to what is at hand."""
+        if live.attempt < 1 or live.attempt < (self._attempt or 0):
+            return []  # Not begun, or this replica has not heard yet of what the caller has seen.
+        told: list[bytes] = []
+        if self._attempt is None:
+            told.append(self._move(live.attempt, 0, "started"))
+        elif self._attempt != live.attempt or self._epoch not in (None, live.epoch):
+            told.append(self._restart(live.attempt, live.since(0) or ""))
+        self._epoch = live.epoch
+        return told + self._delta(live.since(self._position))
+
+    def end(self, ending: Ending) -> list[bytes]:
+        """The events that are left, the ending last."""
+        told: list[bytes] = []
+        reply = ending.reply or ""
+        if ending.status is Status.COMPLETED:
+            if self._attempt is None:
+                told.append(self._move(ending.attempt, 0, "started"))
+            elif self._attempt != ending.attempt or self._position > len(reply):
+                told.append(self._restart(ending.attempt, reply))
+            told += self._delta(reply[self._position :])
+        elif self._attempt != ending.attempt:
+            self._attempt, self._position = ending.attempt, 0
+        name, data = _told(ending)
+        return [*told, _event(name, data, self._id)]
+
+    @property
+    def _id(self) -> str:
+        return f"{self._attempt}.{self._position}"
+
+    def _move(self, attempt: int, position: int, name: str, **data: object) -> bytes:
+        self._attempt, self._position = attempt, position
+        return _event(name, {"attempt": attempt, **data}, self._id)
+
+    def _restart(self, attempt: int, text: str) -> bytes:
+        return self._move(attempt, len(text), "restart", text=text)
+
+    def _delta(self, text: str | None) -> list[bytes]:
+        if not text:
+            return []
+        self._position += len(text)
+        return [_event("delta", {"text": text}, self._id)]
+
+
+class Streams:
+    """Opens streams."""
+
+    def __init__(self, hub: Hub, lookup: Lookup, drain: Drain, metrics: Metrics) -> None:
+        self._hub = hub
+        self._lookup = lookup
+        self._drain = drain
+        self._metrics = metrics
+
+    def open(self, following: Following, headers: Mapping[str, str] | None = None) -> StreamingResponse:
+        """The answer that streams a request until its ending, until the caller leaves or this gateway stops."""
+        return StreamingResponse(
+            self._chunks(following), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
+        )
+
+    async def _chunks(self, following: Following) -> AsyncIterator[bytes]:
+        self._metrics.streams.inc()
+        try:
+            with self._hub.watch(following.ref) as live:
+                if following.stored:
+                    self._hub.learn(following.ref, following.stored)
+                conversation_id = following.conversation_id or live.conversation_id
+                yield _event("pending", {"request_id": following.ref[1], "conversation_id": conversation_id})
+                async for chunk in self._follow(following, live):
+                    yield chunk
+        finally:
+            self._metrics.streams.dec()
+
+    async def _follow(self, following: Following, live: LiveRequest) -> AsyncIterator[bytes]:
+        narrator = Narrator(following.after)
+        while True:
+            seen = live.version
+            ending = await self._ending(following, live)
+            told = narrator.end(ending) if ending else narrator.catch_up(live)
+            if self._drain.begun and not ending:
+                told.append(_COME_BACK)
+            if told:
+                yield b"".join(told)
+            if ending or self._drain.begun:
+                return
+            # An ending whose reply Postgres cannot give now is asked for again.
+            if not await live.change(seen, _READ_AGAIN_SECONDS if live.ending else KEEP_ALIVE_SECONDS):
+                yield _KEEP_ALIVE
+
+    async def _ending(self, following: Following, live: LiveRequest) -> Ending | None:
+        try:
+            live.check_hash(following.body_hash)
+        except OrchestraError as error:
+            return Ending(Status.FAILED, 0, error=RequestError(code=error.code, detail=error.detail))
+        ending = following.ending or live.ending
+        return await self._lookup.with_reply(following.ref, ending) if ending else None
+
+
+def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
+    match ending.status:
+        case Status.COMPLETED:
+            return "completed", {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
+        case Status.FAILED:
+            code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
+            return "failed", {"code": code, "detail": detail or ERRORS[code].title}
+    return ending.status.value, {}
+
+
+def _event(name: str, data: dict[str, Any], id: str | None = None) -> bytes:
+    head = b"id: %b\n" % id.encode() if id is not None else b""
+    # The database driver's UUIDs are of a class of their own, which has to be spelt out.
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), orjson.dumps(data, default=str))

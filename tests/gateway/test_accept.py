@@ -1,0 +1,91 @@
+import re
+from typing import Any
+from uuid import uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.accept import Acceptance, Ask, trace
+from gateway.auth import authenticate
+from gateway.metrics import Metrics
+from orchestra.signing import Signer
+from schemas.api.messages import PostMessage
+from schemas.envelope import read_headers
+from schemas.requests import CANCEL_REQUESTED, MessageRequested
+
+SIGNER = Signer([b"x" * 32])
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+bodies = st.builds(
+    PostMessage,
+    conversation_id=st.none() | st.uuids(),
+    messages=st.lists(
+        st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": texts}),
+        min_size=1,
+        max_size=3,
+    ),
+    model=st.none() | texts.filter(bool),
+    context=st.sampled_from([None, "auto", "given", "stored"]),
+    stream=st.sampled_from([None, True, False]),
+    priority=st.none() | st.integers(0, 9),
+    deadline=st.none() | st.datetimes(),
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0, 1, exclude_min=True),
+    stop=st.none() | st.lists(texts.filter(bool), max_size=3),
+    metadata=st.none() | st.dictionaries(texts.filter(bool), texts, max_size=3),
+)
+
+
+class Log:
+    """Keeps what would be written."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes, list[tuple[str, str]]]] = []
+
+    async def write(self, key: bytes, value: bytes, headers: Any) -> None:
+        self.records.append((key, value, headers))
+
+
+@given(bodies, st.booleans())
+async def test_message(body: PostMessage, caller_waits: bool) -> None:
+    """A worker reads from the record just the body that was hashed, and may believe who sent it."""
+    log = Log()
+    ask = Ask(authenticate(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
+    await Acceptance(log, SIGNER, Metrics()).message(ask)  # type: ignore[arg-type]
+    ((key, value, headers),) = log.records
+    read = MessageRequested.model_validate_json(value)
+    assert read.body_hash() == ask.body_hash
+    assert key == str(ask.conversation_id).encode()
+    envelope = read_headers([(name, text.encode()) for name, text in headers])
+    assert (envelope.id, envelope.tenant, envelope.user, envelope.caller_waits) == (ask.id, "default", "", caller_waits)
+    assert envelope.deadline == body.deadline
+    assert SIGNER.verify(
+        envelope.signature or "",
+        id=str(ask.id),
+        type=envelope.type or "",
+        tenant="default",
+        user="",
+        key=key,
+        value=value,
+    )
+
+
+async def test_cancel() -> None:
+    """A cancel takes the way of its request, and is an event of its own."""
+    log, request, conversation = Log(), uuid4(), uuid4()
+    acceptance = Acceptance(log, SIGNER, Metrics())  # type: ignore[arg-type]
+    await acceptance.cancel(authenticate(), request, conversation)
+    await acceptance.cancel(authenticate(), request, None)
+    assert [key.decode() for key, *_ in log.records] == [str(conversation), str(request)]
+    for _, value, headers in log.records:
+        assert value.decode() == f'{{"request_id":"{request}"}}'
+        assert dict(headers)["ce_type"] == CANCEL_REQUESTED
+        assert dict(headers)["ce_id"] != str(request)
+
+
+def test_trace() -> None:
+    """A good traceparent is passed on; anything else gives way to a new one."""
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert trace(good) == good
+    for bad in (None, "", "x", good.upper(), f"ff{good[2:]}", f"00-{'0' * 32}{good[35:]}", f"{good}-more"):
+        assert trace(bad) != bad
+        assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", trace(bad))

@@ -1,0 +1,216 @@
+import random
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import events
+from gateway.events import Hub
+from gateway.live import Ending
+from gateway.metrics import Metrics
+from schemas.errors import ErrorCode
+from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
+from schemas.generation import Usage
+from schemas.replies import RequestError
+from schemas.status import Status
+
+ID, CONVERSATION = uuid4(), str(uuid4())
+REF = ("default", ID)
+
+
+def make_hub(most_bytes: int = 1024 * 1024) -> Hub:
+    return Hub(Metrics(), most_bytes)
+
+
+def tell(hub: Hub, kind: str, id: UUID = ID, tenant: str = "default", body_hash: str = "hash", **value: Any) -> None:
+    names = {"ce_type": kind, "ce_subject": str(id), "orchestra-tenant": tenant, "orchestra-body-hash": body_hash}
+    headers = [(name, text.encode()) for name, text in names.items()]
+    hub.take(str(id).encode(), headers, orjson.dumps(value))
+
+
+def count(hub: Hub, name: str) -> float:
+    found = hub._metrics.registry.get_sample_value(f"orchestra_gateway_{name}")
+    assert found is not None
+    return found
+
+
+def test_life() -> None:
+    """Events make up the attempt, the text and the ending; the ending wakes and stays."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
+        tell(hub, DELTA, attempt=1, at=0, text="Hel")
+        tell(hub, DELTA, attempt=1, at=3, text="lo")
+        assert (live.attempt, live.since(0), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
+        tell(hub, COMPLETED, attempt=1, reply="Hello", usage={"input_tokens": 1, "output_tokens": 2})
+        assert live.ending == Ending(Status.COMPLETED, 1, "Hello", Usage(input_tokens=1, output_tokens=2))
+        assert live.body_hash == "hash"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "ending"),
+    [
+        (COMPLETED, {"reply": None, "usage": None}, Ending(Status.COMPLETED, 2, None, Usage())),
+        (
+            FAILED,
+            {"code": "timeout", "detail": "slow"},
+            Ending(Status.FAILED, 2, error=RequestError(code=ErrorCode.TIMEOUT, detail="slow")),
+        ),
+        (CANCELLED, {}, Ending(Status.CANCELLED, 2)),
+        (EXPIRED, {}, Ending(Status.EXPIRED, 2)),
+    ],
+)
+def test_endings(kind: str, value: dict[str, Any], ending: Ending) -> None:
+    """Each kind of ending is understood."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, kind, attempt=2, **value)
+        assert live.ending == ending
+
+
+def test_late_attempt() -> None:
+    """Whatever a worker of an older attempt still says is dropped; a later attempt voids the text."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
+        tell(hub, DELTA, attempt=1, at=0, text="old")
+        tell(hub, STARTED, attempt=2, conversation_id=CONVERSATION)
+        tell(hub, DELTA, attempt=1, at=3, text=" more")
+        tell(hub, DELTA, attempt=2, at=0, text="new")
+        tell(hub, FAILED, attempt=1, code="timeout", detail="")
+        tell(hub, STARTED, attempt=2, conversation_id=CONVERSATION)
+        assert (live.attempt, live.since(0), live.ending) == (2, "new", None)
+        tell(hub, RESTART, attempt=2, text="other")
+        assert live.since(0) == "other"
+        tell(hub, CANCELLED, attempt=2)
+        tell(hub, DELTA, attempt=3, at=0, text="after the end")
+        assert (live.attempt, live.since(0)) == (2, "other")
+    assert count(hub, "events_stale_total") == 4
+
+
+def test_tenants_apart() -> None:
+    """The same id in another tenant is another request."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, DELTA, tenant="other", attempt=1, at=0, text="theirs")
+        assert live.attempt == 0
+
+
+def test_other_body() -> None:
+    """An event that tells of another body than those before it is no event of this request."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, DELTA, attempt=1, at=0, text="mine")
+        tell(hub, COMPLETED, body_hash="other", attempt=1, reply="theirs", usage={})
+        assert live.ending is None
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["attempt", "at", "text"]), inner),
+    max_leaves=6,
+)
+kinds = st.sampled_from([STARTED, DELTA, RESTART, COMPLETED, FAILED, CANCELLED, EXPIRED, "x"])
+
+
+@given(
+    kind=kinds,
+    value=st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("attempt", "at", "text", "reply", "usage", "code", "conversation_id"), values)
+    ),
+)
+def test_nonsense(kind: str, value: dict[str, Any]) -> None:
+    """Whatever anybody writes, the hub neither raises nor changes a request by half."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        try:
+            tell(hub, kind, **value)
+        except TypeError:
+            return  # An integer that JSON of 64 bits cannot hold: nothing was told.
+        assert count(hub, "events_skipped_total") == (live.version == 0 and live.body_hash is None)
+
+
+@given(
+    st.none() | st.binary(max_size=20),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ce_type", "ce_subject", "orchestra-tenant", "orchestra-body-hash", "x"]),
+            st.none() | st.binary(max_size=40),
+        )
+    ),
+    st.none() | st.binary(),
+)
+def test_noise(key: bytes | None, headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
+    """Records of bytes that mean nothing are counted and passed over."""
+    hub = make_hub()
+    hub.take(key, headers, value)
+    assert count(hub, "events_skipped_total") == 1
+    assert not hub._live
+
+
+def test_memory() -> None:
+    """Past the limit the texts of the least recently changed go first; who watches one keeps his place in it."""
+    hub, ids = make_hub(1024 * 1024), [uuid4() for _ in range(40)]
+    with hub.watch(("default", ids[0])) as watched:
+        for id in ids:
+            tell(hub, DELTA, id, attempt=1, at=0, text="x" * 60_000)
+            assert hub._bytes <= 1024 * 1024
+        assert hub._bytes == sum(live.size for live in hub._live.values())
+        assert watched.since(0) is None
+        assert (watched.since(60_000), watched.attempt) == ("", 1)
+        kept = [id for id in ids if ("default", id) in hub._live]
+        assert kept == [ids[0], *ids[-len(kept) + 1 :]]
+        tell(hub, DELTA, ids[0], attempt=1, at=60_000, text="more")
+        assert watched.since(60_000) == "more"
+    assert count(hub, "texts_dropped_total") > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3), st.integers(0, 50), st.text(max_size=30)), max_size=60))
+def test_count_of_bytes(steps: list[tuple[int, int, int, str]]) -> None:
+    """The bytes that the hub counts are those that its requests have, whatever happens to them."""
+    hub, ids = make_hub(6000), [uuid4() for _ in range(5)]
+    for which, attempt, at, text in steps:
+        kind = random.Random(text).choice([DELTA, DELTA, STARTED, RESTART, CANCELLED])
+        tell(hub, kind, ids[which], attempt=attempt, at=at, text=text * 10, conversation_id=CONVERSATION)
+        assert hub._bytes == sum(live.size for live in hub._live.values())
+
+
+def test_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended and is watched by nobody is forgotten soon, what is quiet for long too; the watched never."""
+    hub, other = make_hub(), uuid4()
+    with hub.watch(REF):
+        tell(hub, CANCELLED, attempt=1)
+        tell(hub, DELTA, other, attempt=1, at=0, text="x")
+        now = events.time.monotonic()
+        monkeypatch.setattr(events.time, "monotonic", lambda: now + 60)
+        hub.forget_old()
+        assert len(hub._live) == 2
+    hub.forget_old()
+    assert hub._live.keys() == {("default", other)}
+    monkeypatch.setattr(events.time, "monotonic", lambda: now + 3600)
+    hub.forget_old()
+    assert not hub._live
+    assert hub._bytes == 0
+
+
+def test_watched() -> None:
+    """What is looked up in Postgres is what is watched and has not ended."""
+    hub, ended, unwatched = make_hub(), uuid4(), uuid4()
+    tell(hub, DELTA, unwatched, attempt=1, at=0, text="x")
+    with hub.watch(REF), hub.watch(("default", ended)):
+        tell(hub, CANCELLED, ended, attempt=1)
+        assert hub.watched(0) == [REF]
+        assert hub.watched(60) == []
+
+
+def test_fail() -> None:
+    """A request whose record became a dead letter fails for whoever watches it; for nobody it is not remembered."""
+    hub = make_hub()
+    hub.fail(REF, ErrorCode.TOMBSTONE, "no value")
+    assert not hub._live
+    with hub.watch(REF) as live:
+        hub.fail(REF, ErrorCode.TOMBSTONE, "no value")
+        assert live.ending == Ending(Status.FAILED, 0, error=RequestError(code=ErrorCode.TOMBSTONE, detail="no value"))

@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.guard import host_name, refusal
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "orchestra.example"})
+LOCAL = (b"host", b"localhost:8080")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8080",
+        "LocalHost:1",
+        "127.0.0.1",
+        "127.0.0.1:65535",
+        "[::1]",
+        "[::1]:8080",
+        "orchestra.example",
+    ],
+)
+def test_local_hosts(host: str) -> None:
+    """The local names and ALLOWED_HOSTS are answered, on any port."""
+    assert refusal([(b"host", host.encode())], HOSTS) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ":8080",
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example/localhost",
+        "localhost/evil",
+        "localhost@evil.example",
+        "evil@localhost",
+        "localhost:80:80",
+        "localhost:port",
+        "localhost?x",
+        "localhost#x",
+        "localhost,evil.example",
+        "localhost evil.example",
+        "127.0.0.1.nip.example",
+        "127.1",
+        "2130706433",
+        "0.0.0.0",
+        "[::2]",
+        "[::1",
+        "::1",
+        "sub.orchestra.example",
+        "orchestra.example.",
+    ],
+)
+def test_foreign_hosts(host: str) -> None:
+    """Any other name is refused, as a page that rebinds its name to this machine would send it."""
+    assert refusal([(b"host", host.encode())], HOSTS) is not None
+
+
+def test_number_of_hosts() -> None:
+    """A call says exactly one host."""
+    assert refusal([], HOSTS) is not None
+    assert refusal([LOCAL, (b"host", b"evil.example")], HOSTS) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("origin", "http://localhost:3000", False),
+        ("origin", "https://127.0.0.1", False),
+        ("origin", "http://[::1]:8080", False),
+        ("origin", "https://orchestra.example", False),
+        ("origin", "http://evil.example", True),
+        ("origin", "https://localhost.evil.example", True),
+        ("origin", "http://localhost@evil.example", True),
+        ("origin", "null", True),
+        ("origin", "", True),
+        ("origin", "file://", True),
+        ("sec-fetch-site", "cross-site", True),
+        ("sec-fetch-site", " Cross-Site ", True),
+        ("sec-fetch-site", "same-origin", False),
+        ("sec-fetch-site", "same-site", False),
+        ("sec-fetch-site", "none", False),
+    ],
+)
+def test_pages(name: str, value: str, refused: bool) -> None:
+    """Calls that a page of another site makes are refused; those of local pages and of no page are not."""
+    assert (refusal([LOCAL, (name.encode(), value.encode())], HOSTS) is not None) is refused
+
+
+@given(st.text(max_size=40))
+def test_never_raises(text: str) -> None:
+    """Whatever a header holds has a host or none, and it is a foreign one unless it is spelt out."""
+    assert (
+        host_name(f"//{text}") is None or host_name(f"//{text}") not in HOSTS or any(h in text.lower() for h in HOSTS)
+    )

@@ -1,0 +1,127 @@
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from gateway import limits
+from gateway.limits import Limits
+from gateway.metrics import Metrics
+from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.turns import Ref
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ModelInfo
+
+REF = ("default", uuid4())
+
+
+class Store:
+    """What the database would say."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.age = 0.0
+        self.full: set[Ref] = set()
+        self.models: list[ModelInfo] = []
+        self.away: Exception | None = None
+        monkeypatch.setattr(limits.requests, "oldest_runnable_age", self._age)
+        monkeypatch.setattr(limits.requests, "full_conversations", self._full)
+        monkeypatch.setattr(limits.models, "known_models", self._models)
+
+    async def _age(self, _database: Any) -> float:
+        if self.away:
+            raise self.away
+        return self.age
+
+    async def _full(self, _database: Any, _most: int) -> set[Ref]:
+        return self.full
+
+    async def _models(self, _database: Any) -> list[ModelInfo]:
+        return self.models
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    return Store(monkeypatch)
+
+
+@pytest.fixture
+def looking(store: Store) -> Limits:
+    return Limits(None, Metrics(), most_age=900, most_turns=1000)  # type: ignore[arg-type]
+
+
+def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) -> ModelInfo:
+    return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
+
+
+def refused(checked: Limits, name: str | None = None, ref: Ref = REF) -> ErrorCode | None:
+    try:
+        checked.check(ref, name)
+    except OrchestraError as error:
+        return error.code
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        (None, True),
+        ("smollm2", True),
+        ("llama3", True),
+        ("simulated", True),
+        ("simulated:tokens=3", True),
+        ("qwen:7b", True),
+        ("qwen", False),
+        ("smollm2:tokens=3", False),
+        ("nonsense", False),
+        ("SMOLLM2", False),
+    ],
+)
+async def test_models(store: Store, looking: Limits, name: str | None, known: bool) -> None:
+    """A model is known by its name or an alias; only a simulated one takes settings behind a colon."""
+    store.models = [model("smollm2", aliases=("llama3",)), model("simulated", "simulated"), model("qwen:7b")]
+    await looking.look()
+    assert refused(looking, name) == (None if known else ErrorCode.UNKNOWN_MODEL)
+
+
+async def test_any_model(store: Store, looking: Limits) -> None:
+    """While no list is known, and where any name is passed through, every model may be asked for."""
+    assert refused(looking, "anything") is None
+    store.models = [model("smollm2"), model("*", "openai")]
+    await looking.look()
+    assert refused(looking, "anything") is None
+
+
+async def test_depth(store: Store, looking: Limits) -> None:
+    """A queue that is too old takes nothing, a full conversation nothing more; both pass."""
+    store.age, store.full = 901, {REF}
+    await looking.look()
+    other = ("default", uuid4())
+    assert (refused(looking), refused(looking, ref=other)) == (ErrorCode.CONVERSATION_FULL, ErrorCode.OVERLOADED)
+    store.age, store.full = 899, set()
+    await looking.look()
+    assert (refused(looking), refused(looking, ref=other)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("away", "problem"),
+    [(DatabaseUnavailableError("x"), "Postgres cannot be reached"), (KeyError("x"), "Postgres refuses")],
+)
+async def test_goes_on(
+    store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, away: Exception, problem: str
+) -> None:
+    """While Postgres is away the limits stay as last seen, and the health check says why; then they go on."""
+    monkeypatch.setattr(limits, "_EVERY_SECONDS", 0)
+    store.full, running = {REF}, asyncio.create_task(looking.run())
+    async with asyncio.timeout(5):
+        while looking.database_problem:
+            await asyncio.sleep(0)
+        store.away = away
+        while not looking.database_problem:
+            await asyncio.sleep(0)
+        assert looking.database_problem.startswith(problem)
+        assert refused(looking) is ErrorCode.CONVERSATION_FULL
+        store.away, store.full = None, set()
+        while looking.database_problem:
+            await asyncio.sleep(0)
+    assert refused(looking) is None
+    running.cancel()

@@ -1,0 +1,193 @@
+import asyncio
+import re
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import stream
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.live import Ending, LiveRequest
+from gateway.lookup import Lookup
+from gateway.metrics import Metrics
+from gateway.stream import Following, Narrator, Place, Streams, read_last_event_id
+from orchestra.ids import Receipts
+from schemas.generation import Usage
+from schemas.status import Status
+
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
+Told = list[tuple[str, dict[str, Any], str | None]]
+
+
+def read(chunks: list[bytes]) -> Told:
+    """The events in chunks, with data and id."""
+    found: Told = []
+    for block in b"".join(chunks).decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        found.append((fields["event"], orjson.loads(fields["data"]), fields.get("id")))
+    return found
+
+
+class Caller:
+    """What a caller has after the events so far."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.last: str | None = None
+        self.names: list[str] = []
+
+    def hear(self, chunks: list[bytes]) -> None:
+        for name, data, id in read(chunks):
+            self.names.append(name)
+            if name == "restart":
+                self.text = data["text"]
+            elif name == "delta":
+                self.text += data["text"]
+            self.last = id or self.last
+            assert id is not None
+            if name != "failed":
+                assert int(id.split(".")[1]) == len(self.text)
+
+
+@given(
+    attempts=st.lists(st.lists(texts, max_size=6), min_size=1, max_size=3),
+    data=st.data(),
+)
+def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
+    """Cut after any event, on a replica that knows all, late, or only what Postgres knows: the text is the reply."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+
+    def maybe_cut() -> None:
+        nonlocal narrator
+        if data.draw(st.booleans()):
+            narrator = Narrator(read_last_event_id(caller.last))
+
+    for number, pieces in enumerate(attempts, 1):
+        live.begin(number)
+        at = 0
+        for piece in pieces:
+            if data.draw(st.booleans()):
+                live.add(at, piece)  # else: this replica has lost it.
+            at += len(piece)
+            if data.draw(st.booleans()):
+                caller.hear(narrator.catch_up(live))
+            maybe_cut()
+        if data.draw(st.booleans()):
+            live = LiveRequest()  # Another replica, which has heard nothing yet.
+            live.begin(number)
+    reply = "".join(attempts[-1])
+    caller.hear(narrator.end(Ending(Status.COMPLETED, len(attempts), reply)))
+    assert caller.text == reply
+    assert caller.names[-1] == "completed"
+    assert caller.names.count("started") <= 1
+
+
+@given(reply=texts, attempt=st.integers(1, 3), place=st.builds(Place, st.integers(-1, 4), st.integers(0, 15)))
+def test_ended(reply: str, attempt: int, place: Place) -> None:
+    """An ended request is sliced at the caller's place in its last attempt, and told anew to any other caller."""
+    told = read(Narrator(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
+    end = f"{attempt}.{len(reply)}"
+    usage = {"input_tokens": 0, "output_tokens": 0}
+    expected: Told = [("completed", {"reply": reply, "usage": usage}, end)]
+    if place.attempt != attempt or place.position > len(reply):
+        expected.insert(0, ("restart", {"attempt": attempt, "text": reply}, end))
+    elif place.position < len(reply):
+        expected.insert(0, ("delta", {"text": reply[place.position :]}, end))
+    assert told == expected
+
+
+def test_replica_behind() -> None:
+    """A replica that has not yet heard of what the caller has seen says nothing until it has."""
+    narrator, live = Narrator(Place(2, 3)), LiveRequest()
+    live.begin(1)
+    live.add(0, "old")
+    assert narrator.catch_up(live) == []
+    live.begin(2)
+    live.add(0, "ab")
+    assert narrator.catch_up(live) == []
+    live.add(2, "cde")
+    assert read(narrator.catch_up(live)) == [("delta", {"text": "de"}, "2.5")]
+
+
+def test_restart_within_an_attempt() -> None:
+    """When the text of the same attempt was another one, the caller is told the right one."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "wrong")
+    narrator.catch_up(live)
+    live.restart(1, "right")
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
+    assert narrator.catch_up(live) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("1.0", Place(1, 0)),
+        ("12.345", Place(12, 345)),
+        ("x", Place(-1, 0)),
+        ("1", Place(-1, 0)),
+        ("-1.0", Place(-1, 0)),
+        ("1.99999999999999999999", Place(-1, 0)),
+    ],
+)
+def test_last_event_id(text: str | None, expected: Place | None) -> None:
+    """An event id is read as it was given out; any other stands for a caller who must be told everything anew."""
+    assert read_last_event_id(text) == expected
+
+
+def make_streams(hub: Hub, drain: Drain) -> Streams:
+    lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
+    return Streams(hub, lookup, drain, hub._metrics)
+
+
+async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream on which nothing happens sends comments."""
+    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
+    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None))
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        first = await anext(chunks)
+        assert re.fullmatch(
+            rb'event: pending\ndata: {"request_id":"%b","conversation_id":null}\n\n' % str(ref[1]).encode(), first
+        )
+        assert [await anext(chunks), await anext(chunks)] == [b": keep-alive\n\n"] * 2
+        assert hub.watched(0) == [ref]
+    assert hub.watched(0) == []
+
+
+async def test_slow_caller() -> None:
+    """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
+    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None))
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        await anext(chunks)
+        with hub.watch(ref) as live:
+            live.begin(1)
+            for at in range(1000):
+                live.add(at, "x")
+        assert [name for name, *_ in read([await anext(chunks)])] == ["started", "delta"]
+
+
+async def test_drain() -> None:
+    """A gateway that stops sends its streams away; one that has ended is told its ending all the same."""
+    hub, drain, ref = Hub(Metrics(), 2**20), Drain(), ("default", uuid4())
+    drain.on_begin(hub.wake_all)
+
+    async def collect(following: Following) -> list[Any]:
+        return [chunk async for chunk in make_streams(hub, drain).open(following).body_iterator]
+
+    streaming = asyncio.create_task(collect(Following(ref, None)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    drain.begin()
+    assert (await streaming)[1:] == [b"retry: 500\n\n"]
+    ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
+    assert ended[1:] == [b"id: 1.0\nevent: cancelled\ndata: {}\n\n"]

@@ -1,0 +1,150 @@
+"""Conversations over HTTP on real Postgres and Kafka."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.support.gateway import Gateway, HandWorker, own_env, running_gateway
+from tests.support.stack import Stack
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+URL = "/v1/conversations"
+
+
+@pytest.fixture
+async def env(stack: Stack) -> dict[str, str]:
+    return await own_env(stack)
+
+
+@pytest.fixture
+async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
+    async with running_gateway(env) as started:
+        yield started
+
+
+@pytest.fixture
+async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
+    async with HandWorker(env) as started:
+        yield started
+
+
+async def test_create_and_get(gateway: Gateway) -> None:
+    """A conversation is made with its metadata, found by its Location, and made once under an id of the caller's."""
+    made = await gateway.client.post(URL, json={"metadata": {"topic": "owls"}})
+    assert made.status_code == 201
+    assert made.headers["location"] == f"{URL}/{made.json()['id']}"
+    assert made.json().keys() == {"id", "created_at", "metadata", "open_requests"}
+    assert (made.json()["metadata"], made.json()["open_requests"]) == ({"topic": "owls"}, [])
+    assert (await gateway.client.get(made.headers["location"])).json() == made.json()
+
+    id = str(uuid4())
+    assert (await gateway.client.post(URL, json={"id": id})).status_code == 201
+    again = await gateway.client.post(URL, json={"id": id, "metadata": {"a": "b"}})
+    assert (again.status_code, again.json()["id"], again.json()["metadata"]) == (200, id, {})
+    assert (await gateway.client.post(URL)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"unknown": 1}', "application/json", "invalid_request"),
+        (b'{"id": "x"}', "application/json", "invalid_request"),
+        (b"[]", "application/json", "invalid_request"),
+        (b'{"metadata": {"secretname": 1}}', "application/json", "invalid_request"),
+        (b"{}", "text/plain", "invalid_request"),
+        (b"{", "application/json", "not_json"),
+        (b'{"metadata": {"a": "' + b"x" * (1024 * 1024) + b'"}}', "application/json", "too_large"),
+    ],
+)
+async def test_bad_bodies(gateway: Gateway, body: bytes, kind: str, code: str) -> None:
+    """A body that is not JSON of the right shape is refused, and nothing of it is repeated."""
+    response = await gateway.client.post(URL, content=body, headers={"content-type": kind})
+    assert response.json()["code"] == code
+    assert response.status_code == {"invalid_request": 422, "not_json": 400, "too_large": 413}[code]
+    assert "secretname" not in response.text
+
+
+async def test_list(gateway: Gateway) -> None:
+    """The list is paged, the newest first, and complete."""
+    made = [(await gateway.client.post(URL)).json()["id"] for _ in range(5)]
+    found: list[str] = []
+    cursor = None
+    sizes = []
+    while cursor or not found:
+        page = (await gateway.client.get(URL, params={"limit": 2, **({"cursor": cursor} if cursor else {})})).json()
+        assert page.keys() == {"data", "next"}
+        sizes.append(len(page["data"]))
+        found += [each["id"] for each in page["data"]]
+        cursor = page["next"]
+    assert found == made[::-1]
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=secret", "cursor=secret", "cursor=W10", "cursor=%00"])
+async def test_bad_pages(gateway: Gateway, query: str) -> None:
+    """A limit or a cursor that cannot be is 422, on both lists, without a word of it."""
+    conversation = (await gateway.client.post(URL)).json()["id"]
+    for url in (URL, f"{URL}/{conversation}/messages"):
+        response = await gateway.client.get(f"{url}?{query}")
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+        assert "secret" not in response.text
+
+
+async def test_turns(gateway: Gateway, worker: HandWorker) -> None:
+    """Open requests show while they are open; messages are listed the oldest first, in pages."""
+    conversation = (await gateway.client.post(URL)).json()["id"]
+    body = {**HELLO, "conversation_id": conversation}
+    requests = []
+    for _ in range(2):
+        accepted = await gateway.client.post("/v1/messages", json=body, headers={"Prefer": "respond-async"})
+        requests.append(accepted.json()["id"])
+        await worker.take_in()
+    shown = (await gateway.client.get(f"{URL}/{conversation}")).json()
+    assert shown["open_requests"] == requests
+
+    for number, id in enumerate(requests):
+        turn = await worker.claim(UUID(id))
+        await worker.complete(turn, f"reply {number}")
+    assert (await gateway.client.get(f"{URL}/{conversation}")).json()["open_requests"] == []
+    first = (await gateway.client.get(f"{URL}/{conversation}/messages", params={"limit": 3})).json()
+    rest = (await gateway.client.get(f"{URL}/{conversation}/messages", params={"cursor": first["next"]})).json()
+    said = [(each["role"], each["content"], each["request_id"]) for each in first["data"] + rest["data"]]
+    assert said == [
+        ("user", "hi", requests[0]),
+        ("assistant", "reply 0", requests[0]),
+        ("user", "hi", requests[1]),
+        ("assistant", "reply 1", requests[1]),
+    ]
+    assert (len(first["data"]), rest["next"]) == (3, None)
+    assert first["data"][0].keys() == {"id", "role", "content", "created_at", "request_id"}
+
+
+async def test_delete(gateway: Gateway, worker: HandWorker) -> None:
+    """A deleted conversation is gone at once with all that is in it; its open request is cancelled."""
+    conversation = (await gateway.client.post(URL)).json()["id"]
+    body = {**HELLO, "conversation_id": conversation}
+    accepted = await gateway.client.post("/v1/messages", json=body, headers={"Prefer": "respond-async"})
+    await worker.take_in()
+
+    assert (await gateway.client.delete(f"{URL}/{conversation}")).status_code == 204
+    for url in (f"{URL}/{conversation}", f"{URL}/{conversation}/messages", accepted.headers["location"]):
+        assert (await gateway.client.get(url)).status_code == 404
+    assert (await gateway.client.get(URL)).json() == {"data": [], "next": None}
+    made = await gateway.client.post(URL, json={"id": conversation})
+    assert (made.status_code, made.json()["code"]) == (404, "conversation_deleted")
+
+    assert (await gateway.client.delete(f"{URL}/{conversation}")).status_code == 404
+    await worker.take_in()
+    await worker.take_in()  # The second time too, for the first may not have been acknowledged.
+    assert (await gateway.client.get(accepted.headers["location"])).status_code == 404
+
+
+async def test_unknown(gateway: Gateway, worker: HandWorker) -> None:
+    """A conversation that never was is 404 by every route, and nothing is published for it."""
+    for name in (str(uuid4()), "nonsense"):
+        for method, url in (("GET", name), ("GET", f"{name}/messages"), ("DELETE", name)):
+            response = await gateway.client.request(method, f"{URL}/{url}")
+            assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    accepted = await gateway.client.post("/v1/messages", json=HELLO, headers={"Prefer": "respond-async"})
+    assert str((await worker.take_in()).id) == accepted.json()["id"]

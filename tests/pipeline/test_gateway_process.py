@@ -1,0 +1,293 @@
+"""The gateway as a process: ports, settings, bodies over the wire, the guard, SIGTERM, kill -9."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.gateway import HandWorker, Sse, own_env, streaming
+from tests.support.ports import free_port
+from tests.support.services import Service, Services
+from tests.support.stack import Stack
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+async def env(stack: Stack) -> dict[str, str]:
+    return await own_env(stack)
+
+
+@pytest.fixture(scope="module")
+async def own_services(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    started = Services(env, tmp_path_factory.mktemp("services"))
+    yield started
+    await started.close()
+
+
+@pytest.fixture(scope="module")
+async def gateway(own_services: Services) -> Service:
+    return await own_services.gateway()
+
+
+@pytest.fixture
+async def client(gateway: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
+    async with HandWorker(env) as started:
+        yield started
+
+
+async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
+    """Run a gateway that is to refuse its start; its exit code and what it said."""
+    settings = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        env={**settings, **env, **more},
+        cwd=Path(__file__).parents[2],
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        _, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"HOST": "0.0.0.0"}, "HOST is not loopback"),
+        ({"HOST": "0.0.0.0", "OPEN_MODE": "false"}, "HOST is not loopback"),
+        ({"OPEN_MODE": "false"}, "OPEN_MODE=false"),
+        ({"ORCHESTRA_SECRET": "short"}, "ORCHESTRA_SECRET"),
+        ({"PORT": "http"}, "PORT"),
+    ],
+)
+async def test_bad_settings(env: dict[str, str], settings: dict[str, str], said: str) -> None:
+    """A setting that cannot be, or that would leave the gateway open to strangers, ends the start with one line."""
+    code, lines = await run(env, **settings)
+    assert code == 78
+    assert said in lines
+    assert len(lines.splitlines()) == 1
+    assert env["ORCHESTRA_SECRET"] not in lines
+
+
+async def test_taken_port(env: dict[str, str], gateway: Service) -> None:
+    """A port that something else has ends the start with one line that names it."""
+    port = gateway.url.rpartition(":")[2]
+    code, lines = await run(env, PORT=str(free_port()), TASKS_PORT=port)
+    assert code == 1
+    assert f"port {port}" in lines
+    assert len(lines.splitlines()) == 1
+
+
+async def test_two_ports(own_services: Services) -> None:
+    """Both ports serve all routes."""
+    tasks = free_port()
+    started = await own_services.gateway(TASKS_PORT=str(tasks))
+    async with httpx.AsyncClient() as client:
+        for url in (started.url, f"http://127.0.0.1:{tasks}"):
+            assert (await client.get(f"{url}/healthz")).text == "ok"
+            assert (await client.get(f"{url}/readyz")).json()["ready"] is True
+            assert (await client.get(f"{url}/v1/conversations")).status_code == 200
+    await started.stop()
+
+
+async def test_ready(client: httpx.AsyncClient) -> None:
+    """A ready gateway says so part by part, and that it asks nobody for credentials."""
+    ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    parts = {name: {"ready": True, "reason": None} for name in ("kafka", "database", "events", "process")}
+    assert ready.json() == {"ready": True, "open_mode": True, "parts": parts}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "not_json"),
+        (b"{", 400, "not_json"),
+        (b'{"messages": NaN}', 400, "not_json"),
+        (b"\xff\xfe", 400, "not_json"),
+        (b"[" * 100_000, 400, "not_json"),
+        (b"[]", 422, "invalid_request"),
+        (b"{}", 422, "invalid_request"),
+        (b'{"messages": []}', 422, "invalid_request"),
+        (b'{"messages": [{"role": "canary", "content": "x"}]}', 422, "invalid_request"),
+        (b'{"messages": [{"role": "user", "content": "\\u0000"}]}', 422, "invalid_request"),
+        (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 422, "invalid_request"),
+        (b'{"conversation_id": "canary", "messages": [{"role": "user", "content": "x"}]}', 422, "invalid_request"),
+        (b'{"deadline": "2999-01-01", "messages": [{"role": "user", "content": "x"}]}', 422, "invalid_request"),
+        (b'{"priority": 10, "messages": [{"role": "user", "content": "x"}]}', 422, "invalid_request"),
+    ],
+)
+async def test_bad_bodies(client: httpx.AsyncClient, body: bytes, status: int, code: str) -> None:
+    """A body that cannot be taken is refused with where and why, and nothing of it is repeated."""
+    response = await client.post("/v1/messages", content=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json().keys() == {"type", "title", "status", "detail", "code"}
+    assert "canary" not in response.text
+
+
+@pytest.mark.parametrize("size", [MIB + 1, 3 * MIB, 1024 * MIB])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_too_large(gateway: Service, client: httpx.AsyncClient, size: int, chunked: bool) -> None:
+    """A body over the limit is 413, with and without a declared length, however much is still to come."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n" % framing)
+
+    async def send() -> None:
+        for sent in range(0, size, 65_536):
+            piece = b"x" * min(65_536, size - sent)
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).split()[1] == b"413"
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.close()
+    assert (await client.get("/healthz")).text == "ok"
+
+
+async def test_too_large_with_expect(gateway: Service) -> None:
+    """A caller who asks before sending is told 413 before he sends anything."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % (10 * MIB))
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).split()[1] == b"413"
+    writer.close()
+
+
+async def test_largest_body(client: httpx.AsyncClient, worker: HandWorker) -> None:
+    """A body of just 1 MiB is taken."""
+    empty = json.dumps({"messages": [{"role": "user", "content": ""}]}).encode()
+    body = empty.replace(b'""', b'"%b"' % (b"x" * (MIB - len(empty))))
+    assert len(body) == MIB
+    response = await client.post("/v1/messages", content=body, headers={"Prefer": "respond-async"})
+    assert response.status_code == 202
+    assert str((await worker.take_in()).id) == response.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/messages", 405, "method_not_allowed"),
+        ("PUT", "/v1/messages", 405, "method_not_allowed"),
+        ("DELETE", "/v1/requests/x", 405, "method_not_allowed"),
+        ("GET", "/canary", 404, "not_found"),
+        ("POST", "/v1/messages/", 404, "not_found"),
+        ("GET", "/v1/../canary", 404, "not_found"),
+    ],
+)
+async def test_other_calls(client: httpx.AsyncClient, method: str, path: str, status: int, code: str) -> None:
+    """Another method or an unknown route is a problem too."""
+    response = await client.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert "canary" not in response.text
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "LOCALHOST"}, 200),
+        ({"Host": "[::1]:8080"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "localhost@evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+async def test_guard(client: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
+    """A web page of somebody else's reaches nothing, by a foreign name or from a foreign origin."""
+    for path in ("/healthz", "/v1/conversations"):
+        assert (await client.get(path, headers=headers)).status_code == status
+    if status == 403:
+        refused = await client.post("/v1/messages", json=HELLO, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "evil" not in refused.text
+
+
+async def test_sigterm(own_services: Services, env: dict[str, str], worker: HandWorker) -> None:
+    """On SIGTERM streams are sent away, waiting calls get their answer, and the process ends well within 10 s."""
+    leaving = await own_services.gateway()
+    async with httpx.AsyncClient(base_url=leaving.url, timeout=30) as client:
+        waiting = asyncio.create_task(client.post("/v1/messages", json=HELLO))
+        await worker.begin()
+        async with streaming(client, "POST", "/v1/messages", json={**HELLO, "stream": True}) as reader:
+            await reader.until("pending")
+            leaving.terminate()
+            assert await reader.rest() == [Sse("retry", {"milliseconds": 500})]
+        assert ((await waiting).status_code, (await waiting).json()["code"]) == (504, "still_running")
+    async with asyncio.timeout(10):
+        assert await leaving.ended() == 0
+    assert "Traceback" not in leaving.log
+    assert env["ORCHESTRA_SECRET"] not in leaving.log
+
+
+async def test_killed_in_mid_stream(own_services: Services, client: httpx.AsyncClient, worker: HandWorker) -> None:
+    """A stream that breaks with its gateway goes on at another one, with nothing missing."""
+    doomed = await own_services.gateway()
+    body = {**HELLO, "stream": True}
+    async with (
+        httpx.AsyncClient(base_url=doomed.url, timeout=30) as first,
+        streaming(first, "POST", "/v1/messages", json=body) as reader,
+    ):
+        turn = await worker.begin()
+        await worker.delta(turn, 0, "Once upon")
+        told = await reader.until("delta")
+        await doomed.kill()
+        with pytest.raises(httpx.TransportError):
+            await reader.rest()
+    headers = {"Last-Event-ID": str(told[-1].id)}
+    async with streaming(client, "GET", f"/v1/requests/{turn.id}/events", headers=headers) as reader:
+        await worker.delta(turn, 9, " a time")
+        await worker.complete(turn, "Once upon a time")
+        rest = await reader.rest()
+    assert "".join(event.data["text"] for event in rest if event.name == "delta") == " a time"
+
+
+async def test_documents(client: httpx.AsyncClient) -> None:
+    """`/docs` and the metrics answer; the OpenAPI document names every body, header and problem."""
+    assert (await client.get("/docs")).status_code == 200
+    metrics = (await client.get("/metrics")).text
+    assert "orchestra_gateway_accepted_total" in metrics
+    document = (await client.get("/openapi.json")).json()
+    post = document["paths"]["/v1/messages"]["post"]
+    assert {"200", "202", "400", "403", "413", "422", "429", "502", "503", "504"} <= post["responses"].keys()
+    assert post["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/PostMessage")
+    assert {each["name"] for each in post["parameters"]} >= {"Prefer", "Idempotency-Key"}
+    references = set(find_references(document))
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references <= known
+
+
+def find_references(node: object) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in find_references(value)]
+    return [found for value in node for found in find_references(value)] if isinstance(node, list) else []

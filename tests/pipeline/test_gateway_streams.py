@@ -1,0 +1,332 @@
+"""Streams on real Kafka and Postgres: what is told, resuming on another gateway at every event, restarts, drains."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from schemas.errors import ErrorCode
+from schemas.status import Status
+from tests.support.gateway import Gateway, HandWorker, Sse, own_env, running_gateway, streaming, text_of
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+PIECES = ["Once", " upon", " a 🦉", " time", ", ćwir."]
+TEXT = "".join(PIECES)
+USAGE = {"input_tokens": 3, "output_tokens": len(TEXT)}
+
+
+@pytest.fixture(scope="module")
+async def env(stack: Stack) -> dict[str, str]:
+    return await own_env(stack)
+
+
+@pytest.fixture(scope="module")
+async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
+    async with running_gateway(env) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def replica(env: dict[str, str]) -> AsyncIterator[Gateway]:
+    async with running_gateway(env) as started:
+        yield started
+
+
+@pytest.fixture
+async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
+    async with HandWorker(env) as started:
+        yield started
+
+
+async def accept(gateway: Gateway) -> str:
+    response = await gateway.client.post("/v1/messages", json=HELLO, headers={"Prefer": "respond-async"})
+    location: str = response.headers["location"]
+    return location
+
+
+async def say(worker: HandWorker, turn: Any, pieces: list[str]) -> None:
+    at = 0
+    for piece in pieces:
+        await worker.delta(turn, at, piece)
+        at += len(piece)
+
+
+@pytest.mark.parametrize("way", ["field", "header"])
+async def test_post_streams(gateway: Gateway, worker: HandWorker, way: str) -> None:
+    """A POST that wants a stream gets every event in order, each with its place, and where the request is found."""
+    more: dict[str, Any] = {"json": {**HELLO, "stream": True}}
+    if way == "header":
+        more = {"json": HELLO, "headers": {"Accept": "text/event-stream", "Prefer": "respond-async"}}
+    async with streaming(gateway.client, "POST", "/v1/messages", **more) as reader:
+        turn = await worker.begin()
+        await say(worker, turn, PIECES)
+        await worker.complete(turn, TEXT)
+        told = await reader.rest()
+    assert reader.response.headers["location"] == f"/v1/requests/{turn.id}"
+    ids = {"request_id": str(turn.id), "conversation_id": str(turn.conversation_id)}
+    assert told[:2] == [Sse("pending", ids), Sse("started", {"attempt": 1}, "1.0")]
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE}, f"1.{len(TEXT)}")
+    assert {event.name for event in told[2:-1]} == {"delta"}
+    assert text_of(told) == TEXT
+    so_far = ""
+    for event in told[2:-1]:
+        so_far += event.data["text"]
+        assert event.id == f"1.{len(so_far)}"
+
+
+async def test_deltas_come_as_they_are_said(gateway: Gateway, worker: HandWorker) -> None:
+    """A piece of text reaches the caller before the next one is said."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        await reader.until("started")
+        at = 0
+        for piece in PIECES:
+            await worker.delta(turn, at, piece)
+            at += len(piece)
+            assert await reader.next() == Sse("delta", {"text": piece}, f"1.{at}")
+        await worker.complete(turn, TEXT)
+        assert [event.name for event in await reader.rest()] == ["completed"]
+
+
+async def test_resume_at_every_event_on_another_replica(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
+    """A stream cut after any of its events goes on at another gateway, in mid reply and after the end, text equal."""
+    location = await accept(gateway)
+    turn = await worker.begin()
+    cut: list[Sse] = []
+    async with streaming(gateway.client, "GET", f"{location}/events") as first:
+        told = await first.until("started")
+        cut.append(told[-1])
+        said = ""
+        for piece in PIECES:
+            await worker.delta(turn, len(said), piece)
+            said += piece
+            cut += await first.until("delta")
+            for place in cut:
+                resumed = {"headers": {"Last-Event-ID": place.id}}
+                async with streaming(replica.client, "GET", f"{location}/events", **resumed) as second:
+                    assert (await second.until("pending"))[0].id is None
+                    position = int(str(place.id).split(".")[1])
+                    if position < len(said):
+                        assert await second.next() == Sse("delta", {"text": said[position:]}, f"1.{len(said)}")
+    await worker.complete(turn, TEXT)
+    async with running_gateway(worker.env) as third:
+        for place in cut:
+            position = int(str(place.id).split(".")[1])
+            for place_of in (replica, third):
+                url = f"{location}/events?last_event_id={place.id}"
+                async with streaming(place_of.client, "GET", url) as reader:
+                    pending, *rest = await reader.rest()
+                assert pending.name == "pending"
+                assert [event.name for event in rest] == ["delta"] * (position < len(TEXT)) + ["completed"]
+                assert TEXT[:position] + text_of(rest) == TEXT
+
+
+async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWorker) -> None:
+    """An ended request is told whole; a caller who has seen another attempt, or who cannot tell, starts anew."""
+    location = await accept(gateway)
+    turn = await worker.begin()
+    await worker.complete(turn, TEXT)
+    completed = Sse("completed", {"reply": TEXT, "usage": USAGE}, f"1.{len(TEXT)}")
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        _, *rest = await reader.rest()
+    assert rest == [
+        Sse("started", {"attempt": 1}, "1.0"),
+        Sse("delta", {"text": TEXT}, f"1.{len(TEXT)}"),
+        completed,
+    ]
+    anew = [Sse("restart", {"attempt": 1, "text": TEXT}, f"1.{len(TEXT)}"), completed]
+    for place in ("2.3", "0.0", "nonsense", "1.99999"):
+        async with streaming(gateway.client, "GET", f"{location}/events", headers={"Last-Event-ID": place}) as reader:
+            _, *rest = await reader.rest()
+        assert rest == anew
+
+
+async def test_second_attempt(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
+    """Another attempt is a restart, with the text that it has so far; what a late worker still says is dropped."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        first = await worker.begin()
+        await worker.delta(first, 0, "Onc")
+        told = await reader.until("delta")
+        await worker.end(first, Status.PENDING)
+        second = await worker.claim(first.id)
+        told += await reader.until("restart")
+        assert told[-1] == Sse("restart", {"attempt": 2, "text": ""}, "2.0")
+        await worker.delta(first, 3, "e more")
+        await say(worker, second, PIECES[:2])
+        told += await reader.until("delta")
+
+        headers = {"Last-Event-ID": "1.3"}
+        async with streaming(replica.client, "GET", f"{location}/events", headers=headers) as late:
+            restart = (await late.until("restart"))[-1]
+            assert "Once upon".startswith(restart.data["text"])
+            await say_from(worker, second, 2)
+            await worker.complete(second, TEXT)
+            assert restart.data["text"] + text_of(await late.rest()) == TEXT
+        told += await reader.rest()
+    assert text_of(told) == TEXT
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE}, f"2.{len(TEXT)}")
+
+
+async def say_from(worker: HandWorker, turn: Any, index: int) -> None:
+    at = len("".join(PIECES[:index]))
+    for piece in PIECES[index:]:
+        await worker.delta(turn, at, piece)
+        at += len(piece)
+
+
+async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
+    """Failed, cancelled and expired requests say so and close the stream, live and afterwards."""
+    events = {}
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        await worker.delta(turn, 0, "Once")
+        await worker.end(turn, Status.FAILED, error=(ErrorCode.BAD_UPSTREAM, "broke off"))
+        events[location] = (await reader.rest())[-1]
+    assert events[location] == Sse("failed", {"code": "bad_upstream", "detail": "broke off"}, "1.4")
+
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        await worker.take_in()
+        await gateway.client.post(f"{location}/cancel")
+        await worker.take_in()
+        events[location] = (await reader.rest())[-1]
+    assert events[location] == Sse("cancelled", {}, "0.0")
+
+    body = {**HELLO, "deadline": "2020-01-01T00:00:00Z", "stream": True}
+    async with streaming(gateway.client, "POST", "/v1/messages", json=body) as reader:
+        request = await worker.take_in()
+        events[f"/v1/requests/{request.id}"] = (await reader.rest())[-1]
+    assert (await gateway.client.get(f"/v1/requests/{request.id}")).json()["status"] == "expired"
+
+    for location, ending in events.items():
+        async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+            afterwards = (await reader.rest())[-1]
+        assert (afterwards.name, afterwards.data) == (ending.name, ending.data)
+
+
+async def test_lost_events(gateway: Gateway, worker: HandWorker) -> None:
+    """When events are lost the stream goes on as best it can, and its text is whole at the end."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin(tell=False)
+        await worker.delta(turn, 4, " upon")
+        await worker.delta(turn, 9, " a 🦉")
+        await worker.complete(turn, TEXT, tell=False)
+        told = await reader.rest()
+    assert [event.name for event in told] == ["pending", "started", "delta", "completed"]
+    assert text_of(told) == TEXT
+
+
+async def test_long_reply(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
+    """A reply beyond 64 KiB streams on to who keeps up, and reaches a late caller whole at its end."""
+    location, piece = await accept(gateway), "ź🦉" * 5000
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        told = await reader.until("started")
+        for number in range(6):
+            await worker.delta(turn, number * len(piece), piece)
+            told += await reader.until("delta")
+        async with streaming(replica.client, "GET", f"{location}/events") as late:
+            early = await late.until("started")
+            await worker.complete(turn, piece * 6)
+            assert text_of(early + await late.rest()) == piece * 6
+        told += await reader.rest()
+    assert text_of(told) == piece * 6
+    assert told[-1].data["reply"] == piece * 6
+    assert len([event for event in told if event.name == "delta"]) == 6
+
+
+async def test_gateway_started_in_mid_stream(env: dict[str, str], gateway: Gateway, worker: HandWorker) -> None:
+    """A gateway that starts in the middle of a reply has the text from its beginning."""
+    location = await accept(gateway)
+    turn = await worker.begin()
+    await say(worker, turn, PIECES[:3])
+    async with running_gateway(env) as fresh, streaming(fresh.client, "GET", f"{location}/events") as reader:
+        told = await reader.until("delta")
+        assert text_of(told) == "".join(PIECES[:3])
+        await say_from(worker, turn, 3)
+        await worker.complete(turn, TEXT)
+        told += await reader.rest()
+    assert [event.name for event in told[:3]] == ["pending", "started", "delta"]
+    assert text_of(told) == TEXT
+
+
+async def test_idempotent_stream(gateway: Gateway, worker: HandWorker) -> None:
+    """A stream asked for again under its key is the same stream, from its beginning."""
+    more: dict[str, Any] = {"json": {**HELLO, "stream": True}, "headers": {"Idempotency-Key": str(uuid4())}}
+    async with streaming(gateway.client, "POST", "/v1/messages", **more) as first:
+        turn = await worker.begin()
+        await say(worker, turn, PIECES[:2])
+        await first.until("delta")
+        async with streaming(gateway.client, "POST", "/v1/messages", **more) as second:
+            await second.until("delta")
+            await worker.complete(turn, TEXT)
+            assert (await second.rest())[-1] == (await first.rest())[-1]
+    assert not worker.records
+
+
+async def test_forged_and_broken_events(gateway: Gateway, worker: HandWorker) -> None:
+    """Records on llm.events that make no sense are passed over; the streams go on."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        for value in ({}, {"attempt": "x"}, {"attempt": 1, "at": -1, "text": "x"}, {"attempt": 1, "at": 0, "text": 7}):
+            await worker.event(turn, "llm.request.delta", value)
+        await worker.event(turn, "llm.request.nonsense", {"attempt": 1})
+        await worker.publish("llm.request.failed", "default", turn.id, "another body", {"attempt": 1})
+        await worker.publish("llm.request.cancelled", "other", turn.id, turn.body_hash, {"attempt": 1})
+        await worker._producer.send_and_wait("llm.events", None, key=b"\xff", headers=[("ce_type", None)])
+        await worker._producer.send_and_wait("llm.events", b"\xff\xfe", headers=[("ce_type", b"\xff")])
+        await worker.delta(turn, 0, TEXT)
+        await worker.complete(turn, TEXT)
+        assert text_of(await reader.rest()) == TEXT
+
+
+async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:
+    """A stream whose caller leaves ends; the request does not."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        await reader.until("started")
+        assert await streams_are(gateway, 1)
+    await eventually(partial(streams_are, gateway, 0))
+    await worker.complete(turn, TEXT)
+    assert (await gateway.client.get(location)).json()["status"] == "completed"
+
+
+async def streams_are(gateway: Gateway, count: int) -> bool:
+    return f"orchestra_gateway_streams {count}.0\n" in (await gateway.client.get("/metrics")).text
+
+
+async def test_drain(env: dict[str, str], gateway: Gateway, worker: HandWorker) -> None:
+    """A gateway that stops tells its streams to come back and its callers where to look; both go on elsewhere."""
+    async with running_gateway(env) as leaving:
+        location = await accept(leaving)
+        turn = await worker.begin()
+        waiting = asyncio.create_task(leaving.client.post("/v1/messages", json=HELLO))
+        other = await worker.take_in()
+        preferring = asyncio.create_task(leaving.client.post("/v1/messages", json=HELLO, headers={"Prefer": "wait=60"}))
+        await worker.take_in()
+        async with streaming(leaving.client, "GET", f"{location}/events") as reader:
+            await worker.delta(turn, 0, PIECES[0])
+            told = await reader.until("delta")
+            leaving.drain.begin()
+            assert await reader.rest() == [Sse("retry", {"milliseconds": 500})]
+    still = await waiting
+    assert (still.status_code, still.json()["code"]) == (504, "still_running")
+    assert still.headers["location"] == f"/v1/requests/{other.id}"
+    accepted = await preferring
+    assert (accepted.status_code, accepted.headers["preference-applied"]) == (202, "wait=60")
+
+    headers = {"Last-Event-ID": str(told[-1].id)}
+    async with streaming(gateway.client, "GET", f"{location}/events", headers=headers) as reader:
+        await worker.complete(turn, TEXT)
+        assert text_of(told + await reader.rest()) == TEXT
