@@ -1,0 +1,56 @@
+"""Ask without HTTP: write a record to `llm.requests`, read the reply from `llm.replies`.
+
+    .venv/bin/python examples/03_produce_directly.py "What is a log?"
+
+KAFKA_BOOTSTRAP_SERVERS says where Kafka is (127.0.0.1:19092 without it), MODEL which model shall answer.
+The request has an id of our own choice, so that it can be asked for over HTTP too, at GATEWAY_URL
+(http://127.0.0.1:8080 without it).
+"""
+
+import asyncio
+import json
+import os
+import sys
+from uuid import uuid4
+
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092")
+GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
+MODEL = os.environ.get("MODEL", "")  # Empty: the default.
+
+
+async def main() -> None:
+    """Listen, ask, wait for the reply to our own question; then ask for it over HTTP."""
+    question = " ".join(sys.argv[1:]) or "What is a log?"
+    request_id, correlation_id, conversation_id = str(uuid4()), f"ticket-{uuid4()}", str(uuid4())
+
+    # No group: every reply is read, from now on. Whoever must not miss one while away takes a group instead.
+    replies = AIOKafkaConsumer("llm.replies", bootstrap_servers=KAFKA, auto_offset_reset="latest")
+    producer = AIOKafkaProducer(bootstrap_servers=KAFKA, acks="all", enable_idempotence=True)
+    async with replies, producer:
+        await replies.seek_to_end()
+        await producer.send_and_wait(
+            "llm.requests",
+            # Only `messages` is required, and no header is.
+            json.dumps({"messages": [{"role": "user", "content": question}], "model": MODEL}).encode(),
+            key=conversation_id.encode(),
+            headers=[("ce_id", request_id.encode()), ("correlation_id", correlation_id.encode())],
+        )
+        print(f"produced request {request_id}")
+        async with asyncio.timeout(120):
+            async for record in replies:
+                if dict(record.headers).get("correlation_id") == correlation_id.encode():
+                    break
+        reply = json.loads(record.value)
+        print(f"{record.topic}: {reply['status']}, conversation {record.key.decode()}")
+        print(reply["reply"] or reply["error"])
+
+    async with httpx.AsyncClient(base_url=GATEWAY_URL) as gateway:
+        request = (await gateway.get(f"/v1/requests/{request_id}")).raise_for_status().json()
+    print(f"over HTTP: {request['status']}, the same reply: {request['reply'] == reply['reply']}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,30 @@
+"""What a client of the system before this one does, unchanged: two turns of a conversation that it names itself.
+
+    .venv/bin/python examples/04_old_client.py
+
+GATEWAY_URL says where the orchestrator is (http://127.0.0.1:8080 without it).
+"""
+
+import os
+from uuid import uuid4
+
+import httpx
+
+GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
+
+
+def main() -> None:
+    """Look whether it is there; ask twice; wait for each reply on the open connection."""
+    conversation_id = str(uuid4())
+    with httpx.Client(base_url=GATEWAY_URL, timeout=65) as orchestrator:
+        assert orchestrator.get("/healthz").text.strip() == "ok"
+        for question in ("My name is Ada.", "What is my name?"):
+            body = {"conversation_id": conversation_id, "messages": [{"role": "user", "content": question}]}
+            answer = orchestrator.post("/v1/messages", json=body).raise_for_status().json()
+            assert answer["conversation_id"] == conversation_id
+            print(f"user       {question}")
+            print(f"assistant  {answer['reply']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Every command of the README and of the guides is run, on a stack that is started as a reader starts it."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestra.devstack.ports import Ports
+from tests.support.console import Command, Run, commands, fences, folder_like_ours, run_all, without_proxies
+from tests.support.ports import free_ports
+from tests.support.stack import open_folder
+from tests.support.tree import ROOT
+
+README = ROOT / "README.md"
+# The README is the last: it ends with `orchestra down`.
+PAGES = [*sorted((ROOT / "docs/howto").glob("*.md")), README]
+COMMANDS = [command for page in PAGES for command in commands(page)]
+# Ports that a guide chooses for further parts.
+FURTHER_PORTS = (8090, 8091)
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[Command, Run]]:
+    """What came of each command."""
+    first = free_ports(20)
+    named, ours = Ports(), Ports.from_base(first)
+    ports = {getattr(named, name): getattr(ours, name) for name in vars(named)}
+    ports |= {port: first + 15 + place for place, port in enumerate(FURTHER_PORTS)}
+    env = {
+        "LLM_PROVIDER": "simulated",
+        "GATEWAY_URL": f"http://127.0.0.1:{ours.gateway}",
+        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ours.kafka}",
+    }
+    with open_folder() as folder:
+        folder_like_ours(folder)
+        try:
+            _orchestra(folder, env, "up", "--detach", "--port-base", str(first))
+            yield dict(zip(COMMANDS, run_all(COMMANDS, folder, env, ports), strict=True))
+        finally:
+            _orchestra(folder, env, "down", "--wipe")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text[:60]}")
+def test_a_command_does_what_the_page_shows(runs: dict[Command, Run], command: Command) -> None:
+    """The command succeeds and prints what stands below it."""
+    run = runs[command]
+
+    assert run.status == 0, run
+    assert command.prints(run.output), f"{run.output}\n{run.errors}"
+
+
+def test_there_are_no_other_commands() -> None:
+    """A block of the pages is commands that are run, plain text, or targets that the Makefile has."""
+    # The targets are not run here: `.ci/run` runs `make test`, and `make up` is `orchestra up`, as in test_cli_up.py.
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    blocks = [block for page in PAGES for block in fences(page)]
+
+    assert {language for language, _ in blocks} <= {"console", "text", "make"}
+    assert [
+        line
+        for language, text in blocks
+        if language == "make"
+        for line in text.splitlines()
+        if line.removeprefix("make ") not in targets
+    ] == []
+
+
+def _orchestra(folder: Path, env: dict[str, str], *words: str) -> None:
+    done = subprocess.run(
+        [".venv/bin/orchestra", *words],
+        cwd=folder,
+        env=without_proxies(env),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
