@@ -56,7 +56,7 @@ locked: $(BOOTSTRAP)/.ready  ## The locks are what pyproject.toml asks for
 	done && echo "locks agree with pyproject.toml"
 
 fast: $(READY)  ## Tests that need no Kafka and no Postgres
-	@$(BIN)/pytest --quiet --ignore=tests/pipeline --ignore=tests/live
+	@$(BIN)/pytest --quiet -m "not stack" --ignore=tests/live
 
 format: $(READY)  ## Format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --exit-zero --quiet

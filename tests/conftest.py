@@ -31,6 +31,13 @@ async def services(stack: Stack, tmp_path: Path) -> AsyncIterator[Services]:
     await started.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Kafka, Postgres or the model, so that `make fast` can leave it out."""
+    for item in items:
+        if {"stack", "model_url"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("stack")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the services of a failed test have logged."""

@@ -1,0 +1,200 @@
+"""The whole road while something dies under it: workers, broker, Postgres; no message is lost, none is done twice."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from llm_service.providers.simulated import conversation_hash
+from orchestra.kafka import make_producer
+from schemas.generation import ChatMessage
+from schemas.topics import REQUESTS
+from tests.support.services import Services
+from tests.support.stack import Stack
+from tests.support.store import connect
+from tests.support.waiting import eventually
+
+ENDINGS = ("completed", "failed", "cancelled", "expired")
+
+
+@pytest.fixture
+async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway, with an LLM service behind; the test starts its own workers."""
+    await services.llm()
+    gateway = await services.gateway()
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as opened:
+        yield opened
+
+
+async def accept(client: httpx.AsyncClient, model: str, text: str = "hello", conversation: str | None = None) -> str:
+    """Send a message until it is known to be accepted, with one key, as a careful client does; its id."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
+    if conversation:
+        body["conversation_id"] = conversation
+    headers = {"Prefer": "respond-async", "Idempotency-Key": uuid4().hex}
+
+    async def attempt() -> str | None:
+        response = await client.post("/v1/messages", content=json.dumps(body), headers=headers)
+        assert response.status_code in (202, 200, 503), response.text
+        return None if response.status_code == 503 else str(response.json()["request_id"])
+
+    return str(await eventually(attempt, 90, 0.2))
+
+
+async def look(client: httpx.AsyncClient, id: str, wait: int = 0) -> dict[str, Any]:
+    """The request as it stands, or as it ends within ``wait`` seconds; {} while Postgres is away."""
+    response = await client.get(f"/v1/requests/{id}", headers={"Prefer": f"wait={wait}"} if wait else {})
+    assert response.status_code in (200, 503), response.text
+    return dict(response.json()) if response.status_code == 200 else {}
+
+
+async def ended(client: httpx.AsyncClient, id: str) -> dict[str, Any]:
+    """The request once it has ended."""
+
+    async def attempt() -> dict[str, Any] | None:
+        seen = await look(client, id, wait=20)
+        return seen if seen.get("status") in ENDINGS else None
+
+    return dict(await eventually(attempt, 90, 0.2) or {})
+
+
+async def running(client: httpx.AsyncClient, id: str) -> None:
+    """Return once a worker has the request."""
+
+    async def attempt() -> bool:
+        return (await look(client, id)).get("status") == "in_progress"
+
+    await eventually(attempt)
+
+
+async def said(client: httpx.AsyncClient, conversation: str) -> list[tuple[str, str]]:
+    """Role and content of what is stored in a conversation."""
+    response = await client.get(f"/v1/conversations/{conversation}/messages", params={"limit": 100})
+    return [(each["role"], each["content"]) for each in response.raise_for_status().json()["data"]]
+
+
+async def burst(client: httpx.AsyncClient, conversations: Sequence[str], turns: int, model: str) -> list[str]:
+    """Messages to many conversations at once, one after the other within each."""
+
+    async def one(conversation: str) -> list[str]:
+        return [await accept(client, model, f"turn {turn}", conversation) for turn in range(turns)]
+
+    return [id for ids in await asyncio.gather(*map(one, conversations)) for id in ids]
+
+
+def chain(turns: int) -> list[tuple[str, str]]:
+    """What a conversation must hold when each answer is the hash of all that was said before it."""
+    history: list[ChatMessage] = []
+    for turn in range(turns):
+        history.append(ChatMessage(role="user", content=f"turn {turn}"))
+        history.append(ChatMessage(role="assistant", content=conversation_hash(history)))
+    return [(message.role, message.content) for message in history]
+
+
+async def all_in_order(client: httpx.AsyncClient, conversations: Sequence[str], ids: Sequence[str], turns: int) -> None:
+    """Every request completed, and every conversation is the chain that it must be."""
+    endings = await asyncio.gather(*(ended(client, id) for id in ids))
+    assert {"completed"} == {ending["status"] for ending in endings}
+    for conversation in conversations:
+        assert chain(turns) == await said(client, conversation)
+
+
+async def test_a_killed_workers_call_is_answered_by_another(services: Services, client: httpx.AsyncClient) -> None:
+    """A worker killed in mid call: another takes its turn over, and the conversation holds one answer."""
+    first = await services.worker()
+    conversation = str(uuid4())
+    id = await accept(client, "simulated:latency_ms=4000", conversation=conversation)
+    await running(client, id)
+    second = await services.worker()
+    await first.kill()
+
+    ending = await ended(client, id)
+
+    assert ("completed", 2) == (ending["status"], ending["attempts"])
+    assert [("user", "hello"), ("assistant", "echo: hello")] == await said(client, conversation)
+    assert "workers_lost" in second.log
+
+
+async def test_a_stopped_worker_gives_its_calls_back(services: Services, client: httpx.AsyncClient) -> None:
+    """SIGTERM with no time to drain: the turn goes back at once, before its lease would have run out."""
+    first = await services.worker(DRAIN_SECONDS="0")
+    id = await accept(client, "simulated:latency_ms=2000")
+    await running(client, id)
+    await first.stop()
+    second = await services.worker()
+
+    ending = await ended(client, id)
+
+    assert ("completed", 2) == (ending["status"], ending["attempts"])
+    assert "workers_lost" not in second.log
+
+
+async def test_a_draining_worker_ends_its_calls(services: Services, client: httpx.AsyncClient) -> None:
+    """SIGTERM with time to drain: the running call is answered by the worker that has it."""
+    worker = await services.worker()
+    id = await accept(client, "simulated:latency_ms=1500")
+    await running(client, id)
+    worker.terminate()
+
+    ending = await ended(client, id)
+
+    assert ("completed", 1) == (ending["status"], ending["attempts"])
+    assert await worker.ended() == 0
+
+
+async def test_workers_come_and_go(services: Services, client: httpx.AsyncClient) -> None:
+    """Workers that join and leave in a burst cost no call to the model: every message takes one attempt."""
+    await services.worker()
+    conversations = [str(uuid4()) for _ in range(20)]
+    sending = asyncio.create_task(burst(client, conversations, 5, "simulated:reply=hash,latency_ms=200"))
+    second, third = await services.worker(), await services.worker()
+    await second.stop()
+    ids = await sending
+    await third.stop()
+
+    await all_in_order(client, conversations, ids, 5)
+    assert {1} == {(await look(client, id))["attempts"] for id in ids}
+
+
+@pytest.mark.parametrize("part", ["kafka", "postgres"])
+async def test_broker_or_database_away(services: Services, client: httpx.AsyncClient, stack: Stack, part: str) -> None:
+    """Killed and started again in a burst: what was accepted is answered once, in order."""
+    await services.worker()
+    await services.worker()
+    conversations = [str(uuid4()) for _ in range(20)]
+    sending = asyncio.create_task(burst(client, conversations, 5, "simulated:reply=hash,latency_ms=100"))
+    await running(client, await accept(client, "simulated:latency_ms=1000"))
+    if part == "kafka":
+        await stack.kill_kafka()
+        await stack.start_kafka()
+    else:
+        await stack.kill_postgres()
+        await stack.start_postgres()
+
+    await all_in_order(client, conversations, await sending, 5)
+
+
+async def test_a_thousand_calls_in_flight_in_one_worker(services: Services, stack: Stack) -> None:
+    """One worker holds 1,000 calls of 5 s at once, and answers every one on its first attempt."""
+    await services.llm()
+    await services.worker()
+    model = f"simulated:latency_ms=5000,tokens={1 + int(uuid4().hex[:4], 16) % 50}"
+    value = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).encode()
+    producer = make_producer(stack.kafka_settings, "test")
+    await producer.start()
+    await asyncio.gather(*[await producer.send(REQUESTS.name, value) for _ in range(1000)])
+    await producer.stop()
+    database = connect(stack.database_url)
+
+    async def count(status: str) -> bool:
+        statement = "SELECT count(*) AS n FROM requests WHERE model = :model AND status = :status AND fence = 1"
+        (row,) = await database.run(statement, model=model, status=status)
+        return bool(row.n == 1000)
+
+    await eventually(lambda: count("in_progress"))
+    await eventually(lambda: count("completed"))
+    await database.close()
