@@ -95,16 +95,20 @@ class Worker:
             await self._stopping.wait()
             self.intake.close()
             self.slots.close()
-            await asyncio.gather(claiming, reading)
-            await self._drain()
+            await self._drain(claiming, reading)
             for task in running:
                 task.cancel()
 
-    async def _drain(self) -> None:
-        """Let running calls end, give the rest back, publish what is owed, leave."""
+    async def _drain(self, *taking: asyncio.Task[None]) -> None:
+        """Take nothing more, let running calls end, give the rest back, publish what is owed, leave."""
         log.info("draining", seconds=self._settings.drain_seconds)
+        began = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_seconds):
+            # What was taken is written first, but not for ever: Postgres or Kafka may be away.
+            async with asyncio.timeout(max(self._settings.drain_seconds, FLUSH_SECONDS)):
+                await asyncio.gather(*taking)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(began + self._settings.drain_seconds):
                 await self.slots.until_empty()
         self.slots.stop_all(Interrupted())
         with suppress(TimeoutError):

@@ -27,10 +27,11 @@ log = structlog.get_logger()
 
 @dataclass(eq=False)
 class InFlight:
-    """A turn that runs here. ``stopped``: why, once somebody wants it stopped."""
+    """A turn that runs here. ``stopped``: why, once somebody wants it stopped. ``over``: its ending is written."""
 
     turn: Claimed
     stopped: Stop | None = None
+    over: bool = False
 
 
 class Slots:
@@ -55,6 +56,7 @@ class Slots:
         self._ordered = 0
         self._look = asyncio.Event()
         self._hungry = True
+        self._unsure = False
         self._open = True
 
     async def until_empty(self) -> None:
@@ -72,10 +74,15 @@ class Slots:
         with self._order() as order:
             yield order if self._hungry else None
 
+    def doubt(self) -> None:
+        """A transaction that may have claimed has broken off: look for what it claimed, should it be committed."""
+        self._unsure = True
+        self.wake()
+
     def start(self, claimed: Sequence[Claimed]) -> None:
-        """Run these turns."""
-        self._metrics.claimed.inc(len(claimed))
-        flights = [InFlight(turn) for turn in claimed]
+        """Run these turns, those that do not run here already."""
+        flights = [InFlight(turn) for turn in claimed if (turn.ref, turn.fence) not in self._attempts()]
+        self._metrics.claimed.inc(len(flights))
         for flight, work in zip(flights, self._run_turns(flights), strict=True):
             self._metrics.queue_seconds.observe(flight.turn.seconds_queued)
             task = asyncio.create_task(work)
@@ -93,7 +100,7 @@ class Slots:
             if flight and task and flight.stopped is None:
                 flight.stopped = why
                 # Not before the task's first step: a coroutine that never began would never end its turn.
-                asyncio.get_running_loop().call_soon(task.cancel)
+                asyncio.get_running_loop().call_soon(_cancel, flight, task)
 
     def stop_all(self, why: Stop) -> None:
         """Stop everything in flight."""
@@ -114,7 +121,7 @@ class Slots:
     @contextmanager
     def _order(self) -> Iterator[ClaimOrder | None]:
         """Free slots, held while somebody claims for them; what is claimed must be started before they are let go."""
-        free = min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered) if self._open else 0
+        free = max(0, min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered)) if self._open else 0
         self._ordered += free
         try:
             yield ClaimOrder(self._lease.worker_id, free, tuple(self._throttle.limits())) if free else None
@@ -127,13 +134,27 @@ class Slots:
             if order is None:
                 return False
             try:
+                if self._unsure:
+                    self.start(await self._forgotten())
+                    return True
                 claimed = await claims.claim(self._database, order)
             except DatabaseUnavailableError as error:
                 log.warning("claim_failed", reason=str(error))
+                self._unsure = True
                 return False
             self.start(claimed)
             self._hungry = len(claimed) < order.limit
             return not self._hungry
+
+    async def _forgotten(self) -> list[Claimed]:
+        """What this worker holds and does not run."""
+        before = self._attempts()
+        held = await claims.held(self._database, self._lease.worker_id)
+        self._unsure = False
+        return [turn for turn in held if (turn.ref, turn.fence) not in before]
+
+    def _attempts(self) -> set[tuple[Ref, int]]:
+        return {(ref, flight.turn.fence) for ref, (flight, _) in self._running.items()}
 
     async def _wait(self) -> None:
         try:
@@ -151,3 +172,8 @@ class Slots:
         if not task.cancelled() and task.exception() is not None:
             log.error("turn_crashed", request_id=str(ref[1]), exc_info=task.exception())
         self.wake()
+
+
+def _cancel(flight: InFlight, task: asyncio.Task[None]) -> None:
+    if not flight.over:
+        task.cancel()

@@ -7,6 +7,8 @@ from workers.metrics import Metrics
 from workers.publish import Publisher
 
 GATHER_SECONDS = 0.015
+# In one event: fits a record, even where JSON needs six bytes for each.
+MOST_CHARACTERS = 64 * 1024
 
 
 class Deltas:
@@ -46,7 +48,8 @@ class Deltas:
             self._timer = None
         if self._waiting:
             text = "".join(self._waiting)
-            self._publisher.delta(self._turn, self._sent, text)
+            for start in range(0, len(text), MOST_CHARACTERS):
+                self._publisher.delta(self._turn, self._sent + start, text[start : start + MOST_CHARACTERS])
             self._sent += len(text)
             self._waiting.clear()
 

@@ -59,11 +59,12 @@ class LlmService:
     async def models(self) -> ModelList:
         """What can be asked for. Raises ``OrchestraError``."""
         with _as_orchestra_errors():
-            response = await self._client.get("/models")
-            if response.status_code != httpx.codes.OK:
-                raise await _refusal(response)
+            async with self._client.stream("GET", "/models") as response:
+                if response.status_code != httpx.codes.OK:
+                    raise await _refusal(response)
+                content = await response.aread()
             try:
-                return ModelList.model_validate_json(response.content)
+                return ModelList.model_validate_json(content)
             except ValueError:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the list of models cannot be read") from None
 
@@ -76,7 +77,9 @@ async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
         base_url=settings.llm_service_url,
         transport=AiohttpTransport(client=_session),
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else {},
+        # The bytes are read as they come, so nobody on the way may compress them.
+        headers={"Accept-Encoding": "identity"}
+        | ({"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}),
         follow_redirects=False,
         trust_env=False,
     ) as client:
@@ -176,7 +179,7 @@ def _error(fields: dict[str, Any]) -> OrchestraError:
     return OrchestraError(
         ErrorCode(code),
         str(fields.get("detail", ""))[:500].replace("\0", "\ufffd"),
-        retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
+        retry_after=max(0.0, float(retry_after)) if isinstance(retry_after, int | float) else None,
     )
 
 

@@ -1,7 +1,7 @@
 """② Kafka batch → rows in one transaction, then the offsets; bad records → dead letters."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,8 +26,11 @@ from workers.records import Cancel, Delete, RecordReader, Verdict
 MOST_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
+IDLE_SECONDS = 1.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
+_YEAR_9999_MS = 253_370_764_800_000
 
 log = structlog.get_logger()
 
@@ -45,6 +48,7 @@ class Intake:
         self._metrics = metrics
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._at_hand: Collection[TopicPartition] = ()
         self._open = True
 
     def hold(self, *, full: bool) -> None:
@@ -64,26 +68,27 @@ class Intake:
         await broker.start()  # Takes as long as the group needs to notice the members that it has lost.
         assert subscriber.consumer is not None
         consumer = subscriber.consumer
-        idle = asyncio.create_task(self._note_idle_partitions(consumer))
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            idle = tasks.create_task(self._note_idle_partitions(consumer))
             while self._open:
                 await self._may_read.wait()
                 polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
                 if polled:
                     await self._take(consumer, polled)
-        finally:
             idle.cancel()
 
     async def _note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Once a second: say of partitions without anything new that they are read up to now."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(IDLE_SECONDS)
             try:
-                await note_idle(self._database, [mark for tp in consumer.assignment() if (mark := _idle(consumer, tp))])
+                partitions = consumer.assignment().difference(self._at_hand)
+                await note_idle(self._database, [mark for tp in partitions if (mark := _idle(consumer, tp))])
             except (DatabaseUnavailableError, DataRefusedError) as error:
                 log.warning("progress_not_noted", reason=str(error))
 
     async def _take(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
+        self._at_hand = polled.keys()  # Read from Kafka, and not in Postgres yet.
         records = [record for batch in polled.values() for record in batch]
         self._count_misplaced(consumer, records)
         verdicts = [self._reader.read(record) for record in records]
@@ -92,6 +97,7 @@ class Intake:
             for tp, batch in polled.items()
         ]
         await self._write(verdicts, progress)
+        self._at_hand = ()
         await _commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
 
     async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
@@ -102,6 +108,7 @@ class Intake:
                     self._slots.start(done.claimed)
             except DatabaseUnavailableError as error:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
+                self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
             except DataRefusedError as error:
                 return await self._write_halves(verdicts, progress, error)
@@ -210,7 +217,8 @@ def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
 
 
 def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+    # Of a topic that keeps its producers' times, which may be any number. 0 is known to be read, and tells nothing.
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
 
 
 def _murmur2_partition(key: bytes, partitions: int) -> int:

@@ -12,6 +12,7 @@ from orchestra.store.turns import Ref
 from workers.metrics import Metrics
 
 RENEW_SECONDS = 3.0
+RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class Lease:
             except DatabaseUnavailableError as error:
                 self._doubt()
                 log.warning("database_unavailable", reason=str(error))
-                await asyncio.sleep(1)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def run(self, on_cancelled: Callable[[Sequence[Ref]], None], on_lost: Callable[[], None]) -> None:
         """Renew until cancelled; ``on_cancelled`` is told what to stop, ``on_lost`` to drop everything.

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.models import note_models
 from schemas.errors import OrchestraError
 from schemas.generation import ModelInfo
@@ -41,7 +41,7 @@ class Models:
             self._by_name = {name: model for model in offer.data for name in (*model.aliases, model.name)}
             self._other = offer.other
             await note_models(self._database, offer)
-        except (OrchestraError, DatabaseUnavailableError) as error:
-            log.warning("models_not_refreshed", reason=getattr(error, "code", "unavailable"))
+        except (OrchestraError, DatabaseUnavailableError, DataRefusedError) as error:
+            log.warning("models_not_refreshed", reason=getattr(error, "code", str(error)))
             return False
         return True

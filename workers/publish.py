@@ -12,6 +12,7 @@ from uuid import uuid4
 import orjson
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 
 from orchestra.store import outbox
 from orchestra.store.claims import Claimed
@@ -23,7 +24,7 @@ from schemas.dead_letters import RawHeaders, dead_letter_headers
 from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, STARTED
 from schemas.replies import REPLY
 from schemas.status import Status
-from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES
+from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from workers.metrics import Metrics
 
 SOURCE = "/workers"
@@ -125,8 +126,16 @@ class Publisher:
             await self._something.wait()
 
     async def _send(self, outgoing: _Outgoing) -> None:
-        future = await self._producer.send(outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers)
-        future.add_done_callback(lambda done: self._acknowledge(outgoing, done))
+        while True:
+            try:
+                future = await self._producer.send(
+                    outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers
+                )
+            except KafkaTimeoutError:  # It found no room in the producer's queue: nothing was sent.
+                log.warning("kafka_unavailable", topic=outgoing.topic)
+            else:
+                future.add_done_callback(lambda done: self._acknowledge(outgoing, done))
+                return
 
     def _acknowledge(self, outgoing: _Outgoing, done: "asyncio.Future[object]") -> None:
         if done.cancelled() or done.exception() is not None:
@@ -193,10 +202,18 @@ def _reply(announcement: Announcement) -> _Outgoing:
 
 
 def _dead_letter(letter: DeadLetter, acknowledged: asyncio.Future[None]) -> _Outgoing:
-    headers = dead_letter_headers(
-        letter.headers, letter.reason, letter.detail, letter.topic, letter.partition, letter.offset
-    )
-    return _Outgoing(DEAD_LETTERS.name, letter.key, letter.value, headers, acknowledged=acknowledged)
+    # What came compressed may fit no record now; Postgres has it whole.
+    fits = _size(letter) <= MAX_RECORD_BYTES
+    key, value, came_with = (letter.key, letter.value, letter.headers) if fits else (None, None, [])
+    detail = letter.detail if fits else f"{letter.detail} (here without its value, key and headers: too large)"
+    headers = dead_letter_headers(came_with, letter.reason, detail, letter.topic, letter.partition, letter.offset)
+    return _Outgoing(DEAD_LETTERS.name, key, value, headers, acknowledged=acknowledged)
+
+
+def _size(letter: DeadLetter) -> int:
+    # A header takes up to 10 bytes more than its name and value.
+    headers = sum(10 + len(name.encode()) + len(value or b"") for name, value in letter.headers)
+    return len(letter.key or b"") + len(letter.value or b"") + headers
 
 
 def _headers(

@@ -21,6 +21,7 @@ from schemas.requests import (
     RequestRecord,
     read_record,
 )
+from schemas.topics import MAX_RECORD_BYTES
 
 MAX_TRIES = 5
 MAX_TRIES_WHILE_CALLER_WAITS = 3
@@ -143,6 +144,8 @@ class RecordReader:
 def _value(letter: DeadLetter) -> Any:
     if letter.value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
+    if len(letter.value) > MAX_RECORD_BYTES:  # It came compressed.
+        raise OrchestraError(ErrorCode.TOO_LARGE)
     return parse_json(letter.value)
 
 

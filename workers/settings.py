@@ -43,11 +43,14 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings):
     @field_validator("ingress_topics")
     @classmethod
     def _readable(cls, text: str) -> str:
-        if not text or not all(pair.count("=") == 1 and all(pair.split("=")) for pair in text.split(",")):
+        pairs = [[part.strip() for part in pair.split("=")] for pair in text.split(",")]
+        if not all(len(pair) == 2 and all(pair) for pair in pairs):
             raise ValueError("must be topic=tenant pairs with commas between them")
-        return text
+        if len({topic for topic, _ in pairs}) < len(pairs):
+            raise ValueError("must name each topic once")
+        return ",".join("=".join(pair) for pair in pairs)
 
     @property
     def tenants(self) -> dict[str, str]:
         """Tenant of each topic that is read."""
-        return dict(pair.strip().split("=") for pair in self.ingress_topics.split(","))
+        return dict(pair.split("=") for pair in self.ingress_topics.split(","))

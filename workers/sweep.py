@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from orchestra.store import claims, endings, outbox, retention
+from orchestra.store import cancels, claims, endings, outbox, retention
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
@@ -48,6 +48,7 @@ class Sweeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_regularly(SWEEP_SECONDS, self.give_back_lost))
             tasks.create_task(_regularly(SWEEP_SECONDS, self.expire))
+            tasks.create_task(_regularly(SWEEP_SECONDS, self.settle_early_cancels))
             tasks.create_task(_regularly(SWEEP_SECONDS, self.republish))
             tasks.create_task(_regularly(SWEEP_SECONDS * 5, self.guard_size))
             tasks.create_task(_regularly(RETENTION_SECONDS, self.delete_old))
@@ -69,6 +70,10 @@ class Sweeper:
             self._announce(announcements)
             if len(announcements) < MOST_AT_ONCE:
                 return
+
+    async def settle_early_cancels(self) -> None:
+        """Cancel what was taken in while its cancel was."""
+        self._announce(await cancels.settle_early(self._database))
 
     async def republish(self) -> None:
         """Publish replies again that nobody marked as published."""

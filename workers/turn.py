@@ -70,6 +70,7 @@ class Turns:
     async def _run(self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]") -> None:
         with self._metrics.attempt_seconds.time():
             outcome = await self._attempt(flight, prompt, history)
+        flight.over = True
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
         self._learn(flight.turn.model, outcome)
         ending = _ending(flight.turn, prompt, outcome)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import Announcement, Ref, announce, lock_conversations, promote, refs_json
+from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote, refs_json
 
 
 @dataclass
@@ -51,16 +51,10 @@ SELECT r.tenant, r.id FROM requests r JOIN gone g ON r.tenant = g.tenant AND r.c
 WHERE r.finished_at IS NULL
 """
 
-# The rows stay, emptied, so that a late duplicate is still dropped.
-_EMPTY = """
-WITH emptied AS (
-    UPDATE requests r SET body = NULL, deleted_at = coalesce(r.deleted_at, now())
-    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
-    WHERE r.tenant = k.tenant AND r.conversation_id = k.id AND r.status <> 'in_progress'
-    RETURNING r.tenant, r.id
-)
-UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
-FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
+# The request may have been taken in by another worker in the very moment in which its cancel was kept as an early one.
+_UNSETTLED = """
+SELECT r.tenant, r.id FROM early_cancels e JOIN requests r ON r.tenant = e.tenant AND r.id = e.id
+WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
 """
 
 _MARK_DELETED = """
@@ -77,13 +71,15 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
         return Cancelled()
     found = await tx.run(_FIND, refs=refs_json(refs))
     early = [(row.tenant, row.id) for row in found if row.conversation_id is None]
+    known = [(row.tenant, row.id) for row in found if row.conversation_id is not None]
     conversations = {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
     if early:
         await tx.run(_KEEP, refs=refs_json(early))
     if not conversations:
         return Cancelled()
     await lock_conversations(tx, conversations)
-    rows = await tx.run(_CANCEL, refs=refs_json([(row.tenant, row.id) for row in found]))
+    # Not the early ones, should they be there by now: their conversations are not locked. They are settled later.
+    rows = await tx.run(_CANCEL, refs=refs_json(known))
     ended = [(row.tenant, row.id) for row in rows if row.status == "cancelled"]
     announcements = await announce(tx, ended)
     await promote(tx, conversations)
@@ -103,8 +99,17 @@ async def delete_conversations(tx: Transaction, refs: Collection[Ref]) -> list[A
     await lock_conversations(tx, refs)
     open_requests = [(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
     cancelled = await cancel(tx, open_requests)
-    await tx.run(_EMPTY, refs=refs_json(refs))
+    await empty(tx, refs)
     return cancelled.announcements
+
+
+async def settle_early(database: Database) -> list[Announcement]:
+    """Cancel what is open although its cancel came before it."""
+    refs = [(row.tenant, row.id) for row in await database.run(_UNSETTLED)]
+    if not refs:
+        return []
+    async with database.transaction() as tx:
+        return (await cancel(tx, refs)).announcements
 
 
 async def mark_deleted(database: Database, ref: Ref) -> bool | None:

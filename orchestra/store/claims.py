@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import Announcement, Ref, announce, lock_conversations, promote
+from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote
 
 LEASE_SECONDS = 15
 
@@ -64,12 +64,19 @@ class Lost:
     announcements: list[Announcement]
 
 
-_CLAIM = """
+_CLAIMED = """r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.model, r.user_name AS "user",
+    r.traceparent, r.fence, r.tries, r.max_tries, r.caller_waits,
+    CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
+    CAST(extract(epoch FROM now() - r.run_at) AS float8) AS seconds_queued,
+    r.cancel_requested_at IS NOT NULL AS cancelled
+"""
+
+_CLAIM = f"""
 WITH alive AS (
     -- Held until the commit, so that nobody takes the lease away in between.
     SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE
 ), picked AS (
-    SELECT tenant, id, run_at FROM requests
+    SELECT tenant, id FROM requests
     WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
     ORDER BY priority DESC, run_at
     LIMIT :limit
@@ -79,12 +86,10 @@ UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tri
     started_at = coalesce(r.started_at, now())
 FROM picked p, alive w
 WHERE r.tenant = p.tenant AND r.id = p.id
-RETURNING r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.model, r.user_name AS "user", r.traceparent,
-    r.fence, r.tries, r.max_tries, r.caller_waits,
-    CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
-    CAST(extract(epoch FROM now() - p.run_at) AS float8) AS seconds_queued,
-    r.cancel_requested_at IS NOT NULL AS cancelled
+RETURNING {_CLAIMED}
 """
+
+_MINE = f"SELECT {_CLAIMED} FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'"
 
 _REGISTER = """
 INSERT INTO workers (id, lease_until) VALUES (:worker_id, now() + make_interval(secs => :lease))
@@ -150,6 +155,11 @@ async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
         return await claim_in(tx, order)
 
 
+async def held(database: Database, worker_id: UUID) -> list[Claimed]:
+    """What this worker holds by now: for one that does not know whether a claim of its was committed."""
+    return [Claimed(**row._mapping) for row in await database.run(_MINE, worker_id=worker_id)]
+
+
 async def register(database: Database, worker_id: UUID) -> None:
     """Take a lease under a new worker id."""
     await database.run(_REGISTER, worker_id=worker_id, lease=LEASE_SECONDS)
@@ -180,8 +190,9 @@ async def _take_from(tx: Transaction, workers: Sequence[UUID]) -> Lost:
     if not held:
         return Lost(len(workers), 0, [])
     conversations = [(row.tenant, row.conversation_id) for row in held]
-    await lock_conversations(tx, conversations)
+    deleted = await lock_conversations(tx, conversations)
     rows = await tx.run(_GIVE_BACK_LOST, workers=workers)
     announcements = await announce(tx, [(row.tenant, row.id) for row in rows if row.status != "pending"])
     await promote(tx, conversations)
+    await empty(tx, deleted)
     return Lost(len(workers), len(rows), announcements)

@@ -1,12 +1,21 @@
 """⑦ The ends of attempts → rows, many in one transaction, each only if its fence still holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.turns import Announcement, Ref, announce, announcement, lock_conversations, promote, refs_json
+from orchestra.store.turns import (
+    Announcement,
+    Ref,
+    announce,
+    announcement,
+    empty,
+    lock_conversations,
+    promote,
+    refs_json,
+)
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.status import Status
@@ -69,7 +78,7 @@ FROM json_to_recordset(CAST(:rows AS json)) AS f(
     error_code text, error_detail text
 )
 WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence AND r.status = 'in_progress'
-RETURNING r.tenant, r.id, r.status
+RETURNING r.tenant, r.id, r.fence, r.status
 """
 
 _MESSAGES = """
@@ -120,13 +129,17 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
     async with database.transaction() as tx:
         deleted = await lock_conversations(tx, conversations)
         endings = [_in_deleted(ending) if ending.conversation in deleted else ending for ending in endings]
-        ended = {(row.tenant, row.id): row.status for row in await tx.run(_END, rows=as_json(_rows(endings)))}
-        await _store_messages(tx, [ending for ending in endings if ended.get(ending.ref) == "completed"])
-        await _store_logs(tx, endings)
+        rows = await tx.run(_END, rows=as_json(_rows(endings)))
+        # By fence too: an old attempt's ending may be in the batch of the new one's.
+        ended = {((row.tenant, row.id), row.fence): row.status for row in rows}
+        written = [ending for ending in endings if (ending.ref, ending.fence) in ended]
+        await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
+        await _store_logs(tx, written)
         earlier = [announcement(row) for row in await tx.run(_EARLIER, refs=refs_json(conversations))]
-        announcements = await announce(tx, [ref for ref, status in ended.items() if status != "pending"])
+        announcements = await announce(tx, [ref for (ref, _), status in ended.items() if status != "pending"])
         promoted = await promote(tx, conversations)
-    fenced = [ending.ref for ending in endings if ending.ref not in ended]
+        await empty(tx, deleted)
+    fenced = [ending.ref for ending in endings if (ending.ref, ending.fence) not in ended]
     return Finished(earlier, announcements, fenced, promoted)
 
 
@@ -167,20 +180,29 @@ def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
 
 
 async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
-    texts = [(ending, *text) for ending in completed for text in (ending.question, ("assistant", ending.reply)) if text]
+    texts = [(ending, *text) for ending in completed for text in _texts(ending)]
     rows = [
         {
             "place": place,
             "tenant": ending.tenant,
             "conversation_id": ending.conversation_id,
-            "request_id": ending.id,
+            "request_id": request_id,
             "role": role,
             "content": content,
         }
-        for place, (ending, role, content) in enumerate(texts)
+        for place, (ending, request_id, role, content) in enumerate(texts)
     ]
     if rows:
         await tx.run(_MESSAGES, rows=as_json(rows))
+
+
+def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str]]:
+    if ending.question:
+        role, content = ending.question
+        # A request has one assistant message, its answer: a question that an assistant's message is belongs to none.
+        yield None if role == "assistant" else ending.id, role, content
+    if ending.reply is not None:
+        yield ending.id, "assistant", ending.reply
 
 
 async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:

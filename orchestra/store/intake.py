@@ -159,31 +159,39 @@ async def _insert_requests(
 ) -> None:
     if not requests:
         return
-    rows = await tx.run(
-        _FACTS,
-        rows=as_json([{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id} for r in requests]),
-    )
+    rows = await tx.run(_FACTS, rows=_keys(requests))
     facts = {(row.tenant, row.id): row for row in rows}
-    new: list[dict[str, Any]] = []
+    new: list[tuple[NewRequest, dict[str, Any]]] = []
     for request in requests:
         fact, conversation = facts[request.ref], conversations[request.tenant, request.conversation_id]
         conversation.busy = conversation.busy or fact.busy
         if fact.body_hash is not None:
             _duplicate(request, fact.body_hash, done)
         else:
-            new.append(_row(request, conversation, cancelled=fact.cancelled))
+            new.append((request, _row(request, conversation, cancelled=fact.cancelled)))
     await _insert(tx, new, done)
 
 
-async def _insert(tx: Transaction, new: list[dict[str, Any]], done: Intaken) -> None:
-    rows = await tx.run(_INSERT, rows=as_json(new)) if new else ()
+async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]], done: Intaken) -> None:
+    rows = await tx.run(_INSERT, rows=as_json([row for _, row in new])) if new else ()
+    inserted = {(row.tenant, row.id) for row in rows}
     done.inserted = len(rows)
-    done.duplicates += len(new) - len(rows)
+    await _look_again(tx, [request for request, _ in new if request.ref not in inserted], done)
     ended = [row for row in rows if row.status in ("cancelled", "failed", "expired")]
     done.announcements += await announce(tx, [(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
         # A turn that was to be the head is not: the first of those behind it takes its place.
-        await promote(tx, [(row["tenant"], row["conversation_id"]) for row in new])
+        await promote(tx, [(request.tenant, request.conversation_id) for request, _ in new])
+
+
+async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> None:
+    """These were not there a moment ago, and now are: another worker has taken in their ids."""
+    if not requests:
+        return
+    rows = await tx.run(_FACTS, rows=_keys(requests))
+    hashes = {(row.tenant, row.id): row.body_hash for row in rows}
+    for request in requests:
+        _duplicate(request, hashes[request.ref] or request.body_hash, done)
 
 
 def _first_of_each(requests: Sequence[NewRequest], done: Intaken) -> list[NewRequest]:
@@ -201,6 +209,10 @@ def _duplicate(request: NewRequest, known_hash: str, done: Intaken) -> None:
     else:
         detail = "a request with this id and another body was there first"
         done.dead_letters.append(request.record.because(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail))
+
+
+def _keys(requests: Sequence[NewRequest]) -> str:
+    return as_json([{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id} for r in requests])
 
 
 def _row(request: NewRequest, conversation: _Conversation, *, cancelled: bool) -> dict[str, Any]:

@@ -55,6 +55,18 @@ WHERE r.tenant = k.tenant AND r.id = next.id AND NOT EXISTS (
 RETURNING r.id
 """
 
+# The rows stay, emptied, so that a late duplicate is still dropped; one that runs is emptied when it ends.
+_EMPTY = """
+WITH emptied AS (
+    UPDATE requests r SET body = NULL, deleted_at = coalesce(r.deleted_at, now())
+    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    WHERE r.tenant = k.tenant AND r.conversation_id = k.id AND r.status <> 'in_progress'
+    RETURNING r.tenant, r.id
+)
+UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
+FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
+"""
+
 _ANNOUNCE = f"""
 INSERT INTO outbox (tenant, request_id, conversation_id, value, headers)
 SELECT r.tenant, r.id, r.conversation_id,
@@ -81,7 +93,7 @@ LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role =
 ORDER BY r.tenant, r.conversation_id, r.seq
 ON CONFLICT (tenant, request_id, kind) DO NOTHING
 RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
-"""  # noqa: S608  the number is a constant of ours
+"""
 
 
 def refs_json(refs: Collection[Ref]) -> str:
@@ -105,6 +117,12 @@ async def announce(tx: Transaction, ended: Collection[Ref]) -> list[Announcement
 async def promote(tx: Transaction, conversations: Collection[Ref]) -> int:
     """Make the first waiting turn runnable in each of these (locked) conversations that has no head."""
     return len(await tx.run(_PROMOTE, refs=refs_json(conversations))) if conversations else 0
+
+
+async def empty(tx: Transaction, deleted: Collection[Ref]) -> None:
+    """Take the text out of all that has ended in these deleted conversations."""
+    if deleted:
+        await tx.run(_EMPTY, refs=refs_json(deleted))
 
 
 def announcement(row: Any) -> Announcement:

@@ -33,6 +33,12 @@ def _exception_name(_logger: object, _method: str, entry: structlog.typing.Event
     return entry
 
 
+def _first_line(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    # In the lines behind it asyncio and aiohttp describe their objects, and with them the text of exceptions.
+    entry["event"] = str(entry["event"]).partition("\n")[0]
+    return entry
+
+
 def configure_logging(service: str, level: str = "info") -> None:
     """Send structlog and the standard library's logs to stderr as JSON lines.
 
@@ -51,7 +57,7 @@ def configure_logging(service: str, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[*shared, _first_line, structlog.stdlib.add_logger_name],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _with_service(service),

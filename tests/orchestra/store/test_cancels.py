@@ -1,0 +1,290 @@
+"""Promises of orchestra/store/cancels.py: cancels and deletions, also before what they end is there."""
+
+import asyncio
+from collections.abc import Collection
+from uuid import uuid4
+
+import pytest
+
+from orchestra.store import cancels, claims, outbox
+from orchestra.store.database import Database, Transaction
+from orchestra.store.turns import Ref, lock_conversations
+from schemas.status import Status
+from tests.support.store import (
+    claim,
+    claim_one,
+    count,
+    finish,
+    let_lease_run_out,
+    messages,
+    new_worker,
+    request,
+    row,
+    statuses,
+    take,
+)
+
+
+async def test_a_cancelled_head_makes_room(database: Database) -> None:
+    """The pending head ends, is announced, and the next turn becomes runnable in the same transaction."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+
+    done = await take(database, cancels=[first.ref])
+
+    assert ["cancelled", "pending"] == await statuses(database, [first, second])
+    assert [first.id] == [each.request_id for each in done.announcements]
+
+
+async def test_a_cancelled_waiting_turn_leaves_the_head_alone(database: Database) -> None:
+    """A turn in the middle ends; the head stays, and those behind keep their order."""
+    conversation = uuid4()
+    turns = [request(conversation) for _ in range(3)]
+    await take(database, *turns)
+
+    await take(database, cancels=[turns[1].ref])
+
+    assert ["pending", "cancelled", "waiting"] == await statuses(database, turns)
+
+
+async def test_a_running_turn_is_only_asked_to_stop(database: Database) -> None:
+    """Who runs it is told; until it stops the turn stays the head."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+
+    done = await take(database, cancels=[first.ref])
+
+    assert [first.ref] == done.running_cancelled
+    assert ["in_progress", "waiting"] == await statuses(database, [first, second])
+    assert [first.ref] == await claims.renew(database, worker_id)
+
+
+async def test_a_cancel_twice_is_one(database: Database) -> None:
+    """The second cancel changes and announces nothing."""
+    await take(database, asked := request())
+    await take(database, cancels=[asked.ref])
+    before = await row(database, asked.ref)
+
+    done = await take(database, cancels=[asked.ref, asked.ref])
+
+    assert (done.announcements, before) == ([], await row(database, asked.ref))
+
+
+async def test_an_ended_request_is_not_cancelled(database: Database) -> None:
+    """Whoever commits first wins: an answer stays an answer."""
+    await take(database, asked := request())
+    await finish(database, await claim_one(database))
+
+    done = await take(database, cancels=[asked.ref])
+
+    kept = await row(database, asked.ref)
+    assert ("completed", None, []) == (kept.status, kept.cancel_requested_at, done.announcements)
+
+
+async def test_a_tenant_cannot_cancel_anothers_request(database: Database) -> None:
+    """The same id of another tenant is another request."""
+    await take(database, asked := request())
+
+    await take(database, cancels=[("other", asked.id)])
+
+    assert ["pending"] == await statuses(database, [asked])
+
+
+async def test_a_cancel_that_comes_at_the_same_moment_as_its_request_is_not_lost(database: Database) -> None:
+    """Two workers take in a request and its cancel at once: whoever is first, the request ends cancelled."""
+    asked = [request() for _ in range(50)]
+
+    await asyncio.gather(
+        *(take(database, each) for each in asked), *(take(database, cancels=[each.ref]) for each in asked)
+    )
+    await cancels.settle_early(database)
+
+    assert {"cancelled"} == set(await statuses(database, asked))
+
+
+async def test_a_request_that_comes_in_the_midst_of_its_cancel_blocks_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken in after the cancel has looked for it, it ends when that is settled, and the turn behind it may run."""
+    conversation = uuid4()
+    known, late, behind = request(), request(conversation), request(conversation)
+    await take(database, known)
+
+    async def lock(tx: Transaction, refs: Collection[Ref]) -> set[Ref]:
+        await take(database, late, behind)
+        return await lock_conversations(tx, refs)
+
+    monkeypatch.setattr(cancels, "lock_conversations", lock)
+    await take(database, cancels=[known.ref, late.ref])
+    monkeypatch.undo()
+    await cancels.settle_early(database)
+
+    assert ["cancelled", "cancelled", "pending"] == await statuses(database, [known, late, behind])
+
+
+async def test_settling_finds_the_running_turn_too(database: Database) -> None:
+    """A cancel that was kept while its request was already being answered reaches the worker that runs it."""
+    await take(database, asked := request())
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await database.run("INSERT INTO early_cancels (tenant, id) VALUES ('default', :id)", id=asked.id)
+
+    await cancels.settle_early(database)
+
+    assert [asked.ref] == await claims.renew(database, worker_id)
+
+
+async def test_settling_announces_once(database: Database) -> None:
+    """What settling ends is announced; a second look finds nothing to do."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+    await database.run("INSERT INTO early_cancels (tenant, id) VALUES ('default', :id)", id=first.id)
+
+    assert [first.id] == [each.request_id for each in await cancels.settle_early(database)]
+    assert [] == await cancels.settle_early(database)
+    assert ["cancelled", "pending"] == await statuses(database, [first, second])
+
+
+async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Database) -> None:
+    """Messages go, open turns end, no row keeps what was said, also not in replies that are on their way."""
+    conversation = uuid4()
+    turns = [request(conversation, text="secret") for _ in range(3)]
+    await take(database, *turns)
+    await finish(database, await claim_one(database), question=("user", "secret"), reply="secret too")
+
+    done = await take(database, deletes=[("default", conversation)])
+
+    assert ["completed", "cancelled", "cancelled"] == await statuses(database, turns)
+    assert {turns[1].id, turns[2].id} == {each.request_id for each in done.announcements}
+    assert await messages(database, conversation) == []
+    assert await _mentions(database, "secret") == []
+    (kept,) = await database.run("SELECT * FROM conversations")
+    assert kept.deleted_at is not None
+
+
+async def test_a_turn_that_ran_while_its_conversation_was_deleted_leaves_nothing(database: Database) -> None:
+    """Its answer is thrown away, its row is emptied when it ends, its duplicate is still known."""
+    await take(database, asked := request(text="secret"))
+    turn = await claim_one(database)
+    await take(database, deletes=[("default", asked.conversation_id)])
+
+    await finish(database, turn, question=("user", "secret"), reply="secret too", log=("type", "secret three"))
+
+    kept = await row(database, asked.ref)
+    assert ("cancelled", None) == (kept.status, kept.body)
+    assert kept.deleted_at is not None
+    assert await messages(database, asked.conversation_id) == []
+    assert await _mentions(database, "secret") == []
+    assert (await take(database, asked)).duplicates == 1
+
+
+async def test_a_lost_turn_of_a_deleted_conversation_leaves_nothing(database: Database) -> None:
+    """When its worker is lost the row is emptied as well."""
+    await take(database, asked := request(text="secret"))
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await take(database, deletes=[("default", asked.conversation_id)])
+    await let_lease_run_out(database, worker_id)
+
+    await claims.give_back_lost(database)
+
+    assert ["cancelled"] == await statuses(database, [asked])
+    assert await _mentions(database, "secret") == []
+
+
+async def test_the_deletion_of_an_unknown_conversation_is_kept(database: Database) -> None:
+    """A deletion may come before the conversation; what comes later finds it deleted."""
+    conversation = uuid4()
+
+    await take(database, deletes=[("default", conversation)])
+    await take(database, late := request(conversation))
+
+    assert ["failed"] == await statuses(database, [late])
+
+
+async def test_a_deletion_twice_is_one(database: Database) -> None:
+    """The second changes nothing, not even the time."""
+    await take(database, asked := request())
+    await take(database, deletes=[("default", asked.conversation_id)])
+    before = await database.run("SELECT * FROM conversations")
+
+    done = await take(database, deletes=[("default", asked.conversation_id)])
+
+    assert ([], before) == (done.announcements, await database.run("SELECT * FROM conversations"))
+
+
+async def test_hiding_a_conversation_says_what_it_found(database: Database) -> None:
+    """Hidden now, hidden already, or not there."""
+    await take(database, asked := request())
+    ref = ("default", asked.conversation_id)
+
+    assert [True, False] == [await cancels.mark_deleted(database, ref) for _ in range(2)]
+    assert await cancels.mark_deleted(database, ("other", asked.conversation_id)) is None
+
+
+async def test_an_answer_to_a_hidden_conversation_is_thrown_away(database: Database) -> None:
+    """From the moment that a conversation is hidden nothing is stored in it."""
+    await take(database, asked := request())
+    turn = await claim_one(database)
+    await cancels.mark_deleted(database, ("default", asked.conversation_id))
+
+    await finish(database, turn)
+
+    assert ["cancelled"] == await statuses(database, [asked])
+    assert await messages(database, asked.conversation_id) == []
+
+
+async def test_deleting_leaves_other_conversations_alone(database: Database) -> None:
+    """Neither another conversation nor another tenant's of the same id is touched."""
+    mine, other = request(), request()
+    theirs = request(mine.conversation_id, tenant="other")
+    await take(database, mine, other, theirs)
+
+    await take(database, deletes=[("default", mine.conversation_id)])
+
+    assert ["cancelled", "pending", "pending"] == await statuses(database, [mine, other, theirs])
+
+
+async def test_a_reply_that_was_not_published_goes_out_without_its_text(database: Database) -> None:
+    """The ending of a deleted request is still told, its text is not."""
+    await take(database, asked := request())
+    await finish(database, await claim_one(database), reply="secret")
+
+    await take(database, deletes=[("default", asked.conversation_id)])
+
+    (late,) = await outbox.unpublished(database, 0, 10)
+    assert Status.COMPLETED.value in late.value
+    assert "secret" not in late.value
+
+
+async def test_a_cancelled_turn_is_not_claimed(database: Database) -> None:
+    """Nobody runs what was cancelled before its claim."""
+    await take(database, asked := request())
+    await take(database, cancels=[asked.ref])
+
+    assert await claim(database, await new_worker(database)) == []
+
+
+async def test_early_cancels_are_kept_once(database: Database) -> None:
+    """A cancel that comes again before its request is one row."""
+    ref = ("default", uuid4())
+
+    await take(database, cancels=[ref])
+    await take(database, cancels=[ref, ref])
+
+    assert await count(database, "early_cancels") == 1
+
+
+async def _mentions(database: Database, text: str) -> list[str]:
+    """The tables in which a text still stands."""
+    tables = "conversations messages logs requests outbox dead_letters".split()
+    found = []
+    for table in tables:
+        if await database.run(f"SELECT 1 FROM {table} t WHERE t::text LIKE :like", like=f"%{text}%"):
+            found.append(table)  # noqa: PERF401 - an awaiting comprehension reads worse
+    return found

@@ -1,0 +1,262 @@
+"""Promises of orchestra/store/claims.py: who may run what, and what becomes of the turns of lost workers."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from orchestra.store import claims
+from orchestra.store.claims import ClaimOrder
+from orchestra.store.database import Database
+from schemas.status import Status
+from tests.support.store import (
+    claim,
+    claim_one,
+    finish,
+    let_lease_run_out,
+    new_worker,
+    request,
+    row,
+    statuses,
+    take,
+)
+
+
+async def test_the_urgent_come_first_then_the_oldest(database: Database) -> None:
+    """Priority decides, among equals the time since when a turn may run; a claim takes no more than its limit."""
+    low, high, oldest, newest = (request(priority=priority) for priority in (1, 9, 5, 5))
+    for each in (low, oldest, newest, high):
+        await take(database, each)
+    worker_id = await new_worker(database)
+
+    order = [(await claim(database, worker_id, limit=1))[0].id for _ in range(4)]
+
+    assert [high.id, oldest.id, newest.id, low.id] == order
+
+
+async def test_a_claim_takes_no_more_than_its_limit(database: Database) -> None:
+    """The rest stays for others."""
+    await take(database, *(request() for _ in range(5)))
+    worker_id = await new_worker(database)
+
+    assert [3, 2, 0] == [len(await claim(database, worker_id, limit=3)) for _ in range(3)]
+
+
+async def test_a_claim_tells_what_is_to_be_run(database: Database) -> None:
+    """Body, attempt, tries and the time that is left come with the claim; both counters have grown."""
+    deadline = datetime.now(UTC) + timedelta(seconds=100)
+    await take(database, asked := request(deadline=deadline, user="someone", traceparent="trace", caller_waits=True))
+
+    turn = await claim_one(database)
+
+    assert (asked.ref, asked.conversation_id, 1) == (turn.ref, turn.conversation_id, turn.seq)
+    assert (asked.body, asked.body_hash, asked.model) == (turn.body, turn.body_hash, turn.model)
+    assert ("someone", "trace", True, False) == (turn.user, turn.traceparent, turn.caller_waits, turn.cancelled)
+    assert (1, 1, 5) == (turn.fence, turn.tries, turn.max_tries)
+    assert 0 < turn.seconds_left <= 100
+    assert turn.seconds_queued >= 0
+
+
+async def test_waiting_turns_are_not_claimed(database: Database) -> None:
+    """Only heads run."""
+    conversation = uuid4()
+    await take(database, request(conversation), request(conversation))
+
+    assert 1 == len(await claim(database, await new_worker(database)))
+
+
+async def test_nothing_is_claimed_before_its_time(database: Database) -> None:
+    """A turn that was put back with a delay rests until then."""
+    await take(database, request())
+    worker_id = await new_worker(database)
+    await finish(database, await claim_one(database, worker_id), Status.PENDING, delay=60.0)
+
+    assert await claim(database, worker_id) == []
+
+
+async def test_nothing_is_claimed_after_its_deadline(database: Database) -> None:
+    """What is too late is left to the sweeper."""
+    await take(database, request())
+    await database.run("UPDATE requests SET deadline_at = now() - interval '1 second'")
+
+    assert await claim(database, await new_worker(database)) == []
+
+
+async def test_a_worker_without_a_lease_claims_nothing(database: Database) -> None:
+    """Neither one that never registered nor one whose lease was taken away."""
+    await take(database, asked := request())
+    lost = await new_worker(database)
+    await let_lease_run_out(database, lost)
+    await claims.give_back_lost(database)
+
+    assert [[], []] == [await claim(database, uuid4()), await claim(database, lost)]
+    assert ["pending"] == await statuses(database, [asked])
+
+
+async def test_no_two_workers_claim_the_same_turn(database: Database) -> None:
+    """Many claims at once share the turns between them."""
+    await take(database, *(request() for _ in range(100)))
+    workers = [await new_worker(database) for _ in range(8)]
+
+    taken = await asyncio.gather(*(claim(database, worker, limit=20) for worker in workers))
+
+    ids = [turn.id for turns in taken for turn in turns]
+    assert 100 == len(ids) == len(set(ids))
+
+
+async def test_a_claim_that_races_with_the_loss_of_its_lease_leaves_nothing_stuck(database: Database) -> None:
+    """Whatever a worker got hold of while its lease was taken away goes back; nobody who is gone holds anything."""
+    for _ in range(30):
+        await take(database, *(request() for _ in range(5)))
+        worker_id = await new_worker(database)
+        await let_lease_run_out(database, worker_id)
+        await asyncio.gather(
+            claim(database, worker_id, limit=3), claims.give_back_lost(database), claim(database, worker_id, limit=3)
+        )
+        await claims.give_back_lost(database)
+        held_by_nobody = await database.run(
+            "SELECT 1 FROM requests WHERE status = 'in_progress' AND worker_id NOT IN (SELECT id FROM workers)"
+        )
+        assert held_by_nobody == []
+
+
+async def test_intake_that_claims_races_with_the_loss_of_its_lease(database: Database) -> None:
+    """The claim inside an intake transaction leaves nothing stuck either."""
+    for _ in range(30):
+        worker_id = await new_worker(database)
+        await let_lease_run_out(database, worker_id)
+        done, _ = await asyncio.gather(
+            take(database, asked := request(), order=ClaimOrder(worker_id, 5)), claims.give_back_lost(database)
+        )
+        await claims.give_back_lost(database)
+        assert done.inserted == 1
+        assert ["pending"] == await statuses(database, [asked])
+
+
+async def test_a_lease_is_renewed_until_it_is_taken_away(database: Database) -> None:
+    """Renewing tells of cancels; of a lost lease it says None; a late renewal does not bring it back."""
+    worker_id = await new_worker(database)
+    await let_lease_run_out(database, worker_id)
+    assert await claims.renew(database, worker_id) == []
+    assert (await claims.give_back_lost(database)).workers == 0
+
+    await let_lease_run_out(database, worker_id)
+    await claims.give_back_lost(database)
+
+    assert await claims.renew(database, worker_id) is None
+
+
+async def test_a_lost_workers_turns_go_back_at_once_the_first_time(database: Database) -> None:
+    """The first loss costs no wait; the second puts the turn off by a second or more, half a minute at most."""
+    await take(database, asked := request())
+    waits = []
+    for _ in range(3):
+        await database.run("UPDATE requests SET run_at = now()")
+        worker_id = await new_worker(database)
+        assert await claim_one(database, worker_id)
+        await let_lease_run_out(database, worker_id)
+        lost = await claims.give_back_lost(database)
+        assert (1, 1, []) == (lost.workers, lost.returned, lost.announcements)
+        (found,) = await database.run("SELECT extract(epoch FROM run_at - now()) AS wait FROM requests")
+        waits.append(float(found.wait))
+
+    assert waits[0] <= 0
+    assert 0 < waits[1] <= 2
+    assert 1 < waits[2] <= 4
+    assert (3, 3) == ((kept := await row(database, asked.ref)).losses, kept.tries)
+
+
+async def test_the_wait_after_many_losses_is_capped(database: Database) -> None:
+    """However many workers were lost, half a minute is the longest wait."""
+    await take(database, request(max_tries=100))
+    await database.run("UPDATE requests SET losses = 90")
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+
+    await claims.give_back_lost(database)
+
+    (found,) = await database.run("SELECT extract(epoch FROM run_at - now()) AS wait FROM requests")
+    assert 14 <= float(found.wait) <= 30
+
+
+async def test_a_turn_that_loses_every_worker_fails(database: Database) -> None:
+    """When the tries are used up it ends as worker_lost, is announced, and the next turn runs."""
+    conversation = uuid4()
+    killer, second = request(conversation, max_tries=1), request(conversation)
+    await take(database, killer, second)
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+
+    lost = await claims.give_back_lost(database)
+
+    assert ["failed", "pending"] == await statuses(database, [killer, second])
+    assert "worker_lost" == (await row(database, killer.ref)).error_code
+    assert [killer.id] == [each.request_id for each in lost.announcements]
+
+
+async def test_a_cancelled_turn_of_a_lost_worker_ends(database: Database) -> None:
+    """Nobody runs it again; a cancel wins over exhausted tries."""
+    await take(database, asked := request(max_tries=1))
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await take(database, cancels=[asked.ref])
+    await let_lease_run_out(database, worker_id)
+
+    lost = await claims.give_back_lost(database)
+
+    kept = await row(database, asked.ref)
+    assert ("cancelled", None) == (kept.status, kept.error_code)
+    assert [asked.id] == [each.request_id for each in lost.announcements]
+
+
+async def test_only_lost_workers_lose_their_turns(database: Database) -> None:
+    """Who renews keeps what it runs."""
+    await take(database, request(), request())
+    alive, dead = await new_worker(database), await new_worker(database)
+    (kept,) = await claim(database, alive, limit=1)
+    (given_back,) = await claim(database, dead, limit=1)
+    await let_lease_run_out(database, dead)
+
+    await claims.give_back_lost(database)
+
+    assert ("in_progress", alive) == ((found := await row(database, kept.ref)).status, found.worker_id)
+    assert ("pending", None) == ((found := await row(database, given_back.ref)).status, found.worker_id)
+
+
+async def test_two_sweepers_at_once_take_a_worker_away_once(database: Database) -> None:
+    """One of them counts the loss."""
+    await take(database, asked := request())
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+
+    lost = await asyncio.gather(*(claims.give_back_lost(database) for _ in range(4)))
+
+    assert 1 == sum(each.workers for each in lost) == sum(each.returned for each in lost)
+    assert 1 == (await row(database, asked.ref)).losses
+
+
+async def test_a_worker_that_leaves_gives_back_what_it_holds(database: Database) -> None:
+    """Nothing waits for a lease to run out."""
+    await take(database, asked := request())
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+
+    left = await claims.leave(database, worker_id)
+
+    assert 1 == left.returned
+    assert ["pending"] == await statuses(database, [asked])
+    assert await claims.renew(database, worker_id) is None
+
+
+async def test_held_turns_can_be_asked_for(database: Database) -> None:
+    """A worker that does not know whether its claim was committed finds what it holds, as it was claimed."""
+    await take(database, request(), request())
+    worker_id = await new_worker(database)
+    (turn,) = await claim(database, worker_id, limit=1)
+
+    (held,) = await claims.held(database, worker_id)
+
+    assert (turn.ref, turn.fence, turn.tries, turn.body) == (held.ref, held.fence, held.tries, held.body)
+    assert await claims.held(database, uuid4()) == []

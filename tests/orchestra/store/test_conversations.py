@@ -1,0 +1,62 @@
+"""Promises of orchestra/store/conversations.py: made, listed and shown by their owner."""
+
+from uuid import uuid4
+
+from orchestra.store import cancels, conversations
+from orchestra.store.database import Database
+from tests.support.store import claim_one, finish, request, take
+
+
+async def test_a_conversation_is_made_once(database: Database) -> None:
+    """The second time there is one; another tenant's of the same id is another."""
+    id = uuid4()
+
+    made = [await conversations.create(database, (tenant, id), {"a": "b"}) for tenant in ("t", "t", "other")]
+
+    assert [True, False, True] == made
+    found = await conversations.get(database, ("t", id))
+    assert found is not None
+    assert ({"a": "b"}, []) == (found.metadata, found.open_requests)
+
+
+async def test_open_requests_are_shown_in_their_order(database: Database) -> None:
+    """What has ended is not among them."""
+    conversation = uuid4()
+    turns = [request(conversation) for _ in range(3)]
+    await take(database, *turns)
+    await finish(database, await claim_one(database))
+
+    found = await conversations.get(database, ("default", conversation))
+
+    assert found is not None
+    assert [turns[1].id, turns[2].id] == found.open_requests
+
+
+async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Database) -> None:
+    """It is neither shown nor listed, and cannot be made again."""
+    id = uuid4()
+    await conversations.create(database, ("t", id), {})
+    await cancels.mark_deleted(database, ("t", id))
+
+    assert await conversations.get(database, ("t", id)) is None
+    assert await conversations.page(database, "t", None, 10) == []
+    assert await conversations.create(database, ("t", id), {}) is False
+
+
+async def test_pages_show_each_conversation_once_newest_first(database: Database) -> None:
+    """Also those that were made at the same moment; another tenant's never."""
+    ids = [uuid4() for _ in range(5)]
+    async with database.transaction() as tx:
+        for id in ids:
+            await tx.run("INSERT INTO conversations (tenant, id) VALUES ('t', :id)", id=id)
+    newest = uuid4()
+    await conversations.create(database, ("t", newest), {})
+    await conversations.create(database, ("other", uuid4()), {})
+    seen = []
+    before = None
+    while page := await conversations.page(database, "t", before, 2):
+        seen += [each.id for each in page]
+        before = page[-1].created_at, page[-1].id
+
+    assert newest == seen[0]
+    assert sorted([newest, *ids]) == sorted(seen)

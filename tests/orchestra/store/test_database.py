@@ -1,0 +1,193 @@
+"""Promises of orchestra/store/database.py: transactions, and the two ways in which Postgres can say no."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, as_json
+from tests.support.proxy import proxy
+from tests.support.stack import Stack
+from tests.support.store import connect, count, request, take
+
+_T = TypeVar("_T")
+
+
+def moved(url: str, port: int) -> str:
+    """The same URL with another port."""
+    split = urlsplit(url)
+    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))
+
+
+def upstream(stack: Stack) -> tuple[str, int]:
+    """Where Postgres is."""
+    split = urlsplit(stack.database_url)
+    return split.hostname or "127.0.0.1", split.port or 5432
+
+
+async def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
+    """An exception inside of it leaves no trace and comes out as it is."""
+    with pytest.raises(RuntimeError, match="mine"):
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO logs (type, message) VALUES ('a', 'b')")
+            raise RuntimeError("mine")
+
+    assert await count(database, "logs") == 0
+
+
+async def test_nobody_there_is_unavailable(stack: Stack) -> None:
+    """A refused connection can be tried again."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        database = connect(moved(stack.database_url, nobody.getsockname()[1]))
+        with pytest.raises(DatabaseUnavailableError):
+            await database.run("SELECT 1")
+    await database.close()
+
+
+@pytest.mark.parametrize("path", ["/not_there", "/"], ids=["no such database", "no such user"])
+async def test_a_server_that_turns_us_away_is_unavailable(stack: Stack, path: str) -> None:
+    """What Postgres says while it lets nobody in can be tried again too."""
+    url = urlsplit(stack.database_url)._replace(path=path)
+    database = connect(urlunsplit(url if path == "/not_there" else url._replace(netloc=f"nobody@{url.netloc[-15:]}")))
+
+    with pytest.raises(DatabaseUnavailableError):
+        await database.run("SELECT 1")
+
+    await database.close()
+
+
+async def test_an_error_of_the_weather_names_no_address(stack: Stack) -> None:
+    """Neither error repeats a URL, a password or a statement."""
+    database = connect("postgres://somebody:canary@127.0.0.1:1/canary")
+
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        await database.run("SELECT 1")
+
+    assert "canary" not in str(caught.value)
+
+
+async def test_a_session_that_was_ended_is_unavailable_and_the_next_one_works(database: Database) -> None:
+    """An administrator, or a restart, ends a session in the midst of its work; the pool gets over it."""
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.transaction() as tx:
+            (me,) = await tx.run("SELECT pg_backend_pid() AS pid")
+            await database.run("SELECT pg_terminate_backend(:pid)", pid=me.pid)
+            await tx.run("SELECT 1")
+
+    assert await database.run("SELECT 1 AS one")
+
+
+async def test_a_connection_cut_anywhere_can_be_tried_again(stack: Stack) -> None:
+    """Cut after any message, the last one of a commit too, it is the one error; a second try is exactly once."""
+    async with proxy(*upstream(stack)) as opened:
+        database = connect(moved(await stack.fresh_database(), opened.port), database_pool_size=1)
+        known_already = 0
+        for moment in range(1, 41):
+            asked = request()
+            opened.cut_after = moment
+            with suppress(DatabaseUnavailableError):
+                await take(database, asked)
+            opened.cut_after = None
+            done = await _until_reached(lambda asked=asked: take(database, asked))  # type: ignore[misc]
+            known_already += done.duplicates
+            assert (1, 0) == (done.inserted + done.duplicates, len(done.dead_letters))
+        assert known_already > 0, "no cut came after a commit"
+        assert await count(database, "requests") == 40
+        await database.close()
+
+
+async def _until_reached(work: Callable[[], Awaitable[_T]]) -> _T:
+    """The pool may still hold a connection that was cut."""
+    while True:
+        with suppress(DatabaseUnavailableError):
+            return await work()
+
+
+async def test_an_empty_pool_is_unavailable(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gets no connection in time may try again."""
+    database = connect(stack.database_url, database_pool_size=1)
+    monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
+    async with database.transaction():
+        with pytest.raises(DatabaseUnavailableError):
+            await database.run("SELECT 1")
+    await database.close()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=["NUL", "lone surrogate"])
+async def test_text_that_cannot_be_kept_is_refused(database: Database, text: str) -> None:
+    """What JSON can hold and Postgres cannot blames the data."""
+    with pytest.raises(DataRefusedError):
+        await database.run("SELECT CAST(:rows AS jsonb)", rows=as_json([{"text": text}]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO messages (conversation_id, role, content) VALUES (gen_random_uuid(), 'user', '')",
+        "INSERT INTO workers (id, lease_until) SELECT gen_random_uuid(), NULL",
+        "SELECT CAST(99999999999 AS integer)",
+        "SELECT CAST('nonsense' AS uuid)",
+    ],
+)
+async def test_data_against_the_rules_is_refused(database: Database, statement: str) -> None:
+    """Constraints and ranges blame the data, and say which by SQLSTATE only."""
+    with pytest.raises(DataRefusedError, match=r"^2[23]\w{3}$"):
+        await database.run(statement)
+
+
+async def test_our_own_mistakes_are_no_weather(database: Database) -> None:
+    """A wrong statement is neither retried nor blamed on the data."""
+    with pytest.raises(DBAPIError):
+        await database.run("SELECT nothing FROM nowhere")
+
+
+async def test_a_deadlock_can_be_tried_again(database: Database) -> None:
+    """The victim of a deadlock is told to try again; the other goes on."""
+    await database.run("INSERT INTO workers (id, lease_until) VALUES (:a, now()), (:b, now())", a=uuid4(), b=uuid4())
+    one, two = [each.id for each in await database.run("SELECT id FROM workers")]
+    both = asyncio.Barrier(2)
+
+    async def lock(first: object, second: object) -> None:
+        async with database.transaction() as tx:
+            await tx.run("SELECT 1 FROM workers WHERE id = :id FOR UPDATE", id=first)
+            await both.wait()
+            await tx.run("SELECT 1 FROM workers WHERE id = :id FOR UPDATE", id=second)
+
+    done = await asyncio.gather(lock(one, two), lock(two, one), return_exceptions=True)
+
+    assert {type(None), DatabaseUnavailableError} == {type(each) for each in done}
+
+
+async def test_a_cancelled_task_leaves_the_pool_clean(stack: Stack) -> None:
+    """Tasks that are cancelled anywhere in a transaction hand back no open one, and no connection is lost."""
+    database = connect(await stack.fresh_database(), database_pool_size=2)
+    chance = random.Random(2)
+    for _ in range(100):
+        task = asyncio.create_task(take(database, request()))
+        for _ in range(chance.randrange(60)):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    states = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+    assert await asyncio.gather(*(database.run("SELECT 1 AS one") for _ in range(4)))
+    assert {each.state for each in await database.run(states)} <= {"idle"}
+    assert (await take(database, request())).inserted == 1
+    await database.close()
+
+
+async def test_a_connection_says_whose_it_is_and_keeps_time_in_utc(database: Database) -> None:
+    """Who looks at the sessions sees our name; statements and idle transactions have an end."""
+    names = ("application_name", "timezone", "statement_timeout", "idle_in_transaction_session_timeout")
+
+    found = [(await database.run(f"SHOW {name}"))[0][0] for name in names]
+
+    assert ["test", "UTC", "30s", "30s"] == found

@@ -1,0 +1,255 @@
+"""Promises of orchestra/store/endings.py: how attempts end, once, under their fence."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from orchestra.store import claims, endings, outbox
+from orchestra.store.database import Database, DataRefusedError
+from schemas.errors import ErrorCode
+from schemas.generation import Usage
+from schemas.replies import Reply
+from schemas.status import Status
+from tests.support.store import (
+    claim,
+    claim_one,
+    count,
+    ending,
+    finish,
+    let_lease_run_out,
+    messages,
+    new_worker,
+    request,
+    row,
+    statuses,
+    take,
+)
+
+
+async def test_a_completed_turn_is_history(database: Database) -> None:
+    """Question and answer are stored in this order, usage is kept, the next turn may run, the reply waits."""
+    conversation = uuid4()
+    first, second = request(conversation, correlation_id="mine"), request(conversation)
+    await take(database, first, second)
+
+    done = await finish(database, await claim_one(database), question=("user", "why?"), reply="because")
+
+    assert [("user", "why?"), ("assistant", "because")] == await messages(database, conversation)
+    assert ["completed", "pending"] == await statuses(database, [first, second])
+    assert (1, []) == (done.promoted, done.fenced)
+    (announced,) = done.announcements
+    reply = Reply.model_validate_json(announced.value)
+    assert (first.id, conversation, Status.COMPLETED) == (reply.request_id, reply.conversation_id, reply.status)
+    assert ("because", Usage(input_tokens=1, output_tokens=2), 1) == (reply.reply, reply.usage, reply.attempts)
+    assert reply.source is not None
+    assert first.record.offset == reply.source.offset
+    assert ("mine", first.body_hash) == (announced.headers["correlation_id"], announced.headers["body_hash"])
+
+
+async def test_a_failed_turn_leaves_no_messages_and_makes_room(database: Database) -> None:
+    """The error is kept and told, a log row is written, the next turn may run."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+
+    done = await finish(
+        database,
+        await claim_one(database),
+        Status.FAILED,
+        error=(ErrorCode.BAD_UPSTREAM, "nonsense"),
+        log=("llm_decode_error", "request failed"),
+    )
+
+    assert ["failed", "pending"] == await statuses(database, [first, second])
+    reply = Reply.model_validate_json(done.announcements[0].value)
+    assert reply.error is not None
+    assert (ErrorCode.BAD_UPSTREAM, "nonsense", None) == (reply.error.code, reply.error.detail, reply.reply)
+    assert await messages(database, conversation) == []
+    (log,) = await database.run("SELECT type, message FROM logs")
+    assert ("llm_decode_error", "request failed") == tuple(log)
+
+
+async def test_a_retry_keeps_its_place(database: Database) -> None:
+    """The head goes back to be run later; the try stays spent, nothing is announced, nobody overtakes it."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+
+    done = await finish(database, await claim_one(database), Status.PENDING, delay=30.0)
+
+    assert ["pending", "waiting"] == await statuses(database, [first, second])
+    kept = await row(database, first.ref)
+    assert (1, 1, None) == (kept.fence, kept.tries, kept.worker_id)
+    assert ([], 0) == (done.announcements, done.promoted)
+
+
+async def test_a_try_can_be_given_back_the_fence_never(database: Database) -> None:
+    """Who is interrupted, or told to wait, has its try again; the next attempt has a higher number all the same."""
+    await take(database, request())
+    worker_id = await new_worker(database)
+    await finish(database, await claim_one(database, worker_id), Status.PENDING, give_try_back=True)
+
+    again = await claim_one(database, worker_id)
+
+    assert (2, 1) == (again.fence, again.tries)
+
+
+async def test_an_ending_whose_fence_is_old_changes_nothing(database: Database) -> None:
+    """A worker that was thought dead comes late: its answer is thrown away, its log too."""
+    await take(database, asked := request())
+    dead = await new_worker(database)
+    old = await claim_one(database, dead)
+    await let_lease_run_out(database, dead)
+    await claims.give_back_lost(database)
+    new = await claim_one(database)
+
+    late = await finish(database, old, reply="late", log=("type", "late"))
+    await finish(database, new, reply="in time")
+
+    assert ([asked.ref], []) == (late.fenced, late.announcements)
+    assert [("user", "hello"), ("assistant", "in time")] == await messages(database, asked.conversation_id)
+    assert await count(database, "logs") == 0
+
+
+async def test_finishing_twice_is_finishing_once(database: Database) -> None:
+    """After a commit of unknown outcome the same ending is written again: nothing is there twice."""
+    await take(database, asked := request())
+    turn = await claim_one(database)
+    first = await finish(database, turn, log=("type", "once"))
+
+    again = await finish(database, turn, log=("type", "once"))
+
+    assert [asked.ref] == again.fenced
+    assert [("user", "hello"), ("assistant", "answer")] == await messages(database, asked.conversation_id)
+    assert (1, 1) == (await count(database, "outbox"), await count(database, "logs"))
+    assert first.announcements == again.earlier
+
+
+async def test_finishing_at_the_same_moment_is_finishing_once(database: Database) -> None:
+    """Many writers of the same ending: one answer."""
+    await take(database, asked := request())
+    turn = await claim_one(database)
+
+    await asyncio.gather(*(finish(database, turn, reply=f"answer {number}") for number in range(5)))
+
+    assert 2 == len(await messages(database, asked.conversation_id))
+    assert 1 == await count(database, "outbox")
+
+
+async def test_a_requested_cancel_wins_over_a_retry(database: Database) -> None:
+    """Put back, a turn that somebody has cancelled ends, and the next may run."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second)
+    turn = await claim_one(database)
+    await take(database, cancels=[first.ref])
+
+    done = await finish(database, turn, Status.PENDING, delay=10.0)
+
+    assert ["cancelled", "pending"] == await statuses(database, [first, second])
+    assert [first.id] == [each.request_id for each in done.announcements]
+
+
+async def test_an_answer_wins_over_a_requested_cancel(database: Database) -> None:
+    """What was answered before the cancel could stop it is answered."""
+    await take(database, asked := request())
+    turn = await claim_one(database)
+    await take(database, cancels=[asked.ref])
+
+    await finish(database, turn)
+
+    assert ["completed"] == await statuses(database, [asked])
+
+
+async def test_earlier_replies_that_were_not_published_come_along(database: Database) -> None:
+    """Whoever ends a turn also gets the conversation's unpublished replies, which go first; published ones not."""
+    conversation = uuid4()
+    turns = [request(conversation) for _ in range(3)]
+    await take(database, *turns)
+    worker_id = await new_worker(database)
+    published = await finish(database, await claim_one(database, worker_id))
+    await outbox.mark_published(database, [each.id for each in published.announcements])
+    await finish(database, await claim_one(database, worker_id))
+
+    done = await finish(database, await claim_one(database, worker_id))
+
+    assert [turns[1].id] == [each.request_id for each in done.earlier]
+    assert [turns[2].id] == [each.request_id for each in done.announcements]
+
+
+async def test_a_batch_ends_many_turns(database: Database) -> None:
+    """Endings of every kind and of several conversations are written together, each as it is."""
+    asked = [request() for _ in range(4)]
+    await take(database, *asked)
+    turns = {turn.id: turn for turn in await claim(database, await new_worker(database))}
+    kinds = [Status.COMPLETED, Status.FAILED, Status.PENDING, Status.EXPIRED]
+    batch = [ending(turns[each.id], kind) for each, kind in zip(asked, kinds, strict=True)]
+
+    done = await endings.finish(database, batch)
+
+    assert kinds == await statuses(database, asked)
+    assert {asked[0].id, asked[1].id, asked[3].id} == {each.request_id for each in done.announcements}
+
+
+async def test_an_answer_to_a_question_that_no_user_asked_is_kept(database: Database) -> None:
+    """Where no message is a user's the last one is stored, whoever's it is, an assistant's too."""
+    await take(database, asked := request())
+
+    await finish(database, await claim_one(database), question=("assistant", "as I said"), reply="go on")
+
+    assert [("assistant", "as I said"), ("assistant", "go on")] == await messages(database, asked.conversation_id)
+
+
+async def test_a_reply_too_long_for_a_record_is_pointed_to(database: Database) -> None:
+    """Up to 64 KiB of UTF-8 travel in the record; a longer reply is a URL, and whole in the history."""
+    for length, inside in ((65_536, True), (65_537, False)):
+        await take(database, asked := request())
+        done = await finish(database, await claim_one(database), reply="x" * length)
+        reply = Reply.model_validate_json(done.announcements[0].value)
+        assert (inside, not inside) == (reply.reply is not None, reply.reply_url == f"/v1/requests/{asked.id}")
+        assert length == len((await messages(database, asked.conversation_id))[1][1])
+
+
+async def test_an_empty_answer_is_an_answer(database: Database) -> None:
+    """A model that says nothing has answered."""
+    await take(database, asked := request())
+
+    done = await finish(database, await claim_one(database), reply="")
+
+    assert Reply.model_validate_json(done.announcements[0].value).reply == ""
+    assert [("user", "hello"), ("assistant", "")] == await messages(database, asked.conversation_id)
+
+
+async def test_an_answer_that_postgres_refuses_ends_nothing(database: Database) -> None:
+    """The whole batch is refused by name, and every turn in it still runs."""
+    asked = [request(), request()]
+    await take(database, *asked)
+    turns = await claim(database, await new_worker(database))
+
+    with pytest.raises(DataRefusedError):
+        await endings.finish(database, [ending(turns[0]), ending(turns[1], reply="a\0b")])
+
+    assert ["in_progress", "in_progress"] == await statuses(database, asked)
+
+
+async def test_what_is_due_expires(database: Database) -> None:
+    """Heads and waiting turns past their deadline end, are announced, and make room; up to the limit at once."""
+    conversation = uuid4()
+    turns = [request(conversation) for _ in range(4)]
+    await take(database, *turns)
+    late = [turns[0].id, turns[2].id]
+    await database.run("UPDATE requests SET deadline_at = now() WHERE id = ANY(:late)", late=late)
+
+    assert [1, 1, 0] == [len(await endings.expire(database, 1)) for _ in range(3)]
+    assert ["expired", "pending", "expired", "waiting"] == await statuses(database, turns)
+
+
+async def test_a_running_turn_does_not_expire_under_its_worker(database: Database) -> None:
+    """Who runs it ends it."""
+    await take(database, asked := request())
+    await claim_one(database)
+    await database.run("UPDATE requests SET deadline_at = now() - interval '1 hour'")
+
+    assert await endings.expire(database, 10) == []
+    assert ["in_progress"] == await statuses(database, [asked])

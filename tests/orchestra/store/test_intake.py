@@ -1,0 +1,268 @@
+"""Promises of orchestra/store/intake.py: records become rows, once."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from orchestra.store.claims import ClaimOrder
+from orchestra.store.database import Database, DataRefusedError
+from orchestra.store.intake import Intaken
+from orchestra.store.progress import Progress
+from schemas.errors import ErrorCode
+from tests.support.store import (
+    claim,
+    claim_one,
+    count,
+    finish,
+    letter,
+    messages,
+    new_worker,
+    request,
+    row,
+    statuses,
+    take,
+)
+
+
+async def test_a_batch_that_comes_again_changes_nothing(database: Database) -> None:
+    """A redelivered batch inserts nothing, and says that it was known."""
+    conversation = uuid4()
+    batch = [request(conversation), request(conversation), request()]
+    first = await take(database, *batch, dead_letters=[bad := letter()])
+    before = await database.run("SELECT * FROM requests ORDER BY id")
+
+    again = await take(database, *batch, dead_letters=[bad])
+
+    assert (3, 0) == (first.inserted, first.duplicates)
+    assert (0, 3) == (again.inserted, again.duplicates)
+    assert before == await database.run("SELECT * FROM requests ORDER BY id")
+    assert await count(database, "dead_letters") == 1
+
+
+async def test_a_batch_that_comes_again_after_the_answer_changes_nothing(database: Database) -> None:
+    """A duplicate of an answered request is dropped, not answered again."""
+    asked = request()
+    await take(database, asked)
+    await finish(database, await claim_one(database))
+
+    again = await take(database, asked)
+
+    assert (0, 1) == (again.inserted, again.duplicates)
+    assert await claim(database, await new_worker(database)) == []
+
+
+async def test_an_empty_batch_is_harmless(database: Database) -> None:
+    """Nothing asked for, nothing done."""
+    assert await take(database) == Intaken()
+
+
+async def test_another_body_under_a_known_id_is_a_dead_letter(database: Database) -> None:
+    """The first body stays; the later one is kept with its reason and never runs."""
+    asked = request(text="first")
+    await take(database, asked)
+    other = request(asked.conversation_id, id=asked.id, text="second")
+
+    done = await take(database, other)
+
+    assert [ErrorCode.IDEMPOTENCY_KEY_REUSED] == [each.reason for each in done.dead_letters]
+    (kept,) = await database.run("SELECT * FROM dead_letters")
+    assert (asked.id, "idempotency_key_reused") == (kept.request_id, kept.reason)
+    assert asked.body_hash == (await row(database, asked.ref)).body_hash
+
+
+async def test_another_body_in_the_same_batch_is_a_dead_letter(database: Database) -> None:
+    """Of two bodies under one id in one batch the first is taken in, the second is kept as a dead letter."""
+    asked = request(text="first")
+    same = request(asked.conversation_id, id=asked.id, text="first")
+    other = request(asked.conversation_id, id=asked.id, text="second")
+
+    done = await take(database, asked, same, other)
+
+    assert (1, 1, 1) == (done.inserted, done.duplicates, len(done.dead_letters))
+
+
+async def test_another_body_that_comes_at_the_same_moment_is_a_dead_letter(database: Database) -> None:
+    """Two workers that take in two bodies of one id at once: one is taken in, the other kept, whoever is first."""
+    for _ in range(20):
+        id = uuid4()
+        done = await asyncio.gather(
+            take(database, request(id=id, text="one")), take(database, request(id=id, text="two"))
+        )
+        assert (1, 0) == (sum(each.inserted for each in done), sum(each.duplicates for each in done))
+        assert [ErrorCode.IDEMPOTENCY_KEY_REUSED] == [dead.reason for each in done for dead in each.dead_letters]
+
+
+async def test_the_same_id_of_two_tenants_is_two_requests(database: Database) -> None:
+    """A tenant's id says nothing about another tenant's."""
+    id = uuid4()
+
+    done = await take(database, request(id=id, tenant="a"), request(id=id, tenant="b", text="other"))
+
+    assert (2, []) == (done.inserted, done.dead_letters)
+
+
+async def test_only_the_first_turn_of_a_conversation_may_run(database: Database) -> None:
+    """Turns of a batch are numbered in its order; the first is pending, those behind it wait."""
+    conversation = uuid4()
+    turns = [request(conversation) for _ in range(3)]
+
+    await take(database, *turns)
+
+    assert ["pending", "waiting", "waiting"] == await statuses(database, turns)
+    assert [1, 2, 3] == [(await row(database, turn.ref)).seq for turn in turns]
+
+
+async def test_a_later_batch_goes_behind_the_open_turns(database: Database) -> None:
+    """A turn that comes while another runs waits for it."""
+    conversation = uuid4()
+    await take(database, first := request(conversation))
+    await claim_one(database)
+
+    await take(database, second := request(conversation))
+
+    assert ["in_progress", "waiting"] == await statuses(database, [first, second])
+
+
+async def test_a_turn_behind_ended_ones_may_run(database: Database) -> None:
+    """A conversation whose turns have all ended has room for a head."""
+    conversation = uuid4()
+    await take(database, request(conversation))
+    await finish(database, await claim_one(database))
+
+    await take(database, second := request(conversation))
+
+    assert ["pending"] == await statuses(database, [second])
+
+
+async def test_duplicates_between_new_turns_leave_the_order(database: Database) -> None:
+    """Known records in a batch move nobody out of order, and the new ones behind them have a head."""
+    conversation = uuid4()
+    await take(database, known := request(conversation))
+    await finish(database, await claim_one(database))
+    new = [request(conversation), request(conversation)]
+
+    await take(database, new[0], known, new[1])
+
+    assert ["pending", "waiting"] == await statuses(database, new)
+    seqs = [(await row(database, each.ref)).seq for each in (known, *new)]
+    assert sorted(seqs) == seqs
+
+
+async def test_a_deadline_in_the_past_is_an_expired_request(database: Database) -> None:
+    """A request that comes too late ends at once, is announced, and keeps nobody behind it waiting."""
+    conversation = uuid4()
+    late = request(conversation, deadline=datetime.now(UTC) - timedelta(seconds=1))
+
+    done = await take(database, late, second := request(conversation))
+
+    assert ["expired", "pending"] == await statuses(database, [late, second])
+    assert [late.id] == [each.request_id for each in done.announcements]
+
+
+@pytest.mark.parametrize("deadline", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+async def test_any_deadline_can_be_kept(database: Database, deadline: datetime) -> None:
+    """The first and the last moment that there is are deadlines too."""
+    done = await take(database, request(deadline=deadline))
+
+    assert done.inserted == 1
+
+
+async def test_a_deadline_is_an_hour_by_default_and_seven_days_at_most(database: Database) -> None:
+    """No deadline is one hour; one beyond seven days is seven days."""
+    await take(database, request(), request(deadline=datetime.now(UTC) + timedelta(days=100)))
+
+    found = await database.run("SELECT deadline_at - created_at AS time FROM requests ORDER BY 1")
+
+    assert [timedelta(hours=1), timedelta(days=7)] == [each.time for each in found]
+
+
+async def test_a_turn_of_a_deleted_conversation_fails(database: Database) -> None:
+    """What comes after the deletion is refused with its reason, announced, and keeps no text."""
+    conversation = uuid4()
+    await take(database, deletes=[("default", conversation)])
+
+    done = await take(database, late := request(conversation))
+
+    kept = await row(database, late.ref)
+    assert ("failed", "conversation_deleted", None) == (kept.status, kept.error_code, kept.body)
+    assert [late.id] == [each.request_id for each in done.announcements]
+
+
+async def test_a_request_whose_cancel_came_first_is_born_cancelled(database: Database) -> None:
+    """It never runs, its ending is announced, and the turn behind it may run."""
+    conversation = uuid4()
+    early, second = request(conversation), request(conversation)
+    await take(database, cancels=[early.ref])
+
+    done = await take(database, early, second)
+
+    assert ["cancelled", "pending"] == await statuses(database, [early, second])
+    assert [early.id] == [each.request_id for each in done.announcements]
+    assert (await row(database, early.ref)).cancel_requested_at is not None
+
+
+async def test_intake_claims_when_it_is_told_to(database: Database) -> None:
+    """With an order the new heads are claimed in the same transaction, up to the limit."""
+    worker_id = await new_worker(database)
+    conversation = uuid4()
+    batch = [request(conversation), request(conversation), request(), request()]
+
+    done = await take(database, *batch, order=ClaimOrder(worker_id, 2))
+
+    assert 2 == len(done.claimed)
+    assert sorted(["in_progress", "in_progress", "pending", "waiting"]) == sorted(await statuses(database, batch))
+
+
+async def test_intake_marks_how_far_it_has_read(database: Database) -> None:
+    """The marks are written with the rows that they speak of."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    await take(database, request(), progress=[Progress("llm.requests", 3, 42, moment)])
+
+    (mark,) = await database.run("SELECT * FROM intake_progress")
+    assert ("llm.requests", 3, 42, moment) == tuple(mark)
+
+
+async def test_data_that_postgres_refuses_changes_nothing(database: Database) -> None:
+    """A batch with a NUL in it is refused whole, by name; nothing of it is there."""
+    bad = request()
+    bad.body["messages"][0]["content"] = "a\0b"
+
+    with pytest.raises(DataRefusedError):
+        await take(database, request(), bad)
+
+    assert await count(database, "requests") == 0
+
+
+async def test_requests_and_their_deletion_in_one_batch(database: Database) -> None:
+    """A conversation that is deleted in the batch of its own requests ends them, and keeps none of their text."""
+    asked = request()
+
+    done = await take(database, asked, deletes=[("default", asked.conversation_id)])
+
+    assert ["cancelled"] == await statuses(database, [asked])
+    assert [asked.id] == [each.request_id for each in done.announcements]
+    assert (await row(database, asked.ref)).body is None
+
+
+async def test_batches_of_the_same_conversations_never_wait_for_each_other_for_ever(database: Database) -> None:
+    """Many batches over the same conversations in other orders at once: all are taken in, nobody is the second head."""
+    conversations = [uuid4() for _ in range(5)]
+    orders = [conversations, conversations[::-1], conversations[2:] + conversations[:2], conversations[3:]]
+
+    await asyncio.gather(*(take(database, *(request(each) for each in order)) for order in orders for _ in range(5)))
+
+    heads = await database.run("SELECT count(*) AS n FROM requests WHERE status = 'pending' GROUP BY conversation_id")
+    assert [1] * 5 == [each.n for each in heads]
+    assert await count(database, "requests") == 5 * (5 + 5 + 5 + 2)
+
+
+async def test_taking_in_writes_no_messages(database: Database) -> None:
+    """Only an answer makes history."""
+    asked = request()
+
+    await take(database, asked)
+
+    assert await messages(database, asked.conversation_id) == []

@@ -1,0 +1,87 @@
+"""Promises of orchestra/store/messages.py: what was said, and how much of it is recalled."""
+
+from uuid import UUID, uuid4
+
+from orchestra.store import cancels, messages
+from orchestra.store.database import Database
+from orchestra.store.messages import Recall
+from tests.support.store import claim_one, finish, request, take
+
+
+async def say(database: Database, conversation: UUID, *turns: tuple[str, str]) -> None:
+    """Turns of a conversation, as question and answer."""
+    for question, answer in turns:
+        await take(database, request(conversation))
+        await finish(database, await claim_one(database), question=("user", question), reply=answer)
+
+
+async def recalled(database: Database, conversation: UUID, budget: int) -> list[str]:
+    """The texts that are recalled within so many bytes."""
+    found = await messages.recall(database, [Recall(("default", conversation), budget)])
+    return [each.content for each in found.get(("default", conversation), [])]
+
+
+async def test_the_newest_whole_turns_that_fit_are_recalled(database: Database) -> None:
+    """Oldest first, and never an answer without its question."""
+    conversation = uuid4()
+    await say(database, conversation, ("q1" * 10, "a1" * 10), ("q2" * 10, "a2" * 10), ("q3" * 10, "a3" * 10))
+    turns = [["q1" * 10, "a1" * 10], ["q2" * 10, "a2" * 10], ["q3" * 10, "a3" * 10]]
+
+    assert turns[0] + turns[1] + turns[2] == await recalled(database, conversation, 120)
+    assert turns[1] + turns[2] == await recalled(database, conversation, 119)
+    assert turns[1] + turns[2] == await recalled(database, conversation, 80)
+    assert turns[2] == await recalled(database, conversation, 79)
+    assert [] == await recalled(database, conversation, 39)
+    assert [] == await recalled(database, conversation, 0)
+
+
+async def test_the_budget_counts_bytes(database: Database) -> None:
+    """Text beyond ASCII takes more than a byte a character."""
+    conversation = uuid4()
+    await say(database, conversation, ("ü" * 10, "ü" * 10))
+
+    assert [0, 2] == [len(await recalled(database, conversation, budget)) for budget in (39, 40)]
+
+
+async def test_many_conversations_are_recalled_at_once(database: Database) -> None:
+    """Each within its own budget; one without history is not there."""
+    full, short, none = uuid4(), uuid4(), uuid4()
+    await say(database, full, ("q1", "a1"), ("q2", "a2"))
+    await say(database, short, ("q1", "a1"), ("q2", "a2"))
+    wanted = [Recall(("default", full), 1000), Recall(("default", short), 4), Recall(("default", none), 1000)]
+
+    found = await messages.recall(database, wanted)
+
+    assert ["q1", "a1", "q2", "a2"] == [each.content for each in found["default", full]]
+    assert ["q2", "a2"] == [each.content for each in found["default", short]]
+    assert ("default", none) not in found
+
+
+async def test_another_tenants_history_is_never_recalled(database: Database) -> None:
+    """The same conversation id of another tenant is another conversation."""
+    conversation = uuid4()
+    await say(database, conversation, ("mine", "too"))
+
+    assert await messages.recall(database, [Recall(("other", conversation), 1000)]) == {}
+
+
+async def test_a_page_goes_on_where_the_last_one_ended(database: Database) -> None:
+    """Oldest first, after the id that is named, up to the limit."""
+    conversation = uuid4()
+    await say(database, conversation, ("q1", "a1"), ("q2", "a2"))
+
+    first = await messages.page(database, ("default", conversation), 0, 3)
+    rest = await messages.page(database, ("default", conversation), first[-1].id, 3)
+
+    assert ["q1", "a1", "q2", "a2"] == [each.content for each in (*first, *rest)]
+    assert ["user", "assistant", "user"] == [each.role for each in first]
+
+
+async def test_a_deleted_conversation_shows_no_messages(database: Database) -> None:
+    """Hidden is hidden at once, before its record has done the rest; and others see nothing ever."""
+    conversation = uuid4()
+    await say(database, conversation, ("q", "a"))
+    await cancels.mark_deleted(database, ("default", conversation))
+
+    assert await messages.page(database, ("default", conversation), 0, 10) == []
+    assert await messages.page(database, ("other", conversation), 0, 10) == []

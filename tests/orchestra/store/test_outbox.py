@@ -1,0 +1,41 @@
+"""Promises of orchestra/store/outbox.py: replies that are not published yet are found again."""
+
+from orchestra.store import outbox
+from orchestra.store.database import Database
+from tests.support.store import claim_one, finish, request, take
+
+
+async def test_what_was_not_marked_is_found_again_the_same(database: Database) -> None:
+    """Oldest first, with the same event id and the same bytes; once marked it is gone."""
+    announced = []
+    for _ in range(3):
+        await take(database, request())
+        announced += (await finish(database, await claim_one(database))).announcements
+
+    assert announced == await outbox.unpublished(database, 0, 10)
+    assert announced[:2] == await outbox.unpublished(database, 0, 2)
+    await outbox.mark_published(database, [announced[0].id, announced[2].id])
+    assert [announced[1]] == await outbox.unpublished(database, 0, 10)
+
+
+async def test_what_is_young_is_left_to_its_worker(database: Database) -> None:
+    """Only what has been lying for the given time is sent again."""
+    await take(database, request())
+    await finish(database, await claim_one(database))
+    assert await outbox.unpublished(database, 5, 10) == []
+
+    await database.run("UPDATE outbox SET created_at = now() - interval '6 seconds'")
+
+    assert 1 == len(await outbox.unpublished(database, 5, 10))
+
+
+async def test_a_mark_twice_keeps_the_first_time(database: Database) -> None:
+    """When it was published does not change."""
+    await take(database, request())
+    (announced,) = (await finish(database, await claim_one(database))).announcements
+    await outbox.mark_published(database, [announced.id])
+    before = await database.run("SELECT published_at FROM outbox")
+
+    await outbox.mark_published(database, [announced.id])
+
+    assert before == await database.run("SELECT published_at FROM outbox")

@@ -1,0 +1,42 @@
+"""Promises of orchestra/store/progress.py: how far intake has read, never too far."""
+
+from datetime import UTC, datetime, timedelta
+
+from orchestra.store import progress
+from orchestra.store.database import Database
+from orchestra.store.progress import Progress
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+async def test_a_mark_never_moves_back(database: Database) -> None:
+    """Whoever read further first is right, in offset and in time, each by itself."""
+    for offset, moment in ((10, NOON), (8, NOON + timedelta(hours=1)), (12, NOON - timedelta(hours=1))):
+        await progress.note_idle(database, [Progress("t", 0, offset, moment)])
+
+    (mark,) = await database.run("SELECT next_offset, read_up_to FROM intake_progress")
+    assert (12, NOON + timedelta(hours=1)) == tuple(mark)
+
+
+async def test_a_mark_is_never_in_the_future(database: Database) -> None:
+    """A worker whose clock is fast has read up to now, by the database's clock."""
+    await progress.note_idle(database, [Progress("t", 0, 1, datetime.now(UTC) + timedelta(days=1))])
+
+    (mark,) = await database.run("SELECT read_up_to <= now() AS past FROM intake_progress")
+    assert mark.past
+
+
+async def test_a_topic_is_read_up_to_its_slowest_partition(database: Database) -> None:
+    """The oldest mark of the topic counts; another topic's do not; without any nothing is known."""
+    assert await progress.read_up_to(database, "t") is None
+    marks = [Progress("t", 0, 1, NOON), Progress("t", 1, 1, NOON - timedelta(hours=1))]
+    await progress.note_idle(database, [*marks, Progress("other", 0, 1, NOON - timedelta(days=1))])
+
+    assert NOON - timedelta(hours=1) == await progress.read_up_to(database, "t")
+
+
+async def test_nothing_to_note_is_no_statement(database: Database) -> None:
+    """A worker without partitions says nothing."""
+    await progress.note_idle(database, [])
+
+    assert await database.run("SELECT 1 FROM intake_progress") == []

@@ -1,0 +1,79 @@
+"""Promises of orchestra/signing.py: a signature is good for exactly the record that it was made for."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.signing import Signer
+
+SECRET, OTHER = b"s" * 32, b"o" * 32
+RECORD: dict[str, Any] = {
+    "id": "id",
+    "type": "type",
+    "tenant": "tenant",
+    "user": "user",
+    "key": b"key",
+    "value": b"value",
+}
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+RECORDS = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("id", "type", "tenant", "user"), TEXTS),
+        **dict.fromkeys(("key", "value"), st.binary(max_size=20)),
+    }
+)
+
+
+@given(RECORDS)
+def test_what_was_signed_verifies(record: dict[str, Any]) -> None:
+    """Any record, with the same secret on the other side."""
+    assert Signer([SECRET]).verify(Signer([SECRET]).sign(**record), **record)
+
+
+@given(RECORDS, RECORDS)
+def test_a_signature_is_for_one_record(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Another record needs another signature."""
+    signer = Signer([SECRET])
+
+    assert (one == two) == signer.verify(signer.sign(**one), **two)
+
+
+@pytest.mark.parametrize("field", RECORD)
+def test_every_part_is_signed(field: str) -> None:
+    """Id, type, tenant, user, key and value: none can be exchanged, and no letter moved from one to the next."""
+    signer = Signer([SECRET])
+    changed = {**RECORD, field: RECORD[field] + (b"x" if isinstance(RECORD[field], bytes) else "x")}
+
+    assert not signer.verify(signer.sign(**RECORD), **changed)
+
+
+def test_letters_cannot_move_between_parts() -> None:
+    """Parts that are one text when joined are told apart."""
+    signer = Signer([SECRET])
+    moved = {**RECORD, "tenant": "tenantu", "user": "ser"}
+
+    assert not signer.verify(signer.sign(**RECORD), **moved)
+
+
+@pytest.mark.parametrize("signature", ["", "v1=", "nonsense", "\N{SNOWMAN}", "v1=" + "0" * 64])
+def test_nonsense_is_no_signature(signature: str) -> None:
+    """Whatever stands in the header, the answer is no."""
+    assert not Signer([SECRET]).verify(signature, **RECORD)
+
+
+def test_a_signature_names_its_kind() -> None:
+    """Cut off what says how it was made, it is none."""
+    signer = Signer([SECRET])
+
+    assert not signer.verify(signer.sign(**RECORD).removeprefix("v1="), **RECORD)
+
+
+def test_the_old_secret_still_verifies_and_no_longer_signs() -> None:
+    """During a change of secret records of both are good."""
+    old, both, new = Signer([SECRET]), Signer([OTHER, SECRET]), Signer([OTHER])
+
+    assert both.verify(old.sign(**RECORD), **RECORD)
+    assert new.verify(both.sign(**RECORD), **RECORD)
+    assert not new.verify(old.sign(**RECORD), **RECORD)

@@ -1,0 +1,96 @@
+"""Small stand-ins for what a worker's parts talk to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestra.store.database import DatabaseUnavailableError
+
+
+@dataclass
+class Sent:
+    """One record that a producer was given."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None
+    headers: dict[str, bytes | None]
+    acknowledged: "asyncio.Future[None]"
+
+
+@dataclass
+class FakeProducer:
+    """Keeps what it is given. Acknowledges at once unless ``slow``; fails the next sends with ``errors``."""
+
+    slow: bool = False
+    errors: list[Exception] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+
+    async def send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+    ) -> "asyncio.Future[None]":
+        """Take a record."""
+        if self.errors:
+            raise self.errors.pop(0)
+        future = asyncio.get_running_loop().create_future()
+        self.sent.append(Sent(topic, value, key, dict(headers), future))
+        if not self.slow:
+            future.set_result(None)
+        return future
+
+    async def flush(self) -> None:
+        """Acknowledge what is open."""
+        for each in self.sent:
+            if not each.acknowledged.done():
+                each.acknowledged.set_result(None)
+
+    def values(self, topic: str) -> list[bytes | None]:
+        """What was sent to a topic, in order."""
+        return [each.value for each in self.sent if each.topic == topic]
+
+
+class Calls:
+    """A function of the store: keeps what it was called with, gives ``results`` in turn, the last one for ever."""
+
+    def __init__(self, *results: Any) -> None:
+        self._results = list(results)
+        self.calls: list[tuple[Any, ...]] = []
+
+    async def __call__(self, _database: object, *arguments: Any) -> Any:
+        """Answer a call."""
+        self.calls.append(arguments)
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if isinstance(result, Exception):
+            raise result
+        return result(*arguments) if callable(result) else result
+
+
+def away() -> DatabaseUnavailableError:
+    """Postgres cannot be reached."""
+    return DatabaseUnavailableError("ConnectionRefusedError")
+
+
+@asynccontextmanager
+async def running(*parts: Coroutine[Any, Any, Any]) -> AsyncIterator[list["asyncio.Task[Any]"]]:
+    """Parts that run beside the test, and are cancelled after it."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def steps(count: int = 20) -> None:
+    """Let whatever is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def no_pause(monkeypatch: Any, module: Any, *names: str) -> None:
+    """Make these waits of a module as good as nothing."""
+    for name in names:
+        monkeypatch.setattr(module, name, 0.001)

@@ -1,0 +1,279 @@
+"""Promises of workers/claim.py: free slots are filled, never over-filled, and every turn that began ends."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from orchestra.store.claims import Claimed, ClaimOrder
+from orchestra.store.database import DatabaseUnavailableError
+from tests.support.fakes import running, steps
+from tests.support.records import claimed
+from tests.support.waiting import eventually
+from workers import claim
+from workers.claim import InFlight, Slots
+from workers.lease import Lease
+from workers.metrics import Metrics
+from workers.outcome import Cancelled, Interrupted, LeaseLost
+from workers.throttle import Throttle
+
+
+@dataclass
+class Queue:
+    """Stands in for the store and the turns: what can be claimed, what runs, how it ended."""
+
+    runnable: list[Claimed] = field(default_factory=list)
+    mine: list[Claimed] = field(default_factory=list)
+    orders: list[int] = field(default_factory=list)
+    ended: list[tuple[Claimed, object]] = field(default_factory=list)
+    let_end: asyncio.Event = field(default_factory=asyncio.Event)
+    let_write: asyncio.Event = field(default_factory=asyncio.Event)
+    open_now: int = 0
+    most_open: int = 0
+    lose_next_answer: bool = False
+
+    def take(self, limit: int) -> list[Claimed]:
+        """What a claim in Postgres would do."""
+        taken, self.runnable = self.runnable[:limit], self.runnable[limit:]
+        self.mine += taken
+        return taken
+
+    async def claim(self, _database: object, order: ClaimOrder) -> list[Claimed]:
+        """A claim; its answer may be lost after the commit."""
+        self.orders.append(order.limit)
+        taken = self.take(order.limit)
+        await asyncio.sleep(0)
+        if self.lose_next_answer:
+            self.lose_next_answer = False
+            raise DatabaseUnavailableError("ConnectionDoesNotExistError")
+        return taken
+
+    async def held(self, _database: object, _worker_id: object) -> list[Claimed]:
+        """What the worker holds."""
+        await asyncio.sleep(0)
+        return list(self.mine)
+
+    def run(self, flights: Sequence[InFlight]) -> list[Coroutine[Any, Any, None]]:
+        """Turns that run until they are let end or stopped, and then write their ending."""
+        return [self._run(flight) for flight in flights]
+
+    async def _run(self, flight: InFlight) -> None:
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        try:
+            await self.let_end.wait()
+        except asyncio.CancelledError:
+            if flight.stopped is None:
+                raise
+        flight.over, why = True, flight.stopped
+        try:
+            await self.let_write.wait()
+            self.ended.append((flight.turn, why))
+            self.mine.remove(flight.turn)
+        finally:
+            self.open_now -= 1
+
+
+def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10) -> Slots:
+    """Slots on this queue."""
+    monkeypatch.setattr(claim.claims, "claim", queue.claim)
+    monkeypatch.setattr(claim.claims, "held", queue.held)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 0.001)
+    database: Any = None
+    return Slots(database, Metrics(), Lease(database, Metrics()), Throttle(limit), limit, queue.run)
+
+
+@pytest.fixture
+def queue() -> Queue:
+    """A queue whose endings are written at once."""
+    made = Queue()
+    made.let_write.set()
+    return made
+
+
+async def test_free_slots_are_filled_and_no_more(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """As many turns as there are slots; the next one when one has ended."""
+    queue.runnable = [claimed() for _ in range(25)]
+    filled = slots(monkeypatch, queue)
+    async with running(filled.run()):
+        await eventually(lambda: queue.open_now == 10)
+        await steps()
+        assert 15 == len(queue.runnable)
+        queue.let_end.set()
+        await eventually(lambda: len(queue.ended) == 25)
+
+    assert 10 == queue.most_open
+
+
+async def test_the_limit_holds_with_intake_at_work(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """What intake claims in its own transactions counts from the order on; orders are never for less than nothing."""
+    filled = slots(monkeypatch, queue)
+    queue.let_end.set()
+
+    async def intake() -> None:
+        for _ in range(200):
+            queue.runnable += [claimed() for _ in range(3)]
+            with filled.intake_order() as order:
+                assert order is None or 0 < order.limit <= 10
+                taken = queue.take(order.limit) if order else []
+                await asyncio.sleep(0)
+                filled.start(taken)
+
+    async with running(filled.run()):
+        await asyncio.gather(intake(), intake())
+        await eventually(lambda: len(queue.ended) == 1200)
+
+    assert queue.most_open <= 10
+    assert all(0 < limit <= 10 for limit in queue.orders)
+
+
+async def test_intake_claims_only_when_nothing_else_is_runnable(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """After a full claim there may be more urgent turns: a new record must not jump the queue."""
+    filled = slots(monkeypatch, queue, limit=4)
+    with filled.intake_order() as order:
+        assert order is not None
+    queue.runnable = [claimed() for _ in range(10)]
+    async with running(filled.run()):
+        await eventually(lambda: queue.open_now == 4)
+        with filled.intake_order() as order:
+            assert order is None
+
+
+async def test_a_stop_before_the_first_step_still_ends_the_turn(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """A turn that was cancelled when it was claimed, or is stopped in the same moment, ends with its reason."""
+    filled = slots(monkeypatch, queue)
+    born_cancelled, stopped = claimed(cancelled=True), claimed()
+    queue.mine = [born_cancelled, stopped]
+
+    filled.start([born_cancelled, stopped])
+    filled.stop([stopped.ref], Interrupted())
+    await asyncio.wait_for(filled.until_empty(), 10)
+
+    assert {born_cancelled.id: Cancelled(), stopped.id: Interrupted()} == {t.id: why for t, why in queue.ended}
+
+
+async def test_the_first_reason_to_stop_counts(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """A second stop changes nothing, one for a turn that is not here neither."""
+    filled = slots(monkeypatch, queue)
+    queue.mine = [turn := claimed()]
+    filled.start([turn])
+    await steps()
+
+    filled.stop([turn.ref, claimed().ref], Cancelled())
+    filled.stop_all(LeaseLost())
+    await asyncio.wait_for(filled.until_empty(), 10)
+
+    assert [(turn, Cancelled())] == queue.ended
+
+
+async def test_a_turn_that_is_being_written_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attempt is over: whoever drains waits for its ending."""
+    queue = Queue()
+    filled = slots(monkeypatch, queue)
+    queue.mine = [turn := claimed()]
+    filled.start([turn])
+    queue.let_end.set()
+    await steps()
+
+    filled.stop_all(Interrupted())
+    await steps()
+    assert 1 == queue.open_now
+    queue.let_write.set()
+    await asyncio.wait_for(filled.until_empty(), 10)
+
+    assert [(turn, None)] == queue.ended
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_again(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """Committed, but the connection broke: the turns are this worker's, and it runs them, each once."""
+    queue.runnable = [claimed() for _ in range(6)]
+    filled = slots(monkeypatch, queue, limit=4)
+    queue.lose_next_answer = True
+    async with running(filled.run()):
+        await eventually(lambda: queue.open_now == 4)
+        queue.let_end.set()
+        await eventually(lambda: len(queue.ended) == 6)
+
+    assert {1} == set(Counter(turn.id for turn, _ in queue.ended).values())
+    assert queue.most_open <= 4
+
+
+async def test_intakes_claim_whose_answer_was_lost_is_found_again(
+    monkeypatch: pytest.MonkeyPatch, queue: Queue
+) -> None:
+    """The same for a claim within an intake transaction; what is started twice runs once."""
+    turn = claimed()
+    filled = slots(monkeypatch, queue)
+    async with running(filled.run()):
+        with filled.intake_order():
+            queue.mine.append(turn)
+        filled.doubt()
+        await eventually(lambda: queue.open_now == 1)
+        filled.start([turn])
+        await steps()
+        assert 1 == queue.open_now
+
+
+async def test_a_turn_that_was_taken_away_and_claimed_again_runs(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """The old attempt is still being stopped when the new one begins; both are waited for."""
+    filled = slots(monkeypatch, queue)
+    old = claimed()
+    new = claimed(id=old.id, fence=2)
+    queue.mine = [old, new]
+    filled.start([old])
+    await steps()
+
+    filled.stop_all(LeaseLost())
+    filled.start([new])
+    await steps()
+    queue.let_end.set()
+    await asyncio.wait_for(filled.until_empty(), 10)
+
+    assert [(old, LeaseLost()), (new, None)] == queue.ended
+
+
+async def test_a_database_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """Claiming goes on when it is back."""
+    filled = slots(monkeypatch, queue)
+    answers = iter([DatabaseUnavailableError("57P01")] * 3)
+
+    async def claim_or_fail(database: object, order: ClaimOrder) -> list[Claimed]:
+        for error in answers:
+            raise error
+        return await queue.claim(database, order)
+
+    monkeypatch.setattr(claim.claims, "claim", claim_or_fail)
+    queue.runnable = [claimed()]
+    async with running(filled.run()):
+        await eventually(lambda: queue.open_now == 1)
+
+
+async def test_a_turn_that_crashes_frees_its_slot(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """Whatever comes out of it, the worker goes on."""
+
+    async def crash() -> None:
+        raise RuntimeError
+
+    filled = slots(monkeypatch, queue, limit=1)
+    filled._run_turns = lambda flights: [crash() for _ in flights]
+    filled.start([claimed()])
+
+    await asyncio.wait_for(filled.until_empty(), 10)
+
+    with filled.intake_order() as order:
+        assert order is not None
+
+
+async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """The claiming ends, and intake gets no order."""
+    filled = slots(monkeypatch, queue)
+    async with running(filled.run()) as (run,):
+        await eventually(lambda: queue.orders)
+        filled.close()
+        await asyncio.wait_for(run, 10)
+
+    with filled.intake_order() as order:
+        assert order is None

@@ -1,0 +1,101 @@
+"""Promises of workers/deltas.py: pieces are passed on soon, few, and whole."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.store.claims import Claimed
+from tests.support.records import claimed
+from tests.support.waiting import eventually
+from workers.deltas import MOST_CHARACTERS, Deltas
+from workers.metrics import Metrics
+
+
+@dataclass
+class Sent:
+    """Stands in for the publisher."""
+
+    pieces: list[tuple[int, str]] = field(default_factory=list)
+
+    def delta(self, turn: Claimed, at: int, text: str) -> None:
+        """Note a piece."""
+        self.pieces.append((at, text))
+
+
+def gather() -> tuple[Deltas, list[tuple[int, str]]]:
+    """The deltas of an attempt, and what of them was passed on."""
+    sent: Any = Sent()
+    return Deltas(claimed(), sent, Metrics()), sent.pieces
+
+
+async def test_the_first_piece_goes_at_once() -> None:
+    """Nobody waits for the first word."""
+    deltas, sent = gather()
+
+    deltas.add("first")
+
+    assert [(0, "first")] == sent
+
+
+async def test_what_comes_soon_after_goes_together() -> None:
+    """One event for all that came within a moment, by itself."""
+    deltas, sent = gather()
+    for piece in ("a", "b", "c", "d"):
+        deltas.add(piece)
+    assert [(0, "a")] == sent
+
+    await eventually(lambda: len(sent) > 1)
+
+    assert [(0, "a"), (1, "bcd")] == sent
+
+
+async def test_the_rest_goes_with_the_end() -> None:
+    """Flushing passes on what waits, and only once."""
+    deltas, sent = gather()
+    deltas.add("a")
+    deltas.add("b")
+
+    deltas.flush()
+    deltas.flush()
+
+    assert [(0, "a"), (1, "b")] == sent
+
+
+async def test_empty_pieces_are_none() -> None:
+    """They make no event, and do not count as the first."""
+    deltas, sent = gather()
+
+    deltas.add("")
+    deltas.flush()
+
+    assert ([], "", 0) == (sent, deltas.text(), deltas.length)
+
+
+async def test_a_huge_piece_travels_in_records_that_fit() -> None:
+    """Whatever characters it is made of."""
+    deltas, sent = gather()
+    text = "\x01" * (MOST_CHARACTERS * 3 + 1)
+
+    deltas.add(text)
+
+    assert text == "".join(piece for _, piece in sent)
+    assert MOST_CHARACTERS == max(len(piece) for _, piece in sent)
+    assert MOST_CHARACTERS * 6 < 1024 * 1024
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.booleans()), max_size=20))
+async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> None:
+    """However they are gathered: joined they are the text, and each says how many code points came before it."""
+    deltas, sent = gather()
+    for piece, flush in pieces:
+        deltas.add(piece)
+        if flush:
+            deltas.flush()
+    deltas.flush()
+
+    text = "".join(piece for piece, _ in pieces)
+    assert (text, len(text)) == (deltas.text(), deltas.length)
+    assert text == "".join(piece for _, piece in sent)
+    assert [at for at, _ in sent] == [len("".join(piece for _, piece in sent[:place])) for place in range(len(sent))]

@@ -1,0 +1,124 @@
+"""Promises of workers/finish.py: endings are written together, and none is lost for another's sake."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orchestra.store.database import DataRefusedError
+from orchestra.store.endings import Ending, Finished
+from schemas.errors import ErrorCode
+from schemas.status import Status
+from tests.support.fakes import Calls, away, no_pause, running, steps
+from tests.support.records import claimed
+from tests.support.store import ending
+from tests.support.waiting import eventually
+from workers import finish
+from workers.finish import Finisher
+from workers.metrics import Metrics
+
+POISON = "poison"
+
+
+def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], list[int]]:
+    """A finisher on this store; what it announced, and each time that it told of a promotion."""
+    monkeypatch.setattr(finish.store, "finish", store)
+    no_pause(monkeypatch, finish, "RETRY_SECONDS")
+    announced: list[Any] = []
+    promoted: list[int] = []
+    database: Any = None
+    return Finisher(database, Metrics(), announced.extend, lambda: promoted.append(1)), announced, promoted
+
+
+def refuses_poison(endings: list[Ending]) -> Finished:
+    """The store, which refuses a batch with a poisoned reply in it."""
+    if any(each.reply == POISON for each in endings):
+        raise DataRefusedError("22P05")
+    return Finished()
+
+
+async def test_endings_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while a batch is being written is the next batch; each caller hears of its own."""
+    store = Calls(Finished())
+    writer, _, _ = finisher(monkeypatch, store)
+    many = [ending(claimed()) for _ in range(450)]
+    tasks = [asyncio.create_task(writer.finish(each)) for each in many]
+    await steps()
+    async with running(writer.run()):
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    assert [200, 200, 50] == [len(batch) for (batch,) in store.calls]
+    assert many == [each for (batch,) in store.calls for each in batch]
+
+
+async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is halved until it is found; all others are written as they are, in their order."""
+    store = Calls(refuses_poison)
+    writer, _, _ = finisher(monkeypatch, store)
+    many = [ending(claimed(), reply=POISON if place == 5 else "fine") for place in range(8)]
+    async with running(writer.run()):
+        await asyncio.wait_for(asyncio.gather(*(writer.finish(each) for each in many)), 10)
+
+    written = [batch for (batch,) in store.calls if all(each.reply != POISON for each in batch)]
+    assert [each.id for each in many] == [each.id for batch in written for each in batch]
+    (failed,) = [each for batch in written for each in batch if each.status is Status.FAILED]
+    assert (many[5].id, many[5].fence, None, None) == (failed.id, failed.fence, failed.reply, failed.question)
+    assert failed.error is not None
+    assert ErrorCode.REFUSED_BY_DATABASE is failed.error[0]
+
+
+async def test_a_failure_that_is_refused_too_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One ending that cannot be written at all holds up nobody."""
+    store = Calls(DataRefusedError("22P05"), DataRefusedError("22P05"), Finished())
+    writer, _, _ = finisher(monkeypatch, store)
+    async with running(writer.run()):
+        await asyncio.wait_for(writer.finish(ending(claimed())), 10)
+        await asyncio.wait_for(writer.finish(ending(claimed())), 10)
+
+    assert 3 == len(store.calls)
+
+
+async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same endings are written again until it is back; nobody hears of an ending before."""
+    store = Calls(away(), away(), Finished(announcements=["reply"]))  # type: ignore[list-item]
+    writer, announced, _ = finisher(monkeypatch, store)
+    async with running(writer.run()):
+        await asyncio.wait_for(writer.finish(ending(claimed())), 10)
+
+    assert 3 == len(store.calls)
+    assert store.calls[0] == store.calls[1] == store.calls[2]
+    assert ["reply"] == announced
+
+
+async def test_earlier_replies_go_first_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store gives back is handed on, in order."""
+    store = Calls(Finished(earlier=["earlier"], announcements=["new"], promoted=1), Finished())  # type: ignore[list-item]
+    writer, announced, promoted = finisher(monkeypatch, store)
+    async with running(writer.run()):
+        await writer.finish(ending(claimed()))
+        await writer.finish(ending(claimed()))
+
+    assert (["earlier", "new"], [1]) == (announced, promoted)
+
+
+async def test_fenced_endings_are_counted_unless_they_were_written_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a commit of unknown outcome a fence that no longer holds may be our own work."""
+    fenced = Finished(fenced=[claimed().ref])
+    for results, counted in (((fenced,), 1), ((away(), fenced), 0)):
+        writer, _, _ = finisher(monkeypatch, Calls(*results))
+        async with running(writer.run()):
+            await writer.finish(ending(claimed()))
+        assert counted == writer._metrics.fenced._value.get()
+
+
+async def test_a_caller_that_is_cancelled_does_not_take_its_ending_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed in is written."""
+    store = Calls(Finished())
+    writer, _, _ = finisher(monkeypatch, store)
+    task = asyncio.create_task(writer.finish(ending(claimed())))
+    await steps()
+    task.cancel()
+    async with running(writer.run()):
+        await eventually(lambda: store.calls)
+
+    assert task.cancelled()

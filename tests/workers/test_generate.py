@@ -1,0 +1,279 @@
+"""Promises of workers/generate.py: whatever the LLM service does, it is text, an end, or a named error."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from aiohttp import web
+
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import GenerateRequest, Usage
+from tests.support.llm_script import (
+    END,
+    LlmScript,
+    Script,
+    compressed,
+    endless_line,
+    line,
+    llm_script,
+    problem,
+    refuses,
+    reset,
+    sends,
+)
+from tests.support.waiting import eventually
+from workers import generate
+from workers.generate import Done, LlmService, connect
+from workers.settings import WorkerSettings
+
+CANARY = "canary-93c1"
+SCRIPTS: dict[str, Script] = {
+    "whole": sends(line(delta="The "), line(delta="fox \N{FOX FACE}"), END),
+    "one_by_one": sends(*(bytes([byte]) for byte in line(delta="ü\N{FOX FACE}") + END)),
+    "all_at_once": sends(line(delta="a") + line(delta="b") + END),
+    "no_last_newline": sends(line(delta="a"), END.rstrip()),
+    "empty_lines": sends(b"\n\n", line(delta="a"), b"\n", END),
+    "empty_answer": sends(END),
+    "half": sends(line(delta="first "), line(delta="second")),
+    "nothing": sends(),
+    "cut_in_a_line": sends(line(delta="first "), b'{"delta": "sec'),
+    "garbage": sends(line(delta="a"), b"\x00<html>\n"),
+    "list": sends(b"[]\n"),
+    "number": sends(b"7\n"),
+    "null": sends(b"null\n"),
+    "delta_of_a_kind": sends(line(delta=7), END),
+    "done_of_a_kind": sends(line(done="yes")),
+    "no_usage": sends(line(done=True)),
+    "usage_of_a_kind": sends(line(done=True, usage={"input_tokens": "many", "output_tokens": -1})),
+    "unknown_line": sends(line(hello="you"), END),
+    "error_of_a_kind": sends(line(error="oh")),
+    "error_code_of_a_kind": sends(line(error={"code": ["x"], "detail": 1})),
+    "unknown_error": sends(line(error={"code": "internal", "detail": CANARY})),
+    "error_inside": sends(line(delta="a"), line(error={"code": "overloaded", "detail": "later", "retry_after": 3})),
+    "error_in_the_past": sends(line(error={"code": "rate_limited", "detail": "x", "retry_after": -5})),
+    "nul": sends(line(delta="a\0b"), END),
+    "endless_line": endless_line,
+    "reset": reset,
+    "compressed": compressed,
+    "redirect": refuses(307, Location="/elsewhere"),
+    "server_error": refuses(500, b"<html>" + b"x" * 1_000_000),
+    "rate_limited": refuses(429, problem("rate_limited"), Retry_After="7"),
+    "rate_limited_plain": refuses(429, b"slow down", Retry_After="7"),
+    "retry_after_date": refuses(503, problem("overloaded"), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+    "retry_after_nonsense": refuses(503, problem("overloaded"), Retry_After="-3"),
+    "unauthorized": refuses(401, problem("unauthorized", CANARY)),
+    "unknown_model": refuses(422, problem("unknown_model", "no such model")),
+    "problem_of_a_kind": refuses(400, b'["code"]'),
+    "problem_code_of_a_kind": refuses(400, problem("invalid_request", "x" * 10_000)),
+    "problem_with_nul": refuses(422, problem("invalid_request", "a\0b")),
+}
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[LlmScript]:
+    """A scripted LLM service."""
+    async with llm_script(**SCRIPTS) as running:
+        yield running
+
+
+@pytest.fixture
+async def llm(service: LlmScript) -> AsyncIterator[LlmService]:
+    """A worker's client to it."""
+    async with connect(settings(service.url)) as client:
+        yield client
+
+
+def settings(url: str, **more: str) -> WorkerSettings:
+    """A worker's settings with this LLM service."""
+    return WorkerSettings.model_validate({"orchestra_secret": "s" * 32, "llm_service_url": url, **more})
+
+
+def body(model: str) -> GenerateRequest:
+    """What is asked of a model."""
+    return GenerateRequest.model_validate(
+        {"model": model, "messages": [{"role": "user", "content": CANARY}], "stream": True}
+    )
+
+
+async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
+    """The text and usage of a whole answer."""
+    pieces, usage = [], None
+    async for piece in llm.generate(body(model)):
+        if isinstance(piece, Done):
+            usage = piece.usage
+        else:
+            pieces.append(piece)
+    assert usage is not None
+    return "".join(pieces), usage
+
+
+async def error(llm: LlmService, model: str) -> OrchestraError:
+    """The error of a call, which repeats nothing of what was sent."""
+    with pytest.raises(OrchestraError) as raised:
+        await answer(llm, model)
+    assert CANARY not in f"{raised.value} {raised.value.detail}"
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("whole", "The fox \N{FOX FACE}"),
+        ("one_by_one", "ü\N{FOX FACE}"),
+        ("all_at_once", "ab"),
+        ("no_last_newline", "a"),
+        ("empty_lines", "a"),
+        ("empty_answer", ""),
+        ("nul", "a\N{REPLACEMENT CHARACTER}b"),
+        ("compressed", "text"),
+    ],
+)
+async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str, text: str) -> None:
+    """However its bytes are cut."""
+    assert (text, Usage(input_tokens=3, output_tokens=2)) == await answer(llm, model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    "half nothing cut_in_a_line garbage list number null delta_of_a_kind done_of_a_kind no_usage usage_of_a_kind"
+    " unknown_line error_of_a_kind error_code_of_a_kind unknown_error endless_line reset redirect server_error"
+    " problem_of_a_kind".split(),
+)
+async def test_nonsense_is_bad_upstream(llm: LlmService, model: str) -> None:
+    """A stream without its end mark, with a line that is none, too long or broken off: never an answer."""
+    assert ErrorCode.BAD_UPSTREAM is (await error(llm, model)).code
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "retry_after"),
+    [
+        ("error_inside", ErrorCode.OVERLOADED, 3.0),
+        ("error_in_the_past", ErrorCode.RATE_LIMITED, 0.0),
+        ("rate_limited", ErrorCode.RATE_LIMITED, 7.0),
+        ("rate_limited_plain", ErrorCode.RATE_LIMITED, 7.0),
+        ("retry_after_date", ErrorCode.OVERLOADED, None),
+        ("retry_after_nonsense", ErrorCode.OVERLOADED, 0.0),
+        ("unauthorized", ErrorCode.AUTH, None),
+        ("unknown_model", ErrorCode.UNKNOWN_MODEL, None),
+        ("problem_code_of_a_kind", ErrorCode.INVALID_REQUEST, None),
+        ("problem_with_nul", ErrorCode.INVALID_REQUEST, None),
+    ],
+)
+async def test_a_refusal_is_told_by_name(
+    llm: LlmService, model: str, code: ErrorCode, retry_after: float | None
+) -> None:
+    """Before the first byte or in the stream; how long to wait comes with it, never less than nothing."""
+    refused = await error(llm, model)
+
+    assert (code, retry_after) == (refused.code, refused.retry_after)
+    assert len(refused.detail) <= 500
+    assert "\0" not in refused.detail
+
+
+async def test_silence_is_a_timeout(service: LlmScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first byte and in the midst of the stream."""
+    monkeypatch.setattr(generate, "SILENCE_SECONDS", 0.2)
+    async with connect(settings(service.url)) as llm:
+        for model in ("mute", "hang"):
+            assert ErrorCode.TIMEOUT is (await error(llm, model)).code
+    await asyncio.gather(*(call.left.wait() for call in service.calls))
+
+
+async def test_nobody_there_is_bad_upstream() -> None:
+    """A refused connection is told as such."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        async with connect(settings(f"http://127.0.0.1:{nobody.getsockname()[1]}")) as llm:
+            assert ErrorCode.BAD_UPSTREAM is (await error(llm, "whole")).code
+            with pytest.raises(OrchestraError):
+                await llm.models()
+
+
+async def test_who_stops_reading_closes_the_call(service: LlmScript, llm: LlmService) -> None:
+    """The service notices at once that nobody waits for the rest."""
+    async with aclosing(llm.generate(body("hang"))) as pieces:
+        assert "first " == await anext(pieces)
+
+    await asyncio.wait_for(service.calls[0].left.wait(), 10)
+
+
+async def test_a_cancelled_task_closes_the_call(service: LlmScript, llm: LlmService) -> None:
+    """In the midst of the stream, and before it has begun."""
+    for model in ("hang", "mute"):
+        task = asyncio.create_task(answer(llm, model))
+        call = await eventually(lambda model=model: [c for c in service.calls if c.body["model"] == model])  # type: ignore[misc]
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.wait_for(call[0].left.wait(), 10)
+
+
+async def test_a_connection_is_used_again(service: LlmScript, llm: LlmService) -> None:
+    """After a whole answer and after a refusal."""
+    for model in ("whole", "rate_limited", "whole", "error_inside", "whole"):
+        try:
+            await answer(llm, model)
+        except OrchestraError:
+            continue
+
+    assert 5 == len(service.calls)
+    assert 1 == len(service.connections)
+
+
+async def test_many_calls_are_open_at_once(service: LlmScript, llm: LlmService) -> None:
+    """The client has no limit of its own."""
+    tasks = [asyncio.create_task(answer(llm, "hang")) for _ in range(300)]
+
+    await eventually(lambda: service.open_now == 300)
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_the_token_is_sent_and_redirects_are_not_followed(service: LlmScript) -> None:
+    """To the service, with every call, and to nobody else; without a token there is no header."""
+    async with connect(settings(service.url, llm_service_token=CANARY)) as llm:
+        await answer(llm, "whole")
+        with pytest.raises(OrchestraError):
+            await answer(llm, "redirect")
+    async with connect(settings(service.url)) as llm:
+        await answer(llm, "whole")
+
+    assert [f"Bearer {CANARY}", f"Bearer {CANARY}", None] == [
+        each.headers.get("Authorization") for each in service.calls
+    ]
+
+
+async def test_the_body_is_what_the_contract_says(service: LlmScript, llm: LlmService) -> None:
+    """What is absent is left out."""
+    await answer(llm, "whole")
+
+    assert body("whole").model_dump(exclude_none=True) == service.calls[0].body
+
+
+async def test_models_are_listed(llm: LlmService) -> None:
+    """As the service offers them."""
+    assert ["m"] == [each.name for each in (await llm.models()).data]
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        (web.Response(body=b"<html>"), ErrorCode.BAD_UPSTREAM),
+        (web.Response(body=b'{"data": [{"name": 7}]}'), ErrorCode.BAD_UPSTREAM),
+        (web.Response(status=401, body=problem("unauthorized")), ErrorCode.AUTH),
+        (web.Response(status=503, body=b"busy"), ErrorCode.BAD_UPSTREAM),
+    ],
+)
+async def test_a_list_that_cannot_be_read_is_an_error(
+    service: LlmScript, llm: LlmService, response: web.Response, code: ErrorCode
+) -> None:
+    """With its name, never a crash."""
+    service.models = response
+
+    with pytest.raises(OrchestraError) as raised:
+        await llm.models()
+
+    assert code is raised.value.code

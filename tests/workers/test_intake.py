@@ -1,0 +1,396 @@
+"""Promises of workers/intake.py: nothing is skipped, nothing stops the rest, and only what is safe is committed."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+
+from orchestra.store.claims import ClaimOrder
+from orchestra.store.database import DataRefusedError
+from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.intake import Batch, Intaken
+from schemas.errors import ErrorCode
+from tests.support.fakes import Calls, away, no_pause, running, steps
+from tests.support.records import Record, claimed, message, reader
+from tests.support.waiting import eventually
+from workers import intake
+from workers.intake import Intake, WatchForGaps
+from workers.metrics import Metrics
+
+TP = TopicPartition("llm.requests", 3)
+OTHER = TopicPartition("llm.requests", 4)
+
+
+class Consumer:
+    """Hands out batches, then nothing; keeps what is committed."""
+
+    def __init__(self, *batches: dict[TopicPartition, list[Record]]) -> None:
+        self.batches = list(batches)
+        self.committed_now: list[dict[TopicPartition, int]] = []
+        self.errors: list[Exception] = []
+        self.read = 0
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+        """A batch."""
+        await asyncio.sleep(0)
+        self.read += 1
+        return self.batches.pop(0) if self.batches else {}
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Commit exactly these."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.committed_now.append(offsets)
+
+    def partitions_for_topic(self, _topic: str) -> set[int]:
+        """How many partitions there are."""
+        return set(range(32))
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """What this worker reads."""
+        return frozenset({TP, OTHER})
+
+
+class Slots:
+    """Stands in for the turns in flight."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.stopped: list[Any] = []
+        self.doubts = 0
+        self.wakes = 0
+
+    @contextmanager
+    def intake_order(self) -> Iterator[ClaimOrder | None]:
+        """No order."""
+        yield None
+
+    def start(self, claimed: list[Any]) -> None:
+        """Start turns."""
+        self.started += claimed
+
+    def stop(self, refs: list[Any], _why: object) -> None:
+        """Stop turns."""
+        self.stopped += refs
+
+    def doubt(self) -> None:
+        """A transaction broke off."""
+        self.doubts += 1
+
+    def wake(self) -> None:
+        """There is something to claim."""
+        self.wakes += 1
+
+
+class Publisher:
+    """Keeps what it is given, and waits for nobody."""
+
+    def __init__(self) -> None:
+        self.announced: list[Any] = []
+        self.letters: list[DeadLetter] = []
+
+    def announce(self, announcements: list[Any]) -> None:
+        """Replies."""
+        self.announced += announcements
+
+    async def dead_letters(self, letters: list[DeadLetter]) -> None:
+        """Dead letters."""
+        self.letters += letters
+
+
+class Taking:
+    """An intake of these batches on this store."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, store: Calls, *batches: dict[TopicPartition, list[Record]]
+    ) -> None:
+        monkeypatch.setattr(intake, "take_in", store)
+        no_pause(monkeypatch, intake, "RETRY_SECONDS")
+        self.consumer = Consumer(*batches)
+        self.store = store
+        self.slots = Slots()
+        self.publisher = Publisher()
+        self.metrics = Metrics()
+        publisher: Any = self.publisher
+        slots: Any = self.slots
+        database: Any = None
+        self.intake = Intake(reader(), database, publisher, slots, self.metrics)
+
+    async def start(self) -> None:
+        """Stands in for the broker: joins at once."""
+
+    async def run(self) -> None:
+        """Read until closed."""
+        anything: Any = self
+        await self.intake.run(anything, anything)
+
+    async def all(self) -> None:
+        """Read until every batch was committed, or its commit given up."""
+        async with running(self.run()) as (run,):
+            await eventually(lambda: run.done() or (not self.consumer.batches and self.consumer.read > 3))
+            self.intake.close()
+            await asyncio.wait_for(run, 10)
+
+    @property
+    def taken(self) -> list[Batch]:
+        """What was written, or tried to be."""
+        return [batch for batch, _order in self.store.calls]
+
+
+def records(*values: bytes | None, first: int = 10) -> list[Record]:
+    """Records in a row."""
+    return [Record(value, offset=first + place) for place, value in enumerate(values)]
+
+
+async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offset behind the last record of each partition of the batch, and of no other."""
+    batch = {TP: records(message("a"), message("b")), OTHER: records(message("c"), first=70)}
+    taking = Taking(monkeypatch, Calls(Intaken()), batch, {TP: records(message("d"), first=12)})
+
+    await taking.all()
+
+    assert [{TP: 12, OTHER: 71}, {TP: 13}] == taking.consumer.committed_now
+    said = [[each.body["messages"][0]["content"] for each in batch.requests] for batch in taking.taken]
+    assert [["a", "b", "c"], ["d"]] == said
+    assert [(TP.partition, 12), (OTHER.partition, 71)] == [
+        (mark.partition, mark.next_offset) for mark in taking.taken[0].progress
+    ]
+
+
+async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests, cancels, deletions and dead letters are one transaction."""
+    id = str(claimed().id)
+    batch = [
+        Record(message()),
+        Record(json.dumps({"request_id": id}).encode(), headers=[("ce_type", b"llm.cancel.requested")]),
+        Record(
+            json.dumps({"conversation_id": id}).encode(), headers=[("ce_type", b"llm.conversation.delete.requested")]
+        ),
+        Record(b"nonsense"),
+    ]
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: batch})
+
+    await taking.all()
+
+    (taken,) = taking.taken
+    assert [1, 1, 1, 1] == [len(each) for each in (taken.requests, taken.cancels, taken.deletes, taken.dead_letters)]
+
+
+async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the worker die in between they come again."""
+    letter = reader().read(Record(b"nonsense"))
+    taking = Taking(monkeypatch, Calls(Intaken(dead_letters=[letter])), {TP: records(b"nonsense")})  # type: ignore[list-item]
+    hold = asyncio.Event()
+
+    async def slowly(letters: list[DeadLetter]) -> None:
+        taking.publisher.letters += letters
+        await hold.wait()
+
+    taking.publisher.dead_letters = slowly  # type: ignore[method-assign]
+    async with running(taking.run()):
+        await eventually(lambda: taking.publisher.letters)
+        await steps()
+        assert taking.consumer.committed_now == []
+        hold.set()
+        await eventually(lambda: taking.consumer.committed_now)
+
+
+async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same batch again, nothing skipped, nothing committed before; turns it may have claimed are looked for."""
+    taking = Taking(monkeypatch, Calls(away(), away(), Intaken()), {TP: records(message())})
+
+    await taking.all()
+
+    assert taking.taken[0] == taking.taken[1] == taking.taken[2]
+    assert [{TP: 11}] == taking.consumer.committed_now
+    assert 2 == taking.slots.doubts
+
+
+def refuses(poison: str) -> Callable[..., Intaken]:
+    """A store that refuses requests which say this."""
+
+    def take_in(batch: Batch, _order: object) -> Intaken:
+        if any(poison in str(each.body) for each in batch.requests):
+            raise DataRefusedError("22P05")
+        return Intaken(inserted=len(batch.requests), dead_letters=batch.dead_letters)
+
+    return take_in
+
+
+async def test_one_poisoned_record_is_found_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is halved until it is alone; it becomes a dead letter; the order of the others stays."""
+    values = [message("poison" if place == 5 else f"m{place}") for place in range(9)]
+    taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values)})
+
+    await taking.all()
+
+    written = [batch for batch in taking.taken if not any("poison" in str(each.body) for each in batch.requests)]
+    said = [each.body["messages"][0]["content"] for batch in written for each in batch.requests]
+    assert [f"m{place}" for place in range(9) if place != 5] == said
+    assert [(ErrorCode.REFUSED_BY_DATABASE, 15)] == [(each.reason, each.offset) for each in taking.publisher.letters]
+    assert [{TP: 19}] == taking.consumer.committed_now
+
+
+async def test_progress_is_noted_when_all_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch that was halved only the last part moves the marks."""
+    values = [message("poison" if place == 2 else "fine") for place in range(4)]
+    taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values)})
+
+    await taking.all()
+
+    written = [batch for batch in taking.taken if "poison" not in str([each.body for each in batch.requests])]
+    assert [False, False, True] == [bool(batch.progress) for batch in written]
+
+
+async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Better there than nowhere, and nobody waits for it."""
+    taking = Taking(monkeypatch, Calls(DataRefusedError("22P05")), {TP: records(b"nonsense")})
+
+    await taking.all()
+
+    assert [ErrorCode.NOT_JSON] == [each.reason for each in taking.publisher.letters]
+    assert [{TP: 11}] == taking.consumer.committed_now
+
+
+@pytest.mark.parametrize("error", [CommitFailedError(), IllegalStateError("not assigned")])
+async def test_a_failed_commit_is_harmless(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The records come again, to whoever has the partition now, and change nothing."""
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, {TP: records(message(), first=11)})
+    taking.consumer.errors = [error]
+
+    await taking.all()
+
+    assert [{TP: 12}] == taking.consumer.committed_now
+
+
+async def test_what_a_batch_did_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims are started, cancelled turns stopped, replies announced, and the claimer woken when there is more."""
+    turn = claimed()
+    done = Intaken(inserted=2, duplicates=3, claimed=[turn], running_cancelled=[turn.ref], announcements=["reply"])  # type: ignore[list-item]
+    taking = Taking(monkeypatch, Calls(done), {TP: records(message())})
+
+    await taking.all()
+
+    assert ([turn], [turn.ref], ["reply"], 1) == (
+        taking.slots.started,
+        taking.slots.stopped,
+        taking.publisher.announced,
+        taking.slots.wakes,
+    )
+    assert 3 == taking.metrics.duplicates._value.get()
+
+
+async def test_reading_stops_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is polled at the emergency limit; it goes on below it; closing ends it even so."""
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
+    taking.intake.hold(full=True)
+    async with running(taking.run()) as (run,):
+        await steps()
+        assert 0 == taking.consumer.read
+        taking.intake.hold(full=False)
+        await eventually(lambda: taking.consumer.committed_now)
+        taking.intake.hold(full=True)
+        taking.intake.close()
+        await asyncio.wait_for(run, 10)
+
+
+@pytest.mark.parametrize("timestamp", [-1, -(10**16), 0, 2**62])
+async def test_no_timestamp_can_stop_the_reading(monkeypatch: pytest.MonkeyPatch, timestamp: int) -> None:
+    """A topic may keep its producers' times, and those may say anything."""
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: [Record(message(), timestamp=timestamp, offset=10)]})
+
+    await taking.all()
+
+    assert [{TP: 11}] == taking.consumer.committed_now
+
+
+async def test_records_on_the_wrong_partition_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose key another partitioner has placed; a record without a key lies anywhere."""
+    right = next(
+        key for key in (str(number).encode() for number in range(999)) if intake._murmur2_partition(key, 32) == 3
+    )
+    wrong = next(
+        key for key in (str(number).encode() for number in range(999)) if intake._murmur2_partition(key, 32) != 3
+    )
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: [Record(message(), key) for key in (right, wrong, None)]})
+
+    await taking.all()
+
+    assert 1 == taking.metrics.partition_mismatch._value.get()
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"), [(b"21", 12), (b"foobar", 30), (b"", 25), (b"a-little-bit-long-string", 0)]
+)
+def test_partitions_are_kafkas_own(key: bytes, partition: int) -> None:
+    """The examples of Kafka's own test of its partitioner."""
+    assert partition == intake._murmur2_partition(key, 32)
+
+
+async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is not in Postgres yet, its partitions are not idle, however much has been fetched."""
+    hold = asyncio.Event()
+    noted: list[set[int]] = []
+
+    async def take_slowly(*_: object) -> Intaken:
+        await hold.wait()
+        return Intaken()
+
+    async def note(_database: object, marks: list[Any]) -> None:
+        noted.append({mark.partition for mark in marks})
+
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
+    monkeypatch.setattr(intake, "take_in", take_slowly)
+    monkeypatch.setattr(intake, "note_idle", note)
+    monkeypatch.setattr(
+        intake, "_idle", lambda _consumer, tp: intake.Progress(tp.topic, tp.partition, 1, intake._EPOCH)
+    )
+    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    async with running(taking.run()):
+        await eventually(lambda: taking.intake._at_hand)
+        noted.clear()
+        await eventually(lambda: len(noted) > 2)
+        assert all(each == {OTHER.partition} for each in noted)
+        hold.set()
+        await eventually(lambda: {TP.partition, OTHER.partition} in noted)
+
+
+async def test_a_failure_of_the_idle_marks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks that silently stood still would make gateways wait for ever."""
+    taking = Taking(monkeypatch, Calls(Intaken()))
+    monkeypatch.setattr(intake, "note_idle", Calls(RuntimeError()))
+    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    async with running(taking.run()) as (run,):
+        await asyncio.wait([run], timeout=10)
+        assert isinstance(run.exception(), ExceptionGroup)
+
+
+class Log:
+    """A partition's log: what was committed, where it starts."""
+
+    def __init__(self, committed: int | None, start: int) -> None:
+        self._committed, self._start = committed, start
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each log starts."""
+        return dict.fromkeys(partitions, self._start)
+
+    async def committed(self, _partition: TopicPartition) -> int | None:
+        """What the group has committed."""
+        return self._committed
+
+
+@pytest.mark.parametrize(("committed", "start", "missing"), [(5, 8, 3), (8, 8, 0), (9, 8, 0), (None, 8, 0), (0, 1, 1)])
+async def test_records_that_were_never_read_raise_an_alarm(committed: int | None, start: int, missing: int) -> None:
+    """Each one that retention has deleted is counted; a group that is new has missed nothing."""
+    metrics = Metrics()
+    log: Any = Log(committed, start)
+
+    await WatchForGaps(metrics, lambda: log).on_partitions_assigned([TP])
+
+    assert missing == metrics.log_gap._value.get()

@@ -1,0 +1,72 @@
+"""Promises of workers/lease.py: a worker keeps its lease, or learns that it has lost it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.records import claimed
+from tests.support.waiting import eventually
+from workers import lease
+from workers.lease import Lease
+from workers.metrics import Metrics
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lease:
+    """A lease on this store, renewed without pause."""
+    monkeypatch.setattr(lease.claims, "register", register)
+    monkeypatch.setattr(lease.claims, "renew", renew)
+    no_pause(monkeypatch, lease, "RENEW_SECONDS", "RETRY_SECONDS")
+    database: Any = None
+    return Lease(database, Metrics())
+
+
+async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt under an id of its own: nobody knows what became of the one before."""
+    register = Calls(away(), away(), None)
+    mine = taken(monkeypatch, register, Calls([]))
+
+    await asyncio.wait_for(mine.take(), 10)
+
+    assert 3 == len({worker_id for (worker_id,) in register.calls})
+    assert mine.worker_id == register.calls[-1][0]
+
+
+async def test_renewing_tells_of_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes back is passed on; nothing is passed on when there is nothing."""
+    refs = [claimed().ref]
+    told: list[object] = []
+    mine = taken(monkeypatch, Calls(None), renew := Calls([], refs, []))
+    async with running(mine.run(told.append, lambda: told.append("lost"))):
+        await eventually(lambda: len(renew.calls) > 4)
+
+    assert [refs] == told
+
+
+async def test_a_lost_lease_drops_everything_and_takes_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the calls are closed, then there is a new id; it is counted."""
+    told: list[object] = []
+    mine = taken(monkeypatch, register := Calls(None), renew := Calls([], None, []))
+    before = mine.worker_id
+    async with running(mine.run(told.append, lambda: told.append(mine.worker_id))):
+        await eventually(lambda: len(renew.calls) > 3)
+
+    assert [before] == told
+    assert before != mine.worker_id == register.calls[-1][0]
+    assert [before, before, mine.worker_id] == [worker_id for (worker_id,) in renew.calls[:3]]
+    assert 1 == mine._metrics.leases_lost._value.get()
+
+
+async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a missing row does; but others are not judged for a lease's time, for theirs look lost as well."""
+    told: list[object] = []
+    mine = taken(monkeypatch, Calls(None), renew := Calls(away(), away(), []))
+    assert mine.may_judge_others
+    async with running(mine.run(told.append, lambda: told.append("lost"))):
+        await eventually(lambda: len(renew.calls) > 3)
+
+    assert told == []
+    assert not mine.may_judge_others
+    monkeypatch.setattr(mine, "_trust_from", asyncio.get_running_loop().time())
+    assert mine.may_judge_others

@@ -1,0 +1,109 @@
+"""Promises of workers/models.py: a worker knows what can be asked for, as far as it was told."""
+
+from typing import Any
+
+import pytest
+
+from orchestra.store.database import DataRefusedError
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ModelInfo, ModelList
+from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.waiting import eventually
+from workers import models
+from workers.models import Models
+
+
+def info(name: str, **more: Any) -> ModelInfo:
+    """A model of this name."""
+    fields = {"provider": "p", "context_tokens": 100, "max_output_tokens": 10}
+    return ModelInfo.model_validate({"name": name, **fields, **more})
+
+
+OFFER = ModelList(data=[info("m", aliases=["a", "b"]), info("simulated")])
+
+
+class Service:
+    """Stands in for the LLM service."""
+
+    def __init__(self, *answers: ModelList | Exception) -> None:
+        self._answers = Calls(*answers)
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked."""
+        return len(self._answers.calls)
+
+    async def models(self) -> ModelList:
+        """What can be asked for."""
+        answer: ModelList = await self._answers(None)
+        return answer
+
+
+def table(monkeypatch: pytest.MonkeyPatch, service: Service, store: Calls) -> Models:
+    """The table of a worker with this service and store."""
+    monkeypatch.setattr(models, "note_models", store)
+    anything: Any = service
+    return Models(anything, anything)
+
+
+async def test_models_are_found_by_name_alias_and_name_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other name is, unless the service takes any."""
+    known = table(monkeypatch, Service(OFFER), noted := Calls(None))
+    assert known.find("m") is None
+
+    assert await known.refresh()
+
+    assert [OFFER.data[0]] * 3 == [known.find(name) for name in ("m", "a", "b")]
+    assert OFFER.data[1] == known.find("simulated:latency_ms=5,tokens=3")
+    assert known.find("other") is None
+    assert [(OFFER,)] == noted.calls
+
+
+async def test_any_other_name_may_be_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then its limits are those of whatever is not listed."""
+    any_name = info("any")
+    known = table(monkeypatch, Service(OFFER.model_copy(update={"other": any_name})), Calls(None))
+    await known.refresh()
+
+    assert any_name == known.find("whatever")
+    assert OFFER.data[0] == known.find("m")
+
+
+async def test_what_is_no_longer_offered_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last answer counts."""
+    known = table(monkeypatch, Service(OFFER, ModelList(data=[info("new")])), Calls(None))
+    await known.refresh()
+    await known.refresh()
+
+    assert (None, info("new")) == (known.find("m"), known.find("new"))
+
+
+async def test_a_service_that_does_not_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known stays known."""
+    known = table(monkeypatch, Service(OFFER, OrchestraError(ErrorCode.BAD_UPSTREAM)), Calls(None))
+    await known.refresh()
+
+    assert not await known.refresh()
+    assert OFFER.data[0] == known.find("m")
+
+
+@pytest.mark.parametrize("error", [away(), DataRefusedError("22003")], ids=["away", "refused"])
+async def test_a_list_that_cannot_be_kept_is_used_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Neither an absent Postgres nor one that refuses the list's numbers ends a worker."""
+    known = table(monkeypatch, Service(OFFER), Calls(error))
+
+    assert not await known.refresh()
+    assert OFFER.data[0] == known.find("m")
+
+
+async def test_the_table_is_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again, sooner after a failure."""
+    no_pause(monkeypatch, models, "REFRESH_SECONDS", "RETRY_SECONDS")
+    service = Service(OrchestraError(ErrorCode.BAD_UPSTREAM), OFFER)
+    known = table(monkeypatch, service, Calls(None))
+    async with running(known.run()):
+        await eventually(lambda: service.asked > 3)
+
+    assert OFFER.data[0] == known.find("m")

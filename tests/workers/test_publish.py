@@ -1,0 +1,256 @@
+"""Promises of workers/publish.py: what leaves a worker leaves in order, and is marked once Kafka has it."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from aiokafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumber
+
+from orchestra.store.turns import Announcement
+from schemas.errors import ErrorCode
+from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
+from tests.support.fakes import Calls, FakeProducer, away, no_pause, running, steps
+from tests.support.records import claimed
+from tests.support.store import letter
+from tests.support.waiting import eventually
+from workers import publish
+from workers.metrics import Metrics
+from workers.publish import Publisher
+
+
+@pytest.fixture
+def marks(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Marking in the database, without one; marks are made often."""
+    calls = Calls(None)
+    monkeypatch.setattr(publish.outbox, "mark_published", calls)
+    no_pause(monkeypatch, publish, "MARK_SECONDS")
+    return calls
+
+
+def publisher(producer: FakeProducer) -> Publisher:
+    """A publisher on this producer."""
+    anything: Any = producer
+    return Publisher(anything, anything, Metrics())
+
+
+def announcement(id: int, status: str = "completed", conversation: UUID | None = None, **more: Any) -> Announcement:
+    """A row of the outbox."""
+    request_id, conversation_id = uuid4(), conversation or uuid4()
+    value = {
+        "request_id": str(request_id),
+        "conversation_id": str(conversation_id),
+        "status": status,
+        "reply": "text" if status == "completed" else None,
+        "error": {"code": "timeout", "detail": "why"} if status == "failed" else None,
+        "usage": {"input_tokens": 1, "output_tokens": 1} if status == "completed" else None,
+        "attempts": 2,
+        **more,
+    }
+    headers: dict[str, str | None] = {"correlation_id": "c", "traceparent": None, "body_hash": "hash"}
+    return Announcement(id, "tenant", request_id, conversation_id, uuid4(), orjson.dumps(value).decode(), headers)
+
+
+def places(producer: FakeProducer) -> list[str]:
+    """Request ids on the topic of replies, in order."""
+    return [orjson.loads(value)["request_id"] for value in producer.values(REPLIES.name) if value]
+
+
+async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
+    """Started, its deltas, its ending: one key, in the order in which they were said."""
+    producer, turn = FakeProducer(), claimed(fence=2)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.started(turn)
+        out.delta(turn, 0, "a")
+        out.delta(turn, 1, "b")
+        out.announce([announcement(1)])
+        await eventually(lambda: len(producer.sent) == 5)
+
+    sent = [each for each in producer.sent if each.topic == EVENTS.name]
+    kinds = [(each.headers["ce_type"] or b"").decode().removeprefix("llm.request.") for each in sent]
+    assert ["started", "delta", "delta", "completed"] == kinds
+    assert {str(turn.id).encode()} == {each.key for each in sent[:3]}
+    values = [orjson.loads(each.value or b"") for each in sent]
+    assert {"attempt": 2, "conversation_id": str(turn.conversation_id)} == values[0]
+    assert [{"attempt": 2, "at": 0, "text": "a"}, {"attempt": 2, "at": 1, "text": "b"}] == values[1:3]
+
+
+@pytest.mark.parametrize(
+    ("status", "value"),
+    [
+        ("completed", {"attempt": 2, "reply": "text", "usage": {"input_tokens": 1, "output_tokens": 1}}),
+        ("failed", {"attempt": 2, "code": "timeout", "detail": "why"}),
+        ("cancelled", {"attempt": 2}),
+        ("expired", {"attempt": 2}),
+    ],
+)
+async def test_an_ending_is_an_event_and_a_reply(marks: Calls, status: str, value: dict[str, Any]) -> None:
+    """Both under the one id that the outbox gave it; the reply's bytes are the outbox's, its key the conversation."""
+    producer, ended = FakeProducer(), announcement(1, status)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([ended])
+        await eventually(lambda: len(producer.sent) == 2)
+
+    event, reply = producer.sent
+    assert value == orjson.loads(event.value or b"")
+    assert (ended.value.encode(), str(ended.conversation_id).encode()) == (reply.value, reply.key)
+    assert str(ended.event_id).encode() == event.headers["ce_id"] == reply.headers["ce_id"]
+    assert (b"llm.reply", str(ended.request_id).encode()) == (reply.headers["ce_type"], reply.headers["ce_subject"])
+    assert (b"c", b"hash", b"tenant") == tuple(
+        reply.headers[name] for name in ("correlation_id", "orchestra-body-hash", "orchestra-tenant")
+    )
+
+
+async def test_replies_go_in_the_order_of_the_outbox(marks: Calls) -> None:
+    """However they were handed in."""
+    producer, rows = FakeProducer(), [announcement(id) for id in (1, 2, 3)]
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([rows[2], rows[0], rows[1]])
+        await eventually(lambda: len(places(producer)) == 3)
+
+    assert [str(each.request_id) for each in rows] == places(producer)
+
+
+async def test_a_reply_that_is_on_its_way_is_not_sent_again(marks: Calls) -> None:
+    """Until it is marked; the sweeper and the next turn may hand it in meanwhile."""
+    producer, row = FakeProducer(slow=True), announcement(1)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([row])
+        out.announce([row])
+        await eventually(lambda: places(producer))
+        out.announce([row])
+        await producer.flush()
+        await eventually(lambda: marks.calls)
+        await steps()
+        assert 1 == len(places(producer))
+
+        out.announce([row])
+        await eventually(lambda: len(places(producer)) == 2)
+
+
+async def test_only_what_kafka_has_is_marked(marks: Calls) -> None:
+    """Not what was sent, but what was acknowledged."""
+    producer = FakeProducer(slow=True)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([announcement(1), announcement(2)])
+        await eventually(lambda: len(producer.sent) == 4)
+        assert marks.calls == []
+        replies = [each for each in producer.sent if each.topic == REPLIES.name]
+        replies[1].acknowledged.set_result(None)
+
+        await eventually(lambda: marks.calls)
+
+    assert [([2],)] == marks.calls
+
+
+async def test_marks_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away nothing is forgotten and nothing sent twice."""
+    marks = Calls(away(), away(), None)
+    monkeypatch.setattr(publish.outbox, "mark_published", marks)
+    no_pause(monkeypatch, publish, "MARK_SECONDS")
+    producer, row = FakeProducer(), announcement(7)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([row])
+        await eventually(lambda: len(marks.calls) == 3)
+        assert [([7],)] * 3 == marks.calls
+
+    assert 1 == len(places(producer))
+
+
+async def test_a_producer_beyond_help_ends_the_run(marks: Calls) -> None:
+    """A new process must take over; what was not acknowledged is not marked."""
+    producer = FakeProducer(slow=True)
+    out = publisher(producer)
+    async with running(out.run()) as (run,):
+        out.announce([announcement(1)])
+        await eventually(lambda: len(producer.sent) == 2)
+        producer.sent[1].acknowledged.set_exception(OutOfOrderSequenceNumber())
+
+        await asyncio.wait([run], timeout=10)
+
+        assert isinstance(run.exception(), ExceptionGroup)
+    assert marks.calls == []
+
+
+async def test_a_long_absence_of_kafka_is_sat_out(marks: Calls) -> None:
+    """When there is no room to queue a record in time it is tried again, before those behind it."""
+    producer = FakeProducer(errors=[KafkaTimeoutError(), KafkaTimeoutError()])
+    rows = [announcement(1), announcement(2)]
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce(rows)
+        await eventually(lambda: len(producer.sent) == 4)
+
+    assert [str(each.request_id) for each in rows] == places(producer)
+
+
+async def test_deltas_are_dropped_while_kafka_is_away(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit; endings never are."""
+    monkeypatch.setattr(publish, "MOST_QUEUED_BEFORE_DELTAS_DROP", 2)
+    producer, turn = FakeProducer(), claimed()
+    out = publisher(producer)
+    for at in range(10):
+        out.delta(turn, at, "x")
+    out.announce([announcement(1)])
+    async with running(out.run()):
+        await eventually(lambda: places(producer))
+
+    assert 3 + 1 == len(producer.values(EVENTS.name))
+
+
+async def test_dead_letters_are_awaited(marks: Calls) -> None:
+    """Whoever hands them in goes on when Kafka has them all; they are as they came, and say why and where."""
+    producer = FakeProducer(slow=True)
+    out = publisher(producer)
+    bad = letter(key=None, value=b"\xff", headers=[("x", b"\xfe"), ("y", None)], offset=5, partition=2)
+    async with running(out.run(), out.dead_letters([bad.because(ErrorCode.NOT_JSON, "why"), letter()])) as (_, waits):
+        await eventually(lambda: len(producer.sent) == 2)
+        producer.sent[0].acknowledged.set_result(None)
+        await steps()
+        assert not waits.done()
+        producer.sent[1].acknowledged.set_result(None)
+        await asyncio.wait_for(waits, 10)
+
+    sent = producer.sent[0]
+    assert (DEAD_LETTERS.name, None, b"\xff") == (sent.topic, sent.key, sent.value)
+    assert {
+        "x": b"\xfe",
+        "y": None,
+        "dlq-reason": b"not_json",
+        "dlq-detail": b"why",
+        "dlq-topic": b"llm.requests",
+        "dlq-partition": b"2",
+        "dlq-offset": b"5",
+    } == sent.headers
+
+
+async def test_a_dead_letter_too_large_for_a_record_goes_without_its_value(marks: Calls) -> None:
+    """It came compressed, and Postgres keeps it whole; a worker must not fall over it."""
+    producer = FakeProducer()
+    out = publisher(producer)
+    large = letter(key=None, value=b"x" * MAX_RECORD_BYTES)
+    larger = letter(key=None, value=b"x" * (MAX_RECORD_BYTES + 1))
+    async with running(out.run()):
+        await asyncio.wait_for(out.dead_letters([large, larger]), 10)
+
+    assert [large.value, None] == producer.values(DEAD_LETTERS.name)
+    assert b"here without its value" in (producer.sent[1].headers["dlq-detail"] or b"")
+
+
+async def test_flushing_leaves_nothing_owed(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it returns everything was acknowledged and marked."""
+    monkeypatch.setattr(publish, "MARK_SECONDS", 3600)
+    producer = FakeProducer(slow=True)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([announcement(id) for id in range(5)])
+        await asyncio.wait_for(out.flush(), 10)
+
+    assert [([0, 1, 2, 3, 4],)] == marks.calls

@@ -1,0 +1,321 @@
+"""Promises of workers/records.py: every record is what it asks for, or a dead letter with its reason."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.intake import NewRequest
+from schemas.errors import ErrorCode
+from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
+from schemas.topics import MAX_RECORD_BYTES
+from tests.support.bodies import any_json, bodies
+from tests.support.records import Headers, Record, message, reader, signed
+from workers.records import Cancel, Delete, Verdict
+
+KNOWN = (
+    "ce_id ce_type ce_source ce_subject traceparent correlation_id deadline"
+    " orchestra-signature orchestra-tenant orchestra-user orchestra-caller-waits"
+).split()
+SIGNED = signed()
+
+
+def read(record: Record) -> Verdict:
+    """What a worker makes of a record."""
+    return reader().read(record)
+
+
+def taken(record: Record) -> NewRequest:
+    """The request that a record is."""
+    verdict = read(record)
+    assert isinstance(verdict, NewRequest), verdict
+    return verdict
+
+
+def test_messages_alone_are_a_request() -> None:
+    """No key and no header is needed: all that is missing has a default that anyone can compute."""
+    record = Record()
+
+    request = taken(record)
+
+    assert ("default", "llama3", 5, None, 5, False) == (
+        request.tenant,
+        request.model,
+        request.priority,
+        request.deadline,
+        request.max_tries,
+        request.caller_waits,
+    )
+    assert record_id(record.topic, record.partition, record.offset, record.timestamp) == request.id
+    assert conversation_id_for_request(request.id) == request.conversation_id
+    assert {"messages": [{"role": "user", "content": "hi"}]} == request.body
+
+
+POISON: dict[str, tuple[Record, ErrorCode]] = {
+    "bytes": (Record(b"\xff\xfe\x00"), ErrorCode.NOT_JSON),
+    "header that is not UTF-8": (Record(headers=[("ce_type", b"\xff")]), ErrorCode.BAD_HEADER),
+    "header with NUL": (Record(headers=[("correlation_id", b"a\0b")]), ErrorCode.BAD_HEADER),
+    "endless header": (Record(headers=[("traceparent", b"x" * 4097)]), ErrorCode.BAD_HEADER),
+    "id that is none": (Record(headers=[("ce_id", b"nonsense")]), ErrorCode.BAD_HEADER),
+    "deadline that is none": (Record(headers=[("deadline", b"tomorrow")]), ErrorCode.BAD_HEADER),
+    "tombstone": (Record(None), ErrorCode.TOMBSTONE),
+    "empty": (Record(b""), ErrorCode.NOT_JSON),
+    "not JSON": (Record(b"{"), ErrorCode.NOT_JSON),
+    "JSON of another kind": (Record(b"[]"), ErrorCode.INVALID_REQUEST),
+    "no messages": (Record(b'{"messages":[]}'), ErrorCode.INVALID_REQUEST),
+    "10 MiB": (Record(message("x" * 10 * 1024 * 1024)), ErrorCode.TOO_LARGE),
+    "unknown type": (Record(headers=[("ce_type", b"llm.message.requested.v2")]), ErrorCode.UNKNOWN_TYPE),
+    "cancel of nothing": (Record(b"{}", headers=[("ce_type", b"llm.cancel.requested")]), ErrorCode.INVALID_REQUEST),
+    "foreign tenant": (Record(headers=[("orchestra-tenant", b"them"), ("orchestra-signature", b"v1=0")]),
+                       ErrorCode.BAD_SIGNATURE),
+    "signature of another secret": (signed(secret=b"x" * 32), ErrorCode.BAD_SIGNATURE),
+    "deep JSON": (Record(b'{"messages":' + b"[" * 200_000), ErrorCode.NOT_JSON),
+    "NaN": (Record(b'{"messages":[{"role":"user","content":"x"}],"temperature":NaN}'), ErrorCode.NOT_JSON),
+    "NUL": (Record(message("a\0b")), ErrorCode.INVALID_REQUEST),
+    "lone surrogate": (Record(message("\ud800")), ErrorCode.INVALID_REQUEST),
+    "two ids": (Record(message(id=str(uuid4())), headers=[("ce_id", str(uuid4()).encode())]),
+                ErrorCode.INVALID_REQUEST),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "reason"), POISON.values(), ids=POISON)
+def test_poison_is_a_dead_letter_with_its_reason(record: Record, reason: ErrorCode) -> None:
+    """It is kept whole, with where it lay, and its detail repeats nothing of it."""
+    letter = read(record)
+
+    assert isinstance(letter, DeadLetter)
+    assert reason is letter.reason
+    assert letter.detail
+    assert (record.topic, record.partition, record.offset, record.timestamp) == (
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.timestamp_ms,
+    )
+    assert (record.key, record.value, list(record.headers)) == (letter.key, letter.value, letter.headers)
+
+
+HEADER_VALUES = (
+    st.none() | st.binary(max_size=30) | st.text(max_size=10).map(lambda text: text.encode("utf-8", "ignore"))
+)
+HEADERS = st.lists(st.tuples(st.sampled_from(KNOWN) | st.text(max_size=10), HEADER_VALUES), max_size=5)
+
+
+@given(st.none() | st.binary(max_size=200), st.none() | st.binary(max_size=20), HEADERS)
+def test_no_bytes_can_break_reading(value: bytes | None, key: bytes | None, headers: Headers) -> None:
+    """Whatever lies in a record there is a verdict, never an error, and never by way of a crash inside."""
+    verdict = read(Record(value, key, headers))
+
+    assert not isinstance(verdict, DeadLetter) or verdict.reason is not ErrorCode.INTERNAL
+
+
+@given(any_json(), HEADERS)
+def test_no_json_can_break_reading(value: Any, headers: Headers) -> None:
+    """JSON of every kind gets a verdict too."""
+    verdict = read(Record(json.dumps(value).encode(), b"key", headers))
+
+    assert not isinstance(verdict, DeadLetter) or verdict.reason is not ErrorCode.INTERNAL
+
+
+@given(bodies())
+def test_every_good_body_is_taken_in(body: dict[str, Any]) -> None:
+    """What the gateway would accept a producer may send, and the same body has the same hash."""
+    request = taken(Record(json.dumps(body).encode(), b"key"))
+
+    assert body["messages"] == request.body["messages"]
+    assert request.body_hash == taken(Record(json.dumps(body).encode(), b"other")).body_hash
+
+
+def test_headers_of_others_are_left_alone() -> None:
+    """Any bytes, no value, repeated: what we do not know does not concern us."""
+    headers = [("x-binary", b"\xff\x00"), ("x-binary", b"\xfe"), ("x-none", None), ("content-type", b"\xff")]
+
+    assert headers == taken(Record(headers=headers)).record.headers
+
+
+def test_known_headers_without_a_value_are_absent() -> None:
+    """Nothing is what no header is."""
+    assert taken(Record(headers=[(name, None) for name in KNOWN]))
+
+
+def test_headers_say_what_they_say() -> None:
+    """Id, correlation id, trace, deadline and a waiting caller reach the request."""
+    id = uuid4()
+    headers = {
+        "ce_id": str(id),
+        "correlation_id": "any text: ü",
+        "traceparent": "00-1-2-03",
+        "deadline": "2026-01-01T00:00:00+01:00",
+        "orchestra-caller-waits": "1",
+    }
+
+    request = taken(Record(headers=[(name, text.encode()) for name, text in headers.items()]))
+
+    assert (id, "any text: ü", "00-1-2-03") == (request.id, request.correlation_id, request.traceparent)
+    assert datetime(2025, 12, 31, 23, tzinfo=UTC) == request.deadline
+    assert (True, 3) == (request.caller_waits, request.max_tries)
+
+
+def test_the_bodys_deadline_comes_before_the_headers() -> None:
+    """Both may be there; the body is what was asked for."""
+    record = Record(message(deadline="2026-01-01T00:00:00Z"), headers=[("deadline", b"2027-01-01T00:00:00Z")])
+
+    assert datetime(2026, 1, 1, tzinfo=UTC) == taken(record).deadline
+
+
+def test_the_id_is_the_headers_else_the_bodys_else_the_places() -> None:
+    """In this order; the same id in both is no contradiction."""
+    one = uuid4()
+
+    assert one == taken(Record(headers=[("ce_id", str(one).encode())])).id
+    assert one == taken(Record(message(id=str(one)))).id
+    assert one == taken(Record(message(id=str(one)), headers=[("ce_id", str(one).upper().encode())])).id
+    assert taken(Record()).id != taken(Record()).id
+
+
+def test_the_id_in_the_body_is_no_part_of_what_is_asked() -> None:
+    """The same body under another id has the same hash; it is not stored twice."""
+    with_id = taken(Record(message(id=str(uuid4()))))
+
+    assert (taken(Record(message())).body_hash, False) == (with_id.body_hash, "id" in with_id.body)
+
+
+@pytest.mark.parametrize("key", [b"customer 7", b"\xff\xfe", "ünï".encode(), b"\0"])
+def test_a_key_names_a_conversation(key: bytes) -> None:
+    """Any bytes do; the same key of another tenant is another conversation."""
+    mine = taken(Record(message(), key)).conversation_id
+
+    assert conversation_id_for_key("default", key) == mine == taken(Record(message(), key)).conversation_id
+    assert mine != taken(Record(message(), key, topic="theirs")).conversation_id
+
+
+def test_a_uuid_as_key_is_the_conversation() -> None:
+    """As it is."""
+    conversation = uuid4()
+
+    assert conversation == taken(Record(message(), str(conversation).encode())).conversation_id
+
+
+def test_the_bodys_conversation_comes_before_the_key() -> None:
+    """The key decides about the partition only."""
+    conversation = uuid4()
+
+    assert conversation == taken(Record(message(conversation_id=str(conversation)), b"key")).conversation_id
+
+
+def test_cancels_and_deletions_are_read() -> None:
+    """By type; they belong to the topic's tenant like everything else."""
+    id = uuid4()
+    cancel = Record(json.dumps({"request_id": str(id)}).encode(), headers=[("ce_type", b"llm.cancel.requested")])
+    delete = Record(
+        json.dumps({"conversation_id": str(id)}).encode(),
+        headers=[("ce_type", b"llm.conversation.delete.requested")],
+        topic="theirs",
+    )
+
+    assert [Cancel(("default", id)), Delete(("them", id))] == [read(cancel), read(delete)]
+
+
+def test_a_signed_record_is_its_tenants() -> None:
+    """Tenant and user are those that the gateway has signed, whatever topic the record lies on."""
+    id = uuid4()
+
+    request = taken(signed("someone", "ann", id=id))
+
+    assert ("someone", "ann", id, "someone") == (request.tenant, request.user, request.id, request.record.tenant)
+
+
+def test_a_signed_cancel_is_its_tenants() -> None:
+    """Who cancels is believed by signature as well."""
+    id = uuid4()
+    record = signed("someone", value=json.dumps({"request_id": str(id)}).encode(), type="llm.cancel.requested")
+
+    assert Cancel(("someone", id)) == read(record)
+
+
+def test_an_unsigned_tenant_is_never_believed() -> None:
+    """Headers and body may name whom they like: the topic decides."""
+    record = Record(
+        message(tenant="them", user="root"), headers=[("orchestra-tenant", b"them"), ("orchestra-user", b"root")]
+    )
+
+    request = taken(record)
+
+    assert ("default", None) == (request.tenant, request.user)
+
+
+@pytest.mark.parametrize(
+    "spoof",
+    [
+        Record(SIGNED.value, b"other key", SIGNED.headers),
+        Record(message("other"), SIGNED.key, SIGNED.headers),
+        Record(None, SIGNED.key, SIGNED.headers),
+        Record(SIGNED.value, SIGNED.key, [*SIGNED.headers, ("orchestra-tenant", b"them")]),
+        Record(SIGNED.value, SIGNED.key, [*SIGNED.headers, ("orchestra-user", b"root")]),
+        Record(SIGNED.value, SIGNED.key, [*SIGNED.headers, ("ce_id", str(uuid4()).encode())]),
+        Record(SIGNED.value, SIGNED.key, [*SIGNED.headers, ("ce_type", b"llm.cancel.requested")]),
+        Record(SIGNED.value, SIGNED.key, [each for each in SIGNED.headers if each[0] != "orchestra-tenant"]),
+        signed(""),
+    ],
+    ids=["key", "value", "no value", "tenant", "user", "id", "type", "no tenant", "empty tenant"],
+)
+def test_a_signature_on_something_else_is_none(spoof: Record) -> None:
+    """A genuine signature that was taken over to another record is a dead letter of the topic's tenant."""
+    letter = read(spoof)
+
+    assert isinstance(letter, DeadLetter)
+    assert (ErrorCode.BAD_SIGNATURE, "default") == (letter.reason, letter.tenant)
+
+
+@pytest.mark.parametrize("type", [None, "llm.cancel.requested"])
+def test_unsigned_records_can_be_refused(type: str | None) -> None:
+    """Where signatures are required, a record without one is a dead letter, a cancel too."""
+    strict = reader(require_signed=True)
+    record = Record(
+        json.dumps({"request_id": str(uuid4())}).encode() if type else message(),
+        headers=[("ce_type", type.encode())] if type else [],
+    )
+
+    letter = strict.read(record)
+
+    assert isinstance(letter, DeadLetter)
+    assert ErrorCode.UNSIGNED is letter.reason
+    assert isinstance(strict.read(signed()), NewRequest)
+
+
+def test_a_dead_letter_has_the_id_under_which_it_is_asked_for() -> None:
+    """The header's, else the body's if one can be read, else the place's."""
+    id = uuid4()
+    ids = [
+        Record(b"nonsense", headers=[("ce_id", str(id).encode())]),
+        Record(json.dumps({"id": str(id)}).encode()),
+    ]
+    nameless = Record(b'{"id": 7}')
+
+    assert [id, id] == [_letter(record).request_id for record in ids]
+    assert record_id(nameless.topic, 3, nameless.offset, nameless.timestamp) == _letter(nameless).request_id
+
+
+def _letter(record: Record) -> DeadLetter:
+    verdict = read(record)
+    assert isinstance(verdict, DeadLetter)
+    return verdict
+
+
+def test_a_dead_letter_of_a_signed_record_is_its_tenants() -> None:
+    """So that its owner finds it, and nobody else."""
+    letter = _letter(signed("someone", value=b"nonsense"))
+
+    assert ("someone", ErrorCode.NOT_JSON) == (letter.tenant, letter.reason)
+
+
+def test_the_largest_record_is_read() -> None:
+    """Exactly as large as a record may be is not too large."""
+    overhead = len(message(""))
+
+    assert taken(Record(message("x" * (MAX_RECORD_BYTES - overhead))))

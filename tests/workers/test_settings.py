@@ -1,0 +1,51 @@
+"""Promises of workers/settings.py: what a worker can be told, and what it refuses to be told."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from workers.settings import WorkerSettings
+
+
+def settings(**values: Any) -> WorkerSettings:
+    """The settings of a worker that was told this much."""
+    return WorkerSettings.model_validate({"orchestra_secret": "s" * 32, **values})
+
+
+@pytest.mark.parametrize("url", ["http://llm:8082", "http://llm:8082/", "http://llm:8082/generate"])
+def test_the_llm_service_may_be_named_as_before(url: str) -> None:
+    """By its base, or in full as the old system did."""
+    assert "http://llm:8082" == settings(llm_service_url=url).llm_service_url
+
+
+def test_topics_have_their_tenants() -> None:
+    """The shared topic is the default tenant's; others are added by name, spaces do no harm."""
+    assert {"llm.requests": "default"} == settings().tenants
+    assert {"a": "x", "b": "y"} == settings(ingress_topics="a=x, b=y").tenants
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"llm_service_url": "llm:8082"},
+        {"ingress_topics": ""},
+        {"ingress_topics": "a"},
+        {"ingress_topics": "a="},
+        {"ingress_topics": "=x"},
+        {"ingress_topics": "a=x=y"},
+        {"ingress_topics": "a=x,"},
+        {"ingress_topics": "a=x, =y"},
+        {"ingress_topics": "a=x,a=y"},
+        {"worker_concurrency": 0},
+        {"drain_seconds": -1},
+        {"retention_days": 6},
+        {"metrics_port": 0},
+        {"orchestra_secret": "short"},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+    """At the start, not at the first record."""
+    with pytest.raises(ValidationError):
+        settings(**values)

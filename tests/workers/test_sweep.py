@@ -1,0 +1,133 @@
+"""Promises of workers/sweep.py: what nobody else would do is done, and done again after a failure."""
+
+from typing import Any
+
+import pytest
+
+from orchestra.store.claims import Lost
+from orchestra.store.database import DataRefusedError
+from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.waiting import eventually
+from workers import sweep
+from workers.metrics import Metrics
+from workers.sweep import MOST_AT_ONCE, Sweeper
+
+
+class Trust:
+    """Stands in for the lease."""
+
+    may_judge_others = True
+
+
+class Swept:
+    """A sweeper whose store does nothing unless told, and what it did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **results: Any) -> None:
+        nothing = {
+            "give_back_lost": Calls(Lost(0, 0, [])),
+            "expire": Calls([]),
+            "settle_early": Calls([]),
+            "unpublished": Calls([]),
+            "sweep_old": Calls(0),
+            "estimated_open": Calls(0),
+        }
+        self.store = {**nothing, **results}
+        homes = {
+            "give_back_lost": sweep.claims,
+            "expire": sweep.endings,
+            "settle_early": sweep.cancels,
+            "unpublished": sweep.outbox,
+            "sweep_old": sweep.retention,
+            "estimated_open": sweep,
+        }
+        for name, calls in self.store.items():
+            monkeypatch.setattr(homes[name], name, calls)
+        self.announced: list[Any] = []
+        self.held: list[bool] = []
+        self.trust = Trust()
+        self.metrics = Metrics()
+        anything: Any = self.trust
+        self.sweeper = Sweeper(
+            anything,
+            anything,
+            self.metrics,
+            announce=self.announced.extend,
+            hold_intake=self.held.append,
+            most_open=100,
+            retention_days=30,
+        )
+
+
+async def test_lost_workers_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their turns go back, what ended is announced, the loss is counted."""
+    swept = Swept(monkeypatch, give_back_lost=Calls(Lost(2, 5, ["reply"])))  # type: ignore[list-item]
+
+    await swept.sweeper.give_back_lost()
+
+    assert (["reply"], 2) == (swept.announced, swept.metrics.workers_lost._value.get())
+
+
+async def test_nobody_is_judged_after_an_absence_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody's lease looks lost then."""
+    swept = Swept(monkeypatch)
+    swept.trust.may_judge_others = False
+
+    await swept.sweeper.give_back_lost()
+
+    assert swept.store["give_back_lost"].calls == []
+
+
+async def test_everything_that_is_due_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rounds as it takes."""
+    full = ["reply"] * MOST_AT_ONCE
+    swept = Swept(monkeypatch, expire=Calls(full, full, ["last"]))
+
+    await swept.sweeper.expire()
+
+    assert 2 * MOST_AT_ONCE + 1 == len(swept.announced)
+
+
+async def test_early_cancels_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they ended is announced."""
+    swept = Swept(monkeypatch, settle_early=Calls(["reply"]))
+
+    await swept.sweeper.settle_early_cancels()
+
+    assert ["reply"] == swept.announced
+
+
+async def test_replies_that_lie_too_long_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And counted."""
+    swept = Swept(monkeypatch, unpublished=Calls(["late", "later"]))
+
+    await swept.sweeper.republish()
+
+    assert (["late", "later"], 2) == (swept.announced, swept.metrics.republished._value.get())
+    assert [(5.0, MOST_AT_ONCE)] == swept.store["unpublished"].calls
+
+
+async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly at the limit it is held."""
+    swept = Swept(monkeypatch, estimated_open=Calls(99, 100, 99))
+    for _ in range(3):
+        await swept.sweeper.guard_size()
+
+    assert [False, True, False] == swept.held
+
+
+async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In rounds of a size that no lock minds."""
+    swept = Swept(monkeypatch, sweep_old=Calls(MOST_AT_ONCE, MOST_AT_ONCE, 3))
+
+    await swept.sweeper.delete_old()
+
+    assert [(30, MOST_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
+
+
+@pytest.mark.parametrize("error", [away(), DataRefusedError("22P05")], ids=["away", "refused"])
+async def test_a_failed_sweep_is_swept_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Each part by itself: none stops another, nor itself."""
+    no_pause(monkeypatch, sweep, "SWEEP_SECONDS", "RETENTION_SECONDS")
+    swept = Swept(monkeypatch, **{name: Calls(error) for name in ("expire", "give_back_lost", "unpublished")})
+    async with running(swept.sweeper.run()):
+        await eventually(lambda: all(len(calls.calls) > 2 for calls in swept.store.values()))

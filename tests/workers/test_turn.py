@@ -1,0 +1,289 @@
+"""Promises of workers/turn.py: one attempt, one outcome, one ending."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from orchestra.store.claims import Claimed
+from orchestra.store.endings import Ending
+from orchestra.store.turns import Ref
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Usage
+from schemas.status import Status
+from tests.support.fakes import Calls, away, steps
+from tests.support.records import claimed
+from tests.support.waiting import eventually
+from workers import turn as module
+from workers.claim import InFlight
+from workers.generate import Done
+from workers.metrics import Metrics
+from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
+from workers.throttle import Throttle
+from workers.turn import Turns
+
+USAGE = Usage(input_tokens=3, output_tokens=2)
+CANARY = "canary-5e0a"
+
+
+class Model:
+    """Stands in for the LLM service and the table of models: says its pieces, or raises what is among them."""
+
+    def __init__(self, *pieces: str | Exception | Done | asyncio.Event, info: ModelInfo | None = None) -> None:
+        self._pieces = pieces
+        self._info = info
+        self.asked: list[GenerateRequest] = []
+        self.closed = 0
+
+    def find(self, _name: str) -> ModelInfo | None:
+        """What is known of a model."""
+        return self._info
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Done, None]:
+        """One call."""
+        self.asked.append(request)
+        try:
+            for piece in self._pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+                if isinstance(piece, asyncio.Event):
+                    await piece.wait()
+                else:
+                    yield piece
+        finally:
+            self.closed += 1
+
+
+class Publisher:
+    """Keeps what a turn says."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def started(self, turn: Claimed) -> None:
+        """An attempt began."""
+        self.said.append(("started", turn.fence))
+
+    def delta(self, _turn: Claimed, at: int, text: str) -> None:
+        """A piece."""
+        self.said.append((at, text))
+
+
+class Attempt:
+    """One turn run with these pieces, and all that became of it."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, model: Model, turn: Claimed, recall: Calls | None = None
+    ) -> None:
+        self.model = model
+        self.publisher = Publisher()
+        self.throttle = Throttle(100)
+        self.throttle.begun(turn.model)
+        self.recall = recall or Calls({})
+        self.endings: list[Ending] = []
+        monkeypatch.setattr(module, "recall", self.recall)
+        anything: Any = model
+        publisher: Any = self.publisher
+        turns = Turns(anything, anything, anything, publisher, Metrics(), self.throttle, self._finish)
+        self.flight = InFlight(turn)
+        (self.work,) = turns.run([self.flight])
+
+    async def _finish(self, ending: Ending) -> None:
+        assert self.flight.over
+        self.endings.append(ending)
+
+    async def end(self) -> Ending:
+        """Its ending."""
+        await asyncio.wait_for(self.work, 10)
+        (ending,) = self.endings
+        return ending
+
+
+async def run(monkeypatch: pytest.MonkeyPatch, *pieces: Any, **changes: Any) -> Ending:
+    """The ending of a turn to which the model says this."""
+    return await Attempt(monkeypatch, Model(*pieces), claimed(**changes)).end()
+
+
+async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text, its usage and its question are written; it was said that it began, and what came."""
+    turn = claimed(fence=3)
+    attempt = Attempt(monkeypatch, Model("The ", "fox", Done(USAGE)), turn)
+
+    ending = await attempt.end()
+
+    assert (turn.ref, turn.conversation_id, 3) == (ending.ref, ending.conversation_id, ending.fence)
+    assert (Status.COMPLETED, "The fox", USAGE, ("user", "hi")) == (
+        ending.status,
+        ending.reply,
+        ending.usage,
+        ending.question,
+    )
+    assert [("started", 3), (0, "The "), (4, "fox")] == attempt.publisher.said
+
+
+async def test_history_comes_before_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored of the conversation is recalled and sent along."""
+    turn = claimed()
+    said: dict[Ref, list[ChatMessage]] = {
+        ("default", turn.conversation_id): [ChatMessage(role="user", content="before")]
+    }
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), turn, Calls(said))
+
+    await attempt.end()
+
+    assert ["before", "hi"] == [each.content for each in attempt.model.asked[0].messages]
+
+
+async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question to the database; none when nobody wants history."""
+    monkeypatch.setattr(module, "recall", recall := Calls({}))
+    model: Any = Model(Done(USAGE))
+    given = {"messages": [{"role": "user", "content": "x"}], "context": "given"}
+
+    async def finish(_ending: Ending) -> None: ...
+
+    turns = Turns(model, model, model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
+    await asyncio.gather(*turns.run([InFlight(claimed()), InFlight(claimed()), InFlight(claimed(body=given))]))
+    await asyncio.gather(*turns.run([InFlight(claimed(body=given))]))
+
+    assert [2] == [len(wanted) for (wanted,) in recall.calls]
+
+
+async def test_history_is_waited_for_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn never runs without its history."""
+    monkeypatch.setattr(module.random, "uniform", lambda _low, _high: 0.001)
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(), Calls(away(), away(), {}))
+
+    assert Status.COMPLETED is (await attempt.end()).status
+    assert 3 == len(attempt.recall.calls)
+
+
+async def test_an_error_that_may_pass_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back into the queue, with a delay and a row in the log that names it and nothing that was said."""
+    ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.BAD_UPSTREAM, "broke"), body=_body(CANARY))
+
+    assert (Status.PENDING, False, None) == (ending.status, ending.give_try_back, ending.reply)
+    assert ending.delay > 0
+    assert ending.log is not None
+    assert "llm_decode_error" == ending.log[0]
+    assert "bad_upstream: broke" in ending.log[1]
+    assert CANARY not in str(ending)
+
+
+async def test_a_rate_limit_costs_no_try_and_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The try is given back after the time that was named, and fewer turns of this model are claimed."""
+    attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.RATE_LIMITED, retry_after=9)), claimed())
+
+    ending = await attempt.end()
+
+    assert (Status.PENDING, True) == (ending.status, ending.give_try_back)
+    assert ending.delay >= 9
+    assert ["llama3"] == [limit.model for limit in attempt.throttle.limits()]
+
+
+async def test_an_error_for_good_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its code and detail; nothing of the half answer is kept."""
+    ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.CONTENT_FILTER, "filtered"))
+
+    assert (Status.FAILED, (ErrorCode.CONTENT_FILTER, "filtered")) == (ending.status, ending.error)
+    assert (None, None) == (ending.reply, ending.question)
+
+
+async def test_a_question_too_long_fails_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is not asked what it cannot read."""
+    info = ModelInfo(name="m", provider="p", context_tokens=10, max_output_tokens=5)
+    attempt = Attempt(monkeypatch, Model(Done(USAGE), info=info), claimed(body=_body("x" * 100)))
+
+    ending = await attempt.end()
+
+    assert ending.error is not None
+    assert (ErrorCode.CONTEXT_TOO_LONG, []) == (ending.error[0], attempt.model.asked)
+
+
+async def test_an_endless_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is closed as soon as the text is longer than can be kept."""
+    monkeypatch.setattr(module, "MAX_REPLY_CHARACTERS", 10)
+    attempt = Attempt(monkeypatch, Model("x" * 10, "y", "never", Done(USAGE)), claimed())
+
+    ending = await attempt.end()
+
+    assert ending.error is not None
+    assert (ErrorCode.BAD_UPSTREAM, 1) == (ending.error[0], attempt.model.closed)
+
+
+async def test_a_deadline_ends_a_running_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is closed, the turn has expired."""
+    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed(seconds_left=0.05))
+
+    assert Status.EXPIRED is (await attempt.end()).status
+    assert 1 == attempt.model.closed
+
+
+async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the deadline is far: it timed out, and is tried again."""
+    monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.05)
+    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
+
+    ending = await attempt.end()
+
+    assert Status.PENDING is ending.status
+    assert ending.log is not None
+    assert "timeout" in ending.log[1]
+    assert 1 == attempt.model.closed
+
+
+async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name only; after the last try it fails as internal."""
+    ending = await run(monkeypatch, RuntimeError(CANARY))
+    last = await run(monkeypatch, RuntimeError(CANARY), tries=5)
+
+    assert (Status.PENDING, Status.FAILED) == (ending.status, last.status)
+    assert last.error == (ErrorCode.INTERNAL, "the worker failed: RuntimeError")
+    assert CANARY not in f"{ending}{last}"
+
+
+@pytest.mark.parametrize("moment", ["at once", "in the stream"])
+@pytest.mark.parametrize(
+    ("why", "check"),
+    [
+        (Cancelled(), lambda ending: ending.status is Status.CANCELLED),
+        (
+            Interrupted(),
+            lambda ending: (ending.status, ending.delay, ending.give_try_back) == (Status.PENDING, 0, True),
+        ),
+    ],
+)
+async def test_a_stopped_turn_ends_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, why: Stop, check: Callable[[Ending], bool], moment: str
+) -> None:
+    """Cancelled it is over; interrupted it goes back as if it had not been claimed. The call is closed."""
+    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
+    task = asyncio.create_task(attempt.work)
+    if moment == "in the stream":
+        await eventually(lambda: (0, "part") in attempt.publisher.said)
+    else:
+        await steps(1)
+    attempt.flight.stopped = why
+    task.cancel()
+    await asyncio.wait_for(task, 10)
+
+    (ending,) = attempt.endings
+    assert check(ending)
+    assert len(attempt.model.asked) == attempt.model.closed
+
+
+async def test_a_turn_that_is_somebody_elses_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the lease is lost there is no ending."""
+    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
+    task = asyncio.create_task(attempt.work)
+    await eventually(lambda: attempt.model.asked)
+    attempt.flight.stopped = LeaseLost()
+    task.cancel()
+    await asyncio.wait_for(task, 10)
+
+    assert (attempt.endings, attempt.model.closed) == ([], 1)
+
+
+def _body(content: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
