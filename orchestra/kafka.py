@@ -11,6 +11,7 @@ from faststream.kafka.subscriber.usecase import LogicSubscriber
 from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from orchestra.kafka_records import read_any_header_name
 from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -19,6 +20,7 @@ Subscriber = LogicSubscriber[Any]
 
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
     """A broker that only reads; writing goes through ``make_producer``, whose records may carry any bytes."""
+    read_any_header_name()
     return KafkaBroker(
         settings.bootstrap,
         client_id=client_id,

@@ -81,7 +81,8 @@ class Slots:
 
     def start(self, claimed: Sequence[Claimed]) -> None:
         """Run these turns, those that do not run here already."""
-        flights = [InFlight(turn) for turn in claimed if (turn.ref, turn.fence) not in self._attempts()]
+        running = self._attempts()
+        flights = [InFlight(turn) for turn in claimed if (turn.ref, turn.fence) not in running]
         self._metrics.claimed.inc(len(flights))
         for flight, work in zip(flights, self._run_turns(flights), strict=True):
             self._metrics.queue_seconds.observe(flight.turn.seconds_queued)

@@ -64,7 +64,7 @@ class Intake:
         self._may_read.set()
 
     async def run(self, broker: KafkaBroker, subscriber: Subscriber) -> None:
-        """Join the group, then read until ``close``."""
+        """Join the group, read until ``close``, and leave the group."""
         await broker.start()  # Takes as long as the group needs to notice the members that it has lost.
         assert subscriber.consumer is not None
         consumer = subscriber.consumer
@@ -76,6 +76,7 @@ class Intake:
                 if polled:
                     await self._take(consumer, polled)
             idle.cancel()
+        await broker.stop()  # A drain may take long: the partitions are for others from now on.
 
     async def _note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Once a second: say of partitions without anything new that they are read up to now."""

@@ -207,6 +207,8 @@ def _dead_letter(letter: DeadLetter, acknowledged: asyncio.Future[None]) -> _Out
     key, value, came_with = (letter.key, letter.value, letter.headers) if fits else (None, None, [])
     detail = letter.detail if fits else f"{letter.detail} (here without its value, key and headers: too large)"
     headers = dead_letter_headers(came_with, letter.reason, detail, letter.topic, letter.partition, letter.offset)
+    if key is None and value is None:
+        key = b""  # aiokafka refuses to send what has neither.
     return _Outgoing(DEAD_LETTERS.name, key, value, headers, acknowledged=acknowledged)
 
 

@@ -10,12 +10,9 @@ import httpx
 import pytest
 
 from llm_service.providers.simulated import conversation_hash
-from orchestra.kafka import make_producer
 from schemas.generation import ChatMessage
-from schemas.topics import REQUESTS
 from tests.support.services import Services
 from tests.support.stack import Stack
-from tests.support.store import connect
 from tests.support.waiting import eventually
 
 ENDINGS = ("completed", "failed", "cancelled", "expired")
@@ -103,63 +100,6 @@ async def all_in_order(client: httpx.AsyncClient, conversations: Sequence[str], 
         assert chain(turns) == await said(client, conversation)
 
 
-async def test_a_killed_workers_call_is_answered_by_another(services: Services, client: httpx.AsyncClient) -> None:
-    """A worker killed in mid call: another takes its turn over, and the conversation holds one answer."""
-    first = await services.worker()
-    conversation = str(uuid4())
-    id = await accept(client, "simulated:latency_ms=4000", conversation=conversation)
-    await running(client, id)
-    second = await services.worker()
-    await first.kill()
-
-    ending = await ended(client, id)
-
-    assert ("completed", 2) == (ending["status"], ending["attempts"])
-    assert [("user", "hello"), ("assistant", "echo: hello")] == await said(client, conversation)
-    assert "workers_lost" in second.log
-
-
-async def test_a_stopped_worker_gives_its_calls_back(services: Services, client: httpx.AsyncClient) -> None:
-    """SIGTERM with no time to drain: the turn goes back at once, before its lease would have run out."""
-    first = await services.worker(DRAIN_SECONDS="0")
-    id = await accept(client, "simulated:latency_ms=2000")
-    await running(client, id)
-    await first.stop()
-    second = await services.worker()
-
-    ending = await ended(client, id)
-
-    assert ("completed", 2) == (ending["status"], ending["attempts"])
-    assert "workers_lost" not in second.log
-
-
-async def test_a_draining_worker_ends_its_calls(services: Services, client: httpx.AsyncClient) -> None:
-    """SIGTERM with time to drain: the running call is answered by the worker that has it."""
-    worker = await services.worker()
-    id = await accept(client, "simulated:latency_ms=1500")
-    await running(client, id)
-    worker.terminate()
-
-    ending = await ended(client, id)
-
-    assert ("completed", 1) == (ending["status"], ending["attempts"])
-    assert await worker.ended() == 0
-
-
-async def test_workers_come_and_go(services: Services, client: httpx.AsyncClient) -> None:
-    """Workers that join and leave in a burst cost no call to the model: every message takes one attempt."""
-    await services.worker()
-    conversations = [str(uuid4()) for _ in range(20)]
-    sending = asyncio.create_task(burst(client, conversations, 5, "simulated:reply=hash,latency_ms=200"))
-    second, third = await services.worker(), await services.worker()
-    await second.stop()
-    ids = await sending
-    await third.stop()
-
-    await all_in_order(client, conversations, ids, 5)
-    assert {1} == {(await look(client, id))["attempts"] for id in ids}
-
-
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
 async def test_broker_or_database_away(services: Services, client: httpx.AsyncClient, stack: Stack, part: str) -> None:
     """Killed and started again in a burst: what was accepted is answered once, in order."""
@@ -176,25 +116,3 @@ async def test_broker_or_database_away(services: Services, client: httpx.AsyncCl
         await stack.start_postgres()
 
     await all_in_order(client, conversations, await sending, 5)
-
-
-async def test_a_thousand_calls_in_flight_in_one_worker(services: Services, stack: Stack) -> None:
-    """One worker holds 1,000 calls of 5 s at once, and answers every one on its first attempt."""
-    await services.llm()
-    await services.worker()
-    model = f"simulated:latency_ms=5000,tokens={1 + int(uuid4().hex[:4], 16) % 50}"
-    value = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).encode()
-    producer = make_producer(stack.kafka_settings, "test")
-    await producer.start()
-    await asyncio.gather(*[await producer.send(REQUESTS.name, value) for _ in range(1000)])
-    await producer.stop()
-    database = connect(stack.database_url)
-
-    async def count(status: str) -> bool:
-        statement = "SELECT count(*) AS n FROM requests WHERE model = :model AND status = :status AND fence = 1"
-        (row,) = await database.run(statement, model=model, status=status)
-        return bool(row.n == 1000)
-
-    await eventually(lambda: count("in_progress"))
-    await eventually(lambda: count("completed"))
-    await database.close()

@@ -34,6 +34,7 @@ class FakeProducer:
         """Take a record."""
         if self.errors:
             raise self.errors.pop(0)
+        assert key is not None or value is not None, "aiokafka refuses to send what has neither"
         future = asyncio.get_running_loop().create_future()
         self.sent.append(Sent(topic, value, key, dict(headers), future))
         if not self.slow:

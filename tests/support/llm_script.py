@@ -154,6 +154,22 @@ async def compressed(request: web.Request, response: web.StreamResponse) -> None
         await sends(line(delta="text"), END)(request, response)
 
 
+class Held:
+    """Echoes, ``seconds`` late, and holds back whatever is asked while ``open`` is not set."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.seconds = 0.0
+
+    async def __call__(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Answer one call."""
+        said = (await request.json())["messages"][-1]["content"]
+        await sends(line(delta="echo: "))(request, response)
+        await self.open.wait()
+        await asyncio.sleep(self.seconds)
+        await response.write(line(delta=said) + END)
+
+
 @asynccontextmanager
 async def llm_script(**scripts: Script) -> AsyncIterator[LlmScript]:
     """The service, on a free port of 127.0.0.1; ``echo`` and ``hang`` are always there."""

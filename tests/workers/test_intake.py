@@ -116,6 +116,7 @@ class Taking:
         self.slots = Slots()
         self.publisher = Publisher()
         self.metrics = Metrics()
+        self.left = False
         publisher: Any = self.publisher
         slots: Any = self.slots
         database: Any = None
@@ -123,6 +124,10 @@ class Taking:
 
     async def start(self) -> None:
         """Stands in for the broker: joins at once."""
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        self.left = True
 
     async def run(self) -> None:
         """Read until closed."""
@@ -297,6 +302,8 @@ async def test_reading_stops_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -
         taking.intake.hold(full=True)
         taking.intake.close()
         await asyncio.wait_for(run, 10)
+
+    assert taking.left
 
 
 @pytest.mark.parametrize("timestamp", [-1, -(10**16), 0, 2**62])

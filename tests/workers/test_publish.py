@@ -244,6 +244,16 @@ async def test_a_dead_letter_too_large_for_a_record_goes_without_its_value(marks
     assert b"here without its value" in (producer.sent[1].headers["dlq-detail"] or b"")
 
 
+async def test_a_dead_letter_of_nothing_at_all_is_sent(marks: Calls) -> None:
+    """A record without key and value is legal, and must not end the worker."""
+    producer = FakeProducer()
+    out = publisher(producer)
+    async with running(out.run()):
+        await asyncio.wait_for(out.dead_letters([letter(key=None, value=None)]), 10)
+
+    assert [(b"", None)] == [(each.key, each.value) for each in producer.sent]
+
+
 async def test_flushing_leaves_nothing_owed(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it returns everything was acknowledged and marked."""
     monkeypatch.setattr(publish, "MARK_SECONDS", 3600)

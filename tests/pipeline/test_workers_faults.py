@@ -1,0 +1,213 @@
+"""What workers promise when something breaks: killed, paused, drained, joined and left; Kafka and Postgres away."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.proxy import Proxy, proxy
+from tests.support.road import Road, open_road
+from tests.support.services import Services
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def model() -> Held:
+    """Holding back."""
+    return Held()
+
+
+@pytest.fixture
+async def llm(model: Held) -> AsyncIterator[LlmScript]:
+    """A scripted LLM service."""
+    async with llm_script(model=model) as running:
+        yield running
+
+
+@pytest.fixture
+async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
+    """A road of this test's own."""
+    async with open_road(stack, llm) as opened:
+        yield opened
+
+
+async def burst(road: Road, conversations: int, turns: int) -> list[UUID]:
+    """So many turns in each of so many conversations, mixed."""
+    names = [uuid4() for _ in range(conversations)]
+    return [await road.ask(f"{turn}", name, "model") for turn in range(turns) for name in names]
+
+
+async def check_answered_once(road: Road, ids: list[UUID]) -> None:
+    """Each of them completed, with one answer and one row in the outbox; nothing is left of any worker."""
+    assert {"completed"} == set(await road.endings(ids, 90))
+    answers = await road.answers()
+    assert set(ids) == answers.keys()
+    assert {1} == {len(texts) for texts in answers.values()}
+    assert len(ids) == (await road.one("SELECT count(*) AS n FROM outbox")).n
+    await road.replies(ids)
+
+
+async def test_a_killed_workers_turn_is_answered_by_another(road: Road, model: Held, services: Services) -> None:
+    """kill -9 in the midst of a call: another worker begins again, and there is one answer."""
+    killed = await services.worker(**road.env)
+    id = await road.ask("hello", model="model")
+    await eventually(lambda: road.llm.open_now == 1)
+    await asyncio.gather(killed.kill(), services.worker(**road.env))
+    await eventually(lambda: len(road.llm.calls) == 2)
+    model.open.set()
+
+    await check_answered_once(road, [id])
+    kept = await road.request(id)
+    assert (2, 2, 1) == (kept.fence, kept.tries, kept.losses)
+
+
+async def test_a_paused_worker_cannot_write_when_it_wakes(road: Road, model: Held, services: Services) -> None:
+    """Its turn was given to another; what it has to say comes too late, and it works on under a new lease."""
+    paused = await services.worker(**road.env)
+    id = await road.ask("hello", model="model")
+    await eventually(lambda: road.llm.open_now == 1)
+    paused.pause()
+    other = await services.worker(**road.env)
+    await eventually(lambda: len(road.llm.calls) == 2)
+    model.open.set()
+    assert ["completed"] == await road.endings([id])
+    paused.resume()
+    await eventually(lambda: "lease_lost" in paused.log)
+    await other.stop()
+
+    more = await road.ask("more", model="model")
+    await check_answered_once(road, [id, more])
+    assert 2 == (await road.request(id)).fence
+
+
+async def test_a_worker_that_is_told_to_stop_gives_back_at_once(road: Road, model: Held, services: Services) -> None:
+    """SIGTERM: when its drain is over the turn is free, the try given back, and nobody waits for a lease."""
+    stopped = await services.worker(**road.env, DRAIN_SECONDS="0")
+    id = await road.ask("hello", model="model")
+    await eventually(lambda: road.llm.open_now == 1)
+    stopped.terminate()
+    assert await stopped.ended() == 0
+    await asyncio.wait_for(road.llm.calls[0].left.wait(), 10)
+
+    kept = await road.request(id)
+    assert ("pending", 1, 0, 0) == (kept.status, kept.fence, kept.tries, kept.losses)
+    assert kept.run_at <= (await road.one("SELECT now() AS now")).now
+    assert await road.database.run("SELECT 1 FROM workers") == []
+    model.open.set()
+    async with road.worker():
+        await check_answered_once(road, [id])
+
+
+async def test_a_draining_worker_finishes_what_it_runs(road: Road, model: Held) -> None:
+    """It ends its calls, writes and publishes their answers; its partitions are others' from the first moment."""
+    async with road.worker(drain_seconds=60) as running:
+        held = [await road.ask("hello", model="model") for _ in range(20)]
+        await eventually(lambda: road.llm.open_now == 20)
+        async with road.worker():
+            stopping = asyncio.create_task(running.stop())
+            late = [await road.ask("late") for _ in range(20)]
+            assert {"completed"} == set(await road.endings(late))
+            assert 20 == running.count("in_flight")
+            model.open.set()
+            await asyncio.wait_for(stopping, 60)
+            await check_answered_once(road, held + late)
+
+    assert 40 == len(road.llm.calls)
+    assert await road.database.run("SELECT 1 FROM outbox WHERE published_at IS NULL") == []
+
+
+async def test_joining_and_leaving_costs_no_call(road: Road, model: Held) -> None:
+    """Workers come and go during a burst: everything is answered once, the model is asked once for each."""
+    model.open.set()
+    model.seconds = 0.05
+    async with AsyncExitStack() as workers:
+        first = await workers.enter_async_context(road.worker(drain_seconds=60))
+        sending = asyncio.create_task(burst(road, 40, 10))
+        await eventually(lambda: len(road.llm.calls) > 20)
+        second = await workers.enter_async_context(road.worker(drain_seconds=60))
+        await eventually(lambda: second.count("records_total", kind="NewRequest") or sending.done())
+        await workers.enter_async_context(road.worker(drain_seconds=60))
+        await first.stop()
+        ids = await sending
+        await check_answered_once(road, ids)
+
+    assert len(ids) == len(road.llm.calls)
+
+
+async def test_a_killed_broker_loses_nothing(road: Road, model: Held, stack: Stack) -> None:
+    """Kafka dies in the midst of a burst and comes back: what was acknowledged is answered, once."""
+    model.open.set()
+    model.seconds = 0.2
+    async with road.worker(), road.worker():
+        ids = await burst(road, 20, 5)
+        await eventually(lambda: len(road.llm.calls) > 10)
+        await stack.kill_kafka()
+        await stack.start_kafka()
+        ids += await burst(road, 5, 2)
+        await check_answered_once(road, ids)
+
+    assert len(ids) == len(road.llm.calls)
+
+
+async def test_a_killed_database_loses_nothing(road: Road, model: Held, stack: Stack) -> None:
+    """Postgres dies in the midst of a burst and comes back: no worker ends, everything is answered, once."""
+    model.open.set()
+    model.seconds = 0.2
+    async with road.worker(), road.worker():
+        ids = await burst(road, 20, 5)
+        await eventually(lambda: len(road.llm.calls) > 10)
+        await stack.kill_postgres()
+        ids += await burst(road, 5, 2)
+        await stack.start_postgres()
+        await check_answered_once(road, ids)
+
+
+def through(road: Road, opened: Proxy) -> str:
+    """The road's database by way of a proxy."""
+    split = urlsplit(road.database_url)
+    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{opened.port}")))
+
+
+async def test_a_database_whose_connections_break_leaves_nothing_stuck(road: Road, model: Held) -> None:
+    """Cut at any message, commits of unknown outcome among them: every turn is found again, and answered once."""
+    model.open.set()
+    split = urlsplit(road.database_url)
+    assert split.hostname
+    assert split.port
+    chance = random.Random(4)
+    async with proxy(split.hostname, split.port) as opened:
+
+        async def cut() -> None:
+            for _ in range(25):
+                opened.cut_after = chance.randrange(5, 100)
+                await eventually(lambda: opened.cut_after is None, 60)
+
+        async with road.worker(database_url=through(road, opened)):
+            cutting = asyncio.create_task(cut())
+            ids = await burst(road, 20, 5)
+            await cutting
+            await check_answered_once(road, ids)
+
+
+async def test_a_worker_can_stop_while_the_database_is_away(road: Road, model: Held) -> None:
+    """It does not wait for ever; what it could not write down is taken in again by the next one."""
+    model.open.set()
+    split = urlsplit(road.database_url)
+    assert split.hostname
+    assert split.port
+    async with proxy(split.hostname, split.port) as opened, road.worker(database_url=through(road, opened)) as running:
+        await check_answered_once(road, first := [await road.ask(model="model")])
+        opened.refusing = True
+        opened.cut()
+        ids = await burst(road, 5, 2)
+        await eventually(lambda: running.worker.intake._at_hand)
+        await running.stop()
+
+    async with road.worker():
+        await check_answered_once(road, first + ids)
