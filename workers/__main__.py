@@ -44,9 +44,16 @@ def main() -> None:
     try:
         uvloop.run(_serve(settings))
     except Exception as error:  # Said in one line, not as a stack trace.
-        for each in error.exceptions if isinstance(error, ExceptionGroup) else [error]:
+        for each in _leaves(error):
             log.error("worker_failed", exc_info=each)
         sys.exit(1)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors inside of groups inside of groups: a group's own name tells nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
 
 
 if __name__ == "__main__":

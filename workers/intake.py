@@ -49,6 +49,7 @@ class Intake:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
+        self._committed: dict[TopicPartition, int] = {}
         self._open = True
 
     def hold(self, *, full: bool) -> None:
@@ -84,7 +85,10 @@ class Intake:
             await asyncio.sleep(IDLE_SECONDS)
             try:
                 partitions = consumer.assignment().difference(self._at_hand)
-                await note_idle(self._database, [mark for tp in partitions if (mark := _idle(consumer, tp))])
+                marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
+                behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
+                await self._commit(consumer, {tp: offset for tp, offset in behind.items() if offset})
+                await note_idle(self._database, marks)
             except (DatabaseUnavailableError, DataRefusedError) as error:
                 log.warning("progress_not_noted", reason=str(error))
 
@@ -99,7 +103,22 @@ class Intake:
         ]
         await self._write(verdicts, progress)
         self._at_hand = ()
-        await _commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
+        await self._commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
+
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+        """Commit exactly these, where they are new. A failure is harmless: the records come again and change nothing.
+
+        An idle partition's is behind what is never handed out: aborted records, and the ends of transactions.
+        """
+        new = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+        if not new:
+            return
+        try:
+            await consumer.commit(new)
+        except (KafkaError, IllegalStateError) as error:
+            log.warning("commit_failed", error=type(error).__name__, offsets=len(new))
+        else:
+            self._committed |= new
 
     async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
         while True:
@@ -195,14 +214,6 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
             case DeadLetter():
                 batch.dead_letters.append(verdict)
     return batch
-
-
-async def _commit(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-    """Commit exactly these. A failure is harmless: the records come again and change nothing."""
-    try:
-        await consumer.commit(offsets)
-    except (KafkaError, IllegalStateError) as error:
-        log.warning("commit_failed", error=type(error).__name__, offsets=len(offsets))
 
 
 def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:

@@ -61,6 +61,7 @@ class Publisher:
         self._queue: deque[_Outgoing] = deque()
         self._something = asyncio.Event()
         self._on_the_way: set[int] = set()
+        self._marked: set[int] = set()
         self._to_mark: list[int] = []
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -105,7 +106,7 @@ class Publisher:
 
     async def flush(self) -> None:
         """Wait until everything queued is acknowledged and marked."""
-        while self._queue or self._on_the_way - set(self._to_mark):
+        while self._queue or self._on_the_way - self._marked - set(self._to_mark):
             await self._producer.flush()
             await asyncio.sleep(0.01)
         await self._mark()
@@ -157,6 +158,9 @@ class Publisher:
             await self._mark()
 
     async def _mark(self) -> None:
+        # A cycle after they were marked: endings may have seen them unmarked, and not announced them yet.
+        self._on_the_way -= self._marked
+        self._marked = set()
         ids, self._to_mark = self._to_mark, []
         if not ids:
             return
@@ -165,7 +169,7 @@ class Publisher:
         except DatabaseUnavailableError:
             self._to_mark += ids
         else:
-            self._on_the_way.difference_update(ids)
+            self._marked = set(ids)
 
 
 def _ending_event(announcement: Announcement) -> _Outgoing:

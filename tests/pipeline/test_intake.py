@@ -267,7 +267,6 @@ async def test_aborted_records_never_run(ground: Ground, stack: Stack) -> None:
     assert {place.offset for place in (places["committed"], last)} == {row.src_offset for row in rows}
 
 
-@pytest.mark.xfail(strict=True, reason="intake commits behind the last record that it was handed, not behind markers")
 async def test_transactions_leave_no_lag(ground: Ground, stack: Stack) -> None:
     """Aborted records and the ends of transactions, which nobody is handed, count as read: the group's lag is 0."""
     async with stranger(stack, transactional_id=uuid4().hex) as producer:

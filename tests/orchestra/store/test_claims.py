@@ -1,11 +1,12 @@
 """Promises of orchestra/store/claims.py: who may run what, and what becomes of the turns of lost workers."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from orchestra.store import claims
-from orchestra.store.claims import ClaimOrder
+from orchestra.store.claims import ClaimOrder, ModelLimit
 from orchestra.store.database import Database
 from schemas.status import Status
 from tests.support.store import (
@@ -260,3 +261,17 @@ async def test_held_turns_can_be_asked_for(database: Database) -> None:
 
     assert (turn.ref, turn.fence, turn.tries, turn.body) == (held.ref, held.fence, held.tries, held.body)
     assert await claims.held(database, uuid4()) == []
+
+
+async def test_a_model_with_little_room_gets_few(database: Database) -> None:
+    """Of a model with a limit no more than its room is claimed, of others as many as there are slots."""
+    await take(database, *(request(model="busy") for _ in range(4)), *(request(model="free") for _ in range(4)))
+    worker_id = await new_worker(database)
+
+    order = ClaimOrder(worker_id, 100, (ModelLimit("busy", 1), ModelLimit("other", 5)))
+    first = await claims.claim(database, order)
+    none = await claims.claim(database, ClaimOrder(worker_id, 100, (ModelLimit("busy", 0),)))
+    rest = await claims.claim(database, ClaimOrder(worker_id, 2, (ModelLimit("busy", 9),)))
+
+    assert {"busy": 1, "free": 4} == Counter(turn.model for turn in first)
+    assert ([], 2) == (none, len(rest))

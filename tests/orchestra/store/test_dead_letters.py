@@ -55,3 +55,16 @@ async def test_the_reason_is_found_by_request(database: Database) -> None:
     assert (ErrorCode.NOT_JSON, "first") == await dead_letters.reason_of(database, "default", id)
     assert await dead_letters.reason_of(database, "other", id) is None
     assert await dead_letters.reason_of(database, "default", uuid4()) is None
+
+
+async def test_the_reasons_of_many_are_found_at_once(database: Database) -> None:
+    """The first one of each, for those that have one, of their own tenant."""
+    one, other = letter().because(ErrorCode.NOT_JSON, "one"), letter(tenant="them").because(ErrorCode.UNSIGNED, "two")
+    again = letter(request_id=one.request_id).because(ErrorCode.TOMBSTONE, "later")
+    await take(database, dead_letters=[one, other, again])
+    mine, theirs = ("default", one.request_id), ("them", other.request_id)
+
+    found = await dead_letters.reasons_of(database, [mine, theirs, ("default", other.request_id)])
+
+    assert {mine: (ErrorCode.NOT_JSON, "one"), theirs: (ErrorCode.UNSIGNED, "two")} == found
+    assert await dead_letters.reasons_of(database, []) == {}

@@ -100,3 +100,15 @@ async def test_how_much_is_open_is_estimated(database: Database) -> None:
         await plain.exec_driver_sql("VACUUM ANALYZE requests")
 
     assert 40 == await requests.estimated_open(database)
+
+
+async def test_deleted_requests_are_told_from_unknown_ones(database: Database) -> None:
+    """Deleted with their conversation, hidden or emptied already; living and unknown ones are not among them."""
+    living, hidden, emptied = request(), request(), request()
+    await take(database, living, hidden, emptied)
+    await cancels.mark_deleted(database, ("default", hidden.conversation_id))
+    await take(database, deletes=[("default", emptied.conversation_id)])
+    refs = [living.ref, hidden.ref, emptied.ref, ("default", uuid4()), ("other", hidden.id)]
+
+    assert {hidden.ref, emptied.ref} == await requests.deleted_among(database, refs)
+    assert await requests.deleted_among(database, []) == set()
