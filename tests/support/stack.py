@@ -208,7 +208,8 @@ async def open_stack() -> AsyncIterator[Stack]:
     async with opened() as stack:
         await stack.prepare()
         yield stack
-        await stack.drop_databases()
+        if kind == "external":  # The others go away with all that is in them.
+            await stack.drop_databases()
 
 
 @asynccontextmanager
