@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import httpx
@@ -11,7 +11,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import GenerateRequest, ModelList, Usage
+from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, Usage
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
@@ -154,26 +154,14 @@ async def _refusal(response: httpx.Response) -> OrchestraError:
         return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
 
 
-_CODES = frozenset(
-    {
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.OVERLOADED,
-        ErrorCode.TIMEOUT,
-        ErrorCode.INVALID_REQUEST,
-        ErrorCode.CONTEXT_TOO_LONG,
-        ErrorCode.UNKNOWN_MODEL,
-        ErrorCode.AUTH,
-        ErrorCode.CONTENT_FILTER,
-        ErrorCode.BAD_UPSTREAM,
-    }
-)
+_CODES: frozenset[str] = frozenset(get_args(GenerationErrorCode))
 
 
 def _error(fields: dict[str, Any]) -> OrchestraError:
     code = fields.get("code")
     if code == ErrorCode.UNAUTHORIZED:
         return OrchestraError(ErrorCode.AUTH, "the LLM service refused this worker's token")
-    if code not in _CODES:
+    if not isinstance(code, str) or code not in _CODES:
         return OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service failed for a reason of its own")
     retry_after = fields.get("retry_after")
     return OrchestraError(
