@@ -45,10 +45,6 @@ FROM json_to_recordset(CAST(:rows AS json)) AS d(
 ON CONFLICT DO NOTHING
 """
 
-_REASON = """
-SELECT reason, detail FROM dead_letters WHERE tenant = :tenant AND request_id = :request_id ORDER BY id LIMIT 1
-"""
-
 _REASONS = """
 SELECT DISTINCT ON (d.tenant, d.request_id) d.tenant, d.request_id AS id, d.reason, d.detail
 FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
@@ -82,8 +78,7 @@ async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
 
 async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[ErrorCode, str] | None:
     """Why the record of this request became a dead letter, if it did."""
-    rows = await database.run(_REASON, tenant=tenant, request_id=request_id)
-    return (ErrorCode(rows[0].reason), rows[0].detail) if rows else None
+    return (await reasons_of(database, [(tenant, request_id)])).get((tenant, request_id))
 
 
 async def reasons_of(database: Database, refs: Collection[Ref]) -> dict[Ref, tuple[ErrorCode, str]]:
