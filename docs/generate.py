@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,8 +128,15 @@ def commands() -> str:
     """Every verb of the command line."""
     group = typer.main.get_command(build())
     assert isinstance(group, TyperGroup)
-    verbs = (_verb(f"orchestra {name}", verb) for name, verb in group.commands.items())
-    return f"# Command line\n\n{group.help}\n\n" + "\n".join(verbs)
+    return f"# Command line\n\n{group.help}\n\n" + "\n".join(_verbs("orchestra", group))
+
+
+def _verbs(program: str, group: TyperGroup) -> Iterator[str]:
+    for name, verb in group.commands.items():
+        if isinstance(verb, TyperGroup):
+            yield from _verbs(f"{program} {name}", verb)
+        else:
+            yield _verb(f"{program} {name}", verb)
 
 
 def _verb(name: str, verb: Any) -> str:

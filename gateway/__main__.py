@@ -1,5 +1,6 @@
 """``python -m gateway``: the gateway as a process."""
 
+import asyncio
 import socket
 import sys
 
@@ -9,22 +10,43 @@ from gateway.app import create_app
 from gateway.drain import Drain
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
+from gateway.start import CannotStartError, check_way_in
 from orchestra.process import allow_many_connections
 from orchestra.settings import load
+from orchestra.store.database import Database
 from orchestra.telemetry.logging import configure_logging
 
 
 def main() -> None:
-    """Serve until SIGTERM. Exit code 0 after that, 1 when a part is beyond help, 78 for a bad setting."""
+    """Serve until SIGTERM. Exit code 0 after that, 1 when a part is beyond help.
+
+    78 for a bad setting, or when strangers may call and nobody could come in.
+    """
     settings = load(GatewaySettings)
     configure_logging("gateway", settings.log_level)
     drain = Drain()
     app = create_app(settings, drain=drain)
     sockets = _bind(settings)
+    _check_way_in(settings)
     allow_many_connections()
     structlog.get_logger().info("listening", address=settings.host, port=[each.getsockname()[1] for each in sockets])
     GatewayServer(app, drain).run(sockets)
     sys.exit(1 if drain.failed else 0)
+
+
+def _check_way_in(settings: GatewaySettings) -> None:
+    async def check() -> None:
+        database = Database.connect(settings, "orchestra-gateway")
+        try:
+            await check_way_in(settings, database)
+        finally:
+            await database.close()
+
+    try:
+        asyncio.run(check())
+    except CannotStartError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
 
 
 def _bind(settings: GatewaySettings) -> list[socket.socket]:

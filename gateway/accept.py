@@ -12,7 +12,6 @@ from gateway.metrics import Metrics
 from gateway.request_log import RequestLog
 from orchestra.signing import Signer
 from schemas import envelope
-from schemas.api.messages import PostMessage
 from schemas.ids import conversation_id_for_request
 from schemas.requests import (
     CANCEL_REQUESTED,
@@ -20,6 +19,8 @@ from schemas.requests import (
     MESSAGE_REQUESTED,
     CancelRequested,
     ConversationDeleteRequested,
+    MessageBody,
+    MessageRequested,
 )
 
 SOURCE = "/gateway"
@@ -28,11 +29,11 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 @dataclass(frozen=True)
 class Ask:
-    """A message to answer, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds."""
+    """A message or task, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds."""
 
     caller: Principal
     id: UUID
-    body: PostMessage
+    body: MessageBody
     body_hash: str
     traceparent: str
     caller_waits: bool
@@ -41,6 +42,11 @@ class Ask:
     def conversation_id(self) -> UUID:
         """The conversation that it belongs to."""
         return self.body.conversation_id or conversation_id_for_request(self.id)
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that is to answer it, if any."""
+        return self.body.agent_name if isinstance(self.body, MessageRequested) else self.body.agent
 
 
 class Acceptance:

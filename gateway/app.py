@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from gateway import openapi
 from gateway.accept import Acceptance
+from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.guard import OpenModeGuard
@@ -20,20 +21,29 @@ from gateway.limits import Limits
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.outcome import Waiting
+from gateway.passwords import Attempts, Passwords
 from gateway.problems import Problems
 from gateway.request_log import RequestLog
+from gateway.routes import agents as agent_routes
 from gateway.routes import health as health_routes
 from gateway.routes.conversations import Conversations
+from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
 from gateway.routes.requests import Requests
+from gateway.routes.tasks import Tasks
+from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
 from gateway.stream import Streams
+from gateway.submit import Submissions
 from gateway.tail import Tail, open_consumer
+from gateway.tasks import Desk
+from gateway.tokens import Tokens
 from gateway.watch import Watch
+from orchestra.agents.catalogue import load_agents
 from orchestra.ids import Receipts
 from orchestra.kafka import make_producer
 from orchestra.signing import Signer
-from orchestra.store.database import Database
+from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
 
@@ -50,7 +60,7 @@ def create_app(
     consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
 ) -> FastAPI:
     """The gateway as an ASGI app. It starts at once; `/readyz` tells when Kafka and Postgres are there too."""
-    drain, metrics = drain or Drain(), metrics or Metrics()
+    drain, metrics, agents = drain or Drain(), metrics or Metrics(), load_agents(settings)
     database = database or Database.connect(settings, _CLIENT_ID)
     receipts = Receipts(settings.secrets)
     hub = Hub(metrics, settings.event_memory_bytes)
@@ -66,10 +76,14 @@ def create_app(
     acceptance = Acceptance(records, Signer(settings.secrets), metrics)
     limits = Limits(database, metrics, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns)
     lookup = Lookup(database, receipts)
+    submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain)
+    desk = Desk(database, submissions, acceptance, lookup, hub, settings.context_default)
     waiting = Waiting(lookup, drain, metrics)
     streams = Streams(hub, lookup, drain, metrics)
-    health = Health(records, limits, tail, drain, open_mode=True)
-    background = (records.connect, tail.run, Watch(hub, database).run, limits.run, health.run)
+    tokens, passwords = Tokens(settings.secrets), Passwords()
+    callers = Callers(database, tokens, asks=settings.asks_credentials)
+    health = Health(records, limits, tail, drain, open_mode=not settings.asks_credentials)
+    background = (records.connect, tail.run, Watch(hub, database).run, limits.run, callers.run, health.run)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -84,6 +98,8 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(DatabaseUnavailableError):
+                await callers.note_used()
             await database.close()
 
     app = FastAPI(
@@ -95,12 +111,21 @@ def create_app(
     )
     problems = Problems(metrics)
     problems.install(app)
-    app.add_middleware(OpenModeGuard, hosts=settings.hosts, problems=problems)
-    app.include_router(Messages(settings, receipts, acceptance, limits, lookup, hub, waiting, streams, drain).router())
-    app.include_router(Requests(acceptance, lookup, hub, waiting, streams, drain).router())
-    app.include_router(Conversations(database, acceptance, drain, settings.max_body_bytes).router())
-    app.include_router(health_routes.build_router(health, metrics))
-    openapi.install(app)
+    if not settings.asks_credentials:
+        app.add_middleware(OpenModeGuard, hosts=settings.hosts, problems=problems)
+    most_bytes = settings.max_body_bytes
+    for router in (
+        Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
+        Requests(callers, acceptance, lookup, hub, waiting, streams, drain).router(),
+        Conversations(callers, database, acceptance, drain, most_bytes).router(),
+        Tasks(callers, database, desk, drain, most_bytes).router(),
+        agent_routes.build_router(callers, agents),
+        Users(database, callers, passwords, Attempts(), tokens, most_bytes).router(),
+        Keys(database, callers, most_bytes).router(),
+        health_routes.build_router(health, metrics),
+    ):
+        app.include_router(router)
+    openapi.install(app, asks_credentials=settings.asks_credentials)
     return app
 
 

@@ -1,24 +1,47 @@
-"""Who is calling. In open mode everybody is the same nameless user of the default tenant."""
+"""Who is calling: whose data it sees, what it may do, and in whose name it makes things."""
 
 from dataclasses import dataclass
 from uuid import UUID
 
 from orchestra.store.turns import Ref
+from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
+
+EVERYTHING = frozenset(Scope)
 
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller: whose data it sees, and its name within that tenant."""
+    """A caller. ``user``: who owns what it makes, a user's id or a name; empty: the tenant itself.
+
+    ``signed_in``: by password, so a person and no program. ``user_id``: the person's own id, whoever it acts for.
+    """
 
     tenant: str
     user: str
+    scopes: frozenset[Scope]
+    signed_in: bool = False
+    user_id: UUID | None = None
+
+    @property
+    def admin(self) -> bool:
+        """True for those who see and may do everything in their tenant."""
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def only(self) -> str | None:
+        """The owner whose data it sees, and no other's; None: everybody's."""
+        return None if self.admin else self.user
 
     def ref(self, id: UUID) -> Ref:
         """A request or conversation of this caller's tenant."""
         return self.tenant, id
 
+    def sees(self, owner: str | None) -> bool:
+        """True when what this owner has is there for it."""
+        return self.admin or (owner is not None and owner == self.user)
 
-def authenticate() -> Principal:
-    """The caller of an open gateway."""
-    return Principal(tenant=DEFAULT_TENANT, user="")
+
+def nameless(user: str = "") -> Principal:
+    """The caller of an open gateway, who may do everything; ``user`` is what he calls himself."""
+    return Principal(DEFAULT_TENANT, user, EVERYTHING)

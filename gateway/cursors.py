@@ -8,12 +8,13 @@ from uuid import UUID
 
 import orjson
 
+from orchestra.credentials import is_key_id
 from schemas.errors import ErrorCode, OrchestraError
 
 _HIGHEST_ID = 2**63 - 1
 
 
-def write_cursor(*values: datetime | UUID | int) -> str:
+def write_cursor(*values: datetime | UUID | str | int) -> str:
     """A cursor that holds these values."""
     return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
 
@@ -24,11 +25,21 @@ def read_time_cursor(text: str | None) -> tuple[datetime, UUID] | None:
         return None
     try:
         moment, id = _values(text, 2)
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is None:
-            raise ValueError("no zone")
-        return at, UUID(id)
+        return _moment(moment), UUID(id)
     except (ValueError, TypeError, AttributeError):
+        raise _refused() from None
+
+
+def read_key_cursor(text: str | None) -> tuple[datetime, str] | None:
+    """The time and the id of an API key in a cursor. Raises ``INVALID_REQUEST``."""
+    if text is None:
+        return None
+    try:
+        moment, id = _values(text, 2)
+        if not is_key_id(id):
+            raise ValueError("no id of a key")
+        return _moment(moment), id
+    except (ValueError, TypeError):
         raise _refused() from None
 
 
@@ -43,6 +54,13 @@ def read_number_cursor(text: str | None) -> int | None:
     if type(number) is not int or not 0 <= number <= _HIGHEST_ID:
         raise _refused()
     return number
+
+
+def _moment(text: Any) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("no zone")
+    return at
 
 
 def _values(text: str, count: int) -> list[Any]:

@@ -1,9 +1,11 @@
 """How much may come in: looked up in the background, so that accepting a request reads no database."""
 
 import asyncio
+from uuid import UUID
 
 import structlog
 
+from gateway.auth import Principal
 from gateway.metrics import Metrics
 from orchestra.store import models, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -29,7 +31,7 @@ class Limits:
         self._most_age = most_age
         self._most_turns = most_turns
         self._age = 0.0
-        self._full: set[Ref] = set()
+        self._full: dict[Ref, str | None] = {}
         self._models: dict[str, ModelInfo] = {}
 
     async def run(self) -> None:
@@ -53,11 +55,13 @@ class Limits:
         known = await models.known_models(self._database)
         self._models = {name: model for model in known for name in (model.name, *model.aliases)}
 
-    def check(self, conversation: Ref, model: str | None) -> None:
+    def check(self, caller: Principal, conversation_id: UUID, model: str | None) -> None:
         """Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL`` or ``OVERLOADED``."""
+        conversation = caller.ref(conversation_id)
         if model is not None and not self._knows(model):
             raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
-        if conversation in self._full:
+        # How full another's conversation is, is none of this caller's business.
+        if conversation in self._full and caller.sees(self._full[conversation]):
             raise OrchestraError(ErrorCode.CONVERSATION_FULL, retry_after=_RETRY_FULL_SECONDS)
         if self._age > self._most_age:
             detail = "the oldest request in the queue has waited too long"

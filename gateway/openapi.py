@@ -7,12 +7,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.api.conversations import CreateConversation
+from schemas.api.keys import CreateKey
 from schemas.api.messages import PostMessage
 from schemas.api.problems import MEDIA_TYPE, Problem
+from schemas.api.tasks import CreateTask, PostTask, TaskFilter
+from schemas.api.users import ChangeUser, CreateUser
 from schemas.errors import ERRORS, ErrorCode
 
 _REF = "#/components/schemas/{model}"
-_DOCUMENTED: tuple[type[BaseModel], ...] = (PostMessage, CreateConversation, Problem)
+_DOCUMENTED: tuple[type[BaseModel], ...] = (
+    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, CreateKey, Problem,
+)  # fmt: skip
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -45,14 +50,29 @@ def stream(description: str) -> dict[str, Any]:
     return {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
 
-def install(app: FastAPI) -> None:
-    """Add the models that routes read by themselves to the app's OpenAPI document."""
+_CREDENTIALS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from `POST /token`."},
+    "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/token", "scopes": {}}}},
+}
+# Say nothing of anybody's data, or are how to get credentials.
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/token"})
+
+
+def install(app: FastAPI, *, asks_credentials: bool) -> None:
+    """Add what FastAPI does not see to the app's OpenAPI document: models that routes read themselves, credentials."""
     plain = app.openapi
+    security: list[dict[str, list[str]]] = [{name: []} for name in _CREDENTIALS]
 
     def openapi() -> dict[str, Any]:
         document = plain()
         _, more = models_json_schema([(model, "validation") for model in _DOCUMENTED], ref_template=_REF)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(more["$defs"])
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(more["$defs"])
+        components["securitySchemes"] = _CREDENTIALS
+        document["security"] = security if asks_credentials else [{}, *security]
+        for path in PUBLIC & document["paths"].keys():
+            for operation in document["paths"][path].values():
+                operation["security"] = []
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it

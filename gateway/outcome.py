@@ -21,7 +21,10 @@ from schemas.status import Status
 _OWN_STATUS = frozenset(
     {
         ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.UNKNOWN_AGENT,
         ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONVERSATION_BUSY,
         ErrorCode.CONVERSATION_DELETED,
         ErrorCode.IDEMPOTENCY_KEY_REUSED,
     }

@@ -94,6 +94,8 @@ class Problems:
         headers = dict(headers or {})
         if request_id is not None:
             headers["Location"] = f"/v1/requests/{request_id}"
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
         retry_after = error.retry_after
         if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             retry_after = _RETRY_AFTER_SECONDS

@@ -1,15 +1,15 @@
 """What a gateway reads from the environment."""
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.settings import DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings
+from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings
 from schemas.requests import Context
 
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings):
+class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
     """One gateway process."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -17,7 +17,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     port: int = Field(8080, ge=0, le=65535, description="Port to bind.")
     tasks_port: int = Field(8081, ge=0, le=65535, description="Second port with the same routes, for task clients.")
     open_mode: bool | None = Field(
-        None, description="Answer without credentials; needs no saying while `HOST` is loopback."
+        None, description="Ask nobody for credentials, or everybody; unset: all but callers of a loopback `HOST`."
     )
     allowed_hosts: str = Field(
         "", description="Comma-separated names that callers may use for this gateway beside localhost."
@@ -34,13 +34,10 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     max_open_turns: int = Field(1000, ge=1, description="Turns of one conversation that may wait for their answer.")
     event_memory_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, description="Memory for texts of open requests.")
 
-    @model_validator(mode="after")
-    def _closed_to_strangers(self) -> "GatewaySettings":
-        if not self.loopback and not self.open_mode:
-            raise ValueError("HOST is not loopback and nobody would be asked for credentials; OPEN_MODE=true allows it")
-        if self.open_mode is False:
-            raise ValueError("OPEN_MODE=false needs API keys, which there are none of yet")
-        return self
+    @property
+    def asks_credentials(self) -> bool:
+        """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
+        return not (self.loopback if self.open_mode is None else self.open_mode)
 
     @property
     def hosts(self) -> frozenset[str]:

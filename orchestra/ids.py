@@ -1,18 +1,23 @@
 """Request ids that are their own receipts: a gateway can tell an id that some gateway gave out from one that none did.
 
-UUIDv8 (RFC 9562), 122 free bits: 1 kind, 95 payload, 26 tag. The tag is an HMAC over tenant, kind and payload.
+UUIDv8 (RFC 9562), 122 free bits: 1 kind, 87 payload, 34 tag. 20 bits of the tag are an HMAC over tenant, kind and
+payload, 14 over the user too: whoever may see everything in a tenant is shown an id by the former, a user by both.
 """
 
 import hmac
 import secrets as randomness
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-_PAYLOAD_BITS = 95
-_RANDOM_BITS = 50
-_TAG_BITS = 26
+_PAYLOAD_BITS = 87
+_RANDOM_BITS = 42
+_TENANT_BITS = 20
+_USER_BITS = 14
+_TAG_BITS = _TENANT_BITS + _USER_BITS
 _DERIVED = 1
+# The clocks of two gateways may differ by this much.
+_AHEAD = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -31,37 +36,45 @@ class Receipts:
     def __init__(self, secrets: list[bytes]) -> None:
         self._secrets = secrets
 
-    def mint(self, tenant: str, now: datetime) -> UUID:
-        """A fresh id: 45 bits of milliseconds since 1970, then 50 random bits."""
+    def mint(self, tenant: str, user: str, now: datetime) -> UUID:
+        """A fresh id: 45 bits of milliseconds since 1970, then 42 random bits."""
         milliseconds = int(now.timestamp() * 1000) & ((1 << 45) - 1)
-        return self._seal(tenant, 0, milliseconds << _RANDOM_BITS | randomness.randbits(_RANDOM_BITS))
+        return self._seal(tenant, user, 0, milliseconds << _RANDOM_BITS | randomness.randbits(_RANDOM_BITS))
 
     def derive(self, tenant: str, principal: str, method: str, route: str, key: str) -> UUID:
-        """The id of whatever this principal sends to this route under this Idempotency-Key."""
+        """The id of whatever this principal (a user's name) sends to this route under this Idempotency-Key."""
         digest = _hmac(self._secrets[0], "derive", tenant, principal, method, route, key)
-        return self._seal(tenant, _DERIVED, int.from_bytes(digest, "big") >> (256 - _PAYLOAD_BITS))
+        return self._seal(tenant, principal, _DERIVED, int.from_bytes(digest, "big") >> (256 - _PAYLOAD_BITS))
 
-    def verify(self, tenant: str, request_id: UUID) -> Receipt | None:
-        """The receipt of an id that one of us gave out to this tenant, else None."""
+    def verify(self, tenant: str, user: str | None, request_id: UUID, now: datetime) -> Receipt | None:
+        """The receipt of an id that one of us gave out to this user (None: to anybody of the tenant), else None."""
         if request_id.version != 8:
             return None
         bits = _free_bits(request_id)
         body, tag = bits >> _TAG_BITS, bits & ((1 << _TAG_BITS) - 1)
-        tags = [_tag(secret, tenant, body) for secret in self._secrets]
-        if not any(hmac.compare_digest(_bytes(tag), _bytes(genuine)) for genuine in tags):
+        if not any(_same(tag, _tag(secret, tenant, user, body), whole=user is not None) for secret in self._secrets):
             return None
         if body >> _PAYLOAD_BITS == _DERIVED:
             return Receipt(minted_at=None)
         milliseconds = (body & ((1 << _PAYLOAD_BITS) - 1)) >> _RANDOM_BITS
-        return Receipt(minted_at=datetime.fromtimestamp(milliseconds / 1000, tz=UTC))
+        minted_at = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+        return Receipt(minted_at) if minted_at <= now + _AHEAD else None
 
-    def _seal(self, tenant: str, kind: int, payload: int) -> UUID:
+    def _seal(self, tenant: str, user: str, kind: int, payload: int) -> UUID:
         body = kind << _PAYLOAD_BITS | payload
-        return _uuid8(body << _TAG_BITS | _tag(self._secrets[0], tenant, body))
+        return _uuid8(body << _TAG_BITS | _tag(self._secrets[0], tenant, user, body))
 
 
-def _tag(secret: bytes, tenant: str, body: int) -> int:
-    return int.from_bytes(_hmac(secret, "tag", tenant, str(body)), "big") >> (256 - _TAG_BITS)
+def _tag(secret: bytes, tenant: str, user: str | None, body: int) -> int:
+    """The tenant's part, then the user's; without a user that one is 0."""
+    first = int.from_bytes(_hmac(secret, "tag", tenant, str(body)), "big") >> (256 - _TENANT_BITS)
+    second = 0 if user is None else int.from_bytes(_hmac(secret, "user", tenant, user, str(body)), "big")
+    return first << _USER_BITS | second >> (256 - _USER_BITS)
+
+
+def _same(shown: int, genuine: int, *, whole: bool) -> bool:
+    shift = 0 if whole else _USER_BITS
+    return hmac.compare_digest(_bytes(shown >> shift), _bytes(genuine >> shift))
 
 
 def _hmac(secret: bytes, *parts: str) -> bytes:
@@ -72,7 +85,7 @@ def _hmac(secret: bytes, *parts: str) -> bytes:
 
 
 def _bytes(tag: int) -> bytes:
-    return tag.to_bytes(4, "big")
+    return tag.to_bytes(5, "big")
 
 
 def _uuid8(bits: int) -> UUID:

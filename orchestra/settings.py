@@ -6,10 +6,10 @@ Built once in a service's ``__main__`` and passed down; nothing here is read at 
 import ssl
 import sys
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -102,6 +102,23 @@ class ListenSettings(Piece):
     def loopback(self) -> bool:
         """True while only this machine can reach the service."""
         return self.host in _LOOPBACK
+
+
+class AgentSettings(Piece):
+    """Where the operator's own agents are; the same on all gateways and workers."""
+
+    agents_dir: DirectoryPath | None = Field(None, description="Folder of agents, over those that ship.")
+
+    @field_validator("agents_dir", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+def refuse_to_start(line: str) -> NoReturn:
+    """End the process with this line: it is told to do what it cannot."""
+    print(line, file=sys.stderr)
+    raise SystemExit(78)  # EX_CONFIG of sysexits.h
 
 
 def load(piece: type[_P]) -> _P:

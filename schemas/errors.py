@@ -19,6 +19,12 @@ class ErrorCode(StrEnum):
     NOT_JSON = "not_json"
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_AGENT = "unknown_agent"
+    MISSING_HEADER = "missing_header"
+    NOTHING_TO_CHANGE = "nothing_to_change"
+    USERNAME_TAKEN = "username_taken"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    NOT_RETRYABLE = "not_retryable"
     TOO_LARGE = "too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -27,6 +33,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONVERSATION_FULL = "conversation_full"
     CONVERSATION_DELETED = "conversation_deleted"
+    CONVERSATION_BUSY = "conversation_busy"
     CONTEXT_TOO_LONG = "context_too_long"
     # How a request ended, or has not yet.
     CANCELLED = "cancelled"
@@ -45,6 +52,8 @@ class ErrorCode(StrEnum):
     AUTH = "auth"
     CONTENT_FILTER = "content_filter"
     BAD_UPSTREAM = "bad_upstream"
+    # What the worker found in the model's answer.
+    ANSWER_MISMATCH = "answer_mismatch"
     # Why a record became a dead letter.
     TOMBSTONE = "tombstone"
     BAD_HEADER = "bad_header"
@@ -58,6 +67,14 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
     ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request has the wrong shape"),
     ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
+    ErrorCode.UNKNOWN_AGENT: ErrorKind(422, False, "No agent has this name"),
+    ErrorCode.MISSING_HEADER: ErrorKind(400, False, "A header that this call needs is missing"),
+    ErrorCode.NOTHING_TO_CHANGE: ErrorKind(400, False, "The body names nothing to change"),
+    ErrorCode.USERNAME_TAKEN: ErrorKind(409, False, "Somebody has this username"),
+    ErrorCode.TOO_MANY_ATTEMPTS: ErrorKind(429, True, "Too many failed attempts to sign in"),
+    ErrorCode.NOT_RETRYABLE: ErrorKind(
+        409, False, "Only what has failed, expired or been cancelled can be tried again"
+    ),
     ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
     ErrorCode.NOT_FOUND: ErrorKind(404, False, "There is nothing by this name"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "This resource does not answer to this method"),
@@ -66,6 +83,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, False, "This Idempotency-Key came with another body"),
     ErrorCode.CONVERSATION_FULL: ErrorKind(429, True, "The conversation has too many open turns"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation is deleted"),
+    ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a turn that is not answered yet"),
     ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages do not fit the model's context"),
     ErrorCode.CANCELLED: ErrorKind(409, False, "The request was cancelled"),
     ErrorCode.EXPIRED: ErrorKind(504, True, "The request was not answered before its deadline"),
@@ -80,6 +98,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.AUTH: ErrorKind(502, True, "The model's provider refused our credentials"),
     ErrorCode.CONTENT_FILTER: ErrorKind(422, False, "The model's provider filtered the content"),
     ErrorCode.BAD_UPSTREAM: ErrorKind(502, True, "The model's provider answered with nonsense or not at all"),
+    ErrorCode.ANSWER_MISMATCH: ErrorKind(502, True, "The model's answer does not fit the agent's schema"),
     ErrorCode.TOMBSTONE: ErrorKind(422, False, "The record has no value"),
     ErrorCode.BAD_HEADER: ErrorKind(422, False, "A record header is not what it must be"),
     ErrorCode.UNKNOWN_TYPE: ErrorKind(422, False, "The record's type is not known"),

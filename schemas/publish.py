@@ -13,10 +13,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import events, generation, replies, requests
+from schemas.agents import Agent
+from schemas.api.agents import AgentResource
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.api.keys import CreatedKey, CreateKey, KeyResource
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
 from schemas.api.requests import AcceptedRequest, RequestResource
+from schemas.api.tasks import AcceptedTask, CancelledTasks, CreateTask, PostTask, TaskFilter, TaskResource
+from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
 
 PUBLISHED = Path(__file__).parent / "published"
 
@@ -34,7 +39,23 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.conversation": ConversationResource,
     "http.conversation-page": Page[ConversationResource],
     "http.message-page": Page[StoredMessage],
+    "http.post-task": PostTask,
+    "http.create-task": CreateTask,
+    "http.accepted-task": AcceptedTask,
+    "http.task": TaskResource,
+    "http.task-page": Page[TaskResource],
+    "http.task-filter": TaskFilter,
+    "http.cancelled-tasks": CancelledTasks,
+    "http.agent-page": Page[AgentResource],
+    "http.create-user": CreateUser,
+    "http.change-user": ChangeUser,
+    "http.user": UserResource,
+    "http.token": Token,
+    "http.create-key": CreateKey,
+    "http.created-key": CreatedKey,
+    "http.key-page": Page[KeyResource],
     "http.problem": Problem,
+    "file.agent": Agent,
     "generation.request": generation.GenerateRequest,
     "generation.reply": generation.GenerateReply,
     "generation.delta-line": generation.DeltaLine,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
@@ -20,6 +20,8 @@ CONVERSATION_DELETE_REQUESTED = "llm.conversation.delete.requested"
 DEFAULT_PRIORITY = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
 Context = Literal["auto", "given", "stored"]
+OnBusy = Literal["enqueue", "reject", "interrupt"]
+AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 MetadataText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], MetadataText], Field(max_length=16)]
 
@@ -45,18 +47,25 @@ class MessageBody(Sampling, _Record):
     at most 7 days ahead; without it 1 hour.
     ``context``: which messages the model sees; ``given`` those sent, ``stored`` the conversation's history too,
     ``auto`` (default) ``given`` when assistant turns are sent along, else ``stored``.
+    ``agent``: the preset that answers. ``not_before``: a time, UTC where it names no zone, at most 7 days ahead, before
+    which it is not begun; those behind it in its conversation wait too.
+    ``on_busy``: what becomes of it while the conversation has open turns; ``enqueue`` (default) behind them, ``reject``
+    it, or ``interrupt`` (cancel) them.
     """
 
     conversation_id: UUID | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    agent: AgentName | None = None
     context: Context | None = None
     stream: bool | None = None
     priority: Annotated[int, Field(ge=0, le=9)] | None = None
     deadline: datetime | None = None
+    not_before: datetime | None = None
+    on_busy: OnBusy | None = None
     metadata: Metadata | None = None
 
-    @field_validator("conversation_id", "model", mode="before")
+    @field_validator("conversation_id", "model", "agent", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -78,9 +87,9 @@ class MessageBody(Sampling, _Record):
     def _storable_stop(cls, stop: list[str] | None) -> list[str] | None:
         return stop and [storable(text) for text in stop]
 
-    @field_validator("deadline")
+    @field_validator("deadline", "not_before")
     @classmethod
-    def _deadline_in_utc(cls, moment: datetime | None) -> datetime | None:
+    def _moment_in_utc(cls, moment: datetime | None) -> datetime | None:
         return moment and in_utc(moment)
 
     def canonical(self) -> bytes:
@@ -96,10 +105,48 @@ class MessageBody(Sampling, _Record):
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
+def _or_a_prompt(schema: dict[str, Any]) -> None:
+    """Say in the published schema what `_prompt_is_a_message` reads."""
+    messages = schema["properties"]["messages"]
+    schema["properties"] |= {"prompt": {"type": "string"}, "history": {"type": "array", "items": messages["items"]}}
+    schema["required"] = [name for name in schema["required"] if name != "messages"]
+    schema["anyOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
+
+
 class MessageRequested(MessageBody):
-    """Value of a request record: the body of ``POST /v1/messages`` plus an optional ``id``."""
+    """Value of a request record: the body of ``POST /v1/messages`` plus an optional ``id``.
+
+    ``task_type`` makes it a task, answered by the agent of that name. ``prompt``, with or without a ``history`` of
+    messages before it, may stand in the place of ``messages``. ``retry_of``: the request that this one tries again.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_or_a_prompt)
 
     id: UUID | None = None
+    task_type: AgentName | None = None
+    retry_of: UUID | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_is_a_message(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "prompt" not in value or "messages" in value:
+            return value
+        history, prompt = value.get("history") or [], value["prompt"]
+        if not isinstance(history, list):
+            raise ValueError("history must be a list of messages")  # noqa: TRY004  pydantic wants a ValueError
+        rest = {name: given for name, given in value.items() if name not in ("history", "prompt")}
+        return {**rest, "messages": [*history, {"role": "user", "content": prompt}]}
+
+    @model_validator(mode="after")
+    def _one_agent(self) -> "MessageRequested":
+        if self.task_type and self.agent and self.agent != self.task_type:
+            raise ValueError("task_type names an agent already; agent must be the same or absent")
+        return self
+
+    @property
+    def agent_name(self) -> str | None:
+        """The agent that answers it, if any."""
+        return self.agent or self.task_type
 
 
 class CancelRequested(_Record):
@@ -147,7 +194,12 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES) or "body"
 
 
-_FIELD_NAMES = frozenset(MessageRequested.model_fields) | frozenset(ChatMessage.model_fields) | {"request_id"}
+_FIELD_NAMES = (
+    frozenset(MessageRequested.model_fields)
+    | frozenset(ChatMessage.model_fields)
+    | frozenset("request_id prompt history type user created_after created_before".split())
+    | frozenset("username password role name scopes expires_at user_id".split())
+)
 
 
 def read_record(type_name: str | None, value: Any) -> RequestRecord:

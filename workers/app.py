@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faststream.kafka import KafkaBroker
 
+from orchestra.agents.catalogue import Agents, load_agents
 from orchestra.kafka import group_reader, make_broker, make_producer
 from orchestra.signing import Signer
 from orchestra.store import claims
@@ -40,6 +41,7 @@ class Worker:
     def __init__(
         self,
         settings: WorkerSettings,
+        agents: Agents,
         database: Database,
         broker: KafkaBroker,
         producer: AIOKafkaProducer,
@@ -57,9 +59,9 @@ class Worker:
         self.lease = Lease(database, metrics)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
-        turns = Turns(llm, self.models, database, self.publisher, metrics, throttle, self.finisher.finish)
+        turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
         self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)
-        self.intake = Intake(_record_reader(settings), database, self.publisher, self.slots, metrics)
+        self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
             database,
             self.lease,
@@ -123,6 +125,7 @@ class Worker:
 @asynccontextmanager
 async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Worker]:
     """A worker with its connections, registered, ready to ``run``."""
+    agents = load_agents(settings)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker")
         stack.push_async_callback(database.close)
@@ -132,13 +135,13 @@ async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Wo
         await producer.start()
         broker = make_broker(settings, "orchestra-worker")
         stack.push_async_callback(broker.stop)
-        made = Worker(settings, database, broker, producer, llm, metrics)
+        made = Worker(settings, agents, database, broker, producer, llm, metrics)
         await made.models.refresh()
         await made.lease.take()
         yield made
 
 
-def _record_reader(settings: WorkerSettings) -> RecordReader:
+def _record_reader(settings: WorkerSettings, agents: Agents) -> RecordReader:
     return RecordReader(
-        Signer(settings.secrets), settings.tenants, settings.llm_model, require_signed=settings.require_signed
+        Signer(settings.secrets), agents, settings.tenants, settings.llm_model, require_signed=settings.require_signed
     )

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from orchestra.agents.answer_schema import AnswerSchema
+from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
+from schemas.agents import Agent
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo
 
@@ -15,11 +18,16 @@ _UNKNOWN_OUTPUT_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Prompt:
-    """A turn's messages, read once. ``history_budget``: bytes of history that fit; 0 when none is wanted."""
+    """A turn's messages, read once, what its agent says before all others.
+
+    ``history_budget``: bytes of history that fit; 0 when none is wanted. ``schema``: what the answer must fit.
+    """
 
     messages: list[ChatMessage]
     history_budget: int
     output_tokens: int | None
+    agent: Agent | None
+    schema: AnswerSchema | None
 
     @property
     def question(self) -> tuple[str, str]:
@@ -33,11 +41,18 @@ class Prompt:
         return [*self.messages[:lead], *history, *self.messages[lead:]]
 
 
-def prepare(turn: Claimed, model: ModelInfo | None) -> Prompt:
-    """Read a turn's body. Raises ``OrchestraError(CONTEXT_TOO_LONG)`` when what was sent does not fit by itself."""
+def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
+    """Read a turn's body.
+
+    Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` when what was sent does not fit by itself.
+    """
     body = turn.body
+    name = body.get("agent") or body.get("task_type")
+    agents.check(name)
+    agent, schema = agents.find(name), agents.answer_schema(name)
     messages = [ChatMessage.model_construct(role=m["role"], content=m["content"]) for m in body["messages"]]
-    asked = body.get("max_tokens")
+    messages = [*_instructions(agent, schema), *messages]
+    asked = _said(body, agent, "max_tokens")
     most_output = model.max_output_tokens if model else _UNKNOWN_OUTPUT_TOKENS
     output_tokens = min(asked, most_output) if asked else most_output
     context_tokens = model.context_tokens if model else _UNKNOWN_CONTEXT_TOKENS
@@ -45,21 +60,33 @@ def prepare(turn: Claimed, model: ModelInfo | None) -> Prompt:
     if room < 0 and model:
         raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
     budget = max(room, 0) if _wants_history(body, messages) else 0
-    return Prompt(messages, budget, output_tokens if asked or model else None)
+    return Prompt(messages, budget, output_tokens if asked or model else None, agent, schema)
 
 
 def generation(turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> GenerateRequest:
     """The body for the LLM service."""
-    body = turn.body
     return GenerateRequest.model_construct(
         model=turn.model,
         messages=prompt.with_history(history),
         stream=True,
-        temperature=body.get("temperature"),
-        top_p=body.get("top_p"),
+        temperature=_said(turn.body, prompt.agent, "temperature"),
+        top_p=_said(turn.body, prompt.agent, "top_p"),
         max_tokens=prompt.output_tokens,
-        stop=body.get("stop"),
+        stop=_said(turn.body, prompt.agent, "stop"),
     )
+
+
+def _instructions(agent: Agent | None, schema: AnswerSchema | None) -> list[ChatMessage]:
+    if agent is None:
+        return []
+    asked = f"Answer with JSON alone, which fits this JSON Schema: {schema.text}" if schema else ""
+    return [ChatMessage.model_construct(role="system", content=f"{agent.system.strip()}\n\n{asked}".strip())]
+
+
+def _said(body: dict[str, Any], agent: Agent | None, name: str) -> Any:
+    """What the request says itself goes before what its agent says."""
+    own = body.get(name)
+    return own if own is not None or agent is None else getattr(agent, name)
 
 
 def _wants_history(body: dict[str, Any], messages: list[ChatMessage]) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from orchestra.agents.catalogue import Agents
 from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
@@ -59,8 +60,11 @@ Verdict = NewRequest | Cancel | Delete | DeadLetter
 class RecordReader:
     """Reads records. ``tenants`` maps each topic to the tenant whose records lie on it."""
 
-    def __init__(self, signer: Signer, tenants: dict[str, str], default_model: str, *, require_signed: bool) -> None:
+    def __init__(
+        self, signer: Signer, agents: Agents, tenants: dict[str, str], default_model: str, *, require_signed: bool
+    ) -> None:
         self._signer = signer
+        self._agents = agents
         self._tenants = tenants
         self._default_model = default_model
         self._require_signed = require_signed
@@ -103,13 +107,14 @@ class RecordReader:
     def _request(self, body: MessageRequested, envelope: Envelope, user: str | None, letter: DeadLetter) -> NewRequest:
         if envelope.id and body.id and envelope.id != body.id:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
+        agent = self._agents.find(body.agent_name)
         return NewRequest(
             tenant=letter.tenant,
             id=letter.request_id,
             conversation_id=_conversation(body, letter),
             body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
             body_hash=body.body_hash(),
-            model=body.model or self._default_model,
+            model=body.model or (agent and agent.model) or self._default_model,
             priority=DEFAULT_PRIORITY if body.priority is None else body.priority,
             deadline=body.deadline or envelope.deadline,
             max_tries=MAX_TRIES_WHILE_CALLER_WAITS if envelope.caller_waits else MAX_TRIES,
@@ -118,6 +123,10 @@ class RecordReader:
             correlation_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
             record=letter,
+            task_type=body.task_type,
+            retry_of=body.retry_of,
+            not_before=body.not_before,
+            on_busy=body.on_busy or "enqueue",
         )
 
     def _whose(self, envelope: Envelope, letter: DeadLetter) -> tuple[str, str | None]:

@@ -17,6 +17,7 @@ def after_error(turn: Claimed, error: OrchestraError, uniform: Callable[[float, 
 
     ``uniform(a, b)`` draws a number between a and b. A rate limit costs no try, for it means only "not now"; nor do
     refused credentials, which an operator mends; but a caller who waits on an open connection is told of those.
+    A model whose answer does not fit is well, and asked again at once.
     """
     if not ERRORS[error.code].retryable or (turn.caller_waits and error.code is ErrorCode.AUTH):
         return Failed(error.code, error.detail)
@@ -28,6 +29,8 @@ def after_error(turn: Claimed, error: OrchestraError, uniform: Callable[[float, 
 
 
 def _delay(turn: Claimed, error: OrchestraError, uniform: Callable[[float, float], float]) -> float:
+    if error.code is ErrorCode.ANSWER_MISMATCH:
+        return 0.0
     if error.code is ErrorCode.AUTH:
         return uniform(_AUTH_SECONDS / 2, _AUTH_SECONDS)
     most = MOST_SECONDS_WHILE_CALLER_WAITS if turn.caller_waits else MOST_SECONDS

@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings
+from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, SecretSettings
 from schemas.envelope import DEFAULT_TENANT
 from schemas.topics import REQUESTS
 
 
-class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings):
+class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings):
     """One worker process."""
 
     llm_service_url: str = Field(

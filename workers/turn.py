@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.endings import Ending
@@ -17,6 +18,7 @@ from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage
 from schemas.status import Status
+from workers.answers import MOST_CHARACTERS, Answers, mismatch
 from workers.claim import InFlight
 from workers.deltas import Deltas
 from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService
@@ -42,6 +44,7 @@ class Turns:
         self,
         llm: LlmService,
         models: Models,
+        agents: Agents,
         database: Database,
         publisher: Publisher,
         metrics: Metrics,
@@ -50,6 +53,8 @@ class Turns:
     ) -> None:
         self._llm = llm
         self._models = models
+        self._agents = agents
+        self._answers = Answers()
         self._database = database
         self._publisher = publisher
         self._metrics = metrics
@@ -110,8 +115,11 @@ class Turns:
             async with aclosing(self._llm.generate(generation(turn, prompt, history))) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Done):
+                        await self._answers.check(prompt.schema, deltas.text())
                         return Completed(deltas.text(), piece.usage)
                     deltas.add(piece)
+                    if prompt.schema and deltas.length > MOST_CHARACTERS:
+                        raise mismatch(f"it is longer than {MOST_CHARACTERS} characters")
                     if deltas.length > MAX_REPLY_CHARACTERS:
                         return Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep")
         finally:
@@ -127,7 +135,7 @@ class Turns:
 
     def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":
         try:
-            return prepare(turn, self._models.find(turn.model))
+            return prepare(turn, self._models.find(turn.model), self._agents)
         except OrchestraError as error:
             return error
 
@@ -150,7 +158,8 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
             assert isinstance(prompt, Prompt)
             return ending(Status.COMPLETED, question=prompt.question, reply=text, usage=usage)
         case RetryLater(delay, give_try_back, code, detail):
-            return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, log=_log(turn, code, detail))
+            row = _log(turn, code, detail)
+            return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, error=(code, detail), log=row)
         case Failed(code, detail):
             return ending(Status.FAILED, error=(code, detail), log=_log(turn, code, detail))
         case Cancelled():
@@ -165,5 +174,6 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
 
 def _log(turn: Claimed, code: ErrorCode, detail: str) -> tuple[str, str]:
     # The two names that the old system gave its rows.
-    kind = "llm_decode_error" if code is ErrorCode.BAD_UPSTREAM else "llm_call_error"
+    unread = code in (ErrorCode.BAD_UPSTREAM, ErrorCode.ANSWER_MISMATCH)
+    kind = "llm_decode_error" if unread else "llm_call_error"
     return kind, f"request {turn.id} attempt {turn.fence}: {code}: {detail}"

@@ -8,23 +8,34 @@ from fastapi import APIRouter, Query, Request, Response
 from gateway import openapi
 from gateway.accept import Acceptance
 from gateway.answers import json_answer
-from gateway.auth import authenticate
+from gateway.auth import Principal
 from gateway.bodies import read_id, read_json
+from gateway.callers import Callers
 from gateway.cursors import read_number_cursor, read_time_cursor, write_cursor
 from gateway.drain import Drain
 from orchestra.store import cancels, conversations, messages
 from orchestra.store.database import Database
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 
-_COMMON = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
-_FOUND = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_COMMON = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
+_FOUND = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
 _CREATED = openapi.problems(
-    ErrorCode.NOT_JSON, ErrorCode.FORBIDDEN, ErrorCode.CONVERSATION_DELETED, ErrorCode.TOO_LARGE,
+    ErrorCode.NOT_JSON, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.TOO_LARGE,
     ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE,
 )  # fmt: skip
 _DELETED = openapi.problems(
-    ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.OUTCOME_UNKNOWN,
+    ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
 )
 
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -34,7 +45,10 @@ Cursor = Annotated[str | None, Query(max_length=512)]
 class Conversations:
     """The routes, with what they need."""
 
-    def __init__(self, database: Database, acceptance: Acceptance, drain: Drain, most_bytes: int) -> None:
+    def __init__(
+        self, callers: Callers, database: Database, acceptance: Acceptance, drain: Drain, most_bytes: int
+    ) -> None:
+        self._callers = callers
         self._database = database
         self._acceptance = acceptance
         self._drain = drain
@@ -66,42 +80,46 @@ class Conversations:
 
     async def create(self, request: Request) -> Response:
         """Make a conversation, under an id of the caller's choice if he has one."""
-        caller = authenticate()
+        caller = await self._callers.identify(request, Scope.WRITE)
         wanted = await read_json(request, CreateConversation, self._most_bytes)
         ref = caller.ref(wanted.id or uuid4())
-        made = await conversations.create(self._database, ref, wanted.metadata)
-        conversation = await conversations.get(self._database, ref)
-        if conversation is None:
-            raise OrchestraError(ErrorCode.CONVERSATION_DELETED)
+        made = await conversations.create(self._database, ref, caller.user or None, wanted.metadata)
+        conversation = await conversations.get(self._database, ref, caller.only)
+        if conversation is None:  # Deleted, or somebody else's, which look the same.
+            raise OrchestraError(ErrorCode.NOT_FOUND)
         headers = {"Location": f"/v1/conversations/{conversation.id}"}
         return json_answer(conversation, 201 if made else 200, headers)
 
-    async def list(self, limit: Limit = 20, cursor: Cursor = None) -> Response:
+    async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """The caller's conversations, the newest first."""
-        caller = authenticate()
-        found = await conversations.page(self._database, caller.tenant, read_time_cursor(cursor), limit + 1)
+        caller, before = await self._callers.identify(request, Scope.READ), read_time_cursor(cursor)
+        found = await conversations.page(self._database, caller.tenant, before, limit + 1, caller.only)
         last = found[limit - 1] if len(found) > limit else None
         following = write_cursor(last.created_at, last.id) if last else None
         return json_answer(Page[ConversationResource](data=found[:limit], next=following))
 
-    async def get(self, conversation_id: str) -> Response:
+    async def get(self, request: Request, conversation_id: str) -> Response:
         """A conversation, with the requests in it that are not answered yet."""
-        return json_answer(await self._get(authenticate().ref(read_id(conversation_id))))
+        caller = await self._callers.identify(request, Scope.READ)
+        return json_answer(await self._get(caller, read_id(conversation_id)))
 
-    async def messages(self, conversation_id: str, limit: Limit = 20, cursor: Cursor = None) -> Response:
+    async def messages(
+        self, request: Request, conversation_id: str, limit: Limit = 20, cursor: Cursor = None
+    ) -> Response:
         """What was said in a conversation, the oldest first."""
-        ref = authenticate().ref(read_id(conversation_id))
-        found = await messages.page(self._database, ref, read_number_cursor(cursor) or 0, limit + 1)
+        caller, id = await self._callers.identify(request, Scope.READ), read_id(conversation_id)
+        after = read_number_cursor(cursor) or 0
+        found = await messages.page(self._database, caller.ref(id), after, limit + 1, caller.only)
         if not found:
-            await self._get(ref)
+            await self._get(caller, id)
         following = write_cursor(found[limit - 1].id) if len(found) > limit else None
         return json_answer(Page[StoredMessage](data=found[:limit], next=following))
 
-    async def delete(self, conversation_id: str) -> Response:
+    async def delete(self, request: Request, conversation_id: str) -> Response:
         """Delete a conversation with its messages; what is open in it is cancelled."""
         self._drain.refuse_new()
-        caller, id = authenticate(), read_id(conversation_id)
-        hidden = await cancels.mark_deleted(self._database, caller.ref(id))
+        caller, id = await self._callers.identify(request, Scope.WRITE), read_id(conversation_id)
+        hidden = await cancels.mark_deleted(self._database, caller.ref(id), caller.only)
         if hidden is not None:
             # Again for one that was deleted before: its record may not have been acknowledged.
             await self._acceptance.delete_conversation(caller, id)
@@ -109,8 +127,8 @@ class Conversations:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return Response(status_code=204)
 
-    async def _get(self, ref: tuple[str, UUID]) -> ConversationResource:
-        conversation = await conversations.get(self._database, ref)
+    async def _get(self, caller: Principal, id: UUID) -> ConversationResource:
+        conversation = await conversations.get(self._database, caller.ref(id), caller.only)
         if conversation is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return conversation

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Request, Response
 from gateway import openapi
 from gateway.accept import Acceptance
 from gateway.answers import json_answer
-from gateway.auth import authenticate
 from gateway.bodies import read_id
+from gateway.callers import Callers
 from gateway.disconnect import unless_gone
 from gateway.drain import Drain
 from gateway.events import Hub
@@ -15,13 +15,15 @@ from gateway.lookup import Lookup
 from gateway.outcome import Waiting
 from gateway.prefer import read_prefer
 from gateway.stream import Following, Streams, read_last_event_id
+from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode
 
-_PROBLEMS = openapi.problems(ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+_PROBLEMS = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 _CANCEL_PROBLEMS = openapi.problems(
-    ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE
-)
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
+)  # fmt: skip
 _WAIT = {
     "parameters": [openapi.header("Prefer", "`wait=N`: answer when it has ended, or N seconds (0 to 300) are over.")]
 }
@@ -32,8 +34,16 @@ class Requests:
     """The routes, with what they need."""
 
     def __init__(
-        self, acceptance: Acceptance, lookup: Lookup, hub: Hub, waiting: Waiting, streams: Streams, drain: Drain
+        self,
+        callers: Callers,
+        acceptance: Acceptance,
+        lookup: Lookup,
+        hub: Hub,
+        waiting: Waiting,
+        streams: Streams,
+        drain: Drain,
     ) -> None:
+        self._callers = callers
         self._acceptance = acceptance
         self._lookup = lookup
         self._hub = hub
@@ -64,7 +74,7 @@ class Requests:
 
     async def get(self, request: Request, request_id: str) -> Response:
         """The request as it stands, or, with `Prefer: wait=N`, as it ended within N seconds."""
-        caller, id = authenticate(), read_id(request_id)
+        caller, id = await self._callers.identify(request, Scope.READ), read_id(request_id)
         prefer = read_prefer(request.headers.getlist("prefer"))
         if not prefer.wait:
             return json_answer(await self._lookup.resource(caller, id))
@@ -78,7 +88,7 @@ class Requests:
 
     async def events(self, request: Request, request_id: str, last_event_id: str | None = None) -> Response:
         """What happens to the request as it happens, as server-sent events; resumed after `Last-Event-ID`."""
-        caller, id = authenticate(), read_id(request_id)
+        caller, id = await self._callers.identify(request, Scope.READ), read_id(request_id)
         stored = await self._lookup.stored(caller, id)
         resource = stored.resource if stored else await self._lookup.resource(caller, id)
         after = read_last_event_id(request.headers.get("last-event-id") or last_event_id)
@@ -87,10 +97,10 @@ class Requests:
         )
         return self._streams.open(following)
 
-    async def cancel(self, request_id: str) -> Response:
+    async def cancel(self, request: Request, request_id: str) -> Response:
         """Cancel the request, unless it has ended."""
         self._drain.refuse_new()
-        caller, id = authenticate(), read_id(request_id)
+        caller, id = await self._callers.identify(request, Scope.WRITE), read_id(request_id)
         resource = await self._lookup.resource(caller, id)
         if resource.status.terminal:
             return json_answer(resource)

@@ -2,16 +2,13 @@
 
 import asyncio
 import os
-from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data
-from orchestra.devstack.control import ask
-from orchestra.devstack.errors import NotRunningError
-from orchestra.devstack.folder import DataFolder
 from orchestra.settings import DatabaseSettings, KafkaSettings, load
 
 
@@ -24,7 +21,7 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
     from orchestra.cli.examine import LlmSettings, examine
 
     if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} & os.environ.keys():
-        os.environ |= _environment_of_stack(data)
+        os.environ |= environment_of_stack(data)
     findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
     table = Table("", "check", "result", "how to mend it")
     for finding in findings:
@@ -32,12 +29,3 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
     Console().print(table)
     if any(finding.mend for finding in findings):
         raise typer.Exit(1)
-
-
-def _environment_of_stack(data: Path) -> dict[str, str]:
-    try:
-        answer = asyncio.run(ask(DataFolder.at(data).socket, {"do": "status"}, lambda _: None))
-    except NotRunningError:
-        return {}
-    environment: dict[str, str] = answer["status"]["env"]
-    return environment

@@ -4,6 +4,7 @@ import logging
 
 import typer
 
+from orchestra.cli import keys
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
 from orchestra.cli.logs import logs
@@ -43,4 +44,5 @@ def build() -> typer.Typer:
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
+    app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
     return app

@@ -11,6 +11,7 @@ from orchestra.devstack.probes import answers, exists
 
 # Settings of the caller that every process of a stack must agree on.
 _PASSED_ON = (
+    "AGENTS_DIR",
     "ALLOWED_HOSTS",
     "CONTEXT_DEFAULT",
     "LLM_SERVICE_TOKEN",

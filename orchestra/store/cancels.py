@@ -59,7 +59,11 @@ WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND 
 
 _MARK_DELETED = """
 UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now())
-FROM (SELECT tenant, id, deleted_at FROM conversations WHERE tenant = :tenant AND id = :id FOR UPDATE) AS before
+FROM (
+    SELECT tenant, id, deleted_at FROM conversations
+    WHERE tenant = :tenant AND id = :id AND (CAST(:only AS text) IS NULL OR coalesce(owner, user_id::text) = :only)
+    FOR UPDATE
+) AS before
 WHERE c.tenant = before.tenant AND c.id = before.id
 RETURNING before.deleted_at IS NOT NULL AS already
 """
@@ -112,10 +116,10 @@ async def settle_early(database: Database) -> list[Announcement]:
         return (await cancel(tx, refs)).announcements
 
 
-async def mark_deleted(database: Database, ref: Ref) -> bool | None:
-    """Hide a conversation at once, in one statement; its record does the rest.
+async def mark_deleted(database: Database, ref: Ref, only: str | None = None) -> bool | None:
+    """Hide a conversation (of ``only`` this owner's) at once, in one statement; its record does the rest.
 
     True: hidden now. False: it already was. None: there is none.
     """
-    rows = await database.run(_MARK_DELETED, tenant=ref[0], id=ref[1])
+    rows = await database.run(_MARK_DELETED, tenant=ref[0], id=ref[1], only=only)
     return None if not rows else not rows[0].already

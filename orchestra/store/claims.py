@@ -1,5 +1,6 @@
 """③ Which turns may run now, and who holds them: claims, leases, fences, heartbeat."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from orchestra.store.database import Database, Transaction
 from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote
 
 LEASE_SECONDS = 15
+# One claim in so many goes by age alone, so that no priority starves behind a higher one.
+AGE_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,21 @@ _CLAIM = f"""
 WITH alive AS (
     -- Held until the commit, so that nobody takes the lease away in between.
     SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE
-), picked AS (
+), oldest AS (
     SELECT tenant, id FROM requests
     WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
-    ORDER BY priority DESC, run_at
-    LIMIT :limit
+    ORDER BY run_at
+    LIMIT :by_age
     FOR UPDATE SKIP LOCKED
+), urgent AS (
+    SELECT tenant, id FROM requests
+    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
+        AND (tenant, id) NOT IN (SELECT tenant, id FROM oldest)
+    ORDER BY priority DESC, run_at
+    LIMIT :urgent
+    FOR UPDATE SKIP LOCKED
+), picked AS (
+    SELECT tenant, id FROM oldest UNION ALL SELECT tenant, id FROM urgent
 )
 UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
     started_at = coalesce(r.started_at, now())
@@ -116,6 +128,7 @@ SELECT tenant, id, conversation_id FROM requests WHERE worker_id = ANY(:workers)
 
 # At once the first time, with back-off from the second. A cancelled or exhausted one ends here.
 _GIVE_BACK_LOST = """
+WITH given AS (
 UPDATE requests r SET
     worker_id = NULL,
     losses = r.losses + 1,
@@ -129,7 +142,13 @@ UPDATE requests r SET
     run_at = now() + CASE WHEN r.losses = 0 THEN interval '0'
         ELSE make_interval(secs => least(30, power(2, r.losses)) * (0.5 + random() / 2)) END
 WHERE r.worker_id = ANY(:workers) AND r.status = 'in_progress'
-RETURNING r.tenant, r.id, r.status
+RETURNING r.tenant, r.id, r.fence, r.status
+), noted AS (
+INSERT INTO attempt_errors (tenant, request_id, attempt, code, detail)
+SELECT tenant, id, fence, 'worker_lost', 'the worker that ran it was lost' FROM given
+ON CONFLICT DO NOTHING
+)
+SELECT tenant, id, status FROM given
 """
 
 
@@ -145,12 +164,16 @@ async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
 
 
 async def _claim(tx: Transaction, worker_id: UUID, limit: int, models: list[str], *, only_these: bool) -> list[Claimed]:
-    rows = await tx.run(_CLAIM, worker_id=worker_id, limit=limit, models=models, only_these=only_these)
+    # One in AGE_SHARE, also where there is room for fewer than that at a time.
+    by_age = int(limit / AGE_SHARE + random.random())
+    # Plain numbers, for which the planner takes the index; were there fewer oldest, there would be no urgent ones.
+    parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
+    rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
     return [Claimed(**row._mapping) for row in rows]
 
 
 async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
-    """Claim up to ``order.limit`` turns, the most urgent and then the oldest first."""
+    """Claim up to ``order.limit`` turns: one in ``AGE_SHARE`` by age, the others by urgency and then age."""
     async with database.transaction() as tx:
         return await claim_in(tx, order)
 

@@ -1,4 +1,7 @@
-"""Conversations as a gateway creates, lists and shows them."""
+"""Conversations as a gateway creates, lists and shows them.
+
+``only``: the owner whose conversations there are, and no others; None: everybody's.
+"""
 
 import json
 from datetime import datetime
@@ -10,7 +13,7 @@ from orchestra.store.turns import Ref
 from schemas.api.conversations import ConversationResource
 
 _CREATE = """
-INSERT INTO conversations (tenant, id, metadata) VALUES (:tenant, :id, CAST(:metadata AS jsonb))
+INSERT INTO conversations (tenant, id, owner, metadata) VALUES (:tenant, :id, :owner, CAST(:metadata AS jsonb))
 ON CONFLICT DO NOTHING RETURNING id
 """
 
@@ -23,7 +26,13 @@ SELECT c.id, c.created_at, c.metadata, ARRAY(
 FROM conversations c
 """
 
-_GET = _COLUMNS + "WHERE c.tenant = :tenant AND c.id = :id AND c.deleted_at IS NULL"
+_GET = (
+    _COLUMNS
+    + """
+WHERE c.tenant = :tenant AND c.id = :id AND c.deleted_at IS NULL
+    AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
+"""
+)
 
 _PAGE = (
     _COLUMNS
@@ -31,28 +40,35 @@ _PAGE = (
 WHERE c.tenant = :tenant AND c.deleted_at IS NULL
     AND (CAST(:before AS timestamptz) IS NULL
         OR (c.created_at, c.id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
+    {owned}
 ORDER BY c.created_at DESC, c.id DESC LIMIT :limit
 """
 )
+# Two statements, so that each has its own index.
+_PAGE_OF_ALL = _PAGE.format(owned="")
+_PAGE_OF_ONE = _PAGE.format(owned="AND coalesce(c.owner, c.user_id::text) = :only")
 
 
-async def create(database: Database, ref: Ref, metadata: dict[str, str]) -> bool:
-    """Make a conversation; False when there is, or was, one by this id."""
-    return bool(await database.run(_CREATE, tenant=ref[0], id=ref[1], metadata=json.dumps(metadata)))
+async def create(database: Database, ref: Ref, owner: str | None, metadata: dict[str, str]) -> bool:
+    """Make a conversation; False when there is, or was, one by this id, whoever's."""
+    return bool(await database.run(_CREATE, tenant=ref[0], id=ref[1], owner=owner, metadata=json.dumps(metadata)))
 
 
-async def get(database: Database, ref: Ref) -> ConversationResource | None:
+async def get(database: Database, ref: Ref, only: str | None = None) -> ConversationResource | None:
     """A conversation that is not deleted."""
-    rows = await database.run(_GET, tenant=ref[0], id=ref[1])
+    rows = await database.run(_GET, tenant=ref[0], id=ref[1], only=only)
     return _resource(rows[0]) if rows else None
 
 
 async def page(
-    database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int
+    database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int, only: str | None = None
 ) -> list[ConversationResource]:
     """Conversations older than ``before`` (creation time and id), newest first."""
     moment, id = before or (None, None)
-    rows = await database.run(_PAGE, tenant=tenant, before=moment, id=id, limit=limit)
+    place = {"tenant": tenant, "before": moment, "id": id, "limit": limit}
+    rows = await (
+        database.run(_PAGE_OF_ALL, **place) if only is None else database.run(_PAGE_OF_ONE, **place, only=only)
+    )
     return [_resource(row) for row in rows]
 
 

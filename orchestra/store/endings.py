@@ -26,7 +26,8 @@ class Ending:
     """How one attempt ended. ``status`` pending: back into the queue in ``delay`` seconds.
 
     ``question`` is the message to store before the reply, as (role, content); both only when completed.
-    ``log`` is a row for the logs table, as (type, message).
+    ``error``: why the attempt failed, whether another follows or not. ``log`` is a row for the logs table, as
+    (type, message).
     """
 
     tenant: str
@@ -66,13 +67,16 @@ class Finished:
 _END = """
 UPDATE requests r SET
     worker_id = NULL,
-    status = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE f.status END,
-    finished_at = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NULL THEN NULL ELSE now() END,
+    status = CASE WHEN r.deleted_at IS NOT NULL THEN 'cancelled'
+                  WHEN f.status = 'pending' AND r.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                  ELSE f.status END,
+    finished_at = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NULL AND r.deleted_at IS NULL
+        THEN NULL ELSE now() END,
     run_at = CASE WHEN f.status = 'pending' THEN now() + make_interval(secs => f.delay) ELSE r.run_at END,
     tries = r.tries - f.tries_back,
     usage = f.usage,
-    error_code = f.error_code,
-    error_detail = f.error_detail
+    error_code = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_code END,
+    error_detail = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_detail END
 FROM json_to_recordset(CAST(:rows AS json)) AS f(
     tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb,
     error_code text, error_detail text
@@ -94,6 +98,13 @@ _LOGS = """
 INSERT INTO logs (tenant, type, message)
 SELECT l.tenant, l.type, l.message
 FROM json_to_recordset(CAST(:rows AS json)) AS l(tenant text, type text, message text)
+"""
+
+_ATTEMPT_ERRORS = """
+INSERT INTO attempt_errors (tenant, request_id, attempt, code, detail)
+SELECT e.tenant, e.request_id, e.attempt, e.code, e.detail
+FROM json_to_recordset(CAST(:rows AS json)) AS e(tenant text, request_id uuid, attempt integer, code text, detail text)
+ON CONFLICT DO NOTHING
 """
 
 _EARLIER = """
@@ -135,6 +146,7 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
         written = [ending for ending in endings if (ending.ref, ending.fence) in ended]
         await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
         await _store_logs(tx, written)
+        await _store_errors(tx, written)
         earlier = [announcement(row) for row in await tx.run(_EARLIER, refs=refs_json(conversations))]
         announcements = await announce(tx, [ref for (ref, _), status in ended.items() if status != "pending"])
         promoted = await promote(tx, conversations)
@@ -211,3 +223,19 @@ async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:
     ]
     if rows:
         await tx.run(_LOGS, rows=as_json(rows))
+
+
+async def _store_errors(tx: Transaction, endings: Sequence[Ending]) -> None:
+    rows = [
+        {
+            "tenant": ending.tenant,
+            "request_id": ending.id,
+            "attempt": ending.fence,
+            "code": ending.error[0],
+            "detail": ending.error[1],
+        }
+        for ending in endings
+        if ending.error
+    ]
+    if rows:
+        await tx.run(_ATTEMPT_ERRORS, rows=as_json(rows))

@@ -14,11 +14,15 @@ from orchestra.store.dead_letters import DeadLetter, keep
 from orchestra.store.progress import Progress, note_progress
 from orchestra.store.turns import Announcement, Ref, announce, promote
 from schemas.errors import ErrorCode
+from schemas.requests import OnBusy
 
 
 @dataclass(frozen=True)
 class NewRequest:
-    """A request as its record says it. ``deadline`` None: the default. ``record``: its dead letter, should it lose."""
+    """A request as its record says it. ``deadline`` None: the default. ``record``: its dead letter, should it lose.
+
+    ``user``: whose it is; it may go only into a conversation of his. None: the tenant's own, which may go into any.
+    """
 
     tenant: str
     id: UUID
@@ -34,11 +38,20 @@ class NewRequest:
     correlation_id: str | None
     traceparent: str | None
     record: DeadLetter
+    task_type: str | None = None
+    retry_of: UUID | None = None
+    not_before: datetime | None = None
+    on_busy: OnBusy = "enqueue"
 
     @property
     def ref(self) -> Ref:
         """Tenant and id."""
         return self.tenant, self.id
+
+    @property
+    def conversation(self) -> Ref:
+        """Tenant and id of the conversation."""
+        return self.tenant, self.conversation_id
 
 
 @dataclass
@@ -66,20 +79,21 @@ class Intaken:
 
 @dataclass
 class _Conversation:
-    """A locked conversation: the seq of its next turn, and whether it has a head."""
+    """A locked conversation: the seq of its next turn, whose it is, and whether it has a head."""
 
     next_seq: int
+    owner: str | None
     deleted: bool
     busy: bool = False
 
 
 _LOCK_AND_NUMBER = """
-INSERT INTO conversations AS c (tenant, id, next_seq)
-SELECT k.tenant, k.id, 1 + k.turns
-FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, turns bigint)
+INSERT INTO conversations AS c (tenant, id, owner, next_seq)
+SELECT k.tenant, k.id, k.owner, 1 + k.turns
+FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, owner text, turns bigint)
 ORDER BY k.tenant, k.id
 ON CONFLICT (tenant, id) DO UPDATE SET next_seq = c.next_seq + excluded.next_seq - 1
-RETURNING tenant, id, next_seq, deleted_at IS NOT NULL AS deleted
+RETURNING tenant, id, next_seq, coalesce(owner, user_id::text) AS owner, deleted_at IS NOT NULL AS deleted
 """
 
 _FACTS = """
@@ -94,29 +108,38 @@ LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id
 
 _INSERT = """
 INSERT INTO requests (
-    tenant, id, conversation_id, seq, status, priority, model, body, body_hash, user_name, correlation_id,
-    traceparent, caller_waits, max_tries, deadline_at, finished_at, cancel_requested_at, error_code, error_detail,
-    src_topic, src_partition, src_offset, src_timestamp
+    tenant, id, conversation_id, seq, status, priority, model, task_type, body, body_hash, user_name, correlation_id,
+    traceparent, caller_waits, max_tries, retry_of, not_before, run_at, deadline_at, finished_at, cancel_requested_at,
+    error_code, error_detail, src_topic, src_partition, src_offset, src_timestamp
 )
 SELECT n.tenant, n.id, n.conversation_id, n.seq,
     CASE WHEN n.ending IS NOT NULL THEN n.ending
          WHEN n.deadline <= now() THEN 'expired'
          ELSE n.status END,
-    n.priority, n.model, n.body, n.body_hash, n.user_name, n.correlation_id, n.traceparent, n.caller_waits,
-    n.max_tries,
-    least(coalesce(n.deadline, now() + interval '1 hour'), now() + interval '7 days'),
+    n.priority, n.model, n.task_type, n.body, n.body_hash, n.user_name, n.correlation_id, n.traceparent,
+    n.caller_waits, n.max_tries, n.retry_of, n.not_before, greatest(n.not_before, now()),
+    least(coalesce(n.deadline, greatest(n.not_before, now()) + interval '1 hour'), now() + interval '7 days'),
     CASE WHEN n.ending IS NOT NULL OR n.deadline <= now() THEN now() END,
     CASE WHEN n.ending = 'cancelled' THEN now() END,
     n.error_code, n.error_detail, n.src_topic, n.src_partition, n.src_offset, n.src_timestamp
 FROM json_to_recordset(CAST(:rows AS json)) AS n(
     tenant text, id uuid, conversation_id uuid, seq bigint, status text, ending text, priority smallint, model text,
-    body jsonb, body_hash text, user_name text, correlation_id text, traceparent text, caller_waits boolean,
-    max_tries integer, deadline timestamptz, error_code text, error_detail text,
+    task_type text, body jsonb, body_hash text, user_name text, correlation_id text, traceparent text,
+    caller_waits boolean, max_tries integer, retry_of uuid, not_before timestamptz, deadline timestamptz,
+    error_code text, error_detail text,
     src_topic text, src_partition integer, src_offset bigint, src_timestamp bigint
 )
 ORDER BY n.tenant, n.conversation_id, n.seq
 ON CONFLICT DO NOTHING
 RETURNING tenant, id, conversation_id, status
+"""
+
+
+_BEFORE = """
+SELECT r.tenant, r.id FROM requests r
+JOIN json_to_recordset(CAST(:rows AS json)) AS k(tenant text, conversation_id uuid, seq bigint)
+    ON r.tenant = k.tenant AND r.conversation_id = k.conversation_id AND r.seq < k.seq
+WHERE r.status IN ('waiting', 'pending', 'in_progress')
 """
 
 
@@ -133,7 +156,7 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
         done.announcements += await delete_conversations(tx, batch.deletes)
         cancelled = await cancel(tx, batch.cancels)
         done.announcements += cancelled.announcements
-        done.running_cancelled = cancelled.running
+        done.running_cancelled += cancelled.running
         done.dead_letters += batch.dead_letters
         await keep(tx, done.dead_letters)
         await note_progress(tx, batch.progress)
@@ -145,13 +168,18 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
 async def _lock_all(tx: Transaction, batch: Batch) -> dict[Ref, _Conversation]:
     # All of them at once and in order, so that two batches never wait for each other.
     turns: dict[Ref, int] = defaultdict(int)
+    owners: dict[Ref, str | None] = {}
     for request in batch.requests:
-        turns[request.tenant, request.conversation_id] += 1
+        turns[request.conversation] += 1
+        owners.setdefault(request.conversation, request.user)
     for conversation in (*batch.deletes, *await conversations_of(tx, batch.cancels)):
         turns[conversation] += 0
-    rows = [{"tenant": tenant, "id": id, "turns": count} for (tenant, id), count in turns.items()]
+    rows = [{"tenant": ref[0], "id": ref[1], "owner": owners.get(ref), "turns": count} for ref, count in turns.items()]
     found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
-    return {(row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.deleted) for row in found}
+    return {
+        (row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.owner, row.deleted)
+        for row in found
+    }
 
 
 async def _insert_requests(
@@ -163,7 +191,7 @@ async def _insert_requests(
     facts = {(row.tenant, row.id): row for row in rows}
     new: list[tuple[NewRequest, dict[str, Any]]] = []
     for request in requests:
-        fact, conversation = facts[request.ref], conversations[request.tenant, request.conversation_id]
+        fact, conversation = facts[request.ref], conversations[request.conversation]
         conversation.busy = conversation.busy or fact.busy
         if fact.body_hash is not None:
             _duplicate(request, fact.body_hash, done)
@@ -181,7 +209,22 @@ async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]],
     done.announcements += await announce(tx, [(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
         # A turn that was to be the head is not: the first of those behind it takes its place.
-        await promote(tx, [(request.tenant, request.conversation_id) for request, _ in new])
+        await promote(tx, [request.conversation for request, _ in new])
+    open_now = inserted - {(row.tenant, row.id) for row in ended}
+    await _interrupt(
+        tx, [row for request, row in new if request.on_busy == "interrupt" and request.ref in open_now], done
+    )
+
+
+async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Intaken) -> None:
+    """Cancel what is open before these turns in their conversations."""
+    if not rows:
+        return
+    places = [{name: row[name] for name in ("tenant", "conversation_id", "seq")} for row in rows]
+    before = await tx.run(_BEFORE, rows=as_json(places))
+    cancelled = await cancel(tx, [(row.tenant, row.id) for row in before])
+    done.announcements += cancelled.announcements
+    done.running_cancelled += cancelled.running
 
 
 async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> None:
@@ -215,9 +258,22 @@ def _keys(requests: Sequence[NewRequest]) -> str:
     return as_json([{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id} for r in requests])
 
 
+def _refusal(request: NewRequest, conversation: _Conversation) -> tuple[ErrorCode, str] | None:
+    """Why a request is born failed, if it is."""
+    # Before anything else: whose conversation it is must not show by another answer than for one that is not there.
+    if request.user is not None and request.user != conversation.owner:
+        return ErrorCode.NOT_FOUND, "there is no such conversation"
+    if conversation.deleted:
+        return ErrorCode.CONVERSATION_DELETED, "the conversation is deleted"
+    if conversation.busy and request.on_busy == "reject":
+        return ErrorCode.CONVERSATION_BUSY, "the conversation has an open turn, and on_busy is reject"
+    return None
+
+
 def _row(request: NewRequest, conversation: _Conversation, *, cancelled: bool) -> dict[str, Any]:
-    code = ErrorCode.CONVERSATION_DELETED if conversation.deleted else None
-    ending = "failed" if code else "cancelled" if cancelled else None
+    refusal = _refusal(request, conversation)
+    code, detail = refusal or (None, None)
+    ending = "failed" if refusal else "cancelled" if cancelled else None
     record = request.record
     row = {
         "tenant": request.tenant,
@@ -228,16 +284,19 @@ def _row(request: NewRequest, conversation: _Conversation, *, cancelled: bool) -
         "ending": ending,
         "priority": request.priority,
         "model": request.model,
-        "body": None if code else request.body,
+        "task_type": request.task_type,
+        "body": None if conversation.deleted else request.body,
         "body_hash": request.body_hash,
         "user_name": request.user,
         "correlation_id": request.correlation_id,
         "traceparent": request.traceparent,
         "caller_waits": request.caller_waits,
         "max_tries": request.max_tries,
+        "retry_of": request.retry_of,
+        "not_before": request.not_before and request.not_before.isoformat(),
         "deadline": request.deadline and request.deadline.isoformat(),
         "error_code": code,
-        "error_detail": code and "the conversation is deleted",
+        "error_detail": detail,
         "src_topic": record.topic,
         "src_partition": record.partition,
         "src_offset": record.offset,

@@ -28,6 +28,7 @@ ORDER BY k.tenant, k.id, m.id
 _PAGE = """
 SELECT m.id, m.role, m.content, m.created_at, m.request_id FROM messages m
 JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
+    AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
 WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after
 ORDER BY m.id LIMIT :limit
 """
@@ -67,8 +68,10 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Ref, list
     return found
 
 
-async def page(database: Database, conversation: Ref, after: int, limit: int) -> list[StoredMessage]:
-    """Messages of a conversation after the one with id ``after``, oldest first."""
+async def page(
+    database: Database, conversation: Ref, after: int, limit: int, only: str | None = None
+) -> list[StoredMessage]:
+    """Messages of a conversation (of ``only`` this owner's) after the one with id ``after``, oldest first."""
     tenant, id = conversation
-    rows = await database.run(_PAGE, tenant=tenant, id=id, after=after, limit=limit)
+    rows = await database.run(_PAGE, tenant=tenant, id=id, after=after, limit=limit, only=only)
     return [StoredMessage.model_validate(dict(row._mapping)) for row in rows]

@@ -13,7 +13,7 @@ SELECT r.tenant, r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.stat
     r.model, r.task_type, r.created_at, r.started_at, r.finished_at, r.fence AS attempts, m.content AS reply, r.usage,
     CASE WHEN r.error_code IS NOT NULL
         THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS error,
-    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, r.body_hash
+    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, r.body_hash, r.user_name AS owner
 FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
@@ -40,7 +40,7 @@ CROSS JOIN LATERAL (
 
 # seq counts turns, so that the distance to the head bounds what is open without counting it.
 _FULL = """
-SELECT h.tenant, h.conversation_id FROM requests h
+SELECT h.tenant, h.conversation_id, coalesce(c.owner, c.user_id::text) AS owner FROM requests h
 JOIN conversations c ON c.tenant = h.tenant AND c.id = h.conversation_id
 WHERE h.status IN ('pending', 'in_progress') AND c.next_seq - h.seq > :most
     AND (SELECT count(*) FROM requests w
@@ -56,10 +56,11 @@ WHERE oid IN (to_regclass('requests_one_head'), to_regclass('requests_waiting'))
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """A request's row. ``body_hash`` tells whether it is the one that was asked for."""
+    """A request's row. ``body_hash`` tells whether it is the one that was asked for, ``owner`` whose it is."""
 
     resource: RequestResource
     body_hash: str
+    owner: str | None = None
 
 
 async def find(database: Database, refs: Collection[Ref]) -> dict[Ref, StoredRequest]:
@@ -82,16 +83,16 @@ async def oldest_runnable_age(database: Database) -> float:
     return float((await database.run(_OLDEST_RUNNABLE))[0].age)
 
 
-async def full_conversations(database: Database, most: int) -> set[Ref]:
-    """Conversations with more than ``most`` open turns."""
-    return {(row.tenant, row.conversation_id) for row in await database.run(_FULL, most=most)}
+async def full_conversations(database: Database, most: int) -> dict[Ref, str | None]:
+    """Conversations with more than ``most`` open turns, and whose they are."""
+    return {(row.tenant, row.conversation_id): row.owner for row in await database.run(_FULL, most=most)}
 
 
 def _stored(row: Any) -> StoredRequest:
     fields = dict(row._mapping)
-    body_hash = fields.pop("body_hash")
+    body_hash, owner = fields.pop("body_hash"), fields.pop("owner")
     fields.pop("tenant")
-    return StoredRequest(RequestResource.model_validate(fields), body_hash)
+    return StoredRequest(RequestResource.model_validate(fields), body_hash, owner)
 
 
 async def estimated_open(database: Database) -> int:

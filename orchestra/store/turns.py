@@ -41,7 +41,7 @@ FOR UPDATE OF c
 """
 
 _PROMOTE = """
-UPDATE requests r SET status = 'pending', run_at = now()
+UPDATE requests r SET status = 'pending', run_at = greatest(r.not_before, now())
 FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
 CROSS JOIN LATERAL (
     SELECT w.id FROM requests w

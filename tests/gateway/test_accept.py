@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.accept import Acceptance, Ask, trace
-from gateway.auth import authenticate
+from gateway.auth import nameless
 from gateway.metrics import Metrics
 from orchestra.signing import Signer
 from schemas.api.messages import PostMessage
@@ -49,7 +49,7 @@ class Log:
 async def test_message(body: PostMessage, caller_waits: bool) -> None:
     """A worker reads from the record just the body that was hashed, and may believe who sent it."""
     log = Log()
-    ask = Ask(authenticate(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
+    ask = Ask(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
     await Acceptance(log, SIGNER, Metrics()).message(ask)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     read = MessageRequested.model_validate_json(value)
@@ -73,8 +73,8 @@ async def test_cancel() -> None:
     """A cancel takes the way of its request, and is an event of its own."""
     log, request, conversation = Log(), uuid4(), uuid4()
     acceptance = Acceptance(log, SIGNER, Metrics())  # type: ignore[arg-type]
-    await acceptance.cancel(authenticate(), request, conversation)
-    await acceptance.cancel(authenticate(), request, None)
+    await acceptance.cancel(nameless(), request, conversation)
+    await acceptance.cancel(nameless(), request, None)
     assert [key.decode() for key, *_ in log.records] == [str(conversation), str(request)]
     for _, value, headers in log.records:
         assert value.decode() == f'{{"request_id":"{request}"}}'

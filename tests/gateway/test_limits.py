@@ -5,14 +5,17 @@ from uuid import uuid4
 import pytest
 
 from gateway import limits
+from gateway.auth import Principal, nameless
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.turns import Ref
+from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
 
 REF = ("default", uuid4())
+NAMELESS = nameless()
 
 
 class Store:
@@ -20,7 +23,7 @@ class Store:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.age = 0.0
-        self.full: set[Ref] = set()
+        self.full: dict[Ref, str | None] = {}
         self.models: list[ModelInfo] = []
         self.away: Exception | None = None
         monkeypatch.setattr(limits.requests, "oldest_runnable_age", self._age)
@@ -32,7 +35,7 @@ class Store:
             raise self.away
         return self.age
 
-    async def _full(self, _database: Any, _most: int) -> set[Ref]:
+    async def _full(self, _database: Any, _most: int) -> dict[Ref, str | None]:
         return self.full
 
     async def _models(self, _database: Any) -> list[ModelInfo]:
@@ -53,9 +56,9 @@ def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) ->
     return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
 
 
-def refused(checked: Limits, name: str | None = None, ref: Ref = REF) -> ErrorCode | None:
+def refused(checked: Limits, name: str | None = None, ref: Ref = REF, caller: Principal = NAMELESS) -> ErrorCode | None:
     try:
-        checked.check(ref, name)
+        checked.check(caller, ref[1], name)
     except OrchestraError as error:
         return error.code
     return None
@@ -93,13 +96,22 @@ async def test_any_model(store: Store, looking: Limits) -> None:
 
 async def test_depth(store: Store, looking: Limits) -> None:
     """A queue that is too old takes nothing, a full conversation nothing more; both pass."""
-    store.age, store.full = 901, {REF}
+    store.age, store.full = 901, {REF: None}
     await looking.look()
     other = ("default", uuid4())
     assert (refused(looking), refused(looking, ref=other)) == (ErrorCode.CONVERSATION_FULL, ErrorCode.OVERLOADED)
-    store.age, store.full = 899, set()
+    store.age, store.full = 899, {}
     await looking.look()
     assert (refused(looking), refused(looking, ref=other)) == (None, None)
+
+
+async def test_anothers_full_conversation(store: Store, looking: Limits) -> None:
+    """Whether it is full is told to its owner and to who sees everything, to nobody else."""
+    store.full = {REF: "ann"}
+    await looking.look()
+    ann, bob = (Principal("default", user, frozenset({Scope.WRITE})) for user in ("ann", "bob"))
+    assert (refused(looking, caller=ann), refused(looking, caller=bob)) == (ErrorCode.CONVERSATION_FULL, None)
+    assert refused(looking) is ErrorCode.CONVERSATION_FULL
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,7 @@ async def test_goes_on(
 ) -> None:
     """While Postgres is away the limits stay as last seen, and the health check says why; then they go on."""
     monkeypatch.setattr(limits, "_EVERY_SECONDS", 0)
-    store.full, running = {REF}, asyncio.create_task(looking.run())
+    store.full, running = {REF: None}, asyncio.create_task(looking.run())
     async with asyncio.timeout(5):
         while looking.database_problem:
             await asyncio.sleep(0)
@@ -120,7 +132,7 @@ async def test_goes_on(
             await asyncio.sleep(0)
         assert looking.database_problem.startswith(problem)
         assert refused(looking) is ErrorCode.CONVERSATION_FULL
-        store.away, store.full = None, set()
+        store.away, store.full = None, {}
         while looking.database_problem:
             await asyncio.sleep(0)
     assert refused(looking) is None

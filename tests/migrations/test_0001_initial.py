@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import product
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -154,9 +155,11 @@ async def test_up_down_and_up_again(stack: Stack) -> None:
     )
     database = connect(url)
     counts = []
-    for step in ("up", "down", "up"):
-        done = await asyncio.to_thread(dbmate, step, url=url)
-        assert done.returncode == 0, done.stdout + done.stderr
+    migrations = len(list(Path("migrations").glob("*.sql")))
+    for steps in (["up"], ["down"] * migrations, ["up"]):
+        for step in steps:
+            done = await asyncio.to_thread(dbmate, step, url=url)
+            assert done.returncode == 0, done.stdout + done.stderr
         counts.append([each.n for each in await database.run(objects)])
     await database.close()
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from orchestra.cli.main import build
 
-VERBS = {"up", "down", "status", "logs", "scale", "send", "gateway", "worker", "llm", "migrate", "topics", "doctor"}
+VERBS = set("up down status logs scale send gateway worker llm migrate topics doctor keys".split())
 
 
 def test_every_verb_is_there_and_explains_itself() -> None:

@@ -15,7 +15,7 @@ TEXTS = st.text(max_size=20)
 
 def test_a_minted_id_tells_when_it_was_made() -> None:
     """To the millisecond, in UTC."""
-    receipt = Receipts([SECRET]).verify("t", Receipts([SECRET]).mint("t", NOW))
+    receipt = Receipts([SECRET]).verify("t", "u", Receipts([SECRET]).mint("t", "u", NOW), NOW)
 
     assert receipt is not None
     assert receipt.minted_at == NOW
@@ -24,8 +24,8 @@ def test_a_minted_id_tells_when_it_was_made() -> None:
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC)), TEXTS)
 def test_any_moment_and_tenant_can_be_minted(moment: datetime, tenant: str) -> None:
     """The time that comes back is the one that went in, less than a millisecond away; the id is a UUIDv8."""
-    id = Receipts([SECRET]).mint(tenant, moment)
-    receipt = Receipts([SECRET]).verify(tenant, id)
+    id = Receipts([SECRET]).mint(tenant, tenant, moment)
+    receipt = Receipts([SECRET]).verify(tenant, tenant, id, moment)
 
     assert id.version == 8
     assert id.variant == "specified in RFC 4122"
@@ -38,7 +38,7 @@ def test_no_two_minted_ids_are_the_same() -> None:
     """Also within one millisecond."""
     receipts = Receipts([SECRET])
 
-    assert 1000 == len({receipts.mint("t", NOW) for _ in range(1000)})
+    assert 1000 == len({receipts.mint("t", "u", NOW) for _ in range(1000)})
 
 
 @given(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
@@ -47,7 +47,7 @@ def test_a_derived_id_is_the_same_for_the_same_key(parts: tuple[str, str, str, s
     id = Receipts([SECRET]).derive(*parts)
 
     assert id == Receipts([SECRET, OTHER]).derive(*parts)
-    receipt = Receipts([SECRET]).verify(parts[0], id)
+    receipt = Receipts([SECRET]).verify(parts[0], parts[1], id, NOW)
     assert receipt is not None
     assert receipt.minted_at is None
 
@@ -71,21 +71,39 @@ def test_an_id_is_good_for_its_tenant_only() -> None:
     """Another tenant's receipt is none."""
     receipts = Receipts([SECRET])
 
-    assert receipts.verify("other", receipts.mint("t", NOW)) is None
-    assert receipts.verify("other", receipts.derive("t", "p", "POST", "/", "k")) is None
+    assert receipts.verify("other", "u", receipts.mint("t", "u", NOW), NOW) is None
+    assert receipts.verify("other", "p", receipts.derive("t", "p", "POST", "/", "k"), NOW) is None
+
+
+def test_an_id_is_good_for_its_user_and_for_those_who_see_everything() -> None:
+    """Whoever may see everything in the tenant need not be the one that it was given to; any other user must."""
+    receipts = Receipts([SECRET])
+    ids = [receipts.mint("t", "user", NOW) for _ in range(1000)]
+
+    assert all(receipts.verify("t", user, id, NOW) for id in ids for user in (None, "user"))
+    # 14 bits of an HMAC may happen to be the same.
+    assert sum(receipts.verify("t", "another", id, NOW) is not None for id in ids) <= 5
+
+
+def test_an_id_from_the_future_is_none_of_ours() -> None:
+    """Beyond what clocks may differ: it would be taken for one that is still on its way, for ever."""
+    receipts = Receipts([SECRET])
+
+    assert receipts.verify("t", None, receipts.mint("t", "u", NOW + timedelta(seconds=14)), NOW) is not None
+    assert receipts.verify("t", None, receipts.mint("t", "u", NOW + timedelta(seconds=16)), NOW) is None
 
 
 def test_another_secret_vouches_for_nothing() -> None:
     """What somebody else's gateway gave out is unknown here."""
-    assert Receipts([OTHER]).verify("t", Receipts([SECRET]).mint("t", NOW)) is None
+    assert Receipts([OTHER]).verify("t", "u", Receipts([SECRET]).mint("t", "u", NOW), NOW) is None
 
 
 def test_the_old_secret_still_verifies_and_no_longer_signs() -> None:
     """During a change of secret ids of both are good; new ones are the new secret's."""
     old, both, new = Receipts([SECRET]), Receipts([OTHER, SECRET]), Receipts([OTHER])
 
-    assert both.verify("t", old.mint("t", NOW)) is not None
-    assert new.verify("t", both.mint("t", NOW)) is not None
+    assert both.verify("t", "u", old.mint("t", "u", NOW), NOW) is not None
+    assert new.verify("t", "u", both.mint("t", "u", NOW), NOW) is not None
     assert both.derive("t", "p", "m", "r", "k") == new.derive("t", "p", "m", "r", "k")
 
 
@@ -95,7 +113,7 @@ def test_a_bit_that_was_turned_is_noticed(bit: int) -> None:
     receipts = Receipts([SECRET])
     id = receipts.derive("t", "p", "POST", "/v1/messages", "key")
 
-    assert receipts.verify("t", UUID(int=id.int ^ 1 << bit)) is None
+    assert receipts.verify("t", "p", UUID(int=id.int ^ 1 << bit), NOW) is None
 
 
 def test_other_uuids_are_no_receipts() -> None:
@@ -103,5 +121,5 @@ def test_other_uuids_are_no_receipts() -> None:
     receipts = Receipts([SECRET])
     disguised = [UUID(int=uuid4().int & ~(0xF << 76) | 8 << 76) for _ in range(1000)]
 
-    assert receipts.verify("t", uuid4()) is None
-    assert sum(receipts.verify("t", id) is not None for id in disguised) <= 1
+    assert receipts.verify("t", "u", uuid4(), NOW) is None
+    assert sum(receipts.verify("t", "u", id, NOW) is not None for id in disguised) <= 1

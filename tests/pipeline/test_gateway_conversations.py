@@ -132,7 +132,7 @@ async def test_delete(gateway: Gateway, worker: HandWorker) -> None:
         assert (await gateway.client.get(url)).status_code == 404
     assert (await gateway.client.get(URL)).json() == {"data": [], "next": None}
     made = await gateway.client.post(URL, json={"id": conversation})
-    assert (made.status_code, made.json()["code"]) == (404, "conversation_deleted")
+    assert (made.status_code, made.json()["code"]) == (404, "not_found")
 
     assert (await gateway.client.delete(f"{URL}/{conversation}")).status_code == 404
     await worker.take_in()

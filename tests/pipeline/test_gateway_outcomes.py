@@ -243,9 +243,9 @@ async def test_receipts(stack: Stack) -> None:
     """An id without a row is pending until intake has read past its time, then unknown; before any intake pending."""
     env = await own_env(stack)
     receipts, now = Receipts([env["ORCHESTRA_SECRET"].encode()]), datetime.now(UTC)
-    old, new = (receipts.mint("default", now - timedelta(seconds=age)) for age in (60, 5))
+    old, new = (receipts.mint("default", "", now - timedelta(seconds=age)) for age in (60, 5))
     derived = receipts.derive("default", "", "POST", "/v1/messages", "some key")
-    foreign = receipts.mint("other", now)
+    foreign = receipts.mint("other", "", now)
 
     async with running_gateway(env) as gateway, HandWorker(env) as worker:
 

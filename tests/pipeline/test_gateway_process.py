@@ -68,9 +68,8 @@ async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"HOST": "0.0.0.0"}, "HOST is not loopback"),
+        ({"HOST": "0.0.0.0"}, "orchestra keys create"),
         ({"HOST": "0.0.0.0", "OPEN_MODE": "false"}, "HOST is not loopback"),
-        ({"OPEN_MODE": "false"}, "OPEN_MODE=false"),
         ({"ORCHESTRA_SECRET": "short"}, "ORCHESTRA_SECRET"),
         ({"PORT": "http"}, "PORT"),
     ],
@@ -91,6 +90,23 @@ async def test_taken_port(env: dict[str, str], gateway: Service) -> None:
     assert code == 1
     assert f"port {port}" in lines
     assert len(lines.splitlines()) == 1
+
+
+async def test_asking_for_credentials(own_services: Services) -> None:
+    """On loopback too a gateway can ask; it says on the way up that nobody could come in yet."""
+    asking = await own_services.gateway(OPEN_MODE="false")
+    async with httpx.AsyncClient(base_url=asking.url) as client:
+        refused = await client.get("/v1/conversations")
+        assert (401, "Bearer") == (refused.status_code, refused.headers["www-authenticate"])
+        assert (await client.get("/readyz")).json()["open_mode"] is False
+    await asking.stop()
+    assert '"event": "no_way_in"' in asking.log
+    assert '"event": "open_mode"' not in asking.log
+
+
+async def test_an_open_gateway_says_so(gateway: Service) -> None:
+    """It warns once, when it starts, that it asks nobody for credentials."""
+    assert gateway.log.count('"event": "open_mode"') == 1
 
 
 async def test_two_ports(own_services: Services) -> None:

@@ -7,7 +7,10 @@ from orchestra.store.database import Database
 from tests.support.stack import Stack
 from tests.support.store import connect
 
-_TABLES = "models dead_letters intake_progress early_cancels outbox requests workers logs messages conversations users"
+_TABLES = (
+    "models dead_letters intake_progress early_cancels outbox requests workers logs messages conversations "
+    "api_keys users"
+)
 
 
 @asynccontextmanager

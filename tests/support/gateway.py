@@ -15,6 +15,7 @@ from gateway.app import create_app
 from gateway.drain import Drain
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
+from orchestra.agents.catalogue import Agents
 from orchestra.kafka import make_broker, make_producer, tail_reader
 from orchestra.signing import Signer
 from orchestra.store import claims, endings, intake, progress
@@ -94,7 +95,7 @@ class HandWorker:
         settings = GatewaySettings.model_validate(names)
         self.database = Database.connect(settings, "hand worker")
         self._reader = RecordReader(
-            Signer(settings.secrets), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
+            Signer(settings.secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
         )
         self._producer = make_producer(settings, "hand-worker")
         self._broker = make_broker(settings, "hand-worker")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+from orchestra.agents.catalogue import Agents
 from orchestra.signing import Signer
 from orchestra.store.claims import Claimed
 from schemas.requests import MESSAGE_REQUESTED
@@ -63,7 +64,7 @@ def signed(
 def reader(*, require_signed: bool = False) -> RecordReader:
     """A reader of the usual topic, which is the default tenant's, and of one of another tenant."""
     tenants = {TOPIC: "default", "theirs": "them"}
-    return RecordReader(Signer([SECRET]), tenants, "llama3", require_signed=require_signed)
+    return RecordReader(Signer([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed)
 
 
 def claimed(**changes: Any) -> Claimed:

@@ -1,19 +1,41 @@
 """Promises of workers/prompt.py: what the model sees, and what is kept of it."""
 
+from pathlib import Path
+
 import pytest
 
+from orchestra.agents.catalogue import Agents
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, ModelInfo
 from tests.support.records import claimed
 from workers.prompt import BYTES_A_TOKEN, Prompt, generation, prepare
 
 MODEL = ModelInfo(name="m", provider="p", context_tokens=100, max_output_tokens=20)
+NO_AGENTS = Agents([])
+POET = """
+description = "Writes poems."
+system = "Be a poet.\\n"
+temperature = 0.9
+top_p = 0.8
+max_tokens = 7
+stop = ["END"]
+"""
 
 
-def prompt(*messages: tuple[str, str], model: ModelInfo | None = MODEL, **body: object) -> Prompt:
+@pytest.fixture
+def agents(tmp_path: Path) -> Agents:
+    """Those that ship, a poet, and one whose answers have a form."""
+    (tmp_path / "poet.toml").write_text(POET)
+    (tmp_path / "form.toml").write_text('description = "d"\nsystem = "s"\n[answer_schema]\ntype = "object"\n')
+    return Agents.load(tmp_path)
+
+
+def prompt(
+    *messages: tuple[str, str], model: ModelInfo | None = MODEL, agents: Agents = NO_AGENTS, **body: object
+) -> Prompt:
     """The prompt of a turn with these messages."""
     sent = [{"role": role, "content": content} for role, content in messages]
-    return prepare(claimed(body={"messages": sent, **body}), model)
+    return prepare(claimed(body={"messages": sent, **body}), model, agents)
 
 
 def said(*texts: str) -> list[ChatMessage]:
@@ -109,7 +131,7 @@ def test_sampling_reaches_the_model() -> None:
     body = {"messages": [{"role": "user", "content": "x"}], "temperature": 0.5, "top_p": 0.9, "stop": ["end"]}
     turn = claimed(model="m", body=body)
 
-    sent = generation(turn, prepare(turn, MODEL), said("h")).model_dump(exclude_none=True)
+    sent = generation(turn, prepare(turn, MODEL, NO_AGENTS), said("h")).model_dump(exclude_none=True)
 
     assert ("m", True, 0.5, 0.9, ["end"], 20) == tuple(
         sent[name] for name in ("model", "stream", "temperature", "top_p", "stop", "max_tokens")
@@ -118,5 +140,70 @@ def test_sampling_reaches_the_model() -> None:
     plain = claimed()
     assert (
         not {"temperature", "top_p", "stop"}
-        & generation(plain, prepare(plain, None), []).model_dump(exclude_none=True).keys()
+        & generation(plain, prepare(plain, None, NO_AGENTS), []).model_dump(exclude_none=True).keys()
     )
+
+
+def test_an_agent_speaks_first(agents: Agents) -> None:
+    """Before the caller's own instructions, the history and the question; what is kept is the question alone."""
+    asked = prompt(("system", "s1"), ("user", "u"), agents=agents, agent="poet")
+
+    said_to_model = [(each.role, each.content) for each in asked.with_history(said("h1"))]
+    assert [("system", "Be a poet."), ("system", "s1"), ("user", "h1"), ("user", "u")] == said_to_model
+    assert ("user", "u") == asked.question
+    assert ("system", "s1") == prompt(("system", "s1"), agents=agents, agent="poet").question
+
+
+def test_a_task_type_names_an_agent(agents: Agents) -> None:
+    """A task is answered as a message that names the agent of that name."""
+    task, message = (prompt(("user", "u"), agents=agents, **{name: "poet"}) for name in ("task_type", "agent"))
+
+    assert task == message
+    assert "Be a poet." == task.messages[0].content
+
+
+def test_an_agent_with_a_schema_tells_it(agents: Agents) -> None:
+    """In the same message, after its own words; and the answer will be held against it."""
+    asked = prompt(("user", "u"), agents=agents, agent="form")
+
+    told = 's\n\nAnswer with JSON alone, which fits this JSON Schema: {"type": "object"}'
+    assert told == asked.messages[0].content
+    assert asked.schema is agents.answer_schema("form")
+    assert prompt(("user", "u"), agents=agents, agent="poet").schema is None
+
+
+@pytest.mark.parametrize("field", ["agent", "task_type"])
+def test_an_agent_that_is_none_is_an_error(agents: Agents, field: str) -> None:
+    """Nobody else answers in its place."""
+    with pytest.raises(OrchestraError) as refused:
+        prompt(("user", "u"), agents=agents, **{field: "nobody"})
+
+    assert ErrorCode.UNKNOWN_AGENT is refused.value.code
+
+
+def test_what_a_request_says_itself_goes_before_its_agent(agents: Agents) -> None:
+    """Each value by itself: what the request leaves out is the agent's."""
+
+    def sent(**body: object) -> dict[str, object]:
+        turn = claimed(body={"messages": [{"role": "user", "content": "x"}], "agent": "poet", **body})
+        whole = generation(turn, prepare(turn, MODEL, agents), []).model_dump()
+        return {name: whole[name] for name in ("temperature", "top_p", "max_tokens", "stop")}
+
+    poets = {"temperature": 0.9, "top_p": 0.8, "max_tokens": 7, "stop": ["END"]}
+    own = {"temperature": 0.0, "top_p": 0.1, "max_tokens": 9, "stop": []}
+    assert poets == sent()
+    assert own == sent(**own)
+    assert {**poets, "temperature": 0.0} == sent(temperature=0.0)
+
+
+def test_an_agent_takes_its_part_of_the_context(agents: Agents) -> None:
+    """Its words and its output limit count as if they had been sent."""
+    room = (100 - 7) * BYTES_A_TOKEN - len("Be a poet.")
+    fits = "x" * room
+    assert room - 1 == prompt(("user", "x"), agents=agents, agent="poet").history_budget
+    assert 0 == prompt(("user", fits), agents=agents, agent="poet").history_budget
+
+    with pytest.raises(OrchestraError) as refused:
+        prompt(("user", fits + "x"), agents=agents, agent="poet")
+
+    assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code

@@ -48,6 +48,13 @@ def test_the_back_off_grows_within_its_range(tries: int, caller_waits: bool) -> 
     assert [(0.5 if caller_waits else 1.0, min(2.0 if caller_waits else 30.0, 2.0**tries))] == ranges
 
 
+def test_a_model_whose_answer_does_not_fit_is_asked_again_at_once() -> None:
+    """It is well, so there is nothing to wait for; but it has cost a try."""
+    outcome = after_error(claimed(tries=4), OrchestraError(ErrorCode.ANSWER_MISMATCH, "detail"), random.uniform)
+
+    assert RetryLater(0, False, ErrorCode.ANSWER_MISMATCH, "detail") == outcome
+
+
 @given(st.floats(0, 120), DICE)
 def test_advice_is_followed(retry_after: float, uniform: object) -> None:
     """Not before the time that was named, and not all at the same moment."""

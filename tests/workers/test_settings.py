@@ -42,6 +42,7 @@ def test_topics_have_their_tenants() -> None:
         {"retention_days": 6},
         {"metrics_port": 0},
         {"orchestra_secret": "short"},
+        {"agents_dir": "gone"},
     ],
     ids=str,
 )

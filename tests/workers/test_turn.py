@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
 from orchestra.store.endings import Ending
 from orchestra.store.turns import Ref
@@ -74,7 +76,12 @@ class Attempt:
     """One turn run with these pieces, and all that became of it."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, model: Model, turn: Claimed, recall: Calls | None = None
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        model: Model,
+        turn: Claimed,
+        recall: Calls | None = None,
+        agents: Agents | None = None,
     ) -> None:
         self.model = model
         self.publisher = Publisher()
@@ -85,7 +92,8 @@ class Attempt:
         monkeypatch.setattr(module, "recall", self.recall)
         anything: Any = model
         publisher: Any = self.publisher
-        turns = Turns(anything, anything, anything, publisher, Metrics(), self.throttle, self._finish)
+        known = agents or Agents([])
+        turns = Turns(anything, anything, known, anything, publisher, Metrics(), self.throttle, self._finish)
         self.flight = InFlight(turn)
         (self.work,) = turns.run([self.flight])
 
@@ -143,7 +151,7 @@ async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pyt
 
     async def finish(_ending: Ending) -> None: ...
 
-    turns = Turns(model, model, model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
+    turns = Turns(model, model, Agents([]), model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
     await asyncio.gather(*turns.run([InFlight(claimed()), InFlight(claimed()), InFlight(claimed(body=given))]))
     await asyncio.gather(*turns.run([InFlight(claimed(body=given))]))
 
@@ -160,7 +168,7 @@ async def test_history_is_waited_for_while_the_database_is_away(monkeypatch: pyt
 
 
 async def test_an_error_that_may_pass_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back into the queue, with a delay and a row in the log that names it and nothing that was said."""
+    """Back into the queue, with a delay, its error, and a row in the log that names it and nothing that was said."""
     ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.BAD_UPSTREAM, "broke"), body=_body(CANARY))
 
     assert (Status.PENDING, False, None) == (ending.status, ending.give_try_back, ending.reply)
@@ -168,6 +176,7 @@ async def test_an_error_that_may_pass_is_tried_later(monkeypatch: pytest.MonkeyP
     assert ending.log is not None
     assert "llm_decode_error" == ending.log[0]
     assert "bad_upstream: broke" in ending.log[1]
+    assert (ErrorCode.BAD_UPSTREAM, "broke") == ending.error
     assert CANARY not in str(ending)
 
 
@@ -199,6 +208,63 @@ async def test_a_question_too_long_fails_without_a_call(monkeypatch: pytest.Monk
 
     assert ending.error is not None
     assert (ErrorCode.CONTEXT_TOO_LONG, []) == (ending.error[0], attempt.model.asked)
+
+
+async def test_an_unknown_agent_fails_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn ends at once with the reason."""
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(body={**_body("x"), "task_type": "nobody"}))
+
+    ending = await attempt.end()
+
+    assert (Status.FAILED, (ErrorCode.UNKNOWN_AGENT, "No agent has this name")) == (ending.status, ending.error)
+    assert ([], []) == (attempt.model.asked, attempt.publisher.said)
+
+
+@pytest.fixture
+def form(tmp_path: Path) -> Agents:
+    """An agent whose answers are lists of numbers."""
+    schema = '[answer_schema]\ntype = "array"\nitems.type = "integer"\n'
+    (tmp_path / "form.toml").write_text(f'description = "d"\nsystem = "s"\n{schema}')
+    return Agents.load(tmp_path)
+
+
+async def test_an_answer_that_fits_completes_a_turn(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
+    """It is kept just as the model wrote it."""
+    turn = claimed(body={**_body("x"), "agent": "form"})
+    ending = await Attempt(monkeypatch, Model("[1,", " 2]\n", Done(USAGE)), turn, agents=form).end()
+
+    assert (Status.COMPLETED, "[1, 2]\n", ("user", "x")) == (ending.status, ending.reply, ending.question)
+
+
+@pytest.mark.parametrize("length", [1, 10_000])
+async def test_an_answer_that_does_not_fit_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, form: Agents, length: int
+) -> None:
+    """At once, for a try; what it said is in no log. After the last try the turn fails and tells where it did not."""
+    pieces = ["[", "1," * length, f'"{CANARY}"', "]", Done(USAGE)]
+    body = {**_body("x"), "agent": "form"}
+    ending = await Attempt(monkeypatch, Model(*pieces), claimed(body=body), agents=form).end()
+    last = await Attempt(monkeypatch, Model(*pieces), claimed(body=body, tries=5), agents=form).end()
+
+    assert (Status.PENDING, 0, False) == (ending.status, ending.delay, ending.give_try_back)
+    assert ending.log is not None
+    assert "llm_decode_error" == ending.log[0]
+    where = f"the model's answer does not fit the agent's schema: $[{length}] is not as `type` wants it"
+    assert (Status.FAILED, (ErrorCode.ANSWER_MISMATCH, where)) == (last.status, last.error)
+    assert CANARY not in f"{ending}{last}"
+
+
+async def test_an_endless_answer_fits_no_schema(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
+    """The call is closed as soon as the text is longer than is worth its checking."""
+    monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
+    turn = claimed(body={**_body("x"), "agent": "form"}, tries=5)
+    attempt = Attempt(monkeypatch, Model("1" * 10, "1", "never", Done(USAGE)), turn, agents=form)
+
+    ending = await attempt.end()
+
+    assert ending.error is not None
+    assert (ErrorCode.ANSWER_MISMATCH, 1) == (ending.error[0], attempt.model.closed)
+    assert (10, "1") == attempt.publisher.said[-1]
 
 
 async def test_an_endless_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
+
 from orchestra.store import claims
 from orchestra.store.claims import ClaimOrder, ModelLimit
 from orchestra.store.database import Database
@@ -20,10 +22,12 @@ from tests.support.store import (
     statuses,
     take,
 )
+from tests.support.waiting import eventually
 
 
-async def test_the_urgent_come_first_then_the_oldest(database: Database) -> None:
-    """Priority decides, among equals the time since when a turn may run; a claim takes no more than its limit."""
+async def test_the_urgent_come_first_then_the_oldest(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Priority decides, among equals the time since when a turn may run."""
+    monkeypatch.setattr(claims.random, "random", lambda: 0.0)  # No claim of these goes by age alone.
     low, high, oldest, newest = (request(priority=priority) for priority in (1, 9, 5, 5))
     for each in (low, oldest, newest, high):
         await take(database, each)
@@ -32,6 +36,93 @@ async def test_the_urgent_come_first_then_the_oldest(database: Database) -> None
     order = [(await claim(database, worker_id, limit=1))[0].id for _ in range(4)]
 
     assert [high.id, oldest.id, newest.id, low.id] == order
+
+
+async def test_one_claim_in_eight_goes_by_age_alone(database: Database) -> None:
+    """However many urgent turns are runnable, the oldest of all is among every eight that are claimed."""
+    low, lower = request(priority=1), request(priority=0)
+    for each in (low, lower, *(request(priority=9) for _ in range(30))):
+        await take(database, each)
+    worker_id = await new_worker(database)
+
+    first, second = [{turn.id for turn in await claim(database, worker_id, limit=8)} for _ in range(2)]
+
+    assert (8, 8) == (len(first), len(second))
+    assert (low.id in first, lower.id in first) == (True, False)
+    assert lower.id in second
+
+
+async def test_the_share_of_age_holds_where_there_is_room_for_one_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that a worker may open one call of is no place to starve: the eighth draw goes to the oldest."""
+    draws = iter(number / 8 for number in range(8))
+    monkeypatch.setattr(claims.random, "random", lambda: next(draws))
+    low = request(priority=0)
+    for each in (low, *(request(priority=9) for _ in range(10))):
+        await take(database, each)
+    worker_id = await new_worker(database)
+    order = ClaimOrder(worker_id, 1)
+
+    claimed = [(await claims.claim(database, order))[0].id for _ in range(8)]
+
+    assert claimed.index(low.id) == 7
+
+
+async def test_a_claim_reads_what_it_takes_and_not_the_queue(database: Database) -> None:
+    """However long the queue, the planner goes by indexes: one pass over the table would be paid at every claim."""
+    await database.run("INSERT INTO conversations (id) SELECT gen_random_uuid() FROM generate_series(1, 20000)")
+    await database.run(
+        "INSERT INTO requests (id, conversation_id, seq, status, priority, model, body, body_hash, deadline_at,"
+        " src_topic, src_partition, src_offset, src_timestamp) SELECT gen_random_uuid(), id, 1, 'pending',"
+        " floor(random() * 10), 'm', '{}', 'h', now() + interval '1 hour', 't', 0, row_number() OVER (), 0"
+        " FROM conversations"
+    )
+    await database.run("ANALYZE requests")
+    parameters = {"worker_id": await new_worker(database), "models": [], "only_these": False}
+
+    for by_age, urgent in ((0, 1), (1, 7)):
+        plan = await database.run(f"EXPLAIN {claims._CLAIM}", **parameters, by_age=by_age, urgent=urgent)
+        assert "Seq Scan on requests" not in "\n".join(line[0] for line in plan)
+
+
+async def test_a_delayed_turn_is_not_claimed_before_its_time(database: Database) -> None:
+    """A delayed turn stays until its time has come, and those behind it in its conversation with it."""
+    conversation, soon = uuid4(), datetime.now(UTC) + timedelta(seconds=3)
+    delayed, behind = request(conversation, not_before=soon), request(conversation)
+    await take(database, delayed, behind)
+    worker_id = await new_worker(database)
+    assert await claim(database, worker_id) == []
+
+    claimed = await eventually(lambda: claim(database, worker_id))
+
+    assert datetime.now(UTC) >= soon
+    assert [delayed.id] == [turn.id for turn in claimed]
+
+
+async def test_a_delayed_turn_behind_another_keeps_its_time(database: Database) -> None:
+    """Promotion does not bring it forward."""
+    conversation, later = uuid4(), datetime.now(UTC) + timedelta(hours=1)
+    first, delayed = request(conversation), request(conversation, not_before=later)
+    await take(database, first, delayed)
+    await finish(database, await claim_one(database))
+
+    assert (await row(database, delayed.ref)).status == "pending"
+    assert (await row(database, delayed.ref)).run_at == later
+    assert await claim(database, await new_worker(database)) == []
+
+
+async def test_a_lost_worker_is_kept_as_the_error_of_its_attempt(database: Database) -> None:
+    """Whoever asks why a request took so long is told."""
+    await take(database, asked := request())
+    worker_id = await new_worker(database)
+    await claim(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+
+    await claims.give_back_lost(database)
+
+    (error,) = await database.run("SELECT attempt, code FROM attempt_errors WHERE request_id = :id", id=asked.id)
+    assert (1, "worker_lost") == tuple(error)
 
 
 async def test_a_claim_takes_no_more_than_its_limit(database: Database) -> None:

@@ -11,7 +11,7 @@ async def test_a_conversation_is_made_once(database: Database) -> None:
     """The second time there is one; another tenant's of the same id is another."""
     id = uuid4()
 
-    made = [await conversations.create(database, (tenant, id), {"a": "b"}) for tenant in ("t", "t", "other")]
+    made = [await conversations.create(database, (tenant, id), None, {"a": "b"}) for tenant in ("t", "t", "other")]
 
     assert [True, False, True] == made
     found = await conversations.get(database, ("t", id))
@@ -35,12 +35,12 @@ async def test_open_requests_are_shown_in_their_order(database: Database) -> Non
 async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Database) -> None:
     """It is neither shown nor listed, and cannot be made again."""
     id = uuid4()
-    await conversations.create(database, ("t", id), {})
+    await conversations.create(database, ("t", id), None, {})
     await cancels.mark_deleted(database, ("t", id))
 
     assert await conversations.get(database, ("t", id)) is None
     assert await conversations.page(database, "t", None, 10) == []
-    assert await conversations.create(database, ("t", id), {}) is False
+    assert await conversations.create(database, ("t", id), None, {}) is False
 
 
 async def test_pages_show_each_conversation_once_newest_first(database: Database) -> None:
@@ -50,8 +50,8 @@ async def test_pages_show_each_conversation_once_newest_first(database: Database
         for id in ids:
             await tx.run("INSERT INTO conversations (tenant, id) VALUES ('t', :id)", id=id)
     newest = uuid4()
-    await conversations.create(database, ("t", newest), {})
-    await conversations.create(database, ("other", uuid4()), {})
+    await conversations.create(database, ("t", newest), None, {})
+    await conversations.create(database, ("other", uuid4()), None, {})
     seen = []
     before = None
     while page := await conversations.page(database, "t", before, 2):

@@ -253,3 +253,41 @@ async def test_a_running_turn_does_not_expire_under_its_worker(database: Databas
 
     assert await endings.expire(database, 10) == []
     assert ["in_progress"] == await statuses(database, [asked])
+
+
+async def test_why_attempts_failed_is_kept_one_by_one(database: Database) -> None:
+    """Of every attempt that failed, whether another followed or not; only the last one's is the request's error."""
+    await take(database, asked := request())
+    await finish(database, await claim_one(database), Status.PENDING, error=(ErrorCode.OVERLOADED, "busy"))
+    assert (await row(database, asked.ref)).error_code is None
+    await finish(database, await claim_one(database), Status.FAILED, error=(ErrorCode.BAD_UPSTREAM, "nonsense"))
+
+    kept = await database.run("SELECT attempt, code, detail FROM attempt_errors ORDER BY attempt")
+    assert [(1, "overloaded", "busy"), (2, "bad_upstream", "nonsense")] == [tuple(each) for each in kept]
+    assert (await row(database, asked.ref)).error_code == ErrorCode.BAD_UPSTREAM
+
+
+async def test_the_error_of_a_fenced_attempt_is_not_kept(database: Database) -> None:
+    """Whoever lost the turn has no say in its story."""
+    await take(database, request())
+    turn = await claim_one(database)
+    await finish(database, turn, Status.PENDING)
+
+    await finish(database, turn, Status.FAILED, error=(ErrorCode.BAD_UPSTREAM, "late"))
+
+    assert await count(database, "attempt_errors") == 0
+
+
+async def test_a_request_that_was_deleted_while_it_ran_leaves_nothing(database: Database) -> None:
+    """It ends as cancelled whatever the model said: no message, no body, no error, no reply."""
+    conversation = uuid4()
+    await take(database, asked := request(conversation))
+    turn = await claim_one(database)
+    await database.run("UPDATE requests SET deleted_at = now() WHERE id = :id", id=asked.id)
+
+    done = await finish(database, turn)
+
+    found = await row(database, asked.ref)
+    assert ("cancelled", None, None) == (found.status, found.body, found.error_code)
+    assert await messages(database, conversation) == []
+    assert '"reply" : null' in done.announcements[0].value

@@ -11,6 +11,7 @@ from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.intake import Intaken
 from orchestra.store.progress import Progress
 from schemas.errors import ErrorCode
+from schemas.status import Status
 from tests.support.store import (
     claim,
     claim_one,
@@ -266,3 +267,132 @@ async def test_taking_in_writes_no_messages(database: Database) -> None:
     await take(database, asked)
 
     assert await messages(database, asked.conversation_id) == []
+
+
+async def test_a_new_conversation_is_the_users_who_began_it(database: Database) -> None:
+    """And further turns of his go into it."""
+    conversation = uuid4()
+    await take(database, first := request(conversation, user="ann"))
+    await take(database, second := request(conversation, user="ann"))
+
+    (found,) = await database.run("SELECT owner FROM conversations WHERE id = :id", id=conversation)
+    assert found.owner == "ann"
+    assert ["pending", "waiting"] == await statuses(database, [first, second])
+
+
+@pytest.mark.parametrize("owner", ["ann", None])
+async def test_nobody_speaks_in_anothers_conversation(database: Database, owner: str | None) -> None:
+    """The turn is born failed, as if there were no such conversation; nothing of the other's is changed."""
+    conversation = uuid4()
+    await take(database, first := request(conversation, user=owner), foreign := request(conversation, user="bob"))
+    await take(database, again := request(conversation, user="bob", on_busy="interrupt"))
+
+    assert ["pending", "failed", "failed"] == await statuses(database, [first, foreign, again])
+    refused = await row(database, foreign.ref)
+    assert ("not_found", "there is no such conversation") == (refused.error_code, refused.error_detail)
+    await finish(database, await claim_one(database))
+    assert await messages(database, conversation) == [("user", "hello"), ("assistant", "answer")]
+
+
+async def test_a_deleted_conversation_of_another_looks_like_any_of_anothers(database: Database) -> None:
+    """Whether it was deleted is not told."""
+    conversation = uuid4()
+    await take(database, request(conversation, user="ann"))
+    await take(database, deletes=[("default", conversation)])
+
+    await take(database, foreign := request(conversation, user="bob"), own := request(conversation, user="ann"))
+
+    assert (await row(database, foreign.ref)).error_code == "not_found"
+    assert (await row(database, own.ref)).error_code == "conversation_deleted"
+
+
+async def test_the_tenant_itself_speaks_in_any_conversation(database: Database) -> None:
+    """A producer's record names no user: who may write to the topic is for Kafka to say."""
+    conversation = uuid4()
+    await take(database, request(conversation, user="ann"))
+
+    await take(database, asked := request(conversation))
+
+    assert (await row(database, asked.ref)).status == "waiting"
+
+
+async def test_a_conversation_of_the_old_system_is_its_users(database: Database) -> None:
+    """Its rows have a user_id and no owner."""
+    (user,) = await database.run("INSERT INTO users (username, password_hash) VALUES ('old', 'x') RETURNING id")
+    (old,) = await database.run("INSERT INTO conversations (user_id) VALUES (:id) RETURNING id", id=user.id)
+
+    await take(database, own := request(old.id, user=str(user.id)), foreign := request(old.id, user="bob"))
+
+    assert ["pending", "failed"] == await statuses(database, [own, foreign])
+
+
+async def test_reject_when_the_conversation_is_busy(database: Database) -> None:
+    """A turn that does not want to wait is born failed, and announced; in a free conversation it runs."""
+    conversation = uuid4()
+    await take(database, free := request(conversation, on_busy="reject"))
+    done = await take(database, busy := request(conversation, on_busy="reject"))
+
+    assert ["pending", "failed"] == await statuses(database, [free, busy])
+    assert (await row(database, busy.ref)).error_code == ErrorCode.CONVERSATION_BUSY
+    assert [busy.id] == [each.request_id for each in done.announcements]
+
+
+async def test_interrupt_takes_the_place_of_all_that_is_open(database: Database) -> None:
+    """What waits is cancelled at once, what runs is told to stop; then the interrupting turn is the next."""
+    conversation = uuid4()
+    await take(database, running := request(conversation), waiting := request(conversation))
+    turn = await claim_one(database)
+
+    done = await take(database, interrupting := request(conversation, on_busy="interrupt"))
+
+    assert ["in_progress", "cancelled", "waiting"] == await statuses(database, [running, waiting, interrupting])
+    assert [running.ref] == done.running_cancelled
+    await finish(database, turn, Status.CANCELLED)
+    assert ["cancelled", "cancelled", "pending"] == await statuses(database, [running, waiting, interrupting])
+
+
+async def test_interrupt_within_one_batch(database: Database) -> None:
+    """The order of the records decides: those before it are cancelled, those behind it wait for it."""
+    conversation = uuid4()
+    before, interrupting, behind = (
+        request(conversation),
+        request(conversation, on_busy="interrupt"),
+        request(conversation),
+    )
+
+    done = await take(database, before, interrupting, behind)
+
+    assert ["cancelled", "pending", "waiting"] == await statuses(database, [before, interrupting, behind])
+    assert [before.id] == [each.request_id for each in done.announcements]
+
+
+async def test_an_interrupt_that_comes_again_cancels_nothing(database: Database) -> None:
+    """A redelivered record must not stop what came after it."""
+    conversation = uuid4()
+    await take(database, interrupting := request(conversation, on_busy="interrupt"))
+    await take(database, later := request(conversation))
+
+    again = await take(database, interrupting)
+
+    assert (1, []) == (again.duplicates, again.announcements)
+    assert ["pending", "waiting"] == await statuses(database, [interrupting, later])
+
+
+async def test_a_delayed_turn_has_its_time_from_its_beginning(database: Database) -> None:
+    """Without a deadline of its own it expires an hour after it might have begun."""
+    later = datetime.now(UTC) + timedelta(hours=5)
+
+    await take(database, delayed := request(not_before=later))
+
+    found = await row(database, delayed.ref)
+    assert (later, later, later + timedelta(hours=1)) == (found.run_at, found.not_before, found.deadline_at)
+
+
+async def test_a_task_keeps_its_type_and_what_it_tries_again(database: Database) -> None:
+    """Both are columns, to be looked for."""
+    earlier = uuid4()
+
+    await take(database, task := request(task_type="translation", retry_of=earlier))
+
+    found = await row(database, task.ref)
+    assert ("translation", earlier) == (found.task_type, found.retry_of)

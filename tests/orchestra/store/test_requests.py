@@ -84,10 +84,10 @@ async def test_a_conversation_with_too_many_open_turns_is_full(database: Databas
     full, room = uuid4(), uuid4()
     await take(database, *(request(full) for _ in range(4)), *(request(room) for _ in range(3)))
 
-    assert {("default", full)} == await requests.full_conversations(database, 3)
+    assert {("default", full): None} == await requests.full_conversations(database, 3)
     turns = {turn.conversation_id: turn for turn in await claim(database, await new_worker(database))}
     await finish(database, turns[full])
-    assert set() == await requests.full_conversations(database, 3)
+    assert {} == await requests.full_conversations(database, 3)
 
 
 async def test_how_much_is_open_is_estimated(database: Database) -> None:

@@ -1,0 +1,95 @@
+"""Rows that every call asks for, kept for seconds, so that a call costs no look into Postgres."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import Generic, TypeVar
+
+from orchestra.store.database import DatabaseUnavailableError
+
+# What is revoked is dead everywhere within the longer of these.
+FRESH_SECONDS = 20.0
+STALE_SECONDS = 55.0
+# How long a look may take while there is an older answer, and while there is none.
+_PATIENCE_SECONDS = 1.0
+_LIMIT_SECONDS = 5.0
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Row = TypeVar("_Row")
+
+
+class CachedRows(Generic[_Key, _Row]):
+    """The ``most`` rows that were used last. ``clock`` in seconds. What is not there is not remembered as such."""
+
+    def __init__(
+        self,
+        load: Callable[[_Key], Awaitable[_Row | None]],
+        clock: Callable[[], float] = time.monotonic,
+        most: int = 10_000,
+    ) -> None:
+        self._load = load
+        self._clock = clock
+        self._most = most
+        self._known: OrderedDict[_Key, tuple[_Row, float]] = OrderedDict()
+        self._loading: dict[_Key, tuple[asyncio.Task[_Row | None], float]] = {}
+
+    async def get(self, key: _Key) -> _Row | None:
+        """The row as it was at most 20 s ago, while Postgres is away 55 s.
+
+        Raises ``DatabaseUnavailableError`` when it is away and no such row is at hand.
+        """
+        if known := self._not_older(key, FRESH_SECONDS):
+            self._known.move_to_end(key)
+            return known[0]
+        task, since = self._loading.get(key) or self._start(key)
+        patience = _PATIENCE_SECONDS if self._not_older(key, STALE_SECONDS) else _LIMIT_SECONDS
+        try:
+            async with asyncio.timeout_at(since + patience):
+                return await asyncio.shield(task)
+        except (DatabaseUnavailableError, TimeoutError) as error:
+            if known := self._not_older(key, STALE_SECONDS):
+                return known[0]
+            raise DatabaseUnavailableError(type(error).__name__) from error
+
+    def forget(self, key: _Key) -> None:
+        """Look again at the next call, also when a look is under way."""
+        self._known.pop(key, None)
+        self._loading.pop(key, None)
+
+    def forget_where(self, changed: Callable[[_Row], bool]) -> None:
+        """Forget every row of which this is true, and every look that is under way."""
+        for key in [key for key, (row, _) in self._known.items() if changed(row)] + list(self._loading):
+            self.forget(key)
+
+    def _not_older(self, key: _Key, seconds: float) -> tuple[_Row, float] | None:
+        known = self._known.get(key)
+        return known if known is not None and self._clock() - known[1] < seconds else None
+
+    def _start(self, key: _Key) -> tuple[asyncio.Task[_Row | None], float]:
+        # One look for all who ask meanwhile; it goes on when the one who asked first has left.
+        task = asyncio.create_task(self._look(key))
+        self._loading[key] = look = task, asyncio.get_running_loop().time()
+        task.add_done_callback(partial(self._ended, key))
+        return look
+
+    async def _look(self, key: _Key) -> _Row | None:
+        asked_at = self._clock()
+        row = await self._load(key)
+        if self._is_current(key, asyncio.current_task()):
+            self._known.pop(key, None)
+            if row is not None:
+                self._known[key] = row, asked_at
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return row
+
+    def _ended(self, key: _Key, task: "asyncio.Task[_Row | None]") -> None:
+        if self._is_current(key, task):
+            del self._loading[key]
+        if not task.cancelled():
+            task.exception()  # Whoever still waits has it.
+
+    def _is_current(self, key: _Key, task: "asyncio.Task[_Row | None] | None") -> bool:
+        return key in self._loading and self._loading[key][0] is task

@@ -1,0 +1,110 @@
+"""API keys: make, list, revoke. A key itself is shown once, to whoever made it."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from gateway import openapi
+from gateway.answers import json_answer
+from gateway.auth import Principal
+from gateway.bodies import read_json
+from gateway.callers import OF_ROLE, Callers
+from gateway.cursors import read_key_cursor, write_cursor
+from orchestra.credentials import is_key_id, new_key
+from orchestra.store import keys, users
+from orchestra.store.database import Database
+from schemas.api.conversations import Page
+from schemas.api.keys import CreatedKey, CreateKey, KeyResource, Scope
+from schemas.errors import ErrorCode, OrchestraError
+
+_ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_LISTED = openapi.problems(*_ASKED)
+_CREATED = openapi.problems(ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, *_ASKED)
+_REVOKED = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+
+
+class Keys:
+    """The routes, with what they need."""
+
+    def __init__(self, database: Database, callers: Callers, most_bytes: int) -> None:
+        self._database = database
+        self._callers = callers
+        self._most_bytes = most_bytes
+
+    def router(self) -> APIRouter:
+        """The routes for the app."""
+        router = APIRouter(prefix="/v1/keys", tags=["keys"])
+        made: openapi.Responses = {201: {"model": CreatedKey, "description": "Made; `key` is shown only here"}}
+        page: openapi.Responses = {200: {"model": Page[KeyResource], "description": "The newest first"}}
+        gone: openapi.Responses = {204: {"description": "Revoked: within a minute no gateway takes it any more"}}
+        for path, method, call, answers, more in (
+            ("", "POST", self.create, {**_CREATED, **made}, openapi.body(CreateKey)),
+            ("", "GET", self.list, {**_LISTED, **page}, None),
+            ("/{key_id}", "DELETE", self.revoke, {**_REVOKED, **gone}, None),
+        ):
+            router.add_api_route(
+                path, call, methods=[method], response_model=None, responses=answers, openapi_extra=more
+            )
+        return router
+
+    async def create(self, request: Request) -> Response:
+        """Make a key: for oneself, signed in by password; as an admin for any user, or for a program."""
+        caller = await self._callers.identify(request, Scope.WRITE)
+        if not caller.admin and not caller.signed_in:
+            raise OrchestraError(ErrorCode.FORBIDDEN, "keys are made by an admin, or by who signed in with a password")
+        wanted = await read_json(request, CreateKey, self._most_bytes)
+        if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "expires_at: must be in the future")
+        user_id = await self._owner(caller, wanted)
+        key = new_key()
+        kept = await keys.create(self._database, caller.tenant, key, wanted, user_id)
+        return json_answer(CreatedKey(**dict(kept), key=key.text), 201, {"Cache-Control": "no-store"})
+
+    async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
+        """The caller's own keys, for an admin everybody's, the newest first."""
+        caller = await self._callers.identify(request, Scope.READ)
+        before = read_key_cursor(cursor)
+        found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        following = write_cursor(last.created_at, last.id) if last else None
+        return json_answer(Page[KeyResource](data=found[:limit], next=following))
+
+    async def revoke(self, request: Request, key_id: str) -> Response:
+        """Revoke a key of one's own, as an admin anybody's. It stays in the list."""
+        caller = await self._callers.identify(request, Scope.WRITE)
+        whose = _whose(caller)
+        if not is_key_id(key_id) or not await keys.revoke(self._database, caller.tenant, whose, key_id):
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        self._callers.forget_key(key_id)
+        return Response(status_code=204)
+
+    async def _owner(self, caller: Principal, wanted: CreateKey) -> UUID | None:
+        """Whose key it is to be. Raises ``FORBIDDEN``, or ``INVALID_REQUEST`` for a user who cannot have it."""
+        if not caller.admin:
+            if wanted.user_id not in (None, caller.user_id):
+                raise OrchestraError(ErrorCode.FORBIDDEN, "user_id: only an admin makes keys for others")
+            if not caller.scopes.issuperset(wanted.scopes):
+                raise OrchestraError(ErrorCode.FORBIDDEN, "scopes: more than your own")
+            return caller.user_id
+        if wanted.user_id is None:
+            return None
+        user = await users.by_id(self._database, wanted.user_id)
+        if user is None or user.tenant != caller.tenant:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "user_id: there is no such user")
+        if not OF_ROLE[user.resource.role].issuperset(wanted.scopes):
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "scopes: more than the user's role allows")
+        return wanted.user_id
+
+
+def _whose(caller: Principal) -> UUID | None:
+    """The user whose keys a caller sees; None: everybody's. Raises ``FORBIDDEN``."""
+    if caller.admin:
+        return None
+    if caller.user_id is None:
+        raise OrchestraError(ErrorCode.FORBIDDEN, "a program's own key sees no keys")
+    return caller.user_id

@@ -1,0 +1,63 @@
+"""Before a gateway listens: nobody is asked who he is, or there must be a way in for somebody."""
+
+import asyncio
+
+import structlog
+
+from gateway.settings import GatewaySettings
+from orchestra.store import keys
+from orchestra.store.database import Database, DatabaseUnavailableError
+
+_EVERY_SECONDS = 0.5
+_NO_WAY_IN = (
+    "HOST is not loopback, so callers are asked for credentials, but there is no valid API key and no admin: "
+    "`orchestra keys create ops --scope admin` makes a key (OPEN_MODE=true asks nobody)"
+)
+
+log = structlog.get_logger()
+
+
+class CannotStartError(Exception):
+    """Why this gateway must not, or cannot, start. ``exit_code``: what its process ends with."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+async def check_way_in(settings: GatewaySettings, database: Database, patience: float = 60.0) -> None:
+    """Log what the start should tell. Waits ``patience`` seconds for Postgres where strangers may call.
+
+    Raises ``CannotStartError``: nobody could come in (78), or Postgres does not tell (1).
+    """
+    if not settings.asks_credentials:
+        log.warning("open_mode", address=settings.host)
+    elif not settings.loopback:
+        if not await _any_way_in(database, patience):
+            raise CannotStartError(_NO_WAY_IN, 78)
+    elif not await _any_way_in_if_known(database):
+        log.warning("no_way_in", address=settings.host)
+
+
+async def _any_way_in(database: Database, patience: float) -> bool:
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + patience
+    while True:
+        try:
+            return await keys.any_way_in(database)
+        except DatabaseUnavailableError:
+            reason = f"Postgres could not be reached for {patience:.0f} s"
+        except Exception as error:  # Its tables may be on their way.
+            reason = "Postgres refuses to tell which API keys there are; are all migrations applied?"
+            log.warning("way_in_unknown", exc_info=error)
+        if loop.time() > limit:
+            raise CannotStartError(reason, 1)
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def _any_way_in_if_known(database: Database) -> bool:
+    try:
+        return await keys.any_way_in(database)
+    except Exception as error:
+        log.warning("way_in_unknown", exc_info=error)
+        return True  # `/readyz` tells how it stands with Postgres.

@@ -1,0 +1,119 @@
+"""From a checked message or task to its record: its id, whether it was sent before, limits, accept, compare."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from gateway.accept import Acceptance, Ask
+from gateway.auth import Principal
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.limits import Limits
+from gateway.live import LiveRequest
+from gateway.lookup import Lookup
+from gateway.problems import RequestProblemError
+from orchestra.agents.catalogue import Agents
+from orchestra.ids import Receipts
+from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.requests import StoredRequest
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import MessageBody
+
+_FURTHEST = timedelta(days=7)
+_COMPARE_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 0.1
+# Errors that come when the caller's id is one already.
+_ABOUT_THE_ID = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.OUTCOME_UNKNOWN})
+
+
+class Submissions:
+    """Sends what callers ask for, each thing once."""
+
+    def __init__(
+        self,
+        receipts: Receipts,
+        acceptance: Acceptance,
+        limits: Limits,
+        agents: Agents,
+        lookup: Lookup,
+        hub: Hub,
+        drain: Drain,
+    ) -> None:
+        self._receipts = receipts
+        self._acceptance = acceptance
+        self._limits = limits
+        self._agents = agents
+        self._lookup = lookup
+        self._hub = hub
+        self._drain = drain
+
+    def id(self, caller: Principal, route: str, key: str | None) -> UUID:
+        """The id of what this caller posts to this route: a new one, or the one of its Idempotency-Key."""
+        if key is None:
+            return self._receipts.mint(caller.tenant, caller.user, datetime.now(UTC))
+        return self._receipts.derive(caller.tenant, caller.user, "POST", route, key)
+
+    async def send(self, ask: Ask, live: LiveRequest, *, again: bool, row_seconds: float = 0.0) -> StoredRequest | None:
+        """Accept it, unless that was done before: then its row, if it is there.
+
+        ``again``: its id comes from a key, so that it may have been sent before, or be sent just now with another body.
+        ``row_seconds``: how long to wait for the row of a new one. Raises ``IDEMPOTENCY_KEY_REUSED``,
+        ``UNKNOWN_AGENT``, what ``Limits.check`` raises and what ``Acceptance.message`` raises.
+        """
+        if again and (stored := await self._earlier(ask)):
+            return stored
+        self._agents.check(ask.agent)
+        self._limits.check(ask.caller, ask.conversation_id, ask.body.model)
+        await self._acceptance.message(ask)
+        if seconds := _COMPARE_SECONDS if again else row_seconds:
+            await self._compare(ask, live, seconds)
+        return None
+
+    async def _earlier(self, ask: Ask) -> StoredRequest | None:
+        """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""
+        stored = await self._lookup.stored(ask.caller, ask.id)
+        if stored:
+            self._hub.learn(ask.caller.ref(ask.id), stored)
+            if stored.body_hash != ask.body_hash:
+                raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
+        return stored
+
+    async def _compare(self, ask: Ask, live: LiveRequest, seconds: float) -> None:
+        """Wait for the row, or an event, that tells whose body came first. Raises ``IDEMPOTENCY_KEY_REUSED``."""
+        until = time.monotonic() + seconds
+        while live.body_hash is None and not self._drain.begun and time.monotonic() < until:
+            seen = live.version
+            try:
+                if await self._earlier(ask):
+                    return
+            except DatabaseUnavailableError:
+                return  # It is accepted; whoever waits for it compares later.
+            await live.change(seen, _LOOK_AGAIN_SECONDS)
+        live.check_hash(ask.body_hash)
+
+
+def check_times(body: MessageBody) -> None:
+    """Raises ``INVALID_REQUEST`` for times that are too far ahead, or in an order that cannot be kept."""
+    furthest = datetime.now(UTC) + _FURTHEST
+    for name, moment in (("deadline", body.deadline), ("not_before", body.not_before)):
+        if moment and moment > furthest:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{name}: must be at most 7 days ahead")
+    if body.deadline and body.not_before and body.not_before >= body.deadline:
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, "not_before: must be before the deadline")
+
+
+@contextmanager
+def about(request_id: UUID) -> Iterator[None]:
+    """Let errors that concern a known id say so."""
+    try:
+        yield
+    except RequestProblemError:
+        raise
+    except OrchestraError as error:
+        if error.code not in _ABOUT_THE_ID:
+            raise
+        raise RequestProblemError(
+            error.code, error.detail, request_id=request_id, retry_after=error.retry_after
+        ) from error

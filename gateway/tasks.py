@@ -1,0 +1,198 @@
+"""What can be done with tasks, which are requests with a task_type: send, find, try again, cancel, remove."""
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from gateway.accept import Acceptance, Ask, trace
+from gateway.auth import Principal
+from gateway.events import Hub
+from gateway.lookup import Lookup
+from gateway.submit import Submissions, about, check_times
+from orchestra.store import cancels, tasks
+from orchestra.store.database import Database, DatabaseUnavailableError
+from schemas.api.tasks import CancelledTasks, PostTask, TaskFilter, TaskResource, prompt_and_history
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.ids import conversation_id_for_request
+from schemas.requests import Context, MessageRequested, describe
+from schemas.status import Status
+
+ROUTE = "/v1/tasks"
+MOST_CANCELS = 1000
+_CANCELS_AT_ONCE = 100
+# A list that is asked for after a POST shows the task, unless the workers are busier than this.
+_ROW_SECONDS = 1.0
+_WAIT_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 0.1
+_RETRYABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A task that was accepted, now or (``before``) by an earlier call."""
+
+    task: TaskResource
+    before: bool
+
+
+class Desk:
+    """Does it for a caller: what he may not see is not there. Most raise ``DatabaseUnavailableError`` too."""
+
+    def __init__(
+        self,
+        database: Database,
+        submissions: Submissions,
+        acceptance: Acceptance,
+        lookup: Lookup,
+        hub: Hub,
+        context: Context,
+    ) -> None:
+        self._database = database
+        self._submissions = submissions
+        self._acceptance = acceptance
+        self._lookup = lookup
+        self._hub = hub
+        self._context = context
+
+    async def create(self, caller: Principal, task: PostTask, key: str | None, traceparent: str | None) -> Sent:
+        """Accept a task. Raises ``INVALID_REQUEST`` and what ``Submissions.send`` raises."""
+        fields = task.model_dump(exclude_none=True)
+        body = _message({**fields, "context": None if self._context == "auto" else self._context})
+        id = self._submissions.id(caller, ROUTE, key)
+        return await self._send(caller, id, body, traceparent, again=key is not None)
+
+    async def retry(self, caller: Principal, id: UUID, key: str | None, traceparent: str | None) -> Sent:
+        """Accept once more what has failed, in the name of whoever owns it; its times have passed and are left out.
+
+        Without a key of its own the new id follows from the old one. Raises ``NOT_FOUND``, ``NOT_RETRYABLE`` and what
+        ``Submissions.send`` raises.
+        """
+        task = await self.find(caller, id)
+        if task.status not in _RETRYABLE:
+            raise OrchestraError(ErrorCode.NOT_RETRYABLE)
+        stored = await tasks.body(self._database, caller.ref(id), caller.only)
+        if stored is None:
+            raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record could not be taken in: send it anew")
+        own = task.conversation_id == conversation_id_for_request(id)
+        fresh = {"deadline": None, "not_before": None, "retry_of": id}
+        body = _message({**stored, **fresh, "conversation_id": None if own else task.conversation_id})
+        owner = replace(caller, user=task.user_id or "")
+        new_id = self._submissions.id(owner, f"{ROUTE}/{id}/retry", key or "")
+        return await self._send(owner, new_id, body, traceparent, again=True)
+
+    async def find(self, caller: Principal, id: UUID) -> TaskResource:
+        """A task; one that has no row yet, or never will, is little more than its state. Raises ``NOT_FOUND``."""
+        ref = caller.ref(id)
+        if task := await tasks.get(self._database, ref, caller.only):
+            return task
+        resource = await self._lookup.resource(caller, id)
+        if resource.created_at is None:
+            result = resource.error.detail if resource.error else None
+            return TaskResource(id=id, task_id=id, status=resource.status, result=result)
+        # It has a row: one that intake has just written, or one of a message.
+        if task := await tasks.get(self._database, ref, caller.only):
+            return task
+        raise OrchestraError(ErrorCode.NOT_FOUND)
+
+    async def cancel(self, caller: Principal, id: UUID) -> TaskResource:
+        """Accept a cancel, unless the task has ended; the task. Raises what ``Acceptance.cancel`` raises."""
+        task = await self.find(caller, id)
+        if task.status.terminal:
+            return task
+        await self._acceptance.cancel(caller, id, task.conversation_id)
+        return task.model_copy(update={"cancel_requested": True})
+
+    async def cancel_all(self, caller: Principal, filter: TaskFilter) -> CancelledTasks:
+        """Accept a cancel for each open task that fits, 1,000 at most.
+
+        Raises ``INVALID_REQUEST`` for a filter that names nothing, and what ``Acceptance.cancel`` raises.
+        """
+        if filter.empty:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field: which tasks?")
+        found = await tasks.open_tasks(self._database, caller.tenant, caller.only, filter, MOST_CANCELS + 1)
+        chosen = found[:MOST_CANCELS]
+        for start in range(0, len(chosen), _CANCELS_AT_ONCE):
+            chunk = chosen[start : start + _CANCELS_AT_ONCE]
+            await asyncio.gather(*(self._acceptance.cancel(caller, each.id, each.conversation_id) for each in chunk))
+        more = len(found) > MOST_CANCELS
+        if more:
+            # So that the next call finds others.
+            await self._until_reached(caller, [each.id for each in chosen])
+        return CancelledTasks(cancel_requested=len(chosen), more=more)
+
+    async def remove(self, caller: Principal, id: UUID) -> None:
+        """Cancel a task if it is open, and take it away, with its conversation if that was made for it alone.
+
+        Raises ``NOT_FOUND``, or ``UNAVAILABLE`` when its row does not come, and what ``Acceptance.cancel`` raises.
+        """
+        task = await self._with_row(caller, id)
+        ref, conversation_id = caller.ref(id), task.conversation_id
+        assert conversation_id is not None
+        whole = await tasks.alone(self._database, ref, conversation_id)
+        # The record goes first: a task that nobody sees any more must not run on because Kafka was away.
+        if whole:
+            await self._acceptance.delete_conversation(caller, conversation_id)
+        elif not task.status.terminal:
+            await self._acceptance.cancel(caller, id, conversation_id)
+        await tasks.remove(self._database, ref, conversation_id, caller.only)
+        if whole:
+            await cancels.mark_deleted(self._database, caller.ref(conversation_id))
+
+    async def _send(
+        self, caller: Principal, id: UUID, body: MessageRequested, traceparent: str | None, *, again: bool
+    ) -> Sent:
+        ask = Ask(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
+        with self._hub.watch(caller.ref(id)) as live, about(id):
+            before = await self._submissions.send(ask, live, again=again, row_seconds=_ROW_SECONDS)
+        try:
+            task = await tasks.get(self._database, caller.ref(id), caller.only)
+        except DatabaseUnavailableError:
+            task = None  # It is accepted.
+        return Sent(task or _as_sent(ask, body), before is not None)
+
+    async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
+        until = time.monotonic() + _WAIT_SECONDS
+        while (task := await self.find(caller, id)).created_at is None:
+            if task.status.terminal:
+                raise OrchestraError(ErrorCode.NOT_FOUND)  # A dead letter: there is nothing to remove.
+            if time.monotonic() >= until:
+                raise OrchestraError(ErrorCode.UNAVAILABLE, "the task is still on its way", retry_after=1)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return task
+
+    async def _until_reached(self, caller: Principal, ids: list[UUID]) -> None:
+        until = time.monotonic() + _WAIT_SECONDS
+        while await tasks.untouched(self._database, caller.tenant, ids) and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _message(fields: dict[str, Any]) -> MessageRequested:
+    try:
+        body = MessageRequested.model_validate(fields)
+    except ValidationError as error:
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
+    check_times(body)
+    return body
+
+
+def _as_sent(ask: Ask, body: MessageRequested) -> TaskResource:
+    prompt, history = prompt_and_history(body.messages)
+    return TaskResource(
+        id=ask.id,
+        task_id=ask.id,
+        user_id=ask.caller.user or None,
+        task_type=body.task_type,
+        prompt=prompt,
+        history=history,
+        status=Status.PENDING,
+        conversation_id=ask.conversation_id,
+        model=body.model,
+        priority=body.priority,
+        not_before=body.not_before,
+        deadline=body.deadline,
+        retry_of=body.retry_of,
+    )

@@ -1,0 +1,152 @@
+"""``orchestra keys``: API keys straight in the database, for whoever has no way in yet."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Column, Table
+
+from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.settings import DatabaseSettings, load
+from schemas.api.keys import CreateKey, KeyResource, Scope
+from schemas.envelope import DEFAULT_TENANT
+from schemas.requests import describe
+
+if TYPE_CHECKING:
+    from orchestra.store.database import Database
+
+_PAGE = 500
+_T = TypeVar("_T")
+
+Tenant = Annotated[str, typer.Option(help="Whose keys.")]
+
+
+def build() -> typer.Typer:
+    """The verbs of ``orchestra keys``."""
+    group = typer.Typer(
+        help="Make, list and revoke API keys, straight in the database: for the first key, and for emergencies.",
+        no_args_is_help=True,
+    )
+    for verb in (create, list_, revoke):
+        group.command(name=verb.__name__.rstrip("_"))(verb)
+    return group
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    *,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What it may do, once for each. [default: read and write]")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Username of the person whose key it is. Without: a program's own.")
+    ] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Without: good until revoked.")] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Make an API key and print it, alone on stdout: it is shown this once.
+
+    Works on DATABASE_URL. Where that is not set and a stack of `orchestra up` runs on --data, on that one's database.
+    `KEY=$(orchestra keys create ops --scope admin)` makes the first key of a new deployment.
+    """
+    expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
+    try:
+        wanted = CreateKey(name=name, scopes=scope or [Scope.READ, Scope.WRITE], expires_at=expires_at)
+    except ValidationError as error:
+        raise fail(describe(error)) from None
+    text, kept = _on_database(data, lambda database: _create(database, tenant, wanted, user))
+    typer.echo(text)
+    until = f"until {_day(kept.expires_at)}" if kept.expires_at else "until it is revoked"
+    typer.echo(f"key {kept.id}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True)
+
+
+def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
+    """List the keys, newest first, without their secrets."""
+    table = Table(Column("id", no_wrap=True), "name", "user", "scopes", "made", "expires", "last used", "revoked")
+    for key in _on_database(data, lambda database: _all(database, tenant)):
+        moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
+        table.add_row(key.id, key.name, str(key.user_id or "-"), " ".join(key.scopes), *map(_day, moments))
+    # A file or a pipe has no width that a line would have to fit in.
+    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+
+
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id of the key: what stands between its first two `_`.")],
+    *,
+    tenant: Tenant = DEFAULT_TENANT,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Revoke a key: within a minute no gateway takes it any more."""
+    if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
+        raise fail("there is no key by this id")
+    typer.echo("revoked", err=True)
+
+
+async def _create(
+    database: "Database", tenant: str, wanted: CreateKey, username: str | None
+) -> tuple[str, KeyResource]:
+    from orchestra.credentials import new_key
+    from orchestra.store import keys, users
+
+    found = await users.by_username(database, username) if username is not None else None
+    if username is not None and (found is None or found[0].tenant != tenant):
+        raise fail("there is no user by this name")
+    key = new_key()
+    return key.text, await keys.create(database, tenant, key, wanted, found[0].resource.id if found else None)
+
+
+async def _all(database: "Database", tenant: str) -> list[KeyResource]:
+    from orchestra.store import keys
+
+    found: list[KeyResource] = []
+    while page := await keys.page(
+        database, tenant, None, (found[-1].created_at, found[-1].id) if found else None, _PAGE
+    ):
+        found += page
+    return found
+
+
+async def _revoke(database: "Database", tenant: str, id: str) -> bool:
+    from orchestra.credentials import is_key_id
+    from orchestra.store import keys
+
+    return is_key_id(id) and await keys.revoke(database, tenant, None, id)
+
+
+def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
+    from orchestra.store.database import Database, DatabaseUnavailableError
+
+    if not os.environ.get("DATABASE_URL"):
+        os.environ |= environment_of_stack(data)
+    if not os.environ.get("DATABASE_URL"):
+        raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
+    settings = load(DatabaseSettings)
+
+    async def run() -> _T:
+        database = Database.connect(settings, "orchestra-keys")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(run())
+    except DatabaseUnavailableError:
+        raise fail("Postgres cannot be reached at DATABASE_URL") from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - the driver's own texts hold statements and values
+        raise fail(f"Postgres refuses this ({type(error).__name__}); are all migrations applied?") from None
+
+
+def _day(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "-"

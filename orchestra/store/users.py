@@ -1,0 +1,119 @@
+"""Users: people who sign in with a password, of which only a slow hash is kept."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestra.store.database import Database, DataRefusedError
+from orchestra.store.turns import Ref
+from schemas.api.users import Role, UserResource
+from schemas.errors import ErrorCode, OrchestraError
+
+_UNIQUE_VIOLATION = "23505"
+
+
+@dataclass(frozen=True)
+class StoredUser:
+    """A user's row without the hash. Who signed in before ``password_set_at`` must do so again."""
+
+    resource: UserResource
+    tenant: str
+    password_set_at: datetime
+
+
+_COLUMNS = "id, username, role, created_at"
+
+_CREATE = f"""
+INSERT INTO users (tenant, username, password_hash, role) VALUES (:tenant, :username, :password_hash, :role)
+ON CONFLICT (username) DO NOTHING RETURNING {_COLUMNS}
+"""
+
+_CHANGE = f"""
+UPDATE users SET
+    username = coalesce(CAST(:username AS text), username),
+    password_hash = coalesce(CAST(:password_hash AS text), password_hash),
+    password_set_at = CASE WHEN CAST(:password_hash AS text) IS NULL THEN password_set_at ELSE clock_timestamp() END,
+    role = coalesce(CAST(:role AS text), role)
+WHERE tenant = :tenant AND id = :id RETURNING {_COLUMNS}
+"""
+
+_DELETE = "DELETE FROM users WHERE tenant = :tenant AND id = :id RETURNING id"
+
+_PAGE = f"""
+SELECT {_COLUMNS} FROM users
+WHERE tenant = :tenant
+    AND (CAST(:before AS timestamptz) IS NULL OR (created_at, id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
+ORDER BY created_at DESC, id DESC LIMIT :limit
+"""
+
+_BY_ID = f"SELECT {_COLUMNS}, tenant, password_set_at FROM users WHERE id = :id"
+
+_BY_USERNAME = f"SELECT {_COLUMNS}, tenant, password_set_at, password_hash FROM users WHERE username = :username"
+
+# Not over a password that was set meanwhile.
+_SET_HASH = "UPDATE users SET password_hash = :new WHERE id = :id AND password_hash = :old"
+
+
+async def create(database: Database, tenant: str, username: str, password_hash: str, role: Role) -> UserResource:
+    """Make a user. Raises ``USERNAME_TAKEN``; names are unique over all tenants."""
+    rows = await database.run(_CREATE, tenant=tenant, username=username, password_hash=password_hash, role=role)
+    if not rows:
+        raise OrchestraError(ErrorCode.USERNAME_TAKEN)
+    return _resource(rows[0])
+
+
+async def change(
+    database: Database,
+    ref: Ref,
+    *,
+    username: str | None = None,
+    password_hash: str | None = None,
+    role: Role | None = None,
+) -> UserResource | None:
+    """Change what is not None; a new password ends old sessions. None: unknown. Raises ``USERNAME_TAKEN``."""
+    try:
+        rows = await database.run(
+            _CHANGE, tenant=ref[0], id=ref[1], username=username, password_hash=password_hash, role=role
+        )
+    except DataRefusedError as error:
+        if str(error) != _UNIQUE_VIOLATION:
+            raise
+        raise OrchestraError(ErrorCode.USERNAME_TAKEN) from None
+    return _resource(rows[0]) if rows else None
+
+
+async def delete(database: Database, ref: Ref) -> bool:
+    """Delete a user and his keys; False when he is unknown. What he made stays."""
+    return bool(await database.run(_DELETE, tenant=ref[0], id=ref[1]))
+
+
+async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int) -> list[UserResource]:
+    """Users older than ``before`` (creation time and id), newest first."""
+    moment, id = before or (None, None)
+    return [_resource(row) for row in await database.run(_PAGE, tenant=tenant, before=moment, id=id, limit=limit)]
+
+
+async def by_id(database: Database, id: UUID) -> StoredUser | None:
+    """A user of any tenant."""
+    rows = await database.run(_BY_ID, id=id)
+    return _stored(rows[0]) if rows else None
+
+
+async def by_username(database: Database, username: str) -> tuple[StoredUser, str] | None:
+    """A user of any tenant and the hash of his password."""
+    rows = await database.run(_BY_USERNAME, username=username)
+    return (_stored(rows[0]), rows[0].password_hash) if rows else None
+
+
+async def set_hash(database: Database, id: UUID, old: str, new: str) -> None:
+    """Put another hash of the same password in the old one's place."""
+    await database.run(_SET_HASH, id=id, old=old, new=new)
+
+
+def _resource(row: Any) -> UserResource:
+    return UserResource(id=row.id, username=row.username, role=row.role, created_at=row.created_at)
+
+
+def _stored(row: Any) -> StoredUser:
+    return StoredUser(_resource(row), row.tenant, row.password_set_at)

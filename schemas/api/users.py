@@ -1,0 +1,70 @@
+"""Users: people who sign in with a password."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from schemas.requests import storable
+
+Role = Literal["admin", "user"]
+MIN_PASSWORD = 8
+MAX_PASSWORD = 1024
+
+
+def _acceptable(password: SecretStr) -> SecretStr:
+    # In our own words: pydantic's would tell how long the refused one was.
+    if not MIN_PASSWORD <= len(storable(password.get_secret_value())) <= MAX_PASSWORD:
+        raise ValueError(f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    return password
+
+
+Username = Annotated[str, Field(min_length=1, max_length=200)]
+Password = Annotated[
+    SecretStr,
+    AfterValidator(_acceptable),
+    Field(json_schema_extra={"minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD}),
+]
+
+
+class _UserBody(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    @field_validator("username", check_fields=False)
+    @classmethod
+    def _storable(cls, text: str | None) -> str | None:
+        return None if text is None else storable(text)
+
+
+class CreateUser(_UserBody):
+    """Body of ``POST /v1/users``."""
+
+    username: Username
+    password: Password
+    role: Role = "user"
+
+
+class ChangeUser(_UserBody):
+    """Body of ``PUT /v1/users/{id}``: any of the three."""
+
+    username: Username | None = None
+    password: Password | None = None
+    role: Role | None = None
+
+
+class UserResource(BaseModel):
+    """A user. The password is never shown."""
+
+    id: UUID
+    username: str
+    role: Role
+    created_at: datetime
+
+
+class Token(BaseModel):
+    """Answer of ``POST /token`` (RFC 6749, 4.3.3). ``expires_in`` in seconds."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind, no secret
+    expires_in: int

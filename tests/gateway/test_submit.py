@@ -1,0 +1,232 @@
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from gateway import submit
+from gateway.accept import Ask
+from gateway.auth import nameless
+from gateway.drain import Drain
+from gateway.events import Hub
+from gateway.metrics import Metrics
+from gateway.problems import RequestProblemError
+from gateway.submit import Submissions, about, check_times
+from orchestra.agents.catalogue import Agents
+from orchestra.ids import Receipts
+from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.requests import StoredRequest
+from schemas.api.requests import RequestResource
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import MessageRequested
+from schemas.status import Status
+from tests.support.fakes import away, no_pause
+
+CALLER = nameless("alice")
+
+
+def body(**more: Any) -> MessageRequested:
+    return MessageRequested.model_validate({"prompt": "hi", **more})
+
+
+def ask(id: UUID | None = None, **more: Any) -> Ask:
+    made = body(**more)
+    return Ask(CALLER, id or uuid4(), made, made.body_hash(), "trace", caller_waits=False)
+
+
+@dataclass
+class Around:
+    """What a submission meets: rows that are found in turn, a limit that may be hit, a log that keeps."""
+
+    rows: list[StoredRequest | Exception | None] = field(default_factory=list)
+    limit: OrchestraError | None = None
+    looks: int = 0
+    sent: list[Ask] = field(default_factory=list)
+
+    async def stored(self, _caller: Any, _id: UUID) -> StoredRequest | None:
+        self.looks += 1
+        row = self.rows.pop(0) if self.rows else None
+        if isinstance(row, Exception):
+            raise row
+        return row
+
+    def check(self, *_: Any) -> None:
+        if self.limit:
+            raise self.limit
+
+    async def message(self, ask: Ask) -> None:
+        self.sent.append(ask)
+
+
+class Made:
+    """Submissions among fakes."""
+
+    def __init__(self) -> None:
+        self.around, self.drain, self.hub = Around(), Drain(), Hub(Metrics(), 1024 * 1024)
+        around: Any = self.around
+        self.submissions = Submissions(
+            Receipts([b"x" * 32]), around, around, Agents.load(None), around, self.hub, self.drain
+        )
+
+    async def send(self, ask: Ask, **more: Any) -> StoredRequest | None:
+        with self.hub.watch(CALLER.ref(ask.id)) as live:
+            return await self.submissions.send(ask, live, **{"again": True, **more})
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    no_pause(monkeypatch, submit, "_LOOK_AGAIN_SECONDS")
+    return Made()
+
+
+def row(ask: Ask, body_hash: str | None = None) -> StoredRequest:
+    resource = RequestResource(id=ask.id, status=Status.PENDING)
+    return StoredRequest(resource, body_hash or ask.body_hash, CALLER.user)
+
+
+async def test_the_same_key_is_the_same_id(made: Made) -> None:
+    """A key makes one id for one caller and route; without a key every id is new."""
+    id = made.submissions.id
+    assert id(CALLER, "/v1/tasks", "k") == id(CALLER, "/v1/tasks", "k")
+    others = {id(CALLER, "/v1/messages", "k"), id(nameless("bob"), "/v1/tasks", "k"), id(CALLER, "/v1/tasks", "l")}
+    assert len({*others, id(CALLER, "/v1/tasks", "k")}) == 4
+    assert id(CALLER, "/v1/tasks", None) != id(CALLER, "/v1/tasks", None)
+
+
+async def test_an_earlier_one_is_not_sent_again(made: Made) -> None:
+    """What has a row with the same body is not sent, whatever has changed since: a limit, the agents there are."""
+    made.around.limit = OrchestraError(ErrorCode.OVERLOADED)
+    asked = ask(task_type="forgotten")
+    stored = row(asked)
+    made.around.rows = [stored]
+
+    assert await made.send(asked) is stored
+    assert made.around.sent == []
+
+
+async def test_another_body_under_the_same_key(made: Made) -> None:
+    """A row with another body refuses, before anything is sent."""
+    asked = ask()
+    made.around.rows = [row(asked, "another")]
+
+    with pytest.raises(OrchestraError) as refused:
+        await made.send(asked)
+
+    assert refused.value.code is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert made.around.sent == []
+
+
+async def test_another_body_that_came_first(made: Made) -> None:
+    """Of two with the same key that are sent at once, the one whose body was not taken is told so."""
+    asked = ask()
+    made.around.rows = [None, None, row(asked, "another")]
+
+    with pytest.raises(OrchestraError) as refused:
+        await made.send(asked)
+
+    assert refused.value.code is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert made.around.sent == [asked]
+
+
+@pytest.mark.parametrize("more", [{"agent": "nobody"}, {"task_type": "nobody"}])
+async def test_an_unknown_agent_is_not_sent(made: Made, more: dict[str, Any]) -> None:
+    """A name that no agent has is refused before anything is sent, as an agent and as a task's type."""
+    with pytest.raises(OrchestraError) as refused:
+        await made.send(ask(**more), again=False)
+
+    assert refused.value.code is ErrorCode.UNKNOWN_AGENT
+    assert made.around.sent == []
+
+
+async def test_a_limit_refuses(made: Made) -> None:
+    """What a limit refuses is not sent."""
+    made.around.limit = OrchestraError(ErrorCode.OVERLOADED)
+
+    with pytest.raises(OrchestraError):
+        await made.send(ask(), again=False)
+
+    assert made.around.sent == []
+
+
+async def test_without_a_key_nobody_waits(made: Made) -> None:
+    """What can have been sent by nobody else is sent without a look at the database."""
+    assert await made.send(ask(), again=False) is None
+    assert (len(made.around.sent), made.around.looks) == (1, 0)
+
+
+async def test_waiting_for_the_row(made: Made) -> None:
+    """Who wants the row to be there waits until it is."""
+    asked = ask()
+    made.around.rows = [None, None, row(asked)]
+
+    await made.send(asked, again=False, row_seconds=30)
+
+    assert made.around.looks == 3
+
+
+async def test_a_row_that_does_not_come(made: Made) -> None:
+    """The wait for a row ends after its time, when Postgres goes away, and when the gateway is to stop."""
+    await made.send(ask(), again=False, row_seconds=0.01)
+    made.around.rows = [away()]
+    await made.send(ask(), again=False, row_seconds=30)
+    made.drain.begin()
+    await asyncio.wait_for(made.send(ask(), again=False, row_seconds=30), 10)
+    assert len(made.around.sent) == 3
+
+
+async def test_postgres_away_before_the_send(made: Made) -> None:
+    """Whether a key was used before cannot be told while Postgres is away, and nothing is sent."""
+    made.around.rows = [away()]
+
+    with pytest.raises(DatabaseUnavailableError):
+        await made.send(ask())
+
+    assert made.around.sent == []
+
+
+def at(**ahead: float) -> datetime:
+    return datetime.now(UTC) + timedelta(**ahead)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {},
+        {"deadline": at(days=6.9)},
+        {"not_before": at(days=6.9)},
+        {"not_before": at(hours=1), "deadline": at(hours=2)},
+        {"not_before": at(hours=-1), "deadline": at(hours=-0.5)},
+    ],
+)
+def test_times_that_can_be_kept(times: dict[str, datetime]) -> None:
+    """Times within 7 days are fine, past ones too, and a start before its deadline."""
+    check_times(body(**times))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"deadline": at(days=7.1)},
+        {"not_before": at(days=7.1)},
+        {"not_before": at(hours=2), "deadline": at(hours=1)},
+        {"not_before": at(hours=1).replace(microsecond=0), "deadline": at(hours=1).replace(microsecond=0)},
+    ],
+)
+def test_times_that_cannot_be_kept(times: dict[str, datetime]) -> None:
+    """Times further ahead, and a start that is not before the deadline, are refused."""
+    with pytest.raises(OrchestraError) as refused:
+        check_times(body(**times))
+    assert refused.value.code is ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("code", [ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED])
+def test_about(code: ErrorCode) -> None:
+    """Errors that come when the id is somebody's already name it; the others do not."""
+    id = uuid4()
+    with pytest.raises(OrchestraError) as raised, about(id):
+        raise OrchestraError(code, retry_after=3)
+    assert raised.value.retry_after == 3
+    named = raised.value.request_id if isinstance(raised.value, RequestProblemError) else None
+    assert named == (id if code is ErrorCode.OUTCOME_UNKNOWN else None)

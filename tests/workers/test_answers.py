@@ -1,0 +1,50 @@
+"""Promises of workers/answers.py: an answer fits its agent's schema, or the attempt has failed."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from orchestra.agents.answer_schema import AnswerSchema
+from schemas.errors import ErrorCode, OrchestraError
+from workers.answers import Answers
+
+NUMBERS = AnswerSchema({"type": "array", "items": {"type": "integer"}})
+CANARY = "canary-5e0a"
+
+
+async def test_what_fits_passes() -> None:
+    """Short or long; without a schema everything does."""
+    answers = Answers()
+
+    await answers.check(NUMBERS, "[1, 2]")
+    await answers.check(NUMBERS, json.dumps([1] * 10_000))
+    await answers.check(None, CANARY)
+
+
+@pytest.mark.parametrize("length", [1, 10_000])
+async def test_what_does_not_fit_is_an_error(length: int) -> None:
+    """It names the place and never what stands there."""
+    with pytest.raises(OrchestraError) as refused:
+        await Answers().check(NUMBERS, json.dumps([*[1] * length, CANARY]))
+
+    assert ErrorCode.ANSWER_MISMATCH is refused.value.code
+    assert f"$[{length}] is not as `type` wants it" in refused.value.detail
+    assert CANARY not in refused.value.detail
+
+
+async def test_a_long_answer_is_checked_beside_the_event_loop() -> None:
+    """In a thread of its own; a short one is done at once."""
+    where: list[threading.Thread] = []
+
+    class Watched:
+        def mismatch(self, _answer: str) -> None:
+            where.append(threading.current_thread())
+
+    schema: Any = Watched()
+    answers = Answers()
+    await answers.check(schema, "1")
+    await answers.check(schema, "1" * 10_000)
+
+    assert [True, False] == [thread is threading.current_thread() for thread in where]
