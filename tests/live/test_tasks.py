@@ -1,0 +1,75 @@
+"""Two thousand tasks of all types and three priorities, with workers killed all the while."""
+
+import asyncio
+import json
+import random
+from statistics import median
+from uuid import uuid4
+
+import asyncpg
+import httpx
+
+from tests.support.faults import kill_in_turn
+from tests.support.services import Services
+
+TASKS = 2000
+TYPES = ("summarization", "translation", "code_generation", "analyst", "interviewer", "programmer")
+LOW, NORMAL, URGENT = 1, 5, 9
+KILL_EVERY_SECONDS = 4.0
+# Slow enough that there is a queue all the while: 3 workers with 10 places each.
+MODEL = "simulated:latency_ms=500"
+PLACES = "10"
+
+_STORY = """
+SELECT r.priority, r.status, r.started_at,
+    (SELECT array_agg(m.content) FROM messages m WHERE m.request_id = r.id AND m.role = 'assistant') AS answers
+FROM requests r WHERE r.user_name = $1 ORDER BY r.started_at
+"""
+
+
+async def test_every_task_is_done_once_the_urgent_ahead_and_none_starves(services: Services) -> None:
+    """Each of 2,000 is answered once; urgent ones begin before normal and low ones, and low ones go on meanwhile."""
+    await services.llm()
+    workers = [await services.worker(WORKER_CONCURRENCY=PLACES) for _ in range(3)]
+    gateway = await services.gateway()
+    user = f"user-{uuid4()}"
+    asked = [(number, TYPES[number % 6], (LOW, NORMAL, URGENT)[number % 3]) for number in range(TASKS)]
+    random.Random(6).shuffle(asked)
+    limits = httpx.Limits(max_connections=50)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=90, limits=limits) as client:
+        killing = asyncio.create_task(kill_in_turn(workers, KILL_EVERY_SECONDS))
+        ids = await asyncio.gather(*(_post(client, user, *each) for each in asked))
+        await asyncio.gather(*(_ending(client, id) for id in ids))
+        killing.cancel()
+        counts = (await client.get("/tasks/stats/type")).json()
+
+    connection = await asyncpg.connect(services.env["DATABASE_URL"])
+    try:
+        story = await connection.fetch(_STORY, user)
+    finally:
+        await connection.close()
+    assert [("completed", 1)] * TASKS == [(row["status"], len(row["answers"] or [])) for row in story]
+    assert {f"echo: number {number}" for number in range(TASKS)} == {row["answers"][0] for row in story}
+    assert all(counts[name] >= TASKS // 6 for name in TYPES)
+    begun = [row["priority"] for row in story]
+    places = {priority: [place for place, each in enumerate(begun) if each == priority] for priority in set(begun)}
+    assert median(places[URGENT]) < median(places[NORMAL]) < median(places[LOW])
+    # While there was anything urgent: by age alone the low ones get a third to a half of every eighth claim.
+    meanwhile = begun[: places[URGENT][-1]]
+    assert meanwhile.count(LOW) > len(meanwhile) / 50
+    assert any(worker.log.count("worker_ready") > 1 for worker in workers), "no worker was killed"
+
+
+async def _post(client: httpx.AsyncClient, user: str, number: int, task_type: str, priority: int) -> str:
+    body = {"task_type": task_type, "prompt": f"number {number}", "priority": priority, "model": MODEL}
+    headers = {"X-User-ID": user, "Content-Type": "application/json"}
+    response = await client.post("/v1/tasks", content=json.dumps(body), headers=headers)
+    assert response.status_code == 201, response.text
+    return str(response.json()["task_id"])
+
+
+async def _ending(client: httpx.AsyncClient, id: str) -> None:
+    while True:
+        response = await client.get(f"/v1/requests/{id}", headers={"Prefer": "wait=60"})
+        if response.raise_for_status().json()["status"] not in ("pending", "in_progress"):
+            return
