@@ -108,6 +108,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     problems = Problems(metrics)
     problems.install(app)

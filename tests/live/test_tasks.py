@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.support.faults import kill_in_turn
 from tests.support.services import Services
@@ -27,6 +28,7 @@ FROM requests r WHERE r.user_name = $1 ORDER BY r.started_at
 """
 
 
+@pytest.mark.timeout(600)
 async def test_every_task_is_done_once_the_urgent_ahead_and_none_starves(services: Services) -> None:
     """Each of 2,000 is answered once; urgent ones begin before normal and low ones, and low ones go on meanwhile."""
     await services.llm()

@@ -1,0 +1,458 @@
+"""Every route of the gateway as everybody: whom it refuses, and that another's things are as good as unknown."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from gateway.cached_rows import FRESH_SECONDS
+from gateway.callers import Callers
+from llm_service.providers.simulated import conversation_hash
+from orchestra.ids import Receipts
+from schemas.api.keys import Scope
+from schemas.envelope import DEFAULT_TENANT
+from schemas.generation import ChatMessage
+from tests.support.gateway import running_gateway, streaming
+from tests.support.house import CANARY, ENDLESS, FAILING, Headers, House, Things, message, open_house, task
+from tests.support.people import PASSWORD, Clock, key_id
+from tests.support.stack import Stack
+
+READ, WRITE, ADMIN = Scope
+
+
+class Rule(NamedTuple):
+    """What a route needs (None: no credentials), and what it answers to who has that."""
+
+    scope: Scope | None
+    status: int = 200
+    body: Any = None
+    # Which of the owner's things it is done to, where not all will do.
+    to: str = ""
+
+
+NAME = {"username": "somebody-new", "password": "a long one"}
+ROUTES = {
+    "POST /v1/messages": Rule(WRITE, 200, message("hi")),
+    "GET /v1/requests/{request_id}": Rule(READ),
+    "GET /v1/requests/{request_id}/events": Rule(READ, to="answered"),
+    "POST /v1/requests/{request_id}/cancel": Rule(WRITE, 202, to="open"),
+    "POST /v1/conversations": Rule(WRITE, 201, {"metadata": {"who": "I"}}),
+    "GET /v1/conversations": Rule(READ),
+    "GET /v1/conversations/{conversation_id}": Rule(READ),
+    "DELETE /v1/conversations/{conversation_id}": Rule(WRITE, 204),
+    "GET /v1/conversations/{conversation_id}/messages": Rule(READ),
+    "POST /tasks": Rule(WRITE, 201, task("hi")),
+    "GET /tasks": Rule(READ),
+    "GET /tasks/stats/status": Rule(READ),
+    "GET /tasks/stats/type": Rule(READ),
+    "GET /tasks/{task_id}": Rule(READ),
+    "DELETE /tasks/{task_id}": Rule(WRITE, 204),
+    "POST /v1/tasks": Rule(WRITE, 201, task("hi")),
+    "GET /v1/tasks": Rule(READ),
+    "POST /v1/tasks/cancel": Rule(WRITE, 202, {"type": "summarization"}),
+    "POST /v1/tasks/{task_id}/retry": Rule(WRITE, 201, to="failed_task"),
+    "POST /v1/tasks/{task_id}/cancel": Rule(WRITE, 202, to="open_task"),
+    "GET /v1/tasks/stats/status": Rule(READ),
+    "GET /v1/tasks/stats/type": Rule(READ),
+    "GET /v1/tasks/{task_id}": Rule(READ),
+    "DELETE /v1/tasks/{task_id}": Rule(WRITE, 204),
+    "GET /v1/agents": Rule(READ),
+    "GET /v1/users": Rule(ADMIN),
+    "POST /v1/users": Rule(ADMIN, 201, NAME),
+    "PUT /v1/users/{user_id}": Rule(ADMIN, 200, {"role": "user"}),
+    "DELETE /v1/users/{user_id}": Rule(ADMIN, 204),
+    "POST /token": Rule(None),
+    "GET /users/me": Rule(READ),
+    "POST /v1/keys": Rule(WRITE, 201, {"name": "mine"}),
+    "GET /v1/keys": Rule(READ),
+    "DELETE /v1/keys/{key_id}": Rule(WRITE, 204),
+    "GET /healthz": Rule(None),
+    "GET /readyz": Rule(None),
+    "GET /metrics": Rule(None),
+}
+CLOSED = [route for route, rule in ROUTES.items() if rule.scope]
+WITH_ID = [route for route in CLOSED if "{" in route]
+WITHOUT_ID = [route for route in CLOSED if "{" not in route]
+REFUSED = (
+    "nobody",
+    "an expired key",
+    "a revoked key",
+    "a deleted user",
+    "a deleted user's key",
+    "a guessed key",
+    "a key of no form",
+)
+STRANGERS = ("bob", "bob's key", "their key", "their program", "their admin")
+
+
+@pytest.fixture(scope="module")
+async def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with open_house(stack, tmp_path_factory.mktemp("house")) as opened:
+        yield opened
+
+
+def split(route: str, id: str = "") -> tuple[str, str]:
+    method, path = route.split(" ")
+    return method, re.sub(r"\{\w+\}", id, path)
+
+
+def ids(route: str, things: Things) -> list[str]:
+    found = re.search(r"\{(\w+)\}", route)
+    return things.by_parameter(found[1]) if found else [""]
+
+
+def unknown_ids(house: House, route: str) -> list[str]:
+    """Ids that nobody has, of every kind that could stand there."""
+    if "{key_id}" in route:
+        return ["a" * 12, "no key's form"]
+    now, ours = datetime.now(UTC), Receipts([bytes.fromhex(house.env["ORCHESTRA_SECRET"])])
+    somebody = str(uuid4())
+    minted = ours.mint(DEFAULT_TENANT, somebody, now), ours.mint("a third", somebody, now)
+    derived = ours.derive(DEFAULT_TENANT, house.ids["ann"], "POST", "/v1/messages", "a key she never used")
+    return [str(each) for each in (uuid4(), *minted, derived, Receipts([b"x" * 32]).mint("default", "", now))]
+
+
+def shown(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """All that a caller sees of an answer, but for its time."""
+    return response.status_code, response.content, {**response.headers, "date": ""}
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
+
+
+def nothing_of(things: Things, response: httpx.Response) -> None:
+    text = response.text + repr(response.headers)
+    assert CANARY not in text
+    assert [id for id in things.all if id in text] == []
+
+
+async def test_every_route_is_known(house: House) -> None:
+    """There is no route beside those of this file's table."""
+    paths = (await house.client.get("/openapi.json")).json()["paths"]
+
+    assert {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods} == ROUTES.keys()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+async def test_what_is_for_all(house: House, path: str) -> None:
+    """What is for all says nothing of anybody, and minds no credentials."""
+    for caller in ("nobody", "a revoked key", "bob"):
+        response = await house.ask("GET", path, house.people[caller])
+        assert response.status_code == 200
+        nothing_of(house.anns, response)
+
+
+@pytest.mark.parametrize("caller", REFUSED)
+@pytest.mark.parametrize("route", CLOSED)
+async def test_without_good_credentials(house: House, route: str, caller: str) -> None:
+    """Who has no credentials, or none that count any more, is told so, whatever he asks for."""
+    async with house.nothing_happens():
+        for id in ids(route, house.anns):
+            response = await house.ask(*split(route, id), house.people[caller], ROUTES[route].body)
+            assert code(response) == (401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("route", [route for route in CLOSED if ROUTES[route].scope is not READ])
+async def test_with_too_low_a_scope(house: House, route: str) -> None:
+    """A key that may only read changes nothing; who is no admin does nothing that is for admins."""
+    low = ["ann's reading key"]
+    if ROUTES[route].scope is ADMIN:
+        low += ["ann", "bob", "bob's key", "former admin's key", "their program"]
+    async with house.nothing_happens():
+        for caller in low:
+            for id in ids(route, house.anns):
+                response = await house.ask(*split(route, id), house.people[caller], ROUTES[route].body)
+                assert code(response) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("caller", STRANGERS)
+@pytest.mark.parametrize("route", WITH_ID)
+async def test_what_is_anothers_is_unknown(house: House, route: str, caller: str) -> None:
+    """Another's id is answered in all as one that nobody has, and nothing comes of it."""
+    headers, body = house.people[caller], ROUTES[route].body
+    async with house.nothing_happens():
+        unknown = [shown(await house.ask(*split(route, id), headers, body)) for id in unknown_ids(house, route)]
+        assert [each for each in unknown if each != unknown[0]] == []
+        assert unknown[0][0] == 404 or (unknown[0][0] == 403 and caller != "their admin")
+        for id in ids(route, house.anns):
+            assert shown(await house.ask(*split(route, id), headers, body)) == unknown[0]
+
+
+@pytest.mark.parametrize("caller", STRANGERS)
+@pytest.mark.parametrize("route", [route for route in WITHOUT_ID if ROUTES[route].scope is not ADMIN])
+async def test_nothing_of_anothers_shows(house: House, route: str, caller: str) -> None:
+    """Lists, counts and answers hold nothing of another's."""
+    response = await house.ask(*split(route), house.people[caller], ROUTES[route].body)
+
+    assert response.status_code in ({403, 404} if response.is_error else {ROUTES[route].status})
+    nothing_of(house.anns, response)
+
+
+@pytest.mark.parametrize("caller", ["bob", "their admin"])
+async def test_lists_that_are_asked_for_anothers(house: House, caller: str) -> None:
+    """A filter or a cursor that comes from another shows nothing of his."""
+    ann, headers = house.people["ann"], house.people[caller]
+    for route in ("/tasks", "/v1/tasks"):
+        for query in (f"user={house.anns.user}", "status=failed", "created_after=2020-01-01"):
+            nothing_of(house.anns, await house.ask("GET", f"{route}?{query}", headers))
+    cursor = (await house.ask("GET", "/v1/tasks?limit=1", ann)).json()["next"]
+    assert cursor
+    for route in ("/tasks", "/v1/tasks", "/v1/conversations"):
+        response = await house.ask("GET", f"{route}?cursor={cursor}", headers)
+        assert response.status_code == 200
+        nothing_of(house.anns, response)
+
+
+@pytest.mark.parametrize("route", CLOSED)
+async def test_in_anothers_name(house: House, route: str) -> None:
+    """Who names another in X-User-ID, by id or by username, is refused unless he is an admin."""
+    async with house.nothing_happens():
+        for caller in ("bob", "bob's key", "their program"):
+            for name in (house.anns.user, f"ann-{CANARY}"):
+                headers = {**house.people[caller], "X-User-ID": name}
+                for id in ids(route, house.anns):
+                    response = await house.ask(*split(route, id), headers, ROUTES[route].body)
+                    assert code(response) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("caller", ["carol", "admin"])
+@pytest.mark.parametrize("route", CLOSED)
+async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
+    """The owner may do to what is his all that is no admin's business; an admin may do all of it to anybody's."""
+    rule, headers = ROUTES[route], house.people[caller]
+    if rule.scope is ADMIN and caller != "admin":
+        assert (await house.ask(*split(route, house.ids["carol"]), headers, rule.body)).status_code == 403
+        return
+    if route == "DELETE /v1/users/{user_id}":
+        await house.move_in("a guest")
+        targets = [house.ids["a guest"]]
+    elif "{" in route and rule.scope is not READ:
+        things = await house.furnish("carol")
+        targets = [getattr(things, rule.to)] if rule.to else ids(route, things)
+    else:
+        targets = [getattr(house.anns, rule.to)] if rule.to else ids(route, house.anns)
+        headers = house.people["ann"] if "{" in route and caller == "carol" else headers
+    body = {"user": house.ids["carol"]} if route == "POST /v1/tasks/cancel" else rule.body
+    for id in targets:
+        response = await house.ask(*split(route, id), headers, body)
+        assert response.status_code == rule.status, response.text
+        assert id in response.text or CANARY in response.text or response.status_code == 204
+
+
+async def test_an_admin_sees_everybodys(house: House) -> None:
+    """The lists of an admin hold what is Ann's."""
+    headers = house.people["admin"]
+    for path, ours in {
+        f"/tasks?user={house.anns.user}": [house.anns.done_task, house.anns.failed_task, house.anns.open_task],
+        f"/v1/tasks?user={house.anns.user}": [house.anns.done_task, house.anns.failed_task, house.anns.open_task],
+        "/v1/conversations?limit=100": [house.anns.conversation],
+        "/v1/keys?limit=100": [house.anns.key],
+        "/v1/users": [house.anns.user],
+    }.items():
+        text = (await house.ask("GET", path, headers)).text
+        assert [id for id in ours if id not in text] == []
+
+
+@pytest.mark.parametrize("on_busy", ["enqueue", "interrupt", "reject"])
+@pytest.mark.parametrize("caller", ["bob", "bob's key", "program"])
+async def test_a_word_in_anothers_conversation(house: House, caller: str, on_busy: str) -> None:
+    """Whichever way it comes, it fails as if the conversation were not there, and changes nothing in it."""
+    headers = house.people[caller]
+    body = message("let me in", conversation_id=house.anns.conversation, on_busy=on_busy)
+    before = await _anns(house)
+
+    waited = await house.ask("POST", "/v1/messages", headers, body)
+    assert code(waited) == (404, "not_found")
+    later = await house.ask("POST", "/v1/messages", {**headers, "Prefer": "respond-async"}, body)
+    assert later.status_code == 202
+    failed = await house.until(later.json()["id"], headers, "failed")
+    assert (failed["error"]["code"], failed["reply"]) == ("not_found", None)
+    streamed = {**body, "stream": True}
+    async with streaming(house.client, "POST", "/v1/messages", json=streamed, headers=headers) as reader:
+        told = [(event.name, event.data.get("code")) for event in await reader.rest() if event.name != "pending"]
+    assert told == [("failed", "not_found")]
+    for path in ("/tasks", "/v1/tasks"):
+        wanted = task("let me in", conversation_id=house.anns.conversation, on_busy=on_busy)
+        made = await house.made(path, headers, wanted)
+        assert (await house.until(made["task_id"], headers, "failed"))["error"]["code"] == "not_found"
+        again = await house.made(f"/v1/tasks/{made['task_id']}/retry", headers, None)
+        assert (await house.until(again["id"], headers, "failed"))["error"]["code"] == "not_found"
+
+    assert before == await _anns(house)
+    assert before[0]["open_requests"] == [house.anns.open]
+
+
+async def _anns(house: House) -> tuple[Any, ...]:
+    """Her conversation, its history, and all her rows."""
+    path, ann = f"/v1/conversations/{house.anns.conversation}", house.people["ann"]
+    seen = [(await house.ask("GET", url, ann)).json() for url in (path, f"{path}/messages")]
+    rows = [line for line in await house.state() if not line.startswith(("orchestra_", "made"))]
+    return *seen, rows
+
+
+async def test_a_conversation_that_another_has_deleted(house: House) -> None:
+    """It is no more there for a stranger than before, and cannot be made by him."""
+    ann, bob = house.people["ann"], house.people["bob"]
+    mine = (await house.made("/v1/conversations", house.people["carol"], {}))["id"]
+    assert (await house.ask("DELETE", f"/v1/conversations/{mine}", house.people["carol"])).status_code == 204
+
+    for id in (mine, house.anns.conversation):
+        for path, body in (("/v1/messages", message("x", conversation_id=id)), ("/v1/conversations", {"id": id})):
+            assert code(await house.ask("POST", path, bob, body)) == (404, "not_found")
+    assert code(await house.ask("GET", f"/v1/conversations/{mine}", ann)) == (404, "not_found")
+
+
+async def test_the_same_conversation_id_in_another_tenant(house: House) -> None:
+    """It is a conversation of its own there: the model is told nothing of what was said in the other."""
+    headers, before = house.people["their key"], await _anns(house)
+    body = message("theirs", "simulated:reply=hash", conversation_id=house.anns.conversation, context="stored")
+    answer = await house.ask("POST", "/v1/messages", headers, body)
+
+    assert answer.json()["reply"] == conversation_hash([ChatMessage(role="user", content="theirs")])
+    said = (await house.ask("GET", f"/v1/conversations/{house.anns.conversation}/messages", headers)).json()["data"]
+    assert [each["content"] for each in said][:1] == ["theirs"]
+    assert before == await _anns(house)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/tasks", "/v1/tasks"])
+async def test_the_same_idempotency_key(house: House, path: str) -> None:
+    """Another's Idempotency-Key means nothing: the same body is a request of its own, another body no conflict."""
+    key = {"Idempotency-Key": str(uuid4())}
+    make, status = (message, 200) if path == "/v1/messages" else (task, 201)
+
+    async def post(caller: str, text: str) -> tuple[int, dict[str, Any]]:
+        response = await house.ask("POST", path, {**house.people[caller], **key}, make(text))
+        return response.status_code, response.json()
+
+    carols = (await post("carol", "same"))[1]
+    name = "request_id" if path == "/v1/messages" else "task_id"
+    for caller, text in (("bob", "same"), ("their key", "another"), ("admin", "another")):
+        answered, got = await post(caller, text)
+        assert answered == status
+        assert got[name] != carols[name]
+    assert (await post("carol", "same"))[1][name] == carols[name]
+    assert (await post("carol", "another"))[0] == 422
+
+
+async def test_the_stream_of_another(house: House) -> None:
+    """It is not resumed for a stranger, wherever its owner has got to."""
+    url = f"/v1/requests/{house.anns.open}/events"
+    async with streaming(house.client, "GET", url, headers=house.people["ann"]) as reader:
+        place = (await reader.until("delta"))[-1].id
+    assert place
+
+    for caller in STRANGERS:
+        for headers, query in (({"Last-Event-ID": place}, ""), ({}, f"?last_event_id={place}")):
+            answers = [
+                shown(await house.ask("GET", f"/v1/requests/{id}/events{query}", {**house.people[caller], **headers}))
+                for id in (house.anns.open, str(uuid4()))
+            ]
+            assert answers[0] == answers[1]
+            assert answers[0][0] == 404
+
+
+@pytest.mark.parametrize("caller", STRANGERS)
+async def test_many_cancels_at_once(house: House, caller: str) -> None:
+    """No filter reaches another's tasks."""
+    async with house.nothing_happens():
+        for filter in (
+            {"user": house.anns.user},
+            {"user": house.anns.user, "status": "in_progress"},
+            {"created_before": "2100-01-01T00:00:00Z", "status": "in_progress"},
+        ):
+            answer = await house.ask("POST", "/v1/tasks/cancel", house.people[caller], filter)
+            assert (answer.status_code, answer.json()) == (202, {"cancel_requested": 0, "more": False})
+
+
+async def test_what_an_admin_makes_for_somebody(house: House) -> None:
+    """What an admin makes in somebody's name is that one's, and nobody else's."""
+    headers = {**house.people["program"], "X-User-ID": house.ids["carol"]}
+    made = await house.made("/v1/tasks", headers, task())
+
+    await house.until(made["id"], house.people["carol"], "completed")
+    assert code(await house.ask("GET", f"/v1/tasks/{made['id']}", house.people["bob"])) == (404, "not_found")
+
+
+async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revoked key, a deleted user, an old password and a lost role count on another gateway too, 20 s later."""
+    clock = Clock()
+    monkeypatch.setattr("gateway.app.Callers", partial(Callers, clock=clock))
+    names = ("revoked", "deleted", "new password", "no admin")
+    people = {name: await house.move_in(f"{name} one", "admin") for name in names}
+    people["revoked"] = await house.key("revoked one", "revoked one", "admin")
+    key = key_id(people["revoked"]["Authorization"])
+    users = {name: f"/v1/users/{house.ids[f'{name} one']}" for name in names}
+    async with running_gateway(house.env, open_mode=False) as other:
+
+        async def statuses() -> list[int]:
+            return [(await other.client.get("/v1/users", headers=each)).status_code for each in people.values()]
+
+        assert await statuses() == [200] * 4
+        program = house.people["program"]
+        for method, path, body in (
+            ("DELETE", f"/v1/keys/{key}", None),
+            ("DELETE", users["deleted"], None),
+            ("PUT", users["new password"], {"password": "another long one"}),
+            ("PUT", users["no admin"], {"role": "user"}),
+        ):
+            assert (await house.ask(method, path, program, body)).status_code in (200, 204)
+        here = [await house.ask("GET", "/v1/users", each) for each in people.values()]
+        clock.now += FRESH_SECONDS
+
+        assert await statuses() == [each.status_code for each in here] == [401, 401, 401, 403]
+
+
+async def test_the_logs_and_problems_keep_secrets(house: House) -> None:
+    """No key, token, password, name or prompt is in a problem document, nor in a log of any service."""
+    ann, bad = house.people["ann"], f"{CANARY}-{uuid4()}"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    text = {"messages": [{"role": bad, "content": bad}], "model": bad, bad: bad, "metadata": {bad: [bad]}}
+    calls: list[tuple[str, str, Headers, Any]] = [
+        ("POST", "/v1/messages", ann, text),
+        ("POST", "/v1/messages", ann, message(bad, bad)),
+        ("POST", "/v1/messages", ann, message(FAILING, FAILING)),
+        ("POST", "/tasks", ann, task(bad, task_type=bad)),
+        ("POST", "/v1/tasks", ann, {bad: bad}),
+        ("POST", "/v1/tasks/cancel", ann, {"type": bad, bad: bad}),
+        ("POST", "/v1/keys", ann, {"name": bad, "scopes": [bad]}),
+        ("POST", "/v1/users", house.people["admin"], {"username": bad, "password": "short", "role": bad}),
+        ("GET", f"/v1/tasks?cursor={bad}&type={bad}", ann, None),
+        ("GET", f"/v1/requests/{bad}", ann, None),
+        ("GET", f"/{bad}?key={house.people['program']['Authorization'][7:]}", ann, None),
+        ("GET", "/v1/tasks", {"Authorization": f"Bearer {bad}"}, None),
+        ("GET", "/v1/tasks", {**ann, "X-User-ID": bad}, None),
+        ("POST", "/v1/messages", {**ann, "Idempotency-Key": f"{bad} {bad}"}, message()),
+        ("POST", "/token", form, {"username": bad, "password": bad}),
+    ]
+    for method, path, headers, body in calls:
+        assert (await house.ask(method, path, headers, body)).is_error
+    wrong = await house.client.post("/token", data={"username": f"ann-{CANARY}", "password": bad})
+    assert code(wrong) == (401, "unauthorized")
+    assert house.leaks(wrong.text) == []
+
+    assert PASSWORD in house.secrets
+    for service in house.services:
+        assert service.alive
+        assert service.log
+        assert house.leaks(service.log) == []
+
+
+async def test_all_this_has_left_anns_things_alone(house: House) -> None:
+    """After everything that strangers tried, what was Ann's is as it was."""
+    ann = house.people["ann"]
+    for id, status in ((house.anns.open, "in_progress"), (house.anns.open_task, "in_progress")):
+        assert (await house.ask("GET", f"/v1/requests/{id}", ann)).json()["status"] == status
+    # Whatever was sent for her by mistake lies before this on its way.
+    last = {**ann, "Prefer": "respond-async"}
+    turn = await house.made("/v1/messages", last, message(conversation_id=house.anns.conversation, model=ENDLESS), 202)
+    await house.until(turn["id"], ann, "pending")
+    for id in (house.anns.open, house.anns.open_task):
+        found = (await house.ask("GET", f"/v1/requests/{id}", ann)).json()
+        assert (found["status"], found["cancel_requested"]) == ("in_progress", False)

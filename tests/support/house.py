@@ -1,0 +1,239 @@
+"""A gateway that asks for credentials, who lives behind it, and what is theirs."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from orchestra.store.database import Database
+from tests.support.gateway import own_env
+from tests.support.people import PASSWORD, bearer, key_id, make_key, make_user
+from tests.support.services import Service, Services
+from tests.support.stack import Stack
+from tests.support.store import connect
+from tests.support.waiting import eventually
+
+# In everything that Ann, or whoever's things are at stake, can put words in: what a stranger must never see.
+CANARY = "canary-8c1f"
+# In the names of the others. Neither belongs into a log.
+_NAME = "magpie-77d0"
+JSON = {"Content-Type": "application/json"}
+ECHO, FAILING = "simulated", "simulated:fail=content_filter"
+# Speaks at once, and every twenty seconds from then on.
+ENDLESS = "simulated:tokens=1000,gap_ms=20000"
+OTHER_TENANT = "them"
+
+Headers = dict[str, str]
+
+_PARTS = {
+    "requests": "SELECT to_jsonb(t) FROM requests t WHERE user_name = :owner",
+    # A refused turn takes a number too.
+    "conversations": "SELECT to_jsonb(t) - 'next_seq' FROM conversations t WHERE owner = :owner",
+    "messages": """SELECT to_jsonb(t) FROM messages t WHERE (tenant, conversation_id) IN (
+        SELECT tenant, id FROM conversations WHERE owner = :owner)""",
+    "users": "SELECT to_jsonb(t) FROM users t WHERE id = CAST(:owner AS uuid)",
+    "keys": "SELECT to_jsonb(t) - 'last_used_at' FROM api_keys t WHERE user_id = CAST(:owner AS uuid)",
+    "made": """SELECT to_jsonb(t) FROM (SELECT (SELECT count(*) FROM users) AS u, (SELECT count(*) FROM api_keys) AS k,
+        (SELECT count(*) FROM conversations WHERE metadata <> '{}') AS c) AS t""",
+}
+_STATE = " UNION ALL ".join(f"SELECT '{name}', (p.row)::text FROM ({sql}) AS p(row)" for name, sql in _PARTS.items())
+
+
+@dataclass(frozen=True)
+class Things:
+    """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``."""
+
+    user: str
+    conversation: str
+    answered: str
+    open: str
+    done_task: str
+    failed_task: str
+    open_task: str
+    key: str
+
+    def by_parameter(self, name: str) -> list[str]:
+        """All that could stand in the place of a parameter of a path."""
+        tasks = [self.done_task, self.failed_task, self.open_task]
+        return {
+            "request_id": [self.answered, self.open, *tasks],
+            "task_id": tasks,
+            "conversation_id": [self.conversation],
+            "user_id": [self.user],
+            "key_id": [self.key],
+        }[name]
+
+    @property
+    def all(self) -> list[str]:
+        """All ids."""
+        return list(vars(self).values())
+
+
+@dataclass
+class House:
+    """``people``: the headers of every kind of caller. ``secrets``: what no log and no problem may hold."""
+
+    client: httpx.AsyncClient
+    database: Database
+    env: dict[str, str]
+    services: list[Service]
+    people: dict[str, Headers] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=lambda: {CANARY, _NAME, PASSWORD, PASSWORD.replace(" ", "+")})
+    anns: Things = field(init=False)
+
+    async def ask(self, method: str, path: str, headers: Headers, body: Any = None, **more: Any) -> httpx.Response:
+        """One call. A problem that comes back is one by its form, and repeats nothing secret."""
+        content = None if body is None else json.dumps(body)
+        response = await self.client.request(method, path, content=content, headers={**JSON, **headers}, **more)
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.json()["status"] == response.status_code
+            assert self.leaks(response.text + repr(response.headers)) == []
+        return response
+
+    async def made(self, path: str, headers: Headers, body: Any, status: int = 201) -> dict[str, Any]:
+        """What a POST makes."""
+        response = await self.ask("POST", path, headers, body)
+        assert response.status_code == status, response.text
+        return dict(response.json())
+
+    def leaks(self, text: str) -> list[str]:
+        """Which secrets are in a text."""
+        return [secret for secret in self.secrets if secret in text]
+
+    def keep(self, name: str, credentials: str) -> Headers:
+        """Give a caller these credentials; what proves them is a secret from now on."""
+        self.people[name] = bearer(credentials)
+        self.secrets.add(credentials.rpartition("_")[2] if credentials.startswith("orc_") else credentials)
+        return self.people[name]
+
+    async def sign_in(self, username: str, name: str) -> Headers:
+        """Sign in; the token goes by this name."""
+        response = await self.client.post("/token", data={"username": username, "password": PASSWORD})
+        assert response.status_code == 200, response.text
+        return self.keep(name, response.json()["access_token"])
+
+    async def move_in(self, name: str, role: str = "user") -> Headers:
+        """A new user, who signs in."""
+        body = {"username": f"{name}-{CANARY if name == 'ann' else _NAME}", "password": PASSWORD, "role": role}
+        self.ids[name] = (await self.made("/v1/users", self.people["program"], body))["id"]
+        return await self.sign_in(body["username"], name)
+
+    async def key(self, of: str, name: str, *scopes: str) -> Headers:
+        """A key that somebody makes for himself."""
+        made = await self.made("/v1/keys", self.people[of], {"name": _NAME, "scopes": list(scopes)})
+        return self.keep(name, made["key"])
+
+    async def furnish(self, name: str) -> Things:
+        """Make one of everything for somebody who has signed in; return when all of it is in the state that it says."""
+        me = self.people[name]
+        talk = (await self.made("/v1/conversations", me, {"metadata": {CANARY: CANARY}}))["id"]
+        answered = (await self.made("/v1/messages", me, message(conversation_id=talk), 200))["request_id"]
+        later = {**me, "Prefer": "respond-async"}
+        turn = await self.made("/v1/messages", later, message(conversation_id=talk, model=ENDLESS), 202)
+        done, failed, running = [
+            (await self.made("/tasks", me, task(model=model)))["task_id"] for model in (ECHO, FAILING, ENDLESS)
+        ]
+        key = key_id((await self.made("/v1/keys", me, {"name": CANARY, "scopes": ["read"]}))["key"])
+        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key)
+        states = {things.open: "in_progress", done: "completed", failed: "failed", running: "in_progress"}
+        for id, status in states.items():
+            await self.until(id, me, status)
+        return things
+
+    async def until(self, id: str, headers: Headers, status: str) -> dict[str, Any]:
+        """A request, once it is in this state."""
+
+        async def attempt() -> dict[str, Any] | None:
+            found = (await self.ask("GET", f"/v1/requests/{id}", headers)).json()
+            return dict(found) if found["status"] == status else None
+
+        found = await eventually(attempt)
+        assert found is not None
+        return found
+
+    async def state(self) -> list[str]:
+        """All that Ann has in the database, how many users and keys there are, and what was written to Kafka."""
+        rows = await self.database.run(_STATE, owner=self.ids["ann"])
+        metrics = (await self.client.get("/metrics")).text.splitlines()
+        accepted = [line for line in metrics if line.startswith("orchestra_gateway_accepted_total")]
+        return sorted([*(f"{part} {text}" for part, text in rows), *accepted])
+
+    @asynccontextmanager
+    async def nothing_happens(self) -> AsyncIterator[None]:
+        """What is called within changes nothing of Ann's, makes nothing and sends nothing."""
+        before = await self.state()
+        yield
+        assert before == await self.state()
+
+
+def message(text: str = CANARY, model: str = ECHO, **more: Any) -> dict[str, Any]:
+    """The body of a message."""
+    return {"messages": [{"role": "user", "content": text}], "model": model, **more}
+
+
+def task(text: str = CANARY, model: str = ECHO, **more: Any) -> dict[str, Any]:
+    """The body of a task."""
+    return {"task_type": "summarization", "prompt": text, "model": model, **more}
+
+
+@asynccontextmanager
+async def open_house(stack: Stack, folder: Path) -> AsyncIterator[House]:
+    """A house with everybody in it, and with Ann's things."""
+    env = await own_env(stack)
+    services = Services(env, folder)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(services.close)
+        database = connect(env["DATABASE_URL"])
+        undo.push_async_callback(database.close)
+        await services.llm(LOG_LEVEL="debug")
+        _, gateway = await asyncio.gather(
+            services.worker(LOG_LEVEL="debug"), services.gateway(OPEN_MODE="false", LOG_LEVEL="debug")
+        )
+        client = await undo.enter_async_context(httpx.AsyncClient(base_url=gateway.url, timeout=60))
+        house = House(client, database, env, services.started)
+        await _fill(house)
+        yield house
+
+
+async def _fill(house: House) -> None:
+    database = house.database
+    house.keep("program", await make_key(database, "admin"))
+    await house.move_in("admin", "admin")
+    for name in ("ann", "bob", "carol"):
+        await house.move_in(name)
+    await house.key("bob", "bob's key", "write")
+    await house.key("ann", "ann's reading key", "read")
+    # One that had more scopes than the role of its user allows now.
+    stored = await make_user(database, "former")
+    house.keep("former admin's key", await make_key(database, "admin", user=stored))
+    await _refused(house)
+    stranger = await make_user(database, "stranger", "admin", OTHER_TENANT)
+    house.keep("their key", await make_key(database, "read", "write", user=stranger, tenant=OTHER_TENANT))
+    house.keep("their program", await make_key(database, "read", "write", tenant=OTHER_TENANT))
+    await house.sign_in("stranger", "their admin")
+    house.anns = await house.furnish("ann")
+
+
+async def _refused(house: House) -> None:
+    house.people["nobody"] = {}
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    house.keep("an expired key", await make_key(house.database, "admin", expires_at=past))
+    await house.key("ann", "a revoked key", "write")
+    revoked = key_id(house.people["a revoked key"]["Authorization"])
+    assert (await house.ask("DELETE", f"/v1/keys/{revoked}", house.people["ann"])).status_code == 204
+    await house.move_in("a deleted user")
+    await house.key("a deleted user", "a deleted user's key", "write")
+    gone = f"/v1/users/{house.ids['a deleted user']}"
+    assert (await house.ask("DELETE", gone, house.people["program"])).status_code == 204
+    genuine = house.people["program"]["Authorization"].removeprefix("Bearer ")
+    house.keep("a guessed key", f"{genuine[:-64]}{secrets.token_hex(32)}")
+    house.keep("a key of no form", "orc_nonsense")
