@@ -1,5 +1,6 @@
 """What is known of an id: its row, or what the id itself tells while there is none."""
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,46 @@ from schemas.topics import REQUESTS
 # Between minting an id and its record's place in the log, and between the clocks of two machines.
 _SLACK = timedelta(seconds=15)
 _MOST_REMEMBERED = 100_000
+# Statements for rows under way at once; the other connections are for other questions.
+_AT_ONCE = 2
+
+
+class _Rows:
+    """Rows of requests: all that are asked for while Postgres is busy with others are asked of it in one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wanted: dict[Ref, asyncio.Future[StoredRequest | None]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def find(self, ref: Ref) -> StoredRequest | None:
+        """The row as it is after this call began. Raises ``DatabaseUnavailableError``."""
+        if ref not in self._wanted:
+            self._wanted[ref] = asyncio.get_running_loop().create_future()
+            self._wanted[ref].add_done_callback(_seen)
+        wanted = self._wanted[ref]
+        if len(self._asking) < _AT_ONCE:
+            task = asyncio.create_task(self._ask())
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        return await asyncio.shield(wanted)
+
+    async def _ask(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            try:
+                found = await requests.find(self._database, wanted)
+            except Exception as error:  # noqa: BLE001  each of those who wait is told
+                for future in wanted.values():
+                    future.set_exception(error)
+            else:
+                for ref, future in wanted.items():
+                    future.set_result(found.get(ref))
+
+
+def _seen(future: "asyncio.Future[StoredRequest | None]") -> None:
+    if not future.cancelled():
+        future.exception()  # Whoever still waits has it.
 
 
 class Lookup:
@@ -28,14 +69,14 @@ class Lookup:
 
     def __init__(self, database: Database, receipts: Receipts) -> None:
         self._database = database
+        self._rows = _Rows(database)
         self._receipts = receipts
         # An id derived from a key does not tell when it was given out.
         self._first_asked: OrderedDict[Ref, datetime] = OrderedDict()
 
     async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
         """The row, if there is one and this caller may see it."""
-        ref = caller.ref(id)
-        found = (await requests.find(self._database, [ref])).get(ref)
+        found = await self._rows.find(caller.ref(id))
         return found if found and caller.sees(found.owner) else None
 
     async def resource(self, caller: Principal, id: UUID) -> RequestResource:
@@ -65,7 +106,7 @@ class Lookup:
         if ending.status is not Status.COMPLETED or ending.reply is not None:
             return ending
         try:
-            stored = (await requests.find(self._database, [ref])).get(ref)
+            stored = await self._rows.find(ref)
         except DatabaseUnavailableError:
             return None
         if stored is None:

@@ -62,7 +62,7 @@ class Submissions:
         ``row_seconds``: how long to wait for the row of a new one. Raises ``IDEMPOTENCY_KEY_REUSED``,
         ``UNKNOWN_AGENT``, what ``Limits.check`` raises and what ``Acceptance.message`` raises.
         """
-        if again and (stored := await self._earlier(ask)):
+        if again and (stored := await self._earlier_if_known(ask)):
             return stored
         self._agents.check(ask.agent)
         self._limits.check(ask.caller, ask.conversation_id, ask.body.model)
@@ -70,6 +70,12 @@ class Submissions:
         if seconds := _COMPARE_SECONDS if again else row_seconds:
             await self._compare(ask, live, seconds)
         return None
+
+    async def _earlier_if_known(self, ask: Ask) -> StoredRequest | None:
+        try:
+            return await self._earlier(ask)
+        except DatabaseUnavailableError:
+            return None  # Then intake decides: under one id there is one request, and another body is refused.
 
     async def _earlier(self, ask: Ask) -> StoredRequest | None:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""

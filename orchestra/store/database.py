@@ -60,7 +60,8 @@ class Database:
                 "server_settings": {
                     "application_name": application,
                     "statement_timeout": "30000",
-                    "idle_in_transaction_session_timeout": "30000",
+                    # A process that freezes in a transaction must not hold its locks longer than its lease.
+                    "idle_in_transaction_session_timeout": "5000",
                     "jit": "off",
                     "timezone": "UTC",
                 },

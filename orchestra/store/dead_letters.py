@@ -49,6 +49,8 @@ _REASONS = """
 SELECT DISTINCT ON (d.tenant, d.request_id) d.tenant, d.request_id AS id, d.reason, d.detail
 FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
 JOIN dead_letters d ON d.tenant = k.tenant AND d.request_id = k.id
+-- Of a request that was taken in, a letter tells only what became of another record under its id.
+WHERE NOT EXISTS (SELECT 1 FROM requests r WHERE r.tenant = k.tenant AND r.id = k.id)
 ORDER BY d.tenant, d.request_id, d.id
 """
 
@@ -77,7 +79,7 @@ async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
 
 
 async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[ErrorCode, str] | None:
-    """Why the record of this request became a dead letter, if it did."""
+    """Why the record of this request became a dead letter, if it did and none under its id was taken in."""
     return (await reasons_of(database, [(tenant, request_id)])).get((tenant, request_id))
 
 

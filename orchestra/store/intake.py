@@ -152,7 +152,10 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
     done = Intaken()
     async with database.transaction() as tx:
         conversations = await _lock_all(tx, batch)
-        await _insert_requests(tx, _first_of_each(batch.requests, done), conversations, done)
+        first, others = _first_of_each(batch.requests)
+        kept = await _insert_requests(tx, first, conversations, done)
+        for request in others:
+            _duplicate(request, kept[request.ref], done)
         done.announcements += await delete_conversations(tx, batch.deletes)
         cancelled = await cancel(tx, batch.cancels)
         done.announcements += cancelled.announcements
@@ -184,27 +187,31 @@ async def _lock_all(tx: Transaction, batch: Batch) -> dict[Ref, _Conversation]:
 
 async def _insert_requests(
     tx: Transaction, requests: Sequence[NewRequest], conversations: dict[Ref, _Conversation], done: Intaken
-) -> None:
+) -> dict[Ref, str]:
+    """Write what is new; the hash of the body that is kept under each id."""
     if not requests:
-        return
+        return {}
     rows = await tx.run(_FACTS, rows=_keys(requests))
     facts = {(row.tenant, row.id): row for row in rows}
+    kept: dict[Ref, str] = {}
     new: list[tuple[NewRequest, dict[str, Any]]] = []
     for request in requests:
         fact, conversation = facts[request.ref], conversations[request.conversation]
         conversation.busy = conversation.busy or fact.busy
         if fact.body_hash is not None:
+            kept[request.ref] = fact.body_hash
             _duplicate(request, fact.body_hash, done)
         else:
             new.append((request, _row(request, conversation, cancelled=fact.cancelled)))
-    await _insert(tx, new, done)
+    return kept | await _insert(tx, new, done)
 
 
-async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]], done: Intaken) -> None:
+async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]], done: Intaken) -> dict[Ref, str]:
     rows = await tx.run(_INSERT, rows=as_json([row for _, row in new])) if new else ()
     inserted = {(row.tenant, row.id) for row in rows}
     done.inserted = len(rows)
-    await _look_again(tx, [request for request, _ in new if request.ref not in inserted], done)
+    kept = {request.ref: request.body_hash for request, _ in new}
+    kept |= await _look_again(tx, [request for request, _ in new if request.ref not in inserted], done)
     ended = [row for row in rows if row.status in ("cancelled", "failed", "expired")]
     done.announcements += await announce(tx, [(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
@@ -214,6 +221,7 @@ async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]],
     await _interrupt(
         tx, [row for request, row in new if request.on_busy == "interrupt" and request.ref in open_now], done
     )
+    return kept
 
 
 async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Intaken) -> None:
@@ -227,23 +235,23 @@ async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Inta
     done.running_cancelled += cancelled.running
 
 
-async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> None:
+async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> dict[Ref, str]:
     """These were not there a moment ago, and now are: another worker has taken in their ids."""
     if not requests:
-        return
+        return {}
     rows = await tx.run(_FACTS, rows=_keys(requests))
-    hashes = {(row.tenant, row.id): row.body_hash for row in rows}
+    found = {(row.tenant, row.id): row.body_hash for row in rows}
+    kept = {request.ref: found[request.ref] or request.body_hash for request in requests}
     for request in requests:
-        _duplicate(request, hashes[request.ref] or request.body_hash, done)
+        _duplicate(request, kept[request.ref], done)
+    return kept
 
 
-def _first_of_each(requests: Sequence[NewRequest], done: Intaken) -> list[NewRequest]:
+def _first_of_each(requests: Sequence[NewRequest]) -> tuple[list[NewRequest], list[NewRequest]]:
+    """The first request of each id, and the others. Which of them is a loser shows only once the first is written."""
     first: dict[Ref, NewRequest] = {}
-    for request in requests:
-        earlier = first.setdefault(request.ref, request)
-        if earlier is not request:
-            _duplicate(request, earlier.body_hash, done)
-    return list(first.values())
+    others = [request for request in requests if first.setdefault(request.ref, request) is not request]
+    return list(first.values()), others
 
 
 def _duplicate(request: NewRequest, known_hash: str, done: Intaken) -> None:

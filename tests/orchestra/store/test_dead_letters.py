@@ -6,7 +6,7 @@ from uuid import uuid4
 from orchestra.store import dead_letters
 from orchestra.store.database import Database
 from schemas.errors import ErrorCode
-from tests.support.store import letter, take
+from tests.support.store import letter, request, take
 
 BYTES = bytes(range(256))
 
@@ -68,3 +68,10 @@ async def test_the_reasons_of_many_are_found_at_once(database: Database) -> None
 
     assert {mine: (ErrorCode.NOT_JSON, "one"), theirs: (ErrorCode.UNSIGNED, "two")} == found
     assert await dead_letters.reasons_of(database, []) == {}
+
+
+async def test_a_letter_says_nothing_of_a_request_that_was_taken_in(database: Database) -> None:
+    """It is about another body under the same id: whoever asks for the request is not told that it failed."""
+    await take(database, asked := request(), dead_letters=[letter(request_id=(id := asked.id), tenant="default")])
+
+    assert await dead_letters.reason_of(database, "default", id) is None

@@ -396,3 +396,15 @@ async def test_a_task_keeps_its_type_and_what_it_tries_again(database: Database)
 
     found = await row(database, task.ref)
     assert ("translation", earlier) == (found.task_type, found.retry_of)
+
+
+async def test_two_bodies_of_one_id_are_held_against_the_one_that_is_kept(database: Database) -> None:
+    """Not against the first in the batch: another worker may have taken the second in before."""
+    id = uuid4()
+    first, second = request(id=id, text="first"), request(id=id, text="second")
+    await take(database, second)
+
+    done = await take(database, first, second)
+
+    assert (0, 1) == (done.inserted, done.duplicates)
+    assert [first.record.offset] == [each.offset for each in done.dead_letters]
