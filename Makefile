@@ -15,12 +15,12 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test check lint types imports drift locked fast format docs lock build images
+.PHONY: help setup up down test check lint types imports drift locked fast format docs lock build images faults faults-full
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-		printf '  %-9s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+		printf '  %-13s %s\n' "$$target" "$$text"; done
 
 setup: $(READY)  ## Install everything into .venv (done by the other targets when needed)
 
@@ -74,6 +74,12 @@ build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 
 images:  ## Build the container images (needs Docker)
 	@exec docker compose build $(ARGS)
+
+faults: $(READY)  ## Break the system on purpose, and count what was lost: under ten minutes (ARGS="--only scale")
+	@$(BIN)/python -m faults $(ARGS)
+
+faults-full: $(READY)  ## The whole campaign, hours long, with a report (ARGS="--minutes 90 --soak 30")
+	@$(BIN)/python -m faults --full --report docs/reliability/$$(date -u +%Y-%m-%d).md $(ARGS)
 
 # The second lock is the part of the first that the services need; the third is the installer itself.
 resolve = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from orchestra.failpoints import reach
 from orchestra.store import claims
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -139,6 +140,7 @@ class Slots:
                     self.start(await self._forgotten())
                     return True
                 claimed = await claims.claim(self._database, order)
+                reach("claim.after_commit")
             except DatabaseUnavailableError as error:
                 log.warning("claim_failed", reason=str(error))
                 self._unsure = True

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import structlog
 
+from orchestra.failpoints import reach
 from orchestra.store import endings as store
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.endings import Ending, Finished
@@ -60,6 +61,7 @@ class Finisher:
         again = False
         while True:
             try:
+                reach("finish.before_transaction")
                 finished = await store.finish(self._database, endings)
             except DatabaseUnavailableError as error:
                 # It may have been committed all the same: then the fences no longer hold and nothing is done twice.
@@ -85,6 +87,7 @@ class Finisher:
             log.error("ending_refused", request_id=str(endings[0].id), reason=str(error))
 
     def _written(self, finished: Finished, *, again: bool) -> None:
+        reach("finish.after_commit")
         if not again:
             self._metrics.fenced.inc(len(finished.fenced))
         self._announce([*finished.earlier, *finished.announcements])

@@ -10,6 +10,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from orchestra.failpoints import reach
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, Usage
 from workers.settings import WorkerSettings
@@ -41,6 +42,7 @@ class LlmService:
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
         payload = request.model_dump(exclude_none=True)
+        reach("run.before_call")
         with _as_orchestra_errors():
             async with self._client.stream("POST", "/generate", json=payload) as response:
                 if response.status_code != httpx.codes.OK:
@@ -51,9 +53,11 @@ class LlmService:
                     if isinstance(piece, Done):
                         done = piece
                     else:
+                        reach("run.mid_stream")
                         yield piece
         if done is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the stream ended without its end mark")
+        reach("run.after_end_mark")
         yield done
 
     async def models(self) -> ModelList:

@@ -11,6 +11,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 
+from orchestra.failpoints import reach
 from orchestra.kafka import Subscriber
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
@@ -78,6 +79,7 @@ class Intake:
                     await self._take(consumer, polled)
             idle.cancel()
         await broker.stop()  # A drain may take long: the partitions are for others from now on.
+        reach("drain.after_leaving")
 
     async def _note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Once a second: say of partitions without anything new that they are read up to now."""
@@ -94,6 +96,7 @@ class Intake:
 
     async def _take(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
         self._at_hand = polled.keys()  # Read from Kafka, and not in Postgres yet.
+        reach("intake.after_read")
         records = [record for batch in polled.values() for record in batch]
         self._count_misplaced(consumer, records)
         verdicts = [self._reader.read(record) for record in records]
@@ -103,7 +106,9 @@ class Intake:
         ]
         await self._write(verdicts, progress)
         self._at_hand = ()
+        reach("intake.after_commit")
         await self._commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
+        reach("intake.after_offsets")
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         """Commit exactly these, where they are new. A failure is harmless: the records come again and change nothing.
@@ -123,6 +128,7 @@ class Intake:
     async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
         while True:
             try:
+                reach("intake.before_transaction")
                 with self._slots.intake_order() as order:
                     done = await take_in(self._database, _batch(verdicts, progress), order)
                     self._slots.start(done.claimed)

@@ -14,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
+from orchestra.failpoints import reach
 from orchestra.store import outbox
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -165,11 +166,13 @@ class Publisher:
         if not ids:
             return
         try:
+            reach("publish.before_mark")
             await outbox.mark_published(self._database, ids)
         except DatabaseUnavailableError:
             self._to_mark += ids
         else:
             self._marked = set(ids)
+            reach("publish.after_mark")
 
 
 def _ending_event(announcement: Announcement) -> _Outgoing:

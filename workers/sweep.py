@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from orchestra.failpoints import reach
 from orchestra.store import cancels, claims, endings, outbox, retention
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
@@ -59,6 +60,7 @@ class Sweeper:
             return
         lost = await claims.give_back_lost(self._database)
         if lost.workers:
+            reach("sweep.after_give_back")
             log.warning("workers_lost", count=lost.workers, records=lost.returned)
             self._metrics.workers_lost.inc(lost.workers)
             self._announce(lost.announcements)

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from faults.proxy import Proxy, proxy
 from tests.support.llm_script import Held, LlmScript, llm_script
-from tests.support.proxy import Proxy, proxy
 from tests.support.road import Road, open_road
 from tests.support.services import Services
 from tests.support.stack import Stack

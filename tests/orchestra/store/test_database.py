@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from faults.proxy import proxy
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, as_json
-from tests.support.proxy import proxy
 from tests.support.stack import Stack
 from tests.support.store import connect, count, request, take
 

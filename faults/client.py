@@ -1,0 +1,199 @@
+"""One call of a client: over HTTP to a gateway, or straight to Kafka; what it was told, in one word."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from orchestra.kafka import make_producer
+from orchestra.settings import KafkaSettings
+from schemas.errors import ErrorCode
+from schemas.requests import CANCEL_REQUESTED
+from schemas.status import Status
+from schemas.topics import REQUESTS
+
+CONNECT_SECONDS = 5
+ASYNC_SECONDS = 20
+WAIT_SECONDS = 90
+# A stream says something every 15 s.
+SILENCE_SECONDS = 40
+LONG_POLL_SECONDS = 15
+KAFKA_SECONDS = 20
+_SURELY_NOT = (ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE, ErrorCode.CONVERSATION_FULL)
+_NOT_ABOUT_AN_ID = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.IDEMPOTENCY_KEY_REUSED)
+BROKEN = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a call came to.
+
+    ``acked``: accepted under ``id``; ``answered``: ended, with ``status`` and ``reply``; ``busy``: surely not accepted,
+    come again in ``retry_after`` seconds (None: not said); ``refused``: for good; ``unknown``: nobody knows.
+    """
+
+    how: Literal["acked", "answered", "busy", "refused", "unknown"]
+    id: UUID | None = None
+    status: str | None = None
+    reply: str | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class StreamEvent:
+    """One server-sent event."""
+
+    name: str
+    data: dict[str, Any]
+    id: str | None
+
+
+class Http:
+    """Calls to gateways. Nothing is tried again here."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def post(self, url: str, body: dict[str, Any], key: str, *, wait: bool) -> Told:
+        """``POST /v1/messages``: wait for the reply, or be told at once."""
+        headers = {"Idempotency-Key": key} | ({} if wait else {"Prefer": "respond-async"})
+        timeout = aiohttp.ClientTimeout(WAIT_SECONDS if wait else ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._call("POST", f"{url}/v1/messages", timeout, headers=headers, json=body)
+
+    async def get(self, url: str, id: UUID, *, wait: bool = True) -> Told:
+        """``GET /v1/requests/{id}``, by long polling; ``acked`` while it has not ended."""
+        headers = {"Prefer": f"wait={LONG_POLL_SECONDS}"} if wait else {}
+        timeout = aiohttp.ClientTimeout(LONG_POLL_SECONDS + ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._call("GET", f"{url}/v1/requests/{id}", timeout, headers=headers)
+
+    async def cancel(self, url: str, id: UUID) -> Told:
+        """``POST /v1/requests/{id}/cancel``; ``acked`` when it will be cancelled, ``answered`` when it had ended."""
+        timeout = aiohttp.ClientTimeout(ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._call("POST", f"{url}/v1/requests/{id}/cancel", timeout)
+
+    @asynccontextmanager
+    async def stream(self, url: str, body: dict[str, Any], key: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """``POST /v1/messages`` as a stream. Raises what is in ``BROKEN``."""
+        headers = {"Idempotency-Key": key, "Accept": "text/event-stream"}
+        async with self._session.post(
+            f"{url}/v1/messages", json=body, headers=headers, timeout=_streaming()
+        ) as response:
+            yield response
+
+    @asynccontextmanager
+    async def resume(self, url: str, id: UUID, after: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """``GET /v1/requests/{id}/events`` after an event. Raises what is in ``BROKEN``."""
+        headers = {"Last-Event-ID": after} if after else {}
+        async with self._session.get(
+            f"{url}/v1/requests/{id}/events", headers=headers, timeout=_streaming()
+        ) as response:
+            yield response
+
+    async def _call(self, method: str, url: str, timeout: aiohttp.ClientTimeout, **more: Any) -> Told:
+        try:
+            async with self._session.request(method, url, timeout=timeout, **more) as response:
+                return await told(response)
+        except BROKEN:
+            return Told("unknown")
+
+
+async def told(response: aiohttp.ClientResponse) -> Told:
+    """What an answer that is no stream says. Raises what is in ``BROKEN``."""
+    document: dict[str, Any] = await response.json(content_type=None)
+    id = document.get("request_id") or document.get("id")
+    request_id = UUID(id) if id else None
+    retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
+    status, code = document.get("status"), document.get("code")
+    if response.status < 300:
+        # The reply of a call that waited has no status: it is completed.
+        status = status or Status.COMPLETED.value
+        ended = status in {each.value for each in Status if each.terminal}
+        return Told("answered" if ended else "acked", request_id, status, document.get("reply"))
+    if request_id and code not in _NOT_ABOUT_AN_ID:
+        return Told("acked", request_id, code=code)
+    if response.status == 429 or code in _SURELY_NOT:
+        return Told("busy", code=code, retry_after=retry_after)
+    if response.status >= 500:
+        return Told("unknown", code=code, retry_after=retry_after)
+    return Told("refused", code=code)
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
+    """The events of a stream until it closes. Raises what is in ``BROKEN``."""
+    fields: dict[str, str] = {}
+    async for line in response.content:
+        name, _, value = line.decode().rstrip("\r\n").partition(": ")
+        if name:
+            fields[name] = value
+        elif "event" in fields:
+            yield StreamEvent(fields["event"], json.loads(fields["data"]), fields.get("id"))
+        if not name:
+            fields = {}
+
+
+def _streaming() -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+
+
+class Direct:
+    """A producer of its own, as an application has it; made anew when it has failed for good."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._settings = KafkaSettings(kafka_bootstrap_servers=bootstrap)
+        self._producer: AIOKafkaProducer | None = None
+        self._making = asyncio.Lock()
+
+    async def request(self, id: UUID, conversation: UUID, body: dict[str, Any], topic: str = REQUESTS.name) -> Told:
+        """Produce a request under this id."""
+        headers = [("ce_id", str(id).encode())]
+        return await self._send(topic, conversation, body, headers, id)
+
+    async def cancel(self, id: UUID, conversation: UUID, topic: str = REQUESTS.name) -> Told:
+        """Produce a cancel; it may come before its request."""
+        headers = [("ce_type", CANCEL_REQUESTED.encode())]
+        return await self._send(topic, conversation, {"request_id": str(id)}, headers, id)
+
+    async def close(self) -> None:
+        """Stop the producer, which would wait for a Kafka that is away."""
+        await self._discard()
+
+    async def _send(
+        self, topic: str, key: UUID, value: dict[str, Any], headers: list[tuple[str, bytes]], id: UUID
+    ) -> Told:
+        try:
+            async with asyncio.timeout(KAFKA_SECONDS):
+                producer = await self._started()
+                await producer.send_and_wait(topic, json.dumps(value).encode(), key=str(key).encode(), headers=headers)
+        except TimeoutError:
+            return Told("unknown")
+        except (KafkaError, OSError):
+            await self._discard()
+            return Told("unknown")
+        return Told("acked", id)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._making:
+            if self._producer is None:
+                producer = make_producer(self._settings, "faults")
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer:
+            stopping = asyncio.create_task(producer.stop())
+            await asyncio.wait({stopping}, timeout=2)
+            stopping.cancel()

@@ -1,0 +1,209 @@
+"""What a campaign stands on: Kafka and Postgres of its own, and for each phase a fresh set of services over them."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from faults.cluster import Kafka, free_ports
+from faults.postgres_proxy import PostgresProxy, postgres_proxy
+from faults.processes import Process
+from orchestra.cli.migrate import dbmate
+from orchestra.devstack.child import Child
+from orchestra.devstack.part import Part, python_module
+from orchestra.devstack.ports import HOST
+from orchestra.devstack.postgres import postgres_part
+from orchestra.devstack.probes import answers
+from orchestra.devstack.services import gateway_part, llm_part, worker_part
+from orchestra.settings import DatabaseSettings
+from orchestra.store.database import Database
+
+MODEL = "oracle"
+_MODELS = """[[models]]
+name = "{model}"
+provider = "openai_compatible"
+base_url = "{url}/v1"
+context_tokens = 1000000
+max_output_tokens = 1000
+"""
+Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One phase's services. ``oracle`` is its spec of faults; ``worker`` and ``gateway`` add to the environment.
+
+    ``proxied``: workers reach Postgres through a proxy that can cut commits. ``idle_seconds``: how long the LLM service
+    waits for a silent model. ``each_start``: what a worker is told at each start, by its name.
+    """
+
+    workers: int = 3
+    gateways: int = 2
+    oracle: str = "latency_ms=100"
+    worker: Environment = field(default_factory=dict)
+    gateway: Environment = field(default_factory=dict)
+    proxied: bool = False
+    idle_seconds: float = 3.0
+    each_start: Callable[[str], Environment] = lambda _: {}
+
+
+class Scene:
+    """The services of one phase, running."""
+
+    def __init__(self, ground: "Ground", setup: Setup, name: str, database_url: str) -> None:
+        self.kafka = ground.kafka
+        self.postgres = ground.postgres
+        self.setup = setup
+        self.folder = ground.folder / name
+        self.folder.mkdir()
+        self.ledger = self.folder / "ledger.jsonl"
+        self.oracle_log = self.folder / "oracle.jsonl"
+        self.database_url = database_url
+        self.database = Database.connect(
+            DatabaseSettings.model_validate({"database_url": database_url, "database_pool_size": 4}), "faults"
+        )
+        self.proxy: PostgresProxy | None = None
+        self.workers: list[Process] = []
+        self.gateways: list[Process] = []
+        self.gone: list[Process] = []
+        self.env = {
+            "DATABASE_URL": database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": ground.kafka.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "ORCHESTRA_SECRET": ground.secret,
+            "LLM_PROVIDER": "simulated",
+            "LLM_MODEL": MODEL,
+            "MODELS_FILE": str(self.folder / "models.toml"),
+            "UPSTREAM_IDLE_SECONDS": str(setup.idle_seconds),
+        }
+        oracle_port, llm_port = free_ports(2)
+        self.oracle = self._process(self._oracle_part(oracle_port))
+        Path(self.env["MODELS_FILE"]).write_text(_MODELS.format(model=MODEL, url=self.oracle.url))
+        self.llm = self._process(llm_part(self.env, llm_port))
+        self.env["LLM_SERVICE_URL"] = self.llm.url
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the gateways are."""
+        return [gateway.url for gateway in self.gateways]
+
+    async def start(self) -> None:
+        """Start everything; return when all of it is ready. Raises ``PartFailedError``."""
+        await self.oracle.start()
+        await self.llm.start()
+        await asyncio.gather(*(self.add_worker() for _ in range(self.setup.workers)))
+        await asyncio.gather(*(self._add_gateway() for _ in range(self.setup.gateways)))
+
+    async def add_worker(self) -> Process:
+        """One worker more; return when it is ready."""
+        number = len(self.workers) + len(self.gone) + 1
+        env = {**self.env, **self.setup.worker, "METRICS_PORT": str(free_ports(1)[0])}
+        if self.proxy:
+            env["DATABASE_URL"] = through(self.database_url, self.proxy.port)
+        part = worker_part(env, number, self.folder / f"worker-{number}.ready")
+        process = self._process(part, lambda: self.setup.each_start(part.name))
+        self.workers.append(process)
+        await process.start()
+        return process
+
+    async def remove_worker(self) -> None:
+        """One worker less: the newest drains; return when it has left."""
+        process = self.workers.pop()
+        self.gone.append(process)
+        await process.stop()
+
+    async def stop(self) -> None:
+        """End every service, the gateways first; workers in good order, so that they leave their group."""
+        await asyncio.gather(*(process.kill() for process in self.gateways))
+        await asyncio.gather(*(process.stop() for process in self.workers))
+        await asyncio.gather(*(process.kill() for process in (self.llm, self.oracle)))
+        await self.database.close()
+
+    async def _add_gateway(self) -> None:
+        port, tasks_port = free_ports(2)
+        part = gateway_part({**self.env, **self.setup.gateway}, len(self.gateways) + 1, port, tasks_port)
+        process = self._process(part)
+        self.gateways.append(process)
+        await process.start()
+
+    def _process(self, part: Part, more: Callable[[], Environment] = dict) -> Process:
+        return Process(part, self.folder, more)
+
+    def _oracle_part(self, port: int) -> Part:
+        told = ("--port", str(port), "--log", str(self.oracle_log), "--faults", self.setup.oracle)
+        url = f"http://{HOST}:{port}"
+        ready = answers(f"{url}/v1/models")
+        return Part(
+            name="oracle", command=python_module("faults.oracle", *told), env=dict(os.environ), ready=ready, address=url
+        )
+
+
+class Ground:
+    """Kafka and Postgres, running. Scenes are put up on it one after the other."""
+
+    def __init__(self, folder: Path, kafka: Kafka, postgres: Child, url: str) -> None:
+        self.folder = folder
+        self.kafka = kafka
+        self.postgres = postgres
+        self.secret = secrets.token_hex(32)
+        self._url = url
+
+    @asynccontextmanager
+    async def scene(self, name: str, setup: Setup) -> AsyncIterator[Scene]:
+        """Services over an empty database and empty topics; all of them end with the body."""
+        await self.kafka.forget()
+        made = Scene(self, setup, name, await self._fresh_database(name.replace("-", "_")))
+        split = urlsplit(self._url)
+        assert split.port
+        try:
+            async with postgres_proxy(HOST, split.port) as proxy:
+                made.proxy = proxy if setup.proxied else None
+                try:
+                    await made.start()
+                    yield made
+                finally:
+                    await made.stop()
+        finally:
+            if not self.postgres.pid:  # The body ended while it was down.
+                await self.postgres.start()
+
+    async def _fresh_database(self, name: str) -> str:
+        url = urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
+        done = await asyncio.to_thread(dbmate, "up", url=url)
+        if done.returncode:
+            raise RuntimeError(done.stdout + done.stderr)
+        return url
+
+
+@asynccontextmanager
+async def open_ground(*, brokers: int) -> AsyncIterator[Ground]:
+    """Kafka with one broker or three, and Postgres; their data go with the body, the folder with all logs stays."""
+    folder = _new_folder()
+    kafka = await (Kafka.one(folder) if brokers == 1 else Kafka.three(folder))
+    part, url = await postgres_part(folder / "postgres", free_ports(1)[0], lambda _: None)
+    postgres = Child(part, folder / "postgres.log")
+    try:
+        await asyncio.gather(kafka.start(), postgres.start())
+        yield Ground(folder, kafka, postgres, url)
+    finally:
+        await asyncio.gather(kafka.stop(), postgres.stop())
+        for data in ("kafka", "kafka-1", "kafka-2", "kafka-3", "postgres"):
+            shutil.rmtree(folder / data, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    made = Path(tempfile.mkdtemp(prefix="orchestra-faults-"))
+    made.chmod(0o711)  # The user whom Postgres runs as must pass through.
+    return made
+
+
+def through(url: str, port: int) -> str:
+    """The database's URL with another port."""
+    split = urlsplit(url)
+    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))

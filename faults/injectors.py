@@ -1,0 +1,260 @@
+"""The faults: each function injects one kind so many times under load, and tells what it did."""
+
+import asyncio
+import itertools
+import random
+import signal
+import time
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from faults.client import Http
+from faults.ground import Scene
+from faults.injected import Injected, Limit
+from faults.processes import Process
+from faults.recovery import held, in_progress, until_finished, until_retaken, until_taken_in
+from orchestra.failpoints import FAILPOINTS, environment
+
+_MOST_SECONDS_AT_A_POINT = 45.0
+WHILE_RUNNING = "while turns ran"
+_DRAIN = "drain.after_leaving"
+_ONCE_IN_A_LIFE = (_DRAIN, "sweep.after_give_back")
+
+
+async def kill_workers(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """`kill -9` of a worker that runs something, every ``pause`` seconds or so; recovery: its turns run elsewhere."""
+    done = Injected("worker kill -9", times)
+    async with asyncio.TaskGroup() as watching:
+        while done.done < times and not limit.over:
+            await limit.pause(random.uniform(0.5, 1.5) * pause)
+            if not (ready := [worker for worker in scene.workers if worker.ready]):
+                continue
+            worker = random.choice(ready)
+            taken = await held(scene, worker.worker_id())
+            if worker.signal(signal.SIGKILL):
+                since = done.note()
+                done.counts[WHILE_RUNNING] += bool(taken)
+                if taken:
+                    watching.create_task(_note_retake(scene, done, taken, since))
+    return done
+
+
+async def freeze_workers(
+    scene: Scene, times: int, limit: Limit, seconds: tuple[float, float], at_once: int
+) -> Injected:
+    """SIGSTOP for longer than a lease, then SIGCONT: the worker wakes up as a zombie with endings of old attempts."""
+    done = Injected("worker SIGSTOP and CONT", times)
+
+    async def freeze() -> None:
+        while done.done < times and not limit.over:
+            frozen = {id(worker) for worker in busy}
+            free = [worker for worker in scene.workers if worker.ready and id(worker) not in frozen]
+            worker, taken = await _busiest(scene, free)
+            if worker is None or worker in busy or done.done >= times:
+                await asyncio.sleep(0.2)
+                continue
+            busy.append(worker)
+            if worker.signal(signal.SIGSTOP):
+                since = done.note()
+                await asyncio.gather(asyncio.sleep(random.uniform(*seconds)), _note_retake(scene, done, taken, since))
+                worker.signal(signal.SIGCONT)
+            await asyncio.sleep(1)  # Time to say what it still has to say.
+            busy.remove(worker)
+
+    busy: list[Process] = []
+    await asyncio.gather(*(freeze() for _ in range(at_once)))
+    return done
+
+
+async def scale_workers(scene: Scene, events: int, limit: Limit, sizes: Sequence[int], pause: float) -> Injected:
+    """So many workers more, or fewer by SIGTERM, again and again; each worker that comes or leaves is one event."""
+    done = Injected("worker joins or drains", events)
+    size = 0
+    while done.done < events and not limit.over:
+        wanted = sizes[size % len(sizes)]
+        size += 1
+        began, busy = time.time(), await in_progress(scene)
+        more, fewer = wanted - len(scene.workers), len(scene.workers) - wanted
+        await asyncio.gather(*(scene.add_worker() for _ in range(more)), *(scene.remove_worker() for _ in range(fewer)))
+        for _ in range(max(more, fewer)):
+            done.note()
+        done.counts["joined"] += max(more, 0)
+        done.counts["drained"] += max(fewer, 0)
+        done.counts[WHILE_RUNNING] += max(more, fewer) if busy else 0
+        done.recoveries.append(time.time() - began)
+        await limit.pause(pause)
+    return done
+
+
+async def kill_gateways(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """`kill -9` of one gateway of several, with calls and streams open; recovery: it answers again."""
+    done = Injected("gateway kill -9", times)
+    while done.done < times and not limit.over:
+        await limit.pause(random.uniform(0.5, 1.5) * pause)
+        ready = [gateway for gateway in scene.gateways if gateway.ready]
+        if len(ready) < len(scene.gateways):
+            continue
+        gateway = random.choice(ready)
+        deaths = len(gateway.deaths)
+        if gateway.signal(signal.SIGKILL):
+            since = done.note()
+            await gateway.until_death(deaths + 1)
+            await gateway.until_ready()
+            done.recoveries.append(time.time() - since)
+    return done
+
+
+async def kill_kafka(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """The only broker is killed and started again, or restarted in good order; recovery: requests come in again."""
+    done = Injected("broker kill -9 or restart", times)
+    (broker,) = scene.kafka.brokers
+    while done.done < times and not limit.over:
+        await limit.pause(pause)
+        since = done.note()
+        if done.done % 2:
+            done.counts["kill -9"] += 1
+            await broker.kill()
+        else:
+            done.counts["restart"] += 1
+            await broker.stop()
+        await asyncio.sleep(random.uniform(0.0, 2.0))
+        await broker.start()
+        await _note_accept(scene, done, since)
+    return done
+
+
+async def kill_leaders(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """Of three brokers the one that leads a partition of the requests is killed; recovery: new requests come in."""
+    done = Injected("leader kill -9, three brokers", times)
+    while done.done < times and not limit.over:
+        await limit.pause(pause)
+        leader = await scene.kafka.leader(random.randrange(32))
+        since = done.note()
+        await leader.kill()
+        await _note_accept(scene, done, since)
+        await leader.start()
+        while not await scene.kafka.in_sync() and not limit.over:
+            await asyncio.sleep(0.5)
+    return done
+
+
+async def lose_majority(scene: Scene, http: Http, limit: Limit) -> Injected:
+    """Two of three brokers are killed: nothing may be accepted until one is back, as one copy alone could be lost."""
+    done = Injected("two of three brokers away", 1)
+    if limit.over:
+        return done
+    away = random.sample(scene.kafka.brokers, 2)
+    since = done.note()
+    await asyncio.gather(*(broker.kill() for broker in away))
+    body = {"messages": [{"role": "user", "content": "not to be accepted"}]}
+    told = await asyncio.gather(
+        *(http.post(url, body, uuid4().hex, wait=False) for url in scene.urls for _ in range(5))
+    )
+    if accepted := sum(each.how in ("acked", "answered") for each in told):
+        done.wrong.append(f"{accepted} of {len(told)} requests were accepted with one broker of three")
+    done.counts.update(each.how for each in told)
+    await asyncio.gather(*(broker.start() for broker in away))
+    await _note_accept(scene, done, since)
+    return done
+
+
+async def kill_postgres(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """Postgres stops at once (SIGQUIT) or is killed, in turn, and comes back; recovery: a request has ended again."""
+    done = Injected("Postgres immediate stop or kill -9", times)
+    while done.done < times and not limit.over:
+        await limit.pause(pause)
+        since = done.note()
+        number = signal.SIGQUIT if done.done % 2 else signal.SIGKILL
+        done.counts["immediate" if number is signal.SIGQUIT else "kill -9"] += 1
+        scene.postgres.signal(number)
+        await scene.postgres.ended()
+        await asyncio.sleep(random.uniform(0.0, 2.0))
+        await scene.postgres.start()
+        done.recoveries.append(await until_finished(scene, since, after=time.time()))
+    return done
+
+
+async def cut_commits(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """The workers' connections to Postgres break after a COMMIT was passed on, before its answer is back."""
+    done = Injected("Postgres cut after COMMIT", times)
+    assert scene.proxy
+    while done.done < times and not limit.over:
+        before = scene.proxy.cuts
+        scene.proxy.cut_commits = random.choice((1, 1, 1, 2, 5))
+        while scene.proxy.cuts == before and not limit.over:
+            await asyncio.sleep(0.01)
+        await limit.pause(random.uniform(0.0, 2.0) * pause)
+        for _ in range(scene.proxy.cuts - before):
+            done.note()
+    scene.proxy.cut_commits = 0
+    return done
+
+
+class FailpointRuns:
+    """Which worker is to die where: every point so many times, spread over the workers that start one after another."""
+
+    def __init__(self, each: int, victims: int) -> None:
+        self._left = [point for point in FAILPOINTS for _ in range(each)]
+        random.shuffle(self._left)
+        # What each start of a victim was told; its deaths come in the same order.
+        self._told: dict[str, list[str]] = {f"worker-{number}": [] for number in range(1, victims + 1)}
+        self.done = Injected("failpoint", len(self._left))
+
+    def environment(self, worker: str) -> dict[str, str]:
+        """What a worker is told when it starts; nothing for one that is to live."""
+        if worker not in self._told:
+            return {}
+        point = self._left.pop() if self._left else ""
+        self._told[worker].append(point)
+        return environment({point: 1 if point in _ONCE_IN_A_LIFE else random.choice((1, 1, 2, 3))}) if point else {}
+
+    async def run(self, scene: Scene, limit: Limit) -> Injected:
+        """Until each point was met as often as asked for."""
+        victims = [worker for worker in scene.workers if worker.name in self._told]
+        await asyncio.gather(*(self._watch(worker, limit) for worker in victims))
+        return self.done
+
+    async def _watch(self, worker: Process, limit: Limit) -> None:
+        told = self._told[worker.name]
+        for life in itertools.count():
+            while len(told) <= life:
+                await asyncio.sleep(0.02)
+            if not told[life] or limit.over:
+                return
+            if await self._dies_by_itself(worker, told[life], life + 1):
+                self.done.note()
+                self.done.counts[told[life]] += 1
+            else:
+                self._left.insert(0, told[life])
+
+    async def _dies_by_itself(self, worker: Process, point: str, deaths: int) -> bool:
+        try:
+            async with asyncio.timeout(_MOST_SECONDS_AT_A_POINT):
+                if point == _DRAIN:
+                    await worker.until_ready()
+                    await asyncio.sleep(random.uniform(1, 5))
+                    worker.signal(signal.SIGTERM)
+                await worker.until_death(deaths)
+        except TimeoutError:
+            worker.signal(signal.SIGKILL)
+            await worker.until_death(deaths)
+            return False
+        return worker.deaths[deaths - 1] == -signal.SIGKILL
+
+
+Held = Sequence[tuple[UUID, int]]
+
+
+async def _busiest(scene: Scene, workers: Sequence[Process]) -> tuple[Process | None, Held]:
+    """The worker that runs most, with what it runs; None when none runs anything."""
+    holds = [(worker, await held(scene, worker.worker_id())) for worker in workers]
+    worker, most = max(holds, key=lambda pair: len(pair[1]), default=(None, []))
+    return (worker, most) if most else (None, [])
+
+
+async def _note_retake(scene: Scene, done: Injected, taken: Held, since: float) -> None:
+    done.recoveries.append(await until_retaken(scene, taken, since))
+
+
+async def _note_accept(scene: Scene, done: Injected, since: float) -> None:
+    done.recoveries.append(await until_taken_in(scene, since, after=time.time()))

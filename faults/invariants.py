@@ -1,0 +1,308 @@
+"""The twelve invariants: each gives one line for each violation that it finds."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from faults.evidence import Call, Message, Record, Request
+from faults.index import Index, Ref, grouped
+from faults.question import IMPOSTOR, history_hash, read
+from schemas.errors import ErrorCode
+from schemas.status import ENDINGS, Status
+
+# Closing a call takes a moment to be seen at its other end.
+NOTICED_SECONDS = 2.0
+CANCEL_SECONDS = 60.0
+_OUR_OWN_FAULTS = (ErrorCode.INTERNAL, ErrorCode.REFUSED_BY_DATABASE)
+
+
+def ended(index: Index) -> Iterator[str]:
+    """I1."""
+    for key, entries in index.entries.items():
+        for id in {entry.id for entry in entries if entry.what in ("acked", "answered") and entry.id}:
+            if not index.terminal(id):
+                row = index.row.get(id)
+                yield f"{id} (key {key}) was acknowledged and {f'is still {row.status}' if row else 'is gone'}"
+    for entry in index.evidence.entries:
+        row = index.row.get(entry.id) if entry.id else None
+        lost = row and row.status != Status.CANCELLED and not row.cancel_requested
+        late = row and (row.finished_at is None or row.finished_at > entry.at + CANCEL_SECONDS)
+        if entry.what == "cancel_acked" and entry.status not in ENDINGS and lost and late:
+            yield f"the cancel of {entry.id} was acknowledged and lost"
+
+
+def one_reply(index: Index) -> Iterator[str]:
+    """I2."""
+    for row in index.evidence.requests:
+        said = index.answers.get(row.id, [])
+        if len(said) > 1:
+            yield f"{row.id} has {len(said)} answers"
+        if bool(said) != (row.status == Status.COMPLETED) and not row.deleted:
+            yield f"{row.id} is {row.status} and has {len(said)} answers"
+        if row.status in ENDINGS:
+            yield from _published(index, row, said)
+    for id in index.replies.keys() - index.row.keys():
+        yield f"a reply to {id} was published, which has no row"
+    for entry in index.evidence.entries:
+        told = index.row.get(entry.id) if entry.id and entry.what == "answered" else None
+        if told and (
+            told.status != entry.status or (entry.reply is not None and [entry.reply] != index.answers.get(told.id))
+        ):
+            yield f"{told.id}: the caller was told {entry.status} and another reply than is stored ({told.status})"
+
+
+def _published(index: Index, row: Request, said: list[str]) -> Iterator[str]:
+    kept, sent = index.outbox.get(row.id, []), index.replies.get(row.id, [])
+    if len(kept) != 1:
+        yield f"{row.id} ended and has {len(kept)} rows in the outbox"
+    if not sent:
+        yield f"the reply to {row.id} was never published"
+    for record in sent:
+        if not any(record.value == each.value and record.event_id == str(each.event_id) for each in kept):
+            yield f"a reply to {row.id} was published that is not the one that was committed"
+    for each in kept:
+        value: dict[str, Any] = json.loads(each.value)
+        if value["status"] != row.status or (said and not row.deleted and value["reply"] != said[0]):
+            yield f"the reply of {row.id} in the outbox is not what is stored"
+
+
+def chain(index: Index) -> Iterator[str]:
+    """I3."""
+    for ref, messages in index.histories.items():
+        yield from _recomputed(index, ref, messages)
+    for rows in index.conversations.values():
+        yield from _promised_order(index, rows)
+
+
+def _recomputed(index: Index, ref: Ref, messages: list[Message]) -> Iterator[str]:
+    history: list[tuple[str, str]] = []
+    last = 0
+    for asked, said in zip(messages[::2], messages[1::2], strict=False):
+        row = index.row.get(asked.request_id) if asked.request_id else None
+        history.append((asked.role, asked.content))
+        if row is None or (asked.role, said.role, said.request_id) != ("user", "assistant", asked.request_id):
+            yield f"conversation {ref[1]}: message {asked.id} and {said.id} are no question and its answer"
+        elif row.seq <= last:
+            yield f"conversation {ref[1]}: turn {row.seq} was answered after turn {last}"
+        elif said.content != history_hash(_sent(row, history)):
+            yield f"conversation {ref[1]}: the answer of turn {row.seq} is not to the history before it"
+        last = max(last, row.seq if row else 0)
+        history.append((said.role, said.content))
+    if len(messages) % 2:
+        yield f"conversation {ref[1]}: message {messages[-1].id} stands alone"
+
+
+def _sent(row: Request, history: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What the model must have been sent: leading system messages, the history, the question with what is before it."""
+    own = list(row.messages) or history[-1:]
+    lead = next((at for at, (role, _) in enumerate(own) if role != "system"), len(own))
+    return [*own[:lead], *history[:-1], *own[lead:]]
+
+
+def _promised_order(index: Index, rows: list[Request]) -> Iterator[str]:
+    """What was acknowledged before another was sent has the smaller number."""
+    times: list[tuple[float, int, int]] = []
+    for row in rows:
+        question = index.questions.get(row.id)
+        steps = [e for e in index.entries.get(question.key, []) if e.part == "original"] if question else []
+        sent = [entry.at for entry in steps if entry.what == "sent"]
+        acked = [entry.at for entry in steps if entry.what == "acked"]
+        times += [(min(sent), 1, row.seq)] if sent else []
+        times += [(min(acked), 0, row.seq)] if acked else []
+    newest = 0
+    for _, sending, seq in sorted(times):
+        if not sending:
+            newest = max(newest, seq)
+        elif seq < newest:
+            yield f"conversation {rows[0].conversation_id}: turn {seq} was sent after turn {newest} was acknowledged"
+
+
+def one_at_a_time(index: Index) -> Iterator[str]:
+    """I4."""
+    calls: dict[Ref, list[Call]] = defaultdict(list)
+    for key, found in index.calls.items():
+        for row in index.by_key.get(key, [])[:1]:
+            calls[row.tenant, row.conversation_id] += found
+    for (_, conversation), found in calls.items():
+        for first, second in pairwise(sorted(found, key=lambda call: call.start)):
+            closing = NOTICED_SECONDS if first.ended in ("client_left", "hang") else 0.0
+            if first.end > second.start + closing and not _lost(index, first.key):
+                yield f"conversation {conversation}: turn {second.ordinal} was begun while turn {first.ordinal} ran"
+    begun = [event for event in index.evidence.events if event.kind == "started"]
+    for (id, attempt), events in grouped(begun, lambda event: (event.request_id, event.attempt)).items():
+        if len(events) > 1:
+            yield f"attempt {attempt} of {id} was begun {len(events)} times"
+
+
+def _lost(index: Index, key: str) -> bool:
+    return index.evidence.worker_faults != 0 and any(row.losses for row in index.by_key.get(key, []))
+
+
+def every_record_once(index: Index) -> Iterator[str]:
+    """I5."""
+    for record in index.evidence.records:
+        if problem := _unaccounted(index, record):
+            yield f"{_at(record.place)}: {problem}"
+    published = {letter.place for letter in index.evidence.published_dead_letters}
+    for place, letters in index.dead_by_place.items():
+        if len(letters) > 1:
+            yield f"{_at(place)}: {len(letters)} dead letters"
+        if place not in published:
+            yield f"{_at(place)}: the dead letter was never published"
+    for place, rows in index.by_place.items():
+        if len(rows) > 1:
+            yield f"{_at(place)}: {len(rows)} rows"
+        known = place in index.record or place[2] < index.evidence.log_starts.get(place[:2], 0)
+        if not known:
+            yield f"{_at(place)}: a row came from a record that is not there"
+    for tp, end in index.evidence.log_ends.items():
+        start = index.evidence.log_starts.get(tp, 0)
+        if max(index.evidence.committed.get(tp, 0), start) < end:
+            yield f"{tp[0]}/{tp[1]}: committed up to {index.evidence.committed.get(tp)}, the log ends at {end}"
+
+
+def _unaccounted(index: Index, record: Record) -> str | None:
+    dead, taken = record.place in index.dead_by_place, record.place in index.by_place
+    if dead and taken:
+        return "is a request and a dead letter"
+    if dead or taken or record.kind == "delete":
+        return None
+    row = index.row.get(record.subject) if record.subject else None
+    match record.kind:
+        case "cancel":
+            return None if row or record.subject in index.evidence.early_cancels else "a cancel vanished"
+        case "message" if row and row.body_hash == record.body_hash:
+            return None  # A duplicate.
+    return "is neither a request nor a dead letter nor a duplicate"
+
+
+def one_key_one_request(index: Index) -> Iterator[str]:
+    """I6."""
+    for id, rows in index.rows.items():
+        if len(rows) > 1:
+            yield f"{id} has {len(rows)} rows"
+    for key, found in index.by_key.items():
+        if len({row.id for row in found}) > 1:
+            yield f"key {key} has {len({row.id for row in found})} requests"
+    for key, entries in index.entries.items():
+        if len({entry.id for entry in entries if entry.what == "acked"}) > 1:
+            yield f"key {key} was acknowledged under more than one id"
+        for entry in entries:
+            if entry.part == "impostor" and entry.what == "answered" and entry.status == Status.COMPLETED:
+                yield f"key {key}: another body was answered"
+            if entry.part != "impostor" and entry.code == ErrorCode.IDEMPOTENCY_KEY_REUSED:
+                yield f"key {key}: its own body was refused as another's"
+    for id, question in index.questions.items():
+        if question.note == IMPOSTOR:
+            yield f"{id}: another body under a taken key became a request"
+    for call in index.evidence.calls:
+        if call.note == IMPOSTOR:
+            yield f"key {call.key}: another body was run"
+
+
+def streams_tell_the_truth(index: Index) -> Iterator[str]:
+    """I7."""
+    for entry in index.evidence.entries:
+        stored = index.answers.get(entry.id, []) if entry.id else []
+        if entry.what == "stream" and entry.status == "over" and stored and entry.reply != stored[0]:
+            yield f"{entry.id}: the deltas of a stream make another text than is stored"
+    for event in index.evidence.events:
+        row, stored = index.row.get(event.request_id), index.answers.get(event.request_id, [])
+        if event.kind != "delta" or not row or not stored or event.attempt != row.fence:
+            continue
+        if stored[0][event.at : event.at + len(event.text)] != event.text:
+            yield f"{event.request_id}: a delta at {event.at} is not in the text that is stored"
+
+
+def no_waste(index: Index) -> Iterator[str]:
+    """I8."""
+    excused = index.evidence.excused_calls
+    for key, calls in index.calls.items():
+        asked_for = sum(call.ended not in ("whole", "client_left") for call in calls)
+        losses = sum(row.losses for row in index.by_key.get(key, []))
+        wasted = len(calls) - 1 - asked_for - losses
+        if wasted > 0 and excused < wasted:
+            yield f"key {key}: {len(calls)} calls, {asked_for} to be tried again, {losses} lost workers"
+        excused -= max(0, min(wasted, excused))
+    if index.evidence.worker_faults == 0:
+        for row in index.evidence.requests:
+            if row.losses:
+                yield f"{row.id} was taken from a worker {row.losses} times, and none was lost"
+
+
+def walls(index: Index) -> Iterator[str]:
+    """I9."""
+    for key, calls in index.calls.items():
+        own = {(row.tenant, row.conversation_id) for row in index.by_key.get(key, [])}
+        for call in calls:
+            for seen in call.seen:
+                theirs = {(row.tenant, row.conversation_id) for row in index.by_key.get(seen, [])}
+                if own and theirs and not theirs & own:
+                    yield f"key {key}: its prompt had key {seen} of another conversation or tenant"
+    for message in index.evidence.messages:
+        question = read(message.content) if message.role == "user" else None
+        if question and question.conversation != message.conversation_id:
+            yield f"message {message.id} lies in a conversation that is not its own"
+
+
+def none_broken_inside(index: Index) -> Iterator[str]:
+    """I10."""
+    for row in index.evidence.requests:
+        if row.error_code in _OUR_OWN_FAULTS:
+            yield f"{row.id} failed with {row.error_code}"
+    for letter in index.evidence.dead_letters:
+        if letter.reason in _OUR_OWN_FAULTS:
+            yield f"{_at(letter.place)} is dead with {letter.reason}"
+    for entry in index.evidence.entries:
+        if entry.code in (ErrorCode.INTERNAL, ErrorCode.NOT_FOUND) and entry.what != "answered":
+            yield f"key {entry.key}: a caller was told {entry.code}"
+    if index.evidence.idle_in_transaction:
+        yield f"{index.evidence.idle_in_transaction} sessions hang in a transaction"
+
+
+def replies_in_order(index: Index) -> Iterator[str]:
+    """I11."""
+    places: dict[UUID, tuple[str, int, int]] = {id: records[0].place for id, records in index.replies.items()}
+    for conversation, rows in grouped(index.evidence.outbox, lambda row: (row.tenant, row.conversation_id)).items():
+        first = [places[row.request_id] for row in sorted(rows, key=lambda row: row.id) if row.request_id in places]
+        for earlier, later in pairwise(first):
+            if earlier > later:
+                yield f"conversation {conversation[1]}: the reply at {_at(later)} came before an earlier one's"
+
+
+def nothing_stuck(index: Index) -> Iterator[str]:
+    """I12."""
+    for row in index.evidence.requests:
+        if row.status not in ENDINGS:
+            yield f"{row.id} is {row.status}"
+    for kept in index.evidence.outbox:
+        if not kept.published:
+            yield f"the reply to {kept.request_id} is not marked as published"
+    if index.evidence.stale_workers:
+        yield f"{index.evidence.stale_workers} leases ran out and still stand"
+
+
+def _at(place: tuple[str, int, int]) -> str:
+    return f"{place[0]}/{place[1]}@{place[2]}"
+
+
+INVARIANTS: Mapping[str, tuple[str, Callable[[Index], Iterator[str]]]] = MappingProxyType(
+    {
+        "I1": ("what was acknowledged ended", ended),
+        "I2": ("one reply a request, published as it was committed", one_reply),
+        "I3": ("every answer is to exactly the history before it", chain),
+        "I4": ("one turn at a time in a conversation, one worker an attempt", one_at_a_time),
+        "I5": ("every record is in one place, none is skipped", every_record_once),
+        "I6": ("one request a key, and never another body", one_key_one_request),
+        "I7": ("streams add up to the stored text", streams_tell_the_truth),
+        "I8": ("no call that nobody asked for", no_waste),
+        "I9": ("nothing crosses a conversation or a tenant", walls),
+        "I10": ("no request lost, no connection poisoned, nothing broken inside", none_broken_inside),
+        "I11": ("replies are first published in the order of their endings", replies_in_order),
+        "I12": ("nothing is stuck at the end", nothing_stuck),
+    }
+)

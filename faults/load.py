@@ -1,0 +1,141 @@
+"""The load: conversations by every way in, with retries, duplicates, impostors, cancels and broken streams.
+
+plan = Plan(conversations=200, turns=5, concurrency=50)
+async with open_ledger(path) as ledger, open_load(plan, ["http://127.0.0.1:8080", …], bootstrap, ledger) as load:
+    await load.run()                            # closed loop: returns when every conversation is over
+    await load.flood(rate=500, seconds=30)      # open loop: what is refused is not sent again
+    load.counts                                 # Counter of what happened
+    load.stop()                                 # begin no further turn; those that were begun are seen to their end
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import aiohttp
+
+from faults.client import Direct, Http
+from faults.ledger import Ledger, Way
+from faults.question import FAIL, IMPOSTOR, SLOW, Question
+from faults.turn import Conditions, Turn
+
+_WAYS: Mapping[Way, float] = {"poll": 0.3, "wait": 0.25, "stream": 0.3, "kafka": 0.15}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send. All but the first three and the last four are shares (0 to 1) of turns, or of conversations.
+
+    ``pipelined``: conversations whose turns do not wait for each other. ``disconnects``: streams that are left at a
+    random event. ``slow`` and ``failing``: questions that ask the oracle for it. ``patience``: seconds after which a
+    turn is given up. ``model``: None for the default.
+    """
+
+    conversations: int = 100
+    turns: int = 5
+    concurrency: int = 50
+    ways: Mapping[Way, float] = field(default_factory=lambda: _WAYS)
+    pipelined: float = 0.2
+    duplicates: float = 0.1
+    impostors: float = 0.05
+    cancels: float = 0.05
+    disconnects: float = 0.5
+    slow: float = 0.0
+    failing: float = 0.0
+    padding: int = 64
+    patience: float = 300.0
+    model: str | None = None
+    seed: int = 0
+
+
+class Load:
+    """Sends what the plan says."""
+
+    def __init__(self, plan: Plan, gateways: Sequence[str], http: Http, direct: Direct, ledger: Ledger) -> None:
+        self.counts: Counter[str] = Counter()
+        self._plan = plan
+        self._random = random.Random(plan.seed)
+        self._stopped = False
+        self._conditions = Conditions(
+            gateways, http, direct, ledger, self.counts, self._random, plan.padding, plan.patience, plan.model
+        )
+
+    def stop(self) -> None:
+        """Begin no further turn."""
+        self._stopped = True
+
+    async def run(self) -> None:
+        """Have all conversations, so many at a time; return when they are over."""
+        free = asyncio.Semaphore(self._plan.concurrency)
+
+        async def one() -> None:
+            async with free:
+                if not self._stopped:
+                    await self._converse()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._plan.conversations):
+                tasks.create_task(one())
+
+    async def flood(self, rate: float, seconds: float) -> None:
+        """So many new conversations of one turn a second, whatever becomes of them; return when all are clear."""
+        clock = asyncio.get_running_loop().time
+        began, sent = clock(), 0
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stopped and (passed := clock() - began) < seconds:
+                while sent < passed * rate:
+                    tasks.create_task(self._turn(Question(uuid4(), 0, uuid4().hex), "poll").knock())
+                    sent += 1
+                await asyncio.sleep(0.01)
+
+    async def _converse(self) -> None:
+        conversation, plan, chance = uuid4(), self._plan, self._random.random
+        pipelined = chance() < plan.pipelined
+        # Records of one way in are in one order; across gateways and producers only what was acknowledged is.
+        async with asyncio.TaskGroup() as tasks:
+            for ordinal in range(plan.turns):
+                if self._stopped:
+                    break
+                way = self._random.choices(list(plan.ways), list(plan.ways.values()))[0]
+                key = str(uuid4()) if way == "kafka" else uuid4().hex
+                turn = self._turn(Question(conversation, ordinal, key, self._note()), way)
+                running = tasks.create_task(turn.run())
+                if not pipelined:
+                    await running
+                elif chance() < 0.5:
+                    await turn.clear()
+        self.counts["conversations"] += 1
+
+    def _turn(self, question: Question, way: Way) -> Turn:
+        plan, chance = self._plan, self._random.random
+        return Turn(
+            self._conditions,
+            question,
+            way,
+            duplicate=chance() < plan.duplicates,
+            impostor=Question(question.conversation, question.ordinal, question.key, IMPOSTOR)
+            if chance() < plan.impostors
+            else None,
+            cancel=chance() < plan.cancels,
+            disconnect=chance() < plan.disconnects,
+        )
+
+    def _note(self) -> str:
+        drawn = self._random.random()
+        return SLOW if drawn < self._plan.slow else FAIL if drawn < self._plan.slow + self._plan.failing else ""
+
+
+@asynccontextmanager
+async def open_load(plan: Plan, gateways: Sequence[str], bootstrap: str, ledger: Ledger) -> AsyncIterator[Load]:
+    """A load with its connections."""
+    direct = Direct(bootstrap)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        try:
+            yield Load(plan, gateways, Http(session), direct, ledger)
+        finally:
+            await direct.close()

@@ -1,0 +1,206 @@
+"""The phases of a campaign: which services, which load, which faults, how often at which size."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+
+from faults import injectors
+from faults.client import Http
+from faults.evidence import Evidence
+from faults.ground import Scene, Setup
+from faults.heads import Heads
+from faults.injected import Injected, Limit
+from faults.ledger import Ledger
+from faults.load import Load, Plan
+from faults.poison import KINDS, Poisoner
+from faults.sampler import Sampler
+
+# More than any phase has the time for; the load is stopped when the faults have been injected.
+_ENDLESS = 20_000
+_FAULTY = "rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05,garbage=0.02,latency_ms=50,retry_after=0.5"
+_MOST_GROWTH = 0.5
+_FLOOD_SECONDS = {False: 8.0, True: 30.0}
+
+
+@dataclass
+class Trial:
+    """One phase while it runs. ``wrong``: asked once everything has settled; lines that count as violations."""
+
+    scene: Scene
+    load: Load
+    ledger: Ledger
+    sampler: Sampler
+    limit: Limit
+    times: int
+    full: bool
+    wrong: Callable[[Evidence], Iterator[str]] = lambda _: iter(())
+
+
+Inject = Callable[[Trial], Awaitable[Sequence[Injected]]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``ci``, ``full``: how often its fault is to be injected. ``share``: of the time that all phases have.
+
+    ``spares_workers``: no worker dies, freezes or loses Postgres, so none may lose a turn. ``counts_redelivery``: the
+    load sends nothing twice, so records of rows that are there come from Kafka again. ``minutes``: of its own, beside
+    those that all others share.
+    """
+
+    name: str
+    ci: int
+    full: int
+    share: float
+    inject: Inject
+    setup: Callable[[bool], Setup] = lambda _: Setup(oracle="latency_ms=400,gap_ms=20")
+    plan: Plan = field(default_factory=lambda: Plan(conversations=_ENDLESS, concurrency=30))
+    brokers: int = 1
+    spares_workers: bool = False
+    counts_redelivery: bool = False
+    loaded: bool = True
+    minutes: float = 0.0
+
+
+async def _worker_kills(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 4.0)]
+
+
+async def _zombies(trial: Trial) -> Sequence[Injected]:
+    seconds = (20.0, 40.0) if trial.full else (19.0, 22.0)
+    return [await injectors.freeze_workers(trial.scene, trial.times, trial.limit, seconds, at_once=3)]
+
+
+async def _scale(trial: Trial) -> Sequence[Injected]:
+    sizes = (8, 2, 1) if trial.full else (4, 1)
+    return [await injectors.scale_workers(trial.scene, trial.times, trial.limit, sizes, 3.0)]
+
+
+async def _gateway_kills(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.kill_gateways(trial.scene, trial.times, trial.limit, 2.0)]
+
+
+async def _broker_kills(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.kill_kafka(trial.scene, trial.times, trial.limit, 3.0)]
+
+
+async def _leader_kills(trial: Trial) -> Sequence[Injected]:
+    kills = await injectors.kill_leaders(trial.scene, trial.times, trial.limit, 3.0)
+    async with aiohttp.ClientSession() as session:
+        return [kills, await injectors.lose_majority(trial.scene, Http(session), trial.limit)]
+
+
+async def _postgres_kills(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.kill_postgres(trial.scene, trial.times, trial.limit, 3.0)]
+
+
+async def _commit_cuts(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.cut_commits(trial.scene, trial.times, trial.limit, 0.2)]
+
+
+class _Failpoints:
+    """Workers that are told where to die when they start, so the plan must be there before them."""
+
+    def __init__(self) -> None:
+        self._runs = injectors.FailpointRuns(0, 0)
+
+    def setup(self, full: bool) -> Setup:  # noqa: FBT001  as in Phase
+        victims = 4
+        self._runs = injectors.FailpointRuns(10 if full else 1, victims)
+        return Setup(workers=victims + 1, oracle="latency_ms=200,gap_ms=20", each_start=self._runs.environment)
+
+    async def inject(self, trial: Trial) -> Sequence[Injected]:
+        return [await self._runs.run(trial.scene, trial.limit)]
+
+
+def _load_counts(what: str, counter: str) -> Inject:
+    """A fault that the load itself is: wait until it happened as often as asked for."""
+
+    async def inject(trial: Trial) -> Sequence[Injected]:
+        done = Injected(what, trial.times)
+        while trial.load.counts[counter] < trial.times and not trial.limit.over:
+            await trial.limit.pause(0.5)
+        done.times = [time.time()] * trial.load.counts[counter]
+        return [done]
+
+    return inject
+
+
+async def _faulty_answers(trial: Trial) -> Sequence[Injected]:
+    done = Injected("faulty answers of the model", trial.times)
+    async with aiohttp.ClientSession() as session:
+        while not trial.limit.over and sum(done.counts.values()) < trial.times:
+            await trial.limit.pause(0.5)
+            async with session.get(f"{trial.scene.oracle.url}/stats") as response:
+                ended = await response.json()
+            done.counts.update(
+                {name.removeprefix("fault_"): n - done.counts[name.removeprefix("fault_")]
+                 for name, n in ended.items() if name.startswith("fault_")}
+            )  # fmt: skip
+    done.times = [time.time()] * sum(done.counts.values())
+    return [done]
+
+
+async def _poison(trial: Trial) -> Sequence[Injected]:
+    poisoner = Poisoner()
+    trial.wrong = poisoner.wrong
+    return [await poisoner.run(trial.scene, trial.times // len(KINDS), trial.limit)]
+
+
+async def _overload(trial: Trial) -> Sequence[Injected]:
+    done = Injected("flood at ten times capacity, requests", trial.times)
+    seconds = _FLOOD_SECONDS[trial.full]
+    await trial.load.flood(rate=trial.times / seconds, seconds=seconds)
+    counts = trial.load.counts
+    for name in ("flood_acked", "flood_refused", "flood_unknown", "flood_answered", "given_up"):
+        done.counts[name] = counts[name]
+    done.times = [time.time()] * sum(done.counts.values())
+    if counts["refused_without_retry_after"]:
+        done.wrong.append(f"{counts['refused_without_retry_after']} refusals without Retry-After")
+    if not counts["flood_refused"]:
+        done.wrong.append("nothing was refused: it was no overload")
+    trial.wrong = lambda _: (
+        f"{name}: memory grew by {100 * growth:.0f} % during and after the flood"
+        for name, growth in trial.sampler.growth("gateway", "worker").items()
+        if growth > _MOST_GROWTH
+    )
+    return [done]
+
+
+async def _heads(trial: Trial) -> Sequence[Injected]:
+    heads = Heads(trial.scene, trial.ledger, trial.limit)
+    slow = await heads.beside_slow_ones(short=500 if trial.full else 100, slow=20 if trial.full else 5)
+    killer = await heads.killing_its_worker(*(("poll", 5, 50) if trial.full else ("wait", 3, 20)))
+    return [slow, killer]
+
+
+_FAILPOINTS = _Failpoints()
+_STEADY = Plan(conversations=_ENDLESS, concurrency=30)
+PHASES = (
+    Phase("worker_kills", 8, 200, 5, _worker_kills, lambda _: Setup(workers=4, oracle="latency_ms=700,gap_ms=40")),
+    Phase("failpoints", 14, 140, 8, _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
+          plan=replace(_STEADY, duplicates=0, impostors=0, disconnects=0, cancels=0)),
+    Phase("zombies", 3, 50, 5, _zombies, lambda _: Setup(workers=4, oracle="latency_ms=2000,gap_ms=200")),
+    Phase("scale", 6, 30, 3, _scale, lambda _: Setup(workers=1, oracle="latency_ms=400,gap_ms=20"),
+          spares_workers=True),
+    Phase("gateway_kills", 6, 100, 4, _gateway_kills, spares_workers=True),
+    Phase("broker_kills", 2, 20, 3, _broker_kills, spares_workers=True),
+    Phase("postgres_kills", 2, 20, 3, _postgres_kills),
+    Phase("commit_cuts", 20, 200, 3, _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),
+    Phase("faulty_answers", 300, 20_000, 6, _faulty_answers, lambda _: Setup(oracle=_FAULTY), spares_workers=True,
+          plan=replace(_STEADY, concurrency=200)),
+    Phase("cancels", 150, 5_000, 3, _load_counts("cancels at random times", "cancels"), spares_workers=True,
+          plan=replace(_STEADY, cancels=1.0, concurrency=60)),
+    Phase("disconnects", 100, 2_000, 3, _load_counts("stream disconnects", "disconnects"), spares_workers=True,
+          plan=replace(_STEADY, ways={"stream": 1.0}, disconnects=1.0, concurrency=60)),
+    Phase("poison", 12 * 10, 12 * 1000, 3, _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
+          plan=replace(_STEADY, concurrency=10)),
+    Phase("overload", 1_600, 12_000, 2, _overload, spares_workers=True, loaded=False,
+          setup=lambda _: Setup(workers=1, oracle="latency_ms=1000", worker={"WORKER_CONCURRENCY": "20"},
+                                gateway={"MAX_QUEUE_AGE_SECONDS": "2"})),
+    Phase("heads", 3, 5, 20, _heads, loaded=False, setup=lambda full: Setup(
+        workers=3, oracle=f"latency_ms=200,slow_ms={55_000 if full else 20_000}", idle_seconds=90)),
+    Phase("leader_kills", 2, 20, 6, _leader_kills, brokers=3, spares_workers=True),
+)  # fmt: skip

@@ -1,0 +1,112 @@
+"""Twelve kinds of records that nobody can answer, among those that everybody must."""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
+
+from faults.evidence import Evidence, Place
+from faults.ground import Scene
+from faults.injected import Injected, Limit
+from orchestra.signing import Signer
+from schemas import envelope
+from schemas.errors import ErrorCode
+from schemas.requests import MESSAGE_REQUESTED
+from schemas.topics import REQUESTS
+
+_GOOD = b'{"messages":[{"role":"user","content":"not to be run"}]}'
+_MORE_THAN_A_RECORD = 3 * 1024 * 1024
+_BOMB = 16 * 1024 * 1024
+_AT_ONCE = 20
+
+
+@dataclass(frozen=True)
+class Poison:
+    """A record and the reason that its dead letter must give. ``packed``: compressed on its way."""
+
+    reason: ErrorCode
+    value: bytes | None = _GOOD
+    key: bytes | None = b"poison"
+    headers: tuple[tuple[str, bytes], ...] = ()
+    packed: bool = False
+
+
+def _foreign() -> Poison:
+    id, tenant = str(uuid4()), "somebody-else"
+    signer = Signer([os.urandom(32)])
+    signature = signer.sign(id=id, type=MESSAGE_REQUESTED, tenant=tenant, user="", key=b"poison", value=_GOOD)
+    named = ((envelope.ID, id), (envelope.TENANT, tenant), (envelope.SIGNATURE, signature))
+    return Poison(ErrorCode.BAD_SIGNATURE, headers=tuple((name, text.encode()) for name, text in named))
+
+
+KINDS: Mapping[str, Callable[[], Poison]] = {
+    "bytes": lambda: Poison(ErrorCode.NOT_JSON, b"\xff" + os.urandom(200)),
+    "header": lambda: Poison(ErrorCode.BAD_HEADER, headers=((envelope.ID, b"\xff\xfe"),)),
+    "tombstone": lambda: Poison(ErrorCode.TOMBSTONE, None),
+    "no key": lambda: Poison(ErrorCode.INVALID_REQUEST, b"{}", None),
+    "too large": lambda: Poison(ErrorCode.TOO_LARGE, b" " * _MORE_THAN_A_RECORD + _GOOD, packed=True),
+    "bomb": lambda: Poison(ErrorCode.TOO_LARGE, bytes(_BOMB), packed=True),
+    "version": lambda: Poison(ErrorCode.UNKNOWN_TYPE, headers=((envelope.TYPE, b"llm.message.requested.v9"),)),
+    "foreign tenant": _foreign,
+    "signature": lambda: Poison(ErrorCode.BAD_SIGNATURE, headers=((envelope.SIGNATURE, b"f" * 64),)),
+    "deep": lambda: Poison(ErrorCode.NOT_JSON, b'{"a":' * 100_000),
+    "NaN": lambda: Poison(ErrorCode.NOT_JSON, _GOOD.replace(b'"user"', b"NaN")),
+    "NUL": lambda: Poison(
+        ErrorCode.INVALID_REQUEST, json.dumps({"messages": [{"role": "user", "content": "\0"}]}).encode()
+    ),
+}
+
+
+@dataclass
+class Poisoner:
+    """Sends them, and remembers which reason each place must have."""
+
+    sent: dict[Place, tuple[str, ErrorCode]] = field(default_factory=dict)
+
+    async def run(self, scene: Scene, each: int, limit: Limit) -> Injected:
+        """So many of each kind, mixed."""
+        done = Injected("poison records", each * len(KINDS))
+        kinds = [kind for kind in KINDS for _ in range(each)]
+        random.shuffle(kinds)
+        async with AsyncExitStack() as stack:
+            plain, packing = [
+                await stack.enter_async_context(_producer(scene, compression)) for compression in (None, "gzip")
+            ]
+            for at in range(0, len(kinds), _AT_ONCE):
+                if limit.over:
+                    break
+                await asyncio.gather(*(self._send(plain, packing, kind, done) for kind in kinds[at : at + _AT_ONCE]))
+        return done
+
+    def wrong(self, evidence: Evidence) -> Iterator[str]:
+        """Every record of these that is no dead letter with its reason."""
+        reasons = {letter.place: letter.reason for letter in evidence.dead_letters}
+        for place, (kind, reason) in self.sent.items():
+            if reasons.get(place) != reason:
+                yield f"poison '{kind}' at {place}: {reasons.get(place)}, must be a dead letter with {reason}"
+
+    async def _send(self, plain: AIOKafkaProducer, packing: AIOKafkaProducer, kind: str, done: Injected) -> None:
+        poison = KINDS[kind]()
+        producer = packing if poison.packed else plain
+        told: RecordMetadata = await producer.send_and_wait(
+            REQUESTS.name, poison.value, key=poison.key, headers=list(poison.headers)
+        )
+        self.sent[told.topic, told.partition, told.offset] = kind, poison.reason
+        done.note()
+        done.counts[kind] += 1
+
+
+def _producer(scene: Scene, compression: str | None) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        bootstrap_servers=scene.kafka.bootstrap,
+        compression_type=compression,
+        enable_idempotence=True,
+        max_request_size=2 * _BOMB,
+    )

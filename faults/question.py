@@ -1,0 +1,45 @@
+"""What a request of the campaign says, so that it is known again from the prompt alone; the rule of its reply."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+FAIL = "please:fail"
+SLOW = "please:slow"
+IMPOSTOR = "impostor"
+_TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^\s/]+)(?: (?P<note>\S+:\S+|impostor))?")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A user message: which conversation, the how-manieth in it as the client means it, under which key.
+
+    ``note``: ``FAIL`` or ``SLOW`` ask the oracle for it; ``IMPOSTOR`` marks another body under a key that is taken.
+    """
+
+    conversation: UUID
+    ordinal: int
+    key: str
+    note: str = ""
+
+    def text(self, padding: int = 0) -> str:
+        """The message, with so many characters behind it."""
+        words = [f"{self.conversation}/{self.ordinal}/{self.key}", self.note, "." * padding]
+        return " ".join(word for word in words if word)
+
+
+def read(text: str) -> Question | None:
+    """The question in a message, or None when the message is none of the campaign's."""
+    match = _TEXT.match(text)
+    if not match:
+        return None
+    return Question(UUID(match["conversation"]), int(match["ordinal"]), match["key"], match["note"] or "")
+
+
+def history_hash(messages: Sequence[tuple[str, str]]) -> str:
+    """SHA-256, in hex, of messages as a JSON array of ``[role, content]`` pairs, UTF-8 without spaces."""
+    pairs = [list(message) for message in messages]
+    return hashlib.sha256(json.dumps(pairs, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""The dangers that a campaign must have met, or it has tested nothing."""
+
+from faults.index import Index, grouped
+
+COUNTED_ELSEWHERE = ("fenced_finish", "commit_unknown", "redelivery_dropped", "rebalance_while_running")
+SOMETIMES = (
+    *COUNTED_ELSEWHERE,
+    "lease_stolen",
+    "duplicate_deduped",
+    "half_stream",
+    "zombie_frame",
+    "restart_sent",
+    "resumed_elsewhere",
+)
+
+
+def dangers(index: Index) -> dict[str, float]:
+    """How often each was met. The first four cannot be seen afterwards: whoever ran the campaign has counted them."""
+    evidence = index.evidence
+    streams = [entry for entry in evidence.entries if entry.what == "stream"]
+    return {
+        **{name: evidence.counters.get(name, 0) for name in COUNTED_ELSEWHERE},
+        "lease_stolen": sum(row.losses for row in evidence.requests),
+        "duplicate_deduped": _duplicates(index),
+        "half_stream": sum(call.ended == "cut" for call in evidence.calls),
+        "zombie_frame": _zombie_frames(index),
+        "restart_sent": sum(entry.status == "restart" for entry in streams),
+        "resumed_elsewhere": sum(entry.status == "resumed" and entry.code == "other" for entry in streams),
+    }
+
+
+def _duplicates(index: Index) -> int:
+    """Records that asked again for what had a row from another record already."""
+    again = (record for record in index.evidence.records if record.kind == "message" and record.subject)
+    return sum(
+        row.body_hash == record.body_hash and row.place != record.place
+        for record in again
+        if record.subject and (row := index.row.get(record.subject))
+    )
+
+
+def _zombie_frames(index: Index) -> int:
+    """Events of an attempt that came after those of a later one."""
+    found = 0
+    for events in grouped(index.evidence.events, lambda event: event.request_id).values():
+        newest = 0
+        for event in sorted(events, key=lambda event: event.place):
+            found += event.attempt < newest
+            newest = max(newest, event.attempt)
+    return found

@@ -1,0 +1,318 @@
+"""One turn as a stubborn client has it: sent until it is clear what became of it, then followed to its end."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+
+from faults.client import BROKEN, Direct, Http, StreamEvent, Told, events, told
+from faults.ledger import Entry, Ledger, Part, Way, What
+from faults.question import Question
+from schemas.errors import ErrorCode
+from schemas.status import ENDINGS, Status
+
+LATEST_CUT = 8
+MOST_PAUSE = 5.0
+
+
+@dataclass
+class Conditions:
+    """What all turns of a load share."""
+
+    gateways: Sequence[str]
+    http: Http
+    direct: Direct
+    ledger: Ledger
+    counts: Counter[str]
+    random: random.Random
+    padding: int
+    patience: float
+    model: str | None
+
+    def gateway(self, other_than: str | None = None) -> str:
+        """Any gateway but this one, where there is another."""
+        return self.random.choice([url for url in self.gateways if url != other_than] or list(self.gateways))
+
+
+class Turn:
+    """One question. ``run`` raises nothing; what it could not clear up stays ``unknown`` in the ledger."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        question: Question,
+        way: Way,
+        *,
+        duplicate: bool = False,
+        impostor: Question | None = None,
+        cancel: bool = False,
+        disconnect: bool = False,
+    ) -> None:
+        self._all = conditions
+        self._question = question
+        self._way = way
+        self._duplicate = duplicate
+        self._impostor = impostor
+        self._cancel = cancel
+        self._disconnect = disconnect
+        self._gateway = conditions.gateway()
+        self._id: asyncio.Future[UUID | None] = asyncio.get_running_loop().create_future()
+        self._text = ""
+        self._last_event: str | None = None
+
+    async def clear(self) -> UUID | None:
+        """Wait until it is accepted (its id) or given up (None)."""
+        return await asyncio.shield(self._id)
+
+    async def run(self) -> None:
+        """Send it, with all that goes with it, and follow it to its end."""
+        try:
+            async with asyncio.timeout(self._all.patience), asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._extras())
+                await self._see_through()
+        except TimeoutError:
+            self._all.counts["given_up"] += 1
+        finally:
+            if not self._id.done():
+                self._id.set_result(None)
+
+    async def knock(self) -> None:
+        """Send it without following it; when it is surely refused, let it be."""
+        try:
+            async with asyncio.timeout(self._all.patience):
+                answer = await self._accept(insist=False)
+                self._all.counts["flood_refused" if answer.how == "busy" else f"flood_{answer.how}"] += 1
+        except TimeoutError:
+            self._all.counts["given_up"] += 1
+
+    async def _see_through(self) -> None:
+        answer = await (self._stream() if self._way == "stream" else self._accept())
+        if answer.how == "acked" and answer.id:
+            answer = await self._follow(answer.id)
+        if answer.how == "answered":
+            await self._answered(answer)
+
+    async def _accept(self, *, insist: bool = True) -> Told:
+        """Send until it is accepted, refused for good, or (not ``insist``) surely not accepted."""
+        was_unclear = False
+        while True:
+            await self._note("sent")
+            answer = await self._send(self._question)
+            if answer.id and answer.how in ("acked", "answered"):
+                await self._acked(answer.id)
+                return answer
+            if answer.how == "refused":
+                await self._note("refused", code=answer.code)
+                return self._given_up(answer)
+            await self._unclear(answer)
+            was_unclear = was_unclear or answer.how == "unknown"
+            if answer.how == "busy" and not insist and not was_unclear:
+                return self._given_up(answer)
+            await self._pause(answer)
+
+    async def _send(self, question: Question) -> Told:
+        if self._way == "kafka":
+            return await self._all.direct.request(UUID(question.key), question.conversation, self._body(question))
+        wait = self._way == "wait"
+        return await self._all.http.post(self._gateway, self._body(question), question.key, wait=wait)
+
+    async def _follow(self, id: UUID) -> Told:
+        while True:
+            answer = await self._all.http.get(self._gateway, id)
+            if answer.how == "answered":
+                return answer
+            if answer.code == ErrorCode.NOT_FOUND and self._way != "kafka":
+                # A gateway's id is its own receipt: it is never unknown once it was given out.
+                await self._note("refused", code=answer.code)
+                return answer
+            if answer.how != "acked":
+                await self._pause(answer)
+
+    # Streams
+
+    async def _stream(self) -> Told:
+        """Open a stream until one is, and see it to its end, over however many gateways."""
+        while True:
+            await self._note("sent")
+            answer = await self._first_stream()
+            if answer.how == "answered":
+                return answer
+            if answer.how == "refused":
+                await self._note("refused", code=answer.code)
+                return self._given_up(answer)
+            await self._unclear(answer)
+            await self._pause(answer)
+
+    async def _first_stream(self) -> Told:
+        ending: StreamEvent | None = None
+        id: UUID | None = None
+        try:
+            async with self._all.http.stream(self._gateway, self._body(self._question), self._question.key) as response:
+                if response.status != 200:
+                    return await told(response)
+                id = UUID(response.headers["Location"].rpartition("/")[2])
+                await self._acked(id)
+                ending = await self._read(response, self._leave() if self._disconnect else None)
+        except BROKEN:
+            if id is None:
+                return Told("unknown")
+        assert id
+        while ending is None:
+            ending = await self._resume(id)
+        return await self._over(id, ending)
+
+    def _leave(self) -> int:
+        return self._all.random.randrange(LATEST_CUT)
+
+    async def _resume(self, id: UUID) -> StreamEvent | None:
+        before, self._gateway = self._gateway, self._all.gateway(other_than=self._gateway)
+        where = "same" if before == self._gateway else "other"
+        again = self._leave() if self._disconnect and self._all.random.random() < 0.3 else None
+        try:
+            async with self._all.http.resume(self._gateway, id, self._last_event) as response:
+                if response.status == 200:
+                    await self._note("stream", id=id, status="resumed", code=where)
+                    return await self._read(response, again)
+                if response.status == 404:
+                    await self._note("refused", id=id, code=ErrorCode.NOT_FOUND)
+        except BROKEN:
+            pass
+        await asyncio.sleep(self._all.random.uniform(0.2, 1.0))
+        return None
+
+    async def _read(self, response: aiohttp.ClientResponse, cut: int | None) -> StreamEvent | None:
+        """Read until the ending, or leave at the event of this number."""
+        number = 0
+        if cut != 0:
+            async for event in events(response):
+                number += 1
+                self._last_event = event.id or self._last_event
+                match event.name:
+                    case "delta":
+                        self._text += event.data["text"]
+                    case "started":
+                        self._text = ""
+                    case "restart":
+                        self._text = event.data["text"]
+                        await self._note("stream", status="restart")
+                    case name if name in ENDINGS:
+                        return event
+                if number == cut:
+                    break
+        if number == cut:
+            self._all.counts["disconnects"] += 1
+            await self._note("stream", status="left", code=str(cut))
+        return None
+
+    async def _over(self, id: UUID, ending: StreamEvent) -> Told:
+        if ending.name != Status.COMPLETED:
+            return Told("answered", id, ending.name, code=ending.data.get("code"))
+        await self._note("stream", id=id, status="over", reply=self._text)
+        return Told("answered", id, ending.name, ending.data["reply"])
+
+    # What goes with it
+
+    async def _extras(self) -> None:
+        """Duplicates, impostors and cancels, before, while and after it runs."""
+        if self._cancel and self._way == "kafka" and self._all.random.random() < 0.3:
+            await self._send_cancel(UUID(self._question.key))  # Before its request.
+            self._cancel = False
+        if self._duplicate:
+            await asyncio.sleep(self._all.random.uniform(0, 0.2))
+            await self._again(self._question, "duplicate")
+        if not (self._impostor or self._cancel):
+            return
+        id = await self.clear()
+        if self._impostor and id:
+            await self._again(self._impostor, "impostor")
+        if self._cancel and id:
+            await asyncio.sleep(self._all.random.uniform(0, 0.5))
+            await self._send_cancel(id)
+
+    async def _again(self, question: Question, part: Part) -> None:
+        """Send under the same key, once, by the way that does not wait."""
+        await self._note("sent", part=part)
+        gateway, body = self._all.gateway(), self._body(question)
+        if self._way == "kafka":
+            answer = await self._all.direct.request(UUID(question.key), question.conversation, body)
+        else:
+            answer = await self._all.http.post(gateway, body, question.key, wait=False)
+        what: What = "acked" if answer.id and answer.how in ("acked", "answered") else "unknown"
+        if answer.how in ("busy", "refused"):
+            what = "refused"
+        await self._note(what, part=part, id=answer.id, status=answer.status, code=answer.code)
+        if answer.how == "answered":
+            await self._note("answered", part=part, id=answer.id, status=answer.status, reply=answer.reply)
+        if part == "duplicate" and what == "acked" and answer.id and self._way == "wait":
+            await self._acked(answer.id)
+        self._all.counts[f"{part}_{what}"] += 1
+
+    async def _send_cancel(self, id: UUID) -> None:
+        await self._note("cancel_sent", id=id)
+        while True:
+            if self._way == "kafka":
+                answer = await self._all.direct.cancel(id, self._question.conversation)
+            else:
+                answer = await self._all.http.cancel(self._all.gateway(), id)
+            if answer.how in ("acked", "answered", "refused"):
+                break
+            await self._pause(answer)
+        if answer.how == "refused":
+            return await self._note("refused", id=id, code=answer.code)
+        await self._note("cancel_acked", id=id, status=answer.status)
+        self._all.counts["cancels"] += 1
+        return None
+
+    # What is noted
+
+    def _body(self, question: Question) -> dict[str, Any]:
+        message = {"role": "user", "content": question.text(self._all.padding)}
+        body = {"conversation_id": str(question.conversation), "messages": [message]}
+        return body | ({"model": self._all.model} if self._all.model else {})
+
+    async def _acked(self, id: UUID) -> None:
+        if not self._id.done():
+            self._id.set_result(id)
+            self._all.counts["acked"] += 1
+        await self._note("acked", id=id)
+
+    async def _answered(self, answer: Told) -> None:
+        self._all.counts[f"{answer.status}"] += 1
+        await self._note("answered", id=answer.id, status=answer.status, reply=answer.reply, code=answer.code)
+
+    async def _unclear(self, answer: Told) -> None:
+        what: What = "refused" if answer.how == "busy" else "unknown"
+        if answer.how == "busy" and answer.retry_after is None:
+            self._all.counts["refused_without_retry_after"] += 1
+        self._all.counts[what] += 1
+        await self._note(what, code=answer.code)
+
+    def _given_up(self, answer: Told) -> Told:
+        if not self._id.done():
+            self._id.set_result(None)
+        return answer
+
+    async def _pause(self, answer: Told) -> None:
+        """Wait as long as was asked, within reason, and go to another gateway."""
+        self._gateway = self._all.gateway(other_than=self._gateway)
+        most = min(MOST_PAUSE, answer.retry_after or 0.5)
+        await asyncio.sleep(self._all.random.uniform(most / 4, most))
+
+    async def _note(
+        self,
+        what: What,
+        *,
+        part: Part = "original",
+        id: UUID | None = None,
+        status: str | None = None,
+        reply: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        asked = self._question
+        entry = Entry(what, asked.key, asked.conversation, asked.ordinal, id, self._way, part, reply, status, code)
+        await self._all.ledger.write(entry)

@@ -1,0 +1,272 @@
+"""What the checker promises: nothing wrong in a sound history, and each planted bug found by its trace in the data."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from faults.checker import EXAMPLES, check
+from faults.evidence import DeadLetter, Evidence, Record
+from faults.ledger import Entry
+from faults.question import IMPOSTOR
+from tests.support.histories import TOPIC, clean_history
+
+Spoil = Callable[[Evidence], None]
+
+
+def not_taken_in(evidence: Evidence) -> None:
+    """As with offsets committed too soon: the record is there and was read, the request is not."""
+    lost = evidence.requests.pop()
+    for name in ("messages", "outbox", "replies", "events"):
+        kept = [each for each in getattr(evidence, name) if each.request_id != lost.id]
+        setattr(evidence, name, kept)
+    evidence.entries = [each for each in evidence.entries if each.id != lost.id or each.what == "acked"]
+
+
+def never_written(evidence: Evidence) -> None:
+    """As with acks=1: Kafka said yes and has nothing."""
+    not_taken_in(evidence)
+    record = evidence.records.pop()
+    evidence.log_ends[record.place[:2]] = evidence.committed[record.place[:2]] = record.place[2]
+
+
+def ended_by_a_zombie(evidence: Evidence) -> None:
+    """As without a fence: the row is completed, the answer is nowhere."""
+    lost = evidence.requests[-1]
+    evidence.messages = [each for each in evidence.messages if each.request_id != lost.id]
+
+
+def attempt_begun_twice(evidence: Evidence) -> None:
+    """As when a drain gives the fence back."""
+    evidence.events.append(replace(evidence.events[0], place=("llm.events", 0, 999)))
+
+
+def refused_by_postgres(evidence: Evidence) -> None:
+    """As when a drain gives the fence back and the trigger stands in its way."""
+    ended_by_a_zombie(evidence)
+    evidence.requests[-1] = replace(evidence.requests[-1], status="failed", error_code="refused_by_database")
+
+
+def two_rows(evidence: Evidence) -> None:
+    """As without the primary key."""
+    evidence.requests.append(replace(evidence.requests[0], seq=9, place=(TOPIC, 0, 0)))
+
+
+def two_requests_a_key(evidence: Evidence) -> None:
+    """As when an id does not come from its key."""
+    evidence.requests.append(replace(evidence.requests[0], id=uuid4(), seq=9))
+
+
+def marked_unpublished(evidence: Evidence) -> None:
+    """As with an outbox by last id."""
+    evidence.replies.pop()
+
+
+def two_at_a_time(evidence: Evidence) -> None:
+    """As without the rule of the head."""
+    evidence.calls[1] = replace(evidence.calls[1], start=evidence.calls[0].start + 0.5)
+
+
+def half_an_answer(evidence: Evidence) -> None:
+    """As when half a stream counts as a whole one."""
+    evidence.messages[-1] = replace(evidence.messages[-1], content=evidence.messages[-1].content[:32])
+
+
+def anothers_history(evidence: Evidence) -> None:
+    """As without the tenant in a WHERE."""
+    evidence.calls[-1] = replace(evidence.calls[-1], seen=(evidence.calls[0].key, *evidence.calls[-1].seen))
+
+
+def taken_from_the_living(evidence: Evidence) -> None:
+    """As with leases by a local clock."""
+    evidence.requests[0] = replace(evidence.requests[0], losses=1, fence=2)
+
+
+def published_too_soon(evidence: Evidence) -> None:
+    """As when a reply goes out before its commit, which then fails."""
+    first = evidence.replies[0]
+    evidence.replies.append(replace(first, event_id=str(uuid4()), place=("llm.replies", 0, 99)))
+
+
+def cancel_forgotten(evidence: Evidence) -> None:
+    """An acknowledged cancel without a trace, long before the ending."""
+    row = evidence.requests[-1]
+    evidence.entries.append(Entry("cancel_acked", "k", row.conversation_id, 0, row.id, status="pending", at=1.0))
+
+
+def another_reply_told(evidence: Evidence) -> None:
+    """A caller who was told another reply than is stored."""
+    evidence.entries[-1] = replace(evidence.entries[-1], reply="another")
+
+
+def answered_out_of_order(evidence: Evidence) -> None:
+    """A turn that was sent after another was acknowledged has the smaller number."""
+    first, second = evidence.requests[0], evidence.requests[1]
+    evidence.requests[:2] = [replace(first, seq=second.seq), replace(second, seq=first.seq)]
+
+
+def skipped(evidence: Evidence) -> None:
+    """A record that became nothing."""
+    evidence.records.append(Record((TOPIC, 0, 3), "message", uuid4(), "hash"))
+
+
+def unread(evidence: Evidence) -> None:
+    """The log is longer than what was committed."""
+    evidence.log_ends[TOPIC, 0] += 1
+
+
+def buried_in_silence(evidence: Evidence) -> None:
+    """A dead letter that is in the table and not on the topic."""
+    evidence.records.append(Record((TOPIC, 0, 3), "unreadable"))
+    evidence.dead_letters.append(DeadLetter((TOPIC, 0, 3), "not_json"))
+
+
+def impostor_run(evidence: Evidence) -> None:
+    """Another body under a key that is taken, put before the model."""
+    evidence.calls.append(replace(evidence.calls[-1], note=IMPOSTOR, start=900, end=901))
+
+
+def lying_delta(evidence: Evidence) -> None:
+    """A delta of the attempt that counted, with other text than is stored."""
+    evidence.events[1] = replace(evidence.events[1], text="nonsense")
+
+
+def stream_with_a_gap(evidence: Evidence) -> None:
+    """A stream whose deltas are not the whole text."""
+    evidence.entries[2] = replace(evidence.entries[2], reply=str(evidence.entries[2].reply)[8:])
+
+
+def needless_call(evidence: Evidence) -> None:
+    """The model asked twice, though the first answer was whole."""
+    evidence.calls.append(replace(evidence.calls[-1], start=900, end=901))
+
+
+def told_of_an_error_inside(evidence: Evidence) -> None:
+    """A caller who got a 500."""
+    evidence.entries.append(replace(evidence.entries[0], what="unknown", code="internal"))
+
+
+def forgotten_id(evidence: Evidence) -> None:
+    """A caller who asked for an accepted id and got 404."""
+    evidence.entries.append(replace(evidence.entries[0], what="refused", code="not_found"))
+
+
+def replies_crossed(evidence: Evidence) -> None:
+    """Two first replies of a conversation in the wrong order."""
+    first, second = evidence.replies[0], evidence.replies[1]
+    evidence.replies[:2] = [replace(first, place=second.place), replace(second, place=first.place)]
+
+
+def still_open(evidence: Evidence) -> None:
+    """A request that nobody ends."""
+    evidence.requests[-1] = replace(evidence.requests[-1], status="pending", finished_at=None)
+
+
+def stale_lease(evidence: Evidence) -> None:
+    """A worker that is long gone and still stands in the table."""
+    evidence.stale_workers = 1
+
+
+SPOILT: list[tuple[Spoil, str]] = [
+    (not_taken_in, "I1"),
+    (not_taken_in, "I5"),
+    (never_written, "I1"),
+    (ended_by_a_zombie, "I2"),
+    (attempt_begun_twice, "I4"),
+    (refused_by_postgres, "I10"),
+    (two_rows, "I6"),
+    (two_requests_a_key, "I6"),
+    (marked_unpublished, "I2"),
+    (two_at_a_time, "I4"),
+    (half_an_answer, "I3"),
+    (anothers_history, "I9"),
+    (taken_from_the_living, "I8"),
+    (published_too_soon, "I2"),
+    (cancel_forgotten, "I1"),
+    (another_reply_told, "I2"),
+    (answered_out_of_order, "I3"),
+    (skipped, "I5"),
+    (unread, "I5"),
+    (buried_in_silence, "I5"),
+    (impostor_run, "I6"),
+    (lying_delta, "I7"),
+    (stream_with_a_gap, "I7"),
+    (needless_call, "I8"),
+    (told_of_an_error_inside, "I10"),
+    (forgotten_id, "I10"),
+    (replies_crossed, "I11"),
+    (still_open, "I12"),
+    (stale_lease, "I12"),
+]
+
+
+def test_a_sound_history_has_no_findings() -> None:
+    """Nothing is wrong where nothing is."""
+    findings = check(clean_history(conversations=3, turns=4))
+
+    assert [] == findings.lines()
+    assert 12 == findings.figures["requests"] == findings.figures["completed"]
+
+
+@pytest.mark.parametrize(("spoil", "invariant"), SPOILT, ids=lambda each: getattr(each, "__name__", each))
+def test_a_planted_bug_is_found_by_its_trace(spoil: Spoil, invariant: str) -> None:
+    """Each kind of damage breaks the invariant that is there for it."""
+    evidence = clean_history()
+    spoil(evidence)
+
+    assert invariant in check(evidence).broken
+
+
+def test_what_a_cancelled_turn_leaves_is_sound() -> None:
+    """A turn that was cancelled has a reply and no messages, and those behind it do not see it."""
+    evidence = clean_history(conversations=1, turns=1)
+    row = replace(
+        evidence.requests[0], id=uuid4(), seq=2, status="cancelled", cancel_requested=True, place=(TOPIC, 0, 1)
+    )
+    value, event = '{"status": "cancelled", "reply": null}', uuid4()
+    evidence.requests.append(row)
+    evidence.records += [Record((TOPIC, 0, 1), "message", row.id, "hash"), Record((TOPIC, 0, 2), "cancel", row.id)]
+    evidence.outbox.append(replace(evidence.outbox[0], id=1, request_id=row.id, event_id=event, value=value))
+    reply = replace(evidence.replies[0], request_id=row.id, event_id=str(event), value=value)
+    evidence.replies.append(replace(reply, place=("llm.replies", 0, 1)))
+    evidence.log_ends[TOPIC, 0] = evidence.committed[TOPIC, 0] = 3
+
+    assert [] == [line for line in check(evidence).lines() if "key" not in line]
+
+
+def test_a_duplicate_of_the_same_body_is_no_loss() -> None:
+    """A record that asks again for what there is may become nothing, and is counted as a danger that was met."""
+    evidence = clean_history(conversations=1)
+    evidence.records.append(replace(evidence.records[0], place=(TOPIC, 0, 3)))
+    evidence.log_ends[TOPIC, 0] = evidence.committed[TOPIC, 0] = 4
+    findings = check(evidence)
+
+    assert [] == findings.lines()
+    assert 1 == findings.sometimes["duplicate_deduped"]
+
+
+def test_overlap_is_excused_where_a_worker_was_lost() -> None:
+    """A turn that was taken from a lost worker may be begun while its old call still runs."""
+    evidence = clean_history()
+    two_at_a_time(evidence)
+    taken_from_the_living(evidence)
+    evidence.worker_faults = 1
+
+    assert [] == check(evidence).broken
+
+
+def test_findings_count_all_and_show_a_few() -> None:
+    """Every violation is counted, and no more than a few are written out."""
+    evidence = clean_history(conversations=10)
+    evidence.replies = []
+    finding = check(evidence).of["I2"]
+
+    assert (30, EXAMPLES) == (finding.count, len(finding.examples))
+
+
+def test_dangers_that_were_never_met_are_named() -> None:
+    """A run without any fault has tested nothing, and says so."""
+    findings = check(clean_history())
+
+    assert set(findings.sometimes) == set(findings.never)

@@ -1,0 +1,102 @@
+"""What the oracle promises: replies that only the exact history can give, the faults it is told to, a log of all."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from faults.evidence import Call, call_of
+from faults.oracle import Oracle, Spec
+from faults.question import FAIL, Question, history_hash
+from tests.support.waiting import eventually
+
+
+@asynccontextmanager
+async def oracle(spec: str) -> AsyncIterator[tuple["TestClient[Any, Any]", io.StringIO]]:
+    log = io.StringIO()
+    server = TestServer(Oracle(Spec.parse(spec), log).app())
+    await server.start_server()
+    async with TestClient(server) as client:
+        yield client, log
+
+
+def asking(*questions: Question) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question.text()} for question in questions]}
+
+
+def logged(log: io.StringIO) -> list[Call]:
+    return [call_of(json.loads(line)) for line in log.getvalue().splitlines()]
+
+
+async def test_the_reply_is_the_hash_of_what_was_sent() -> None:
+    """The pieces of the stream add up to the hash of the messages; the log has who asked, and what was there."""
+    first, second = Question(uuid4(), 0, "k0"), Question(uuid4(), 1, "k1")
+    async with oracle("") as (client, log):
+        answer = await (await client.post("/v1/chat/completions", json=asking(first, second))).text()
+    lines = [line[6:] for line in answer.splitlines() if line.startswith("data: {")]
+    chunks = [choice["delta"].get("content", "") for line in lines for choice in json.loads(line)["choices"]]
+    expected = history_hash([("user", first.text()), ("user", second.text())])
+    (call,) = logged(log)
+
+    assert expected == "".join(chunks) == call.hash
+    assert answer.endswith("data: [DONE]\n\n")
+    assert ("whole", second.conversation, 1, "k1", ("k0", "k1")) == (
+        call.ended, call.conversation, call.ordinal, call.key, call.seen,
+    )  # fmt: skip
+    assert call.start <= call.end
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "ended"),
+    [("rate_limited", 429, "error"), ("error", 500, "error"), ("cut", 200, "cut"), ("garbage", 200, "error")],
+)
+async def test_faults_come_as_told(fault: str, status: int, ended: str) -> None:
+    """Each fault has its status, never a whole answer, and is logged by its name."""
+    async with oracle(f"{fault}=1,retry_after=3") as (client, log):
+        response = await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k")))
+        assert status == response.status
+        assert '"finish_reason": "stop"' not in await response.text()
+        assert ("3" if fault == "rate_limited" else None) == response.headers.get("Retry-After")
+        (call,) = logged(log)
+
+    assert (fault, ended) == (call.fault, call.ended)
+
+
+async def test_a_reset_is_logged_as_cut() -> None:
+    """The connection breaks in the middle of the answer."""
+    async with oracle("reset=1") as (client, log):
+        with pytest.raises(aiohttp.ClientError):
+            await (await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k")))).read()
+        await eventually(lambda: logged(log))
+
+    assert ("reset", "cut") == (logged(log)[0].fault, logged(log)[0].ended)
+
+
+@pytest.mark.parametrize(("spec", "ended"), [("hang=1", "hang"), ("gap_ms=60000", "client_left")])
+async def test_a_caller_who_leaves_is_noticed(spec: str, ended: str) -> None:
+    """A call that is closed before its end is logged, as a hang or as left."""
+    async with oracle(spec) as (client, log):
+        response = await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k")))
+        await response.content.readany()
+        response.close()
+        await eventually(lambda: logged(log))
+
+    assert ended == logged(log)[0].ended
+
+
+async def test_a_question_can_ask_to_fail() -> None:
+    """One whose text asks for it fails, whatever the rates; other rates hold from the moment they are told."""
+    async with oracle("") as (client, log):
+        asked = await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k", FAIL)))
+        assert 500 == asked.status
+        await client.put("/faults", data="rate_limited=1")
+        assert 429 == (await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k")))).status
+        assert 422 == (await client.put("/faults", data="nonsense=1")).status
+        assert {"error": 2, "fault_error": 1, "fault_rate_limited": 1} == await (await client.get("/stats")).json()
+    assert [FAIL, ""] == [call.note for call in logged(log)]
