@@ -124,7 +124,10 @@ async def _heal(scene: Scene) -> None:
 
 async def _judge(phase: Phase, trial: Trial, injected: Sequence[Injected], problem: str | None) -> Outcome:
     scene, sampler = trial.scene, trial.sampler
-    evidence = await collect(scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log)
+    # Killed brokers bring back what was deleted of earlier phases.
+    evidence = await collect(
+        scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log, since=scene.began
+    )
     evidence.worker_faults = 0 if phase.spares_workers else None
     evidence.counters = _counters(phase, scene, sampler, injected)
     findings = await asyncio.to_thread(check, evidence)

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Scene:
     """The services of one phase, running."""
 
     def __init__(self, ground: "Ground", setup: Setup, name: str, database_url: str) -> None:
+        self.began = time.time()
         self.kafka = ground.kafka
         self.postgres = ground.postgres
         self.setup = setup

@@ -130,7 +130,9 @@ def one_at_a_time(index: Index) -> Iterator[str]:
     for (_, conversation), found in calls.items():
         for first, second in pairwise(sorted(found, key=lambda call: call.start)):
             closing = NOTICED_SECONDS if first.ended in ("client_left", "hang") else 0.0
-            if first.end > second.start + closing and not _lost(index, first.key):
+            # A worker that was frozen may begin a call, or still have one open, before it learns that its turn is gone.
+            excused = _lost(index, first.key) or _lost(index, second.key)
+            if first.end > second.start + closing and not excused:
                 yield f"conversation {conversation}: turn {second.ordinal} was begun while turn {first.ordinal} ran"
     begun = [event for event in index.evidence.events if event.kind == "started"]
     for (id, attempt), events in grouped(begun, lambda event: (event.request_id, event.attempt)).items():
