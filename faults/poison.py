@@ -25,6 +25,8 @@ _GOOD = b'{"messages":[{"role":"user","content":"not to be run"}]}'
 _MORE_THAN_A_RECORD = 3 * 1024 * 1024
 _BOMB = 16 * 1024 * 1024
 _AT_ONCE = 20
+# Kept whole, each of these is megabytes in Postgres and on a topic: one in so many is enough.
+_FEWER = {"too large": 10, "bomb": 50}
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ class Poisoner:
 
     async def run(self, scene: Scene, each: int, limit: Limit) -> Injected:
         """So many of each kind, mixed."""
-        done = Injected("poison records", each * len(KINDS))
-        kinds = [kind for kind in KINDS for _ in range(each)]
+        kinds = [kind for kind in KINDS for _ in range(max(1, each // _FEWER.get(kind, 1)))]
         random.shuffle(kinds)
+        done = Injected("poison records", len(kinds))
         async with AsyncExitStack() as stack:
             plain, packing = [
                 await stack.enter_async_context(_producer(scene, compression)) for compression in (None, "gzip")

@@ -61,8 +61,9 @@ def read_idempotency_key(request: Request) -> str | None:
     if not values:
         return None
     text = values[0].strip()
-    if quoted := _QUOTED_KEY.fullmatch(text):
-        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    if text.startswith('"'):
+        quoted = _QUOTED_KEY.fullmatch(text)
+        text = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if len(values) > 1 or not _KEY.fullmatch(text):
         detail = "Idempotency-Key: must be one value of 1 to 255 visible ASCII characters"
         raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)

@@ -14,10 +14,23 @@ from schemas.api.tasks import CreateTask, PostTask, TaskFilter
 from schemas.api.users import ChangeUser, CreateUser
 from schemas.errors import ERRORS, ErrorCode
 
+# Bare, or as a quoted string of RFC 8941.
+_KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
     PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, CreateKey, Problem,
 )  # fmt: skip
+
+# ``data`` is JSON. The first event, and one that says nothing of an attempt, have no id to resume after.
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": "pending started delta restart completed failed cancelled expired".split()},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+$"},
+    },
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -28,9 +41,16 @@ def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-def header(name: str, description: str) -> dict[str, Any]:
-    """A request header of a route."""
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+def header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """A request header of a route; ``schema``: what its text must be like."""
+    text = {"type": "string", **schema}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": text}
+
+
+def idempotency_key(what: str) -> dict[str, Any]:
+    """The request header under which a POST may be sent twice."""
+    description = f"The same key with the same body is the same {what}. 1 to 255 characters."
+    return header("Idempotency-Key", description, pattern=_KEY)
 
 
 def problems(*codes: ErrorCode) -> Responses:
@@ -47,7 +67,7 @@ def problems(*codes: ErrorCode) -> Responses:
 
 def stream(description: str) -> dict[str, Any]:
     """A response that streams events."""
-    return {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": _EVENT}}}
 
 
 _CREDENTIALS = {

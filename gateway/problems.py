@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -108,12 +109,15 @@ class Problems:
         assert isinstance(error, OrchestraError)
         return self.answer(error)
 
-    async def _on_http_exception(self, _request: Request, error: Exception) -> Response:
+    async def _on_http_exception(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = _BY_STATUS.get(
             error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
         )
-        return self.answer(OrchestraError(code), dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if code is ErrorCode.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+        return self.answer(OrchestraError(code), headers)
 
     async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -134,3 +138,11 @@ class Problems:
         route = request.scope.get("route")
         log.error("unexpected_error", route=getattr(route, "path", None), exc_info=error)
         return self.answer(OrchestraError(ErrorCode.INTERNAL))
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path answers to. Each method is a route of its own, and Starlette's own list is that of the first."""
+    path = request.scope["route"].path
+    return sorted(
+        {name for each in iter_route_contexts(request.app.routes) if each.path == path for name in each.methods or ()}
+    )

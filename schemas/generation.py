@@ -1,8 +1,8 @@
 """What a worker and the LLM service say to each other over HTTP: ``POST /generate`` and ``GET /models``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.errors import ErrorCode
 
@@ -20,6 +20,16 @@ GenerationErrorCode = Literal[
 FinishReason = Literal["stop", "length", "content_filter"]
 
 
+def _number(value: Any) -> Any:
+    # pydantic takes true for 1, and a text for the number in it.
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")  # noqa: TRY004  pydantic wants a ValueError
+    return value
+
+
+ANumber = BeforeValidator(_number)
+
+
 class ChatMessage(BaseModel):
     """One message of a dialogue."""
 
@@ -32,9 +42,9 @@ class ChatMessage(BaseModel):
 class Sampling(BaseModel):
     """How the model chooses its words; a field left out keeps the provider's own default."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), ANumber] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1), ANumber] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None = None
 
 

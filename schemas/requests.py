@@ -7,11 +7,21 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Sampling
+from schemas.generation import ANumber, ChatMessage, Sampling
 
 MESSAGE_REQUESTED = "llm.message.requested"
 CANCEL_REQUESTED = "llm.cancel.requested"
@@ -19,11 +29,39 @@ CONVERSATION_DELETE_REQUESTED = "llm.conversation.delete.requested"
 
 DEFAULT_PRIORITY = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def storable(text: str) -> str:
+    """The text itself. Raises ``ValueError`` for U+0000 and lone surrogates, which Postgres and UTF-8 cannot keep."""
+    if "\0" in text:
+        raise ValueError("must not contain U+0000")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("must not contain lone surrogates")
+    return text
+
+
+def _dated(value: Any) -> Any:
+    # pydantic takes numbers too, and guesses from their size whether they count seconds or milliseconds.
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError("must be a time, as in 2026-01-31T12:00:00Z")
+
+
+def _or_empty(schema: dict[str, Any]) -> None:
+    # Says in the published schema what `_empty_is_absent` reads.
+    schema["anyOf"].append({"const": ""})
+
+
+_OR_EMPTY = Field(json_schema_extra=_or_empty)
 Context = Literal["auto", "given", "stored"]
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-MetadataText = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], MetadataText], Field(max_length=16)]
+Moment = Annotated[datetime, BeforeValidator(_dated), AfterValidator(in_utc)]
+"""A time, UTC where it names no zone."""
+_MetadataName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(storable)]
+_MetadataText = Annotated[str, Field(max_length=512), AfterValidator(storable)]
+Metadata = Annotated[dict[_MetadataName, _MetadataText], Field(max_length=16)]
 
 
 class _Record(BaseModel):
@@ -53,15 +91,15 @@ class MessageBody(Sampling, _Record):
     it, or ``interrupt`` (cancel) them.
     """
 
-    conversation_id: UUID | None = None
+    conversation_id: Annotated[UUID | None, _OR_EMPTY] = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    agent: AgentName | None = None
+    model: Annotated[Annotated[str, Field(min_length=1, max_length=200)] | None, _OR_EMPTY] = None
+    agent: Annotated[AgentName | None, _OR_EMPTY] = None
     context: Context | None = None
-    stream: bool | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] | None = None
-    deadline: datetime | None = None
-    not_before: datetime | None = None
+    stream: StrictBool | None = None
+    priority: Annotated[int, Field(ge=0, le=9), ANumber] | None = None
+    deadline: Moment | None = None
+    not_before: Moment | None = None
     on_busy: OnBusy | None = None
     metadata: Metadata | None = None
 
@@ -75,22 +113,10 @@ class MessageBody(Sampling, _Record):
     def _storable(cls, text: str | None) -> str | None:
         return None if text is None else storable(text)
 
-    @field_validator("metadata")
-    @classmethod
-    def _storable_metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
-        for text in (*(metadata or {}), *(metadata or {}).values()):
-            storable(text)
-        return metadata
-
     @field_validator("stop")
     @classmethod
     def _storable_stop(cls, stop: list[str] | None) -> list[str] | None:
         return stop and [storable(text) for text in stop]
-
-    @field_validator("deadline", "not_before")
-    @classmethod
-    def _moment_in_utc(cls, moment: datetime | None) -> datetime | None:
-        return moment and in_utc(moment)
 
     def canonical(self) -> bytes:
         """The body as bytes that are the same for the same body: sorted keys, nothing that is absent.
@@ -167,15 +193,6 @@ RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[Co
     CANCEL_REQUESTED: CancelRequested,
     CONVERSATION_DELETE_REQUESTED: ConversationDeleteRequested,
 }
-
-
-def storable(text: str) -> str:
-    """The text itself. Raises ``ValueError`` for U+0000 and lone surrogates, which Postgres and UTF-8 cannot keep."""
-    if "\0" in text:
-        raise ValueError("must not contain U+0000")
-    if not text.isascii() and _SURROGATE.search(text):
-        raise ValueError("must not contain lone surrogates")
-    return text
 
 
 def describe(error: ValidationError) -> str:

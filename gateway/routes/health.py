@@ -17,7 +17,7 @@ def build_router(health: Health, metrics: Metrics) -> APIRouter:
         503: {"model": Readiness, "description": "Some part is not, for the reason given"},
     }
 
-    @router.get("/healthz", response_model=None, responses=alive)
+    @router.get("/healthz", response_model=None, response_class=Response, responses=alive)
     async def healthz() -> Response:
         """Say whether the process is alive."""
         return Response("ok", media_type="text/plain")
@@ -28,7 +28,11 @@ def build_router(health: Health, metrics: Metrics) -> APIRouter:
         readiness = health.readiness()
         return json_answer(readiness, 200 if readiness.ready else 503)
 
-    @router.get("/metrics", response_model=None)
+    measured: dict[int | str, dict[str, object]] = {
+        200: {"content": {CONTENT_TYPE_LATEST: {}}, "description": "In Prometheus' text format"}
+    }
+
+    @router.get("/metrics", response_model=None, response_class=Response, responses=measured)
     async def show_metrics() -> Response:
         """Metrics for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

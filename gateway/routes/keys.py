@@ -23,6 +23,13 @@ _ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST
 _LISTED = openapi.problems(*_ASKED)
 _CREATED = openapi.problems(ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, *_ASKED)
 _REVOKED = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+# By place: FastAPI makes up the names of operations.
+_REVOKE = {
+    "revoke": {
+        "operationRef": "#/paths/~1v1~1keys~1{key_id}/delete",
+        "parameters": {"key_id": "$response.body#/id"},
+    }
+}
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=512)]
@@ -39,7 +46,9 @@ class Keys:
     def router(self) -> APIRouter:
         """The routes for the app."""
         router = APIRouter(prefix="/v1/keys", tags=["keys"])
-        made: openapi.Responses = {201: {"model": CreatedKey, "description": "Made; `key` is shown only here"}}
+        made: openapi.Responses = {
+            201: {"model": CreatedKey, "description": "Made; `key` is shown only here", "links": _REVOKE}
+        }
         page: openapi.Responses = {200: {"model": Page[KeyResource], "description": "The newest first"}}
         gone: openapi.Responses = {204: {"description": "Revoked: within a minute no gateway takes it any more"}}
         for path, method, call, answers, more in (

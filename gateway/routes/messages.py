@@ -29,7 +29,7 @@ ROUTE = "/v1/messages"
 _HEADERS = {
     "parameters": [
         openapi.header("Prefer", "`respond-async`: 202 at once. `wait=N`: 202 when N seconds (0 to 300) are over."),
-        openapi.header("Idempotency-Key", "The same key with the same body is the same request. 1 to 255 characters."),
+        openapi.idempotency_key("request"),
         openapi.header("Accept", "`text/event-stream`: the reply as it comes, like `stream` in the body."),
         openapi.header("traceparent", "W3C trace context, passed on."),
     ]

@@ -22,14 +22,13 @@ from schemas.api.tasks import (
     AcceptedTask,
     CancelledTasks,
     CreateTask,
-    Moment,
     OwnerName,
     PostTask,
     TaskFilter,
     TaskResource,
 )
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import AgentName
+from schemas.requests import AgentName, Moment
 from schemas.status import Status
 
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -47,7 +46,7 @@ _SENT_CODES = (
     ErrorCode.CONVERSATION_FULL, *_LOG,
 )  # fmt: skip
 _POSTED_CODES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
-_KEY = openapi.header("Idempotency-Key", "The same key with the same body is the same task. 1 to 255 characters.")
+_KEY = openapi.idempotency_key("task")
 _TRACE = openapi.header("traceparent", "W3C trace context, passed on.")
 _USER = openapi.header("X-User-ID", "Whose task it is. `POST /tasks` needs it where no credentials are asked for.")
 _TASK = {"model": TaskResource, "description": "The task"}

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.envelope import in_utc
-from schemas.requests import storable
+from schemas.requests import Moment, storable
 
 
 class Scope(StrEnum):
@@ -31,7 +30,7 @@ class CreateKey(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = [Scope.READ, Scope.WRITE]
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     user_id: UUID | None = None
 
     @field_validator("name")
@@ -41,11 +40,6 @@ class CreateKey(BaseModel):
         if any(unicodedata.category(character) == "Cc" for character in text):
             raise ValueError("must not contain control characters")
         return storable(text)
-
-    @field_validator("expires_at")
-    @classmethod
-    def _moment_in_utc(cls, moment: datetime | None) -> datetime | None:
-        return moment and in_utc(moment)
 
 
 class KeyResource(BaseModel):

@@ -7,14 +7,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schemas.envelope import in_utc
 from schemas.errors import ErrorCode
-from schemas.generation import Sampling, Usage
-from schemas.requests import AgentName, Message, Metadata, OnBusy, storable
+from schemas.generation import ANumber, Sampling, Usage
+from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy, storable
 from schemas.status import Status
 
-Moment = Annotated[datetime, AfterValidator(in_utc)]
-"""A time, UTC where it names no zone."""
 OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 
 
@@ -28,7 +25,7 @@ class PostTask(Sampling):
     history: Annotated[list[Message], Field(max_length=9_999)] | None = None
     conversation_id: UUID | None = None
     model: str | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    priority: Annotated[int, Field(ge=0, le=9), ANumber] | None = None
     deadline: Moment | None = None
     not_before: Moment | None = None
     on_busy: OnBusy | None = None

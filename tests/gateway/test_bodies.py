@@ -46,7 +46,7 @@ def test_keys(header: str, key: str) -> None:
     assert read_idempotency_key(request([], idempotency_key=header)) == key
 
 
-@pytest.mark.parametrize("header", ["", '""', "a b", '"a b"', "x" * 256, "\x7f", "ä", "a\tb"])
+@pytest.mark.parametrize("header", ["", '""', "a b", '"a b"', "x" * 256, '"', '"abc', '"a"b"', "\x7f", "ä", "a\tb"])
 def test_bad_keys(header: str) -> None:
     """A key of other than 1 to 255 visible characters is refused."""
     with pytest.raises(OrchestraError) as caught:

@@ -3,7 +3,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from structlog.testing import capture_logs
 
 from gateway.metrics import Metrics
@@ -31,6 +31,11 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     @app.get("/{name}")
     async def fail(name: str, limit: int = 0) -> None:
         raise errors[name]
+
+    router = APIRouter(prefix="/pair")
+    router.add_api_route("/of/one", fail, methods=["DELETE"])
+    app.include_router(router)
+    app.add_api_route("/{name}", fail, methods=["DELETE"])
 
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
@@ -77,6 +82,14 @@ async def test_inside(client: httpx.AsyncClient, name: str, status: int, code: s
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert "canary" not in response.text
     assert [entry["event"] for entry in logged] == ["unexpected_error"] * (name == "bug")
+
+
+async def test_allow(client: httpx.AsyncClient) -> None:
+    """A method that a path does not answer to is refused with all those that it does, whichever route each has."""
+    for method, path in (("POST", "/pair"), ("OPTIONS", "/pair"), ("PUT", "/pair/of/one")):
+        response = await client.request(method, path)
+        assert response.status_code == 405
+        assert response.headers["allow"] == ("DELETE" if path.endswith("one") else "DELETE, GET")
 
 
 async def test_framework(client: httpx.AsyncClient) -> None:

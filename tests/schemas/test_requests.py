@@ -169,13 +169,17 @@ def test_deadlines_are_moments(text: str) -> None:
     assert MessageRequested.model_validate(body(deadline="2030-01-02T03:04:05Z")).body_hash() == other.body_hash()
 
 
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "tomorrow"])
-def test_deadlines_that_are_no_moments_are_refused(text: str) -> None:
-    """A time that UTC has no year for would be a trap for every database driver; it is refused like any non-time."""
-    assert refusal(body(deadline=text)).code == ErrorCode.INVALID_REQUEST
+@pytest.mark.parametrize(
+    "given",
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "tomorrow", 1_900_000_000, "1900000000", 0.5, True],
+)
+@pytest.mark.parametrize("name", ["deadline", "not_before"])
+def test_times_that_are_no_moments_are_refused(name: str, given: Any) -> None:
+    """A time that UTC has no year for would be a trap for every database driver, a number is of an unknown unit."""
+    assert refusal(body(**{name: given})).code == ErrorCode.INVALID_REQUEST
 
 
-@pytest.mark.parametrize("priority", [-1, 10, 1.5, "high"])
+@pytest.mark.parametrize("priority", [-1, 10, 1.5, "high", "5", True])
 def test_priorities_are_0_to_9(priority: Any) -> None:
     """A priority outside of 0 to 9, or that is no whole number, is refused."""
     assert refusal(body(priority=priority)).code == ErrorCode.INVALID_REQUEST

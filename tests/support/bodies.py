@@ -26,6 +26,37 @@ def bodies() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def near_bodies() -> st.SearchStrategy[dict[str, Any]]:
+    """Bodies with every field that a record may have, all of them right but for two at most."""
+    moment = st.datetimes(timezones=st.none() | st.timezones()).map(lambda at: at.isoformat())
+    message = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": TEXTS})
+    ids, agents = st.uuids().map(str), st.sampled_from(["summarization", "nobody"])
+    good: dict[str, st.SearchStrategy[Any]] = {
+        "prompt": TEXTS,
+        "history": st.lists(message, max_size=3),
+        "id": ids,
+        "request_id": ids,
+        "retry_of": ids,
+        "agent": agents,
+        "task_type": agents,
+        "on_busy": st.sampled_from(["enqueue", "reject", "interrupt"]),
+        "deadline": moment,
+        "not_before": moment,
+        "stream": st.booleans(),
+        "top_p": st.floats(0.1, 1),
+        "of_the_future": any_json(),
+    }
+    wrong = moment | ids | st.sampled_from(["", "\0", "0"]) | st.integers(-2, 12) | st.floats(-1, 3) | any_json()
+    names = st.sampled_from(["messages", "conversation_id", "model", "context", "priority", "temperature", *good])
+    right = st.builds(dict.__or__, bodies(), st.fixed_dictionaries({}, optional=good))
+    some = st.builds(_without, right, st.none() | names)
+    return st.builds(dict.__or__, some, st.just({}) | st.dictionaries(names, wrong, max_size=2))
+
+
+def _without(body: dict[str, Any], name: str | None) -> dict[str, Any]:
+    return {each: value for each, value in body.items() if each != name}
+
+
 def any_json() -> st.SearchStrategy[Any]:
     """Any value that JSON can hold, lone surrogates included; often with the field names of a request."""
     leaf = (

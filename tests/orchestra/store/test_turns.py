@@ -1,22 +1,34 @@
-"""The promises that hold after every step, whatever comes when: one head, no gap, no second answer."""
+"""The promises that hold after every step, whatever comes when: one head, no gap, no second answer, nobody else's.
+
+TEST_STORMS and TEST_STORM_STEPS: how many storms there are, and how many steps each has; without them 4 of 40.
+"""
 
 import asyncio
+import os
 import random
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from orchestra.store import cancels, claims, endings, outbox
+from orchestra.store import cancels, claims, endings, outbox, tasks
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.endings import Ending
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import lock_conversations
+from schemas.requests import OnBusy
 from schemas.status import Status
 from tests.support.store import claim, ending, let_lease_run_out, new_worker, request, take
 
-STEPS = 40
+STORMS = int(os.environ.get("TEST_STORMS", "4"))
+STEPS = int(os.environ.get("TEST_STORM_STEPS", "40"))
 AT_ONCE = 6
+STRANGER = "a stranger"
+BUSY: tuple[OnBusy, OnBusy] = ("interrupt", "reject")
 
 _INVARIANTS = {
     "a conversation with two heads": """
@@ -36,7 +48,7 @@ _INVARIANTS = {
         WHERE m.role = 'assistant' AND r.status <> 'completed'""",
     "a completed request without an answer": """
         SELECT 1 FROM requests r JOIN conversations c ON c.id = r.conversation_id
-        WHERE r.status = 'completed' AND c.deleted_at IS NULL AND NOT EXISTS (
+        WHERE r.status = 'completed' AND r.deleted_at IS NULL AND c.deleted_at IS NULL AND NOT EXISTS (
             SELECT 1 FROM messages m WHERE m.request_id = r.id AND m.role = 'assistant')""",
     "an ending that nobody was told": """
         SELECT 1 FROM requests r WHERE r.finished_at IS NOT NULL
@@ -53,7 +65,62 @@ _INVARIANTS = {
     "text in a deleted conversation": """
         SELECT 1 FROM requests r JOIN conversations c ON c.id = r.conversation_id
         WHERE c.deleted_at IS NOT NULL AND r.finished_at IS NOT NULL AND r.body IS NOT NULL""",
+    "a turn in another's conversation": """
+        SELECT 1 FROM requests r JOIN conversations c ON c.id = r.conversation_id
+        WHERE r.user_name <> coalesce(c.owner, '') AND (r.status, r.error_code) IS DISTINCT FROM ('failed', 'not_found')
+    """,
+    "another's word in a conversation": """
+        SELECT 1 FROM messages m JOIN requests r ON r.id = m.request_id JOIN conversations c ON c.id = m.conversation_id
+        WHERE r.user_name <> coalesce(c.owner, '')""",
+    "a turn that was claimed before its time": """
+        SELECT 1 FROM requests WHERE fence > 0 AND not_before > now()""",
+    "a turn that may run before its time": """
+        SELECT 1 FROM requests WHERE status = 'pending' AND run_at < not_before""",
+    "a removed task with its question": """
+        SELECT 1 FROM requests WHERE deleted_at IS NOT NULL AND finished_at IS NOT NULL AND body IS NOT NULL""",
+    "a removed task with its answer": """
+        SELECT 1 FROM requests r JOIN messages m ON m.request_id = r.id
+        WHERE r.deleted_at IS NOT NULL AND r.finished_at IS NOT NULL""",
+    "a removed task whose answer is still to be published": """
+        SELECT 1 FROM requests r JOIN outbox o ON o.request_id = r.id
+        WHERE r.deleted_at IS NOT NULL AND CAST(o.value AS jsonb) ->> 'reply' IS NOT NULL""",
+    # One that was over when it was born has interrupted nothing.
+    "an interrupt that left something open before it": """
+        SELECT 1 FROM requests i JOIN requests r USING (tenant, conversation_id)
+        WHERE i.id = ANY(:interrupts) AND i.finished_at IS DISTINCT FROM i.created_at AND r.seq < i.seq
+            AND r.finished_at IS NULL AND (r.status <> 'in_progress' OR r.cancel_requested_at IS NULL)""",
+    "a turn that waits although it would not": """
+        SELECT 1 FROM requests WHERE id = ANY(:rejects) AND status = 'waiting'""",
 }
+
+_CHECK = " UNION ALL ".join(
+    f"SELECT $${name}$$ AS broken WHERE EXISTS ({invariant})" for name, invariant in _INVARIANTS.items()
+)
+
+_LATER = """
+UPDATE requests SET run_at = run_at - interval '20 minutes', not_before = not_before - interval '20 minutes',
+    deadline_at = deadline_at - interval '20 minutes'
+"""
+
+# Everything about a conversation but the number of its next turn, which a refused one takes too.
+_STATE = """
+SELECT to_jsonb(r)::text AS state FROM requests r WHERE conversation_id = :id AND id <> :but
+UNION ALL SELECT to_jsonb(m)::text FROM messages m WHERE conversation_id = :id
+UNION ALL SELECT to_jsonb(o)::text FROM outbox o WHERE conversation_id = :id AND request_id <> :but
+UNION ALL SELECT (to_jsonb(c) - 'next_seq')::text FROM conversations c WHERE id = :id
+ORDER BY state
+"""
+
+# What was said in a turn has its id in it, with a mark that no column has.
+_WORDS_OF_REMOVED = """
+SELECT r.id FROM requests r WHERE r.deleted_at IS NOT NULL AND EXISTS (
+    SELECT 1 FROM (
+        SELECT to_jsonb(t)::text FROM requests t UNION ALL SELECT to_jsonb(t)::text FROM messages t
+        UNION ALL SELECT to_jsonb(t)::text FROM outbox t UNION ALL SELECT to_jsonb(t)::text FROM logs t
+        UNION ALL SELECT to_jsonb(t)::text FROM attempt_errors t
+    ) AS rows(text) WHERE position('said-' || r.id IN text) > 0
+)
+"""
 
 
 class Storm:
@@ -68,23 +135,31 @@ class Storm:
         self._running: list[Claimed] = []
         self._ended: dict[UUID, str] = {}
         self._fences: dict[UUID, int] = {}
+        self._owners: dict[UUID, str | None] = {}
+        self._claims: set[tuple[UUID, int]] = set()
 
     async def run(self) -> None:
         for _ in range(STEPS):
             await asyncio.gather(*(self._something() for _ in range(self._random.randint(1, AT_ONCE))))
             await self._check()
+            if self._random.random() < 0.3:
+                await self._intrude()
         await self._calm()
 
     async def _something(self) -> None:
         things = {
             self._send: 6,
             self._send_again: 1,
+            self._send_another: 0.5,
             self._send_with_cancel: 1,
             self._claim: 5,
             self._finish: 6,
             self._finish_again: 1,
             self._cancel: 2,
             self._lose_worker: 1,
+            self._renew: 1,
+            self._pass_time: 1,
+            self._remove: 1.5,
             self._expire: 1,
             self._publish: 1,
             self._delete: 0.2,
@@ -94,7 +169,19 @@ class Storm:
             await thing()
 
     def _new(self) -> NewRequest:
-        new = request(self._random.choice(self._conversations), max_tries=3)
+        id, any_of = uuid4(), self._random.choice
+        soon = datetime.now(UTC) + timedelta(minutes=self._random.randint(1, 50))
+        new = request(
+            any_of(self._conversations),
+            id=id,
+            text=_words(id),
+            max_tries=3,
+            priority=self._random.randint(0, 9),
+            user=any_of([None, None, "ann", "ann", "ann", "bob"]),
+            task_type=any_of([None, "summarization"]),
+            on_busy=any_of(["enqueue"] * 8 + [*BUSY]),
+            not_before=any_of([None] * 6 + [soon]),
+        )
         self._sent.append(new)
         return new
 
@@ -105,6 +192,12 @@ class Storm:
         known = self._random.choices(self._sent, k=2) if self._sent else []
         await take(self._database, *known, self._new(), *known)
 
+    async def _send_another(self) -> None:
+        """Something else under an id that is known: whichever comes first holds."""
+        if self._sent:
+            known = self._random.choice(self._sent)
+            await take(self._database, replace(known, body_hash="another", on_busy="interrupt"), self._new())
+
     async def _send_with_cancel(self) -> None:
         new = self._new()
         await asyncio.gather(take(self._database, new), take(self._database, cancels=[new.ref]))
@@ -113,13 +206,19 @@ class Storm:
         if not self._workers or self._random.random() < 0.2:
             self._workers.append(await new_worker(self._database))
         worker_id = self._random.choice(self._workers)
-        self._running += await claim(self._database, worker_id, self._random.randint(1, 3))
+        # Of sixteen at least two go by age.
+        turns = await claim(self._database, worker_id, self._random.choice([1, 2, 3, 16]))
+        again = self._claims & {(turn.id, turn.fence) for turn in turns}
+        assert not again, "a turn was claimed twice under one fence"
+        assert all(turn.seconds_queued >= 0 for turn in turns), "a turn was claimed before its time"
+        self._claims |= {(turn.id, turn.fence) for turn in turns}
+        self._running += turns
 
     async def _finish(self) -> None:
         self._random.shuffle(self._running)
         turns = [self._running.pop() for _ in range(min(len(self._running), self._random.randint(1, 3)))]
         kinds = [Status.COMPLETED, Status.COMPLETED, Status.FAILED, Status.PENDING]
-        batch = [ending(turn, self._random.choice(kinds)) for turn in turns]
+        batch = [_ending(turn, self._random.choice(kinds)) for turn in turns]
         await endings.finish(self._database, batch)
         if self._random.random() < 0.2:
             await endings.finish(self._database, batch)
@@ -129,7 +228,7 @@ class Storm:
         if self._running:
             turn = self._running.pop()
             await asyncio.gather(
-                endings.finish(self._database, [ending(turn, reply="one")]),
+                endings.finish(self._database, [_ending(turn, reply=f"{_words(turn.id)}, too")]),
                 endings.finish(self._database, [ending(turn, Status.PENDING)]),
             )
 
@@ -138,9 +237,53 @@ class Storm:
         await take(self._database, cancels=[*refs, ("default", uuid4())])
 
     async def _lose_worker(self) -> None:
+        """Somebody else takes what it held, while it may still believe that it holds it."""
         if self._workers:
-            await let_lease_run_out(self._database, self._random.choice(self._workers))
+            lost = self._workers.pop(self._random.randrange(len(self._workers)))
+            await let_lease_run_out(self._database, lost)
             await claims.give_back_lost(self._database)
+            await self._claim()
+
+    async def _renew(self) -> None:
+        if self._workers:
+            await claims.renew(self._database, self._random.choice(self._workers))
+
+    async def _pass_time(self) -> None:
+        """It is twenty minutes later for all that is asked for."""
+        async with self._database.transaction() as tx:
+            conversations = await tx.run("SELECT tenant, id FROM conversations")
+            await lock_conversations(tx, [(row.tenant, row.id) for row in conversations])
+            await tx.run(_LATER)
+
+    async def _remove(self) -> None:
+        """As the gateway does it, and without the cancel that goes before."""
+        known = [each for each in self._sent if each.task_type]
+        if known:
+            task = self._random.choice(known)
+            if self._random.random() < 0.5:
+                await take(self._database, cancels=[task.ref])
+            await tasks.remove(self._database, task.ref, task.conversation_id, self._random.choice([None, task.user]))
+
+    async def _intrude(self) -> None:
+        """Somebody else speaks in a conversation, and would remove a task: nothing of it changes."""
+        owned = await self._database.run("SELECT id FROM conversations WHERE owner IS NOT NULL ORDER BY id")
+        if not owned:
+            return
+        conversation: UUID = self._random.choice(owned).id
+        busy, soon = self._random.choice(["enqueue", "reject", "interrupt"]), datetime.now(UTC) + timedelta(hours=1)
+        new = request(conversation, user=STRANGER, on_busy=busy, not_before=self._random.choice([None, soon]))
+        before = await self._state(conversation, new)
+        done = await take(self._database, new)
+        for each in self._sent:
+            if each.conversation_id == conversation:
+                assert not await tasks.remove(self._database, each.ref, conversation, STRANGER)
+        assert not await cancels.mark_deleted(self._database, new.conversation, STRANGER)
+        assert await self._state(conversation, new) == before
+        assert ([new.id], []) == ([each.request_id for each in done.announcements], done.running_cancelled)
+        self._sent.append(new)
+
+    async def _state(self, conversation: UUID, but: NewRequest) -> list[str]:
+        return [row.state for row in await self._database.run(_STATE, id=conversation, but=but.id)]
 
     async def _expire(self) -> None:
         if self._sent:
@@ -158,17 +301,22 @@ class Storm:
     async def _delete(self) -> None:
         gone = self._conversations.pop(self._random.randrange(len(self._conversations)))
         self._conversations.append(uuid4())
+        if self._random.random() < 0.5:
+            await cancels.mark_deleted(self._database, ("default", gone))
         await take(self._database, deletes=[("default", gone)])
 
     async def _check(self) -> None:
-        broken = [name for name, sql in _INVARIANTS.items() if await self._database.run(sql)]
-        assert broken == []
-        for found in await self._database.run("SELECT id, status, fence FROM requests"):
-            assert self._ended.get(found.id) in (None, found.status), "an ending changed"
-            assert self._fences.get(found.id, 0) <= found.fence, "a fence fell"
-            self._fences[found.id] = found.fence
-            if found.status in set(Status) and Status(found.status).terminal:
-                self._ended[found.id] = found.status
+        interrupts, rejects = ([each.id for each in self._sent if each.on_busy == busy] for busy in BUSY)
+        broken = await self._database.run(_CHECK, interrupts=interrupts, rejects=rejects)
+        assert [each.broken for each in broken] == []
+        for each in await self._database.run("SELECT id, owner FROM conversations"):
+            assert self._owners.setdefault(each.id, each.owner) == each.owner, "a conversation changed hands"
+        for row in await self._database.run("SELECT id, status, fence FROM requests"):
+            assert self._ended.get(row.id) in (None, row.status), "an ending changed"
+            assert self._fences.get(row.id, 0) <= row.fence, "a fence fell"
+            self._fences[row.id] = row.fence
+            if row.status in set(Status) and Status(row.status).terminal:
+                self._ended[row.id] = row.status
 
     async def _calm(self) -> None:
         """When nothing more comes, everything that was sent ends."""
@@ -176,19 +324,31 @@ class Storm:
         await cancels.settle_early(self._database)
         for worker_id in self._workers:
             await claims.leave(self._database, worker_id)
-        await self._database.run("UPDATE requests SET run_at = now() WHERE status = 'pending'")
+        past = "UPDATE requests SET run_at = now(), not_before = now() WHERE finished_at IS NULL"
+        await self._database.run(past)
         await endings.expire(self._database, 100)
         worker_id = await new_worker(self._database)
         while turns := await claim(self._database, worker_id):
-            await endings.finish(self._database, [ending(turn) for turn in turns])
+            await endings.finish(self._database, [_ending(turn) for turn in turns])
             await endings.expire(self._database, 100)
         await self._check()
         open_now = await self._database.run("SELECT id, status FROM requests WHERE finished_at IS NULL")
         assert open_now == []
+        assert not await self._database.run(_WORDS_OF_REMOVED)
         assert {each.id for each in self._sent} == self._ended.keys()
 
 
-@pytest.mark.parametrize("seed", range(4))
+def _words(id: UUID) -> str:
+    return f"said-{id}"
+
+
+def _ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> Ending:
+    if status is Status.COMPLETED:
+        more = {"question": ("user", _words(turn.id)), "reply": f"{_words(turn.id)} again", **more}
+    return ending(turn, status, **more)
+
+
+@pytest.mark.parametrize("seed", range(STORMS))
 async def test_nothing_breaks_whatever_comes_when(database: Database, seed: int) -> None:
     """Hundreds of random steps, several at once: after each the invariants hold; in the end all has ended."""
     await Storm(database, seed).run()
