@@ -16,6 +16,7 @@ _TENANT_BITS = 20
 _USER_BITS = 14
 _TAG_BITS = _TENANT_BITS + _USER_BITS
 _DERIVED = 1
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
 # The clocks of two gateways may differ by this much.
 _AHEAD = timedelta(seconds=15)
 
@@ -38,7 +39,7 @@ class Receipts:
 
     def mint(self, tenant: str, user: str, now: datetime) -> UUID:
         """A fresh id: 45 bits of milliseconds since 1970, then 42 random bits."""
-        milliseconds = int(now.timestamp() * 1000) & ((1 << 45) - 1)
+        milliseconds = (now - _EPOCH) // timedelta(milliseconds=1) & ((1 << 45) - 1)
         return self._seal(tenant, user, 0, milliseconds << _RANDOM_BITS | randomness.randbits(_RANDOM_BITS))
 
     def derive(self, tenant: str, principal: str, method: str, route: str, key: str) -> UUID:
@@ -57,7 +58,7 @@ class Receipts:
         if body >> _PAYLOAD_BITS == _DERIVED:
             return Receipt(minted_at=None)
         milliseconds = (body & ((1 << _PAYLOAD_BITS) - 1)) >> _RANDOM_BITS
-        minted_at = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+        minted_at = _EPOCH + timedelta(milliseconds=milliseconds)
         return Receipt(minted_at) if minted_at <= now + _AHEAD else None
 
     def _seal(self, tenant: str, user: str, kind: int, payload: int) -> UUID:
