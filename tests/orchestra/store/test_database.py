@@ -190,4 +190,4 @@ async def test_a_connection_says_whose_it_is_and_keeps_time_in_utc(database: Dat
 
     found = [(await database.run(f"SHOW {name}"))[0][0] for name in names]
 
-    assert ["test", "UTC", "30s", "30s"] == found
+    assert ["test", "UTC", "30s", "5s"] == found
