@@ -90,6 +90,6 @@ class Finisher:
         reach("finish.after_commit")
         if not again:
             self._metrics.fenced.inc(len(finished.fenced))
-        self._announce([*finished.earlier, *finished.announcements])
+        self._announce(finished.announcements)
         if finished.promoted:
             self._on_promoted()

@@ -85,7 +85,7 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     # Not the early ones, should they be there by now: their conversations are not locked. They are settled later.
     rows = await tx.run(_CANCEL, refs=refs_json(known))
     ended = [(row.tenant, row.id) for row in rows if row.status == "cancelled"]
-    announcements = await announce(tx, ended)
+    announcements = await announce(tx, conversations if ended else (), ended)
     await promote(tx, conversations)
     return Cancelled(announcements, [(row.tenant, row.id) for row in rows if row.status == "in_progress"])
 
@@ -102,9 +102,9 @@ async def delete_conversations(tx: Transaction, refs: Collection[Ref]) -> list[A
         return []
     await lock_conversations(tx, refs)
     open_requests = [(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
-    cancelled = await cancel(tx, open_requests)
+    # First: what was answered and not published yet goes out with the cancels, without its text.
     await empty(tx, refs)
-    return cancelled.announcements
+    return (await cancel(tx, open_requests)).announcements
 
 
 async def settle_early(database: Database) -> list[Announcement]:

@@ -215,7 +215,8 @@ async def _take_from(tx: Transaction, workers: Sequence[UUID]) -> Lost:
     conversations = [(row.tenant, row.conversation_id) for row in held]
     deleted = await lock_conversations(tx, conversations)
     rows = await tx.run(_GIVE_BACK_LOST, workers=workers)
-    announcements = await announce(tx, [(row.tenant, row.id) for row in rows if row.status != "pending"])
+    over = [(row.tenant, row.id) for row in rows if row.status != "pending"]
+    announcements = await announce(tx, conversations if over else (), over)
     await promote(tx, conversations)
     await empty(tx, deleted)
     return Lost(len(workers), len(rows), announcements)

@@ -10,7 +10,6 @@ from orchestra.store.turns import (
     Announcement,
     Ref,
     announce,
-    announcement,
     empty,
     lock_conversations,
     promote,
@@ -56,9 +55,8 @@ class Ending:
 
 @dataclass
 class Finished:
-    """What became of a batch of endings. ``earlier`` are unpublished replies of the same conversations, to go first."""
+    """What became of a batch of endings. ``announcements``: all that is not published of the same conversations."""
 
-    earlier: list[Announcement] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
     fenced: list[Ref] = field(default_factory=list)
     promoted: int = 0
@@ -107,15 +105,6 @@ FROM json_to_recordset(CAST(:rows AS json)) AS e(tenant text, request_id uuid, a
 ON CONFLICT DO NOTHING
 """
 
-_EARLIER = """
-SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
-FROM outbox o
-JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
-    ON o.tenant = k.tenant AND o.conversation_id = k.id
-WHERE o.published_at IS NULL
-ORDER BY o.id
-"""
-
 _EXPIRE = """
 SELECT tenant, id, conversation_id FROM requests
 WHERE status IN ('waiting', 'pending') AND deadline_at <= now()
@@ -147,12 +136,12 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
         await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
         await _store_logs(tx, written)
         await _store_errors(tx, written)
-        earlier = [announcement(row) for row in await tx.run(_EARLIER, refs=refs_json(conversations))]
-        announcements = await announce(tx, [ref for (ref, _), status in ended.items() if status != "pending"])
+        over = [ref for (ref, _), status in ended.items() if status != "pending"]
+        announcements = await announce(tx, conversations, over)
         promoted = await promote(tx, conversations)
         await empty(tx, deleted)
     fenced = [ending.ref for ending in endings if (ending.ref, ending.fence) not in ended]
-    return Finished(earlier, announcements, fenced, promoted)
+    return Finished(announcements, fenced, promoted)
 
 
 async def expire(database: Database, limit: int) -> list[Announcement]:
@@ -164,7 +153,7 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
     async with database.transaction() as tx:
         await lock_conversations(tx, conversations)
         rows = await tx.run(_EXPIRE_THESE, refs=refs_json([(row.tenant, row.id) for row in due]))
-        announcements = await announce(tx, [(row.tenant, row.id) for row in rows])
+        announcements = await announce(tx, conversations, [(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
     return announcements
 

@@ -213,7 +213,8 @@ async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]],
     kept = {request.ref: request.body_hash for request, _ in new}
     kept |= await _look_again(tx, [request for request, _ in new if request.ref not in inserted], done)
     ended = [row for row in rows if row.status in ("cancelled", "failed", "expired")]
-    done.announcements += await announce(tx, [(row.tenant, row.id) for row in ended])
+    conversations = {(row.tenant, row.conversation_id) for row in ended}
+    done.announcements += await announce(tx, conversations, [(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
         # A turn that was to be the head is not: the first of those behind it takes its place.
         await promote(tx, [request.conversation for request, _ in new])

@@ -67,7 +67,9 @@ UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
 FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
 """
 
+# What an earlier ending left unpublished goes with the new ones: another worker may be about to publish it, or dead.
 _ANNOUNCE = f"""
+WITH written AS (
 INSERT INTO outbox (tenant, request_id, conversation_id, value, headers)
 SELECT r.tenant, r.id, r.conversation_id,
     json_build_object(
@@ -93,6 +95,15 @@ LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role =
 ORDER BY r.tenant, r.conversation_id, r.seq
 ON CONFLICT (tenant, request_id, kind) DO NOTHING
 RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
+)
+SELECT * FROM written
+UNION ALL
+SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
+FROM outbox o
+JOIN json_to_recordset(CAST(:conversations AS json)) AS c(tenant text, id uuid)
+    ON o.tenant = c.tenant AND o.conversation_id = c.id
+WHERE o.published_at IS NULL
+ORDER BY id
 """
 
 
@@ -107,11 +118,15 @@ async def lock_conversations(tx: Transaction, refs: Collection[Ref]) -> set[Ref]
     return {(row.tenant, row.id) for row in rows if row.deleted}
 
 
-async def announce(tx: Transaction, ended: Collection[Ref]) -> list[Announcement]:
-    """Write the replies of requests that have just ended to the outbox."""
-    if not ended:
+async def announce(tx: Transaction, conversations: Collection[Ref], ended: Collection[Ref]) -> list[Announcement]:
+    """Write the replies of requests that have just ended in these (locked) conversations to the outbox.
+
+    Returns all that is not published yet of these conversations, in the order in which it is to be published.
+    """
+    if not conversations:
         return []
-    return [announcement(row) for row in await tx.run(_ANNOUNCE, refs=refs_json(ended))]
+    rows = await tx.run(_ANNOUNCE, refs=refs_json(ended), conversations=refs_json(conversations))
+    return [announcement(row) for row in rows]
 
 
 async def promote(tx: Transaction, conversations: Collection[Ref]) -> int:

@@ -90,9 +90,9 @@ async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
     assert ["reply"] == announced
 
 
-async def test_earlier_replies_go_first_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replies_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the store gives back is handed on, in order."""
-    store = Calls(Finished(earlier=["earlier"], announcements=["new"], promoted=1), Finished())  # type: ignore[list-item]
+    store = Calls(Finished(announcements=["earlier", "new"], promoted=1), Finished())  # type: ignore[list-item]
     writer, announced, promoted = finisher(monkeypatch, store)
     async with running(writer.run()):
         await writer.finish(ending(claimed()))

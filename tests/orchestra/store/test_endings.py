@@ -123,7 +123,7 @@ async def test_finishing_twice_is_finishing_once(database: Database) -> None:
     assert [asked.ref] == again.fenced
     assert [("user", "hello"), ("assistant", "answer")] == await messages(database, asked.conversation_id)
     assert (1, 1) == (await count(database, "outbox"), await count(database, "logs"))
-    assert first.announcements == again.earlier
+    assert first.announcements == again.announcements
 
 
 async def test_finishing_at_the_same_moment_is_finishing_once(database: Database) -> None:
@@ -174,8 +174,32 @@ async def test_earlier_replies_that_were_not_published_come_along(database: Data
 
     done = await finish(database, await claim_one(database, worker_id))
 
-    assert [turns[1].id] == [each.request_id for each in done.earlier]
-    assert [turns[2].id] == [each.request_id for each in done.announcements]
+    assert [turns[1].id, turns[2].id] == [each.request_id for each in done.announcements]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired", "cancelled early", "lost"])
+async def test_whoever_ends_a_turn_takes_earlier_replies_along(database: Database, how: str) -> None:
+    """A reply that is not published goes before that of a later ending, whatever ends the turn."""
+    conversation = uuid4()
+    first, second = request(conversation), request(conversation)
+    await take(database, first, second, request(conversation))
+    await finish(database, await claim_one(database))
+
+    match how:
+        case "cancelled":
+            announced = (await take(database, cancels=[second.ref])).announcements
+        case "expired":
+            await database.run("UPDATE requests SET deadline_at = now() WHERE id = :id", id=second.id)
+            announced = await endings.expire(database, 100)
+        case "cancelled early":
+            await take(database, cancels=[(second.tenant, late := uuid4())])
+            announced = (await take(database, second := request(conversation, id=late))).announcements
+        case _:
+            await claim_one(database, worker_id := await new_worker(database))
+            await take(database, cancels=[second.ref])
+            announced = (await claims.leave(database, worker_id)).announcements
+
+    assert [first.id, second.id] == [each.request_id for each in announced]
 
 
 async def test_a_batch_ends_many_turns(database: Database) -> None:
@@ -241,7 +265,9 @@ async def test_what_is_due_expires(database: Database) -> None:
     late = [turns[0].id, turns[2].id]
     await database.run("UPDATE requests SET deadline_at = now() WHERE id = ANY(:late)", late=late)
 
-    assert [1, 1, 0] == [len(await endings.expire(database, 1)) for _ in range(3)]
+    ended = [[each.request_id for each in await endings.expire(database, 1)][-1:] for _ in range(3)]
+
+    assert {(late[0],), (late[1],), ()} == {tuple(each) for each in ended}
     assert ["expired", "pending", "expired", "waiting"] == await statuses(database, turns)
 
 

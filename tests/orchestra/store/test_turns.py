@@ -279,7 +279,7 @@ class Storm:
                 assert not await tasks.remove(self._database, each.ref, conversation, STRANGER)
         assert not await cancels.mark_deleted(self._database, new.conversation, STRANGER)
         assert await self._state(conversation, new) == before
-        assert ([new.id], []) == ([each.request_id for each in done.announcements], done.running_cancelled)
+        assert (new.id, []) == (done.announcements[-1].request_id, done.running_cancelled)
         self._sent.append(new)
 
     async def _state(self, conversation: UUID, but: NewRequest) -> list[str]:
