@@ -22,9 +22,9 @@ from faults.sampler import Sampler, sampling
 
 # From the end of the faults until the last turn is over: leases run out, tries are spaced out.
 _SETTLE_SECONDS = 120.0
-_LEAST_SECONDS = 10.0
+_LEAST_SECONDS = 15.0
 # What a phase takes beside its faults: services up, everything settled, checked.
-_AROUND_SECONDS = 15.0
+_AROUND_SECONDS = 18.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ async def campaign(phases: Sequence[Phase], *, full: bool, minutes: float | None
             say(f"Kafka with {brokers} broker{'s' if brokers > 1 else ''} and Postgres are up; logs in {ground.folder}")
             for phase in mine:
                 left = [each for each in ordered if each.name not in {outcome.phase for outcome in outcomes}]
-                outcomes.append(await _run(ground, phase, _share(phase, left, limit), full=full))
+                outcomes.append(await _run(ground, phase, _share(phase, left, limit, full=full), full=full))
     return outcomes
 
 
@@ -77,15 +77,15 @@ def say(line: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
-def _share(phase: Phase, left: Sequence[Phase], limit: Limit) -> Limit:
-    """This phase's part of the time that is left for faults."""
+def _share(phase: Phase, left: Sequence[Phase], limit: Limit, *, full: bool) -> float:
+    """This phase's part of the time that is left for faults, in seconds."""
     if phase.minutes:
-        return Limit(60 * phase.minutes)
+        return 60 * phase.minutes
     free = limit.left - sum(_AROUND_SECONDS + 60 * each.minutes for each in left)
-    return Limit(max(_LEAST_SECONDS, free * phase.share / sum(each.share for each in left)))
+    return max(_LEAST_SECONDS, free * phase.shares[full] / sum(each.shares[full] for each in left))
 
 
-async def _run(ground: Ground, phase: Phase, limit: Limit, *, full: bool) -> Outcome:
+async def _run(ground: Ground, phase: Phase, seconds: float, *, full: bool) -> Outcome:
     began = time.monotonic()
     times = phase.full if full else phase.ci
     say(f"{phase.name}: {times} asked for")
@@ -96,7 +96,8 @@ async def _run(ground: Ground, phase: Phase, limit: Limit, *, full: bool) -> Out
             open_ledger(scene.ledger) as ledger,
             open_load(phase.plan, scene.urls, scene.kafka.bootstrap, ledger) as load,
         ):
-            trial = Trial(scene, load, ledger, sampler, limit, times, full)
+            # From now on: how long services take to start says nothing about them.
+            trial = Trial(scene, load, ledger, sampler, Limit(seconds), times, full)
             loading = asyncio.create_task(load.run() if phase.loaded else asyncio.sleep(0))
             try:
                 injected = await phase.inject(trial)

@@ -5,7 +5,7 @@ import itertools
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID, uuid4
 
 from faults.client import Http
@@ -13,7 +13,7 @@ from faults.ground import Scene
 from faults.injected import Injected, Limit
 from faults.processes import Process
 from faults.recovery import held, in_progress, until_finished, until_retaken, until_taken_in
-from orchestra.failpoints import FAILPOINTS, environment
+from orchestra.failpoints import FAILPOINTS, Order, environment
 
 _MOST_SECONDS_AT_A_POINT = 45.0
 WHILE_RUNNING = "while turns ran"
@@ -39,31 +39,70 @@ async def kill_workers(scene: Scene, times: int, limit: Limit, pause: float) -> 
     return done
 
 
-async def freeze_workers(
-    scene: Scene, times: int, limit: Limit, seconds: tuple[float, float], at_once: int
-) -> Injected:
-    """SIGSTOP for longer than a lease, then SIGCONT: the worker wakes up as a zombie with endings of old attempts."""
-    done = Injected("worker SIGSTOP and CONT", times)
+class Zombies:
+    """Workers that stand still for longer than a lease and wake up with endings of old attempts.
 
-    async def freeze() -> None:
-        while done.done < times and not limit.over:
-            frozen = {id(worker) for worker in busy}
-            free = [worker for worker in scene.workers if worker.ready and id(worker) not in frozen]
+    Those of the names in ``freezing`` do so by themselves where it hurts most, just before they write endings; of the
+    others so many at once are stopped anywhere.
+    """
+
+    def __init__(self, seconds: tuple[float, float], at_once: int, freezing: Collection[str] = ()) -> None:
+        self._freezing = freezing
+        self._seconds = seconds
+        self._at_once = at_once
+        self._over = False
+        self._stopped: set[str] = set()
+        self.done = Injected("worker SIGSTOP and CONT", 0)
+
+    def environment(self, worker: str) -> dict[str, str]:
+        """What a worker is told when it starts."""
+        if self._over or worker not in self._freezing:
+            return {}
+        return environment({"finish.before_transaction": Order("freeze", random.randint(3, 10))})
+
+    async def run(self, scene: Scene, times: int, limit: Limit) -> Injected:
+        """Until so many have been woken; then nobody freezes any more."""
+        self.done.asked = times
+        own = [worker for worker in scene.workers if worker.name in self._freezing]
+        others = [worker for worker in scene.workers if worker.name not in self._freezing]
+        stopping = (self._stop(scene, others, limit) for _ in range(self._at_once))
+        await asyncio.gather(*(self._watch(scene, worker, limit) for worker in own), *stopping)
+        self._over = True
+        for worker in own:
+            deaths = len(worker.deaths)
+            if worker.signal(signal.SIGKILL):
+                await worker.until_death(deaths + 1)
+        return self.done
+
+    def _enough(self, limit: Limit) -> bool:
+        return self.done.done >= self.done.asked or limit.over
+
+    async def _watch(self, scene: Scene, worker: Process, limit: Limit) -> None:
+        while not self._enough(limit):
+            if worker.frozen:
+                self.done.counts["at the end of a turn"] += 1
+                await self._wake(scene, worker, await held(scene, worker.worker_id()))
+            await asyncio.sleep(0.1)
+
+    async def _stop(self, scene: Scene, others: Sequence[Process], limit: Limit) -> None:
+        while not self._enough(limit):
+            free = [worker for worker in others if worker.ready and worker.name not in self._stopped]
             worker, taken = await _busiest(scene, free)
-            if worker is None or worker in busy or done.done >= times:
+            if worker is None or worker.name in self._stopped or self._enough(limit):
                 await asyncio.sleep(0.2)
                 continue
-            busy.append(worker)
+            self._stopped.add(worker.name)
             if worker.signal(signal.SIGSTOP):
-                since = done.note()
-                await asyncio.gather(asyncio.sleep(random.uniform(*seconds)), _note_retake(scene, done, taken, since))
-                worker.signal(signal.SIGCONT)
-            await asyncio.sleep(1)  # Time to say what it still has to say.
-            busy.remove(worker)
+                self.done.counts["anywhere"] += 1
+                await self._wake(scene, worker, taken)
+            self._stopped.discard(worker.name)
 
-    busy: list[Process] = []
-    await asyncio.gather(*(freeze() for _ in range(at_once)))
-    return done
+    async def _wake(self, scene: Scene, worker: Process, taken: "Held") -> None:
+        since = self.done.note()
+        sleep = asyncio.sleep(random.uniform(*self._seconds))
+        await asyncio.gather(sleep, _note_retake(scene, self.done, taken, since) if taken else asyncio.sleep(0))
+        worker.signal(signal.SIGCONT)
+        await asyncio.sleep(1)  # Time to say what it still has to say.
 
 
 async def scale_workers(scene: Scene, events: int, limit: Limit, sizes: Sequence[int], pause: float) -> Injected:
@@ -87,20 +126,19 @@ async def scale_workers(scene: Scene, events: int, limit: Limit, sizes: Sequence
 
 
 async def kill_gateways(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """`kill -9` of one gateway of several, with calls and streams open; recovery: it answers again."""
+    """`kill -9` of a gateway, never of the last, with calls and streams open; recovery: it answers again."""
     done = Injected("gateway kill -9", times)
-    while done.done < times and not limit.over:
-        await limit.pause(random.uniform(0.5, 1.5) * pause)
-        ready = [gateway for gateway in scene.gateways if gateway.ready]
-        if len(ready) < len(scene.gateways):
-            continue
-        gateway = random.choice(ready)
-        deaths = len(gateway.deaths)
-        if gateway.signal(signal.SIGKILL):
-            since = done.note()
-            await gateway.until_death(deaths + 1)
-            await gateway.until_ready()
-            done.recoveries.append(time.time() - since)
+    async with asyncio.TaskGroup() as watching:
+        while done.done < times and not limit.over:
+            await limit.pause(random.uniform(0.5, 1.5) * pause)
+            ready = [gateway for gateway in scene.gateways if gateway.ready]
+            if len(ready) < 2:
+                continue
+            gateway = random.choice(ready)
+            deaths = len(gateway.deaths)
+            if gateway.signal(signal.SIGKILL):
+                watching.create_task(_note_ready(gateway, deaths + 1, done, done.note()))
+                await gateway.until_death(deaths + 1)
     return done
 
 
@@ -206,7 +244,8 @@ class FailpointRuns:
             return {}
         point = self._left.pop() if self._left else ""
         self._told[worker].append(point)
-        return environment({point: 1 if point in _ONCE_IN_A_LIFE else random.choice((1, 1, 2, 3))}) if point else {}
+        times = 1 if point in _ONCE_IN_A_LIFE else random.choice((1, 1, 2, 3))
+        return environment({point: Order("kill", times)}) if point else {}
 
     async def run(self, scene: Scene, limit: Limit) -> Injected:
         """Until each point was met as often as asked for."""
@@ -250,6 +289,12 @@ async def _busiest(scene: Scene, workers: Sequence[Process]) -> tuple[Process | 
     holds = [(worker, await held(scene, worker.worker_id())) for worker in workers]
     worker, most = max(holds, key=lambda pair: len(pair[1]), default=(None, []))
     return (worker, most) if most else (None, [])
+
+
+async def _note_ready(process: Process, deaths: int, done: Injected, since: float) -> None:
+    await process.until_death(deaths)
+    await process.until_ready()
+    done.recoveries.append(time.time() - since)
 
 
 async def _note_retake(scene: Scene, done: Injected, taken: Held, since: float) -> None:

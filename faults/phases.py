@@ -1,5 +1,7 @@
 """The phases of a campaign: which services, which load, which faults, how often at which size."""
 
+import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,9 @@ from faults.sampler import Sampler
 # More than any phase has the time for; the load is stopped when the faults have been injected.
 _ENDLESS = 20_000
 _FAULTY = "rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05,garbage=0.02,latency_ms=50,retry_after=0.5"
+# Workers ask less and less of a model that refuses: most faults come from one that does not, in turns with the other.
+_BROKEN = "error=0.2,hang=0.03,reset=0.1,cut=0.1,garbage=0.04,latency_ms=50"
+_TURN_SECONDS = {_FAULTY: 10.0, _BROKEN: 30.0}
 _MOST_GROWTH = 0.5
 _FLOOD_SECONDS = {False: 8.0, True: 30.0}
 
@@ -43,7 +48,7 @@ Inject = Callable[[Trial], Awaitable[Sequence[Injected]]]
 
 @dataclass(frozen=True)
 class Phase:
-    """``ci``, ``full``: how often its fault is to be injected. ``share``: of the time that all phases have.
+    """``ci``, ``full``: how often its fault is to be injected; ``shares``: of the time that all phases have, for both.
 
     ``spares_workers``: no worker dies, freezes or loses Postgres, so none may lose a turn. ``counts_redelivery``: the
     load sends nothing twice, so records of rows that are there come from Kafka again. ``minutes``: of its own, beside
@@ -53,7 +58,7 @@ class Phase:
     name: str
     ci: int
     full: int
-    share: float
+    shares: tuple[float, float]
     inject: Inject
     setup: Callable[[bool], Setup] = lambda _: Setup(oracle="latency_ms=400,gap_ms=20")
     plan: Plan = field(default_factory=lambda: Plan(conversations=_ENDLESS, concurrency=30))
@@ -65,12 +70,7 @@ class Phase:
 
 
 async def _worker_kills(trial: Trial) -> Sequence[Injected]:
-    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 4.0)]
-
-
-async def _zombies(trial: Trial) -> Sequence[Injected]:
-    seconds = (20.0, 40.0) if trial.full else (19.0, 22.0)
-    return [await injectors.freeze_workers(trial.scene, trial.times, trial.limit, seconds, at_once=3)]
+    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 2.5)]
 
 
 async def _scale(trial: Trial) -> Sequence[Injected]:
@@ -115,6 +115,24 @@ class _Failpoints:
         return [await self._runs.run(trial.scene, trial.limit)]
 
 
+class _Zombies:
+    """Likewise."""
+
+    def __init__(self) -> None:
+        self._zombies = injectors.Zombies((0, 0), 0)
+
+    def setup(self, full: bool) -> Setup:  # noqa: FBT001  as in Phase
+        self._zombies = injectors.Zombies(
+            (20.0, 40.0) if full else (19.0, 22.0), 3 if full else 1, ("worker-1", "worker-2", "worker-3")
+        )
+        return Setup(
+            workers=8 if full else 5, oracle="latency_ms=1000,gap_ms=100", each_start=self._zombies.environment
+        )
+
+    async def inject(self, trial: Trial) -> Sequence[Injected]:
+        return [await self._zombies.run(trial.scene, trial.times, trial.limit)]
+
+
 def _load_counts(what: str, counter: str) -> Inject:
     """A fault that the load itself is: wait until it happened as often as asked for."""
 
@@ -130,10 +148,17 @@ def _load_counts(what: str, counter: str) -> Inject:
 
 async def _faulty_answers(trial: Trial) -> Sequence[Injected]:
     done = Injected("faulty answers of the model", trial.times)
+    url = trial.scene.oracle.url
+    specs = itertools.cycle(_TURN_SECONDS.items())
+    changed = -math.inf
     async with aiohttp.ClientSession() as session:
         while not trial.limit.over and sum(done.counts.values()) < trial.times:
+            if time.monotonic() > changed:
+                spec, seconds = next(specs)
+                await (await session.put(f"{url}/faults", data=spec)).read()
+                changed = time.monotonic() + seconds
             await trial.limit.pause(0.5)
-            async with session.get(f"{trial.scene.oracle.url}/stats") as response:
+            async with session.get(f"{url}/stats") as response:
                 ended = await response.json()
             done.counts.update(
                 {name.removeprefix("fault_"): n - done.counts[name.removeprefix("fault_")]
@@ -177,30 +202,33 @@ async def _heads(trial: Trial) -> Sequence[Injected]:
 
 
 _FAILPOINTS = _Failpoints()
+_ZOMBIES = _Zombies()
 _STEADY = Plan(conversations=_ENDLESS, concurrency=30)
 PHASES = (
-    Phase("worker_kills", 8, 200, 5, _worker_kills, lambda _: Setup(workers=4, oracle="latency_ms=700,gap_ms=40")),
-    Phase("failpoints", 14, 140, 8, _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
+    Phase("worker_kills", 8, 200, (4, 11), _worker_kills,
+          lambda full: Setup(workers=6 if full else 4, oracle="latency_ms=700,gap_ms=40")),
+    Phase("failpoints", 14, 140, (8, 9), _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
           plan=replace(_STEADY, duplicates=0, impostors=0, disconnects=0, cancels=0)),
-    Phase("zombies", 3, 50, 5, _zombies, lambda _: Setup(workers=4, oracle="latency_ms=2000,gap_ms=200")),
-    Phase("scale", 6, 30, 3, _scale, lambda _: Setup(workers=1, oracle="latency_ms=400,gap_ms=20"),
+    Phase("zombies", 4, 50, (6, 7), _ZOMBIES.inject, _ZOMBIES.setup),
+    Phase("scale", 6, 30, (3, 4), _scale, lambda _: Setup(workers=1, oracle="latency_ms=400,gap_ms=20"),
           spares_workers=True),
-    Phase("gateway_kills", 6, 100, 4, _gateway_kills, spares_workers=True),
-    Phase("broker_kills", 2, 20, 3, _broker_kills, spares_workers=True),
-    Phase("postgres_kills", 2, 20, 3, _postgres_kills),
-    Phase("commit_cuts", 20, 200, 3, _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),
-    Phase("faulty_answers", 300, 20_000, 6, _faulty_answers, lambda _: Setup(oracle=_FAULTY), spares_workers=True,
-          plan=replace(_STEADY, concurrency=200)),
-    Phase("cancels", 150, 5_000, 3, _load_counts("cancels at random times", "cancels"), spares_workers=True,
-          plan=replace(_STEADY, cancels=1.0, concurrency=60)),
-    Phase("disconnects", 100, 2_000, 3, _load_counts("stream disconnects", "disconnects"), spares_workers=True,
-          plan=replace(_STEADY, ways={"stream": 1.0}, disconnects=1.0, concurrency=60)),
-    Phase("poison", 12 * 10, 12 * 1000, 3, _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
+    Phase("gateway_kills", 6, 100, (4, 7), _gateway_kills, lambda full: Setup(gateways=3 if full else 2),
+          spares_workers=True),
+    Phase("broker_kills", 2, 20, (4, 7), _broker_kills, spares_workers=True),
+    Phase("postgres_kills", 2, 20, (3, 6), _postgres_kills),
+    Phase("commit_cuts", 20, 200, (3, 3), _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),
+    Phase("faulty_answers", 300, 20_000, (5, 12), _faulty_answers, lambda _: Setup(oracle=_FAULTY),
+          spares_workers=True, plan=replace(_STEADY, concurrency=500)),
+    Phase("cancels", 150, 5_000, (3, 6), _load_counts("cancels at random times", "cancels"), spares_workers=True,
+          plan=replace(_STEADY, cancels=1.0, concurrency=200)),
+    Phase("disconnects", 100, 2_000, (3, 4), _load_counts("stream disconnects", "disconnects"), spares_workers=True,
+          plan=replace(_STEADY, ways={"stream": 1.0}, disconnects=1.0, concurrency=100)),
+    Phase("poison", 12 * 10, 12 * 1000, (3, 6), _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
           plan=replace(_STEADY, concurrency=10)),
-    Phase("overload", 1_600, 12_000, 2, _overload, spares_workers=True, loaded=False,
+    Phase("overload", 1_600, 12_000, (2, 3), _overload, spares_workers=True, loaded=False,
           setup=lambda _: Setup(workers=1, oracle="latency_ms=1000", worker={"WORKER_CONCURRENCY": "20"},
                                 gateway={"MAX_QUEUE_AGE_SECONDS": "2"})),
-    Phase("heads", 3, 5, 20, _heads, loaded=False, setup=lambda full: Setup(
+    Phase("heads", 3, 5, (16, 6), _heads, loaded=False, setup=lambda full: Setup(
         workers=3, oracle=f"latency_ms=200,slow_ms={55_000 if full else 20_000}", idle_seconds=90)),
-    Phase("leader_kills", 2, 20, 6, _leader_kills, brokers=3, spares_workers=True),
+    Phase("leader_kills", 2, 20, (6, 9), _leader_kills, brokers=3, spares_workers=True),
 )  # fmt: skip

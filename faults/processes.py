@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from orchestra.devstack.child import Child
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.part import Part
@@ -44,6 +46,14 @@ class Process:
         """Start it and keep it alive from now on. Raises ``PartFailedError``."""
         await self._start()
         self._keeper = asyncio.create_task(self._keep())
+
+    @property
+    def frozen(self) -> bool:
+        """True while it stands still after a SIGSTOP."""
+        try:
+            return self.pid is not None and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; False when there is nobody to take it."""

@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from faults.ground import Scene
 from faults.processes import Process
 
 _EVERY_SECONDS = 2.0
+_PREFIX = "orchestra_worker_"
 
 
 class Sampler:
@@ -67,17 +69,20 @@ class Sampler:
         pid = worker.pid
         try:
             async with session.get(f"http://127.0.0.1:{worker.part.env['METRICS_PORT']}/metrics") as response:
-                lines = (await response.text()).splitlines()
+                page = await response.text()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return
-        counters: dict[str, float] = defaultdict(float)
-        for line in lines:
-            name, _, value = line.rpartition(" ")
-            name = name.partition("{")[0]
-            if name.endswith("_total"):
-                counters[name.removeprefix("orchestra_worker_").removesuffix("_total")] += float(value)
         if pid:
-            self._last[worker.name, pid] = counters
+            self._last[worker.name, pid] = counters(page)
+
+
+def counters(page: str) -> dict[str, float]:
+    """The counters on a worker's page of metrics, by name without prefix and suffix; those with labels added up."""
+    return {
+        family.name.removeprefix(_PREFIX): sum(each.value for each in family.samples if each.name.endswith("_total"))
+        for family in text_string_to_metric_families(page)
+        if family.type == "counter"
+    }
 
 
 @asynccontextmanager
@@ -89,4 +94,5 @@ async def sampling(scene: Scene) -> AsyncIterator[Sampler]:
         yield made
     finally:
         running.cancel()
-        await asyncio.wait([running])
+        with suppress(asyncio.CancelledError):
+            await running  # Raises what ended it before its time: nothing would have been counted.

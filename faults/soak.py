@@ -21,7 +21,7 @@ _FAULTS: Sequence[Callable[[Trial, Limit], Awaitable[Injected]]] = (
     lambda trial, limit: injectors.kill_workers(trial.scene, 1, limit, 1.0),
     lambda trial, limit: injectors.kill_gateways(trial.scene, 1, limit, 1.0),
     lambda trial, limit: injectors.kill_kafka(trial.scene, 1, limit, 1.0),
-    lambda trial, limit: injectors.freeze_workers(trial.scene, 1, limit, (20.0, 25.0), 1),
+    lambda trial, limit: injectors.Zombies((20.0, 25.0), 1).run(trial.scene, 1, limit),
     lambda trial, limit: injectors.kill_postgres(trial.scene, 1, limit, 1.0),
 )
 
@@ -49,7 +49,7 @@ def soak(minutes: float) -> Phase:
         return done
 
     setup = Setup(oracle="latency_ms=300,gap_ms=20")
-    return Phase("soak", faults, faults, 0, inject, lambda _: setup, plan, minutes=minutes)
+    return Phase("soak", faults, faults, (0, 0), inject, lambda _: setup, plan, minutes=minutes)
 
 
 async def _grown(trial: Trial) -> list[str]:

@@ -1,9 +1,12 @@
-"""Named places on a request's way where a process can be told to die, as `kill -9` would have it, for the campaign."""
+"""Named places on a request's way where a process can be told to die or to stand still, for the campaign."""
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 # Every place that the code reaches, in the order of a request's way; a test compares the two.
 FAILPOINTS = (
@@ -22,34 +25,43 @@ FAILPOINTS = (
     "sweep.after_give_back",
     "drain.after_leaving",
 )
+_SIGNALS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process does to itself each ``every``-th time that it is at a point: die, or stand still until SIGCONT."""
+
+    verb: Literal["kill", "freeze"]
+    every: int
 
 
 def reach(point: str) -> None:
-    """Die here if the environment asks for it: ``FAILPOINTS=name=kill@3,…`` dies when it is there the third time."""
-    armed = _armed()
+    """Do here what the environment asks for: ``FAILPOINTS=name=kill@3,…`` dies when it is there the third time."""
+    armed, passed = _armed()
     if point in armed:
-        armed[point] -= 1
-        if not armed[point]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        passed[point] += 1
+        if passed[point] % armed[point].every == 0:
+            os.kill(os.getpid(), _SIGNALS[armed[point].verb])
 
 
-def parse(text: str) -> dict[str, int]:
-    """How often each point is passed before the process dies there, that time included. Raises ``ValueError``."""
+def parse(text: str) -> dict[str, Order]:
+    """The orders by point. Raises ``ValueError``."""
     armed = {}
     for order in filter(None, (part.strip() for part in text.split(","))):
         point, _, action = order.partition("=")
-        verb, _, times = action.partition("@")
-        if point not in FAILPOINTS or verb != "kill" or not times.isdecimal() or int(times) < 1:
+        verb, _, every = action.partition("@")
+        if point not in FAILPOINTS or verb not in _SIGNALS or not every.isdecimal() or int(every) < 1:
             raise ValueError(f"FAILPOINTS: {order!r} is not NAME=kill@TIMES with a name of orchestra/failpoints.py")
-        armed[point] = int(times)
+        armed[point] = Order("kill" if verb == "kill" else "freeze", int(every))
     return armed
 
 
-def environment(armed: Mapping[str, int]) -> dict[str, str]:
-    """What a process is told so that it dies at these points."""
-    return {"FAILPOINTS": ",".join(f"{point}=kill@{times}" for point, times in armed.items())}
+def environment(armed: Mapping[str, Order]) -> dict[str, str]:
+    """What a process is told so that it follows these orders."""
+    return {"FAILPOINTS": ",".join(f"{point}={order.verb}@{order.every}" for point, order in armed.items())}
 
 
 @cache
-def _armed() -> dict[str, int]:
-    return parse(os.environ.get("FAILPOINTS", ""))
+def _armed() -> tuple[dict[str, Order], Counter[str]]:
+    return parse(os.environ.get("FAILPOINTS", "")), Counter()

@@ -2,12 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from orchestra.failpoints import FAILPOINTS, environment, parse
+from orchestra.failpoints import FAILPOINTS, Order, environment, parse
 from tests.support.tree import ROOT
 
 REACHED = re.compile(r"\breach\(\"([^\"]+)\"\)")
@@ -41,6 +42,20 @@ def test_a_process_dies_at_its_point_at_the_time_that_was_said() -> None:
     assert (-9, "1\n2\n3\n") == (ended.returncode, ended.stdout)
 
 
+def test_a_process_stands_still_at_its_point_until_it_is_woken() -> None:
+    """Each second time at the point it freezes; woken, it goes on where it was."""
+    env = {**os.environ, "FAILPOINTS": "finish.after_commit=freeze@2"}
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        said = []
+        for _ in range(2):
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            said.append(process.poll())
+            process.send_signal(signal.SIGCONT)
+        assert process.stdout
+        assert ([None, None], "1\n2\n3\n4\n5\n") == (said, process.stdout.read())
+
+
 def test_nothing_happens_without_failpoints() -> None:
     """An empty variable arms nothing."""
     assert (0, "1\n2\n3\n4\n5\n") == ((ended := run("")).returncode, ended.stdout)
@@ -56,6 +71,6 @@ def test_a_wrong_order_is_refused(text: str) -> None:
 
 def test_what_a_process_is_told_is_what_it_reads() -> None:
     """An environment made for points arms exactly these."""
-    armed = {"intake.after_read": 2, "run.mid_stream": 7}
+    armed = {"intake.after_read": Order("kill", 2), "run.mid_stream": Order("freeze", 7)}
 
     assert armed == parse(environment(armed)["FAILPOINTS"])

@@ -1,0 +1,18 @@
+"""What the campaign sees of running workers."""
+
+from prometheus_client import generate_latest
+
+from faults.sampler import counters
+from workers.metrics import Metrics
+
+
+def test_a_workers_counters_are_read() -> None:
+    """What a worker counts on its page of metrics is what the campaign counts."""
+    metrics = Metrics()
+    metrics.duplicates.inc(3)
+    metrics.outcomes.labels("Completed").inc(2)
+    metrics.outcomes.labels("Failed").inc()
+
+    found = counters(generate_latest(metrics.registry).decode())
+
+    assert (3, 3, 0) == (found["duplicate_records"], found["attempts"], found["fenced_endings"])
