@@ -1,11 +1,13 @@
 """The promises that hold after every step, whatever comes when: one head, no gap, no second answer, nobody else's.
 
-TEST_STORMS and TEST_STORM_STEPS: how many storms there are, and how many steps each has; without them 4 of 40.
+Storms do several things at once, by chance; the machine does one after the other, and Hypothesis looks for the shortest
+way to what breaks. TEST_STORMS and TEST_STORM_STEPS: how many of both there are, and how many steps each has.
 """
 
 import asyncio
 import os
 import random
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from orchestra.store import cancels, claims, endings, outbox, tasks
 from orchestra.store.claims import Claimed
@@ -22,7 +27,9 @@ from orchestra.store.intake import NewRequest
 from orchestra.store.turns import lock_conversations
 from schemas.requests import OnBusy
 from schemas.status import Status
-from tests.support.store import claim, ending, let_lease_run_out, new_worker, request, take
+from tests.support.empty import empty
+from tests.support.stack import Stack
+from tests.support.store import claim, connect, ending, let_lease_run_out, new_worker, request, take
 
 STORMS = int(os.environ.get("TEST_STORMS", "4"))
 STEPS = int(os.environ.get("TEST_STORM_STEPS", "40"))
@@ -352,3 +359,67 @@ def _ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> En
 async def test_nothing_breaks_whatever_comes_when(database: Database, seed: int) -> None:
     """Hundreds of random steps, several at once: after each the invariants hold; in the end all has ended."""
     await Storm(database, seed).run()
+
+
+Thing = Callable[[Storm], Coroutine[Any, Any, None]]
+
+
+class Machine(RuleBasedStateMachine):
+    """The same, one thing after the other, as Hypothesis draws them. ``url``: an empty database."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runner = asyncio.Runner()
+        self._database = self._runner.run(self._open())
+        self._storm = Storm(self._database, 0)
+
+    @invariant()
+    def nothing_is_broken(self) -> None:
+        self._runner.run(self._storm._check())
+
+    def teardown(self) -> None:
+        try:
+            self._runner.run(self._storm._calm())
+        finally:
+            self._runner.run(self._database.close())
+            self._runner.close()
+
+    def do(self, thing: Thing, chance: random.Random) -> None:
+        self._storm._random = chance
+        self._runner.run(thing(self._storm))
+
+    async def _open(self) -> Database:
+        database = connect(self.url)
+        await empty(database)
+        return database
+
+
+def _add_rule(thing: Thing) -> None:
+    @rule(chance=st.randoms(use_true_random=False))
+    def step(self: Machine, chance: random.Random) -> None:
+        self.do(thing, chance)
+
+    setattr(Machine, thing.__name__.strip("_"), step)
+
+
+for _thing in (
+    Storm._send, Storm._send_again, Storm._send_another, Storm._send_with_cancel, Storm._claim, Storm._finish,
+    Storm._finish_again, Storm._cancel, Storm._lose_worker, Storm._renew, Storm._pass_time, Storm._remove,
+    Storm._expire, Storm._publish, Storm._delete, Storm._intrude,
+):  # fmt: skip
+    _add_rule(_thing)
+
+
+async def test_no_order_of_events_breaks_anything(stack: Stack) -> None:
+    """Whatever follows whatever, the invariants hold after each step, and in the end all has ended."""
+    Machine.url = await stack.fresh_database()
+    how = settings(
+        max_examples=3 * STORMS,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    await asyncio.to_thread(run_state_machine_as_test, Machine, settings=how)
