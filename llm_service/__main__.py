@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from llm_service.app import create_app
 from llm_service.models import ModelsFileError
+from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
 from orchestra.process import allow_many_connections
 from orchestra.settings import load
@@ -42,6 +43,8 @@ def _app(settings: LlmServiceSettings) -> FastAPI:
         return create_app(settings)
     except ModelsFileError as error:
         print(f"setting MODELS_FILE: {error}", file=sys.stderr)
+    except ProviderSetupError as error:
+        print(error, file=sys.stderr)
     except OrchestraError as error:
         print(f"setting LLM_MODEL: {error}", file=sys.stderr)
     raise SystemExit(_EX_CONFIG)

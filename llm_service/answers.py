@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_service.generation import Generation
+from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -37,14 +37,13 @@ class GenerationAnswer(Response):
         async with self._generation.open() as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
-                    if not parts:
-                        self._generation.first_piece()
                     parts.append(piece)
+                elif isinstance(piece, Restart):
+                    parts.clear()
                 elif isinstance(piece, Ending):
                     ending = piece
             if ending is None:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
-            self._generation.completed(ending)
         body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
         await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
         await send({"type": "http.response.body", "body": body})
@@ -56,9 +55,8 @@ class GenerationAnswer(Response):
                 async for piece in pieces:
                     if not started:
                         started = True
-                        self._generation.first_piece()
                         await _start(send)
-                    await send({"type": "http.response.body", "body": self._line(piece), "more_body": True})
+                    await send({"type": "http.response.body", "body": _line(piece), "more_body": True})
         except OrchestraError as error:
             if not started:
                 raise
@@ -67,13 +65,15 @@ class GenerationAnswer(Response):
             await _start(send)
         await send({"type": "http.response.body", "body": b""})
 
-    def _line(self, piece: Piece) -> bytes:
-        if isinstance(piece, str):
-            return b'{"delta":%b}\n' % orjson.dumps(piece)
-        if isinstance(piece, Garbage):
-            return piece.line
-        self._generation.completed(piece)
-        return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
+
+def _line(piece: Piece | Restart) -> bytes:
+    if isinstance(piece, str):
+        return b'{"delta":%b}\n' % orjson.dumps(piece)
+    if isinstance(piece, Garbage):
+        return piece.line
+    if isinstance(piece, Restart):
+        return orjson.dumps({"restart": {"model": piece.model}}, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _start(send: Send) -> None:
@@ -85,8 +85,7 @@ def _with_length(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _end_of(ending: Ending) -> dict[str, object]:
-    usage = {"input_tokens": ending.usage.input_tokens, "output_tokens": ending.usage.output_tokens}
-    return {"usage": usage, "finish_reason": ending.finish_reason}
+    return {"usage": ending.usage.model_dump(), "finish_reason": ending.finish_reason}
 
 
 def _error_line(error: OrchestraError) -> bytes:

@@ -1,11 +1,13 @@
 """The LLM service's parts, put together. This is the only place where they are."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from llm_service import problems
+from llm_service.discovery import Discovery
 from llm_service.metrics import Metrics
 from llm_service.registry import Registry, build_registry
 from llm_service.routes import build_router
@@ -18,13 +20,19 @@ def create_app(
     """The service as an ASGI app. Raises `llm_service.models.ModelsFileError` or, for `LLM_MODEL`, `OrchestraError`."""
     models = registry or build_registry(settings)
     models.resolve(settings.llm_model)
+    measured = metrics or Metrics()
+    measured.show_limits(models.listing().data)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(Discovery(settings, models).run()) if settings.ollama_discovery else None
         yield
+        if looking:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         await models.aclose()
 
     app = FastAPI(title="LLM service", lifespan=lifespan, openapi_url=None)
     problems.install(app)
-    app.include_router(build_router(settings, models, metrics or Metrics()))
+    app.include_router(build_router(settings, models, measured))
     return app

@@ -1,10 +1,14 @@
-"""The places of one model: as many generations at once as its server has room for."""
+"""The limits of one model: so many generations at once, so many calls a minute."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from schemas.errors import ErrorCode, OrchestraError
+
+_MINUTE = 60.0
 
 
 class Gate:
@@ -40,3 +44,18 @@ class Gate:
             raise full from None
         finally:
             self._waiting -= 1
+
+
+class Rate:
+    """At most ``calls`` begin within any minute."""
+
+    def __init__(self, calls: int, clock: Callable[[], float] = monotonic) -> None:
+        self._begun: deque[float] = deque(maxlen=calls)
+        self._clock = clock
+
+    def take(self) -> None:
+        """Begin a call. Raises ``rate_limited``, with the seconds until the next may begin, when it is one too many."""
+        now = self._clock()
+        if len(self._begun) == self._begun.maxlen and (left := self._begun[0] + _MINUTE - now) > 0:
+            raise OrchestraError(ErrorCode.RATE_LIMITED, "The model had its calls of this minute.", retry_after=left)
+        self._begun.append(now)  # The oldest of a full queue drops out.

@@ -1,8 +1,9 @@
-"""One generation: a place at the model, a time limit, the provider's pieces, and what is measured of it."""
+"""One generation: a model and those that stand in for it, a time limit over all, and what is measured of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
@@ -13,20 +14,123 @@ from llm_service.registry import Model
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest
 
+# The model is out of order, and another may not be. What is wrong with the request itself is wrong for every model.
+_OUT_OF_ORDER = frozenset(
+    {
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.TIMEOUT,
+        ErrorCode.AUTH,
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.BAD_UPSTREAM,
+    }
+)
+
 _log = structlog.get_logger()
 
 
-class Generation:
-    """What was asked of a model, not yet begun."""
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """All pieces before this one are void: this model begins anew."""
 
-    def __init__(self, model: Model, ask: GenerateRequest, metrics: Metrics, seconds: float) -> None:
-        self._model = model
+    model: str
+
+
+class Generation:
+    """What was asked of a model, not yet begun. ``chain``: the model, then those that stand in for it, in order.
+
+    A model that has others behind it may be silent for ``silence`` seconds; ``seconds`` is the limit of all together.
+    """
+
+    def __init__(
+        self, chain: Sequence[Model], ask: GenerateRequest, metrics: Metrics, seconds: float, silence: float
+    ) -> None:
+        self._chain = chain
+        self._ask = ask
         self._metrics = metrics
-        self.seconds = seconds
-        self._began = perf_counter()
+        self._silence = silence
+        self._limit = asyncio.timeout(seconds)
         self._whole = False
-        limit = model.entry.max_output_tokens
-        self._call = Call(
+        self.seconds = seconds
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncGenerator[Piece | Restart, None]]:
+        """Run it: the pieces as they come. Leaving the block early closes the call upstream.
+
+        Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`; when all models
+        failed, what the first one said: it was asked for, and it is the one to wait for.
+        """
+        try:
+            async with self._limit, aclosing(self._pieces()) as pieces:
+                yield pieces
+        except TimeoutError:
+            raise OrchestraError(ErrorCode.TIMEOUT, "The generation took longer than it may.") from None
+
+    async def _pieces(self) -> AsyncGenerator[Piece | Restart, None]:
+        told = False
+        cut_off = OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+        first: OrchestraError | None = None
+        for model, stand_in in zip(self._chain, [*self._chain[1:], None], strict=True):
+            if told:
+                told = False
+                yield Restart(model.label)
+            began = perf_counter()
+            error = cut_off
+            try:
+                async with self._opened(model, patient=stand_in is None) as pieces:
+                    async for piece in pieces:
+                        if not told and not isinstance(piece, Ending):
+                            told = True
+                            self._metrics.first_token.labels(model.label).observe(perf_counter() - began)
+                        yield self._completed(model, piece) if isinstance(piece, Ending) else piece
+            except OrchestraError as raised:
+                error = raised
+            if self._whole or (len(self._chain) == 1 and error is cut_off):
+                return  # What is cut off has no end mark, which says so.
+            first = first or error
+            if stand_in is None or error.code not in _OUT_OF_ORDER:
+                raise first
+            self._metrics.fallbacks.labels(model.label, stand_in.label, error.code).inc()
+            _log.warning("generation_fell_back", model=model.label, reason=error.code)
+
+    @asynccontextmanager
+    async def _opened(self, model: Model, *, patient: bool) -> AsyncIterator[AsyncGenerator[Piece, None]]:
+        """One model's pieces, counted and timed."""
+        began = perf_counter()
+        outcome = "abandoned"
+        in_flight = self._metrics.in_flight.labels(model.label)
+        in_flight.inc()
+        try:
+            async with AsyncExitStack() as stack:
+                await self._admit(model, stack)
+                pieces = await stack.enter_async_context(aclosing(model.provider.stream(self._call(model))))
+                if not patient:
+                    pieces = await stack.enter_async_context(aclosing(_impatient(pieces, self._silence)))
+                yield pieces
+            outcome = "completed" if self._whole else "cut"
+        except OrchestraError as error:
+            outcome = error.code
+            raise
+        finally:
+            in_flight.dec()
+            self._ended(model, ErrorCode.TIMEOUT if self._limit.expired() else outcome, perf_counter() - began)
+
+    async def _admit(self, model: Model, stack: AsyncExitStack) -> None:
+        """A place at the model, held until the stack is left, and one of the calls that it may have in a minute."""
+        limit = "max_concurrency"
+        try:
+            if model.gate:
+                await stack.enter_async_context(model.gate.place())
+            limit = "requests_per_minute"
+            if model.rate:
+                model.rate.take()
+        except OrchestraError:
+            self._metrics.limited.labels(model.label, limit).inc()
+            raise
+
+    def _call(self, model: Model) -> Call:
+        limit, ask = model.entry.max_output_tokens, self._ask
+        return Call(
             model=model.upstream,
             messages=ask.messages,
             max_tokens=min(ask.max_tokens or limit, limit),
@@ -35,44 +139,37 @@ class Generation:
             stop=ask.stop,
         )
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncGenerator[Piece, None]]:
-        """Run it: the pieces as they come. Leaving the block early closes the call upstream.
-
-        Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`.
-        """
-        outcome = "abandoned"
-        in_flight = self._metrics.in_flight.labels(self._model.label)
-        in_flight.inc()
-        try:
-            async with asyncio.timeout(self.seconds), AsyncExitStack() as stack:
-                if self._model.gate:
-                    await stack.enter_async_context(self._model.gate.place())
-                yield await stack.enter_async_context(aclosing(self._model.provider.stream(self._call)))
-            outcome = "completed" if self._whole else "cut"
-        except TimeoutError:
-            outcome = ErrorCode.TIMEOUT
-            raise OrchestraError(ErrorCode.TIMEOUT, "The generation took longer than it may.") from None
-        except OrchestraError as error:
-            outcome = error.code
-            raise
-        finally:
-            in_flight.dec()
-            self._ended(outcome)
-
-    def first_piece(self) -> None:
-        """Note that text begins to come."""
-        self._metrics.first_token.labels(self._model.label).observe(perf_counter() - self._began)
-
-    def completed(self, ending: Ending) -> None:
-        """Note that the text is whole, and what it used."""
+    def _completed(self, model: Model, ending: Ending) -> Ending:
+        """The ending with what it cost and who answered, counted."""
         self._whole = True
-        self._metrics.tokens.labels(self._model.label, "input").inc(ending.usage.input_tokens)
-        self._metrics.tokens.labels(self._model.label, "output").inc(ending.usage.output_tokens)
+        usage, price = ending.usage, model.entry.price
+        self._metrics.tokens.labels(model.label, "input").inc(usage.input_tokens)
+        self._metrics.tokens.labels(model.label, "output").inc(usage.output_tokens)
+        more: dict[str, object] = {}
+        if price:
+            # Rounded far below a token's price, so that no 0.30000000000000004 is stored.
+            cost = round((usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6, 12)
+            self._metrics.cost.labels(model.label).inc(cost)
+            more["cost"] = cost
+        if model is not self._chain[0]:
+            more["model"] = model.label
+        return replace(ending, usage=usage.model_copy(update=more)) if more else ending
 
-    def _ended(self, outcome: str) -> None:
-        seconds = perf_counter() - self._began
-        self._metrics.generations.labels(self._model.label, outcome).inc()
-        self._metrics.duration.labels(self._model.label).observe(seconds)
+    def _ended(self, model: Model, outcome: str, seconds: float) -> None:
+        self._metrics.generations.labels(model.label, outcome).inc()
+        self._metrics.duration.labels(model.label).observe(seconds)
         log = _log.debug if outcome in ("completed", "abandoned") else _log.warning
-        log("generation_ended", model=self._model.label, outcome=outcome, seconds=round(seconds, 3))
+        log("generation_ended", model=model.label, outcome=outcome, seconds=round(seconds, 3))
+
+
+async def _impatient(pieces: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece, None]:
+    """The same pieces. Raises ``timeout`` when none comes for so long."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise OrchestraError(ErrorCode.TIMEOUT, f"The model was silent for {seconds:g} s.") from None
+        yield piece

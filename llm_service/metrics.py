@@ -1,6 +1,10 @@
 """What the LLM service counts and times."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.generation import ModelInfo
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -42,3 +46,35 @@ class Metrics:
             ["model", "direction"],
             registry=self.registry,
         )
+        self.cost = Counter(
+            "orchestra_llm_cost_dollars",
+            "What completed generations cost, by the prices of the models file.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.fallbacks = Counter(
+            "orchestra_llm_fallbacks",
+            "Generations that went from one model on to the next, and the error code that was the reason.",
+            ["model", "to", "reason"],
+            registry=self.registry,
+        )
+        self.limited = Counter(
+            "orchestra_llm_limited",
+            "Generations that a limit of our own refused: max_concurrency or requests_per_minute.",
+            ["model", "limit"],
+            registry=self.registry,
+        )
+        self.limits = Gauge(
+            "orchestra_llm_limit",
+            "Configured limits: max_concurrency or requests_per_minute.",
+            ["model", "limit"],
+            registry=self.registry,
+        )
+
+    def show_limits(self, models: Iterable[ModelInfo]) -> None:
+        """Set the limits of these models beside what is counted of them."""
+        for model in models:
+            if model.max_concurrency:
+                self.limits.labels(model.name, "max_concurrency").set(model.max_concurrency)
+            if model.requests_per_minute:
+                self.limits.labels(model.name, "requests_per_minute").set(model.requests_per_minute)

@@ -3,17 +3,29 @@
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llm_service.settings import LlmServiceSettings, Url
-from schemas.generation import ModelInfo
+from schemas.generation import ModelInfo, Price
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+# Those that have an API of their own, and are spoken to through a library, by its names for them.
+LibraryProvider = Literal["anthropic", "gemini", "bedrock", "cohere", "mistral", "vertexai"]
+LIBRARY_PROVIDERS: tuple[str, ...] = get_args(LibraryProvider)
 SIMULATED = "simulated"
 ANY_OTHER = "*"
+OLLAMA_CONTEXT_TOKENS = 4096
 _EMBEDDED_OUTPUT_TOKENS = 256
+# Context and output that every model holds which these offer today. Who needs more says so in MODELS_FILE.
+_REMOTE_LIMITS = {
+    # Ollama cuts a prompt that is longer than its own default context without a word.
+    "ollama": (OLLAMA_CONTEXT_TOKENS, 1024),
+    "openai": (128_000, 16_384),
+    "anthropic": (200_000, 8192),
+    "gemini": (1_000_000, 8192),
+}
 
 
 class ModelsFileError(ValueError):
@@ -27,13 +39,16 @@ class Entry(BaseModel):
 
     name: Name
     aliases: tuple[Name, ...] = ()
-    provider: Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"]
+    provider: Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"] | LibraryProvider
     base_url: Url | None = None
     api_key_env: str | None = None
     upstream: Name | None = None
     context_tokens: Annotated[int, Field(ge=1)]
     max_output_tokens: Annotated[int, Field(ge=1)]
     max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    price: Price | None = None
+    fallbacks: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _reachable(self) -> "Entry":
@@ -60,12 +75,12 @@ def table(settings: LlmServiceSettings) -> list[Entry]:
     mine = _read(settings.models_file) if settings.models_file else []
     _check_unique(mine)
     taken = {name for entry in mine for name in (entry.name, *entry.aliases)}
-    return [*mine, *(_without(taken, entry) for entry in _built_in(settings) if entry.name not in taken)]
+    return [*mine, *(without(taken, entry) for entry in _built_in(settings) if entry.name not in taken)]
 
 
 def pass_through(settings: LlmServiceSettings) -> Entry | None:
     """The entry for names that are in no table: the provider is asked whether it knows them."""
-    if settings.models_file or settings.llm_provider not in ("ollama", "openai"):
+    if settings.models_file or settings.llm_provider in ("embedded", "simulated"):
         return None
     return _remote(settings, ANY_OTHER)
 
@@ -101,13 +116,12 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
 
 
 def _remote(settings: LlmServiceSettings, name: str) -> Entry:
-    if settings.llm_provider == "ollama":
-        # Ollama cuts a prompt that is longer than its own default context without a word.
-        return Entry(name=name, provider="ollama", context_tokens=4096, max_output_tokens=1024)
-    return Entry(name=name, provider="openai", context_tokens=128_000, max_output_tokens=16_384)
+    context, output = _REMOTE_LIMITS[settings.llm_provider]
+    return Entry(name=name, provider=settings.llm_provider, context_tokens=context, max_output_tokens=output)
 
 
-def _without(taken: set[str], entry: Entry) -> Entry:
+def without(taken: set[str], entry: Entry) -> Entry:
+    """The entry without the aliases that others have."""
     return entry.model_copy(update={"aliases": tuple(alias for alias in entry.aliases if alias not in taken)})
 
 

@@ -1,13 +1,24 @@
 """Model name or alias → provider, name at the provider, limits, places."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from llm_service.gate import Gate
-from llm_service.models import ANY_OTHER, SIMULATED, Entry, pass_through, table
+from llm_service.gate import Gate, Rate
+from llm_service.models import (
+    ANY_OTHER,
+    LIBRARY_PROVIDERS,
+    SIMULATED,
+    Entry,
+    ModelsFileError,
+    pass_through,
+    table,
+    without,
+)
+from llm_service.providers.any_llm import ThroughAnyLLM
 from llm_service.providers.base import Provider
-from llm_service.providers.openai_compatible import OpenAICompatible, UpstreamLimits
+from llm_service.providers.connection import UpstreamLimits
+from llm_service.providers.openai_compatible import OpenAICompatible
 from llm_service.providers.simulated import Simulated
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
@@ -22,6 +33,7 @@ class Model:
     provider: Provider
     upstream: str
     gate: Gate | None
+    rate: Rate | None = None
 
     @property
     def label(self) -> str:
@@ -32,8 +44,10 @@ class Model:
 class Registry:
     """All models of this service."""
 
-    def __init__(self, models: list[Model], other: Model | None, default: str) -> None:
+    def __init__(self, models: list[Model], other: Model | None, default: str, make: Callable[[Entry], Model]) -> None:
         self._models = models
+        self._make = make
+        self._found: dict[str, Model] = {}
         self._by_name = {name: model for model in models for name in (model.entry.name, *model.entry.aliases)}
         self._other = other
         self._default = default
@@ -43,6 +57,8 @@ class Registry:
         name = name or self._default
         if model := self._by_name.get(name):
             return model
+        if found := self._found.get(name):
+            return found
         base = self._by_name.get(name.partition(":")[0])
         if base and base.entry.provider == SIMULATED:
             return replace(base, upstream=name)
@@ -50,10 +66,44 @@ class Registry:
             return replace(self._other, upstream=name)
         raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
 
+    def chain(self, name: str) -> list[Model]:
+        """The model of this name, then its fallbacks, then theirs. Raises ``unknown_model``."""
+        chain = [self.resolve(name)]
+        for model in chain:  # Grows meanwhile.
+            for fallback in model.entry.fallbacks:
+                stand_in = self.resolve(fallback)
+                if stand_in not in chain:
+                    chain.append(stand_in)
+        return chain
+
+    def check_fallbacks(self) -> None:
+        """Raises `llm_service.models.ModelsFileError` where a fallback is no model, or leads back to its own."""
+        named = [(model.entry.name, fallback) for model in self._models for fallback in model.entry.fallbacks]
+        for name, fallback in named:
+            try:
+                self.resolve(fallback)
+            except OrchestraError:
+                raise ModelsFileError(f"{name}: the fallback {fallback} is no model") from None
+        for name, fallback in named:
+            if name in (stand_in.entry.name for stand_in in self.chain(fallback)):
+                raise ModelsFileError(f"{name}: the fallback {fallback} leads back to it")
+
+    def offer(self, entries: Iterable[Entry]) -> None:
+        """Offer these, found outside of the table, in place of those offered before. A name in the table wins."""
+        taken = set(self._by_name)
+        found = [self._make(without(taken, entry)) for entry in entries if entry.name not in taken]
+        aliases = {alias: model for model in found for alias in model.entry.aliases}
+        self._found = aliases | {model.entry.name: model for model in found}
+
+    @property
+    def models(self) -> list[Model]:
+        """Every model that has a name, in the order of the listing."""
+        return [*self._models, *{id(model): model for model in self._found.values()}.values()]
+
     def listing(self) -> ModelList:
         """The body of ``GET /models``."""
         return ModelList(
-            data=[model.entry.info for model in self._models],
+            data=[model.entry.info for model in self.models],
             default=self._default,
             other=self._other.entry.info if self._other else None,
         )
@@ -64,7 +114,7 @@ class Registry:
             await provider.aclose()
 
     def _every(self) -> list[Model]:
-        return [*self._models, *([self._other] if self._other else [])]
+        return [*self.models, *([self._other] if self._other else [])]
 
 
 def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] = os.environ) -> Registry:
@@ -73,16 +123,20 @@ def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] 
 
     def model(entry: Entry) -> Model:
         gate = Gate(entry.max_concurrency, settings.queue_seconds) if entry.max_concurrency else None
-        return Model(entry, provider_of(entry), entry.upstream or entry.name, gate)
+        rate = Rate(entry.requests_per_minute) if entry.requests_per_minute else None
+        return Model(entry, provider_of(entry), entry.upstream or entry.name, gate, rate)
 
     other = pass_through(settings)
-    return Registry([model(entry) for entry in table(settings)], model(other) if other else None, settings.llm_model)
+    named = [model(entry) for entry in table(settings)]
+    registry = Registry(named, model(other) if other else None, settings.llm_model, model)
+    registry.check_fallbacks()
+    return registry
 
 
 def _providers(settings: LlmServiceSettings, environment: Mapping[str, str]) -> Callable[[Entry], Provider]:
     """One provider, and so one pool of connections, for each address and key."""
     simulated = Simulated()
-    made: dict[tuple[str, str | None, bool], Provider] = {}
+    made: dict[tuple[str, str | None, str], Provider] = {}
     limits = UpstreamLimits(
         connect_seconds=settings.upstream_connect_seconds,
         idle_seconds=settings.upstream_idle_seconds,
@@ -93,10 +147,16 @@ def _providers(settings: LlmServiceSettings, environment: Mapping[str, str]) -> 
         if entry.provider == SIMULATED:
             return simulated
         url, api_key = _address(settings, entry), _api_key(settings, entry, environment)
-        key = (url, api_key, entry.provider == "openai")
+        special = entry.provider in ("openai", *LIBRARY_PROVIDERS)
+        key = (url, api_key, entry.provider if special else "")
         if key not in made:
-            made[key] = OpenAICompatible(url, api_key, limits, openai_itself=key[2])
+            made[key] = make(entry.provider, url, api_key)
         return made[key]
+
+    def make(kind: str, url: str, api_key: str | None) -> Provider:
+        if kind in LIBRARY_PROVIDERS:
+            return ThroughAnyLLM(kind, url or None, api_key, limits)
+        return OpenAICompatible(url, api_key, limits, openai_itself=kind == "openai")
 
     return provider_of
 
@@ -106,14 +166,21 @@ def _address(settings: LlmServiceSettings, entry: Entry) -> str:
         "embedded": settings.embedded_base_url,
         "ollama": f"{settings.ollama_base_url.rstrip('/').removesuffix('/v1')}/v1",
         "openai": settings.openai_base_url,
+        "anthropic": settings.anthropic_base_url,
+        "gemini": settings.gemini_base_url,
     }
-    return (entry.base_url or known[entry.provider]).rstrip("/")
+    address = (entry.base_url or known.get(entry.provider, "")).rstrip("/")
+    return address.removesuffix("/v1") if entry.provider == "anthropic" else address
 
 
 def _api_key(settings: LlmServiceSettings, entry: Entry, environment: Mapping[str, str]) -> str | None:
     if entry.api_key_env:
         return environment.get(entry.api_key_env) or None
-    # An address of its own is another server, and our OpenAI key is none of its business.
-    if entry.provider == "openai" and entry.base_url is None and settings.openai_api_key:
-        return settings.openai_api_key.get_secret_value()
-    return None
+    known = {
+        "openai": settings.openai_api_key,
+        "anthropic": settings.anthropic_api_key,
+        "gemini": settings.gemini_api_key,
+    }
+    # An address of its own is another server, and our key is none of its business.
+    key = known.get(entry.provider) if entry.base_url is None else None
+    return key.get_secret_value() if key else None

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from llm_service.answers import GenerationAnswer
 from llm_service.generation import Generation
 from llm_service.metrics import Metrics
+from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
@@ -29,12 +30,13 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
     @router.post("/generate", dependencies=[Depends(known)], response_model=None)
     async def generate(request: Request) -> Response:
         ask = _parse(await _body(request))
-        generation = Generation(registry.resolve(ask.model), ask, metrics, settings.generation_seconds)
+        chain = registry.chain(ask.model)
+        generation = Generation(chain, ask, metrics, settings.generation_seconds, settings.fallback_seconds)
         return GenerationAnswer(generation, stream=ask.stream)
 
     @router.get("/models", dependencies=[Depends(known)])
-    async def models() -> ModelList:
-        return registry.listing()
+    async def models(request: Request) -> ModelList:
+        return await checked(registry) if request.query_params.get("check") == "true" else registry.listing()
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -22,7 +22,7 @@ class LlmServiceSettings(ListenSettings):
     llm_service_token: SecretStr | None = Field(
         None, description="Bearer token that `/generate` and `/models` then ask for."
     )
-    llm_provider: Literal["embedded", "ollama", "openai", "simulated"] = Field(
+    llm_provider: Literal["embedded", "ollama", "openai", "anthropic", "gemini", "simulated"] = Field(
         "embedded", description="Provider that answers for models which `MODELS_FILE` does not name."
     )
     llm_model: str = Field("llama3", min_length=1, description="Model used when a request names none.")
@@ -31,11 +31,19 @@ class LlmServiceSettings(ListenSettings):
     embedded_context_tokens: int = Field(4096, ge=64, description="Context of one slot of the embedded model's server.")
     embedded_max_concurrency: int = Field(4, ge=1, description="Slots of the embedded model's server.")
     ollama_base_url: Url = Field("http://127.0.0.1:11434", description="Where Ollama is.")
+    ollama_discovery: bool = Field(True, description="Offers every model of an Ollama that answers there.")
     openai_base_url: Url = Field("https://api.openai.com/v1", description="Where an OpenAI-compatible API is.")
     openai_api_key: SecretStr | None = Field(None, description="Key for `OPENAI_BASE_URL`.")
+    anthropic_base_url: Url = Field("https://api.anthropic.com", description="Where Anthropic's API is.")
+    anthropic_api_key: SecretStr | None = Field(None, description="Key for `ANTHROPIC_BASE_URL`.")
+    gemini_base_url: Url = Field("https://generativelanguage.googleapis.com", description="Where Gemini's API is.")
+    gemini_api_key: SecretStr | None = Field(None, description="Key for `GEMINI_BASE_URL`.")
     upstream_connect_seconds: Seconds = Field(5, description="Longest wait for a connection to a provider.")
     upstream_idle_seconds: Seconds = Field(60, description="Longest time a provider may send no byte.")
     generation_seconds: Seconds = Field(600, description="Longest time that one generation may take in all.")
+    fallback_seconds: Seconds = Field(
+        20, description="Longest silence of a model that has `fallbacks` before the next one is asked."
+    )
     queue_seconds: Seconds = Field(5, description="Longest wait for a place when a model is at its `max_concurrency`.")
     max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Longest text that a model may answer with.")
     drain_seconds: int = Field(5, ge=0, description="Time that open generations get to end after SIGTERM.")

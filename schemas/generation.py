@@ -30,6 +30,11 @@ def _number(value: Any) -> Any:
 ANumber = BeforeValidator(_number)
 
 
+def _unset(value: object) -> bool:
+    """Whether a field says no more than one that is not there: bodies without news stay as they were."""
+    return value in (None, "", [])
+
+
 class ChatMessage(BaseModel):
     """One message of a dialogue."""
 
@@ -59,10 +64,16 @@ class GenerateRequest(Sampling):
 
 
 class Usage(BaseModel):
-    """Tokens that one attempt used."""
+    """Tokens that one attempt used. ``cost`` is in US dollars; what is null is left out on every wire."""
 
     input_tokens: Annotated[int, Field(ge=0)] = 0
     output_tokens: Annotated[int, Field(ge=0)] = 0
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, exclude_if=_unset, description="US dollars, where the model has a price."
+    )
+    model: str | None = Field(
+        None, exclude_if=_unset, description="The model that answered, where it is not the one that was asked."
+    )
 
 
 class GenerateReply(BaseModel):
@@ -87,6 +98,18 @@ class DeltaLine(BaseModel):
     delta: str
 
 
+class Restart(BaseModel):
+    """Who begins anew."""
+
+    model: str
+
+
+class RestartLine(BaseModel):
+    """A line of the NDJSON stream: the text so far is void, another model begins from the beginning."""
+
+    restart: Restart
+
+
 class DoneLine(BaseModel):
     """Last line of a whole stream. A stream without it is broken."""
 
@@ -101,14 +124,31 @@ class ErrorLine(BaseModel):
     error: GenerationError
 
 
+class Price(BaseModel):
+    """What tokens cost: US dollars per million."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class ModelInfo(BaseModel):
-    """One line of ``GET /models``."""
+    """One line of ``GET /models``. What was not configured or not looked at is left out."""
 
     name: str
     aliases: list[str] = []
     provider: str
     context_tokens: Annotated[int, Field(ge=1)]
     max_output_tokens: Annotated[int, Field(ge=1)]
+    fallbacks: list[str] = Field([], exclude_if=_unset, description="Models that are asked in its place, in order.")
+    price: Price | None = Field(None, exclude_if=_unset)
+    max_concurrency: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=_unset)
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=_unset)
+    reachable: bool | None = Field(
+        None, exclude_if=_unset, description="Whether its provider answers now; only with `?check=true`."
+    )
+    detail: str = Field("", exclude_if=_unset, description="Why it is not reachable.")
 
 
 class ModelList(BaseModel):

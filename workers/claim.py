@@ -28,9 +28,13 @@ log = structlog.get_logger()
 
 @dataclass(eq=False)
 class InFlight:
-    """A turn that runs here. ``stopped``: why, once somebody wants it stopped. ``over``: its ending is written."""
+    """A turn that runs here. ``stopped``: why, once somebody wants it stopped. ``over``: its ending is written.
+
+    ``renewing``: it is about to take the next attempt's number, and may have it in Postgres already.
+    """
 
     turn: Claimed
+    renewing: bool = False
     stopped: Stop | None = None
     over: bool = False
 
@@ -152,9 +156,10 @@ class Slots:
     async def _forgotten(self) -> list[Claimed]:
         """What this worker holds and does not run."""
         before = self._attempts()
+        renewing = {(ref, flight.turn.fence + 1) for ref, (flight, _) in self._running.items() if flight.renewing}
         held = await claims.held(self._database, self._lease.worker_id)
-        self._unsure = False
-        return [turn for turn in held if (turn.ref, turn.fence) not in before]
+        self._unsure = bool(renewing)  # Of those it is known later whose they are.
+        return [turn for turn in held if (turn.ref, turn.fence) not in before | renewing]
 
     def _attempts(self) -> set[tuple[Ref, int]]:
         return {(ref, flight.turn.fence) for ref, (flight, _) in self._running.items()}

@@ -53,6 +53,11 @@ class Deltas:
             self._sent += len(text)
             self._waiting.clear()
 
+    def drop(self) -> None:
+        """Forget what is waiting: another attempt takes the place of this one."""
+        self._waiting.clear()
+        self.flush()
+
     def text(self) -> str:
         """The whole text so far."""
         return "".join(self._pieces)

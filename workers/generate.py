@@ -12,7 +12,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from orchestra.failpoints import reach
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, Usage
+from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, RestartLine, Usage
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
@@ -20,6 +20,11 @@ SILENCE_SECONDS = 60.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Restart:
+    """All pieces before this one are void: another model begins anew."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class LlmService:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Done, None]:
-        """Pieces of text as they come, then ``Done``.
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
+        """Pieces of text as they come, then ``Done``. A ``Restart`` makes all before it void.
 
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
@@ -123,7 +128,7 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
         yield rest
 
 
-def _piece(line: bytes) -> str | Done:
+def _piece(line: bytes) -> str | Restart | Done:
     try:
         fields = orjson.loads(line)
         if "delta" in fields:
@@ -133,6 +138,9 @@ def _piece(line: bytes) -> str | Done:
                 return delta.replace("\0", "\ufffd") if "\0" in delta else delta
         elif "error" in fields:
             raise _error(fields["error"])
+        elif "restart" in fields:
+            RestartLine.model_validate(fields)
+            return Restart()
         elif fields.get("done") is True:
             return Done(Usage.model_validate(fields["usage"]))
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -10,18 +10,18 @@ from typing import Any
 import structlog
 
 from orchestra.agents.catalogue import Agents
-from orchestra.store.claims import Claimed
+from orchestra.store.claims import Claimed, next_attempt
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.endings import Ending
 from orchestra.store.messages import Recall, recall
 from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage
+from schemas.generation import ChatMessage, Usage
 from schemas.status import Status
 from workers.answers import MOST_CHARACTERS, Answers, mismatch
 from workers.claim import InFlight
 from workers.deltas import Deltas
-from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService
+from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService, Restart
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, LeaseLost, Outcome, RetryLater
@@ -91,7 +91,7 @@ class Turns:
                 if isinstance(prompt, OrchestraError):
                     raise prompt
                 past = (await asyncio.shield(history)).get((turn.tenant, turn.conversation_id), [])
-                return await self._generate(turn, prompt, past)
+                return await self._generate(flight, prompt, past)
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise
@@ -108,15 +108,20 @@ class Turns:
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return after_error(turn, crash, random.uniform)
 
-    async def _generate(self, turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
-        self._publisher.started(turn)
-        deltas = Deltas(turn, self._publisher, self._metrics)
+    async def _generate(self, flight: InFlight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
+        deltas = self._begin(flight)
         try:
-            async with aclosing(self._llm.generate(generation(turn, prompt, history))) as pieces:
+            async with aclosing(self._llm.generate(generation(flight.turn, prompt, history))) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Done):
                         await self._answers.check(prompt.schema, deltas.text())
                         return Completed(deltas.text(), piece.usage)
+                    if isinstance(piece, Restart):
+                        deltas.drop()
+                        if not await self._renew(flight):
+                            return LeaseLost()
+                        deltas = self._begin(flight)
+                        continue
                     deltas.add(piece)
                     if prompt.schema and deltas.length > MOST_CHARACTERS:
                         raise mismatch(f"it is longer than {MOST_CHARACTERS} characters")
@@ -126,11 +131,45 @@ class Turns:
             deltas.flush()
         raise AssertionError("generate ends with Done or raises")
 
+    def _begin(self, flight: InFlight) -> Deltas:
+        self._publisher.started(flight.turn)
+        return Deltas(flight.turn, self._publisher, self._metrics)
+
+    async def _renew(self, flight: InFlight) -> bool:
+        """Go on as the next attempt; False when the turn is somebody else's by now.
+
+        Not to be stopped half-way: whatever ends the turn must know which attempt it ends.
+        """
+        flight.renewing = True
+        renewal = asyncio.ensure_future(self._next_attempt(flight.turn))
+        stopped = False
+        try:
+            while not renewal.done():
+                try:
+                    await asyncio.shield(renewal)
+                except asyncio.CancelledError:
+                    stopped = True
+            turn = renewal.result()
+            flight.turn = turn or flight.turn
+        finally:
+            flight.renewing = False
+        if stopped:
+            raise asyncio.CancelledError
+        return turn is not None
+
+    async def _next_attempt(self, turn: Claimed) -> Claimed | None:
+        while True:
+            try:
+                return await next_attempt(self._database, turn)
+            except DatabaseUnavailableError as error:
+                log.warning("next_attempt_failed", request_id=str(turn.id), reason=str(error))
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+
     def _learn(self, model: str, outcome: Outcome) -> None:
         match outcome:
             case RetryLater(code=ErrorCode.RATE_LIMITED | ErrorCode.AUTH):
                 self._throttle.refused(model)
-            case Completed():
+            case Completed(usage=Usage(model=None)):  # Of a model that another stood in for nothing is known.
                 self._throttle.accepted(model)
 
     def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":

@@ -51,6 +51,10 @@ class Provider(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Ask the server for something that spends no token. Raises `OrchestraError` when it does not answer so."""
+        ...
+
     async def aclose(self) -> None:
         """Close all connections."""
         ...

@@ -3,30 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from llm_service.providers.base import Call, Piece, estimate_input
+from llm_service.providers.connection import UpstreamLimits, beginning, transport_to
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
 
-_MAX_ERROR_BYTES = 64 * 1024
-# Many servers close a quiet connection after 5 s; one that is just being closed would lose our call.
-_KEEP_ALIVE_SECONDS = 4.0
 _DRAIN_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamLimits:
-    """What a provider may take of our time and memory."""
-
-    connect_seconds: float = 5
-    idle_seconds: float = 60
-    reply_bytes: int = 1024 * 1024
 
 
 class OpenAICompatible:
@@ -40,6 +27,7 @@ class OpenAICompatible:
         self, base_url: str, api_key: str | None, limits: UpstreamLimits, *, openai_itself: bool = False
     ) -> None:
         self._url = f"{base_url}/chat/completions"
+        self._list_url = f"{base_url}/models"
         self._limits = limits
         self._limit_field = "max_completion_tokens" if openai_itself else "max_tokens"
         headers = {"accept": "text/event-stream", "accept-encoding": "identity", "content-type": "application/json"}
@@ -47,8 +35,8 @@ class OpenAICompatible:
             headers["authorization"] = f"Bearer {api_key}"
         self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=httpx.Timeout(limits.idle_seconds, connect=limits.connect_seconds, pool=None),
-            transport=AiohttpTransport(client=_secure_session if base_url.startswith("https:") else _session),
+            timeout=limits.timeout,
+            transport=transport_to(base_url),
             trust_env=False,
         )
 
@@ -59,7 +47,7 @@ class OpenAICompatible:
             async with self._client.stream("POST", self._url, content=self._body(call)) as response:
                 chunks = response.aiter_raw()
                 if response.status_code != 200:
-                    raise refused(response.status_code, response.headers, await _beginning(chunks))
+                    raise refused(response.status_code, response.headers, await beginning(chunks))
                 async for chunk in chunks:
                     if text := parser.feed(chunk):
                         yield text
@@ -69,6 +57,15 @@ class OpenAICompatible:
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             raise unreachable(error) from error
         yield parser.ending()
+
+    async def check(self) -> None:
+        """See `llm_service.providers.base.Provider`."""
+        try:
+            async with self._client.stream("GET", self._list_url) as response:
+                if response.status_code != 200:
+                    raise refused(response.status_code, response.headers, await beginning(response.aiter_raw()))
+        except (httpx.HTTPError, aiohttp.ClientError) as error:
+            raise unreachable(error) from error
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -86,27 +83,6 @@ class OpenAICompatible:
             "stop": call.stop,
         }
         return orjson.dumps({name: value for name, value in body.items() if value is not None})
-
-
-def _session() -> aiohttp.ClientSession:
-    # llama.cpp's server promises to keep a connection and closes it after every stream: the next call down that
-    # connection is lost. Without TLS a new connection costs nothing beside a generation.
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _secure_session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=httpx.create_ssl_context())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    body = b""
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > _MAX_ERROR_BYTES:
-            break
-    return body
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -37,8 +37,13 @@ _REASONS = {
     "content_filter": ErrorCode.CONTENT_FILTER,
     "content_policy": ErrorCode.CONTENT_FILTER,
     "model_not_found": ErrorCode.UNKNOWN_MODEL,
+    "prompt is too long": ErrorCode.CONTEXT_TOO_LONG,
+    "input token count": ErrorCode.CONTEXT_TOO_LONG,
+    "credit balance": ErrorCode.AUTH,
+    "api key not valid": ErrorCode.AUTH,
 }
-_MODEL_MISSING = "not found"
+# What a 404 says when it is the model that is missing: the last is how Anthropic says it.
+_MODEL_MISSING = ("not found", "model:")
 _KINDS = {
     "rate_limit": ErrorCode.RATE_LIMITED,
     "quota": ErrorCode.RATE_LIMITED,
@@ -58,9 +63,10 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> OrchestraEr
     code = _BY_STATUS.get(status, ErrorCode.BAD_UPSTREAM)
     if code is ErrorCode.INVALID_REQUEST:
         code = _reason(status, _error_of(body)) or code
-    return OrchestraError(
-        code, f"The model's provider answered with status {status}.", retry_after=retry_after(headers)
-    )
+    wait = retry_after(headers)
+    if wait is None:
+        wait = _told_wait(body)
+    return OrchestraError(code, f"The model's provider answered with status {status}.", retry_after=wait)
 
 
 def stated(error: object) -> OrchestraError:
@@ -105,6 +111,17 @@ def _seconds_until(date: str) -> float | None:
         return None
 
 
+def _told_wait(body: bytes) -> float | None:
+    """The wait that Gemini tells in the body: ``"retryDelay": "7s"`` in one of the details."""
+    details = _error_of(body).get("details")
+    for detail in details if isinstance(details, list) else []:
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        seconds = _number(delay.removesuffix("s")) if isinstance(delay, str) else None
+        if seconds is not None:
+            return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+    return None
+
+
 def _error_of(body: bytes) -> dict[str, object]:
     try:
         document = orjson.loads(body)
@@ -115,7 +132,8 @@ def _error_of(body: bytes) -> dict[str, object]:
 
 
 def _reason(status: int, fields: Mapping[str, object]) -> ErrorCode | None:
-    if status == 404 and _MODEL_MISSING in str(fields.get("message")):
+    said = str(fields.get("message"))
+    if status == 404 and any(part in said for part in _MODEL_MISSING):
         return ErrorCode.UNKNOWN_MODEL
     return _named(fields, _REASONS)
 

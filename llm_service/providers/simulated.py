@@ -106,6 +106,9 @@ class Simulated:
         usage = Usage(input_tokens=estimate_input(call.messages), output_tokens=len(words))
         yield Ending(usage, "length" if (options.tokens or 0) > call.max_tokens else "stop")
 
+    async def check(self) -> None:
+        """It is always there."""
+
     async def aclose(self) -> None:
         """Nothing is open."""
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +41,7 @@ class Claimed:
     seq: int
     body: dict[str, Any]
     body_hash: str
+    worker_id: UUID
     model: str
     user: str | None
     traceparent: str | None
@@ -67,8 +68,8 @@ class Lost:
     announcements: list[Announcement]
 
 
-_CLAIMED = """r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.model, r.user_name AS "user",
-    r.traceparent, r.fence, r.tries, r.max_tries, r.caller_waits,
+_CLAIMED = """r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.worker_id, r.model,
+    r.user_name AS "user", r.traceparent, r.fence, r.tries, r.max_tries, r.caller_waits,
     CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
     CAST(extract(epoch FROM now() - r.run_at) AS float8) AS seconds_queued,
     r.cancel_requested_at IS NOT NULL AS cancelled
@@ -102,6 +103,14 @@ RETURNING {_CLAIMED}
 """
 
 _MINE = f"SELECT {_CLAIMED} FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'"
+
+# The number may be there already, when it is not known whether the same statement was committed before.
+_NEXT_ATTEMPT = """
+UPDATE requests SET fence = :next
+WHERE tenant = :tenant AND id = :id AND status = 'in_progress' AND worker_id = :worker_id
+    AND fence IN (:next - 1, :next)
+RETURNING fence
+"""
 
 _REGISTER = """
 INSERT INTO workers (id, lease_until) VALUES (:worker_id, now() + make_interval(secs => :lease))
@@ -181,6 +190,16 @@ async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
 async def held(database: Database, worker_id: UUID) -> list[Claimed]:
     """What this worker holds by now: for one that does not know whether a claim of its was committed."""
     return [Claimed(**row._mapping) for row in await database.run(_MINE, worker_id=worker_id)]
+
+
+async def next_attempt(database: Database, turn: Claimed) -> Claimed | None:
+    """Give a turn that this worker runs the next attempt's number, at the cost of no try; None when it was lost.
+
+    After ``DatabaseUnavailableError`` it may or may not be done, and doing it again is safe.
+    """
+    again = replace(turn, fence=turn.fence + 1)
+    rows = await database.run(_NEXT_ATTEMPT, tenant=turn.tenant, id=turn.id, worker_id=turn.worker_id, next=again.fence)
+    return again if rows else None
 
 
 async def register(database: Database, worker_id: UUID) -> None:

@@ -1,12 +1,14 @@
 """The request resource: a 202, a poll, the answer to a cancel."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.generation import Usage
 from schemas.replies import RequestError
+from schemas.requests import AgentName, Moment, storable
 from schemas.status import Status
 
 
@@ -33,3 +35,23 @@ class AcceptedRequest(RequestResource):
     """The 202 of a POST: the resource, and its id under the name that the POST's 200 gives it too."""
 
     request_id: UUID
+
+
+class RequestFilter(BaseModel):
+    """Which requests: all that is named must hold. Times are inclusive at the start and exclusive at the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Status | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
+    conversation_id: UUID | None = None
+    task_type: AgentName | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+
+
+class RequestQuery(RequestFilter):
+    """The query of ``GET /v1/requests``."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(max_length=512)] | None = None

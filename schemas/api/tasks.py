@@ -57,8 +57,8 @@ class AttemptError(BaseModel):
 class TaskResource(BaseModel):
     """A task. ``result``: the answer, or the error's text when it failed, else null.
 
-    ``attempts`` counts the times that a worker took it; ``errors`` has why attempts failed, the first first.
-    ``not_before`` and ``deadline`` are as they hold now.
+    ``attempts`` counts the times that a worker took it or another model stood in; ``errors`` has why attempts failed,
+    the first first. ``not_before`` and ``deadline`` are as they hold now.
     """
 
     id: UUID

@@ -28,6 +28,15 @@ class Subject:
     half: str
     garbage: str
     huge: str
+    provider: str = "simulated"
+    url_setting: str = "openai_base_url"
+    root: bool = False
+
+
+def _scripted(url_setting: str, *, root: bool = False, provider: str) -> Subject:
+    """A provider whose server is scripted: there each behaviour is a model of that name."""
+    names = "whole slow hang silent rate_limited server_error half garbage huge".split()
+    return Subject(text=TEXT, provider=provider, url_setting=url_setting, root=root, **{name: name for name in names})
 
 
 SUBJECTS = {
@@ -43,18 +52,9 @@ SUBJECTS = {
         garbage="simulated:tokens=3,garbage=1",
         huge="simulated:tokens=3,fail=bad_upstream,fail_after=2",
     ),
-    "openai_compatible": Subject(
-        whole="whole",
-        text=TEXT,
-        slow="slow",
-        hang="hang",
-        silent="silent",
-        rate_limited="rate_limited",
-        server_error="server_error",
-        half="half",
-        garbage="garbage",
-        huge="huge",
-    ),
+    "openai_compatible": _scripted("openai_base_url", provider="openai"),
+    "anthropic": _scripted("anthropic_base_url", root=True, provider="anthropic"),
+    "gemini": _scripted("gemini_base_url", root=True, provider="gemini"),
 }
 
 
@@ -69,19 +69,21 @@ async def server() -> AsyncIterator[Upstream]:
         yield running_upstream
 
 
-def _settings(server: Upstream, **more: object) -> LlmServiceSettings:
-    return LlmServiceSettings.model_validate({"llm_provider": "openai", "openai_base_url": server.url, **more})
+def _settings(subject: Subject, server: Upstream, **more: object) -> LlmServiceSettings:
+    url = server.root if subject.root else server.url
+    values = {"llm_provider": subject.provider, subject.url_setting: url, "ollama_discovery": False, **more}
+    return LlmServiceSettings.model_validate(values)
 
 
 @pytest.fixture
-async def service(server: Upstream) -> AsyncIterator[Service]:
-    async with running(_settings(server)) as started:
+async def service(subject: Subject, server: Upstream) -> AsyncIterator[Service]:
+    async with running(_settings(subject, server)) as started:
         yield started
 
 
 @pytest.fixture
-async def impatient(server: Upstream) -> AsyncIterator[Service]:
-    async with running(_settings(server, upstream_idle_seconds=1, generation_seconds=1.5)) as started:
+async def impatient(subject: Subject, server: Upstream) -> AsyncIterator[Service]:
+    async with running(_settings(subject, server, upstream_idle_seconds=1, generation_seconds=1.5)) as started:
         yield started
 
 

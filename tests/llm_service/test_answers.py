@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from starlette.types import Message
@@ -11,7 +12,7 @@ from llm_service.metrics import Metrics
 from llm_service.registry import build_registry
 from llm_service.settings import LlmServiceSettings
 from schemas.generation import ChatMessage, GenerateRequest
-from tests.support.llm_server import Service, eventually, running
+from tests.support.llm_server import Service, eventually, running, text_of
 from tests.support.llm_upstream import Upstream, upstream
 
 
@@ -61,7 +62,7 @@ async def test_an_empty_answer_is_whole(service: Service) -> None:
 async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection whose caller neither reads nor closes does not hold the generation for ever."""
     monkeypatch.setattr(answers, "_LAST_WORDS_SECONDS", 0.05)
-    model = build_registry(LlmServiceSettings()).resolve("simulated")
+    chain = build_registry(LlmServiceSettings()).chain("simulated")
     ask = GenerateRequest(messages=[ChatMessage(role="user", content="hi")])
 
     async def never() -> Message:
@@ -71,6 +72,23 @@ async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPa
     async def stuck(_message: Message) -> None:
         await never()
 
-    answer = GenerationAnswer(Generation(model, ask, Metrics(), 0.05), stream=True)
+    answer = GenerationAnswer(Generation(chain, ask, Metrics(), 0.05, 60), stream=True)
     async with asyncio.timeout(20):
         await answer({"type": "http"}, never, stuck)
+
+
+async def test_a_fallback_in_mid_stream_is_a_line_and_in_a_document_nothing(tmp_path: Path) -> None:
+    """A reader of lines learns which model begins anew; a document is the last model's text. Usage names the model."""
+    path = tmp_path / "models.toml"
+    model = '[[models]]\nname = "{}"\nprovider = "simulated"\nupstream = "simulated:{}"\n{}'
+    limits = "context_tokens = 1000\nmax_output_tokens = 100\n"
+    shaky = model.format("shaky", "tokens=3,cut_after=2", limits + 'fallbacks = ["steady"]\n')
+    path.write_text(shaky + model.format("steady", "tokens=2", limits))
+    async with running(LlmServiceSettings(models_file=path)) as service:
+        lines = await service.lines("shaky")
+        whole = (await service.generate("shaky")).json()
+
+    assert [[*line] for line in lines[2:3]] == [["restart"]]
+    assert lines[2] == {"restart": {"model": "steady"}}
+    assert text_of(lines[3:]) == whole["content"] == "word1 word2"
+    assert lines[-1]["usage"] == whole["usage"] == {"input_tokens": 2, "output_tokens": 2, "model": "steady"}

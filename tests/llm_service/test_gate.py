@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from llm_service.gate import Gate
+from llm_service.gate import Gate, Rate
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.llm_server import eventually
 
@@ -57,3 +57,21 @@ async def test_who_leaves_gives_the_place_back() -> None:
     crowd.go.set()
 
     await asyncio.gather(crowd.call(), crowd.call())
+
+
+def test_no_minute_has_more_calls_than_it_may() -> None:
+    """Within any 60 seconds, wherever they begin; who is refused is told how long to wait, and then is let in."""
+    now = 100.0
+    rate = Rate(2, lambda: now)
+    rate.take()
+    now = 130.0
+    rate.take()
+    now = 145.0
+    with pytest.raises(OrchestraError) as refused:
+        rate.take()
+    now = 160.0
+    rate.take()
+
+    assert (refused.value.code, refused.value.retry_after) == (ErrorCode.RATE_LIMITED, 15.0)
+    with pytest.raises(OrchestraError):
+        rate.take()

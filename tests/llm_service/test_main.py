@@ -63,6 +63,16 @@ def test_a_bad_setting_stops_the_start(environment: dict[str, str], complaint: s
     assert said.count("\n") == 1
 
 
+def test_a_provider_without_its_package_stops_the_start(tmp_path: Path) -> None:
+    """A provider whose package is missing ends the process with code 78 and one line that says what to install."""
+    models = tmp_path / "models.toml"
+    models.write_text('[[models]]\nname="c"\nprovider="cohere"\ncontext_tokens=9\nmax_output_tokens=9\n', "utf-8")
+    process = _start(MODELS_FILE=str(models))
+    _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, said) == (78, "provider cohere needs the packages of any-llm-sdk[cohere]\n")
+
+
 async def test_sigterm_cuts_what_hangs_without_an_end_mark() -> None:
     """After SIGTERM the process is gone within its drain time, and an open stream does not look whole."""
     with _process(DRAIN_SECONDS="1") as (process, url):

@@ -33,6 +33,8 @@ def _file(folder: Path, text: str) -> LlmServiceSettings:
         ("simulated", [("simulated", ("llama3",))]),
         ("ollama", [("llama3", ()), ("simulated", ())]),
         ("openai", [("llama3", ()), ("simulated", ())]),
+        ("anthropic", [("llama3", ()), ("simulated", ())]),
+        ("gemini", [("llama3", ()), ("simulated", ())]),
     ],
 )
 def test_every_provider_answers_to_the_old_name(provider: str, names: list[tuple[str, tuple[str, ...]]]) -> None:
@@ -59,13 +61,13 @@ def test_a_models_file_adds_and_takes_over_names(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: Path) -> None:
-    """Ollama and OpenAI are asked for any name; with a models file only its names are known."""
+    """A provider elsewhere is asked for any name; with a models file only its names are known."""
     path = _file(tmp_path, ENTRY).models_file
     through = pass_through(_settings(llm_provider="ollama"))
 
     assert through
     assert through.name == ANY_OTHER
-    assert pass_through(_settings(llm_provider="openai"))
+    assert all(pass_through(_settings(llm_provider=name)) for name in ("openai", "anthropic", "gemini"))
     assert pass_through(_settings(llm_provider="ollama", models_file=path)) is None
     assert pass_through(_settings(llm_provider="embedded")) is None
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_service.models import ModelsFileError
 from llm_service.providers.openai_compatible import OpenAICompatible
 from llm_service.providers.simulated import Simulated
 from llm_service.registry import Registry, build_registry
@@ -66,6 +67,21 @@ def test_a_key_goes_only_to_the_server_it_is_for(tmp_path: Path) -> None:
     assert _asked(registry.resolve("keyed").provider) == ("https://a.test/v1/chat/completions", "Bearer t")
 
 
+def test_a_provider_of_the_library_gets_its_own_address_and_key(tmp_path: Path) -> None:
+    """Anthropic's key goes to Anthropic's address, with or without `/v1`, and to no other."""
+    path = tmp_path / "models.toml"
+    shape = '[[models]]\nname="{}"\nprovider="anthropic"\ncontext_tokens=9\nmax_output_tokens=9\n{}\n'
+    path.write_text(shape.format("ours", "") + shape.format("theirs", 'base_url="https://a.test"'), encoding="utf-8")
+    settings = {"anthropic_api_key": "a", "anthropic_base_url": "https://b.test/v1", "models_file": path}
+    registry = _registry(openai_api_key="o", **settings)
+    clients = [registry.resolve(name).provider._library.client for name in ("ours", "theirs")]  # type: ignore[attr-defined]
+
+    assert [(str(client.base_url), client.api_key) for client in clients] == [
+        ("https://b.test", "a"),
+        ("https://a.test", "none"),
+    ]
+
+
 def test_models_of_one_server_share_its_connections() -> None:
     """One provider serves all models with the same address and key."""
     registry = _registry(llm_provider="openai")
@@ -82,3 +98,55 @@ def test_the_listing_tells_names_limits_and_the_default() -> None:
     assert listing.other
     assert listing.other.context_tokens == 128_000
     assert _registry().listing().other is None
+
+
+def _table(folder: Path, **fallbacks: list[str]) -> Path:
+    shape = '[[models]]\nname = "{}"\naliases = ["{}-too"]\nprovider = "simulated"\nfallbacks = {}\n'
+    limits = "context_tokens = 9\nmax_output_tokens = 9\n"
+    path = folder / "models.toml"
+    path.write_text("".join(shape.format(name, name, names) + limits for name, names in fallbacks.items()))
+    return path
+
+
+def test_a_chain_is_the_model_its_fallbacks_and_theirs(tmp_path: Path) -> None:
+    """In this order, each model once, also by an alias; a model without any is a chain of its own."""
+    registry = _registry(models_file=_table(tmp_path, a=["b-too", "c"], b=["d"], c=["d", "b"], d=[]))
+
+    assert [model.label for model in registry.chain("a-too")] == ["a", "b", "c", "d"]
+    assert [model.label for model in registry.chain("d")] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"a": ["nobody"]}, "a: the fallback nobody is no model"),
+        ({"a": ["a"]}, "a: the fallback a leads back to it"),
+        ({"a": ["a-too"]}, "a: the fallback a-too leads back to it"),
+        ({"a": ["b"], "b": ["c"], "c": ["a"]}, "a: the fallback b leads back to it"),
+        ({"a": ["b"], "b": ["c"], "c": ["b"]}, "b: the fallback c leads back to it"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_at_the_start(
+    tmp_path: Path, table: dict[str, list[str]], complaint: str
+) -> None:
+    """An unknown name or a circle is told by the names in it."""
+    with pytest.raises(ModelsFileError) as refused:
+        _registry(models_file=_table(tmp_path, **table))
+
+    assert str(refused.value) == complaint
+
+
+def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
+    """What was configured of a model, and of the others not a word more than before."""
+    path = _table(tmp_path, a=["simulated"])
+    more = "price = { input = 1, output = 2.5 }\nmax_concurrency = 3\nrequests_per_minute = 60\n"
+    path.write_text(path.read_text() + more)
+    first, *others = _registry(models_file=path).listing().model_dump(mode="json")["data"]
+
+    assert {name: first[name] for name in ("price", "max_concurrency", "requests_per_minute", "fallbacks")} == {
+        "price": {"input": 1, "output": 2.5},
+        "max_concurrency": 3,
+        "requests_per_minute": 60,
+        "fallbacks": ["simulated"],
+    }
+    assert [*others[-1]] == ["name", "aliases", "provider", "context_tokens", "max_output_tokens"]

@@ -106,6 +106,14 @@ async def test_metrics_hold_no_text_of_callers(service: Service) -> None:
     assert CANARY not in page
 
 
+async def test_metrics_show_the_limits_of_models() -> None:
+    """Who watches a model sees how near it is to its limits."""
+    async with running(LlmServiceSettings(embedded_max_concurrency=3)) as service:
+        page = (await service.client.get("/metrics")).text
+
+    assert 'orchestra_llm_limit{limit="max_concurrency",model="smollm2"} 3.0' in page
+
+
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer s3cre", "Basic s3cret", "s3cret", "Bearer \xe9"])
 @pytest.mark.parametrize("path", ["/generate", "/models"])
 async def test_strangers_are_refused(guarded: Service, path: str, header: str | None) -> None:

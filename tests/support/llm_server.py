@@ -45,6 +45,12 @@ class Service:
         async with self.client.stream("POST", "/generate", json=body) as response:
             yield response
 
+    async def until_offered(self, name: str, seconds: float = 20) -> None:
+        """Wait until `GET /models` lists a model by this name; TimeoutError when it never does."""
+        async with asyncio.timeout(seconds):
+            while f'"{name}"' not in (await self.client.get("/models")).text:
+                await asyncio.sleep(0.01)
+
     @property
     def in_flight(self) -> float:
         """Generations that run now."""

@@ -76,6 +76,7 @@ def claimed(**changes: Any) -> Claimed:
         "seq": 1,
         "body": {"messages": [{"role": "user", "content": "hi"}]},
         "body_hash": "hash",
+        "worker_id": uuid4(),
         "model": "llama3",
         "user": None,
         "traceparent": None,

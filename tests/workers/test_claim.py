@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -277,3 +277,24 @@ async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch,
 
     with filled.intake_order() as order:
         assert order is None
+
+
+async def test_a_turn_that_takes_its_next_number_is_not_run_twice(
+    monkeypatch: pytest.MonkeyPatch, queue: Queue
+) -> None:
+    """Who looks for forgotten claims meets the number before the turn has it; he asks again until it is known whose."""
+    filled = slots(monkeypatch, queue)
+    turn = claimed()
+    filled.start([turn])
+    (flight,) = [flight for flight, _ in filled._running.values()]
+    flight.renewing = True
+    queue.mine = [replace(turn, fence=2)]
+    filled.doubt()
+    async with running(filled.run()):
+        await steps()
+        assert 1 == queue.open_now
+        flight.turn, flight.renewing = replace(turn, fence=2), False
+        await eventually(lambda: queue.orders)
+        assert 1 == queue.open_now
+        queue.let_end.set()
+        await eventually(lambda: queue.ended)

@@ -63,6 +63,18 @@ async def test_the_rest_goes_with_the_end() -> None:
     assert [(0, "a"), (1, "b")] == sent
 
 
+async def test_what_is_dropped_is_never_passed_on() -> None:
+    """An attempt whose place another has taken says nothing more."""
+    deltas, sent = gather()
+    deltas.add("a")
+    deltas.add("b")
+
+    deltas.drop()
+    deltas.flush()
+
+    assert ([(0, "a")], None) == (sent, deltas._timer)
+
+
 async def test_empty_pieces_are_none() -> None:
     """They make no event, and do not count as the first."""
     deltas, sent = gather()

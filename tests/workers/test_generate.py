@@ -25,7 +25,7 @@ from tests.support.llm_script import (
 )
 from tests.support.waiting import eventually
 from workers import generate
-from workers.generate import Done, LlmService, connect
+from workers.generate import Done, LlmService, Restart, connect
 from workers.settings import WorkerSettings
 
 CANARY = "canary-93c1"
@@ -36,6 +36,8 @@ SCRIPTS: dict[str, Script] = {
     "no_last_newline": sends(line(delta="a"), END.rstrip()),
     "empty_lines": sends(b"\n\n", line(delta="a"), b"\n", END),
     "empty_answer": sends(END),
+    "restarts": sends(line(delta="half"), line(restart={"model": "other", "more": 1}), line(delta="whole"), END),
+    "restart_of_a_kind": sends(line(delta="half"), line(restart="other"), END),
     "half": sends(line(delta="first "), line(delta="second")),
     "nothing": sends(),
     "cut_in_a_line": sends(line(delta="first "), b'{"delta": "sec'),
@@ -99,10 +101,13 @@ def body(model: str) -> GenerateRequest:
 
 async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
     """The text and usage of a whole answer."""
-    pieces, usage = [], None
+    pieces: list[str] = []
+    usage = None
     async for piece in llm.generate(body(model)):
         if isinstance(piece, Done):
             usage = piece.usage
+        elif isinstance(piece, Restart):
+            pieces.clear()
         else:
             pieces.append(piece)
     assert usage is not None
@@ -128,6 +133,7 @@ async def error(llm: LlmService, model: str) -> OrchestraError:
         ("empty_answer", ""),
         ("nul", "a\N{REPLACEMENT CHARACTER}b"),
         ("compressed", "text"),
+        ("restarts", "whole"),
     ],
 )
 async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str, text: str) -> None:
@@ -138,8 +144,8 @@ async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str,
 @pytest.mark.parametrize(
     "model",
     "half nothing cut_in_a_line garbage list number null delta_of_a_kind done_of_a_kind no_usage usage_of_a_kind"
-    " unknown_line error_of_a_kind error_code_of_a_kind unknown_error endless_line reset redirect server_error"
-    " problem_of_a_kind".split(),
+    " unknown_line restart_of_a_kind error_of_a_kind error_code_of_a_kind unknown_error endless_line reset redirect"
+    " server_error problem_of_a_kind".split(),
 )
 async def test_nonsense_is_bad_upstream(llm: LlmService, model: str) -> None:
     """A stream without its end mark, with a line that is none, too long or broken off: never an answer."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import turn as module
 from workers.claim import InFlight
-from workers.generate import Done
+from workers.generate import Done, Restart
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
 from workers.throttle import Throttle
@@ -32,7 +33,9 @@ CANARY = "canary-5e0a"
 class Model:
     """Stands in for the LLM service and the table of models: says its pieces, or raises what is among them."""
 
-    def __init__(self, *pieces: str | Exception | Done | asyncio.Event, info: ModelInfo | None = None) -> None:
+    def __init__(
+        self, *pieces: str | Exception | Restart | Done | asyncio.Event, info: ModelInfo | None = None
+    ) -> None:
         self._pieces = pieces
         self._info = info
         self.asked: list[GenerateRequest] = []
@@ -42,7 +45,7 @@ class Model:
         """What is known of a model."""
         return self._info
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Done, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
         """One call."""
         self.asked.append(request)
         try:
@@ -337,6 +340,82 @@ async def test_a_stopped_turn_ends_with_its_reason(
     (ending,) = attempt.endings
     assert check(ending)
     assert len(attempt.model.asked) == attempt.model.closed
+
+
+def renewals(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Calls:
+    """Postgres answers so to who asks for the next attempt's number; without answers it gives it."""
+    given = answers or (lambda turn: replace(turn, fence=turn.fence + 1),)
+    monkeypatch.setattr(module, "next_attempt", calls := Calls(*given))
+    monkeypatch.setattr(module.random, "uniform", lambda _low, _high: 0.001)
+    return calls
+
+
+async def test_a_restart_is_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the next number from Postgres before its first word; only its text counts, for the try of the first."""
+    renewals(monkeypatch)
+    usage = Usage(output_tokens=1, cost=0.5, model="other")
+    model = Model("bro", "ken", Restart(), "wh", Restart(), "whole", Done(usage))
+    attempt = Attempt(monkeypatch, model, claimed(fence=3, tries=2))
+
+    ending = await attempt.end()
+
+    assert (Status.COMPLETED, "whole", usage, 5) == (ending.status, ending.reply, ending.usage, ending.fence)
+    assert [("started", 3), (0, "bro"), ("started", 4), (0, "wh"), ("started", 5), (0, "whole")] == (
+        attempt.publisher.said
+    )
+    assert (5, 2) == (attempt.flight.turn.fence, attempt.flight.turn.tries)
+
+
+async def test_a_restart_waits_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Postgres is away no word of the new attempt goes out, and the number is asked for until it is there."""
+    turn = claimed()
+    calls = renewals(monkeypatch, away(), away(), replace(turn, fence=2))
+    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), turn)
+
+    assert ("b", 2) == ((ending := await attempt.end()).reply, ending.fence)
+    assert 3 == len(calls.calls)
+
+
+async def test_a_restart_of_a_lost_turn_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has the turn: the call is closed, and there is neither a word nor an ending."""
+    renewals(monkeypatch, None)
+    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
+    await asyncio.wait_for(attempt.work, 10)
+
+    assert ([], 1) == (attempt.endings, attempt.model.closed)
+    assert [("started", 1), (0, "a")] == attempt.publisher.said
+
+
+async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number may be in Postgres already: the ending waits until it is known, and until then the flight says so."""
+    committed = asyncio.Event()
+
+    async def slow(_database: object, turn: Claimed) -> Claimed:
+        await committed.wait()
+        return replace(turn, fence=turn.fence + 1)
+
+    monkeypatch.setattr(module, "next_attempt", slow)
+    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
+    task = asyncio.create_task(attempt.work)
+    await eventually(lambda: attempt.flight.renewing)
+    attempt.flight.stopped = Cancelled()
+    task.cancel()
+    await steps()
+    assert [] == attempt.endings
+    committed.set()
+    await asyncio.wait_for(task, 10)
+
+    (ending,) = attempt.endings
+    assert (Status.CANCELLED, 2, False) == (ending.status, ending.fence, attempt.flight.renewing)
+
+
+async def test_a_stand_in_teaches_nothing_of_the_model_it_stands_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that refused has no more room because another answered in its place."""
+    for model, room in ((None, 1), ("other", 0)):
+        attempt = Attempt(monkeypatch, Model(Done(Usage(model=model))), claimed())
+        attempt.throttle.refused("llama3")
+        await attempt.end()
+        assert [room] == [limit.room for limit in attempt.throttle.limits()]
 
 
 async def test_a_turn_that_is_somebody_elses_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

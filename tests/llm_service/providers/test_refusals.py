@@ -88,6 +88,36 @@ def test_a_wait_is_read_in_all_three_forms() -> None:
     assert retry_after({}) is None
 
 
+@pytest.mark.parametrize(
+    ("body", "wait"),
+    [
+        ({"error": {"details": [{"@type": "x"}, {"retryDelay": "7s"}]}}, 7),
+        ({"error": {"details": [{"retryDelay": "1e99s"}]}}, 86_400),
+        ({"error": {"details": [{"retryDelay": "soon"}, {"retryDelay": 3}, "x"]}}, None),
+        ({"error": {"details": "7s"}}, None),
+        ({"error": "7s"}, None),
+    ],
+)
+def test_a_wait_in_the_body_is_read(body: object, wait: float | None) -> None:
+    """Gemini tells the wait in the details of its error; a header goes before it."""
+    assert refused(429, {}, orjson.dumps(body)).retry_after == wait
+    assert refused(429, {"retry-after": "2"}, orjson.dumps(body)).retry_after == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code"),
+    [
+        (400, "Your credit balance is too low to access the API", ErrorCode.AUTH),
+        (400, "API key not valid. Please pass a valid API key.", ErrorCode.AUTH),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", ErrorCode.CONTEXT_TOO_LONG),
+        (404, "model: claude-none", ErrorCode.UNKNOWN_MODEL),
+    ],
+)
+def test_a_reason_goes_before_its_status(status: int, message: str, code: ErrorCode) -> None:
+    """What Anthropic and Gemini say beside a status that could mean anything has its own code."""
+    assert refused(status, {}, orjson.dumps({"error": {"type": "x", "message": message}})).code == code
+
+
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_wait_is_sane(seconds: str, millis: str) -> None:
     """Whatever the headers hold, the wait is absent or between nothing and a day."""

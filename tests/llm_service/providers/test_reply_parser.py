@@ -9,17 +9,17 @@ from llm_service.providers.base import Ending
 from llm_service.providers.reply_parser import MAX_LINE_BYTES, ReplyParser
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
-from tests.support.llm_upstream import DONE, USAGE, event
+from tests.support.llm_wires import OPENAI_DONE, OPENAI_USAGE, openai_event
 
 WHOLE = (
     b": hello\r\n\r\n"
-    + event("", role="assistant")
+    + openai_event("", role="assistant")
     + b"event: message\nid: 7\n"
-    + event("Gr\u00fc\u00dfe, ").replace(b"\n", b"\r\n")
-    + event("\N{FOX FACE}")
-    + event(finish="stop")
-    + USAGE
-    + DONE
+    + openai_event("Gr\u00fc\u00dfe, ").replace(b"\n", b"\r\n")
+    + openai_event("\N{FOX FACE}")
+    + openai_event(finish="stop")
+    + OPENAI_USAGE
+    + OPENAI_DONE
 )
 
 
@@ -76,9 +76,8 @@ def test_any_json_is_understood_or_refused(document: object) -> None:
 @pytest.mark.parametrize("usage", [b"null", b"[]", b'{"prompt_tokens":-1,"completion_tokens":"9"}', b"{}"])
 def test_usage_that_makes_no_sense_is_estimated(usage: bytes) -> None:
     """Without counts that can be believed, three bytes are a token."""
-    text, ending = _read(
-        _parser(), event("abcdefg", finish="stop"), b'data: {"choices":[],"usage":' + usage + b"}\n\n", DONE
-    )
+    counts = b'data: {"choices":[],"usage":' + usage + b"}\n\n"
+    text, ending = _read(_parser(), openai_event("abcdefg", finish="stop"), counts, OPENAI_DONE)
 
     assert (text, ending.usage) == ("abcdefg", Usage(input_tokens=5, output_tokens=3))
 
@@ -92,7 +91,7 @@ def test_broken_characters_and_numbers_are_read_as_well_as_can_be() -> None:
 
 @pytest.mark.parametrize(
     "chunks",
-    [[event("x" * 600), event("x" * 600)], [b": ping\n" * 1000] * 100, [b"x" * (MAX_LINE_BYTES + 1)]],
+    [[openai_event("x" * 600), openai_event("x" * 600)], [b": ping\n" * 1000] * 100, [b"x" * (MAX_LINE_BYTES + 1)]],
     ids=["text", "noise", "line"],
 )
 def test_too_much_is_refused(chunks: list[bytes]) -> None:
@@ -105,4 +104,6 @@ def test_too_much_is_refused(chunks: list[bytes]) -> None:
 
 def test_nothing_counts_after_the_end_mark() -> None:
     """What follows `[DONE]` is not part of the answer."""
-    assert _read(_parser(), event("a", finish="stop") + DONE + event("b") + b"data: junk\n")[0] == "a"
+    beyond = openai_event("b") + b"data: junk\n"
+
+    assert _read(_parser(), openai_event("a", finish="stop") + OPENAI_DONE + beyond)[0] == "a"

@@ -366,3 +366,38 @@ async def test_a_model_with_little_room_gets_few(database: Database) -> None:
 
     assert {"busy": 1, "free": 4} == Counter(turn.model for turn in first)
     assert ([], 2) == (none, len(rest))
+
+
+async def test_the_next_attempt_of_a_turn_that_runs(database: Database) -> None:
+    """It has the next number and costs no try; done twice it is done once, and the old number ends nothing more."""
+    asked = request()
+    await take(database, asked)
+    first = await claim_one(database)
+
+    second = await claims.next_attempt(database, first)
+    again = await claims.next_attempt(database, first)
+
+    assert second is not None
+    assert (2, second) == (second.fence, again)
+    kept = await row(database, asked.ref)
+    assert (2, 1, "in_progress") == (kept.fence, kept.tries, kept.status)
+    assert [asked.ref] == (await finish(database, first)).fenced
+    assert [] == (await finish(database, second)).fenced
+
+
+async def test_a_lost_turn_has_no_next_attempt(database: Database) -> None:
+    """Neither ended, nor given back, nor when another worker has it, whatever its number by then."""
+    asked = request()
+    await take(database, asked)
+    worker_id = await new_worker(database)
+    lost = await claim_one(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+    await claims.give_back_lost(database)
+    assert await claims.next_attempt(database, lost) is None
+    theirs = await claim_one(database)
+    assert lost.fence + 1 == theirs.fence
+    assert await claims.next_attempt(database, lost) is None
+    await finish(database, theirs)
+
+    assert await claims.next_attempt(database, theirs) is None
+    assert 2 == (await row(database, asked.ref)).fence

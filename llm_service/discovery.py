@@ -1,0 +1,107 @@
+"""Finds the models of an Ollama nearby and offers them beside the table."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
+from llm_service.providers.connection import transport_to
+from llm_service.registry import Registry
+from llm_service.settings import LlmServiceSettings
+
+LOOK_AGAIN_SECONDS = 30.0
+_ANSWER_SECONDS = 2.0
+_CHATS = "completion"
+_DEFAULT_TAG = ":latest"
+
+_log = structlog.get_logger()
+_Seen = tuple[str, str]
+
+
+class _Tag(BaseModel):
+    name: Name
+    digest: str = ""
+
+
+class _Tags(BaseModel):
+    models: list[_Tag]
+
+
+class _Shown(BaseModel):
+    parameters: str = ""
+    model_info: dict[str, Any] = {}
+    capabilities: list[str] = [_CHATS]
+
+
+class Discovery:
+    """What an Ollama at ``OLLAMA_BASE_URL`` has. No request ever waits for it."""
+
+    def __init__(self, settings: LlmServiceSettings, registry: Registry) -> None:
+        self._registry = registry
+        self._seen: dict[_Seen, Entry | None] = {}
+        self._offered: list[Entry] = []
+        url = settings.ollama_base_url.rstrip("/").removesuffix("/v1")
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=_ANSWER_SECONDS, transport=transport_to(url), trust_env=False
+        )
+
+    async def run(self) -> None:
+        """Look every 30 s, until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        finally:
+            await self._client.aclose()
+
+    async def look(self) -> None:
+        """Look once. While nothing answers, what was found stays: its calls fail for now, and not for good."""
+        try:
+            entries = await self._entries()
+        except (httpx.HTTPError, ValidationError):
+            return
+        if entries != self._offered:
+            self._offered = entries
+            self._registry.offer(entries)
+            _log.info("models_found", provider="ollama", count=len(entries))
+
+    async def _entries(self) -> list[Entry]:
+        response = await self._client.get("/api/tags")
+        tags = _Tags.model_validate_json(response.raise_for_status().content).models
+        seen = {_key(tag): self._seen[_key(tag)] if _key(tag) in self._seen else await self._entry(tag) for tag in tags}
+        self._seen = seen
+        return [entry for entry in seen.values() if entry]
+
+    async def _entry(self, tag: _Tag) -> Entry | None:
+        """The model as an entry; None for one that does not chat."""
+        response = await self._client.post("/api/show", json={"model": tag.name})
+        shown = _Shown.model_validate_json(response.raise_for_status().content)
+        if _CHATS not in shown.capabilities:
+            return None
+        context = _context(shown)
+        return Entry(
+            name=tag.name,
+            aliases=(tag.name.removesuffix(_DEFAULT_TAG),) if tag.name.endswith(_DEFAULT_TAG) else (),
+            provider="ollama",
+            context_tokens=context,
+            max_output_tokens=max(1, context // 4),
+        )
+
+
+def _key(tag: _Tag) -> _Seen:
+    return tag.name, tag.digest
+
+
+def _context(shown: _Shown) -> int:
+    """The tokens that Ollama gives the model: what its file sets, else the default, and never more than it holds.
+
+    Ollama cuts a longer prompt without a word, so the number that the model could hold is not the one that counts.
+    """
+    told = re.search(r"^num_ctx\s+(\d+)", shown.parameters, re.MULTILINE)
+    context = int(told[1]) if told else OLLAMA_CONTEXT_TOKENS
+    most = [size for name, size in shown.model_info.items() if name.endswith(".context_length")]
+    return max(1, min([context, *(size for size in most if isinstance(size, int) and size > 0)]))

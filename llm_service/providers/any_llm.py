@@ -1,0 +1,219 @@
+"""Speaks to servers with an API of their own through the library any-llm: Anthropic, Gemini, Bedrock and others."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import aiohttp
+import httpx
+
+from llm_service.providers.base import Call, Ending, Piece, estimate_input, estimate_tokens, storable
+from llm_service.providers.connection import UpstreamLimits
+from llm_service.providers.guarded_transport import GuardedTransport, closing_answers
+from llm_service.providers.refusals import stated, unreachable
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ChatMessage, FinishReason, Usage
+
+if TYPE_CHECKING:
+    from any_llm import AnyLLM
+    from any_llm.types.completion import ChatCompletionChunk, CompletionUsage
+
+# Some of them speak by libraries that take no connection of ours.
+_BY_HTTPX = ("anthropic", "gemini")
+# They find credentials of another kind in the environment by themselves.
+_WITHOUT_KEY = ("bedrock", "vertexai")
+_NO_KEY = "none"
+_DRAIN_SECONDS = 0.5
+# How any-llm names what it has understood of an error.
+_BY_NAME = {
+    "RateLimitError": ErrorCode.RATE_LIMITED,
+    "AuthenticationError": ErrorCode.AUTH,
+    "InsufficientFundsError": ErrorCode.AUTH,
+    "ContextLengthExceededError": ErrorCode.CONTEXT_TOO_LONG,
+    "ContentFilterError": ErrorCode.CONTENT_FILTER,
+    "ModelNotFoundError": ErrorCode.UNKNOWN_MODEL,
+    "InvalidRequestError": ErrorCode.INVALID_REQUEST,
+    "UnsupportedParameterError": ErrorCode.INVALID_REQUEST,
+    "GatewayTimeoutError": ErrorCode.TIMEOUT,
+}
+
+
+class ProviderSetupError(Exception):
+    """A provider cannot be used as this service is installed and set up. The message says why, in one line."""
+
+
+class ThroughAnyLLM:
+    """One server. ``kind`` is any-llm's name for its API; ``base_url`` None means the API's own address.
+
+    Raises `ProviderSetupError`. The library makes no second try of its own.
+    """
+
+    def __init__(self, kind: str, base_url: str | None, api_key: str | None, limits: UpstreamLimits) -> None:
+        self._limits = limits
+        self._silence = None if kind in _BY_HTTPX else limits.idle_seconds
+        transport = GuardedTransport(base_url or "https:", limits)
+        self._http = httpx.AsyncClient(transport=transport, timeout=limits.timeout, trust_env=False)
+        key = api_key if api_key or kind in _WITHOUT_KEY else _NO_KEY
+        self._library = _library(kind, base_url, key, self._http)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """See `llm_service.providers.base.Provider`."""
+        reply = _Reply(estimate_input(call.messages), self._limits.reply_bytes)
+        try:
+            async with closing_answers(), aclosing(await self._begin(call)) as chunks:
+                while chunk := await self._next(chunks):
+                    if text := reply.feed(chunk):
+                        yield text
+                    if reply.done:
+                        break
+                await _drain(chunks)
+        except OrchestraError:
+            raise
+        except Exception as error:
+            raise _meaning(error) from error
+        yield reply.ending()
+
+    async def check(self) -> None:
+        """See `llm_service.providers.base.Provider`."""
+        try:
+            await self._library.alist_models()
+        except Exception as error:
+            raise _meaning(error) from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def _begin(self, call: Call) -> "AsyncGenerator[ChatCompletionChunk, None]":
+        options = {"temperature": call.temperature, "top_p": call.top_p, "stop": list(call.stop or ()) or None}
+        chunks = await self._library.acompletion(
+            model=call.model,
+            messages=_turns(call.messages),
+            stream=True,
+            max_tokens=call.max_tokens,
+            **cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}),
+        )
+        return cast("AsyncGenerator[ChatCompletionChunk, None]", chunks)
+
+    async def _next(self, chunks: "AsyncIterator[ChatCompletionChunk]") -> "ChatCompletionChunk | None":
+        async with asyncio.timeout(self._silence):
+            return await anext(chunks, None)
+
+
+class _Reply:
+    """One answer. Feed it what comes; ask for the `ending` when no more comes."""
+
+    def __init__(self, input_estimate: int, reply_bytes: int) -> None:
+        self._input_estimate = input_estimate
+        self._reply_bytes = reply_bytes
+        self._text_bytes = 0
+        self._usage: CompletionUsage | None = None
+        self._finish: FinishReason | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all has been told; a server may keep its connection open behind it."""
+        return self._finish is not None and self._usage is not None
+
+    def feed(self, chunk: "ChatCompletionChunk") -> str:
+        """The text in this chunk, perhaps none. Raises `OrchestraError`."""
+        self._usage = chunk.usage or self._usage
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        if choice.finish_reason == "content_filter":
+            raise OrchestraError(ErrorCode.CONTENT_FILTER)
+        if choice.finish_reason:
+            self._finish = "length" if choice.finish_reason == "length" else "stop"
+        text = storable(choice.delta.content or "")
+        self._text_bytes += len(text.encode())
+        if self._text_bytes > self._reply_bytes:
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer is longer than it may be.")
+        return text
+
+    def ending(self) -> Ending:
+        """How the whole answer ended. Raises ``bad_upstream`` when it broke off."""
+        if self._finish is None:
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+        usage = Usage(input_tokens=self._input_estimate, output_tokens=estimate_tokens(self._text_bytes))
+        if self._usage:
+            usage = Usage(input_tokens=self._usage.prompt_tokens, output_tokens=self._usage.completion_tokens)
+        return Ending(usage, self._finish)
+
+
+def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":
+    try:
+        # Takes a second, and only those who name such a provider have need of it.
+        from any_llm import AnyLLM  # noqa: PLC0415
+        from any_llm.exceptions import AnyLLMError  # noqa: PLC0415
+    except ImportError as error:
+        raise ProviderSetupError(f"provider {kind} needs the package any-llm-sdk") from error
+    more: dict[str, dict[str, Any]] = {
+        "anthropic": {"http_client": http},
+        # Models in preview are only in v1beta.
+        "gemini": {"http_options": {"httpx_async_client": http, "api_version": "v1beta"}, "vertexai": False},
+    }
+    try:
+        retries = None if AnyLLM.get_provider_class(kind).MAX_RETRIES_SUPPORT == "unsupported" else 0
+        return AnyLLM.create(
+            kind, api_key, base_url, unified_exceptions=True, max_retries=retries, **more.get(kind, {})
+        )
+    except ImportError as error:
+        raise ProviderSetupError(f"provider {kind} needs the packages of any-llm-sdk[{kind}]") from error
+    except AnyLLMError as error:
+        raise ProviderSetupError(f"provider {kind} cannot be used: {error.message}") from error
+
+
+def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
+    """The messages as these APIs want them: what the system says first, then roles in turn, and none that is empty."""
+    spoken = [message for message in messages if message.content.strip()]
+    turns: list[dict[str, Any]] = []
+    for message in sorted(spoken, key=lambda message: message.role != "system"):
+        if turns and turns[-1]["role"] == message.role:
+            turns[-1]["content"] += "\n\n" + message.content
+        else:
+            turns.append({"role": message.role, "content": message.content})
+    return turns
+
+
+async def _drain(chunks: "AsyncIterator[ChatCompletionChunk]") -> None:
+    """Read the end of a whole answer, so that its connection can serve the next call."""
+    with suppress(Exception):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
+
+
+def _meaning(error: Exception) -> OrchestraError:
+    """What an error that came through the library is in our closed list. None of its text is passed on."""
+    chain = list(_chain(error))
+    for each in chain:
+        if isinstance(each, OrchestraError):
+            return each
+    for each in chain:
+        # So they keep what a server has said in the middle of its stream: Anthropic's library, and Google's.
+        said = getattr(each, "body", None) or getattr(each, "details", None)
+        if isinstance(said, dict):
+            return stated(said.get("error", said))
+    for each in chain:
+        if isinstance(each, httpx.HTTPError | aiohttp.ClientError):
+            return unreachable(each)
+        if isinstance(each, TimeoutError):
+            return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
+        if code := _BY_NAME.get(type(each).__name__):
+            return OrchestraError(code, "The model's provider refused the call.", retry_after=_seconds(each))
+    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = getattr(error, "original_exception", None) or error.__cause__ or error.__context__
+
+
+def _seconds(error: BaseException) -> float | None:
+    try:
+        return max(float(getattr(error, "retry_after", None) or ""), 0.0)
+    except ValueError:
+        return None

@@ -1,0 +1,35 @@
+"""``GET /models?check=true``: which of the models' providers answer now."""
+
+import asyncio
+
+from llm_service.providers.base import Provider
+from llm_service.registry import Registry
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import ModelList
+
+CHECK_SECONDS = 3.0
+_OUT_OF_REACH = (ErrorCode.AUTH, ErrorCode.BAD_UPSTREAM, ErrorCode.OVERLOADED, ErrorCode.TIMEOUT)
+
+
+async def checked(registry: Registry) -> ModelList:
+    """The listing with ``reachable`` and ``detail``: each provider is asked once, all at the same time, for 3 s."""
+    models, listing = registry.models, registry.listing()
+    providers = {id(model.provider): model.provider for model in models}
+    details = dict(zip(providers, await asyncio.gather(*map(_detail, providers.values())), strict=True))
+    for model, info in zip(models, listing.data, strict=True):
+        info.detail = details[id(model.provider)]
+        info.reachable = not info.detail
+    return listing
+
+
+async def _detail(provider: Provider) -> str:
+    """Why the provider is out of reach; empty when it answers."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await provider.check()
+    except TimeoutError:
+        return f"The model's provider did not answer within {CHECK_SECONDS:g} s."
+    except OrchestraError as error:
+        # A server that refuses this one call, as one without a list of models does, is there.
+        return error.detail if error.code in _OUT_OF_REACH else ""
+    return ""

@@ -1,0 +1,87 @@
+"""``orchestra models``: what an LLM service offers, and which of it can be reached now."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.options import DEFAULT_DATA, Data, fail
+
+if TYPE_CHECKING:
+    from schemas.generation import ModelInfo, ModelList
+
+_DEFAULT_URL = "http://127.0.0.1:8082"
+# The service gives its providers 3 s.
+_SECONDS = 10.0
+_REACH = {None: "-", True: "[green]yes[/]", False: "[red]no[/]"}
+
+
+def models(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer of `GET /models?check=true`.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Show the models of an LLM service, and whether their providers answer now. This spends no tokens.
+
+    Reads LLM_SERVICE_URL and LLM_SERVICE_TOKEN; without the first it asks the stack of this folder, or http://127.0.0.1:8082.
+    """
+    offer = _ask(_url(data))
+    if as_json:
+        typer.echo(offer.model_dump_json(indent=2))
+    else:
+        Console().print(_table(offer))
+        typer.echo(f"A request that names no model gets {offer.default}.")
+        for model in offer.data:
+            if model.detail:
+                typer.echo(f"{model.name}: {model.detail}")
+
+
+def _url(data: Path) -> str:
+    url = os.environ.get("LLM_SERVICE_URL") or environment_of_stack(data).get("LLM_SERVICE_URL") or _DEFAULT_URL
+    return url.rstrip("/").removesuffix("/generate")
+
+
+def _ask(url: str) -> "ModelList":
+    import httpx
+    from pydantic import ValidationError
+
+    from schemas.generation import ModelList
+
+    token = os.environ.get("LLM_SERVICE_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        response = httpx.get(
+            f"{url}/models", params={"check": "true"}, headers=headers, timeout=_SECONDS, trust_env=False
+        )
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise fail(f"the LLM service at {url} wants another LLM_SERVICE_TOKEN")
+        return ModelList.model_validate_json(response.raise_for_status().content)
+    except httpx.HTTPStatusError as error:
+        raise fail(f"the LLM service at {url} answers with status {error.response.status_code}") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise fail(f"no LLM service at {url}: {error}. Set LLM_SERVICE_URL, or start one: orchestra llm") from None
+    except ValidationError:
+        raise fail(f"what answers at {url} is no LLM service") from None
+
+
+def _table(offer: "ModelList") -> Table:
+    numbers = [Column(title, justify="right") for title in ("context", "output", "$/M in/out")]
+    names = [Column(title, overflow="fold") for title in ("model", "aliases", "provider")]
+    table = Table(*names, *numbers, Column("fallbacks", overflow="fold"), "reach", box=None, pad_edge=False)
+    for model in offer.data:
+        table.add_row(*_row(model), _REACH[model.reachable])
+    if offer.other:
+        table.add_row("any other", *_row(offer.other)[1:])
+    return table
+
+
+def _row(model: "ModelInfo") -> tuple[str, ...]:
+    price = f"{model.price.input:g}/{model.price.output:g}" if model.price else ""
+    limits = (f"{model.context_tokens:,}", f"{model.max_output_tokens:,}")
+    names = (escape(model.name), escape(", ".join(model.aliases)), model.provider)
+    return *names, *limits, price, escape(", ".join(model.fallbacks))

@@ -1,0 +1,172 @@
+"""How model servers write what they say: the real formats of OpenAI's, Anthropic's and Gemini's streams and errors."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+Reason = str
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One format. ``end`` takes ``stop``, ``length`` or ``filtered`` and tells 11 tokens in, 7 out.
+
+    ``error`` gives the body for a status, a message and, for the same status, what kind of error it is.
+    """
+
+    begin: bytes
+    piece: Callable[[str], bytes]
+    end: Callable[[Reason], bytes]
+    error_inside: bytes
+    error: Callable[[int, str], dict[str, object]]
+    too_long: str
+    no_model: str
+    # Where the wait is told: Gemini tells it in the body.
+    retry_header: bool = True
+
+
+def _data(document: object, name: str | None = None, end: str = "\n") -> bytes:
+    event = f"event: {name}{end}" if name else ""
+    return f"{event}data: {json.dumps(document)}{end}{end}".encode()
+
+
+# OpenAI's chat completions
+
+
+def openai_event(content: str | None = None, finish: str | None = None, **more: object) -> bytes:
+    """One server-sent event of a chat completion."""
+    delta = {} if content is None else {"content": content}
+    return _data({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more})
+
+
+OPENAI_USAGE = _data({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}})
+OPENAI_DONE = b"data: [DONE]\n\n"
+
+
+def _openai_end(reason: Reason) -> bytes:
+    return openai_event(finish={"filtered": "content_filter"}.get(reason, reason)) + OPENAI_USAGE + OPENAI_DONE
+
+
+def _openai_error(status: int, message: str) -> dict[str, object]:
+    code = "context_length_exceeded" if "context" in message else None
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+# Anthropic's messages
+
+
+def _named(events: Iterable[dict[str, object]]) -> bytes:
+    return b"".join(_data(event, str(event["type"])) for event in events)
+
+
+def _anthropic_piece(text: str) -> bytes:
+    return _named(
+        [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}, {"type": "ping"}]
+    )
+
+
+def _anthropic_end(reason: Reason) -> bytes:
+    stop = {"stop": "end_turn", "length": "max_tokens", "filtered": "refusal"}[reason]
+    return _named(
+        [
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": stop, "stop_sequence": None},
+                "usage": {"output_tokens": 7},
+            },
+            {"type": "message_stop"},
+        ]
+    )
+
+
+_ANTHROPIC_BEGIN = _named(
+    [
+        {
+            "type": "message_start",
+            "message": {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": "claude",
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": {"input_tokens": 11, "output_tokens": 1},
+            },
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+    ]
+)
+_ANTHROPIC_KINDS = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "api_error",
+    529: "overloaded_error",
+}
+
+
+def _anthropic_error(status: int, message: str) -> dict[str, object]:
+    kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
+
+
+# Gemini's generateContent
+
+
+def _gemini(candidate: dict[str, object], output_tokens: int | None = None) -> bytes:
+    usage = {"promptTokenCount": 11, "totalTokenCount": 11 + (output_tokens or 0)}
+    if output_tokens:
+        usage["candidatesTokenCount"] = output_tokens
+    document = {"candidates": [{"index": 0, **candidate}], "usageMetadata": usage, "modelVersion": "gemini"}
+    return _data(document, end="\r\n")
+
+
+def _gemini_piece(text: str) -> bytes:
+    return _gemini({"content": {"role": "model", "parts": [{"text": text}]}})
+
+
+def _gemini_end(reason: Reason) -> bytes:
+    finish = {"stop": "STOP", "length": "MAX_TOKENS", "filtered": "SAFETY"}[reason]
+    return _gemini({"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": finish}, 7)
+
+
+_GEMINI_KINDS = {401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL"}
+
+
+def _gemini_error(status: int, message: str) -> dict[str, object]:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}] if status == 429 else []
+    kind = _GEMINI_KINDS.get(status, "INVALID_ARGUMENT")
+    return {"error": {"code": status, "message": message, "status": kind, "details": details}}
+
+
+OPENAI = Wire(
+    begin=b"",
+    piece=openai_event,
+    end=_openai_end,
+    error_inside=_data({"error": {"message": "secret prompt", "type": "overloaded_error"}}) + OPENAI_DONE,
+    error=_openai_error,
+    too_long="This model's maximum context length is 9 tokens",
+    no_model="The model is not found",
+)
+ANTHROPIC = Wire(
+    begin=_ANTHROPIC_BEGIN,
+    piece=_anthropic_piece,
+    end=_anthropic_end,
+    error_inside=_data(_anthropic_error(529, "secret prompt"), "error"),
+    error=_anthropic_error,
+    too_long="prompt is too long: 210000 tokens > 200000 maximum",
+    no_model="model: claude-none",
+)
+GEMINI = Wire(
+    begin=b"",
+    piece=_gemini_piece,
+    end=_gemini_end,
+    error_inside=_data({"error": {"code": 503, "message": "secret prompt", "status": "UNAVAILABLE"}}, end="\r\n"),
+    error=_gemini_error,
+    too_long="The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    no_model="models/none is not found for API version v1beta",
+    retry_header=False,
+)
