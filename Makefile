@@ -15,7 +15,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test check lint types imports drift locked fast format docs lock build images faults faults-full
+.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -65,6 +65,9 @@ format: $(READY)  ## Format the code and mend what can be mended by itself
 docs: $(READY)  ## Write schemas/published and docs/reference from the code
 	@$(BIN)/python -m schemas.publish
 	@$(BIN)/python docs/generate.py
+
+baseline: $(READY)  ## For a release: later schemas must be compatible with the present ones
+	@$(BIN)/python -m tests.support.compatibility
 
 lock: $(BOOTSTRAP)/.ready  ## Write the locks anew from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))

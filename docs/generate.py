@@ -97,7 +97,8 @@ def topics() -> str:
         + _table(["topic", "key", "carries", "written by", "read by", "partitions", "kept"], rows)
         + "\n## Settings that must be exactly so\n\n"
         + _table(["topic", "setting", "value"], exact)
-        + "\nThe records themselves: [JSON Schema](../../schemas/published), one file for each type.\n"
+        + "\nThe records themselves: [AsyncAPI](../../schemas/published/asyncapi.json), which each gateway shows at "
+        "`/asyncapi`, and [JSON Schema](../../schemas/published), one file for each type.\n"
     )
 
 

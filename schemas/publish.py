@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of every record and HTTP body, for producers and clients in any language.
+"""JSON Schema (2020-12) of every record and HTTP body, and AsyncAPI, for producers and clients in any language.
 
 ``python -m schemas.publish`` writes ``schemas/published``; with ``--check`` it only names what differs.
 """
@@ -8,20 +8,30 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import events, generation, replies, requests
+from schemas import asyncapi, events, generation, replies, requests
 from schemas.agents import Agent
 from schemas.api.agents import AgentResource
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.api.dead_letters import (
+    DeadLetterQuery,
+    DeadLetterResource,
+    DeadLetterSummary,
+    EditDeadLetter,
+    ReplayDeadLetters,
+    ReplayedDeadLetters,
+)
 from schemas.api.keys import CreatedKey, CreateKey, KeyResource
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
-from schemas.api.requests import AcceptedRequest, RequestResource
+from schemas.api.requests import AcceptedRequest, RequestQuery, RequestResource
 from schemas.api.tasks import AcceptedTask, CancelledTasks, CreateTask, PostTask, TaskFilter, TaskResource
 from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
+from schemas.json_schema import PlainJsonSchema
 
 PUBLISHED = Path(__file__).parent / "published"
 
@@ -35,6 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.request": RequestResource,
     "http.accepted-request": AcceptedRequest,
     "http.request-page": Page[RequestResource],
+    "http.request-query": RequestQuery,
     "http.create-conversation": CreateConversation,
     "http.conversation": ConversationResource,
     "http.conversation-page": Page[ConversationResource],
@@ -54,29 +65,35 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.create-key": CreateKey,
     "http.created-key": CreatedKey,
     "http.key-page": Page[KeyResource],
+    "http.dead-letter-query": DeadLetterQuery,
+    "http.dead-letter-page": Page[DeadLetterSummary],
+    "http.dead-letter": DeadLetterResource,
+    "http.edit-dead-letter": EditDeadLetter,
+    "http.replay-dead-letters": ReplayDeadLetters,
+    "http.replayed-dead-letters": ReplayedDeadLetters,
     "http.problem": Problem,
     "file.agent": Agent,
     "generation.request": generation.GenerateRequest,
     "generation.reply": generation.GenerateReply,
     "generation.delta-line": generation.DeltaLine,
+    "generation.restart-line": generation.RestartLine,
     "generation.done-line": generation.DoneLine,
     "generation.error-line": generation.ErrorLine,
     "generation.models": generation.ModelList,
 }
 
 
-class _WithoutFieldTitles(GenerateJsonSchema):
-    # "Request Id" beside `request_id` tells a reader nothing.
-    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 (pydantic's signature)
-        return False
-
-
 def documents() -> Iterator[tuple[str, str]]:
-    """File name and text of each published schema."""
+    """File name and text of each published document."""
     for name, model in MODELS.items():
         head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": f"urn:llm-orchestra:schema:{name}"}
-        body = {"description": inspect.getdoc(model), **model.model_json_schema(schema_generator=_WithoutFieldTitles)}
-        yield f"{name}.json", json.dumps(head | body, indent=2, ensure_ascii=False) + "\n"
+        body = {"description": inspect.getdoc(model), **model.model_json_schema(schema_generator=PlainJsonSchema)}
+        yield f"{name}.json", _text(head | body)
+    yield "asyncapi.json", _text(asyncapi.document())
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def drifted(folder: Path = PUBLISHED) -> list[str]:

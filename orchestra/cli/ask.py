@@ -1,16 +1,205 @@
-"""Sends one message to a gateway and shows the reply as it arrives."""
+"""One message to a gateway and its reply as it arrives, over as many connections as that takes."""
 
-import json
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
-_SILENCE_LIMIT_SECONDS = 120.0
+from orchestra.cli.sse import read_events
+
+# A gateway sends something every 15 seconds at least.
+_SILENCE_SECONDS = 45.0
+_CONNECT_SECONDS = 5.0
+_TRY_AGAIN_SECONDS = 0.5
+# So long a gateway may be away: time enough to be started again.
+PATIENCE_SECONDS = 60.0
+# What a gateway that is being restarted, or what stands before it, answers.
+_PASSING = frozenset({502, 503, 504})
 
 
 class NoReplyError(Exception):
-    """The message was not answered."""
+    """The message was not answered, and it is known why."""
+
+
+class LostGatewayError(NoReplyError):
+    """No gateway could be reached for long enough; a message that was accepted is answered all the same."""
+
+
+class CancelledTurnError(NoReplyError):
+    """The message was cancelled."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """A gateway, and the key to show it."""
+
+    url: str
+    key: str | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """A client for it. The environment's proxies are not asked."""
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+            trust_env=False,
+        )
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where a reply is shown. ``anew``: what was shown is void, the reply begins again; ``note``: a remark about it."""
+
+    show: Callable[[str], None]
+    anew: Callable[[], None]
+    note: Callable[[str], None] = lambda _: None
+
+
+@dataclass
+class Asking:
+    """One message on its way. ``at_first``: seconds for which nobody may be there before it is accepted."""
+
+    where: Where
+    body: dict[str, Any]
+    screen: Screen
+    at_first: float = 0.0
+    patience: float = PATIENCE_SECONDS
+    request_id: str | None = None
+    conversation_id: str | None = None
+    text: str = ""
+    # The same key with every try: however many it takes, it is one message.
+    _key: str = field(default_factory=lambda: str(uuid4()))
+    _last_id: str | None = None
+    _heard: float = 0.0
+    _cancel: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reply(self) -> str:
+        """The whole reply, shown as it arrives. Raises ``NoReplyError``."""
+        async with self.where.client() as client, asyncio.TaskGroup() as tasks:
+            cancelling = tasks.create_task(self._cancel_when_wanted(client))
+            try:
+                error = await self._until_ended(client)
+            finally:
+                cancelling.cancel()
+        if error:
+            raise error
+        return self.text
+
+    def cancel(self) -> None:
+        """Ask for the request to be cancelled, as soon as it is accepted; ``reply`` goes on until it has ended."""
+        self._cancel.set()
+
+    async def _until_ended(self, client: httpx.AsyncClient) -> NoReplyError | None:
+        self._heard = time.monotonic()
+        while True:
+            reason, answered = "the stream ended", False
+            try:
+                if ended := await self._stream(client):
+                    return ended.error
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                return NoReplyError(f"{self.where.url} is no address of a gateway: {error}")
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            except _PassingError as error:
+                reason, answered = str(error), True
+            except NoReplyError as error:
+                return error
+            except (KeyError, TypeError, ValueError):
+                return NoReplyError(f"{self.where.url} answers what no gateway would")
+            if time.monotonic() - self._heard > (self.patience if self.request_id else self.at_first):
+                return NoReplyError(reason) if answered else LostGatewayError(f"{self.where.url}: {reason}")
+            self.screen.note(f"{reason}; trying again")
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+    async def _stream(self, client: httpx.AsyncClient) -> "_Ended | None":
+        """One connection. None when it was closed before the ending."""
+        async with self._open(client) as response:
+            if response.status_code in _PASSING:
+                raise _PassingError(await problem(response))
+            if response.is_error:
+                raise NoReplyError(await problem(response))
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise NoReplyError(f"{self.where.url} is no gateway: it does not stream")
+            async for event in read_events(response):
+                self._heard = time.monotonic()
+                self._last_id = event.id or self._last_id
+                if ended := self._take(event.name, event.data):
+                    return ended
+        return None
+
+    def _open(self, client: httpx.AsyncClient) -> Any:
+        if self.request_id is None:
+            headers = {"Accept": "text/event-stream", "Idempotency-Key": self._key}
+            return client.stream("POST", "/v1/messages", json={**self.body, "stream": True}, headers=headers)
+        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        return client.stream("GET", f"/v1/requests/{self.request_id}/events", headers=headers)
+
+    def _take(self, name: str, data: dict[str, Any]) -> "_Ended | None":
+        match name:
+            case "pending":
+                self.request_id = data["request_id"]
+                self.conversation_id = data["conversation_id"] or self.conversation_id
+            case "delta":
+                self._show(self.text + data["text"])
+            case "restart":
+                self._show(data["text"])
+            case "completed":
+                self._show(data.get("reply") or self.text)
+                return _Ended()
+            case "failed":
+                return _Ended(NoReplyError(f"{data['detail']} ({data['code']})"))
+            case "cancelled":
+                return _Ended(CancelledTurnError("the request was cancelled"))
+            case "expired":
+                return _Ended(NoReplyError("the request was not answered before its deadline (expired)"))
+        return None
+
+    def _show(self, text: str) -> None:
+        """Show what is new; the whole text where it does not go on from what was shown."""
+        if not text.startswith(self.text):
+            self.screen.anew()
+            self.text = ""
+        if len(text) > len(self.text):
+            self.screen.show(text[len(self.text) :])
+        self.text = text
+
+    async def _cancel_when_wanted(self, client: httpx.AsyncClient) -> None:
+        await self._cancel.wait()
+        while True:
+            try:
+                if self.request_id:
+                    response = await client.post(f"/v1/requests/{self.request_id}/cancel")
+                    if response.status_code not in _PASSING:
+                        if response.is_error:
+                            self.screen.note(f"it cannot be cancelled: {await problem(response)}")
+                        return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    error: NoReplyError | None = None
+
+
+class _PassingError(Exception):
+    """An answer that may be another in a moment."""
+
+
+async def problem(response: httpx.Response) -> str:
+    """What an error answer says, in words."""
+    await response.aread()
+    try:
+        said = response.json()
+        detail, code = said.get("detail") or said.get("title") or "", said["code"]
+    except (ValueError, KeyError, AttributeError):
+        return f"{response.status_code} {response.reason_phrase}".strip()
+    return f"{detail} ({code})".strip()
 
 
 async def ask(gateway: str, text: str, show: Callable[[str], None], **more: object) -> None:
@@ -18,43 +207,20 @@ async def ask(gateway: str, text: str, show: Callable[[str], None], **more: obje
 
     ``more`` are further fields of the body.
     """
-    body = {"messages": [{"role": "user", "content": text}], "stream": True, **more}
+    body = {"messages": [{"role": "user", "content": text}], **more}
+    await Asking(Where(gateway), body, Screen(show, lambda: show("\n"))).reply()
+
+
+async def submit(where: Where, body: dict[str, Any]) -> str:
+    """Send a message and do not wait for its reply: its request id. Raises ``NoReplyError``."""
+    headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid4())}
     try:
-        async with (
-            httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=_SILENCE_LIMIT_SECONDS) as client,
-            client.stream("POST", "/v1/messages", json=body, headers={"Accept": "text/event-stream"}) as response,
-        ):
+        async with where.client() as client:
+            response = await client.post("/v1/messages", json=body, headers=headers)
             if response.is_error:
-                raise NoReplyError(f"{response.status_code} {(await response.aread()).decode(errors='replace')}")
-            await _show_events(response, show)
-    except httpx.HTTPError as error:
-        raise NoReplyError(f"{gateway}: {error or type(error).__name__}") from error
-
-
-async def _show_events(response: httpx.Response, show: Callable[[str], None]) -> None:
-    async for event, data in _events(response):
-        match event:
-            case "delta":
-                show(data["text"])
-            case "restart":
-                show(f"\n{data['text']}")
-            case "completed":
-                return
-            case "failed":
-                raise NoReplyError(f"{data['code']}: {data['detail']}")
-            case "cancelled" | "expired":
-                raise NoReplyError(f"the request was {event}")
-    raise NoReplyError("the stream ended without an ending")
-
-
-async def _events(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    event, data = "message", ""
-    async for line in response.aiter_lines():
-        name, _, value = line.partition(":")
-        if name == "event":
-            event = value.strip()
-        elif name == "data":
-            data += value.removeprefix(" ")
-        elif not line and data:
-            yield event, json.loads(data)
-            event, data = "message", ""
+                raise NoReplyError(await problem(response))
+            return str(response.json()["request_id"])
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise NoReplyError(f"{where.url} is no address of a gateway: {error}") from error
+    except httpx.TransportError as error:
+        raise LostGatewayError(f"{where.url}: {error or type(error).__name__}") from error

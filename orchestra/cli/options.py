@@ -11,6 +11,15 @@ import typer
 
 DEFAULT_DATA = Path(".orchestra")
 Data = Annotated[Path, typer.Option(help="Folder of the stack: data, logs, secret, state.", show_default=True)]
+DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+GatewayUrl = Annotated[
+    str, typer.Option(envvar="ORCHESTRA_GATEWAY", help="Base URL of the gateway; ORCHESTRA_GATEWAY says it too.")
+]
+Key = Annotated[str | None, typer.Option(envvar="ORCHESTRA_API_KEY", help="API key; better said by ORCHESTRA_API_KEY.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Which model shall answer; the gateway's default without.")
+]
+ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of a conversation to go on with.")]
 
 
 def command(*words: str, data: Path = DEFAULT_DATA) -> str:

@@ -1,24 +1,70 @@
 """``orchestra send``: one message, its reply as it arrives."""
 
 import asyncio
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
 
-from orchestra.cli.options import fail
+from orchestra.cli.options import DEFAULT_GATEWAY, ConversationId, GatewayUrl, Key, ModelName
+
+_UNREACHABLE = 3
+_INTERRUPTED = 130
 
 
 def send(
-    text: Annotated[str, typer.Argument(help="What to say.")],
-    model: Annotated[str | None, typer.Option(help="Which model shall answer; the gateway's default without.")] = None,
-    gateway: Annotated[str, typer.Option(help="Base URL of the gateway.")] = "http://127.0.0.1:8080",
+    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")],
+    *,
+    model: ModelName = None,
+    conversation: ConversationId = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the request's id, and do not wait.")] = False,
+    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    key: Key = None,
 ) -> None:
-    """Send one message and show its reply as it arrives."""
-    from orchestra.cli.ask import NoReplyError, ask
+    """Send one message and show its reply: as it arrives on a terminal, whole and alone on standard output elsewhere.
 
-    chosen = {"model": model} if model else {}
+    Exit codes: 0 answered, 1 not answered (why is on standard error), 2 wrong usage, 3 no gateway could be reached,
+    130 interrupted; the request goes on then.
+    """
+    from orchestra.cli.ask import LostGatewayError, NoReplyError, Where, submit
+
+    body = body_of(_read(text), model, conversation)
+    where = Where(gateway, key)
     try:
-        asyncio.run(ask(gateway, text, lambda piece: typer.echo(piece, nl=False), **chosen))
+        if no_wait:
+            typer.echo(asyncio.run(submit(where, body)))
+        else:
+            _reply(where, body)
     except NoReplyError as error:
-        raise fail(f"no reply: {error}") from None
-    typer.echo()
+        typer.echo(f"no reply: {error}", err=True)
+        raise typer.Exit(_UNREACHABLE if isinstance(error, LostGatewayError) else 1) from None
+
+
+def body_of(text: str, model: str | None, conversation: str | None) -> dict[str, Any]:
+    """The body of a message."""
+    chosen = {"model": model, "conversation_id": conversation}
+    body = {"messages": [{"role": "user", "content": text}]}
+    return {**body, **{name: value for name, value in chosen.items() if value}}
+
+
+def _read(text: str) -> str:
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise typer.BadParameter("standard input is not UTF-8") from None
+
+
+def _reply(where: Any, body: dict[str, Any]) -> None:
+    from orchestra.cli.ask import Asking
+    from orchestra.cli.terminal import live_screen, silent_screen
+
+    live = sys.stdout.isatty()
+    asking = Asking(where, body, live_screen() if live else silent_screen())
+    try:
+        reply = asyncio.run(asking.reply())
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; request {asking.request_id or 'unknown'} goes on", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    typer.echo("" if live else reply)

@@ -67,4 +67,5 @@ def test_none_was_edited() -> None:
     """Golden files have the checksums that they were added with: a new shape is a new file and a new line."""
     sums = dict(reversed(line.split()) for line in (FOLDER / "SHA256SUMS").read_text("utf-8").splitlines())
 
-    assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES}
+    files = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*.json")}
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}

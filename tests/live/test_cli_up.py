@@ -171,6 +171,19 @@ async def test_a_further_worker_needs_only_the_environment(running: Command) -> 
             worker.kill()
 
 
+def test_a_chat_by_the_command(running: Command) -> None:
+    """`orchestra chat` prints each reply, and its conversation is on the gateway."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "orchestra.cli", "chat", "--gateway", running.gateway],
+        input="one\ntwo\n", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    conversation = done.stderr.rsplit("--conversation ", 1)[1].split()[0]
+    kept = running.get(f"/v1/conversations/{conversation}/messages")["data"]
+
+    assert (0, "echo: one\necho: two\n") == (done.returncode, done.stdout)
+    assert ["one", "echo: one", "two", "echo: two"] == [message["content"] for message in kept]
+
+
 def test_doctor_finds_nothing_to_mend(running: Command) -> None:
     """With the stack's own environment the doctor is content."""
     env = {"PATH": os.environ["PATH"], **running.status()["env"]}

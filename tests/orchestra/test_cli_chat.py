@@ -1,0 +1,192 @@
+"""`orchestra chat` and `orchestra send` as a person types them, against a gateway that follows a script."""
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import pytest
+
+from orchestra.cli.terminal import harmless
+from tests.support.fake_gateway import (
+    COMPLETED,
+    CONVERSATION_ID,
+    PENDING,
+    REQUEST_ID,
+    UNTIL_CANCELLED,
+    Break,
+    Refusal,
+    delta,
+    fake_gateway,
+)
+from tests.support.ports import free_port
+
+HELLO = PENDING + delta("Hel", 3) + delta("lo", 5) + COMPLETED
+HANGING = PENDING + delta("Hel", 3) + UNTIL_CANCELLED + "event: cancelled\ndata: {}\n\n"
+_SECONDS = 60
+
+
+async def start(gateway: str, *words: str, **options: object) -> Process:
+    """The command, on pipes where nothing else is said."""
+    env = {**os.environ, "ORCHESTRA_GATEWAY": gateway, "ORCHESTRA_API_KEY": "a key", "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, **options}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "orchestra.cli", *words, env=env, **pipes  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+async def run(gateway: str, *words: str, said: str = "") -> tuple[int | None, str, str]:
+    """Exit code, output and errors of the command when this is typed into it."""
+    process = await start(gateway, *words)
+    async with asyncio.timeout(_SECONDS):
+        output, errors = await process.communicate(said.encode())
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def line(stream: asyncio.StreamReader | None, holds: str) -> None:
+    """Wait until this has been printed."""
+    assert stream
+    seen = b""
+    async with asyncio.timeout(_SECONDS):
+        while holds.encode() not in seen:
+            piece = await stream.read(100)
+            assert piece, seen
+            seen += piece
+
+
+async def test_a_chat_is_one_conversation() -> None:
+    """What is said later goes into the conversation of what was said first, and the chat says how to go on with it."""
+    async with fake_gateway([HELLO, Refusal(429, "conversation_full", "Too many"), HELLO]) as gateway:
+        status, output, errors = await run(gateway.url, "chat", "--model", "m", said="one\n\ntwo\nthree\n/quit\nfour\n")
+
+    assert (0, "Hello\nHello\n") == (status, output)
+    assert "no reply: Too many (conversation_full)" in errors
+    assert f"--conversation {CONVERSATION_ID}" in errors
+    assert [None, CONVERSATION_ID, CONVERSATION_ID] == [body.get("conversation_id") for body in gateway.bodies]
+    assert {"m"} == {body["model"] for body in gateway.bodies}
+    assert {"Bearer a key"} == set(gateway.authorizations)
+
+
+async def test_a_chat_goes_on_with_an_old_conversation() -> None:
+    """An old conversation is gone on with; one that is not there is refused before anything is said."""
+    async with fake_gateway([HELLO]) as gateway:
+        known = await run(gateway.url, "chat", "--conversation", CONVERSATION_ID, said="one\n")
+        unknown = await run(gateway.url, "chat", "--conversation", REQUEST_ID, said="one\n")
+
+    assert (0, "Hello\n") == known[:2]
+    assert (1, "", "nothing here (not_found)\n") == unknown
+    assert [CONVERSATION_ID] == [body["conversation_id"] for body in gateway.bodies]
+
+
+async def test_an_interrupt_cancels_the_answer() -> None:
+    """Ctrl-C cancels the running answer and the chat goes on."""
+    async with fake_gateway([HANGING, HELLO]) as gateway:
+        process = await start(gateway.url, "chat")
+        assert process.stdin
+        process.stdin.write(b"one\n")
+        await line(process.stdout, "Hel")
+        process.send_signal(signal.SIGINT)
+        await line(process.stderr, "[cancelled]")
+        output, _ = await process.communicate(b"two\n")
+
+    assert (0, b"Hello\n") == (process.returncode, output)
+    assert ("POST", f"/v1/requests/{REQUEST_ID}/cancel") in gateway.calls
+
+
+async def test_a_second_interrupt_ends() -> None:
+    """A second Ctrl-C ends the chat, also while the answer goes on."""
+    async with fake_gateway([HANGING]) as gateway:
+        gateway.stubborn = True
+        process = await start(gateway.url, "chat")
+        assert process.stdin
+        process.stdin.write(b"one\n")
+        await line(process.stdout, "Hel")
+        process.send_signal(signal.SIGINT)
+        await line(process.stderr, "cancelling")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(_SECONDS):
+            _, errors = await process.communicate()
+
+    assert process.returncode == 0
+    assert CONVERSATION_ID in errors.decode()
+
+
+async def test_a_terminal_shows_the_reply_while_it_comes() -> None:
+    """On a terminal there is a prompt, the first piece is seen before the last was sent, and Ctrl-D ends."""
+    ours, theirs = pty.openpty()
+    async with fake_gateway([HANGING]) as gateway:
+        process = await start(gateway.url, "chat", stdin=theirs, stdout=theirs)
+        os.close(theirs)
+        await seen(ours, "> ")
+        os.write(ours, b"one\n")
+        await seen(ours, "Hel")
+        gateway.cancelled.set()
+        await seen(ours, "> ")
+        os.write(ours, b"\x04")
+        async with asyncio.timeout(_SECONDS):
+            assert await process.wait() == 0
+        await process.communicate()
+    os.close(ours)
+
+
+async def seen(terminal: int, holds: str) -> None:
+    """Wait until this has been shown on a terminal."""
+    shown = b""
+    async with asyncio.timeout(_SECONDS):
+        while holds.encode() not in shown:
+            shown += await asyncio.to_thread(os.read, terminal, 100)
+
+
+async def test_send_prints_just_the_reply() -> None:
+    """Off a terminal the reply stands alone on standard output, once, however it came; `-` reads what to say."""
+    restart = 'id: 2.2\nevent: restart\ndata: {"attempt": 2, "text": "Hi"}\n\n'
+    async with fake_gateway([Break(PENDING + delta("Hel", 3)), PENDING + restart + COMPLETED]) as gateway:
+        status, output, _ = await run(gateway.url, "send", "-", "--conversation", CONVERSATION_ID, said="größer\n")
+
+    assert (0, "Hi\n") == (status, output)
+    assert "größer\n" == gateway.bodies[0]["messages"][0]["content"]
+    assert CONVERSATION_ID == gateway.bodies[0]["conversation_id"]
+
+
+async def test_send_need_not_wait() -> None:
+    """With --no-wait the request's id is printed, alone."""
+    async with fake_gateway([]) as gateway:
+        assert (0, f"{REQUEST_ID}\n", "") == await run(gateway.url, "send", "hi", "--no-wait")
+
+
+@pytest.mark.parametrize("words", [("send", "hi"), ("send", "hi", "--no-wait")])
+async def test_send_says_by_its_exit_code_that_nobody_is_there(words: tuple[str, ...]) -> None:
+    """No gateway is exit code 3, with its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    status, output, errors = await run(url, *words)
+
+    assert (3, "") == (status, output)
+    assert url in errors
+
+
+async def test_send_says_by_its_exit_code_that_there_is_no_reply() -> None:
+    """A request that is refused or fails is exit code 1, with the detail of the error."""
+    async with fake_gateway([Refusal(422, "unknown_model", "No model has this name")]) as gateway:
+        assert (1, "", "no reply: No model has this name (unknown_model)\n") == await run(gateway.url, "send", "hi")
+
+
+async def test_an_interrupted_send_names_the_request() -> None:
+    """Ctrl-C leaves the request alone, says which it is, and is exit code 130."""
+    async with fake_gateway([Break(HANGING)]) as gateway:
+        gateway.stubborn = True
+        process = await start(gateway.url, "send", "hi")
+        async with asyncio.timeout(_SECONDS):
+            while not gateway.calls:
+                await asyncio.sleep(0)
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+
+    assert process.returncode == 130
+    assert "goes on" in errors.decode()
+
+
+def test_a_model_gives_a_terminal_no_orders() -> None:
+    """Control characters of a reply do not reach the terminal; line ends and tabs do."""
+    assert "a\n\tb [31m c" == harmless("a\n\tb \x1b[31m\x07 c\x9b")

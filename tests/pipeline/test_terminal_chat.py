@@ -1,0 +1,38 @@
+"""A terminal's way of asking, on a real gateway that is killed and started again in the midst of the reply."""
+
+import asyncio
+
+import httpx
+
+from orchestra.cli.ask import Asking, Screen, Where
+from tests.support.gateway import own_env
+from tests.support.services import Services
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+SLOW = "simulated:tokens=60,gap_ms=60"
+
+
+async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) -> None:
+    """Killed in mid reply and started again, a gateway goes on: what was shown is the stored reply, nothing twice."""
+    services.env |= await own_env(stack)
+    await services.llm()
+    _, gateway = await asyncio.gather(services.worker(), services.gateway())
+    shown: list[str] = []
+    anew: list[str] = []
+    screen = Screen(shown.append, lambda: anew.append("anew"))
+    body = {"messages": [{"role": "user", "content": "hi"}], "model": SLOW}
+    asking = Asking(Where(gateway.url), body, screen)
+    replying = asyncio.create_task(asking.reply())
+    await eventually(lambda: len(shown) > 3 or replying.done())
+    await gateway.kill()
+    before = len(shown)
+    await gateway.start()
+    async with asyncio.timeout(120):
+        reply = await replying
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        stored = (await client.get(f"/v1/requests/{asking.request_id}")).json()
+
+    assert 0 < before < len(shown)
+    assert [] == anew
+    assert reply == "".join(shown) == stored["reply"]
