@@ -31,9 +31,12 @@ def lock_file() -> LockFile:
         return LockFile.load(path)
 
 
-def fetch_jars(report: Report, cache: Path | None = None) -> list[Path]:
-    """Paths of all jars, downloading what the user's cache lacks. Raises ``PartFailedError``."""
-    lock = lock_file()
+def fetch_jars(report: Report, cache: Path | None = None, lock: LockFile | None = None) -> list[Path]:
+    """Paths of all jars of a lock, Kafka's if none is given, downloading what the user's cache lacks.
+
+    Raises ``PartFailedError``.
+    """
+    lock = lock or lock_file()
     context = MavenContext(
         repo_cache=(cache or platformdirs.user_cache_path("llm-orchestra")) / "maven",
         local_repos=[],
