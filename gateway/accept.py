@@ -12,6 +12,7 @@ from gateway.metrics import Metrics
 from gateway.request_log import RequestLog
 from orchestra.signing import Signer
 from schemas import envelope
+from schemas.dead_letters import RawHeaders
 from schemas.ids import conversation_id_for_request
 from schemas.requests import (
     CANCEL_REQUESTED,
@@ -49,6 +50,19 @@ class Ask:
         return self.body.agent_name if isinstance(self.body, MessageRequested) else self.body.agent
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A dead letter that is sent once more, for its tenant and owner, under this request id."""
+
+    tenant: str
+    user: str
+    id: UUID
+    type: str
+    key: bytes | None
+    value: bytes
+    headers: RawHeaders
+
+
 class Acceptance:
     """Writes the three kinds of records. Each raises what ``RequestLog.write`` raises."""
 
@@ -76,6 +90,24 @@ class Acceptance:
         """Accept the deletion of a conversation."""
         record = ConversationDeleteRequested(conversation_id=conversation_id)
         await self._write(caller, CONVERSATION_DELETE_REQUESTED, uuid4(), conversation_id, record)
+
+    async def replay(self, replay: Replay) -> None:
+        """Accept what was refused before. ``headers`` of its own that name an id or an identity do not count."""
+        signature = self._signer.sign(
+            id=str(replay.id), type=replay.type, tenant=replay.tenant, user=replay.user, key=replay.key or b"",
+            value=replay.value,
+        )  # fmt: skip
+        identity = {
+            envelope.ID: str(replay.id),
+            envelope.TENANT: replay.tenant,
+            envelope.USER: replay.user,
+            envelope.SIGNATURE: signature,
+        }
+        kept = [(name, value) for name, value in replay.headers if name not in identity]
+        # Nobody holds a connection open for it any more.
+        kept = [(name, value) for name, value in kept if name != envelope.CALLER_WAITS]
+        await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
+        self._metrics.accepted.labels(replay.type).inc()
 
     async def _write(
         self,

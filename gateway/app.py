@@ -23,10 +23,13 @@ from gateway.metrics import Metrics
 from gateway.outcome import Waiting
 from gateway.passwords import Attempts, Passwords
 from gateway.problems import Problems
+from gateway.replays import Replays
 from gateway.request_log import RequestLog
 from gateway.routes import agents as agent_routes
+from gateway.routes import docs as docs_routes
 from gateway.routes import health as health_routes
 from gateway.routes.conversations import Conversations
+from gateway.routes.dead_letters import DeadLetters
 from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
 from gateway.routes.requests import Requests
@@ -73,7 +76,8 @@ def create_app(
         timeout=settings.accept_timeout_seconds,
         most_pending=settings.max_pending_sends,
     )
-    acceptance = Acceptance(records, Signer(settings.secrets), metrics)
+    signer = Signer(settings.secrets)
+    acceptance = Acceptance(records, signer, metrics)
     limits = Limits(database, metrics, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns)
     lookup = Lookup(database, receipts)
     submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain)
@@ -107,8 +111,8 @@ def create_app(
         description="A durable queue in front of language models.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
     )
     problems = Problems(metrics)
     problems.install(app)
@@ -117,13 +121,15 @@ def create_app(
     most_bytes = settings.max_body_bytes
     for router in (
         Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
-        Requests(callers, acceptance, lookup, hub, waiting, streams, drain).router(),
+        Requests(callers, database, acceptance, lookup, hub, waiting, streams, drain).router(),
         Conversations(callers, database, acceptance, drain, most_bytes).router(),
         Tasks(callers, database, desk, drain, most_bytes).router(),
+        DeadLetters(callers, database, Replays(database, acceptance, signer), drain, most_bytes).router(),
         agent_routes.build_router(callers, agents),
         Users(database, callers, passwords, Attempts(), tokens, most_bytes).router(),
         Keys(database, callers, most_bytes).router(),
         health_routes.build_router(health, metrics),
+        docs_routes.build_router(),
     ):
         app.include_router(router)
     openapi.install(app, asks_credentials=settings.asks_credentials)

@@ -1,6 +1,6 @@
 """Who is calling: whose data it sees, what it may do, and in whose name it makes things."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestra.store.turns import Ref
@@ -15,6 +15,7 @@ class Principal:
     """A caller. ``user``: who owns what it makes, a user's id or a name; empty: the tenant itself.
 
     ``signed_in``: by password, so a person and no program. ``user_id``: the person's own id, whoever it acts for.
+    ``shown``: the credential, as a log may name it.
     """
 
     tenant: str
@@ -22,6 +23,7 @@ class Principal:
     scopes: frozenset[Scope]
     signed_in: bool = False
     user_id: UUID | None = None
+    shown: str = field(default="nobody", compare=False)
 
     @property
     def admin(self) -> bool:

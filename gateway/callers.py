@@ -123,8 +123,9 @@ class Callers:
         self._used[id] = now
         user_id, scopes = key.resource.user_id, _all_implied(key.resource.scopes)
         if user_id is None or key.role is None:
-            return Principal(key.tenant, f"key:{key.resource.name}", scopes), None
-        return Principal(key.tenant, str(user_id), scopes & OF_ROLE[key.role], user_id=user_id), key.username
+            return Principal(key.tenant, f"key:{key.resource.name}", scopes, shown=f"key {id}"), None
+        scopes &= OF_ROLE[key.role]
+        return Principal(key.tenant, str(user_id), scopes, user_id=user_id, shown=f"key {id}"), key.username
 
     async def _by_token(self, text: str) -> tuple[Principal, str | None]:
         session = self._tokens.read(text)
@@ -136,7 +137,8 @@ class Callers:
         if not session or not user or user.password_set_at != session.password_set_at:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         id, scopes = user.resource.id, OF_ROLE[user.resource.role]
-        return Principal(user.tenant, str(id), scopes, signed_in=True, user_id=id), user.resource.username
+        caller = Principal(user.tenant, str(id), scopes, signed_in=True, user_id=id, shown=f"user {id}")
+        return caller, user.resource.username
 
 
 def _is_good(key: StoredKey, now: datetime) -> bool:

@@ -56,6 +56,20 @@ def read_number_cursor(text: str | None) -> int | None:
     return number
 
 
+def read_letter_cursor(text: str | None, times: int = 1) -> tuple[list[datetime], int] | None:
+    """So many times and the number in a cursor. Raises ``INVALID_REQUEST``."""
+    if text is None:
+        return None
+    try:
+        *moments, number = _values(text, times + 1)
+        read = [_moment(moment) for moment in moments]
+    except (ValueError, TypeError):
+        raise _refused() from None
+    if type(number) is not int or not 0 <= number <= _HIGHEST_ID:
+        raise _refused()
+    return read, number
+
+
 def _moment(text: Any) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:

@@ -91,10 +91,10 @@ class Lookup:
         if letter := await dead_letters.reason_of(self._database, caller.tenant, id):
             code, detail = letter
             return RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail))
-        ref = caller.ref(id)
-        if receipt is None or await requests.deleted_among(self._database, [ref]):
+        ref, replayed_at = caller.ref(id), await dead_letters.last_replay(self._database, caller.tenant, id)
+        if (receipt is None and replayed_at is None) or await requests.deleted_among(self._database, [ref]):
             raise OrchestraError(ErrorCode.NOT_FOUND)
-        if await self._may_be_on_its_way(ref, receipt):
+        if await self._may_be_on_its_way(ref, receipt, replayed_at):
             return RequestResource(id=id, status=Status.PENDING)
         # Intake may have written the row since it was looked for.
         if stored := await self.stored(caller, id):
@@ -114,8 +114,8 @@ class Lookup:
             return Ending(Status.FAILED, ending.attempt, error=gone)
         return replace(ending, reply=stored.resource.reply or "", model=stored.resource.model)
 
-    async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt) -> bool:
-        since = receipt.minted_at or self._asked(ref)
+    async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
+        since = replayed_at or (receipt and receipt.minted_at) or self._asked(ref)
         read_up_to = await progress.read_up_to(self._database, REQUESTS.name)
         return read_up_to is None or since > read_up_to - _SLACK
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.api.conversations import CreateConversation
+from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
 from schemas.api.keys import CreateKey
 from schemas.api.messages import PostMessage
 from schemas.api.problems import MEDIA_TYPE, Problem
@@ -18,7 +19,8 @@ from schemas.errors import ERRORS, ErrorCode
 _KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
-    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, CreateKey, Problem,
+    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, CreateKey,
+    EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
 # ``data`` is JSON. The first event, and one that says nothing of an attempt, have no id to resume after.

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from http import HTTPStatus
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -121,8 +122,7 @@ class Problems:
 
     async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        # The places are names of our own parameters, and the messages name limits.
-        lines = [f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors()[:5]]
+        lines = [_bad_parameter(problem) for problem in error.errors()[:5]]
         return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)))
 
     async def _on_database_away(self, _request: Request, _error: Exception) -> Response:
@@ -138,6 +138,17 @@ class Problems:
         route = request.scope.get("route")
         log.error("unexpected_error", route=getattr(route, "path", None), exc_info=error)
         return self.answer(OrchestraError(ErrorCode.INTERNAL))
+
+
+def _bad_parameter(problem: Any) -> str:
+    """What is wrong with a parameter: its name, where it is one of ours, and a message that names limits."""
+    match problem["type"]:
+        case "extra_forbidden":
+            return "query: has a name that this call does not know"
+        case "uuid_parsing":
+            return f"{problem['loc'][-1]}: Input should be a valid UUID"
+        case _:
+            return f"{problem['loc'][-1]}: {problem['msg']}"
 
 
 def _methods(request: Request) -> list[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -16,7 +16,6 @@ from aiokafka.errors import (
 )
 
 from gateway.metrics import Metrics
-from schemas.envelope import Headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.topics import REQUESTS
 
@@ -25,6 +24,8 @@ _CLOSE_SECONDS = 1.5
 _PING_SECONDS = 3.0
 # Raised before the record entered the producer's queue: it was not sent, and the producer is as good as before.
 _NOT_SENT = (KafkaTimeoutError, ProducerClosed, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
+
+_Headers = Sequence[tuple[str, str | bytes | None]]
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class RequestLog:
             else:
                 self._producer = producer
 
-    async def write(self, key: bytes, value: bytes, headers: Headers) -> None:
+    async def write(self, key: bytes | None, value: bytes, headers: _Headers) -> None:
         """Write a record and wait until every replica in sync has it.
 
         Whoever stops waiting does not stop the record. Raises ``OrchestraError``: ``OVERLOADED`` and ``UNAVAILABLE``
@@ -110,9 +111,9 @@ class RequestLog:
             if not stopping.done():
                 stopping.cancel()
 
-    async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes, headers: Headers) -> None:
+    async def _send(self, producer: AIOKafkaProducer, key: bytes | None, value: bytes, headers: _Headers) -> None:
         began = time.monotonic()
-        encoded = [(name, text.encode()) for name, text in headers]
+        encoded = [(name, text.encode() if isinstance(text, str) else text) for name, text in headers]
         try:
             acknowledged = await producer.send(REQUESTS.name, value, key=key, headers=encoded)
         except MessageSizeTooLargeError:

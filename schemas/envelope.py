@@ -71,6 +71,11 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     )
 
 
+def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """True when a record brings a signature, be it good or not."""
+    return any(name == SIGNATURE and value is not None for name, value in headers)
+
+
 def write_headers(
     *, id: UUID | str, type: str, source: str, subject: str | None = None, extra: Iterable[tuple[str, str | None]] = ()
 ) -> Headers:

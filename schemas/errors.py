@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     USERNAME_TAKEN = "username_taken"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     NOT_RETRYABLE = "not_retryable"
+    NOT_REPLAYABLE = "not_replayable"
     TOO_LARGE = "too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -75,6 +76,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_RETRYABLE: ErrorKind(
         409, False, "Only what has failed, expired or been cancelled can be tried again"
     ),
+    ErrorCode.NOT_REPLAYABLE: ErrorKind(409, False, "The dead letter cannot be sent again as it stands"),
     ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
     ErrorCode.NOT_FOUND: ErrorKind(404, False, "There is nothing by this name"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "This resource does not answer to this method"),

@@ -216,6 +216,7 @@ _FIELD_NAMES = (
     | frozenset(ChatMessage.model_fields)
     | frozenset("request_id prompt history type user created_after created_before".split())
     | frozenset("username password role name scopes expires_at user_id".split())
+    | frozenset("reason topic cursor key key_base64 value value_base64 headers".split())
 )
 
 

@@ -10,7 +10,7 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import Ref
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, parse_json, read_headers
+from schemas.envelope import Envelope, is_signed, parse_json, read_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
 from schemas.requests import (
@@ -83,6 +83,7 @@ class RecordReader:
             request_id=record_id(record.topic, record.partition, record.offset, record.timestamp),
         )
         try:
+            self._must_be_signed(letter)
             envelope = read_headers(letter.headers)
             letter = replace(letter, request_id=envelope.id or letter.request_id)
             tenant, user = self._whose(envelope, letter)
@@ -129,11 +130,14 @@ class RecordReader:
             on_busy=body.on_busy or "enqueue",
         )
 
+    def _must_be_signed(self, letter: DeadLetter) -> None:
+        # Before all else that may be wrong with it: whoever replays dead letters goes by this reason.
+        if self._require_signed and not is_signed(letter.headers):
+            raise OrchestraError(ErrorCode.UNSIGNED)
+
     def _whose(self, envelope: Envelope, letter: DeadLetter) -> tuple[str, str | None]:
         """Tenant and user: what a gateway signed, else whoever the topic belongs to."""
         if envelope.signature is None:
-            if self._require_signed:
-                raise OrchestraError(ErrorCode.UNSIGNED)
             return letter.tenant, None
         tenant, user = envelope.tenant or "", envelope.user or ""
         genuine = self._signer.verify(

@@ -1,12 +1,15 @@
-"""One request: look, wait for it, stream it, cancel it."""
+"""Requests: list them; one of them: look, wait for it, stream it, cancel it."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from gateway import openapi
 from gateway.accept import Acceptance
 from gateway.answers import json_answer
 from gateway.bodies import read_id
 from gateway.callers import Callers
+from gateway.cursors import read_time_cursor, write_cursor
 from gateway.disconnect import unless_gone
 from gateway.drain import Drain
 from gateway.events import Hub
@@ -15,8 +18,11 @@ from gateway.lookup import Lookup
 from gateway.outcome import Waiting
 from gateway.prefer import read_prefer
 from gateway.stream import Following, Streams, read_last_event_id
+from orchestra.store import requests
+from orchestra.store.database import Database
+from schemas.api.conversations import Page
 from schemas.api.keys import Scope
-from schemas.api.requests import RequestResource
+from schemas.api.requests import RequestQuery, RequestResource
 from schemas.errors import ErrorCode
 
 _PROBLEMS = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
@@ -24,6 +30,9 @@ _CANCEL_PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED,
     ErrorCode.UNAVAILABLE,
 )  # fmt: skip
+_LIST_PROBLEMS = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
 _WAIT = {
     "parameters": [openapi.header("Prefer", "`wait=N`: answer when it has ended, or N seconds (0 to 300) are over.")]
 }
@@ -36,6 +45,7 @@ class Requests:
     def __init__(
         self,
         callers: Callers,
+        database: Database,
         acceptance: Acceptance,
         lookup: Lookup,
         hub: Hub,
@@ -44,6 +54,7 @@ class Requests:
         drain: Drain,
     ) -> None:
         self._callers = callers
+        self._database = database
         self._acceptance = acceptance
         self._lookup = lookup
         self._hub = hub
@@ -53,24 +64,36 @@ class Requests:
 
     def router(self) -> APIRouter:
         """The routes for the app."""
-        router = APIRouter(prefix="/v1/requests/{request_id}", tags=["requests"])
+        router, one = APIRouter(prefix="/v1/requests", tags=["requests"]), "/{request_id}"
         resource: openapi.Responses = {200: {"model": RequestResource, "description": "The request"}}
         cancelling: openapi.Responses = {
             200: {"model": RequestResource, "description": "It had ended; nothing is changed"},
             202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
         }
         events: openapi.Responses = {200: openapi.stream("Its events, the ending last")}
+        page: openapi.Responses = {200: {"model": Page[RequestResource], "description": "The newest first"}}
+        router.add_api_route("", self.list, methods=["GET"], response_model=None, responses={**_LIST_PROBLEMS, **page})
         router.add_api_route(
-            "", self.get, methods=["GET"], response_model=None, responses={**_PROBLEMS, **resource}, openapi_extra=_WAIT
-        )
+            one, self.get, methods=["GET"], response_model=None, responses={**_PROBLEMS, **resource},
+            openapi_extra=_WAIT,
+        )  # fmt: skip
         router.add_api_route(
-            "/events", self.events, methods=["GET"], response_model=None, responses={**_PROBLEMS, **events},
+            f"{one}/events", self.events, methods=["GET"], response_model=None, responses={**_PROBLEMS, **events},
             openapi_extra=_RESUME,
         )  # fmt: skip
         router.add_api_route(
-            "/cancel", self.cancel, methods=["POST"], response_model=None, responses={**_CANCEL_PROBLEMS, **cancelling}
-        )
+            f"{one}/cancel", self.cancel, methods=["POST"], response_model=None,
+            responses={**_CANCEL_PROBLEMS, **cancelling},
+        )  # fmt: skip
         return router
+
+    async def list(self, request: Request, query: Annotated[RequestQuery, Query()]) -> Response:
+        """The caller's requests, the newest first."""
+        caller, before = await self._callers.identify(request, Scope.READ), read_time_cursor(query.cursor)
+        found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
+        last = found[-1] if more else None
+        following = write_cursor(last.created_at, last.id) if last and last.created_at else None
+        return json_answer(Page[RequestResource](data=found, next=following))
 
     async def get(self, request: Request, request_id: str) -> Response:
         """The request as it stands, or, with `Prefer: wait=N`, as it ended within N seconds."""

@@ -4,11 +4,13 @@ import logging
 
 import typer
 
-from orchestra.cli import keys
+from orchestra.cli import dead_letters, keys
+from orchestra.cli.chat import chat
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
+from orchestra.cli.models import models
 from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
@@ -17,6 +19,7 @@ from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 
 _HERE = "The embedded stack, on this machine"
+_TALK = "A gateway, on this machine or elsewhere"
 _SERVICES = "One service, from environment variables"
 _CARE = "A deployment"
 
@@ -38,11 +41,13 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for panel, verbs in {
-        _HERE: (up, down, status, logs, scale, send),
+        _HERE: (up, down, status, logs, scale),
+        _TALK: (send, chat),
         _SERVICES: (gateway, worker, llm),
-        _CARE: (migrate, topics, doctor),
+        _CARE: (migrate, topics, models, doctor),
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
     app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
+    app.add_typer(dead_letters.build(), name="dead-letters", rich_help_panel=_CARE)
     return app

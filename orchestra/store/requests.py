@@ -2,23 +2,58 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from orchestra.store.database import Database
 from orchestra.store.turns import Ref, refs_json
-from schemas.api.requests import RequestResource
+from schemas.api.requests import RequestFilter, RequestResource
+from schemas.status import Status
 
-_FIND = """
-SELECT r.tenant, r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
+# A page ends before it, whatever its limit: replies may be long, and a gateway holds them all at once.
+_PAGE_BYTES = 8 * 1024 * 1024
+
+_RESOURCE = """
+SELECT r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
     r.model, r.task_type, r.created_at, r.started_at, r.finished_at, r.fence AS attempts, m.content AS reply, r.usage,
     CASE WHEN r.error_code IS NOT NULL
         THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS error,
-    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, r.body_hash, r.user_name AS owner
+    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of
+"""
+
+_FIND = f"""
+{_RESOURCE}, r.tenant, r.body_hash, r.user_name AS owner
 FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
 LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
 WHERE r.deleted_at IS NULL AND c.deleted_at IS NULL
+"""
+
+_THERE = """
+SELECT r.* FROM requests r
+JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id AND c.deleted_at IS NULL
+WHERE r.tenant = :tenant AND r.deleted_at IS NULL
+"""
+# Only the conditions that are asked for, so that each kind of list has a plan with the index that fits it.
+_CONDITIONS = {
+    "only": "r.user_name = :only",
+    "status": "r.status = :status",
+    "model": "r.model = :model",
+    "conversation_id": "r.conversation_id = :conversation_id",
+    "task_type": "r.task_type = :task_type",
+    "created_after": "r.created_at >= :created_after",
+    "created_before": "r.created_at < :created_before",
+    "before": "(r.created_at, r.id) < (CAST(:before AS timestamptz), CAST(:before_id AS uuid))",
+}
+# Word for word as the indexes of open and of unanswered requests have it: a parameter would not show that they fit.
+_OF_STATUS = {status: f"r.status = '{status}'" for status in Status}
+_OF_STATUS[Status.PENDING] = "(r.status = 'pending' OR r.status = 'waiting')"
+
+_HASHES = """
+SELECT r.tenant, r.id, r.body_hash FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
 _DELETED = """
@@ -69,6 +104,58 @@ async def find(database: Database, refs: Collection[Ref]) -> dict[Ref, StoredReq
         return {}
     rows = await database.run(_FIND, refs=refs_json(refs))
     return {(row.tenant, row.id): _stored(row) for row in rows}
+
+
+async def page(
+    database: Database,
+    tenant: str,
+    only: str | None,
+    filter: RequestFilter,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> tuple[list[RequestResource], bool]:
+    """Up to ``limit`` requests older than ``before`` (creation time and id), newest first; True when there are more.
+
+    ``only``: the owner whose requests there are, and no others; None: everybody's. Long replies make a page shorter,
+    but never empty.
+    """
+    sql, parameters = page_statement(tenant, only, filter, before)
+    rows = await database.run(sql, **parameters, limit=limit + 1)
+    found = [RequestResource.model_validate(row._mapping) for row in rows[:limit]]
+    return found, bool(rows) and rows[0].found > min(len(rows), limit)
+
+
+def page_statement(
+    tenant: str, only: str | None, filter: RequestFilter, before: tuple[datetime, UUID] | None
+) -> tuple[str, dict[str, Any]]:
+    """The statement of a page and its parameters, without ``limit``."""
+    named = {"only": only, **{name: getattr(filter, name) for name in RequestFilter.model_fields}}
+    given = {name: value for name, value in named.items() if value is not None}
+    if before:
+        given |= {"before": before[0], "before_id": before[1]}
+    conditions = [_CONDITIONS[name] for name in given if name not in ("status", "before_id")]
+    if filter.status:
+        conditions.append(_OF_STATUS[given.pop("status")])
+    newest = " AND ".join([_THERE, *conditions]) + " ORDER BY r.created_at DESC, r.id DESC LIMIT :limit"
+    sql = f"""
+    {_RESOURCE}, r.found FROM (
+        SELECT n.*, count(*) OVER () AS found, row_number() OVER w AS place,
+            sum(coalesce(octet_length(a.content), 0)) OVER w AS so_far
+        FROM ({newest}) AS n
+        LEFT JOIN messages a ON a.tenant = n.tenant AND a.request_id = n.id AND a.role = 'assistant'
+        WINDOW w AS (ORDER BY n.created_at DESC, n.id DESC)
+    ) AS r
+    LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
+    WHERE r.place = 1 OR r.so_far <= {_PAGE_BYTES}
+    ORDER BY r.created_at DESC, r.id DESC
+    """
+    return sql, {"tenant": tenant, **given}
+
+
+async def body_hashes(database: Database, refs: Collection[Ref]) -> dict[Ref, str]:
+    """The hashes of the bodies under these ids; of those that are deleted too."""
+    rows = await database.run(_HASHES, refs=refs_json(refs)) if refs else ()
+    return {(row.tenant, row.id): row.body_hash for row in rows}
 
 
 async def deleted_among(database: Database, refs: Collection[Ref]) -> set[Ref]:

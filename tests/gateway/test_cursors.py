@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cursors import read_number_cursor, read_time_cursor, write_cursor
+from gateway.cursors import read_letter_cursor, read_number_cursor, read_time_cursor, write_cursor
 from schemas.errors import ErrorCode, OrchestraError
 
 
@@ -21,10 +21,19 @@ def test_number(number: int) -> None:
     assert read_number_cursor(write_cursor(number)) == number
 
 
+@given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1, max_size=2), st.integers(0, 2**63 - 1))
+def test_letter(moments: list[datetime], number: int) -> None:
+    """A cursor of times and a number gives them back exactly, and only where so many are asked for."""
+    cursor = write_cursor(*moments, number)
+    assert read_letter_cursor(cursor, times=len(moments)) == (moments, number)
+    with pytest.raises(OrchestraError):
+        read_letter_cursor(cursor, times=len(moments) + 1)
+
+
 @given(st.text(max_size=60) | st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", max_size=60))
 def test_any_text(text: str) -> None:
     """A cursor that no list gave out is refused by name; no other error comes of it."""
-    for read in (read_time_cursor, read_number_cursor):
+    for read in (read_time_cursor, read_number_cursor, read_letter_cursor):
         try:
             read(text)
         except OrchestraError as error:
@@ -42,3 +51,4 @@ def test_none() -> None:
     """No cursor is the beginning."""
     assert read_time_cursor(None) is None
     assert read_number_cursor(None) is None
+    assert read_letter_cursor(None) is None

@@ -1,20 +1,27 @@
 import asyncio
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from gateway import lookup
-from gateway.auth import nameless
+from gateway.auth import Principal, nameless
 from gateway.lookup import Lookup
 from orchestra.ids import Receipts
-from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store import dead_letters, progress
+from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
+from schemas.api.dead_letters import DeadLetterFilter
+from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.status import Status
+from schemas.topics import REQUESTS
 from tests.support.fakes import away
+from tests.support.store import letter, take
 
 CALLER = nameless()
 
@@ -96,3 +103,33 @@ async def test_all_who_wait_are_told_that_postgres_is_away_and_the_next_are_answ
 
     assert isinstance(told[1], DatabaseUnavailableError)
     assert all(isinstance(each, StoredRequest) for each in told[2:])
+
+
+async def test_what_was_replayed_is_on_its_way(database: Database) -> None:
+    """A letter that was sent again is no ending any more: its request is pending until intake has read so far."""
+    receipts, now = Receipts([b"x" * 32]), datetime.now(UTC)
+    ann = Principal("default", "ann", frozenset({Scope.READ}))
+    hers, theirs = receipts.mint("default", "ann", now - timedelta(days=2)), uuid4()
+    letters = [letter(request_id=id).because(ErrorCode.NOT_JSON, "bad") for id in (hers, theirs)]
+    await take(database, dead_letters=letters)
+    await read_everything(database, now - timedelta(days=1))
+    asking = [(ann, hers), (CALLER, hers), (CALLER, theirs)]
+    looking = Lookup(database, receipts)
+    assert [Status.FAILED] * 3 == [(await looking.resource(*each)).status for each in asking]
+
+    for kept in await dead_letters.page(database, "default", DeadLetterFilter(), None, 9, replayed=None):
+        assert kept.request_id
+        await dead_letters.note_replayed(database, "default", {kept.id: kept.request_id})
+    assert [Status.PENDING] * 3 == [(await looking.resource(*each)).status for each in asking]
+
+    await database.run("UPDATE dead_letters SET replayed_at = replayed_at - interval '1 hour'")
+    await read_everything(database, now)
+    for each in (*asking, (ann, theirs)):
+        with pytest.raises(OrchestraError) as caught:
+            await looking.resource(*each)
+        assert caught.value.code is ErrorCode.NOT_FOUND
+
+
+async def read_everything(database: Database, moment: datetime) -> None:
+    """Say that intake has read all partitions up to a time."""
+    await progress.note_idle(database, [progress.Progress(REQUESTS.name, 0, 0, moment)])

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from orchestra.cli.main import build
 
-VERBS = set("up down status logs scale send gateway worker llm migrate topics doctor keys".split())
+VERBS = set(
+    "up down status logs scale send chat gateway worker llm migrate topics models doctor keys dead-letters".split()
+)
 
 
 def test_every_verb_is_there_and_explains_itself() -> None:

@@ -1,5 +1,6 @@
 """Every route of the gateway as everybody: whom it refuses, and that another's things are as good as unknown."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ class Rule(NamedTuple):
 NAME = {"username": "somebody-new", "password": "a long one"}
 ROUTES = {
     "POST /v1/messages": Rule(WRITE, 200, message("hi")),
+    "GET /v1/requests": Rule(READ),
     "GET /v1/requests/{request_id}": Rule(READ),
     "GET /v1/requests/{request_id}/events": Rule(READ, to="answered"),
     "POST /v1/requests/{request_id}/cancel": Rule(WRITE, 202, to="open"),
@@ -61,6 +63,11 @@ ROUTES = {
     "GET /v1/tasks/stats/type": Rule(READ),
     "GET /v1/tasks/{task_id}": Rule(READ),
     "DELETE /v1/tasks/{task_id}": Rule(WRITE, 204),
+    "GET /v1/dead-letters": Rule(ADMIN),
+    "GET /v1/dead-letters/{letter_id}": Rule(ADMIN),
+    "PUT /v1/dead-letters/{letter_id}": Rule(ADMIN, 200, {"value": json.dumps(message())}),
+    "POST /v1/dead-letters/{letter_id}/replay": Rule(ADMIN, 202),
+    "POST /v1/dead-letters/replay": Rule(ADMIN, 202, {"topic": "the.house"}),
     "GET /v1/agents": Rule(READ),
     "GET /v1/users": Rule(ADMIN),
     "POST /v1/users": Rule(ADMIN, 201, NAME),
@@ -110,6 +117,8 @@ def unknown_ids(house: House, route: str) -> list[str]:
     """Ids that nobody has, of every kind that could stand there."""
     if "{key_id}" in route:
         return ["a" * 12, "no key's form"]
+    if "{letter_id}" in route:
+        return ["999999999", "no number"]
     now, ours = datetime.now(UTC), Receipts([bytes.fromhex(house.env["ORCHESTRA_SECRET"])])
     somebody = str(uuid4())
     minted = ours.mint(DEFAULT_TENANT, somebody, now), ours.mint("a third", somebody, now)
@@ -139,7 +148,9 @@ async def test_every_route_is_known(house: House) -> None:
     assert {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods} == ROUTES.keys()
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi", "/asyncapi.json"]
+)
 async def test_what_is_for_all(house: House, path: str) -> None:
     """What is for all says nothing of anybody, and minds no credentials."""
     for caller in ("nobody", "a revoked key", "bob"):
@@ -202,9 +213,11 @@ async def test_lists_that_are_asked_for_anothers(house: House, caller: str) -> N
     for route in ("/tasks", "/v1/tasks"):
         for query in (f"user={house.anns.user}", "status=failed", "created_after=2020-01-01"):
             nothing_of(house.anns, await house.ask("GET", f"{route}?{query}", headers))
+    for query in (f"conversation_id={house.anns.conversation}", "status=failed", "model=simulated"):
+        nothing_of(house.anns, await house.ask("GET", f"/v1/requests?{query}", headers))
     cursor = (await house.ask("GET", "/v1/tasks?limit=1", ann)).json()["next"]
     assert cursor
-    for route in ("/tasks", "/v1/tasks", "/v1/conversations"):
+    for route in ("/tasks", "/v1/tasks", "/v1/conversations", "/v1/requests"):
         response = await house.ask("GET", f"{route}?cursor={cursor}", headers)
         assert response.status_code == 200
         nothing_of(house.anns, response)
@@ -233,6 +246,8 @@ async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
     if route == "DELETE /v1/users/{user_id}":
         await house.move_in("a guest")
         targets = [house.ids["a guest"]]
+    elif "{letter_id}" in route:
+        targets = [await house.letter()]
     elif "{" in route and rule.scope is not READ:
         things = await house.furnish("carol")
         targets = [getattr(things, rule.to)] if rule.to else ids(route, things)
@@ -252,12 +267,25 @@ async def test_an_admin_sees_everybodys(house: House) -> None:
     for path, ours in {
         f"/tasks?user={house.anns.user}": [house.anns.done_task, house.anns.failed_task, house.anns.open_task],
         f"/v1/tasks?user={house.anns.user}": [house.anns.done_task, house.anns.failed_task, house.anns.open_task],
+        "/v1/requests?limit=100": [house.anns.answered, house.anns.open, house.anns.failed_task],
+        "/v1/dead-letters?topic=the.house": [f'"id":{house.anns.letter},'],
         "/v1/conversations?limit=100": [house.anns.conversation],
         "/v1/keys?limit=100": [house.anns.key],
         "/v1/users": [house.anns.user],
     }.items():
         text = (await house.ask("GET", path, headers)).text
         assert [id for id in ours if id not in text] == []
+
+
+async def test_the_admin_of_another_tenant_has_no_letters_of_ours(house: House) -> None:
+    """His list is empty whatever he asks for, and what he replays is none of ours."""
+    headers = house.people["their admin"]
+    async with house.nothing_happens():
+        for query in ("", "?topic=the.house", "?replayed=false&limit=100"):
+            answer = await house.ask("GET", f"/v1/dead-letters{query}", headers)
+            assert (answer.status_code, answer.json()) == (200, {"data": [], "next": None})
+        sent = await house.ask("POST", "/v1/dead-letters/replay", headers, {"topic": "the.house"})
+        assert (sent.status_code, sent.json()) == (202, {"replayed": 0, "skipped": 0, "next": None})
 
 
 @pytest.mark.parametrize("on_busy", ["enqueue", "interrupt", "reject"])
@@ -425,6 +453,9 @@ async def test_the_logs_and_problems_keep_secrets(house: House) -> None:
         ("POST", "/v1/users", house.people["admin"], {"username": bad, "password": "short", "role": bad}),
         ("GET", f"/v1/tasks?cursor={bad}&type={bad}", ann, None),
         ("GET", f"/v1/requests/{bad}", ann, None),
+        ("GET", f"/v1/requests?model={bad}&{bad}={bad}&conversation_id={bad}", ann, None),
+        ("PUT", f"/v1/dead-letters/{house.anns.letter}", house.people["admin"], {"value_base64": bad, bad: bad}),
+        ("POST", "/v1/dead-letters/replay", house.people["admin"], {"reason": bad, "cursor": bad}),
         ("GET", f"/{bad}?key={house.people['program']['Authorization'][7:]}", ann, None),
         ("GET", "/v1/tasks", {"Authorization": f"Bearer {bad}"}, None),
         ("GET", "/v1/tasks", {**ann, "X-User-ID": bad}, None),

@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 
 from orchestra.store.database import Database
+from schemas.errors import ErrorCode
 from tests.support.gateway import own_env
 from tests.support.people import PASSWORD, bearer, key_id, make_key, make_user
 from tests.support.services import Service, Services
 from tests.support.stack import Stack
-from tests.support.store import connect
+from tests.support.store import connect, letter, take
 from tests.support.waiting import eventually
 
 # In everything that Ann, or whoever's things are at stake, can put words in: what a stranger must never see.
@@ -38,6 +39,7 @@ _PARTS = {
     "conversations": "SELECT to_jsonb(t) - 'next_seq' FROM conversations t WHERE owner = :owner",
     "messages": """SELECT to_jsonb(t) FROM messages t WHERE (tenant, conversation_id) IN (
         SELECT tenant, id FROM conversations WHERE owner = :owner)""",
+    "letters": "SELECT to_jsonb(t) FROM dead_letters t WHERE topic = 'the.house' AND :owner <> ''",
     "users": "SELECT to_jsonb(t) FROM users t WHERE id = CAST(:owner AS uuid)",
     "keys": "SELECT to_jsonb(t) - 'last_used_at' FROM api_keys t WHERE user_id = CAST(:owner AS uuid)",
     "made": """SELECT to_jsonb(t) FROM (SELECT (SELECT count(*) FROM users) AS u, (SELECT count(*) FROM api_keys) AS k,
@@ -48,7 +50,10 @@ _STATE = " UNION ALL ".join(f"SELECT '{name}', (p.row)::text FROM ({sql}) AS p(r
 
 @dataclass(frozen=True)
 class Things:
-    """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``."""
+    """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``.
+
+    ``letter``: a dead letter of the tenant, which says what is his.
+    """
 
     user: str
     conversation: str
@@ -58,6 +63,7 @@ class Things:
     failed_task: str
     open_task: str
     key: str
+    letter: str
 
     def by_parameter(self, name: str) -> list[str]:
         """All that could stand in the place of a parameter of a path."""
@@ -68,12 +74,13 @@ class Things:
             "conversation_id": [self.conversation],
             "user_id": [self.user],
             "key_id": [self.key],
+            "letter_id": [self.letter],
         }[name]
 
     @property
     def all(self) -> list[str]:
-        """All ids."""
-        return list(vars(self).values())
+        """All ids that are found nowhere by chance, as a letter's number would be."""
+        return [id for name, id in vars(self).items() if name != "letter"]
 
 
 @dataclass
@@ -143,11 +150,19 @@ class House:
             (await self.made("/tasks", me, task(model=model)))["task_id"] for model in (ECHO, FAILING, ENDLESS)
         ]
         key = key_id((await self.made("/v1/keys", me, {"name": CANARY, "scopes": ["read"]}))["key"])
-        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key)
+        lost = await self.letter()
+        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key, lost)
         states = {things.open: "in_progress", done: "completed", failed: "failed", running: "in_progress"}
         for id, status in states.items():
             await self.until(id, me, status)
         return things
+
+    async def letter(self) -> str:
+        """A new dead letter of the tenant, which could be replayed; its number."""
+        lost = letter(topic="the.house", value=json.dumps(message()).encode()).because(ErrorCode.INTERNAL, "")
+        await take(self.database, dead_letters=[lost])
+        rows = await self.database.run("SELECT max(id) AS id FROM dead_letters WHERE topic = 'the.house'")
+        return str(rows[0].id)
 
     async def until(self, id: str, headers: Headers, status: str) -> dict[str, Any]:
         """A request, once it is in this state."""

@@ -359,6 +359,17 @@ def test_unsigned_records_can_be_refused(type: str | None) -> None:
     assert isinstance(strict.read(signed()), NewRequest)
 
 
+@pytest.mark.parametrize(
+    "record", [Record(b"no json"), Record(None), Record(headers=[("ce_id", b"4711"), ("orchestra-signature", None)])]
+)
+def test_unsigned_comes_before_any_other_reason(record: Record) -> None:
+    """Whatever else is wrong with it: nobody who replays it later takes it for one that could be believed."""
+    letter = reader(require_signed=True).read(record)
+
+    assert isinstance(letter, DeadLetter)
+    assert ErrorCode.UNSIGNED is letter.reason
+
+
 def test_a_dead_letter_has_the_id_under_which_it_is_asked_for() -> None:
     """The header's, else the body's if one can be read, else the place's."""
     id = uuid4()

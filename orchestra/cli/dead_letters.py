@@ -1,0 +1,285 @@
+"""``orchestra dead-letters``: look at records that were not taken in, mend them, send them again, over HTTP."""
+
+import base64
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from orchestra.cli.options import DEFAULT_GATEWAY, GatewayUrl, Key, fail
+from schemas.errors import ErrorCode
+
+if TYPE_CHECKING:
+    import httpx
+
+_SECONDS = 60.0
+_PATH = "/v1/dead-letters"
+
+Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only those that were refused for this.")]
+Topic = Annotated[str | None, typer.Option(help="Only those that came by this topic.")]
+After = Annotated[str | None, typer.Option(help="Only those kept at this time or later, as 2026-01-31T12:00:00Z.")]
+Before = Annotated[str | None, typer.Option(help="Only those kept before this time.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Id = Annotated[int, typer.Argument(min=0, help="The number of the letter.")]
+
+
+def build() -> typer.Typer:
+    """The verbs of ``orchestra dead-letters``."""
+    group = typer.Typer(
+        help="Records that were not taken in: list, show, edit, replay. Exit code 1 when something could not be done.",
+        no_args_is_help=True,
+    )
+    for verb in (list_, show, edit, replay):
+        group.command(name=verb.__name__.rstrip("_"))(verb)
+    return group
+
+
+def list_(
+    *,
+    reason: Reason = None,
+    topic: Topic = None,
+    after: After = None,
+    before: Before = None,
+    replayed: Annotated[
+        bool | None, typer.Option("--replayed/--not-replayed", help="Only those that were, or were not, sent again.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    as_json: AsJson = False,
+    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    key: Key = None,
+) -> None:
+    """List dead letters, the newest first."""
+    asked = {
+        **_filter(reason, topic, after, before),
+        **({} if replayed is None else {"replayed": str(replayed).lower()}),
+    }
+    found: list[dict[str, Any]] = []
+    with _calling(gateway, key) as client:
+        cursor = None
+        while len(found) < limit:
+            page = _ask(client, "GET", "", params={**asked, "limit": min(limit - len(found), 100)} | _cursor(cursor))
+            found, cursor = found + page["data"], page["next"]
+            if cursor is None:
+                break
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    columns = [Column(name, no_wrap=name in ("id", "reason")) for name in ("id", "reason", "record", "bytes", "kept")]
+    table = Table(*columns, "edited", "replayed", "why")
+    for each in found:
+        size = "-" if each["value_bytes"] is None else str(each["value_bytes"])
+        times = [_moment(each[name]) for name in ("created_at", "edited_at", "replayed_at")]
+        place = f"{each['topic']}/{each['partition']}/{each['offset']}"
+        table.add_row(str(each["id"]), each["reason"], place, size, *times, each["detail"])
+    # A file or a pipe has no width that a line would have to fit in.
+    Console(width=None if sys.stdout.isatty() else 240).print(table, markup=False)
+
+
+def show(letter: Id, *, as_json: AsJson = False, gateway: GatewayUrl = DEFAULT_GATEWAY, key: Key = None) -> None:
+    """Show a dead letter whole: why, and what a replay would send."""
+    with _calling(gateway, key) as client:
+        found = _ask(client, "GET", f"/{letter}")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    obstacle = found["obstacle"]
+    lines = {
+        "letter": str(found["id"]),
+        "request": found["request_id"] or "-",
+        "refused": f"{found['reason']}: {found['detail']}",
+        "record": f"{found['topic']}/{found['partition']}/{found['offset']}",
+        "kept": _moment(found["created_at"]),
+        "edited": _moment(found["edited_at"]),
+        "replayed": _moment(found["replayed_at"]),
+        "replay": f"would be refused again, {obstacle['code']}: {obstacle['detail']}" if obstacle else "possible",
+        "key": _text(found, "key"),
+    }
+    for name, text in lines.items():
+        typer.echo(f"{name:<9} {_plain(text)}")
+    for header in found["headers"]:
+        typer.echo(f"{'header':<9} {_plain(header['name'])}: {_plain(_text(header, 'value'))}")
+    typer.echo(f"\n{_plain(_text(found, 'value'), lines=True)}")
+
+
+def edit(
+    letter: Id,
+    *,
+    value: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The new value; `-` reads stdin. Without: opens $EDITOR.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; no VALUE takes it away.")
+    ] = None,
+    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    key: Key = None,
+) -> None:
+    """Change what a replay of a dead letter sends. What came is kept as it is."""
+    with _calling(gateway, key) as client:
+        found = _ask(client, "GET", f"/{letter}")
+        change: dict[str, Any] = {}
+        if header:
+            change["headers"] = _headers(found["headers"], header)
+        if value is not None:
+            change["value_base64"] = base64.b64encode(_read(value)).decode()
+        elif not header:
+            change["value"] = _in_editor(found)
+        edited = _ask(client, "PUT", f"/{letter}", json=change)
+    obstacle = edited["obstacle"]
+    if obstacle:
+        typer.echo(f"edited; a replay would still be refused, {obstacle['code']}: {obstacle['detail']}", err=True)
+    else:
+        typer.echo("edited", err=True)
+
+
+def replay(
+    letters: Annotated[list[int] | None, typer.Argument(min=0, help="The numbers of letters.")] = None,
+    *,
+    reason: Reason = None,
+    topic: Topic = None,
+    after: After = None,
+    before: Before = None,
+    as_json: AsJson = False,
+    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    key: Key = None,
+) -> None:
+    """Send dead letters again: those that are named, or all that fit and were not sent again before.
+
+    Exit code 1 when some were not sent.
+    """
+    wanted = _filter(reason, topic, after, before)
+    if bool(letters) == bool(wanted):
+        raise typer.BadParameter("name letters, or say which by at least one of --reason, --topic, --after, --before")
+    with _calling(gateway, key) as client:
+        told = _replay_each(client, letters) if letters else _replay_all(client, wanted)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        typer.echo(f"{told['replayed']} replayed, {told['skipped']} not")
+    if told["skipped"]:
+        raise typer.Exit(1)
+
+
+def _replay_each(client: "httpx.Client", letters: list[int]) -> dict[str, Any]:
+    requests: dict[int, str] = {}
+    for letter in letters:
+        try:
+            requests[letter] = _ask(client, "POST", f"/{letter}/replay", about=f"letter {letter}: ")["replayed_as"]
+        except typer.Exit:
+            continue  # It is told; the others are no worse for it.
+    return {"replayed": len(requests), "skipped": len(letters) - len(requests), "requests": requests}
+
+
+def _replay_all(client: "httpx.Client", wanted: dict[str, str]) -> dict[str, Any]:
+    told, cursor, more = {"replayed": 0, "skipped": 0}, None, True
+    while more:
+        answer = _ask(client, "POST", "/replay", json={**wanted, **_cursor(cursor)})
+        told = {name: told[name] + answer[name] for name in told}
+        cursor = answer["next"]
+        more = cursor is not None
+    return told
+
+
+def _calling(gateway: str, key: str | None) -> "httpx.Client":
+    import httpx
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        return httpx.Client(base_url=gateway, headers=headers, trust_env=False, timeout=_SECONDS)
+    except (httpx.InvalidURL, ValueError):
+        raise fail("the gateway's address or the key has characters that cannot be sent") from None
+
+
+def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
+    import httpx
+
+    try:
+        response = client.request(method, f"{_PATH}{path}", **more)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise fail(f"{about}the gateway at {client.base_url.host} does not answer ({type(error).__name__})") from None
+    if response.is_success:
+        return response.json()
+    try:
+        problem = response.json()
+        raise fail(f"{about}{problem['code']}: {problem['detail']}")
+    except (ValueError, KeyError, TypeError):
+        raise fail(f"{about}{response.status_code}, and no gateway of ours") from None
+
+
+def _filter(reason: ErrorCode | None, topic: str | None, after: str | None, before: str | None) -> dict[str, str]:
+    named = {"reason": reason and reason.value, "topic": topic, "created_after": after, "created_before": before}
+    return {name: text for name, text in named.items() if text}
+
+
+def _cursor(cursor: str | None) -> dict[str, str]:
+    return {"cursor": cursor} if cursor else {}
+
+
+def _read(source: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise fail(f"{source}: {error.strerror}") from None
+
+
+def _in_editor(found: dict[str, Any]) -> str:
+    if found["value_base64"] is not None:
+        raise fail("its value is no text: give another with --value FILE")
+    changed = _edited(found["value"] or "")
+    if changed == found["value"]:
+        raise fail("nothing was changed")
+    return changed
+
+
+def _edited(text: str) -> str:
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "value.json"
+        file.write_bytes(text.encode())
+        try:
+            status = subprocess.run([*editor, str(file)], check=False).returncode
+        except OSError as error:
+            raise fail(f"{editor[0]}: {error.strerror}; set EDITOR, or give --value FILE") from None
+        if status:
+            raise fail(f"{editor[0]} ended with {status}; nothing is changed")
+        try:
+            changed = file.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise fail("what was written is no text: give it with --value FILE") from None
+    # Editors end a file with a line break of their own.
+    return changed if text.endswith("\n") else changed.removesuffix("\n")
+
+
+def _headers(present: list[dict[str, Any]], changes: list[str]) -> list[dict[str, Any]]:
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter("say NAME=VALUE", param_hint="--header")
+        present = [each for each in present if each["name"] != name]
+        if text:
+            present = [*present, {"name": name, "value": text}]
+    return present
+
+
+def _text(holder: dict[str, Any], name: str) -> str:
+    if holder[f"{name}_base64"] is not None:
+        return f"base64 {holder[f'{name}_base64']}"
+    return "-" if holder[name] is None else str(holder[name])
+
+
+def _plain(text: str, *, lines: bool = False) -> str:
+    # Whoever wrote the record must not write on this terminal.
+    kept = "\n\t" if lines else ""
+    return "".join(each if each in kept or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def _moment(text: str | None) -> str:
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else "-"

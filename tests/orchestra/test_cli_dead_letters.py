@@ -1,0 +1,185 @@
+"""`orchestra dead-letters` against a gateway that follows a script."""
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.ports import free_port
+
+SUMMARY = {
+    "id": 7, "request_id": "5a6d0c5e-4f8e-8d4e-9d0f-0d7d9b0c1a2b", "reason": "not_json", "detail": "is not JSON",
+    "topic": "llm.requests", "partition": 3, "offset": 42, "timestamp_ms": 1, "value_bytes": 4,
+    "created_at": "2026-01-31T12:00:00Z", "edited_at": None, "replayed_at": None, "replayed_as": None,
+}  # fmt: skip
+LETTER = {
+    **SUMMARY, "key": None, "key_base64": "/w==", "value": "bad \x1b[2J\n", "value_base64": None,
+    "headers": [{"name": "ce_id", "value": "4711", "value_base64": None}], "original": None,
+    "obstacle": {"code": "not_json", "detail": "still bad"},
+}  # fmt: skip
+
+
+@dataclass
+class Script:
+    """What was asked, and what is answered by method and path below /v1/dead-letters."""
+
+    url: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+    async def answer(self, call: web.Request) -> web.Response:
+        """Answer one call; a list gives its items in turn, a text is a problem of that code."""
+        name = f"{call.method} {call.path.removeprefix('/v1/dead-letters')}"
+        self.keys.add(call.headers.get("authorization", ""))
+        self.asked.append((name, await call.json() if call.can_read_body else dict(call.query)))
+        found = self.answers.get(name, "not_found")
+        found = found.pop(0) if isinstance(found, list) else found
+        if isinstance(found, str):
+            return web.json_response({"code": found, "detail": "because"}, status=409)
+        return web.json_response(found)
+
+    async def orchestra(self, *words: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the command against this gateway."""
+        command = [sys.executable, "-P", "-m", "orchestra.cli", "dead-letters", *words]
+        env = {**os.environ, "ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC", **env}
+        done = await asyncio.to_thread(subprocess.run, command, env=env, input=stdin, capture_output=True, check=False)
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[Script]:
+    made, app = Script(), web.Application()
+    app.router.add_route("*", "/{tail:.*}", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    made.url = f"http://127.0.0.1:{port}"
+    yield made
+    await runner.cleanup()
+
+
+async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Script) -> None:
+    """Filters go along, pages are followed up to the limit, and the key is the one of the environment."""
+    script.answers["GET "] = [{"data": [SUMMARY], "next": "c"}, {"data": [{**SUMMARY, "id": 8}], "next": "d"}]
+
+    done = await script.orchestra(
+        "list", "--reason", "not_json", "--after", "2026-01-01", "--not-replayed", "--limit", "2"
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert all(text in done.stdout for text in ("│ 7 ", "│ 8 ", "not_json", "llm.requests/3/42", "2026-01-31 12:00:00"))
+    asked = {"reason": "not_json", "created_after": "2026-01-01", "replayed": "false"}
+    assert [("GET ", {**asked, "limit": "2"}), ("GET ", {**asked, "limit": "1", "cursor": "c"})] == script.asked
+    assert {"Bearer orc_a_b"} == script.keys
+
+
+async def test_json_is_what_the_gateway_says(script: Script) -> None:
+    """With --json a list and a letter come out as they are."""
+    script.answers = {"GET ": {"data": [SUMMARY], "next": None}, "GET /7": LETTER}
+
+    listed, shown = [await script.orchestra(*words, "--json") for words in (["list"], ["show", "7"])]
+
+    assert [[SUMMARY], LETTER] == [json.loads(done.stdout) for done in (listed, shown)]
+
+
+async def test_a_letter_is_shown_harmlessly(script: Script) -> None:
+    """All of it is there, and what a terminal would obey is not."""
+    script.answers["GET /7"] = LETTER
+
+    done = await script.orchestra("show", "7")
+
+    assert done.returncode == 0
+    assert all(text in done.stdout for text in ("not_json: is not JSON", "ce_id: 4711", "base64 /w==", "still bad"))
+    assert "\nbad \N{REPLACEMENT CHARACTER}[2J\n" in done.stdout
+
+
+@pytest.mark.parametrize("source", ["-", "file"])
+async def test_an_edit_from_a_file(script: Script, tmp_path: Path, source: str) -> None:
+    """The bytes of a file or of stdin go as they are; headers are set and taken away by name."""
+    (tmp_path / "value").write_bytes(b"\xff new")
+    script.answers = {"GET /7": LETTER, "PUT /7": {**LETTER, "obstacle": None}}
+    where = "-" if source == "-" else str(tmp_path / "value")
+
+    done = await script.orchestra(
+        "edit", "7", "--value", where, "--header", "ce_id=", "--header", "a=b=c", stdin=b"\xff new"
+    )  # fmt: skip
+
+    assert (0, "edited\n") == (done.returncode, done.stderr)
+    value, headers = base64.b64encode(b"\xff new").decode(), [{"name": "a", "value": "b=c"}]
+    assert ("PUT /7", {"value_base64": value, "headers": headers}) == script.asked[-1]
+
+
+async def test_an_edit_in_an_editor(script: Script) -> None:
+    """Without a file $EDITOR is opened on the value; a value that stays as it was, or an editor that fails, is told."""
+    script.answers = {"GET /7": LETTER, "PUT /7": LETTER}
+
+    changed = await script.orchestra("edit", "7", EDITOR="sed -i s/bad/good/", VISUAL="")
+    same = await script.orchestra("edit", "7", EDITOR="true", VISUAL="")
+    failed = await script.orchestra("edit", "7", EDITOR="false", VISUAL="")
+    missing = await script.orchestra("edit", "7", EDITOR="no-such-editor-here", VISUAL="")
+
+    assert (0, True) == (changed.returncode, "would still be refused, not_json: still bad" in changed.stderr)
+    assert [{"value": "good \x1b[2J\n"}] == [body for name, body in script.asked if name == "PUT /7"]
+    for done, said in ((same, "nothing was changed"), (failed, "false ended with 1"), (missing, "no-such-editor-here")):
+        assert (1, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
+        assert said in done.stderr
+
+
+async def test_replay_by_number(script: Script) -> None:
+    """Each that is named is tried; one that is refused is told, and the exit code says that there was one."""
+    script.answers = {"POST /7/replay": {**LETTER, "replayed_as": "x"}, "POST /8/replay": "not_replayable"}
+
+    both = await script.orchestra("replay", "8", "7", "--json")
+    one = await script.orchestra("replay", "7")
+
+    assert (1, {"replayed": 1, "skipped": 1, "requests": {"7": "x"}}) == (both.returncode, json.loads(both.stdout))
+    assert "letter 8: not_replayable: because\n" == both.stderr
+    assert (0, "1 replayed, 0 not\n") == (one.returncode, one.stdout)
+
+
+async def test_replay_by_filter(script: Script) -> None:
+    """It goes on until all were looked at, and counts."""
+    script.answers["POST /replay"] = [
+        {"replayed": 500, "skipped": 0, "next": "c"}, {"replayed": 2, "skipped": 1, "next": None},
+    ]  # fmt: skip
+
+    done = await script.orchestra("replay", "--topic", "t", "--before", "2026-01-01")
+
+    assert (1, "502 replayed, 1 not\n") == (done.returncode, done.stdout)
+    asked = {"topic": "t", "created_before": "2026-01-01"}
+    assert [("POST /replay", asked), ("POST /replay", {**asked, "cursor": "c"})] == script.asked
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["replay"], 2, "name letters"),
+        (["replay", "7", "--topic", "t"], 2, "name letters"),
+        (["list", "--reason", "nonsense"], 2, "nonsense"),
+        (["edit", "7", "--header", "nonsense"], 2, "NAME=VALUE"),
+        (["show", "9"], 1, "not_found: because"),
+        (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
+        (["list", "--gateway", f"http://127.0.0.1:{free_port()}"], 1, "does not answer"),
+        (["list", "--gateway", "nonsense"], 1, "does not answer"),
+        (["list", "--key", "ä"], 1, "cannot be sent"),
+    ],
+)
+async def test_what_cannot_be(script: Script, words: list[str], status: int, said: str) -> None:
+    """Each refusal says why, on stderr alone; 2 for what makes no sense, 1 for what could not be done."""
+    script.answers["GET /7"] = LETTER
+
+    done = await script.orchestra(*words, TERM="dumb", COLUMNS="200")
+
+    assert (status, "", True) == (done.returncode, done.stdout, said in done.stderr), done.stderr
+    assert status == 2 or len(done.stderr.splitlines()) == 1
