@@ -14,6 +14,9 @@ RUN uv build --wheel --require-hashes --build-constraints requirements.lock \
 
 FROM python:3.12-slim AS service
 ENV PATH=/opt/orchestra/bin:$PATH PYTHONUNBUFFERED=1 HOST=0.0.0.0
+# Nothing is installed into a running service: what could do it goes.
+RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
+    && python -c "import ensurepip, shutil; shutil.rmtree(ensurepip.__path__[0])"
 COPY --from=build /opt/orchestra /opt/orchestra
 WORKDIR /tmp
 USER 10001:10001
@@ -21,19 +24,20 @@ USER 10001:10001
 FROM service AS gateway
 ENV PORT=8080 TASKS_PORT=8081
 EXPOSE 8080 8081
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["python", "-c", \
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/readyz', timeout=3)"]
 CMD ["python", "-m", "gateway"]
 
 FROM service AS workers
 ENV READY_FILE=/tmp/worker-ready
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["python", "-c", \
-    "import os, sys; sys.exit(not os.path.exists(os.environ['READY_FILE']))"]
+# A worker touches the file every 3 s; one that has not for 15 s has lost its lease, or hangs.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-c", \
+    "import os, sys, time; sys.exit(time.time() - os.path.getmtime(os.environ['READY_FILE']) > 15)"]
 CMD ["python", "-m", "workers"]
 
 FROM service AS llm_service
 ENV PORT=8082
 EXPOSE 8082
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=6 CMD ["python", "-c", \
+HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/healthz', timeout=3)"]
 CMD ["python", "-m", "llm_service"]

@@ -56,7 +56,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self.publisher = Publisher(producer, database, metrics)
         self.models = Models(llm, database)
-        self.lease = Lease(database, metrics)
+        self.lease = Lease(database, metrics, settings.ready_file)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
@@ -18,11 +19,12 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """Holds the worker's id, by which its claims are known."""
+    """Holds the worker's id, by which its claims are known; ``ready_file`` is touched whenever the lease is renewed."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, ready_file: Path | None = None) -> None:
         self._database = database
         self._metrics = metrics
+        self._ready_file = ready_file
         self._trust_from = 0.0
         self.worker_id: UUID = uuid4()
 
@@ -62,6 +64,8 @@ class Lease:
                 await self.take()
             elif cancelled:
                 on_cancelled(cancelled)
+            if self._ready_file:
+                self._ready_file.touch()
 
     def _doubt(self) -> None:
         self._trust_from = asyncio.get_running_loop().time() + claims.LEASE_SECONDS

@@ -29,7 +29,10 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     max_open_requests: int = Field(
         1_000_000, ge=1, description="Emergency brake: intake stops at so many open requests."
     )
-    ready_file: Path | None = Field(None, description="Made when the worker is ready, removed when it stops.")
+    ready_file: Path | None = Field(
+        None,
+        description="Made when the worker is ready, touched every 3 s while its lease holds, removed when it stops.",
+    )
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve `/metrics` on this port of 127.0.0.1.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 

@@ -35,8 +35,10 @@ _KAFKA_CONTAINER = {
     "KAFKA_PROCESS_ROLES": "broker,controller",
     "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
     "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    # The broker speaks to itself too, for transactions, and cannot be reached from inside by its port on this machine.
+    "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
+    "KAFKA_LISTENERS": "INSIDE://localhost:9094,OUTSIDE://:9092,CONTROLLER://:9093",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
     "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
     "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
@@ -203,7 +205,7 @@ async def open_stack() -> AsyncIterator[Stack]:
     kind = os.environ.get("TEST_STACK", "auto")
     if kind == "auto":
         given = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} <= os.environ.keys()
-        kind = "external" if given else "containers" if _docker_answers() else "embedded"
+        kind = "external" if given else "containers" if docker_answers() else "embedded"
     opened = {"embedded": _embedded, "containers": _containers, "external": _external}[kind]
     async with opened() as stack:
         await stack.prepare()
@@ -249,7 +251,7 @@ async def _containers() -> AsyncIterator[Stack]:
     kafka = DockerContainer(_KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
     for setting, value in _KAFKA_CONTAINER.items():
         kafka.with_env(setting, value)
-    kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{HOST}:{kafka_port}")
+    kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"INSIDE://localhost:9094,OUTSIDE://{HOST}:{kafka_port}")
     postgres = DockerContainer(_POSTGRES_IMAGE).with_bind_ports(5432, postgres_port)
     postgres.with_env("POSTGRES_USER", "orchestra").with_env("POSTGRES_DB", "llm_orchestra")
     postgres.with_env("POSTGRES_PASSWORD", password := secrets.token_hex(16))
@@ -272,7 +274,8 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def _docker_answers() -> bool:
+def docker_answers() -> bool:
+    """Whether there is a Docker daemon to be reached from here."""
     with warnings.catch_warnings():
         # Where no daemon answers, the client forgets its socket.
         warnings.simplefilter("ignore", ResourceWarning)

@@ -1,6 +1,7 @@
 """Promises of workers/lease.py: a worker keeps its lease, or learns that it has lost it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,13 @@ from workers.lease import Lease
 from workers.metrics import Metrics
 
 
-def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lease:
+def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls, ready_file: Path | None = None) -> Lease:
     """A lease on this store, renewed without pause."""
     monkeypatch.setattr(lease.claims, "register", register)
     monkeypatch.setattr(lease.claims, "renew", renew)
     no_pause(monkeypatch, lease, "RENEW_SECONDS", "RETRY_SECONDS")
     database: Any = None
-    return Lease(database, Metrics())
+    return Lease(database, Metrics(), ready_file)
 
 
 async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +71,19 @@ async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyP
     assert not mine.may_judge_others
     monkeypatch.setattr(mine, "_trust_from", asyncio.get_running_loop().time())
     assert mine.may_judge_others
+
+
+async def test_the_ready_file_is_as_old_as_the_last_renewal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is touched when the lease was renewed, and not while Postgres is away: a health check looks at its age."""
+    ready = tmp_path / "ready"
+    touched: list[bool] = []
+
+    def look(_worker_id: object) -> list[object]:
+        touched.append(ready.exists())
+        return []
+
+    mine = taken(monkeypatch, Calls(None), Calls(away(), away(), look), ready)
+    async with running(mine.run(lambda _: None, lambda: None)):
+        await eventually(lambda: len(touched) > 1)
+
+    assert [False, True] == touched[:2]

@@ -1,0 +1,107 @@
+"""compose.yaml, brought up from images that are built from this checkout, on ports and under a name of its own."""
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import docker
+import pytest
+import yaml
+from docker.models.containers import Container
+
+from tests.support.ports import free_ports
+from tests.support.stack import docker_answers
+from tests.support.tree import ROOT
+
+SERVICES = ("postgres", "kafka", "llm_service", "gateway", "workers")
+_PORTS = ("GATEWAY_PORT", "TASKS_PORT", "LLM_SERVICE_PORT", "KAFKA_PORT", "POSTGRES_PORT")
+# Of our own environment, only what the docker command itself needs: compose.yaml is to stand by its defaults.
+_KEPT = ("PATH", "HOME", "XDG_RUNTIME_DIR")
+
+
+class Compose:
+    """One project. ``ports`` are those on this machine, by the names that compose.yaml gives them."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        first = free_ports(len(_PORTS))
+        self.ports = {name: first + place for place, name in enumerate(_PORTS)}
+        self._project = f"orchestra-test-{secrets.token_hex(4)}"
+        self._client = client
+
+    def run(self, *words: str) -> None:
+        """Run ``docker compose``; an assertion fails when it does."""
+        own = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("DOCKER_")}
+        done = subprocess.run(
+            ["docker", "compose", "--project-name", self._project, "--env-file", os.devnull, *words],
+            cwd=ROOT,
+            env=own | {name: str(port) for name, port in self.ports.items()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def containers(self, service: str) -> list[Container]:
+        """The containers of a service, ended ones too, in the order of their numbers."""
+        labels = [f"com.docker.compose.project={self._project}", f"com.docker.compose.service={service}"]
+        found = self._client.containers.list(all=True, filters={"label": labels})
+        return sorted(found, key=lambda each: int(each.labels["com.docker.compose.container-number"]))
+
+    def health(self, service: str) -> list[str]:
+        """What the health check of each running container of a service says."""
+        states = [container.attrs["State"] for container in self.containers(service)]
+        return [state["Health"]["Status"] for state in states if state["Status"] == "running"]
+
+    def all_healthy(self) -> bool:
+        """Whether every service runs, and each of its containers is well."""
+        return all({"healthy"} == set(self.health(service)) for service in SERVICES)
+
+    def logs(self) -> str:
+        """The last lines of every container."""
+        return "\n".join(
+            f"{container.name}:\n{container.logs(tail=20).decode(errors='replace')}"
+            for service in (*SERVICES, "migrate")
+            for container in self.containers(service)
+        )
+
+
+@contextmanager
+def open_compose(*words: str) -> Iterator[Compose]:
+    """Everything up and healthy; ``words`` are added to the command. Skips, with the reason, where that cannot be."""
+    if reason := _missing():
+        pytest.skip(reason)
+    with closing(docker.from_env(timeout=60)) as client:
+        compose = Compose(client)
+        try:
+            compose.run("up", "--build", "--detach", "--wait", "--wait-timeout", "300", *words)
+            yield compose
+        except AssertionError as error:
+            error.add_note(compose.logs())
+            raise
+        finally:
+            compose.run("down", "--volumes", "--timeout", "5")
+
+
+def _missing() -> str | None:
+    """What this machine lacks to bring it up, or None."""
+    try:
+        subprocess.run(["docker", "compose", "version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "the command `docker compose` is not here"
+    if not docker_answers():
+        return "no Docker daemon answers"
+    with closing(docker.from_env(timeout=10)) as client:
+        here = {tag for image in client.images.list() for tag in image.tags}
+    lacking = sorted(_base_images() - here)
+    return f"these images are not here: docker pull {' '.join(lacking)}" if lacking else None
+
+
+def _base_images() -> set[str]:
+    """The images that are not ours."""
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    bases = {base for base, _ in stages} - {name for _, name in stages}
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"].values()
+    return bases | {each["image"] for each in services if "build" not in each}
