@@ -31,13 +31,18 @@ def runs() -> Iterator[dict[Command, Run]]:
     env = {
         "LLM_PROVIDER": "simulated",
         "GATEWAY_URL": f"http://127.0.0.1:{ours.gateway}",
+        "ORCHESTRA_GATEWAY": f"http://127.0.0.1:{ours.gateway}",
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ours.kafka}",
     }
     with open_folder() as folder:
         folder_like_ours(folder)
         try:
             _orchestra(folder, env, "up", "--detach", "--port-base", str(first))
-            yield dict(zip(COMMANDS, run_all(COMMANDS, folder, env, ports), strict=True))
+            yield {
+                command: run
+                for page in map(commands, PAGES)
+                for command, run in zip(page, run_all(page, folder, env, ports), strict=True)
+            }
         finally:
             _orchestra(folder, env, "down", "--wipe")
 
