@@ -16,6 +16,8 @@ from faults.recovery import held, in_progress, until_finished, until_retaken, un
 from orchestra.failpoints import FAILPOINTS, Order, environment
 
 _MOST_SECONDS_AT_A_POINT = 45.0
+# A lease of 15 s, and what finds that it has run out.
+_MOST_RETAKE_SECONDS = 20.0
 WHILE_RUNNING = "while turns ran"
 _DRAIN = "drain.after_leaving"
 _ONCE_IN_A_LIFE = (_DRAIN, "sweep.after_give_back")
@@ -298,7 +300,10 @@ async def _note_ready(process: Process, deaths: int, done: Injected, since: floa
 
 
 async def _note_retake(scene: Scene, done: Injected, taken: Held, since: float) -> None:
-    done.recoveries.append(await until_retaken(scene, taken, since))
+    seconds = await until_retaken(scene, taken, since)
+    done.recoveries.append(seconds)
+    if seconds > _MOST_RETAKE_SECONDS:
+        done.wrong.append(f"turns of a lost worker ran elsewhere only after {seconds:.1f} s")
 
 
 async def _note_accept(scene: Scene, done: Injected, since: float) -> None:
