@@ -73,6 +73,9 @@ def list_(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
+    if not found:
+        typer.echo("no such dead letters" if asked else "no dead letters")
+        return
     columns = [Column(name, no_wrap=name in ("id", "reason")) for name in ("id", "reason", "record", "bytes", "kept")]
     table = Table(*columns, "edited", "replayed", "why")
     for each in found:

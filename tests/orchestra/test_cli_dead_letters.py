@@ -69,6 +69,15 @@ async def script() -> AsyncIterator[Script]:
     await runner.cleanup()
 
 
+async def test_an_empty_list_says_so(script: Script) -> None:
+    """Where there are none, or none like these, the list is a sentence and no empty table."""
+    script.answers["GET "] = {"data": [], "next": None}
+
+    told = [(await script.orchestra("list", *words)).stdout for words in ((), ("--reason", "not_json"))]
+
+    assert ["no dead letters\n", "no such dead letters\n"] == told
+
+
 async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Script) -> None:
     """Filters go along, pages are followed up to the limit, and the key is the one of the environment."""
     script.answers["GET "] = [{"data": [SUMMARY], "next": "c"}, {"data": [{**SUMMARY, "id": 8}], "next": "d"}]
