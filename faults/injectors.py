@@ -23,21 +23,26 @@ _DRAIN = "drain.after_leaving"
 _ONCE_IN_A_LIFE = (_DRAIN, "sweep.after_give_back")
 
 
-async def kill_workers(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """`kill -9` of a worker that runs something, every ``pause`` seconds or so; recovery: its turns run elsewhere."""
+async def kill_workers(scene: Scene, times: int, limit: Limit, at_once: int) -> Injected:
+    """`kill -9` of so many workers within seconds, the busiest first; recovery: a victim's turns run elsewhere.
+
+    Then a rest until all turns have been retaken: a group that loses members faster than their sessions end (10 s)
+    takes nothing in, and there would be no turns to lose.
+    """
     done = Injected("worker kill -9", times)
-    async with asyncio.TaskGroup() as watching:
-        while done.done < times and not limit.over:
-            await limit.pause(random.uniform(0.5, 1.5) * pause)
-            if not (ready := [worker for worker in scene.workers if worker.ready]):
-                continue
-            worker = random.choice(ready)
-            taken = await held(scene, worker.worker_id())
-            if worker.signal(signal.SIGKILL):
-                since = done.note()
-                done.counts[WHILE_RUNNING] += bool(taken)
-                if taken:
-                    watching.create_task(_note_retake(scene, done, taken, since))
+    while done.done < times and not limit.over:
+        async with asyncio.TaskGroup() as watching:
+            for _ in range(min(at_once, times - done.done)):
+                await limit.pause(random.uniform(0.0, 1.5))
+                ready = [worker for worker in scene.workers if worker.ready]
+                worker, taken = await _busiest(scene, ready)
+                worker = worker or random.choice(ready or scene.workers)
+                if worker.signal(signal.SIGKILL):
+                    since = done.note()
+                    done.counts[WHILE_RUNNING] += bool(taken)
+                    if taken:
+                        watching.create_task(_note_retake(scene, done, taken, since))
+        await limit.pause(random.uniform(0.0, 4.0))
     return done
 
 

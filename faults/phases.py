@@ -70,7 +70,7 @@ class Phase:
 
 
 async def _worker_kills(trial: Trial) -> Sequence[Injected]:
-    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 2.5)]
+    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 5 if trial.full else 3)]
 
 
 async def _scale(trial: Trial) -> Sequence[Injected]:
@@ -79,7 +79,7 @@ async def _scale(trial: Trial) -> Sequence[Injected]:
 
 
 async def _gateway_kills(trial: Trial) -> Sequence[Injected]:
-    return [await injectors.kill_gateways(trial.scene, trial.times, trial.limit, 2.0)]
+    return [await injectors.kill_gateways(trial.scene, trial.times, trial.limit, 1.0)]
 
 
 async def _broker_kills(trial: Trial) -> Sequence[Injected]:
@@ -123,10 +123,12 @@ class _Zombies:
 
     def setup(self, full: bool) -> Setup:  # noqa: FBT001  as in Phase
         self._zombies = injectors.Zombies(
-            (20.0, 40.0) if full else (19.0, 22.0), 3 if full else 1, ("worker-1", "worker-2", "worker-3")
+            (20.0, 40.0) if full else (19.0, 22.0),
+            3 if full else 1,
+            [f"worker-{n}" for n in range(1, 6 if full else 4)],
         )
         return Setup(
-            workers=8 if full else 5, oracle="latency_ms=1000,gap_ms=100", each_start=self._zombies.environment
+            workers=11 if full else 5, oracle="latency_ms=1000,gap_ms=100", each_start=self._zombies.environment
         )
 
     async def inject(self, trial: Trial) -> Sequence[Injected]:
@@ -205,15 +207,15 @@ _FAILPOINTS = _Failpoints()
 _ZOMBIES = _Zombies()
 _STEADY = Plan(conversations=_ENDLESS, concurrency=30)
 PHASES = (
-    Phase("worker_kills", 8, 200, (4, 11), _worker_kills,
-          lambda full: Setup(workers=6 if full else 4, oracle="latency_ms=700,gap_ms=40")),
-    Phase("failpoints", 14, 140, (8, 9), _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
+    Phase("worker_kills", 6, 200, (5, 14), _worker_kills,
+          lambda full: Setup(workers=8 if full else 4, oracle="latency_ms=700,gap_ms=40")),
+    Phase("failpoints", 14, 140, (8, 10), _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
           plan=replace(_STEADY, duplicates=0, impostors=0, disconnects=0, cancels=0)),
-    Phase("zombies", 4, 50, (6, 7), _ZOMBIES.inject, _ZOMBIES.setup),
+    Phase("zombies", 4, 50, (6, 14), _ZOMBIES.inject, _ZOMBIES.setup),
     Phase("scale", 6, 30, (3, 4), _scale, lambda _: Setup(workers=1, oracle="latency_ms=400,gap_ms=20"),
           spares_workers=True),
-    Phase("gateway_kills", 6, 100, (4, 7), _gateway_kills, lambda full: Setup(gateways=3 if full else 2),
-          spares_workers=True),
+    Phase("gateway_kills", 6, 100, (4, 8), _gateway_kills, lambda full: Setup(gateways=3 if full else 2),
+          spares_workers=True, plan=replace(_STEADY, concurrency=15)),
     Phase("broker_kills", 2, 20, (4, 7), _broker_kills, spares_workers=True),
     Phase("postgres_kills", 2, 20, (3, 6), _postgres_kills),
     Phase("commit_cuts", 20, 200, (3, 3), _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),

@@ -11,6 +11,8 @@ from gateway.auth import Principal
 from gateway.metrics import Metrics
 from gateway.request_log import RequestLog
 from orchestra.signing import Signer
+from orchestra.store import cancels
+from orchestra.store.database import Database
 from schemas import envelope
 from schemas.dead_letters import RawHeaders
 from schemas.ids import conversation_id_for_request
@@ -66,8 +68,9 @@ class Replay:
 class Acceptance:
     """Writes the three kinds of records. Each raises what ``RequestLog.write`` raises."""
 
-    def __init__(self, records: RequestLog, signer: Signer, metrics: Metrics) -> None:
+    def __init__(self, records: RequestLog, database: Database, signer: Signer, metrics: Metrics) -> None:
         self._records = records
+        self._database = database
         self._signer = signer
         self._metrics = metrics
 
@@ -82,7 +85,13 @@ class Acceptance:
         await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, extra)
 
     async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
-        """Accept a cancel; it takes the way of its request, so that it comes after it."""
+        """Accept a cancel; it takes the way of its request, so that it comes after it.
+
+        ``conversation_id`` None: the request has no row yet and its partition is not known. Its cancel may be read much
+        later than it, so it is in Postgres first; raises ``DatabaseUnavailableError`` too.
+        """
+        if conversation_id is None:
+            await cancels.keep_early(self._database, caller.ref(request_id))
         record = CancelRequested(request_id=request_id)
         await self._write(caller, CANCEL_REQUESTED, uuid4(), conversation_id or request_id, record)
 

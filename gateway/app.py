@@ -77,7 +77,7 @@ def create_app(
         most_pending=settings.max_pending_sends,
     )
     signer = Signer(settings.secrets)
-    acceptance = Acceptance(records, signer, metrics)
+    acceptance = Acceptance(records, database, signer, metrics)
     limits = Limits(database, metrics, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns)
     lookup = Lookup(database, receipts)
     submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain)

@@ -90,6 +90,11 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     return Cancelled(announcements, [(row.tenant, row.id) for row in rows if row.status == "in_progress"])
 
 
+async def keep_early(database: Database, ref: Ref) -> None:
+    """Keep the cancel of a request that has no row yet, so that it is born cancelled."""
+    await database.run(_KEEP, refs=refs_json([ref]))
+
+
 async def conversations_of(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:
     """The conversations of those of these requests that are there."""
     found = await tx.run(_FIND, refs=refs_json(requests)) if requests else ()

@@ -53,7 +53,7 @@ def log() -> Log:
 @pytest.fixture
 def replays(database: Database, log: Log) -> Replays:
     signer = Signer([SECRET])
-    return Replays(database, Acceptance(log, signer, Metrics()), signer)  # type: ignore[arg-type]
+    return Replays(database, Acceptance(log, database, signer, Metrics()), signer)  # type: ignore[arg-type]
 
 
 async def kept(database: Database, *letters: DeadLetter) -> list[int]:
@@ -247,7 +247,7 @@ async def test_a_secret_that_was_missing_and_is_there_again(database: Database, 
     (id,) = await kept(database, asked)
     signer = Signer([SECRET, OLD])
 
-    await Replays(database, Acceptance(log, signer, Metrics()), signer).send(ADMIN, id)  # type: ignore[arg-type]
+    await Replays(database, Acceptance(log, database, signer, Metrics()), signer).send(ADMIN, id)  # type: ignore[arg-type]
 
     believed(log, "default", "ann", asked.request_id, b"key", GOOD)
 

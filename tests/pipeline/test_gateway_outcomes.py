@@ -12,12 +12,14 @@ import httpx
 import pytest
 
 from orchestra.ids import Receipts
+from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import conversation_id_for_request
 from schemas.status import Status
 from tests.support.gateway import Gateway, HandWorker, own_env, running_gateway
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
+from workers.records import Cancel
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 PROBLEM = "application/problem+json"
@@ -310,18 +312,30 @@ async def test_long_reply(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_cancel(gateway: Gateway, worker: HandWorker) -> None:
-    """A cancel is 202 before and after intake and while it runs, and 200 without any change once it has ended."""
+    """A cancel is 202 while a request runs, and 200 without any change once it has ended."""
     location = (await post(gateway, Prefer="respond-async")).headers["location"]
 
     async def cancel() -> tuple[int, str, bool]:
         response = await gateway.client.post(f"{location}/cancel")
         return response.status_code, response.json()["status"], response.json()["cancel_requested"]
 
-    assert await cancel() == (202, "pending", True)
     turn = await worker.begin()
     assert await cancel() == (202, "in_progress", True)
     await worker.complete(turn, "too late")
     assert await cancel() == (200, "completed", False)
+
+
+async def test_cancel_before_intake(gateway: Gateway, worker: HandWorker) -> None:
+    """A request that nobody has taken in is born cancelled, also when its cancel is read long after it."""
+    location = (await post(gateway, Prefer="respond-async")).headers["location"]
+    worker.records = [await worker.next_record()]  # Read, and not taken in.
+    cancel = await gateway.client.post(f"{location}/cancel")
+    assert (cancel.status_code, cancel.json()["status"], cancel.json()["cancel_requested"]) == (202, "pending", True)
+
+    await worker.take_in()
+
+    assert (await gateway.client.get(location)).json()["status"] == "cancelled"
+    assert await worker.take_in() == Cancel((DEFAULT_TENANT, UUID(location.rpartition("/")[2])))
 
 
 async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:

@@ -51,7 +51,7 @@ def drain() -> Drain:
 @pytest.fixture
 async def client(database: Database, log: Log, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
     signer, callers = Signer([b"n" * 32]), Callers(database, Tokens([b"s" * 32]), asks=True)
-    replays = Replays(database, Acceptance(log, signer, Metrics()), signer)  # type: ignore[arg-type]
+    replays = Replays(database, Acceptance(log, database, signer, Metrics()), signer)  # type: ignore[arg-type]
     async with calling(DeadLetters(callers, database, replays, drain, 10_000).router()) as opened:
         opened.headers.update(bearer(await make_key(database, "admin")))
         yield opened
