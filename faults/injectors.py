@@ -33,7 +33,7 @@ async def kill_workers(scene: Scene, times: int, limit: Limit, at_once: int) -> 
     while done.done < times and not limit.over:
         async with asyncio.TaskGroup() as watching:
             for _ in range(min(at_once, times - done.done)):
-                await limit.pause(random.uniform(0.0, 1.5))
+                await limit.pause(random.uniform(0.0, 1.0))
                 ready = [worker for worker in scene.workers if worker.ready]
                 worker, taken = await _busiest(scene, ready)
                 worker = worker or random.choice(ready or scene.workers)

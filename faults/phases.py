@@ -70,7 +70,7 @@ class Phase:
 
 
 async def _worker_kills(trial: Trial) -> Sequence[Injected]:
-    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 5 if trial.full else 3)]
+    return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 8 if trial.full else 3)]
 
 
 async def _scale(trial: Trial) -> Sequence[Injected]:
@@ -208,7 +208,7 @@ _ZOMBIES = _Zombies()
 _STEADY = Plan(conversations=_ENDLESS, concurrency=30)
 PHASES = (
     Phase("worker_kills", 6, 200, (5, 14), _worker_kills,
-          lambda full: Setup(workers=8 if full else 4, oracle="latency_ms=700,gap_ms=40")),
+          lambda full: Setup(workers=10 if full else 4, oracle="latency_ms=700,gap_ms=40")),
     Phase("failpoints", 14, 140, (8, 10), _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
           plan=replace(_STEADY, duplicates=0, impostors=0, disconnects=0, cancels=0)),
     Phase("zombies", 4, 50, (6, 14), _ZOMBIES.inject, _ZOMBIES.setup),

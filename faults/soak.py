@@ -18,7 +18,7 @@ _DEAD_ROWS = """
 SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE relname IN ('requests', 'outbox', 'conversations')
 """
 _FAULTS: Sequence[Callable[[Trial, Limit], Awaitable[Injected]]] = (
-    lambda trial, limit: injectors.kill_workers(trial.scene, 1, limit, 1.0),
+    lambda trial, limit: injectors.kill_workers(trial.scene, 1, limit, 1),
     lambda trial, limit: injectors.kill_gateways(trial.scene, 1, limit, 1.0),
     lambda trial, limit: injectors.kill_kafka(trial.scene, 1, limit, 1.0),
     lambda trial, limit: injectors.Zombies((20.0, 25.0), 1).run(trial.scene, 1, limit),
