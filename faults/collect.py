@@ -184,8 +184,8 @@ async def _read_tables(evidence: Evidence, database_url: str) -> None:
     database = Database.connect(DatabaseSettings.model_validate({"database_url": database_url}), "faults")
     try:
         evidence.requests = [_request(row) for row in await database.run(_REQUESTS)]
-        evidence.messages = [Message(**row._mapping) for row in await database.run(_MESSAGES)]
-        evidence.outbox = [OutboxRow(**row._mapping) for row in await database.run(_OUTBOX)]
+        evidence.messages = [Message(**row) for row in await database.run(_MESSAGES)]
+        evidence.outbox = [OutboxRow(**row) for row in await database.run(_OUTBOX)]
         evidence.dead_letters = [
             DeadLetter((row.topic, row.partition, row.record_offset), row.reason, row.request_id)
             for row in await database.run(_DEAD)
@@ -198,7 +198,7 @@ async def _read_tables(evidence: Evidence, database_url: str) -> None:
 
 
 def _request(row: Any) -> Request:
-    fields = dict(row._mapping)
+    fields = dict(row)
     place = tuple(fields.pop(f"src_{name}") for name in ("topic", "partition", "offset"))
     messages = tuple((each["role"], each["content"]) for each in fields.pop("messages") or ())
     return Request(**fields, place=place, messages=messages)

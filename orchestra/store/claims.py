@@ -178,7 +178,7 @@ async def _claim(tx: Transaction, worker_id: UUID, limit: int, models: list[str]
     # Plain numbers, for which the planner takes the index; were there fewer oldest, there would be no urgent ones.
     parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
     rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
-    return [Claimed(**row._mapping) for row in rows]
+    return [Claimed(**row) for row in rows]
 
 
 async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
@@ -189,7 +189,7 @@ async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
 
 async def held(database: Database, worker_id: UUID) -> list[Claimed]:
     """What this worker holds by now: for one that does not know whether a claim of its was committed."""
-    return [Claimed(**row._mapping) for row in await database.run(_MINE, worker_id=worker_id)]
+    return [Claimed(**row) for row in await database.run(_MINE, worker_id=worker_id)]
 
 
 async def next_attempt(database: Database, turn: Claimed) -> Claimed | None:

@@ -73,4 +73,4 @@ async def page(
 
 
 def _resource(row: Any) -> ConversationResource:
-    return ConversationResource.model_validate(dict(row._mapping))
+    return ConversationResource.model_validate(dict(row))

@@ -227,7 +227,7 @@ def _where(tenant: str, filter: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
 
 
 def _summary(row: Any) -> DeadLetterSummary:
-    return DeadLetterSummary.model_validate({name: row._mapping[name] for name in DeadLetterSummary.model_fields})
+    return DeadLetterSummary.model_validate({name: row[name] for name in DeadLetterSummary.model_fields})
 
 
 def _kept(row: Any) -> KeptLetter:

@@ -116,7 +116,7 @@ async def any_way_in(database: Database) -> bool:
 
 
 def _resource(row: Any) -> KeyResource:
-    return KeyResource.model_validate({name: row._mapping[name] for name in KeyResource.model_fields})
+    return KeyResource.model_validate({name: row[name] for name in KeyResource.model_fields})
 
 
 def _stored(row: Any) -> StoredKey:

@@ -74,4 +74,4 @@ async def page(
     """Messages of a conversation (of ``only`` this owner's) after the one with id ``after``, oldest first."""
     tenant, id = conversation
     rows = await database.run(_PAGE, tenant=tenant, id=id, after=after, limit=limit, only=only)
-    return [StoredMessage.model_validate(dict(row._mapping)) for row in rows]
+    return [StoredMessage.model_validate(dict(row)) for row in rows]

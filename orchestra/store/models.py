@@ -36,4 +36,4 @@ async def note_models(database: Database, offer: ModelList) -> None:
 
 async def known_models(database: Database) -> list[ModelInfo]:
     """What can be asked for; empty when no worker has looked yet."""
-    return [ModelInfo.model_validate(dict(row._mapping)) for row in await database.run(_ALL)]
+    return [ModelInfo.model_validate(dict(row)) for row in await database.run(_ALL)]

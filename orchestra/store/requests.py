@@ -121,7 +121,7 @@ async def page(
     """
     sql, parameters = page_statement(tenant, only, filter, before)
     rows = await database.run(sql, **parameters, limit=limit + 1)
-    found = [RequestResource.model_validate(row._mapping) for row in rows[:limit]]
+    found = [RequestResource.model_validate(dict(row)) for row in rows[:limit]]
     return found, bool(rows) and rows[0].found > min(len(rows), limit)
 
 
@@ -176,7 +176,7 @@ async def full_conversations(database: Database, most: int) -> dict[Ref, str | N
 
 
 def _stored(row: Any) -> StoredRequest:
-    fields = dict(row._mapping)
+    fields = dict(row)
     body_hash, owner = fields.pop("body_hash"), fields.pop("owner")
     fields.pop("tenant")
     return StoredRequest(RequestResource.model_validate(fields), body_hash, owner)

@@ -202,7 +202,7 @@ _IN_STATUS = "IN ('waiting', 'pending')"
 
 
 def _task(row: Any) -> TaskResource:
-    fields = dict(row._mapping)
+    fields = dict(row)
     fields["prompt"], fields["history"] = prompt_and_history(_messages(fields.pop("messages")))
     fields.pop("found", None)
     return TaskResource.model_validate(fields)

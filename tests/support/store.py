@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row
-
 from orchestra.settings import DatabaseSettings
 from orchestra.store import claims, endings
 from orchestra.store.claims import Claimed, ClaimOrder
-from orchestra.store.database import Database
+from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.endings import Ending, Finished
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
@@ -108,7 +106,7 @@ async def let_lease_run_out(database: Database, worker_id: UUID) -> None:
     await database.run("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :id", id=worker_id)
 
 
-async def row(database: Database, ref: Ref) -> Row[Any]:
+async def row(database: Database, ref: Ref) -> Row:
     """The row of a request."""
     (found,) = await database.run(
         "SELECT * FROM requests WHERE tenant = :tenant AND id = :id", tenant=ref[0], id=ref[1]

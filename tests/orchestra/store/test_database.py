@@ -9,8 +9,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError
 
 from faults.proxy import proxy
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, as_json
@@ -145,7 +145,7 @@ async def test_data_against_the_rules_is_refused(database: Database, statement: 
 
 async def test_our_own_mistakes_are_no_weather(database: Database) -> None:
     """A wrong statement is neither retried nor blamed on the data."""
-    with pytest.raises(DBAPIError):
+    with pytest.raises(asyncpg.PostgresError):
         await database.run("SELECT nothing FROM nowhere")
 
 

@@ -100,9 +100,7 @@ async def test_how_much_is_open_is_estimated(database: Database) -> None:
     assert await requests.estimated_open(database) >= 0
     conversation = uuid4()
     await take(database, *(request() for _ in range(20)), *(request(conversation) for _ in range(20)))
-    async with database._engine.connect() as connection:
-        plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await plain.exec_driver_sql("VACUUM ANALYZE requests")
+    await database.run("VACUUM ANALYZE requests")
 
     assert 40 == await requests.estimated_open(database)
 
