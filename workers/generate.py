@@ -8,14 +8,15 @@ from typing import Any, get_args
 import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from orchestra.failpoints import reach
+from orchestra.http_calls import Address, transport
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, RestartLine, Usage
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
+KEEP_ALIVE_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
@@ -37,8 +38,8 @@ class Done:
 class LlmService:
     """The LLM service as a worker sees it."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, address: Address) -> None:
+        self._address = address
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
         """Pieces of text as they come, then ``Done``. A ``Restart`` makes all before it void.
@@ -46,10 +47,10 @@ class LlmService:
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
-        payload = request.model_dump(exclude_none=True)
+        payload = request.model_dump_json(exclude_none=True).encode()
         reach("run.before_call")
         with _as_orchestra_errors():
-            async with self._client.stream("POST", "/generate", json=payload) as response:
+            async with self._address.call("POST", "/generate", payload) as response:
                 if response.status_code != httpx.codes.OK:
                     raise await _refusal(response)
                 done: Done | None = None
@@ -68,7 +69,7 @@ class LlmService:
     async def models(self) -> ModelList:
         """What can be asked for. Raises ``OrchestraError``."""
         with _as_orchestra_errors():
-            async with self._client.stream("GET", "/models") as response:
+            async with self._address.call("GET", "/models") as response:
                 if response.status_code != httpx.codes.OK:
                     raise await _refusal(response)
                 content = await response.aread()
@@ -81,24 +82,15 @@ class LlmService:
 @asynccontextmanager
 async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
     """A client over aiohttp's connections, any number of them: the worker's slots are the limit."""
-    token = settings.llm_service_token
-    async with httpx.AsyncClient(
-        base_url=settings.llm_service_url,
-        transport=AiohttpTransport(client=_session),
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        # The bytes are read as they come, so nobody on the way may compress them.
-        headers={"Accept-Encoding": "identity"}
-        | ({"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}),
-        follow_redirects=False,
-        trust_env=False,
-    ) as client:
-        yield LlmService(client)
-
-
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), cookie_jar=aiohttp.DummyCookieJar()
-    )
+    token, headers = settings.llm_service_token, {"content-type": "application/json"}
+    if token:
+        headers["authorization"] = f"Bearer {token.get_secret_value()}"
+    timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None)
+    address = Address(transport(keep_alive_seconds=KEEP_ALIVE_SECONDS), settings.llm_service_url, headers, timeout)
+    try:
+        yield LlmService(address)
+    finally:
+        await address.aclose()
 
 
 class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is

@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+
+from orchestra.http_calls import transport
 
 _MAX_ERROR_BYTES = 64 * 1024
 # Many servers close a quiet connection after 5 s; one that is just being closed would lose our call.
 _KEEP_ALIVE_SECONDS = 4.0
+# A server that is about to close a connection after an answer does so within milliseconds.
+_REST_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,9 @@ class UpstreamLimits:
 
 def transport_to(base_url: str) -> AiohttpTransport:
     """A transport for calls to this address."""
-    return AiohttpTransport(client=_secure_session if base_url.startswith("https:") else _session)
+    return transport(
+        keep_alive_seconds=_KEEP_ALIVE_SECONDS, rest_seconds=_REST_SECONDS, tls=base_url.startswith("https:")
+    )
 
 
 async def beginning(chunks: AsyncIterator[bytes]) -> bytes:
@@ -39,15 +44,3 @@ async def beginning(chunks: AsyncIterator[bytes]) -> bytes:
         if len(body) > _MAX_ERROR_BYTES:
             break
     return body
-
-
-def _session() -> aiohttp.ClientSession:
-    # llama.cpp's server promises to keep a connection and closes it after every stream: the next call down that
-    # connection is lost. Without TLS a new connection costs nothing beside a generation.
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _secure_session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=httpx.create_ssl_context())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

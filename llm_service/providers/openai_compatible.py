@@ -12,6 +12,7 @@ from llm_service.providers.base import Call, Piece, estimate_input
 from llm_service.providers.connection import UpstreamLimits, beginning, transport_to
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
+from orchestra.http_calls import Address
 
 _DRAIN_SECONDS = 0.5
 
@@ -26,25 +27,18 @@ class OpenAICompatible:
     def __init__(
         self, base_url: str, api_key: str | None, limits: UpstreamLimits, *, openai_itself: bool = False
     ) -> None:
-        self._url = f"{base_url}/chat/completions"
-        self._list_url = f"{base_url}/models"
         self._limits = limits
         self._limit_field = "max_completion_tokens" if openai_itself else "max_tokens"
-        headers = {"accept": "text/event-stream", "accept-encoding": "identity", "content-type": "application/json"}
+        headers = {"accept": "text/event-stream", "content-type": "application/json"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=limits.timeout,
-            transport=transport_to(base_url),
-            trust_env=False,
-        )
+        self._address = Address(transport_to(base_url), base_url, headers, limits.timeout)
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """See `llm_service.providers.base.Provider`."""
         parser = ReplyParser(input_estimate=estimate_input(call.messages), reply_bytes=self._limits.reply_bytes)
         try:
-            async with self._client.stream("POST", self._url, content=self._body(call)) as response:
+            async with self._address.call("POST", "/chat/completions", self._body(call)) as response:
                 chunks = response.aiter_raw()
                 if response.status_code != 200:
                     raise refused(response.status_code, response.headers, await beginning(chunks))
@@ -61,7 +55,7 @@ class OpenAICompatible:
     async def check(self) -> None:
         """See `llm_service.providers.base.Provider`."""
         try:
-            async with self._client.stream("GET", self._list_url) as response:
+            async with self._address.call("GET", "/models") as response:
                 if response.status_code != 200:
                     raise refused(response.status_code, response.headers, await beginning(response.aiter_raw()))
         except (httpx.HTTPError, aiohttp.ClientError) as error:
@@ -69,7 +63,7 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._address.aclose()
 
     def _body(self, call: Call) -> bytes:
         body = {

@@ -4,7 +4,6 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from llm_service.providers import connection
 from llm_service.providers.base import Call, Ending, Piece
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.openai_compatible import OpenAICompatible
@@ -178,15 +177,3 @@ async def test_a_server_that_speaks_no_http_is_bad_upstream(answer: bytes) -> No
             await _pieces(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", "whole")
 
     assert failed.value.code == ErrorCode.BAD_UPSTREAM
-
-
-async def test_connections_that_cost_a_handshake_are_used_again(
-    server: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the sessions made for TLS, calls one after the other share a connection."""
-    monkeypatch.setattr(connection, "_session", connection._secure_session)
-    async with _provider(server.url) as provider:
-        for _ in range(5):
-            _ = [piece async for piece in provider.stream(_call("whole"))]
-
-    assert (len(server.calls), len(server.connections)) == (5, 1)
