@@ -1,4 +1,4 @@
-"""What nobody else would do: lost leases, deadlines, replies that were not published, old rows."""
+"""What nobody else would do: lost leases, deadlines, replies that were not published, statistics, old rows."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from orchestra.failpoints import reach
-from orchestra.store import cancels, claims, endings, outbox, retention
+from orchestra.store import cancels, claims, endings, outbox, retention, statistics
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
@@ -51,6 +51,7 @@ class Sweeper:
             tasks.create_task(_regularly(SWEEP_SECONDS, self.expire))
             tasks.create_task(_regularly(SWEEP_SECONDS, self.settle_early_cancels))
             tasks.create_task(_regularly(SWEEP_SECONDS, self.republish))
+            tasks.create_task(_regularly(SWEEP_SECONDS, self.analyze_grown))
             tasks.create_task(_regularly(SWEEP_SECONDS * 5, self.guard_size))
             tasks.create_task(_regularly(RETENTION_SECONDS, self.delete_old))
 
@@ -82,6 +83,11 @@ class Sweeper:
         late = await outbox.unpublished(self._database, UNPUBLISHED_SECONDS, MOST_AT_ONCE)
         self._metrics.republished.inc(len(late))
         self._announce(late)
+
+    async def analyze_grown(self) -> None:
+        """Let the planner know of tables that fill fast."""
+        if names := await statistics.analyze_grown(self._database):
+            log.info("tables_analyzed", count=len(names))
 
     async def guard_size(self) -> None:
         """The emergency brake of intake."""

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote, refs_json
+from orchestra.store.turns import KEYS, Announcement, Ref, announce, empty, lock_conversations, promote, refs_json
 
 
 @dataclass
@@ -15,9 +15,9 @@ class Cancelled:
     running: list[Ref] = field(default_factory=list)
 
 
-_FIND = """
+_FIND = f"""
 SELECT k.tenant, k.id, r.conversation_id
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
@@ -28,20 +28,20 @@ ORDER BY k.tenant, k.id
 ON CONFLICT DO NOTHING
 """
 
-_CANCEL = """
+_CANCEL = f"""
 UPDATE requests r SET
     status = CASE WHEN r.status = 'in_progress' THEN r.status ELSE 'cancelled' END,
     finished_at = CASE WHEN r.status = 'in_progress' THEN NULL ELSE now() END,
     cancel_requested_at = coalesce(r.cancel_requested_at, now())
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 WHERE r.tenant = k.tenant AND r.id = k.id AND r.status IN ('waiting', 'pending', 'in_progress')
 RETURNING r.tenant, r.id, r.status
 """
 
-_DELETE = """
+_DELETE = f"""
 WITH gone AS (
-    UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now()), metadata = '{}'
-    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now()), metadata = '{{}}'
+    FROM {KEYS} AS k
     WHERE c.tenant = k.tenant AND c.id = k.id
     RETURNING c.tenant, c.id
 ), emptied AS (

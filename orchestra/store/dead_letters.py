@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.turns import Ref, refs_json
+from orchestra.store.turns import KEYS, Ref, refs_json
 from schemas.api.dead_letters import DeadLetterFilter, DeadLetterSummary
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
@@ -50,9 +50,9 @@ FROM json_to_recordset(CAST(:rows AS json)) AS d(
 ON CONFLICT DO NOTHING
 """
 
-_REASONS = """
+_REASONS = f"""
 SELECT DISTINCT ON (d.tenant, d.request_id) d.tenant, d.request_id AS id, d.reason, d.detail
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 JOIN dead_letters d ON d.tenant = k.tenant AND d.request_id = k.id
 -- What was replayed under its id is on its way again; should it be refused again, that is another letter.
 WHERE d.replayed_as IS DISTINCT FROM d.request_id

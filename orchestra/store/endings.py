@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.turns import (
+    KEYS,
     Announcement,
     Ref,
     announce,
@@ -62,7 +63,12 @@ class Finished:
     promoted: int = 0
 
 
-_END = """
+_END_COLUMNS = (
+    "tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb, error_code text, "
+    "error_detail text"
+)
+
+_END = f"""
 UPDATE requests r SET
     worker_id = NULL,
     status = CASE WHEN r.deleted_at IS NOT NULL THEN 'cancelled'
@@ -75,11 +81,9 @@ UPDATE requests r SET
     usage = f.usage,
     error_code = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_code END,
     error_detail = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_detail END
-FROM json_to_recordset(CAST(:rows AS json)) AS f(
-    tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb,
-    error_code text, error_detail text
-)
-WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence AND r.status = 'in_progress'
+FROM {few("rows", _END_COLUMNS)} AS f
+WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence
+    AND r.status || '' = 'in_progress' -- Not to be read from the index of all that runs.
 RETURNING r.tenant, r.id, r.fence, r.status
 """
 
@@ -107,13 +111,13 @@ ON CONFLICT DO NOTHING
 
 _EXPIRE = """
 SELECT tenant, id, conversation_id FROM requests
-WHERE status IN ('waiting', 'pending') AND deadline_at <= now()
+WHERE finished_at IS NULL AND worker_id IS NULL AND deadline_at <= now()
 ORDER BY deadline_at LIMIT :limit
 """
 
-_EXPIRE_THESE = """
+_EXPIRE_THESE = f"""
 UPDATE requests r SET status = 'expired', finished_at = now()
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 WHERE r.tenant = k.tenant AND r.id = k.id AND r.status IN ('waiting', 'pending') AND r.deadline_at <= now()
 RETURNING r.tenant, r.id
 """

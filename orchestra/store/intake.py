@@ -9,7 +9,7 @@ from uuid import UUID
 
 from orchestra.store.cancels import cancel, conversations_of, delete_conversations
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in
-from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.dead_letters import DeadLetter, keep
 from orchestra.store.progress import Progress, note_progress
 from orchestra.store.turns import Announcement, Ref, announce, promote
@@ -96,14 +96,16 @@ ON CONFLICT (tenant, id) DO UPDATE SET next_seq = c.next_seq + excluded.next_seq
 RETURNING tenant, id, next_seq, coalesce(owner, user_id::text) AS owner, deleted_at IS NOT NULL AS deleted
 """
 
-_FACTS = """
-SELECT k.tenant, k.id, r.body_hash, e.id IS NOT NULL AS cancelled, EXISTS (
-    SELECT 1 FROM requests h
-    WHERE h.tenant = k.tenant AND h.conversation_id = k.conversation_id AND h.status IN ('pending', 'in_progress')
-) AS busy
-FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, conversation_id uuid)
+_FACTS = f"""
+SELECT k.tenant, k.id, r.body_hash, e.id IS NOT NULL AS cancelled, h.id IS NOT NULL AS busy
+FROM {few("rows", "tenant text, id uuid, conversation_id uuid")} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id
+LEFT JOIN LATERAL (
+    SELECT h.id FROM requests h
+    WHERE h.tenant = k.tenant AND h.conversation_id = k.conversation_id AND h.status IN ('pending', 'in_progress')
+    LIMIT 1
+) AS h ON true
 """
 
 _INSERT = """
@@ -135,9 +137,9 @@ RETURNING tenant, id, conversation_id, status
 """
 
 
-_BEFORE = """
+_BEFORE = f"""
 SELECT r.tenant, r.id FROM requests r
-JOIN json_to_recordset(CAST(:rows AS json)) AS k(tenant text, conversation_id uuid, seq bigint)
+JOIN {few("rows", "tenant text, conversation_id uuid, seq bigint")} AS k
     ON r.tenant = k.tenant AND r.conversation_id = k.conversation_id AND r.seq < k.seq
 WHERE r.status IN ('waiting', 'pending', 'in_progress')
 """

@@ -11,7 +11,7 @@ WHERE published_at IS NULL AND created_at < now() - make_interval(secs => :older
 ORDER BY id LIMIT :limit
 """
 
-_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY(:ids) AND published_at IS NULL"
+_MARK = "UPDATE outbox SET published_at = coalesce(published_at, now()) WHERE id = ANY(:ids)"
 
 
 async def unpublished(database: Database, older_than: float, limit: int) -> list[Announcement]:

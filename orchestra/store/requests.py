@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database
-from orchestra.store.turns import Ref, refs_json
+from orchestra.store.turns import KEYS, Ref, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
 
@@ -24,7 +24,7 @@ SELECT r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS 
 
 _FIND = f"""
 {_RESOURCE}, r.tenant, r.body_hash, r.user_name AS owner
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
 LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
@@ -51,13 +51,13 @@ _CONDITIONS = {
 _OF_STATUS = {status: f"r.status = '{status}'" for status in Status}
 _OF_STATUS[Status.PENDING] = "(r.status = 'pending' OR r.status = 'waiting')"
 
-_HASHES = """
-SELECT r.tenant, r.id, r.body_hash FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+_HASHES = f"""
+SELECT r.tenant, r.id, r.body_hash FROM {KEYS} AS k
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
-_DELETED = """
-SELECT r.tenant, r.id FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+_DELETED = f"""
+SELECT r.tenant, r.id FROM {KEYS} AS k
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
 WHERE r.deleted_at IS NOT NULL OR c.deleted_at IS NOT NULL

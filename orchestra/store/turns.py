@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from orchestra.store.database import Transaction, as_json
+from orchestra.store.database import Transaction, as_json, few
 from schemas.events import MAX_REPLY_BYTES_IN_RECORD
 
 Ref = tuple[str, UUID]
 """Tenant and id, of a request or of a conversation."""
+
+
+KEYS = few("refs", "tenant text, id uuid")
+"""The refs in the parameter ``refs``, to look something up by."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,17 @@ class Announcement:
     headers: dict[str, str | None]
 
 
-_LOCK = """
+_LOCK = f"""
 SELECT c.tenant, c.id, c.deleted_at IS NOT NULL AS deleted
 FROM conversations c
-JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid) ON c.tenant = k.tenant AND c.id = k.id
+JOIN {KEYS} AS k ON c.tenant = k.tenant AND c.id = k.id
 ORDER BY c.tenant, c.id
 FOR UPDATE OF c
 """
 
-_PROMOTE = """
+_PROMOTE = f"""
 UPDATE requests r SET status = 'pending', run_at = greatest(r.not_before, now())
-FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+FROM {KEYS} AS k
 CROSS JOIN LATERAL (
     SELECT w.id FROM requests w
     WHERE w.tenant = k.tenant AND w.conversation_id = k.id AND w.status = 'waiting'
@@ -56,14 +60,14 @@ RETURNING r.id
 """
 
 # The rows stay, emptied, so that a late duplicate is still dropped; one that runs is emptied when it ends.
-_EMPTY = """
+_EMPTY = f"""
 WITH emptied AS (
     UPDATE requests r SET body = NULL, deleted_at = coalesce(r.deleted_at, now())
-    FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+    FROM {KEYS} AS k
     WHERE r.tenant = k.tenant AND r.conversation_id = k.id AND r.status <> 'in_progress'
     RETURNING r.tenant, r.id
 )
-UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
+UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{{"reply": null}}')::text
 FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
 """
 
@@ -90,7 +94,7 @@ SELECT r.tenant, r.id, r.conversation_id,
         'correlation_id', r.correlation_id, 'traceparent', r.traceparent, 'body_hash', r.body_hash
     )
 FROM requests r
-JOIN json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid) ON r.tenant = k.tenant AND r.id = k.id
+JOIN {KEYS} AS k ON r.tenant = k.tenant AND r.id = k.id
 LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
 ORDER BY r.tenant, r.conversation_id, r.seq
 ON CONFLICT (tenant, request_id, kind) DO NOTHING
@@ -98,11 +102,13 @@ RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
 )
 SELECT * FROM written
 UNION ALL
-SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
-FROM outbox o
-JOIN json_to_recordset(CAST(:conversations AS json)) AS c(tenant text, id uuid)
-    ON o.tenant = c.tenant AND o.conversation_id = c.id
-WHERE o.published_at IS NULL
+SELECT late.*
+FROM {few("conversations", "tenant text, id uuid")} AS c
+CROSS JOIN LATERAL (
+    SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
+    FROM outbox o WHERE o.tenant = c.tenant AND o.conversation_id = c.id AND o.published_at IS NULL
+    OFFSET 0 -- One look into the index for each conversation, not one over all that is unpublished.
+) AS late
 ORDER BY id
 """
 

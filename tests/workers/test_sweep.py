@@ -30,6 +30,7 @@ class Swept:
             "unpublished": Calls([]),
             "sweep_old": Calls(0),
             "estimated_open": Calls(0),
+            "analyze_grown": Calls([]),
         }
         self.store = {**nothing, **results}
         homes = {
@@ -39,6 +40,7 @@ class Swept:
             "unpublished": sweep.outbox,
             "sweep_old": sweep.retention,
             "estimated_open": sweep,
+            "analyze_grown": sweep.statistics,
         }
         for name, calls in self.store.items():
             monkeypatch.setattr(homes[name], name, calls)

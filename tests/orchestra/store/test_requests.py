@@ -231,7 +231,7 @@ PLANS: list[tuple[str | None, dict[str, Any], str]] = [
     ("user-1", {}, "owned"),
     (None, {"status": "completed"}, "newest"),
     (None, {"status": "failed"}, "unanswered"),
-    (None, {"status": "pending"}, "due|one_head"),
+    (None, {"status": "pending"}, "one_head|runnable|oldest"),
     (None, {"status": "in_progress"}, "running|one_head"),
     (None, {"model": "rare"}, "by_model"),
     (None, {"conversation_id": str(UUID(int=7))}, "tenant_conversation_id_seq_key"),

@@ -329,6 +329,7 @@ class Storm:
         """When nothing more comes, everything that was sent ends."""
         await take(self._database, *self._sent)  # What a deadlock kept out comes again.
         await cancels.settle_early(self._database)
+        await claims.give_back_lost(self._database)  # Whose lease was passed over, as they were just claiming.
         for worker_id in self._workers:
             await claims.leave(self._database, worker_id)
         past = "UPDATE requests SET run_at = now(), not_before = now() WHERE finished_at IS NULL"
