@@ -15,7 +15,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full
+.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench figures
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -83,6 +83,12 @@ faults: $(READY)  ## Break the system on purpose, and count what was lost: under
 
 faults-full: $(READY)  ## The whole campaign, hours long, with a report (ARGS="--minutes 90 --soak 30")
 	@$(BIN)/python -m faults --full --report docs/reliability/$$(date -u +%Y-%m-%d).md $(ARGS)
+
+bench: $(READY)  ## How fast it is and what it costs: some six minutes on a quiet machine (ARGS="--quick --json now.json")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+figures: $(READY)  ## Take over what the hot paths cost now, when a change of that is meant (ARGS="--only worker-turn")
+	@$(BIN)/python -m benchmarks.guard --write $(ARGS)
 
 # The second lock is the part of the first that the services need; the third is the installer itself.
 resolve = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate

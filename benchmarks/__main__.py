@@ -1,0 +1,99 @@
+"""``python -m benchmarks`` runs the cells (``make bench``); ``… compare OLD NEW`` lays two runs side by side."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import open_bench
+from benchmarks.cells import CELLS, QUICK, WARM_UP, Cell, chosen
+from benchmarks.figures import Figures, document, middle, read, write
+from benchmarks.measure import Timing, measure
+from benchmarks.report import comparison, row, table
+from orchestra.devstack.errors import PartFailedError
+
+_QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
+
+
+def main() -> None:
+    """Exit code 1 when somebody was given a reply that was not his."""
+    told = _arguments().parse_args()
+    if told.command == "compare":
+        sys.exit(_compare(told.old, told.new))
+    # What its own clients say of brokers that are going away is no news here.
+    logging.disable(logging.CRITICAL)
+    try:
+        wrong = asyncio.run(_run(told, _cells(told), _timing(told)))
+    except PartFailedError as error:
+        sys.exit(f"{error}\n{error.log_tail}".strip())
+    except KeyboardInterrupt:
+        sys.exit("broken off: everything that was started has ended")
+    sys.exit(1 if wrong else 0)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast it is, and what it costs.")
+    parser.add_argument("--cells", help=f"names or patterns, with commas; all are: {','.join(c.name for c in CELLS)}")
+    parser.add_argument("--quick", action="store_true", help=f"3 s each, and without --cells only {','.join(QUICK)}")
+    parser.add_argument("--seconds", type=float, help="how long each cell is measured (8)")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="rounds, each on a new stack; medians count")
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--gateways", type=int, default=1, metavar="N", help="they are asked in turn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, after each cell")
+    commands = parser.add_subparsers(dest="command")
+    compare = commands.add_parser("compare", help="two files of --json side by side")
+    compare.add_argument("old", type=Path)
+    compare.add_argument("new", type=Path)
+    return parser
+
+
+def _cells(told: argparse.Namespace) -> list[Cell]:
+    names = told.cells.split(",") if told.cells else QUICK if told.quick else ["*"]
+    try:
+        return chosen(names)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+def _timing(told: argparse.Namespace) -> Timing:
+    timing = _QUICK if told.quick else Timing()
+    return Timing(timing.warm, told.seconds or timing.measured, timing.counted)
+
+
+async def _run(told: argparse.Namespace, cells: list[Cell], timing: Timing) -> int:
+    """All rounds; how many replies were wrong."""
+    rounds: dict[str, list[Figures]] = defaultdict(list)
+    idle: list[Figures] = []
+    for number in range(told.repeat):
+        print(f"round {number + 1} of {told.repeat}: starting the stack", flush=True)
+        async with open_bench(told.workers, told.gateways) as bench:
+            idle.append(bench.memory_mb())
+            await measure(bench, WARM_UP, Timing(measured=timing.warm, counted=0))
+            for cell in cells:
+                figures = await measure(bench, cell, timing)
+                rounds[cell.name].append(figures)
+                print(f"{cell.name}: {'; '.join(row(figures))}", flush=True)
+                _write(told, timing, rounds, idle)
+    print(table({name: middle(each) for name, each in rounds.items()}))
+    return sum(each["wrong"] for name in rounds for each in rounds[name])
+
+
+def _write(told: argparse.Namespace, timing: Timing, rounds: dict[str, list[Figures]], idle: list[Figures]) -> None:
+    if told.json:
+        run: dict[str, Any] = {"workers": told.workers, "gateways": told.gateways, "seconds": timing.measured}
+        write(told.json, document(rounds, **run, idle_pss_mb=middle(idle)))
+
+
+def _compare(old: Path, new: Path) -> str | None:
+    try:
+        print(comparison(read(old), read(new)))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    main()

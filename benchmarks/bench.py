@@ -1,0 +1,189 @@
+"""The ground of a run: the embedded stack exactly as `orchestra up` starts it, before a model that costs nothing."""
+
+import asyncio
+import os
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from benchmarks.fake_model import MODEL, Settings
+from benchmarks.meters import PARTS, Groups, Meters, memory_mb, open_meters
+from benchmarks.statements import StatementLog
+from orchestra.devstack.child import Child
+from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.options import Options
+from orchestra.devstack.part import Part, python_module
+from orchestra.devstack.ports import HOST, Ports, taken
+from orchestra.devstack.probes import answers
+from orchestra.devstack.progress import Progress
+from orchestra.devstack.stack import Stack
+from orchestra.settings import DatabaseSettings
+from orchestra.store.database import Database
+
+# Not where temporary files may lie in memory: an fsync there costs nothing.
+_ON_DISK = Path("/var/tmp")  # noqa: S108
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
+_SETTLE_SECONDS = 30.0
+_OPEN = "SELECT count(*) AS open FROM requests WHERE status IN ('waiting', 'pending', 'in_progress')"
+_DURABLE = "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit"
+_MODELS = """[[models]]
+name = "{model}"
+provider = "openai_compatible"
+base_url = "{url}/v1"
+context_tokens = 1000000
+max_output_tokens = 10000
+"""
+
+
+class Bench:
+    """Everything that runs, and how to set, count and clear it between two cells."""
+
+    def __init__(
+        self, stack: Stack, urls: list[str], model: Child, session: aiohttp.ClientSession,
+        database: Database, meters: Meters, statements: StatementLog,
+    ) -> None:  # fmt: skip
+        self.urls = urls
+        self.model_url = model.part.address
+        self.database = database
+        self.meters = meters
+        self.statements = statements
+        self.stack = stack
+        self._model = model
+        self._session = session
+
+    @property
+    def bootstrap(self) -> str:
+        """Where Kafka is."""
+        return str(self.stack.status()["kafka"]["bootstrap"])
+
+    def groups(self, load: int | None = None) -> Groups:
+        """The processes by group. ``load``: the pid of the load's process."""
+        status = self.stack.status()
+        names = dict(zip(PARTS, ("gateway", "workers", "llm_service", "kafka", "database"), strict=True))
+        ours = {part: status[name]["pids"] for part, name in names.items()}
+        return {**ours, "model": [self._model.pid or 0], "load": [load] if load else [], "meters": [os.getpid()]}
+
+    def memory_mb(self) -> dict[str, float]:
+        """Pss of each of our parts now."""
+        return memory_mb({part: pids for part, pids in self.groups().items() if part in PARTS})
+
+    async def set_model(self, settings: Settings) -> None:
+        """How the model answers from now on; its counts begin anew."""
+        async with self._session.put(f"{self.model_url}/settings", json=asdict(settings)) as response:
+            response.raise_for_status()
+
+    async def model_stats(self) -> dict[str, int]:
+        """Calls of the model since it was set: ``calls``, ``open`` now, ``most_open`` at once."""
+        async with self._session.get(f"{self.model_url}/stats") as response:
+            stats: dict[str, int] = await response.json()
+            return stats
+
+    async def settle(self) -> int:
+        """Wait until nothing is open any more; how many requests are, after 30 s."""
+        limit = time.monotonic() + _SETTLE_SECONDS
+        while (left := await self._open()) and time.monotonic() < limit:
+            await asyncio.sleep(0.2)
+        return left
+
+    async def _open(self) -> int:
+        (row,) = await self.database.run(_OPEN)
+        return int(row.open) + (await self.model_stats())["open"]
+
+
+@asynccontextmanager
+async def open_bench(workers: int = 1, gateways: int = 1) -> AsyncIterator[Bench]:
+    """A whole stack from nothing, all real, and a fake model. Its data go with the body, or stay if that fails.
+
+    Raises ``PartFailedError`` when it does not start, ``RuntimeError`` when Postgres does not write to the disk.
+    """
+    folder = _folder()
+    ports = _free_ports(gateways)
+    model = Child(_model_part(ports.model), folder.log("fake-model"))
+    async with AsyncExitStack() as undo:
+        undo.push(partial(_leave, folder))
+        undo.enter_context(folder.held())
+        undo.enter_context(_told(folder.path, model.part.address))
+        stack = Stack(Options(folder.path, workers, gateways, ports), folder, _say)
+        undo.push_async_callback(model.kill)
+        undo.push_async_callback(stack.stop)
+        await model.start()
+        await stack.start()
+        database = _database(stack.status())
+        undo.push_async_callback(database.close)
+        await _check_durable(database)
+        yield Bench(
+            stack=stack,
+            urls=[f"http://{HOST}:{ports.of_gateway(number)[0]}" for number in range(1, gateways + 1)],
+            model=model,
+            session=await undo.enter_async_context(aiohttp.ClientSession()),
+            database=database,
+            meters=await undo.enter_async_context(open_meters(database, f"{HOST}:{ports.kafka}")),
+            statements=StatementLog(database, folder.log("postgres")),
+        )
+
+
+def _leave(folder: DataFolder, failed: type[BaseException] | None, *_: object) -> None:
+    if failed and issubclass(failed, Exception):
+        print(f"the logs stay in {folder.logs}")
+    else:
+        folder.wipe()
+
+
+def _folder() -> DataFolder:
+    where = _ON_DISK if _ON_DISK.exists() else None
+    folder = DataFolder.at(Path(tempfile.mkdtemp(prefix="orchestra-bench-", dir=where)))
+    folder.create()
+    return folder
+
+
+async def _check_durable(database: Database) -> None:
+    (row,) = await database.run(_DURABLE)
+    if (row.fsync, row.synchronous_commit) != ("on", "on"):
+        raise RuntimeError("Postgres does not write each commit to the disk: these would be figures of something else")
+
+
+def _database(status: dict[str, Any]) -> Database:
+    settings = DatabaseSettings.model_validate({"database_url": status["database"]["url"], "database_pool_size": 2})
+    return Database.connect(settings, "benchmarks")
+
+
+def _say(progress: Progress) -> None:
+    if progress.step in ("downloading", "failed", "restarting", "note"):
+        print(f"{progress.part}: {progress.step} {progress.detail}".strip())
+
+
+def _model_part(port: int) -> Part:
+    url = f"http://{HOST}:{port}"
+    command = python_module("benchmarks.fake_model", str(port))
+    return Part(
+        name="fake-model", command=command, env=dict(os.environ), ready=answers(f"{url}/v1/models"), address=url
+    )
+
+
+@contextmanager
+def _told(folder: Path, model_url: str) -> Iterator[None]:
+    """Choose the provider as a caller of `orchestra up` does, by the environment."""
+    models = folder / "models.toml"
+    models.write_text(_MODELS.format(model=MODEL, url=model_url))
+    before = dict(os.environ)
+    os.environ.update(LLM_PROVIDER="simulated", LLM_MODEL=MODEL, MODELS_FILE=str(models))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _free_ports(gateways: int) -> Ports:
+    while True:
+        ports = Ports.from_base(random.randrange(_FIRST_PORT, _LAST_PORT))
+        if not any(map(taken, ports.needed(gateways, model=True).values())):
+            return ports

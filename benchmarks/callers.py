@@ -1,0 +1,217 @@
+"""The ways of asking: wait for the reply, poll for it, stream it, produce to Kafka, or ask the model itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from uuid import uuid4
+
+import aiohttp
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.cells import Kind
+from benchmarks.question import answer, question
+from orchestra.kafka import make_producer
+from orchestra.settings import KafkaSettings
+from schemas import envelope
+from schemas.status import Status
+from schemas.topics import REPLIES, REQUESTS
+
+LONG_POLL_SECONDS = 30
+_JSON = {"Content-Type": "application/json"}
+
+
+class WrongReplyError(Exception):
+    """The reply is not the caller's own."""
+
+
+class RefusedError(Exception):
+    """There is no reply, or one that says why not. The text is short, and holds nothing of one request alone."""
+
+
+class Caller(Protocol):
+    """Asks one question, and sees to it that the answer is its own."""
+
+    async def ask(self, number: int) -> float:
+        """Return when the whole answer is there: when its first part was (``time.perf_counter``).
+
+        Raises ``WrongReplyError``, ``RefusedError``, or what the client's library raises.
+        """
+
+
+class _Asker:
+    """What all have in common. ``tag`` is the run's own; ``tokens`` are in each answer."""
+
+    def __init__(self, tag: str, tokens: int) -> None:
+        self._tag = tag
+        self._tokens = tokens
+
+    def _body(self, number: int, **more: Any) -> bytes:
+        return orjson.dumps({"messages": [{"role": "user", "content": question(self._tag, number)}], **more})
+
+    def _check(self, number: int, reply: str | None) -> None:
+        if reply != answer(question(self._tag, number), self._tokens):
+            raise WrongReplyError
+
+
+class _Http(_Asker):
+    def __init__(self, tag: str, tokens: int, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
+        super().__init__(tag, tokens)
+        self._session = session
+        self._urls = urls
+
+    def _url(self, number: int) -> str:
+        return self._urls[number % len(self._urls)]
+
+    async def _call(self, method: str, url: str, status: int, **more: Any) -> tuple[dict[str, Any], Any]:
+        """The document and the headers of an answer with this status."""
+        async with self._session.request(method, url, **more) as response:
+            document: dict[str, Any] = orjson.loads(await response.read())
+            if response.status != status:
+                raise RefusedError(f"{response.status} {document.get('code', '')}".strip())
+            return document, response.headers
+
+
+class Direct(_Http):
+    """Asks the model itself, for what the harness adds by itself."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        document, _ = await self._call("POST", self._url(number), 200, data=self._body(number), headers=_JSON)
+        self._check(number, document["choices"][0]["message"]["content"])
+        return time.perf_counter()
+
+
+class Waiting(_Http):
+    """Waits for the reply on the connection of the POST."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        url = f"{self._url(number)}/v1/messages"
+        document, _ = await self._call("POST", url, 200, data=self._body(number), headers=_JSON)
+        self._check(number, document["reply"])
+        return time.perf_counter()
+
+
+class Polling(_Http):
+    """Is told 202 at once, and asks at the place that it is told, by long polls."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        url, later = self._url(number), {**_JSON, "Prefer": "respond-async"}
+        body = self._body(number)
+        document, headers = await self._call("POST", f"{url}/v1/messages", 202, data=body, headers=later)
+        place, patience = f"{url}{headers['Location']}", {"Prefer": f"wait={LONG_POLL_SECONDS}"}
+        while not Status(document["status"]).terminal:
+            document, _ = await self._call("GET", place, 200, headers=patience)
+        if document["status"] != Status.COMPLETED:
+            raise RefusedError(str(document["status"]))
+        self._check(number, document["reply"])
+        return time.perf_counter()
+
+
+class Streaming(_Http):
+    """Follows the reply as server-sent events; what counts as its beginning is the first text."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        headers, told, first = {**_JSON, "Accept": "text/event-stream"}, bytearray(), 0.0
+        url = f"{self._url(number)}/v1/messages"
+        async with self._session.post(url, data=self._body(number), headers=headers) as response:
+            async for chunk in response.content.iter_any():
+                told += chunk
+                if not first and b"event: delta" in told:
+                    first = time.perf_counter()
+            if response.status != 200:
+                raise RefusedError(str(response.status))
+        text, reply = read_stream(bytes(told))
+        if reply is None:
+            raise RefusedError("the stream ended otherwise")
+        self._check(number, reply)
+        self._check(number, text)
+        return first
+
+
+class Producing(_Asker):
+    """Writes records to Kafka and knows its replies by what it sent along with them."""
+
+    def __init__(self, tag: str, tokens: int, producer: AIOKafkaProducer, replies: AIOKafkaConsumer) -> None:
+        super().__init__(tag, tokens)
+        self._producer = producer
+        self._replies = replies
+        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        mine = f"{self._tag}-{number}".encode()
+        reply = self._waiting[mine] = asyncio.get_running_loop().create_future()
+        headers = [(envelope.ID, str(uuid4()).encode()), (envelope.CORRELATION_ID, mine)]
+        try:
+            await self._producer.send_and_wait(REQUESTS.name, self._body(number), headers=headers)
+            document = orjson.loads(await reply)
+        finally:
+            del self._waiting[mine]
+        if document["status"] != Status.COMPLETED:
+            raise RefusedError(document["error"]["code"])
+        self._check(number, document["reply"])
+        return time.perf_counter()
+
+    async def read(self) -> None:
+        """Hand out replies until cancelled."""
+        async for record in self._replies:
+            mine = next((value for name, value in record.headers if name == envelope.CORRELATION_ID), b"")
+            waiting = self._waiting.get(mine)
+            if waiting and not waiting.done():  # A reply may be repeated, and others' are on the topic too.
+                waiting.set_result(record.value)
+
+
+def read_stream(told: bytes) -> tuple[str, str | None]:
+    """The text that the pieces add up to, and the reply that the ending tells; None where it was another ending."""
+    text, event, reply = "", b"", None
+    for line in told.splitlines():
+        name, _, value = line.partition(b": ")
+        if name == b"event":
+            event = value
+        elif name == b"data" and event in (b"delta", b"restart", b"completed"):
+            data = orjson.loads(value)
+            text = data["text"] if event == b"restart" else text + data.get("text", "")
+            reply = data.get("reply", reply)
+    return text, reply
+
+
+_OVER_HTTP: dict[Kind, type[Direct | Waiting | Polling | Streaming]] = {
+    "direct": Direct, "wait": Waiting, "poll": Polling, "stream": Streaming,
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def open_caller(kind: Kind, tag: str, tokens: int, urls: Sequence[str], bootstrap: str) -> AsyncIterator[Caller]:
+    """A caller of one kind. ``urls``: of the gateways, or of the model itself; ``bootstrap``: of Kafka."""
+    if kind == "kafka":
+        async with _producing(tag, tokens, bootstrap) as producing:
+            yield producing
+        return
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(None), cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        yield _OVER_HTTP[kind](tag, tokens, session, urls)
+
+
+@asynccontextmanager
+async def _producing(tag: str, tokens: int, bootstrap: str) -> AsyncIterator[Producing]:
+    settings = KafkaSettings(kafka_bootstrap_servers=bootstrap, kafka_security_protocol="PLAINTEXT")
+    replies = AIOKafkaConsumer(REPLIES.name, bootstrap_servers=bootstrap, isolation_level="read_committed")
+    async with make_producer(settings, "benchmarks") as producer, replies:
+        await replies.seek_to_end()
+        for place in replies.assignment():  # Now, not when the first record is asked for.
+            await replies.position(place)
+        producing = Producing(tag, tokens, producer, replies)
+        reading = asyncio.create_task(producing.read())
+        try:
+            yield producing
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])

@@ -1,0 +1,129 @@
+"""What stands at the outermost edges in place of Kafka and Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.guard.path import Tally
+from orchestra.store.database import Database, DatabaseUnavailableError
+from schemas.topics import EVENTS, REQUESTS
+
+
+class Producer:
+    """Takes records and acknowledges each at once."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.client = self
+        self._tally = tally
+        self._more = asyncio.Event()
+        self.last: dict[str, bytes | None] = {}
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Nothing is open."""
+
+    async def fetch_all_metadata(self) -> "Producer":
+        """The cluster, for whoever asks whether it is there."""
+        return self
+
+    def topics(self) -> set[str]:
+        """What the cluster has."""
+        return {REQUESTS.name}
+
+    async def send(
+        self, _topic: str, value: bytes | None, *, key: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+    ) -> "asyncio.Future[None]":
+        """Take a record."""
+        self._tally.records += 1
+        self._tally.bytes += len(key or b"") + len(value or b"")
+        self._tally.bytes += sum(len(name) + len(text or b"") for name, text in headers)
+        self.last = dict(headers)
+        self._more.set()
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        acknowledged.set_result(None)
+        return acknowledged
+
+    async def until(self, records: int) -> None:
+        """Wait until so many were sent."""
+        while self._tally.records < records:
+            self._more.clear()
+            await self._more.wait()
+
+
+@dataclass
+class Record:
+    """A record as a consumer hands it out."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    topic: str = EVENTS.name
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 1_700_000_000_000
+
+
+@dataclass
+class Consumer:
+    """Hands out what is put into it, a record at a time, as on a system that is not busy."""
+
+    queue: "asyncio.Queue[Record]" = field(default_factory=asyncio.Queue)
+
+    async def getmany(self, **_: Any) -> dict[str, list[Record]]:
+        """The next record."""
+        return {"partition": [await self.queue.get()]}
+
+    def assignment(self) -> set[str]:
+        """The one partition that there is."""
+        return {"partition"}
+
+    async def offsets_for_times(self, _times: Any) -> dict[str, None]:
+        """Nothing was there before."""
+        return {"partition": None}
+
+    async def end_offsets(self, _partitions: Any) -> dict[str, int]:
+        """Nothing was there before."""
+        return {"partition": 0}
+
+    def seek(self, _partition: str, _offset: int) -> None:
+        """There is one way to go."""
+
+    def highwater(self, _partition: str) -> int:
+        """Nothing is ever behind."""
+        return 0
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["Consumer"]:
+        """Itself."""
+        yield self
+
+
+class Away(Database):
+    """A Postgres that cannot be reached."""
+
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+        """Raise ``DatabaseUnavailableError``."""
+        raise DatabaseUnavailableError("away")
+
+
+class Silent(Database):
+    """A Postgres that takes every statement and has no rows."""
+
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+        """Nothing."""
+        return ()
+
+
+class Settle:
+    """``await`` it: whatever is ready runs, and what that makes ready, without a step that counts."""
+
+    def __init__(self, turns: int = 10) -> None:
+        self._turns = turns
+
+    def __await__(self) -> Any:
+        for _ in range(self._turns):
+            yield

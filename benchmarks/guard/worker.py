@@ -1,0 +1,188 @@
+"""The worker's hot paths, all but its statements: reading records, turns, what leaves for Kafka."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from unittest.mock import patch
+from uuid import UUID
+
+import orjson
+
+from benchmarks.guard.ends import Producer, Record, Settle, Silent
+from benchmarks.guard.gateway import QUESTION, SECRET
+from benchmarks.guard.model_server import ModelServer, model_server
+from benchmarks.guard.path import Run, Tally
+from orchestra.agents.catalogue import Agents
+from orchestra.settings import DatabaseSettings
+from orchestra.signing import Signer
+from orchestra.store.claims import Claimed
+from orchestra.store.database import Database
+from orchestra.store.endings import Ending
+from orchestra.store.intake import NewRequest
+from orchestra.store.turns import Announcement
+from schemas import envelope
+from schemas.generation import GenerateRequest
+from schemas.requests import MESSAGE_REQUESTED
+from schemas.status import Status
+from schemas.topics import REQUESTS
+from workers import deltas, generate
+from workers.claim import InFlight
+from workers.generate import Done, LlmService, Restart
+from workers.metrics import Metrics
+from workers.models import Models
+from workers.publish import Publisher
+from workers.records import RecordReader
+from workers.settings import WorkerSettings
+from workers.throttle import Throttle
+from workers.turn import Turns
+
+_TRACE = f"00-{'a' * 32}-{'b' * 16}-00"
+_BODY = {"messages": [{"role": "user", "content": QUESTION}], "context": "given"}
+_TURN = Claimed(
+    tenant=envelope.DEFAULT_TENANT, id=UUID(int=1), conversation_id=UUID(int=2), seq=1, body=_BODY, body_hash="0" * 64,
+    worker_id=UUID(int=3), model="llama3", user=None, traceparent=_TRACE, fence=1, tries=1, max_tries=3,
+    caller_waits=True, seconds_left=3600.0, seconds_queued=0.01, cancelled=False,
+)  # fmt: skip
+
+
+class _InStep(LlmService):
+    """The real client, which lets the model say the next piece when all that the last one caused is done."""
+
+    server: ModelServer
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
+        async for piece in super().generate(request):
+            yield piece
+            await Settle()
+            self.server.go_on()
+
+
+class _Turns:
+    """Turns, wired as in `workers/app.py`."""
+
+    def __init__(self, llm: LlmService, server: ModelServer, publisher: Publisher) -> None:
+        self.endings: list[Ending] = []
+        self.server = server
+        self.models = Models(llm, _silent())
+        self._turns = Turns(
+            llm, self.models, Agents.load(None), _silent(), publisher, Metrics(), Throttle(1000), self._finish
+        )
+
+    async def run(self, pieces: int) -> None:
+        """One turn, whose answer comes in so many pieces."""
+        self.server.answer_with(pieces)
+        self.endings.clear()
+        for work in self._turns.run([InFlight(replace(_TURN))]):
+            await asyncio.ensure_future(work)
+        await Settle()
+        assert [ending.status for ending in self.endings] == [Status.COMPLETED], self.endings
+
+    async def _finish(self, ending: Ending) -> None:
+        self.endings.append(ending)
+
+
+@asynccontextmanager
+async def _publishing(tally: Tally) -> AsyncIterator[Publisher]:
+    publisher = Publisher(Producer(tally), _silent(), Metrics())
+    running = asyncio.create_task(publisher.run())
+    try:
+        yield publisher
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def _turning(tally: Tally) -> AsyncIterator[_Turns]:
+    async with AsyncExitStack() as opened:
+        server = opened.enter_context(model_server())
+        # A piece that has to wait for company goes on at the next turn of the loop: it travels alone.
+        opened.enter_context(patch.object(deltas, "GATHER_SECONDS", 0))
+        opened.enter_context(patch.object(generate, "LlmService", _InStep))
+        settings = WorkerSettings.model_validate({"orchestra_secret": SECRET, "llm_service_url": server.url})
+        llm = await opened.enter_async_context(generate.connect(settings))
+        assert isinstance(llm, _InStep)
+        llm.server = server
+        turns = _Turns(llm, server, await opened.enter_async_context(_publishing(tally)))
+        await turns.models.refresh()
+        yield turns
+
+
+@asynccontextmanager
+async def turn(tally: Tally) -> AsyncIterator[Run]:
+    """A turn, from what was claimed to its ending: prompt, LLM service, events. One piece of text, no history."""
+    async with _turning(tally) as turns:
+
+        async def run(times: int) -> None:
+            for _ in range(times):
+                await turns.run(1)
+
+        yield run
+
+
+@asynccontextmanager
+async def delta(tally: Tally) -> AsyncIterator[Run]:
+    """A piece of text, from the LLM service's socket to a record of its own."""
+    async with _turning(tally) as turns:
+        yield turns.run
+
+
+@asynccontextmanager
+async def read(_tally: Tally) -> AsyncIterator[Run]:
+    """A record that a gateway has signed, read and checked."""
+    signer = Signer([SECRET.encode()])
+    tenants = {REQUESTS.name: envelope.DEFAULT_TENANT}
+    reader = RecordReader(signer, Agents.load(None), tenants, "llama3", require_signed=True)
+    record = _signed(signer)
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            assert isinstance(reader.read(record), NewRequest)
+
+    yield run
+
+
+@asynccontextmanager
+async def announce(tally: Tally) -> AsyncIterator[Run]:
+    """A reply that is committed, on its way to Kafka as an event and as a reply."""
+    numbers = iter(range(1_000_000))
+    async with _publishing(tally) as publisher:
+
+        async def run(times: int) -> None:
+            for _ in range(times):
+                publisher.announce([_announcement(next(numbers))])
+                await Settle()
+
+        yield run
+
+
+def _silent() -> Database:
+    return Silent.connect(DatabaseSettings(), "guard")
+
+
+def _signed(signer: Signer) -> Record:
+    key, value, id = str(UUID(int=2)).encode(), orjson.dumps(_BODY), str(UUID(int=1))
+    signature = signer.sign(
+        id=id, type=MESSAGE_REQUESTED, tenant=envelope.DEFAULT_TENANT, user="", key=key, value=value
+    )
+    extra = (
+        (envelope.TENANT, envelope.DEFAULT_TENANT),
+        (envelope.USER, ""),
+        (envelope.SIGNATURE, signature),
+        (envelope.TRACEPARENT, _TRACE),
+        (envelope.CALLER_WAITS, "1"),
+    )
+    headers = envelope.write_headers(id=id, type=MESSAGE_REQUESTED, source="/gateway", extra=extra)
+    return Record(key, value, [(name, text.encode()) for name, text in headers], topic=REQUESTS.name)
+
+
+def _announcement(number: int) -> Announcement:
+    value = {
+        "request_id": str(_TURN.id), "conversation_id": str(_TURN.conversation_id), "status": "completed",
+        "attempts": 1, "reply": "A piece of text. " * 20, "usage": {"input_tokens": 90, "output_tokens": 33},
+    }  # fmt: skip
+    headers = {"correlation_id": None, "traceparent": _TRACE, "body_hash": _TURN.body_hash}
+    return Announcement(
+        number, _TURN.tenant, _TURN.id, _TURN.conversation_id, UUID(int=4), orjson.dumps(value).decode(), headers
+    )

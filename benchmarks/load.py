@@ -1,0 +1,157 @@
+"""The load of one cell, in a process of its own: ``python -m benchmarks.load JSON``, JSON being the fields of ``Plan``.
+
+It tells each change of phase by a line on stdout, as it happens (``{"phase": "measured"}``), and the result in the last
+one. After the warm-up comes what is *measured*, then what is *counted* (the load goes on, for whoever counts what would
+disturb the measuring); then it is *over*.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import uvloop
+
+from benchmarks.callers import Caller, RefusedError, WrongReplyError, open_caller
+from benchmarks.cells import Cell
+from benchmarks.tally import Tally, Window
+from orchestra.process import allow_many_connections
+
+# An answer that has not come so long after the model gave it does not come any more.
+PATIENCE_SECONDS = 4.0
+_AFTER_ERROR_SECONDS = 0.05
+_SPREAD_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One load: how long each phase takes, in seconds, and whom to ask."""
+
+    cell: Cell
+    tag: str
+    urls: list[str]
+    bootstrap: str
+    warm: float
+    measured: float
+    counted: float
+
+    def dumped(self) -> str:
+        """The plan as an argument of a command."""
+        return orjson.dumps(dataclasses.asdict(self)).decode()
+
+    @classmethod
+    def loaded(cls, text: str) -> "Plan":
+        """The plan in what ``dumped`` gave."""
+        fields = orjson.loads(text)
+        return cls(**{**fields, "cell": Cell(**fields["cell"])})
+
+
+class Load:
+    """One load, while it goes on."""
+
+    def __init__(self, plan: Plan, caller: Caller) -> None:
+        self._plan = plan
+        self._caller = caller
+        self._tally = Tally()
+        self._numbers = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = False
+
+    async def run(self) -> dict[str, Any]:
+        """Go through all phases; the result."""
+        began = time.perf_counter()
+        measured = Window(began + self._plan.warm, began + self._plan.warm + self._plan.measured)
+        counted = Window(measured.end, measured.end + self._plan.counted)
+        sending = asyncio.create_task(self._send(began))
+        for phase, moment in (("measured", measured.begin), ("counted", counted.begin), ("over", counted.end)):
+            await asyncio.sleep(moment - time.perf_counter())
+            tell({"phase": phase})
+        self._stop = True
+        await self._settle(sending)
+        figures = self._tally.figures(measured, time.perf_counter())
+        return {**figures, "counted": self._tally.count(counted), "counted_seconds": self._plan.counted}
+
+    async def _send(self, began: float) -> None:
+        if self._plan.cell.rate:
+            await self._open_loop(began)
+        else:
+            await asyncio.gather(*(self._client(place) for place in range(self._plan.cell.clients)))
+
+    async def _client(self, place: int) -> None:
+        # All at once would march in step for ever.
+        await asyncio.sleep(min(_SPREAD_SECONDS, self._plan.warm / 2) * place / self._plan.cell.clients)
+        while not self._stop:
+            if not await self._ask(time.perf_counter()):
+                await asyncio.sleep(_AFTER_ERROR_SECONDS)
+
+    async def _open_loop(self, began: float) -> None:
+        for due in _dues(began, self._plan.cell.rate):
+            await asyncio.sleep(due - time.perf_counter())
+            if self._stop:
+                return
+            task = asyncio.create_task(self._forget(due))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forget(self, due: float) -> None:
+        await self._ask(due)
+
+    async def _ask(self, due: float) -> bool:
+        number = next(self._numbers)
+        self._tally.begin(number, due)
+        try:
+            first = await self._caller.ask(number)
+            self._tally.answer(number, first, time.perf_counter())
+            return True
+        except WrongReplyError:
+            self._tally.mistake(number)
+        except RefusedError as error:
+            self._tally.fail(number, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it was, this request has no answer, and the load goes on
+            self._tally.fail(number, type(error).__name__)
+        return False
+
+    async def _settle(self, sending: asyncio.Task[None]) -> None:
+        """Wait for what is open, for as long as an answer may take; what is open then stays so in the tally."""
+        limit = self._plan.cell.llm_seconds + PATIENCE_SECONDS
+        left = {sending, *self._tasks}
+        _, late = await asyncio.wait(left, timeout=limit)
+        late |= self._tasks
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        if not sending.cancelled():
+            sending.result()
+
+
+def _dues(began: float, rate: float) -> Iterator[float]:
+    return (began + number / rate for number in itertools.count())
+
+
+def tell(line: dict[str, Any]) -> None:
+    """One line to whoever reads us."""
+    sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def run(plan: Plan) -> dict[str, Any]:
+    """One load, from its first connection to its last."""
+    async with open_caller(plan.cell.kind, plan.tag, plan.cell.tokens, plan.urls, plan.bootstrap) as caller:
+        return await Load(plan, caller).run()
+
+
+def main() -> None:
+    """Run the plan that is the only argument."""
+    allow_many_connections()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        tell({"result": runner.run(run(Plan.loaded(sys.argv[1])))})
+
+
+if __name__ == "__main__":
+    main()

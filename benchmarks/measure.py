@@ -1,0 +1,133 @@
+"""One cell: set the model, start the load, read the meters where its phases change, and make figures of all that."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from benchmarks.bench import Bench
+from benchmarks.cells import Cell
+from benchmarks.fake_model import Settings
+from benchmarks.load import Plan
+from benchmarks.meters import PARTS, Reading
+from orchestra.devstack.part import python_module
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each phase of a load. A phase is never shorter than the model takes for an answer."""
+
+    warm: float = 2.0
+    measured: float = 8.0
+    counted: float = 2.0
+
+
+async def measure(bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0) -> Figures:
+    """Run one cell; its figures (docs/performance/index.md says what each is). ``wrong_every``: see ``Settings``.
+
+    Raises ``RuntimeError`` when the load's process fails.
+    """
+    await bench.set_model(Settings(cell.llm_ms, cell.tokens, cell.gap_ms, wrong_every))
+    async with _load(_plan(bench, cell, timing)) as (pid, lines):
+        groups = bench.groups(pid)
+        before = after = await bench.meters.read(groups)
+        memory: Mapping[str, float] = {}
+        calls, statements, result = 0, 0, None
+        async for line in lines:
+            match line.get("phase"):
+                case "measured":
+                    calls = (await bench.model_stats())["calls"]
+                    before = await bench.meters.read(groups)
+                case "counted":
+                    after = await bench.meters.read(groups)
+                    calls = (await bench.model_stats())["calls"] - calls
+                    memory = bench.memory_mb()
+                    await bench.statements.on()
+                case "over":
+                    statements = await bench.statements.off()
+            result = line.get("result")
+    if result is None:
+        raise RuntimeError(f"the load of {cell.name} failed")
+    most = (await bench.model_stats())["most_open"]
+    left = await bench.settle()
+    return {
+        **_told(cell, result),
+        **used(before, after, result["answered"]),
+        "cpu_ms_per_token": _cpu(before, after) * 1000 / max(1, result["answered"] * cell.tokens),
+        "pss_mb": memory,
+        "statements_per_request": statements / max(1, result["counted"]),
+        "llm_calls_per_request": calls / max(1, result["answered"]),
+        "llm_most_open": most,
+        "left_open": left,
+    }
+
+
+def _plan(bench: Bench, cell: Cell, timing: Timing) -> Plan:
+    direct = [f"{bench.model_url}/v1/chat/completions"]
+    return Plan(
+        cell=cell,
+        tag=secrets.token_hex(4),
+        urls=direct if cell.kind == "direct" else bench.urls,
+        bootstrap=bench.bootstrap,
+        warm=timing.warm + cell.llm_seconds,
+        measured=max(timing.measured, cell.llm_seconds),
+        counted=max(timing.counted, cell.llm_seconds),
+    )
+
+
+@asynccontextmanager
+async def _load(plan: Plan) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, Any]]]]:
+    """The load's process: its pid, and the lines that it tells."""
+    command = python_module("benchmarks.load", plan.dumped())
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
+    assert process.stdout
+    try:
+        yield process.pid, _parsed(process.stdout)
+    finally:
+        if process.returncode is None and not process.stdout.at_eof():
+            process.kill()
+        await process.wait()
+
+
+async def _parsed(lines: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    async for line in lines:
+        yield orjson.loads(line)
+
+
+def _told(cell: Cell, result: Mapping[str, Any]) -> Figures:
+    """What the load says; overhead is what is beyond the model's own time, to the first text for streams."""
+    model_ms = cell.llm_ms if cell.kind == "stream" else 1000 * cell.llm_seconds
+    return {
+        "rps": result["rps"],
+        "overhead_p50_ms": result["latency_p50_ms"] - model_ms,
+        "overhead_p99_ms": result["latency_p99_ms"] - model_ms,
+        **{name: result[name] for name in ("answered", "wrong", "unanswered", "errors")},
+    }
+
+
+def used(before: Reading, after: Reading, answered: int) -> Figures:
+    """What was used between two readings: ours for each request, the harness' in cores, strangers' as a share."""
+    by_group = {group: after.cpu[group] - before.cpu[group] for group in after.cpu}
+    total = after.total - before.total
+    strangers = after.busy - before.busy - sum(by_group.values())
+    requests = max(1, answered)
+    return {
+        "cpu_s_per_1000": {part: 1000 * by_group[part] / requests for part in PARTS},
+        "cpu_share": {group: seconds / total for group, seconds in by_group.items()},
+        "others_cpu": max(0.0, strangers / total),
+        "commits_per_request": (after.commits - before.commits) / requests,
+        "records_per_request": {
+            topic: (after.records[topic] - before.records[topic]) / requests for topic in sorted(after.records)
+        },
+    }
+
+
+def _cpu(before: Reading, after: Reading) -> float:
+    return sum(after.cpu[part] - before.cpu[part] for part in PARTS)

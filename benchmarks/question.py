@@ -1,0 +1,19 @@
+"""What a request of a benchmark asks, and the only right answer to it: the caller and the model both know the rule."""
+
+PIECE = " word"
+_ASKS = "What do you say to a question that nobody has asked before, and that no two callers share?"
+
+
+def question(tag: str, number: int) -> str:
+    """The text of one request. Its first word is nobody else's as long as ``tag`` is the run's own."""
+    return f"{tag}-{number} {_ASKS}"
+
+
+def pieces(text: str, tokens: int) -> list[str]:
+    """The answer to a question, token by token: the question's own word, then words that all answers share."""
+    return [text.partition(" ")[0], *[PIECE] * (tokens - 1)]
+
+
+def answer(text: str, tokens: int) -> str:
+    """The whole answer to a question."""
+    return "".join(pieces(text, tokens))

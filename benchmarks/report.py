@@ -1,0 +1,78 @@
+"""Figures as tables in Markdown: of one run, or of two side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.figures import cpu, problems
+from benchmarks.meters import OFFSETS_TOPIC, PARTS
+
+QUIET = 0.1
+_HEAD = (
+    "cell", "r/s", "+ms p50/p99", f"CPU s per 1,000: {' + '.join(PARTS)}", "all", "MB ours + infra",
+    "statements", "commits", "records", "model calls", "others", "amiss",
+)  # fmt: skip
+
+
+def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row for each cell, of its medians."""
+    return _lines(_HEAD, [[name, *row(figures)] for name, figures in cells.items()])
+
+
+def row(figures: Mapping[str, Any]) -> list[str]:
+    """One cell's figures as words, in the order of the table's head."""
+    used, memory = figures["cpu_s_per_1000"], figures["pss_mb"]
+    return [
+        f"{figures['rps']:,.0f}",
+        f"{figures['overhead_p50_ms']:,.1f}/{figures['overhead_p99_ms']:,.1f}",
+        " + ".join(f"{used[part]:.2f}" for part in PARTS),
+        f"{cpu(figures):.2f}",
+        " + ".join(f"{sum(memory[part] for part in parts):.0f}" for parts in (PARTS[:3], PARTS[3:])),
+        f"{figures['statements_per_request']:.2f}",
+        f"{figures['commits_per_request']:.2f}",
+        f"{records(figures):.2f}",
+        f"{figures['llm_calls_per_request']:.2f}",
+        f"{figures['others_cpu']:.2f}",
+        problems(figures) or "-",
+    ]
+
+
+def records(figures: Mapping[str, Any]) -> float:
+    """Records for each request on our own topics; commits of offsets are no records of ours."""
+    counts: Mapping[str, float] = figures["records_per_request"]
+    return sum(count for topic, count in counts.items() if topic != OFFSETS_TOPIC)
+
+
+def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The cells that two runs share: both figures, and the new by the old. Times and costs below 1 are gains."""
+    shared = [name for name in old["cells"] if name in new["cells"]]
+    pairs = {name: (old["cells"][name]["median"], new["cells"][name]["median"]) for name in shared}
+    return _lines(
+        ("cell", "r/s", "p50 ms", "p99 ms", "CPU s per 1,000", "MB", "noisy", "amiss now"),
+        [[name, *_compared(*pair)] for name, pair in pairs.items()],
+    )
+
+
+def _compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    noise = max(old["others_cpu"], new["others_cpu"])
+    return [
+        _change(old["rps"], new["rps"]),
+        _change(old["overhead_p50_ms"], new["overhead_p50_ms"]),
+        _change(old["overhead_p99_ms"], new["overhead_p99_ms"]),
+        _change(cpu(old), cpu(new)),
+        _change(sum(old["pss_mb"].values()), sum(new["pss_mb"].values())),
+        f"{noise:.2f}" if noise > QUIET else "-",
+        problems(new) or "-",
+    ]
+
+
+def _change(old: float, new: float) -> str:
+    ratio = f"{new / old:.2f} times" if old > 0 and new > 0 else "no ratio"
+    return f"{_short(old)} → {_short(new)} ({ratio})"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(words)} |" for words in (head, ["---"] * len(head), *rows))

@@ -1,0 +1,81 @@
+"""What the fake model promises: answers that only the question's own caller takes for his."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from benchmarks.fake_model import FakeModel
+from benchmarks.question import answer, question
+
+COMPLETIONS = "/v1/chat/completions"
+
+
+def client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(FakeModel()), base_url="http://model")
+
+
+def asking(number: int, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question("run", number)}], **more}
+
+
+def streamed(text: str) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line]
+    assert lines.pop() == "[DONE]"
+    return [orjson.loads(line) for line in lines]
+
+
+async def test_answers_are_each_callers_own() -> None:
+    """Two questions at once have two answers, each made from its own."""
+    async with client() as model:
+        both = await asyncio.gather(*(model.post(COMPLETIONS, json=asking(number)) for number in (1, 2)))
+    replies = [each.json()["choices"][0]["message"]["content"] for each in both]
+
+    assert [answer(question("run", number), 1) for number in (1, 2)] == replies
+    assert replies[0] != replies[1]
+
+
+async def test_a_stream_has_so_many_tokens() -> None:
+    """A stream has the tokens that were set, a reason to end, the usage, and its end mark."""
+    async with client() as model:
+        await model.put("/settings", json={"tokens": 5})
+        events = streamed((await model.post(COMPLETIONS, json=asking(1, stream=True))).text)
+    *texts, finish, usage = events
+    pieces = [event["choices"][0]["delta"]["content"] for event in texts]
+
+    assert (5, answer(question("run", 1), 5)) == (len(pieces), "".join(pieces))
+    assert finish["choices"][0]["finish_reason"] == "stop"
+    assert usage["usage"]["completion_tokens"] == 5
+
+
+async def test_a_wrong_answer_can_be_planted() -> None:
+    """Told so, each so-manieth answer is one to another question."""
+    async with client() as model:
+        await model.put("/settings", json={"wrong_every": 2})
+        answers = [(await model.post(COMPLETIONS, json=asking(number))).json() for number in range(4)]
+    right = [
+        each["choices"][0]["message"]["content"] == answer(question("run", number), 1)
+        for number, each in enumerate(answers)
+    ]
+
+    assert right == [True, False, True, False]
+
+
+async def test_calls_are_counted_since_the_last_setting() -> None:
+    """Its count of calls, and of those at once, begins anew when it is set."""
+    async with client() as model:
+        await model.post(COMPLETIONS, json=asking(1))
+        await model.put("/settings", json={})
+        await model.post(COMPLETIONS, json=asking(2))
+        stats = (await model.get("/stats")).json()
+
+    assert stats == {"calls": 1, "open": 0, "most_open": 1}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/nothing", 404)])
+async def test_other_paths(method: str, path: str, status: int) -> None:
+    """It lists its model, and knows nothing else."""
+    async with client() as model:
+        assert status == (await model.request(method, path)).status_code
