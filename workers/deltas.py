@@ -1,4 +1,7 @@
-"""Gathers the pieces of one answer into events: the first at once, then what came within 15 ms as one."""
+"""Gathers the pieces of one answer into events: the first at once, then what came within 15 ms as one.
+
+While somebody waits for the whole answer, an attempt says nothing of itself for its first quarter of a second.
+"""
 
 import asyncio
 
@@ -7,12 +10,14 @@ from workers.metrics import Metrics
 from workers.publish import Publisher
 
 GATHER_SECONDS = 0.015
+# Who waits reads no pieces. Events cost every gateway; but somebody else may watch an answer that takes long.
+QUIET_SECONDS = 0.25
 # In one event: fits a record, even where JSON needs six bytes for each.
 MOST_CHARACTERS = 64 * 1024
 
 
 class Deltas:
-    """The text of one attempt so far, and what of it is still to be passed on."""
+    """The text of one attempt so far, and what of it is still to be passed on; it also says that the attempt began."""
 
     def __init__(self, turn: Claimed, publisher: Publisher, metrics: Metrics) -> None:
         self._turn = turn
@@ -24,8 +29,13 @@ class Deltas:
         self._waiting: list[str] = []
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._told = False
         self.length = 0
         """Code points so far."""
+        if turn.caller_waits:
+            self._timer = self._loop.call_later(QUIET_SECONDS, self.flush)
+        else:
+            self.flush()
 
     def add(self, piece: str) -> None:
         """Take in a piece."""
@@ -36,16 +46,17 @@ class Deltas:
         self._pieces.append(piece)
         self._waiting.append(piece)
         self.length += len(piece)
-        if self._sent == 0:
+        if self._told and self._sent == 0:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Pass on what is waiting."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
+        if not self._told:
+            self._told = True
+            self._publisher.started(self._turn)
         if self._waiting:
             text = "".join(self._waiting)
             for start in range(0, len(text), MOST_CHARACTERS):
@@ -53,10 +64,21 @@ class Deltas:
             self._sent += len(text)
             self._waiting.clear()
 
+    def close(self) -> None:
+        """The attempt is over: pass on what is waiting, unless nobody heard of it so far."""
+        if self._told:
+            self.flush()
+        self._stop_timer()
+
     def drop(self) -> None:
         """Forget what is waiting: another attempt takes the place of this one."""
         self._waiting.clear()
-        self.flush()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
     def text(self) -> str:
         """The whole text so far."""

@@ -109,7 +109,7 @@ class Turns:
             return after_error(turn, crash, random.uniform)
 
     async def _generate(self, flight: InFlight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
-        deltas = self._begin(flight)
+        deltas = self._deltas(flight)
         try:
             async with aclosing(self._llm.generate(generation(flight.turn, prompt, history))) as pieces:
                 async for piece in pieces:
@@ -120,7 +120,7 @@ class Turns:
                         deltas.drop()
                         if not await self._renew(flight):
                             return LeaseLost()
-                        deltas = self._begin(flight)
+                        deltas = self._deltas(flight)
                         continue
                     deltas.add(piece)
                     if prompt.schema and deltas.length > MOST_CHARACTERS:
@@ -128,11 +128,10 @@ class Turns:
                     if deltas.length > MAX_REPLY_CHARACTERS:
                         return Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep")
         finally:
-            deltas.flush()
+            deltas.close()
         raise AssertionError("generate ends with Done or raises")
 
-    def _begin(self, flight: InFlight) -> Deltas:
-        self._publisher.started(flight.turn)
+    def _deltas(self, flight: InFlight) -> Deltas:
         return Deltas(flight.turn, self._publisher, self._metrics)
 
     async def _renew(self, flight: InFlight) -> bool:

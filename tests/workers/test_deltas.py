@@ -17,7 +17,12 @@ from workers.metrics import Metrics
 class Sent:
     """Stands in for the publisher."""
 
+    begun: int = 0
     pieces: list[tuple[int, str]] = field(default_factory=list)
+
+    def started(self, turn: Claimed) -> None:
+        """Note that it was said."""
+        self.begun += 1
 
     def delta(self, turn: Claimed, at: int, text: str) -> None:
         """Note a piece."""
@@ -111,3 +116,40 @@ async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> No
     assert (text, len(text)) == (deltas.text(), deltas.length)
     assert text == "".join(piece for _, piece in sent)
     assert [at for at, _ in sent] == [len("".join(piece for _, piece in sent[:place])) for place in range(len(sent))]
+
+
+async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
+    """Who waits reads no pieces: an attempt that is over soon says nothing but how it ended."""
+    sent: Any = Sent()
+    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    for piece in ("a", "b"):
+        deltas.add(piece)
+
+    deltas.close()
+
+    assert (0, [], "ab") == (sent.begun, sent.pieces, deltas.text())
+
+
+async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
+    """After a moment it says that it began, with the text so far, and goes on as any other."""
+    sent: Any = Sent()
+    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    deltas.add("a")
+    deltas.add("b")
+
+    await eventually(lambda: sent.begun)
+    deltas.add("c")
+    deltas.close()
+
+    assert (1, [(0, "ab"), (2, "c")]) == (sent.begun, sent.pieces)
+
+
+async def test_an_attempt_that_is_dropped_says_nothing_more() -> None:
+    """Neither what waited nor, if nobody heard of it so far, that it began."""
+    sent: Any = Sent()
+    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    deltas.add("a")
+
+    deltas.drop()
+
+    assert (0, []) == (sent.begun, sent.pieces)
