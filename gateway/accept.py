@@ -3,6 +3,7 @@
 import re
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
@@ -41,7 +42,7 @@ class Ask:
     traceparent: str
     caller_waits: bool
 
-    @property
+    @cached_property
     def conversation_id(self) -> UUID:
         """The conversation that it belongs to."""
         return self.body.conversation_id or conversation_id_for_request(self.id)

@@ -2,7 +2,7 @@
 
 import hmac
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from llm_service.metrics import Metrics
 from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
+from orchestra.plain_route import PlainRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, ModelList
 
@@ -23,19 +24,22 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
     router = APIRouter()
     token = settings.token
 
-    async def known(request: Request) -> None:
+    def check_known(request: Request) -> None:
         if token is not None and not hmac.compare_digest(_bearer(request), token):
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
 
-    @router.post("/generate", dependencies=[Depends(known)], response_model=None)
     async def generate(request: Request) -> Response:
+        check_known(request)
         ask = _parse(await _body(request))
         chain = registry.chain(ask.model)
         generation = Generation(chain, ask, metrics, settings.generation_seconds, settings.fallback_seconds)
         return GenerationAnswer(generation, stream=ask.stream)
 
-    @router.get("/models", dependencies=[Depends(known)])
+    router.add_api_route("/generate", generate, methods=["POST"], response_model=None, route_class_override=PlainRoute)
+
+    @router.get("/models")
     async def models(request: Request) -> ModelList:
+        check_known(request)
         return await checked(registry) if request.query_params.get("check") == "true" else registry.listing()
 
     @router.get("/healthz")

@@ -179,7 +179,8 @@ class Slots:
         self._metrics.in_flight.set(len(self._running))
         if not task.cancelled() and task.exception() is not None:
             log.error("turn_crashed", request_id=str(ref[1]), exc_info=task.exception())
-        self.wake()
+        if not self._hungry or any(limit.model == flight.turn.model for limit in self._throttle.limits()):
+            self.wake()  # Something was left for want of a place.
 
 
 def _cancel(flight: InFlight, task: asyncio.Task[None]) -> None:
