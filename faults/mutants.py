@@ -79,7 +79,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("ack_before_commit", (Edit(_INTAKE, _WRITE, _COMMIT + _WRITE),), "blocked_intake", "I1"),
     Mutant("commit_all", (Edit(_INTAKE, "consumer.commit(new)", "consumer.commit()"),), "blocked_intake", "I1"),
-    Mutant("no_fence", (Edit(_ENDINGS, " AND r.fence = f.fence AND", " AND"),), "zombie", "I2"),
+    Mutant("no_fence", (Edit(_ENDINGS, " AND r.fence = f.fence\n", "\n"),), "zombie", "I2"),
     Mutant(
         "fence_given_back",
         (Edit(_ENDINGS, "tries = r.tries - f.tries_back,",
@@ -103,8 +103,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "outbox_by_last_id",
-        (Edit("orchestra/store/outbox.py", "WHERE id = ANY(:ids) AND",
-              "WHERE id <= (SELECT max(i) FROM unnest(CAST(:ids AS bigint[])) AS i) AND"),),
+        (Edit("orchestra/store/outbox.py", "WHERE id = ANY(:ids)",
+              "WHERE id <= (SELECT max(i) FROM unnest(CAST(:ids AS bigint[])) AS i)"),),
         "kafka_away",
         "I2",
     ),

@@ -256,6 +256,17 @@ def test_overlap_is_excused_where_a_worker_was_lost() -> None:
     assert [] == check(evidence).broken
 
 
+@pytest.mark.parametrize(("ended", "broken"), [(-0.1, False), (0.1, True), (-5.0, True)])
+def test_overlap_is_excused_where_a_cancelled_call_was_under_way(ended: float, broken: bool) -> None:
+    """A call that comes just after its turn was cancelled is late; before that, or long after, it is wrong."""
+    evidence = clean_history()
+    two_at_a_time(evidence)
+    finished_at = evidence.calls[1].start + ended
+    evidence.requests[1] = replace(evidence.requests[1], status="cancelled", finished_at=finished_at)
+
+    assert broken == ("I4" in check(evidence).broken)
+
+
 def test_findings_count_all_and_show_a_few() -> None:
     """Every violation is counted, and no more than a few are written out."""
     evidence = clean_history(conversations=10)
