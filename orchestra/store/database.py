@@ -18,6 +18,11 @@ from orchestra.settings import DatabaseSettings
 
 # Classes of SQLSTATE that blame the data: 22 data exception, 23 integrity, 54 program limit exceeded.
 _DATA_CLASSES = ("22", "23", "54")
+# Postgres ends the session with these.
+_FATAL = ("FATAL", "PANIC")
+# Of the client's own: the last is what a session that was ended between two statements looks like. Time limits are
+# among the first.
+_BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 
 
 class DatabaseUnavailableError(Exception):
@@ -129,7 +134,7 @@ class Database:
             yield connection
             sound = True
         except Exception as error:
-            sound = not isinstance(error, OSError | asyncpg.InterfaceError)
+            sound = not isinstance(error, _BROKEN) and getattr(error, "severity_en", None) not in _FATAL
             raise
         finally:
             if sound and not connection.is_closed() and not connection.is_in_transaction():
@@ -166,7 +171,7 @@ def _translated() -> Iterator[None]:
         if state.startswith("42"):  # A mistake in our own SQL: neither the data nor the weather.
             raise
         raise DatabaseUnavailableError(state or type(error).__name__) from error
-    except (asyncpg.InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except (*_BROKEN, PoolTimeoutError) as error:
         raise DatabaseUnavailableError(type(error).__name__) from error
 
 
