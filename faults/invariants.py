@@ -131,7 +131,11 @@ def one_at_a_time(index: Index) -> Iterator[str]:
         for first, second in pairwise(sorted(found, key=lambda call: call.start)):
             closing = NOTICED_SECONDS if first.ended in ("client_left", "hang") else 0.0
             # A worker that was frozen may begin a call, or still have one open, before it learns that its turn is gone.
-            excused = any(_lost(index, call.key) or _was_under_way(index, call) for call in (first, second))
+            excused = (
+                any(_lost(index, call.key) for call in (first, second))
+                or _was_cancelled(index, first, since=second.start, until=first.end)
+                or _was_cancelled(index, second, since=second.start, until=second.start)
+            )
             if first.end > second.start + closing and not excused:
                 yield f"conversation {conversation}: turn {second.ordinal} was begun while turn {first.ordinal} ran"
     begun = [event for event in index.evidence.events if event.kind == "started"]
@@ -144,12 +148,12 @@ def _lost(index: Index, key: str) -> bool:
     return index.evidence.worker_faults != 0 and any(row.losses for row in index.by_key.get(key, []))
 
 
-def _was_under_way(index: Index, call: Call) -> bool:
-    """True for a call that was cancelled on its way to the model, and came there when its turn was over."""
+def _was_cancelled(index: Index, call: Call, *, since: float, until: float) -> bool:
+    """True for a call whose turn was over already: cancelled, its call not there or not closed yet."""
     return any(
         row.status == Status.CANCELLED
         and row.finished_at is not None
-        and row.finished_at < call.start < row.finished_at + NOTICED_SECONDS
+        and row.finished_at < since <= until < row.finished_at + NOTICED_SECONDS
         for row in index.by_key.get(call.key, [])
     )
 

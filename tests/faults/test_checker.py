@@ -267,6 +267,17 @@ def test_overlap_is_excused_where_a_cancelled_call_was_under_way(ended: float, b
     assert broken == ("I4" in check(evidence).broken)
 
 
+@pytest.mark.parametrize(("ended", "broken"), [(-0.1, False), (0.1, True), (-5.0, True)])
+def test_overlap_is_excused_where_a_cancelled_call_was_not_closed_yet(ended: float, broken: bool) -> None:
+    """The call of a turn that was cancelled may run on for a moment beside the next turn's, and no longer."""
+    evidence = clean_history()
+    two_at_a_time(evidence)
+    finished_at = evidence.calls[1].start + ended
+    evidence.requests[0] = replace(evidence.requests[0], status="cancelled", finished_at=finished_at)
+
+    assert broken == ("I4" in check(evidence).broken)
+
+
 def test_findings_count_all_and_show_a_few() -> None:
     """Every violation is counted, and no more than a few are written out."""
     evidence = clean_history(conversations=10)
