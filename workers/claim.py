@@ -138,6 +138,7 @@ class Slots:
         """Claim once; True when there may be more to claim at once."""
         with self._order() as order:
             if order is None:
+                self._hungry = False  # Nobody knows what waits for a slot.
                 return False
             try:
                 if self._unsure:

@@ -267,6 +267,24 @@ async def test_a_turn_that_crashes_frees_its_slot(monkeypatch: pytest.MonkeyPatc
         assert order is not None
 
 
+async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """What came in while every slot was taken does not wait for the next regular look."""
+    limited = slots(monkeypatch, queue, limit=2)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 3600)
+    queue.runnable = [claimed()]
+    async with running(limited.run()):
+        await eventually(lambda: queue.open_now == 1)
+        queue.runnable = [claimed(), claimed()]
+        with limited.intake_order() as order:
+            assert order
+            limited.start(queue.take(order.limit))
+        limited.wake()  # As intake does when it took in more than there were slots.
+        await steps()
+        assert len(queue.runnable) == 1
+        queue.let_end.set()
+        await eventually(lambda: len(queue.ended) == 3)
+
+
 async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
     """The claiming ends, and intake gets no order."""
     filled = slots(monkeypatch, queue)
