@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import orjson
 from starlette.types import Message
 
 from benchmarks.guard.ends import Away, Consumer, Producer, Record, Settle
-from benchmarks.guard.path import Run, Tally
+from benchmarks.guard.path import Run, Tally, one_by_one
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from schemas import envelope, events
@@ -105,12 +106,7 @@ async def _running(tally: Tally) -> AsyncIterator[_Gateway]:
 async def request(tally: Tally) -> AsyncIterator[Run]:
     """A POST that waits for its reply."""
     async with _running(tally) as gateway:
-
-        async def run(times: int) -> None:
-            for _ in range(times):
-                await gateway.ask(1, stream=False)
-
-        yield run
+        yield one_by_one(partial(gateway.ask, 1, stream=False))
 
 
 @asynccontextmanager

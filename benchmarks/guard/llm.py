@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.types import Message
 from benchmarks.guard.ends import Settle
 from benchmarks.guard.gateway import QUESTION
 from benchmarks.guard.model_server import ModelServer, model_server
-from benchmarks.guard.path import Run, Tally
+from benchmarks.guard.path import Run, Tally, one_by_one
 from llm_service.app import create_app
 from llm_service.settings import LlmServiceSettings
 
@@ -68,12 +69,7 @@ async def _running() -> AsyncIterator[Any]:
 async def request(_tally: Tally) -> AsyncIterator[Run]:
     """A call of the worker's, from its body to the end mark, with one piece of text."""
     async with _running() as ask:
-
-        async def run(times: int) -> None:
-            for _ in range(times):
-                await ask(1)
-
-        yield run
+        yield one_by_one(partial(ask, 1))
 
 
 @asynccontextmanager

@@ -11,6 +11,16 @@ Run = Callable[[int], Awaitable[None]]
 """Does the work so many times over."""
 
 
+def one_by_one(work: Callable[[], Awaitable[None]]) -> Run:
+    """The work, done so many times over, one after the other."""
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            await work()
+
+    return run
+
+
 @dataclass
 class Tally:
     """What leaves a path: records for Kafka with their bytes (keys, values, headers), statements for Postgres."""

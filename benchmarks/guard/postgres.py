@@ -1,15 +1,14 @@
 """A Postgres of the guard's own, for as long as it measures."""
 
 import asyncio
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from faults.cluster import free_ports
 from orchestra.cli.migrate import dbmate
 from orchestra.devstack.child import Child
-from orchestra.devstack.ports import HOST
 from orchestra.devstack.postgres import postgres_part
 
 
@@ -19,7 +18,7 @@ async def own_postgres() -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="orchestra-guard-") as made:
         folder = Path(made)
         folder.chmod(0o711)  # noqa: ASYNC240  one local call: as root, Postgres is another user
-        part, url = await postgres_part(folder / "postgres", _free_port(), lambda _: None)
+        part, url = await postgres_part(folder / "postgres", free_ports(1)[0], lambda _: None)
         postgres = Child(part, folder / "postgres.log")
         await postgres.start()
         try:
@@ -28,9 +27,3 @@ async def own_postgres() -> AsyncIterator[str]:
             yield url
         finally:
             await postgres.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

@@ -5,12 +5,13 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
 from benchmarks.guard.gateway import QUESTION
-from benchmarks.guard.path import Run, Tally
+from benchmarks.guard.path import Run, Tally, one_by_one
 from orchestra.settings import DatabaseSettings
 from orchestra.store import claims, endings, outbox
 from orchestra.store.claims import Claimed, ClaimOrder
@@ -100,12 +101,7 @@ async def _opened(tally: Tally) -> AsyncIterator[_Store]:
 async def alone(tally: Tally) -> AsyncIterator[Run]:
     """A request alone in its batches: intake with claim, finish, mark."""
     async with _opened(tally) as store:
-
-        async def run(times: int) -> None:
-            for _ in range(times):
-                await store.carry(1)
-
-        yield run
+        yield one_by_one(partial(store.carry, 1))
 
 
 @asynccontextmanager

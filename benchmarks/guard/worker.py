@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import orjson
 from benchmarks.guard.ends import Producer, Record, Settle, Silent
 from benchmarks.guard.gateway import QUESTION, SECRET
 from benchmarks.guard.model_server import ModelServer, model_server
-from benchmarks.guard.path import Run, Tally
+from benchmarks.guard.path import Run, Tally, one_by_one
 from orchestra.agents.catalogue import Agents
 from orchestra.settings import DatabaseSettings
 from orchestra.signing import Signer
@@ -113,12 +114,7 @@ async def _turning(tally: Tally) -> AsyncIterator[_Turns]:
 async def turn(tally: Tally) -> AsyncIterator[Run]:
     """A turn, from what was claimed to its ending: prompt, LLM service, events. One piece of text, no history."""
     async with _turning(tally) as turns:
-
-        async def run(times: int) -> None:
-            for _ in range(times):
-                await turns.run(1)
-
-        yield run
+        yield one_by_one(partial(turns.run, 1))
 
 
 @asynccontextmanager
@@ -149,12 +145,11 @@ async def announce(tally: Tally) -> AsyncIterator[Run]:
     numbers = iter(range(1_000_000))
     async with _publishing(tally) as publisher:
 
-        async def run(times: int) -> None:
-            for _ in range(times):
-                publisher.announce([_announcement(next(numbers))])
-                await Settle()
+        async def publish() -> None:
+            publisher.announce([_announcement(next(numbers))])
+            await Settle()
 
-        yield run
+        yield one_by_one(publish)
 
 
 def _silent() -> Database:

@@ -1,6 +1,6 @@
 """The pool of connections, transactions, and the two ways in which Postgres can say no.
 
-SQLAlchemy keeps the connections; statements go to asyncpg itself, which takes a sixth of the CPU (docs/decisions/0015).
+SQLAlchemy keeps the connections; statements go to asyncpg itself, which takes a fifth of the CPU (docs/decisions/0015).
 """
 
 import json
