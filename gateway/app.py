@@ -43,6 +43,7 @@ from gateway.tasks import Desk
 from gateway.tokens import Tokens
 from gateway.watch import Watch
 from orchestra.agents.catalogue import load_agents
+from orchestra.hot_routes import HotApp
 from orchestra.ids import Receipts
 from orchestra.kafka import make_producer
 from orchestra.signing import Signer
@@ -106,7 +107,7 @@ def create_app(
                 await callers.note_used()
             await database.close()
 
-    app = FastAPI(
+    app = HotApp(
         title="LLM Orchestra",
         description="A durable queue in front of language models.",
         lifespan=lifespan,

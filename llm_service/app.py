@@ -12,6 +12,7 @@ from llm_service.metrics import Metrics
 from llm_service.registry import Registry, build_registry
 from llm_service.routes import build_router
 from llm_service.settings import LlmServiceSettings
+from orchestra.hot_routes import HotApp
 
 
 def create_app(
@@ -32,7 +33,7 @@ def create_app(
             await asyncio.gather(looking, return_exceptions=True)
         await models.aclose()
 
-    app = FastAPI(title="LLM service", lifespan=lifespan, openapi_url=None)
+    app = HotApp(title="LLM service", lifespan=lifespan, openapi_url=None)
     problems.install(app)
     app.include_router(build_router(settings, models, measured))
     return app

@@ -9,9 +9,10 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
-from llm_service.providers.connection import transport_to
+from llm_service.providers.connection import KEEPING
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
+from orchestra.http_calls import transport
 
 LOOK_AGAIN_SECONDS = 30.0
 _ANSWER_SECONDS = 2.0
@@ -46,7 +47,7 @@ class Discovery:
         self._offered: list[Entry] = []
         url = settings.ollama_base_url.rstrip("/").removesuffix("/v1")
         self._client = httpx.AsyncClient(
-            base_url=url, timeout=_ANSWER_SECONDS, transport=transport_to(url), trust_env=False
+            base_url=url, timeout=_ANSWER_SECONDS, transport=transport(url, KEEPING), trust_env=False
         )
 
     async def run(self) -> None:

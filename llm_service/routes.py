@@ -12,7 +12,7 @@ from llm_service.metrics import Metrics
 from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
-from orchestra.plain_route import PlainRoute
+from orchestra.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, ModelList
 
@@ -35,7 +35,7 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
         generation = Generation(chain, ask, metrics, settings.generation_seconds, settings.fallback_seconds)
         return GenerationAnswer(generation, stream=ask.stream)
 
-    router.add_api_route("/generate", generate, methods=["POST"], response_model=None, route_class_override=PlainRoute)
+    router.add_api_route("/generate", generate, methods=["POST"], response_model=None, route_class_override=HotRoute)
 
     @router.get("/models")
     async def models(request: Request) -> ModelList:

@@ -1,64 +1,86 @@
-"""Calls over HTTP: httpx's requests and answers on aiohttp's connections, without the layers of httpx's client.
+"""Calls over HTTP, on connections of aiohttp that are kept and used again as their servers bear it.
 
-Those (cookies, redirects, authentication, URLs merged anew for each call) cost more than all the rest of a call.
+The hot ones go to aiohttp itself: httpx's requests and answers around it cost as much again (docs/decisions/0017).
 """
 
 import select
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How connections are kept: for so long, and used again once they have rested."""
+
+    seconds: float
+    rest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection may take to be made, and how long it may be silent."""
+
+    connect_seconds: float
+    silence_seconds: float
 
 
 class Address:
     """Where calls go, with what all of them carry. ``base_url``: the paths of calls are put behind it."""
 
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, base_url: str, headers: Mapping[str, str], timeout: httpx.Timeout
-    ) -> None:
-        self._transport = transport
-        self._base_url = base_url.rstrip("/")
+    def __init__(self, base_url: str, headers: Mapping[str, str], patience: Patience, keeping: Keeping) -> None:
+        self.base_url = base_url.rstrip("/")
         # The bytes are read as they come, so nobody on the way may compress them.
-        self._headers = httpx.Headers({"accept-encoding": "identity", **headers})
-        self._extensions = {"timeout": timeout.as_dict()}
-        self._urls: dict[str, httpx.URL] = {}
+        self.headers = {"accept-encoding": "identity", **headers}
+        self._patience = patience
+        self._keeping = keeping
+        self._urls: dict[str, URL] = {}
 
-    @asynccontextmanager
-    async def call(self, method: str, path: str, content: bytes | None = None) -> AsyncIterator[httpx.Response]:
-        """One call; its answer, not read yet. Leaving early closes the call. Raises what httpx's client raises."""
-        request = self.request(method, path, content)
-        response = await self._transport.handle_async_request(request)
-        try:
-            yield response
-        finally:
-            await response.aclose()
+    def call(
+        self, method: str, path: str, content: bytes | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """One call: an asynchronous context of its answer, not read yet. Leaving early closes the call.
 
-    def request(self, method: str, path: str, content: bytes | None = None) -> httpx.Request:
-        """What a call sends."""
-        if path not in self._urls:
-            self._urls[path] = httpx.URL(self._base_url + path)
-        return httpx.Request(
-            method, self._urls[path], headers=self._headers, content=content, extensions=self._extensions
-        )
+        Raises ``aiohttp.ClientError``; one that is a ``TimeoutError`` too when a limit of time is over.
+        """
+        url = self._urls.get(path) or self._urls.setdefault(path, URL(self.base_url + path))
+        return self._session.request(method, url, data=content, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
+        await self._session.close()
+
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        return _session(
+            self._keeping,
+            tls=self.base_url.startswith("https:"),
+            headers=self.headers,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._patience.connect_seconds, sock_read=self._patience.silence_seconds
+            ),
+        )
 
 
-def transport(*, keep_alive_seconds: float, rest_seconds: float = 0.0, tls: bool = False) -> AiohttpTransport:
-    """Connections without limit of number, kept for so long, and used again once they have rested."""
+def transport(base_url: str, keeping: Keeping) -> AiohttpTransport:
+    """The same connections for callers who speak httpx."""
+    return AiohttpTransport(client=lambda: _session(keeping, tls=base_url.startswith("https:")))
 
-    def session() -> aiohttp.ClientSession:
-        context = httpx.create_ssl_context() if tls else True
-        connector = _Connector(rest_seconds, limit=0, keepalive_timeout=keep_alive_seconds, ssl=context)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    return AiohttpTransport(client=session)
+def _session(keeping: Keeping, *, tls: bool, **more: Any) -> aiohttp.ClientSession:
+    """Connections without limit of number. Needs a running event loop."""
+    context = httpx.create_ssl_context() if tls else True
+    connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **more)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -3,24 +3,24 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, get_args
 
 import aiohttp
-import httpx
 import orjson
 
 from orchestra.failpoints import reach
-from orchestra.http_calls import Address, transport
+from orchestra.http_calls import Address, Keeping, Patience
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, RestartLine, Usage
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
-KEEP_ALIVE_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
+_KEEPING = Keeping(seconds=30.0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LlmService:
         reach("run.before_call")
         with _as_orchestra_errors():
             async with self._address.call("POST", "/generate", payload) as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
                 done: Done | None = None
                 async for line in _lines(response):  # To the very end, so that the connection can be used again.
@@ -70,9 +70,9 @@ class LlmService:
         """What can be asked for. Raises ``OrchestraError``."""
         with _as_orchestra_errors():
             async with self._address.call("GET", "/models") as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
-                content = await response.aread()
+                content = await response.read()
             try:
                 return ModelList.model_validate_json(content)
             except ValueError:
@@ -85,8 +85,7 @@ async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
     token, headers = settings.llm_service_token, {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
-    timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None)
-    address = Address(transport(keep_alive_seconds=KEEP_ALIVE_SECONDS), settings.llm_service_url, headers, timeout)
+    address = Address(settings.llm_service_url, headers, Patience(CONNECT_SECONDS, SILENCE_SECONDS), _KEEPING)
     try:
         yield LlmService(address)
     finally:
@@ -99,17 +98,17 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         match error:
-            case httpx.ConnectTimeout() | httpx.ConnectError():
+            case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service cannot be reached") from error
-            case httpx.TimeoutException():
+            case aiohttp.ServerTimeoutError():
                 raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {SILENCE_SECONDS:.0f} s") from error
-            case httpx.HTTPError() | httpx.StreamError() | aiohttp.ClientError() | OSError():
+            case aiohttp.ClientError() | OSError():
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the connection to the LLM service broke") from error
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     rest = b""
-    async for chunk in response.aiter_raw():
+    async for chunk in response.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line:
@@ -140,10 +139,10 @@ def _piece(line: bytes) -> str | Restart | Done:
     raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream cannot be read")
 
 
-async def _refusal(response: httpx.Response) -> OrchestraError:
+async def _refusal(response: aiohttp.ClientResponse) -> OrchestraError:
     """The error that a problem document tells; without one, what the status says."""
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_PROBLEM_BYTES:
             break
@@ -151,10 +150,8 @@ async def _refusal(response: httpx.Response) -> OrchestraError:
         fields = {**orjson.loads(bytes(body)), "retry_after": _seconds(response.headers.get("retry-after"))}
         return _error(fields)
     except (ValueError, TypeError):
-        code = (
-            ErrorCode.RATE_LIMITED if response.status_code == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
-        )
-        detail = f"the LLM service answered {response.status_code}"
+        code = ErrorCode.RATE_LIMITED if response.status == HTTPStatus.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
+        detail = f"the LLM service answered {response.status}"
         return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
 
 

@@ -17,7 +17,7 @@ from gateway.problems import RequestProblemError
 from gateway.settings import GatewaySettings
 from gateway.stream import Following, Streams
 from gateway.submit import Submissions, about, check_times
-from orchestra.plain_route import PlainRoute
+from orchestra.hot_routes import HotRoute
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
 from schemas.api.messages import MessageReply, PostMessage
@@ -87,7 +87,7 @@ class Messages:
 
     def router(self) -> APIRouter:
         """The route for the app."""
-        router = APIRouter(tags=["messages"], route_class=PlainRoute)
+        router = APIRouter(tags=["messages"], route_class=HotRoute)
         extra = {**openapi.body(PostMessage), **_HEADERS}
         router.add_api_route(
             ROUTE, self.post, methods=["POST"], response_model=None, responses=_RESPONSES, openapi_extra=extra

@@ -4,15 +4,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
-from orchestra.http_calls import transport
+from orchestra.http_calls import Keeping, Patience
 
 _MAX_ERROR_BYTES = 64 * 1024
-# Many servers close a quiet connection after 5 s; one that is just being closed would lose our call.
-_KEEP_ALIVE_SECONDS = 4.0
-# A server that is about to close a connection after an answer does so within milliseconds.
-_REST_SECONDS = 0.02
+# Many servers close a quiet connection after 5 s; one that is just being closed would lose our call. And a server that
+# is about to close a connection after an answer does so within milliseconds.
+KEEPING = Keeping(seconds=4.0, rest_seconds=0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,10 @@ class UpstreamLimits:
         """The limits of time as httpx wants them."""
         return httpx.Timeout(self.idle_seconds, connect=self.connect_seconds, pool=None)
 
-
-def transport_to(base_url: str) -> AiohttpTransport:
-    """A transport for calls to this address."""
-    return transport(
-        keep_alive_seconds=_KEEP_ALIVE_SECONDS, rest_seconds=_REST_SECONDS, tls=base_url.startswith("https:")
-    )
+    @property
+    def patience(self) -> Patience:
+        """The limits of time as `orchestra.http_calls` wants them."""
+        return Patience(self.connect_seconds, self.idle_seconds)
 
 
 async def beginning(chunks: AsyncIterator[bytes]) -> bytes:

@@ -7,8 +7,9 @@ from contextvars import ContextVar
 import aiohttp
 import httpx
 
-from llm_service.providers.connection import UpstreamLimits, beginning, transport_to
+from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
 from llm_service.providers.refusals import refused, unreachable
+from orchestra.http_calls import transport
 from schemas.errors import ErrorCode, OrchestraError
 
 # Libraries add to an unfinished event line by line, which grows slow long before it grows large.
@@ -39,7 +40,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, base_url: str, limits: UpstreamLimits) -> None:
-        self._inner = transport_to(base_url)
+        self._inner = transport(base_url, KEEPING)
         self._limits = limits
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -5,11 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 
 import aiohttp
-import httpx
 import orjson
 
 from llm_service.providers.base import Call, Piece, estimate_input
-from llm_service.providers.connection import UpstreamLimits, beginning, transport_to
+from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http_calls import Address
@@ -32,23 +31,23 @@ class OpenAICompatible:
         headers = {"accept": "text/event-stream", "content-type": "application/json"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        self._address = Address(transport_to(base_url), base_url, headers, limits.timeout)
+        self._address = Address(base_url, headers, limits.patience, KEEPING)
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """See `llm_service.providers.base.Provider`."""
         parser = ReplyParser(input_estimate=estimate_input(call.messages), reply_bytes=self._limits.reply_bytes)
         try:
             async with self._address.call("POST", "/chat/completions", self._body(call)) as response:
-                chunks = response.aiter_raw()
-                if response.status_code != 200:
-                    raise refused(response.status_code, response.headers, await beginning(chunks))
+                chunks = response.content.iter_any()
+                if response.status != 200:
+                    raise refused(response.status, response.headers, await beginning(chunks))
                 async for chunk in chunks:
                     if text := parser.feed(chunk):
                         yield text
                     if parser.done:
                         break
                 await _drain(chunks)
-        except (httpx.HTTPError, aiohttp.ClientError) as error:
+        except aiohttp.ClientError as error:
             raise unreachable(error) from error
         yield parser.ending()
 
@@ -56,9 +55,9 @@ class OpenAICompatible:
         """See `llm_service.providers.base.Provider`."""
         try:
             async with self._address.call("GET", "/models") as response:
-                if response.status_code != 200:
-                    raise refused(response.status_code, response.headers, await beginning(response.aiter_raw()))
-        except (httpx.HTTPError, aiohttp.ClientError) as error:
+                if response.status != 200:
+                    raise refused(response.status, response.headers, await beginning(response.content.iter_any()))
+        except aiohttp.ClientError as error:
             raise unreachable(error) from error
 
     async def aclose(self) -> None:
@@ -81,7 +80,7 @@ class OpenAICompatible:
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Read the end of a whole answer, so that its connection can serve the next call."""
-    with suppress(TimeoutError, httpx.HTTPError, aiohttp.ClientError):
+    with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in chunks:
                 pass

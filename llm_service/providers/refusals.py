@@ -3,7 +3,6 @@
 A provider's own words may repeat the prompt, so none of them is passed on.
 """
 
-import asyncio
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -80,8 +79,8 @@ def stated(error: object) -> OrchestraError:
 
 def unreachable(error: Exception) -> OrchestraError:
     """The error for a connection that could not be made, broke or fell silent."""
-    # The transport calls a refused or dropped connection a timeout as well; only the cause tells them apart.
-    if isinstance(error, httpx.TimeoutException) and isinstance(error.__cause__, asyncio.TimeoutError):
+    # httpx's transport calls a refused or dropped connection a timeout as well; only the cause tells them apart.
+    if isinstance(error.__cause__ if isinstance(error, httpx.TimeoutException) else error, TimeoutError):
         return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
     return OrchestraError(ErrorCode.BAD_UPSTREAM, "The connection to the model's provider failed.")
 

@@ -6,9 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
-
-from orchestra.http_calls import Address, transport
+from orchestra.http_calls import Address, Keeping, Patience
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok"
 
@@ -43,14 +41,13 @@ async def address_of(server: Server, rest_seconds: float = 0.0) -> AsyncIterator
 
 
 def _address(port: int, rest_seconds: float) -> Address:
-    ways = transport(keep_alive_seconds=4, rest_seconds=rest_seconds)
-    return Address(ways, f"http://127.0.0.1:{port}", {}, httpx.Timeout(5))
+    return Address(f"http://127.0.0.1:{port}", {}, Patience(5, 5), Keeping(4, rest_seconds))
 
 
 async def ask(address: Address) -> bytes:
     """One call; its answer."""
     async with address.call("GET", "/") as response:
-        return await response.aread()
+        return await response.read()
 
 
 async def test_a_connection_is_used_again() -> None:
