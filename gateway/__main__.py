@@ -11,7 +11,7 @@ from gateway.drain import Drain
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from gateway.start import CannotStartError, check_way_in
-from orchestra.process import allow_many_connections
+from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.store.database import Database
 from orchestra.telemetry.logging import configure_logging
@@ -29,6 +29,7 @@ def main() -> None:
     sockets = _bind(settings)
     _check_way_in(settings)
     allow_many_connections()
+    look_for_garbage_rarely()
     structlog.get_logger().info("listening", address=settings.host, port=[each.getsockname()[1] for each in sockets])
     GatewayServer(app, drain).run(sockets)
     sys.exit(1 if drain.failed else 0)

@@ -9,7 +9,7 @@ from llm_service.app import create_app
 from llm_service.models import ModelsFileError
 from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
-from orchestra.process import allow_many_connections
+from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
 from schemas.errors import OrchestraError
@@ -25,6 +25,7 @@ def main() -> None:
     configure_logging("llm_service", settings.log_level)
     app = _app(settings)
     allow_many_connections()
+    look_for_garbage_rarely()
     uvicorn.run(
         app,
         host=settings.host,

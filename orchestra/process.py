@@ -1,8 +1,12 @@
-"""What a service process asks of the machine."""
+"""What a service process asks of the machine, and of Python."""
 
+import gc
 import resource
 
 OPEN_FILES = 65_536
+# Python looks after 700 new objects: a few requests' worth, and hundreds of requests in flight are looked through again
+# and again (docs/decisions/0018).
+_NEW_OBJECTS, _LOOKS_AT_THE_YOUNG = 20_000, 20
 
 
 def allow_many_connections() -> None:
@@ -11,3 +15,10 @@ def allow_many_connections() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def look_for_garbage_rarely() -> None:
+    """Look for cycles of objects less often, and never among those that are there now. Call it when all is set up."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, _LOOKS_AT_THE_YOUNG)

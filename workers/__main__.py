@@ -8,7 +8,7 @@ import structlog
 import uvloop
 from prometheus_client import start_http_server
 
-from orchestra.process import allow_many_connections
+from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
 from workers.app import worker
@@ -28,6 +28,7 @@ async def _serve(settings: WorkerSettings) -> None:
             loop.add_signal_handler(number, running.stop)
         if settings.ready_file:
             settings.ready_file.touch()
+        look_for_garbage_rarely()
         log.info("worker_ready", worker_id=str(running.lease.worker_id))
         try:
             await running.run()
