@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -51,7 +52,8 @@ class RequestLog:
         self._timeout = timeout
         self._most_pending = most_pending
         self._producer: AIOKafkaProducer | None = None
-        self._pending: set[asyncio.Task[None]] = set()
+        self._entering = 0
+        self._pending: set[asyncio.Future[object]] = set()
 
     async def connect(self) -> None:
         """Connect, however long that takes."""
@@ -77,16 +79,18 @@ class RequestLog:
         """
         if self._producer is None:
             raise OrchestraError(ErrorCode.UNAVAILABLE, "Kafka cannot be reached")
-        if len(self._pending) >= self._most_pending:
+        if len(self._pending) + self._entering >= self._most_pending:
             raise OrchestraError(ErrorCode.OVERLOADED, "too many requests are on their way to Kafka")
-        sending = asyncio.create_task(self._send(self._producer, key, value, headers))
-        self._pending.add(sending)
+        began = time.monotonic()
+        acknowledged = await self._enter(self._producer, key, value, headers)
+        self._pending.add(acknowledged)
         self._metrics.pending_sends.set(len(self._pending))
-        sending.add_done_callback(self._sent)
-        done, _ = await asyncio.wait({sending}, timeout=self._timeout)
-        if not done or sending.cancelled():
+        acknowledged.add_done_callback(partial(self._sent, began))
+        done, _ = await asyncio.wait({acknowledged}, timeout=self._timeout)
+        if not done or acknowledged.cancelled():
             raise _unknown()
-        sending.result()
+        if error := acknowledged.exception():
+            raise _too_large() if isinstance(error, MessageSizeTooLargeError) else _unknown() from error
 
     async def ping(self) -> str | None:
         """Why Kafka cannot take records now; None when it can."""
@@ -111,38 +115,51 @@ class RequestLog:
             if not stopping.done():
                 stopping.cancel()
 
-    async def _send(self, producer: AIOKafkaProducer, key: bytes | None, value: bytes, headers: _Headers) -> None:
-        began = time.monotonic()
+    async def _enter(
+        self, producer: AIOKafkaProducer, key: bytes | None, value: bytes, headers: _Headers
+    ) -> "asyncio.Future[object]":
+        """Hand a record to the producer; its acknowledgement to come."""
         encoded = [(name, text.encode() if isinstance(text, str) else text) for name, text in headers]
+        self._entering += 1
         try:
-            acknowledged = await producer.send(REQUESTS.name, value, key=key, headers=encoded)
+            async with asyncio.timeout(self._timeout):
+                acknowledged: asyncio.Future[object] = await producer.send(
+                    REQUESTS.name, value, key=key, headers=encoded
+                )
         except MessageSizeTooLargeError:
-            raise OrchestraError(ErrorCode.TOO_LARGE) from None
-        except _NOT_SENT as error:
+            raise _too_large() from None
+        except (*_NOT_SENT, TimeoutError) as error:
             raise OrchestraError(ErrorCode.UNAVAILABLE, f"Kafka takes no records ({type(error).__name__})") from error
         except KafkaError as error:
-            raise self._fail(error) from error
-        try:
-            await acknowledged
-        except MessageSizeTooLargeError:
-            raise OrchestraError(ErrorCode.TOO_LARGE) from None
-        except KafkaError as error:
-            # An idempotent producer gives up only for good (aiokafka issue 1017).
-            raise self._fail(error) from error
-        self._metrics.ack_seconds.observe(time.monotonic() - began)
-        if time.monotonic() - began > self._timeout:
-            self._metrics.late_acks.inc()
+            self._fail(error)
+            raise _unknown() from error
+        finally:
+            self._entering -= 1
+        return acknowledged
 
-    def _fail(self, error: KafkaError) -> OrchestraError:
+    def _sent(self, began: float, acknowledged: "asyncio.Future[object]") -> None:
+        """Count an acknowledgement, whether anybody still waits for it or not."""
+        self._pending.discard(acknowledged)
+        self._metrics.pending_sends.set(len(self._pending))
+        if acknowledged.cancelled():
+            return
+        error = acknowledged.exception()
+        if error is None:
+            seconds = time.monotonic() - began
+            self._metrics.ack_seconds.observe(seconds)
+            if seconds > self._timeout:
+                self._metrics.late_acks.inc()
+        elif not isinstance(error, MessageSizeTooLargeError):
+            # An idempotent producer gives up only for good (aiokafka issue 1017).
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
         log.error("producer_failed", error=type(error).__name__)
         self._on_failure()
-        return _unknown()
 
-    def _sent(self, sending: asyncio.Task[None]) -> None:
-        self._pending.discard(sending)
-        self._metrics.pending_sends.set(len(self._pending))
-        if not sending.cancelled():
-            sending.exception()  # Told to whoever still waited.
+
+def _too_large() -> OrchestraError:
+    return OrchestraError(ErrorCode.TOO_LARGE)
 
 
 def _unknown() -> OrchestraError:

@@ -1,15 +1,16 @@
 """A generation → one JSON document, or NDJSON lines as they come; either ends at once when the caller goes away."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from contextlib import suppress
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
+from orchestra.disconnect import unless_gone
 from schemas.errors import ErrorCode, OrchestraError
 
 _LAST_WORDS_SECONDS = 5.0
@@ -28,8 +29,11 @@ class GenerationAnswer(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the caller leaves first."""
         answer = self._send_lines(send) if self._stream else self._send_whole(send)
-        # A caller who no longer reads would hold us for ever.
-        await _unless_gone(receive, answer, self._generation.seconds + _LAST_WORDS_SECONDS)
+        with suppress(TimeoutError, ClientDisconnect):
+            # A caller who no longer reads would hold us for ever.
+            async with asyncio.timeout(self._generation.seconds + _LAST_WORDS_SECONDS):
+                # A task of its own: pieces do not pass through all that stands around them.
+                await unless_gone(receive, asyncio.create_task(answer))
 
     async def _send_whole(self, send: Send) -> None:
         parts: list[str] = []
@@ -91,22 +95,3 @@ def _end_of(ending: Ending) -> dict[str, object]:
 def _error_line(error: OrchestraError) -> bytes:
     fields = {"code": error.code, "detail": error.detail, "retry_after": error.retry_after}
     return orjson.dumps({"error": fields}, option=orjson.OPT_APPEND_NEWLINE)
-
-
-async def _unless_gone(receive: Receive, answer: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Run the answer to its end, or stop it when the caller disconnects or the time is over."""
-    answering = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait((answering, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            answering.result()
-    finally:
-        answering.cancel()
-        leaving.cancel()
-        await asyncio.gather(answering, leaving, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -81,7 +81,7 @@ class Generation:
                     async for piece in pieces:
                         if not told and not isinstance(piece, Ending):
                             told = True
-                            self._metrics.first_token.labels(model.label).observe(perf_counter() - began)
+                            self._metrics.of(model.label).first_token.observe(perf_counter() - began)
                         yield self._completed(model, piece) if isinstance(piece, Ending) else piece
             except OrchestraError as raised:
                 error = raised
@@ -98,7 +98,7 @@ class Generation:
         """One model's pieces, counted and timed."""
         began = perf_counter()
         outcome = "abandoned"
-        in_flight = self._metrics.in_flight.labels(model.label)
+        in_flight = self._metrics.of(model.label).in_flight
         in_flight.inc()
         try:
             async with AsyncExitStack() as stack:
@@ -143,8 +143,9 @@ class Generation:
         """The ending with what it cost and who answered, counted."""
         self._whole = True
         usage, price = ending.usage, model.entry.price
-        self._metrics.tokens.labels(model.label, "input").inc(usage.input_tokens)
-        self._metrics.tokens.labels(model.label, "output").inc(usage.output_tokens)
+        counted = self._metrics.of(model.label)
+        counted.input_tokens.inc(usage.input_tokens)
+        counted.output_tokens.inc(usage.output_tokens)
         more: dict[str, object] = {}
         if price:
             # Rounded far below a token's price, so that no 0.30000000000000004 is stored.
@@ -157,7 +158,7 @@ class Generation:
 
     def _ended(self, model: Model, outcome: str, seconds: float) -> None:
         self._metrics.generations.labels(model.label, outcome).inc()
-        self._metrics.duration.labels(model.label).observe(seconds)
+        self._metrics.of(model.label).duration.observe(seconds)
         log = _log.debug if outcome in ("completed", "abandoned") else _log.warning
         log("generation_ended", model=model.label, outcome=outcome, seconds=round(seconds, 3))
 

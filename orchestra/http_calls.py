@@ -14,7 +14,6 @@ from typing import Any
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
-from yarl import URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,6 @@ class Address:
         self.headers = {"accept-encoding": "identity", **headers}
         self._patience = patience
         self._keeping = keeping
-        self._urls: dict[str, URL] = {}
 
     def call(
         self, method: str, path: str, content: bytes | None = None
@@ -51,8 +49,7 @@ class Address:
 
         Raises ``aiohttp.ClientError``; one that is a ``TimeoutError`` too when a limit of time is over.
         """
-        url = self._urls.get(path) or self._urls.setdefault(path, URL(self.base_url + path))
-        return self._session.request(method, url, data=content, allow_redirects=False)
+        return self._session.request(method, self.base_url + path, data=content, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -86,8 +86,7 @@ class Slots:
 
     def start(self, claimed: Sequence[Claimed]) -> None:
         """Run these turns, those that do not run here already."""
-        running = self._attempts()
-        flights = [InFlight(turn) for turn in claimed if (turn.ref, turn.fence) not in running]
+        flights = [InFlight(turn) for turn in claimed if not self._runs(turn)]
         self._metrics.claimed.inc(len(flights))
         for flight, work in zip(flights, self._run_turns(flights), strict=True):
             self._metrics.queue_seconds.observe(flight.turn.seconds_queued)
@@ -161,6 +160,10 @@ class Slots:
         held = await claims.held(self._database, self._lease.worker_id)
         self._unsure = bool(renewing)  # Of those it is known later whose they are.
         return [turn for turn in held if (turn.ref, turn.fence) not in before | renewing]
+
+    def _runs(self, turn: Claimed) -> bool:
+        flight, _ = self._running.get(turn.ref, (None, None))
+        return flight is not None and flight.turn.fence == turn.fence
 
     def _attempts(self) -> set[tuple[Ref, int]]:
         return {(ref, flight.turn.fence) for ref, (flight, _) in self._running.items()}

@@ -1,6 +1,6 @@
 """Gathers the pieces of one answer into events: the first at once, then what came within 15 ms as one.
 
-While somebody waits for the whole answer, an attempt says nothing of itself for its first quarter of a second.
+While somebody waits for the whole answer, an attempt says nothing of itself for its first two seconds.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from workers.publish import Publisher
 
 GATHER_SECONDS = 0.015
 # Who waits reads no pieces. Events cost every gateway; but somebody else may watch an answer that takes long.
-QUIET_SECONDS = 0.25
+QUIET_SECONDS = 2.0
 # In one event: fits a record, even where JSON needs six bytes for each.
 MOST_CHARACTERS = 64 * 1024
 

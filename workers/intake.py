@@ -1,4 +1,4 @@
-"""② Kafka batch → rows in one transaction, then the offsets; bad records → dead letters."""
+"""② Kafka batch → rows in one transaction, the offsets a little later; bad records → dead letters."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -27,6 +27,7 @@ from workers.records import Cancel, Delete, RecordReader, Verdict
 MOST_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
+COMMIT_SECONDS = 0.1
 IDLE_SECONDS = 1.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
@@ -50,6 +51,7 @@ class Intake:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
+        self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._open = True
 
@@ -71,13 +73,18 @@ class Intake:
         assert subscriber.consumer is not None
         consumer = subscriber.consumer
         async with asyncio.TaskGroup() as tasks:
-            idle = tasks.create_task(self._note_idle_partitions(consumer))
+            beside = [
+                tasks.create_task(self._note_idle_partitions(consumer)),
+                tasks.create_task(self._commit_regularly(consumer)),
+            ]
             while self._open:
                 await self._may_read.wait()
                 polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
                 if polled:
                     await self._take(consumer, polled)
-            idle.cancel()
+            for task in beside:
+                task.cancel()
+        await self._commit(consumer)
         await broker.stop()  # A drain may take long: the partitions are for others from now on.
         reach("drain.after_leaving")
 
@@ -88,8 +95,9 @@ class Intake:
             try:
                 partitions = consumer.assignment().difference(self._at_hand)
                 marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
+                # Behind what is never handed out: aborted records, and the ends of transactions.
                 behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
-                await self._commit(consumer, {tp: offset for tp, offset in behind.items() if offset})
+                self._taken |= {tp: offset for tp, offset in behind.items() if offset}
                 await note_idle(self._database, marks)
             except (DatabaseUnavailableError, DataRefusedError) as error:
                 log.warning("progress_not_noted", reason=str(error))
@@ -106,16 +114,19 @@ class Intake:
         ]
         await self._write(verdicts, progress)
         self._at_hand = ()
+        self._taken |= {tp: batch[-1].offset + 1 for tp, batch in polled.items()}
         reach("intake.after_commit")
-        await self._commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})
-        reach("intake.after_offsets")
 
-    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-        """Commit exactly these, where they are new. A failure is harmless: the records come again and change nothing.
+    async def _commit_regularly(self, consumer: AIOKafkaConsumer) -> None:
+        # Not after each batch: a commit is a record for each of its partitions, and would hold up the next batch.
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            await self._commit(consumer)
 
-        An idle partition's is behind what is never handed out: aborted records, and the ends of transactions.
-        """
-        new = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit the offsets of what is in Postgres. A failure is harmless: the records come again, to no effect."""
+        taken, self._taken = self._taken, {}
+        new = {tp: offset for tp, offset in taken.items() if self._committed.get(tp) != offset}
         if not new:
             return
         try:
@@ -124,6 +135,7 @@ class Intake:
             log.warning("commit_failed", error=type(error).__name__, offsets=len(new))
         else:
             self._committed |= new
+            reach("intake.after_offsets")
 
     async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
         while True:

@@ -50,7 +50,7 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
     name = body.get("agent") or body.get("task_type")
     agents.check(name)
     agent, schema = agents.find(name), agents.answer_schema(name)
-    messages = [ChatMessage.model_construct(role=m["role"], content=m["content"]) for m in body["messages"]]
+    messages = [ChatMessage(role=m["role"], content=m["content"]) for m in body["messages"]]
     messages = [*_instructions(agent, schema), *messages]
     asked = _said(body, agent, "max_tokens")
     most_output = model.max_output_tokens if model else _UNKNOWN_OUTPUT_TOKENS
@@ -65,7 +65,7 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
 
 def generation(turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> GenerateRequest:
     """The body for the LLM service."""
-    return GenerateRequest.model_construct(
+    return GenerateRequest(
         model=turn.model,
         messages=prompt.with_history(history),
         stream=True,
@@ -80,7 +80,7 @@ def _instructions(agent: Agent | None, schema: AnswerSchema | None) -> list[Chat
     if agent is None:
         return []
     asked = f"Answer with JSON alone, which fits this JSON Schema: {schema.text}" if schema else ""
-    return [ChatMessage.model_construct(role="system", content=f"{agent.system.strip()}\n\n{asked}".strip())]
+    return [ChatMessage(role="system", content=f"{agent.system.strip()}\n\n{asked}".strip())]
 
 
 def _said(body: dict[str, Any], agent: Agent | None, name: str) -> Any:

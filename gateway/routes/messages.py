@@ -7,7 +7,6 @@ from gateway.accept import Ask, trace
 from gateway.answers import accepted
 from gateway.bodies import parse, read_body, read_idempotency_key
 from gateway.callers import Callers
-from gateway.disconnect import unless_gone
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import LiveRequest
@@ -17,6 +16,7 @@ from gateway.problems import RequestProblemError
 from gateway.settings import GatewaySettings
 from gateway.stream import Following, Streams
 from gateway.submit import Submissions, about, check_times
+from orchestra.disconnect import unless_gone
 from orchestra.hot_routes import HotRoute
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
@@ -130,7 +130,7 @@ class Messages:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
             waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, ask.body_hash)
-            if ending := await unless_gone(request, waiting):
+            if ending := await unless_gone(request.receive, waiting):
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:
             raise RequestProblemError(ErrorCode.STILL_RUNNING, request_id=ask.id)

@@ -10,7 +10,6 @@ from gateway.answers import json_answer
 from gateway.bodies import read_id
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
-from gateway.disconnect import unless_gone
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import Ending
@@ -18,6 +17,7 @@ from gateway.lookup import Lookup
 from gateway.outcome import Waiting
 from gateway.prefer import read_prefer
 from gateway.stream import Following, Streams, read_last_event_id
+from orchestra.disconnect import unless_gone
 from orchestra.store import requests
 from orchestra.store.database import Database
 from schemas.api.conversations import Page
@@ -105,7 +105,7 @@ class Requests:
         with self._hub.watch(ref) as live:
             resource = await self._lookup.resource(caller, id)
             if not resource.status.terminal:
-                await unless_gone(request, self._waiting.ending(ref, live, prefer.wait))
+                await unless_gone(request.receive, self._waiting.ending(ref, live, prefer.wait))
                 resource = await self._lookup.resource(caller, id)
         return json_answer(resource, headers={"Preference-Applied": f"wait={prefer.wait}"})
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
+import orjson
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -177,7 +178,10 @@ def _translated() -> Iterator[None]:
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as the one JSON parameter that a statement unpacks with ``json_to_recordset``."""
-    return json.dumps(rows, default=str)
+    try:
+        return orjson.dumps(rows, default=str).decode()
+    except TypeError:  # Half a surrogate pair, or a number beyond 64 bits: Postgres says what is wrong with it.
+        return json.dumps(rows, default=str)
 
 
 def few(parameter: str, columns: str) -> str:

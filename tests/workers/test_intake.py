@@ -117,6 +117,7 @@ class Taking:
         self.publisher = Publisher()
         self.metrics = Metrics()
         self.left = False
+        self.committed_when_left: list[dict[TopicPartition, int]] = []
         publisher: Any = self.publisher
         slots: Any = self.slots
         database: Any = None
@@ -128,6 +129,7 @@ class Taking:
     async def stop(self) -> None:
         """Leave the group."""
         self.left = True
+        self.committed_when_left = list(self.consumer.committed_now)
 
     async def run(self) -> None:
         """Read until closed."""
@@ -159,7 +161,11 @@ async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: 
 
     await taking.all()
 
-    assert [{TP: 12, OTHER: 71}, {TP: 13}] == taking.consumer.committed_now
+    committed: dict[TopicPartition, int] = {}
+    for offsets in taking.consumer.committed_now:
+        assert all(offset in {TP: (12, 13), OTHER: (71,)}[tp] for tp, offset in offsets.items())
+        committed |= offsets
+    assert {TP: 13, OTHER: 71} == committed
     said = [[each.body["messages"][0]["content"] for each in batch.requests] for batch in taking.taken]
     assert [["a", "b", "c"], ["d"]] == said
     assert [(TP.partition, 12), (OTHER.partition, 71)] == [
@@ -265,12 +271,25 @@ async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypa
 @pytest.mark.parametrize("error", [CommitFailedError(), IllegalStateError("not assigned")])
 async def test_a_failed_commit_is_harmless(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The records come again, to whoever has the partition now, and change nothing."""
-    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, {TP: records(message(), first=11)})
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     taking.consumer.errors = [error]
+
+    async with running(taking.run()):
+        await eventually(lambda: not taking.consumer.errors)
+        taking.consumer.batches.append({TP: records(message(), first=11)})
+        await eventually(lambda: taking.consumer.committed_now)
+
+    assert [{TP: 12}] == taking.consumer.committed_now
+
+
+async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets are committed from time to time, and at the end, so that a drain leaves nothing to be read again."""
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 3600)
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, {TP: records(message(), first=11)})
 
     await taking.all()
 
-    assert [{TP: 12}] == taking.consumer.committed_now
+    assert [{TP: 12}] == taking.committed_when_left
 
 
 async def test_what_a_batch_did_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

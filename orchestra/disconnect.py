@@ -1,0 +1,42 @@
+"""A caller who leaves frees what worked for him."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+_Result = TypeVar("_Result")
+
+
+async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
+    """The result, unless the caller disconnects first: then the work is stopped. The body must have been read.
+
+    Raises ``ClientDisconnect``.
+    """
+    task, gone = asyncio.current_task(), False
+    assert task
+
+    def stop(_: object) -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    leaving = asyncio.ensure_future(_left(receive))
+    leaving.add_done_callback(stop)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        # Somebody else may want this task to end as well; then it ends.
+        if gone and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        leaving.remove_done_callback(stop)
+        leaving.cancel()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
