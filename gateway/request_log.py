@@ -54,6 +54,7 @@ class RequestLog:
         self._producer: AIOKafkaProducer | None = None
         self._entering = 0
         self._pending: set[asyncio.Future[object]] = set()
+        metrics.pending_sends.set_function(lambda: len(self._pending) + self._entering)
 
     async def connect(self) -> None:
         """Connect, however long that takes."""
@@ -84,7 +85,6 @@ class RequestLog:
         began = time.monotonic()
         acknowledged = await self._enter(self._producer, key, value, headers)
         self._pending.add(acknowledged)
-        self._metrics.pending_sends.set(len(self._pending))
         acknowledged.add_done_callback(partial(self._sent, began))
         done, _ = await asyncio.wait({acknowledged}, timeout=self._timeout)
         if not done or acknowledged.cancelled():
@@ -140,7 +140,6 @@ class RequestLog:
     def _sent(self, began: float, acknowledged: "asyncio.Future[object]") -> None:
         """Count an acknowledgement, whether anybody still waits for it or not."""
         self._pending.discard(acknowledged)
-        self._metrics.pending_sends.set(len(self._pending))
         if acknowledged.cancelled():
             return
         error = acknowledged.exception()

@@ -1,6 +1,6 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -71,30 +71,25 @@ class RecordReader:
 
     def read(self, record: Record) -> Verdict:
         """What this record asks for."""
-        letter = DeadLetter(
-            tenant=self._tenants[record.topic],
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-            key=record.key,
-            value=record.value,
-            headers=_raw(record.headers),
-            request_id=record_id(record.topic, record.partition, record.offset, record.timestamp),
-        )
+        headers, tenant, request_id = _raw(record.headers), self._tenants[record.topic], None
+
+        def letter() -> DeadLetter:
+            """The record whole, with what is known of it by now."""
+            at = record.topic, record.partition, record.offset, record.timestamp
+            return DeadLetter(tenant, *at, record.key, record.value, headers, request_id or record_id(*at))
+
         try:
-            self._must_be_signed(letter)
-            envelope = read_headers(letter.headers)
-            letter = replace(letter, request_id=envelope.id or letter.request_id)
-            tenant, user = self._whose(envelope, letter)
-            letter = replace(letter, tenant=tenant)
-            value = _value(letter)
-            letter = replace(letter, request_id=envelope.id or _named_id(value) or letter.request_id)
-            return self._verdict(read_record(envelope.type, value), envelope, user, letter)
+            self._must_be_signed(headers)
+            envelope = read_headers(headers)
+            request_id = envelope.id
+            tenant, user = self._whose(envelope, record, tenant)
+            value = _value(record.value)
+            request_id = request_id or _named_id(value)
+            return self._verdict(read_record(envelope.type, value), envelope, user, letter())
         except OrchestraError as error:
-            return letter.because(error.code, error.detail)
+            return letter().because(error.code, error.detail)
         except Exception as error:  # noqa: BLE001  one record must never stop those behind it
-            return letter.because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
+            return letter().because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
 
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
@@ -130,15 +125,15 @@ class RecordReader:
             on_busy=body.on_busy or "enqueue",
         )
 
-    def _must_be_signed(self, letter: DeadLetter) -> None:
+    def _must_be_signed(self, headers: RawHeaders) -> None:
         # Before all else that may be wrong with it: whoever replays dead letters goes by this reason.
-        if self._require_signed and not is_signed(letter.headers):
+        if self._require_signed and not is_signed(headers):
             raise OrchestraError(ErrorCode.UNSIGNED)
 
-    def _whose(self, envelope: Envelope, letter: DeadLetter) -> tuple[str, str | None]:
+    def _whose(self, envelope: Envelope, record: Record, owner: str) -> tuple[str, str | None]:
         """Tenant and user: what a gateway signed, else whoever the topic belongs to."""
         if envelope.signature is None:
-            return letter.tenant, None
+            return owner, None
         tenant, user = envelope.tenant or "", envelope.user or ""
         genuine = self._signer.verify(
             envelope.signature,
@@ -146,20 +141,20 @@ class RecordReader:
             type=envelope.type or MESSAGE_REQUESTED,
             tenant=tenant,
             user=user,
-            key=letter.key or b"",
-            value=letter.value or b"",
+            key=record.key or b"",
+            value=record.value or b"",
         )
         if not genuine or not tenant:
             raise OrchestraError(ErrorCode.BAD_SIGNATURE)
         return tenant, user or None
 
 
-def _value(letter: DeadLetter) -> Any:
-    if letter.value is None:
+def _value(value: bytes | None) -> Any:
+    if value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
-    if len(letter.value) > MAX_RECORD_BYTES:  # It came compressed.
+    if len(value) > MAX_RECORD_BYTES:  # It came compressed.
         raise OrchestraError(ErrorCode.TOO_LARGE)
-    return parse_json(letter.value)
+    return parse_json(value)
 
 
 def _named_id(value: Any) -> UUID | None:
