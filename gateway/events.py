@@ -22,6 +22,9 @@ from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Comp
 from schemas.replies import RequestError
 from schemas.status import Status
 
+# A lost event is made up for after as long again as the request has been watched, and after so long at the latest.
+_LOOK_AFTER_SECONDS = 1.0
+_LOOK_AT_LEAST_SECONDS = 10.0
 # So long an ended request is remembered, for a caller who is just about to ask and against late events.
 _ENDED_SECONDS = 5.0
 # Longer than any attempt: nobody will hear of such a request again.
@@ -47,9 +50,9 @@ class Hub:
     def watch(self, ref: Ref) -> Iterator[LiveRequest]:
         """Follow a request: it is remembered, and looked up in Postgres, as long as somebody does."""
         live = self._get(ref)
-        if not live.watchers:
-            live.watched_since = time.monotonic()
-            self._watched[ref] = live
+        live.look_after = _LOOK_AFTER_SECONDS
+        live.look_at = time.monotonic() + live.look_after
+        self._watched[ref] = live
         live.watchers += 1
         try:
             yield live
@@ -58,10 +61,18 @@ class Hub:
             if not live.watchers:
                 del self._watched[ref]
 
-    def watched(self, longer_than: float) -> list[Ref]:
-        """What has been watched for so many seconds and has not ended."""
-        before = time.monotonic() - longer_than
-        return [ref for ref, live in self._watched.items() if live.ending is None and live.watched_since <= before]
+    def due(self) -> list[Ref]:
+        """What is watched, has not ended, and is to be looked up in Postgres now."""
+        now = time.monotonic()
+        return [ref for ref, live in self._watched.items() if live.ending is None and live.look_at <= now]
+
+    def looked(self, refs: Iterable[Ref]) -> None:
+        """These were looked up. The longer one is watched the more rarely it is: thousands may be."""
+        now = time.monotonic()
+        for ref in refs:
+            if live := self._watched.get(ref):
+                live.look_after = min(2 * live.look_after, _LOOK_AT_LEAST_SECONDS)
+                live.look_at = now + live.look_after
 
     def take(self, key: bytes | None, headers: RawHeaders, value: bytes | None) -> None:
         """One record. Whatever it is, this does not raise: one that makes no sense is counted."""

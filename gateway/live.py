@@ -33,7 +33,8 @@ class Ending:
 class LiveRequest:
     """The text at hand is a window: code points ``base`` to ``end`` of the present attempt's text.
 
-    ``version`` grows with every change, ``epoch`` whenever the text so far became void.
+    ``version`` grows with every change, ``epoch`` whenever the text so far became void. ``look_at``: when Postgres is
+    to be asked about it, should it not have ended; ``look_after``: how long after the last time, in seconds.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,8 @@ class LiveRequest:
         self.body_hash: str | None = None
         self.ending: Ending | None = None
         self.watchers = 0
-        self.watched_since = 0.0
+        self.look_at = 0.0
+        self.look_after = 0.0
         self.touched = time.monotonic()
         self._pieces: deque[str] = deque()
         self._changed: asyncio.Event | None = None

@@ -1,4 +1,4 @@
-"""One look into Postgres a second for all waits and streams, so that nothing hangs on a lost event."""
+"""Looks into Postgres for waits and streams, so that nothing hangs on a lost event."""
 
 import asyncio
 
@@ -7,10 +7,10 @@ import structlog
 from gateway.events import Hub
 from orchestra.store import dead_letters, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode
 
 _EVERY_SECONDS = 1.0
-_OLDER_THAN_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -34,15 +34,19 @@ class Watch:
             except Exception as error:
                 log.error("watch_failed", exc_info=error)
 
-    async def look(self, older_than: float = _OLDER_THAN_SECONDS) -> None:
-        """Look once. Raises ``DatabaseUnavailableError``."""
-        watched = self._hub.watched(older_than)
-        found = await requests.find(self._database, watched)
+    async def look(self) -> None:
+        """Look once for all that are due. Raises ``DatabaseUnavailableError``."""
+        due = self._hub.due()
+        found = await requests.find(self._database, due)
         for ref, stored in found.items():
             self._hub.learn(ref, stored)
-        missing = [ref for ref in watched if ref not in found]
-        if not missing:
-            return
+        missing = [ref for ref in due if ref not in found]
+        if missing:
+            await self._fail_the_hopeless(missing)
+        self._hub.looked(due)
+
+    async def _fail_the_hopeless(self, missing: list[Ref]) -> None:
+        """Of those without a row: what became of it, where it will never have one."""
         for ref in await requests.deleted_among(self._database, missing):
             self._hub.fail(ref, ErrorCode.CONVERSATION_DELETED, "the conversation is deleted")
         for ref, (code, detail) in (await dead_letters.reasons_of(self._database, missing)).items():

@@ -196,14 +196,34 @@ def test_forget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub._bytes == 0
 
 
-def test_watched() -> None:
-    """What is looked up in Postgres is what is watched and has not ended."""
+def test_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked up in Postgres is what has been watched for a second and has not ended."""
     hub, ended, unwatched = make_hub(), uuid4(), uuid4()
     tell(hub, DELTA, unwatched, attempt=1, at=0, text="x")
     with hub.watch(REF), hub.watch(("default", ended)):
         tell(hub, CANCELLED, ended, attempt=1)
-        assert hub.watched(0) == [REF]
-        assert hub.watched(60) == []
+        assert hub.due() == []
+        in_a_second = events.time.monotonic() + 1
+        monkeypatch.setattr(events.time, "monotonic", lambda: in_a_second)
+        assert hub.due() == [REF]
+
+
+def test_what_is_watched_for_long_is_looked_up_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 1, 3, 7 and 15 seconds, then every ten; every second again for somebody who has just come."""
+    hub, clock = make_hub(), 1000.0
+    monkeypatch.setattr(events.time, "monotonic", lambda: clock)
+    looks = []
+    with hub.watch(REF):
+        for second in range(50):
+            clock = 1000.0 + second
+            if due := hub.due():
+                looks.append(second)
+                hub.looked(due)
+        with hub.watch(REF):
+            clock += 1
+            assert hub.due() == [REF]
+
+    assert [1, 3, 7, 15, 25, 35, 45] == looks
 
 
 def test_fail() -> None:

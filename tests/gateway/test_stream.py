@@ -159,8 +159,8 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
             rb'event: pending\ndata: {"request_id":"%b","conversation_id":null}\n\n' % str(ref[1]).encode(), first
         )
         assert [await anext(chunks), await anext(chunks)] == [b": keep-alive\n\n"] * 2
-        assert hub.watched(0) == [ref]
-    assert hub.watched(0) == []
+        assert [ref] == list(hub._watched)
+    assert not hub._watched
 
 
 async def test_slow_caller() -> None:
