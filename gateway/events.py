@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -111,7 +111,7 @@ class Hub:
         kind, subject = _text(headers[envelope.TYPE]), headers.get(envelope.SUBJECT) or key
         if kind not in EVENT_TYPES:
             raise ValueError("an unknown type")
-        ref = (_text(headers[envelope.TENANT]), UUID(_text(subject)))
+        ref = _ref(headers[envelope.TENANT], subject)
         body_hash = _text(headers[envelope.BODY_HASH])
         event = orjson.loads(value or b"")
         attempt = _number(event["attempt"], _HIGHEST_ATTEMPT)
@@ -156,6 +156,12 @@ class Hub:
             live = self._live[ref] = LiveRequest()
             self._bytes += live.size
         return live
+
+
+@lru_cache(maxsize=16_384)
+def _ref(tenant: bytes | None, subject: bytes | None) -> Ref:
+    """Tenant and id as an event names them; a stream names the same ones with every piece."""
+    return _text(tenant), UUID(_text(subject))
 
 
 def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:
