@@ -75,8 +75,11 @@ def transport(base_url: str, keeping: Keeping) -> AiohttpTransport:
 
 def _session(keeping: Keeping, *, tls: bool, **more: Any) -> aiohttp.ClientSession:
     """Connections without limit of number. Needs a running event loop."""
-    context = httpx.create_ssl_context() if tls else True
-    connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context)
+    context = None
+    if tls:
+        context = httpx.create_ssl_context()
+        context.load_default_certs()  # The LLM service may have a certificate of the house.
+    connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context or True)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **more)
 
 
