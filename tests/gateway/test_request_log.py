@@ -163,3 +163,17 @@ async def test_ping(log: RequestLog, producer: Producer) -> None:
     assert await log.ping() == "Kafka does not answer (KafkaError)"
     producer.topics = []
     assert await log.ping() == "the topic llm.requests is missing"
+
+
+async def test_no_room_in_time(log: RequestLog, producer: Producer, drain: Drain) -> None:
+    """A record that the producer has not taken in time is surely not written, and counts as on its way until then."""
+
+    async def never(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    producer.send = never  # type: ignore[method-assign]
+    writing = [asyncio.create_task(code_of(log)) for _ in range(3)]
+    codes = [await each for each in writing]
+
+    assert [ErrorCode.UNAVAILABLE, ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED] == codes
+    assert not drain.begun

@@ -547,6 +547,7 @@ async def test_kafka_away(stack: Stack) -> None:
     env = await own_env(stack)
     async with running_gateway(env, accept_timeout_seconds=1) as gateway:
         key = str(uuid4())
+        assert (await post(gateway, Prefer="respond-async")).status_code == 202  # It knows where to write.
         await stack.kill_kafka()
         try:
             response = await post(gateway, Prefer="respond-async", Idempotency_Key=key)
