@@ -15,7 +15,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench figures
+.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -86,6 +86,9 @@ faults-full: $(READY)  ## The whole campaign, hours long, with a report (ARGS="-
 
 bench: $(READY)  ## How fast it is and what it costs: some six minutes on a quiet machine (ARGS="--quick --json now.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+growth: $(READY)  ## How the cost of a request grows: history, rows, calls, streams, ... (ARGS="--curves history,rows")
+	@$(BIN)/python -m benchmarks growth $(ARGS)
 
 figures: $(READY)  ## Take over what the hot paths cost now, when a change of that is meant (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)

@@ -1,4 +1,7 @@
-"""``python -m benchmarks`` runs the cells (``make bench``); ``… compare OLD NEW`` lays two runs side by side."""
+"""``python -m benchmarks`` runs the cells (``make bench``), ``… growth`` the growth curves (``make growth``).
+
+``… compare OLD NEW`` lays two runs of cells side by side.
+"""
 
 import argparse
 import asyncio
@@ -11,6 +14,7 @@ from typing import Any
 from benchmarks.bench import open_bench
 from benchmarks.cells import CELLS, QUICK, WARM_UP, Cell, chosen
 from benchmarks.figures import Figures, document, middle, read, write
+from benchmarks.growth import command as growth
 from benchmarks.measure import Timing, measure
 from benchmarks.report import comparison, row, table
 from orchestra.devstack.errors import PartFailedError
@@ -26,6 +30,8 @@ def main() -> None:
     # What its own clients say of brokers that are going away is no news here.
     logging.disable(logging.CRITICAL)
     try:
+        if told.command == "growth":
+            sys.exit(1 if asyncio.run(growth.growth(told)) else 0)
         wrong = asyncio.run(_run(told, _cells(told), _timing(told)))
     except PartFailedError as error:
         sys.exit(f"{error}\n{error.log_tail}".strip())
@@ -47,6 +53,7 @@ def _arguments() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="two files of --json side by side")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
+    growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with what is around it"))
     return parser
 
 

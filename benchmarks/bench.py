@@ -5,9 +5,9 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmarks.fake_model import MODEL, Settings
 from benchmarks.meters import PARTS, Groups, Meters, memory_mb, open_meters
 from benchmarks.statements import StatementLog
 from orchestra.devstack.child import Child
+from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import Part, python_module
@@ -25,8 +26,10 @@ from orchestra.devstack.ports import HOST, Ports, taken
 from orchestra.devstack.probes import answers
 from orchestra.devstack.progress import Progress
 from orchestra.devstack.stack import Stack
-from orchestra.settings import DatabaseSettings
+from orchestra.settings import DatabaseSettings, KafkaSettings
 from orchestra.store.database import Database
+from orchestra.topics import ensure_topics
+from schemas.topics import REQUESTS, TOPICS, Topic
 
 # Not where temporary files may lie in memory: an fsync there costs nothing.
 _ON_DISK = Path("/var/tmp")  # noqa: S108
@@ -98,11 +101,30 @@ class Bench:
         return int(row.open) + (await self.model_stats())["open"]
 
 
+class _Stack(Stack):
+    """The embedded stack, with topics of any number of partitions."""
+
+    def __init__(self, options: Options, folder: DataFolder, topics: list[Topic]) -> None:
+        super().__init__(options, folder, _say)
+        self._topics = topics
+
+    async def _make_topics(self) -> None:
+        here = {"kafka_bootstrap_servers": f"{HOST}:{self._ports.kafka}", "kafka_security_protocol": "PLAINTEXT"}
+        if problems := await ensure_topics(KafkaSettings.model_validate(here), self._topics):
+            raise PartFailedError("topics", "are not as they must be", "\n".join(problems))
+
+
 @asynccontextmanager
-async def open_bench(workers: int = 1, gateways: int = 1) -> AsyncIterator[Bench]:
+async def open_bench(
+    workers: int = 1,
+    gateways: int = 1,
+    partitions: int = REQUESTS.partitions,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Bench]:
     """A whole stack from nothing, all real, and a fake model. Its data go with the body, or stay if that fails.
 
-    Raises ``PartFailedError`` when it does not start, ``RuntimeError`` when Postgres does not write to the disk.
+    ``settings`` of the services go before those of the environment. Raises ``PartFailedError`` when it does not start,
+    ``RuntimeError`` when Postgres does not write to the disk.
     """
     folder = _folder()
     ports = _free_ports(gateways)
@@ -110,8 +132,9 @@ async def open_bench(workers: int = 1, gateways: int = 1) -> AsyncIterator[Bench
     async with AsyncExitStack() as undo:
         undo.push(partial(_leave, folder))
         undo.enter_context(folder.held())
-        undo.enter_context(_told(folder.path, model.part.address))
-        stack = Stack(Options(folder.path, workers, gateways, ports), folder, _say)
+        undo.enter_context(_told(folder.path, model.part.address, settings or {}))
+        topics = [replace(topic, partitions=partitions) for topic in TOPICS]
+        stack = _Stack(Options(folder.path, workers, gateways, ports), folder, topics)
         undo.push_async_callback(model.kill)
         undo.push_async_callback(stack.stop)
         await model.start()
@@ -125,7 +148,7 @@ async def open_bench(workers: int = 1, gateways: int = 1) -> AsyncIterator[Bench
             model=model,
             session=await undo.enter_async_context(aiohttp.ClientSession()),
             database=database,
-            meters=await undo.enter_async_context(open_meters(database, f"{HOST}:{ports.kafka}")),
+            meters=await undo.enter_async_context(open_meters(database, f"{HOST}:{ports.kafka}", topics)),
             statements=StatementLog(database, folder.log("postgres")),
         )
 
@@ -169,12 +192,12 @@ def _model_part(port: int) -> Part:
 
 
 @contextmanager
-def _told(folder: Path, model_url: str) -> Iterator[None]:
+def _told(folder: Path, model_url: str, settings: Mapping[str, str]) -> Iterator[None]:
     """Choose the provider as a caller of `orchestra up` does, by the environment."""
     models = folder / "models.toml"
     models.write_text(_MODELS.format(model=MODEL, url=model_url))
     before = dict(os.environ)
-    os.environ.update(LLM_PROVIDER="simulated", LLM_MODEL=MODEL, MODELS_FILE=str(models))
+    os.environ.update(LLM_PROVIDER="simulated", LLM_MODEL=MODEL, MODELS_FILE=str(models), **settings)
     try:
         yield
     finally:

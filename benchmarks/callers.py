@@ -12,7 +12,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.cells import Kind
-from benchmarks.question import answer, question
+from benchmarks.question import Asking, answer, conversation, question
 from orchestra.kafka import make_producer
 from orchestra.settings import KafkaSettings
 from schemas import envelope
@@ -20,7 +20,6 @@ from schemas.status import Status
 from schemas.topics import REPLIES, REQUESTS
 
 LONG_POLL_SECONDS = 30
-_JSON = {"Content-Type": "application/json"}
 
 
 class WrongReplyError(Exception):
@@ -42,14 +41,19 @@ class Caller(Protocol):
 
 
 class _Asker:
-    """What all have in common. ``tag`` is the run's own; ``tokens`` are in each answer."""
+    """What all have in common. ``tokens`` are in each answer."""
 
-    def __init__(self, tag: str, tokens: int) -> None:
-        self._tag = tag
+    def __init__(self, asking: Asking, tokens: int) -> None:
+        self._tag = asking.tag
+        self._keys = asking.keys
+        self._goes_on = asking.goes_on
         self._tokens = tokens
 
-    def _body(self, number: int, **more: Any) -> bytes:
-        return orjson.dumps({"messages": [{"role": "user", "content": question(self._tag, number)}], **more})
+    def _body(self, number: int) -> bytes:
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": question(self._tag, number)}]}
+        if self._goes_on:
+            body["conversation_id"] = conversation(self._tag, number)
+        return orjson.dumps(body)
 
     def _check(self, number: int, reply: str | None) -> None:
         if reply != answer(question(self._tag, number), self._tokens):
@@ -57,13 +61,17 @@ class _Asker:
 
 
 class _Http(_Asker):
-    def __init__(self, tag: str, tokens: int, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
-        super().__init__(tag, tokens)
+    def __init__(self, asking: Asking, tokens: int, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
+        super().__init__(asking, tokens)
         self._session = session
         self._urls = urls
 
     def _url(self, number: int) -> str:
         return self._urls[number % len(self._urls)]
+
+    def _headers(self, number: int, **more: str) -> dict[str, str]:
+        key = {"Authorization": f"Bearer {self._keys[number % len(self._keys)]}"} if self._keys else {}
+        return {"Content-Type": "application/json", **key, **more}
 
     async def _call(self, method: str, url: str, status: int, **more: Any) -> tuple[dict[str, Any], Any]:
         """The document and the headers of an answer with this status."""
@@ -79,7 +87,8 @@ class Direct(_Http):
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        document, _ = await self._call("POST", self._url(number), 200, data=self._body(number), headers=_JSON)
+        body, headers = self._body(number), self._headers(number)
+        document, _ = await self._call("POST", self._url(number), 200, data=body, headers=headers)
         self._check(number, document["choices"][0]["message"]["content"])
         return time.perf_counter()
 
@@ -89,8 +98,8 @@ class Waiting(_Http):
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        url = f"{self._url(number)}/v1/messages"
-        document, _ = await self._call("POST", url, 200, data=self._body(number), headers=_JSON)
+        url, headers = f"{self._url(number)}/v1/messages", self._headers(number)
+        document, _ = await self._call("POST", url, 200, data=self._body(number), headers=headers)
         self._check(number, document["reply"])
         return time.perf_counter()
 
@@ -100,10 +109,9 @@ class Polling(_Http):
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        url, later = self._url(number), {**_JSON, "Prefer": "respond-async"}
-        body = self._body(number)
+        url, body, later = self._url(number), self._body(number), self._headers(number, Prefer="respond-async")
         document, headers = await self._call("POST", f"{url}/v1/messages", 202, data=body, headers=later)
-        place, patience = f"{url}{headers['Location']}", {"Prefer": f"wait={LONG_POLL_SECONDS}"}
+        place, patience = f"{url}{headers['Location']}", self._headers(number, Prefer=f"wait={LONG_POLL_SECONDS}")
         while not Status(document["status"]).terminal:
             document, _ = await self._call("GET", place, 200, headers=patience)
         if document["status"] != Status.COMPLETED:
@@ -117,7 +125,7 @@ class Streaming(_Http):
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        headers, told, first = {**_JSON, "Accept": "text/event-stream"}, bytearray(), 0.0
+        headers, told, first = self._headers(number, Accept="text/event-stream"), bytearray(), 0.0
         url = f"{self._url(number)}/v1/messages"
         async with self._session.post(url, data=self._body(number), headers=headers) as response:
             async for chunk in response.content.iter_any():
@@ -137,8 +145,8 @@ class Streaming(_Http):
 class Producing(_Asker):
     """Writes records to Kafka and knows its replies by what it sent along with them."""
 
-    def __init__(self, tag: str, tokens: int, producer: AIOKafkaProducer, replies: AIOKafkaConsumer) -> None:
-        super().__init__(tag, tokens)
+    def __init__(self, asking: Asking, tokens: int, producer: AIOKafkaProducer, replies: AIOKafkaConsumer) -> None:
+        super().__init__(asking, tokens)
         self._producer = producer
         self._replies = replies
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
@@ -187,28 +195,30 @@ _OVER_HTTP: dict[Kind, type[Direct | Waiting | Polling | Streaming]] = {
 
 
 @asynccontextmanager
-async def open_caller(kind: Kind, tag: str, tokens: int, urls: Sequence[str], bootstrap: str) -> AsyncIterator[Caller]:
+async def open_caller(
+    kind: Kind, asking: Asking, tokens: int, urls: Sequence[str], bootstrap: str
+) -> AsyncIterator[Caller]:
     """A caller of one kind. ``urls``: of the gateways, or of the model itself; ``bootstrap``: of Kafka."""
     if kind == "kafka":
-        async with _producing(tag, tokens, bootstrap) as producing:
+        async with _producing(asking, tokens, bootstrap) as producing:
             yield producing
         return
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     async with aiohttp.ClientSession(
         connector=connector, timeout=aiohttp.ClientTimeout(None), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
-        yield _OVER_HTTP[kind](tag, tokens, session, urls)
+        yield _OVER_HTTP[kind](asking, tokens, session, urls)
 
 
 @asynccontextmanager
-async def _producing(tag: str, tokens: int, bootstrap: str) -> AsyncIterator[Producing]:
+async def _producing(asking: Asking, tokens: int, bootstrap: str) -> AsyncIterator[Producing]:
     settings = KafkaSettings(kafka_bootstrap_servers=bootstrap, kafka_security_protocol="PLAINTEXT")
     replies = AIOKafkaConsumer(REPLIES.name, bootstrap_servers=bootstrap, isolation_level="read_committed")
     async with make_producer(settings, "benchmarks") as producer, replies:
         await replies.seek_to_end()
         for place in replies.assignment():  # Now, not when the first record is asked for.
             await replies.position(place)
-        producing = Producing(tag, tokens, producer, replies)
+        producing = Producing(asking, tokens, producer, replies)
         reading = asyncio.create_task(producing.read())
         try:
             yield producing

@@ -39,9 +39,10 @@ class Settings:
 
 @dataclass
 class Stats:
-    """Calls since the last change of the settings."""
+    """Calls since the last change of the settings, and the messages in their prompts."""
 
     calls: int = 0
+    messages: int = 0
     open: int = 0
     most_open: int = 0
 
@@ -72,6 +73,7 @@ class FakeModel:
     async def _complete(self, body: dict[str, Any], send: Send) -> None:
         settings, stats = self._settings, self._stats
         stats.calls += 1
+        stats.messages += len(body["messages"])
         stats.open += 1
         stats.most_open = max(stats.most_open, stats.open)
         text: str = body["messages"][-1]["content"]

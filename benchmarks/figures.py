@@ -23,6 +23,15 @@ def document(cells: Mapping[str, Sequence[Figures]], **more: Any) -> dict[str, A
     """The document of a run: every cell's rounds and what they come to."""
     return {
         "version": _VERSION,
+        **origin(),
+        **more,
+        "cells": {name: {"median": middle(rounds), "rounds": list(rounds)} for name, rounds in cells.items()},
+    }
+
+
+def origin() -> dict[str, Any]:
+    """When, of which commit and on what machine figures are taken."""
+    return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": {
@@ -31,8 +40,6 @@ def document(cells: Mapping[str, Sequence[Figures]], **more: Any) -> dict[str, A
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        **more,
-        "cells": {name: {"median": middle(rounds), "rounds": list(rounds)} for name, rounds in cells.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""The load of one cell, in a process of its own: ``python -m benchmarks.load JSON``, JSON being the fields of ``Plan``.
+"""The load of one cell, in a process of its own: ``python -m benchmarks.load``, with the fields of ``Plan`` on stdin.
 
 It tells each change of phase by a line on stdout, as it happens (``{"phase": "measured"}``), and the result in the last
 one. After the warm-up comes what is *measured*, then what is *counted* (the load goes on, for whoever counts what would
@@ -19,6 +19,7 @@ import uvloop
 
 from benchmarks.callers import Caller, RefusedError, WrongReplyError, open_caller
 from benchmarks.cells import Cell
+from benchmarks.question import Asking
 from benchmarks.tally import Tally, Window
 from orchestra.process import allow_many_connections
 
@@ -33,22 +34,22 @@ class Plan:
     """One load: how long each phase takes, in seconds, and whom to ask."""
 
     cell: Cell
-    tag: str
+    asking: Asking
     urls: list[str]
     bootstrap: str
     warm: float
     measured: float
     counted: float
 
-    def dumped(self) -> str:
-        """The plan as an argument of a command."""
-        return orjson.dumps(dataclasses.asdict(self)).decode()
+    def dumped(self) -> bytes:
+        """The plan as JSON."""
+        return orjson.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def loaded(cls, text: str) -> "Plan":
+    def loaded(cls, text: bytes) -> "Plan":
         """The plan in what ``dumped`` gave."""
         fields = orjson.loads(text)
-        return cls(**{**fields, "cell": Cell(**fields["cell"])})
+        return cls(**{**fields, "cell": Cell(**fields["cell"]), "asking": Asking(**fields["asking"])})
 
 
 class Load:
@@ -142,15 +143,15 @@ def tell(line: dict[str, Any]) -> None:
 
 async def run(plan: Plan) -> dict[str, Any]:
     """One load, from its first connection to its last."""
-    async with open_caller(plan.cell.kind, plan.tag, plan.cell.tokens, plan.urls, plan.bootstrap) as caller:
+    async with open_caller(plan.cell.kind, plan.asking, plan.cell.tokens, plan.urls, plan.bootstrap) as caller:
         return await Load(plan, caller).run()
 
 
 def main() -> None:
-    """Run the plan that is the only argument."""
+    """Run the plan on stdin."""
     allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        tell({"result": runner.run(run(Plan.loaded(sys.argv[1])))})
+        tell({"result": runner.run(run(Plan.loaded(sys.stdin.buffer.read())))})
 
 
 if __name__ == "__main__":

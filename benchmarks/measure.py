@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from benchmarks.cells import Cell
 from benchmarks.fake_model import Settings
 from benchmarks.load import Plan
 from benchmarks.meters import PARTS, Reading
+from benchmarks.question import Asking
 from orchestra.devstack.part import python_module
 
 Figures = dict[str, Any]
@@ -28,18 +29,31 @@ class Timing:
     measured: float = 8.0
     counted: float = 2.0
 
+    def of(self, cell: Cell) -> "Timing":
+        """What they are for this cell, whose warm-up is to end after its first answers."""
+        least = cell.llm_seconds
+        return Timing(self.warm + least, max(self.measured, least), max(self.counted, least))
 
-async def measure(bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0) -> Figures:
+    @property
+    def whole(self) -> float:
+        """How long anything is sent."""
+        return self.warm + self.measured + self.counted
+
+
+async def measure(
+    bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0, asking: Asking | None = None
+) -> Figures:
     """Run one cell; its figures (docs/performance/index.md says what each is). ``wrong_every``: see ``Settings``.
 
     Raises ``RuntimeError`` when the load's process fails.
     """
     await bench.set_model(Settings(cell.llm_ms, cell.tokens, cell.gap_ms, wrong_every))
-    async with _load(_plan(bench, cell, timing)) as (pid, lines):
+    plan = _plan(bench, cell, timing.of(cell), asking or Asking(secrets.token_hex(4)))
+    async with _load(plan) as (pid, lines):
         groups = bench.groups(pid)
         before = after = await bench.meters.read(groups)
         memory: Mapping[str, float] = {}
-        calls, statements, result = 0, 0, None
+        calls, open_now, statements, result = 0, 0, 0, None
         async for line in lines:
             match line.get("phase"):
                 case "measured":
@@ -47,7 +61,8 @@ async def measure(bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0
                     before = await bench.meters.read(groups)
                 case "counted":
                     after = await bench.meters.read(groups)
-                    calls = (await bench.model_stats())["calls"] - calls
+                    stats = await bench.model_stats()
+                    calls, open_now = stats["calls"] - calls, stats["open"]
                     memory = bench.memory_mb()
                     await bench.statements.on()
                 case "over":
@@ -55,7 +70,7 @@ async def measure(bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0
             result = line.get("result")
     if result is None:
         raise RuntimeError(f"the load of {cell.name} failed")
-    most = (await bench.model_stats())["most_open"]
+    stats = await bench.model_stats()
     left = await bench.settle()
     return {
         **_told(cell, result),
@@ -64,31 +79,34 @@ async def measure(bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0
         "pss_mb": memory,
         "statements_per_request": statements / max(1, result["counted"]),
         "llm_calls_per_request": calls / max(1, result["answered"]),
-        "llm_most_open": most,
+        "llm_most_open": stats["most_open"],
+        "llm_open": open_now,
+        "messages_per_prompt": stats["messages"] / max(1, stats["calls"]),
         "left_open": left,
     }
 
 
-def _plan(bench: Bench, cell: Cell, timing: Timing) -> Plan:
+def _plan(bench: Bench, cell: Cell, timing: Timing, asking: Asking) -> Plan:
     direct = [f"{bench.model_url}/v1/chat/completions"]
     return Plan(
         cell=cell,
-        tag=secrets.token_hex(4),
+        asking=asking,
         urls=direct if cell.kind == "direct" else bench.urls,
         bootstrap=bench.bootstrap,
-        warm=timing.warm + cell.llm_seconds,
-        measured=max(timing.measured, cell.llm_seconds),
-        counted=max(timing.counted, cell.llm_seconds),
+        **asdict(timing),
     )
 
 
 @asynccontextmanager
 async def _load(plan: Plan) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, Any]]]]:
     """The load's process: its pid, and the lines that it tells."""
-    command = python_module("benchmarks.load", plan.dumped())
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
+    command, pipe = python_module("benchmarks.load"), asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=sys.stderr)
+    assert process.stdin
     assert process.stdout
     try:
+        process.stdin.write(plan.dumped())
+        process.stdin.write_eof()
         yield process.pid, _parsed(process.stdout)
     finally:
         if process.returncode is None and not process.stdout.at_eof():

@@ -8,7 +8,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from orchestra.store.database import Database
-from schemas.topics import TOPICS
+from schemas.topics import Topic
 
 # Pids of the first process of each part, by the name of the group that it counts for.
 Groups = Mapping[str, Sequence[int]]
@@ -40,10 +40,10 @@ class Reading:
 class Meters:
     """Reads all counters."""
 
-    def __init__(self, database: Database, offsets: AIOKafkaConsumer) -> None:
+    def __init__(self, database: Database, offsets: AIOKafkaConsumer, topics: Sequence[Topic]) -> None:
         self._database = database
         self._offsets = offsets
-        self._places = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
+        self._places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
         self._places += [TopicPartition(OFFSETS_TOPIC, number) for number in range(_OFFSETS_PARTITIONS)]
 
     async def read(self, groups: Groups) -> Reading:
@@ -59,10 +59,10 @@ class Meters:
 
 
 @asynccontextmanager
-async def open_meters(database: Database, bootstrap: str) -> AsyncIterator[Meters]:
+async def open_meters(database: Database, bootstrap: str, topics: Sequence[Topic]) -> AsyncIterator[Meters]:
     """Meters for this database and this Kafka."""
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as offsets:
-        yield Meters(database, offsets)
+        yield Meters(database, offsets, topics)
 
 
 def processes() -> dict[int, Process]:

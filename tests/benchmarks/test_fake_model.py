@@ -64,14 +64,14 @@ async def test_a_wrong_answer_can_be_planted() -> None:
 
 
 async def test_calls_are_counted_since_the_last_setting() -> None:
-    """Its count of calls, and of those at once, begins anew when it is set."""
+    """Its count of calls, of their messages, and of those at once, begins anew when it is set."""
     async with client() as model:
         await model.post(COMPLETIONS, json=asking(1))
         await model.put("/settings", json={})
         await model.post(COMPLETIONS, json=asking(2))
         stats = (await model.get("/stats")).json()
 
-    assert stats == {"calls": 1, "open": 0, "most_open": 1}
+    assert stats == {"calls": 1, "messages": 1, "open": 0, "most_open": 1}
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/nothing", 404)])

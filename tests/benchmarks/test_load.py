@@ -10,6 +10,7 @@ from benchmarks import load
 from benchmarks.callers import RefusedError, WrongReplyError
 from benchmarks.cells import Cell
 from benchmarks.load import Load, Plan
+from benchmarks.question import Asking
 
 CLOSED, OPEN = Cell("closed", "wait", clients=6, llm_ms=0), Cell("open", "wait", rate=1000, llm_ms=0)
 
@@ -41,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(cell: Cell) -> Plan:
-    return Plan(cell, "run", ["http://gateway"], "kafka:1", 0.0, 0.3, 0.0)
+    return Plan(cell, Asking("run", ["a key"]), ["http://gateway"], "kafka:1", 0.0, 0.3, 0.0)
 
 
 @pytest.mark.parametrize("cell", [CLOSED, OPEN], ids=lambda cell: cell.name)

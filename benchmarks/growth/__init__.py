@@ -1,0 +1,1 @@
+"""How the cost of one request grows as what is around it grows."""

@@ -1,0 +1,37 @@
+"""The file of all points: curves that are run by themselves find their place beside the others."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks.figures import Figures, origin
+
+FILE = "figures.json"
+Record = dict[str, list[dict[str, Any]]]
+"""The points of each curve, in the order in which it grows."""
+
+
+def read(path: Path) -> Record:
+    """What was measured before; nothing when there is no file. Raises ``ValueError`` for another file."""
+    if not path.exists():
+        return {}
+    try:
+        record: Record = orjson.loads(path.read_bytes())["curves"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} holds no growth curves") from None
+    return record
+
+
+def with_point(record: Record, curve: str, at: int, figures: Figures) -> Record:
+    """The record with this point, in the place of an earlier one at the same step."""
+    others = [point for point in record.get(curve, []) if point["at"] != at]
+    point = {"at": at, **origin(), **figures}
+    return {**record, curve: sorted([*others, point], key=lambda each: int(each["at"]))}
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(orjson.dumps({"curves": record}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,0 +1,73 @@
+"""One point of a curve: a new stack, what is to be there already, a load, its figures."""
+
+import math
+import resource
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.bench import Bench, open_bench
+from benchmarks.cells import WARM_UP
+from benchmarks.figures import Figures
+from benchmarks.growth.curves import Curve, Point
+from benchmarks.growth.seeds import NoRoomError, add_histories, add_rows, add_tenants
+from benchmarks.measure import Timing, measure
+from benchmarks.meters import PARTS
+from benchmarks.question import Asking
+from orchestra.process import OPEN_FILES
+
+# What a process has open beside the calls that are counted.
+_FILES_BESIDE = 200
+_DIGITS = 4
+
+
+async def run(curve: Curve, step: int, timing: Timing) -> Figures:
+    """The figures of a point: those of its cell, and the memory before it.
+
+    Raises ``NoRoomError`` when the machine does not bear it, and what ``open_bench`` and ``measure`` raise.
+    """
+    point = curve.point(step)
+    check_files(point.files)
+    settings = {"WORKER_CONCURRENCY": str(point.slots)}
+    async with open_bench(point.workers, point.gateways, point.partitions, settings) as bench:
+        asking = await _prepare(bench, point, timing)
+        await measure(bench, WARM_UP, Timing(measured=timing.warm, counted=0))
+        idle = {"idle_pss_mb": bench.memory_mb()}
+        figures = idle | await measure(bench, point.cell, timing, asking=asking)
+    return rounded(figures if curve.shows == "answers" else {**figures, "kb_each": kb_each(figures)})
+
+
+async def _prepare(bench: Bench, point: Point, timing: Timing) -> Asking:
+    asking = Asking(secrets.token_hex(4))
+    if point.messages:
+        most = math.ceil(point.cell.rate * timing.of(point.cell).whole) + 1
+        await add_histories(bench, asking.tag, most, point.messages)
+        asking = replace(asking, goes_on=True)
+    if point.rows:
+        await add_rows(bench, point.rows)
+    if point.tenants:
+        asking = replace(asking, keys=await add_tenants(bench, point.tenants))
+    return asking
+
+
+def check_files(wanted: int) -> None:
+    """Raises ``NoRoomError`` when a process may not open so many files and what it needs beside."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if wanted and wanted + _FILES_BESIDE > most:
+        raise NoRoomError(f"it takes {wanted + _FILES_BESIDE} open files, and a process may have {most} (ulimit -Hn)")
+
+
+def kb_each(figures: Figures) -> dict[str, float]:
+    """What each call that is open has added to the memory of each part, in KiB."""
+    before, now, calls = figures["idle_pss_mb"], figures["pss_mb"], max(1, figures["llm_open"])
+    return {part: 1024 * (now[part] - before[part]) / calls for part in PARTS}
+
+
+def rounded(figures: Figures) -> Figures:
+    """The same with four digits of each fraction, which is more than any of them is good for."""
+    return {name: rounded(each) if isinstance(each, dict) else _short(each) for name, each in figures.items()}
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
