@@ -18,7 +18,6 @@ from benchmarks.fake_model import MODEL, Settings
 from benchmarks.meters import PARTS, Groups, Meters, memory_mb, open_meters
 from benchmarks.statements import StatementLog
 from orchestra.devstack.child import Child
-from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import Part, python_module
@@ -26,10 +25,9 @@ from orchestra.devstack.ports import HOST, Ports, taken
 from orchestra.devstack.probes import answers
 from orchestra.devstack.progress import Progress
 from orchestra.devstack.stack import Stack
-from orchestra.settings import DatabaseSettings, KafkaSettings
+from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database
-from orchestra.topics import ensure_topics
-from schemas.topics import REQUESTS, TOPICS, Topic
+from schemas.topics import REQUESTS, TOPICS
 
 # Not where temporary files may lie in memory: an fsync there costs nothing.
 _ON_DISK = Path("/var/tmp")  # noqa: S108
@@ -101,19 +99,6 @@ class Bench:
         return int(row.open) + (await self.model_stats())["open"]
 
 
-class _Stack(Stack):
-    """The embedded stack, with topics of any number of partitions."""
-
-    def __init__(self, options: Options, folder: DataFolder, topics: list[Topic]) -> None:
-        super().__init__(options, folder, _say)
-        self._topics = topics
-
-    async def _make_topics(self) -> None:
-        here = {"kafka_bootstrap_servers": f"{HOST}:{self._ports.kafka}", "kafka_security_protocol": "PLAINTEXT"}
-        if problems := await ensure_topics(KafkaSettings.model_validate(here), self._topics):
-            raise PartFailedError("topics", "are not as they must be", "\n".join(problems))
-
-
 @asynccontextmanager
 async def open_bench(
     workers: int = 1,
@@ -134,7 +119,7 @@ async def open_bench(
         undo.enter_context(folder.held())
         undo.enter_context(_told(folder.path, model.part.address, settings or {}))
         topics = [replace(topic, partitions=partitions) for topic in TOPICS]
-        stack = _Stack(Options(folder.path, workers, gateways, ports), folder, topics)
+        stack = Stack(Options(folder.path, workers, gateways, ports), folder, _say, topics)
         undo.push_async_callback(model.kill)
         undo.push_async_callback(stack.stop)
         await model.start()

@@ -58,7 +58,7 @@ def _middle(values: Sequence[Any], *, worst: bool) -> Any:
 def write(path: Path, run: Mapping[str, Any]) -> None:
     """Write a run's document."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
+    path.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def read(path: Path) -> dict[str, Any]:

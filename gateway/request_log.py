@@ -54,7 +54,7 @@ class RequestLog:
         self._producer: AIOKafkaProducer | None = None
         self._entering = 0
         self._pending: set[asyncio.Future[object]] = set()
-        metrics.pending_sends.set_function(lambda: len(self._pending) + self._entering)
+        metrics.pending_sends.set_function(self._on_their_way)
 
     async def connect(self) -> None:
         """Connect, however long that takes."""
@@ -80,7 +80,7 @@ class RequestLog:
         """
         if self._producer is None:
             raise OrchestraError(ErrorCode.UNAVAILABLE, "Kafka cannot be reached")
-        if len(self._pending) + self._entering >= self._most_pending:
+        if self._on_their_way() >= self._most_pending:
             raise OrchestraError(ErrorCode.OVERLOADED, "too many requests are on their way to Kafka")
         began = time.monotonic()
         acknowledged = await self._enter(self._producer, key, value, headers)
@@ -114,6 +114,9 @@ class RequestLog:
             await asyncio.wait({stopping}, timeout=_CLOSE_SECONDS)
             if not stopping.done():
                 stopping.cancel()
+
+    def _on_their_way(self) -> int:
+        return len(self._pending) + self._entering
 
     async def _enter(
         self, producer: AIOKafkaProducer, key: bytes | None, value: bytes, headers: _Headers

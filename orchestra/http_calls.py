@@ -58,8 +58,8 @@ class Address:
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
         return _session(
+            self.base_url,
             self._keeping,
-            tls=self.base_url.startswith("https:"),
             headers=self.headers,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
@@ -70,13 +70,13 @@ class Address:
 
 def transport(base_url: str, keeping: Keeping) -> AiohttpTransport:
     """The same connections for callers who speak httpx."""
-    return AiohttpTransport(client=lambda: _session(keeping, tls=base_url.startswith("https:")))
+    return AiohttpTransport(client=lambda: _session(base_url, keeping))
 
 
-def _session(keeping: Keeping, *, tls: bool, **more: Any) -> aiohttp.ClientSession:
+def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSession:
     """Connections without limit of number. Needs a running event loop."""
     context = None
-    if tls:
+    if base_url.startswith("https:"):
         context = httpx.create_ssl_context()
         context.load_default_certs()  # The LLM service may have a certificate of the house.
     connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context or True)

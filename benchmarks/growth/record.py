@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from benchmarks import figures
 from benchmarks.figures import Figures, origin
 
 FILE = "figures.json"
@@ -24,14 +25,13 @@ def read(path: Path) -> Record:
     return record
 
 
-def with_point(record: Record, curve: str, at: int, figures: Figures) -> Record:
+def with_point(record: Record, curve: str, at: int, told: Figures) -> Record:
     """The record with this point, in the place of an earlier one at the same step."""
     others = [point for point in record.get(curve, []) if point["at"] != at]
-    point = {"at": at, **origin(), **figures}
+    point = {"at": at, **origin(), **told}
     return {**record, curve: sorted([*others, point], key=lambda each: int(each["at"]))}
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Write the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps({"curves": record}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    figures.write(path, {"curves": record})

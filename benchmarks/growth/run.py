@@ -1,7 +1,6 @@
 """One point of a curve: a new stack, what is to be there already, a load, its figures."""
 
 import math
-import resource
 import secrets
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from benchmarks.growth.seeds import NoRoomError, add_histories, add_rows, add_te
 from benchmarks.measure import Timing, measure
 from benchmarks.meters import PARTS
 from benchmarks.question import Asking
-from orchestra.process import OPEN_FILES
+from orchestra.process import most_open_files
 
 # What a process has open beside the calls that are counted.
 _FILES_BESIDE = 200
@@ -52,8 +51,7 @@ async def _prepare(bench: Bench, point: Point, timing: Timing) -> Asking:
 
 def check_files(wanted: int) -> None:
     """Raises ``NoRoomError`` when a process may not open so many files and what it needs beside."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    most = most_open_files()
     if wanted and wanted + _FILES_BESIDE > most:
         raise NoRoomError(f"it takes {wanted + _FILES_BESIDE} open files, and a process may have {most} (ulimit -Hn)")
 

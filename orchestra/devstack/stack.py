@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -27,6 +27,7 @@ from orchestra.devstack.services import (
 from orchestra.devstack.supervisor import Supervisor
 from orchestra.settings import KafkaSettings
 from orchestra.topics import ensure_topics
+from schemas.topics import TOPICS, Topic
 
 _PORT_PATIENCE_SECONDS = 5.0
 
@@ -34,11 +35,12 @@ _PORT_PATIENCE_SECONDS = 5.0
 class Stack:
     """One embedded stack on one data folder, which the caller holds."""
 
-    def __init__(self, options: Options, folder: DataFolder, report: Report) -> None:
+    def __init__(self, options: Options, folder: DataFolder, report: Report, topics: Sequence[Topic] = TOPICS) -> None:
         self._options = options
         self._ports = options.ports
         self._folder = folder
         self._tell = report
+        self._topics = topics
         self._scaling = asyncio.Lock()
         self._overall = State.STARTING
         self._env: dict[str, str] = {}
@@ -180,7 +182,7 @@ class Stack:
         self._report(Progress("topics", "starting"))
         here = {"kafka_bootstrap_servers": f"{HOST}:{self._ports.kafka}", "kafka_security_protocol": "PLAINTEXT"}
         try:
-            problems = await ensure_topics(KafkaSettings.model_validate(here))
+            problems = await ensure_topics(KafkaSettings.model_validate(here), self._topics)
         except KafkaError as error:
             problems = [f"Kafka: {type(error).__name__}"]
         if problems:
