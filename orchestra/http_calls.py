@@ -43,13 +43,15 @@ class Address:
         self._keeping = keeping
 
     def call(
-        self, method: str, path: str, content: bytes | None = None
+        self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """One call: an asynchronous context of its answer, not read yet. Leaving early closes the call.
 
+        ``headers`` are this call's own, beside those that all calls carry.
+
         Raises ``aiohttp.ClientError``; one that is a ``TimeoutError`` too when a limit of time is over.
         """
-        return self._session.request(method, self.base_url + path, data=content, allow_redirects=False)
+        return self._session.request(method, self.base_url + path, data=content, headers=headers, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close all connections."""

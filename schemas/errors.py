@@ -18,6 +18,8 @@ class ErrorCode(StrEnum):
     # What the caller sent.
     NOT_JSON = "not_json"
     INVALID_REQUEST = "invalid_request"
+    NOT_SUPPORTED = "not_supported"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_AGENT = "unknown_agent"
     MISSING_HEADER = "missing_header"
@@ -53,6 +55,9 @@ class ErrorCode(StrEnum):
     AUTH = "auth"
     CONTENT_FILTER = "content_filter"
     BAD_UPSTREAM = "bad_upstream"
+    EMPTY_REPLY = "empty_reply"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    REFUSED_BY_PROVIDER = "refused_by_provider"
     # What the worker found in the model's answer.
     ANSWER_MISMATCH = "answer_mismatch"
     # Why a record became a dead letter.
@@ -67,6 +72,8 @@ class ErrorCode(StrEnum):
 ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
     ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request has the wrong shape"),
+    ErrorCode.NOT_SUPPORTED: ErrorKind(422, False, "The request asks for something that is not supported"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's encoding is not supported"),
     ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
     ErrorCode.UNKNOWN_AGENT: ErrorKind(422, False, "No agent has this name"),
     ErrorCode.MISSING_HEADER: ErrorKind(400, False, "A header that this call needs is missing"),
@@ -100,6 +107,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.AUTH: ErrorKind(502, True, "The model's provider refused our credentials"),
     ErrorCode.CONTENT_FILTER: ErrorKind(422, False, "The model's provider filtered the content"),
     ErrorCode.BAD_UPSTREAM: ErrorKind(502, True, "The model's provider answered with nonsense or not at all"),
+    ErrorCode.EMPTY_REPLY: ErrorKind(502, True, "The model's answer is empty"),
+    ErrorCode.QUOTA_EXHAUSTED: ErrorKind(502, True, "The quota at the model's provider is used up"),
+    ErrorCode.REFUSED_BY_PROVIDER: ErrorKind(502, False, "The model's provider refused the request"),
     ErrorCode.ANSWER_MISMATCH: ErrorKind(502, True, "The model's answer does not fit the agent's schema"),
     ErrorCode.TOMBSTONE: ErrorKind(422, False, "The record has no value"),
     ErrorCode.BAD_HEADER: ErrorKind(422, False, "A record header is not what it must be"),

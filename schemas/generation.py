@@ -16,7 +16,12 @@ GenerationErrorCode = Literal[
     ErrorCode.AUTH,
     ErrorCode.CONTENT_FILTER,
     ErrorCode.BAD_UPSTREAM,
+    ErrorCode.EMPTY_REPLY,
+    ErrorCode.QUOTA_EXHAUSTED,
+    ErrorCode.REFUSED_BY_PROVIDER,
 ]
+# The HTTP header in which a caller of `POST /generate` names the request that it is about, for the service's logs.
+REQUEST_ID = "x-request-id"
 FinishReason = Literal["stop", "length", "content_filter"]
 
 

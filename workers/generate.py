@@ -11,8 +11,18 @@ import orjson
 
 from orchestra.failpoints import reach
 from orchestra.http_calls import Address, Keeping, Patience
+from schemas.envelope import TRACEPARENT
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import GenerateRequest, GenerationErrorCode, ModelList, RestartLine, Usage
+from schemas.generation import (
+    REQUEST_ID,
+    DoneLine,
+    FinishReason,
+    GenerateRequest,
+    GenerationErrorCode,
+    ModelList,
+    RestartLine,
+    Usage,
+)
 from workers.settings import WorkerSettings
 
 CONNECT_SECONDS = 5.0
@@ -33,6 +43,7 @@ class Done:
     """The end mark of a whole stream."""
 
     usage: Usage
+    finish_reason: FinishReason = "stop"
 
 
 class LlmService:
@@ -41,16 +52,21 @@ class LlmService:
     def __init__(self, address: Address) -> None:
         self._address = address
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
+    async def generate(
+        self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
+    ) -> AsyncGenerator[str | Restart | Done, None]:
         """Pieces of text as they come, then ``Done``. A ``Restart`` makes all before it void.
 
+        ``request_id`` and ``traceparent`` go along as headers, so that the service's logs and traces name the request.
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
         payload = request.model_dump_json(exclude_none=True).encode()
+        named = {REQUEST_ID: request_id, TRACEPARENT: traceparent}
+        headers = {name: value for name, value in named.items() if value}
         reach("run.before_call")
         with _as_orchestra_errors():
-            async with self._address.call("POST", "/generate", payload) as response:
+            async with self._address.call("POST", "/generate", payload, headers) as response:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
                 done: Done | None = None
@@ -133,7 +149,8 @@ def _piece(line: bytes) -> str | Restart | Done:
             RestartLine.model_validate(fields)
             return Restart()
         elif fields.get("done") is True:
-            return Done(Usage.model_validate(fields["usage"]))
+            done = DoneLine.model_validate(fields)
+            return Done(done.usage, done.finish_reason)
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream cannot be read")

@@ -111,7 +111,9 @@ class Turns:
     async def _generate(self, flight: InFlight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
         deltas = self._deltas(flight)
         try:
-            async with aclosing(self._llm.generate(generation(flight.turn, prompt, history))) as pieces:
+            ask = generation(flight.turn, prompt, history)
+            answering = self._llm.generate(ask, str(flight.turn.id), flight.turn.traceparent)
+            async with aclosing(answering) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Done):
                         await self._answers.check(prompt.schema, deltas.text())

@@ -52,8 +52,10 @@ class _InStep(LlmService):
 
     server: ModelServer
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
-        async for piece in super().generate(request):
+    async def generate(
+        self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
+    ) -> AsyncGenerator[str | Restart | Done, None]:
+        async for piece in super().generate(request, request_id, traceparent):
             yield piece
             await Settle()
             self.server.go_on()

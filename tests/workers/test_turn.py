@@ -45,7 +45,7 @@ class Model:
         """What is known of a model."""
         return self._info
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[str | Restart | Done, None]:
+    async def generate(self, request: GenerateRequest, *_named: object) -> AsyncGenerator[str | Restart | Done, None]:
         """One call."""
         self.asked.append(request)
         try:
