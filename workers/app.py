@@ -127,7 +127,7 @@ async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Wo
     """A worker with its connections, registered, ready to ``run``."""
     agents = load_agents(settings)
     async with AsyncExitStack() as stack:
-        database = Database.connect(settings, "orchestra worker")
+        database = Database.connect(settings, "orchestra worker", takes_first=True)
         stack.push_async_callback(database.close)
         llm = await stack.enter_async_context(generate.connect(settings))
         producer = make_producer(settings, "orchestra-worker")

@@ -88,7 +88,7 @@ async def _opened(tally: Tally) -> AsyncIterator[_Store]:
         return await plain(tx, sql, **parameters)
 
     with patch.object(Transaction, "run", counted):
-        store = _Store(Database.connect(DatabaseSettings(), "guard"))
+        store = _Store(Database.connect(DatabaseSettings(), "guard", takes_first=True))
         await claims.register(store.database, store.worker_id)
         try:
             yield store

@@ -20,9 +20,10 @@ from schemas.status import Status
 _offsets = itertools.count()
 
 
-def connect(url: str, **settings: Any) -> Database:
-    """A pool on this URL."""
-    return Database.connect(DatabaseSettings.model_validate({"database_url": url, **settings}), "test")
+def connect(url: str, *, as_worker: bool = False, **settings: Any) -> Database:
+    """A pool on this URL, as a gateway or as a worker has it."""
+    wanted = DatabaseSettings.model_validate({"database_url": url, **settings})
+    return Database.connect(wanted, "test", takes_first=as_worker)
 
 
 def letter(**changes: Any) -> DeadLetter:
