@@ -1,23 +1,44 @@
 """Free ports below 32768, where no client socket takes them between the choice and the use."""
 
+import fcntl
 import random
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import IO
 
 from orchestra.devstack.ports import taken
 
 _FIRST, _LAST = 20_000, 32_000
+_BLOCK = 1_000
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that this run has given to nobody."""
+    """A port that nothing listens on and that no test run has given to anybody."""
     return free_ports(1)
 
 
 def free_ports(count: int) -> int:
     """The first of so many such ports in a row."""
+    start, _ = _block()
     while True:
-        first = random.randrange(_FIRST, _LAST - count)
+        first = random.randrange(start, start + _BLOCK - count)
         row = set(range(first, first + count))
         if not row & _given and not any(map(taken, row)):
             _given.update(row)
             return first
+
+
+@cache
+def _block() -> tuple[int, IO[str]]:
+    """A block of ports that no other run on this machine has, held by a lock until this process ends."""
+    for start in random.sample(range(_FIRST, _LAST, _BLOCK), (_LAST - _FIRST) // _BLOCK):
+        lock = (Path(tempfile.gettempdir()) / f"llm-orchestra-tests-{start}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return start, lock
+    raise RuntimeError("every block of test ports is in use by another test run")
