@@ -21,8 +21,10 @@ _OUT_OF_ORDER = frozenset(
         ErrorCode.OVERLOADED,
         ErrorCode.TIMEOUT,
         ErrorCode.AUTH,
+        ErrorCode.QUOTA_EXHAUSTED,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.BAD_UPSTREAM,
+        ErrorCode.EMPTY_REPLY,
     }
 )
 

@@ -32,8 +32,8 @@ class EventStream:
     def __init__(self, most_bytes: int = 1024 * 1024) -> None:
         self.retry: int | None = None
         self._most_bytes = most_bytes
-        self._begun = False
-        self._after_cr = False
+        self._begun = self._after_cr = False
+        self._between = True
         self._line = bytearray()
         self._name = b""
         self._data: list[bytes] = []
@@ -42,6 +42,12 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that these bytes complete, perhaps none. Raises ``EventTooLongError``."""
+        if self._between and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and len(chunk) <= self._most_bytes:
+            # Nearly all that a model says comes so: whole events that have a line of data each, and nothing else.
+            found = chunk[6:-2].split(b"\n\ndata: ")
+            if chunk.count(b"\n") == 2 * len(found) and b"\r" not in chunk:
+                self._begun = True
+                return [Event("message", data.decode("utf-8", "replace"), self._id) for data in found]
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")  # The second half of a CRLF; its first half has ended the line.
@@ -63,6 +69,7 @@ class EventStream:
         if rest:
             self._line += rest
             self._check(len(self._line))
+        self._between = not (self._line or self._data or self._name or self._after_cr)
         return events
 
     def rest(self) -> Event | None:

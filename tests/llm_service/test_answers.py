@@ -53,10 +53,20 @@ async def test_an_error_inside_a_stream_is_its_last_line(service: Service) -> No
     assert (error["code"], error["retry_after"]) == ("overloaded", 2.5)
 
 
-async def test_an_empty_answer_is_whole(service: Service) -> None:
-    """No text at all is an answer too."""
-    assert [[*line] for line in await service.lines("simulated:tokens=0")] == [["done", "usage", "finish_reason"]]
-    assert (await service.generate("simulated:tokens=0")).json()["content"] == ""
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_of_nothing_is_an_error(service: Service, *, stream: bool) -> None:
+    """An end without a text is told as such, before the first byte of a stream."""
+    response = await service.generate("simulated:tokens=0", stream=stream)
+
+    assert (response.status_code, response.json()["code"]) == (502, "empty_reply")
+
+
+async def test_an_answer_cut_before_its_first_word_is_whole(service: Service) -> None:
+    """A model that has thought for all its tokens has answered: the finish reason says why nothing is there."""
+    lines = await service.lines("reasoning_cut")
+
+    assert [[*line] for line in lines] == [["done", "usage", "finish_reason"]]
+    assert (await service.generate("reasoning_cut")).json()["finish_reason"] == "length" == lines[0]["finish_reason"]
 
 
 async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

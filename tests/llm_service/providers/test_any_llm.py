@@ -97,7 +97,17 @@ async def test_gemini_gets_roles_in_turn_and_the_system_apart(server: Upstream) 
 @kinds
 @pytest.mark.parametrize(
     ("model", "text", "finish_reason"),
-    [("whole", TEXT, "stop"), ("linger", TEXT, "stop"), ("cut_short", "ok", "length")],
+    [
+        ("whole", TEXT, "stop"),
+        ("linger", TEXT, "stop"),
+        ("cut_short", "ok", "length"),
+        ("nothing_but_length", "", "length"),
+        ("separators", "a\u2028b\u2029c\x85d", "stop"),
+        ("bom", "ok", "stop"),
+        ("carriage_returns", "ok", "stop"),
+        ("byte_by_byte", "ok", "stop"),
+        ("unfinished", "ok", "stop"),
+    ],
 )
 async def test_a_whole_answer_is_read(server: Upstream, kind: str, model: str, text: str, finish_reason: str) -> None:
     """Text, the provider's own count of tokens and the finish reason come out."""
@@ -129,6 +139,9 @@ async def test_what_cannot_be_stored_is_replaced(server: Upstream, kind: str) ->
         ("redirect", ErrorCode.BAD_UPSTREAM),
         ("big_error", ErrorCode.BAD_UPSTREAM),
         ("server_error", ErrorCode.BAD_UPSTREAM),
+        ("nothing", ErrorCode.EMPTY_REPLY),
+        ("tool", ErrorCode.EMPTY_REPLY),
+        ("bare_error", ErrorCode.CONTEXT_TOO_LONG),
         ("error_inside", ErrorCode.OVERLOADED),
         ("overloaded", ErrorCode.OVERLOADED),
         ("filtered", ErrorCode.CONTENT_FILTER),
