@@ -168,10 +168,9 @@ def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.A
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
-    """The messages as these APIs want them: what the system says first, then roles in turn, and none that is empty."""
-    spoken = [message for message in messages if message.content.strip()]
+    """The messages as these APIs want them: what the system says first, then roles in turn."""
     turns: list[dict[str, Any]] = []
-    for message in sorted(spoken, key=lambda message: message.role != "system"):
+    for message in sorted(messages, key=lambda message: message.role != "system"):
         if turns and turns[-1]["role"] == message.role:
             turns[-1]["content"] += "\n\n" + message.content
         else:

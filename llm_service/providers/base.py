@@ -16,7 +16,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 class Call:
     """What a provider is asked for. ``model`` is its own name for it; what is None it chooses itself.
 
-    ``traceparent`` (W3C Trace Context) goes along where the connection is ours.
+    ``stream_options``: ask the server to count the tokens of its stream. ``traceparent`` (W3C Trace Context) goes along
+    where the connection is ours.
     """
 
     model: str
@@ -25,6 +26,7 @@ class Call:
     temperature: float | None = None
     top_p: float | None = None
     stop: Sequence[str] | None = None
+    stream_options: bool = True
     traceparent: str | None = None
 
 
@@ -83,6 +85,15 @@ def answered(ending: Ending, *, text: bool, tools: bool = False, skipped: bool =
     if ending.finish_reason != "length":
         raise OrchestraError(ErrorCode.EMPTY_REPLY)
     return ending
+
+
+def worth_sending(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """The messages that say something, and the last whatever it says.
+
+    Many APIs refuse a dialogue for one empty message in it. What was asked last is for them to judge.
+    """
+    *before, last = messages
+    return [*(message for message in before if message.content and not message.content.isspace()), last]
 
 
 def storable(text: str) -> str:

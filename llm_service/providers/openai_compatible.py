@@ -73,7 +73,7 @@ class OpenAICompatible:
             "model": call.model,
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream_options": {"include_usage": True} if call.stream_options else None,
             self._limit_field: call.max_tokens,
             "temperature": call.temperature,
             "top_p": call.top_p,

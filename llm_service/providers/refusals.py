@@ -11,6 +11,7 @@ from llm_service.providers.error_document import Said, from_body, from_document,
 from llm_service.providers.meanings import meaning
 from schemas.errors import ErrorCode, OrchestraError
 
+_MOST_CHARACTERS = 300
 # What a status is where nothing that was said tells more.
 _BY_STATUS = {
     400: ErrorCode.REFUSED_BY_PROVIDER,
@@ -39,6 +40,11 @@ class RefusalError(OrchestraError):
         super().__init__(code, f"{what}: {said.marks}." if said.marks else f"{what}.", retry_after=wait)
         self.provider_code = said.code
         self.words = " ".join(said.words)
+
+    def tell_words(self) -> None:
+        """Add what the provider said to the detail, without control characters, up to 300 characters of it."""
+        words = "".join(each if each.isprintable() else " " for each in self.words[:_MOST_CHARACTERS]).strip()
+        self.detail = f"{self.detail} {words}" if words else self.detail
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> RefusalError:

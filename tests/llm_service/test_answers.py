@@ -53,6 +53,36 @@ async def test_an_error_inside_a_stream_is_its_last_line(service: Service) -> No
     assert (error["code"], error["retry_after"]) == ("overloaded", 2.5)
 
 
+_PICKY = "The model's provider answered with status 400: unsupported_parameter, max_tokens."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream, *, stream: bool) -> None:
+    """By its own code and parameter; what else it said may repeat the prompt, and is told only where that is wanted."""
+    refused = (await service.generate("picky", stream=stream)).json()
+    settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, provider_messages=True)
+    async with running(settings) as open_hearted:
+        told = (await open_hearted.generate("picky", stream=stream)).json()
+
+    assert (refused["code"], refused["title"]) == ("refused_by_provider", "The model's provider refused the request")
+    assert (refused["detail"], refused["status"]) == (_PICKY, 502)
+    assert told["detail"].startswith(f"{_PICKY} Unsupported parameter:  [1msecret prompt secret prompt")
+    assert len(told["detail"]) <= len(_PICKY) + 301
+
+
+@pytest.mark.parametrize(
+    ("trace", "goes"), [("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True), ("x", False)]
+)
+async def test_the_callers_trace_reaches_the_provider(
+    service: Service, server: Upstream, trace: str, *, goes: bool
+) -> None:
+    """`traceparent` is passed on where it is one."""
+    body = {"model": "whole", "messages": [{"role": "user", "content": "hi"}]}
+    await service.client.post("/generate", json=body, headers={"traceparent": trace})
+
+    assert server.calls[0].headers.get("traceparent") == (trace if goes else None)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_of_nothing_is_an_error(service: Service, *, stream: bool) -> None:
     """An end without a text is told as such, before the first byte of a stream."""

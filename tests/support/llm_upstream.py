@@ -206,11 +206,22 @@ ANTHROPIC_SCRIPTS = _scripts(ANTHROPIC)
 GEMINI_SCRIPTS = _scripts(GEMINI)
 
 
+_PICKY = {
+    "error": {
+        "message": "Unsupported parameter: \x1b[1m" + "secret prompt " * 100,
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    }
+}
+
+
 def _refusals(wire: Wire, canary: str) -> dict[str, web.Response]:
     def answer(status: int, message: str = "bad", **headers: str) -> web.Response:
         return web.json_response(wire.error(status, f"{message}: {canary}"), status=status, headers=headers)
 
     return {
+        "picky": web.json_response(_PICKY, status=400),
         "rate_limited": answer(429, **({"Retry-After": "7"} if wire.retry_header else {})),
         "server_error": answer(500),
         "overloaded": answer(529),

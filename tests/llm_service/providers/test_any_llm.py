@@ -18,6 +18,7 @@ from tests.support.llm_upstream import TEXT, Upstream, upstream
 
 CANARY = "canary-7d1f"
 KEY = "key-51c2"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LIMITS = UpstreamLimits(connect_seconds=5, idle_seconds=20, reply_bytes=100_000)
 kinds = pytest.mark.parametrize("kind", ["anthropic", "gemini"])
 
@@ -52,7 +53,6 @@ _DIALOGUE = (
     ("system", "be kind"),
     ("user", "one"),
     ("user", "two"),
-    ("assistant", ""),
     ("assistant", "three"),
     ("system", "be brief"),
     ("user", "four"),
@@ -60,7 +60,7 @@ _DIALOGUE = (
 
 
 async def test_anthropic_gets_roles_in_turn_and_the_system_apart(server: Upstream) -> None:
-    """System messages are where Anthropic wants them, neighbours of one role one message, empty ones left out."""
+    """System messages are where Anthropic wants them, and neighbours of one role are one message."""
     await _pieces("anthropic", server.root, _call("whole", *_DIALOGUE, temperature=0.0, stop=["x"]))
 
     assert server.calls[0].headers["x-api-key"] == KEY
@@ -192,6 +192,16 @@ async def test_nobody_listening_is_no_timeout(kind: str) -> None:
         await _pieces(kind, "http://127.0.0.1:9", _call("whole"))
 
     assert failed.value.code == ErrorCode.BAD_UPSTREAM
+
+
+@kinds
+async def test_the_trace_goes_along(server: Upstream, kind: str) -> None:
+    """The provider learns to which trace a call belongs, where there is one; other calls of the library carry none."""
+    async with _provider(kind, server.root) as provider:
+        for trace in (TRACE, None):
+            _ = [piece async for piece in provider.stream(_call("whole", traceparent=trace))]
+
+    assert [call.headers.get("traceparent") for call in server.calls] == [TRACE, None]
 
 
 @kinds

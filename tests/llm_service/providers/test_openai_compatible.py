@@ -59,6 +59,26 @@ async def test_the_call_says_what_was_asked_and_no_more(server: Upstream) -> Non
     }
 
 
+async def test_a_server_need_not_be_asked_for_its_count(server: Upstream) -> None:
+    """Some servers refuse a call with `stream_options`; the tokens that they do not tell are estimated."""
+    async with _provider(server.url) as provider:
+        *_, ending = [piece async for piece in provider.stream(_call("no_usage", stream_options=False))]
+
+    assert "stream_options" not in server.calls[0].body
+    assert isinstance(ending, Ending)
+    assert ending.usage == Usage(input_tokens=4, output_tokens=3)
+
+
+async def test_the_trace_goes_along(server: Upstream) -> None:
+    """The provider learns to which trace a call belongs, where there is one."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with _provider(server.url) as provider:
+        for each in (trace, None):
+            _ = [piece async for piece in provider.stream(_call("whole", traceparent=each))]
+
+    assert [call.headers.get("traceparent") for call in server.calls] == [trace, None]
+
+
 async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) -> None:
     """Newer models of OpenAI refuse `max_tokens`."""
     async with _provider(server.url, openai_itself=True) as provider:
