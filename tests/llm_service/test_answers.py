@@ -53,6 +53,20 @@ async def test_an_error_inside_a_stream_is_its_last_line(service: Service) -> No
     assert (error["code"], error["retry_after"]) == ("overloaded", 2.5)
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("tells", [False, True])
+async def test_so_is_why_it_breaks_off(server: Upstream, provider: str, *, tells: bool) -> None:
+    """An error inside of a stream has the provider's code, and its words only where that is wanted."""
+    urls = {"openai_base_url": server.url, "anthropic_base_url": server.root, "gemini_base_url": server.root}
+    settings = {"llm_provider": provider, "provider_messages": tells, **urls}
+    async with running(LlmServiceSettings.model_validate(settings)) as service:
+        error = (await service.generate("error_inside")).json()
+
+    assert error["code"] == "overloaded"
+    assert error["detail"].startswith("The model's provider broke off with an error: ")
+    assert ("secret prompt" in error["detail"]) == tells
+
+
 _PICKY = "The model's provider answered with status 400: unsupported_parameter, max_tokens."
 
 
@@ -61,8 +75,8 @@ async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream
     """By its own code and parameter; what else it said may repeat the prompt, and is told only where that is wanted."""
     refused = (await service.generate("picky", stream=stream)).json()
     settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, provider_messages=True)
-    async with running(settings) as open_hearted:
-        told = (await open_hearted.generate("picky", stream=stream)).json()
+    async with running(settings) as talkative:
+        told = (await talkative.generate("picky", stream=stream)).json()
 
     assert (refused["code"], refused["title"]) == ("refused_by_provider", "The model's provider refused the request")
     assert (refused["detail"], refused["status"]) == (_PICKY, 502)
