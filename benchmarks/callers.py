@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.cells import Kind
 from benchmarks.question import Asking, answer, conversation, question
+from orchestra.event_stream import EventStream
 from orchestra.kafka import make_producer
 from orchestra.settings import KafkaSettings
 from schemas import envelope
@@ -177,14 +178,11 @@ class Producing(_Asker):
 
 def read_stream(told: bytes) -> tuple[str, str | None]:
     """The text that the pieces add up to, and the reply that the ending tells; None where it was another ending."""
-    text, event, reply = "", b"", None
-    for line in told.splitlines():
-        name, _, value = line.partition(b": ")
-        if name == b"event":
-            event = value
-        elif name == b"data" and event in (b"delta", b"restart", b"completed"):
-            data = orjson.loads(value)
-            text = data["text"] if event == b"restart" else text + data.get("text", "")
+    text, reply = "", None
+    for event in EventStream(most_bytes=len(told)).feed(told):
+        if event.name in ("delta", "restart", "completed"):
+            data = orjson.loads(event.data)
+            text = data["text"] if event.name == "restart" else text + data.get("text", "")
             reply = data.get("reply", reply)
     return text, reply
 

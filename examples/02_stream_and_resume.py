@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from orchestra.event_stream import EventStream
+
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 GATEWAY_URL_2 = os.environ.get("GATEWAY_URL_2", GATEWAY_URL)
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
@@ -21,15 +23,15 @@ DELTAS_BEFORE_THE_CUT = 3
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Name, id and data of each server-sent event."""
-    fields: dict[str, str] = {}
-    for line in response.iter_lines():
-        name, _, value = line.partition(":")
-        if line:
-            fields[name] = value.removeprefix(" ")
-        elif "data" in fields:
-            yield fields["event"], fields.get("id", ""), json.loads(fields["data"])
-            fields = {}
+    """Name, id and data of each server-sent event.
+
+    Not by ``iter_lines``: it also splits at characters such as U+2028, which are ordinary text of a reply.
+    ``orchestra/event_stream.py`` needs nothing but Python, so it can be copied into a program of your own.
+    """
+    stream = EventStream(most_bytes=32 * 1024 * 1024)
+    for chunk in response.iter_bytes():
+        for event in stream.feed(chunk):
+            yield event.name, event.id, json.loads(event.data)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from orchestra.event_stream import EventStream
 from orchestra.kafka import make_producer
 from orchestra.settings import KafkaSettings
 from schemas.errors import ErrorCode
@@ -26,6 +27,7 @@ WAIT_SECONDS = 90
 SILENCE_SECONDS = 40
 LONG_POLL_SECONDS = 15
 KAFKA_SECONDS = 20
+LONGEST_EVENT_BYTES = 32 * 1024 * 1024
 _SURELY_NOT = (ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE, ErrorCode.CONVERSATION_FULL)
 _NOT_ABOUT_AN_ID = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.IDEMPOTENCY_KEY_REUSED)
 BROKEN = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
@@ -49,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """One server-sent event."""
+    """One server-sent event. ``id``: the last one that the stream has named."""
 
     name: str
     data: dict[str, Any]
@@ -128,15 +130,10 @@ async def told(response: aiohttp.ClientResponse) -> Told:
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
     """The events of a stream until it closes. Raises what is in ``BROKEN``."""
-    fields: dict[str, str] = {}
-    async for line in response.content:
-        name, _, value = line.decode().rstrip("\r\n").partition(": ")
-        if name:
-            fields[name] = value
-        elif "event" in fields:
-            yield StreamEvent(fields["event"], json.loads(fields["data"]), fields.get("id"))
-        if not name:
-            fields = {}
+    stream = EventStream(LONGEST_EVENT_BYTES)
+    async for chunk in response.content.iter_any():
+        for event in stream.feed(chunk):
+            yield StreamEvent(event.name, json.loads(event.data), event.id or None)
 
 
 def _streaming() -> aiohttp.ClientTimeout:

@@ -1,7 +1,10 @@
 """``python -m llm_service``: the LLM service as a process."""
 
+import socket
 import sys
+from contextlib import suppress
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -26,18 +29,30 @@ def main() -> None:
     app = _app(settings)
     allow_many_connections()
     look_for_garbage_rarely()
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.drain_seconds,
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
     )
+    with suppress(KeyboardInterrupt):
+        server.run()
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens, once it does."""
+        await super().startup(sockets)
+        ports = [each.getsockname()[1] for server in self.servers for each in server.sockets]
+        structlog.get_logger().info("listening", address=self.config.host, port=ports)
 
 
 def _app(settings: LlmServiceSettings) -> FastAPI:

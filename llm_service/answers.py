@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import orjson
+import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -12,6 +13,7 @@ from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
 from orchestra.disconnect import unless_gone
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import REQUEST_ID
 
 _LAST_WORDS_SECONDS = 5.0
 _JSON = [(b"content-type", b"application/json")]
@@ -19,15 +21,27 @@ _NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-c
 
 
 class GenerationAnswer(Response):
-    """Runs the generation while it is sent: an error before the first byte still is an HTTP status."""
+    """Runs the generation while it is sent: an error before the first byte still is an HTTP status.
 
-    def __init__(self, generation: Generation, *, stream: bool) -> None:
+    ``request_id`` is in every line that is logged meanwhile, and goes back with the answer.
+    """
+
+    def __init__(self, generation: Generation, *, stream: bool, request_id: str | None = None) -> None:
         super().__init__()
         self._generation = generation
         self._stream = stream
+        self._named = {"request_id": request_id} if request_id else {}
+        self._more = [(REQUEST_ID.encode(), request_id.encode())] if request_id else []
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the caller leaves first."""
+        structlog.contextvars.bind_contextvars(**self._named)
+        try:
+            await self._answer(receive, send)
+        finally:
+            structlog.contextvars.unbind_contextvars(*self._named)
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
         answer = self._send_lines(send) if self._stream else self._send_whole(send)
         with suppress(TimeoutError, ClientDisconnect):
             # A caller who no longer reads would hold us for ever.
@@ -49,7 +63,8 @@ class GenerationAnswer(Response):
             if ending is None:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
         body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
-        await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [*_JSON, length, *self._more]})
         await send({"type": "http.response.body", "body": body})
 
     async def _send_lines(self, send: Send) -> None:
@@ -59,15 +74,18 @@ class GenerationAnswer(Response):
                 async for piece in pieces:
                     if not started:
                         started = True
-                        await _start(send)
+                        await self._start(send)
                     await send({"type": "http.response.body", "body": _line(piece), "more_body": True})
         except OrchestraError as error:
             if not started:
                 raise
             await send({"type": "http.response.body", "body": _error_line(error), "more_body": True})
         if not started:
-            await _start(send)
+            await self._start(send)
         await send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [*_NDJSON, *self._more]})
 
 
 def _line(piece: Piece | Restart) -> bytes:
@@ -78,14 +96,6 @@ def _line(piece: Piece | Restart) -> bytes:
     if isinstance(piece, Restart):
         return orjson.dumps({"restart": {"model": piece.model}}, option=orjson.OPT_APPEND_NEWLINE)
     return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
-
-
-async def _start(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": _NDJSON})
-
-
-def _with_length(body: bytes) -> list[tuple[bytes, bytes]]:
-    return [*_JSON, (b"content-length", b"%d" % len(body))]
 
 
 def _end_of(ending: Ending) -> dict[str, object]:

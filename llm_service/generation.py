@@ -9,7 +9,8 @@ from time import perf_counter
 import structlog
 
 from llm_service.metrics import Metrics
-from llm_service.providers.base import Call, Ending, Piece
+from llm_service.providers.base import Call, Ending, Piece, worth_sending
+from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest
@@ -21,8 +22,10 @@ _OUT_OF_ORDER = frozenset(
         ErrorCode.OVERLOADED,
         ErrorCode.TIMEOUT,
         ErrorCode.AUTH,
+        ErrorCode.QUOTA_EXHAUSTED,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.BAD_UPSTREAM,
+        ErrorCode.EMPTY_REPLY,
     }
 )
 
@@ -40,13 +43,24 @@ class Generation:
     """What was asked of a model, not yet begun. ``chain``: the model, then those that stand in for it, in order.
 
     A model that has others behind it may be silent for ``silence`` seconds; ``seconds`` is the limit of all together.
+    ``traceparent`` goes to the providers. ``tell_words``: what a provider says itself of an error is told, too.
     """
 
     def __init__(
-        self, chain: Sequence[Model], ask: GenerateRequest, metrics: Metrics, seconds: float, silence: float
+        self,
+        chain: Sequence[Model],
+        ask: GenerateRequest,
+        metrics: Metrics,
+        seconds: float,
+        silence: float,
+        *,
+        traceparent: str | None = None,
+        tell_words: bool = False,
     ) -> None:
         self._chain = chain
         self._ask = ask
+        self._traceparent = traceparent
+        self._tell_words = tell_words
         self._metrics = metrics
         self._silence = silence
         self._limit = asyncio.timeout(seconds)
@@ -97,7 +111,7 @@ class Generation:
     async def _opened(self, model: Model, *, patient: bool) -> AsyncIterator[AsyncGenerator[Piece, None]]:
         """One model's pieces, counted and timed."""
         began = perf_counter()
-        outcome = "abandoned"
+        outcome, provider_code = "abandoned", None
         in_flight = self._metrics.of(model.label).in_flight
         in_flight.inc()
         try:
@@ -110,10 +124,15 @@ class Generation:
             outcome = "completed" if self._whole else "cut"
         except OrchestraError as error:
             outcome = error.code
+            if isinstance(error, RefusalError):
+                provider_code = error.provider_code
+                if self._tell_words:
+                    error.tell_words()
             raise
         finally:
             in_flight.dec()
-            self._ended(model, ErrorCode.TIMEOUT if self._limit.expired() else outcome, perf_counter() - began)
+            outcome = ErrorCode.TIMEOUT if self._limit.expired() else outcome
+            self._ended(model, outcome, provider_code, perf_counter() - began)
 
     async def _admit(self, model: Model, stack: AsyncExitStack) -> None:
         """A place at the model, held until the stack is left, and one of the calls that it may have in a minute."""
@@ -132,11 +151,13 @@ class Generation:
         limit, ask = model.entry.max_output_tokens, self._ask
         return Call(
             model=model.upstream,
-            messages=ask.messages,
+            messages=worth_sending(ask.messages),
             max_tokens=min(ask.max_tokens or limit, limit),
             temperature=ask.temperature,
             top_p=ask.top_p,
             stop=ask.stop,
+            stream_options=model.entry.stream_options,
+            traceparent=self._traceparent,
         )
 
     def _completed(self, model: Model, ending: Ending) -> Ending:
@@ -156,11 +177,12 @@ class Generation:
             more["model"] = model.label
         return replace(ending, usage=usage.model_copy(update=more)) if more else ending
 
-    def _ended(self, model: Model, outcome: str, seconds: float) -> None:
+    def _ended(self, model: Model, outcome: str, provider_code: str | None, seconds: float) -> None:
         self._metrics.generations.labels(model.label, outcome).inc()
         self._metrics.of(model.label).duration.observe(seconds)
         log = _log.debug if outcome in ("completed", "abandoned") else _log.warning
-        log("generation_ended", model=model.label, outcome=outcome, seconds=round(seconds, 3))
+        more = {"provider_code": provider_code} if provider_code else {}
+        log("generation_ended", model=model.label, outcome=outcome, seconds=round(seconds, 3), **more)
 
 
 async def _impatient(pieces: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece, None]:

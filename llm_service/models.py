@@ -1,5 +1,6 @@
 """The table of models: which provider answers to a name, under what name, within which limits."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +12,11 @@ from llm_service.settings import LlmServiceSettings, Url
 from schemas.generation import ModelInfo, Price
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+OwnProvider = Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"]
 # Those that have an API of their own, and are spoken to through a library, by its names for them.
 LibraryProvider = Literal["anthropic", "gemini", "bedrock", "cohere", "mistral", "vertexai"]
 LIBRARY_PROVIDERS: tuple[str, ...] = get_args(LibraryProvider)
+_PROVIDERS = (*get_args(OwnProvider), *LIBRARY_PROVIDERS)
 SIMULATED = "simulated"
 ANY_OTHER = "*"
 OLLAMA_CONTEXT_TOKENS = 4096
@@ -33,13 +36,16 @@ class ModelsFileError(ValueError):
 
 
 class Entry(BaseModel):
-    """One model. ``upstream`` is its name at the provider; None means the same name."""
+    """One model. ``upstream`` is its name at the provider; None means the same name.
+
+    ``stream_options``: false where a server refuses a call that asks it to count the tokens of a stream.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     aliases: tuple[Name, ...] = ()
-    provider: Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"] | LibraryProvider
+    provider: OwnProvider | LibraryProvider
     base_url: Url | None = None
     api_key_env: str | None = None
     upstream: Name | None = None
@@ -48,6 +54,7 @@ class Entry(BaseModel):
     max_concurrency: Annotated[int, Field(ge=1)] | None = None
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     price: Price | None = None
+    stream_options: bool = True
     fallbacks: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
@@ -132,7 +139,11 @@ def _read(path: Path) -> list[Entry]:
         raise ModelsFileError(f"cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise ModelsFileError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        place = ".".join(map(str, first["loc"]))
+        if found := re.match(r"models\.\d+\.provider\.", place):
+            # A choice between two lists: pydantic would tell of one of them only, under a name of its own.
+            place, first["msg"] = found[0].rstrip("."), f"must be one of {', '.join(_PROVIDERS)}"
+        raise ModelsFileError(f"{place}: {first['msg']}") from error
     except ValueError as error:
         raise ModelsFileError(f"is not TOML: {error}") from error
 

@@ -6,8 +6,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from llm_service.tracing import request_id
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import REQUEST_ID
 
 # Nobody reads the answer to a caller who has left; the number is the customary one in logs.
 _CLIENT_GONE = 499
@@ -22,9 +24,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_error(_request: Request, error: Exception) -> Response:
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OrchestraError)
     headers = {}
+    if named := request_id(dict(request.scope["headers"])):
+        headers[REQUEST_ID] = named
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if error.code is ErrorCode.UNAUTHORIZED:

@@ -8,7 +8,15 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelList
 
 CHECK_SECONDS = 3.0
-_OUT_OF_REACH = (ErrorCode.AUTH, ErrorCode.BAD_UPSTREAM, ErrorCode.OVERLOADED, ErrorCode.TIMEOUT)
+_OUT_OF_REACH = frozenset(
+    {
+        ErrorCode.AUTH,
+        ErrorCode.BAD_UPSTREAM,
+        ErrorCode.OVERLOADED,
+        ErrorCode.QUOTA_EXHAUSTED,
+        ErrorCode.TIMEOUT,
+    }
+)
 
 
 async def checked(registry: Registry) -> ModelList:

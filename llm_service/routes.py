@@ -2,6 +2,7 @@
 
 import hmac
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
@@ -12,11 +13,15 @@ from llm_service.metrics import Metrics
 from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
+from llm_service.tracing import request_id, traceparent
 from orchestra.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, ModelList
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+_log = structlog.get_logger()
 
 
 def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metrics) -> APIRouter:
@@ -30,10 +35,24 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
 
     async def generate(request: Request) -> Response:
         check_known(request)
-        ask = _parse(await _body(request))
-        chain = registry.chain(ask.model)
-        generation = Generation(chain, ask, metrics, settings.generation_seconds, settings.fallback_seconds)
-        return GenerationAnswer(generation, stream=ask.stream)
+        headers = dict(request.scope["headers"])  # Looking through the list for each takes longer.
+        named = request_id(headers)
+        try:
+            ask = _parse(await _body(request, headers.get(b"content-encoding", b"identity")))
+            chain = registry.chain(ask.model)
+        except OrchestraError as error:
+            _log.info("generation_refused", outcome=error.code, **({"request_id": named} if named else {}))
+            raise
+        generation = Generation(
+            chain,
+            ask,
+            metrics,
+            settings.generation_seconds,
+            settings.fallback_seconds,
+            traceparent=traceparent(headers),
+            tell_words=settings.provider_messages,
+        )
+        return GenerationAnswer(generation, stream=ask.stream, request_id=named)
 
     router.add_api_route("/generate", generate, methods=["POST"], response_model=None, route_class_override=HotRoute)
 
@@ -58,8 +77,10 @@ def _bearer(request: Request) -> bytes:
     return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-async def _body(request: Request) -> bytes:
-    """The raw body, whatever content type it claims. Raises ``too_large``."""
+async def _body(request: Request, encoding: bytes) -> bytes:
+    """The raw body, whatever content type it claims. Raises ``too_large``, or ``unsupported_media_type`` if packed."""
+    if encoding.strip().lower() not in (b"", b"identity"):
+        raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is, without a Content-Encoding.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -71,7 +92,7 @@ async def _body(request: Request) -> bytes:
 def _parse(body: bytes) -> GenerateRequest:
     """The request in a body. Raises ``not_json`` or ``invalid_request``."""
     try:
-        return GenerateRequest.model_validate_json(body)
+        return GenerateRequest.model_validate_json(body.removeprefix(_BOM))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":

@@ -46,6 +46,9 @@ class LlmServiceSettings(ListenSettings):
     )
     queue_seconds: Seconds = Field(5, description="Longest wait for a place when a model is at its `max_concurrency`.")
     max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Longest text that a model may answer with.")
+    provider_messages: bool = Field(
+        False, description="Adds what a provider says of an error to its detail. It may repeat the prompt."
+    )
     drain_seconds: int = Field(5, ge=0, description="Time that open generations get to end after SIGTERM.")
 
     @model_validator(mode="after")

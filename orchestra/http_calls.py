@@ -6,14 +6,19 @@ The hot ones go to aiohttp itself: httpx's requests and answers around it cost a
 import select
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from functools import cached_property
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
+
+# A server that had closed a kept connection is told within the time that a packet needs.
+_CLOSED_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +87,82 @@ def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSess
         context = httpx.create_ssl_context()
         context.load_default_certs()  # The LLM service may have a certificate of the house.
     connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context or True)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **more)
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=[_past_a_closed_connection], **more
+    )
+
+
+class _Protocol(ResponseHandler):
+    """Knows whether anything has come since the connection was taken for a call."""
+
+    heard = False
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One sending of a request. ``kept``: its connection, where that was used before; ``fresh``: take none of those."""
+
+    kept: _Protocol | None = None
+    fresh: bool = False
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the server cannot have seen the request: it had closed the connection before it came."""
+        return self.kept is not None and not self.kept.heard and monotonic() - self.began < _CLOSED_WITHIN_SECONDS
+
+
+_attempt: ContextVar[_Attempt | None] = ContextVar("attempt", default=None)
+
+
+async def _past_a_closed_connection(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send the request; once more, on a new connection, where it met the end of one that its server no longer kept.
+
+    That costs nobody anything: a server that has read a request answers it, or breaks off later than this.
+    """
+    before = _attempt.set(attempt := _Attempt())
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectionError, ConnectionError) as error:
+        if isinstance(error, TimeoutError) or not attempt.unread:
+            raise
+        attempt.kept, attempt.fresh = None, True
+        return await send(request)
+    finally:
+        _attempt.reset(before)
 
 
 class _Connector(aiohttp.TCPConnector):
     """Uses a connection again only when its server has had time to close it after the last answer, and has not.
 
-    Some servers (llama.cpp's) promise to keep a connection and close it after every stream: a call down such a
-    connection is lost, and nobody may send it again unasked.
+    Some servers (llama.cpp's) promise to keep a connection and close it after every stream.
     """
 
     def __init__(self, rest_seconds: float, **more: Any) -> None:
         super().__init__(**more)
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # one of its kind
         self._rest_seconds = rest_seconds
 
     async def _get(self, key: Any, traces: Any) -> Any:
+        attempt = _attempt.get()
+        if attempt and attempt.fresh:
+            return None
         kept = self._conns.get(key)  # The one that has rested longest first.
         while kept and _has_news(kept[0][0].transport):
             kept.popleft()[0].close()
         if kept and monotonic() - kept[0][1] < self._rest_seconds:
             return None
-        return await super()._get(key, traces)
+        connection = await super()._get(key, traces)
+        if attempt and connection and isinstance(connection.protocol, _Protocol):
+            attempt.kept = connection.protocol
+            attempt.kept.heard = False
+        return connection
 
 
 def _has_news(transport: Any) -> bool:

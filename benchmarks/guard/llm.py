@@ -23,7 +23,8 @@ _SCOPE = {
     "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
     "scheme": "http", "path": "/generate", "raw_path": b"/generate", "query_string": b"", "root_path": "",
     "headers": [(b"host", b"127.0.0.1:8082"), (b"content-type", b"application/json"), (b"accept-encoding", b"identity"),
-                (b"content-length", b"%d" % len(_BODY))],
+                (b"content-length", b"%d" % len(_BODY)), (b"x-request-id", b"0b7b3e1c-5a0f-4d55-9c2d-6f0c5a1d2e3f"),
+                (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
     "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8082), "state": {},
 }  # fmt: skip
 

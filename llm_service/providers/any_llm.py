@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 import httpx
 
-from llm_service.providers.base import Call, Ending, Piece, estimate_input, estimate_tokens, storable
+from llm_service.providers.base import Call, Ending, Piece, answered, estimate_input, estimate_tokens, storable
 from llm_service.providers.connection import UpstreamLimits
-from llm_service.providers.guarded_transport import GuardedTransport, closing_answers
-from llm_service.providers.refusals import stated, unreachable
+from llm_service.providers.guarded_transport import GuardedTransport, one_generation
+from llm_service.providers.refusals import stated, understood, unreachable
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, FinishReason, Usage
 
@@ -29,12 +29,12 @@ _DRAIN_SECONDS = 0.5
 _BY_NAME = {
     "RateLimitError": ErrorCode.RATE_LIMITED,
     "AuthenticationError": ErrorCode.AUTH,
-    "InsufficientFundsError": ErrorCode.AUTH,
+    "InsufficientFundsError": ErrorCode.QUOTA_EXHAUSTED,
     "ContextLengthExceededError": ErrorCode.CONTEXT_TOO_LONG,
     "ContentFilterError": ErrorCode.CONTENT_FILTER,
     "ModelNotFoundError": ErrorCode.UNKNOWN_MODEL,
-    "InvalidRequestError": ErrorCode.INVALID_REQUEST,
-    "UnsupportedParameterError": ErrorCode.INVALID_REQUEST,
+    "InvalidRequestError": ErrorCode.REFUSED_BY_PROVIDER,
+    "UnsupportedParameterError": ErrorCode.REFUSED_BY_PROVIDER,
     "GatewayTimeoutError": ErrorCode.TIMEOUT,
 }
 
@@ -61,7 +61,7 @@ class ThroughAnyLLM:
         """See `llm_service.providers.base.Provider`."""
         reply = _Reply(estimate_input(call.messages), self._limits.reply_bytes)
         try:
-            async with closing_answers(), aclosing(await self._begin(call)) as chunks:
+            async with one_generation(call.traceparent), aclosing(await self._begin(call)) as chunks:
                 while chunk := await self._next(chunks):
                     if text := reply.feed(chunk):
                         yield text
@@ -110,6 +110,7 @@ class _Reply:
         self._text_bytes = 0
         self._usage: CompletionUsage | None = None
         self._finish: FinishReason | None = None
+        self._tools = False
 
     @property
     def done(self) -> bool:
@@ -126,20 +127,21 @@ class _Reply:
             raise OrchestraError(ErrorCode.CONTENT_FILTER)
         if choice.finish_reason:
             self._finish = "length" if choice.finish_reason == "length" else "stop"
-        text = storable(choice.delta.content or "")
+        self._tools = self._tools or bool(choice.delta.tool_calls)
+        text = storable(choice.delta.content or choice.delta.refusal or "")
         self._text_bytes += len(text.encode())
         if self._text_bytes > self._reply_bytes:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer is longer than it may be.")
         return text
 
     def ending(self) -> Ending:
-        """How the whole answer ended. Raises ``bad_upstream`` when it broke off."""
+        """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
         if self._finish is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
         usage = Usage(input_tokens=self._input_estimate, output_tokens=estimate_tokens(self._text_bytes))
         if self._usage:
             usage = Usage(input_tokens=self._usage.prompt_tokens, output_tokens=self._usage.completion_tokens)
-        return Ending(usage, self._finish)
+        return answered(Ending(usage, self._finish), text=self._text_bytes > 0, tools=self._tools)
 
 
 def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":
@@ -166,10 +168,9 @@ def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.A
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
-    """The messages as these APIs want them: what the system says first, then roles in turn, and none that is empty."""
-    spoken = [message for message in messages if message.content.strip()]
+    """The messages as these APIs want them: what the system says first, then roles in turn."""
     turns: list[dict[str, Any]] = []
-    for message in sorted(spoken, key=lambda message: message.role != "system"):
+    for message in sorted(messages, key=lambda message: message.role != "system"):
         if turns and turns[-1]["role"] == message.role:
             turns[-1]["content"] += "\n\n" + message.content
         else:
@@ -202,18 +203,11 @@ def _meaning(error: Exception) -> OrchestraError:
         if isinstance(each, TimeoutError):
             return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
         if code := _BY_NAME.get(type(each).__name__):
-            return OrchestraError(code, "The model's provider refused the call.", retry_after=_seconds(each))
+            return understood(each, code)
     return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+def _chain(error: BaseException | None) -> Iterator[Exception]:
+    while isinstance(error, Exception):
         yield error
         error = getattr(error, "original_exception", None) or error.__cause__ or error.__context__
-
-
-def _seconds(error: BaseException) -> float | None:
-    try:
-        return max(float(getattr(error, "retry_after", None) or ""), 0.0)
-    except ValueError:
-        return None

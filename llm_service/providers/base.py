@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, FinishReason, Usage
 
 # Postgres stores no U+0000 and UTF-8 has no lone surrogates.
@@ -13,7 +14,11 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a provider is asked for. ``model`` is its own name for it; what is None it chooses itself."""
+    """What a provider is asked for. ``model`` is its own name for it; what is None it chooses itself.
+
+    ``stream_options``: ask the server to count the tokens of its stream. ``traceparent`` (W3C Trace Context) goes along
+    where the connection is ours.
+    """
 
     model: str
     messages: Sequence[ChatMessage]
@@ -21,6 +26,8 @@ class Call:
     temperature: float | None = None
     top_p: float | None = None
     stop: Sequence[str] | None = None
+    stream_options: bool = True
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,35 @@ class Provider(Protocol):
     async def aclose(self) -> None:
         """Close all connections."""
         ...
+
+
+def answered(ending: Ending, *, text: bool, tools: bool = False, skipped: bool = False) -> Ending:
+    """The ending, where it ends an answer. An end alone does not make one, and is never told as if it did.
+
+    ``text``: whether there was any; ``tools``: whether the model called one; ``skipped``: whether there was something
+    else. Raises ``empty_reply``, or ``bad_upstream`` for what cannot be read. A text that is empty because the model
+    had thought for all its tokens is an answer: its finish reason says why.
+    """
+    if text:
+        return ending
+    if tools:
+        raise OrchestraError(
+            ErrorCode.EMPTY_REPLY, "The model called a tool in place of an answer; tools are not supported."
+        )
+    if skipped:
+        raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer has no text that can be read.")
+    if ending.finish_reason != "length":
+        raise OrchestraError(ErrorCode.EMPTY_REPLY)
+    return ending
+
+
+def worth_sending(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """The messages that say something, and the last whatever it says.
+
+    Many APIs refuse a dialogue for one empty message in it. What was asked last is for them to judge.
+    """
+    *before, last = messages
+    return [*(message for message in before if message.content and not message.content.isspace()), last]
 
 
 def storable(text: str) -> str:

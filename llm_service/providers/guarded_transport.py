@@ -1,35 +1,49 @@
 """What a library's calls go through: our limits of time and size, no redirects, and errors from our closed list."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import aiohttp
 import httpx
+import orjson
 
 from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
-from llm_service.providers.refusals import refused, unreachable
+from llm_service.providers.error_document import is_error
+from llm_service.providers.framing import Framing
+from llm_service.providers.refusals import refused, stated, unreachable
+from orchestra.event_stream import Event
 from orchestra.http_calls import transport
+from schemas.envelope import TRACEPARENT
 from schemas.errors import ErrorCode, OrchestraError
 
 # Libraries add to an unfinished event line by line, which grows slow long before it grows large.
 _MAX_EVENT_BYTES = 256 * 1024
-# Around a token of text lie some 250 bytes of JSON.
-_MAX_WIRE_FACTOR = 512
+# A library that reads lines of text ends one here, too. In JSON all of these may be written in another way.
+_TEXT_BREAKS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 
 
-_open_answers: ContextVar[list[httpx.AsyncByteStream] | None] = ContextVar("open_answers", default=None)
+@dataclass
+class _Generation:
+    """What a library does for one call of ours: the answers that it has begun, and the trace to tell the server."""
+
+    traceparent: str | None
+    answers: list[httpx.AsyncByteStream] = field(default_factory=list)
+
+
+_generation: ContextVar[_Generation | None] = ContextVar("generation", default=None)
 
 
 @asynccontextmanager
-async def closing_answers() -> AsyncIterator[None]:
-    """Close every answer that was begun inside: a library that is left early may leave its answer open."""
-    answers: list[httpx.AsyncByteStream] = []
-    _open_answers.set(answers)
+async def one_generation(traceparent: str | None) -> AsyncIterator[None]:
+    """Calls inside carry the trace, and their answers are closed: a library that is left early may leave one open."""
+    generation = _Generation(traceparent)
+    _generation.set(generation)
     try:
         yield
     finally:
-        for answer in answers:
+        for answer in generation.answers:
             await answer.aclose()
 
 
@@ -47,6 +61,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         """One call, with our time limits in place of the library's. Raises `OrchestraError`."""
         # What is not packed cannot unpack to more than was counted.
         request.headers["accept-encoding"] = "identity"
+        generation = _generation.get()
+        if generation and generation.traceparent:
+            request.headers[TRACEPARENT] = generation.traceparent
         request.extensions = {**request.extensions, "timeout": self._limits.timeout.as_dict()}
         try:
             response = await self._inner.handle_async_request(request)
@@ -62,9 +79,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         if response.headers.get("content-encoding", "identity") != "identity":
             await stream.aclose()
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider packed its answer unasked.")
-        response.stream = _GuardedStream(stream, self._limits.reply_bytes * _MAX_WIRE_FACTOR)
-        if (answers := _open_answers.get()) is not None:
-            answers.append(response.stream)
+        response.stream = _GuardedStream(stream, Framing(self._limits.reply_bytes, _MAX_EVENT_BYTES), asked=generation)
+        if generation:
+            generation.answers.append(response.stream)
         return response
 
     async def aclose(self) -> None:
@@ -73,23 +90,47 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _GuardedStream(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, most_bytes: int) -> None:
+    """An answer as libraries can read it, which read less than the standard of event streams has.
+
+    What was ``asked`` for a generation comes as whole events. What else is asked, as a list of models, is a document.
+    """
+
+    def __init__(self, inner: httpx.AsyncByteStream, framing: Framing, asked: _Generation | None) -> None:
         self._inner = inner
-        self._most_bytes = most_bytes
+        self._framing = framing
+        self._asked = asked
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = event = 0
         try:
             async for chunk in self._inner:
-                received += len(chunk)
-                # Libraries keep an event until its empty line comes, however long that takes.
-                end = max(chunk.rfind(b"\n\n"), chunk.rfind(b"\n\r\n"))
-                event = event + len(chunk) if end < 0 else len(chunk) - end
-                if event > _MAX_EVENT_BYTES or received > self._most_bytes:
-                    raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer is longer than it may be.")
-                yield chunk
+                for event in self._framing.feed(chunk):
+                    yield _written(event)
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             raise unreachable(error) from error
+        rest, document = self._framing.close()
+        if rest and document and self._asked:
+            for event in _events(rest.data):
+                yield _written(event)
+        elif rest:
+            yield rest.data.encode() if document else _written(rest)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _written(event: Event) -> bytes:
+    name = "" if event.name == "message" else f"event: {event.name}\n"  # Google's library knows no names.
+    data = event.data.translate(_TEXT_BREAKS).replace("\n", "\ndata: ")
+    return f"{name}data: {data}\n\n".encode()
+
+
+def _events(document: str) -> Iterator[Event]:
+    """A document in place of a stream, as the events that it could have been. Raises the error that it may be."""
+    try:
+        documents = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.") from None
+    for each in documents if isinstance(documents, list) else [documents]:
+        if isinstance(each, dict) and is_error(each):
+            raise stated(each)
+        yield Event("message", orjson.dumps(each).decode(), "")

@@ -12,6 +12,7 @@ from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http_calls import Address
+from schemas.envelope import TRACEPARENT
 
 _DRAIN_SECONDS = 0.5
 
@@ -37,7 +38,8 @@ class OpenAICompatible:
         """See `llm_service.providers.base.Provider`."""
         parser = ReplyParser(input_estimate=estimate_input(call.messages), reply_bytes=self._limits.reply_bytes)
         try:
-            async with self._address.call("POST", "/chat/completions", self._body(call)) as response:
+            trace = {TRACEPARENT: call.traceparent} if call.traceparent else None
+            async with self._address.call("POST", "/chat/completions", self._body(call), trace) as response:
                 chunks = response.content.iter_any()
                 if response.status != 200:
                     raise refused(response.status, response.headers, await beginning(chunks))
@@ -46,6 +48,8 @@ class OpenAICompatible:
                         yield text
                     if parser.done:
                         break
+                if text := parser.close():
+                    yield text
                 await _drain(chunks)
         except aiohttp.ClientError as error:
             raise unreachable(error) from error
@@ -69,7 +73,7 @@ class OpenAICompatible:
             "model": call.model,
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream_options": {"include_usage": True} if call.stream_options else None,
             self._limit_field: call.max_tokens,
             "temperature": call.temperature,
             "top_p": call.top_p,

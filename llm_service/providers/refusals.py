@@ -1,7 +1,4 @@
-"""What a provider's refusals, broken connections and silences mean in our closed list of errors.
-
-A provider's own words may repeat the prompt, so none of them is passed on.
-"""
+"""A provider's refusals, broken connections and silences as errors of our closed list."""
 
 import math
 from collections.abc import Mapping
@@ -9,72 +6,77 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
-import orjson
 
+from llm_service.providers.error_document import Said, from_body, from_document, longest_wait
+from llm_service.providers.meanings import meaning
 from schemas.errors import ErrorCode, OrchestraError
 
+_MOST_CHARACTERS = 300
+# What a status is where nothing that was said tells more.
 _BY_STATUS = {
-    400: ErrorCode.INVALID_REQUEST,
+    400: ErrorCode.REFUSED_BY_PROVIDER,
     401: ErrorCode.AUTH,
-    402: ErrorCode.AUTH,
+    402: ErrorCode.QUOTA_EXHAUSTED,
     403: ErrorCode.AUTH,
-    404: ErrorCode.INVALID_REQUEST,
+    404: ErrorCode.REFUSED_BY_PROVIDER,
     408: ErrorCode.TIMEOUT,
-    413: ErrorCode.INVALID_REQUEST,
-    422: ErrorCode.INVALID_REQUEST,
+    413: ErrorCode.REFUSED_BY_PROVIDER,
+    422: ErrorCode.REFUSED_BY_PROVIDER,
     429: ErrorCode.RATE_LIMITED,
     503: ErrorCode.OVERLOADED,
     504: ErrorCode.TIMEOUT,
     529: ErrorCode.OVERLOADED,
 }
-# Parts of the `code`, `type` or `message` with which the known servers say the same in their own ways.
-_REASONS = {
-    "context_length": ErrorCode.CONTEXT_TOO_LONG,
-    "context_size": ErrorCode.CONTEXT_TOO_LONG,
-    "context length": ErrorCode.CONTEXT_TOO_LONG,
-    "context size": ErrorCode.CONTEXT_TOO_LONG,
-    "content_filter": ErrorCode.CONTENT_FILTER,
-    "content_policy": ErrorCode.CONTENT_FILTER,
-    "model_not_found": ErrorCode.UNKNOWN_MODEL,
-    "prompt is too long": ErrorCode.CONTEXT_TOO_LONG,
-    "input token count": ErrorCode.CONTEXT_TOO_LONG,
-    "credit balance": ErrorCode.AUTH,
-    "api key not valid": ErrorCode.AUTH,
-}
-# What a 404 says when it is the model that is missing: the last is how Anthropic says it.
-_MODEL_MISSING = ("not found", "model:")
-_KINDS = {
-    "rate_limit": ErrorCode.RATE_LIMITED,
-    "quota": ErrorCode.RATE_LIMITED,
-    "overloaded": ErrorCode.OVERLOADED,
-    "unavailable": ErrorCode.OVERLOADED,
-    "timeout": ErrorCode.TIMEOUT,
-    "authentication": ErrorCode.AUTH,
-    "permission": ErrorCode.AUTH,
-    "api_key": ErrorCode.AUTH,
-    "invalid_request": ErrorCode.INVALID_REQUEST,
-}
-_LONGEST_RETRY_AFTER = 24 * 60 * 60.0
 
 
-def refused(status: int, headers: Mapping[str, str], body: bytes) -> OrchestraError:
+class RefusalError(OrchestraError):
+    """A provider's own error.
+
+    ``provider_code`` is its name for it. ``words`` are what it said: they may repeat the prompt, so they are in no
+    detail and no log unless somebody asks for it.
+    """
+
+    def __init__(self, code: ErrorCode, what: str, said: Said, wait: float | None) -> None:
+        super().__init__(code, f"{what}: {said.marks}." if said.marks else f"{what}.", retry_after=wait)
+        self.provider_code = said.code
+        self.words = " ".join(said.words)
+
+    def tell_words(self) -> None:
+        """Add what the provider said to the detail, without control characters, up to 300 characters of it."""
+        words = "".join(each if each.isprintable() else " " for each in self.words[:_MOST_CHARACTERS]).strip()
+        self.detail = f"{self.detail} {words}" if words else self.detail
+
+
+def refused(status: int, headers: Mapping[str, str], body: bytes) -> RefusalError:
     """The error for an answer that is not 200."""
-    code = _BY_STATUS.get(status, ErrorCode.BAD_UPSTREAM)
-    if code is ErrorCode.INVALID_REQUEST:
-        code = _reason(status, _error_of(body)) or code
+    said = from_body(body)
+    said.status = status
+    code = meaning(said.names, said.words) or _BY_STATUS.get(status, ErrorCode.BAD_UPSTREAM)
     wait = retry_after(headers)
-    if wait is None:
-        wait = _told_wait(body)
-    return OrchestraError(code, f"The model's provider answered with status {status}.", retry_after=wait)
+    what = f"The model's provider answered with status {status}"
+    return RefusalError(code, what, said, said.wait if wait is None else wait)
 
 
-def stated(error: object) -> OrchestraError:
-    """The error for an error object inside a stream."""
-    fields = error if isinstance(error, dict) else {"message": error}
-    status = fields.get("code")
-    code = _BY_STATUS.get(status) if isinstance(status, int) else _named(fields, _KINDS)
-    code = _named(fields, _REASONS) or code or ErrorCode.BAD_UPSTREAM
-    return OrchestraError(code, "The model's provider broke off with an error.")
+def stated(error: object) -> RefusalError:
+    """The error for an error document inside of an answer that is 200."""
+    said = from_document(error)
+    code = meaning(said.names, said.words) or _BY_STATUS.get(said.status or 0)
+    if code is None:
+        faulty = any("invalid" in name.lower() for name in said.names)
+        code = ErrorCode.REFUSED_BY_PROVIDER if faulty else ErrorCode.BAD_UPSTREAM
+    return RefusalError(code, "The model's provider broke off with an error", said, said.wait)
+
+
+def understood(error: Exception, otherwise: ErrorCode) -> RefusalError:
+    """The error for one that any-llm has understood; ``otherwise`` is what its class says."""
+    fields = {name: getattr(error, name, None) for name in ("status_code", "code", "error_type", "param", "message")}
+    said = from_document(fields)
+    status = fields["status_code"]
+    said.status = status if isinstance(status, int) else None
+    wait = retry_after({"retry-after": str(getattr(error, "retry_after", None))})
+    return RefusalError(
+        meaning(said.names, said.words) or otherwise, "The model's provider refused the call", said, wait
+    )
 
 
 def unreachable(error: Exception) -> OrchestraError:
@@ -91,7 +93,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = millis / 1000 if millis is not None else _number(headers.get("retry-after"))
     if seconds is None:
         seconds = _seconds_until(headers.get("retry-after", ""))
-    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+    return None if seconds is None else longest_wait(seconds)
 
 
 def _number(text: str | None) -> float | None:
@@ -108,35 +110,3 @@ def _seconds_until(date: str) -> float | None:
         return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     except (ValueError, OverflowError):
         return None
-
-
-def _told_wait(body: bytes) -> float | None:
-    """The wait that Gemini tells in the body: ``"retryDelay": "7s"`` in one of the details."""
-    details = _error_of(body).get("details")
-    for detail in details if isinstance(details, list) else []:
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        seconds = _number(delay.removesuffix("s")) if isinstance(delay, str) else None
-        if seconds is not None:
-            return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
-    return None
-
-
-def _error_of(body: bytes) -> dict[str, object]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = document.get("error", document) if isinstance(document, dict) else {}
-    return error if isinstance(error, dict) else {"message": error}
-
-
-def _reason(status: int, fields: Mapping[str, object]) -> ErrorCode | None:
-    said = str(fields.get("message"))
-    if status == 404 and any(part in said for part in _MODEL_MISSING):
-        return ErrorCode.UNKNOWN_MODEL
-    return _named(fields, _REASONS)
-
-
-def _named(fields: Mapping[str, object], names: Mapping[str, ErrorCode]) -> ErrorCode | None:
-    said = " ".join(str(fields.get(name, "")) for name in ("code", "type", "message")).lower()
-    return next((code for part, code in names.items() if part in said), None)

@@ -1,113 +1,109 @@
-"""The bytes of an OpenAI-compatible stream (server-sent events) → the text in them, the usage, the end."""
+"""The bytes of an OpenAI-compatible answer → the text in them and how it ended."""
 
 import json
-from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
-from llm_service.providers.base import Ending, estimate_tokens, storable
+from llm_service.providers.base import Ending, storable
+from llm_service.providers.completion import Completion
+from llm_service.providers.framing import Framing, too_long
 from llm_service.providers.refusals import stated
+from orchestra.event_stream import Event
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import FinishReason, Usage
 
-MAX_LINE_BYTES = 1024 * 1024
-# Around a token of text lie some 250 bytes of JSON.
-_MAX_WIRE_FACTOR = 512
+_END_MARK = "[DONE]"
+_WRONG_SHAPE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 class ReplyParser:
-    """One answer. Feed it what comes; ask for the `ending` when no more comes."""
+    """One answer. Feed it all that comes, then `close` it. ``done``: the server has said that nothing follows."""
 
     def __init__(self, *, input_estimate: int, reply_bytes: int) -> None:
         self.done = False
         self._input_estimate = input_estimate
         self._reply_bytes = reply_bytes
-        self._rest = b""
-        self._received = 0
+        self._framing = Framing(reply_bytes)
+        self._completion = Completion()
         self._text_bytes = 0
-        self._usage: Mapping[str, object] = {}
-        self._finish: FinishReason | None = None
 
     def feed(self, chunk: bytes) -> str:
         """The text that these bytes complete, perhaps none. Raises `OrchestraError`."""
-        self._received += len(chunk)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        text = storable("".join([self._text(line) for line in lines if line.startswith(b"data:")]))
-        self._text_bytes += len(text.encode())
-        if self._text_bytes > self._reply_bytes or self._received > self._reply_bytes * _MAX_WIRE_FACTOR:
-            raise _nonsense("The model's answer is longer than it may be.")
-        if len(self._rest) > MAX_LINE_BYTES:
-            raise _nonsense("The model's provider sent an endless line.")
-        return text
+        return self._checked("".join([self._text(event) for event in self._framing.feed(chunk)]))
+
+    def close(self) -> str:
+        """The text that is left when no more bytes come. Raises `OrchestraError`."""
+        rest, whole = self._framing.close()
+        if rest is None or self.done:
+            return ""
+        if whole:
+            return self._checked(self._whole(rest.data))
+        # An event that is cut in two is dropped, as the standard wants it.
+        return self._checked(self._text(rest)) if rest.data == _END_MARK or _is_json(rest.data) else ""
 
     def ending(self) -> Ending:
-        """How the whole answer ended. Raises ``bad_upstream`` when it broke off."""
-        if self._finish is None:
+        """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
+        # Servers that give no finish reason have an end mark; that a connection ended says nothing.
+        if self._completion.finish is None and not self.done:
             raise _nonsense("The model's answer broke off.")
-        return Ending(
-            Usage(
-                input_tokens=self._count("prompt_tokens", self._input_estimate),
-                output_tokens=self._count("completion_tokens", estimate_tokens(self._text_bytes)),
-            ),
-            self._finish,
-        )
+        return self._completion.ending(self._input_estimate, self._text_bytes)
 
-    def _text(self, line: bytes) -> str:
-        data = line[5:].strip()
-        if self.done or not data:
+    def _text(self, event: Event) -> str:
+        data = event.data
+        if self.done:
             return ""
-        if data == b"[DONE]":
+        if data == _END_MARK:
             self.done = True
             return ""
         try:
-            return self._event(_json(data))
-        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-            raise _nonsense("The model's provider sent something that is no answer.") from None
+            if event.name == "error":
+                raise stated(_json(data) if _is_json(data) else data)
+            return self._completion.read(_json(data))
+        except _WRONG_SHAPE:
+            if not data.strip():
+                return ""
+            raise _no_answer() from None
 
-    def _event(self, event: dict[str, object]) -> str:
-        if error := event.get("error"):
-            raise stated(error)
-        if isinstance(usage := event.get("usage"), dict):
-            self._usage = usage
-        choices = event.get("choices")
-        return self._choice(choices[0]) if isinstance(choices, list) and choices else ""
+    def _whole(self, document: str) -> str:
+        """The text of a document in place of a stream: the answer is whole where its JSON is."""
+        try:
+            answer = _json(document)
+            if isinstance(answer, list):  # So Gemini's server for OpenAI's clients gives its errors.
+                answer = answer[0]
+            text = self._completion.read(answer)
+            if not isinstance(answer["choices"], list):
+                raise TypeError
+        except _WRONG_SHAPE:
+            raise _no_answer() from None
+        self.done = True
+        return text
 
-    def _choice(self, choice: dict[str, object]) -> str:
-        if reason := choice.get("finish_reason"):
-            self._finish = _finish(reason)
-        delta = choice.get("delta") or {}
-        content = delta.get("content") if isinstance(delta, dict) else delta
-        if content is None:
-            return ""
-        if not isinstance(content, str):
-            raise TypeError
-        return content
-
-    def _count(self, name: str, estimate: int) -> int:
-        count = self._usage.get(name)
-        return count if isinstance(count, int) and count >= 0 else estimate
+    def _checked(self, text: str) -> str:
+        text = storable(text)
+        self._text_bytes += len(text.encode())
+        if self._text_bytes > self._reply_bytes:
+            raise too_long()
+        return text
 
 
-def _json(data: bytes) -> dict[str, object]:
+def _json(data: str) -> Any:
     try:
-        event = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        # Some servers write NaN, half of a surrogate pair, or cut a character in two.
-        event = json.loads(data.decode("utf-8", "replace"))
-    if not isinstance(event, dict):
-        raise TypeError
-    return event
+        # Some servers write NaN, or half of a surrogate pair.
+        return json.loads(data)
 
 
-def _finish(reason: object) -> FinishReason:
-    match reason:
-        case "content_filter":
-            raise OrchestraError(ErrorCode.CONTENT_FILTER)
-        case "error":
-            raise _nonsense("The model's provider ended the answer with an error.")
-        case "length":
-            return "length"
-    return "stop"
+def _is_json(data: str) -> bool:
+    try:
+        _json(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_answer() -> OrchestraError:
+    return _nonsense("The model's provider sent something that is no answer.")
 
 
 def _nonsense(detail: str) -> OrchestraError:

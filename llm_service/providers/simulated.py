@@ -7,7 +7,7 @@
 |---|---|
 | ``latency_ms`` | waits before the first token |
 | ``gap_ms`` | waits before every further token |
-| ``tokens`` | answers with so many words in place of the echo |
+| ``tokens`` | answers with so many words in place of the echo; with none at all it is ``empty_reply`` |
 | ``reply=hash`` | answers with `conversation_hash` of what it was sent |
 | ``fail`` | ends with this error code (any of ``schemas.generation.GenerationErrorCode``) |
 | ``fail_after`` | the error comes after so many tokens, inside the stream; else before the first byte |
@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_service.providers.base import Call, Ending, Garbage, Piece, estimate_input, storable
+from llm_service.providers.base import Call, Ending, Garbage, Piece, answered, estimate_input, storable
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerationErrorCode, Usage
 
@@ -67,8 +67,14 @@ def parse_options(model: str) -> Options:
     pairs = [option.partition("=")[::2] for option in text.split(",")] if text else []
     try:
         return Options.model_validate(dict(pairs))
-    except ValidationError:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, "The options of the simulated model are wrong.") from None
+    except ValidationError as error:
+        wrong = {
+            str(each["loc"][0]) for each in error.errors(include_input=False, include_context=False, include_url=False)
+        }
+    # A name is told only if it is one of ours: what else a caller wrote is not repeated.
+    known = [name for name in Options.model_fields if name in wrong]
+    told = f"{known[0]} has a wrong value" if known else f"there are only {', '.join(Options.model_fields)}"
+    raise OrchestraError(ErrorCode.INVALID_REQUEST, f"The options of the simulated model are wrong: {told}.")
 
 
 def conversation_hash(messages: Sequence[ChatMessage]) -> str:
@@ -104,7 +110,7 @@ class Simulated:
             yield Garbage(b"\x00<html>not json\n")
             return
         usage = Usage(input_tokens=estimate_input(call.messages), output_tokens=len(words))
-        yield Ending(usage, "length" if (options.tokens or 0) > call.max_tokens else "stop")
+        yield answered(Ending(usage, "length" if (options.tokens or 0) > call.max_tokens else "stop"), text=bool(words))
 
     async def check(self) -> None:
         """It is always there."""

@@ -9,7 +9,7 @@ import structlog
 FIELDS = frozenset(
     "event level logger timestamp service request_id conversation_id tenant topic partition offset offsets records "
     "reason code status attempt tries fence worker_id pid part port address count seconds method route exception "
-    "error outcome model provider signal state version deadline lag missing caller".split()
+    "error outcome model provider provider_code signal state version deadline lag missing caller".split()
 )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
+from llm_service.providers.simulated import conversation_hash
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode
-from schemas.generation import DoneLine, GenerateReply
+from schemas.generation import ChatMessage, DoneLine, GenerateReply
 from tests.support.llm_server import Service, eventually, running, text_of
 from tests.support.llm_upstream import TEXT, Upstream, upstream
 
@@ -108,7 +109,7 @@ async def test_a_whole_answer_tells_its_usage_and_why_it_ended(service: Service,
 async def test_a_stream_is_passed_on_as_it_comes(service: Service, subject: Subject) -> None:
     """The first delta arrives although the rest of the answer never does."""
     async with service.stream(subject.hang) as response:
-        first = await anext(response.aiter_lines())
+        first = await anext(response.aiter_bytes())
 
     assert subject.text.startswith(orjson.loads(first)["delta"])
 
@@ -172,6 +173,35 @@ async def test_a_broken_answer_never_looks_whole(service: Service, subject: Subj
     assert (plain.status_code, plain.json()["code"]) == (502, ErrorCode.BAD_UPSTREAM)
     assert streamed.status_code in (200, 502)
     assert b'{"done"' not in streamed.content
+
+
+async def test_empty_messages_of_the_history_are_not_sent(service: Service, subject: Subject, server: Upstream) -> None:
+    """One empty answer ends no conversation: what says nothing is left out, whoever the provider is."""
+    said = [("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", " \n"), ("user", "three")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    model = "simulated:reply=hash" if subject.provider == "simulated" else subject.whole
+    response = await service.client.post("/generate", json={"model": model, "messages": messages})
+
+    assert response.status_code == 200
+    full = [ChatMessage.model_validate(message) for message in messages if message["content"].strip()]
+    if subject.provider == "simulated":
+        assert response.json()["content"] == conversation_hash(full)
+    else:
+        sent = orjson.dumps(server.calls[0].body).decode()
+        places = [sent.index(text) for text in ("one", "two", "three")]
+        assert places == sorted(places)
+        assert '""' not in sent
+        assert '" \\n"' not in sent
+
+
+async def test_what_was_asked_last_is_sent_even_if_it_is_empty(
+    service: Service, subject: Subject, server: Upstream
+) -> None:
+    """Whether nothing can be asked is for the provider to say: its answer, or its refusal, is passed on."""
+    response = await service.generate(subject.whole, content="")
+
+    assert response.status_code == 200
+    assert len(server.calls) == (subject.provider != "simulated")
 
 
 async def test_many_answers_at_once_do_not_mix(service: Service, subject: Subject) -> None:

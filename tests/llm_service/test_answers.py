@@ -53,10 +53,64 @@ async def test_an_error_inside_a_stream_is_its_last_line(service: Service) -> No
     assert (error["code"], error["retry_after"]) == ("overloaded", 2.5)
 
 
-async def test_an_empty_answer_is_whole(service: Service) -> None:
-    """No text at all is an answer too."""
-    assert [[*line] for line in await service.lines("simulated:tokens=0")] == [["done", "usage", "finish_reason"]]
-    assert (await service.generate("simulated:tokens=0")).json()["content"] == ""
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("tells", [False, True])
+async def test_so_is_why_it_breaks_off(server: Upstream, provider: str, *, tells: bool) -> None:
+    """An error inside of a stream has the provider's code, and its words only where that is wanted."""
+    urls = {"openai_base_url": server.url, "anthropic_base_url": server.root, "gemini_base_url": server.root}
+    settings = {"llm_provider": provider, "provider_messages": tells, **urls}
+    async with running(LlmServiceSettings.model_validate(settings)) as service:
+        error = (await service.generate("error_inside")).json()
+
+    assert error["code"] == "overloaded"
+    assert error["detail"].startswith("The model's provider broke off with an error: ")
+    assert ("secret prompt" in error["detail"]) == tells
+
+
+_PICKY = "The model's provider answered with status 400: unsupported_parameter, max_tokens."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream, *, stream: bool) -> None:
+    """By its own code and parameter; what else it said may repeat the prompt, and is told only where that is wanted."""
+    refused = (await service.generate("picky", stream=stream)).json()
+    settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, provider_messages=True)
+    async with running(settings) as talkative:
+        told = (await talkative.generate("picky", stream=stream)).json()
+
+    assert (refused["code"], refused["title"]) == ("refused_by_provider", "The model's provider refused the request")
+    assert (refused["detail"], refused["status"]) == (_PICKY, 502)
+    assert told["detail"].startswith(f"{_PICKY} Unsupported parameter:  [1msecret prompt secret prompt")
+    assert len(told["detail"]) <= len(_PICKY) + 301
+
+
+@pytest.mark.parametrize(
+    ("trace", "goes"), [("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True), ("x", False)]
+)
+async def test_the_callers_trace_reaches_the_provider(
+    service: Service, server: Upstream, trace: str, *, goes: bool
+) -> None:
+    """`traceparent` is passed on where it is one."""
+    body = {"model": "whole", "messages": [{"role": "user", "content": "hi"}]}
+    await service.client.post("/generate", json=body, headers={"traceparent": trace})
+
+    assert server.calls[0].headers.get("traceparent") == (trace if goes else None)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_of_nothing_is_an_error(service: Service, *, stream: bool) -> None:
+    """An end without a text is told as such, before the first byte of a stream."""
+    response = await service.generate("simulated:tokens=0", stream=stream)
+
+    assert (response.status_code, response.json()["code"]) == (502, "empty_reply")
+
+
+async def test_an_answer_cut_before_its_first_word_is_whole(service: Service) -> None:
+    """A model that has thought for all its tokens has answered: the finish reason says why nothing is there."""
+    lines = await service.lines("reasoning_cut")
+
+    assert [[*line] for line in lines] == [["done", "usage", "finish_reason"]]
+    assert (await service.generate("reasoning_cut")).json()["finish_reason"] == "length" == lines[0]["finish_reason"]
 
 
 async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,8 @@ async def _told(registry: Registry, metrics: Metrics | None = None, silence: flo
 
 @pytest.mark.parametrize(
     "options",
-    "fail=rate_limited fail=overloaded fail=timeout fail=auth fail=unknown_model fail=bad_upstream cut_after=0"
-    " hang_after=0".split(),
+    "fail=rate_limited fail=overloaded fail=timeout fail=auth fail=quota_exhausted fail=unknown_model fail=bad_upstream"
+    " tokens=0 cut_after=0 hang_after=0".split(),
 )
 async def test_a_model_that_is_out_of_order_is_replaced_without_a_word(tmp_path: Path, options: str) -> None:
     """Before any text came nobody learns that another model answers; it is counted, with the reason."""
@@ -86,7 +86,8 @@ async def test_a_model_that_is_out_of_order_is_replaced_without_a_word(tmp_path:
     told = await _told(_models(tmp_path, options, "tokens=2"), metrics, silence=0.05)
 
     assert told == ["word1 ", "word2", "end"]
-    reason = {"hang_after=0": "timeout", "cut_after=0": "bad_upstream"}.get(options, options.removeprefix("fail="))
+    reasons = {"hang_after=0": "timeout", "cut_after=0": "bad_upstream", "tokens=0": "empty_reply"}
+    reason = reasons.get(options, options.removeprefix("fail="))
     labels = {"model": "m0", "to": "m1", "reason": reason}
     assert metrics.registry.get_sample_value("orchestra_llm_fallbacks_total", labels) == 1
 
@@ -108,7 +109,7 @@ async def test_a_restart_is_told_only_where_text_is_void(tmp_path: Path) -> None
     assert spoken == ["word1 ", Restart("m1"), "word1 ", "word2 ", Restart("m2"), "word1", "end"]
 
 
-@pytest.mark.parametrize("code", ["invalid_request", "content_filter", "context_too_long"])
+@pytest.mark.parametrize("code", ["invalid_request", "refused_by_provider", "content_filter", "context_too_long"])
 async def test_what_is_wrong_with_the_request_is_asked_of_no_other_model(tmp_path: Path, code: str) -> None:
     """No chain is a way round a refusal."""
     with pytest.raises(OrchestraError) as ended:

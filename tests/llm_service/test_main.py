@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from tests.support.llm_server import eventually
+from tests.support.llm_upstream import upstream
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +75,34 @@ def test_a_provider_without_its_package_stops_the_start(tmp_path: Path) -> None:
     assert (process.returncode, said) == (78, "provider cohere needs the packages of any-llm-sdk[cohere]\n")
 
 
+async def test_the_log_tells_which_request_failed_and_why() -> None:
+    """One line for each generation that failed: the request's id, the model, our code and the provider's, no words."""
+    async with upstream() as provider:
+        with _process(LLM_PROVIDER="openai", OPENAI_BASE_URL=provider.url) as (process, url):
+            await eventually(lambda: _answers(url))
+            async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+                for model in ("picky", "nothing", "whole"):
+                    body = {"model": model, "messages": [{"role": "user", "content": "canary-7d1f"}]}
+                    await client.post(f"{url}/generate", json=body, headers={"x-request-id": f"of-{model}"})
+                await client.post(f"{url}/generate", content=b"nonsense", headers={"x-request-id": "of-nobody"})
+            process.terminate()
+            await eventually(lambda: process.poll() is not None)
+            assert process.stderr
+            said = process.stderr.read()
+
+    lines = [orjson.loads(line) for line in said.splitlines()]
+    listening, *rest = lines
+    assert (listening["event"], listening["address"]) == ("listening", "127.0.0.1")
+    fields = [{name: line.get(name) for name in ("event", "request_id", "outcome", "provider_code")} for line in rest]
+    ended, refused = "generation_ended", "generation_refused"
+    assert [tuple(each.values()) for each in fields] == [
+        (ended, "of-picky", "refused_by_provider", "unsupported_parameter"),
+        (ended, "of-nothing", "empty_reply", None),
+        (refused, "of-nobody", "not_json", None),
+    ]
+    assert not any(secret in said for secret in ("canary-7d1f", "secret prompt"))
+
+
 async def test_sigterm_cuts_what_hangs_without_an_end_mark() -> None:
     """After SIGTERM the process is gone within its drain time, and an open stream does not look whole."""
     with _process(DRAIN_SECONDS="1") as (process, url):
@@ -82,14 +112,14 @@ async def test_sigterm_cuts_what_hangs_without_an_end_mark() -> None:
             httpx.AsyncClient(timeout=30, trust_env=False) as client,
             client.stream("POST", f"{url}/generate", json=body) as response,
         ):
-            lines = response.aiter_lines()
-            got = [await anext(lines)]
+            chunks = response.aiter_bytes()
+            got = await anext(chunks)
             process.terminate()
             with pytest.raises(httpx.RemoteProtocolError):
-                got += [line async for line in lines]
+                got += b"".join([chunk async for chunk in chunks])
         await eventually(lambda: process.poll() is not None)
 
-    assert got == ['{"delta":"echo: "}']
+    assert got == b'{"delta":"echo: "}\n'
 
 
 async def test_sigterm_lets_a_running_answer_end() -> None:
@@ -105,10 +135,10 @@ async def test_sigterm_lets_a_running_answer_end() -> None:
             httpx.AsyncClient(timeout=30, trust_env=False) as client,
             client.stream("POST", f"{url}/generate", json=body) as response,
         ):
-            lines = response.aiter_lines()
-            await anext(lines)
+            chunks = response.aiter_bytes()
+            await anext(chunks)
             process.terminate()
-            rest = [line async for line in lines]
+            rest = b"".join([chunk async for chunk in chunks])
         await eventually(lambda: process.poll() is not None)
 
-    assert rest[-1].startswith('{"done":true')
+    assert rest.split(b"\n")[-2].startswith(b'{"done":true')

@@ -78,7 +78,12 @@ def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: P
         ("models = ", "is not TOML"),
         ("", "models: Field required"),
         (ENTRY + "colour = 1", "models.0.colour: Extra"),
+        (
+            ENTRY.replace('"vllm"', '"claude"'),
+            "models.0.provider: must be one of embedded, ollama, openai, vllm, openai_compatible, simulated, ant",
+        ),
         (ENTRY.replace("base_url", "#"), "needs a base_url"),
+        (ENTRY + 'stream_options = "no way"', "models.0.stream_options: Input should be a valid boolean"),
         (ENTRY.replace("4096", "40960"), "max_output_tokens is more"),
         (ENTRY + ENTRY, "the name qwen is there twice"),
     ],

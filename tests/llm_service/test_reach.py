@@ -50,18 +50,19 @@ async def test_each_model_tells_whether_its_provider_answers(tmp_path: Path, ser
     assert server.calls == []
 
 
-async def test_a_refused_key_is_out_of_reach(tmp_path: Path, server: Upstream) -> None:
-    """A provider that refuses our key is told as such."""
+@pytest.mark.parametrize("status", [401, 402])
+async def test_a_refused_account_is_out_of_reach(tmp_path: Path, server: Upstream, status: int) -> None:
+    """A provider that refuses our key, or has no credit left for us, is told as such."""
 
     async def refuse() -> web.Response:
-        return web.json_response({}, status=401)
+        return web.json_response({}, status=status)
 
     server.listing = refuse
     models = await _models(tmp_path, ENTRY.format("here", "openai_compatible", server.url), "/models?check=true")
 
     assert (models["here"].reachable, models["here"].detail) == (
         False,
-        "The model's provider answered with status 401.",
+        f"The model's provider answered with status {status}.",
     )
 
 

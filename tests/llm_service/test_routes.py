@@ -60,6 +60,39 @@ async def test_bad_input_is_named_and_never_echoed(service: Service, body: bytes
     assert CANARY not in response.text
 
 
+async def test_a_byte_order_mark_is_passed_over(service: Service) -> None:
+    """Some editors and clients put one before their JSON."""
+    response = await service.client.post("/generate", content=b"\xef\xbb\xbf" + SEED.encode())
+
+    assert (response.status_code, response.json()["content"]) == (200, "echo: hi")
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br", 415), ("x, identity", 415), ("Identity", 200)])
+async def test_a_packed_body_is_refused_by_name(service: Service, encoding: str, status: int) -> None:
+    """A body that would have to be unpacked is no JSON gone wrong: what is wrong with it is told."""
+    response = await service.client.post("/generate", content=SEED, headers={"content-encoding": encoding})
+
+    assert response.status_code == status
+    assert response.json().get("code") == (None if status == 200 else "unsupported_media_type")
+
+
+@pytest.mark.parametrize("model", ["simulated", "simulated:fail=auth", "nobody"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_callers_name_for_a_request_comes_back(service: Service, model: str, *, stream: bool) -> None:
+    """With an answer, an error and a refusal; what is no UUID and no short token does not."""
+    body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+    names = {
+        "0b7b3e1c-5a0f-4d55-9c2d-6f0c5a1d2e3f": True,
+        "order-7": True,
+        "no token": False,
+        "x" * 65: False,
+        "": False,
+    }
+    for name, good in names.items():
+        response = await service.client.post("/generate", json=body, headers={"x-request-id": name})
+        assert response.headers.get("x-request-id") == (name if good else None)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [("GET", "/generate", 405, "method_not_allowed"), ("POST", "/models", 405, "method_not_allowed"),

@@ -2,11 +2,17 @@
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from orchestra.http_calls import Address, Keeping, Patience
+import aiohttp
+import httpx
+import pytest
+
+from orchestra import http_calls
+from orchestra.http_calls import Address, Keeping, Patience, transport
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok"
 
@@ -98,3 +104,113 @@ async def test_a_close_that_the_event_loop_has_not_seen_is_seen() -> None:
             assert await ask(address) == b"ok"
             server.join()  # The event loop stands still until the connection is closed.
         await address.aclose()
+
+
+class Deserter:
+    """Answers the first request of each connection, and leaves the second alone, having said ``last`` words.
+
+    ``reset``: with a reset in place of a close. ``at_once``: it does not answer the first either.
+    """
+
+    def __init__(self, *, last: bytes = b"", reset: bool = False, at_once: bool = False) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._last = last
+        self._reset = reset
+        self._at_once = at_once
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        try:
+            if not self._at_once:
+                self.requests.append(await _request(reader))
+                writer.write(_ANSWER)
+            self.requests.append(await _request(reader))
+            writer.write(self._last)
+            await writer.drain()
+            if self._reset:
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        except asyncio.IncompleteReadError:
+            pass  # The client closed it.
+        writer.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head.split(b" ")[0] + b" " + await reader.readexactly(4)
+
+
+@asynccontextmanager
+async def url_of(server: Deserter) -> AsyncIterator[str]:
+    """Where a server is."""
+    async with await asyncio.start_server(server.talk, "127.0.0.1", 0) as listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+
+async def post(address: Address) -> bytes:
+    """One call that may not be made twice; its answer."""
+    async with address.call("POST", "/", b"paid") as response:
+        return await response.read()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_call_down_a_dead_connection_is_made_again(*, reset: bool) -> None:
+    """A kept connection that ends before a byte of the answer costs no call: it goes out again on a new one, whole."""
+    server = Deserter(reset=reset)
+    async with url_of(server) as url:
+        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        assert [b"ok", b"ok"] == [await post(address), await post(address)]
+        await address.aclose()
+
+    assert (2, [b"POST paid"] * 3) == (server.connections, server.requests)
+
+
+async def test_so_are_calls_of_libraries() -> None:
+    """Who speaks httpx over these connections loses none to a dead one either."""
+    server = Deserter()
+    async with url_of(server) as url, httpx.AsyncClient(transport=transport(url, Keeping(60))) as client:
+        assert [b"ok", b"ok"] == [(await client.post(url, content=b"paid")).content for _ in range(2)]
+
+    assert (2, 3) == (server.connections, len(server.requests))
+
+
+@pytest.mark.parametrize("last", [b"H", b"HTTP/1.1 200 OK\r\n"])
+async def test_a_call_whose_answer_has_begun_is_not_made_again(last: bytes) -> None:
+    """One byte shows that the server had the request: the caller is told."""
+    server = Deserter(last=last)
+    async with url_of(server) as url:
+        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        assert await post(address) == b"ok"
+        with pytest.raises(aiohttp.ClientError):
+            await post(address)
+        await address.aclose()
+
+    assert (1, 2) == (server.connections, len(server.requests))
+
+
+async def test_a_call_on_a_new_connection_is_not_made_again() -> None:
+    """A server that closes a new connection may have worked on the request."""
+    server = Deserter(at_once=True)
+    async with url_of(server) as url:
+        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        with pytest.raises(aiohttp.ClientError):
+            await post(address)
+        await address.aclose()
+
+    assert (1, 1) == (server.connections, len(server.requests))
+
+
+async def test_a_connection_that_ends_later_is_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes its time before it breaks off has worked on the request."""
+    monkeypatch.setattr(http_calls, "_CLOSED_WITHIN_SECONDS", 0.0)
+    server = Deserter()
+    async with url_of(server) as url:
+        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        await post(address)
+        with pytest.raises(aiohttp.ClientError):
+            await post(address)
+        await address.aclose()
+
+    assert (1, 2) == (server.connections, len(server.requests))

@@ -51,6 +51,19 @@ def test_tests_wait_for_conditions_not_for_time() -> None:
     assert [nap for path in TESTS for nap in naps(path)] == []
 
 
+def test_no_protocol_is_read_with_a_text_splitter() -> None:
+    """Nothing reads an HTTP answer by `iter_lines`, which ends a line at every line break that Unicode knows."""
+    files = [path for path in project_files() if path.suffix == ".py"]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"iter_lines", "aiter_lines"}
+    ]
+
+    assert found == []
+
+
 def test_tests_are_no_packages() -> None:
     """There is no `__init__.py` under tests, which would hide the package that a folder is named after."""
     assert list((ROOT / "tests").rglob("__init__.py")) == []

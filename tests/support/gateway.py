@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from gateway.drain import Drain
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from orchestra.agents.catalogue import Agents
+from orchestra.event_stream import EventStream
 from orchestra.kafka import make_broker, make_producer, tail_reader
 from orchestra.signing import Signer
 from orchestra.store import claims, endings, intake, progress
@@ -211,7 +213,7 @@ class HandWorker:
 
 @dataclass(frozen=True)
 class Sse:
-    """One server-sent event."""
+    """One server-sent event. ``id``: the last one that the stream has named."""
 
     name: str
     data: dict[str, Any]
@@ -223,23 +225,22 @@ class Reader:
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
-        self._lines = response.aiter_lines()
+        self._stream = EventStream(64 * 1024 * 1024)
+        self._chunks = response.aiter_bytes()
+        self._read: deque[Sse] = deque()
 
     async def next(self) -> Sse | None:
-        """The next event; None at the end. Comments are passed over."""
-        fields: dict[str, str] = {}
+        """The next event; None at the end. Comments are passed over; a time to wait counts as an event."""
         async with asyncio.timeout(20):
-            async for line in self._lines:
-                if line:
-                    name, _, value = line.partition(":")
-                    fields[name] = value.removeprefix(" ")
-                elif "event" in fields:
-                    return Sse(fields["event"], json.loads(fields["data"]), fields.get("id"))
-                elif "retry" in fields:
-                    return Sse("retry", {"milliseconds": int(fields["retry"])})
-                else:
-                    fields = {}
-        return None
+            while not self._read:
+                if (chunk := await anext(self._chunks, None)) is None:
+                    return None
+                events = self._stream.feed(chunk)
+                self._read.extend(Sse(event.name, json.loads(event.data), event.id or None) for event in events)
+                if self._stream.retry is not None:
+                    self._read.append(Sse("retry", {"milliseconds": self._stream.retry}))
+                    self._stream.retry = None
+        return self._read.popleft()
 
     async def rest(self) -> list[Sse]:
         """All events until the end."""

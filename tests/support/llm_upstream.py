@@ -110,17 +110,110 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "filtered": _sends(wire.begin + wire.piece("ok"), wire.end("filtered")),
         "cut_short": _sends(wire.begin + wire.piece("ok"), wire.end("length")),
         "unstorable": _sends(wire.begin + wire.piece("a\x00b\ud800c"), wire.end("stop")),
+        "separators": _sends(wire.begin + _raw(wire.piece("a\u2028b\u2029c\x85d")), wire.end("stop")),
+        "bom": _sends(b"\xef\xbb\xbf" + wire.begin + wire.piece("ok"), wire.end("stop")),
+        "carriage_returns": _sends(*(_bytes((wire.begin + wire.piece("ok") + wire.end("stop")), b"\r"))),
+        "byte_by_byte": _sends(*(_bytes((wire.begin + wire.piece("ok") + wire.end("stop")), b"\r\n"))),
+        "unfinished": _sends(wire.begin + wire.piece("ok") + wire.end("stop").rstrip()),
+        "nothing": _sends(wire.begin, wire.end("stop")),
+        "nothing_but_length": _sends(wire.begin, wire.end("length")),
+        "tool": _sends(wire.begin + wire.tool, wire.end("stop")),
+        "bare_error": _sends(json.dumps(wire.error(400, wire.too_long)).encode()),
     }
+
+
+def _raw(event: bytes) -> bytes:
+    """The event with the characters themselves in place of their escapes."""
+    return (
+        event.replace(b"\\u2028", b"\xe2\x80\xa8").replace(b"\\u2029", b"\xe2\x80\xa9").replace(b"\\u0085", b"\xc2\x85")
+    )
+
+
+def _bytes(stream: bytes, end: bytes) -> list[bytes]:
+    """The stream with these line ends, byte by byte."""
+    other = stream.replace(b"\r\n", b"\n").replace(b"\n", end)
+    return [other[at : at + 1] for at in range(len(other))]
+
+
+def _document(*choices: object, **more: object) -> bytes:
+    return json.dumps({"choices": choices, **more}).encode()
+
+
+def _chunk(**choice: object) -> bytes:
+    return b"data: " + _document({"index": 0, **choice}) + b"\n\n"
+
+
+_USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
+_SAID = {"role": "assistant", "content": "ok"}
+_THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+_CALL = [{"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+# Answers with their text in odd places, or with none.
+ODD_SCRIPTS = {
+    "in_message": _sends(_chunk(message=_SAID, finish_reason="stop"), OPENAI_USAGE),
+    "in_messages": _sends(_chunk(message={"content": "o"}), _chunk(message={"content": "k"}, finish_reason="stop")),
+    "told_twice": _sends(
+        openai_event("o"), openai_event("k"), _chunk(message=_SAID, finish_reason="stop"), OPENAI_DONE
+    ),
+    "in_text": _sends(_chunk(text="o"), _chunk(text="k", finish_reason="stop"), OPENAI_DONE),
+    "as_document": _sends(_document({"index": 0, "message": _SAID, "finish_reason": "stop"}, usage=_USAGE)),
+    "as_document_of_text": _sends(_document({"index": 0, "text": "ok"}, usage=_USAGE)),
+    "as_document_after_blanks": _sends(b"\n", b" \r\n", _document({"message": _SAID})),
+    "in_refusal": _sends(
+        _chunk(delta={"refusal": "o"}), _chunk(delta={"refusal": "k"}, finish_reason="stop"), OPENAI_DONE
+    ),
+    "in_parts": _sends(
+        _chunk(delta={"content": [_THOUGHT]}),
+        _chunk(delta={"content": [{"type": "text", "text": "o"}]}),
+        _chunk(delta={"content": "k"}, finish_reason="stop"),
+        OPENAI_DONE,
+    ),
+    "only_done": _sends(openai_event("ok"), OPENAI_DONE),
+    "done_unfinished": _sends(openai_event("ok"), OPENAI_DONE.rstrip()),
+    "in_last_line": _sends(openai_event("ok", finish="stop").rstrip()),
+    "reasoning": _sends(_chunk(delta={"reasoning_content": "hm"}), openai_event(finish="stop"), OPENAI_DONE),
+    "reasoning_cut": _sends(_chunk(delta={"reasoning_content": "hm"}), openai_event(finish="length"), OPENAI_DONE),
+    "tool_calls": _sends(_chunk(delta={"tool_calls": _CALL}), openai_event(finish="tool_calls"), OPENAI_DONE),
+    "tool_calls_cut": _sends(_chunk(delta={"tool_calls": _CALL}), openai_event(finish="length"), OPENAI_DONE),
+    "tool_calls_in_document": _sends(_document({"message": {"content": None, "tool_calls": _CALL}})),
+    "elsewhere": _sends(_chunk(delta={"output": "hi"}), openai_event(finish="stop"), OPENAI_DONE),
+    "elsewhere_cut": _sends(_chunk(delta={"images": [{"url": "x"}]}), openai_event(finish="length"), OPENAI_DONE),
+    "done_alone": _sends(OPENAI_DONE),
+    "no_choices": _sends(_document(usage=_USAGE)),
+    "other_document": _sends(b'{"status": "ok"}'),
+    "half_a_document": _sends(_document({"index": 0, "message": _SAID})[:-1]),
+    "error_object": _sends(
+        b'data: {"object":"error","message":"This model\'s maximum context length is 4096 tokens.","code":400}\n\n',
+        OPENAI_DONE,
+    ),
+    "error_detail": _sends(b'data: {"detail":"Rate limit exceeded"}\n\n'),
+    "error_message": _sends(b'data: {"type":"error","message":"The server is overloaded"}\n\n'),
+    "error_named": _sends(b'event: error\ndata: {"code":"429"}\n\n'),
+    "error_text": _sends(b"event: error\ndata: Model is overloaded\n\n"),
+    "error_beside": _sends(b'data: {"error":{"code":502,"message":"gone"},"choices":[{"finish_reason":"error"}]}\n\n'),
+    "error_document": _sends(b'{"error":{"code":"insufficient_quota","message":"secret prompt"}}'),
+    "error_documents": _sends(b'[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]'),
+    "error_at_last": _sends(openai_event("ok"), openai_event(finish="network_error"), OPENAI_DONE),
+}
 
 
 OPENAI_SCRIPTS = {
     **_scripts(OPENAI),
     "no_usage": _sends(openai_event("abcdefg"), openai_event(finish="stop"), OPENAI_DONE),
     "no_done": _sends(openai_event("ok"), openai_event(finish="stop"), OPENAI_USAGE),
-    "only_done": _sends(openai_event("ok"), OPENAI_DONE),
+    **ODD_SCRIPTS,
 }
 ANTHROPIC_SCRIPTS = _scripts(ANTHROPIC)
 GEMINI_SCRIPTS = _scripts(GEMINI)
+
+
+_PICKY = {
+    "error": {
+        "message": "Unsupported parameter: \x1b[1m" + "secret prompt " * 100,
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    }
+}
 
 
 def _refusals(wire: Wire, canary: str) -> dict[str, web.Response]:
@@ -128,6 +221,7 @@ def _refusals(wire: Wire, canary: str) -> dict[str, web.Response]:
         return web.json_response(wire.error(status, f"{message}: {canary}"), status=status, headers=headers)
 
     return {
+        "picky": web.json_response(_PICKY, status=400),
         "rate_limited": answer(429, **({"Retry-After": "7"} if wire.retry_header else {})),
         "server_error": answer(500),
         "overloaded": answer(529),

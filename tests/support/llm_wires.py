@@ -21,6 +21,7 @@ class Wire:
     error: Callable[[int, str], dict[str, object]]
     too_long: str
     no_model: str
+    tool: bytes
     # Where the wait is told: Gemini tells it in the body.
     retry_header: bool = True
 
@@ -41,6 +42,9 @@ def openai_event(content: str | None = None, finish: str | None = None, **more: 
 
 OPENAI_USAGE = _data({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}})
 OPENAI_DONE = b"data: [DONE]\n\n"
+
+
+_OPENAI_CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def _openai_end(reason: Reason) -> bytes:
@@ -150,6 +154,7 @@ OPENAI = Wire(
     error=_openai_error,
     too_long="This model's maximum context length is 9 tokens",
     no_model="The model is not found",
+    tool=_data({"choices": [{"index": 0, "delta": {"tool_calls": [_OPENAI_CALL]}, "finish_reason": None}]}),
 )
 ANTHROPIC = Wire(
     begin=_ANTHROPIC_BEGIN,
@@ -159,6 +164,16 @@ ANTHROPIC = Wire(
     error=_anthropic_error,
     too_long="prompt is too long: 210000 tokens > 200000 maximum",
     no_model="model: claude-none",
+    tool=_named(
+        [
+            {
+                "type": "content_block_start",
+                "index": 1,
+                "content_block": {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
+            },
+            {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+        ]
+    ),
 )
 GEMINI = Wire(
     begin=b"",
@@ -168,5 +183,6 @@ GEMINI = Wire(
     error=_gemini_error,
     too_long="The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     no_model="models/none is not found for API version v1beta",
+    tool=_gemini({"content": {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]}}),
     retry_header=False,
 )

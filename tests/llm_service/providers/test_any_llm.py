@@ -18,6 +18,7 @@ from tests.support.llm_upstream import TEXT, Upstream, upstream
 
 CANARY = "canary-7d1f"
 KEY = "key-51c2"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LIMITS = UpstreamLimits(connect_seconds=5, idle_seconds=20, reply_bytes=100_000)
 kinds = pytest.mark.parametrize("kind", ["anthropic", "gemini"])
 
@@ -52,7 +53,6 @@ _DIALOGUE = (
     ("system", "be kind"),
     ("user", "one"),
     ("user", "two"),
-    ("assistant", ""),
     ("assistant", "three"),
     ("system", "be brief"),
     ("user", "four"),
@@ -60,7 +60,7 @@ _DIALOGUE = (
 
 
 async def test_anthropic_gets_roles_in_turn_and_the_system_apart(server: Upstream) -> None:
-    """System messages are where Anthropic wants them, neighbours of one role one message, empty ones left out."""
+    """System messages are where Anthropic wants them, and neighbours of one role are one message."""
     await _pieces("anthropic", server.root, _call("whole", *_DIALOGUE, temperature=0.0, stop=["x"]))
 
     assert server.calls[0].headers["x-api-key"] == KEY
@@ -97,7 +97,17 @@ async def test_gemini_gets_roles_in_turn_and_the_system_apart(server: Upstream) 
 @kinds
 @pytest.mark.parametrize(
     ("model", "text", "finish_reason"),
-    [("whole", TEXT, "stop"), ("linger", TEXT, "stop"), ("cut_short", "ok", "length")],
+    [
+        ("whole", TEXT, "stop"),
+        ("linger", TEXT, "stop"),
+        ("cut_short", "ok", "length"),
+        ("nothing_but_length", "", "length"),
+        ("separators", "a\u2028b\u2029c\x85d", "stop"),
+        ("bom", "ok", "stop"),
+        ("carriage_returns", "ok", "stop"),
+        ("byte_by_byte", "ok", "stop"),
+        ("unfinished", "ok", "stop"),
+    ],
 )
 async def test_a_whole_answer_is_read(server: Upstream, kind: str, model: str, text: str, finish_reason: str) -> None:
     """Text, the provider's own count of tokens and the finish reason come out."""
@@ -129,6 +139,9 @@ async def test_what_cannot_be_stored_is_replaced(server: Upstream, kind: str) ->
         ("redirect", ErrorCode.BAD_UPSTREAM),
         ("big_error", ErrorCode.BAD_UPSTREAM),
         ("server_error", ErrorCode.BAD_UPSTREAM),
+        ("nothing", ErrorCode.EMPTY_REPLY),
+        ("tool", ErrorCode.EMPTY_REPLY),
+        ("bare_error", ErrorCode.CONTEXT_TOO_LONG),
         ("error_inside", ErrorCode.OVERLOADED),
         ("overloaded", ErrorCode.OVERLOADED),
         ("filtered", ErrorCode.CONTENT_FILTER),
@@ -179,6 +192,16 @@ async def test_nobody_listening_is_no_timeout(kind: str) -> None:
         await _pieces(kind, "http://127.0.0.1:9", _call("whole"))
 
     assert failed.value.code == ErrorCode.BAD_UPSTREAM
+
+
+@kinds
+async def test_the_trace_goes_along(server: Upstream, kind: str) -> None:
+    """The provider learns to which trace a call belongs, where there is one; other calls of the library carry none."""
+    async with _provider(kind, server.root) as provider:
+        for trace in (TRACE, None):
+            _ = [piece async for piece in provider.stream(_call("whole", traceparent=trace))]
+
+    assert [call.headers.get("traceparent") for call in server.calls] == [TRACE, None]
 
 
 @kinds

@@ -59,6 +59,26 @@ async def test_the_call_says_what_was_asked_and_no_more(server: Upstream) -> Non
     }
 
 
+async def test_a_server_need_not_be_asked_for_its_count(server: Upstream) -> None:
+    """Some servers refuse a call with `stream_options`; the tokens that they do not tell are estimated."""
+    async with _provider(server.url) as provider:
+        *_, ending = [piece async for piece in provider.stream(_call("no_usage", stream_options=False))]
+
+    assert "stream_options" not in server.calls[0].body
+    assert isinstance(ending, Ending)
+    assert ending.usage == Usage(input_tokens=4, output_tokens=3)
+
+
+async def test_the_trace_goes_along(server: Upstream) -> None:
+    """The provider learns to which trace a call belongs, where there is one."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with _provider(server.url) as provider:
+        for each in (trace, None):
+            _ = [piece async for piece in provider.stream(_call("whole", traceparent=each))]
+
+    assert [call.headers.get("traceparent") for call in server.calls] == [trace, None]
+
+
 async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) -> None:
     """Newer models of OpenAI refuse `max_tokens`."""
     async with _provider(server.url, openai_itself=True) as provider:
@@ -77,12 +97,31 @@ async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) ->
         ("no_usage", "abcdefg", (4, 3), "stop"),
         ("cut_short", "ok", (11, 7), "length"),
         ("unstorable", "a\ufffdb\ufffdc", (11, 7), "stop"),
+        ("separators", "a\u2028b\u2029c\x85d", (11, 7), "stop"),
+        ("bom", "ok", (11, 7), "stop"),
+        ("carriage_returns", "ok", (11, 7), "stop"),
+        ("byte_by_byte", "ok", (11, 7), "stop"),
+        ("unfinished", "ok", (11, 7), "stop"),
+        ("nothing_but_length", "", (11, 7), "length"),
+        ("in_message", "ok", (11, 7), "stop"),
+        ("in_messages", "ok", (4, 1), "stop"),
+        ("told_twice", "ok", (4, 1), "stop"),
+        ("in_text", "ok", (4, 1), "stop"),
+        ("as_document", "ok", (11, 7), "stop"),
+        ("as_document_of_text", "ok", (11, 7), "stop"),
+        ("as_document_after_blanks", "ok", (4, 1), "stop"),
+        ("in_refusal", "ok", (4, 1), "stop"),
+        ("in_parts", "ok", (4, 1), "stop"),
+        ("only_done", "ok", (4, 1), "stop"),
+        ("done_unfinished", "ok", (4, 1), "stop"),
+        ("in_last_line", "ok", (4, 1), "stop"),
+        ("reasoning_cut", "", (4, 0), "length"),
     ],
 )
 async def test_a_whole_answer_is_read(
     server: Upstream, model: str, text: str, usage: tuple[int, int], finish_reason: str
 ) -> None:
-    """Text, usage and finish reason come out whatever the server's manners."""
+    """Text, usage and finish reason come out whatever the server's manners, and wherever it puts them."""
     *deltas, ending = await _pieces(server.url, model)
 
     assert "".join(str(delta) for delta in deltas) == text
@@ -101,7 +140,29 @@ async def test_a_whole_answer_is_read(
         ("huge", ErrorCode.BAD_UPSTREAM),
         ("endless_line", ErrorCode.BAD_UPSTREAM),
         ("no_model", ErrorCode.UNKNOWN_MODEL),
-        ("only_done", ErrorCode.BAD_UPSTREAM),
+        ("nothing", ErrorCode.EMPTY_REPLY),
+        ("done_alone", ErrorCode.EMPTY_REPLY),
+        ("no_choices", ErrorCode.EMPTY_REPLY),
+        ("reasoning", ErrorCode.EMPTY_REPLY),
+        ("tool", ErrorCode.EMPTY_REPLY),
+        ("tool_calls", ErrorCode.EMPTY_REPLY),
+        ("tool_calls_cut", ErrorCode.EMPTY_REPLY),
+        ("tool_calls_in_document", ErrorCode.EMPTY_REPLY),
+        ("elsewhere", ErrorCode.BAD_UPSTREAM),
+        ("elsewhere_cut", ErrorCode.BAD_UPSTREAM),
+        ("other_document", ErrorCode.BAD_UPSTREAM),
+        ("half_a_document", ErrorCode.BAD_UPSTREAM),
+        ("bare_error", ErrorCode.CONTEXT_TOO_LONG),
+        ("error_object", ErrorCode.CONTEXT_TOO_LONG),
+        ("error_detail", ErrorCode.RATE_LIMITED),
+        ("error_message", ErrorCode.OVERLOADED),
+        ("error_named", ErrorCode.RATE_LIMITED),
+        ("error_text", ErrorCode.OVERLOADED),
+        ("error_beside", ErrorCode.BAD_UPSTREAM),
+        ("error_document", ErrorCode.QUOTA_EXHAUSTED),
+        ("error_documents", ErrorCode.REFUSED_BY_PROVIDER),
+        ("error_at_last", ErrorCode.BAD_UPSTREAM),
+        ("endless_event", ErrorCode.BAD_UPSTREAM),
         ("redirect", ErrorCode.BAD_UPSTREAM),
         ("big_error", ErrorCode.BAD_UPSTREAM),
         ("server_error", ErrorCode.BAD_UPSTREAM),
@@ -118,8 +179,16 @@ async def test_every_fault_has_its_code_and_repeats_nothing(server: Upstream, mo
         await _pieces(server.url, model)
 
     assert failed.value.code == code
-    assert CANARY not in failed.value.detail
+    assert not any(secret in failed.value.detail for secret in (CANARY, "secret prompt"))
     assert len(server.calls) == 1
+
+
+async def test_what_came_in_place_of_an_answer_is_told(server: Upstream) -> None:
+    """Tools are named where they are why there is no text."""
+    with pytest.raises(OrchestraError, match="tools are not supported"):
+        await _pieces(server.url, "tool_calls")
+    with pytest.raises(OrchestraError, match="no text that can be read"):
+        await _pieces(server.url, "elsewhere")
 
 
 async def test_leaving_early_closes_the_call(server: Upstream) -> None:

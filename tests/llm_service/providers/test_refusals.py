@@ -3,10 +3,11 @@ from email.utils import format_datetime
 
 import orjson
 import pytest
+from any_llm.exceptions import InvalidRequestError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_service.providers.refusals import refused, retry_after, stated
+from llm_service.providers.refusals import refused, retry_after, stated, understood
 from schemas.errors import ErrorCode
 
 CANARY = "canary-7d1f"
@@ -15,13 +16,14 @@ CANARY = "canary-7d1f"
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (400, ErrorCode.INVALID_REQUEST),
+        (400, ErrorCode.REFUSED_BY_PROVIDER),
         (401, ErrorCode.AUTH),
+        (402, ErrorCode.QUOTA_EXHAUSTED),
         (403, ErrorCode.AUTH),
-        (404, ErrorCode.INVALID_REQUEST),
+        (404, ErrorCode.REFUSED_BY_PROVIDER),
         (408, ErrorCode.TIMEOUT),
-        (413, ErrorCode.INVALID_REQUEST),
-        (422, ErrorCode.INVALID_REQUEST),
+        (413, ErrorCode.REFUSED_BY_PROVIDER),
+        (422, ErrorCode.REFUSED_BY_PROVIDER),
         (429, ErrorCode.RATE_LIMITED),
         (500, ErrorCode.BAD_UPSTREAM),
         (502, ErrorCode.BAD_UPSTREAM),
@@ -43,29 +45,16 @@ def test_a_status_has_its_code_and_the_providers_words_stay_behind(status: int, 
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "code"),
-    [
-        (400, {"code": "context_length_exceeded"}, ErrorCode.CONTEXT_TOO_LONG),
-        (400, {"type": "exceed_context_size_error", "code": 400}, ErrorCode.CONTEXT_TOO_LONG),
-        (400, {"message": "This model's maximum context length is 9 tokens"}, ErrorCode.CONTEXT_TOO_LONG),
-        (400, {"code": "content_filter"}, ErrorCode.CONTENT_FILTER),
-        (404, {"code": "model_not_found"}, ErrorCode.UNKNOWN_MODEL),
-        (404, {"message": 'model "x" not found, try pulling it first'}, ErrorCode.UNKNOWN_MODEL),
-        (404, "404 page", ErrorCode.INVALID_REQUEST),
-    ],
-)
-def test_the_known_servers_ways_of_saying_are_understood(status: int, error: object, code: ErrorCode) -> None:
-    """OpenAI, vLLM, llama.cpp and Ollama each word it their own way."""
-    assert refused(status, {}, orjson.dumps({"error": error})).code == code
-
-
-@pytest.mark.parametrize(
     ("error", "code"),
     [
         ({"code": 429}, ErrorCode.RATE_LIMITED),
         ({"code": "rate_limit_exceeded"}, ErrorCode.RATE_LIMITED),
         ({"type": "overloaded_error"}, ErrorCode.OVERLOADED),
         ({"type": "exceed_context_size_error", "code": 400}, ErrorCode.CONTEXT_TOO_LONG),
+        ({"error": {"type": "invalid_request_error"}}, ErrorCode.REFUSED_BY_PROVIDER),
+        ({"detail": [{"msg": "field required", "type": "value_error", "input": "rate limit"}]}, ErrorCode.BAD_UPSTREAM),
+        ({"message": "boom", "code": 500}, ErrorCode.BAD_UPSTREAM),
+        ({"message": "boom", "code": "404"}, ErrorCode.REFUSED_BY_PROVIDER),
         ({"message": "boom"}, ErrorCode.BAD_UPSTREAM),
         ("boom", ErrorCode.BAD_UPSTREAM),
         (["boom"], ErrorCode.BAD_UPSTREAM),
@@ -96,26 +85,67 @@ def test_a_wait_is_read_in_all_three_forms() -> None:
         ({"error": {"details": [{"retryDelay": "soon"}, {"retryDelay": 3}, "x"]}}, None),
         ({"error": {"details": "7s"}}, None),
         ({"error": "7s"}, None),
+        ({"error": "the model is loading", "estimated_time": 20.5}, 20.5),
+        ({"error": "the model is loading", "estimated_time": True}, None),
+        ([{"error": {"details": [{"retryDelay": "7s"}]}}], 7),
     ],
 )
 def test_a_wait_in_the_body_is_read(body: object, wait: float | None) -> None:
-    """Gemini tells the wait in the details of its error; a header goes before it."""
+    """Gemini and Hugging Face tell the wait in their errors; a header goes before it."""
     assert refused(429, {}, orjson.dumps(body)).retry_after == wait
     assert refused(429, {"retry-after": "2"}, orjson.dumps(body)).retry_after == 2
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "code"),
+    ("error", "told", "code"),
     [
-        (400, "Your credit balance is too low to access the API", ErrorCode.AUTH),
-        (400, "API key not valid. Please pass a valid API key.", ErrorCode.AUTH),
-        (400, "prompt is too long: 210000 tokens > 200000 maximum", ErrorCode.CONTEXT_TOO_LONG),
-        (404, "model: claude-none", ErrorCode.UNKNOWN_MODEL),
+        (
+            {"code": "unsupported_parameter", "param": "max_tokens"},
+            ": unsupported_parameter, max_tokens.",
+            "unsupported_parameter",
+        ),
+        ({"code": None, "type": "overloaded_error"}, ": overloaded_error.", "overloaded_error"),
+        (
+            {"code": 400, "type": "exceed_context_size_error"},
+            ": exceed_context_size_error.",
+            "exceed_context_size_error",
+        ),
+        ({"code": "3240", "type": "invalid_request_error"}, ": 3240.", "3240"),
+        (
+            {"type": "invalid_request_error", "param": "messages[0].content"},
+            ": invalid_request_error, messages[0].content.",
+            "invalid_request_error",
+        ),
+        (
+            [{"type": "extra_forbidden", "loc": ["body", "messages", 0, "name"], "input": CANARY}],
+            ": extra_forbidden, messages.0.name.",
+            "extra_forbidden",
+        ),
+        ({"code": f"no such thing as {CANARY}", "param": CANARY * 10}, ".", None),
+        ({"code": ["x"], "type": {"y": 1}, "param": 7}, ".", None),
+        (CANARY, ".", None),
     ],
 )
-def test_a_reason_goes_before_its_status(status: int, message: str, code: ErrorCode) -> None:
-    """What Anthropic and Gemini say beside a status that could mean anything has its own code."""
-    assert refused(status, {}, orjson.dumps({"error": {"type": "x", "message": message}})).code == code
+def test_the_providers_own_names_are_told_and_its_words_are_not(error: object, told: str, code: str | None) -> None:
+    """Code and parameter are in the detail where they look like names; what else was said is kept apart."""
+    refusal = refused(400, {}, orjson.dumps({"error": error, "message": CANARY}))
+
+    assert (f"The model's provider answered with status 400{told}", code) == (refusal.detail, refusal.provider_code)
+    assert CANARY in refusal.words
+    assert CANARY not in refusal.detail
+
+
+def test_what_any_llm_has_understood_is_told_the_same_way() -> None:
+    """Its errors have a status, a code, a parameter and a text of their own; the class speaks where they are silent."""
+    known = InvalidRequestError(CANARY, status_code=400, code="unsupported_parameter", param="top_k")
+    worded = InvalidRequestError(
+        "An error occurred (ThrottlingException) when calling the Converse operation", status_code=400
+    )
+    refusal = understood(known, ErrorCode.REFUSED_BY_PROVIDER)
+
+    assert (ErrorCode.REFUSED_BY_PROVIDER, CANARY) == (refusal.code, refusal.words)
+    assert refusal.detail == "The model's provider refused the call: unsupported_parameter, top_k."
+    assert ErrorCode.RATE_LIMITED == understood(worded, ErrorCode.REFUSED_BY_PROVIDER).code
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -130,3 +160,25 @@ def test_any_wait_is_sane(seconds: str, millis: str) -> None:
 def test_any_error_body_is_survived(body: bytes) -> None:
     """A body that is no error document leaves the status to speak."""
     assert refused(400, {}, body).code in ErrorCode
+
+
+_INSIDES = st.sampled_from("error message detail details errors code type status param loc raw retryDelay".split())
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_INSIDES, inner),
+    )
+)
+def test_any_error_document_is_survived(document: object) -> None:
+    """Errors inside of errors, in any shape, are one code of the closed list."""
+    assert stated(document).code in ErrorCode
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"error":' * 900 + b"1" + b"}" * 900, b'{"error":"' + b"'a" * 30_000 + b'"}']
+)
+def test_an_error_that_is_all_depth_or_quotes_is_survived(body: bytes) -> None:
+    """What an error claims to be costs no more than its bytes."""
+    assert ErrorCode.REFUSED_BY_PROVIDER == refused(400, {}, body).code

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_service.providers.base import Ending
-from llm_service.providers.reply_parser import MAX_LINE_BYTES, ReplyParser
+from llm_service.providers.framing import MAX_EVENT_BYTES
+from llm_service.providers.reply_parser import ReplyParser
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from tests.support.llm_wires import OPENAI_DONE, OPENAI_USAGE, openai_event
@@ -28,7 +29,8 @@ def _parser(reply_bytes: int = 1000) -> ReplyParser:
 
 
 def _read(parser: ReplyParser, *chunks: bytes) -> tuple[str, Ending]:
-    return "".join([parser.feed(chunk) for chunk in chunks]), parser.ending()
+    text = "".join([parser.feed(chunk) for chunk in chunks]) + parser.close()
+    return text, parser.ending()
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=20))
@@ -48,7 +50,7 @@ def test_nonsense_is_never_a_whole_answer(chunks: list[bytes], prefixed: bool) -
     """Arbitrary bytes end as an error of the closed list and never crash."""
     parser = _parser()
     with pytest.raises(OrchestraError) as refused:
-        _read(parser, *((b"data: " if prefixed else b"") + chunk + b"\n" for chunk in chunks))
+        _read(parser, *((b"data: " if prefixed else b"") + chunk + b"\n\n" for chunk in chunks))
 
     assert refused.value.code == ErrorCode.BAD_UPSTREAM
 
@@ -56,19 +58,21 @@ def test_nonsense_is_never_a_whole_answer(chunks: list[bytes], prefixed: bool) -
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["choices", "delta", "content", "finish_reason", "usage", "error", "prompt_tokens"]), inner
+        st.sampled_from(
+            "choices delta message text content finish_reason usage error detail type tool_calls prompt_tokens".split()
+        ),
+        inner,
     ),
     max_leaves=12,
 )  # fmt: skip
 
 
-@given(_JSON)
-def test_any_json_is_understood_or_refused(document: object) -> None:
+@given(_JSON, st.sampled_from([b"data: %b\n\n", b"data: %b", b"%b", b"event: error\ndata: %b\n\n"]))
+def test_any_json_is_understood_or_refused(document: object, framing: bytes) -> None:
     """JSON of the wrong shape is refused by name; it never crashes the parser."""
     parser = _parser()
     try:
-        assert isinstance(parser.feed(b"data: " + orjson.dumps(document) + b"\n"), str)
-        parser.ending()
+        assert isinstance(_read(parser, framing % orjson.dumps(document))[0], str)
     except OrchestraError as error:
         assert error.code in ErrorCode
 
@@ -91,7 +95,7 @@ def test_broken_characters_and_numbers_are_read_as_well_as_can_be() -> None:
 
 @pytest.mark.parametrize(
     "chunks",
-    [[openai_event("x" * 600), openai_event("x" * 600)], [b": ping\n" * 1000] * 100, [b"x" * (MAX_LINE_BYTES + 1)]],
+    [[openai_event("x" * 600), openai_event("x" * 600)], [b": ping\n" * 1000] * 100, [b"x" * (MAX_EVENT_BYTES + 1)]],
     ids=["text", "noise", "line"],
 )
 def test_too_much_is_refused(chunks: list[bytes]) -> None:

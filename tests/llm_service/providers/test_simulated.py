@@ -98,6 +98,30 @@ def test_a_bad_option_is_refused(options: str) -> None:
     assert refused.value.code == ErrorCode.INVALID_REQUEST
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("tokens=x", "tokens has a wrong value"),
+        ("gap_ms=1,fail=nothing", "fail has a wrong value"),
+        ("secret=1", "there are only latency_ms, gap_ms, tokens"),
+    ],
+)
+def test_the_wrong_option_is_named(options: str, told: str) -> None:
+    """A known option is named, an unknown one is answered by those that there are, and nothing of it is repeated."""
+    with pytest.raises(OrchestraError, match=told) as refused:
+        parse_options(f"simulated:{options}")
+
+    assert "secret" not in refused.value.detail
+
+
+async def test_an_answer_of_nothing_is_an_error() -> None:
+    """`tokens=0` is a model that ends without a word."""
+    with pytest.raises(OrchestraError) as failed:
+        await _pieces("simulated:tokens=0")
+
+    assert failed.value.code == ErrorCode.EMPTY_REPLY
+
+
 @given(st.text(max_size=80))
 def test_any_options_are_read_or_refused(options: str) -> None:
     """No text behind the name can do worse than be refused."""

@@ -1,0 +1,114 @@
+"""A chat completion as OpenAI-compatible servers write it, piece by piece or whole → its text, its usage, its end.
+
+What can be read is read, wherever a server puts it. The rest is an error, never an empty answer.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.providers.base import Ending, answered, estimate_tokens
+from llm_service.providers.error_document import is_error
+from llm_service.providers.refusals import stated
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import FinishReason, Usage
+
+_TOOLS = ("tool_calls", "function_call")
+# What stands in a message beside its text and is none. Anything else may be an answer that we cannot read.
+_NO_TEXT = frozenset(
+    "role name reasoning reasoning_content reasoning_details thinking thinking_blocks provider_specific_fields".split()
+)
+_KNOWN = _NO_TEXT | {"content", "refusal", *_TOOLS}
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
+_TOO_LONG = ("length", "max_tokens", "model_length")
+_NOT_ENDED = {
+    "content_filter": ErrorCode.CONTENT_FILTER,
+    "safety": ErrorCode.CONTENT_FILTER,
+    "sensitive": ErrorCode.CONTENT_FILTER,
+    "error": ErrorCode.BAD_UPSTREAM,
+    "network_error": ErrorCode.BAD_UPSTREAM,
+    # vLLM's and DeepSeek's.
+    "abort": ErrorCode.BAD_UPSTREAM,
+    "insufficient_system_resource": ErrorCode.OVERLOADED,
+}
+
+
+class Completion:
+    """One answer. Feed it each document; ``finish`` is why it ended, None as long as it has not said so."""
+
+    def __init__(self) -> None:
+        self.finish: FinishReason | None = None
+        self._usage: Mapping[str, object] = {}
+        self._spoken = self._tools = self._skipped = False
+
+    def read(self, document: dict[str, Any]) -> str:
+        """The text in a document, perhaps none. Raises `OrchestraError`, or ``TypeError`` and its like."""
+        choices = document.get("choices")
+        if document.get("error") or (choices is None and is_error(document)):
+            raise stated(document)
+        if isinstance(usage := document.get("usage"), dict):
+            self._usage = usage
+        return self._choice(choices[0]) if isinstance(choices, list) and choices else ""
+
+    def ending(self, input_estimate: int, text_bytes: int) -> Ending:
+        """How the answer ended, of which so many bytes of text came. Raises what `answered` raises."""
+        usage = Usage(
+            input_tokens=self._count("prompt_tokens", input_estimate),
+            output_tokens=self._count("completion_tokens", estimate_tokens(text_bytes)),
+        )
+        ending = Ending(usage, self.finish or "stop")
+        return answered(ending, text=text_bytes > 0, tools=self._tools, skipped=self._skipped)
+
+    def _choice(self, choice: dict[str, Any]) -> str:
+        if reason := choice.get("finish_reason"):
+            self.finish = _finish(reason)
+            self._tools = self._tools or reason in _TOOLS
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and isinstance(content := delta.get("content"), str) and content:
+            self._spoken = True
+            return content
+        if text := self._said(delta):
+            self._spoken = True
+            return text
+        # Some servers put the pieces into a message; others repeat the whole text in the last one.
+        return "" if self._spoken else self._said(choice.get("message")) or self._said(choice.get("text"))
+
+    def _said(self, message: object) -> str:
+        """The text of a message. What else is in it is noted."""
+        if message is None or isinstance(message, str):
+            return message or ""
+        if not isinstance(message, dict):
+            raise TypeError
+        self._tools = self._tools or any(message.get(name) for name in _TOOLS)
+        self._skipped = self._skipped or any(message[name] for name in message.keys() - _KNOWN)
+        return self._text(message.get("content")) or self._text(message.get("refusal"))
+
+    def _text(self, content: object) -> str:
+        """A text, or the texts among the parts of a content. What the model thought is no part of its answer."""
+        if content is None or isinstance(content, str):
+            return content or ""
+        if not isinstance(content, list):
+            raise TypeError
+        return "".join([self._part(part) for part in content])
+
+    def _part(self, part: object) -> str:
+        if isinstance(part, str):
+            return part
+        if not isinstance(part, dict):
+            raise TypeError
+        kind = part.get("type")
+        text = "" if kind in _THOUGHTS else part.get("text") or part.get("refusal")
+        if isinstance(text, str):
+            return text
+        self._skipped = True
+        return ""
+
+    def _count(self, name: str, estimate: int) -> int:
+        count = self._usage.get(name)
+        return count if isinstance(count, int) and count >= 0 else estimate
+
+
+def _finish(reason: object) -> FinishReason:
+    said = str(reason).lower()
+    if said in _NOT_ENDED:
+        raise OrchestraError(_NOT_ENDED[said], f"The model's provider ended the answer as {said}.")
+    return "length" if said in _TOO_LONG else "stop"

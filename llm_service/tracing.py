@@ -1,0 +1,24 @@
+"""What a call of ours belongs to, as its headers say it: a request, for the logs, and a trace, for the provider."""
+
+import re
+from collections.abc import Mapping
+
+from schemas.envelope import TRACEPARENT
+from schemas.generation import REQUEST_ID
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+# https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID_NAME, _TRACEPARENT_NAME = REQUEST_ID.encode(), TRACEPARENT.encode()
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> str | None:
+    """The caller's name for the request: a UUID or another short token. None for anything else."""
+    named = headers.get(_REQUEST_ID_NAME, b"")
+    return named.decode() if _REQUEST_ID.fullmatch(named) else None
+
+
+def traceparent(headers: Mapping[bytes, bytes]) -> str | None:
+    """The caller's place in a trace. None where there is none, or none that could be passed on."""
+    trace = headers.get(_TRACEPARENT_NAME, b"")
+    return trace.decode() if _TRACEPARENT.fullmatch(trace) else None

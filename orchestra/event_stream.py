@@ -1,0 +1,111 @@
+"""Event streams ("server-sent events") from bytes to events: the one reader of them for all parts.
+
+By the standard: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
+
+import re
+from typing import NamedTuple
+
+_BOM = b"\xef\xbb\xbf"
+_MILLISECONDS = re.compile(rb"[0-9]{1,18}")
+
+
+class EventTooLongError(ValueError):
+    """A line or an event is longer than the reader may keep."""
+
+
+class Event(NamedTuple):
+    """One event. ``data``: its ``data`` lines joined with line feeds; ``id``: the last id that the stream named."""
+
+    name: str
+    data: str
+    id: str
+
+
+class EventStream:
+    """One stream. Feed it bytes as they come, however they are cut; the work is linear in their number.
+
+    It keeps at most ``most_bytes`` of an event that is not finished. ``retry`` is how many milliseconds the server asks
+    clients to wait before they connect again; None until it has said so.
+    """
+
+    def __init__(self, most_bytes: int = 1024 * 1024) -> None:
+        self.retry: int | None = None
+        self._most_bytes = most_bytes
+        self._begun = self._after_cr = False
+        self._between = True
+        self._line = bytearray()
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._id = ""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that these bytes complete, perhaps none. Raises ``EventTooLongError``."""
+        if self._between and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and len(chunk) <= self._most_bytes:
+            # Nearly all that a model says comes so: whole events that have a line of data each, and nothing else.
+            found = chunk[6:-2].split(b"\n\ndata: ")
+            if chunk.count(b"\n") == 2 * len(found) and b"\r" not in chunk:
+                self._begun = True
+                return [Event("message", data.decode("utf-8", "replace"), self._id) for data in found]
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")  # The second half of a CRLF; its first half has ended the line.
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if self._line and lines:
+            lines[0] = bytes(self._line + lines[0])
+            self._line.clear()
+        events = []
+        for line in lines:
+            if line:
+                self._take(line)
+            elif self._data:
+                events.append(self._finish())
+            else:
+                self._begun, self._name = True, b""
+        if rest:
+            self._line += rest
+            self._check(len(self._line))
+        self._between = not (self._line or self._data or self._name or self._after_cr)
+        return events
+
+    def rest(self) -> Event | None:
+        """At the end of a stream, the event that no empty line has finished.
+
+        The standard drops it. A caller who can tell a whole stream by other means may read it all the same.
+        """
+        if self._line:
+            self._take(bytes(self._line))
+            self._line.clear()
+        return self._finish() if self._data else None
+
+    def _take(self, line: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_BOM)
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        self._check(len(line))
+        if field == b"data":
+            self._size += len(line)
+            self._check(self._size)
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif field == b"retry" and _MILLISECONDS.fullmatch(value):
+            self.retry = int(value)
+
+    def _finish(self) -> Event:
+        name, data = self._name, b"\n".join(self._data)
+        self._name, self._size = b"", 0
+        self._data.clear()
+        return Event(name.decode("utf-8", "replace") or "message", data.decode("utf-8", "replace"), self._id)
+
+    def _check(self, size: int) -> None:
+        if size > self._most_bytes:
+            raise EventTooLongError("an event of the stream is longer than it may be")
