@@ -7,7 +7,9 @@ BOOTSTRAP := .bootstrap
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BOOTSTRAP)/bin/uv
+# What runs the system, and with it what tests and builds it. Both are in one environment, and each install only adds.
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.ready-tools
 
 export UV_PYTHON_DOWNLOADS := never
 # Like pip, uv is to trust what the machine trusts, where the machine keeps a list.
@@ -27,49 +29,49 @@ setup: $(READY)  ## Install everything into .venv (done by the other targets whe
 up: $(READY)  ## Start the whole system on this machine and send it one message (ARGS="--detach --workers 3")
 	@exec $(BIN)/orchestra up $(ARGS)
 
-down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe deletes its data too)
+down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe deletes its data)
 	@exec $(BIN)/orchestra down $(ARGS)
 
-test: $(READY)  ## Run all tests, on real Kafka and Postgres (ARGS="-k name" runs a few)
+test: $(TOOLS)  ## Run all tests, on real Kafka and Postgres (ARGS="-k name" runs a few)
 	@exec $(BIN)/pytest $(ARGS)
 
-check: lint types imports drift locked fast  ## All that is quick: lint, types, imports, drift, locks, fast tests
+check: lint types imports drift locked fast  ## Fast checks: lint, types, imports, drift, locks, fast tests
 
-lint: $(READY)  ## Style and format of the code
+lint: $(TOOLS)  ## Check style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: $(READY)  ## Types, strictly
+types: $(TOOLS)  ## Check types
 	@$(BIN)/mypy
 
-imports: $(READY)  ## Who may import whom
+imports: $(TOOLS)  ## Check who imports whom
 	@$(BIN)/lint-imports --no-logo
 
-drift: $(READY)  ## Generated files are what the code says
+drift: $(TOOLS)  ## Check that generated files are up to date
 	@$(BIN)/python -m schemas.publish --check
 	@$(BIN)/python docs/generate.py --check
 
-locked: $(BOOTSTRAP)/.ready  ## The locks are what pyproject.toml asks for
+locked: $(BOOTSTRAP)/.ready  ## Check that the locks are up to date
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && cp requirements*.lock "$$fresh" && \
 	$(call compile,$$fresh,) && for lock in requirements*.lock; do \
 		cmp -s "$$lock" "$$fresh/$$lock" || { echo "$$lock is not what pyproject.toml asks for: run make lock" >&2; exit 1; }; \
 	done && echo "locks agree with pyproject.toml"
 
-fast: $(READY)  ## Tests that need no Kafka and no Postgres
+fast: $(TOOLS)  ## Run the tests that need no Kafka and no Postgres
 	@$(BIN)/pytest --quiet -m "not stack" --ignore=tests/live
 
-format: $(READY)  ## Format the code and mend what can be mended by itself
+format: $(TOOLS)  ## Format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
 
-docs: $(READY)  ## Write schemas/published and docs/reference from the code
+docs: $(TOOLS)  ## Write schemas/published and docs/reference from the code
 	@$(BIN)/python -m schemas.publish
 	@$(BIN)/python docs/generate.py
 
-baseline: $(READY)  ## For a release: later schemas must be compatible with the present ones
+baseline: $(TOOLS)  ## For a release: make the present schemas those that later ones must be compatible with
 	@$(BIN)/python -m tests.support.compatibility
 
-lock: $(BOOTSTRAP)/.ready  ## Write the locks anew from pyproject.toml (ARGS=--upgrade takes newer versions)
+lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))
 
 build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
@@ -78,24 +80,27 @@ build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 images:  ## Build the container images (needs Docker)
 	@exec docker compose build $(ARGS)
 
-faults: $(READY)  ## Break the system on purpose, and count what was lost: under ten minutes (ARGS="--only scale")
+faults: $(TOOLS)  ## Break the system on purpose, and count what was lost: under ten minutes (ARGS="--only scale")
 	@$(BIN)/python -m faults $(ARGS)
 
-faults-full: $(READY)  ## The whole campaign, hours long, with a report (ARGS="--minutes 90 --soak 30")
+faults-full: $(TOOLS)  ## The whole campaign, hours long, with a report (ARGS="--minutes 90 --soak 30")
 	@$(BIN)/python -m faults --full --report docs/reliability/$$(date -u +%Y-%m-%d).md $(ARGS)
 
-bench: $(READY)  ## How fast it is and what it costs: some six minutes on a quiet machine (ARGS="--quick --json now.json")
+bench: $(TOOLS)  ## How fast it is and what it costs: some six minutes on a quiet machine (ARGS="--quick --json now.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-growth: $(READY)  ## How the cost of a request grows: history, rows, calls, streams, ... (ARGS="--curves history,rows")
+growth: $(TOOLS)  ## How the cost of a request grows: history, rows, calls, streams, ... (ARGS="--curves history,rows")
 	@$(BIN)/python -m benchmarks growth $(ARGS)
 
-figures: $(READY)  ## Take over what the hot paths cost now, when a change of that is meant (ARGS="--only worker-turn")
+figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)
 
-# The second lock is the part of the first that the services need; the third is the installer itself.
+# The runtime lock is the part of the first that `make up` needs, the services lock what images do; the bootstrap lock is
+# the installer itself.
 resolve = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate
-compile = $(resolve) $(2) pyproject.toml --all-extras --output-file $(1)/requirements.lock && \
+compile = $(resolve) $(2) pyproject.toml --all-extras --group editable --output-file $(1)/requirements.lock && \
+	$(resolve) pyproject.toml --extra all --group editable --constraints $(1)/requirements.lock \
+		--output-file $(1)/requirements-runtime.lock && \
 	$(resolve) pyproject.toml --extra gateway --extra workers --extra llm --constraints $(1)/requirements.lock \
 		--output-file $(1)/requirements-services.lock && \
 	$(resolve) $(2) --group bootstrap --output-file $(1)/requirements-bootstrap.lock
@@ -115,9 +120,16 @@ $(BOOTSTRAP)/.ready: requirements-bootstrap.lock
 	@$(BOOTSTRAP)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-$(READY): $(BOOTSTRAP)/.ready requirements.lock pyproject.toml
-	@echo "Installing into $(VENV)"
+install = $(UV) pip install --quiet --python $(BIN)/python
+
+$(READY): $(BOOTSTRAP)/.ready requirements-runtime.lock pyproject.toml
+	@echo "Installing the system into $(VENV), 570 MB: about half a minute the first time"
 	@$(UV) venv --quiet --allow-existing --python $(BOOTSTRAP)/bin/python $(VENV)
-	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(install) --require-hashes --requirement requirements-runtime.lock
+	@$(install) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): $(READY) requirements.lock
+	@echo "Installing the tools that test and build it, 540 MB: about half a minute the first time"
+	@$(install) --require-hashes --requirement requirements.lock
 	@touch $@

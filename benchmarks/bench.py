@@ -188,6 +188,7 @@ def _told(folder: Path, model_url: str, settings: Mapping[str, str]) -> Iterator
     finally:
         os.environ.clear()
         os.environ.update(before)
+        models.unlink()
 
 
 def _free_ports(gateways: int) -> Ports:

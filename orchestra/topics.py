@@ -100,6 +100,13 @@ class Admin:
             problems += _wrong_configs(topic, configs[topic.name], len(existing[topic.name][0]["replicas"]))
         return problems
 
+    async def sizes(self, topics: Iterable[Topic]) -> list[tuple[str, int, int]]:
+        """Name, partitions and replication factor of each topic that exists; the factor is the lowest there."""
+        return [
+            (name, len(partitions), min(len(partition["replicas"]) for partition in partitions))
+            for name, partitions in sorted((await self._described(topics)).items())
+        ]
+
     async def _described(self, topics: Iterable[Topic]) -> dict[str, list[dict[str, Any]]]:
         """The partitions of each topic that exists and has a leader for every one of them."""
         wanted = {topic.name for topic in topics}

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
-from orchestra.cli.sse import read_events
+from orchestra.cli.sse import Event, read_events
+from orchestra.cli.terminal import Screen
 
 # A gateway sends something every 15 seconds at least.
 _SILENCE_SECONDS = 45.0
@@ -41,22 +42,16 @@ class Where:
     key: str | None = None
 
     def client(self) -> httpx.AsyncClient:
-        """A client for it. The environment's proxies are not asked."""
-        return httpx.AsyncClient(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
-            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
-            trust_env=False,
-        )
-
-
-@dataclass(frozen=True)
-class Screen:
-    """Where a reply is shown. ``anew``: what was shown is void, the reply begins again; ``note``: a remark about it."""
-
-    show: Callable[[str], None]
-    anew: Callable[[], None]
-    note: Callable[[str], None] = lambda _: None
+        """A client for it. The environment's proxies are not asked. Raises ``NoReplyError``."""
+        try:
+            return httpx.AsyncClient(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+                timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+                trust_env=False,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise NoReplyError(f"{self.url} is not the address of a gateway: {error}") from error
 
 
 @dataclass
@@ -71,10 +66,12 @@ class Asking:
     request_id: str | None = None
     conversation_id: str | None = None
     text: str = ""
+    started: bool = False
     # The same key with every try: however many it takes, it is one message.
     _key: str = field(default_factory=lambda: str(uuid4()))
     _last_id: str | None = None
     _heard: float = 0.0
+    _noted: str = ""
     _cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self) -> str:
@@ -100,16 +97,14 @@ class Asking:
             try:
                 if ended := await self._stream(client):
                     return ended.error
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                return NoReplyError(f"{self.where.url} is no address of a gateway: {error}")
             except httpx.TransportError as error:
                 reason = str(error) or type(error).__name__
             except _PassingError as error:
                 reason, answered = str(error), True
             except NoReplyError as error:
                 return error
-            except (KeyError, TypeError, ValueError):
-                return NoReplyError(f"{self.where.url} answers what no gateway would")
+            except httpx.HTTPError:  # A redirect without end, a body that cannot be unpacked.
+                return self._nonsense()
             if time.monotonic() - self._heard > (self.patience if self.request_id else self.at_first):
                 return NoReplyError(reason) if answered else LostGatewayError(f"{self.where.url}: {reason}")
             self.screen.note(f"{reason}; trying again")
@@ -124,12 +119,19 @@ class Asking:
                 raise NoReplyError(await problem(response))
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise NoReplyError(f"{self.where.url} is no gateway: it does not stream")
-            async for event in read_events(response):
+            async for event in self._events(response):
                 self._heard = time.monotonic()
                 self._last_id = event.id or self._last_id
                 if ended := self._take(event.name, event.data):
                     return ended
         return None
+
+    async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
+        try:
+            async for event in read_events(response):
+                yield event
+        except ValueError:
+            raise self._nonsense() from None
 
     def _open(self, client: httpx.AsyncClient) -> Any:
         if self.request_id is None:
@@ -138,25 +140,43 @@ class Asking:
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         return client.stream("GET", f"/v1/requests/{self.request_id}/events", headers=headers)
 
-    def _take(self, name: str, data: dict[str, Any]) -> "_Ended | None":
-        match name:
-            case "pending":
-                self.request_id = data["request_id"]
-                self.conversation_id = data["conversation_id"] or self.conversation_id
-            case "delta":
-                self._show(self.text + data["text"])
-            case "restart":
-                self._show(data["text"])
-            case "completed":
-                self._show(data.get("reply") or self.text)
+    def _take(self, name: str, data: Any) -> "_Ended | None":
+        match name, data:
+            case "pending", {"request_id": str(request_id), "conversation_id": conversation_id}:
+                self.request_id = request_id
+                self.conversation_id = conversation_id or self.conversation_id
+                self._note_error(data)
+            case "started", _:
+                self.started = True
+            case "delta", {"text": str(text)}:
+                self._show(self.text + text)
+            case "restart", {"text": str(text)}:
+                self._note_error(data)
+                self._show(text)
+            case "completed", dict():
+                self._show(str(data.get("reply") or self.text))
+                if data.get("finish_reason") == "length":
+                    self.screen.note("cut at max_tokens")
                 return _Ended()
-            case "failed":
-                return _Ended(NoReplyError(f"{data['detail']} ({data['code']})"))
-            case "cancelled":
+            case "failed", {"code": code, "detail": detail}:
+                return _Ended(NoReplyError(f"{detail} ({code})"))
+            case "cancelled", _:
                 return _Ended(CancelledTurnError("the request was cancelled"))
-            case "expired":
+            case "expired", _:
                 return _Ended(NoReplyError("the request was not answered before its deadline (expired)"))
+            case "pending" | "delta" | "restart" | "completed" | "failed", _:
+                raise self._nonsense()
         return None
+
+    def _note_error(self, data: dict[str, Any]) -> None:
+        """Tell why the last attempt failed, once until it is for another reason."""
+        match data.get("last_error"):
+            case {"code": code, "detail": detail} if self._noted != (reason := f"{code}: {detail}"):
+                self._noted = reason
+                self.screen.note(f"{reason}; trying again")
+
+    def _nonsense(self) -> NoReplyError:
+        return NoReplyError(f"{self.where.url} answers what no gateway would")
 
     def _show(self, text: str) -> None:
         """Show what is new; the whole text where it does not go on from what was shown."""
@@ -193,22 +213,19 @@ class _PassingError(Exception):
 
 async def problem(response: httpx.Response) -> str:
     """What an error answer says, in words."""
+    match await _json(response):
+        case {"code": code, **said}:
+            return f"{said.get('detail') or said.get('title') or ''} ({code})".strip()
+    return f"{response.status_code} {response.reason_phrase}".strip()
+
+
+async def _json(response: httpx.Response) -> Any:
+    """The answer as JSON; None where it is none."""
     await response.aread()
     try:
-        said = response.json()
-        detail, code = said.get("detail") or said.get("title") or "", said["code"]
-    except (ValueError, KeyError, AttributeError):
-        return f"{response.status_code} {response.reason_phrase}".strip()
-    return f"{detail} ({code})".strip()
-
-
-async def ask(gateway: str, text: str, show: Callable[[str], None], **more: object) -> None:
-    """Send ``text`` as a user's message and call ``show`` with each piece of the reply. Raises ``NoReplyError``.
-
-    ``more`` are further fields of the body.
-    """
-    body = {"messages": [{"role": "user", "content": text}], **more}
-    await Asking(Where(gateway), body, Screen(show, lambda: show("\n"))).reply()
+        return response.json()
+    except ValueError:
+        return None
 
 
 async def submit(where: Where, body: dict[str, Any]) -> str:
@@ -219,8 +236,9 @@ async def submit(where: Where, body: dict[str, Any]) -> str:
             response = await client.post("/v1/messages", json=body, headers=headers)
             if response.is_error:
                 raise NoReplyError(await problem(response))
-            return str(response.json()["request_id"])
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise NoReplyError(f"{where.url} is no address of a gateway: {error}") from error
+            match await _json(response):
+                case {"request_id": str(request_id)}:
+                    return request_id
+            raise NoReplyError(f"{where.url} answers what no gateway would")
     except httpx.TransportError as error:
         raise LostGatewayError(f"{where.url}: {error or type(error).__name__}") from error

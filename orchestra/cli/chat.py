@@ -1,14 +1,17 @@
 """``orchestra chat``: one conversation on a terminal."""
 
 import asyncio
+import io
 import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import typer
 
-from orchestra.cli.options import DEFAULT_GATEWAY, ConversationId, GatewayUrl, Key, ModelName, command, fail
+from orchestra.cli.environment import gateway_of
+from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, command, fail
 from orchestra.cli.send import body_of
 
 if TYPE_CHECKING:
@@ -21,8 +24,9 @@ def chat(
     *,
     conversation: ConversationId = None,
     model: ModelName = None,
-    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    gateway: GatewayUrl = None,
     key: Key = None,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Talk with a model: one conversation, each reply as it arrives, however often the connection breaks.
 
@@ -31,10 +35,13 @@ def chat(
     """
     from orchestra.cli.ask import Where
 
-    where = Where(gateway, key)
+    where = Where(gateway_of(gateway, data), key)
     if conversation:
         asyncio.run(_check(where, conversation))
-    typer.echo(f"{gateway}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
+    typer.echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # So that a line that is no UTF-8 is one line that is refused, and not all that came with it.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         while (line := _next_line()) is not None:
             if line:
@@ -43,21 +50,23 @@ def chat(
                     break
     finally:
         if conversation:
-            there = () if gateway == DEFAULT_GATEWAY else ("--gateway", gateway)
-            typer.echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there)}", err=True)
+            there = ("--gateway", gateway) if gateway else ()
+            typer.echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
 
 
 async def _check(where: "Where", conversation: str) -> None:
     """End where there is no such conversation: a wrong id would quietly begin another."""
     import httpx
 
-    from orchestra.cli.ask import problem
+    from orchestra.cli.ask import NoReplyError, problem
 
     try:
         async with where.client() as client:
-            response = await client.get(f"/v1/conversations/{conversation}")
+            response = await client.get(f"/v1/conversations/{quote(conversation, safe='')}")
             if response.is_error:
                 raise fail(await problem(response))
+    except NoReplyError as error:
+        raise fail(str(error)) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise fail(f"{where.url}: {error or type(error).__name__}") from None
 
@@ -68,17 +77,22 @@ def _next_line() -> str | None:
         import readline  # noqa: F401  lets `input` edit a line and remember earlier ones
     try:
         said = input(_PROMPT if sys.stdin.isatty() else "").strip()
+        said.encode()
     except (EOFError, KeyboardInterrupt):
         return None
+    except UnicodeError:
+        typer.echo("that line is not UTF-8; it was not sent", err=True)
+        return ""
     return None if said == "/quit" else said
 
 
 async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, bool]:
     """Ask and show the reply. The conversation, and whether to end."""
     from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, NoReplyError
-    from orchestra.cli.terminal import live_screen, remark
+    from orchestra.cli.terminal import LiveScreen, remark
 
-    asking = Asking(where, body_of(text, model, conversation), live_screen(), at_first=PATIENCE_SECONDS)
+    screen = LiveScreen()
+    asking = Asking(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
     asking.conversation_id = conversation
     replying = asyncio.ensure_future(asking.reply())
     interrupts = 0
@@ -87,7 +101,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
         nonlocal interrupts
         interrupts += 1
         if interrupts == 1:
-            remark("cancelling; Ctrl-C again ends")
+            screen.note("cancelling; Ctrl-C again ends")
             asking.cancel()
         else:
             replying.cancel()
@@ -95,7 +109,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
     try:
         await replying
-        typer.echo()
+        screen.end()
     except CancelledTurnError:
         remark("cancelled")
     except NoReplyError as error:

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from orchestra.cli.options import DEFAULT_GATEWAY, GatewayUrl, Key, fail
+from orchestra.cli.environment import gateway_of
+from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
 from schemas.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ def list_(
     replayed: Annotated[
         bool | None, typer.Option("--replayed/--not-replayed", help="Only those that were, or were not, sent again.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
     as_json: AsJson = False,
-    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    gateway: GatewayUrl = None,
     key: Key = None,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """List dead letters, the newest first."""
     asked = {
@@ -63,7 +65,7 @@ def list_(
         **({} if replayed is None else {"replayed": str(replayed).lower()}),
     }
     found: list[dict[str, Any]] = []
-    with _calling(gateway, key) as client:
+    with _calling(gateway_of(gateway, data), key) as client:
         cursor = None
         while len(found) < limit:
             page = _ask(client, "GET", "", params={**asked, "limit": min(limit - len(found), 100)} | _cursor(cursor))
@@ -76,20 +78,26 @@ def list_(
     if not found:
         typer.echo("no such dead letters" if asked else "no dead letters")
         return
-    columns = [Column(name, no_wrap=name in ("id", "reason")) for name in ("id", "reason", "record", "bytes", "kept")]
-    table = Table(*columns, "edited", "replayed", "why")
-    for each in found:
-        size = "-" if each["value_bytes"] is None else str(each["value_bytes"])
-        times = [_moment(each[name]) for name in ("created_at", "edited_at", "replayed_at")]
-        place = f"{each['topic']}/{each['partition']}/{each['offset']}"
-        table.add_row(str(each["id"]), each["reason"], place, size, *times, each["detail"])
     # A file or a pipe has no width that a line would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 240).print(table, markup=False)
+    Console(width=None if sys.stdout.isatty() else 240).print(_table(found), markup=False)
 
 
-def show(letter: Id, *, as_json: AsJson = False, gateway: GatewayUrl = DEFAULT_GATEWAY, key: Key = None) -> None:
+def _table(found: list[dict[str, Any]]) -> Table:
+    table = Table(Column("id", no_wrap=True), Column("reason", no_wrap=True), "record")
+    for each in found:
+        size = "no value" if each["value_bytes"] is None else f"{each['value_bytes']} bytes"
+        place = f"{each['topic']}/{each['partition']}/{each['offset']}, {size}"
+        times = {"kept": "created_at", "edited": "edited_at", "replayed": "replayed_at"}
+        told = [f"{what} {_moment(each[name])}" for what, name in times.items() if each[name]]
+        table.add_row(str(each["id"]), each["reason"], f"{place}, {', '.join(told)}\n{_plain(each['detail'])}")
+    return table
+
+
+def show(
+    letter: Id, *, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA
+) -> None:
     """Show a dead letter whole: why, and what a replay would send."""
-    with _calling(gateway, key) as client:
+    with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -122,11 +130,12 @@ def edit(
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; no VALUE takes it away.")
     ] = None,
-    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    gateway: GatewayUrl = None,
     key: Key = None,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Change what a replay of a dead letter sends. What came is kept as it is."""
-    with _calling(gateway, key) as client:
+    with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
         change: dict[str, Any] = {}
         if header:
@@ -151,8 +160,9 @@ def replay(
     after: After = None,
     before: Before = None,
     as_json: AsJson = False,
-    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    gateway: GatewayUrl = None,
     key: Key = None,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Send dead letters again: those that are named, or all that fit and were not sent again before.
 
@@ -161,7 +171,7 @@ def replay(
     wanted = _filter(reason, topic, after, before)
     if bool(letters) == bool(wanted):
         raise typer.BadParameter("name letters, or say which by at least one of --reason, --topic, --after, --before")
-    with _calling(gateway, key) as client:
+    with _calling(gateway_of(gateway, data), key) as client:
         told = _replay_each(client, letters) if letters else _replay_all(client, wanted)
     if as_json:
         typer.echo(json.dumps(told, indent=2))
@@ -197,24 +207,31 @@ def _calling(gateway: str, key: str | None) -> "httpx.Client":
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         return httpx.Client(base_url=gateway, headers=headers, trust_env=False, timeout=_SECONDS)
-    except (httpx.InvalidURL, ValueError):
-        raise fail("the gateway's address or the key has characters that cannot be sent") from None
+    except httpx.InvalidURL as error:
+        raise fail(f"{gateway} is not the address of a gateway: {error}") from None
 
 
 def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
+    """The gateway's answer, which is what was asked for; anything else ends this with exit code 1."""
     import httpx
 
+    where = f"the gateway at {client.base_url.host}"
     try:
         response = client.request(method, f"{_PATH}{path}", **more)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}the gateway at {client.base_url.host} does not answer ({type(error).__name__})") from None
-    if response.is_success:
-        return response.json()
+        raise fail(f"{about}{where} does not answer ({type(error).__name__})") from None
     try:
-        problem = response.json()
-        raise fail(f"{about}{problem['code']}: {problem['detail']}")
-    except (ValueError, KeyError, TypeError):
-        raise fail(f"{about}{response.status_code}, and no gateway of ours") from None
+        answer = response.json()
+    except ValueError:
+        answer = None
+    match answer:
+        case {"data": list(), "next": _} | {"replayed": int(), "skipped": int()} if response.is_success:
+            return answer
+        case {"id": _, "obstacle": _, "replayed_as": _} if response.is_success:
+            return answer
+        case {"code": code, "detail": detail} if response.is_error:
+            raise fail(f"{about}{code}: {detail}")
+    raise fail(f"{about}{where} answers {response.status_code}, and as no gateway would")
 
 
 def _filter(reason: ErrorCode | None, topic: str | None, after: str | None, before: str | None) -> dict[str, str]:

@@ -2,14 +2,19 @@
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data
 from orchestra.settings import DatabaseSettings, KafkaSettings, load
+
+if TYPE_CHECKING:
+    from orchestra.cli.examine import Finding
 
 
 def doctor(*, data: Data = DEFAULT_DATA) -> None:
@@ -23,9 +28,15 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
     if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} & os.environ.keys():
         os.environ |= environment_of_stack(data)
     findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
-    table = Table("", "check", "result", "how to mend it")
-    for finding in findings:
-        table.add_row("[red]✗[/]" if finding.mend else "[green]✓[/]", finding.check, finding.result, finding.mend)
-    Console().print(table)
+    Console().print(_table(findings))
     if any(finding.mend for finding in findings):
         raise typer.Exit(1)
+
+
+def _table(findings: list["Finding"]) -> Table:
+    table = Table("", Column("check", no_wrap=True), Column("result", overflow="fold"))
+    for finding in findings:
+        mark = "[red]✗[/]" if finding.mend else "[green]✓[/]"
+        mend = f"\n[yellow]→ {escape(finding.mend)}[/]" if finding.mend else ""
+        table.add_row(mark, finding.check, escape(finding.result) + mend)
+    return table

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.topics import Admin, check_topics
+from orchestra.topics import Admin
 from schemas.generation import ModelList
 from schemas.topics import TOPICS
 
@@ -57,22 +57,23 @@ async def _kafka(settings: KafkaSettings) -> list[Finding]:
     try:
         async with Admin(settings) as admin:
             brokers, recent = await admin.brokers(), await admin.is_recent()
-        problems = await check_topics(settings)
+            problems, sizes = await admin.wrong_settings(TOPICS), await admin.sizes(TOPICS)
     except (KafkaError, OSError) as error:
         mend = "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the SASL settings must fit a broker in reach"
         return [Finding("Kafka", f"{where}: {type(error).__name__}", mend)]
     return [
         Finding("Kafka", f"{where}: {brokers} broker(s)"),
         Finding("Kafka's version", "3.7 or newer" if recent else "too old", "" if recent else "use Kafka 3.7 or newer"),
-        _topics(problems),
+        _topics(problems, sizes),
     ]
 
 
-def _topics(problems: list[str]) -> Finding:
+def _topics(problems: list[str], sizes: list[tuple[str, int, int]]) -> Finding:
     if problems:
         mend = "`orchestra topics` makes what is missing; change the rest with Kafka's own tools"
         return Finding("topics", "\n".join(problems), mend)
-    return Finding("topics", "\n".join(f"{topic.name}: {topic.partitions} partitions or more" for topic in TOPICS))
+    lines = [f"{name}: {partitions} partitions, replication factor {copies}" for name, partitions, copies in sizes]
+    return Finding("topics", "\n".join(lines))
 
 
 async def _postgres(settings: DatabaseSettings) -> list[Finding]:
@@ -89,7 +90,21 @@ async def _postgres(settings: DatabaseSettings) -> list[Finding]:
         return [Finding("Postgres", str(error), mend)]
     finally:
         await database.close()
-    return [_version(rows[0].version), _clock(before, rows[0].now, after), await _migrations(settings)]
+    migrations = await _migrations(settings)
+    found = [_version(rows[0].version), _clock(before, rows[0].now, after), migrations]
+    return found if migrations.mend else [*found, await _workers(settings)]
+
+
+async def _workers(settings: DatabaseSettings) -> Finding:
+    database = Database.connect(settings, "orchestra doctor")
+    try:
+        rows = await database.run("SELECT count(*) AS living FROM workers WHERE lease_until > now()")
+    except DatabaseUnavailableError as error:
+        return Finding("workers", str(error), "look again: Postgres was there a moment ago")
+    finally:
+        await database.close()
+    living = rows[0].living
+    return Finding("workers", f"{living} alive", "" if living else "nothing is answered: start one, `orchestra worker`")
 
 
 def _version(version: int) -> Finding:
@@ -114,6 +129,8 @@ async def _models(settings: LlmSettings) -> list[Finding]:
     base = settings.llm_service_url.rstrip("/").removesuffix("/generate")
     token = settings.llm_service_token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    if token and not (token.get_secret_value().isascii() and token.get_secret_value().isprintable()):
+        return [Finding("LLM service", "the token cannot be sent", "LLM_SERVICE_TOKEN must be printable ASCII")]
     try:
         async with httpx.AsyncClient(base_url=base, headers=headers, timeout=5) as client:
             listing = ModelList.model_validate_json((await client.get("/models")).raise_for_status().content)

@@ -71,12 +71,21 @@ def create(
 
 def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
     """List the keys, newest first, without their secrets."""
-    table = Table(Column("id", no_wrap=True), "name", "user", "scopes", "made", "expires", "last used", "revoked")
-    for key in _on_database(data, lambda database: _all(database, tenant)):
-        moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
-        table.add_row(key.id, key.name, str(key.user_id or "-"), " ".join(key.scopes), *map(_day, moments))
+    found = _on_database(data, lambda database: _all(database, tenant))
     # A file or a pipe has no width that a line would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+    Console(width=None if sys.stdout.isatty() else 200).print(_table(found), markup=False)
+
+
+def _table(keys: list[KeyResource]) -> Table:
+    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "what")
+    for key in keys:
+        told = {"made": key.created_at, "last used": key.last_used_at, "expires": key.expires_at}
+        moments = [f"{name} {_day(moment)}" for name, moment in told.items() if moment]
+        lines = [" ".join(key.scopes), ", ".join(moments)]
+        lines += [f"of user {key.user_id}"] if key.user_id else []
+        lines += [f"revoked {_day(key.revoked_at)}"] if key.revoked_at else []
+        table.add_row(key.id, key.name, "\n".join(lines))
+    return table
 
 
 def revoke(
@@ -123,7 +132,7 @@ async def _revoke(database: "Database", tenant: str, id: str) -> bool:
 
 
 def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
-    from orchestra.store.database import Database, DatabaseUnavailableError
+    from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 
     if not os.environ.get("DATABASE_URL"):
         os.environ |= environment_of_stack(data)
@@ -142,11 +151,14 @@ def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
         return asyncio.run(run())
     except DatabaseUnavailableError:
         raise fail("Postgres cannot be reached at DATABASE_URL") from None
-    except typer.Exit:
-        raise
-    except Exception as error:  # noqa: BLE001 - the driver's own texts hold statements and values
-        raise fail(f"Postgres refuses this ({type(error).__name__}); are all migrations applied?") from None
+    except DataRefusedError as error:
+        raise fail(f"Postgres refuses this (SQLSTATE {error})") from None
+    except Exception as error:
+        if not hasattr(error, "sqlstate"):
+            raise  # Not Postgres' own.
+        # The driver's own texts hold statements and values.
+        raise fail(f"Postgres refuses this ({type(error).__name__}): run `orchestra migrate`") from None
 
 
-def _day(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "-"
+def _day(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,61 +1,189 @@
-"""``orchestra logs``: what the parts have logged."""
+"""``orchestra logs``: what the parts have logged, in the order of time."""
 
+import json
+import re
+import sys
 import time
-from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import harmless
 from orchestra.devstack.folder import DataFolder
 
 _LINES = 200
 _POLL_SECONDS = 0.2
+# Of each log no more than its end is read.
+_MOST_BYTES = 1024 * 1024
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_COLOURS = {"debug": "blue", "info": "green", "warning": "yellow", "error": "red", "critical": "red"}
+# How Kafka, Postgres, llama.cpp and uvicorn call the levels of what they log.
+_LEVELS = {
+    **dict.fromkeys(("DEBUG", "D", "TRACE"), "debug"),
+    **dict.fromkeys(("INFO", "I", "LOG", "NOTICE"), "info"),
+    **dict.fromkeys(("WARN", "WARNING", "W"), "warning"),
+    **dict.fromkeys(("ERROR", "E"), "error"),
+    **dict.fromkeys(("FATAL", "PANIC", "CRITICAL"), "critical"),
+}
+_PLAIN = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone> ?(?:UTC|Z|[+-]\d\d:\d\d))"
+    rf"(?: \[[^\]]*\])? *(?:(?P<level>{'|'.join(_LEVELS)})\b)?"
+)
+_LLAMA = re.compile(r"[\d.]+ ([DIWE]) ")
+
+
+class Level(StrEnum):
+    """How grave what was logged is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log. ``fields``: what is in it, where it is one of ours."""
+
+    time: datetime
+    part: str
+    level: Level
+    text: str
+    fields: dict[str, Any] | None = None
 
 
 def logs(
     part: Annotated[
-        str | None, typer.Argument(help="kafka, postgres, model, llm, worker-1, gateway-1, … Without: all of them.")
+        str | None,
+        typer.Argument(help="kafka, postgres, model, llm, worker-1, …, or all of a kind: worker. Without: all parts."),
     ] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is logged, until Ctrl-C.")] = False,
+    level: Annotated[Level, typer.Option(help="Only what is as grave as this.")] = Level.DEBUG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: the lines as they were logged.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Show the last lines that the parts have logged."""
+    """Show the last 200 lines that the parts have logged, in the order of time.
+
+    Times are those of this machine's clock and zone. A line without a time of its own stays behind the one before it.
+    """
     folder = DataFolder.at(data)
+    readers: dict[str, Reader] = {}
+    shown = _LINES
+    try:
+        while True:
+            for name in _chosen(folder, part):
+                readers.setdefault(name, Reader(name, folder.log(name)))
+            lines = sorted((line for each in readers.values() for line in each.new_lines()), key=lambda line: line.time)
+            for line in [each for each in lines if _grave(each.level) >= _grave(level)][-shown:]:
+                typer.echo(line.text if as_json else readable(line, colours=sys.stdout.isatty()))
+            if not follow:
+                return
+            shown = sys.maxsize
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+def _chosen(folder: DataFolder, part: str | None) -> list[str]:
+    """The parts to show, by the names of their logs."""
     present = sorted(path.stem for path in folder.logs.glob("*.log"))
     if not present:
         raise fail(f"there are no logs in {folder.logs}")
-    if part and part not in present:
-        raise fail(f"there is no part {part}; there are {', '.join(present)}")
-    followers = [_Follower(folder.log(name), "" if part else f"{name:<12} ") for name in ([part] if part else present)]
-    for follower in followers:
-        _print(follower.new_lines()[-_LINES:])
-    while follow:
-        time.sleep(_POLL_SECONDS)
-        for follower in followers:
-            _print(follower.new_lines())
+    kinds = {name.rpartition("-")[0] for name in present} - {""}
+    wanted = part.removesuffix("s") if part and part.removesuffix("s") in kinds else part
+    chosen = [name for name in present if wanted in (None, name, name.rpartition("-")[0])]
+    if not chosen:
+        close = get_close_matches(str(part), [*present, *kinds], 1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise fail(f"there is no part {part}. {meant}There are {', '.join(present)}")
+    return chosen
 
 
-class _Follower:
-    """Reads a log file on from where it was."""
+class Reader:
+    """Reads the log of a part on from where it was."""
 
-    def __init__(self, path: Path, prefix: str) -> None:
+    def __init__(self, part: str, path: Path) -> None:
+        self._part = part
         self._path = path
-        self._prefix = prefix
-        self._offset = 0
+        self._offset: int | None = None
+        self._last = Line(_BEGINNING, part, Level.INFO, "")
 
-    def new_lines(self) -> list[str]:
-        if self._path.stat().st_size < self._offset:  # It was rotated.
-            self._offset = 0
-        with self._path.open("rb") as log:
-            log.seek(self._offset)
-            whole = log.read().rpartition(b"\n")[0]
-            self._offset += len(whole) + 1 if whole else 0
-        return [self._prefix + line for line in whole.decode(errors="replace").splitlines()]
+    def new_lines(self) -> list[Line]:
+        """The whole lines that were logged since the last call; at first, those of the log's end."""
+        with suppress(FileNotFoundError):
+            with self._path.open("rb") as log:
+                size = log.seek(0, 2)
+                first = self._offset is None
+                # A log that is shorter than it was has been put aside.
+                start = max(0, size - _MOST_BYTES) if self._offset is None else self._offset
+                start = start if start <= size else 0
+                log.seek(start)
+                whole = log.read(size - start).rpartition(b"\n")[0]
+            self._offset = start + len(whole) + 1 if whole else start
+            # Only a line feed ends a line: other characters that end one elsewhere are a part of what was logged.
+            lines = whole.split(b"\n") if whole else []
+            return [self._line(line) for line in (lines[1:] if first and start else lines)]
+        return []
+
+    def _line(self, raw: bytes) -> Line:
+        text = raw.decode(errors="replace").removesuffix("\r")
+        self._last = _ours(text, self._part) or _plain(text, self._last)
+        return self._last
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+def _ours(text: str, part: str) -> Line | None:
+    try:
+        fields = json.loads(text)
+        told = datetime.fromisoformat(fields["timestamp"])
+        level = Level(fields["level"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return Line(told if told.tzinfo else told.replace(tzinfo=UTC), part, level, text, fields)
+
+
+def _plain(text: str, before: Line) -> Line:
+    """A line of a part that is not ours. What it does not tell is as in the line before."""
+    if found := _PLAIN.match(text):
+        zone = found["zone"].strip().replace("UTC", "+00:00").replace("Z", "+00:00")
+        with suppress(ValueError):
+            told = datetime.fromisoformat(found["time"].replace(" ", "T") + zone)
+            return Line(told, before.part, Level(_LEVELS.get(found["level"] or "INFO", "info")), text)
+    llama = _LLAMA.match(text)
+    return Line(before.time, before.part, Level(_LEVELS[llama[1]]) if llama else before.level, text)
+
+
+def readable(line: Line, *, colours: bool) -> str:
+    """The line for a person: time, part, level, event, the fields; a line that is not ours, as it is."""
+
+    def styled(text: str, **style: Any) -> str:
+        return typer.style(text, **style) if colours else text
+
+    told = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3] if line.time != _BEGINNING else "-"
+    head = f"{styled(f'{told:<12}', dim=True)} {styled(f'{line.part:<11}', bold=True)}"
+    if line.fields is None:
+        return f"{head} {styled(harmless(line.text), dim=True)}"
+    more = [
+        f"{styled(name, dim=True)}={_value(value)}"
+        for name, value in line.fields.items()
+        if name not in ("timestamp", "level", "event", "service")
+    ]
+    level = styled(f"{line.level:<8}", fg=_COLOURS[line.level])
+    return " ".join((head, level, harmless(str(line.fields.get("event", ""))), *more))
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return harmless(text) if text and " " not in text else json.dumps(text, ensure_ascii=False)
+
+
+def _grave(level: Level) -> int:
+    return list(Level).index(level)

@@ -1,8 +1,11 @@
 """The command ``orchestra``: one file per verb, put together here."""
 
+import importlib.metadata
 import logging
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestra.cli import dead_letters, keys
 from orchestra.cli.chat import chat
@@ -18,6 +21,7 @@ from orchestra.cli.status import status
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 
+_PACKAGE = "llm-orchestra-pipeline"
 _HERE = "The embedded stack, on this machine"
 _TALK = "A gateway, on this machine or elsewhere"
 _SERVICES = "One service, from environment variables"
@@ -31,11 +35,24 @@ def main() -> None:
     build()()
 
 
+class Verbs(TyperGroup):
+    """All verbs. Arguments are text: what is no UTF-8 is refused here, once for all of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        for number, argument in enumerate(args, 1):
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                raise typer.BadParameter(f"argument {number} is not UTF-8: {argument!a}") from None
+        return super().parse_args(ctx, args)
+
+
 def build() -> typer.Typer:
     """The application with all its verbs."""
     app = typer.Typer(
         name="orchestra",
-        help="A durable queue in front of language models: accepted once, answered once, in order.",
+        cls=Verbs,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -48,6 +65,24 @@ def build() -> typer.Typer:
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
+    app.callback()(_options)
     app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
     app.add_typer(dead_letters.build(), name="dead-letters", rich_help_panel=_CARE)
     return app
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: _version() if asked else None, help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    """A durable queue in front of language models: accepted once, answered once, in order."""
+
+
+def _version() -> None:
+    typer.echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
+    raise typer.Exit

@@ -50,7 +50,8 @@ def dbmate(*words: str, url: str, wait_seconds: int = 30) -> subprocess.Complete
             [_program(), *options, "--wait", "--wait-timeout", f"{wait_seconds}s", *words],
             env={**os.environ, "DATABASE_URL": with_sslmode(url)},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
 

@@ -1,6 +1,7 @@
 """``orchestra models``: what an LLM service offers, and which of it can be reached now."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,8 +38,8 @@ def models(
         Console().print(_table(offer))
         typer.echo(f"A request that names no model gets {offer.default}.")
         for model in offer.data:
-            if model.detail:
-                typer.echo(f"{model.name}: {model.detail}")
+            for note in _notes(model):
+                typer.echo(f"{model.name}: {note}")
 
 
 def _url(data: Path) -> str:
@@ -53,6 +54,8 @@ def _ask(url: str) -> "ModelList":
     from schemas.generation import ModelList
 
     token = os.environ.get("LLM_SERVICE_TOKEN")
+    if token and not (token.isascii() and token.isprintable()):
+        raise fail("LLM_SERVICE_TOKEN has characters that cannot be sent")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         response = httpx.get(
@@ -70,18 +73,26 @@ def _ask(url: str) -> "ModelList":
 
 
 def _table(offer: "ModelList") -> Table:
-    numbers = [Column(title, justify="right") for title in ("context", "output", "$/M in/out")]
-    names = [Column(title, overflow="fold") for title in ("model", "aliases", "provider")]
-    table = Table(*names, *numbers, Column("fallbacks", overflow="fold"), "reach", box=None, pad_edge=False)
+    """One line a model, of what is short; a name that is longer than its column is folded."""
+    numbers = [Column(title, justify="right", no_wrap=True) for title in ("context", "output", "$/M in/out")]
+    names = (Column("model", overflow="fold"), Column("provider", no_wrap=True))
+    table = Table(*names, *numbers, Column("reach", no_wrap=True), box=None, pad_edge=False)
     for model in offer.data:
-        table.add_row(*_row(model), _REACH[model.reachable])
+        table.add_row(escape(model.name), *_row(model), _REACH[model.reachable])
     if offer.other:
-        table.add_row("any other", *_row(offer.other)[1:])
+        table.add_row("any other", *_row(offer.other))
     return table
 
 
 def _row(model: "ModelInfo") -> tuple[str, ...]:
     price = f"{model.price.input:g}/{model.price.output:g}" if model.price else ""
-    limits = (f"{model.context_tokens:,}", f"{model.max_output_tokens:,}")
-    names = (escape(model.name), escape(", ".join(model.aliases)), model.provider)
-    return *names, *limits, price, escape(", ".join(model.fallbacks))
+    return model.provider, f"{model.context_tokens:,}", f"{model.max_output_tokens:,}", price
+
+
+def _notes(model: "ModelInfo") -> Iterator[str]:
+    if model.aliases:
+        yield f"also called {', '.join(model.aliases)}"
+    if model.fallbacks:
+        yield f"falls back to {', '.join(model.fallbacks)}"
+    if model.detail:
+        yield model.detail

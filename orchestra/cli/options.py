@@ -11,15 +11,28 @@ import typer
 
 DEFAULT_DATA = Path(".orchestra")
 Data = Annotated[Path, typer.Option(help="Folder of the stack: data, logs, secret, state.", show_default=True)]
-DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+
+
+def _sendable(key: str | None) -> str | None:
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise typer.BadParameter("the API key has characters that cannot be sent")
+    return key
+
+
 GatewayUrl = Annotated[
-    str, typer.Option(envvar="ORCHESTRA_GATEWAY", help="Base URL of the gateway; ORCHESTRA_GATEWAY says it too.")
+    str | None,
+    typer.Option(
+        envvar="ORCHESTRA_GATEWAY",
+        help="Base URL of the gateway (env: ORCHESTRA_GATEWAY). Without: that of the stack on --data, "
+        "else http://127.0.0.1:8080.",
+    ),
 ]
-Key = Annotated[str | None, typer.Option(envvar="ORCHESTRA_API_KEY", help="API key; better said by ORCHESTRA_API_KEY.")]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="Which model shall answer; the gateway's default without.")
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="ORCHESTRA_API_KEY", help="API key (better by env: ORCHESTRA_API_KEY).", callback=_sendable),
 ]
-ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of a conversation to go on with.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Model to use. Without: the gateway's default.")]
+ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of a conversation to continue.")]
 
 
 def command(*words: str, data: Path = DEFAULT_DATA) -> str:
@@ -30,7 +43,7 @@ def command(*words: str, data: Path = DEFAULT_DATA) -> str:
     return shlex.join((program, *words, *there))
 
 
-def fail(message: str) -> typer.Exit:
-    """Print what went wrong on stderr; raise the result to end with exit code 1."""
+def fail(message: str, status: int = 1) -> typer.Exit:
+    """Print what went wrong on stderr; raise the result to end with this exit code."""
     typer.echo(message, err=True)
-    return typer.Exit(1)
+    return typer.Exit(status)

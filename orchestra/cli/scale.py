@@ -1,7 +1,6 @@
 """``orchestra scale``: more workers, or fewer."""
 
 import asyncio
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,26 +9,32 @@ from rich.console import Console
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.render import Progressing
 from orchestra.devstack.control import ask
-from orchestra.devstack.errors import NotRunningError, RefusedError
+from orchestra.devstack.errors import StackError
 from orchestra.devstack.folder import DataFolder
 
 
-class Scalable(StrEnum):
-    """What there can be more of."""
-
-    WORKERS = "workers"
+def _scalable(text: str) -> str:
+    if text not in ("worker", "workers"):
+        raise typer.BadParameter(f"{text!r} cannot be scaled; workers can")
+    return "workers"
 
 
 def scale(
-    what: Annotated[Scalable, typer.Argument(help="What there shall be more or fewer of.")],
-    number: Annotated[int, typer.Argument(min=0, max=100, help="How many there shall be.")],
+    what: Annotated[str, typer.Argument(metavar="workers", parser=_scalable, help="What to scale: workers.")],
+    number: Annotated[int, typer.Argument(min=0, max=100, help="Target number.")],
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Start more workers, or end the newest ones once their calls are done."""
+    socket = DataFolder.at(data).socket
     progressing = Progressing(Console())
     try:
-        asyncio.run(ask(DataFolder.at(data).socket, {"do": "scale", what: number}, progressing.report))
-    except (NotRunningError, RefusedError) as error:
+        asyncio.run(ask(socket, {"do": "scale", what: number}, progressing.report))
+        workers = asyncio.run(ask(socket, {"do": "status"}, progressing.report))["status"]["workers"]
+    except StackError as error:
         raise fail(str(error)) from None
     finally:
         progressing.close()
+    running = len(workers["pids"])
+    if running != number:
+        raise fail(f"{running} of {number} workers are running")
+    typer.echo(f"{number} worker{'' if number == 1 else 's'} running")

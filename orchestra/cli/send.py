@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestra.cli.options import DEFAULT_GATEWAY, ConversationId, GatewayUrl, Key, ModelName
+from orchestra.cli.environment import gateway_of
+from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName
 
 _UNREACHABLE = 3
 _INTERRUPTED = 130
@@ -18,8 +19,9 @@ def send(
     model: ModelName = None,
     conversation: ConversationId = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the request's id, and do not wait.")] = False,
-    gateway: GatewayUrl = DEFAULT_GATEWAY,
+    gateway: GatewayUrl = None,
     key: Key = None,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Send one message and show its reply: as it arrives on a terminal, whole and alone on standard output elsewhere.
 
@@ -29,7 +31,7 @@ def send(
     from orchestra.cli.ask import LostGatewayError, NoReplyError, Where, submit
 
     body = body_of(_read(text), model, conversation)
-    where = Where(gateway, key)
+    where = Where(gateway_of(gateway, data, _UNREACHABLE), key)
     try:
         if no_wait:
             typer.echo(asyncio.run(submit(where, body)))
@@ -51,20 +53,24 @@ def _read(text: str) -> str:
     if text != "-":
         return text
     try:
-        return sys.stdin.read()
+        # As bytes: in a locale of plain ASCII Python would let what is no UTF-8 through, as half surrogate pairs.
+        return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError:
         raise typer.BadParameter("standard input is not UTF-8") from None
 
 
 def _reply(where: Any, body: dict[str, Any]) -> None:
     from orchestra.cli.ask import Asking
-    from orchestra.cli.terminal import live_screen, silent_screen
+    from orchestra.cli.terminal import LiveScreen, SilentScreen
 
-    live = sys.stdout.isatty()
-    asking = Asking(where, body, live_screen() if live else silent_screen())
+    live = LiveScreen() if sys.stdout.isatty() else None
+    asking = Asking(where, body, live or SilentScreen())
     try:
         reply = asyncio.run(asking.reply())
     except KeyboardInterrupt:
         typer.echo(f"interrupted; request {asking.request_id or 'unknown'} goes on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    typer.echo("" if live else reply)
+    if live:
+        live.end()
+    else:
+        typer.echo(reply)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.devstack.control import ask
-from orchestra.devstack.errors import NotRunningError
+from orchestra.devstack.errors import NotRunningError, RefusedError
 from orchestra.devstack.folder import DataFolder
 
 _OFF: dict[str, Any] = {"state": "stopped", "url": None, "pids": []}
@@ -41,6 +41,8 @@ def status(
     """Show what runs and where. Exit code 0 when everything is ready, else 1."""
     try:
         answer = asyncio.run(ask(DataFolder.at(data).socket, {"do": "status"}, lambda _: None))
+    except RefusedError as error:
+        raise fail(str(error)) from None
     except NotRunningError as error:
         if not as_json:
             raise fail(str(error)) from None
@@ -54,8 +56,12 @@ def status(
 
 
 def _print_table(answer: dict[str, Any]) -> None:
+    Console().print(_table(answer))
+
+
+def _table(answer: dict[str, Any]) -> Table:
     table = Table("part", "state", "pid", "address", title=f"the stack is {answer['status']['state']}")
     for part in answer["parts"]:
         colour = "green" if part["state"] == "ready" else "yellow"
         table.add_row(part["name"], f"[{colour}]{part['state']}[/]", str(part["pid"] or "-"), part["address"])
-    Console().print(table)
+    return table

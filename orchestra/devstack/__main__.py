@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from orchestra.devstack.errors import AlreadyRunningError, PartFailedError, PortTakenError
+from orchestra.devstack.errors import PartFailedError, StackError
 from orchestra.devstack.options import Options
 from orchestra.devstack.ports import Ports
 from orchestra.devstack.progress import Progress
@@ -41,11 +41,11 @@ def main() -> None:
 
     try:
         asyncio.run(run_stack(options, report, when_ready))
-    except (AlreadyRunningError, PortTakenError, OSError) as error:
-        _tell({"failed": str(error), "log": ""})
-        raise SystemExit(1) from None
     except PartFailedError as error:
         _tell({"failed": str(error), "log": error.log_tail})
+        raise SystemExit(1) from None
+    except (StackError, OSError) as error:
+        _tell({"failed": str(error), "log": ""})
         raise SystemExit(1) from None
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from orchestra.devstack.part import Part
 
 _POLL_SECONDS = 0.1
 _TAIL_LINES = 20
+_TAIL_BYTES = 64 * 1024
 _ROTATE_BYTES = 10 * 1024 * 1024
 
 
@@ -42,12 +44,12 @@ class Child:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the process and return once it is ready. Raises ``PartFailedError``; the process is gone then."""
+        """Start the process and return once it is ready. Raises ``PartFailedError`` or ``OSError``; it is gone then."""
         self.state = State.STARTING
-        await self._spawn()
         try:
+            await self._spawn()
             await self._until_ready()
-        except PartFailedError:
+        except Exception:
             await self.kill()
             raise
         self.state = State.READY
@@ -85,14 +87,14 @@ class Child:
             self._process.send_signal(number)
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
-        """The last lines that the process has logged since it was started."""
+        """The last lines that the process has logged since it was started, of 64 KiB at most."""
         with self.log.open("rb") as log:
-            log.seek(self._log_start)
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return "\n".join(log.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
 
     async def _spawn(self) -> None:
         self.part.before_start()
-        self._rotate()
+        rotate(self.log)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which ends its parts in order.
@@ -117,9 +119,12 @@ class Child:
                 raise PartFailedError(self.part.name, reason, self.tail())
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _rotate(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > _ROTATE_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+
+def rotate(log: Path) -> None:
+    """Put a large log aside, in the place of the one that was put aside before. A log that cannot be stays."""
+    with suppress(OSError):
+        if log.stat().st_size > _ROTATE_BYTES:
+            log.replace(log.with_suffix(".log.1"))
 
 
 def _launched(part: Part) -> list[str]:

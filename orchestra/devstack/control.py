@@ -7,17 +7,23 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError
+import structlog
+
+from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError, StackError
 from orchestra.devstack.progress import Progress, Report
 
 # What a request does; it may report progress meanwhile.
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 _LONGEST_SOCKET_PATH = 100
+# The longest line of an answer: the end of a log is in some.
+_MOST_BYTES = 1024 * 1024
+
+_log = structlog.get_logger()
 
 
 class ControlServer:
@@ -56,8 +62,8 @@ class ControlServer:
         try:
             _send(writer, await self._answer(await reader.readline()))
             await writer.drain()
-        except ConnectionError:
-            pass  # Whoever asked has gone; what was asked for is done all the same.
+        except (ConnectionError, ValueError):
+            pass  # Whoever asked has gone, and what was asked for is done all the same; or it never ended its line.
         finally:
             self._waiting.discard(writer)
             self._answering.discard(task)
@@ -65,20 +71,32 @@ class ControlServer:
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"result": await self._handle(json.loads(line))}
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        if not isinstance(request, dict):
+            return {"error": "not understood: no JSON object"}
+        try:
+            return {"result": await self._handle(request)}
         except PartFailedError as error:
             return {"error": f"{error}\n{error.log_tail}".strip()}
-        except (ValueError, KeyError, TypeError) as error:
-            return {"error": f"not understood: {error}"}
+        except StackError as error:
+            return {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - the one who waits is told, whatever it was
+            with suppress(Exception):
+                _log.exception("request_failed")
+            return {"error": f"failed: {error or type(error).__name__}"}
 
 
 async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, Any]:
     """Send one request and wait for its result. Raises ``NotRunningError`` or ``RefusedError``."""
     try:
         with _ShortPath(path) as address:
-            reader, writer = await asyncio.open_unix_connection(address)
-    except (FileNotFoundError, ConnectionError):
+            reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError, ConnectionError):
         raise NotRunningError(f"no stack is running on {path.parent}") from None
+    except OSError as error:
+        raise NotRunningError(f"the stack on {path.parent} cannot be reached: {error.strerror}") from None
     try:
         _send(writer, request)
         async for line in reader:
@@ -91,6 +109,8 @@ async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, 
                 result: dict[str, Any] = answer["result"]
                 return result
         raise NotRunningError("the supervisor went away")
+    except ConnectionError:
+        raise NotRunningError("the supervisor went away") from None
     finally:
         writer.close()
 

@@ -1,7 +1,11 @@
-"""Why a stack cannot be started or reached; each message is meant for the person at the terminal."""
+"""Why a stack cannot be started or reached."""
 
 
-class PartFailedError(Exception):
+class StackError(Exception):
+    """What is wrong, in words for the person at the terminal."""
+
+
+class PartFailedError(StackError):
     """A part could not be started."""
 
     def __init__(self, part: str, reason: str, log_tail: str = "") -> None:
@@ -10,17 +14,21 @@ class PartFailedError(Exception):
         self.log_tail = log_tail
 
 
-class PortTakenError(Exception):
+class PortTakenError(StackError):
     """Something else listens on a port that the stack needs."""
 
 
-class AlreadyRunningError(Exception):
+class FolderRefusedError(StackError):
+    """The data folder holds what no stack put there, or cannot be used."""
+
+
+class AlreadyRunningError(StackError):
     """A stack is already running on this data folder."""
 
 
-class NotRunningError(Exception):
+class NotRunningError(StackError):
     """No stack is running on this data folder."""
 
 
-class RefusedError(Exception):
+class RefusedError(StackError):
     """The supervisor refused a request, or could not carry it out."""

@@ -7,7 +7,7 @@ import fcntl
 import os
 import ssl
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -73,11 +73,17 @@ def _download(missing: list[Artifact], report: Report) -> None:
         futures = [pool.submit(artifact.resolve) for artifact in missing]
         try:
             for done, future in enumerate(as_completed(futures), 1):
-                future.result()
+                _check(future)
                 report(Progress("kafka", "downloading", "jars from Maven Central", done, len(missing)))
-        except Exception as error:
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise PartFailedError("kafka", f"could not be downloaded: {error}") from error
+
+
+def _check(download: "Future[Path]") -> None:
+    try:
+        download.result()
+    except Exception as error:
+        raise PartFailedError("kafka", f"could not be downloaded: {error}") from error
 
 
 @contextmanager

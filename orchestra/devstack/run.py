@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from orchestra.devstack.control import ControlServer
+from orchestra.devstack.errors import RefusedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.options import Options
 from orchestra.devstack.progress import Progress, Report
@@ -18,8 +19,8 @@ _MOST_WORKERS = 100
 async def run_stack(options: Options, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     """Start the stack, call ``when_ready`` with its status, and stop it when a signal or `orchestra down` asks for it.
 
-    Raises ``AlreadyRunningError``, ``PortTakenError`` or ``PartFailedError`` when it cannot be started; nothing is left
-    running then. A second signal kills every part at once.
+    Raises a ``StackError`` or ``OSError`` when it cannot be started; nothing is left running then. A second signal
+    kills every part at once.
     """
     folder = DataFolder.at(options.data)
     folder.create()
@@ -69,20 +70,17 @@ class _Run:
         await self._when_ready(self._stack.status())
 
     async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        match request["do"]:
-            case "status":
+        match request:
+            case {"do": "status"}:
                 return {"status": self._stack.status(), "parts": self._stack.parts()}
-            case "scale":
-                workers = int(request["workers"])
-                if not 0 <= workers <= _MOST_WORKERS:
-                    raise ValueError(f"workers must be 0 to {_MOST_WORKERS}")
+            case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MOST_WORKERS:
                 await self._stack.scale(workers)
-            case "down":
+                return {}
+            case {"do": "down"}:
                 self._stop.set()
                 await self._stopped.wait()
-            case other:
-                raise ValueError(f"unknown request {other}")
-        return {}
+                return {}
+        raise RefusedError(f"not understood: {request}")
 
     def _tell(self, progress: Progress) -> None:
         self._report(progress)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestra.devstack.choice import Choice
 from orchestra.devstack.model import CONTEXT_TOKENS, PARALLEL_SLOTS
 from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports
@@ -21,12 +22,7 @@ _PASSED_ON = (
 )
 
 
-def provider() -> str:
-    """Which provider answers: the caller's choice, else the embedded model."""
-    return os.environ.get("LLM_PROVIDER") or "embedded"
-
-
-def shared_environment(ports: Ports, database_url: str, secret: str) -> dict[str, str]:
+def shared_environment(ports: Ports, database_url: str, secret: str, choice: Choice) -> dict[str, str]:
     """All that a further gateway or worker of this stack needs."""
     return {
         "DATABASE_URL": database_url,
@@ -34,8 +30,8 @@ def shared_environment(ports: Ports, database_url: str, secret: str) -> dict[str
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "ORCHESTRA_SECRET": secret,
         "LLM_SERVICE_URL": f"http://{HOST}:{ports.llm}",
-        "LLM_MODEL": os.environ.get("LLM_MODEL") or "llama3",
-        "LLM_PROVIDER": provider(),
+        "LLM_MODEL": choice.model,
+        "LLM_PROVIDER": choice.provider,
         "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
         "EMBEDDED_CONTEXT_TOKENS": str(CONTEXT_TOKENS),
         "EMBEDDED_MAX_CONCURRENCY": str(PARALLEL_SLOTS),

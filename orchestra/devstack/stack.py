@@ -3,11 +3,13 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
 from orchestra.devstack.child import Child, State
+from orchestra.devstack.choice import Choice, choose
 from orchestra.devstack.errors import PartFailedError, PortTakenError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.kafka import kafka_part
@@ -20,7 +22,6 @@ from orchestra.devstack.progress import Progress, Report
 from orchestra.devstack.services import (
     gateway_part,
     llm_part,
-    provider,
     shared_environment,
     worker_part,
 )
@@ -44,13 +45,14 @@ class Stack:
         self._scaling = asyncio.Lock()
         self._overall = State.STARTING
         self._env: dict[str, str] = {}
-        self._model = provider() == "embedded"
+        self._choice: Choice | None = None
         self._supervisor = Supervisor(folder.logs, self._report)
 
     async def start(self) -> None:
         """Start every part and return once all are ready. Raises ``PortTakenError`` or ``PartFailedError``."""
+        self._choice = choice = await choose()
         await self._check_ports()
-        await _together(self._start_kafka(), self._start_postgres(), self._start_model())
+        await _together(self._start_kafka(), self._start_postgres(choice), self._start_model())
         await _together(self._migrate(), self._make_topics())
         await self._supervisor.add(llm_part(self._env, self._ports.llm))
         await _together(*(self._start_worker(number) for number in range(1, self._options.workers + 1)))
@@ -73,7 +75,8 @@ class Stack:
         for names in (self._named("gateway"), self._named("worker"), self._named("llm"), list(self._children)):
             await self._supervisor.remove(*(name for name in names if name in self._children))
         self._overall = State.STOPPED
-        self._folder.state.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.state.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End every part at once."""
@@ -114,6 +117,11 @@ class Stack:
         ]
 
     @property
+    def _model(self) -> bool:
+        """Whether the small model is a part of this stack."""
+        return self._choice is not None and self._choice.provider == "embedded"
+
+    @property
     def _children(self) -> dict[str, Child]:
         return self._supervisor.children
 
@@ -140,7 +148,10 @@ class Stack:
         self._tell(progress)
 
     def _save(self) -> None:
-        self._folder.write_state({**self.status(), "parts": self.parts()})
+        with suppress(
+            OSError
+        ):  # On a full disk, say. The next change is written again; `status` asks us, not the file.
+            self._folder.write_state({**self.status(), "parts": self.parts()})
 
     async def _check_ports(self) -> None:
         needed = self._ports.needed(self._options.gateways, model=self._model)
@@ -157,9 +168,9 @@ class Stack:
         part = await kafka_part(self._folder.kafka, self._ports.kafka, self._ports.controller, self._report)
         await self._supervisor.add(part)
 
-    async def _start_postgres(self) -> None:
+    async def _start_postgres(self, choice: Choice) -> None:
         part, url = await postgres_part(self._folder.postgres, self._ports.postgres, self._report)
-        self._env = shared_environment(self._ports, url, self._folder.secret())
+        self._env = shared_environment(self._ports, url, self._folder.secret(), choice)
         await self._supervisor.add(part)
 
     async def _start_model(self) -> None:

@@ -1,9 +1,15 @@
-"""Keeps children alive: one that dies is started again, later and later when it dies at once."""
+"""Keeps children alive: one that dies is started again, later and later when it dies at once.
+
+Nothing but ``remove`` ends this. A start may fail in any way, and what is told may not be heard: the disk may be full.
+"""
 
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+
+import structlog
 
 from orchestra.devstack.child import Child, State
 from orchestra.devstack.errors import PartFailedError
@@ -14,6 +20,8 @@ _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 15.0
 _STEADY_SECONDS = 10.0
 
+_log = structlog.get_logger()
+
 
 class Supervisor:
     """The children by name, in the order of their start."""
@@ -22,7 +30,7 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._logs = logs
-        self._report = report
+        self._tell = report
 
     async def add(self, part: Part) -> None:
         """Start a part and keep it alive from then on. Raises ``PartFailedError``."""
@@ -31,9 +39,9 @@ class Supervisor:
         self._report(Progress(part.name, "starting"))
         try:
             await child.start()
-        except PartFailedError as error:
+        except Exception as error:
             del self.children[part.name]
-            self._report(Progress(part.name, "failed", error.reason))
+            self._report(Progress(part.name, "failed", _reason(error)))
             raise
         self._report(Progress(part.name, "ready", f"in {time.monotonic() - began:.1f} s"))
         self._keepers[part.name] = asyncio.create_task(self._keep(child), name=f"keep {part.name}")
@@ -74,5 +82,16 @@ class Supervisor:
             try:
                 await child.start()
                 self._report(Progress(child.part.name, "ready", "again"))
-            except PartFailedError as error:
-                self._report(Progress(child.part.name, "failed", error.reason))
+            except Exception as error:  # noqa: BLE001 - whatever it was, it may have passed when it is tried again
+                self._report(Progress(child.part.name, "failed", _reason(error)))
+
+    def _report(self, progress: Progress) -> None:
+        try:
+            self._tell(progress)
+        except Exception as error:  # noqa: BLE001 - parts are kept alive whether anybody hears of it or not
+            with suppress(Exception):
+                _log.warning("progress_not_told", part=progress.part, state=progress.step, error=type(error).__name__)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, PartFailedError) else f"could not be started: {error}"

@@ -16,11 +16,14 @@ import psutil
 import pytest
 
 from tests.support.llm_server import eventually
+from tests.support.ollama import CHATS, ollama
 from tests.support.ports import free_ports
 from tests.support.stack import open_folder
 
 START_SECONDS = 240
 UNMOVED = ("gateway", "llm_service", "kafka", "database")
+# Java, Postgres and dbmate each have their own idea of what a path may be.
+NAME = "größe = 日本 \N{GRINNING FACE} #1"
 HELLO = {"messages": [{"role": "user", "content": "Hello there"}]}
 
 
@@ -70,22 +73,21 @@ class Command:
 def command() -> Iterator[Command]:
     """A stack of simulated models, which is ended whatever the test did."""
     with open_folder() as folder:
-        made = Command(folder / "data", free_ports(20), LLM_PROVIDER="simulated")
+        made = Command(folder / NAME, free_ports(20), LLM_PROVIDER="simulated")
         yield made
         made("down", "--wipe")
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Command]:
-    """A stack of simulated models with two workers, for tests that leave it as it was."""
+    """A stack of simulated models with two workers, for tests that leave it as it was; in a locale of plain ASCII."""
     with open_folder() as folder:
-        made = Command(folder / "data", free_ports(20), LLM_PROVIDER="simulated")
+        made = Command(folder / NAME, free_ports(20), LLM_PROVIDER="simulated", LC_ALL="C")
         started = made.up("--detach", "--workers", "2", "--gateways", "2")
         assert started.returncode == 0, started.stdout + started.stderr
         yield made
         ended = made("down", "--wipe")
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert not made.data.exists()
+        assert (ended.returncode, not made.data.exists()) == (0, True), ended.stdout + ended.stderr
 
 
 def gone(process: psutil.Process) -> bool:
@@ -143,13 +145,8 @@ def test_a_message_is_answered(running: Command) -> None:
 
 
 def test_a_message_by_the_command(running: Command) -> None:
-    """`orchestra send` prints the reply."""
-    sent = subprocess.run(
-        [sys.executable, "-P", "-m", "orchestra.cli", "send", "Hello there", "--gateway", running.gateway],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """`orchestra send` prints the reply of the stack that runs on the folder."""
+    sent = running("send", "Hello there")
 
     assert (sent.returncode, sent.stderr) == (0, "")
     assert "Hello there" in sent.stdout
@@ -173,10 +170,7 @@ async def test_a_further_worker_needs_only_the_environment(running: Command) -> 
 
 def test_a_chat_by_the_command(running: Command) -> None:
     """`orchestra chat` prints each reply, and its conversation is on the gateway."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "orchestra.cli", "chat", "--gateway", running.gateway],
-        input="one\ntwo\n", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = running("chat", input="one\ntwo\n")
     conversation = done.stderr.rsplit("--conversation ", 1)[1].split()[0]
     kept = running.get(f"/v1/conversations/{conversation}/messages")["data"]
 
@@ -197,8 +191,10 @@ def test_doctor_finds_nothing_to_mend(running: Command) -> None:
 def test_logs_by_part(running: Command) -> None:
     """The log of a part is shown by its name; an unknown name is told with those that there are."""
     assert "ready to accept connections" in running("logs", "postgres").stdout
-    assert "postgres     " in running("logs").stdout
+    assert " postgres    " in running("logs").stdout
     assert "worker-2" in running("logs", "nobody").stderr
+    assert {"worker-1", "worker-2"} == {line.split()[1] for line in running("logs", "workers").stdout.splitlines()}
+    assert all("worker_ready" not in line for line in running("logs", "--level", "warning").stdout.splitlines())
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(running: Command) -> None:
@@ -279,7 +275,7 @@ async def test_in_the_foreground_it_stays_until_ctrl_c(command: Command) -> None
 
         assert process.wait(60) == 0
     text = "".join(shown)
-    assert "What is a queue?" in text
+    assert text.index(f"Gateway   {command.gateway}") < text.index("You  ") < text.index("llama3    echo: What is")
     assert f"curl -N -H 'Content-Type: application/json' {command.gateway}/v1/messages" in text
     assert text.index("gateway-1    stopped") < text.index("worker-1     stopped") < text.index("kafka        stopped")
     assert all(map(gone, children))
@@ -303,12 +299,28 @@ async def test_a_second_ctrl_c_kills(command: Command) -> None:
     await eventually(lambda: all(map(gone, children)))
 
 
-def test_the_real_model_answers(command: Command) -> None:
-    """With the embedded model, the first message is answered by it, in words that nobody has written before."""
-    real = Command(command.data, command.base, LLM_PROVIDER="embedded")
-    started = real.up("--detach")
-    _, _, reply = started.stdout.partition("llama3 ")
+async def test_an_ollama_that_answers_is_used(command: Command) -> None:
+    """Without LLM_PROVIDER, an Ollama that answers at the start is the model of the stack, which says so."""
+    async with ollama({"qwen:7b": CHATS, "llama3:latest": CHATS}) as there:
+        real = Command(command.data, command.base, **there)
+        started = await asyncio.to_thread(real.up, "--detach")
+        status = await asyncio.to_thread(real.status)
 
     assert started.returncode == 0, started.stdout + started.stderr
-    assert reply.splitlines()[0].strip()
-    assert real.status()["model"]["state"] == "ready"
+    assert "Model     llama3  (of the Ollama that answers" in started.stdout
+    assert "\nllama3    I am llama3." in started.stdout
+    assert (status["env"]["LLM_PROVIDER"], status["model"]["state"]) == ("ollama", "off")
+
+
+def test_the_real_model_answers(command: Command) -> None:
+    """With the embedded model the first message is answered by it, and rightly; it answers to its old name too."""
+    real = Command(command.data, command.base, LLM_PROVIDER="embedded")
+    started = real.up("--detach")
+    _, _, reply = started.stdout.partition("\nsmollm2   ")
+    old = real.post({"model": "llama3", "max_tokens": 8, **HELLO})
+
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "Paris" in reply.splitlines()[0]
+    assert (real.status()["model"]["state"], real.status()["env"]["LLM_MODEL"]) == ("ready", "smollm2")
+    assert real.post({"max_tokens": 8, **HELLO})["model"] == "smollm2"
+    assert (old["model"], bool(old["reply"])) == ("llama3", True)

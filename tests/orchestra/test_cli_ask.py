@@ -1,11 +1,14 @@
 """A message by the command line, against a gateway that follows a script."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
+from aiohttp import web
 
-from orchestra.cli.ask import Asking, CancelledTurnError, LostGatewayError, NoReplyError, Screen, Where, ask, submit
+from orchestra.cli.ask import Asking, CancelledTurnError, LostGatewayError, NoReplyError, Where, submit
+from orchestra.cli.terminal import Screen
 from tests.support.fake_gateway import (
     COMPLETED,
     CONVERSATION_ID,
@@ -27,13 +30,21 @@ HEL, LO = delta("Hel", 3), delta("lo", 5)
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
-class Shown:
+class Shown(Screen):
     """What a person would have seen."""
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.notes: list[str] = []
-        self.screen = Screen(self.pieces.append, lambda: self.pieces.append("|"), self.notes.append)
+
+    def show(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def anew(self) -> None:
+        self.pieces.append("|")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     @property
     def text(self) -> str:
@@ -44,7 +55,7 @@ async def told(script: Sequence[Step]) -> tuple[str, Shown, FakeGateway]:
     """The reply by this script, what was shown, and the gateway."""
     shown = Shown()
     async with fake_gateway(script) as gateway:
-        reply = await Asking(Where(gateway.url), BODY, shown.screen).reply()
+        reply = await Asking(Where(gateway.url), BODY, shown).reply()
     return reply, shown, gateway
 
 
@@ -86,7 +97,7 @@ async def test_a_message_is_sent_under_one_key() -> None:
     """A POST that breaks before its id was told is sent again under the same key, so that it counts once."""
     shown = Shown()
     async with fake_gateway([Break(""), Refusal(503, "unavailable"), PENDING + HEL + COMPLETED]) as gateway:
-        await Asking(Where(gateway.url), BODY, shown.screen, at_first=30).reply()
+        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
 
     assert (["Hel"], 3, 1) == (shown.pieces, len(gateway.keys), len(set(gateway.keys)))
     assert gateway.keys[0]
@@ -95,7 +106,7 @@ async def test_a_message_is_sent_under_one_key() -> None:
 async def test_a_gateway_may_be_started_again() -> None:
     """While nobody answers on the port it is tried again, and the reply goes on when somebody does."""
     shown, port = Shown(), free_port()
-    asking = Asking(Where(f"http://127.0.0.1:{port}"), BODY, shown.screen)
+    asking = Asking(Where(f"http://127.0.0.1:{port}"), BODY, shown)
     async with fake_gateway([Break(PENDING + STARTED + HEL)], port):
         replying = asyncio.create_task(asking.reply())
         async with asyncio.timeout(20):
@@ -122,6 +133,7 @@ async def test_a_gateway_may_be_started_again() -> None:
         ([Break(PENDING + HEL), Refusal(404, "not_found")], "not_found"),
         ([PENDING + "event: delta\ndata: {}\n\n"], "no gateway would"),
         (["event: delta\ndata: nonsense\n\n"], "no gateway would"),
+        *((["event: " + name + "\ndata: []\n\n"], "no gateway would") for name in ("pending", "restart", "completed")),
     ],
 )
 async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str) -> None:
@@ -130,17 +142,76 @@ async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str)
         await told(script)
 
 
+@pytest.mark.parametrize("where", ["show", "anew", "note"])
+async def test_a_fault_of_ours_is_not_the_gateways(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """An error in our own code while a reply is shown is not told as an answer that no gateway would give."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setattr(Shown, where, broken)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group, in which the error is
+        await told(
+            [PENDING + HEL + 'event: restart\ndata: {"text": "Hi", "last_error": {"code": "a", "detail": "b"}}\n\n']
+        )
+
+    assert "no gateway would" not in str(caught.value)
+    assert caught.group_contains(ValueError, match="ours")
+
+
+async def test_why_an_attempt_failed_is_told() -> None:
+    """The error of the last attempt is told while the next one is under way: once, until it is for another reason."""
+    refused, busy = [f'"last_error": {{"code": "{code}", "detail": "No."}}' for code in ("auth", "rate_limited")]
+    again = [f'event: restart\ndata: {{"text": "", {error}}}\n\n' for error in (refused, refused, busy)]
+    pending = PENDING.replace("}", f", {refused}}}")
+    _, shown, _ = await told([pending + "".join(again) + HEL + LO + COMPLETED])
+
+    assert ["auth: No.; trying again", "rate_limited: No.; trying again"] == shown.notes
+
+
+@pytest.mark.parametrize(("reason", "notes"), [("length", ["cut at max_tokens"]), ("stop", []), (None, [])])
+async def test_a_reply_that_was_cut_is_told_as_such(reason: str | None, notes: list[str]) -> None:
+    """A reply that ended at the limit of tokens comes with a remark; one that ended by itself does not."""
+    completed = COMPLETED.replace("}", f', "finish_reason": {json.dumps(reason)}}}')
+    reply, shown, _ = await told([PENDING + HEL + completed])
+
+    assert ("Hel", notes) == (reply, shown.notes)
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"request_id": 7}'])
+async def test_what_is_no_gateway_is_told(body: str) -> None:
+    """A server that takes the message and answers something else is told, whether one waits or not."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=body)
+
+    app = web.Application()
+    app.router.add_post("/v1/messages", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    where = Where(f"http://127.0.0.1:{port}")
+    try:
+        with pytest.raises(NoReplyError, match="no gateway would"):
+            await submit(where, BODY)
+        with pytest.raises(NoReplyError, match="is no gateway"):
+            await Asking(where, BODY, Shown()).reply()
+    finally:
+        await runner.cleanup()
+
+
 async def test_nobody_there_is_an_error() -> None:
     """A gateway out of reach is told with its address, at once."""
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(LostGatewayError, match=url):
-        await ask(url, "Hello", lambda _: None)
+        await Asking(Where(url), BODY, Shown()).reply()
 
 
 async def test_a_gateway_that_stays_away_is_an_error() -> None:
     """A gateway that does not come back is given up after a while."""
     async with fake_gateway([Break(PENDING + HEL)]) as gateway:
-        asking = Asking(Where(gateway.url), BODY, Shown().screen, patience=0.01)
+        asking = Asking(Where(gateway.url), BODY, Shown(), patience=0.01)
         gateway.script += [Break("")] * 3
         with pytest.raises(LostGatewayError, match=gateway.url):
             await asking.reply()
@@ -150,7 +221,7 @@ async def test_an_answer_can_be_cancelled() -> None:
     """A cancel is sent once the request's id is known, and the reply ends as cancelled."""
     script = [PENDING + HEL + UNTIL_CANCELLED + "event: cancelled\ndata: {}\n\n"]
     async with fake_gateway(script) as gateway:
-        asking = Asking(Where(gateway.url, "a key"), BODY, Shown().screen)
+        asking = Asking(Where(gateway.url, "a key"), BODY, Shown())
         asking.cancel()
         with pytest.raises(CancelledTurnError):
             await asking.reply()

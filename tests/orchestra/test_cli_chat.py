@@ -28,20 +28,21 @@ HANGING = PENDING + delta("Hel", 3) + UNTIL_CANCELLED + "event: cancelled\ndata:
 _SECONDS = 60
 
 
-async def start(gateway: str, *words: str, **options: object) -> Process:
+async def start(
+    gateway: str, *words: str | bytes, stdin: int = PIPE, stdout: int = PIPE, stderr: int = PIPE, **more: str
+) -> Process:
     """The command, on pipes where nothing else is said."""
-    env = {**os.environ, "ORCHESTRA_GATEWAY": gateway, "ORCHESTRA_API_KEY": "a key", "PYTHONUNBUFFERED": "1"}
-    pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, **options}
+    env = {**os.environ, "ORCHESTRA_GATEWAY": gateway, "ORCHESTRA_API_KEY": "a key", "PYTHONUNBUFFERED": "1", **more}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "orchestra.cli", *words, env=env, **pipes  # type: ignore[arg-type]
-    )  # fmt: skip
+        sys.executable, "-P", "-m", "orchestra.cli", *words, env=env, stdin=stdin, stdout=stdout, stderr=stderr
+    )
 
 
-async def run(gateway: str, *words: str, said: str = "") -> tuple[int | None, str, str]:
+async def run(gateway: str, *words: str | bytes, said: str | bytes = "", **env: str) -> tuple[int | None, str, str]:
     """Exit code, output and errors of the command when this is typed into it."""
-    process = await start(gateway, *words)
+    process = await start(gateway, *words, **env)
     async with asyncio.timeout(_SECONDS):
-        output, errors = await process.communicate(said.encode())
+        output, errors = await process.communicate(said.encode() if isinstance(said, str) else said)
     return process.returncode, output.decode(), errors.decode()
 
 
@@ -185,6 +186,60 @@ async def test_an_interrupted_send_names_the_request() -> None:
 
     assert process.returncode == 130
     assert "goes on" in errors.decode()
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize("words", [("send", "-"), ("chat",)])
+async def test_input_that_is_no_text_is_refused(words: tuple[str, ...], locale: str) -> None:
+    """Bytes that are no UTF-8 are told as such in any locale; a chat goes on with the next line."""
+    async with fake_gateway([HELLO]) as gateway:
+        status, output, errors = await run(gateway.url, *words, said=b"caf\xe9\nyes\n", LC_ALL=locale)
+
+    assert (2, "") == (status, output) if words == ("send", "-") else (0, "Hello\n") == (status, output)
+    assert "not UTF-8" in errors
+    assert ["yes"] * (words == ("chat",)) == [body["messages"][0]["content"] for body in gateway.bodies]
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+async def test_letters_beyond_ascii_go_through(locale: str) -> None:
+    """What is said as an argument reaches the gateway letter by letter, in any locale."""
+    async with fake_gateway([HELLO]) as gateway:
+        status, _, _ = await run(gateway.url, "send", "größer \u2028 \N{GRINNING FACE}", LC_ALL=locale)
+
+    assert status == 0
+    assert "größer \u2028 \N{GRINNING FACE}" == gateway.bodies[0]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("send", b"caf\xe9"),
+        ("send", "hi", "--model", b"\xe9"),
+        ("send", "hi", "--conversation", b"\xe9"),
+        ("send", "hi", "--key", "ä"),
+        ("send", "hi", "--key", "a\nb"),
+        ("chat", "--conversation", b"\xe9"),
+        ("dead-letters", "list", "--topic", b"\xe9"),
+        ("keys", "create", b"\xe9"),
+    ],
+)
+async def test_arguments_that_cannot_be_sent_are_refused(words: tuple[str | bytes, ...]) -> None:
+    """What is no text, and a key that no header can hold, is wrong usage, told without a stack trace."""
+    status, output, errors = await run("http://127.0.0.1:9", *words, TERM="dumb", COLUMNS="200")
+
+    assert (2, "") == (status, output), errors
+    assert "is not UTF-8" in errors or "cannot be sent" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("url", ["http://[", "nonsense", "ftp://x", "http://127.0.0.1:9999999"])
+@pytest.mark.parametrize("words", [("send", "hi"), ("chat",)])
+async def test_what_is_no_address_is_told(words: tuple[str, ...], url: str) -> None:
+    """An address that nobody can be reached at is wrong usage, told before anything is sent."""
+    status, output, errors = await run(url, *words, TERM="dumb", COLUMNS="200")
+
+    assert (2, "") == (status, output), errors
+    assert "is not the address of a gateway" in errors
 
 
 def test_a_model_gives_a_terminal_no_orders() -> None:

@@ -87,7 +87,10 @@ async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Scrip
     )
 
     assert (0, "") == (done.returncode, done.stderr)
-    assert all(text in done.stdout for text in ("│ 7 ", "│ 8 ", "not_json", "llm.requests/3/42", "2026-01-31 12:00:00"))
+    assert all(
+        text in done.stdout
+        for text in ("│ 7 ", "│ 8 ", "not_json", "llm.requests/3/42", "kept 2026-01-31 12:00:00", "is not JSON")
+    )
     asked = {"reason": "not_json", "created_after": "2026-01-01", "replayed": "false"}
     assert [("GET ", {**asked, "limit": "2"}), ("GET ", {**asked, "limit": "1", "cursor": "c"})] == script.asked
     assert {"Bearer orc_a_b"} == script.keys
@@ -180,13 +183,15 @@ async def test_replay_by_filter(script: Script) -> None:
         (["show", "9"], 1, "not_found: because"),
         (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
         (["list", "--gateway", f"http://127.0.0.1:{free_port()}"], 1, "does not answer"),
-        (["list", "--gateway", "nonsense"], 1, "does not answer"),
-        (["list", "--key", "ä"], 1, "cannot be sent"),
+        (["list", "--gateway", "nonsense"], 2, "not the address"),
+        (["list", "--key", "ä"], 2, "cannot be sent"),
+        (["show", "10"], 1, "as no gateway would"),
+        (["replay", "--topic", "t"], 1, "as no gateway would"),
     ],
 )
 async def test_what_cannot_be(script: Script, words: list[str], status: int, said: str) -> None:
     """Each refusal says why, on stderr alone; 2 for what makes no sense, 1 for what could not be done."""
-    script.answers["GET /7"] = LETTER
+    script.answers |= {"GET /7": LETTER, "GET /10": [[]], "POST /replay": {}}
 
     done = await script.orchestra(*words, TERM="dumb", COLUMNS="200")
 

@@ -1,12 +1,16 @@
 """`orchestra doctor` finds what is wrong, and never tells a secret."""
 
 import secrets
+from uuid import uuid4
 
 import pytest
 
 from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings
+from orchestra.store import claims
+from orchestra.store.database import Database
+from schemas.topics import REQUESTS
 from tests.support.ports import free_port
 from tests.support.services import Services
 from tests.support.stack import Stack
@@ -18,6 +22,10 @@ def to_mend(findings: list[Finding]) -> set[str]:
     return {finding.check for finding in findings if finding.mend}
 
 
+def told(findings: list[Finding], check: str) -> str:
+    return next(finding.result for finding in findings if finding.check == check)
+
+
 def database(url: str) -> DatabaseSettings:
     return DatabaseSettings.model_validate({"database_url": url})
 
@@ -27,9 +35,14 @@ async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest
     monkeypatch.setenv("ORCHESTRA_SECRET", SECRET)
     llm = await services.llm()
     url = await stack.fresh_database()
+    store = Database.connect(database(url), "a worker")
+    await claims.register(store, uuid4())
+    await store.close()
     findings = await examine(stack.kafka_settings, database(url), LlmSettings(llm_service_url=llm.url))
 
     assert to_mend(findings) == set()
+    assert "1 alive" in told(findings, "workers")
+    assert f"llm.requests: {REQUESTS.partitions} partitions, replication factor 1" in told(findings, "topics")
     assert {finding.check for finding in findings} >= {"Kafka's version", "topics", "migrations", "clock", "secret"}
     assert SECRET not in str(findings)
     assert url.split(":")[2].split("@")[0] not in str(findings)
@@ -45,6 +58,8 @@ async def test_what_is_missing_is_found(services: Services, stack: Stack, monkey
     findings = await examine(stack.kafka_settings, database(url), settings)
 
     assert to_mend(findings) == {"secret", "migrations", "default model"}
+    complete = await examine(stack.kafka_settings, database(await stack.fresh_database()), settings)
+    assert to_mend(complete) == {"secret", "workers", "default model"}
     assert "short" not in str(findings).replace("shorter", "")
 
 

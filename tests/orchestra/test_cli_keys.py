@@ -83,13 +83,24 @@ async def test_what_cannot_be(stack: Stack, tmp_path: Path) -> None:
         ("revoke", "canary"): (url, "no key"),
         ("list",): (None, "DATABASE_URL is not set"),
         ("create", "x"): (nowhere, "cannot be reached"),
-        ("create", "y"): (bare, "migrations"),
+        ("create", "y"): (bare, "orchestra migrate"),
     }
     for words, (where, said) in cases.items():
         done = await orchestra(tmp_path, *words, url=where)
         assert (1, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), (words, done.stderr)
         assert re.search(said, done.stderr), (words, done.stderr)
         assert "canary" not in done.stderr
+
+
+def test_a_fault_of_ours_is_not_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of our own code is not told as something that Postgres refuses."""
+
+    async def broken(_database: object) -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setenv("DATABASE_URL", "postgres://127.0.0.1:9/x")
+    with pytest.raises(ValueError, match="ours"):
+        verbs._on_database(tmp_path, broken)
 
 
 def test_the_stack_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -29,6 +31,28 @@ def test_a_bad_choice_is_a_usage_error() -> None:
     bad = (["fly"], ["up", "--workers", "-1"], ["up", "--port-base", "80"], ["scale", "gateways", "2"])
 
     assert [CliRunner().invoke(build(), words).exit_code for words in bad] == [2] * len(bad)
+
+
+def test_the_version_is_told() -> None:
+    """`orchestra --version` prints the version of the package."""
+    shown = CliRunner().invoke(build(), ["--version"])
+
+    assert (shown.exit_code, shown.stdout) == (0, f"orchestra {version('llm-orchestra-pipeline')}\n")
+
+
+def test_a_verb_that_is_misspelt_is_recognised() -> None:
+    """A verb that is not there is told with the one that was probably meant."""
+    shown = CliRunner().invoke(build(), ["satus"])
+
+    assert (shown.exit_code, "Did you mean 'status'?" in shown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("what", ["worker", "workers"])
+def test_workers_are_scaled_by_either_name(tmp_path: Path, what: str) -> None:
+    """One may say `worker` or `workers`; where no stack runs, that is what is told."""
+    shown = CliRunner().invoke(build(), ["scale", what, "3", "--data", str(tmp_path)])
+
+    assert (shown.exit_code, "no stack is running" in shown.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("library", ["aiokafka", "fastapi", "httpx", "jgo", "psutil", "sqlalchemy", "xllamacpp"])

@@ -32,8 +32,9 @@ async def test_a_table_of_what_is_there(service: str, monkeypatch: pytest.Monkey
     shown = await _run(monkeypatch, f"{service}/generate")
 
     assert shown.exit_code == 0, shown.output
-    row = next(line for line in shown.output.splitlines() if "llama3" in line and "simulated" in line)
+    row = next(line for line in shown.output.splitlines() if line.startswith("simulated "))
     assert all(word in row for word in ("131,072", "16,384", "yes"))
+    assert "simulated: also called llama3" in shown.output
     assert "A request that names no model gets llama3." in shown.output
 
 
@@ -50,6 +51,15 @@ async def test_a_wrong_token_is_told(service: str, monkeypatch: pytest.MonkeyPat
     shown = await _run(monkeypatch, service, token="other")
 
     assert (shown.exit_code, "LLM_SERVICE_TOKEN" in shown.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("token", ["ä", "a\nb"])
+async def test_a_token_that_cannot_be_sent_is_told(service: str, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """A token that no header can hold ends it with 1, and is not repeated."""
+    shown = await _run(monkeypatch, service, token=token)
+
+    assert (shown.exit_code, "LLM_SERVICE_TOKEN has characters" in shown.stderr) == (1, True)
+    assert token not in shown.stderr
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "http://["])

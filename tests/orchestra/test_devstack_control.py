@@ -1,5 +1,6 @@
 """The control socket."""
 
+import errno
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,8 +25,10 @@ class Answering:
                 self.server.report(Progress("worker-1", "starting"))
                 return {"done": True}
             case "fail":
-                raise PartFailedError("worker-1", "ended with exit code 1", "its last words")
-        raise ValueError("unknown request")
+                raise PartFailedError("worker-1", "ended with exit code 1", "its last words" * 10_000)
+            case "break":
+                raise OSError(errno.ENOSPC, "No space left on device")
+        raise RefusedError(f"not understood: {request}")
 
 
 def _deep(tmp_path: Path) -> Path:
@@ -56,7 +59,15 @@ async def test_a_failure_comes_with_the_log(path: Path) -> None:
         await ask(path, {"do": "fail"}, lambda _: None)
 
 
-@pytest.mark.parametrize("request_", [{"do": "sing"}, {}, []])
+async def test_a_fault_of_ours_is_told_as_such(path: Path) -> None:
+    """What goes wrong while a request is carried out is told to who asked, and not blamed on the request."""
+    with pytest.raises(RefusedError, match=r"failed: .*No space left") as caught:
+        await ask(path, {"do": "break"}, lambda _: None)
+
+    assert "not understood" not in str(caught.value)
+
+
+@pytest.mark.parametrize("request_", [{"do": "sing"}, {"do": None}, []])
 async def test_nonsense_is_refused(path: Path, request_: Any) -> None:
     """What nobody understands is refused, and the server goes on."""
     with pytest.raises(RefusedError, match="not understood"):
@@ -72,5 +83,7 @@ async def test_only_its_owner_may_use_it(path: Path) -> None:
 
 async def test_nobody_there_is_told(tmp_path: Path) -> None:
     """Without a supervisor the error says so."""
-    with pytest.raises(NotRunningError, match="no stack is running"):
-        await ask(tmp_path / "control.sock", {"do": "work"}, lambda _: None)
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(NotRunningError, match="no stack is running"):
+            await ask(folder / "control.sock", {"do": "work"}, lambda _: None)

@@ -48,14 +48,26 @@ async def test_postgres_keeps_its_data_and_asks_for_the_password(folder: Path) -
 
 
 async def test_an_interrupted_first_start_begins_anew(folder: Path) -> None:
-    """Half a cluster, which has no password yet, is made again from nothing."""
+    """Half a cluster, whose password is not final yet, is made again from nothing."""
     data = folder / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("18\n")
+    (folder / "postgres" / "password.new").write_text("half")
     part, _ = await postgres_part(folder / "postgres", free_port(), lambda _: None)
     child = Child(part, folder / "postgres.log")
     await child.start()
     await child.stop()
+
+
+async def test_data_without_their_password_are_kept(folder: Path) -> None:
+    """A cluster whose password is gone is no leftover of a first start: it is refused by name, and stays."""
+    data = folder / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("18\n")
+    with pytest.raises(PartFailedError, match=r"password .* is gone"):
+        await postgres_part(folder / "postgres", free_port(), lambda _: None)
+
+    assert (data / "PG_VERSION").read_text() == "18\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
@@ -68,14 +80,14 @@ async def test_closed_binaries_are_copied(folder: Path, monkeypatch: pytest.Monk
         return not program.is_relative_to(closed) and own(account, program)
 
     monkeypatch.setattr(postgres_module, "_can_run", elsewhere_only)
-    monkeypatch.setattr(postgres_module, "_SYSTEM_FOLDER", folder / "system")
+    monkeypatch.setattr(postgres_module, "SYSTEM_FOLDER", folder / "system")
     part, _ = await postgres_part(folder / "postgres", free_port(), lambda _: None)
     child = Child(part, folder / "postgres.log")
     await child.start()
     program = psutil.Process(child.pid).exe()
     await child.stop()
 
-    assert program.startswith(str(postgres_module._SYSTEM_FOLDER))
+    assert program.startswith(str(postgres_module.SYSTEM_FOLDER))
 
 
 async def test_the_model_has_the_slots_and_the_context_that_we_tell(model_url: str) -> None:

@@ -1,10 +1,15 @@
 """Parts are kept alive."""
 
+import asyncio
+import errno
+import math
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +91,79 @@ async def test_one_that_cannot_be_started_is_not_kept(supervisor: Supervisor, he
 
     assert heard.steps("one") == ["starting", "failed"]
     assert supervisor.children == {}
+
+
+class FullDisk:
+    """Fails as writing to a full disk does, for the first few times or for ever."""
+
+    def __init__(self, times: float) -> None:
+        self.times = times
+
+    def __call__(self, *_: object) -> None:
+        if self.times > 0:
+            self.times -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_one_is_kept_though_nobody_can_be_told(tmp_path: Path) -> None:
+    """A part is started again, and again, though every report of it fails."""
+    deaf = Supervisor(tmp_path, FullDisk(math.inf))
+    await deaf.add(part(tmp_path, "one"))
+    child = deaf.children["one"]
+    for _ in range(2):
+        first = child.pid
+        assert first
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda first=first: child.pid not in (None, first) and child.state == State.READY)
+    await deaf.remove("one")
+
+    assert child.pid is None
+
+
+@pytest.mark.parametrize("place", ["before_start", "log", "spawn", "ready"])
+async def test_one_is_kept_though_its_start_fails_in_any_way(
+    supervisor: Supervisor, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Whatever goes wrong at a start, not only what we foresaw, is told, and the part is tried again."""
+    fails = FullDisk(0)
+    made = part(tmp_path, "one")
+    before, ready = made.before_start, made.ready
+
+    def before_start() -> None:
+        before()
+        if place == "before_start":
+            fails()
+
+    async def is_ready() -> bool:
+        if place == "ready":
+            fails()
+        return await ready()
+
+    await supervisor.add(replace(made, before_start=before_start, ready=is_ready))
+    child = supervisor.children["one"]
+    first = child.pid
+    assert first
+    fails.times = 2
+    if place == "log":
+        own = Path.open
+
+        def opened(path: Path, *arguments: Any) -> Any:
+            if path == child.log:
+                fails()
+            return own(path, *arguments)
+
+        monkeypatch.setattr(Path, "open", opened)
+    if place == "spawn":
+        spawn = asyncio.create_subprocess_exec
+
+        async def spawned(*arguments: Any, **options: Any) -> Any:
+            fails()
+            return await spawn(*arguments, **options)
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", spawned)
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: heard.steps("one")[-2:] == ["restarting", "ready"] and child.state == State.READY)
+
+    failures = [progress.detail for progress in heard if progress.step == "failed"]
+    assert len(failures) == 2
+    assert all("No space left on device" in each for each in failures)

@@ -77,10 +77,19 @@ def test_locks_are_exact(lock: str) -> None:
     assert [line for line in text.splitlines() if not exact.fullmatch(line)] == []
 
 
-def test_the_services_lock_is_a_part_of_the_whole() -> None:
-    """Images install the versions that the tests ran with."""
-    whole, services = (set((ROOT / name).read_text("utf-8").split()) for name in LOCKS if "bootstrap" not in name)
-    if len(whole) < len(services):
-        whole, services = services, whole
+@pytest.mark.parametrize("part", ["requirements-services.lock", "requirements-runtime.lock"])
+def test_a_smaller_lock_is_a_part_of_the_whole(part: str) -> None:
+    """Images and `make up` install the versions that the tests ran with."""
+    assert pins(part) <= pins("requirements.lock")
 
-    assert {word for word in services if "==" in word} <= whole
+
+def test_what_runs_needs_nothing_that_tests() -> None:
+    """`make up` installs every extra that the system runs with, and none of the tools that test, check or draw it."""
+    names = {pin.partition("==")[0] for pin in pins("requirements-runtime.lock")}
+
+    assert {canonical(name) for name in declared("all")} <= names
+    assert names & (declared("dev") - declared("all")) == set()
+
+
+def pins(lock: str) -> set[str]:
+    return {word for word in (ROOT / lock).read_text("utf-8").split() if "==" in word and not word.startswith("'")}

@@ -1,0 +1,100 @@
+"""The first message through a stack that has just come up: shown as it is answered, and bounded in time."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from orchestra.cli.options import command
+from orchestra.cli.terminal import Screen, harmless
+from orchestra.devstack.progress import Progress
+
+if TYPE_CHECKING:
+    from orchestra.cli.ask import Asking
+
+# The small model answers this one as it should.
+QUESTION = "What is the capital of France? Answer in one sentence."
+_SECONDS = 60.0
+
+
+class FirstMessage(Screen):
+    """The message, and what is shown of its reply. Progress of the stack is not shown in the middle of a line of it."""
+
+    def __init__(self, console: Console, data: Path, report: Callable[[Progress], None]) -> None:
+        self._console = console
+        self._data = data
+        self._report = report
+        self._label = ""
+        self._within_a_line = False
+        self._held: list[Progress] = []
+
+    def report(self, progress: Progress) -> None:
+        """Show what happens in the stack, as soon as that is possible."""
+        if self._within_a_line:
+            self._held.append(progress)
+        else:
+            self._report(progress)
+
+    async def send(self, status: dict[str, Any], seconds: float = _SECONDS) -> bool:
+        """Send it to the gateway of this status and show the reply. False when there was none within ``seconds``."""
+        from orchestra.cli.ask import Asking, NoReplyError, Where
+
+        model = status["env"]["LLM_MODEL"]
+        self._label = f"[bold]{model:<9}[/] "
+        self._line(f"[bold]{'You':<9}[/] {QUESTION}", markup=True)
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}]}
+        if status["model"]["url"]:
+            # The small model keeps to the point when it is not left to chance; others may not like to be told.
+            body |= {"temperature": 0, "max_tokens": 80}
+        asking = Asking(Where(status["gateway"]["url"]), body, self)
+        try:
+            async with asyncio.timeout(seconds):
+                await asking.reply()
+        except TimeoutError:
+            self._end()
+            self._tell_of_delay(asking, seconds)
+            return False
+        except NoReplyError as error:
+            self._end()
+            self._line(f"no reply: {error}", style="red")
+            self._line(f"The stack is up; `{command('logs', data=self._data)}` may tell why.")
+            return False
+        self._end()
+        return True
+
+    def show(self, text: str) -> None:
+        """Show a piece of the reply."""
+        if not self._within_a_line:
+            self._console.print(self._label, end="", highlight=False)
+        self._within_a_line = True
+        self._console.print(harmless(text), end="", markup=False, highlight=False, soft_wrap=True)
+
+    def anew(self) -> None:
+        """Say that the reply begins again."""
+        self.note("begun anew")
+
+    def note(self, text: str) -> None:
+        """Say something about the reply, on a line of its own."""
+        self._end()
+        self._line(f"[{harmless(text)}]", style="dim")
+
+    def _tell_of_delay(self, asking: "Asking", seconds: float) -> None:
+        waiting = "for the model" if asking.started else "for a worker to take it"
+        self._line(f"no reply within {seconds:.0f} s: still waiting {waiting}", style="red")
+        if asking.request_id:
+            self._line(f"Request {asking.request_id} goes on until its deadline. How it is:")
+            self._line(f"  curl -s {asking.where.url}/v1/requests/{asking.request_id}")
+        self._line(f"  {command('logs', '--level', 'warning', data=self._data)}")
+
+    def _line(self, text: str, *, markup: bool = False, style: str | None = None) -> None:
+        self._console.print(text, markup=markup, style=style, highlight=False, soft_wrap=True)
+
+    def _end(self) -> None:
+        """End the line that is open, and show what was held back for it."""
+        if self._within_a_line:
+            self._console.print()
+        self._within_a_line = False
+        while self._held:
+            self._report(self._held.pop(0))
