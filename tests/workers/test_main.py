@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.tree import ROOT
+from workers import __main__ as main
 from workers.__main__ import _leaves
 
 
@@ -27,3 +32,29 @@ def test_a_bad_agent_ends_the_process_with_one_line(tmp_path: Path) -> None:
 
     assert (78, 1) == (ended.returncode, len(ended.stderr.splitlines()))
     assert "poet.toml: max_token: " in ended.stderr
+
+
+def test_a_bug_ends_the_process_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the drain; a worker that was told to stop ends with 0."""
+
+    class Running:
+        def __init__(self, *, failed: bool) -> None:
+            self.failed = failed
+
+        def stop(self) -> None: ...
+
+        async def run(self) -> None: ...
+
+    monkeypatch.setenv("ORCHESTRA_SECRET", "s" * 32)
+    monkeypatch.setattr(main, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(main, "look_for_garbage_rarely", lambda: None)
+    for failed, code in ((True, 1), (False, 0)):
+
+        @asynccontextmanager
+        async def worker(*_: object, failed: bool = failed) -> AsyncIterator[Running]:
+            yield Running(failed=failed)
+
+        monkeypatch.setattr(main, "worker", worker)
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        assert code == ended.value.code
