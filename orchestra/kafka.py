@@ -15,6 +15,7 @@ from faststream.kafka.subscriber.usecase import LogicSubscriber
 from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from orchestra.kafka_faults import arm
 from orchestra.kafka_records import read_any_header_name
 from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_RECORD_BYTES
@@ -30,6 +31,7 @@ _closing: set[asyncio.Task[None]] = set()
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
     """A broker that only reads; writing goes through ``make_producer``, whose records may carry any bytes."""
     read_any_header_name()
+    arm()
     return KafkaBroker(
         settings.bootstrap,
         client_id=client_id,
@@ -80,6 +82,7 @@ def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
 
 def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
     """The one producer of a process: idempotent, ``acks=all``, no added delay. Start it inside the event loop."""
+    arm()
     sasl: dict[str, Any] = {}
     if settings.kafka_security_protocol.startswith("SASL"):
         sasl = {
