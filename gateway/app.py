@@ -83,7 +83,7 @@ def create_app(
     streams = Streams(hub, lookup, drain, metrics)
     tokens, passwords = Tokens(settings.secrets), Passwords()
     callers = Callers(database, tokens, asks=settings.asks_credentials)
-    health = Health(records, limits, tail, drain, open_mode=not settings.asks_credentials)
+    health = Health(records, limits, tail, drain, database, open_mode=not settings.asks_credentials)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -95,6 +95,7 @@ def create_app(
                 keep_running(limits.run, "limits_failed"),
                 keep_running(callers.run, "callers_failed"),
                 keep_running(health.run, "health_failed"),
+                keep_running(health.look_for_held, "held_topics_failed"),
             ):
                 try:
                     yield

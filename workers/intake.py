@@ -1,6 +1,7 @@
 """② Kafka batch → rows in one transaction, the offsets a little later; bad records → dead letters."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,10 @@ from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
-from orchestra.store.progress import Progress, note_idle
+from orchestra.store.progress import Progress, held_mark, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
+from workers.dlq_limit import PROBE_RECORDS, DlqLimit
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
@@ -57,6 +59,7 @@ class Intake:
         self._publisher = publisher
         self._slots = slots
         self._metrics = metrics
+        self._limit = DlqLimit(metrics)
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
@@ -99,7 +102,7 @@ class Intake:
         ):
             while not self._closed.is_set():
                 await self._may_read.wait()
-                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
+                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._hold_back(consumer))
                 if polled:
                     await self._take(consumer, polled)
                 else:
@@ -109,13 +112,27 @@ class Intake:
                     await self._commit(consumer)
         # Left at once: a drain may take long, and the partitions are for others from now on.
 
+    def _hold_back(self, consumer: AIOKafkaConsumer) -> int:
+        """Pause what is not to be read for now, and nothing else; how many records may come at once."""
+        assigned, paused = consumer.assignment(), consumer.paused()
+        topics = {tp.topic for tp in assigned}
+        unread = self._limit.unread(topics)
+        held = {tp for tp in assigned if tp.topic in unread}
+        if new := held - paused:
+            consumer.pause(*new)
+        if over := paused - held:
+            consumer.resume(*over)
+        probing = topics & self._limit.held - unread
+        return PROBE_RECORDS if probing else MOST_RECORDS
+
     async def _note_idle(self, consumer: AIOKafkaConsumer) -> None:
-        """Say of partitions without anything new that they are read up to now."""
+        """Say of partitions without anything new that they are read up to now, and which topics are held."""
         partitions = consumer.assignment().difference(self._at_hand)
         marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
         # Behind what is never handed out: aborted records, and the ends of transactions.
         behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
         self._taken |= {tp: offset for tp, offset in behind.items() if offset}
+        marks += [held_mark(topic) for topic in self._limit.held]
         try:
             await note_idle(self._database, marks)
         except (DatabaseUnavailableError, DataRefusedError) as error:
@@ -134,7 +151,15 @@ class Intake:
         await self._write(verdicts, progress)
         self._at_hand = ()
         self._taken |= {tp: batch[-1].offset + 1 for tp, batch in polled.items()}
+        self._note_kinds(records, verdicts)
         reach("intake.after_commit")
+
+    def _note_kinds(self, records: Sequence[Any], verdicts: Sequence[Verdict]) -> None:
+        dead, all_of = Counter[str](), Counter(record.topic for record in records)
+        for record, verdict in zip(records, verdicts, strict=True):
+            dead[record.topic] += isinstance(verdict, DeadLetter)
+        for topic, count in all_of.items():
+            self._limit.note(topic, good=count - dead[topic], bad=dead[topic])
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the offsets of what is in Postgres. A failure is harmless: the records come again, to no effect."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,17 @@ from orchestra.kafka import abandon, make_producer
 from orchestra.store import endings as store
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending, Finished
+from orchestra.store.progress import held_topics
 from schemas.topics import EVENTS
 from tests.support.fakes import no_pause
+from tests.support.kafka import own_topic
 from tests.support.llm_script import Held, LlmScript, llm_script
 from tests.support.ports import free_port
 from tests.support.road import Road, open_road
 from tests.support.stack import Stack
 from tests.support.store import request, take
 from tests.support.waiting import eventually
+from workers import dlq_limit
 
 
 @pytest.fixture
@@ -149,6 +153,40 @@ async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monk
     await road.replies(open_calls)
     assert "pending" == (await road.request(lost)).status
     assert await road.database.run("SELECT 1 FROM workers") == []
+
+
+async def test_a_topic_of_dead_letters_alone_stands_still(
+    road: Road, model: Held, monkeypatch: pytest.MonkeyPatch, stack: Stack
+) -> None:
+    """Only that one; its records stay in Kafka, gateways learn of it, and a good record brings it back."""
+    model.open.set()
+    monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 20)
+    monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 1.0)
+    healthy = await own_topic(stack)
+    topics = f"{road.topic}=default,{healthy}=default"
+    async with road.worker(ingress_topics=topics) as running:
+        for _ in range(25):
+            await road.send(b"nonsense", b"one key")
+        await eventually(lambda: running.count("topic_held", topic=road.topic))
+        for _ in range(100):
+            await road.send(b"nonsense", b"one key")
+        await eventually(lambda: _holds(road), 20)
+        kept = len(road.dead_letters())
+        other = replace(road, topic=healthy)
+        assert ["completed"] == await road.endings([await other.ask(model="model")])
+        assert kept + 3 * dlq_limit.PROBE_RECORDS > len(road.dead_letters())
+
+        monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 0.1)
+        monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 1_000)  # What is left of the bad ones is no reason any more.
+        id = await road.ask(model="model", conversation=request().conversation_id)
+        assert ["completed"] == await road.endings([id])
+        await eventually(lambda: not running.count("topic_held", topic=road.topic))
+        await eventually(lambda: len(road.dead_letters()) == 125)
+
+
+async def _holds(road: Road) -> bool:
+    return await held_topics(road.database) == [road.topic]
 
 
 async def test_an_abandoned_producer_sends_nothing_more(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from schemas.errors import ErrorCode
 from tests.support.fakes import Calls, away, no_pause, running, steps
 from tests.support.records import Record, claimed, message, reader
 from tests.support.waiting import eventually
-from workers import intake
+from workers import dlq_limit, intake
 from workers.intake import Intake, WatchForGaps
 from workers.metrics import Metrics
 
@@ -38,17 +38,32 @@ class Consumer:
         self.committed_now: list[dict[TopicPartition, int]] = []
         self.errors: list[Exception] = []
         self.read = 0
+        self.most: list[int] = []
+        self.stopped: set[TopicPartition] = set()
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """A batch, or an error in its place."""
+        """A batch, or an error in its place; nothing while all is paused."""
         await asyncio.sleep(0)
         self.read += 1
-        if not self.batches:
+        self.most.append(max_records)
+        if not self.batches or self.stopped == self.assignment():
             return {}
         batch = self.batches.pop(0)
         if isinstance(batch, BaseException):
             raise batch
         return batch
+
+    def paused(self) -> set[TopicPartition]:
+        """What is paused."""
+        return set(self.stopped)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """Hand out nothing of these."""
+        self.stopped |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """Hand it out again."""
+        self.stopped -= set(partitions)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
         """Commit exactly these."""
@@ -485,6 +500,33 @@ async def test_whatever_a_commit_fails_with_is_harmless(monkeypatch: pytest.Monk
         await eventually(lambda: {TP: 12} in taking.consumer.committed_now)
 
     assert 1 == taking.opened
+
+
+async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partitions are paused, on whatever reader; a few records are tried again later; a good one ends it."""
+    monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 3)
+    monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0)
+    monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
+    monkeypatch.setattr(intake, "note_idle", note := Calls(None))
+    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    bad = [{TP: records(b"nonsense", b"nonsense", first=first)} for first in (10, 12, 14)]
+    taking = Taking(monkeypatch, Calls(Intaken()), *bad)
+    async with running(taking.run()):
+        await eventually(lambda: taking.consumer.stopped)
+        assert {TP, OTHER} == taking.consumer.stopped
+        assert [bad[2]] == taking.consumer.batches
+        assert 1 == taking.metrics.topic_held.labels(TP.topic)._value.get()
+        await eventually(lambda: any("held:llm.requests" in {mark.topic for mark in marks} for (marks,) in note.calls))
+
+        taking.intake._limit._topics[TP.topic].probe_at = 0.0
+        await eventually(lambda: not taking.consumer.batches and taking.consumer.stopped)
+        assert dlq_limit.PROBE_RECORDS in taking.consumer.most
+
+        taking.consumer.batches.append({TP: records(message(), first=16)})
+        taking.intake._limit._topics[TP.topic].probe_at = 0.0
+        await eventually(lambda: {TP: 17} in taking.consumer.committed_now)
+        assert taking.consumer.stopped == set()
+        assert 0 == taking.metrics.topic_held.labels(TP.topic)._value.get()
 
 
 class Log:
