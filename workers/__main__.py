@@ -21,9 +21,8 @@ log = structlog.get_logger()
 async def _serve(settings: WorkerSettings) -> bool:
     """Serve until told to stop; False when a bug ended it."""
     metrics = Metrics()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=metrics.registry)
     async with worker(settings, metrics) as running:
+        _show(metrics, settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.stop)
@@ -34,6 +33,18 @@ async def _serve(settings: WorkerSettings) -> bool:
             if settings.ready_file:
                 settings.ready_file.unlink(missing_ok=True)
         return not running.failed
+
+
+def _show(metrics: Metrics, settings: WorkerSettings) -> None:
+    """Serve the metrics. A port that another process has is no reason not to work."""
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+    except OSError as error:
+        log.warning(
+            "metrics_not_served", address=settings.metrics_host, port=settings.metrics_port, reason=error.strerror
+        )
+    else:
+        log.info("metrics_served", address=settings.metrics_host, port=server.server_port)
 
 
 def main() -> None:
