@@ -29,7 +29,8 @@ HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["pyth
 CMD ["python", "-m", "gateway"]
 
 FROM service AS workers
-ENV READY_FILE=/tmp/worker-ready
+ENV READY_FILE=/tmp/worker-ready METRICS_HOST=0.0.0.0 METRICS_PORT=9464
+EXPOSE 9464
 # A worker touches the file every 3 s; one that has not for 15 s has lost its lease, or hangs.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-c", \
     "import os, sys, time; sys.exit(time.time() - os.path.getmtime(os.environ['READY_FILE']) > 15)"]

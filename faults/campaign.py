@@ -19,6 +19,7 @@ from faults.ledger import open_ledger
 from faults.load import open_load
 from faults.phases import Phase, Trial
 from faults.sampler import Sampler, sampling
+from orchestra.kafka_faults import CALLS
 
 # From the end of the faults until the last turn is over: leases run out, tries are spaced out.
 _SETTLE_SECONDS = 120.0
@@ -148,4 +149,5 @@ def _counters(phase: Phase, scene: Scene, sampler: Sampler, injected: Sequence[I
         "commit_unknown": scene.proxy.cuts if scene.proxy else 0,
         "redelivery_dropped": counts["duplicate_records"] if phase.counts_redelivery else 0,
         "rebalance_while_running": sum(each.counts[WHILE_RUNNING] for each in injected),
+        "kafka_client_error": sum(each.counts[call] for each in injected for call in CALLS),
     }

@@ -234,10 +234,12 @@ def _reply(record: Any) -> ReplyRecord:
 
 
 def _event(record: Any) -> Event:
-    value, kind = json.loads(record.value), dict(record.headers)["ce_type"].decode().rpartition(".")[2]
+    value, headers = json.loads(record.value), dict(record.headers)
+    kind = headers["ce_type"].decode().rpartition(".")[2]
     place = (record.topic, record.partition, record.offset)
-    said = (value["text"], value["at"]) if kind == "delta" else ("", 0)
-    return Event(place, UUID(record.key.decode()), kind, value["attempt"], *said)
+    text, at = (value["text"], value["at"]) if kind == "delta" else ("", 0)
+    event_id = headers["ce_id"].decode()
+    return Event(place, UUID(record.key.decode()), kind, value["attempt"], text, at, event_id)
 
 
 def _dead_letter(record: Any) -> DeadLetter:

@@ -94,7 +94,10 @@ class ReplyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A record on ``llm.events``. ``kind``: the last word of its type. ``at``: code points before ``text``."""
+    """A record on ``llm.events``. ``kind``: the last word of its type. ``at``: code points before ``text``.
+
+    ``event_id``: a repeat, as after a producer's failure, has the same one.
+    """
 
     place: Place
     request_id: UUID
@@ -102,6 +105,7 @@ class Event:
     attempt: int
     text: str = ""
     at: int = 0
+    event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

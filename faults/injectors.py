@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import random
+import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from uuid import UUID, uuid4
 
@@ -19,6 +21,7 @@ _MOST_SECONDS_AT_A_POINT = 45.0
 # A lease of 15 s, and what finds that it has run out.
 _MOST_RETAKE_SECONDS = 20.0
 WHILE_RUNNING = "while turns ran"
+_FAULT = re.compile(rb'"part": "([a-z_.]+)",[^}\n]*"kafka_fault"')
 _DRAIN = "drain.after_leaving"
 _ONCE_IN_A_LIFE = (_DRAIN, "sweep.after_give_back")
 
@@ -166,6 +169,36 @@ async def kill_kafka(scene: Scene, times: int, limit: Limit, pause: float) -> In
         await broker.start()
         await _note_accept(scene, done, since)
     return done
+
+
+async def kill_kafka_under(scene: Scene, calls: int, times: int, limit: Limit) -> Injected:
+    """The only broker is killed while at least so many calls are open, and started again; recovery as for any kill."""
+    done = Injected(f"broker kill -9, {calls} calls open", times)
+    (broker,) = scene.kafka.brokers
+    while done.done < times:
+        while (running := await in_progress(scene)) < calls:
+            if limit.over:
+                return done
+            await asyncio.sleep(0.25)
+        since = done.note()
+        done.counts["calls open, all kills together"] += running
+        await broker.kill()
+        await asyncio.sleep(random.uniform(0.0, 2.0))
+        await broker.start()
+        await _note_accept(scene, done, since)
+    return done
+
+
+async def fail_clients(scene: Scene, times: int, limit: Limit) -> Injected:
+    """Calls of Kafka's client fail in workers and gateways that were told so when they started; their logs count."""
+    done = Injected("errors of Kafka's client", times)
+    while True:
+        told = [_FAULT.findall(each.log.read_bytes()) for each in (*scene.workers, *scene.gateways)]
+        done.counts = Counter(call.decode() for found in told for call in found)
+        done.times = [time.time()] * done.counts.total()
+        if limit.over or done.done >= times:
+            return done
+        await limit.pause(1.0)
 
 
 async def kill_leaders(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:

@@ -140,8 +140,8 @@ def one_at_a_time(index: Index) -> Iterator[str]:
                 yield f"conversation {conversation}: turn {second.ordinal} was begun while turn {first.ordinal} ran"
     begun = [event for event in index.evidence.events if event.kind == "started"]
     for (id, attempt), events in grouped(begun, lambda event: (event.request_id, event.attempt)).items():
-        if len(events) > 1:
-            yield f"attempt {attempt} of {id} was begun {len(events)} times"
+        if (times := len({event.event_id for event in events})) > 1:
+            yield f"attempt {attempt} of {id} was begun {times} times"
 
 
 def _lost(index: Index, key: str) -> bool:

@@ -54,7 +54,7 @@ class Outcome:
 _ENDINGS = "orchestra/store/endings.py"
 _INTAKE = "workers/intake.py"
 _KAFKA = "orchestra/kafka.py"
-_COMMIT = "        await self._commit(consumer, {tp: batch[-1].offset + 1 for tp, batch in polled.items()})\n"
+_COMMIT = "        await consumer.commit({tp: batch[-1].offset + 1 for tp, batch in polled.items()})\n"
 _WRITE = "        await self._write(verdicts, progress)\n        self._at_hand = ()\n"
 _FINISH = "                finished = await store.finish(self._database, endings)\n"
 _FINISH_TOO_SOON = """                from unittest.mock import patch

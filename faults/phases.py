@@ -18,6 +18,7 @@ from faults.ledger import Ledger
 from faults.load import Load, Plan
 from faults.poison import KINDS, Poisoner
 from faults.sampler import Sampler
+from orchestra.kafka_faults import environment
 
 # More than any phase has the time for; the load is stopped when the faults have been injected.
 _ENDLESS = 20_000
@@ -26,6 +27,28 @@ _FAULTY = "rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05,garbage=0.02
 _BROKEN = "error=0.2,hang=0.03,reset=0.1,cut=0.1,garbage=0.04,latency_ms=50"
 _TURN_SECONDS = {_FAULTY: 10.0, _BROKEN: 30.0}
 _MOST_GROWTH = 0.5
+# Each call of the model takes 20 s: it is open across a kill.
+_LONG = "latency_ms=6000,gap_ms=2000"
+_OPEN_CALLS = 500
+_KAFKA_FAULTS = environment(
+    {
+        "consumer.start": 0.2,
+        "consumer.getmany": 0.01,
+        "consumer.commit": 0.05,
+        "consumer.position": 0.01,
+        "consumer.highwater": 0.01,
+        "consumer.beginning_offsets": 0.2,
+        "consumer.end_offsets": 0.2,
+        "consumer.offsets_for_times": 0.2,
+        "consumer.committed": 0.05,
+        "consumer.stop": 0.3,
+        "producer.start": 0.3,
+        "producer.send": 0.002,
+        "producer.acknowledgement": 0.002,
+        "producer.stop": 0.3,
+        "client.fetch_all_metadata": 0.2,
+    }
+)
 _FLOOD_SECONDS = {False: 8.0, True: 30.0}
 
 
@@ -84,6 +107,14 @@ async def _gateway_kills(trial: Trial) -> Sequence[Injected]:
 
 async def _broker_kills(trial: Trial) -> Sequence[Injected]:
     return [await injectors.kill_kafka(trial.scene, trial.times, trial.limit, 3.0)]
+
+
+async def _open_calls(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.kill_kafka_under(trial.scene, _OPEN_CALLS, trial.times, trial.limit)]
+
+
+async def _kafka_errors(trial: Trial) -> Sequence[Injected]:
+    return [await injectors.fail_clients(trial.scene, trial.times, trial.limit)]
 
 
 async def _leader_kills(trial: Trial) -> Sequence[Injected]:
@@ -217,6 +248,10 @@ PHASES = (
     Phase("gateway_kills", 6, 100, (4, 8), _gateway_kills, lambda full: Setup(gateways=3 if full else 2),
           spares_workers=True, plan=replace(_STEADY, concurrency=15)),
     Phase("broker_kills", 2, 20, (4, 7), _broker_kills, spares_workers=True),
+    Phase("open_calls", 2, 10, (0, 0), _open_calls, lambda _: Setup(oracle=_LONG, idle_seconds=30), spares_workers=True,
+          plan=replace(_STEADY, concurrency=_OPEN_CALLS + 150, cancels=0), minutes=6.0),
+    Phase("kafka_errors", 100, 500, (4, 7), _kafka_errors, lambda _: Setup(
+        oracle="latency_ms=2000,gap_ms=100", worker=_KAFKA_FAULTS, gateway=_KAFKA_FAULTS), spares_workers=True),
     Phase("postgres_kills", 2, 20, (3, 6), _postgres_kills),
     Phase("commit_cuts", 20, 200, (3, 3), _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),
     Phase("faulty_answers", 300, 20_000, (5, 12), _faulty_answers, lambda _: Setup(oracle=_FAULTY),

@@ -2,7 +2,13 @@
 
 from faults.index import Index, grouped
 
-COUNTED_ELSEWHERE = ("fenced_finish", "commit_unknown", "redelivery_dropped", "rebalance_while_running")
+COUNTED_ELSEWHERE = (
+    "fenced_finish",
+    "commit_unknown",
+    "redelivery_dropped",
+    "rebalance_while_running",
+    "kafka_client_error",
+)
 SOMETIMES = (
     *COUNTED_ELSEWHERE,
     "lease_stolen",
@@ -15,7 +21,7 @@ SOMETIMES = (
 
 
 def dangers(index: Index) -> dict[str, float]:
-    """How often each was met. The first four cannot be seen afterwards: whoever ran the campaign has counted them."""
+    """How often each was met. The first five cannot be seen afterwards: whoever ran the campaign has counted them."""
     evidence = index.evidence
     streams = [entry for entry in evidence.entries if entry.what == "stream"]
     return {

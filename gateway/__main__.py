@@ -18,7 +18,7 @@ from orchestra.telemetry.logging import configure_logging
 
 
 def main() -> None:
-    """Serve until SIGTERM. Exit code 0 after that, 1 when a part is beyond help.
+    """Serve until SIGTERM. Exit code 0 after that, 1 when a port cannot be had.
 
     78 for a bad setting, or when strangers may call and nobody could come in.
     """
@@ -32,7 +32,6 @@ def main() -> None:
     look_for_garbage_rarely()
     structlog.get_logger().info("listening", address=settings.host, port=[each.getsockname()[1] for each in sockets])
     GatewayServer(app, drain).run(sockets)
-    sys.exit(1 if drain.failed else 0)
 
 
 def _check_way_in(settings: GatewaySettings) -> None:

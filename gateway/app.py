@@ -1,12 +1,10 @@
 """The gateway's parts, put together. This is the only place where they are."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from fastapi import FastAPI
 
@@ -45,13 +43,12 @@ from gateway.watch import Watch
 from orchestra.agents.catalogue import load_agents
 from orchestra.hot_routes import HotApp
 from orchestra.ids import Receipts
-from orchestra.kafka import make_producer
+from orchestra.kafka import open_producer
+from orchestra.loops import beside, keep_running
 from orchestra.signing import Signer
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
-
-log = structlog.get_logger()
 
 
 def create_app(
@@ -60,7 +57,7 @@ def create_app(
     drain: Drain | None = None,
     metrics: Metrics | None = None,
     database: Database | None = None,
-    producer: Callable[[], AIOKafkaProducer] | None = None,
+    producer: Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]] | None = None,
     consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
 ) -> FastAPI:
     """The gateway as an ASGI app. It starts at once; `/readyz` tells when Kafka and Postgres are there too."""
@@ -71,8 +68,7 @@ def create_app(
     drain.on_begin(hub.wake_all)
     tail = Tail(consumer or partial(open_consumer, settings), hub, metrics)
     records = RequestLog(
-        producer or partial(make_producer, settings, _CLIENT_ID),
-        partial(drain.begin, failed=True),
+        producer or partial(open_producer, settings, _CLIENT_ID),
         metrics,
         timeout=settings.accept_timeout_seconds,
         most_pending=settings.max_pending_sends,
@@ -87,22 +83,26 @@ def create_app(
     streams = Streams(hub, lookup, drain, metrics)
     tokens, passwords = Tokens(settings.secrets), Passwords()
     callers = Callers(database, tokens, asks=settings.asks_credentials)
-    health = Health(records, limits, tail, drain, open_mode=not settings.asks_credentials)
-    background = (records.connect, tail.run, Watch(hub, database).run, limits.run, callers.run, health.run)
+    health = Health(records, limits, tail, drain, database, open_mode=not settings.asks_credentials)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(run()) for run in background]
-        for task in tasks:
-            task.add_done_callback(partial(_give_up, drain))
         try:
-            yield
+            async with beside(
+                keep_running(records.run, "request_log_failed"),
+                keep_running(tail.run, "tail_failed"),
+                keep_running(Watch(hub, database).run, "watch_failed"),
+                keep_running(limits.run, "limits_failed"),
+                keep_running(callers.run, "callers_failed"),
+                keep_running(health.run, "health_failed"),
+                keep_running(health.look_for_held, "held_topics_failed"),
+            ):
+                try:
+                    yield
+                finally:
+                    drain.begin()
+                    await records.close()
         finally:
-            drain.begin()
-            await records.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(DatabaseUnavailableError):
                 await callers.note_used()
             await database.close()
@@ -135,10 +135,3 @@ def create_app(
         app.include_router(router)
     openapi.install(app, asks_credentials=settings.asks_credentials)
     return app
-
-
-def _give_up(drain: Drain, task: asyncio.Task[None]) -> None:
-    """A background task that fails is beyond help: whoever supervises this process starts another."""
-    if not task.cancelled() and (error := task.exception()):
-        log.error("background_task_failed", exc_info=error)
-        drain.begin(failed=True)

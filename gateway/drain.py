@@ -6,10 +6,9 @@ from schemas.errors import ErrorCode, OrchestraError
 
 
 class Drain:
-    """Begins once, by a signal or because a part is beyond help."""
+    """Begins once."""
 
     def __init__(self) -> None:
-        self.failed = False
         self.begun = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -17,9 +16,8 @@ class Drain:
         """Call this when it begins."""
         self._listeners.append(listener)
 
-    def begin(self, *, failed: bool = False) -> None:
-        """Begin. ``failed``: the process ends with an error, so that whoever supervises it starts another."""
-        self.failed = self.failed or failed
+    def begin(self) -> None:
+        """Begin."""
         if not self.begun:
             self.begun = True
             for listener in self._listeners:

@@ -8,13 +8,17 @@ from gateway.drain import Drain
 from gateway.limits import Limits
 from gateway.request_log import RequestLog
 from gateway.tail import Tail
+from orchestra.loops import regularly
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.progress import held_topics
 
+_HELD_SECONDS = 5.0
 _EVERY_SECONDS = 1.0
 _WHILE_AWAY_SECONDS = 0.1
 
 
 class PartHealth(BaseModel):
-    """One part; ``reason`` says what is wrong with it."""
+    """One part; ``reason`` says what is wrong with it, or what to look at although it is ready."""
 
     ready: bool
     reason: str | None = None
@@ -31,19 +35,30 @@ class Readiness(BaseModel):
 class Health:
     """Asks the parts regularly, so that a probe costs nothing."""
 
-    def __init__(self, records: RequestLog, limits: Limits, tail: Tail, drain: Drain, *, open_mode: bool) -> None:
+    def __init__(
+        self, records: RequestLog, limits: Limits, tail: Tail, drain: Drain, database: Database, *, open_mode: bool
+    ) -> None:
         self._records = records
         self._limits = limits
         self._tail = tail
         self._drain = drain
+        self._database = database
         self._open_mode = open_mode
         self._kafka_problem: str | None = "Kafka was not asked yet"
+        self._held: list[str] = []
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
             self._kafka_problem = await self._records.ping()
             await asyncio.sleep(_EVERY_SECONDS if self._kafka_problem is None else _WHILE_AWAY_SECONDS)
+
+    async def look_for_held(self) -> None:
+        """See which topics workers do not read for now, until cancelled."""
+        await regularly(_HELD_SECONDS, self._look, "held_topics_unknown", expected=(DatabaseUnavailableError,))
+
+    async def _look(self) -> None:
+        self._held = await held_topics(self._database)
 
     def readiness(self) -> Readiness:
         """How it stands now."""
@@ -54,4 +69,11 @@ class Health:
             "process": "the gateway is shutting down" if self._drain.begun else None,
         }
         parts = {name: PartHealth(ready=reason is None, reason=reason) for name, reason in reasons.items()}
+        # No other gateway would do better: this one goes on taking requests.
+        parts["intake"] = PartHealth(ready=True, reason=self._held_warning())
         return Readiness(ready=not any(reasons.values()), open_mode=self._open_mode, parts=parts)
+
+    def _held_warning(self) -> str | None:
+        if not self._held:
+            return None
+        return f"workers do not read {', '.join(self._held)} for now: nothing but dead letters came from there"

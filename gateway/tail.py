@@ -6,20 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import structlog
-
 from gateway.events import Hub
 from gateway.metrics import Metrics
-from orchestra.kafka import make_broker, tail_reader
+from orchestra.kafka import KAFKA_ERRORS, check_reading, make_broker, started, tail_reader
+from orchestra.loops import keep_running
 from orchestra.settings import KafkaSettings
 from schemas.topics import EVENTS
 
 BACK_SECONDS = 15 * 60
 _MOST_RECORDS = 500
-_RETRY_SECONDS = 1.0
 _LAG_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -27,11 +23,8 @@ async def open_consumer(settings: KafkaSettings) -> AsyncIterator[Any]:
     """A started consumer of every partition of ``llm.events``."""
     broker = make_broker(settings, "orchestra-gateway")
     subscriber = tail_reader(broker, EVENTS.name)
-    try:
-        await broker.start()
+    async with started(broker):
         yield subscriber.consumer
-    finally:
-        await broker.stop()
 
 
 class Tail:
@@ -53,13 +46,11 @@ class Tail:
 
     async def run(self) -> None:
         """Follow until cancelled, with a new consumer whenever one fails."""
-        while True:
-            try:
-                async with self._open_reader() as consumer:
-                    await self._follow(consumer)
-            except Exception as error:  # noqa: BLE001  streams and waits live on it: it must go on
-                log.warning("events_tail_failed", topic=EVENTS.name, error=type(error).__name__)
-            await asyncio.sleep(_RETRY_SECONDS)
+        await keep_running(self._read, "events_tail_failed", expected=(*KAFKA_ERRORS, LookupError))
+
+    async def _read(self) -> None:
+        async with self._open_reader() as consumer:
+            await self._follow(consumer)
 
     async def _follow(self, consumer: Any) -> None:
         await self._seek(consumer)
@@ -69,6 +60,8 @@ class Tail:
                 # Partitions were added, and the client has forgotten where it was in all of them.
                 await self._seek(consumer)
                 continue
+            if not batches:
+                check_reading(consumer)
             for partition, records in batches.items():
                 for record in records:
                     self._hub.take(record.key, record.headers, record.value)

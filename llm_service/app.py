@@ -1,8 +1,7 @@
 """The LLM service's parts, put together. This is the only place where they are."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -13,6 +12,7 @@ from llm_service.registry import Registry, build_registry
 from llm_service.routes import build_router
 from llm_service.settings import LlmServiceSettings
 from orchestra.hot_routes import HotApp
+from orchestra.loops import beside, keep_running
 
 
 def create_app(
@@ -26,12 +26,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        looking = asyncio.create_task(Discovery(settings, models).run()) if settings.ollama_discovery else None
-        yield
-        if looking:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
-        await models.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(models.aclose)
+            if settings.ollama_discovery:
+                looking = Discovery(settings, models)
+                stack.push_async_callback(looking.aclose)
+                await stack.enter_async_context(beside(keep_running(looking.run, "discovery_failed")))
+            yield
 
     app = HotApp(title="LLM service", lifespan=lifespan, openapi_url=None)
     problems.install(app)

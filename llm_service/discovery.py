@@ -52,12 +52,13 @@ class Discovery:
 
     async def run(self) -> None:
         """Look every 30 s, until cancelled."""
-        try:
-            while True:
-                await self.look()
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        finally:
-            await self._client.aclose()
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
     async def look(self) -> None:
         """Look once. While nothing answers, what was found stays: its calls fail for now, and not for good."""

@@ -18,36 +18,47 @@ from workers.settings import WorkerSettings
 log = structlog.get_logger()
 
 
-async def _serve(settings: WorkerSettings) -> None:
+async def _serve(settings: WorkerSettings) -> bool:
+    """Serve until told to stop; False when a bug ended it."""
     metrics = Metrics()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=metrics.registry)
     async with worker(settings, metrics) as running:
+        _show(metrics, settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.stop)
-        if settings.ready_file:
-            settings.ready_file.touch()
         look_for_garbage_rarely()
-        log.info("worker_ready", worker_id=str(running.lease.worker_id))
         try:
             await running.run()
         finally:
             if settings.ready_file:
                 settings.ready_file.unlink(missing_ok=True)
+        return not running.failed
+
+
+def _show(metrics: Metrics, settings: WorkerSettings) -> None:
+    """Serve the metrics. A port that another process has is no reason not to work."""
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+    except OSError as error:
+        log.warning(
+            "metrics_not_served", address=settings.metrics_host, port=settings.metrics_port, reason=error.strerror
+        )
+    else:
+        log.info("metrics_served", address=settings.metrics_host, port=server.server_port)
 
 
 def main() -> None:
-    """Run until SIGTERM or Ctrl-C. Any failure of a part ends the process, for its supervisor to start a new one."""
+    """Run until SIGTERM or Ctrl-C. Exit code 0 after that, 1 when it cannot start, or drained because of a bug."""
     settings = load(WorkerSettings)
     configure_logging("worker", settings.log_level)
     allow_many_connections()
     try:
-        uvloop.run(_serve(settings))
+        good = uvloop.run(_serve(settings))
     except Exception as error:  # Said in one line, not as a stack trace.
         for each in _leaves(error):
             log.error("worker_failed", exc_info=each)
         sys.exit(1)
+    sys.exit(0 if good else 1)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from faststream.kafka import KafkaBroker
+from aiokafka import AIOKafkaConsumer
 
 from orchestra.agents.catalogue import Agents, load_agents
-from orchestra.kafka import group_reader, make_broker, make_producer
+from orchestra.kafka import group_reader, make_broker, open_producer, started
+from orchestra.loops import beside, keep_running
 from orchestra.signing import Signer
 from orchestra.store import claims
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -22,7 +23,7 @@ from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Interrupted, LeaseLost
-from workers.publish import Publisher
+from workers.publish import OpenProducer, Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
 from workers.sweep import Sweeper
@@ -31,32 +32,35 @@ from workers.turn import Turns
 
 GROUP = "llm-orchestra-workers"
 FLUSH_SECONDS = 5.0
+_CLIENT_ID = "orchestra-worker"
 
 log = structlog.get_logger()
 
 
 class Worker:
-    """One worker. ``run`` ends when ``stop`` was called and what was in flight has ended or gone back."""
+    """One worker. ``run`` ends when ``stop`` was called and what was in flight has ended or gone back.
+
+    What goes wrong between it and Kafka or Postgres ends nothing: every loop goes on when that is back. A bug in what
+    holds turns begins the drain, and ``failed`` is true.
+    """
 
     def __init__(
         self,
         settings: WorkerSettings,
         agents: Agents,
         database: Database,
-        broker: KafkaBroker,
-        producer: AIOKafkaProducer,
+        open_producer: OpenProducer,
         llm: LlmService,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._database = database
-        self._broker = broker
-        gaps = WatchForGaps(metrics, lambda: self._subscriber.consumer)
-        self._subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
         self._stopping = asyncio.Event()
-        self.publisher = Publisher(producer, database, metrics)
+        self.failed = False
+        self.publisher = Publisher(open_producer, database, metrics)
         self.models = Models(llm, database)
-        self.lease = Lease(database, metrics, settings.ready_file)
+        self.lease = Lease(database, metrics)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
@@ -77,29 +81,41 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until ``stop``, then drain. Raises when a part that everything rests on has failed."""
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(work)
-                for work in (
-                    self.publisher.run(),
-                    self.finisher.run(),
-                    self.models.run(),
-                    self.sweeper.run(),
-                    self.lease.run(
-                        on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
-                        on_lost=lambda: self.slots.stop_all(LeaseLost()),
-                    ),
-                )
-            ]
-            claiming = tasks.create_task(self.slots.run())
-            reading = tasks.create_task(self.intake.run(self._broker, self._subscriber))
+        """Work until ``stop``, then drain."""
+        async with beside(
+            keep_running(self.publisher.run, "publisher_failed"),
+            keep_running(self.finisher.run, "finisher_failed", on_bug=self._give_up),
+            keep_running(self.models.run, "models_failed"),
+            keep_running(self.sweeper.run, "sweeper_failed"),
+            keep_running(self._keep_lease, "lease_failed"),
+            self._tell_ready(),
+        ):
+            taking = (
+                asyncio.create_task(keep_running(self.slots.run, "slots_failed", on_bug=self._give_up)),
+                asyncio.create_task(keep_running(self._take_in, "intake_failed", until=self._stopping)),
+            )
             await self._stopping.wait()
             self.intake.close()
             self.slots.close()
-            await self._drain(claiming, reading)
-            for task in running:
-                task.cancel()
+            await self._drain(*taking)
+
+    async def _keep_lease(self) -> None:
+        await self.lease.run(
+            on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
+            on_lost=lambda: self.slots.stop_all(LeaseLost()),
+        )
+
+    async def _take_in(self) -> None:
+        await self.intake.run(partial(_open_reader, self._settings, self._metrics))
+
+    async def _tell_ready(self) -> None:
+        await self.publisher.connected.wait()
+        self.lease.tell(self._settings.ready_file)
+        log.info("worker_ready", worker_id=str(self.lease.worker_id))
+
+    def _give_up(self) -> None:
+        self.failed = True
+        self.stop()
 
     async def _drain(self, *taking: asyncio.Task[None]) -> None:
         """Take nothing more, let running calls end, give the rest back, publish what is owed, leave."""
@@ -113,10 +129,10 @@ class Worker:
             async with asyncio.timeout_at(began + self._settings.drain_seconds):
                 await self.slots.until_empty()
         self.slots.stop_all(Interrupted())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await self.slots.until_empty()
-                await self.publisher.flush()
+        for owed in (self.slots.until_empty, self.publisher.flush):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await owed()
         with suppress(DatabaseUnavailableError):
             lost = await claims.leave(self._database, self.lease.worker_id)
             self.publisher.announce(lost.announcements)
@@ -124,21 +140,25 @@ class Worker:
 
 @asynccontextmanager
 async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Worker]:
-    """A worker with its connections, registered, ready to ``run``."""
+    """A worker with its connections, registered, ready to ``run``; Kafka may be away for now."""
     agents = load_agents(settings)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker", takes_first=True)
         stack.push_async_callback(database.close)
         llm = await stack.enter_async_context(generate.connect(settings))
-        producer = make_producer(settings, "orchestra-worker")
-        stack.push_async_callback(producer.stop)
-        await producer.start()
-        broker = make_broker(settings, "orchestra-worker")
-        stack.push_async_callback(broker.stop)
-        made = Worker(settings, agents, database, broker, producer, llm, metrics)
+        made = Worker(settings, agents, database, partial(open_producer, settings, _CLIENT_ID), llm, metrics)
         await made.models.refresh()
         await made.lease.take()
         yield made
+
+
+@asynccontextmanager
+async def _open_reader(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[AIOKafkaConsumer]:
+    broker = make_broker(settings, _CLIENT_ID)
+    gaps = WatchForGaps(metrics, lambda: subscriber.consumer)
+    subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
+    async with started(broker):
+        yield subscriber.consumer
 
 
 def _record_reader(settings: WorkerSettings, agents: Agents) -> RecordReader:

@@ -1,24 +1,28 @@
 """② Kafka batch → rows in one transaction, the offsets a little later; bad records → dead letters."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import murmur2
-from faststream.kafka import KafkaBroker
 
 from orchestra.failpoints import reach
-from orchestra.kafka import Subscriber
+from orchestra.kafka import KAFKA_ERRORS, check_reading
+from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
-from orchestra.store.progress import Progress, note_idle
+from orchestra.store.progress import Progress, held_mark, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
+from workers.dlq_limit import PROBE_RECORDS, DlqLimit
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
@@ -28,6 +32,7 @@ MOST_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
 COMMIT_SECONDS = 0.1
+LAST_COMMIT_SECONDS = 3.0
 IDLE_SECONDS = 1.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
@@ -37,8 +42,14 @@ _YEAR_9999_MS = 253_370_764_800_000
 log = structlog.get_logger()
 
 
+OpenReader = Callable[[], AbstractAsyncContextManager[AIOKafkaConsumer]]
+
+
 class Intake:
-    """Takes records in. It never raises for a record and never skips one; it only waits, or the process ends."""
+    """Takes records in. It never raises for a record and never skips one; it only waits.
+
+    A reader that fails is replaced. The next one begins behind what is committed: what comes again changes nothing.
+    """
 
     def __init__(
         self, reader: RecordReader, database: Database, publisher: Publisher, slots: Slots, metrics: Metrics
@@ -48,12 +59,13 @@ class Intake:
         self._publisher = publisher
         self._slots = slots
         self._metrics = metrics
+        self._limit = DlqLimit(metrics)
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
         self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._open = True
+        self._closed = asyncio.Event()
 
     def hold(self, *, full: bool) -> None:
         """Stop reading while the table is at its emergency limit."""
@@ -64,43 +76,67 @@ class Intake:
 
     def close(self) -> None:
         """Read nothing more; the batch at hand is finished."""
-        self._open = False
+        self._closed.set()
         self._may_read.set()
 
-    async def run(self, broker: KafkaBroker, subscriber: Subscriber) -> None:
+    async def run(self, open_reader: OpenReader) -> None:
         """Join the group, read until ``close``, and leave the group."""
-        await broker.start()  # Takes as long as the group needs to notice the members that it has lost.
-        assert subscriber.consumer is not None
-        consumer = subscriber.consumer
-        async with asyncio.TaskGroup() as tasks:
-            beside = [
-                tasks.create_task(self._note_idle_partitions(consumer)),
-                tasks.create_task(self._commit_regularly(consumer)),
-            ]
-            while self._open:
-                await self._may_read.wait()
-                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
-                if polled:
-                    await self._take(consumer, polled)
-            for task in beside:
-                task.cancel()
-        await self._commit(consumer)
-        await broker.stop()  # A drain may take long: the partitions are for others from now on.
+        reading = partial(self._read, open_reader)
+        await keep_running(reading, "kafka_reader_failed", expected=KAFKA_ERRORS, until=self._closed)
         reach("drain.after_leaving")
 
-    async def _note_idle_partitions(self, consumer: AIOKafkaConsumer) -> None:
-        """Once a second: say of partitions without anything new that they are read up to now."""
-        while True:
-            await asyncio.sleep(IDLE_SECONDS)
-            try:
-                partitions = consumer.assignment().difference(self._at_hand)
-                marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
-                # Behind what is never handed out: aborted records, and the ends of transactions.
-                behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
-                self._taken |= {tp: offset for tp, offset in behind.items() if offset}
-                await note_idle(self._database, marks)
-            except (DatabaseUnavailableError, DataRefusedError) as error:
-                log.warning("progress_not_noted", reason=str(error))
+    async def _read(self, open_reader: OpenReader) -> None:
+        """Read with one reader; raises what it fails with.
+
+        It is never read on with after an error: records that it had counted as read by then would be skipped.
+        """
+        self._at_hand, self._taken, self._committed = (), {}, {}
+        # Joining takes as long as the group needs to notice the members that it has lost.
+        async with (
+            open_reader() as consumer,
+            beside(
+                regularly(IDLE_SECONDS, partial(self._note_idle, consumer), "idle_not_noted", expected=KAFKA_ERRORS),
+                # Not after each batch: a commit is a record for each of its partitions, and would hold up the next.
+                regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed"),
+            ),
+        ):
+            while not self._closed.is_set():
+                await self._may_read.wait()
+                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._hold_back(consumer))
+                if polled:
+                    await self._take(consumer, polled)
+                else:
+                    check_reading(consumer)
+            with suppress(TimeoutError):  # While Kafka is away a commit would wait for it.
+                async with asyncio.timeout(LAST_COMMIT_SECONDS):
+                    await self._commit(consumer)
+        # Left at once: a drain may take long, and the partitions are for others from now on.
+
+    def _hold_back(self, consumer: AIOKafkaConsumer) -> int:
+        """Pause what is not to be read for now, and nothing else; how many records may come at once."""
+        assigned, paused = consumer.assignment(), consumer.paused()
+        topics = {tp.topic for tp in assigned}
+        unread = self._limit.unread(topics)
+        held = {tp for tp in assigned if tp.topic in unread}
+        if new := held - paused:
+            consumer.pause(*new)
+        if over := paused - held:
+            consumer.resume(*over)
+        probing = topics & self._limit.held - unread
+        return PROBE_RECORDS if probing else MOST_RECORDS
+
+    async def _note_idle(self, consumer: AIOKafkaConsumer) -> None:
+        """Say of partitions without anything new that they are read up to now, and which topics are held."""
+        partitions = consumer.assignment().difference(self._at_hand)
+        marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
+        # Behind what is never handed out: aborted records, and the ends of transactions.
+        behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
+        self._taken |= {tp: offset for tp, offset in behind.items() if offset}
+        marks += [held_mark(topic) for topic in self._limit.held]
+        try:
+            await note_idle(self._database, marks)
+        except (DatabaseUnavailableError, DataRefusedError) as error:
+            log.warning("progress_not_noted", reason=str(error))
 
     async def _take(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
         self._at_hand = polled.keys()  # Read from Kafka, and not in Postgres yet.
@@ -115,13 +151,15 @@ class Intake:
         await self._write(verdicts, progress)
         self._at_hand = ()
         self._taken |= {tp: batch[-1].offset + 1 for tp, batch in polled.items()}
+        self._note_kinds(records, verdicts)
         reach("intake.after_commit")
 
-    async def _commit_regularly(self, consumer: AIOKafkaConsumer) -> None:
-        # Not after each batch: a commit is a record for each of its partitions, and would hold up the next batch.
-        while True:
-            await asyncio.sleep(COMMIT_SECONDS)
-            await self._commit(consumer)
+    def _note_kinds(self, records: Sequence[Any], verdicts: Sequence[Verdict]) -> None:
+        dead, all_of = Counter[str](), Counter(record.topic for record in records)
+        for record, verdict in zip(records, verdicts, strict=True):
+            dead[record.topic] += isinstance(verdict, DeadLetter)
+        for topic, count in all_of.items():
+            self._limit.note(topic, good=count - dead[topic], bad=dead[topic])
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the offsets of what is in Postgres. A failure is harmless: the records come again, to no effect."""
@@ -131,7 +169,7 @@ class Intake:
             return
         try:
             await consumer.commit(new)
-        except (KafkaError, IllegalStateError) as error:
+        except (*KAFKA_ERRORS, IllegalStateError) as error:
             log.warning("commit_failed", error=type(error).__name__, offsets=len(new))
         else:
             self._committed |= new
@@ -203,7 +241,7 @@ class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
         """Compare what was committed with the start of the log. Its errors would be swallowed, so it logs them."""
         try:
             await self._compare(assigned)
-        except (KafkaError, IllegalStateError) as error:
+        except (*KAFKA_ERRORS, IllegalStateError) as error:
             log.warning("log_start_unknown", error=type(error).__name__)
 
     async def _compare(self, assigned: Sequence[TopicPartition]) -> None:

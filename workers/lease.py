@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,12 +20,12 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """Holds the worker's id, by which its claims are known; ``ready_file`` is touched whenever the lease is renewed."""
+    """Holds the worker's id, by which its claims are known."""
 
-    def __init__(self, database: Database, metrics: Metrics, ready_file: Path | None = None) -> None:
+    def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
         self._metrics = metrics
-        self._ready_file = ready_file
+        self._ready_file: Path | None = None
         self._trust_from = 0.0
         self.worker_id: UUID = uuid4()
 
@@ -43,6 +44,11 @@ class Lease:
                 self._doubt()
                 log.warning("database_unavailable", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def tell(self, ready_file: Path | None) -> None:
+        """Touch this file now and whenever the lease is renewed. The worker is ready; its health shows in the file."""
+        self._ready_file = ready_file
+        self._touch()
 
     async def run(self, on_cancelled: Callable[[Sequence[Ref]], None], on_lost: Callable[[], None]) -> None:
         """Renew until cancelled; ``on_cancelled`` is told what to stop, ``on_lost`` to drop everything.
@@ -64,7 +70,11 @@ class Lease:
                 await self.take()
             elif cancelled:
                 on_cancelled(cancelled)
-            if self._ready_file:
+            self._touch()
+
+    def _touch(self) -> None:
+        if self._ready_file:
+            with suppress(OSError):  # A full disk is no reason to let the lease go.
                 self._ready_file.touch()
 
     def _doubt(self) -> None:

@@ -24,6 +24,12 @@ class Metrics:
         self.workers_lost = self._counter("workers_lost_total", "Other workers whose lease this worker took away")
         self.republished = self._counter("replies_republished_total", "Replies that the sweeper published again")
         self.deltas_dropped = self._counter("deltas_dropped_total", "Pieces of text not passed on, for Kafka was away")
+        self.topic_held = Gauge(
+            "orchestra_worker_topic_held",
+            "1 while this worker does not read a topic, for nothing but dead letters came",
+            ["topic"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("orchestra_worker_in_flight", "Turns that this worker holds", registry=self.registry)
         self.queue_seconds = self._histogram("queue_seconds", "From a turn being runnable to its claim")
         self.first_delta_seconds = self._histogram("first_delta_seconds", "From a claim to the first piece of text")

@@ -1,20 +1,24 @@
 """⑧ Everything that leaves a worker for Kafka: deltas as they come, endings after their commit, dead letters.
 
-One idempotent producer and one queue, so that what concerns a request keeps its order.
+One idempotent producer at a time and one queue, so that what concerns a request keeps its order.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 import orjson
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, ProducerClosed, RecordListTooLargeError
 
 from orchestra.failpoints import reach
+from orchestra.kafka import KAFKA_ERRORS
+from orchestra.loops import beside, keep_running, regularly
 from orchestra.store import outbox
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -30,19 +34,26 @@ from workers.metrics import Metrics
 
 SOURCE = "/workers"
 MARK_SECONDS = 0.2
-# Beyond this Kafka is away; deltas are dropped (the final text is in Postgres), endings never.
-MOST_QUEUED_BEFORE_DELTAS_DROP = 20_000
+# Beyond either Kafka is away. Events are dropped: the final text is in Postgres. Beyond twice that replies are left to
+# the outbox: the sweeper brings them back.
+MAX_QUEUED_BEFORE_EVENTS_DROP = 20_000
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+# The record itself is at fault: another producer would be refused too.
+_REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 _ENDINGS = {
     Status.COMPLETED: COMPLETED,
     Status.FAILED: FAILED,
     Status.CANCELLED: CANCELLED,
     Status.EXPIRED: EXPIRED,
 }
+_TAKEN_BACK = object()
+
+OpenProducer = Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]]
 
 log = structlog.get_logger()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Outgoing:
     topic: str
     key: bytes | None
@@ -53,18 +64,25 @@ class _Outgoing:
 
 
 class Publisher:
-    """The worker's way out to Kafka. ``run`` must be running; it raises when the producer is beyond help."""
+    """The worker's way out to Kafka. ``run`` must be running; ``connected`` is set once Kafka was reached.
 
-    def __init__(self, producer: AIOKafkaProducer, database: Database, metrics: Metrics) -> None:
-        self._producer = producer
+    A producer that fails is replaced. What it has not acknowledged is sent again by the next one, in its old order and
+    before everything else, so that first occurrences keep the order of their conversation; repeats have the same id.
+    """
+
+    def __init__(self, open_producer: OpenProducer, database: Database, metrics: Metrics) -> None:
+        self._open_producer = open_producer
         self._database = database
         self._metrics = metrics
+        self.connected = asyncio.Event()
         self._queue: deque[_Outgoing] = deque()
+        self._bytes = 0
+        # Handed to the producer and not acknowledged yet, in order.
+        self._sent: dict[_Outgoing, object] = {}
         self._something = asyncio.Event()
         self._on_the_way: set[int] = set()
         self._marked: set[int] = set()
         self._to_mark: list[int] = []
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def started(self, turn: Claimed) -> None:
         """Say that an attempt began."""
@@ -72,18 +90,22 @@ class Publisher:
 
     def delta(self, turn: Claimed, at: int, text: str) -> None:
         """Pass on a piece of text; best effort."""
-        if len(self._queue) > MOST_QUEUED_BEFORE_DELTAS_DROP:
-            self._metrics.deltas_dropped.inc()
-            return
         self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
-        """Publish replies and their events, in the order of the outbox; those already on their way are left out."""
+        """Publish replies and their events, in the order of the outbox; those already on their way are left out.
+
+        When too much waits for Kafka the last ones are left to the outbox. Whoever hands in a later one of their
+        conversation hands them in again with it, so the order holds.
+        """
         for announcement in sorted(announcements, key=lambda a: a.id):
-            if announcement.id not in self._on_the_way:
-                self._on_the_way.add(announcement.id)
-                self._put(_ending_event(announcement))
-                self._put(_reply(announcement))
+            if announcement.id in self._on_the_way:
+                continue
+            if len(self._queue) > 2 * MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > 2 * MAX_QUEUED_BYTES:
+                return
+            self._on_the_way.add(announcement.id)
+            self._put(_ending_event(announcement))
+            self._put(_reply(announcement))
 
     async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Publish dead letters and wait until Kafka has them."""
@@ -99,80 +121,106 @@ class Publisher:
             await asyncio.gather(*waits)
 
     async def run(self) -> None:
-        """Send what is queued and mark what is acknowledged, until cancelled. Raises when the producer has failed."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._pump())
-            tasks.create_task(self._mark_regularly())
-            tasks.create_task(self._fail_when_producer_fails())
+        """Send what is queued and mark what is acknowledged, until cancelled, however long Kafka is away."""
+        unavailable = (DatabaseUnavailableError,)
+        async with beside(regularly(MARK_SECONDS, self._mark, "replies_not_marked", expected=unavailable)):
+            await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:
         """Wait until everything queued is acknowledged and marked."""
-        while self._queue or self._on_the_way - self._marked - set(self._to_mark):
-            await self._producer.flush()
+        while self._queue or self._sent:
             await asyncio.sleep(0.01)
-        await self._mark()
+        with suppress(DatabaseUnavailableError):
+            await self._mark()
 
     def _event(self, kind: str, turn: Claimed, value: dict[str, object]) -> None:
+        if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
+            self._metrics.deltas_dropped.inc()
+            return
         headers = _headers(str(uuid4()), kind, str(turn.id), turn.tenant, turn.body_hash, turn.traceparent)
         self._put(_Outgoing(EVENTS.name, str(turn.id).encode(), orjson.dumps(value), headers))
 
     def _put(self, outgoing: _Outgoing) -> None:
         self._queue.append(outgoing)
+        self._bytes += len(outgoing.value or b"")
         self._something.set()
 
-    async def _pump(self) -> None:
-        while True:
-            while self._queue:
-                await self._send(self._queue.popleft())
-            self._something.clear()
-            await self._something.wait()
-
-    async def _send(self, outgoing: _Outgoing) -> None:
-        while True:
+    async def _publish(self) -> None:
+        """Connect a producer and send with it until it fails; raises what it failed with."""
+        async with self._open_producer() as producer:
+            self.connected.set()
+            failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failure.add_done_callback(lambda _: self._something.set())
             try:
-                future = await self._producer.send(
-                    outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers
-                )
-            except KafkaTimeoutError:  # It found no room in the producer's queue: nothing was sent.
-                log.warning("kafka_unavailable", topic=outgoing.topic)
-            else:
-                future.add_done_callback(lambda done: self._acknowledge(outgoing, done))
-                return
+                while not failure.done():
+                    if self._queue:
+                        await self._send(producer, failure)
+                    else:
+                        self._something.clear()
+                        await self._something.wait()
+                failure.result()
+            finally:
+                if not failure.cancel():
+                    failure.exception()  # It is known, also when the producer raised something else meanwhile.
+                self._take_back()
 
-    def _acknowledge(self, outgoing: _Outgoing, done: "asyncio.Future[object]") -> None:
-        if done.cancelled() or done.exception() is not None:
-            # An idempotent producer gives up only for good (aiokafka issue 1017): a new process must take over.
-            if not self._failure.done():
-                self._failure.set_exception(done.exception() or ConnectionError("the producer was closed"))
+    async def _send(self, producer: AIOKafkaProducer, failure: "asyncio.Future[None]") -> None:
+        """Hand the first of the queue to the producer."""
+        outgoing = self._queue[0]
+        try:
+            acknowledged = await producer.send(
+                outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers
+            )
+        except KafkaTimeoutError:  # It found no room in the producer's queue: nothing was sent.
+            log.warning("kafka_unavailable", topic=outgoing.topic)
             return
-        if outgoing.outbox_id is not None:
-            self._to_mark.append(outgoing.outbox_id)
+        except _REFUSED as error:
+            self._give_up(outgoing, error)
+        else:
+            self._sent[outgoing] = None
+            acknowledged.add_done_callback(partial(self._acknowledge, outgoing, failure))
+        self._queue.popleft()
+        self._bytes -= len(outgoing.value or b"")
+
+    def _take_back(self) -> None:
+        """What the producer at hand leaves behind is for the next one, in the same order."""
+        self._queue.extendleft(reversed(self._sent))
+        self._bytes += sum(len(outgoing.value or b"") for outgoing in self._sent)
+        self._sent.clear()
+
+    def _acknowledge(
+        self, outgoing: _Outgoing, failure: "asyncio.Future[None]", done: "asyncio.Future[object]"
+    ) -> None:
+        error = ProducerClosed() if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, _REFUSED):
+            # An idempotent producer gives up only for good (aiokafka issue 1017).
+            if not failure.done():
+                failure.set_exception(error)
+        elif self._sent.pop(outgoing, _TAKEN_BACK) is not _TAKEN_BACK:
+            if error is not None:
+                self._give_up(outgoing, error)
+            elif outgoing.outbox_id is not None:
+                self._to_mark.append(outgoing.outbox_id)
+            elif outgoing.acknowledged and not outgoing.acknowledged.done():
+                outgoing.acknowledged.set_result(None)
+
+    def _give_up(self, outgoing: _Outgoing, error: BaseException) -> None:
+        """Kafka refuses this very record. Postgres has what it says; those behind it are not held up."""
+        log.error("record_refused", topic=outgoing.topic, error=type(error).__name__)
         if outgoing.acknowledged and not outgoing.acknowledged.done():
             outgoing.acknowledged.set_result(None)
-
-    async def _fail_when_producer_fails(self) -> None:
-        await self._failure
-
-    async def _mark_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(MARK_SECONDS)
-            await self._mark()
 
     async def _mark(self) -> None:
         # A cycle after they were marked: endings may have seen them unmarked, and not announced them yet.
         self._on_the_way -= self._marked
         self._marked = set()
-        ids, self._to_mark = self._to_mark, []
-        if not ids:
+        if not (ids := list(self._to_mark)):
             return
-        try:
-            reach("publish.before_mark")
-            await outbox.mark_published(self._database, ids)
-        except DatabaseUnavailableError:
-            self._to_mark += ids
-        else:
-            self._marked = set(ids)
-            reach("publish.after_mark")
+        reach("publish.before_mark")
+        await outbox.mark_published(self._database, ids)
+        del self._to_mark[: len(ids)]
+        self._marked = set(ids)
+        reach("publish.after_mark")
 
 
 def _ending_event(announcement: Announcement) -> _Outgoing:

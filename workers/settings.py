@@ -31,9 +31,16 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     )
     ready_file: Path | None = Field(
         None,
-        description="Made when the worker is ready, touched every 3 s while its lease holds, removed when it stops.",
+        description="Made once the worker has a lease and has reached Kafka, touched every 3 s while the lease holds, "
+        "removed when it stops.",
     )
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve `/metrics` on this port of 127.0.0.1.")
+    metrics_host: str = Field("127.0.0.1", description="Serve `/metrics` on this address; `0.0.0.0` in a container.")
+    metrics_port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="Serve `/metrics` on this port; where it is taken the worker works without. 0: any.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @field_validator("llm_service_url")

@@ -1,12 +1,13 @@
 """What nobody else would do: lost leases, deadlines, replies that were not published, statistics, old rows."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from orchestra.failpoints import reach
+from orchestra.loops import regularly
 from orchestra.store import cancels, claims, endings, outbox, retention, statistics
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
@@ -46,14 +47,18 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_regularly(SWEEP_SECONDS, self.give_back_lost))
-            tasks.create_task(_regularly(SWEEP_SECONDS, self.expire))
-            tasks.create_task(_regularly(SWEEP_SECONDS, self.settle_early_cancels))
-            tasks.create_task(_regularly(SWEEP_SECONDS, self.republish))
-            tasks.create_task(_regularly(SWEEP_SECONDS, self.analyze_grown))
-            tasks.create_task(_regularly(SWEEP_SECONDS * 5, self.guard_size))
-            tasks.create_task(_regularly(RETENTION_SECONDS, self.delete_old))
+        sweeps = (
+            (SWEEP_SECONDS, self.give_back_lost),
+            (SWEEP_SECONDS, self.expire),
+            (SWEEP_SECONDS, self.settle_early_cancels),
+            (SWEEP_SECONDS, self.republish),
+            (SWEEP_SECONDS, self.analyze_grown),
+            (SWEEP_SECONDS * 5, self.guard_size),
+            (RETENTION_SECONDS, self.delete_old),
+        )
+        await asyncio.gather(
+            *(regularly(seconds, partial(_tried, sweep), sweep.__name__ + "_failed") for seconds, sweep in sweeps)
+        )
 
     async def give_back_lost(self) -> None:
         """Hand the requests of lost workers to others."""
@@ -102,11 +107,8 @@ class Sweeper:
             pass
 
 
-async def _regularly(seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        # Not all workers at the same moment.
-        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
-        try:
-            await sweep()
-        except (DatabaseUnavailableError, DataRefusedError) as error:
-            log.warning("sweep_failed", part=sweep.__name__, reason=str(error))
+async def _tried(sweep: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await sweep()
+    except (DatabaseUnavailableError, DataRefusedError) as error:
+        log.warning("sweep_failed", part=sweep.__name__, reason=str(error))

@@ -20,11 +20,10 @@ class Producer:
         self._more = asyncio.Event()
         self.last: dict[str, bytes | None] = {}
 
-    async def start(self) -> None:
-        """Nothing to connect to."""
-
-    async def stop(self) -> None:
-        """Nothing is open."""
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
+        """Nothing to connect to, nothing to close."""
+        yield self
 
     async def fetch_all_metadata(self) -> "Producer":
         """The cluster, for whoever asks whether it is there."""

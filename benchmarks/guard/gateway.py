@@ -39,7 +39,7 @@ class _Gateway:
         self.app = create_app(
             settings,
             database=Away.connect(settings, "guard"),
-            producer=lambda: self._producer,
+            producer=self._producer.opened,
             consumer=self._consumer.opened,
         )
 

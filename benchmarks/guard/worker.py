@@ -87,7 +87,7 @@ class _Turns:
 
 @asynccontextmanager
 async def _publishing(tally: Tally) -> AsyncIterator[Publisher]:
-    publisher = Publisher(Producer(tally), _silent(), Metrics())
+    publisher = Publisher(Producer(tally).opened, _silent(), Metrics())
     running = asyncio.create_task(publisher.run())
     try:
         yield publisher

@@ -10,6 +10,8 @@ from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports
 from orchestra.devstack.probes import answers, exists
 
+# Of the first worker; each further one has the next.
+_FIRST_METRICS_PORT = 9464
 # Settings of the caller that every process of a stack must agree on.
 _PASSED_ON = (
     "AGENTS_DIR",
@@ -56,7 +58,11 @@ def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Par
     return Part(
         name=f"worker-{number}",
         command=python_module("workers"),
-        env=_environment(shared, READY_FILE=str(ready_file)),
+        env=_environment(
+            shared,
+            READY_FILE=str(ready_file),
+            METRICS_PORT=shared.get("METRICS_PORT", str(_FIRST_METRICS_PORT - 1 + number)),
+        ),
         ready=exists(ready_file),
         before_start=lambda: ready_file.unlink(missing_ok=True),
         stop_limit=65,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from orchestra.store.database import Database, Transaction, as_json
 
@@ -29,6 +29,14 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     read_up_to = greatest(i.read_up_to, excluded.read_up_to)
 """
 
+# No topic has a colon in its name. Such a row is no mark of a partition: it says when a worker last told that it does
+# not read the topic behind the colon for now.
+_HELD = "held:"
+_HELD_TOPICS = """
+SELECT substring(topic FROM 6) AS topic FROM intake_progress
+WHERE starts_with(topic, 'held:') AND read_up_to > now() - interval '15 seconds' ORDER BY topic
+"""
+
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
 
 
@@ -52,6 +60,16 @@ async def note_idle(database: Database, progress: Sequence[Progress]) -> None:
     if progress:
         async with database.transaction() as tx:
             await note_progress(tx, progress)
+
+
+def held_mark(topic: str) -> Progress:
+    """What a worker notes every second of a topic that it does not read for now."""
+    return Progress(f"{_HELD}{topic}", 0, 0, datetime.max.replace(tzinfo=UTC))  # Postgres makes it the present.
+
+
+async def held_topics(database: Database) -> list[str]:
+    """The topics that some worker does not read for now."""
+    return [row.topic for row in await database.run(_HELD_TOPICS)]
 
 
 async def read_up_to(database: Database, topic: str) -> datetime | None:

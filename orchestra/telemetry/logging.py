@@ -2,6 +2,10 @@
 
 import logging
 import sys
+import time
+from collections.abc import Hashable
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
@@ -9,8 +13,36 @@ import structlog
 FIELDS = frozenset(
     "event level logger timestamp service request_id conversation_id tenant topic partition offset offsets records "
     "reason code status attempt tries fence worker_id pid part port address count seconds method route exception "
-    "error outcome model provider provider_code signal state version deadline lag missing caller".split()
+    "error outcome model provider provider_code signal state version deadline lag missing caller repeated".split()
 )
+# The same line over and over, as while Kafka is away, would fill the disk: it is written once in this many seconds.
+REPEAT_SECONDS = 5.0
+_MAX_REMEMBERED = 1_000
+# What may differ between two lines that say the same.
+_MEASURED = frozenset(("timestamp", "seconds"))
+
+
+class Repeats:
+    """Decides which lines are written: of those with one key the first, then one each ``REPEAT_SECONDS``.
+
+    Memory is bounded: beyond 1,000 keys within that time nothing is held back.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, tuple[float, int]] = {}
+
+    def left_out(self, key: Hashable) -> int | None:
+        """How many lines with this key were left out before this one; None when this one is to be left out too."""
+        now = time.monotonic()
+        written, count = self._seen.get(key, (now - REPEAT_SECONDS, 0))
+        if now - written < REPEAT_SECONDS:
+            self._seen[key] = written, count + 1
+            return None
+        if len(self._seen) >= _MAX_REMEMBERED:
+            self._seen = {each: kept for each, kept in self._seen.items() if now - kept[0] < REPEAT_SECONDS}
+        if len(self._seen) < _MAX_REMEMBERED:
+            self._seen[key] = now, 0
+        return count
 
 
 def _allowed_only(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -39,11 +71,66 @@ def _first_line(_logger: object, _method: str, entry: structlog.typing.EventDict
     return entry
 
 
+class _Unfailing:
+    """A stream on which a line that cannot be written (full disk, closed pipe) is lost, and nothing else."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream  # None: the process was started without one.
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream was closed since.
+            if self._stream:
+                self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            if self._stream:
+                self._stream.flush()
+
+
+class _OurRepeats:
+    """Leaves out warnings and errors that say the same again: same event, same fields."""
+
+    def __init__(self) -> None:
+        self._repeats = Repeats()
+
+    def __call__(self, _logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if entry["level"] in ("debug", "info"):
+            return entry
+        key = tuple((name, str(value)) for name, value in entry.items() if name not in _MEASURED)
+        left_out = self._repeats.left_out(key)
+        if left_out is None:
+            raise structlog.DropEvent
+        return {**entry, "repeated": left_out} if left_out else entry
+
+
+class _LibrariesRepeats(logging.Filter):
+    """The same for libraries, whose messages differ in numbers and addresses: one template is one message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = Repeats()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info and record.exc_info[0]
+        left_out = self._repeats.left_out((record.name, record.levelno, str(record.msg), error))
+        record.repeated = left_out
+        return left_out is not None
+
+
+def _with_repeated(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    repeated = entry["_record"].repeated
+    return {**entry, "repeated": repeated} if repeated else entry
+
+
 def configure_logging(service: str, level: str = "info") -> None:
     """Send structlog and the standard library's logs to stderr as JSON lines.
 
-    ``level`` is the least level shown; libraries speak from ``warning`` on.
+    ``level`` is the least level shown; libraries speak from ``warning`` on. A warning or an error that repeats itself
+    is written every five seconds at most, with the number of those left out (``repeated``). A line that cannot be
+    written is lost; it never fails the work that it is about.
     """
+    stream = _Unfailing(sys.stderr)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -51,13 +138,19 @@ def configure_logging(service: str, level: str = "info") -> None:
         _exception_name,
     ]
     structlog.configure(
-        processors=[*shared, _with_service(service), _allowed_only, structlog.processors.JSONRenderer()],
+        processors=[
+            *shared,
+            _with_service(service),
+            _allowed_only,
+            _OurRepeats(),
+            structlog.processors.JSONRenderer(),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, _first_line, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[*shared, _first_line, _with_repeated, structlog.stdlib.add_logger_name],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _with_service(service),
@@ -65,8 +158,9 @@ def configure_logging(service: str, level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(_LibrariesRepeats())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # At each start it reports errors that are none, and mends by itself whatever else befalls it.
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.CRITICAL)

@@ -39,7 +39,7 @@ def ended_by_a_zombie(evidence: Evidence) -> None:
 
 def attempt_begun_twice(evidence: Evidence) -> None:
     """As when a drain gives the fence back."""
-    evidence.events.append(replace(evidence.events[0], place=("llm.events", 0, 999)))
+    evidence.events.append(replace(evidence.events[0], place=("llm.events", 0, 999), event_id="another"))
 
 
 def refused_by_postgres(evidence: Evidence) -> None:
@@ -244,6 +244,14 @@ def test_a_duplicate_of_the_same_body_is_no_loss() -> None:
 
     assert [] == findings.lines()
     assert 1 == findings.sometimes["duplicate_deduped"]
+
+
+def test_an_event_that_is_repeated_is_one_event() -> None:
+    """A producer that fails is replaced, and the next one sends again what was not acknowledged."""
+    evidence = clean_history()
+    evidence.events += [replace(event, place=("llm.events", 0, 900 + event.place[2])) for event in evidence.events]
+
+    assert [] == check(evidence).broken
 
 
 def test_overlap_is_excused_where_a_worker_was_lost() -> None:

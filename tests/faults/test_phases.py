@@ -12,6 +12,8 @@ ASKED = {
     "scale": 30,
     "gateway_kills": 100,
     "broker_kills": 10,
+    "open_calls": 10,
+    "kafka_errors": 500,
     "postgres_kills": 10,
     "commit_cuts": 200,
     "leader_kills": 20,

@@ -1,40 +1,47 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import (
-    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
+    ProducerClosed,
     TopicAuthorizationFailedError,
 )
 
-from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.request_log import RequestLog
+from orchestra import loops
 from schemas.errors import ErrorCode, OrchestraError
+from tests.support.fakes import no_pause, running, steps
+from tests.support.waiting import eventually
 
 
 class Producer:
     """A producer that acknowledges when the test says so."""
 
     def __init__(self) -> None:
-        self.refusals: list[Exception] = []
+        self.refusals: list[BaseException] = []
         self.sent: list[asyncio.Future[None]] = []
-        self.starts = self.stops = 0
+        self.closed = False
         self.client = SimpleNamespace(fetch_all_metadata=self.metadata)
         self.topics: list[str] = ["llm.requests"]
 
-    async def start(self) -> None:
-        self.starts += 1
-        if self.starts == 1 and self.refusals:
-            raise self.refusals.pop()
-
-    async def stop(self) -> None:
-        self.stops += 1
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
+        try:
+            if self.refusals:
+                raise self.refusals.pop()
+            yield self
+        finally:
+            self.closed = True
+            for future in self.sent:
+                if not future.done():
+                    future.set_exception(ProducerClosed())
 
     async def send(self, topic: str, value: bytes, *, key: bytes, headers: list[tuple[str, bytes]]) -> Any:
         if self.refusals:
@@ -54,18 +61,18 @@ def producer() -> Producer:
 
 
 @pytest.fixture
-def drain() -> Drain:
-    return Drain()
+def second() -> Producer:
+    return Producer()
 
 
 @pytest.fixture
-async def log(producer: Producer, drain: Drain) -> AsyncIterator[RequestLog]:
-    made = RequestLog(lambda: producer, lambda: drain.begin(failed=True), Metrics(), timeout=0.05, most_pending=2)
-    await made.connect()
-    yield made
-    for future in producer.sent:
-        future.cancel()
-    await made.close()
+async def log(producer: Producer, second: Producer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RequestLog]:
+    no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS")
+    made = iter([producer, second])
+    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=0.05, most_pending=2)
+    async with running(log.run()):
+        await eventually(lambda: log._connected)
+        yield log
 
 
 async def code_of(log: RequestLog) -> ErrorCode:
@@ -84,7 +91,7 @@ async def test_acknowledged(log: RequestLog, producer: Producer) -> None:
     await writing
 
 
-async def test_not_in_time(log: RequestLog, producer: Producer, drain: Drain) -> None:
+async def test_not_in_time(log: RequestLog, producer: Producer) -> None:
     """Without an acknowledgement in time the outcome is unknown; the record stays on its way."""
     assert await code_of(log) is ErrorCode.OUTCOME_UNKNOWN
     assert not producer.sent[0].cancelled()
@@ -92,7 +99,7 @@ async def test_not_in_time(log: RequestLog, producer: Producer, drain: Drain) ->
     producer.sent[0].set_result(None)
     await asyncio.wait(log._pending)
     assert log._metrics.registry.get_sample_value("orchestra_gateway_late_acks_total") == 1
-    assert not drain.begun
+    assert log._connected
 
 
 async def test_caller_leaves(log: RequestLog, producer: Producer) -> None:
@@ -120,41 +127,64 @@ async def test_too_many(log: RequestLog, producer: Producer) -> None:
     ("error", "code"),
     [(MessageSizeTooLargeError(), ErrorCode.TOO_LARGE), (TopicAuthorizationFailedError(), ErrorCode.UNAVAILABLE)],
 )
-async def test_not_sent(log: RequestLog, producer: Producer, drain: Drain, error: KafkaError, code: ErrorCode) -> None:
-    """A record that surely was not sent is refused as such, and the process goes on."""
+async def test_not_sent(log: RequestLog, producer: Producer, error: KafkaError, code: ErrorCode) -> None:
+    """A record that surely was not sent is refused as such, and the producer is kept."""
     producer.refusals.append(error)
     assert await code_of(log) is code
-    assert not drain.begun
+    await steps()
+    assert not producer.closed
+
+
+FAILURES = [OutOfOrderSequenceNumber(), KafkaError(), OSError(), asyncio.IncompleteReadError(b"", 4), RuntimeError()]
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_beyond_help(log: RequestLog, producer: Producer, drain: Drain, late: bool) -> None:
-    """A producer that gives up is beyond help (aiokafka issue 1017): the process ends with an error."""
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+async def test_beyond_help(log: RequestLog, producer: Producer, second: Producer, error: Exception, late: bool) -> None:
+    """A producer that fails is replaced (aiokafka issue 1017): what it had is of unknown outcome, the next takes on."""
+    writing = asyncio.create_task(code_of(log))
+    await eventually(lambda: producer.sent)
     if late:
-        writing = asyncio.create_task(code_of(log))
-        while not producer.sent:
-            await asyncio.sleep(0)
-        producer.sent[0].set_exception(OutOfOrderSequenceNumber())
-        assert await writing is ErrorCode.OUTCOME_UNKNOWN
+        producer.sent[0].set_exception(error)
     else:
-        producer.refusals.append(OutOfOrderSequenceNumber())
+        producer.refusals.append(error)
         assert await code_of(log) is ErrorCode.OUTCOME_UNKNOWN
-    assert (drain.begun, drain.failed) == (True, True)
+    assert await writing is ErrorCode.OUTCOME_UNKNOWN
+    await eventually(lambda: producer.closed and log._connected)
+    again = asyncio.create_task(log.write(b"k", b"v", []))
+    await eventually(lambda: second.sent)
+    second.sent[0].set_result(None)
+    await again
 
 
-async def test_connect(monkeypatch: pytest.MonkeyPatch, drain: Drain) -> None:
-    """Until Kafka is there calls are refused as unavailable; it is tried again and again."""
-    monkeypatch.setattr("gateway.request_log._RECONNECT_SECONDS", 0)
-    first, second = Producer(), Producer()
-    first.refusals.append(KafkaConnectionError())
-    made = iter([first, second])
-    log = RequestLog(lambda: next(made), drain.begin, Metrics(), timeout=1, most_pending=1)
+async def test_what_an_old_producer_says_does_not_fail_the_next(log: RequestLog, producer: Producer) -> None:
+    """Everything that it had fails with it; that is no news of its successor."""
+    writing = [asyncio.create_task(code_of(log)) for _ in range(2)]
+    await eventually(lambda: len(producer.sent) == 2)
+    producer.sent[0].set_exception(KafkaError())
+    assert [ErrorCode.OUTCOME_UNKNOWN] * 2 == [await each for each in writing]
+    await eventually(lambda: producer.closed and log._connected)
+    connected = log._connected
+    await steps()
+    assert connected is log._connected
+    assert log._on_their_way() == 0
+
+
+async def test_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until Kafka is there calls are refused as unavailable; it is tried again and again, whatever goes wrong."""
+    no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
+    failing = [Producer() for _ in FAILURES]
+    for each, error in zip(failing, FAILURES, strict=True):
+        each.refusals.append(error)
+    made = iter([*failing, Producer()])
+    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=1, most_pending=1)
     assert await code_of(log) is ErrorCode.UNAVAILABLE
     assert await log.ping() == "Kafka cannot be reached"
-    await log.connect()
-    assert (first.stops, second.starts) == (1, 1)
-    assert await log.ping() is None
-    await log.close()
+    async with running(log.run()):
+        await eventually(lambda: log._connected)
+        assert all(each.closed for each in failing)
+        assert await log.ping() is None
+    assert await code_of(log) is ErrorCode.UNAVAILABLE
 
 
 async def test_ping(log: RequestLog, producer: Producer) -> None:
@@ -165,7 +195,7 @@ async def test_ping(log: RequestLog, producer: Producer) -> None:
     assert await log.ping() == "the topic llm.requests is missing"
 
 
-async def test_no_room_in_time(log: RequestLog, producer: Producer, drain: Drain) -> None:
+async def test_no_room_in_time(log: RequestLog, producer: Producer) -> None:
     """A record that the producer has not taken in time is surely not written, and counts as on its way until then."""
 
     async def never(*_: Any, **__: Any) -> Any:
@@ -176,4 +206,4 @@ async def test_no_room_in_time(log: RequestLog, producer: Producer, drain: Drain
     codes = [await each for each in writing]
 
     assert [ErrorCode.UNAVAILABLE, ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED] == codes
-    assert not drain.begun
+    assert log._connected

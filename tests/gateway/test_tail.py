@@ -83,7 +83,8 @@ class Consumer:
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.tail._RETRY_SECONDS", 0)
+    monkeypatch.setattr("orchestra.loops.FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("gateway.tail.check_reading", lambda _: None)
 
 
 @asynccontextmanager

@@ -125,7 +125,7 @@ async def test_ready(client: httpx.AsyncClient) -> None:
     """A ready gateway says so part by part, and that it asks nobody for credentials."""
     ready = await client.get("/readyz")
     assert ready.status_code == 200
-    parts = {name: {"ready": True, "reason": None} for name in ("kafka", "database", "events", "process")}
+    parts = {name: {"ready": True, "reason": None} for name in ("kafka", "database", "events", "process", "intake")}
     assert ready.json() == {"ready": True, "open_mode": True, "parts": parts}
 
 

@@ -78,6 +78,15 @@ def test_compose_publishes_on_loopback_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_metrics_of_workers_in_containers_can_be_scraped() -> None:
+    """Each container serves them on one port of its own address, which compose opens to its network alone."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+
+    assert ["9464"] == services["workers"]["expose"]
+    assert "METRICS_HOST=0.0.0.0 METRICS_PORT=9464\nEXPOSE 9464\n" in dockerfile
+
+
 def test_images_run_as_nobody() -> None:
     """Every image runs as a numeric user that is not root, and says how it is."""
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, CoordinatorNotAvailableError, IllegalStateError, KafkaError
 
+from orchestra import loops
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
@@ -18,10 +21,11 @@ from schemas.errors import ErrorCode
 from tests.support.fakes import Calls, away, no_pause, running, steps
 from tests.support.records import Record, claimed, message, reader
 from tests.support.waiting import eventually
-from workers import intake
+from workers import dlq_limit, intake
 from workers.intake import Intake, WatchForGaps
 from workers.metrics import Metrics
 
+Batch_ = dict[TopicPartition, list[Record]]
 TP = TopicPartition("llm.requests", 3)
 OTHER = TopicPartition("llm.requests", 4)
 
@@ -29,17 +33,37 @@ OTHER = TopicPartition("llm.requests", 4)
 class Consumer:
     """Hands out batches, then nothing; keeps what is committed."""
 
-    def __init__(self, *batches: dict[TopicPartition, list[Record]]) -> None:
+    def __init__(self, *batches: "Batch_ | BaseException") -> None:
         self.batches = list(batches)
         self.committed_now: list[dict[TopicPartition, int]] = []
         self.errors: list[Exception] = []
         self.read = 0
+        self.most: list[int] = []
+        self.stopped: set[TopicPartition] = set()
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """A batch."""
+        """A batch, or an error in its place; nothing while all is paused."""
         await asyncio.sleep(0)
         self.read += 1
-        return self.batches.pop(0) if self.batches else {}
+        self.most.append(max_records)
+        if not self.batches or self.stopped == self.assignment():
+            return {}
+        batch = self.batches.pop(0)
+        if isinstance(batch, BaseException):
+            raise batch
+        return batch
+
+    def paused(self) -> set[TopicPartition]:
+        """What is paused."""
+        return set(self.stopped)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """Hand out nothing of these."""
+        self.stopped |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """Hand it out again."""
+        self.stopped -= set(partitions)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
         """Commit exactly these."""
@@ -106,11 +130,13 @@ class Publisher:
 class Taking:
     """An intake of these batches on this store."""
 
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, store: Calls, *batches: dict[TopicPartition, list[Record]]
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Calls, *batches: Batch_ | BaseException) -> None:
         monkeypatch.setattr(intake, "take_in", store)
+        monkeypatch.setattr(intake, "check_reading", lambda _: None)
         no_pause(monkeypatch, intake, "RETRY_SECONDS")
+        no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
+        self.opened = 0
+        self.refusals: list[BaseException | None] = []
         self.consumer = Consumer(*batches)
         self.store = store
         self.slots = Slots()
@@ -123,18 +149,22 @@ class Taking:
         database: Any = None
         self.intake = Intake(reader(), database, publisher, slots, self.metrics)
 
-    async def start(self) -> None:
-        """Stands in for the broker: joins at once."""
-
-    async def stop(self) -> None:
-        """Leave the group."""
-        self.left = True
-        self.committed_when_left = list(self.consumer.committed_now)
+    @asynccontextmanager
+    async def open_reader(self) -> AsyncIterator[Any]:
+        """A reader that joins at once, and leaves the group at the end."""
+        self.opened += 1
+        if self.refusals and (refusal := self.refusals.pop(0)):
+            raise refusal
+        self.left = False
+        try:
+            yield self.consumer
+        finally:
+            self.left = True
+            self.committed_when_left = list(self.consumer.committed_now)
 
     async def run(self) -> None:
         """Read until closed."""
-        anything: Any = self
-        await self.intake.run(anything, anything)
+        await self.intake.run(self.open_reader)
 
     async def all(self) -> None:
         """Read until every batch was committed, or its commit given up."""
@@ -387,13 +417,116 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
 
 
 async def test_a_failure_of_the_idle_marks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Marks that silently stood still would make gateways wait for ever."""
-    taking = Taking(monkeypatch, Calls(Intaken()))
-    monkeypatch.setattr(intake, "note_idle", Calls(RuntimeError()))
+    """Marks that silently stood still would make gateways wait for ever: it is an error in the log, each time."""
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
+    monkeypatch.setattr(intake, "note_idle", note := Calls(RuntimeError()))
     no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    with structlog.testing.capture_logs() as lines:
+        async with running(taking.run()):
+            await eventually(lambda: len(note.calls) > 2 and taking.consumer.committed_now)
+
+    assert ("idle_not_noted", "error") in {(line["event"], line["log_level"]) for line in lines}
+
+
+ANYTHING = [
+    KafkaError(),
+    CoordinatorNotAvailableError(),
+    OSError(),
+    TimeoutError(),
+    asyncio.IncompleteReadError(b"", 4),
+    asyncio.InvalidStateError(),
+    asyncio.CancelledError(),
+    RuntimeError(),
+]
+
+
+@pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
+async def test_a_reader_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Whatever getmany or the next start raises: the intake goes on, and nobody else hears of it."""
+    taking = Taking(
+        monkeypatch, Calls(Intaken()), {TP: records(message("a"))}, error, {TP: records(message("b"), first=11)}, error
+    )
+    taking.refusals = [None, error, error, None]
     async with running(taking.run()) as (run,):
-        await asyncio.wait([run], timeout=10)
-        assert isinstance(run.exception(), ExceptionGroup)
+        await eventually(lambda: taking.opened == 5)
+        taking.consumer.batches.append({TP: records(message("c"), first=12)})
+        await eventually(lambda: {TP: 13} in taking.consumer.committed_now)
+        assert not run.done()
+
+    assert ["a", "b", "c"] == [each.body["messages"][0]["content"] for batch in taking.taken for each in batch.requests]
+
+
+async def test_a_reader_that_has_silently_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fetches in the client's background may end of an error, and getmany goes on to give nothing."""
+    taking = Taking(monkeypatch, Calls(Intaken()))
+    monkeypatch.setattr(
+        intake, "check_reading", Mock(side_effect=[None, KafkaError(), None, KafkaError(), *[None] * 999])
+    )
+    async with running(taking.run()):
+        await eventually(lambda: taking.opened == 3)
+
+
+async def test_nothing_of_a_failed_reader_is_committed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins behind what is committed, so that what the old one had counted as read is not skipped."""
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 3600)
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, KafkaError())
+    async with running(taking.run()) as (run,):
+        await eventually(lambda: taking.opened == 2)
+        taking.intake.close()
+        await asyncio.wait_for(run, 10)
+
+    assert taking.consumer.committed_now == []
+
+
+async def test_an_intake_without_kafka_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, also in a pause between two tries."""
+    taking = Taking(monkeypatch, Calls(Intaken()))
+    monkeypatch.setattr(loops, "FIRST_PAUSE_SECONDS", 3600)
+    taking.refusals = [KafkaError()]
+    async with running(taking.run()) as (run,):
+        await eventually(lambda: taking.opened)
+        taking.intake.close()
+        await asyncio.wait_for(run, 10)
+
+
+@pytest.mark.parametrize("error", ANYTHING[:-2], ids=lambda error: type(error).__name__)
+async def test_whatever_a_commit_fails_with_is_harmless(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The reader is kept."""
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
+    taking.consumer.errors = [error]
+    async with running(taking.run()):
+        await eventually(lambda: not taking.consumer.errors)
+        taking.consumer.batches.append({TP: records(message(), first=11)})
+        await eventually(lambda: {TP: 12} in taking.consumer.committed_now)
+
+    assert 1 == taking.opened
+
+
+async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partitions are paused, on whatever reader; a few records are tried again later; a good one ends it."""
+    monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 3)
+    monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0)
+    monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
+    monkeypatch.setattr(intake, "note_idle", note := Calls(None))
+    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    bad = [{TP: records(b"nonsense", b"nonsense", first=first)} for first in (10, 12, 14)]
+    taking = Taking(monkeypatch, Calls(Intaken()), *bad)
+    async with running(taking.run()):
+        await eventually(lambda: taking.consumer.stopped)
+        assert {TP, OTHER} == taking.consumer.stopped
+        assert [bad[2]] == taking.consumer.batches
+        assert 1 == taking.metrics.topic_held.labels(TP.topic)._value.get()
+        await eventually(lambda: any("held:llm.requests" in {mark.topic for mark in marks} for (marks,) in note.calls))
+
+        taking.intake._limit._topics[TP.topic].probe_at = 0.0
+        await eventually(lambda: not taking.consumer.batches and taking.consumer.stopped)
+        assert dlq_limit.PROBE_RECORDS in taking.consumer.most
+
+        taking.consumer.batches.append({TP: records(message(), first=16)})
+        taking.intake._limit._topics[TP.topic].probe_at = 0.0
+        await eventually(lambda: {TP: 17} in taking.consumer.committed_now)
+        assert taking.consumer.stopped == set()
+        assert 0 == taking.metrics.topic_held.labels(TP.topic)._value.get()
 
 
 class Log:

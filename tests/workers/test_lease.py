@@ -14,13 +14,13 @@ from workers.lease import Lease
 from workers.metrics import Metrics
 
 
-def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls, ready_file: Path | None = None) -> Lease:
+def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lease:
     """A lease on this store, renewed without pause."""
     monkeypatch.setattr(lease.claims, "register", register)
     monkeypatch.setattr(lease.claims, "renew", renew)
     no_pause(monkeypatch, lease, "RENEW_SECONDS", "RETRY_SECONDS")
     database: Any = None
-    return Lease(database, Metrics(), ready_file)
+    return Lease(database, Metrics())
 
 
 async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +82,29 @@ async def test_the_ready_file_is_as_old_as_the_last_renewal(monkeypatch: pytest.
         touched.append(ready.exists())
         return []
 
-    mine = taken(monkeypatch, Calls(None), Calls(away(), away(), look), ready)
+    mine = taken(monkeypatch, Calls(None), Calls(away(), away(), look))
+    mine.tell(ready)
+    ready.unlink()
     async with running(mine.run(lambda _: None, lambda: None)):
         await eventually(lambda: len(touched) > 1)
 
     assert [False, True] == touched[:2]
+
+
+async def test_a_worker_that_is_not_ready_touches_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its lease holds, and Kafka was not reached yet; from then on the file is there."""
+    ready = tmp_path / "ready"
+    mine = taken(monkeypatch, Calls(None), renew := Calls([]))
+    async with running(mine.run(lambda _: None, lambda: None)):
+        await eventually(lambda: len(renew.calls) > 2)
+        assert not ready.exists()
+        mine.tell(ready)
+        assert ready.exists()
+
+
+async def test_a_file_that_cannot_be_touched_costs_no_lease(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A full disk shows in the age of the file alone."""
+    mine = taken(monkeypatch, Calls(None), renew := Calls([]))
+    mine.tell(tmp_path / "gone" / "ready")
+    async with running(mine.run(lambda _: None, lambda: None)):
+        await eventually(lambda: len(renew.calls) > 2)

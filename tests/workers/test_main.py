@@ -1,12 +1,23 @@
 """Promises of workers/__main__.py."""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
 
 from tests.support.tree import ROOT
-from workers.__main__ import _leaves
+from workers import __main__ as main
+from workers.__main__ import _leaves, _show
+from workers.metrics import Metrics
+from workers.settings import WorkerSettings
 
 
 def test_the_log_names_what_failed_and_not_the_group_that_it_came_in() -> None:
@@ -27,3 +38,63 @@ def test_a_bad_agent_ends_the_process_with_one_line(tmp_path: Path) -> None:
 
     assert (78, 1) == (ended.returncode, len(ended.stderr.splitlines()))
     assert "poet.toml: max_token: " in ended.stderr
+
+
+def shown(**values: Any) -> list[dict[str, Any]]:
+    """What a worker that shows its metrics logs."""
+    settings = WorkerSettings.model_validate({"orchestra_secret": "s" * 32, **values})
+    with structlog.testing.capture_logs() as lines:
+        _show(Metrics(), settings)
+    return list(lines)
+
+
+def test_metrics_are_served_by_default_and_only_here() -> None:
+    """On a port of loopback that a scraper knows without being told."""
+    settings = WorkerSettings.model_validate({"orchestra_secret": "s" * 32})
+
+    assert ("127.0.0.1", 9464) == (settings.metrics_host, settings.metrics_port)
+
+
+def test_metrics_are_served_where_the_settings_say() -> None:
+    """Port 0 is any free one, and the log says which."""
+    (line,) = shown(metrics_host="127.0.0.2", metrics_port=0)
+    page = httpx.get(f"http://127.0.0.2:{line['port']}/metrics", trust_env=False).raise_for_status().text
+
+    assert "metrics_served" == line["event"]
+    assert "orchestra_worker_in_flight 0.0" in page
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_port_that_is_taken_is_no_reason_not_to_work(host: str) -> None:
+    """Nor an address that this machine does not have: the worker warns, and works without."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (line,) = shown(metrics_host=host, metrics_port=taken.getsockname()[1])
+
+    assert ("metrics_not_served", "warning") == (line["event"], line["log_level"])
+
+
+def test_a_bug_ends_the_process_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the drain; a worker that was told to stop ends with 0."""
+
+    class Running:
+        def __init__(self, *, failed: bool) -> None:
+            self.failed = failed
+
+        def stop(self) -> None: ...
+
+        async def run(self) -> None: ...
+
+    monkeypatch.setenv("ORCHESTRA_SECRET", "s" * 32)
+    monkeypatch.setenv("METRICS_PORT", "0")
+    monkeypatch.setattr(main, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(main, "look_for_garbage_rarely", lambda: None)
+    for failed, code in ((True, 1), (False, 0)):
+
+        @asynccontextmanager
+        async def worker(*_: object, failed: bool = failed) -> AsyncIterator[Running]:
+            yield Running(failed=failed)
+
+        monkeypatch.setattr(main, "worker", worker)
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        assert code == ended.value.code

@@ -1,13 +1,23 @@
 """Promises of workers/publish.py: what leaves a worker leaves in order, and is marked once Kafka has it."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
-from aiokafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumber
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+)
 
+from orchestra import loops
 from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
@@ -26,13 +36,22 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls(None)
     monkeypatch.setattr(publish.outbox, "mark_published", calls)
     no_pause(monkeypatch, publish, "MARK_SECONDS")
+    no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS")
     return calls
 
 
-def publisher(producer: FakeProducer) -> Publisher:
-    """A publisher on this producer."""
-    anything: Any = producer
-    return Publisher(anything, anything, Metrics())
+def publisher(*producers: FakeProducer | Exception) -> Publisher:
+    """A publisher that gets these producers, one after the other; an error is a start that fails."""
+    made, anything = iter(producers), None
+
+    @asynccontextmanager
+    async def open_producer() -> AsyncIterator[Any]:
+        producer = next(made)
+        if isinstance(producer, Exception):
+            raise producer
+        yield producer
+
+    return Publisher(open_producer, cast(Any, anything), Metrics())
 
 
 def announcement(id: int, status: str = "completed", conversation: UUID | None = None, **more: Any) -> Announcement:
@@ -164,19 +183,99 @@ async def test_marks_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> N
     assert 1 == len(places(producer))
 
 
-async def test_a_producer_beyond_help_ends_the_run(marks: Calls) -> None:
-    """A new process must take over; what was not acknowledged is not marked."""
-    producer = FakeProducer(slow=True)
+@pytest.mark.parametrize("error", [OutOfOrderSequenceNumber(), KafkaError(), OSError(), TimeoutError(), None])
+async def test_a_producer_beyond_help_is_replaced(marks: Calls, error: Exception | None) -> None:
+    """What it did not acknowledge (error, or cancelled) goes again by the next, in order and before what came later."""
+    first, second, rows = FakeProducer(slow=True), FakeProducer(), [announcement(id) for id in (1, 2, 3)]
+    out = publisher(first, KafkaConnectionError(), second)
+    async with running(out.run()):
+        out.announce(rows[:2])
+        await eventually(lambda: len(first.sent) == 4)
+        first.sent[1].acknowledged.set_result(None)
+        await steps()
+        if error:
+            first.sent[3].acknowledged.set_exception(error)
+        else:
+            first.sent[3].acknowledged.cancel()
+        out.announce(rows[2:])
+        await eventually(lambda: len(second.sent) == 5)
+        first.sent[0].acknowledged.set_result(None)
+        await eventually(lambda: {1, 2, 3} == {id for (ids,) in marks.calls for id in ids})
+
+    assert [str(each.request_id) for each in rows[1:]] == places(second)
+    assert [each.value for each in (first.sent[0], *first.sent[2:])] == [each.value for each in second.sent[:3]]
+    assert first.sent[3].headers == second.sent[2].headers
+
+
+async def test_a_record_at_hand_is_kept_when_the_producer_fails(marks: Calls) -> None:
+    """It goes first at the next one."""
+    rows = [announcement(1), announcement(2)]
+    failing, next_one = FakeProducer(errors=[KafkaError("gone")]), FakeProducer()
+    out = publisher(failing, next_one)
+    async with running(out.run()):
+        out.announce(rows)
+        await eventually(lambda: len(next_one.sent) == 4)
+
+    assert [str(each.request_id) for each in rows] == places(next_one)
+    assert failing.sent == []
+
+
+async def test_a_record_that_kafka_refuses_holds_up_nobody(marks: Calls) -> None:
+    """By the client or by the broker: it stays in Postgres, and whoever waits for a dead letter goes on."""
+    producer = FakeProducer(slow=True, errors=[MessageSizeTooLargeError()])
     out = publisher(producer)
-    async with running(out.run()) as (run,):
+    async with running(out.run(), out.dead_letters([letter(), letter()])) as (run, waits):
+        await eventually(lambda: len(producer.sent) == 1)
         out.announce([announcement(1)])
-        await eventually(lambda: len(producer.sent) == 2)
-        producer.sent[1].acknowledged.set_exception(OutOfOrderSequenceNumber())
+        await eventually(lambda: len(producer.sent) == 3)
+        producer.sent[0].acknowledged.set_exception(RecordListTooLargeError())
+        await asyncio.wait_for(waits, 10)
+        await producer.flush()
+        await eventually(lambda: [([1],)] == marks.calls)
+        assert not run.done()
 
-        await asyncio.wait([run], timeout=10)
 
-        assert isinstance(run.exception(), ExceptionGroup)
-    assert marks.calls == []
+async def test_kafka_that_is_not_there_at_the_start_is_waited_for(marks: Calls) -> None:
+    """Nothing ends; what is handed in meanwhile goes out once it is there, and then it counts as connected."""
+    producer = FakeProducer()
+    out = publisher(KafkaConnectionError(), OSError(), TimeoutError(), producer)
+    out.announce([announcement(1)])
+    async with running(out.run()):
+        assert not out.connected.is_set()
+        await eventually(lambda: places(producer))
+        assert out.connected.is_set()
+
+
+async def test_replies_beyond_a_bound_are_left_to_the_outbox(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number and by size; the last ones, so that those of a conversation keep their order when they come back."""
+    monkeypatch.setattr(publish, "MAX_QUEUED_BEFORE_EVENTS_DROP", 2)
+    producer, rows = FakeProducer(), [announcement(id) for id in range(1, 9)]
+    out = publisher(producer)
+    out.announce(rows)
+    async with running(out.run()):
+        await eventually(lambda: len(places(producer)) == 3)
+        await steps()
+        out.announce(rows[3:4])
+        await eventually(lambda: len(places(producer)) == 4)
+    assert [str(each.request_id) for each in rows[:4]] == places(producer)
+
+    monkeypatch.setattr(publish, "MAX_QUEUED_BYTES", len(rows[0].value) // 2)
+    out.announce(rows[4:])
+    assert 2 == len(out._queue)
+
+
+async def test_what_waits_is_counted_in_bytes(marks: Calls) -> None:
+    """Through a failure too: in the end nothing waits."""
+    first, second = FakeProducer(slow=True), FakeProducer()
+    out = publisher(first, second)
+    async with running(out.run()):
+        out.announce([announcement(1)])
+        await eventually(lambda: len(first.sent) == 2)
+        assert 0 == out._bytes
+        first.sent[1].acknowledged.set_exception(KafkaError())
+        await eventually(lambda: len(second.sent) == 2)
+        await eventually(lambda: not out._sent)
+        assert 0 == out._bytes
 
 
 async def test_a_long_absence_of_kafka_is_sat_out(marks: Calls) -> None:
@@ -192,8 +291,8 @@ async def test_a_long_absence_of_kafka_is_sat_out(marks: Calls) -> None:
 
 
 async def test_deltas_are_dropped_while_kafka_is_away(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a limit; endings never are."""
-    monkeypatch.setattr(publish, "MOST_QUEUED_BEFORE_DELTAS_DROP", 2)
+    """Beyond a limit; endings are not before they reach twice that."""
+    monkeypatch.setattr(publish, "MAX_QUEUED_BEFORE_EVENTS_DROP", 2)
     producer, turn = FakeProducer(), claimed()
     out = publisher(producer)
     for at in range(10):
@@ -261,6 +360,10 @@ async def test_flushing_leaves_nothing_owed(marks: Calls, monkeypatch: pytest.Mo
     out = publisher(producer)
     async with running(out.run()):
         out.announce([announcement(id) for id in range(5)])
-        await asyncio.wait_for(out.flush(), 10)
+        async with running(out.flush()) as (flushing,):
+            await eventually(lambda: len(producer.sent) == 10)
+            assert not flushing.done()
+            await producer.flush()
+            await asyncio.wait_for(flushing, 10)
 
     assert [([0, 1, 2, 3, 4],)] == marks.calls

@@ -40,7 +40,7 @@ def test_topics_have_their_tenants() -> None:
         {"worker_concurrency": 0},
         {"drain_seconds": -1},
         {"retention_days": 6},
-        {"metrics_port": 0},
+        {"metrics_port": -1},
         {"orchestra_secret": "short"},
         {"agents_dir": "gone"},
     ],

@@ -126,7 +126,7 @@ async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) 
     assert [(30, MOST_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
 
 
-@pytest.mark.parametrize("error", [away(), DataRefusedError("22P05")], ids=["away", "refused"])
+@pytest.mark.parametrize("error", [away(), DataRefusedError("22P05"), RuntimeError()], ids=["away", "refused", "bug"])
 async def test_a_failed_sweep_is_swept_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Each part by itself: none stops another, nor itself."""
     no_pause(monkeypatch, sweep, "SWEEP_SECONDS", "RETENTION_SECONDS")

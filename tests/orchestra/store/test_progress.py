@@ -40,3 +40,16 @@ async def test_nothing_to_note_is_no_statement(database: Database) -> None:
     await progress.note_idle(database, [])
 
     assert await database.run("SELECT 1 FROM intake_progress") == []
+
+
+async def test_a_topic_is_held_as_long_as_a_worker_says_so(database: Database) -> None:
+    """It says so every second; what was said a while ago is over, and no topic's marks are touched."""
+    await progress.note_idle(database, [Progress("t", 0, 1, NOON), progress.held_mark("t"), progress.held_mark("u")])
+    past = "UPDATE intake_progress SET read_up_to = now() - interval '1 minute' WHERE topic = :topic"
+    await database.run(past, topic="held:u")
+
+    assert ["t"] == await progress.held_topics(database)
+    assert NOON == await progress.read_up_to(database, "t")
+
+    await progress.note_idle(database, [progress.held_mark("u")])
+    assert ["t", "u"] == await progress.held_topics(database)

@@ -5,6 +5,8 @@ import gc
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
-from orchestra.telemetry.logging import FIELDS, configure_logging
+from orchestra.telemetry.logging import FIELDS, Repeats, configure_logging
+from tests.support.tree import ROOT
 
 CANARY = "canary-7d1f"
 Lines = Callable[[], list[dict[str, Any]]]
@@ -119,3 +122,92 @@ def test_the_level_is_respected(lines: Lines) -> None:
     structlog.get_logger().debug("detail")
 
     assert lines() == []
+
+
+def test_the_same_line_over_and_over_is_written_every_few_seconds(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first at once, then one each five seconds, which tells how many were left out."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for _ in range(58):
+        structlog.get_logger().warning("kafka_connect_failed", error="KafkaConnectionError")
+    now += 5
+    for _ in range(2):
+        structlog.get_logger().warning("kafka_connect_failed", error="KafkaConnectionError")
+
+    assert [None, 57] == [line.get("repeated") for line in lines()]
+
+
+def test_a_library_that_repeats_itself_is_held_back_by_its_template(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the numbers and addresses in its messages are."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    library = logging.getLogger("aiokafka.client")
+    for port in range(9000, 9057):
+        library.error("Unable connect to node with id %s: %s", port, "refused")
+    library.error("Topic %s is not available", "t")
+    now += 5
+    library.error("Unable connect to node with id %s: %s", 9057, "refused")
+
+    assert [
+        ("Unable connect to node with id 9000: refused", None),
+        ("Topic t is not available", None),
+        ("Unable connect to node with id 9057: refused", 56),
+    ] == [(line["event"], line.get("repeated")) for line in lines()]
+
+
+def test_lines_about_different_things_are_all_written(lines: Lines) -> None:
+    """Of two requests, with two codes, of two levels, or of two errors; and whatever is no warning."""
+    ours, theirs = structlog.get_logger(), logging.getLogger("some.library")
+    for id in ("a", "b"):
+        ours.error("attempt_crashed", request_id=id, code="internal")
+    ours.error("attempt_crashed", request_id="a", code="timeout")
+    ours.warning("attempt_crashed", request_id="a", code="internal")
+    for _ in range(3):
+        ours.info("news")
+    for error in (ValueError(), KeyError()):
+        theirs.error("it broke", exc_info=error)
+
+    assert 4 + 3 + 2 == len(lines())
+
+
+def test_what_was_said_is_not_remembered_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of different lines costs no memory, and what is over is forgotten."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    repeats = Repeats()
+    assert [0] * 5_000 == [repeats.left_out(number) for number in range(5_000)]
+    assert 1_000 == len(repeats._seen)
+    now += 5
+    assert [0, None] == [repeats.left_out("later"), repeats.left_out("later")]
+    assert 1 == len(repeats._seen)
+
+
+SPEAKS_ONCE_AND_WORKS_ON = """
+import logging, sys, structlog
+from orchestra.telemetry.logging import configure_logging
+configure_logging("service")
+structlog.get_logger().info("ready")
+structlog.get_logger().error("failed", exc_info=ValueError())
+logging.getLogger("library").error("broke")
+print("worked on")
+"""
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed pipe", "closed"])
+def test_a_line_that_cannot_be_written_fails_nothing(stderr: str) -> None:
+    """A full disk, a pipe that nobody reads, no stderr at all: the line is lost, the work goes on."""
+    command = [sys.executable, "-c", SPEAKS_ONCE_AND_WORKS_ON]
+    if stderr == "closed":
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    nobody_reads = os.open("/dev/full", os.O_WRONLY)
+    if stderr == "closed pipe":
+        reading, nobody_reads = os.pipe()
+        os.close(reading)
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=nobody_reads, text=True, check=False)
+    os.close(nobody_reads)
+
+    assert (0, "worked on\n") == (ended.returncode, ended.stdout)

@@ -1,0 +1,86 @@
+"""Loops that outlive what goes wrong in them: run again after a pause, for as long as it takes."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+
+# Between two runs, in seconds: doubled each time, with jitter; from the start again after a run that lasted.
+FIRST_PAUSE_SECONDS = 0.5
+LAST_PAUSE_SECONDS = 15.0
+LASTED_SECONDS = 10.0
+
+_log = structlog.get_logger()
+
+Errors = tuple[type[Exception], ...]
+Work = Callable[[], Awaitable[Any]]
+
+
+async def keep_running(
+    work: Work,
+    event: str,
+    *,
+    expected: Errors = (),
+    until: asyncio.Event | None = None,
+    on_bug: Callable[[], None] = lambda: None,
+) -> None:
+    """Run ``work`` until it returns, or until cancelled; after an error run it again.
+
+    Each error is logged as ``event``: those of ``expected`` as a warning, all others, which are bugs, with their place,
+    and ``on_bug`` is called. Once ``until`` is set there are no further runs.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while not await _survived(work, event, expected, on_bug) and not (until and until.is_set()):
+        if clock() - began > LASTED_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        await _pause(pause * random.uniform(0.5, 1.0), until)
+        pause = min(2 * pause, LAST_PAUSE_SECONDS)
+        began = clock()
+
+
+async def regularly(seconds: float, work: Work, event: str, *, expected: Errors = ()) -> None:
+    """Do ``work`` every so many seconds, or up to a quarter sooner, until cancelled; errors as in ``keep_running``."""
+    while True:
+        # Not all processes at the same moment.
+        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
+        await _survived(work, event, expected)
+
+
+@asynccontextmanager
+async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Loops that run beside the body, and are cancelled after it."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _survived(work: Work, event: str, expected: Errors, on_bug: Callable[[], None] = lambda: None) -> bool:
+    """Do it; False after an error. A CancelledError that nobody asked for is one: clients let their own out."""
+    try:
+        await work()
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        if isinstance(error, expected):
+            _log.warning(event, error=type(error).__name__)
+        else:
+            _log.error(event, exc_info=error)
+            on_bug()
+        return False
+    return True
+
+
+async def _pause(seconds: float, until: asyncio.Event | None) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await (until or asyncio.Event()).wait()

@@ -1,0 +1,36 @@
+"""Promises of gateway/health.py: readiness, part by part, and what to look at."""
+
+from typing import Any
+
+import pytest
+
+from gateway import health
+from gateway.drain import Drain
+from gateway.health import Health
+from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.waiting import eventually
+
+
+class Ready:
+    """Every part of a gateway, in order."""
+
+    database_problem = None
+    caught_up = True
+
+    async def ping(self) -> None:
+        """Kafka answers."""
+
+
+async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway stays ready: no other would do better; the warning goes when the topic is read again."""
+    anything: Any = Ready()
+    monkeypatch.setattr(health, "held_topics", Calls(away(), ["llm.requests", "other"]))
+    no_pause(monkeypatch, health, "_HELD_SECONDS")
+    healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True)
+    async with running(healthy.run(), healthy.look_for_held()):
+        warning = await eventually(lambda: healthy.readiness().parts["intake"].reason)
+        assert "llm.requests, other" in warning
+        assert healthy.readiness().parts["intake"].ready
+        await eventually(lambda: healthy.readiness().ready)
+        monkeypatch.setattr(health, "held_topics", Calls(away(), []))
+        await eventually(lambda: healthy.readiness().parts["intake"].reason is None)

@@ -1,0 +1,207 @@
+"""What goes wrong between a worker and Kafka touches no turn, and what goes wrong inside lets the rest end first."""
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed
+
+from orchestra import loops
+from orchestra.kafka import abandon, make_producer
+from orchestra.store import endings as store
+from orchestra.store.database import Database
+from orchestra.store.endings import Ending, Finished
+from orchestra.store.progress import held_topics
+from schemas.topics import EVENTS
+from tests.support.fakes import no_pause
+from tests.support.kafka import own_topic
+from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.ports import free_port
+from tests.support.road import Road, open_road
+from tests.support.stack import Stack
+from tests.support.store import request, take
+from tests.support.waiting import eventually
+from workers import dlq_limit
+
+
+@pytest.fixture
+def model() -> Held:
+    """Holding back."""
+    return Held()
+
+
+@pytest.fixture
+async def llm(model: Held) -> AsyncIterator[LlmScript]:
+    """A scripted LLM service."""
+    async with llm_script(model=model) as running:
+        yield running
+
+
+@pytest.fixture
+async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
+    """A road of this test's own."""
+    async with open_road(stack, llm) as opened:
+        yield opened
+
+
+async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that fails as one partition's does when its broker dies: calls in flight go on, reading begins anew."""
+    errors: list[Exception] = []
+    getmany = AIOKafkaConsumer.getmany
+
+    async def failing(consumer: AIOKafkaConsumer, **options: Any) -> Any:
+        if errors and consumer._group_id == road.group:
+            raise errors.pop()
+        return await getmany(consumer, **options)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", failing)
+    async with road.worker() as running:
+        first = [await road.ask(model="model") for _ in range(8)]
+        await eventually(lambda: road.llm.open_now == 8)
+        errors += [KafkaError("one partition's fetch has failed"), OSError(), TimeoutError()]
+        second = [await road.ask(model="model") for _ in range(8)]
+        await eventually(lambda: road.llm.open_now == 16 and not errors)
+        model.open.set()
+        assert {"completed"} == set(await road.endings(first + second))
+        assert not running.run.done()
+
+    assert 16 == len(road.llm.calls)
+
+
+async def test_errors_of_the_producer_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is replaced; every reply goes out, and first occurrences keep the order of their conversation."""
+    model.open.set()
+    sends, send = 0, AIOKafkaProducer.send
+
+    async def failing(producer: AIOKafkaProducer, topic: str, *args: Any, **options: Any) -> Any:
+        nonlocal sends
+        sends += producer.client._client_id == "orchestra-worker"
+        if producer.client._client_id != "orchestra-worker" or sends % 17:
+            return await send(producer, topic, *args, **options)
+        if sends % 2:
+            raise KafkaError("while it was handed in")
+        await send(producer, topic, *args, **options)
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(OutOfOrderSequenceNumber())
+        return refused
+
+    monkeypatch.setattr(AIOKafkaProducer, "send", failing)
+    no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
+    async with road.worker(drain_seconds=30) as running:
+        conversations = [request().conversation_id for _ in range(5)]
+        ids = {each: [await road.ask(model="model", conversation=each) for _ in range(6)] for each in conversations}
+        for each in ids.values():
+            await road.replies(each, 60)
+        assert not running.run.done()
+
+    seen: dict[str, list[str]] = {}
+    for out in road.outs:
+        if out.topic == "llm.replies" and out.json["request_id"] not in seen.setdefault(
+            out.json["conversation_id"], []
+        ):
+            seen[out.json["conversation_id"]].append(out.json["request_id"])
+    assert {str(each): [str(id) for id in asked] for each, asked in ids.items()} == seen
+    assert 30 == len(road.llm.calls)
+
+
+async def test_a_worker_starts_and_works_without_kafka(road: Road, model: Held, tmp_path: Any) -> None:
+    """It runs what Postgres has and is not ready; another publishes the replies; it can be stopped."""
+    model.open.set()
+    waiting = [request(model="model") for _ in range(3)]
+    await take(road.database, *waiting)
+    ready = tmp_path / "ready"
+    nowhere = {"kafka_bootstrap_servers": f"127.0.0.1:{free_port()}", "ready_file": ready}
+    ids = [each.id for each in waiting]
+    async with road.worker(**nowhere) as running:
+        assert {"completed"} == set(await road.endings(ids))
+        assert not running.run.done()
+        assert not ready.exists()
+    assert 3 == (await road.one("SELECT count(*) AS n FROM outbox WHERE published_at IS NULL")).n
+    async with road.worker(ready_file=ready):
+        await road.replies(ids)
+        await eventually(ready.exists)
+
+    assert 3 == len(road.llm.calls)
+
+
+async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drains: what is in flight comes to its end and is written, what is owed is published; then it has failed."""
+    finish, broken = store.finish, asyncio.Event()
+
+    async def buggy(database: Database, endings: Sequence[Ending]) -> Finished:
+        if broken.is_set():
+            broken.clear()
+            raise AssertionError("a bug")
+        return await finish(database, endings)
+
+    monkeypatch.setattr(store, "finish", buggy)
+    async with road.worker(drain_seconds=5) as running:
+        open_calls = [await road.ask(model="model") for _ in range(5)]
+        await eventually(lambda: road.llm.open_now == 5)
+        broken.set()
+        lost = await road.ask()
+        await eventually(lambda: running.worker.failed)
+        model.open.set()
+        assert {"completed"} == set(await road.endings(open_calls))
+        await asyncio.wait_for(asyncio.shield(running.run), 60)
+
+    await road.replies(open_calls)
+    assert "pending" == (await road.request(lost)).status
+    assert await road.database.run("SELECT 1 FROM workers") == []
+
+
+async def test_a_topic_of_dead_letters_alone_stands_still(
+    road: Road, model: Held, monkeypatch: pytest.MonkeyPatch, stack: Stack
+) -> None:
+    """Only that one; its records stay in Kafka, gateways learn of it, and a good record brings it back."""
+    model.open.set()
+    monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 20)
+    monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 1.0)
+    healthy = await own_topic(stack)
+    topics = f"{road.topic}=default,{healthy}=default"
+    async with road.worker(ingress_topics=topics) as running:
+        for _ in range(25):
+            await road.send(b"nonsense", b"one key")
+        await eventually(lambda: running.count("topic_held", topic=road.topic))
+        for _ in range(100):
+            await road.send(b"nonsense", b"one key")
+        await eventually(lambda: _holds(road), 20)
+        kept = len(road.dead_letters())
+        other = replace(road, topic=healthy)
+        assert ["completed"] == await road.endings([await other.ask(model="model")])
+        assert kept + 3 * dlq_limit.PROBE_RECORDS > len(road.dead_letters())
+
+        monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 0.1)
+        monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 1_000)  # What is left of the bad ones is no reason any more.
+        id = await road.ask(model="model", conversation=request().conversation_id)
+        assert ["completed"] == await road.endings([id])
+        await eventually(lambda: not running.count("topic_held", topic=road.topic))
+        await eventually(lambda: len(road.dead_letters()) == 125)
+
+
+async def _holds(road: Road) -> bool:
+    return await held_topics(road.database) == [road.topic]
+
+
+async def test_an_abandoned_producer_sends_nothing_more(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """What it still had fails at once for whoever waits; nothing of it is left running, nor tells of errors later."""
+    before = asyncio.all_tasks()
+    producer = make_producer(stack.kafka_settings, "test")
+    await producer.start()
+    sent = [await producer.send(EVENTS.name, json.dumps({"n": n}).encode(), key=b"k") for n in range(50)]
+    await abandon(producer)
+
+    assert all(each.done() for each in sent)
+    assert {ProducerClosed} >= {type(each.exception()) for each in sent if each.exception()}
+    with pytest.raises(ProducerClosed):
+        await producer.send(EVENTS.name, b"{}", key=b"k")
+    await eventually(lambda: asyncio.all_tasks() == before)
+    del producer, sent
+    gc.collect()
+    assert [] == [record.message for record in caplog.records if record.name == "asyncio"]

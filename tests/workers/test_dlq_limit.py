@@ -1,0 +1,74 @@
+"""Promises of workers/dlq_limit.py: a topic of nothing but dead letters is not read on, and any other is."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from workers import dlq_limit
+from workers.dlq_limit import MIN_RECORDS, MIN_SECONDS, PROBE_SECONDS, DlqLimit
+from workers.metrics import Metrics
+
+
+class Clock:
+    """The time of the event loop, as the test has it."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """A clock that stands still."""
+    made = Clock()
+    monkeypatch.setattr(dlq_limit.asyncio, "get_running_loop", lambda: made)
+    return made
+
+
+async def held(*steps: tuple[float, int, int]) -> bool:
+    """Whether a topic is held after (seconds later, good, bad) steps."""
+    clock = asyncio.get_running_loop()
+    limit = DlqLimit(Metrics())
+    for seconds, good, bad in steps:
+        clock.now += seconds  # type: ignore[attr-defined]
+        limit.note("t", good=good, bad=bad)
+    assert ("t" in limit.held) == ("t" in limit.unread(["t", "u"]))
+    return "t" in limit.held
+
+
+@pytest.mark.usefixtures("clock")
+async def test_it_takes_many_and_long() -> None:
+    """A thousand records and a minute, both; one good one among them, and it begins anew."""
+    many, long = MIN_RECORDS, MIN_SECONDS
+    assert await held((0, 0, 1), (long, 0, many - 1))
+    assert not await held((0, 0, 1), (long, 0, many - 2))
+    assert not await held((0, 0, many), (long - 1, 0, many))
+    assert not await held((0, 0, many), (long, 1, many), (1, 0, many))
+    assert not await held((0, 0, many), (long, 0, 0))
+
+
+async def test_a_held_topic_is_probed_until_a_good_record_comes(clock: Clock) -> None:
+    """Every half minute; meanwhile it shows in a metric, and in the log; another topic is untouched."""
+    metrics = Metrics()
+    limit = DlqLimit(metrics)
+    with structlog.testing.capture_logs() as lines:
+        limit.note("t", good=0, bad=1)
+        clock.now += MIN_SECONDS
+        limit.note("t", good=0, bad=MIN_RECORDS)
+        limit.note("u", good=0, bad=1)
+        for _ in range(2):
+            assert ({"t"}, {"t"}) == (limit.held, limit.unread(["t", "u"]))
+            clock.now += PROBE_SECONDS
+            assert ({"t"}, set()) == (limit.held, limit.unread(["t", "u"]))
+            assert 1 == metrics.topic_held.labels("t")._value.get()
+            limit.note("t", good=0, bad=3)
+        clock.now += PROBE_SECONDS
+        limit.note("t", good=1, bad=2)
+
+    assert (set(), set()) == (limit.held, limit.unread(["t", "u"]))
+    assert 0 == metrics.topic_held.labels("t")._value.get()
+    assert ["topic_held"] * 3 + ["topic_resumed"] == [line["event"] for line in lines]
