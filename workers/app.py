@@ -17,6 +17,7 @@ from workers import generate
 from workers.claim import Slots
 from workers.finish import Finisher
 from workers.generate import LlmService
+from workers.held import HeldBack
 from workers.intake import Intake, WatchForGaps
 from workers.lease import Lease
 from workers.metrics import Metrics
@@ -60,6 +61,7 @@ class Worker:
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
+        self.held = HeldBack(database, throttle, self.publisher)
         self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
@@ -86,6 +88,7 @@ class Worker:
                     self.finisher.run(),
                     self.models.run(),
                     self.sweeper.run(),
+                    self.held.run(),
                     self.lease.run(
                         on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
                         on_lost=lambda: self.slots.stop_all(LeaseLost()),
