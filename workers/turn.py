@@ -18,7 +18,7 @@ from orchestra.store.endings import Ending
 from orchestra.store.messages import Recall, recall
 from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Usage
+from schemas.generation import ChatMessage
 from schemas.status import Status
 from workers.answers import MOST_CHARACTERS, Answers, mismatch
 from workers.claim import InFlight
@@ -79,8 +79,7 @@ class Turns:
             outcome = await self._attempt(flight, prompt, history)
         flight.over = True
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
-        self._learn(flight, outcome)
-        _log_failure(flight.turn, outcome)
+        self._note(flight, outcome)
         ending = _ending(flight.turn, prompt, outcome)
         if ending:
             await self._finish(ending)
@@ -185,11 +184,22 @@ class Turns:
             log.warning("model_held_back", model=name, code=error.code, seconds=seconds)
         return refusal.seconds
 
-    def _learn(self, flight: InFlight, outcome: Outcome) -> None:
+    def _note(self, flight: InFlight, outcome: Outcome) -> None:
+        """Learn from an answer; log each failure once. A model that is held back is logged once for all who ask it."""
+        if isinstance(outcome, Completed):
+            # Of a model that another stood in for nothing is known.
+            if outcome.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
+                log.info("model_answers_again", model=self._name(flight.turn.model))
+            return
+        turn = flight.turn
         match outcome:
-            case Completed(usage=Usage(model=None)):  # Of a model that another stood in for nothing is known.
-                if self._throttle.accepted(flight.turn.model, flight.began):
-                    log.info("model_answers_again", model=self._name(flight.turn.model))
+            case Failed(code):
+                log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
+            case Expired((code, _)):
+                log.warning("request_expired", request_id=str(turn.id), code=code, attempt=turn.fence)
+            case RetryLater(code=code):
+                tell = log.debug if code in PACES else log.info
+                tell("attempt_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
 
     def _name(self, model: str) -> str | None:
         """A model as the LLM service calls it: what a caller wrote is for no log."""
@@ -219,8 +229,8 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
     match outcome:
         case Completed(text, usage, finish_reason):
             assert isinstance(prompt, Prompt)
-            answer = {"question": prompt.question, "reply": text, "usage": usage, "finish_reason": finish_reason}
-            return ending(Status.COMPLETED, **answer)
+            question = prompt.question
+            return ending(Status.COMPLETED, question=question, reply=text, usage=usage, finish_reason=finish_reason)
         case RetryLater(delay, give_try_back, code, detail):
             row = _log(turn, code, detail)
             return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, error=(code, detail), log=row)
@@ -234,18 +244,6 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
             return ending(Status.PENDING, give_try_back=True)
         case LeaseLost():
             return None
-
-
-def _log_failure(turn: Claimed, outcome: Outcome) -> None:
-    """One line for each attempt that failed. What a model that is held back refuses is told once, not each time."""
-    match outcome:
-        case Failed(code):
-            log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
-        case Expired((code, _)):
-            log.warning("request_expired", request_id=str(turn.id), code=code, attempt=turn.fence)
-        case RetryLater(code=code):
-            tell = log.debug if code in PACES else log.info
-            tell("attempt_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
 
 
 def _log(turn: Claimed, code: ErrorCode, detail: str) -> tuple[str, str]:
