@@ -14,6 +14,8 @@ MOST_SECONDS = 30.0
 MOST_SECONDS_WHILE_CALLER_WAITS = 2.0
 MOST_RETRY_AFTER = 120.0
 _MOST_DOUBLINGS = 20
+# So many attempts are not slowed down by their number: a model that is only full lets them in soon.
+FIRST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Pace:
     most: float
 
     def wait(self, refusals: int, uniform: Uniform) -> float:
-        """Seconds to wait after so many refusals in a row, at least one. A little more than told, and not all alike."""
-        return min(self.most, self.first * 2.0 ** min(refusals - 1, _MOST_DOUBLINGS) * uniform(1.0, 1.25))
+        """Seconds to wait after so many refusals in a row. A little more than told, and not all alike."""
+        doublings = min(max(refusals - 1, 0), _MOST_DOUBLINGS)
+        return min(self.most, self.first * 2.0**doublings * uniform(1.0, 1.25))
 
 
 ACCOUNT = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED})
@@ -74,7 +77,7 @@ def _delay(turn: Claimed, error: OrchestraError, uniform: Uniform) -> float:
         return 0.0
     most = MOST_SECONDS_WHILE_CALLER_WAITS if turn.caller_waits else MOST_SECONDS
     if pace := PACES.get(error.code):
-        wait = pace.wait(turn.fence, uniform)
+        wait = pace.wait(turn.fence - FIRST_ATTEMPTS + 1, uniform)
         wait = min(wait, most) if turn.caller_waits else wait
     else:
         wait = uniform(min(1.0, most / 4), min(most, 2.0**turn.tries))
