@@ -18,7 +18,7 @@ from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
 from schemas import envelope, events
 from schemas.errors import ErrorCode
-from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed
+from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed, Restarted
 from schemas.replies import RequestError
 from schemas.status import Status
 
@@ -171,7 +171,8 @@ def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[Live
     if kind == STARTED:
         return partial(_begin, attempt=attempt, conversation_id=UUID(event["conversation_id"]))
     if kind == RESTART:
-        return partial(_restart, attempt=attempt, text=_string(event["text"]))
+        restarted = Restarted.model_validate(event)
+        return partial(_restart, attempt=attempt, text=restarted.text, error=restarted.last_error)
     return partial(_finish, ending=_ending(kind, attempt, event))
 
 
@@ -189,8 +190,11 @@ def _begin(live: LiveRequest, attempt: int, conversation_id: UUID) -> bool:
     return True
 
 
-def _restart(live: LiveRequest, attempt: int, text: str) -> bool:
-    live.restart(attempt, text)
+def _restart(live: LiveRequest, attempt: int, text: str, error: RequestError | None) -> bool:
+    if error:
+        live.fail_attempt(attempt, error)
+    else:
+        live.restart(attempt, text)
     return True
 
 
@@ -208,7 +212,9 @@ def _ending(kind: str, attempt: int, event: dict[str, Any]) -> Ending:
     match kind:
         case events.COMPLETED:
             completed = Completed.model_validate({**event, "usage": event.get("usage") or {}})
-            return Ending(Status.COMPLETED, attempt, completed.reply, completed.usage)
+            return Ending(
+                Status.COMPLETED, attempt, completed.reply, completed.usage, finish_reason=completed.finish_reason
+            )
         case events.FAILED:
             failed = Failed.model_validate(event)
             return Ending(Status.FAILED, attempt, error=RequestError(code=failed.code, detail=failed.detail))

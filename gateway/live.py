@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestra.store.requests import StoredRequest
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 from schemas.replies import RequestError
 from schemas.status import Status
 
@@ -28,13 +28,16 @@ class Ending:
     usage: Usage | None = None
     error: RequestError | None = None
     model: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 class LiveRequest:
     """The text at hand is a window: code points ``base`` to ``end`` of the present attempt's text.
 
-    ``version`` grows with every change, ``epoch`` whenever the text so far became void. ``look_at``: when Postgres is
-    to be asked about it, should it not have ended; ``look_after``: how long after the last time, in seconds.
+    ``last_error``: why the newest attempt that failed did; ``failed``: whether that is the present one, so that nothing
+    runs until the next begins. ``version`` grows with every change, ``epoch`` whenever the text so far became void.
+    ``look_at``: when Postgres is to be asked about it, should it not have ended; ``look_after``: how long after the
+    last time, in seconds.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,8 @@ class LiveRequest:
         self.conversation_id: UUID | None = None
         self.body_hash: str | None = None
         self.ending: Ending | None = None
+        self.last_error: RequestError | None = None
+        self.failed = False
         self.watchers = 0
         self.look_at = 0.0
         self.look_after = 0.0
@@ -67,6 +72,14 @@ class LiveRequest:
     def restart(self, attempt: int, text: str) -> None:
         """The text so far is another one than was told."""
         self._set_text(attempt, 0, text)
+        self.touch()
+
+    def fail_attempt(self, attempt: int, error: RequestError) -> None:
+        """The attempt failed, its text is void, and another one follows later."""
+        if self.failed and (self.attempt, self.last_error) == (attempt, error):
+            return
+        self._set_text(attempt, 0, "")
+        self.last_error, self.failed = error, True
         self.touch()
 
     def add(self, at: int, text: str) -> bool:
@@ -117,10 +130,16 @@ class LiveRequest:
         attempts = resource.attempts or 0
         if resource.status.terminal:
             self.finish(
-                Ending(resource.status, attempts, resource.reply, resource.usage, resource.error, resource.model)
-            )
+                Ending(
+                    resource.status, attempts, resource.reply, resource.usage, resource.error, resource.model,
+                    resource.finish_reason,
+                )
+            )  # fmt: skip
         elif resource.status is Status.IN_PROGRESS and attempts > self.attempt:
             self.begin(attempts)
+            self.last_error = resource.last_error
+        elif resource.status is Status.PENDING and resource.last_error and attempts >= self.attempt:
+            self.fail_attempt(attempts, resource.last_error)
 
     def forget_text(self) -> None:
         """Give the memory back; readers that have not kept up go on at the ending."""
@@ -154,6 +173,7 @@ class LiveRequest:
 
     def _set_text(self, attempt: int, base: int, text: str) -> None:
         self.attempt = attempt
+        self.failed = False
         self.epoch += 1
         self._drop_pieces(base)
         if text:

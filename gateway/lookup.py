@@ -112,7 +112,8 @@ class Lookup:
         if stored is None:
             gone = RequestError(code=ErrorCode.CONVERSATION_DELETED, detail="the conversation is deleted")
             return Ending(Status.FAILED, ending.attempt, error=gone)
-        return replace(ending, reply=stored.resource.reply or "", model=stored.resource.model)
+        resource = stored.resource
+        return replace(ending, reply=resource.reply or "", model=resource.model, finish_reason=resource.finish_reason)
 
     async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
         since = replayed_at or (receipt and receipt.minted_at) or self._asked(ref)

@@ -61,6 +61,13 @@ class Waiting:
             self._metrics.wait_seconds.observe(time.monotonic() - began)
 
 
+def still_running(ask: Ask, live: LiveRequest) -> RequestProblemError:
+    """The answer of a POST that has waited long enough: what has held its reply up, where that is known."""
+    error = live.last_error
+    detail = f"it is not answered yet; the last attempt that failed: {error.code}: {error.detail}" if error else ""
+    return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=ask.id)
+
+
 def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
     """The answer of a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
     match ending.status:
@@ -71,6 +78,8 @@ def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
                 request_id=ask.id,
                 model=ending.model or ask.body.model or default_model,
                 usage=ending.usage,
+                finish_reason=ending.finish_reason,
+                metadata=ask.body.metadata,
             )
             return json_answer(reply)
         case Status.EXPIRED:

@@ -68,13 +68,18 @@ class Narrator:
 
     def catch_up(self, live: LiveRequest) -> list[bytes]:
         """The events that bring the caller up to what is at hand."""
-        if live.attempt < 1 or live.attempt < (self._attempt or 0):
-            return []  # Not begun, or this replica has not heard yet of what the caller has seen.
+        if live.attempt < (self._attempt or 0):
+            return []  # This replica has not heard yet of what the caller has seen.
         told: list[bytes] = []
+        if live.attempt < 1:
+            return self._held_back(live)
         if self._attempt is None:
             told.append(self._move(live.attempt, 0, "started"))
+            told += self._failure(live)
         elif self._attempt != live.attempt or self._epoch not in (None, live.epoch):
-            told.append(self._restart(live.attempt, live.since(0) or ""))
+            told.append(self._restart(live.attempt, live.since(0) or "", live.last_error))
+        elif self._epoch is None:
+            told += self._failure(live)
         self._epoch = live.epoch
         return told + self._delta(live.since(self._position))
 
@@ -101,8 +106,19 @@ class Narrator:
         self._attempt, self._position = attempt, position
         return _event(name, {"attempt": attempt, **data}, self._id)
 
-    def _restart(self, attempt: int, text: str) -> bytes:
-        return self._move(attempt, len(text), "restart", text=text)
+    def _restart(self, attempt: int, text: str, error: RequestError | None = None) -> bytes:
+        return self._move(attempt, len(text), "restart", text=text, **_why(error))
+
+    def _failure(self, live: LiveRequest) -> list[bytes]:
+        """Why nothing comes, for a caller who was not there when the attempt failed."""
+        return [self._restart(live.attempt, "", live.last_error)] if live.failed else []
+
+    def _held_back(self, live: LiveRequest) -> list[bytes]:
+        """Why no attempt begins. There is no place to come back to yet, so the event has no id."""
+        if not live.failed or self._epoch == live.epoch:
+            return []
+        self._epoch = live.epoch
+        return [_event("restart", {"attempt": live.attempt, "text": "", **_why(live.last_error)})]
 
     def _delta(self, text: str | None) -> list[bytes]:
         if not text:
@@ -164,10 +180,16 @@ class Streams:
         return await self._lookup.with_reply(following.ref, ending) if ending else None
 
 
+def _why(error: RequestError | None) -> dict[str, Any]:
+    return {"last_error": error.model_dump()} if error else {}
+
+
 def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
     match ending.status:
         case Status.COMPLETED:
-            return "completed", {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
+            told = {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
+            # Absent where it is not known: the reply may have been stored by an older release.
+            return "completed", {**told, "finish_reason": ending.finish_reason} if ending.finish_reason else told
         case Status.FAILED:
             code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
             return "failed", {"code": code, "detail": detail or ERRORS[code].title}

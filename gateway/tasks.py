@@ -195,4 +195,5 @@ def _as_sent(ask: Ask, body: MessageRequested) -> TaskResource:
         not_before=body.not_before,
         deadline=body.deadline,
         retry_of=body.retry_of,
+        metadata=body.metadata,
     )

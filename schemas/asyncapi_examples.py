@@ -49,8 +49,20 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     events.STARTED: [_ours(events.STARTED, {"attempt": 1, "conversation_id": _CONVERSATION})],
     events.DELTA: [_ours(events.DELTA, {"attempt": 1, "at": 6, "text": "world"})],
-    events.RESTART: [_ours(events.RESTART, {"attempt": 2, "text": "Hello"})],
-    events.COMPLETED: [_ours(events.COMPLETED, {"attempt": 2, "reply": _TEXT, "usage": _USAGE})],
+    events.RESTART: [
+        _ours(events.RESTART, {"attempt": 2, "text": "Hello"}),
+        _ours(
+            events.RESTART,
+            {
+                "attempt": 3,
+                "text": "",
+                "last_error": {"code": "rate_limited", "detail": "The model's provider answered with status 429."},
+            },
+        ),
+    ],
+    events.COMPLETED: [
+        _ours(events.COMPLETED, {"attempt": 2, "reply": _TEXT, "usage": _USAGE, "finish_reason": "stop"})
+    ],
     events.FAILED: [
         _ours(events.FAILED, {"attempt": 5, "code": "timeout", "detail": "The model did not answer in time"})
     ],
@@ -71,6 +83,8 @@ EXAMPLES: dict[str, list[Example]] = {
                 "model": "llama3",
                 "source": {"topic": "llm.requests", "partition": 3, "offset": 42},
                 "finished_at": "2026-11-30T10:00:00.123456Z",
+                "finish_reason": "stop",
+                "metadata": {"order": "7"},
             },
             correlation_id=_CORRELATION,
         )

@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from schemas.errors import ErrorCode
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
+from schemas.replies import RequestError
 
 STARTED = "llm.request.started"
 DELTA = "llm.request.delta"
@@ -43,16 +44,25 @@ class Delta(Event):
 
 
 class Restarted(Event):
-    """Throw away what you have of this request; ``text`` is the text so far."""
+    """Throw away what you have of this request; ``text`` is the text so far.
+
+    ``last_error``: why the attempt failed, when another one follows later.
+    """
 
     text: str
+    last_error: RequestError | None = None
 
 
 class Completed(Event):
-    """The turn is done. ``reply`` is null when it is longer than 64 KiB: fetch it over HTTP."""
+    """The turn is done. ``reply`` is null when it is longer than 64 KiB: fetch it over HTTP.
+
+    ``finish_reason``: ``length`` when the reply was cut off at its token limit, ``stop`` when it is whole. A record of
+    an older release has none.
+    """
 
     reply: str | None
     usage: Usage
+    finish_reason: FinishReason | None = None
 
 
 class Failed(Event):

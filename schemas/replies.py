@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from schemas.errors import ErrorCode
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 from schemas.status import Status
 
 REPLY = "llm.reply"
@@ -29,7 +29,11 @@ class RecordSource(BaseModel):
 
 
 class Reply(BaseModel):
-    """The ending of a request. ``reply`` is null unless completed, or when longer than 64 KiB (``reply_url``)."""
+    """The ending of a request. ``reply`` is null unless completed, or when longer than 64 KiB (``reply_url``).
+
+    ``finish_reason`` is there when completed: ``length`` when the reply was cut off at its token limit. ``metadata`` is
+    the request's own, and absent when it had none.
+    """
 
     request_id: UUID
     conversation_id: UUID
@@ -42,3 +46,5 @@ class Reply(BaseModel):
     model: str | None
     source: RecordSource | None
     finished_at: datetime
+    finish_reason: FinishReason | None = None
+    metadata: dict[str, str] | None = None

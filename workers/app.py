@@ -18,6 +18,7 @@ from workers import generate
 from workers.claim import Slots
 from workers.finish import Finisher
 from workers.generate import LlmService
+from workers.held import HeldBack
 from workers.intake import Intake, WatchForGaps
 from workers.lease import Lease
 from workers.metrics import Metrics
@@ -64,6 +65,7 @@ class Worker:
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
+        self.held = HeldBack(database, throttle, self.publisher)
         self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
@@ -87,6 +89,7 @@ class Worker:
             keep_running(self.finisher.run, "finisher_failed", on_bug=self._give_up),
             keep_running(self.models.run, "models_failed"),
             keep_running(self.sweeper.run, "sweeper_failed"),
+            keep_running(self.held.run, "held_failed"),
             keep_running(self._keep_lease, "lease_failed"),
             self._tell_ready(),
         ):

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,13 +31,15 @@ log = structlog.get_logger()
 class InFlight:
     """A turn that runs here. ``stopped``: why, once somebody wants it stopped. ``over``: its ending is written.
 
-    ``renewing``: it is about to take the next attempt's number, and may have it in Postgres already.
+    ``began``: when it was claimed, by the monotonic clock. ``renewing``: it is about to take the next attempt's number,
+    and may have it in Postgres already.
     """
 
     turn: Claimed
     renewing: bool = False
     stopped: Stop | None = None
     over: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Slots:

@@ -82,6 +82,8 @@ class Finisher:
             detail = f"the database refuses the answer ({error})"
             failed = replace(endings[0], status=Status.FAILED, question=None, reply=None, usage=None, log=None,
                              give_try_back=False, error=(ErrorCode.REFUSED_BY_DATABASE, detail))  # fmt: skip
+            log.warning("request_failed", request_id=str(failed.id), code=ErrorCode.REFUSED_BY_DATABASE,
+                        attempt=failed.fence)  # fmt: skip
             await self._write([failed])
         else:
             log.error("ending_refused", request_id=str(endings[0].id), reason=str(error))

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from schemas.errors import ErrorCode
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The model answered to its end."""
+    """The model answered to its end, or to the limit of tokens (``length``)."""
 
     text: str
     usage: Usage
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Expired:
-    """The deadline passed, or the next attempt would come after it."""
+    """The deadline passed, or the next attempt would come after it: then ``error`` is why this one failed."""
+
+    error: tuple[ErrorCode, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from uuid import uuid4
+from typing import Protocol
+from uuid import UUID, uuid4
 
 import orjson
 import structlog
@@ -26,7 +27,8 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.turns import Announcement
 from schemas import envelope
 from schemas.dead_letters import RawHeaders, dead_letter_headers
-from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, STARTED
+from schemas.errors import ErrorCode
+from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
 from schemas.replies import REPLY
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
@@ -63,6 +65,21 @@ class _Outgoing:
     acknowledged: asyncio.Future[None] | None = field(default=None)
 
 
+class _Attempt(Protocol):
+    """What an event says of the request that it is about."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def body_hash(self) -> str: ...
+    @property
+    def traceparent(self) -> str | None: ...
+
+
 class Publisher:
     """The worker's way out to Kafka. ``run`` must be running; ``connected`` is set once Kafka was reached.
 
@@ -91,6 +108,11 @@ class Publisher:
     def delta(self, turn: Claimed, at: int, text: str) -> None:
         """Pass on a piece of text; best effort."""
         self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
+
+    def restart(self, attempt: _Attempt, code: ErrorCode, detail: str) -> None:
+        """Say that an attempt failed and why, and that another follows later; or why no attempt begins."""
+        error = {"code": code, "detail": detail}
+        self._event(RESTART, attempt, {"attempt": attempt.fence, "text": "", "last_error": error})
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
         """Publish replies and their events, in the order of the outbox; those already on their way are left out.
@@ -133,7 +155,7 @@ class Publisher:
         with suppress(DatabaseUnavailableError):
             await self._mark()
 
-    def _event(self, kind: str, turn: Claimed, value: dict[str, object]) -> None:
+    def _event(self, kind: str, turn: _Attempt, value: dict[str, object]) -> None:
         if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
             self._metrics.deltas_dropped.inc()
             return
@@ -228,7 +250,8 @@ def _ending_event(announcement: Announcement) -> _Outgoing:
     value: dict[str, object] = {"attempt": reply["attempts"]}
     match Status(reply["status"]):
         case Status.COMPLETED:
-            value |= {"reply": reply["reply"], "usage": reply["usage"]}
+            told = ("reply", "usage", "finish_reason")
+            value |= {name: reply[name] for name in told if name in reply}
         case Status.FAILED:
             value |= reply["error"]
     headers = _headers(

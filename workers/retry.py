@@ -1,41 +1,88 @@
 """Pure: what follows from an error of an attempt."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from orchestra.store.claims import Claimed
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from workers.outcome import Expired, Failed, Outcome, RetryLater
 
+Uniform = Callable[[float, float], float]
+"""Draws a number between two."""
+
 MOST_SECONDS = 30.0
 MOST_SECONDS_WHILE_CALLER_WAITS = 2.0
 MOST_RETRY_AFTER = 120.0
-_AUTH_SECONDS = 30.0
+_MOST_DOUBLINGS = 20
+# So many attempts are not slowed down by their number: a model that is only full lets them in soon.
+FIRST_ATTEMPTS = 3
 
 
-def after_error(turn: Claimed, error: OrchestraError, uniform: Callable[[float, float], float]) -> Outcome:
+@dataclass(frozen=True)
+class Pace:
+    """How long to leave a model alone that refuses: ``first`` seconds, doubled with each refusal, at most ``most``."""
+
+    first: float
+    most: float
+
+    def wait(self, refusals: int, uniform: Uniform) -> float:
+        """Seconds to wait after so many refusals in a row. A little more than told, and not all alike."""
+        doublings = min(max(refusals - 1, 0), _MOST_DOUBLINGS)
+        return min(self.most, self.first * 2.0**doublings * uniform(1.0, 1.25))
+
+
+ACCOUNT = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED})
+"""Faults of the account: no call can succeed before somebody has done something about it."""
+
+FREE = ACCOUNT | {ErrorCode.RATE_LIMITED}
+"""Refusals that cost no try: they say nothing about the request."""
+
+PACES = {
+    ErrorCode.AUTH: Pace(30.0, 300.0),
+    ErrorCode.QUOTA_EXHAUSTED: Pace(30.0, 300.0),
+    ErrorCode.RATE_LIMITED: Pace(1.0, MOST_RETRY_AFTER),
+    ErrorCode.OVERLOADED: Pace(1.0, MOST_SECONDS),
+}
+"""The refusals for which the whole model is held back (docs/decisions/0019), and for how long."""
+
+
+def after_error(turn: Claimed, error: OrchestraError, uniform: Uniform, held: float = 0.0) -> Outcome:
     """Retry with back-off, or end.
 
-    ``uniform(a, b)`` draws a number between a and b. A rate limit costs no try, for it means only "not now"; nor do
-    refused credentials, which an operator mends; but a caller who waits on an open connection is told of those.
-    A model whose answer does not fit is well, and asked again at once.
+    ``turn`` says how much time is left now; ``held``: seconds for which the model is held back. What costs no try is
+    slowed down by the number of the attempt, which no path gives back. A caller who waits on an open connection is told
+    at once of what cannot pass before they give up.
     """
-    if not ERRORS[error.code].retryable or (turn.caller_waits and error.code is ErrorCode.AUTH):
-        return Failed(error.code, error.detail)
-    free = error.code in (ErrorCode.RATE_LIMITED, ErrorCode.AUTH)
-    if turn.tries >= turn.max_tries and not free:
-        return Failed(error.code, error.detail)
-    delay = _delay(turn, error, uniform)
-    return Expired() if delay >= turn.seconds_left else RetryLater(delay, free, error.code, error.detail)
+    code, detail = error.code, error.detail
+    if not ERRORS[code].retryable or _is_final(turn, code):
+        return Failed(code, detail)
+    delay = max(held, _delay(turn, error, uniform))
+    if turn.caller_waits and code in PACES and delay >= turn.caller_seconds:
+        return Failed(code, f"{detail} (no other attempt before {delay:.0f} s)")
+    if delay >= turn.seconds_left:
+        return Expired((code, detail))
+    return RetryLater(delay, code in FREE, code, detail)
 
 
-def _delay(turn: Claimed, error: OrchestraError, uniform: Callable[[float, float], float]) -> float:
-    if error.code is ErrorCode.ANSWER_MISMATCH:
+def _is_final(turn: Claimed, code: ErrorCode) -> bool:
+    """Whether a request that might be tried again after this error has had its chances."""
+    if code in FREE:
+        return turn.caller_waits and code in ACCOUNT
+    # Empty twice: the third answer would be paid for and empty too.
+    return turn.tries >= turn.max_tries or turn.last_error == code == ErrorCode.EMPTY_REPLY
+
+
+def _delay(turn: Claimed, error: OrchestraError, uniform: Uniform) -> float:
+    if error.code is ErrorCode.ANSWER_MISMATCH:  # The model is well, so there is nothing to wait for.
         return 0.0
-    if error.code is ErrorCode.AUTH:
-        return uniform(_AUTH_SECONDS / 2, _AUTH_SECONDS)
     most = MOST_SECONDS_WHILE_CALLER_WAITS if turn.caller_waits else MOST_SECONDS
-    if error.retry_after is not None:
-        # A little later than told, and not all at once.
-        asked = min(error.retry_after, MOST_RETRY_AFTER)
-        return min(most, asked) if turn.caller_waits else asked + uniform(0, 1 + asked / 4)
-    return uniform(min(1.0, most / 4), min(most, 2.0**turn.tries))
+    if pace := PACES.get(error.code):
+        wait = pace.wait(turn.fence - FIRST_ATTEMPTS + 1, uniform)
+        wait = min(wait, most) if turn.caller_waits else wait
+    else:
+        wait = uniform(min(1.0, most / 4), min(most, 2.0**turn.tries))
+    if error.retry_after is None:
+        return wait
+    # A little later than told, and not all at once.
+    asked = min(error.retry_after, MOST_RETRY_AFTER)
+    return max(wait, asked + uniform(0, 1 + asked / 4))

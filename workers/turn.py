@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -16,7 +18,7 @@ from orchestra.store.endings import Ending
 from orchestra.store.messages import Recall, recall
 from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Usage
+from schemas.generation import ChatMessage
 from schemas.status import Status
 from workers.answers import MOST_CHARACTERS, Answers, mismatch
 from workers.claim import InFlight
@@ -27,7 +29,7 @@ from workers.models import Models
 from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, LeaseLost, Outcome, RetryLater
 from workers.prompt import Prompt, generation, prepare
 from workers.publish import Publisher
-from workers.retry import after_error
+from workers.retry import PACES, after_error
 from workers.throttle import Throttle
 
 ATTEMPT_SECONDS = 600.0
@@ -77,10 +79,12 @@ class Turns:
             outcome = await self._attempt(flight, prompt, history)
         flight.over = True
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
-        self._learn(flight.turn.model, outcome)
+        self._note(flight, outcome)
         ending = _ending(flight.turn, prompt, outcome)
         if ending:
             await self._finish(ending)
+        if isinstance(outcome, RetryLater):
+            self._publisher.restart(flight.turn, outcome.code, outcome.detail)
 
     async def _attempt(
         self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]"
@@ -100,13 +104,13 @@ class Turns:
             if turn.seconds_left <= ATTEMPT_SECONDS:
                 return Expired()
             error = OrchestraError(ErrorCode.TIMEOUT, f"the answer was not complete after {ATTEMPT_SECONDS:.0f} s")
-            return after_error(turn, error, random.uniform)
+            return self._after(flight, error)
         except OrchestraError as error:
-            return after_error(turn, error, random.uniform)
+            return self._after(flight, error)
         except Exception as error:  # Whatever it is, the turn must end or be tried again.
             log.error("attempt_crashed", request_id=str(turn.id), exc_info=error)
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
-            return after_error(turn, crash, random.uniform)
+            return self._after(flight, crash)
 
     async def _generate(self, flight: InFlight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
         deltas = self._deltas(flight)
@@ -117,7 +121,7 @@ class Turns:
                 async for piece in pieces:
                     if isinstance(piece, Done):
                         await self._answers.check(prompt.schema, deltas.text())
-                        return Completed(deltas.text(), piece.usage)
+                        return Completed(deltas.text(), piece.usage, piece.finish_reason)
                     if isinstance(piece, Restart):
                         deltas.drop()
                         if not await self._renew(flight):
@@ -166,12 +170,41 @@ class Turns:
                 log.warning("next_attempt_failed", request_id=str(turn.id), reason=str(error))
                 await asyncio.sleep(random.uniform(0.5, 1.5))
 
-    def _learn(self, model: str, outcome: Outcome) -> None:
+    def _after(self, flight: InFlight, error: OrchestraError) -> Outcome:
+        """What follows from an error, seen from now: of the time there was the attempt has had its share."""
+        held = self._refused(flight, error) if error.code in PACES else 0.0
+        turn, spent = flight.turn, time.monotonic() - flight.began
+        turn = replace(turn, seconds_left=turn.seconds_left - spent, caller_seconds=turn.caller_seconds - spent)
+        return after_error(turn, error, random.uniform, held)
+
+    def _refused(self, flight: InFlight, error: OrchestraError) -> float:
+        refusal = self._throttle.refused(flight.turn.model, error, flight.began)
+        if refusal.first:
+            name, seconds = self._name(flight.turn.model), round(refusal.seconds, 1)
+            log.warning("model_held_back", model=name, code=error.code, seconds=seconds)
+        return refusal.seconds
+
+    def _note(self, flight: InFlight, outcome: Outcome) -> None:
+        """Learn from an answer; log each failure once. A model that is held back is logged once for all who ask it."""
+        if isinstance(outcome, Completed):
+            # Of a model that another stood in for nothing is known.
+            if outcome.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
+                log.info("model_answers_again", model=self._name(flight.turn.model))
+            return
+        turn = flight.turn
         match outcome:
-            case RetryLater(code=ErrorCode.RATE_LIMITED | ErrorCode.AUTH):
-                self._throttle.refused(model)
-            case Completed(usage=Usage(model=None)):  # Of a model that another stood in for nothing is known.
-                self._throttle.accepted(model)
+            case Failed(code):
+                log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
+            case Expired((code, _)):
+                log.warning("request_expired", request_id=str(turn.id), code=code, attempt=turn.fence)
+            case RetryLater(code=code):
+                tell = log.debug if code in PACES else log.info
+                tell("attempt_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
+
+    def _name(self, model: str) -> str | None:
+        """A model as the LLM service calls it: what a caller wrote is for no log."""
+        info = self._models.find(model)
+        return info.name if info else None
 
     def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":
         try:
@@ -194,9 +227,10 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
         return Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
 
     match outcome:
-        case Completed(text, usage):
+        case Completed(text, usage, finish_reason):
             assert isinstance(prompt, Prompt)
-            return ending(Status.COMPLETED, question=prompt.question, reply=text, usage=usage)
+            question = prompt.question
+            return ending(Status.COMPLETED, question=question, reply=text, usage=usage, finish_reason=finish_reason)
         case RetryLater(delay, give_try_back, code, detail):
             row = _log(turn, code, detail)
             return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, error=(code, detail), log=row)
@@ -204,8 +238,8 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
             return ending(Status.FAILED, error=(code, detail), log=_log(turn, code, detail))
         case Cancelled():
             return ending(Status.CANCELLED)
-        case Expired():
-            return ending(Status.EXPIRED)
+        case Expired(error):
+            return ending(Status.EXPIRED, error=error, log=_log(turn, *error) if error else None)
         case Interrupted():
             return ending(Status.PENDING, give_try_back=True)
         case LeaseLost():

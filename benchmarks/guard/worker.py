@@ -43,7 +43,7 @@ _BODY = {"messages": [{"role": "user", "content": QUESTION}], "context": "given"
 _TURN = Claimed(
     tenant=envelope.DEFAULT_TENANT, id=UUID(int=1), conversation_id=UUID(int=2), seq=1, body=_BODY, body_hash="0" * 64,
     worker_id=UUID(int=3), model="llama3", user=None, traceparent=_TRACE, fence=1, tries=1, max_tries=3,
-    caller_waits=False, seconds_left=3600.0, seconds_queued=0.01, cancelled=False,
+    caller_seconds=0.0, seconds_left=3600.0, seconds_queued=0.01, cancelled=False,
 )  # fmt: skip
 
 

@@ -10,9 +10,8 @@ from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import LiveRequest
-from gateway.outcome import Waiting, answer
+from gateway.outcome import Waiting, answer, still_running
 from gateway.prefer import Prefer, read_prefer, wants_stream
-from gateway.problems import RequestProblemError
 from gateway.settings import GatewaySettings
 from gateway.stream import Following, Streams
 from gateway.submit import Submissions, about, check_times
@@ -133,13 +132,15 @@ class Messages:
             if ending := await unless_gone(request.receive, waiting):
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:
-            raise RequestProblemError(ErrorCode.STILL_RUNNING, request_id=ask.id)
+            raise still_running(ask, live)
         return accepted(stored.resource if stored else self._resource(ask, live), prefer)
 
     def _resource(self, ask: Ask, live: LiveRequest) -> RequestResource:
         return RequestResource(
             id=ask.id,
-            status=Status.IN_PROGRESS if live.attempt else Status.PENDING,
+            status=Status.IN_PROGRESS if live.attempt and not live.failed else Status.PENDING,
             conversation_id=ask.conversation_id,
             model=ask.body.model or self._settings.llm_model,
+            last_error=live.last_error,
+            metadata=ask.body.metadata,
         )

@@ -8,8 +8,13 @@ from uuid import UUID
 
 from orchestra.store.database import Database, Transaction
 from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote
+from schemas.errors import ErrorCode
 
 LEASE_SECONDS = 15
+# The errors for which a worker holds back the whole model: turns that wait because of them wait for no slot.
+HELD_BACK = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED})
+# So long a caller holds a connection open for the answer: what a gateway waits unless it is told otherwise.
+CALLER_SECONDS = 60
 # One claim in so many goes by age alone, so that no priority starves behind a higher one.
 AGE_SHARE = 8
 
@@ -33,7 +38,11 @@ class ClaimOrder:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A turn that this worker may run. ``fence`` is also the number of the attempt; times are seconds from now."""
+    """A turn that this worker may run. ``fence`` is also the number of the attempt; times are seconds from now.
+
+    ``caller_seconds``: how long a caller still holds a connection open for the answer. ``last_error``: why the attempt
+    before this one failed.
+    """
 
     tenant: str
     id: UUID
@@ -48,15 +57,21 @@ class Claimed:
     fence: int
     tries: int
     max_tries: int
-    caller_waits: bool
+    caller_seconds: float
     seconds_left: float
     seconds_queued: float
     cancelled: bool
+    last_error: str | None = None
 
     @property
     def ref(self) -> Ref:
         """Tenant and id."""
         return self.tenant, self.id
+
+    @property
+    def caller_waits(self) -> bool:
+        """True while somebody holds a connection open for the answer."""
+        return self.caller_seconds > 0
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,14 @@ class Lost:
     announcements: list[Announcement]
 
 
-_CLAIMED = """r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.worker_id, r.model,
-    r.user_name AS "user", r.traceparent, r.fence, r.tries, r.max_tries, r.caller_waits,
+_CLAIMED = f"""r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.worker_id, r.model,
+    r.user_name AS "user", r.traceparent, r.fence, r.tries, r.max_tries,
+    CASE WHEN r.caller_waits
+        THEN greatest(0, {CALLER_SECONDS} - CAST(extract(epoch FROM now() - r.created_at) AS float8))
+        ELSE 0 END AS caller_seconds,
     CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
     CAST(extract(epoch FROM now() - r.run_at) AS float8) AS seconds_queued,
-    r.cancel_requested_at IS NOT NULL AS cancelled
+    r.cancel_requested_at IS NOT NULL AS cancelled, r.error_code AS last_error
 """
 
 _CLAIM = f"""
@@ -145,9 +163,10 @@ UPDATE requests r SET
                   WHEN r.tries >= r.max_tries THEN 'failed'
                   ELSE 'pending' END,
     finished_at = CASE WHEN r.cancel_requested_at IS NOT NULL OR r.tries >= r.max_tries THEN now() END,
-    error_code = CASE WHEN r.cancel_requested_at IS NULL AND r.tries >= r.max_tries THEN 'worker_lost' END,
-    error_detail = CASE WHEN r.cancel_requested_at IS NULL AND r.tries >= r.max_tries
-        THEN 'every worker that took the request was lost' END,
+    error_code = CASE WHEN r.cancel_requested_at IS NULL THEN 'worker_lost' END,
+    error_detail = CASE WHEN r.cancel_requested_at IS NOT NULL THEN NULL
+                        WHEN r.tries >= r.max_tries THEN 'every worker that took the request was lost'
+                        ELSE 'the worker that ran it was lost' END,
     run_at = now() + CASE WHEN r.losses = 0 THEN interval '0'
         ELSE make_interval(secs => least(30, power(2, r.losses)) * (0.5 + random() / 2)) END
 WHERE r.worker_id = ANY(:workers) AND r.status = 'in_progress'
@@ -235,7 +254,7 @@ async def _take_from(tx: Transaction, workers: Sequence[UUID]) -> Lost:
     deleted = await lock_conversations(tx, conversations)
     rows = await tx.run(_GIVE_BACK_LOST, workers=workers)
     over = [(row.tenant, row.id) for row in rows if row.status != "pending"]
+    await empty(tx, deleted)
     announcements = await announce(tx, conversations if over else (), over)
     await promote(tx, conversations)
-    await empty(tx, deleted)
     return Lost(len(workers), len(rows), announcements)

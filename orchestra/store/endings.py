@@ -1,10 +1,13 @@
 """⑦ The ends of attempts → rows, many in one transaction, each only if its fence still holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import orjson
+
+from orchestra.store.claims import CALLER_SECONDS
 from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.turns import (
     KEYS,
@@ -17,17 +20,20 @@ from orchestra.store.turns import (
     refs_json,
 )
 from schemas.errors import ErrorCode
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 from schemas.status import Status
+
+# Seconds beyond any that a caller waits.
+_FOREVER = 1e9
 
 
 @dataclass(frozen=True)
 class Ending:
     """How one attempt ended. ``status`` pending: back into the queue in ``delay`` seconds.
 
-    ``question`` is the message to store before the reply, as (role, content); both only when completed.
-    ``error``: why the attempt failed, whether another follows or not. ``log`` is a row for the logs table, as
-    (type, message).
+    ``question`` is the message to store before the reply, as (role, content); these two and ``finish_reason`` only when
+    completed. ``error``: why the attempt failed, whether another follows or not. ``log`` is a row for the logs table,
+    as (type, message).
     """
 
     tenant: str
@@ -38,6 +44,7 @@ class Ending:
     question: tuple[str, str] | None = None
     reply: str | None = None
     usage: Usage | None = None
+    finish_reason: FinishReason | None = None
     error: tuple[ErrorCode, str] | None = None
     delay: float = 0.0
     give_try_back: bool = False
@@ -63,6 +70,38 @@ class Finished:
     promoted: int = 0
 
 
+@dataclass(frozen=True)
+class HeldModel:
+    """A model that no call is made to for ``seconds``, and what it said."""
+
+    model: str
+    code: ErrorCode
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """A request that waits for a model that is held back. ``fence`` counts its attempts so far."""
+
+    tenant: str
+    id: UUID
+    fence: int
+    body_hash: str
+    traceparent: str | None
+    code: ErrorCode
+    detail: str
+
+
+@dataclass
+class HeldBack:
+    """What became of requests whose model is held back: ``told`` wait on, ``refused`` have failed."""
+
+    told: list[Told] = field(default_factory=list)
+    refused: int = 0
+    announcements: list[Announcement] = field(default_factory=list)
+
+
 _END_COLUMNS = (
     "tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb, error_code text, "
     "error_detail text"
@@ -79,8 +118,11 @@ UPDATE requests r SET
     run_at = CASE WHEN f.status = 'pending' THEN now() + make_interval(secs => f.delay) ELSE r.run_at END,
     tries = r.tries - f.tries_back,
     usage = f.usage,
-    error_code = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_code END,
-    error_detail = CASE WHEN f.status = 'failed' AND r.deleted_at IS NULL THEN f.error_detail END
+    -- Why it failed; or, while it is open and when it expired, why its last attempt did.
+    error_code = CASE WHEN f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL THEN NULL
+                      ELSE coalesce(f.error_code, r.error_code) END,
+    error_detail = CASE WHEN f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL THEN NULL
+                        ELSE coalesce(f.error_detail, r.error_detail) END
 FROM {few("rows", _END_COLUMNS)} AS f
 WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence
     AND r.status || '' = 'in_progress' -- Not to be read from the index of all that runs.
@@ -88,10 +130,10 @@ RETURNING r.tenant, r.id, r.fence, r.status
 """
 
 _MESSAGES = """
-INSERT INTO messages (tenant, conversation_id, request_id, role, content)
-SELECT m.tenant, m.conversation_id, m.request_id, m.role, m.content
+INSERT INTO messages (tenant, conversation_id, request_id, role, content, finish_reason)
+SELECT m.tenant, m.conversation_id, m.request_id, m.role, m.content, m.finish_reason
 FROM json_to_recordset(CAST(:rows AS json)) AS m(
-    place integer, tenant text, conversation_id uuid, request_id uuid, role text, content text
+    place integer, tenant text, conversation_id uuid, request_id uuid, role text, content text, finish_reason text
 )
 ORDER BY m.place
 """
@@ -123,6 +165,39 @@ RETURNING r.tenant, r.id
 """
 
 
+# Of held models only those that do not know yet why they wait, and those whose caller leaves before the hold ends.
+_HOPELESS = f"""(r.caller_waits AND r.created_at + interval '{CALLER_SECONDS} seconds' BETWEEN now()
+    AND now() + make_interval(secs => CAST(CAST(:held AS jsonb) ->> r.model AS float8)))"""
+_BEHIND_HELD = f"""
+SELECT r.tenant, r.id, r.conversation_id, r.model, {_HOPELESS} AS hopeless
+FROM requests r
+WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now() AND CAST(:held AS jsonb) ? r.model
+    AND (r.error_code IS NULL OR {_HOPELESS})
+ORDER BY r.run_at LIMIT :limit
+"""
+
+_WHY = few("rows", "tenant text, id uuid, code text, detail text")
+
+_TELL = f"""
+UPDATE requests r SET error_code = k.code, error_detail = k.detail
+FROM (
+    SELECT w.tenant, w.id, k.code, k.detail FROM {_WHY} AS k
+    JOIN requests w ON w.tenant = k.tenant AND w.id = k.id
+    WHERE w.status = 'pending' AND w.error_code IS NULL
+    FOR UPDATE OF w SKIP LOCKED -- Another worker may be telling them too, or claiming one.
+) AS k
+WHERE r.tenant = k.tenant AND r.id = k.id
+RETURNING r.tenant, r.id, r.fence, r.body_hash, r.traceparent, r.error_code AS code, r.error_detail AS detail
+"""
+
+_REFUSE = f"""
+UPDATE requests r SET status = 'failed', finished_at = now(), error_code = k.code, error_detail = k.detail
+FROM {_WHY} AS k
+WHERE r.tenant = k.tenant AND r.id = k.id AND r.status = 'pending'
+RETURNING r.tenant, r.id
+"""
+
+
 async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
     """Write a batch of endings in one transaction; those whose fence no longer holds change nothing.
 
@@ -141,9 +216,9 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
         await _store_logs(tx, written)
         await _store_errors(tx, written)
         over = [ref for (ref, _), status in ended.items() if status != "pending"]
+        await empty(tx, deleted)  # Before it is told how they ended: nothing that was sent is to be told.
         announcements = await announce(tx, conversations, over)
         promoted = await promote(tx, conversations)
-        await empty(tx, deleted)
     fenced = [ending.ref for ending in endings if (ending.ref, ending.fence) not in ended]
     return Finished(announcements, fenced, promoted)
 
@@ -160,6 +235,38 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
         announcements = await announce(tx, conversations, [(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
     return announcements
+
+
+async def hold_back(
+    database: Database, held: Sequence[HeldModel], hopeless: Collection[ErrorCode], limit: int
+) -> HeldBack:
+    """Tell requests of models that are held back why they wait, up to ``limit``; no attempt is made or counted.
+
+    Whose caller holds a connection open and would leave before the hold ends fails. ``hopeless``: codes of which no
+    caller waits for the end.
+    """
+    waits = {each.model: _FOREVER if each.code in hopeless else each.seconds for each in held}
+    found = await database.run(_BEHIND_HELD, held=orjson.dumps(waits).decode(), limit=limit)
+    if not found:
+        return HeldBack()
+    by_model = {each.model: each for each in held}
+    tell = [_why(row, by_model[row.model]) for row in found if not row.hopeless]
+    refuse = [_why(row, by_model[row.model]) for row in found if row.hopeless]
+    told = [Told(**row) for row in await database.run(_TELL, rows=as_json(tell))] if tell else []
+    if not refuse:
+        return HeldBack(told)
+    conversations = [(row.tenant, row.conversation_id) for row in found if row.hopeless]
+    async with database.transaction() as tx:
+        await lock_conversations(tx, conversations)
+        rows = await tx.run(_REFUSE, rows=as_json(refuse))
+        announcements = await announce(tx, conversations, [(row.tenant, row.id) for row in rows])
+        await promote(tx, conversations)
+    return HeldBack(told, len(rows), announcements)
+
+
+def _why(row: Any, held: HeldModel) -> dict[str, Any]:
+    detail = f"{held.detail} (the model is held back for {held.seconds:.0f} s)"
+    return {"tenant": row.tenant, "id": row.id, "code": held.code, "detail": detail}
 
 
 def _in_deleted(ending: Ending) -> Ending:
@@ -194,20 +301,21 @@ async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
             "request_id": request_id,
             "role": role,
             "content": content,
+            "finish_reason": finish_reason,
         }
-        for place, (ending, request_id, role, content) in enumerate(texts)
+        for place, (ending, request_id, role, content, finish_reason) in enumerate(texts)
     ]
     if rows:
         await tx.run(_MESSAGES, rows=as_json(rows))
 
 
-def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str]]:
+def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str, FinishReason | None]]:
     if ending.question:
         role, content = ending.question
         # A request has one assistant message, its answer: a question that an assistant's message is belongs to none.
-        yield None if role == "assistant" else ending.id, role, content
+        yield None if role == "assistant" else ending.id, role, content, None
     if ending.reply is not None:
-        yield ending.id, "assistant", ending.reply
+        yield ending.id, "assistant", ending.reply, ending.finish_reason
 
 
 async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:

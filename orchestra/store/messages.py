@@ -26,7 +26,7 @@ ORDER BY k.tenant, k.id, m.id
 """
 
 _PAGE = """
-SELECT m.id, m.role, m.content, m.created_at, m.request_id FROM messages m
+SELECT m.id, m.role, m.content, m.created_at, m.request_id, m.finish_reason FROM messages m
 JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
     AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
 WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after

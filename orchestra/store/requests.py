@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestra.store.claims import HELD_BACK
 from orchestra.store.database import Database
 from orchestra.store.turns import KEYS, Ref, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
@@ -17,9 +18,12 @@ _PAGE_BYTES = 8 * 1024 * 1024
 _RESOURCE = """
 SELECT r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
     r.model, r.task_type, r.created_at, r.started_at, r.finished_at, r.fence AS attempts, m.content AS reply, r.usage,
-    CASE WHEN r.error_code IS NOT NULL
+    CASE WHEN r.status = 'failed'
         THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS error,
-    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of
+    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, m.finish_reason,
+    CASE WHEN r.error_code IS NOT NULL AND r.status IN ('waiting', 'pending', 'in_progress', 'expired')
+        THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS last_error,
+    r.body -> 'metadata' AS metadata
 """
 
 _FIND = f"""
@@ -63,13 +67,16 @@ JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
 WHERE r.deleted_at IS NOT NULL OR c.deleted_at IS NOT NULL
 """
 
-# A turn's age counts from when it could have run. One look into the index for each priority.
-_OLDEST_RUNNABLE = """
+# A turn's age counts from when it could have run; what waits for a model that is held back says nothing of the queue.
+# One look into the index for each priority.
+_OLDEST_RUNNABLE = f"""
 SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
 FROM generate_series(0, 9) AS p(priority)
 CROSS JOIN LATERAL (
     SELECT run_at FROM requests
-    WHERE status = 'pending' AND priority = p.priority AND run_at <= now() ORDER BY run_at LIMIT 1
+    WHERE status = 'pending' AND priority = p.priority AND run_at <= now()
+        AND (error_code IS NULL OR error_code NOT IN ({", ".join(f"'{code}'" for code in sorted(HELD_BACK))}))
+    ORDER BY run_at LIMIT 1
 ) AS oldest
 """
 

@@ -33,7 +33,9 @@ SELECT p.id, p.id AS task_id, p.user_name AS user_id, p.task_type, p.body -> 'me
     CASE p.status WHEN 'completed' THEN m.content WHEN 'failed' THEN p.error_detail END AS result,
     p.created_at, p.started_at, p.finished_at AS completed_at, p.conversation_id, p.model, p.priority, p.not_before,
     p.deadline_at AS deadline, p.fence AS attempts, p.usage, p.cancel_requested_at IS NOT NULL AS cancel_requested,
-    p.retry_of, (
+    p.retry_of, m.finish_reason, p.body -> 'metadata' AS metadata,
+    CASE WHEN p.error_code IS NOT NULL AND p.status IN ('waiting', 'pending', 'in_progress', 'expired')
+        THEN json_build_object('code', p.error_code, 'detail', p.error_detail) END AS last_error, (
         SELECT coalesce(json_agg(json_build_object(
             'attempt', e.attempt, 'code', e.code, 'detail', e.detail, 'at', e.created_at) ORDER BY e.attempt), '[]')
         FROM attempt_errors e WHERE e.tenant = p.tenant AND e.request_id = p.id
@@ -53,7 +55,7 @@ WITH removed AS (
     DELETE FROM messages m USING removed g
     WHERE g.ended AND m.tenant = g.tenant AND m.conversation_id = g.conversation_id AND m.request_id = g.id
 ), emptied AS (
-    UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{"reply": null}')::text
+    UPDATE outbox o SET value = (CAST(o.value AS jsonb) - 'metadata' || '{"reply": null}')::text
     FROM removed g WHERE g.ended AND o.tenant = g.tenant AND o.request_id = g.id
 )
 SELECT id FROM removed

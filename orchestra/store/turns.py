@@ -67,7 +67,7 @@ WITH emptied AS (
     WHERE r.tenant = k.tenant AND r.conversation_id = k.id AND r.status <> 'in_progress'
     RETURNING r.tenant, r.id
 )
-UPDATE outbox o SET value = (CAST(o.value AS jsonb) || '{{"reply": null}}')::text
+UPDATE outbox o SET value = (CAST(o.value AS jsonb) - 'metadata' || '{{"reply": null}}')::text
 FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
 """
 
@@ -76,20 +76,24 @@ _ANNOUNCE = f"""
 WITH written AS (
 INSERT INTO outbox (tenant, request_id, conversation_id, value, headers)
 SELECT r.tenant, r.id, r.conversation_id,
-    json_build_object(
+    left(json_build_object(
         'request_id', r.id,
         'conversation_id', r.conversation_id,
         'status', r.status,
         'reply', CASE WHEN octet_length(m.content) <= {MAX_REPLY_BYTES_IN_RECORD} THEN m.content END,
         'reply_url', CASE WHEN octet_length(m.content) > {MAX_REPLY_BYTES_IN_RECORD} THEN '/v1/requests/' || r.id END,
-        'error', CASE WHEN r.error_code IS NOT NULL
+        'error', CASE WHEN r.status = 'failed'
             THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END,
         'usage', r.usage,
         'attempts', r.fence,
         'model', r.model,
         'source', json_build_object('topic', r.src_topic, 'partition', r.src_partition, 'offset', r.src_offset),
         'finished_at', r.finished_at
-    ),
+    )::text, -1)
+        -- What came later is absent where there is none, as it is in older records.
+        || coalesce(', "finish_reason" : ' || to_json(m.finish_reason)::text, '')
+        || coalesce(', "metadata" : ' || nullif(r.body -> 'metadata', '{{}}')::text, '')
+        || '}}',
     jsonb_build_object(
         'correlation_id', r.correlation_id, 'traceparent', r.traceparent, 'body_hash', r.body_hash
     )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.generation import FinishReason
 from schemas.requests import Metadata
 
 Item = TypeVar("Item")
@@ -37,10 +38,14 @@ class ConversationResource(BaseModel):
 
 
 class StoredMessage(BaseModel):
-    """One message of the history. ``request_id`` is null for rows that came in by plain SQL."""
+    """One message of the history. ``request_id`` is null for rows that came in by plain SQL.
+
+    ``finish_reason`` is an answer's: ``length`` when it was cut off at its token limit; null where it is not known.
+    """
 
     id: int
     role: str
     content: str
     created_at: datetime
     request_id: UUID | None
+    finish_reason: FinishReason | None = None

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 from schemas.requests import MessageBody
 
 
@@ -13,10 +13,15 @@ class PostMessage(MessageBody):
 
 
 class MessageReply(BaseModel):
-    """Answer of a ``POST /v1/messages`` that waited and was completed."""
+    """Answer of a ``POST /v1/messages`` that waited and was completed.
+
+    ``finish_reason``: ``length`` when the reply was cut off at its token limit. ``metadata``: as it was sent.
+    """
 
     conversation_id: UUID
     reply: str
     request_id: UUID
     model: str | None
     usage: Usage | None
+    finish_reason: FinishReason | None = None
+    metadata: dict[str, str] | None = None

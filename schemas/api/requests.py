@@ -6,14 +6,18 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schemas.generation import Usage
+from schemas.generation import FinishReason, Usage
 from schemas.replies import RequestError
 from schemas.requests import AgentName, Moment, storable
 from schemas.status import Status
 
 
 class RequestResource(BaseModel):
-    """A request as a caller sees it. Before its row exists all but ``id`` and ``status`` may be null."""
+    """A request as a caller sees it. Before its row exists all but ``id`` and ``status`` may be null.
+
+    ``finish_reason``: ``length`` when the reply was cut off at its token limit. ``error``: why it failed.
+    ``last_error``: why it has not been answered, while it is open and when it expired. ``metadata``: as it was sent.
+    """
 
     id: UUID
     status: Status
@@ -29,6 +33,9 @@ class RequestResource(BaseModel):
     error: RequestError | None = None
     cancel_requested: bool = False
     retry_of: UUID | None = None
+    finish_reason: FinishReason | None = None
+    last_error: RequestError | None = None
+    metadata: dict[str, str] | None = None
 
 
 class AcceptedRequest(RequestResource):

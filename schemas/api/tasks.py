@@ -8,7 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorCode
-from schemas.generation import ANumber, Sampling, Usage
+from schemas.generation import ANumber, FinishReason, Sampling, Usage
+from schemas.replies import RequestError
 from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy, storable
 from schemas.status import Status
 
@@ -58,7 +59,8 @@ class TaskResource(BaseModel):
     """A task. ``result``: the answer, or the error's text when it failed, else null.
 
     ``attempts`` counts the times that a worker took it or another model stood in; ``errors`` has why attempts failed,
-    the first first. ``not_before`` and ``deadline`` are as they hold now.
+    the first first. ``not_before`` and ``deadline`` are as they hold now. ``finish_reason``: ``length`` when the answer
+    was cut off at its token limit. ``last_error``: why it has not been answered, while it is open and when it expired.
     """
 
     id: UUID
@@ -82,6 +84,9 @@ class TaskResource(BaseModel):
     usage: Usage | None = None
     cancel_requested: bool = False
     retry_of: UUID | None = None
+    finish_reason: FinishReason | None = None
+    last_error: RequestError | None = None
+    metadata: dict[str, str] | None = None
 
 
 def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:

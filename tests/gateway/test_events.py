@@ -91,6 +91,28 @@ def test_late_attempt() -> None:
     assert count(hub, "events_stale_total") == 4
 
 
+def test_a_failed_attempt_is_told() -> None:
+    """A restart that brings the reason is one of an attempt that failed; one that cannot be read changes nothing."""
+    hub, error = make_hub(), {"code": "rate_limited", "detail": "not now"}
+    with hub.watch(REF) as live:
+        tell(hub, RESTART, attempt=0, text="", last_error=error)
+        assert (live.attempt, live.failed, live.last_error) == (0, True, RequestError.model_validate(error))
+        tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
+        tell(hub, DELTA, attempt=1, at=0, text="old")
+        tell(hub, RESTART, attempt=1, text="", last_error={"code": "nonsense"})
+        assert (live.failed, live.since(0)) == (False, "old")
+        tell(hub, RESTART, attempt=1, text="", last_error=error)
+        assert (live.failed, live.since(0)) == (True, "")
+
+
+def test_why_an_answer_ended() -> None:
+    """The reason is part of the ending; an older record has none."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, COMPLETED, attempt=1, reply="Hel", usage={}, finish_reason="length")
+        assert live.ending == Ending(Status.COMPLETED, 1, "Hel", Usage(), finish_reason="length")
+
+
 def test_tenants_apart() -> None:
     """The same id in another tenant is another request."""
     hub = make_hub()

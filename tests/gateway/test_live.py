@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from gateway.live import MOST_TEXT_BYTES, Ending, LiveRequest
 from orchestra.store.requests import StoredRequest
 from schemas.api.requests import RequestResource
-from schemas.errors import OrchestraError
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.replies import RequestError
 from schemas.status import Status
 
 texts = st.text(st.characters(codec="utf-8"), max_size=200)
+LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
 
 
 @given(st.lists(texts, max_size=150), st.randoms())
@@ -81,6 +83,38 @@ def test_learn() -> None:
     row = RequestResource(id=id, status=Status.COMPLETED, attempts=2, reply="done", model="m")
     live.learn(StoredRequest(row, "hash"))
     assert live.ending == Ending(Status.COMPLETED, 2, "done", model="m")
+
+
+def test_a_failed_attempt() -> None:
+    """It voids the text and stays failed until the next begins; the reason stays until then and beyond."""
+    live = LiveRequest()
+    live.begin(1)
+    live.add(0, "abc")
+    live.fail_attempt(1, LIMITED)
+    version = live.version
+    live.fail_attempt(1, LIMITED)
+    assert (live.attempt, live.since(0), live.failed, live.last_error) == (1, "", True, LIMITED)
+    assert live.version == version
+    live.begin(2)
+    assert (live.failed, live.last_error) == (False, LIMITED)
+
+
+def test_learn_why_it_waits() -> None:
+    """A row that waits after a failure says so, unless a newer attempt is known to have begun."""
+    id = uuid4()
+
+    def row(status: Status, attempts: int) -> StoredRequest:
+        return StoredRequest(RequestResource(id=id, status=status, attempts=attempts, last_error=LIMITED), "hash")
+
+    for attempts in (0, 3):
+        live = LiveRequest()
+        live.learn(row(Status.PENDING, attempts))
+        assert (live.attempt, live.failed, live.last_error) == (attempts, True, LIMITED)
+    live.begin(4)
+    live.learn(row(Status.PENDING, 3))
+    assert (live.attempt, live.failed) == (4, False)
+    live.learn(row(Status.IN_PROGRESS, 5))
+    assert (live.attempt, live.failed, live.last_error) == (5, False, LIMITED)
 
 
 def test_hash() -> None:

@@ -17,7 +17,9 @@ from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.stream import Following, Narrator, Place, Streams, read_last_event_id
 from orchestra.ids import Receipts
+from schemas.errors import ErrorCode
 from schemas.generation import Usage
+from schemas.replies import RequestError
 from schemas.status import Status
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -123,6 +125,60 @@ def test_restart_within_an_attempt() -> None:
     live.restart(1, "right")
     assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
     assert narrator.catch_up(live) == []
+
+
+LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
+WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
+
+
+def test_a_failed_attempt_is_told_at_once() -> None:
+    """Why nothing comes, with the attempt that failed; the next one begins with the same reason."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "half")
+    narrator.catch_up(live)
+    live.fail_attempt(1, LIMITED)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert narrator.catch_up(live) == []
+    live.begin(2)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 2, "text": "", **WHY}, "2.0")]
+
+
+@pytest.mark.parametrize(("place", "known"), [(None, False), (Place(1, 0), True), (Place(1, 4), True)])
+def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, known: bool) -> None:
+    """On any replica, from the beginning or in the middle of what is void by now; once."""
+    narrator, live = Narrator(place), LiveRequest()
+    live.fail_attempt(1, LIMITED)
+    started = [] if known else [("started", {"attempt": 1}, "1.0")]
+    assert read(narrator.catch_up(live)) == [*started, ("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert narrator.catch_up(live) == []
+
+
+def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
+    """A stream that goes on in an attempt that runs is told its text, and no restart."""
+    narrator, live = Narrator(Place(2, 1)), LiveRequest()
+    live.fail_attempt(1, LIMITED)
+    live.begin(2)
+    live.add(0, "ab")
+    assert read(narrator.catch_up(live)) == [("delta", {"text": "b"}, "2.2")]
+
+
+def test_a_request_that_never_began_is_told_why() -> None:
+    """Its model is held back: the event has no place to come back to, and the first attempt begins as always."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.fail_attempt(0, LIMITED)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
+    assert narrator.catch_up(live) == []
+    live.begin(1)
+    assert read(narrator.catch_up(live)) == [("started", {"attempt": 1}, "1.0")]
+
+
+def test_why_an_answer_ended() -> None:
+    """`completed` says whether it was cut off; of an answer of an older release that is not known."""
+    usage = {"input_tokens": 0, "output_tokens": 0}
+    for reason, more in (("length", {"finish_reason": "length"}), (None, {})):
+        ending = Ending(Status.COMPLETED, 1, "a", Usage(), finish_reason=reason)  # type: ignore[arg-type]
+        assert read(Narrator(Place(1, 1)).end(ending)) == [("completed", {"reply": "a", "usage": usage, **more}, "1.1")]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,8 @@ async def test_messages_alone_are_enough(road: Road) -> None:
 async def test_a_reply_is_whole(road: Road) -> None:
     """A reply's headers are those of a CloudEvent, with trace, tenant and body hash; its value is the contract's."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    place = await road.producer.send(message("whole"), key=b"a-key", headers={"traceparent": trace})
+    sent = message("whole", metadata={"order": "7"})
+    place = await road.producer.send(sent, key=b"a-key", headers={"traceparent": trace})
 
     record = await road.tail.reply_record(place.id)
 
@@ -169,6 +170,7 @@ async def test_a_reply_is_whole(road: Road) -> None:
     assert record.key == str(reply.conversation_id).encode()
     assert reply.usage
     assert (reply.error, reply.reply_url, reply.model) == (None, None, "simulated")
+    assert (reply.finish_reason, reply.metadata) == ("stop", {"order": "7"})
 
 
 @pytest.mark.parametrize("where", ["ce_id", "body"])

@@ -97,7 +97,7 @@ async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None
     assert [event.data["attempt"] for event in told if event.name in ("started", "restart")] == [1, 2]
     assert text_of(told[: _restart(told)]).startswith("word1 word2")
     assert places_hold(told)
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE}, f"2.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}")
     for events in (told, back, late):
         assert (text_of(events), events[-1]) == (TEXT, told[-1])
     assert back[0].name == late[0].name == "restart"

@@ -117,7 +117,7 @@ async def test_turns(gateway: Gateway, worker: HandWorker) -> None:
         ("assistant", "reply 1", requests[1]),
     ]
     assert (len(first["data"]), rest["next"]) == (3, None)
-    assert first["data"][0].keys() == {"id", "role", "content", "created_at", "request_id"}
+    assert first["data"][0].keys() == {"id", "role", "content", "created_at", "request_id", "finish_reason"}
 
 
 async def test_delete(gateway: Gateway, worker: HandWorker) -> None:

@@ -49,7 +49,7 @@ def post(gateway: Gateway, body: dict[str, Any] = HELLO, **headers: str) -> "asy
 
 def resource_fields() -> set[str]:
     names = "id status conversation_id model task_type created_at started_at finished_at attempts reply usage error"
-    return {*names.split(), "cancel_requested", "retry_of"}
+    return {*names.split(), "cancel_requested", "retry_of", "finish_reason", "last_error", "metadata"}
 
 
 async def test_completed(gateway: Gateway, worker: HandWorker) -> None:
@@ -68,6 +68,8 @@ async def test_completed(gateway: Gateway, worker: HandWorker) -> None:
         "request_id": str(turn.id),
         "model": "llama3",
         "usage": {"input_tokens": 3, "output_tokens": 5},
+        "finish_reason": "stop",
+        "metadata": None,
     }
     assert turn.conversation_id == conversation_id_for_request(turn.id)
 

@@ -70,7 +70,7 @@ async def test_post_streams(gateway: Gateway, worker: HandWorker, way: str) -> N
     assert reader.response.headers["location"] == f"/v1/requests/{turn.id}"
     ids = {"request_id": str(turn.id), "conversation_id": str(turn.conversation_id)}
     assert told[:2] == [Sse("pending", ids), Sse("started", {"attempt": 1}, "1.0")]
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE}, f"1.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}")
     assert {event.name for event in told[2:-1]} == {"delta"}
     assert text_of(told) == TEXT
     so_far = ""
@@ -142,7 +142,7 @@ async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWo
     location = await accept(gateway)
     turn = await worker.begin()
     await worker.complete(turn, TEXT)
-    completed = Sse("completed", {"reply": TEXT, "usage": USAGE}, f"1.{len(TEXT)}")
+    completed = Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}")
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         _, *rest = await reader.rest()
     assert rest == [
@@ -181,7 +181,7 @@ async def test_second_attempt(gateway: Gateway, replica: Gateway, worker: HandWo
             assert restart.data["text"] + text_of(await late.rest()) == TEXT
         told += await reader.rest()
     assert text_of(told) == TEXT
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE}, f"2.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}")
 
 
 async def say_from(worker: HandWorker, turn: Any, index: int) -> None:

@@ -166,7 +166,8 @@ class HandWorker:
     async def complete(self, turn: claims.Claimed, reply: str, *, tell: bool = True) -> None:
         """Finish a turn with a reply."""
         usage = Usage(input_tokens=3, output_tokens=len(reply))
-        await self.end(turn, Status.COMPLETED, tell=tell, question=("user", "hi"), reply=reply, usage=usage)
+        answer = {"question": ("user", "hi"), "reply": reply, "usage": usage, "finish_reason": "stop"}
+        await self.end(turn, Status.COMPLETED, tell=tell, **answer)
 
     async def end(self, turn: claims.Claimed, status: Status, *, tell: bool = True, **more: Any) -> None:
         """End a turn; or, with status pending, give it back."""
@@ -192,7 +193,7 @@ class HandWorker:
             reply = json.loads(each.value)
             value = {"attempt": reply["attempts"]}
             if reply["status"] == "completed":
-                value |= {"reply": reply["reply"], "usage": reply["usage"]}
+                value |= {name: reply[name] for name in ("reply", "usage", "finish_reason")}
             if reply["status"] == "failed":
                 value |= reply["error"]
             await self.publish(

@@ -83,7 +83,7 @@ def claimed(**changes: Any) -> Claimed:
         "fence": 1,
         "tries": 1,
         "max_tries": 5,
-        "caller_waits": False,
+        "caller_seconds": 0.0,
         "seconds_left": 3600.0,
         "seconds_queued": 0.1,
         "cancelled": False,

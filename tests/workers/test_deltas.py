@@ -121,7 +121,7 @@ async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> No
 async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
     """Who waits reads no pieces: an attempt that is over soon says nothing but how it ended."""
     sent: Any = Sent()
-    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     for piece in ("a", "b"):
         deltas.add(piece)
 
@@ -133,7 +133,7 @@ async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
 async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
     """After a moment it says that it began, with the text so far, and goes on as any other."""
     sent: Any = Sent()
-    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     deltas.add("a")
     deltas.add("b")
 
@@ -147,7 +147,7 @@ async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
 async def test_an_attempt_that_is_dropped_says_nothing_more() -> None:
     """Neither what waited nor, if nobody heard of it so far, that it began."""
     sent: Any = Sent()
-    deltas = Deltas(claimed(caller_waits=True), sent, Metrics())
+    deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     deltas.add("a")
 
     deltas.drop()

@@ -20,6 +20,8 @@ from aiokafka.errors import (
 from orchestra import loops
 from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
+from schemas.events import Restarted
+from schemas.replies import RequestError
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from tests.support.fakes import Calls, FakeProducer, away, no_pause, running, steps
 from tests.support.records import claimed
@@ -94,6 +96,35 @@ async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
     values = [orjson.loads(each.value or b"") for each in sent]
     assert {"attempt": 2, "conversation_id": str(turn.conversation_id)} == values[0]
     assert [{"attempt": 2, "at": 0, "text": "a"}, {"attempt": 2, "at": 1, "text": "b"}] == values[1:3]
+
+
+async def test_a_failed_attempt_is_an_event(marks: Calls) -> None:
+    """It voids the text so far and says why; a gateway reads what is written."""
+    producer, turn = FakeProducer(), claimed(fence=2)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.restart(turn, ErrorCode.RATE_LIMITED, "not now")
+        await eventually(lambda: len(producer.sent) == 1)
+
+    (event,) = producer.sent
+    assert (b"llm.request.restart", str(turn.id).encode()) == (event.headers["ce_type"], event.key)
+    read = Restarted.model_validate_json(event.value or b"")
+    assert (2, "", RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")) == (
+        read.attempt,
+        read.text,
+        read.last_error,
+    )
+
+
+async def test_the_event_of_an_answer_says_why_it_ended(marks: Calls) -> None:
+    """As its reply does."""
+    producer = FakeProducer()
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([announcement(1, finish_reason="length", metadata={"order": "7"})])
+        await eventually(lambda: len(producer.sent) == 2)
+
+    assert {"attempt", "reply", "usage", "finish_reason"} == orjson.loads(producer.sent[0].value or b"").keys()
 
 
 @pytest.mark.parametrize(

@@ -9,28 +9,27 @@ from hypothesis import strategies as st
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from tests.support.records import claimed
 from workers.outcome import Expired, Failed, RetryLater
-from workers.retry import MOST_RETRY_AFTER, MOST_SECONDS, after_error
+from workers.retry import MOST_RETRY_AFTER, PACES, after_error
 
 RETRYABLE = sorted(code for code in ErrorCode if ERRORS[code].retryable)
-FREE = {ErrorCode.RATE_LIMITED, ErrorCode.AUTH}
+FREE = {ErrorCode.RATE_LIMITED, ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED}
+ACCOUNT = {ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED}
 RETRY_AFTER = st.none() | st.floats(0, allow_nan=False)
 DICE = st.integers().map(lambda seed: random.Random(seed).uniform)
 
 
-@given(st.sampled_from(RETRYABLE), st.integers(1, 100), st.booleans(), RETRY_AFTER, DICE)
+@given(st.sampled_from(RETRYABLE), st.integers(1, 100), RETRY_AFTER, st.floats(0, 300), DICE)
 def test_a_delay_is_never_negative_and_never_endless(
-    code: ErrorCode, tries: int, caller_waits: bool, retry_after: float | None, uniform: object
+    code: ErrorCode, tries: int, retry_after: float | None, held: float, uniform: object
 ) -> None:
-    """Half a minute without advice, two minutes and a quarter with it, two seconds for a caller who waits."""
-    turn = claimed(tries=tries, max_tries=1000, caller_waits=caller_waits, seconds_left=1e9)
-    outcome = after_error(turn, OrchestraError(code, retry_after=retry_after), uniform)  # type: ignore[arg-type]
+    """Half a minute without advice, two minutes and a quarter with it, five minutes for the account or a held model."""
+    turn = claimed(tries=tries, fence=tries, max_tries=1000, seconds_left=1e9)
+    outcome = after_error(turn, OrchestraError(code, retry_after=retry_after), uniform, held)  # type: ignore[arg-type]
 
-    if isinstance(outcome, Failed):
-        assert (code, caller_waits) == (ErrorCode.AUTH, True)
-    else:
-        assert isinstance(outcome, RetryLater)
-        most = MOST_SECONDS if retry_after is None or code is ErrorCode.AUTH else MOST_RETRY_AFTER * 1.25 + 1
-        assert 0 <= outcome.delay <= (2 if caller_waits else most)
+    assert isinstance(outcome, RetryLater)
+    most = PACES[code].most if code in PACES else 30.0
+    advised = 0.0 if retry_after is None else MOST_RETRY_AFTER * 1.25 + 1
+    assert 0 <= outcome.delay <= max(most, advised, held)
 
 
 @given(st.integers(1, 100), st.booleans())
@@ -42,10 +41,25 @@ def test_the_back_off_grows_within_its_range(tries: int, caller_waits: bool) -> 
         ranges.append((low, high))
         return high
 
-    turn = claimed(tries=tries, max_tries=1000, caller_waits=caller_waits)
+    turn = claimed(tries=tries, max_tries=1000, caller_seconds=60.0 if caller_waits else 0.0)
     after_error(turn, OrchestraError(ErrorCode.BAD_UPSTREAM), draw)
 
     assert [(0.5 if caller_waits else 1.0, min(2.0 if caller_waits else 30.0, 2.0**tries))] == ranges
+
+
+@pytest.mark.parametrize("code", sorted(PACES))
+@given(fence=st.integers(1, 40), uniform=DICE)
+def test_what_costs_no_try_is_slowed_down_by_the_number_of_the_attempt(
+    code: ErrorCode, fence: int, uniform: object
+) -> None:
+    """The tries may stand still for ever; attempts are counted on, by whatever worker: from the fourth on each waits
+    twice as long.
+    """
+    outcome = after_error(claimed(tries=1, fence=fence), OrchestraError(code), uniform)  # type: ignore[arg-type]
+
+    assert isinstance(outcome, RetryLater)
+    least = min(PACES[code].most, PACES[code].first * 2.0 ** max(0, fence - 3))
+    assert least <= outcome.delay <= min(PACES[code].most, 1.25 * least)
 
 
 def test_a_model_whose_answer_does_not_fit_is_asked_again_at_once() -> None:
@@ -55,7 +69,7 @@ def test_a_model_whose_answer_does_not_fit_is_asked_again_at_once() -> None:
     assert RetryLater(0, False, ErrorCode.ANSWER_MISMATCH, "detail") == outcome
 
 
-@given(st.floats(0, 120), DICE)
+@given(st.floats(2, 120), DICE)
 def test_advice_is_followed(retry_after: float, uniform: object) -> None:
     """Not before the time that was named, and not all at the same moment."""
     turn = claimed()
@@ -67,21 +81,56 @@ def test_advice_is_followed(retry_after: float, uniform: object) -> None:
     assert retry_after <= outcome.delay <= retry_after * 1.25 + 1
 
 
+def test_advice_to_come_back_at_once_is_no_reason_to_be_quick() -> None:
+    """Who refuses for the eighth time with a Retry-After of nothing is asked half a minute later."""
+    outcome = after_error(claimed(fence=8), OrchestraError(ErrorCode.RATE_LIMITED, retry_after=0), random.uniform)
+
+    assert isinstance(outcome, RetryLater)
+    assert outcome.delay >= 32
+
+
+@given(st.sampled_from(sorted(PACES)), st.floats(0, 300), DICE)
+def test_no_attempt_comes_while_the_model_is_held_back(code: ErrorCode, held: float, uniform: object) -> None:
+    """A turn is not runnable before its model is."""
+    outcome = after_error(claimed(), OrchestraError(code), uniform, held)  # type: ignore[arg-type]
+
+    assert isinstance(outcome, RetryLater)
+    assert outcome.delay >= held
+
+
 @given(st.sampled_from(RETRYABLE), st.floats(0, 200), RETRY_AFTER, DICE)
 def test_nothing_is_tried_after_the_deadline(
     code: ErrorCode, seconds_left: float, retry_after: float | None, uniform: object
 ) -> None:
-    """An attempt that could not begin in time is no attempt: the turn expires."""
+    """An attempt that could not begin in time is no attempt: the turn expires, and keeps why it was not answered."""
     turn = claimed(seconds_left=seconds_left)
-    outcome = after_error(turn, OrchestraError(code, retry_after=retry_after), uniform)  # type: ignore[arg-type]
+    outcome = after_error(turn, OrchestraError(code, "why", retry_after=retry_after), uniform)  # type: ignore[arg-type]
 
     assert isinstance(outcome, Expired | RetryLater)
-    assert isinstance(outcome, Expired) or outcome.delay < seconds_left
+    if isinstance(outcome, Expired):
+        assert (code, "why") == outcome.error
+    else:
+        assert outcome.delay < seconds_left
 
 
 @pytest.mark.parametrize("code", sorted(set(ErrorCode) - set(RETRYABLE)))
 def test_what_cannot_help_is_not_tried(code: ErrorCode) -> None:
     """The turn fails at once, with the reason."""
+    assert Failed(code, "detail") == after_error(claimed(), OrchestraError(code, "detail"), random.uniform)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.REFUSED_BY_PROVIDER,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.CONTENT_FILTER,
+        ErrorCode.UNKNOWN_MODEL,
+    ],
+)
+def test_a_fault_of_the_request_ends_it(code: ErrorCode) -> None:
+    """Whatever a provider finds wrong with a request it would find again."""
     assert Failed(code, "detail") == after_error(claimed(), OrchestraError(code, "detail"), random.uniform)
 
 
@@ -96,15 +145,52 @@ def test_the_last_try_is_the_last(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("code", RETRYABLE)
 def test_only_not_now_and_not_us_cost_no_try(code: ErrorCode) -> None:
-    """A rate limit and refused credentials give the try back; everything else has spent it."""
+    """A rate limit and faults of the account give the try back; everything else has spent it."""
     outcome = after_error(claimed(), OrchestraError(code, "detail"), random.uniform)
 
     assert isinstance(outcome, RetryLater)
     assert (code in FREE, code, "detail") == (outcome.give_try_back, outcome.code, outcome.detail)
 
 
-def test_a_caller_who_waits_is_told_of_refused_credentials_at_once() -> None:
-    """Nobody mends them while a connection is held open."""
-    turn = claimed(caller_waits=True, tries=1, max_tries=3)
+@pytest.mark.parametrize("caller_seconds", [0.0, 60.0])
+def test_an_empty_answer_is_asked_for_once_more(caller_seconds: float) -> None:
+    """A second one fails the request, however many tries are left."""
+    error = OrchestraError(ErrorCode.EMPTY_REPLY, "detail")
+    first = claimed(caller_seconds=caller_seconds, max_tries=100)
+    second = claimed(caller_seconds=caller_seconds, max_tries=100, tries=2, last_error="empty_reply")
 
-    assert isinstance(after_error(turn, OrchestraError(ErrorCode.AUTH), random.uniform), Failed)
+    assert isinstance(after_error(first, error, random.uniform), RetryLater)
+    assert Failed(ErrorCode.EMPTY_REPLY, "detail") == after_error(second, error, random.uniform)
+
+
+@pytest.mark.parametrize("code", sorted(ACCOUNT))
+def test_a_caller_who_waits_is_told_of_the_account_at_once(code: ErrorCode) -> None:
+    """Nobody mends credentials or fills up a quota while a connection is held open."""
+    turn = claimed(caller_seconds=60.0, tries=1, max_tries=3)
+
+    assert Failed(code, "detail") == after_error(turn, OrchestraError(code, "detail"), random.uniform)
+
+
+@given(st.sampled_from(sorted(set(PACES) - ACCOUNT)), st.floats(0.1, 60), RETRY_AFTER, st.floats(0, 300), DICE)
+def test_a_caller_who_would_leave_first_is_told_at_once(
+    code: ErrorCode, caller_seconds: float, retry_after: float | None, held: float, uniform: object
+) -> None:
+    """They wait for another attempt only if it can begin while they wait; else they get the reason, not a 504."""
+    turn = claimed(caller_seconds=caller_seconds)
+
+    outcome = after_error(turn, OrchestraError(code, "why", retry_after=retry_after), uniform, held)  # type: ignore[arg-type]
+
+    if isinstance(outcome, RetryLater):
+        assert max(min(retry_after or 0.0, MOST_RETRY_AFTER), held) <= outcome.delay < caller_seconds
+    else:
+        assert isinstance(outcome, Failed)
+        assert (code, True) == (outcome.code, outcome.detail.startswith("why"))
+
+
+def test_a_caller_who_waits_is_served_quickly() -> None:
+    """While the model has only no place for one more, they wait two seconds at most."""
+    turn = claimed(caller_seconds=60.0, fence=9)
+    outcome = after_error(turn, OrchestraError(ErrorCode.RATE_LIMITED), random.uniform)
+
+    assert isinstance(outcome, RetryLater)
+    assert outcome.delay <= 2

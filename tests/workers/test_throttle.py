@@ -1,10 +1,46 @@
 """Promises of workers/throttle.py: a worker learns how many calls a model lets in, and finds its way back up."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.store.claims import ModelLimit
-from workers.throttle import Throttle
+from schemas.errors import ErrorCode, OrchestraError
+from workers.retry import PACES
+from workers.throttle import MOST_MODELS, Throttle
+
+FULL = OrchestraError(ErrorCode.RATE_LIMITED, "full")
+ACCOUNT = [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED]
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Model:
+    """A throttle, and calls of one model one after another."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.clock = Clock()
+        self.throttle = Throttle(most, self.clock, lambda low, _high: low)
+
+    def refuse(self, code: ErrorCode = ErrorCode.RATE_LIMITED, retry_after: float | None = None) -> float:
+        """One call that is refused; for how long the model is held back."""
+        self.throttle.begun("m")
+        refusal = self.throttle.refused("m", OrchestraError(code, "why", retry_after=retry_after), self.clock.now)
+        self.throttle.ended("m")
+        return refusal.seconds
+
+    @property
+    def room(self) -> int | None:
+        """How many calls may begin; None: as many as there are slots."""
+        return next((limit.room for limit in self.throttle.limits()), None)
 
 
 def begin(throttle: Throttle, count: int, model: str = "m") -> None:
@@ -17,7 +53,7 @@ def test_a_model_that_never_refused_has_no_limit() -> None:
     """However many calls are open."""
     throttle = Throttle(100)
     begin(throttle, 50)
-    throttle.accepted("m")
+    throttle.accepted("m", 0.0)
 
     assert [] == list(throttle.limits())
 
@@ -26,7 +62,7 @@ def test_a_refusal_limits_to_what_was_let_in() -> None:
     """Ten were open when one was refused: nine fit, and no more are claimed until one has ended."""
     throttle = Throttle(100)
     begin(throttle, 10)
-    throttle.refused("m")
+    throttle.refused("m", FULL, 0.0)
     throttle.ended("m")
 
     assert [ModelLimit("m", 0)] == list(throttle.limits())
@@ -34,14 +70,15 @@ def test_a_refusal_limits_to_what_was_let_in() -> None:
     assert [ModelLimit("m", 1)] == list(throttle.limits())
 
 
-def test_one_call_is_always_tried() -> None:
-    """A model that refuses everything is asked again, one call at a time."""
-    throttle = Throttle(100)
-    begin(throttle, 1)
-    throttle.refused("m")
-    throttle.ended("m")
+def test_one_call_is_tried_once_the_hold_is_over() -> None:
+    """A model that refuses everything is left alone for a while, and then asked by one call at a time."""
+    model = Model()
+    seconds = model.refuse()
+    assert 0 == model.room
 
-    assert [ModelLimit("m", 1)] == list(throttle.limits())
+    model.clock.now += seconds
+
+    assert 1 == model.room
 
 
 def test_other_models_are_not_limited() -> None:
@@ -49,7 +86,7 @@ def test_other_models_are_not_limited() -> None:
     throttle = Throttle(100)
     begin(throttle, 5, "busy")
     begin(throttle, 5, "free")
-    throttle.refused("busy")
+    throttle.refused("busy", FULL, 0.0)
 
     assert ["busy"] == [limit.model for limit in throttle.limits()]
 
@@ -58,26 +95,146 @@ def test_answers_make_room_again() -> None:
     """One more after each round of as many answers as fit, until there is no limit left."""
     throttle = Throttle(4)
     begin(throttle, 3)
-    throttle.refused("m")
+    throttle.refused("m", FULL, 0.0)
     for _ in range(3):
         throttle.ended("m")
     rooms = []
     while limits := list(throttle.limits()):
         rooms.append(limits[0].room)
-        throttle.accepted("m")
+        throttle.accepted("m", 0.0)
 
     assert [2, 2, 2, 3, 3, 3] == rooms
 
 
-@given(st.lists(st.sampled_from(["begun", "ended", "refused", "accepted"]), max_size=60))
+@given(st.lists(st.sampled_from(["begun", "ended", "refused", "accepted", "later"]), max_size=60))
 def test_room_is_never_negative_nor_more_than_the_workers_own(steps: list[str]) -> None:
-    """Whatever happens in whatever order."""
-    throttle, open_calls = Throttle(5), 0
+    """Whatever happens in whatever order; and what is not held back always has room for one call."""
+    clock = Clock()
+    throttle, open_calls = Throttle(5, clock), 0
     for step in steps:
         if step == "ended" and not open_calls:
             continue
         open_calls += {"begun": 1, "ended": -1}.get(step, 0)
-        getattr(throttle, step)("m")
+        match step:
+            case "later":
+                clock.now += 100
+            case "refused":
+                throttle.refused("m", FULL, clock.now)
+            case "accepted":
+                throttle.accepted("m", clock.now)
+            case _:
+                getattr(throttle, step)("m")
         for limit in throttle.limits():
             assert 0 <= limit.room <= 5
-            assert limit.room + open_calls >= 1
+            assert limit.room + open_calls >= 1 or throttle.held()
+
+
+@pytest.mark.parametrize("code", sorted(PACES))
+def test_the_wait_doubles_with_each_refusal_in_a_row(code: ErrorCode) -> None:
+    """Of the model, whichever request it was that asked; up to its longest wait."""
+    model, pace = Model(), PACES[code]
+    waits = []
+    for _ in range(12):
+        waits.append(seconds := model.refuse(code))
+        model.clock.now += seconds
+
+    assert [min(pace.most, pace.first * 2**times) for times in range(12)] == waits
+
+
+def test_the_first_answer_ends_it() -> None:
+    """The next refusal is the first again."""
+    model = Model()
+    for _ in range(5):
+        model.clock.now += model.refuse()
+
+    model.throttle.accepted("m", model.clock.now)
+
+    assert PACES[ErrorCode.RATE_LIMITED].first == model.refuse()
+
+
+def test_refusals_of_one_round_count_once() -> None:
+    """Thirty calls that were under way together are one refusal: the model is asked again after the shortest wait."""
+    model = Model()
+    begin(model.throttle, 30)
+    began = model.clock.now
+    for _ in range(30):
+        model.clock.now += 0.01
+        refusal = model.throttle.refused("m", OrchestraError(ErrorCode.AUTH), began)
+        model.throttle.ended("m")
+
+    assert refusal.seconds == pytest.approx(30 - 0.29)
+
+
+def test_only_the_first_hold_of_a_row_is_news() -> None:
+    """So that it is logged once, however long it lasts."""
+    model = Model()
+    news = []
+    for _ in range(4):
+        model.throttle.begun("m")
+        refusal = model.throttle.refused("m", OrchestraError(ErrorCode.AUTH), model.clock.now)
+        model.throttle.ended("m")
+        news.append(refusal.first)
+        model.clock.now += refusal.seconds
+
+    assert [True, False, False, False] == news
+    assert model.throttle.accepted("m", model.clock.now)
+    assert not model.throttle.accepted("m", model.clock.now)
+
+
+def test_a_full_model_is_not_held_back() -> None:
+    """One refusal while others run, with no advice or a second's, says that there is no place, and the others go on."""
+    for retry_after in (None, 1.0):
+        model = Model()
+        begin(model.throttle, 9)
+
+        assert 0 == model.refuse(retry_after=retry_after)
+        model.throttle.ended("m")
+        assert 1 == model.room
+
+
+def test_advice_holds_for_the_whole_model() -> None:
+    """A provider that names a time is not asked before it by anybody, also when other calls are still running."""
+    model = Model()
+    begin(model.throttle, 9)
+
+    assert 60 == model.refuse(retry_after=60)
+    model.throttle.ended("m")
+    assert 0 == model.room
+    assert 120 == model.refuse(retry_after=3600)
+
+
+def test_an_answer_to_an_older_call_ends_no_hold() -> None:
+    """What began before the refusal says nothing of what would be let in now."""
+    model = Model()
+    began = model.clock.now
+    begin(model.throttle, 2)
+    model.clock.now += 5
+    seconds = model.refuse(ErrorCode.AUTH)
+
+    assert not model.throttle.accepted("m", began)
+    assert [seconds] == [held.seconds for held in model.throttle.held()]
+
+
+def test_what_is_held_back_is_told() -> None:
+    """With the code and the detail of the refusal, and how long it is still."""
+    model = Model()
+    model.refuse(ErrorCode.AUTH)
+    model.clock.now += 10
+    (held,) = model.throttle.held()
+
+    assert ("m", ErrorCode.AUTH, "why", 20) == (held.model, held.code, held.detail, held.seconds)
+    model.clock.now += 20
+    assert [] == model.throttle.held()
+
+
+def test_names_of_models_take_no_room_without_end() -> None:
+    """A caller may think up any number of them; those refused last are remembered."""
+    model = Model()
+    names = [f"simulated:fail=auth,tokens={number}" for number in range(10 * MOST_MODELS)]
+    for name in names:
+        model.throttle.begun(name)
+        model.throttle.refused(name, OrchestraError(ErrorCode.AUTH), model.clock.now)
+        model.throttle.ended(name)
+
+    assert names[-MOST_MODELS:] == [limit.model for limit in model.throttle.limits()]
+    assert not model.throttle._in_flight

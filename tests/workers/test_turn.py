@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
@@ -74,6 +75,10 @@ class Publisher:
         """A piece."""
         self.said.append((at, text))
 
+    def restart(self, turn: Claimed, code: ErrorCode, detail: str) -> None:
+        """An attempt failed, and another follows."""
+        self.said.append(("restart", turn.fence, code, detail))
+
 
 class Attempt:
     """One turn run with these pieces, and all that became of it."""
@@ -119,11 +124,12 @@ async def run(monkeypatch: pytest.MonkeyPatch, *pieces: Any, **changes: Any) -> 
 async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its text, its usage and its question are written; it was said that it began, and what came."""
     turn = claimed(fence=3)
-    attempt = Attempt(monkeypatch, Model("The ", "fox", Done(USAGE)), turn)
+    attempt = Attempt(monkeypatch, Model("The ", "fox", Done(USAGE, "length")), turn)
 
     ending = await attempt.end()
 
     assert (turn.ref, turn.conversation_id, 3) == (ending.ref, ending.conversation_id, ending.fence)
+    assert "length" == ending.finish_reason
     assert (Status.COMPLETED, "The fox", USAGE, ("user", "hi")) == (
         ending.status,
         ending.reply,
@@ -192,6 +198,99 @@ async def test_a_rate_limit_costs_no_try_and_teaches(monkeypatch: pytest.MonkeyP
     assert (Status.PENDING, True) == (ending.status, ending.give_try_back)
     assert ending.delay >= 9
     assert ["llama3"] == [limit.model for limit in attempt.throttle.limits()]
+
+
+@pytest.mark.parametrize("caller_seconds", [0.0, 60.0])
+async def test_a_failed_attempt_is_told_once_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, caller_seconds: float
+) -> None:
+    """Why, at once and not with the next attempt; also while somebody waits for the whole answer."""
+    error = OrchestraError(ErrorCode.RATE_LIMITED, "not now")
+    attempt = Attempt(monkeypatch, Model(error), claimed(fence=2, caller_seconds=caller_seconds))
+    written = len(attempt.endings)
+
+    await attempt.end()
+
+    assert ("restart", 2, ErrorCode.RATE_LIMITED, "not now") == attempt.publisher.said[-1]
+    assert (0, 1) == (written, len(attempt.endings))
+
+
+async def test_what_is_over_is_told_by_its_ending_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No restart follows a failure for good."""
+    attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.CONTENT_FILTER, "filtered")), claimed())
+
+    await attempt.end()
+
+    assert [("started", 1)] == attempt.publisher.said
+
+
+@pytest.mark.parametrize("code", [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.OVERLOADED])
+async def test_a_refusal_holds_the_model_back_even_where_it_is_final(
+    monkeypatch: pytest.MonkeyPatch, code: ErrorCode
+) -> None:
+    """A caller who waits is told at once, and those who come next are not asked for in vain."""
+    turn = claimed(caller_seconds=60.0, tries=3, max_tries=3)
+    attempt = Attempt(monkeypatch, Model(OrchestraError(code, "no")), turn)
+
+    ending = await attempt.end()
+
+    assert (Status.FAILED, [("llama3", code, "no")]) == (
+        ending.status,
+        [(held.model, held.code, held.detail) for held in attempt.throttle.held()],
+    )
+
+
+async def test_the_time_that_an_attempt_took_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who had a minute when it began, and has a second left, is told instead of kept waiting."""
+    error = OrchestraError(ErrorCode.RATE_LIMITED, "not now", retry_after=5)
+    early = Attempt(monkeypatch, Model(error), claimed(caller_seconds=60.0))
+    late = Attempt(monkeypatch, Model(error), claimed(caller_seconds=60.0))
+    late.flight.began -= 58
+
+    assert (Status.PENDING, Status.FAILED) == ((await early.end()).status, (await late.end()).status)
+
+
+async def test_an_attempt_that_would_come_too_late_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn expires, and keeps why it was not answered."""
+    error = OrchestraError(ErrorCode.RATE_LIMITED, "not now", retry_after=50)
+    ending = await run(monkeypatch, error, seconds_left=40.0)
+
+    assert (Status.EXPIRED, (ErrorCode.RATE_LIMITED, "not now")) == (ending.status, ending.error)
+
+
+@pytest.mark.parametrize(
+    ("code", "tries", "told"),
+    [
+        (ErrorCode.CONTENT_FILTER, 1, [("warning", "request_failed")]),
+        (ErrorCode.BAD_UPSTREAM, 5, [("warning", "request_failed")]),
+        (ErrorCode.BAD_UPSTREAM, 1, [("info", "attempt_failed")]),
+        (ErrorCode.AUTH, 1, [("warning", "model_held_back"), ("debug", "attempt_failed")]),
+    ],
+)
+async def test_each_failure_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, code: ErrorCode, tries: int, told: list[tuple[str, str]]
+) -> None:
+    """With request, code and attempt; a model that is held back once for all who ask it. Nothing that was said."""
+    turn = claimed(fence=7, tries=tries, body=_body(CANARY), model=CANARY)
+    with capture_logs() as lines:
+        await Attempt(monkeypatch, Model(OrchestraError(code, "why")), turn).end()
+
+    assert told == [(line["log_level"], line["event"]) for line in lines]
+    assert {"request_id": str(turn.id), "code": code, "attempt": 7} == {
+        name: value for name, value in lines[-1].items() if name not in ("event", "log_level")
+    }
+    assert CANARY not in str(lines)
+
+
+async def test_the_end_of_a_hold_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the model answers again; once."""
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed())
+    attempt.throttle.refused("llama3", OrchestraError(ErrorCode.RATE_LIMITED), attempt.flight.began)
+    attempt.flight.began += 10
+    with capture_logs() as lines:
+        await attempt.end()
+
+    assert ["model_answers_again"] == [line["event"] for line in lines]
 
 
 async def test_an_error_for_good_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,7 +512,9 @@ async def test_a_stand_in_teaches_nothing_of_the_model_it_stands_in_for(monkeypa
     """A model that refused has no more room because another answered in its place."""
     for model, room in ((None, 1), ("other", 0)):
         attempt = Attempt(monkeypatch, Model(Done(Usage(model=model))), claimed())
-        attempt.throttle.refused("llama3")
+        attempt.throttle.begun("llama3")
+        attempt.throttle.refused("llama3", OrchestraError(ErrorCode.RATE_LIMITED), 0.0)
+        attempt.throttle.ended("llama3")
         await attempt.end()
         assert [room] == [limit.room for limit in attempt.throttle.limits()]
 

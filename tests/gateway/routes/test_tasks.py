@@ -193,7 +193,7 @@ async def test_the_new_post(client: httpx.AsyncClient, world: World) -> None:
         {
             "id": ask.id, "task_id": ask.id, "user_id": "alice", "task_type": "summarization", "prompt": "long",
             "history": sent["history"], "status": "pending", "conversation_id": ID, "model": "m", "priority": 9,
-            "not_before": "2026-01-01T00:00:00Z", "deadline": "2026-01-01T01:00:00Z",
+            "not_before": "2026-01-01T00:00:00Z", "deadline": "2026-01-01T01:00:00Z", "metadata": {"k": "v"},
         }
     )  # fmt: skip
     assert (world.body.temperature, world.body.on_busy, world.body.metadata) == (0.5, "reject", {"k": "v"})

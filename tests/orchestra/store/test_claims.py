@@ -287,6 +287,37 @@ async def test_a_turn_that_loses_every_worker_fails(database: Database) -> None:
     assert [killer.id] == [each.request_id for each in lost.announcements]
 
 
+async def test_a_lost_worker_is_the_last_error_of_its_turns(database: Database) -> None:
+    """Whoever asks why there is no answer yet is told, until there is one."""
+    await take(database, asked := request())
+    worker_id = await new_worker(database)
+    await claim_one(database, worker_id)
+    await let_lease_run_out(database, worker_id)
+
+    await claims.give_back_lost(database)
+
+    kept = await row(database, asked.ref)
+    assert ("pending", "worker_lost", "the worker that ran it was lost") == (
+        kept.status,
+        kept.error_code,
+        kept.error_detail,
+    )
+    assert "worker_lost" == (await claim_one(database)).last_error
+
+
+@pytest.mark.parametrize(("waited", "seconds"), [(0, 60), (50, 10), (61, 0), (3600, 0)])
+async def test_a_caller_waits_for_a_minute(database: Database, waited: int, seconds: int) -> None:
+    """From when the request was taken in; after that it is a request like all others."""
+    await take(database, request(caller_waits=True), request())
+    await database.run("UPDATE requests SET created_at = created_at - make_interval(secs => :waited)", waited=waited)
+
+    turns = await claim(database, await new_worker(database))
+
+    found = sorted(turn.caller_seconds for turn in turns)
+    assert (0, seconds > 0) == (found[0], any(turn.caller_waits for turn in turns))
+    assert seconds - 5 <= found[1] <= seconds
+
+
 async def test_a_cancelled_turn_of_a_lost_worker_ends(database: Database) -> None:
     """Nobody runs it again; a cancel wins over exhausted tries."""
     await take(database, asked := request(max_tries=1))

@@ -1,15 +1,20 @@
 """Promises of orchestra/store/endings.py: how attempts end, once, under their fence."""
 
 import asyncio
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from orchestra.store import claims, endings, outbox
+from orchestra.store import claims, endings, outbox, requests
 from orchestra.store.database import Database, DataRefusedError
+from orchestra.store.endings import HeldModel
+from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
-from schemas.replies import Reply
+from schemas.replies import Reply, RequestError
 from schemas.status import Status
 from tests.support.store import (
     claim,
@@ -25,6 +30,14 @@ from tests.support.store import (
     statuses,
     take,
 )
+
+HOUR = timedelta(hours=1)
+
+
+async def last_error(database: Database, ref: Ref) -> tuple[str | None, str | None]:
+    """Code and detail, as the row has them."""
+    found = await row(database, ref)
+    return found.error_code, found.error_detail
 
 
 async def test_a_completed_turn_is_history(database: Database) -> None:
@@ -282,10 +295,10 @@ async def test_a_running_turn_does_not_expire_under_its_worker(database: Databas
 
 
 async def test_why_attempts_failed_is_kept_one_by_one(database: Database) -> None:
-    """Of every attempt that failed, whether another followed or not; only the last one's is the request's error."""
+    """Of every attempt that failed, whether another followed or not; the newest one's is the request's own."""
     await take(database, asked := request())
     await finish(database, await claim_one(database), Status.PENDING, error=(ErrorCode.OVERLOADED, "busy"))
-    assert (await row(database, asked.ref)).error_code is None
+    assert (await row(database, asked.ref)).error_code == ErrorCode.OVERLOADED
     await finish(database, await claim_one(database), Status.FAILED, error=(ErrorCode.BAD_UPSTREAM, "nonsense"))
 
     kept = await database.run("SELECT attempt, code, detail FROM attempt_errors ORDER BY attempt")
@@ -317,3 +330,155 @@ async def test_a_request_that_was_deleted_while_it_ran_leaves_nothing(database: 
     assert ("cancelled", None, None) == (found.status, found.body, found.error_code)
     assert await messages(database, conversation) == []
     assert '"reply" : null' in done.announcements[0].value
+
+
+async def test_the_reason_why_an_answer_ended_is_kept_and_told(database: Database) -> None:
+    """With the answer alone, and in its reply; what fails has none."""
+    await take(database, request(), request())
+    first, second = await claim(database, await new_worker(database))
+
+    done = await finish(database, first, finish_reason="length")
+    failed = await finish(database, second, Status.FAILED, error=(ErrorCode.TIMEOUT, "slow"))
+
+    kept = await database.run("SELECT role, finish_reason FROM messages ORDER BY id")
+    assert [("user", None), ("assistant", "length")] == [tuple(each) for each in kept]
+    assert "length" == Reply.model_validate_json(done.announcements[0].value).finish_reason
+    assert "finish_reason" not in failed.announcements[0].value
+
+
+@pytest.mark.parametrize("metadata", [{"order": "7", "said": 'a "quote" and }'}, {}, None])
+async def test_a_reply_brings_the_metadata_of_its_request(database: Database, metadata: dict[str, str] | None) -> None:
+    """As it was sent; absent where there was none, as in the records of older releases."""
+    asked = request()
+    body = asked.body if metadata is None else {**asked.body, "metadata": metadata}
+    await take(database, replace(asked, body=body))
+
+    done = await finish(database, await claim_one(database), finish_reason="stop")
+
+    value = done.announcements[0].value
+    assert (metadata or None) == Reply.model_validate_json(value).metadata
+    assert bool(metadata) == ("metadata" in json.loads(value))
+
+
+async def test_the_metadata_of_what_is_deleted_is_not_told(database: Database) -> None:
+    """Neither when it ends later, nor in a reply that was not published yet."""
+    conversation, secret = uuid4(), {"secret": "canary"}
+    first, second = request(conversation), request(conversation)
+    turns = [replace(each, body={**each.body, "metadata": secret}) for each in (first, second)]
+    await take(database, *turns)
+    await finish(database, await claim_one(database))
+    running = await claim_one(database)
+    told = await take(database, deletes=[("default", conversation)])
+
+    late = await finish(database, running)
+
+    assert late.announcements
+    assert "canary" not in "".join(each.value for each in (*told.announcements, *late.announcements))
+    assert "canary" not in "".join(each.value for each in await database.run("SELECT value FROM outbox"))
+
+
+async def test_why_the_last_attempt_failed_is_kept_while_a_request_is_open(database: Database) -> None:
+    """Also while the next attempt runs, and when that is interrupted; its answer ends it."""
+    await take(database, asked := request())
+    await finish(database, await claim_one(database), Status.PENDING, error=(ErrorCode.RATE_LIMITED, "not now"))
+    turn = await claim_one(database)
+    assert ("rate_limited", "in_progress") == (turn.last_error, (await row(database, asked.ref)).status)
+    await finish(database, turn, Status.PENDING, give_try_back=True)
+    assert ("rate_limited", "not now") == await last_error(database, asked.ref)
+
+    await finish(database, await claim_one(database))
+
+    assert (None, None) == await last_error(database, asked.ref)
+
+
+@pytest.mark.parametrize("how", ["by its worker", "by the sweep"])
+async def test_what_expires_keeps_why_it_was_not_answered(database: Database, how: str) -> None:
+    """It has no error of its own, and its reply has none; but whoever looks sees why nothing came."""
+    await take(database, asked := request())
+    error = (ErrorCode.AUTH, "wrong key")
+    if how == "by its worker":
+        done = (await finish(database, await claim_one(database), Status.EXPIRED, error=error)).announcements
+    else:
+        await finish(database, await claim_one(database), Status.PENDING, error=error)
+        await database.run("UPDATE requests SET deadline_at = now()")
+        done = await endings.expire(database, 1)
+
+    (found,) = (await requests.find(database, [asked.ref])).values()
+    assert (Status.EXPIRED, None) == (found.resource.status, found.resource.error)
+    assert RequestError(code=ErrorCode.AUTH, detail="wrong key") == found.resource.last_error
+    assert Reply.model_validate_json(done[0].value).error is None
+
+
+HELD = HeldModel("llama3", ErrorCode.RATE_LIMITED, "not now", 20.0)
+ACCOUNT = frozenset({ErrorCode.AUTH})
+
+
+async def hold_back(database: Database, held: HeldModel = HELD) -> endings.HeldBack:
+    return await endings.hold_back(database, [held], ACCOUNT, 100)
+
+
+async def test_what_waits_for_a_model_that_is_held_back_is_told_once(database: Database) -> None:
+    """Those that may run and do not know: no attempt is counted, and they stay in their place."""
+    await take(database, asked := request(), request(model="other"), request(not_before=datetime.now(UTC) + HOUR))
+    before = await row(database, asked.ref)
+
+    first, second = await hold_back(database), await hold_back(database)
+
+    (told,) = first.told
+    assert (asked.id, 0, ErrorCode.RATE_LIMITED, asked.body_hash) == (told.id, told.fence, told.code, told.body_hash)
+    assert ("not now (the model is held back for 20 s)", 0) == (told.detail, first.refused)
+    after = await row(database, asked.ref)
+    assert (before.status, before.run_at, 0, 0) == (after.status, after.run_at, after.fence, after.tries)
+    assert ([], 0, []) == (second.told, second.refused, second.announcements)
+    assert await count(database, "attempt_errors") == 0
+
+
+async def test_what_knows_why_it_waits_keeps_that(database: Database) -> None:
+    """The error of its own attempt says more than that of another's."""
+    await take(database, asked := request())
+    await finish(database, await claim_one(database), Status.PENDING, error=(ErrorCode.BAD_UPSTREAM, "broke"))
+
+    await hold_back(database)
+
+    assert ("bad_upstream", "broke") == await last_error(database, asked.ref)
+
+
+@pytest.mark.parametrize(
+    ("code", "hold", "waited", "fails"),
+    [
+        (ErrorCode.AUTH, 5.0, 0, True),
+        (ErrorCode.AUTH, 5.0, 50, True),
+        (ErrorCode.AUTH, 5.0, 61, False),
+        (ErrorCode.RATE_LIMITED, 5.0, 0, False),
+        (ErrorCode.RATE_LIMITED, 5.0, 58, True),
+        (ErrorCode.RATE_LIMITED, 90.0, 0, True),
+        (ErrorCode.RATE_LIMITED, 90.0, 61, False),
+    ],
+)
+async def test_a_caller_who_would_leave_before_the_hold_ends_is_told(
+    database: Database, code: ErrorCode, hold: float, waited: int, fails: bool
+) -> None:
+    """The request fails at once, without an attempt, and the next one of its conversation may run; others wait on."""
+    conversation = uuid4()
+    await take(database, asked := request(conversation, caller_waits=True), second := request(conversation))
+    moved = "UPDATE requests SET created_at = now() - make_interval(secs => :waited) WHERE id = :id"
+    await database.run(moved, waited=waited, id=asked.id)
+
+    done = await hold_back(database, HeldModel("llama3", code, "no", hold))
+
+    assert (["failed", "pending"] if fails else ["pending", "waiting"]) == await statuses(database, [asked, second])
+    assert (int(fails), int(not fails)) == (done.refused, len(done.told))
+    if fails:
+        reply = Reply.model_validate_json(done.announcements[0].value)
+        assert reply.error
+        assert (code, 0) == (reply.error.code, reply.attempts)
+
+
+async def test_two_workers_that_tell_the_same_turns_tell_each_once(database: Database) -> None:
+    """Nobody waits for the other, and nothing is told twice."""
+    await take(database, *(request(caller_waits=number % 2 == 0) for number in range(20)))
+    held = HeldModel("llama3", ErrorCode.AUTH, "no", 20.0)
+
+    done = await asyncio.gather(*(hold_back(database, held) for _ in range(4)))
+
+    assert (10, 10) == (sum(len(each.told) for each in done), sum(each.refused for each in done))

@@ -1,6 +1,7 @@
 """Promises of orchestra/store/requests.py: what a gateway sees of a request."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestra.store import cancels, requests
+from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
 from schemas.api.requests import RequestFilter, RequestResource
@@ -50,6 +52,40 @@ async def test_a_failure_is_seen_with_its_reason(database: Database) -> None:
     found = (await requests.find(database, [asked.ref]))[asked.ref].resource
 
     assert (RequestError(code=ErrorCode.TIMEOUT, detail="too slow"), None) == (found.error, found.reply)
+    assert found.last_error is None
+
+
+async def test_an_open_request_shows_why_its_last_attempt_failed(database: Database) -> None:
+    """It has no error as long as it may be answered; an answer, or a cancel, makes the past uninteresting."""
+    answered, cancelled = request(), request()
+    await take(database, answered, cancelled)
+    worker, last = await new_worker(database), RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
+    for turn in await claim(database, worker):
+        await finish(database, turn, Status.PENDING, error=(ErrorCode.RATE_LIMITED, "not now"))
+
+    turns: dict[UUID, Claimed] = {}
+    for status in (Status.PENDING, Status.IN_PROGRESS):
+        for found in (await requests.find(database, [answered.ref, cancelled.ref])).values():
+            assert (status, None, last) == (found.resource.status, found.resource.error, found.resource.last_error)
+        turns |= {turn.id: turn for turn in await claim(database, worker)}
+
+    await finish(database, turns[answered.id], finish_reason="stop")
+    await finish(database, turns[cancelled.id], Status.CANCELLED)
+    for found in (await requests.find(database, [answered.ref, cancelled.ref])).values():
+        assert (None, None) == (found.resource.error, found.resource.last_error)
+
+
+async def test_a_request_shows_its_metadata_and_how_its_answer_ended(database: Database) -> None:
+    """What the caller sent along comes back, in a look and in a list."""
+    asked = request()
+    await take(database, replace(asked, body={**asked.body, "metadata": {"order": "7"}}))
+    await finish(database, await claim_one(database), finish_reason="length")
+
+    found = (await requests.find(database, [asked.ref]))[asked.ref].resource
+    listed, _ = await requests.page(database, "default", None, RequestFilter(), None, 10)
+
+    assert ({"order": "7"}, "length") == (found.metadata, found.finish_reason)
+    assert [found] == listed
 
 
 async def test_a_wanted_cancel_is_seen_while_the_turn_runs(database: Database) -> None:
@@ -82,6 +118,18 @@ async def test_the_age_of_the_queue_is_that_of_what_could_run(database: Database
     await database.run("UPDATE requests SET run_at = now() - interval '30 seconds' WHERE priority = 0")
 
     assert await requests.oldest_runnable_age(database) == pytest.approx(30, abs=5)
+
+
+async def test_a_model_that_is_held_back_does_not_age_the_queue(database: Database) -> None:
+    """What waits for it waits for no worker; what waits after another failure does."""
+    await take(database, held := request(), failed := request())
+    age = "UPDATE requests SET run_at = now() - interval '1 hour', error_code = :code WHERE id = :id"
+    await database.run(age, id=held.id, code="auth")
+    assert await requests.oldest_runnable_age(database) < 1800
+
+    await database.run(age, id=failed.id, code="bad_upstream")
+
+    assert await requests.oldest_runnable_age(database) >= 3600
 
 
 async def test_a_conversation_with_too_many_open_turns_is_full(database: Database) -> None:

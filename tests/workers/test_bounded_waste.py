@@ -1,0 +1,264 @@
+"""Promises of all paths that cost no try (G7): however long a model refuses, it is asked few times, and all know why.
+
+The paths are found in the code: one that is new and has no case here fails a test.
+"""
+
+import ast
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra.agents.catalogue import Agents
+from orchestra.store.endings import Ending
+from schemas.errors import ERRORS, ErrorCode, OrchestraError
+from schemas.generation import Usage
+from schemas.status import Status
+from tests.support.fakes import Calls
+from tests.support.hour import Asked, Hour
+from tests.support.records import claimed
+from workers import turn as module
+from workers.claim import InFlight
+from workers.generate import Done, Restart
+from workers.metrics import Metrics
+from workers.outcome import Interrupted, RetryLater
+from workers.retry import ACCOUNT, FREE, PACES
+from workers.throttle import Throttle
+from workers.turn import Turns, _ending
+
+ROOT = Path(__file__).parents[2]
+RETRYABLE = sorted(code for code in ErrorCode if ERRORS[code].retryable)
+# A wait that doubles from a second to two minutes, and then two minutes each, for an hour; or less.
+MOST_CALLS_AN_HOUR = 40
+TRIES = 5
+
+
+def refuses(code: ErrorCode, retry_after: float | None = None) -> Callable[[float], OrchestraError]:
+    """A model that says nothing else."""
+    return lambda _now: OrchestraError(code, "why", retry_after=retry_after)
+
+
+@pytest.mark.parametrize("code", RETRYABLE)
+def test_one_request_for_an_hour(code: ErrorCode) -> None:
+    """A model that always answers with this error is called a few dozen times in an hour at most."""
+    hour = Hour(refuses(code), [Asked()]).play()
+
+    assert len(hour.calls) <= (MOST_CALLS_AN_HOUR if code in FREE else TRIES)
+
+
+@pytest.mark.parametrize("code", RETRYABLE)
+def test_thirty_requests_for_an_hour(code: ErrorCode) -> None:
+    """Each is called for once; after that what costs no try costs no more calls than one request does."""
+    hour = Hour(refuses(code), [Asked() for _ in range(30)]).play()
+
+    assert len(hour.calls) <= (30 + MOST_CALLS_AN_HOUR if code in FREE else 30 * TRIES)
+
+
+@pytest.mark.parametrize("code", sorted(FREE))
+def test_requests_that_keep_coming(code: ErrorCode) -> None:
+    """One every ten seconds: those that come while the model is held back cost no call of their own."""
+    hour = Hour(refuses(code), [Asked(came=10.0 * number) for number in range(360)]).play()
+
+    assert len(hour.calls) <= MOST_CALLS_AN_HOUR
+
+
+@pytest.mark.parametrize("retry_after", [0, 1, 2, 60])
+@pytest.mark.parametrize("code", sorted(FREE))
+def test_advice_of_a_short_wait_is_no_way_round(code: ErrorCode, retry_after: float) -> None:
+    """A provider that says "in a second" for an hour is asked no more often than one that says nothing."""
+    hour = Hour(refuses(code, retry_after), [Asked() for _ in range(30)]).play()
+
+    assert len(hour.calls) <= 30 + MOST_CALLS_AN_HOUR
+
+
+@pytest.mark.parametrize("code", sorted(FREE))
+def test_workers_that_remember_nothing(code: ErrorCode) -> None:
+    """Three that are started again every twenty seconds: each request by itself is slowed down by its attempts."""
+    hour = Hour(refuses(code), [Asked() for _ in range(30)], workers=3, forgets=20).play()
+
+    assert max(len(asked.calls) for asked in hour.requests) <= MOST_CALLS_AN_HOUR
+
+
+@pytest.mark.parametrize("code", sorted(FREE))
+def test_a_model_that_is_well_again_answers_all(code: ErrorCode) -> None:
+    """After ten minutes of refusals every request is answered within the longest wait, by few calls more."""
+    error = OrchestraError(code, "why")
+    hour = Hour(lambda now: error if now < 600 else None, [Asked() for _ in range(30)]).play()
+
+    assert {"completed"} == {asked.ending for asked in hour.requests}
+    assert max(asked.ended for asked in hour.requests) <= 600 + PACES[code].most + 300
+    assert len(hour.calls) <= 60 + MOST_CALLS_AN_HOUR
+
+
+@pytest.mark.parametrize("code", sorted(PACES))
+def test_a_caller_who_waits(code: ErrorCode) -> None:
+    """They are told the reason before they give up at sixty seconds, after less than ten calls."""
+    hour = Hour(refuses(code), [Asked(caller_waits=True, max_tries=3)]).play()
+
+    (asked,) = hour.requests
+    assert ("failed", True) == (asked.ending, asked.ended < 60)
+    assert len(asked.calls) <= (1 if code in ACCOUNT else 9)
+
+
+def test_a_caller_who_waits_is_told_of_a_long_retry_after() -> None:
+    """A minute named by the provider is longer than they wait: one call, and the answer."""
+    hour = Hour(refuses(ErrorCode.RATE_LIMITED, 60), [Asked(caller_waits=True)]).play()
+
+    (asked,) = hour.requests
+    assert ("failed", 1) == (asked.ending, len(asked.calls))
+
+
+@pytest.mark.parametrize("code", sorted(FREE))
+def test_callers_who_come_while_a_model_is_held_back(code: ErrorCode) -> None:
+    """One each second: all are told at once or soon, and the model is asked as rarely as for one of them."""
+    hour = Hour(refuses(code), [Asked(came=1.0 * number, caller_waits=True) for number in range(600)]).play()
+
+    assert {"failed"} == {asked.ending for asked in hour.requests}
+    assert max(asked.ended - asked.came for asked in hour.requests) <= 60
+    assert len(hour.calls) <= MOST_CALLS_AN_HOUR
+
+
+def test_a_caller_who_left_is_waited_for_no_longer() -> None:
+    """After a minute their request is one like all others: the next calls come as rarely as for those."""
+    late = Asked(caller_waits=True)
+    hour = Hour(refuses(ErrorCode.RATE_LIMITED), [late])
+    late.run_at = 61.0  # No worker had a slot for it before.
+
+    hour.play()
+
+    assert late.ending is None
+    assert 5 < len(late.calls) <= MOST_CALLS_AN_HOUR
+
+
+def calls_of(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Each call in a file, with the function that it is in."""
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call):
+                    yield function.name, node
+
+
+def name_of(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def gives_back(call: ast.Call) -> bool:
+    """Whether a try may be given back by this call, or an attempt begin that costs none."""
+    told = [word.value for word in call.keywords if word.arg == "give_try_back"]
+    never = told and isinstance(told[0], ast.Constant) and told[0].value is False
+    return name_of(call) in ("RetryLater", "next_attempt") or bool(told and not never)
+
+
+def free_paths() -> set[str]:
+    """Every place in the workers that costs no try, or may cost none."""
+    found = set()
+    for path in (ROOT / "workers").glob("*.py"):
+        found |= {f"{path.stem}.{function} {name_of(call)}" for function, call in calls_of(path) if gives_back(call)}
+    return found
+
+
+class Model:
+    """The LLM service and the table of models."""
+
+    def __init__(self, *pieces: str | Restart | Done) -> None:
+        self._pieces = pieces
+        self.asked = 0
+
+    def find(self, _name: str) -> None:
+        return None
+
+    async def generate(self, *_named: object) -> Any:
+        self.asked += 1
+        for piece in self._pieces:
+            yield piece
+
+
+class Silent:
+    """A publisher that nobody listens to."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that begins anew within the LLM service's answer is the same call, however often."""
+    model: Any = Model(*[Restart()] * 50, Done(Usage()))
+    turn = claimed()
+    monkeypatch.setattr(module, "recall", Calls({}))
+    monkeypatch.setattr(module, "next_attempt", Calls(lambda turn: turn))
+    endings: list[Ending] = []
+
+    async def finish(ending: Ending) -> None:
+        endings.append(ending)
+
+    silent: Any = Silent()
+    turns = Turns(model, model, Agents([]), model, silent, Metrics(), Throttle(9), finish)
+    await asyncio.gather(*turns.run([InFlight(turn)]))
+
+    assert ([Status.COMPLETED], 1) == ([ending.status for ending in endings], model.asked)
+
+
+async def an_ending_says_what_the_rules_said(_: pytest.MonkeyPatch) -> None:
+    """Nothing is given back, and nothing hurried, beyond what `after_error` decided."""
+    for free in (True, False):
+        outcome = RetryLater(17.0, free, ErrorCode.AUTH, "why")
+        ending = _ending(claimed(), OrchestraError(ErrorCode.AUTH), outcome)
+        assert ending
+        assert (17.0, free) == (ending.delay, ending.give_try_back)
+
+
+async def only_a_worker_that_stops_interrupts(_: pytest.MonkeyPatch) -> None:
+    """A turn goes back uncounted once for each worker that is stopped, and for no other reason."""
+    makes = {
+        f"{path.stem}.{function}"
+        for path in (ROOT / "workers").glob("*.py")
+        for function, call in calls_of(path)
+        if name_of(call) == "Interrupted"
+    }
+    ending = _ending(claimed(), OrchestraError(ErrorCode.AUTH), Interrupted())
+
+    assert ending
+    assert ({"app._drain"}, True) == (makes, ending.give_try_back)
+
+
+async def by_the_hour(_: pytest.MonkeyPatch) -> None:
+    """The codes that cost no try are those that the tests above play, and each of them has its pace."""
+    assert FREE <= PACES.keys()
+    for code in FREE:
+        assert len(Hour(refuses(code), [Asked()]).play().calls) <= MOST_CALLS_AN_HOUR
+
+
+CASES = {
+    "retry.after_error RetryLater": by_the_hour,
+    "turn._ending ending": an_ending_says_what_the_rules_said,
+    "turn._ending ending Interrupted": only_a_worker_that_stops_interrupts,
+    "turn._next_attempt next_attempt": a_stand_in_is_no_call_of_ours,
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+async def test_every_path_that_costs_no_try(
+    case: Callable[[pytest.MonkeyPatch], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each leads to few calls, by a rule of its own."""
+    await case(monkeypatch)
+
+
+def test_every_path_that_costs_no_try_has_a_case() -> None:
+    """A new way to give a try back, or to begin an attempt that costs none, is to be driven here first."""
+    assert {name.removesuffix(" Interrupted") for name in CASES} == free_paths()
+
+
+def test_tries_are_given_back_in_one_place() -> None:
+    """Only the ending of an attempt lowers the count of tries: what the cases drive is all there is."""
+    lowers = [
+        path.name
+        for path in (ROOT / "orchestra/store").glob("*.py")
+        for _ in re.findall(r"\btries\s*=[^,\n]*-", path.read_text("utf-8"))
+    ]
+
+    assert ["endings.py"] == lowers

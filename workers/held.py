@@ -1,0 +1,46 @@
+"""Turns whose model is held back: each is told why it waits; a caller who cannot wait that long gets the error."""
+
+import asyncio
+
+import structlog
+
+from orchestra.store import endings
+from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from workers.publish import Publisher
+from workers.retry import ACCOUNT
+from workers.throttle import Throttle
+
+LOOK_SECONDS = 0.25
+MOST_AT_ONCE = 200
+
+log = structlog.get_logger()
+
+
+class HeldBack:
+    """Looks after the turns that are not claimed because this worker holds their model back. No call is made."""
+
+    def __init__(self, database: Database, throttle: Throttle, publisher: Publisher) -> None:
+        self._database = database
+        self._throttle = throttle
+        self._publisher = publisher
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except (DatabaseUnavailableError, DataRefusedError) as error:
+                log.warning("held_back_not_told", reason=str(error))
+
+    async def look(self) -> None:
+        """Look once. Raises ``DatabaseUnavailableError``."""
+        held = self._throttle.held()
+        if not held:
+            return
+        done = await endings.hold_back(self._database, held, ACCOUNT, MOST_AT_ONCE)
+        for turn in done.told:
+            self._publisher.restart(turn, turn.code, turn.detail)
+        self._publisher.announce(done.announcements)
+        if done.refused:
+            log.warning("requests_failed", count=done.refused, reason="held_back")
