@@ -1,6 +1,7 @@
 """What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key."""
 
 import re
+from collections.abc import Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,7 +19,9 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The raw body, whatever content type it claims. Raises ``TOO_LARGE``."""
+    """The raw body, whatever content type it claims. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
+    if b"content-encoding" in dict(request.scope["headers"]):
+        _must_be_plain(request.headers.getlist("content-encoding"))
     if request.headers.get("expect") and int(request.headers.get("content-length", 0)) > most:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
     body = bytearray()
@@ -27,6 +30,13 @@ async def read_body(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise OrchestraError(ErrorCode.TOO_LARGE)
     return bytes(body)
+
+
+def _must_be_plain(encodings: Sequence[str]) -> None:
+    """Raises ``UNSUPPORTED_MEDIA_TYPE`` for a body that is not sent as it is (RFC 9110, 8.4)."""
+    if any(name.strip().lower() not in ("", "identity") for each in encodings for name in each.split(",")):
+        detail = "Content-Encoding: compressed bodies are not supported; send the body as it is"
+        raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def parse(model: type[_Body], raw: bytes) -> _Body:

@@ -35,6 +35,8 @@ _EVENT = {
 }
 
 Responses = dict[int | str, dict[str, Any]]
+# What every route that reads a body may answer.
+BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
 
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

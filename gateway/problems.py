@@ -24,6 +24,8 @@ _CLIENT_GONE = 499
 _RETRY_AFTER_SECONDS = 2.0
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
+# Both come before the body was read to its end.
+_UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
 
 log = structlog.get_logger()
@@ -98,12 +100,14 @@ class Problems:
             headers["Location"] = f"/v1/requests/{request_id}"
         if problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
+        if error.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
+            headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3: what would have been taken.
         retry_after = error.retry_after
         if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             retry_after = _RETRY_AFTER_SECONDS
         if retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-        kind = LingeringResponse if error.code is ErrorCode.TOO_LARGE else Response
+        kind = LingeringResponse if error.code in _UNREAD else Response
         return kind(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
 
     async def _on_error(self, _request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 Source: CloudEvents 1.0.2, Kafka protocol binding; W3C Trace Context. Every header is optional for a producer.
 """
 
+import codecs
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -87,12 +88,12 @@ def write_headers(
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity.
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity. A byte order mark before it is skipped (section 8.1).
 
     Raises ``OrchestraError(NOT_JSON)`` for anything else, also for nesting too deep to read.
     """
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise OrchestraError(ErrorCode.NOT_JSON) from None
 

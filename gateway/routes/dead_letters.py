@@ -30,7 +30,7 @@ from schemas.replies import RequestError
 
 _HIGHEST_ID = 2**63 - 1
 _WHO = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
-_BODY = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST)
+_BODY = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST)
 _LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE)
 _LISTED = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _FOUND = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)

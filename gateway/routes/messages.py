@@ -45,7 +45,7 @@ _RESPONSES: openapi.Responses = {
         ErrorCode.CONVERSATION_DELETED,
         ErrorCode.CONVERSATION_BUSY,
         ErrorCode.CANCELLED,
-        ErrorCode.TOO_LARGE,
+        *openapi.BODY,
         ErrorCode.INVALID_REQUEST,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.UNKNOWN_AGENT,

@@ -45,7 +45,7 @@ _SENT_CODES = (
     *_WHO, ErrorCode.UNKNOWN_MODEL, ErrorCode.UNKNOWN_AGENT, ErrorCode.IDEMPOTENCY_KEY_REUSED,
     ErrorCode.CONVERSATION_FULL, *_LOG,
 )  # fmt: skip
-_POSTED_CODES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
+_POSTED_CODES = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
 _KEY = openapi.idempotency_key("task")
 _TRACE = openapi.header("traceparent", "W3C trace context, passed on.")
 _USER = openapi.header("X-User-ID", "Whose task it is. `POST /tasks` needs it where no credentials are asked for.")
@@ -108,7 +108,7 @@ class Tasks:
             200: {"model": TaskResource, "description": "It had ended; nothing is changed"},
             202: {"model": TaskResource, "description": "It will be cancelled, unless it ends first"},
         }
-        many = openapi.problems(ErrorCode.NOT_JSON, *_WHO, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, *_LOG)
+        many = openapi.problems(ErrorCode.NOT_JSON, *_WHO, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_LOG)
         asked = {"model": CancelledTasks, "description": "They will be cancelled, unless they end first"}
         return [
             (v1, "POST", self.create, {**openapi.problems(*_POSTED_CODES), 201: _MADE},
