@@ -8,10 +8,11 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from gateway import openapi
 from gateway.accept import Acceptance
+from gateway.bodies import refuse_unknown_query
 from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
@@ -129,10 +130,10 @@ def create_app(
         agent_routes.build_router(callers, agents),
         Users(database, callers, passwords, Attempts(), tokens, most_bytes).router(),
         Keys(database, callers, most_bytes).router(),
-        health_routes.build_router(health, metrics),
-        docs_routes.build_router(),
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
+    app.include_router(health_routes.build_router(health, metrics))
+    app.include_router(docs_routes.build_router())
     openapi.install(app, asks_credentials=settings.asks_credentials)
     return app
 

@@ -1,11 +1,13 @@
-"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key."""
+"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key, the names in a query."""
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from schemas.envelope import parse_json
@@ -41,7 +43,11 @@ def _must_be_plain(encodings: Sequence[str]) -> None:
 
 def parse(model: type[_Body], raw: bytes) -> _Body:
     """The body as its model. Raises ``NOT_JSON`` or ``INVALID_REQUEST``."""
-    value = parse_json(raw)
+    return validate(model, parse_json(raw))
+
+
+def validate(model: type[_Body], value: Any) -> _Body:
+    """Parsed JSON as its model. Raises ``INVALID_REQUEST``."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -49,12 +55,31 @@ def parse(model: type[_Body], raw: bytes) -> _Body:
 
 
 async def read_json(request: Request, model: type[_Body], most: int) -> _Body:
+    """The body of a route that is new in this system, as its model."""
+    return validate(model, await read_value(request, most))
+
+
+async def read_value(request: Request, most: int) -> Any:
     """The body of a route that is new in this system: JSON that says so, or nothing for an empty object."""
     raw = await read_body(request, most)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if raw and not (kind == "application/json" or kind.endswith("+json")):
         raise OrchestraError(ErrorCode.INVALID_REQUEST, "the content type must be application/json")
-    return parse(model, raw or b"{}")
+    return parse_json(raw or b"{}")
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """The dependency of every route that only reads: a filter that it does not know is never passed over.
+
+    Raises ``INVALID_REQUEST``.
+    """
+    if request.method != "GET" or not request.query_params:
+        return
+    route: APIRoute = request.scope["route"]
+    known = [each.alias for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors]
+    if not request.query_params.keys() <= set(known):
+        detail = f"query: has a name that this call does not know; it knows {', '.join(known) or 'none'}"
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
 
 
 def read_id(text: str) -> UUID:

@@ -71,6 +71,7 @@ def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
                 request_id=ask.id,
                 model=ending.model or ask.body.model or default_model,
                 usage=ending.usage,
+                warnings=list(ask.warnings),
             )
             return json_answer(reply)
         case Status.EXPIRED:

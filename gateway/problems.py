@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,12 @@ _LINGER_BYTES = 64 * 1024 * 1024
 # Both come before the body was read to its end.
 _UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
+# Paths of OpenAI's API, with and without the version that its clients put into their base URL.
+_OPENAIS = re.compile(
+    r"(/v1)?/(assistants|audio|batches|chat/completions|completions|embeddings|files|fine_tuning|images|models|"
+    r"moderations|responses|threads|uploads|vector_stores)(/.*)?"
+)
+_NOT_OPENAI = "OpenAI's API is not offered here yet: send messages to POST /v1/messages (see /docs)"
 
 log = structlog.get_logger()
 
@@ -119,10 +126,12 @@ class Problems:
         code = _BY_STATUS.get(
             error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
         )
-        headers = dict(error.headers or {})
+        headers, detail = dict(error.headers or {}), ""
+        if code is ErrorCode.NOT_FOUND and _OPENAIS.fullmatch(request.url.path):
+            detail = _NOT_OPENAI
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
-        return self.answer(OrchestraError(code), headers)
+        return self.answer(OrchestraError(code, detail), headers)
 
     async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

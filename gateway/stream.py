@@ -1,7 +1,7 @@
 """⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -42,7 +42,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Following:
-    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where he sent one."""
+    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where they sent one.
+
+    ``warnings``: names of what that body said in vain.
+    """
 
     ref: Ref
     conversation_id: UUID | None
@@ -50,6 +53,7 @@ class Following:
     stored: StoredRequest | None = None
     body_hash: str | None = None
     ending: Ending | None = None
+    warnings: Sequence[str] = ()
 
 
 def read_last_event_id(text: str | None) -> Place | None:
@@ -147,7 +151,8 @@ class Streams:
                 if following.stored:
                     self._hub.learn(following.ref, following.stored)
                 conversation_id = following.conversation_id or live.conversation_id
-                yield _event("pending", {"request_id": following.ref[1], "conversation_id": conversation_id})
+                pending = {"request_id": following.ref[1], "conversation_id": conversation_id}
+                yield _event("pending", {**pending, "warnings": following.warnings} if following.warnings else pending)
                 async for chunk in self._follow(following, live):
                     yield chunk
         finally:

@@ -25,7 +25,9 @@ from schemas.api.keys import Scope
 from schemas.api.requests import RequestQuery, RequestResource
 from schemas.errors import ErrorCode
 
-_PROBLEMS = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+_PROBLEMS = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
 _CANCEL_PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED,
     ErrorCode.UNAVAILABLE,

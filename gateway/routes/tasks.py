@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from gateway import openapi
 from gateway.answers import json_answer
-from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read_json
+from gateway.bodies import read_body, read_id, read_idempotency_key, read_json, read_value, validate
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
@@ -21,15 +21,18 @@ from schemas.api.keys import Scope
 from schemas.api.tasks import (
     AcceptedTask,
     CancelledTasks,
+    CreatedTask,
     CreateTask,
     OwnerName,
     PostTask,
     TaskFilter,
     TaskResource,
 )
+from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import AgentName, Moment
 from schemas.status import Status
+from schemas.unsupported import ignored_fields
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=512)]
@@ -111,7 +114,7 @@ class Tasks:
         many = openapi.problems(ErrorCode.NOT_JSON, *_WHO, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_LOG)
         asked = {"model": CancelledTasks, "description": "They will be cancelled, unless they end first"}
         return [
-            (v1, "POST", self.create, {**openapi.problems(*_POSTED_CODES), 201: _MADE},
+            (v1, "POST", self.create, {**openapi.problems(*_POSTED_CODES), 201: {**_MADE, "model": CreatedTask}},
              {**openapi.body(CreateTask), "parameters": [_USER, _KEY, _TRACE]}),
             (v1, "GET", self.list_tasks, {**_READ, 200: listed}, None),
             (f"{v1}/cancel", "POST", self.cancel_all, {**many, 202: asked}, openapi.body(TaskFilter)),
@@ -136,19 +139,23 @@ class Tasks:
         if not caller.user:
             raise OrchestraError(ErrorCode.MISSING_HEADER, "X-User-ID says whose task it is")
         key = read_idempotency_key(request)
-        wanted = parse(PostTask, await read_body(request, self._most_bytes))
+        value = parse_json(await read_body(request, self._most_bytes))
+        wanted = validate(PostTask, value)
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
         # A new one was pending when it was accepted, however far it is by now.
         status = sent.task.status if sent.before else Status.PENDING
-        return json_answer(AcceptedTask(task_id=sent.task.id, status=status), 201, _location(sent.task, "/tasks"))
+        answer = AcceptedTask(task_id=sent.task.id, status=status, warnings=_warnings(value))
+        return json_answer(answer, 201, _location(sent.task, "/tasks"))
 
     async def create(self, request: Request) -> Response:
         """Accept a task."""
         caller = await self._callers.identify(request, Scope.WRITE)
         self._drain.refuse_new()
-        key, wanted = read_idempotency_key(request), await read_json(request, CreateTask, self._most_bytes)
+        key, value = read_idempotency_key(request), await read_value(request, self._most_bytes)
+        wanted = validate(CreateTask, value)
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
-        return json_answer(sent.task, 201, _location(sent.task))
+        answer = CreatedTask(**dict(sent.task), warnings=_warnings(value))
+        return json_answer(answer, 201, _location(sent.task))
 
     async def retry(self, request: Request, task_id: str) -> Response:
         """Try again what has failed, expired or been cancelled, as a task of its own."""
@@ -216,6 +223,10 @@ class Tasks:
         found, more = await tasks.page(self._database, caller.tenant, caller.only, filter, before, limit)
         last = found[-1] if more else None
         return found, write_cursor(last.created_at, last.id) if last and last.created_at else None
+
+
+def _warnings(value: Any) -> list[str]:
+    return ignored_fields(value, PostTask.model_fields, "history")
 
 
 def _location(task: TaskResource, prefix: str = "/v1/tasks") -> dict[str, str]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas.api.messages import Warnings
 from schemas.errors import ErrorCode
 from schemas.generation import ANumber, Sampling, Usage
 from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy, storable
@@ -16,7 +17,10 @@ OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(s
 
 
 class PostTask(Sampling):
-    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message."""
+    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message.
+
+    Unknown fields are ignored, and named in ``warnings``.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -43,6 +47,7 @@ class AcceptedTask(BaseModel):
 
     task_id: UUID
     status: Status
+    warnings: Warnings = []
 
 
 class AttemptError(BaseModel):
@@ -82,6 +87,12 @@ class TaskResource(BaseModel):
     usage: Usage | None = None
     cancel_requested: bool = False
     retry_of: UUID | None = None
+
+
+class CreatedTask(TaskResource):
+    """The 201 of ``POST /v1/tasks``: the task, and what of the body was ignored."""
+
+    warnings: Warnings = []
 
 
 def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:

@@ -95,3 +95,35 @@ async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str
 
     assert plain == marked != "not_json"
     assert "not_json" == twice
+
+
+READING = sorted({path for method, path, _ in OPERATIONS if method == "GET"} - {"/healthz", "/readyz", "/metrics"})
+
+
+@pytest.mark.parametrize("path", READING)
+async def test_an_unknown_filter_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    """No list, nor anything else that is read, answers as if what it was asked for were not there."""
+    refused = await client.get(at(path), params={"canary_filter": "canary"}, headers={"X-User-ID": "ada"})
+
+    assert (422, "invalid_request") == (refused.status_code, refused.json()["code"])
+    assert "canary" not in refused.text
+
+
+LISTS = {path: [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+         for method, path, operation in OPERATIONS if method == "GET"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(path for path, names in LISTS.items() if "limit" in names))
+async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClient, path: str) -> None:
+    """What the OpenAPI document names gets as far as its value; beside it, an unknown name is told what there is."""
+    for name in LISTS[path]:
+        answer = await client.get(at(path), params={name: ""})
+        assert "does not know" not in answer.json()["detail"]
+    detail = (await client.get(at(path), params={"limit": 1, "canary": 1})).json()["detail"]
+    assert [] == [name for name in LISTS[path] if name not in detail]
+
+
+async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> None:
+    """Probes and scrapers send what they like."""
+    assert 200 == (await client.get("/healthz?probe=1")).status_code
+    assert 200 == (await client.get("/metrics?collect[]=x")).status_code

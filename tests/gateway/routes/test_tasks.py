@@ -146,7 +146,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
-    """The old POST answers with id and state, for any content type, and passes by what it does not know."""
+    """The old POST answers with id and state, for any content type, and names what it does not know and ignores."""
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "x": 1}]
     headers = {**ALICE, "content-type": "application/x-www-form-urlencoded"}
     sent = json.dumps({**WANTED, "history": said, "unknown": 1})
@@ -155,7 +155,7 @@ async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
 
     (ask,) = world.asked
     assert response.status_code == 201
-    assert response.json() == {"task_id": str(ask.id), "status": "pending"}
+    assert response.json() == {"task_id": str(ask.id), "status": "pending", "warnings": ["unknown", "history.x"]}
     assert response.headers["location"] == f"/tasks/{ask.id}"
     assert (ask.caller.user, ask.caller_waits, ask.agent) == ("alice", False, "summarization")
     assert world.body.model_dump(exclude_none=True) == {
@@ -166,6 +166,25 @@ async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
             {"role": "user", "content": "long"},
         ],
     }
+
+
+async def test_the_old_post_takes_what_it_took(client: httpx.AsyncClient, world: World) -> None:
+    """A task that asks for what a message may not ask for is accepted as ever, and told that it is ignored."""
+    plain = await client.post("/tasks", json=WANTED, headers=ALICE)
+    asking = await client.post("/tasks", json={**WANTED, "tools": [{}], "n": 1, "user": None}, headers=ALICE)
+
+    assert ("warnings" in plain.json(), ["tools"]) == (False, asking.json()["warnings"])
+    assert world.asked[0].body_hash == world.asked[1].body_hash
+
+
+async def test_a_warning_of_the_new_post(client: httpx.AsyncClient) -> None:
+    """An unknown field is refused, and one in the history named in the answer."""
+    said = [{"role": "user", "content": "a", "name": "ada"}]
+    warned = await client.post("/v1/tasks", json={**WANTED, "history": said}, headers=ALICE)
+
+    assert ["history.name"] == warned.json()["warnings"]
+    assert "warnings" not in (await client.post("/v1/tasks", json=WANTED, headers=ALICE)).json()
+    assert code(await client.post("/v1/tasks", json={**WANTED, "colour": 1})) == (422, "invalid_request")
 
 
 async def test_the_old_post_wants_a_user(client: httpx.AsyncClient, world: World) -> None:
