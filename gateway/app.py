@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from gateway import openapi
 from gateway.accept import Acceptance
@@ -51,6 +52,10 @@ from orchestra.signing import Signer
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
+# What web pages of CORS_ORIGINS may send, beside what every page may, and read of an answer.
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+_HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "X-User-ID")
+_EXPOSED = ("Link", "Location", "Preference-Applied", "Retry-After", "x-request-id")
 
 log = structlog.get_logger()
 
@@ -118,8 +123,13 @@ def create_app(
     )
     problems = Problems(metrics)
     problems.install(app)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS,
+            expose_headers=_EXPOSED,
+        )  # fmt: skip
     if not settings.asks_credentials:
-        app.add_middleware(OpenModeGuard, hosts=settings.hosts, problems=problems)
+        app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, problems=problems)
     most_bytes = settings.max_body_bytes
     for router in (
         Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
