@@ -1,5 +1,6 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -10,7 +11,7 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import Ref
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, is_signed, parse_json, read_headers
+from schemas.envelope import Envelope, is_signed, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
 from schemas.requests import (
@@ -71,25 +72,29 @@ class RecordReader:
 
     def read(self, record: Record) -> Verdict:
         """What this record asks for."""
-        headers, tenant, request_id = _raw(record.headers), self._tenants[record.topic], None
-
-        def letter() -> DeadLetter:
-            """The record whole, with what is known of it by now."""
-            at = record.topic, record.partition, record.offset, record.timestamp
-            return DeadLetter(tenant, *at, record.key, record.value, headers, request_id or record_id(*at))
-
+        headers, owner = _raw(record.headers), self._tenants[record.topic]
         try:
             self._must_be_signed(headers)
             envelope = read_headers(headers)
-            request_id = envelope.id
-            tenant, user = self._whose(envelope, record, tenant)
+            tenant, user = self._whose(envelope, record, owner)
             value = _value(record.value)
-            request_id = request_id or _named_id(value)
-            return self._verdict(read_record(envelope.type, value), envelope, user, letter())
+            letter = _letter(record, headers, tenant, envelope.id or _named_id(value))
+            return self._verdict(read_record(envelope.type, value), envelope, user, letter)
         except OrchestraError as error:
-            return letter().because(error.code, error.detail)
+            return self._refused(record, headers, owner).because(error.code, error.detail)
         except Exception as error:  # noqa: BLE001  one record must never stop those behind it
-            return letter().because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
+            detail = f"reading the record failed: {type(error).__name__}"
+            return _letter(record, headers, owner, None).because(ErrorCode.INTERNAL, detail)
+
+    def _refused(self, record: Record, headers: RawHeaders, owner: str) -> DeadLetter:
+        """The record whole, under the id that it names and its tenant's, whatever it was refused for.
+
+        Who is not believed names only ids of the topic's ``owner``.
+        """
+        said, tenant = readable_headers(headers), owner
+        with suppress(OrchestraError):
+            tenant, _ = self._whose(said, record, owner)
+        return _letter(record, headers, tenant, said.id or _id_in(record.value))
 
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
@@ -157,12 +162,24 @@ def _value(value: bytes | None) -> Any:
     return parse_json(value)
 
 
-def _named_id(value: Any) -> UUID | None:
+def _named_id(value: Any, name: str = "id") -> UUID | None:
     """The id that a body names, if it can be read, whatever else is wrong with it."""
     try:
-        return UUID(value["id"])
+        return UUID(value[name])
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
+
+
+def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
+    try:
+        return _named_id(_value(raw), name)
+    except OrchestraError:
+        return None
+
+
+def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:
+    at = record.topic, record.partition, record.offset, record.timestamp
+    return DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
 
 
 def _conversation(body: MessageRequested, letter: DeadLetter) -> UUID:
