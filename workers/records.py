@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,7 +15,10 @@ from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, is_signed, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
+from schemas.replies import RecordSource, Reply, RequestError
 from schemas.requests import (
+    CANCEL_REQUESTED,
+    CONVERSATION_DELETE_REQUESTED,
     DEFAULT_PRIORITY,
     MESSAGE_REQUESTED,
     CancelRequested,
@@ -23,8 +27,11 @@ from schemas.requests import (
     RequestRecord,
     read_record,
 )
+from schemas.status import Status
 from schemas.topics import MAX_RECORD_BYTES
 
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
+_YEAR_9999_MS = 253_370_764_800_000
 MAX_TRIES = 5
 MAX_TRIES_WHILE_CALLER_WAITS = 3
 
@@ -112,7 +119,7 @@ class RecordReader:
         return NewRequest(
             tenant=letter.tenant,
             id=letter.request_id,
-            conversation_id=_conversation(body, letter),
+            conversation_id=_conversation(body.conversation_id, letter),
             body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
             body_hash=body.body_hash(),
             model=body.model or (agent and agent.model) or self._default_model,
@@ -154,6 +161,38 @@ class RecordReader:
         return tenant, user or None
 
 
+def refusal(letter: DeadLetter) -> Reply | None:
+    """The reply to whoever waits for the answer to this record: failed, with the reason, the same each time.
+
+    None where there is nobody to know it by: the record named neither an id nor a correlation id; and for a cancel or a
+    deletion, to which nobody gets a reply.
+    """
+    said = readable_headers(letter.headers)
+    named = letter.request_id != record_id(letter.topic, letter.partition, letter.offset, letter.timestamp_ms)
+    if said.type in (CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED) or not (named or said.correlation_id):
+        return None
+    return Reply(
+        request_id=letter.request_id,
+        conversation_id=_conversation(_id_in(letter.value, "conversation_id"), letter),
+        status=Status.FAILED,
+        reply=None,
+        error=RequestError(code=letter.reason, detail=letter.detail),
+        usage=None,
+        attempts=0,
+        model=None,
+        source=RecordSource(topic=letter.topic, partition=letter.partition, offset=letter.offset),
+        finished_at=moment(letter.timestamp_ms),
+    )
+
+
+def moment(milliseconds: int) -> datetime:
+    """When a record was written. On a topic that keeps its producers' times it may be any number: the epoch for those.
+
+    Everything before the epoch is known to be read, so that it tells nothing.
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
+
+
 def _value(value: bytes | None) -> Any:
     if value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
@@ -182,9 +221,9 @@ def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -
     return DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
 
 
-def _conversation(body: MessageRequested, letter: DeadLetter) -> UUID:
-    if body.conversation_id:
-        return body.conversation_id
+def _conversation(named: UUID | None, letter: DeadLetter) -> UUID:
+    if named:
+        return named
     return (
         conversation_id_for_key(letter.tenant, letter.key)
         if letter.key

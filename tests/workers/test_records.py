@@ -22,7 +22,7 @@ from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, ME
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.bodies import any_json, bodies, near_bodies
 from tests.support.records import Headers, Record, message, reader, signed
-from workers.records import Cancel, Delete, Verdict
+from workers.records import Cancel, Delete, Verdict, refusal
 
 KNOWN = (
     "ce_id ce_type ce_source ce_subject traceparent correlation_id deadline"
@@ -485,6 +485,61 @@ def test_a_dead_letter_of_a_signed_record_is_its_tenants() -> None:
     letter = _letter(signed("someone", value=b"nonsense"))
 
     assert ("someone", ErrorCode.NOT_JSON) == (letter.tenant, letter.reason)
+
+
+@pytest.mark.parametrize(
+    ("record", "replied"),
+    [
+        (Record(b"{", headers=[GOOD_ID]), True),
+        (Record(message("a\0b", id=str(AN_ID))), True),
+        (Record(None, headers=[GOOD_ID]), True),
+        (Record(b"{", headers=[("correlation_id", b"order-7")]), True),
+        (Record(b"{", headers=[("correlation_id", b"order-7"), ("ce_id", b"\xff")]), True),
+        (Record(headers=[GOOD_ID, ("ce_type", b"llm.message.requested.v9")]), True),
+        (Record(headers=[GOOD_ID, ("orchestra-signature", b"v1=0")]), True),
+        (Record(b"{"), False),
+        (Record(b"{", headers=[("correlation_id", b"a\0b")]), False),
+        (Record(b"{", headers=[GOOD_ID, ("ce_type", CANCEL_REQUESTED.encode())]), False),
+        (Record(b"{", headers=[GOOD_ID, ("ce_type", CONVERSATION_DELETE_REQUESTED.encode())]), False),
+    ],
+)
+def test_who_is_due_a_reply(record: Record, replied: bool) -> None:
+    """Whoever can tell it by an id or a correlation id; cancels and deletions, good ones too, have no reply."""
+    letter = _letter(record)
+    reply = refusal(letter)
+
+    assert replied == (reply is not None)
+    assert reply is None or (letter.request_id, letter.reason, letter.detail, 0) == (
+        reply.request_id,
+        reply.error and reply.error.code,
+        reply.error and reply.error.detail,
+        reply.attempts,
+    )
+
+
+def test_the_reply_to_a_refused_record_is_the_same_each_time() -> None:
+    """It says where the record lay and has the time of that, whatever the time is now, or however impossible."""
+    for timestamp, year in ((1_700_000_000_000, 2023), (-1, 1970), (2**62, 1970)):
+        record = Record(b"{", headers=[GOOD_ID], timestamp=timestamp, offset=7)
+        first, second = refusal(_letter(record)), refusal(_letter(record))
+        assert first is not None
+        assert second is not None
+        assert first.model_dump_json() == second.model_dump_json()
+        assert (year, 7) == (first.finished_at.year, first.source and first.source.offset)
+
+
+def test_the_reply_to_a_refused_record_is_in_its_conversation() -> None:
+    """The one that the body names, if that can be read, else the key's, else one of its own."""
+    conversation = uuid4()
+    refused = [
+        Record(json.dumps({"conversation_id": str(conversation)}).encode(), b"key", [GOOD_ID]),
+        Record(b"{", b"key", [GOOD_ID]),
+        Record(b"{", None, [GOOD_ID]),
+    ]
+
+    found = [reply and reply.conversation_id for reply in map(refusal, map(_letter, refused))]
+
+    assert [conversation, conversation_id_for_key("default", b"key"), conversation_id_for_request(AN_ID)] == found
 
 
 def test_the_largest_record_is_read() -> None:
