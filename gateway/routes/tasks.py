@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from gateway import openapi
 from gateway.answers import json_answer
-from gateway.bodies import read_body, read_id, read_idempotency_key, read_json, read_value, validate
+from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read_json, read_value, validate
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
@@ -28,7 +28,6 @@ from schemas.api.tasks import (
     TaskFilter,
     TaskResource,
 )
-from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import AgentName, Moment
 from schemas.status import Status
@@ -139,13 +138,11 @@ class Tasks:
         if not caller.user:
             raise OrchestraError(ErrorCode.MISSING_HEADER, "X-User-ID says whose task it is")
         key = read_idempotency_key(request)
-        value = parse_json(await read_body(request, self._most_bytes))
-        wanted = validate(PostTask, value)
+        wanted = parse(PostTask, await read_body(request, self._most_bytes))
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
         # A new one was pending when it was accepted, however far it is by now.
         status = sent.task.status if sent.before else Status.PENDING
-        answer = AcceptedTask(task_id=sent.task.id, status=status, warnings=_warnings(value))
-        return json_answer(answer, 201, _location(sent.task, "/tasks"))
+        return json_answer(AcceptedTask(task_id=sent.task.id, status=status), 201, _location(sent.task, "/tasks"))
 
     async def create(self, request: Request) -> Response:
         """Accept a task."""
@@ -154,8 +151,9 @@ class Tasks:
         key, value = read_idempotency_key(request), await read_value(request, self._most_bytes)
         wanted = validate(CreateTask, value)
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
-        answer = CreatedTask(**dict(sent.task), warnings=_warnings(value))
-        return json_answer(answer, 201, _location(sent.task))
+        # Its own fields are all known; those of its history's messages may not be.
+        warnings = ignored_fields(value, CreateTask.model_fields, "history")
+        return json_answer(CreatedTask(**dict(sent.task), warnings=warnings), 201, _location(sent.task))
 
     async def retry(self, request: Request, task_id: str) -> Response:
         """Try again what has failed, expired or been cancelled, as a task of its own."""
@@ -223,10 +221,6 @@ class Tasks:
         found, more = await tasks.page(self._database, caller.tenant, caller.only, filter, before, limit)
         last = found[-1] if more else None
         return found, write_cursor(last.created_at, last.id) if last and last.created_at else None
-
-
-def _warnings(value: Any) -> list[str]:
-    return ignored_fields(value, PostTask.model_fields, "history")
 
 
 def _location(task: TaskResource, prefix: str = "/v1/tasks") -> dict[str, str]:

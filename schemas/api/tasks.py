@@ -17,10 +17,7 @@ OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(s
 
 
 class PostTask(Sampling):
-    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message.
-
-    Unknown fields are ignored, and named in ``warnings``.
-    """
+    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -47,7 +44,6 @@ class AcceptedTask(BaseModel):
 
     task_id: UUID
     status: Status
-    warnings: Warnings = []
 
 
 class AttemptError(BaseModel):
@@ -90,7 +86,7 @@ class TaskResource(BaseModel):
 
 
 class CreatedTask(TaskResource):
-    """The 201 of ``POST /v1/tasks``: the task, and what of the body was ignored."""
+    """The 201 of ``POST /v1/tasks``: the task, and which fields of its history's messages were ignored."""
 
     warnings: Warnings = []
 
