@@ -224,12 +224,15 @@ def record_of(record: Any) -> Record:
 
 def _reply(record: Any) -> ReplyRecord:
     value = json.loads(record.value)
+    id, source = dict(record.headers)["ce_id"].decode(), value["source"]
     return ReplyRecord(
         (record.topic, record.partition, record.offset),
         UUID(value["request_id"]),
         UUID(value["conversation_id"]),
-        dict(record.headers)["ce_id"].decode(),
+        id,
         record.value.decode(),
+        # Only the reply to a refused record has an id that is not random.
+        (source["topic"], source["partition"], source["offset"]) if UUID(id).version == 5 else None,
     )
 
 

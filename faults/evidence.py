@@ -83,13 +83,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecord:
-    """A record on ``llm.replies``."""
+    """A record on ``llm.replies``. ``refused``: where the record lay that it says was never taken in."""
 
     place: Place
     request_id: UUID
     conversation_id: UUID
     event_id: str
     value: str
+    refused: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

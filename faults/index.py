@@ -9,6 +9,7 @@ from uuid import UUID
 from faults.evidence import Call, DeadLetter, Evidence, Message, OutboxRow, Place, Record, ReplyRecord, Request
 from faults.ledger import Entry
 from faults.question import Question, read
+from schemas.ids import record_id
 from schemas.status import ENDINGS
 
 _T = TypeVar("_T")
@@ -83,6 +84,16 @@ class Index:
         """Published replies by request, in the order of the topic."""
         found = grouped(self.evidence.replies, lambda record: record.request_id)
         return {id: sorted(records, key=lambda record: record.place) for id, records in found.items()}
+
+    @cached_property
+    def refusals(self) -> dict[Place, list[ReplyRecord]]:
+        """Replies that say of a record that it was refused, by its place."""
+        return grouped((each for each in self.evidence.replies if each.refused), lambda each: each.refused)  # type: ignore[return-value,arg-type]
+
+    def names_an_id(self, letter: DeadLetter) -> bool:
+        """True for a letter whose record named its id; False where it has one of its place, or that cannot be told."""
+        record = self.record.get(letter.place)
+        return record is not None and letter.request_id != record_id(*letter.place, round(record.at * 1000))
 
     @cached_property
     def questions(self) -> dict[UUID, Question]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from faults.evidence import Call, Message, Record, Request
+from faults.evidence import Call, Message, Record, ReplyRecord, Request
 from faults.index import Index, Ref, grouped
 from faults.question import IMPOSTOR, history_hash, read
 from schemas.errors import ErrorCode
@@ -46,7 +46,14 @@ def one_reply(index: Index) -> Iterator[str]:
         if row.status in ENDINGS:
             yield from _published(index, row, said)
     for id in index.replies.keys() - index.row.keys():
-        yield f"a reply to {id} was published, which has no row"
+        if not all(_is_refusal(index, record) for record in index.replies[id]):
+            yield f"a reply to {id} was published, which has no row"
+    for place, records in index.refusals.items():
+        if len({(record.event_id, record.value) for record in records}) > 1:
+            yield f"{_at(place)}: the refusal was published in {len(records)} forms"
+    for letter in index.evidence.dead_letters:
+        if index.names_an_id(letter) and letter.request_id not in index.row and letter.place not in index.refusals:
+            yield f"{_at(letter.place)} was refused under {letter.request_id}, and there is no reply"
     for entry in index.evidence.entries:
         told = index.row.get(entry.id) if entry.id and entry.what == "answered" else None
         if told and (
@@ -55,14 +62,22 @@ def one_reply(index: Index) -> Iterator[str]:
             yield f"{told.id}: the caller was told {entry.status} and another reply than is stored ({told.status})"
 
 
+def _is_refusal(index: Index, record: ReplyRecord) -> bool:
+    """True for the reply to a record that was refused, whatever was taken in under its id before or after."""
+    code = record.refused and json.loads(record.value)["error"]["code"]
+    letters = index.dead_by_place.get(record.refused, []) if record.refused else []
+    return any((letter.request_id, letter.reason) == (record.request_id, code) for letter in letters)
+
+
 def _published(index: Index, row: Request, said: list[str]) -> Iterator[str]:
     kept, sent = index.outbox.get(row.id, []), index.replies.get(row.id, [])
     if len(kept) != 1:
         yield f"{row.id} ended and has {len(kept)} rows in the outbox"
-    if not sent:
+    if all(record.refused for record in sent):
         yield f"the reply to {row.id} was never published"
     for record in sent:
-        if not any(record.value == each.value and record.event_id == str(each.event_id) for each in kept):
+        committed = any(record.value == each.value and record.event_id == str(each.event_id) for each in kept)
+        if not committed and not _is_refusal(index, record):
             yield f"a reply to {row.id} was published that is not the one that was committed"
     for each in kept:
         value: dict[str, Any] = json.loads(each.value)
@@ -282,7 +297,10 @@ def none_broken_inside(index: Index) -> Iterator[str]:
 
 def replies_in_order(index: Index) -> Iterator[str]:
     """I11."""
-    places: dict[UUID, tuple[str, int, int]] = {id: records[0].place for id, records in index.replies.items()}
+    places: dict[UUID, tuple[str, int, int]] = {
+        id: next((each.place for each in records if not each.refused), records[0].place)
+        for id, records in index.replies.items()
+    }
     for conversation, rows in grouped(index.evidence.outbox, lambda row: (row.tenant, row.conversation_id)).items():
         first = [places[row.request_id] for row in sorted(rows, key=lambda row: row.id) if row.request_id in places]
         for earlier, later in pairwise(first):

@@ -48,14 +48,18 @@ def _foreign() -> Poison:
     return Poison(ErrorCode.BAD_SIGNATURE, headers=tuple((name, text.encode()) for name, text in named))
 
 
+def _an_id() -> tuple[str, bytes]:
+    return envelope.ID, str(uuid4()).encode()
+
+
 KINDS: Mapping[str, Callable[[], Poison]] = {
     "bytes": lambda: Poison(ErrorCode.NOT_JSON, b"\xff" + os.urandom(200)),
-    "header": lambda: Poison(ErrorCode.BAD_HEADER, headers=((envelope.ID, b"\xff\xfe"),)),
+    "header": lambda: Poison(ErrorCode.BAD_HEADER, headers=(_an_id(), (envelope.DEADLINE, b"\xff\xfe"))),
     "tombstone": lambda: Poison(ErrorCode.TOMBSTONE, None),
     "no key": lambda: Poison(ErrorCode.INVALID_REQUEST, b"{}", None),
     "too large": lambda: Poison(ErrorCode.TOO_LARGE, b" " * _MORE_THAN_A_RECORD + _GOOD, packed=True),
     "bomb": lambda: Poison(ErrorCode.TOO_LARGE, bytes(_BOMB), packed=True),
-    "version": lambda: Poison(ErrorCode.UNKNOWN_TYPE, headers=((envelope.TYPE, b"llm.message.requested.v9"),)),
+    "version": lambda: Poison(ErrorCode.UNKNOWN_TYPE, headers=(_an_id(), (envelope.TYPE, b"llm.message.requested.v9"))),
     "foreign tenant": _foreign,
     "signature": lambda: Poison(ErrorCode.BAD_SIGNATURE, headers=((envelope.SIGNATURE, b"f" * 64),)),
     "deep": lambda: Poison(ErrorCode.NOT_JSON, b'{"a":' * 100_000),

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID, uuid4
@@ -33,7 +34,10 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 @dataclass(frozen=True)
 class Ask:
-    """A message or task, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds."""
+    """A message or task, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds.
+
+    ``warnings``: names of what the caller sent in vain, for the answer to this call.
+    """
 
     caller: Principal
     id: UUID
@@ -41,6 +45,7 @@ class Ask:
     body_hash: str
     traceparent: str
     caller_waits: bool
+    warnings: Sequence[str] = ()
 
     @cached_property
     def conversation_id(self) -> UUID:

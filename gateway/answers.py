@@ -1,6 +1,6 @@
 """Bodies → HTTP answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -14,9 +14,9 @@ def json_answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] |
     return Response(body.model_dump_json(), status, dict(headers or {}), media_type="application/json")
 
 
-def accepted(resource: RequestResource, prefer: Prefer) -> Response:
+def accepted(resource: RequestResource, prefer: Prefer, warnings: Sequence[str]) -> Response:
     """The 202 of a POST."""
-    body = AcceptedRequest(**dict(resource), request_id=resource.id)
+    body = AcceptedRequest(**dict(resource), request_id=resource.id, warnings=list(warnings))
     headers = {"Location": location(resource)}
     if prefer:
         headers["Preference-Applied"] = prefer.applied

@@ -6,10 +6,12 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from gateway import openapi
 from gateway.accept import Acceptance
+from gateway.bodies import refuse_unknown_query
 from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
@@ -49,6 +51,10 @@ from orchestra.signing import Signer
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
+# What web pages of CORS_ORIGINS may send, beside what every page may, and read of an answer.
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+_HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "X-User-ID")
+_EXPOSED = ("Link", "Location", "Preference-Applied", "Retry-After", "x-request-id")
 
 
 def create_app(
@@ -117,8 +123,13 @@ def create_app(
     )
     problems = Problems(metrics)
     problems.install(app)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS,
+            expose_headers=_EXPOSED,
+        )  # fmt: skip
     if not settings.asks_credentials:
-        app.add_middleware(OpenModeGuard, hosts=settings.hosts, problems=problems)
+        app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, problems=problems)
     most_bytes = settings.max_body_bytes
     for router in (
         Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
@@ -129,9 +140,9 @@ def create_app(
         agent_routes.build_router(callers, agents),
         Users(database, callers, passwords, Attempts(), tokens, most_bytes).router(),
         Keys(database, callers, most_bytes).router(),
-        health_routes.build_router(health, metrics),
-        docs_routes.build_router(),
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
+    app.include_router(health_routes.build_router(health, metrics))
+    app.include_router(docs_routes.build_router())
     openapi.install(app, asks_credentials=settings.asks_credentials)
     return app

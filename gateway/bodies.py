@@ -1,10 +1,13 @@
-"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key."""
+"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key, the names in a query."""
 
 import re
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from schemas.envelope import parse_json
@@ -18,7 +21,9 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The raw body, whatever content type it claims. Raises ``TOO_LARGE``."""
+    """The raw body, whatever content type it claims. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
+    if b"content-encoding" in dict(request.scope["headers"]):
+        _must_be_plain(request.headers.getlist("content-encoding"))
     if request.headers.get("expect") and int(request.headers.get("content-length", 0)) > most:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
     body = bytearray()
@@ -29,9 +34,20 @@ async def read_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
+def _must_be_plain(encodings: Sequence[str]) -> None:
+    """Raises ``UNSUPPORTED_MEDIA_TYPE`` for a body that is not sent as it is (RFC 9110, 8.4)."""
+    if any(name.strip().lower() not in ("", "identity") for each in encodings for name in each.split(",")):
+        detail = "Content-Encoding: compressed bodies are not supported; send the body as it is"
+        raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
 def parse(model: type[_Body], raw: bytes) -> _Body:
     """The body as its model. Raises ``NOT_JSON`` or ``INVALID_REQUEST``."""
-    value = parse_json(raw)
+    return validate(model, parse_json(raw))
+
+
+def validate(model: type[_Body], value: Any) -> _Body:
+    """Parsed JSON as its model. Raises ``INVALID_REQUEST``."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -39,12 +55,31 @@ def parse(model: type[_Body], raw: bytes) -> _Body:
 
 
 async def read_json(request: Request, model: type[_Body], most: int) -> _Body:
+    """The body of a route that is new in this system, as its model."""
+    return validate(model, await read_value(request, most))
+
+
+async def read_value(request: Request, most: int) -> Any:
     """The body of a route that is new in this system: JSON that says so, or nothing for an empty object."""
     raw = await read_body(request, most)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if raw and not (kind == "application/json" or kind.endswith("+json")):
         raise OrchestraError(ErrorCode.INVALID_REQUEST, "the content type must be application/json")
-    return parse(model, raw or b"{}")
+    return parse_json(raw or b"{}")
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """The dependency of every route that only reads: a filter that it does not know is never passed over.
+
+    Raises ``INVALID_REQUEST``.
+    """
+    if request.method != "GET" or not request.query_params:
+        return
+    route: APIRoute = request.scope["route"]
+    known = [each.alias for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors]
+    if not request.query_params.keys() <= set(known):
+        detail = f"query: has a name that this call does not know; it knows {', '.join(known) or 'none'}"
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
 
 
 def read_id(text: str) -> UUID:

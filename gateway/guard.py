@@ -12,16 +12,20 @@ _Headers = Iterable[tuple[bytes, bytes]]
 
 
 class OpenModeGuard:
-    """Refuses calls under a foreign host name (DNS rebinding) and calls that a foreign page made."""
+    """Refuses calls under a foreign host name (DNS rebinding) and calls that a foreign page made.
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], problems: Problems) -> None:
+    Pages of ``origins`` are not foreign.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], origins: frozenset[str], problems: Problems) -> None:
         self._app = app
         self._hosts = hosts
+        self._origins = origins
         self._problems = problems
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on, or answer 403."""
-        reason = refusal(scope["headers"], self._hosts) if scope["type"] == "http" else None
+        reason = refusal(scope["headers"], self._hosts, self._origins) if scope["type"] == "http" else None
         if reason is None:
             await self._app(scope, receive, send)
         else:
@@ -29,18 +33,21 @@ class OpenModeGuard:
             await answer(scope, receive, send)
 
 
-def refusal(headers: _Headers, hosts: frozenset[str]) -> str | None:
+def refusal(headers: _Headers, hosts: frozenset[str], origins: frozenset[str] = frozenset()) -> str | None:
     """Why these headers are refused, or None."""
     named = [value.decode("latin-1") for name, value in headers if name == b"host"]
     if len(named) != 1 or host_name(f"//{named[0]}") not in hosts:
         return "the Host is neither local nor one of ALLOWED_HOSTS"
+    foreign, listed = False, False
     for name, value in headers:
         text = value.decode("latin-1")
-        if name == b"origin" and host_name(text) not in hosts:
-            return "the Origin is neither local nor one of ALLOWED_HOSTS"
-        if name == b"sec-fetch-site" and text.strip().lower() == "cross-site":
-            return "calls from pages of other sites are refused"
-    return None
+        if name == b"origin" and text in origins:
+            listed = True
+        elif name == b"origin" and host_name(text) not in hosts:
+            return "the Origin is neither local nor one of ALLOWED_HOSTS or CORS_ORIGINS"
+        elif name == b"sec-fetch-site" and text.strip().lower() == "cross-site":
+            foreign = True
+    return "calls from pages of other sites are refused" if foreign and not listed else None
 
 
 def host_name(url: str) -> str | None:

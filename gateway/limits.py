@@ -17,6 +17,7 @@ _EVERY_SECONDS = 1.5
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
 _ANY_NAME = "*"
+_UNKNOWN_MODEL = "No model has this name; `orchestra models` and GET /models of the LLM service list those there are"
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class Limits:
         """Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL`` or ``OVERLOADED``."""
         conversation = caller.ref(conversation_id)
         if model is not None and not self._knows(model):
-            raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
+            raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _UNKNOWN_MODEL)
         # How full another's conversation is, is none of this caller's business.
         if conversation in self._full and caller.sees(self._full[conversation]):
             raise OrchestraError(ErrorCode.CONVERSATION_FULL, retry_after=_RETRY_FULL_SECONDS)

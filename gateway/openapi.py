@@ -23,18 +23,20 @@ _DOCUMENTED: tuple[type[BaseModel], ...] = (
     EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
-# ``data`` is JSON. The first event, and one that says nothing of an attempt, have no id to resume after.
+# ``data`` is JSON. The first event has no id to resume after; that of an ending ends with ``.end``.
 _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
         "event": {"enum": "pending started delta restart completed failed cancelled expired".split()},
         "data": {"type": "string", "contentMediaType": "application/json"},
-        "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+$"},
+        "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+([.]end)?$"},
     },
 }
 
 Responses = dict[int | str, dict[str, Any]]
+# What every route that reads a body may answer.
+BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
 
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

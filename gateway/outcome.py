@@ -80,6 +80,7 @@ def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
                 usage=ending.usage,
                 finish_reason=ending.finish_reason,
                 metadata=ask.body.metadata,
+                warnings=list(ask.warnings),
             )
             return json_answer(reply)
         case Status.EXPIRED:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,15 @@ _CLIENT_GONE = 499
 _RETRY_AFTER_SECONDS = 2.0
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
+# Both come before the body was read to its end.
+_UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
+# Paths of OpenAI's API, with and without the version that its clients put into their base URL.
+_OPENAIS = re.compile(
+    r"(/v1)?/(assistants|audio|batches|chat/completions|completions|embeddings|files|fine_tuning|images|models|"
+    r"moderations|responses|threads|uploads|vector_stores)(/.*)?"
+)
+_NOT_OPENAI = "OpenAI's API is not offered here yet: send messages to POST /v1/messages (see /docs)"
 
 log = structlog.get_logger()
 
@@ -98,12 +107,14 @@ class Problems:
             headers["Location"] = f"/v1/requests/{request_id}"
         if problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
+        if error.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
+            headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3: what would have been taken.
         retry_after = error.retry_after
         if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             retry_after = _RETRY_AFTER_SECONDS
         if retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-        kind = LingeringResponse if error.code is ErrorCode.TOO_LARGE else Response
+        kind = LingeringResponse if error.code in _UNREAD else Response
         return kind(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
 
     async def _on_error(self, _request: Request, error: Exception) -> Response:
@@ -115,10 +126,12 @@ class Problems:
         code = _BY_STATUS.get(
             error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
         )
-        headers = dict(error.headers or {})
+        headers, detail = dict(error.headers or {}), ""
+        if code is ErrorCode.NOT_FOUND and _OPENAIS.fullmatch(request.url.path):
+            detail = _NOT_OPENAI
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
-        return self.answer(OrchestraError(code), headers)
+        return self.answer(OrchestraError(code, detail), headers)
 
     async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

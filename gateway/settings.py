@@ -1,11 +1,20 @@
 """What a gateway reads from the environment."""
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings
 from schemas.requests import Context
 
+# RFC 6454, 6.2: as a browser writes an origin into a header.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORT = re.compile(r"http://.*:80$|https://.*:443$")
+_NO_ORIGIN = (
+    "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
+    "with a scheme, in lower case, without path, wildcard or the scheme's own port"
+)
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -22,6 +31,9 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     allowed_hosts: str = Field(
         "", description="Comma-separated names that callers may use for this gateway beside localhost."
     )
+    cors_origins: str = Field(
+        "", description="Comma-separated origins whose web pages may call this gateway, as `https://app.example`."
+    )
     llm_model: str = Field("llama3", min_length=1, description="The model of requests that name none.")
     context_default: Context = Field("auto", description="The `context` of requests that say none.")
     sync_limit_seconds: float = Field(60, gt=0, description="How long a POST without `Prefer` waits for its reply.")
@@ -34,6 +46,20 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     max_open_turns: int = Field(1000, ge=1, description="Turns of one conversation that may wait for their answer.")
     event_memory_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, description="Memory for texts of open requests.")
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_send_them(cls, text: str) -> str:
+        # Any other would never be equal to what a browser sends, and so allow nothing without a word.
+        for origin in _listed(text):
+            if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.match(origin):
+                raise ValueError(_NO_ORIGIN)
+        return text
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose web pages may call this gateway."""
+        return frozenset(_listed(self.cors_origins))
+
     @property
     def asks_credentials(self) -> bool:
         """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
@@ -42,5 +68,8 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     @property
     def hosts(self) -> frozenset[str]:
         """The names, in lower case, by which callers may address this gateway."""
-        named = (name.strip().strip("[]").lower() for name in self.allowed_hosts.split(","))
-        return _LOCAL_NAMES | {name for name in named if name}
+        return _LOCAL_NAMES | {name.strip("[]").lower() for name in _listed(self.allowed_hosts)}
+
+
+def _listed(text: str) -> list[str]:
+    return [word for each in text.split(",") if (word := each.strip())]

@@ -1,7 +1,7 @@
 """⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
+from schemas.api.requests import RequestResource
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.replies import RequestError
 from schemas.status import Status
@@ -24,7 +25,7 @@ KEEP_ALIVE_SECONDS = 15.0
 _READ_AGAIN_SECONDS = 0.5
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
-_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})")
+_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 # No attempt has this number: whoever says that he has seen it is told everything anew.
 _NO_ATTEMPT = -1
@@ -32,15 +33,19 @@ _NO_ATTEMPT = -1
 
 @dataclass(frozen=True)
 class Place:
-    """How far a caller has got: code points of the text of an attempt."""
+    """How far a caller has got: code points of the text of an attempt; ``ended``: and its ending."""
 
     attempt: int
     position: int
+    ended: bool = False
 
 
 @dataclass(frozen=True)
 class Following:
-    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where he sent one."""
+    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where they sent one.
+
+    ``warnings``: names of what that body said in vain.
+    """
 
     ref: Ref
     conversation_id: UUID | None
@@ -48,6 +53,7 @@ class Following:
     stored: StoredRequest | None = None
     body_hash: str | None = None
     ending: Ending | None = None
+    warnings: Sequence[str] = ()
 
 
 def read_last_event_id(text: str | None) -> Place | None:
@@ -55,13 +61,24 @@ def read_last_event_id(text: str | None) -> Place | None:
     if not text:
         return None
     match = _LAST_EVENT_ID.fullmatch(text.strip())
-    return Place(int(match[1]), int(match[2])) if match else Place(_NO_ATTEMPT, 0)
+    return Place(int(match[1]), int(match[2]), bool(match[3])) if match else Place(_NO_ATTEMPT, 0)
+
+
+def has_seen(after: Place | None, resource: RequestResource) -> bool:
+    """True when the request has ended and the caller's last event was that very ending."""
+    if after is None or not after.ended or not resource.status.terminal:
+        return False
+    return after.attempt == (resource.attempts or 0)
 
 
 class Narrator:
     """Tells one caller what he does not know yet; the state of a stream, without its waiting."""
 
     def __init__(self, after: Place | None) -> None:
+        if after and after.ended:
+            after = Place(
+                _NO_ATTEMPT, 0
+            )  # What ended was another request under this id: a dead letter, since replayed.
         self._attempt = after.attempt if after else None
         self._position = after.position if after else 0
         self._epoch: int | None = None
@@ -96,7 +113,8 @@ class Narrator:
         elif self._attempt != ending.attempt:
             self._attempt, self._position = ending.attempt, 0
         name, data = _told(ending)
-        return [*told, _event(name, data, self._id)]
+        # An id of its own, or who was cut off just before it could not be told from who has seen it.
+        return [*told, _event(name, data, f"{self._id}.end")]
 
     @property
     def _id(self) -> str:
@@ -149,7 +167,8 @@ class Streams:
                 if following.stored:
                     self._hub.learn(following.ref, following.stored)
                 conversation_id = following.conversation_id or live.conversation_id
-                yield _event("pending", {"request_id": following.ref[1], "conversation_id": conversation_id})
+                pending = {"request_id": following.ref[1], "conversation_id": conversation_id}
+                yield _event("pending", {**pending, "warnings": following.warnings} if following.warnings else pending)
                 async for chunk in self._follow(following, live):
                     yield chunk
         finally:

@@ -45,14 +45,23 @@ class HotApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         scope["app"], scope["route"] = self, route
-        self._way = self._way or self._build_way()
+        self._way = self._way or self._around(self._answer)
         await self._way(scope, receive, send)
 
-    def _build_way(self) -> ASGIApp:
-        way: ASGIApp = self._answer
+    def build_middleware_stack(self) -> ASGIApp:
+        """The app's middleware around every answer.
+
+        Starlette leaves those to unforeseen errors outside of it, where they lack what middleware adds to an answer.
+        """
+        middleware, self.user_middleware = self.user_middleware, []
+        bare = super().build_middleware_stack()
+        self.user_middleware = middleware
+        return self._around(bare)
+
+    def _around(self, app: ASGIApp) -> ASGIApp:
         for middleware in reversed(self.user_middleware):
-            way = middleware.cls(way, *middleware.args, **middleware.kwargs)
-        return way
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        return app
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, begun = Request(scope, receive, send), False

@@ -23,7 +23,8 @@ DEAD_LETTER = "dead-letter"
 _BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/{model}"
 _ABOUT = """A durable queue in front of language models. Requests come in on `llm.requests` (or by HTTP), replies go out
-on `llm.replies`, once for every request that has ended, whatever way it came in. Values are JSON, headers follow the
+on `llm.replies`, once for every request that has ended, whatever way it came in, and for every record that was refused
+and names an id or a correlation id. Values are JSON, headers follow the
 CloudEvents Kafka binding in binary mode. Every header of a request is optional: a record of only
 `{"messages": [{"role": "user", "content": "hi"}]}` is answered. Unknown fields of a request are ignored.
 
@@ -39,7 +40,8 @@ _KEYS = {
 _ABOUT_TOPICS = {
     REQUESTS: "What is to be answered, cancelled or deleted.",
     EVENTS: "The life of requests as it happens. Best effort: what counts is on `llm.replies` and over HTTP.",
-    REPLIES: "How each request ended. At least once: drop what has a `ce_id` that you have seen.",
+    REPLIES: "How each request ended, and which records were refused. At least once: drop what has a `ce_id` that you "
+    "have seen.",
     DEAD_LETTERS: "Records that cannot be read, the bytes and headers as they came.",
 }
 _MODELS: dict[str, type[BaseModel]] = {**RECORD_TYPES, **EVENT_TYPES, REPLY: Reply}

@@ -3,6 +3,7 @@
 Source: CloudEvents 1.0.2, Kafka protocol binding; W3C Trace Context. Every header is optional for a producer.
 """
 
+import codecs
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     )
 
 
+def readable_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
+    """What a record's headers say as far as each of them can be read by itself; the others count as absent."""
+    return read_headers([each for each in headers if each[0] in _KNOWN and _can_be_read(each)])
+
+
 def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """True when a record brings a signature, be it good or not."""
     return any(name == SIGNATURE and value is not None for name, value in headers)
@@ -87,14 +93,22 @@ def write_headers(
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity.
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity. A byte order mark before it is skipped (section 8.1).
 
     Raises ``OrchestraError(NOT_JSON)`` for anything else, also for nesting too deep to read.
     """
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise OrchestraError(ErrorCode.NOT_JSON) from None
+
+
+def _can_be_read(header: tuple[str, bytes | None]) -> bool:
+    try:
+        read_headers([header])
+    except OrchestraError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> NoReturn:

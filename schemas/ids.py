@@ -11,6 +11,11 @@ def record_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> UUI
     return uuid5(_RECORDS, f"{topic}/{partition}/{offset}/{timestamp_ms}")
 
 
+def refusal_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> UUID:
+    """The ``ce_id`` of the reply to a record that was refused: the same each time it is sent."""
+    return uuid5(record_id(topic, partition, offset, timestamp_ms), "refused")
+
+
 def conversation_id_for_key(tenant: str, key: bytes) -> UUID:
     """The conversation that a record's key names: a UUID as it is, any other text as a UUIDv5 within the tenant."""
     text = key.decode("utf-8", "backslashreplace")

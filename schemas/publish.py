@@ -29,7 +29,7 @@ from schemas.api.keys import CreatedKey, CreateKey, KeyResource
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
 from schemas.api.requests import AcceptedRequest, RequestQuery, RequestResource
-from schemas.api.tasks import AcceptedTask, CancelledTasks, CreateTask, PostTask, TaskFilter, TaskResource
+from schemas.api.tasks import AcceptedTask, CancelledTasks, CreatedTask, CreateTask, PostTask, TaskFilter, TaskResource
 from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
 from schemas.json_schema import PlainJsonSchema
 
@@ -53,6 +53,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.post-task": PostTask,
     "http.create-task": CreateTask,
     "http.accepted-task": AcceptedTask,
+    "http.created-task": CreatedTask,
     "http.task": TaskResource,
     "http.task-page": Page[TaskResource],
     "http.task-filter": TaskFilter,

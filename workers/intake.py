@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from workers.dlq_limit import PROBE_RECORDS, DlqLimit
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
-from workers.records import Cancel, Delete, RecordReader, Verdict
+from workers.records import Cancel, Delete, RecordReader, Verdict, moment
 
 MOST_RECORDS = 500
 POLL_MS = 500
@@ -36,8 +36,6 @@ LAST_COMMIT_SECONDS = 3.0
 IDLE_SECONDS = 1.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
-_EPOCH = datetime.fromtimestamp(0, tz=UTC)
-_YEAR_9999_MS = 253_370_764_800_000
 
 log = structlog.get_logger()
 
@@ -145,7 +143,7 @@ class Intake:
         self._count_misplaced(consumer, records)
         verdicts = [self._reader.read(record) for record in records]
         progress = [
-            Progress(tp.topic, tp.partition, batch[-1].offset + 1, _moment(batch[-1].timestamp))
+            Progress(tp.topic, tp.partition, batch[-1].offset + 1, moment(batch[-1].timestamp))
             for tp, batch in polled.items()
         ]
         await self._write(verdicts, progress)
@@ -218,7 +216,7 @@ class Intake:
         self._publisher.announce(done.announcements)
         if done.inserted > len(done.claimed):
             self._slots.wake()
-        await self._publisher.dead_letters(done.dead_letters)
+        await self._publisher.dead_letters(done.dead_letters, done.refused)
 
     def _count_misplaced(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> None:
         for record in records:
@@ -281,12 +279,7 @@ def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
         return None  # Assigned a moment ago, or no longer.
     if end is None or fetched_ms is None or position is None or position < end:
         return None
-    return Progress(tp.topic, tp.partition, position, _moment(fetched_ms) - _IDLE_MARGIN)
-
-
-def _moment(milliseconds: int) -> datetime:
-    # Of a topic that keeps its producers' times, which may be any number. 0 is known to be read, and tells nothing.
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
+    return Progress(tp.topic, tp.partition, position, moment(fetched_ms) - _IDLE_MARGIN)
 
 
 def _murmur2_partition(key: bytes, partitions: int) -> int:

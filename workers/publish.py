@@ -29,10 +29,12 @@ from schemas import envelope
 from schemas.dead_letters import RawHeaders, dead_letter_headers
 from schemas.errors import ErrorCode
 from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
-from schemas.replies import REPLY
+from schemas.ids import refusal_id
+from schemas.replies import REPLY, Reply
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from workers.metrics import Metrics
+from workers.records import refusal
 
 SOURCE = "/workers"
 MARK_SECONDS = 0.2
@@ -129,8 +131,8 @@ class Publisher:
             self._put(_ending_event(announcement))
             self._put(_reply(announcement))
 
-    async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Publish dead letters and wait until Kafka has them."""
+    async def dead_letters(self, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter] = ()) -> None:
+        """Publish dead letters, and replies to those of them that are ``refused``; wait until Kafka has them."""
         waits: list[asyncio.Future[None]] = []
         for letter in letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
@@ -139,6 +141,11 @@ class Publisher:
             wait = asyncio.get_running_loop().create_future()
             self._put(_dead_letter(letter, wait))
             waits.append(wait)
+        for letter in refused:
+            if reply := refusal(letter):
+                wait = asyncio.get_running_loop().create_future()
+                self._put(_refusal(letter, reply, wait))
+                waits.append(wait)
         if waits:
             await asyncio.gather(*waits)
 
@@ -277,6 +284,21 @@ def _reply(announcement: Announcement) -> _Outgoing:
     )
     key = str(announcement.conversation_id).encode()
     return _Outgoing(REPLIES.name, key, announcement.value.encode(), headers, outbox_id=announcement.id)
+
+
+def _refusal(letter: DeadLetter, reply: Reply, acknowledged: asyncio.Future[None]) -> _Outgoing:
+    said = envelope.readable_headers(letter.headers)
+    headers = _headers(
+        str(refusal_id(letter.topic, letter.partition, letter.offset, letter.timestamp_ms)),
+        REPLY,
+        str(letter.request_id),
+        letter.tenant,
+        None,
+        said.traceparent,
+        said.correlation_id,
+    )
+    key, value = str(reply.conversation_id).encode(), reply.model_dump_json().encode()
+    return _Outgoing(REPLIES.name, key, value, headers, acknowledged=acknowledged)
 
 
 def _dead_letter(letter: DeadLetter, acknowledged: asyncio.Future[None]) -> _Outgoing:

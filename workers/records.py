@@ -1,6 +1,8 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -10,10 +12,13 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import Ref
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, is_signed, parse_json, read_headers
+from schemas.envelope import Envelope, is_signed, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
+from schemas.replies import RecordSource, Reply, RequestError
 from schemas.requests import (
+    CANCEL_REQUESTED,
+    CONVERSATION_DELETE_REQUESTED,
     DEFAULT_PRIORITY,
     MESSAGE_REQUESTED,
     CancelRequested,
@@ -22,8 +27,11 @@ from schemas.requests import (
     RequestRecord,
     read_record,
 )
+from schemas.status import Status
 from schemas.topics import MAX_RECORD_BYTES
 
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
+_YEAR_9999_MS = 253_370_764_800_000
 MAX_TRIES = 5
 MAX_TRIES_WHILE_CALLER_WAITS = 3
 
@@ -71,25 +79,29 @@ class RecordReader:
 
     def read(self, record: Record) -> Verdict:
         """What this record asks for."""
-        headers, tenant, request_id = _raw(record.headers), self._tenants[record.topic], None
-
-        def letter() -> DeadLetter:
-            """The record whole, with what is known of it by now."""
-            at = record.topic, record.partition, record.offset, record.timestamp
-            return DeadLetter(tenant, *at, record.key, record.value, headers, request_id or record_id(*at))
-
+        headers, owner = _raw(record.headers), self._tenants[record.topic]
         try:
             self._must_be_signed(headers)
             envelope = read_headers(headers)
-            request_id = envelope.id
-            tenant, user = self._whose(envelope, record, tenant)
+            tenant, user = self._whose(envelope, record, owner)
             value = _value(record.value)
-            request_id = request_id or _named_id(value)
-            return self._verdict(read_record(envelope.type, value), envelope, user, letter())
+            letter = _letter(record, headers, tenant, envelope.id or _named_id(value))
+            return self._verdict(read_record(envelope.type, value), envelope, user, letter)
         except OrchestraError as error:
-            return letter().because(error.code, error.detail)
+            return self._refused(record, headers, owner).because(error.code, error.detail)
         except Exception as error:  # noqa: BLE001  one record must never stop those behind it
-            return letter().because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
+            detail = f"reading the record failed: {type(error).__name__}"
+            return _letter(record, headers, owner, None).because(ErrorCode.INTERNAL, detail)
+
+    def _refused(self, record: Record, headers: RawHeaders, owner: str) -> DeadLetter:
+        """The record whole, under the id that it names and its tenant's, whatever it was refused for.
+
+        Who is not believed names only ids of the topic's ``owner``.
+        """
+        said, tenant = readable_headers(headers), owner
+        with suppress(OrchestraError):
+            tenant, _ = self._whose(said, record, owner)
+        return _letter(record, headers, tenant, said.id or _id_in(record.value))
 
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
@@ -107,7 +119,7 @@ class RecordReader:
         return NewRequest(
             tenant=letter.tenant,
             id=letter.request_id,
-            conversation_id=_conversation(body, letter),
+            conversation_id=_conversation(body.conversation_id, letter),
             body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
             body_hash=body.body_hash(),
             model=body.model or (agent and agent.model) or self._default_model,
@@ -149,6 +161,38 @@ class RecordReader:
         return tenant, user or None
 
 
+def refusal(letter: DeadLetter) -> Reply | None:
+    """The reply to whoever waits for the answer to this record: failed, with the reason, the same each time.
+
+    None where there is nobody to know it by: the record named neither an id nor a correlation id; and for a cancel or a
+    deletion, to which nobody gets a reply.
+    """
+    said = readable_headers(letter.headers)
+    named = letter.request_id != record_id(letter.topic, letter.partition, letter.offset, letter.timestamp_ms)
+    if said.type in (CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED) or not (named or said.correlation_id):
+        return None
+    return Reply(
+        request_id=letter.request_id,
+        conversation_id=_conversation(_id_in(letter.value, "conversation_id"), letter),
+        status=Status.FAILED,
+        reply=None,
+        error=RequestError(code=letter.reason, detail=letter.detail),
+        usage=None,
+        attempts=0,
+        model=None,
+        source=RecordSource(topic=letter.topic, partition=letter.partition, offset=letter.offset),
+        finished_at=moment(letter.timestamp_ms),
+    )
+
+
+def moment(milliseconds: int) -> datetime:
+    """When a record was written. On a topic that keeps its producers' times it may be any number: the epoch for those.
+
+    Everything before the epoch is known to be read, so that it tells nothing.
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
+
+
 def _value(value: bytes | None) -> Any:
     if value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
@@ -157,17 +201,29 @@ def _value(value: bytes | None) -> Any:
     return parse_json(value)
 
 
-def _named_id(value: Any) -> UUID | None:
+def _named_id(value: Any, name: str = "id") -> UUID | None:
     """The id that a body names, if it can be read, whatever else is wrong with it."""
     try:
-        return UUID(value["id"])
+        return UUID(value[name])
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
 
-def _conversation(body: MessageRequested, letter: DeadLetter) -> UUID:
-    if body.conversation_id:
-        return body.conversation_id
+def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
+    try:
+        return _named_id(_value(raw), name)
+    except OrchestraError:
+        return None
+
+
+def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:
+    at = record.topic, record.partition, record.offset, record.timestamp
+    return DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
+
+
+def _conversation(named: UUID | None, letter: DeadLetter) -> UUID:
+    if named:
+        return named
     return (
         conversation_id_for_key(letter.tenant, letter.key)
         if letter.key

@@ -11,7 +11,9 @@ from schemas.api.conversations import Page
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode
 
-_PROBLEMS = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.UNAVAILABLE)
+_PROBLEMS = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
 
 
 def build_router(callers: Callers, agents: Agents) -> APIRouter:

@@ -26,7 +26,7 @@ _FOUND = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
 )
 _CREATED = openapi.problems(
-    ErrorCode.NOT_JSON, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.TOO_LARGE,
+    ErrorCode.NOT_JSON, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, *openapi.BODY,
     ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE,
 )  # fmt: skip
 _DELETED = openapi.problems(

@@ -30,10 +30,10 @@ from schemas.replies import RequestError
 
 _HIGHEST_ID = 2**63 - 1
 _WHO = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
-_BODY = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST)
+_BODY = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST)
 _LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE)
 _LISTED = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
-_FOUND = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+_FOUND = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _EDITED = openapi.problems(ErrorCode.NOTHING_TO_CHANGE, *_BODY, *_WHO, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 _SENT = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.NOT_REPLAYABLE, *_LOG)
 _ALL_SENT = openapi.problems(*_BODY, *_WHO, *_LOG)

@@ -21,7 +21,7 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _LISTED = openapi.problems(*_ASKED)
-_CREATED = openapi.problems(ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, *_ASKED)
+_CREATED = openapi.problems(ErrorCode.NOT_JSON, *openapi.BODY, *_ASKED)
 _REVOKED = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 # By place: FastAPI makes up the names of operations.
 _REVOKE = {

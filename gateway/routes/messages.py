@@ -1,11 +1,14 @@
 """``POST /v1/messages``: check, accept, and answer in the way that the caller wants."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from gateway import openapi
 from gateway.accept import Ask, trace
 from gateway.answers import accepted
-from gateway.bodies import parse, read_body, read_idempotency_key
+from gateway.bodies import read_body, read_idempotency_key, validate
 from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
@@ -21,8 +24,11 @@ from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.requests import AcceptedRequest, RequestResource
-from schemas.errors import ErrorCode
+from schemas.envelope import parse_json
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import Message
 from schemas.status import Status
+from schemas.unsupported import ignored_fields, refuse_unsupported
 
 ROUTE = "/v1/messages"
 
@@ -34,6 +40,8 @@ _HEADERS = {
         openapi.header("traceparent", "W3C trace context, passed on."),
     ]
 }
+_KNOWN = frozenset(PostMessage.model_fields)
+_KNOWN_IN_MESSAGES = frozenset(Message.model_fields)
 _REPLY = openapi.stream("The reply; or, for `stream`, the events of the request")
 _RESPONSES: openapi.Responses = {
     **openapi.problems(
@@ -44,8 +52,9 @@ _RESPONSES: openapi.Responses = {
         ErrorCode.CONVERSATION_DELETED,
         ErrorCode.CONVERSATION_BUSY,
         ErrorCode.CANCELLED,
-        ErrorCode.TOO_LARGE,
+        *openapi.BODY,
         ErrorCode.INVALID_REQUEST,
+        ErrorCode.NOT_SUPPORTED,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.UNKNOWN_AGENT,
         ErrorCode.CONTEXT_TOO_LONG,
@@ -98,7 +107,7 @@ class Messages:
         caller = await self._callers.identify(request, Scope.WRITE)
         self._drain.refuse_new()
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)
-        body = self._read(await read_body(request, self._settings.max_body_bytes))
+        body, warnings = self._read(await read_body(request, self._settings.max_body_bytes))
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
         ask = Ask(
             caller=caller,
@@ -107,21 +116,25 @@ class Messages:
             body_hash=body.body_hash(),
             traceparent=trace(request.headers.get("traceparent")),
             caller_waits=not (prefer or stream),
+            warnings=warnings,
         )
         ref = caller.ref(ask.id)
         with self._hub.watch(ref) as live, about(ask.id):
             stored = await self._submissions.send(ask, live, again=key is not None)
             if stream:
-                following = Following(ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash)
+                following = Following(
+                    ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash, warnings=warnings
+                )
                 return self._streams.open(following, {"Location": f"/v1/requests/{ask.id}"})
             return await self._answer(request, ask, live, prefer, stored)
 
-    def _read(self, raw: bytes) -> PostMessage:
-        body = parse(PostMessage, raw)
+    def _read(self, raw: bytes) -> tuple[PostMessage, Sequence[str]]:
+        """The body, and the names of what in it is ignored."""
+        body, warnings = read_message(raw)
         check_times(body)
         if body.context is None and self._settings.context_default != "auto":
             body.context = self._settings.context_default
-        return body
+        return body, warnings
 
     async def _answer(
         self, request: Request, ask: Ask, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
@@ -133,7 +146,7 @@ class Messages:
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:
             raise still_running(ask, live)
-        return accepted(stored.resource if stored else self._resource(ask, live), prefer)
+        return accepted(stored.resource if stored else self._resource(ask, live), prefer, ask.warnings)
 
     def _resource(self, ask: Ask, live: LiveRequest) -> RequestResource:
         return RequestResource(
@@ -144,3 +157,32 @@ class Messages:
             last_error=live.last_error,
             metadata=ask.body.metadata,
         )
+
+
+def read_message(raw: bytes) -> tuple[PostMessage, Sequence[str]]:
+    """The body of a POST, and the names of what in it is ignored.
+
+    Raises ``NOT_JSON``, ``NOT_SUPPORTED`` or ``INVALID_REQUEST``.
+    """
+    value = parse_json(raw)
+    if isinstance(value, dict) and "max_completion_tokens" in value:
+        value = _with_max_tokens(value)
+    try:
+        body = validate(PostMessage, value)
+    except OrchestraError:
+        refuse_unsupported(value)  # The better reason, where it is one.
+        raise
+    if _KNOWN.issuperset(value) and _KNOWN_IN_MESSAGES.issuperset(set().union(*value["messages"])):
+        return body, ()
+    refuse_unsupported(value)
+    return body, ignored_fields(value, _KNOWN)
+
+
+def _with_max_tokens(value: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's newer name of ``max_tokens``, read as that one. Raises ``INVALID_REQUEST`` where the two differ."""
+    newer, older = value["max_completion_tokens"], value.get("max_tokens")
+    if None not in (newer, older) and newer != older:
+        detail = "max_completion_tokens: is another name of max_tokens; give one of them"
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
+    rest = {name: given for name, given in value.items() if name != "max_completion_tokens"}
+    return {**rest, "max_tokens": older if newer is None else newer}

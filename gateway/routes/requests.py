@@ -16,7 +16,7 @@ from gateway.live import Ending
 from gateway.lookup import Lookup
 from gateway.outcome import Waiting
 from gateway.prefer import read_prefer
-from gateway.stream import Following, Streams, read_last_event_id
+from gateway.stream import Following, Streams, has_seen, read_last_event_id
 from orchestra.disconnect import unless_gone
 from orchestra.store import requests
 from orchestra.store.database import Database
@@ -25,7 +25,9 @@ from schemas.api.keys import Scope
 from schemas.api.requests import RequestQuery, RequestResource
 from schemas.errors import ErrorCode
 
-_PROBLEMS = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+_PROBLEMS = openapi.problems(
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
+)
 _CANCEL_PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED,
     ErrorCode.UNAVAILABLE,
@@ -70,7 +72,10 @@ class Requests:
             200: {"model": RequestResource, "description": "It had ended; nothing is changed"},
             202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
         }
-        events: openapi.Responses = {200: openapi.stream("Its events, the ending last")}
+        events: openapi.Responses = {
+            200: openapi.stream("Its events, the ending last"),
+            204: {"description": "`Last-Event-ID` is that of its ending: there is no more to come"},
+        }
         page: openapi.Responses = {200: {"model": Page[RequestResource], "description": "The newest first"}}
         router.add_api_route("", self.list, methods=["GET"], response_model=None, responses={**_LIST_PROBLEMS, **page})
         router.add_api_route(
@@ -115,6 +120,8 @@ class Requests:
         stored = await self._lookup.stored(caller, id)
         resource = stored.resource if stored else await self._lookup.resource(caller, id)
         after = read_last_event_id(request.headers.get("last-event-id") or last_event_id)
+        if has_seen(after, resource):
+            return Response(status_code=204)  # An EventSource asks no more (HTML standard, 9.2).
         following = Following(
             caller.ref(id), resource.conversation_id, after, stored, ending=None if stored else _dead(resource)
         )

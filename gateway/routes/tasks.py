@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from gateway import openapi
 from gateway.answers import json_answer
-from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read_json
+from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read_json, read_value, validate
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
@@ -21,6 +21,7 @@ from schemas.api.keys import Scope
 from schemas.api.tasks import (
     AcceptedTask,
     CancelledTasks,
+    CreatedTask,
     CreateTask,
     OwnerName,
     PostTask,
@@ -30,6 +31,7 @@ from schemas.api.tasks import (
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import AgentName, Moment
 from schemas.status import Status
+from schemas.unsupported import ignored_fields
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=512)]
@@ -45,7 +47,7 @@ _SENT_CODES = (
     *_WHO, ErrorCode.UNKNOWN_MODEL, ErrorCode.UNKNOWN_AGENT, ErrorCode.IDEMPOTENCY_KEY_REUSED,
     ErrorCode.CONVERSATION_FULL, *_LOG,
 )  # fmt: skip
-_POSTED_CODES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
+_POSTED_CODES = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
 _KEY = openapi.idempotency_key("task")
 _TRACE = openapi.header("traceparent", "W3C trace context, passed on.")
 _USER = openapi.header("X-User-ID", "Whose task it is. `POST /tasks` needs it where no credentials are asked for.")
@@ -108,10 +110,10 @@ class Tasks:
             200: {"model": TaskResource, "description": "It had ended; nothing is changed"},
             202: {"model": TaskResource, "description": "It will be cancelled, unless it ends first"},
         }
-        many = openapi.problems(ErrorCode.NOT_JSON, *_WHO, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, *_LOG)
+        many = openapi.problems(ErrorCode.NOT_JSON, *_WHO, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_LOG)
         asked = {"model": CancelledTasks, "description": "They will be cancelled, unless they end first"}
         return [
-            (v1, "POST", self.create, {**openapi.problems(*_POSTED_CODES), 201: _MADE},
+            (v1, "POST", self.create, {**openapi.problems(*_POSTED_CODES), 201: {**_MADE, "model": CreatedTask}},
              {**openapi.body(CreateTask), "parameters": [_USER, _KEY, _TRACE]}),
             (v1, "GET", self.list_tasks, {**_READ, 200: listed}, None),
             (f"{v1}/cancel", "POST", self.cancel_all, {**many, 202: asked}, openapi.body(TaskFilter)),
@@ -146,9 +148,12 @@ class Tasks:
         """Accept a task."""
         caller = await self._callers.identify(request, Scope.WRITE)
         self._drain.refuse_new()
-        key, wanted = read_idempotency_key(request), await read_json(request, CreateTask, self._most_bytes)
+        key, value = read_idempotency_key(request), await read_value(request, self._most_bytes)
+        wanted = validate(CreateTask, value)
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
-        return json_answer(sent.task, 201, _location(sent.task))
+        # Its own fields are all known; those of its history's messages may not be.
+        warnings = ignored_fields(value, CreateTask.model_fields, "history")
+        return json_answer(CreatedTask(**dict(sent.task), warnings=warnings), 201, _location(sent.task))
 
     async def retry(self, request: Request, task_id: str) -> Response:
         """Try again what has failed, expired or been cancelled, as a task of its own."""

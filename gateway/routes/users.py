@@ -25,15 +25,13 @@ from schemas.requests import describe, storable
 _ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _LISTED = openapi.problems(*_ASKED)
 _FOUND = openapi.problems(*_ASKED, ErrorCode.NOT_FOUND)
-_CREATED = openapi.problems(
-    ErrorCode.NOT_JSON, *_ASKED, ErrorCode.USERNAME_TAKEN, ErrorCode.TOO_LARGE, ErrorCode.OVERLOADED
-)
+_CREATED = openapi.problems(ErrorCode.NOT_JSON, *_ASKED, ErrorCode.USERNAME_TAKEN, *openapi.BODY, ErrorCode.OVERLOADED)
 _CHANGED = openapi.problems(
     ErrorCode.NOT_JSON, ErrorCode.NOTHING_TO_CHANGE, *_ASKED, ErrorCode.NOT_FOUND, ErrorCode.USERNAME_TAKEN,
-    ErrorCode.TOO_LARGE, ErrorCode.OVERLOADED,
+    *openapi.BODY, ErrorCode.OVERLOADED,
 )  # fmt: skip
 _SIGN_IN = openapi.problems(
-    ErrorCode.UNAUTHORIZED, ErrorCode.TOO_LARGE, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_ATTEMPTS,
+    ErrorCode.UNAUTHORIZED, *openapi.BODY, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_ATTEMPTS,
     ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE,
 )  # fmt: skip
 _LONGEST_FORM = 16 * 1024

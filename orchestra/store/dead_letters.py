@@ -61,6 +61,8 @@ AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.tenant = k.tenant AND r.id = k.
 ORDER BY d.tenant, d.request_id, d.id
 """
 
+# Of those under whose id there is a request, another reply says what became of that.
+_TAKEN_IN = f"SELECT r.tenant, r.id FROM {KEYS} AS k JOIN requests r ON r.tenant = k.tenant AND r.id = k.id"
 
 _SUMMARY = """
 SELECT d.id, d.request_id, d.reason, d.detail, d.topic, d.partition, d.record_offset AS offset,
@@ -146,6 +148,15 @@ async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
     ]
     if rows:
         await tx.run(_KEEP, rows=as_json(rows))
+
+
+async def without_request(tx: Transaction, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Those of these letters under whose id nothing was taken in."""
+    if not letters:
+        return []
+    rows = await tx.run(_TAKEN_IN, refs=refs_json([(letter.tenant, letter.request_id) for letter in letters]))
+    taken_in = {(row.tenant, row.id) for row in rows}
+    return [letter for letter in letters if (letter.tenant, letter.request_id) not in taken_in]
 
 
 async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[ErrorCode, str] | None:

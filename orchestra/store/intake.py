@@ -10,7 +10,7 @@ from uuid import UUID
 from orchestra.store.cancels import cancel, conversations_of, delete_conversations
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in
 from orchestra.store.database import Database, Transaction, as_json, few
-from orchestra.store.dead_letters import DeadLetter, keep
+from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.progress import Progress, note_progress
 from orchestra.store.turns import Announcement, Ref, announce, promote
 from schemas.errors import ErrorCode
@@ -67,11 +67,15 @@ class Batch:
 
 @dataclass
 class Intaken:
-    """What became of a batch. ``dead_letters`` are to be published before the offsets are committed."""
+    """What became of a batch. ``dead_letters`` are to be published before the offsets are committed.
+
+    ``refused``: those of them that are all that there is under their id; whoever waits is due a reply.
+    """
 
     inserted: int = 0
     duplicates: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    refused: list[DeadLetter] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
     running_cancelled: list[Ref] = field(default_factory=list)
@@ -164,6 +168,7 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
         done.running_cancelled += cancelled.running
         done.dead_letters += batch.dead_letters
         await keep(tx, done.dead_letters)
+        done.refused = await without_request(tx, done.dead_letters)
         await note_progress(tx, batch.progress)
         if order:
             done.claimed = await claim_in(tx, order)

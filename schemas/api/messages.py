@@ -1,15 +1,25 @@
 """Bodies of ``POST /v1/messages``."""
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from schemas.generation import FinishReason, Usage
 from schemas.requests import MessageBody
 
+Warnings = Annotated[
+    list[str], Field(exclude_if=lambda names: not names, description="Fields that were sent and ignored, 10 at most.")
+]
+
 
 class PostMessage(MessageBody):
-    """Body of ``POST /v1/messages``: the old system's fields and ours. Unknown fields are ignored."""
+    """Body of ``POST /v1/messages``: the old system's fields and ours.
+
+    ``max_completion_tokens`` is read as ``max_tokens``. Fields of other APIs that would change the answer are refused
+    by name (``not_supported``), unless their value asks for nothing; other unknown fields are ignored, and named in
+    ``warnings``.
+    """
 
 
 class MessageReply(BaseModel):
@@ -25,3 +35,4 @@ class MessageReply(BaseModel):
     usage: Usage | None
     finish_reason: FinishReason | None = None
     metadata: dict[str, str] | None = None
+    warnings: Warnings = []

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas.api.messages import Warnings
 from schemas.generation import FinishReason, Usage
 from schemas.replies import RequestError
 from schemas.requests import AgentName, Moment, storable
@@ -42,6 +43,7 @@ class AcceptedRequest(RequestResource):
     """The 202 of a POST: the resource, and its id under the name that the POST's 200 gives it too."""
 
     request_id: UUID
+    warnings: Warnings = []
 
 
 class RequestFilter(BaseModel):

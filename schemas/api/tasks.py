@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas.api.messages import Warnings
 from schemas.errors import ErrorCode
 from schemas.generation import ANumber, FinishReason, Sampling, Usage
 from schemas.replies import RequestError
@@ -87,6 +88,12 @@ class TaskResource(BaseModel):
     finish_reason: FinishReason | None = None
     last_error: RequestError | None = None
     metadata: dict[str, str] | None = None
+
+
+class CreatedTask(TaskResource):
+    """The 201 of ``POST /v1/tasks``: the task, and which fields of its history's messages were ignored."""
+
+    warnings: Warnings = []
 
 
 def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:

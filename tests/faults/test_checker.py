@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from faults.checker import EXAMPLES, check
-from faults.evidence import DeadLetter, Evidence, Record
+from faults.evidence import DeadLetter, Evidence, Record, ReplyRecord
 from faults.ledger import Entry
 from faults.question import IMPOSTOR
 from tests.support.histories import TOPIC, clean_history
@@ -163,6 +163,35 @@ def still_open(evidence: Evidence) -> None:
     evidence.requests[-1] = replace(evidence.requests[-1], status="pending", finished_at=None)
 
 
+def refused(evidence: Evidence) -> None:
+    """A record that is dead under the id that it named; whoever waits for it was told."""
+    id, place = uuid4(), (TOPIC, 0, evidence.log_ends[TOPIC, 0])
+    evidence.records.append(Record(place, "unreadable", at=1.0))
+    evidence.dead_letters.append(DeadLetter(place, "not_json", id))
+    evidence.published_dead_letters.append(DeadLetter(place, "not_json"))
+    evidence.log_ends[TOPIC, 0] = evidence.committed[TOPIC, 0] = place[2] + 1
+    value = '{"status": "failed", "error": {"code": "not_json"}}'
+    evidence.replies.append(ReplyRecord(("llm.replies", 0, 98), id, uuid4(), str(uuid4()), value, place))
+
+
+def refused_in_silence(evidence: Evidence) -> None:
+    """As when nobody replies to who sent a bad record."""
+    refused(evidence)
+    evidence.replies.pop()
+
+
+def refused_twice(evidence: Evidence) -> None:
+    """As when the reply to a refused record has another id each time."""
+    refused(evidence)
+    evidence.replies.append(replace(evidence.replies[-1], event_id=str(uuid4()), place=("llm.replies", 0, 99)))
+
+
+def refused_for_nothing(evidence: Evidence) -> None:
+    """As when a reply says that a record was refused which was not, or for another reason."""
+    refused(evidence)
+    evidence.dead_letters[-1] = replace(evidence.dead_letters[-1], reason="bad_header")
+
+
 def stale_lease(evidence: Evidence) -> None:
     """A worker that is long gone and still stands in the table."""
     evidence.stale_workers = 1
@@ -183,6 +212,9 @@ SPOILT: list[tuple[Spoil, str]] = [
     (anothers_history, "I9"),
     (taken_from_the_living, "I8"),
     (published_too_soon, "I2"),
+    (refused_in_silence, "I2"),
+    (refused_twice, "I2"),
+    (refused_for_nothing, "I2"),
     (cancel_forgotten, "I1"),
     (another_reply_told, "I2"),
     (answered_out_of_order, "I3"),
@@ -233,6 +265,19 @@ def test_what_a_cancelled_turn_leaves_is_sound() -> None:
     evidence.log_ends[TOPIC, 0] = evidence.committed[TOPIC, 0] = 3
 
     assert [] == [line for line in check(evidence).lines() if "key" not in line]
+
+
+def test_a_refused_record_has_a_reply_and_no_row() -> None:
+    """That is no reply without a request, also when one under its id is taken in later; and it may be repeated."""
+    evidence = clean_history(conversations=1)
+    refused(evidence)
+    evidence.replies.append(replace(evidence.replies[-1], place=("llm.replies", 0, 99)))
+    assert [] == check(evidence).lines()
+
+    mended = evidence.requests[0]
+    evidence.dead_letters[-1] = replace(evidence.dead_letters[-1], request_id=mended.id)
+    evidence.replies[-2:] = [replace(each, request_id=mended.id) for each in evidence.replies[-2:]]
+    assert [] == check(evidence).lines()
 
 
 def test_a_duplicate_of_the_same_body_is_no_loss() -> None:

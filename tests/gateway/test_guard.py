@@ -96,3 +96,21 @@ def test_never_raises(text: str) -> None:
     assert (
         host_name(f"//{text}") is None or host_name(f"//{text}") not in HOSTS or any(h in text.lower() for h in HOSTS)
     )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_listed_origins(first: int) -> None:
+    """Pages of a listed origin may call across sites, exactly that origin's, under a name that is known."""
+    origins = frozenset({"https://app.example"})
+
+    def of_page(origin: bytes, host: bytes = b"localhost") -> str | None:
+        two = [(b"origin", origin), (b"sec-fetch-site", b"cross-site")]
+        return refusal([(b"host", host), *(two if first else reversed(two))], HOSTS, origins)
+
+    assert of_page(b"https://app.example") is None
+    for other in (b"http://app.example", b"https://app.example:8443", b"https://app.example.", b"https://xapp.example"):
+        assert of_page(other) is not None
+    assert of_page(b"https://app.example", host=b"evil.example") is not None
+    assert refusal([LOCAL, (b"sec-fetch-site", b"cross-site")], HOSTS, origins) is not None
+    twice = [LOCAL, (b"origin", b"https://app.example"), (b"origin", b"https://evil.example")]
+    assert refusal(twice, HOSTS, origins) is not None

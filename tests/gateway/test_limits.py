@@ -86,6 +86,18 @@ async def test_models(store: Store, looking: Limits, name: str | None, known: bo
     assert refused(looking, name) == (None if known else ErrorCode.UNKNOWN_MODEL)
 
 
+async def test_who_names_an_unknown_model_is_told_where_to_look(store: Store, looking: Limits) -> None:
+    """The detail names the lists of models, and not what was asked for."""
+    store.models = [model("smollm2")]
+    await looking.look()
+
+    with pytest.raises(OrchestraError) as caught:
+        looking.check(NAMELESS, uuid4(), "canary")
+
+    assert "`orchestra models`" in caught.value.detail
+    assert "canary" not in caught.value.detail
+
+
 async def test_any_model(store: Store, looking: Limits) -> None:
     """While no list is known, and where any name is passed through, every model may be asked for."""
     assert refused(looking, "anything") is None

@@ -99,3 +99,17 @@ async def test_framework(client: httpx.AsyncClient) -> None:
         assert response.status_code == response.json()["status"] == status
         assert response.headers["content-type"] == "application/problem+json"
         assert "canary" not in response.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/responses/x/cancel", "/v1/models", "/v1/models/m",
+     "/v1/embeddings", "/v1/files", "/v1/images/generations", "/chat/completions", "/models/m"],
+)  # fmt: skip
+async def test_openais_paths(client: httpx.AsyncClient, path: str) -> None:
+    """A client of OpenAI's API is told that it is not here, and what is; no other path is taken for one of its."""
+    told, plain = (await client.post(f"/elsewhere{path}")).json(), (await client.post(path)).json()
+
+    assert (404, "not_found") == (plain["status"], plain["code"])
+    assert "POST /v1/messages" in plain["detail"]
+    assert told["detail"] == told["title"]

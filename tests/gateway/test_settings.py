@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.settings import GatewaySettings
 
@@ -31,3 +32,33 @@ def test_not_open_by_accident(settings: dict[str, Any]) -> None:
 def test_open(settings: dict[str, Any]) -> None:
     """On loopback, or when it is said, it is open."""
     assert not make(**settings).asks_credentials
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "https://app.example",
+        "http://localhost:3000",
+        " https://a.example , http://[::1]:8080,,",
+        "capacitor://localhost",
+    ],
+)
+def test_origins(listed: str) -> None:
+    """Pages of these origins may call, each as a browser would send it; without the setting none may."""
+    assert make(cors_origins=listed).origins == {each.strip() for each in listed.split(",")} - {""}
+    assert make().origins == frozenset()
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "*", "https://*.example", "app.example", "//app.example", "https://app.example/", "https://app.example/path",
+        "https://app.example?x", "https://App.example", "HTTPS://app.example", "https://user@app.example", "null",
+        "https://app.example:443", "http://app.example:80", "https://app.example:x", "https://", "file://",
+        "https://good.example,bad", "https://bad.example https://good.example", "https://bücher.example",
+    ],
+)  # fmt: skip
+def test_what_is_no_origin(listed: str) -> None:
+    """What no browser would send as an origin is refused, so that no list allows less, or more, than it seems to."""
+    with pytest.raises(ValidationError, match="as browsers send them"):
+        make(cors_origins=listed)

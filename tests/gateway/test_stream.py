@@ -20,7 +20,7 @@ from orchestra.ids import Receipts
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.replies import RequestError
-from schemas.status import Status
+from schemas.status import ENDINGS, Status
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 Told = list[tuple[str, dict[str, Any], str | None]]
@@ -52,6 +52,7 @@ class Caller:
                 self.text += data["text"]
             self.last = id or self.last
             assert id is not None
+            assert (name in ENDINGS) == id.endswith(".end")
             if name != "failed":
                 assert int(id.split(".")[1]) == len(self.text)
 
@@ -89,13 +90,25 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
     assert caller.names.count("started") <= 1
 
 
+@pytest.mark.parametrize("status", ENDINGS)
+def test_no_ending_shares_its_id(status: Status) -> None:
+    """Whatever came before, a caller who has seen all but the ending shows another id than one who has seen it."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "text")
+    before = read(narrator.catch_up(live))[-1][2]
+    ending = read(narrator.end(Ending(status, 1, "text" if status is Status.COMPLETED else None)))
+
+    assert [(status.value, f"{before}.end")] == [(name, id) for name, _, id in ending]
+
+
 @given(reply=texts, attempt=st.integers(1, 3), place=st.builds(Place, st.integers(-1, 4), st.integers(0, 15)))
 def test_ended(reply: str, attempt: int, place: Place) -> None:
     """An ended request is sliced at the caller's place in its last attempt, and told anew to any other caller."""
     told = read(Narrator(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
     end = f"{attempt}.{len(reply)}"
     usage = {"input_tokens": 0, "output_tokens": 0}
-    expected: Told = [("completed", {"reply": reply, "usage": usage}, end)]
+    expected: Told = [("completed", {"reply": reply, "usage": usage}, f"{end}.end")]
     if place.attempt != attempt or place.position > len(reply):
         expected.insert(0, ("restart", {"attempt": attempt, "text": reply}, end))
     elif place.position < len(reply):
@@ -188,6 +201,12 @@ def test_why_an_answer_ended() -> None:
         ("", None),
         ("1.0", Place(1, 0)),
         ("12.345", Place(12, 345)),
+        ("12.345.end", Place(12, 345, ended=True)),
+        (" 1.0.end ", Place(1, 0, ended=True)),
+        ("x.end", Place(-1, 0)),
+        (".end", Place(-1, 0)),
+        ("1.2.END", Place(-1, 0)),
+        ("1.2.end.end", Place(-1, 0)),
         ("x", Place(-1, 0)),
         ("1", Place(-1, 0)),
         ("-1.0", Place(-1, 0)),
@@ -246,4 +265,4 @@ async def test_drain() -> None:
     drain.begin()
     assert (await streaming)[1:] == [b"retry: 500\n\n"]
     ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
-    assert ended[1:] == [b"id: 1.0\nevent: cancelled\ndata: {}\n\n"]
+    assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]

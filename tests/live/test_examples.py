@@ -17,6 +17,7 @@ from tests.support.stack import Stack
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
+# The web page 05_browser.html is tried by hand; tests/gateway/test_app.py holds what it needs of a gateway.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 SLOW = "simulated:tokens=30,gap_ms=20"
 WORDS = " ".join(f"word{place}" for place in range(1, 31))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestra.hot_routes import HotApp, HotRoute
@@ -34,7 +35,22 @@ class _Doorman:
             await self._app(scope, receive, send)
 
 
-def _app(endpoint: Endpoint) -> HotApp:
+class _Stamp:
+    """Middleware that adds a header to each answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamping(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-mark", b"stamped")]
+            await send(message)
+
+        await self._app(scope, receive, stamping)
+
+
+def _app(endpoint: Endpoint, route_class: type[APIRoute] = HotRoute) -> HotApp:
     async def told(request: Request, error: Exception) -> Response:
         return Response(f"{type(error).__name__} on {request.scope['route'].path}", 418)
 
@@ -42,7 +58,7 @@ def _app(endpoint: Endpoint) -> HotApp:
         return Response("a bug", 500)
 
     router = APIRouter()
-    router.add_api_route("/hot", endpoint, methods=["POST"], route_class_override=HotRoute, response_model=None)
+    router.add_api_route("/hot", endpoint, methods=["POST"], route_class_override=route_class, response_model=None)
     app = HotApp()
     app.add_middleware(_Doorman, word=b"twice")
     app.add_exception_handler(_KnownError, told)
@@ -111,6 +127,20 @@ async def test_a_bug_is_answered_and_told_to_the_server() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         await _call(_app(fail))
     assert "a bug" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("route_class", [HotRoute, APIRoute])
+async def test_the_apps_middleware_stands_around_every_answer(route_class: type[APIRoute]) -> None:
+    """Also around the one to a bug, so that it has what middleware adds to each; hot or not makes no difference."""
+
+    async def fail(_request: Request) -> Response:
+        raise ZeroDivisionError
+
+    app = _app(fail, route_class)
+    app.add_middleware(_Stamp)
+    with pytest.raises(ZeroDivisionError) as raised:
+        await _call(app)
+    assert "stamped" in raised.value.__notes__[0]
 
 
 async def test_an_error_in_mid_answer_ends_the_answer() -> None:

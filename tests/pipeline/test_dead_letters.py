@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from orchestra.store.database import Database
+from schemas.replies import Reply
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, REPLIES, REQUESTS
 from tests.support import store
@@ -108,8 +109,14 @@ async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
     )
     answered = response.json()
     assert (200, "completed", "echo: mended") == (response.status_code, answered["status"], answered["reply"])
-    record = await ground.tail.reply_record(UUID(id))
-    assert ("correlation_id", b"c-1") in record.headers
+    # Whoever waits on the topic was told of the refusal, and then of the answer.
+    refused, record = await eventually(lambda: (found := ground.tail.replies(UUID(id)))[1:] and found)
+    assert [{"status": "failed"}, {"status": "completed"}] == [
+        Reply.model_validate_json(each.value).model_dump(include={"status"}) for each in (refused, record)
+    ]
+    assert [("correlation_id", b"c-1")] * 2 == [
+        pair for each in (refused, record) for pair in each.headers if pair[0] == "correlation_id"
+    ]
     talk = await ground.get(f"/v1/requests?conversation_id={answered['conversation_id']}")
     assert [answered] == talk["data"]
 
@@ -117,9 +124,41 @@ async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
     assert "1 replayed" in await ground.orchestra("replay", number)
     last = await ground.producer.send(message("last"), ground.topic, key=b"talk-7")
     assert (await ground.tail.reply(last.id)).status is Status.COMPLETED
-    assert 1 == len(ground.tail.replies(UUID(id)))
+    assert 2 == len(ground.tail.replies(UUID(id)))
     assert answered == await ground.get(f"/v1/requests/{id}")
     assert b'{"messages": oops' == (await ground.database.run("SELECT value FROM dead_letters"))[0].value
+
+
+@pytest.mark.parametrize("bad", [{"deadline": "1795000000000"}, {"traceparent": "a\0b"}], ids=str)
+async def test_a_good_id_beside_a_bad_header(ground: Ground, bad: dict[str, str]) -> None:
+    """Over HTTP the request is failed under its id, and on the topic there is a reply, with the correlation id."""
+    id = uuid4()
+    headers = {"ce_id": str(id), "correlation_id": f"c-{id}", **bad}
+    place = await ground.producer.send(message("hi"), ground.topic, key=b"talk-8", headers=headers)
+    record = await ground.tail.reply_record(id)
+
+    reply, failed = Reply.model_validate_json(record.value), await ground.get(f"/v1/requests/{id}")
+
+    assert ("correlation_id", f"c-{id}".encode()) in record.headers
+    assert reply.error is not None
+    assert (Status.FAILED, failed["error"]["code"]) == (reply.status, reply.error.code)
+    assert place.offset == (reply.source and reply.source.offset)
+    assert str(id) == (await ground.letter(place))["request_id"]
+
+
+async def test_a_bad_record_under_a_taken_id_has_no_reply(ground: Ground) -> None:
+    """Who waits for the id hears of the request that was taken in, once, and of nothing else."""
+    good = await ground.producer.send(message("hi", id=str(id := uuid4())), ground.topic)
+    assert (await ground.tail.reply(id)).status is Status.COMPLETED
+    bad = await ground.producer.send(b"{", ground.topic, headers={"ce_id": str(id), "correlation_id": "c-2"})
+    other = await ground.producer.send(message("other", id=str(id)), ground.topic)
+    for place in (bad, other):
+        await ground.tail.dead_letter(place)
+    after = await ground.producer.send(message("after"), ground.topic)
+    await ground.tail.reply(after.id)
+
+    assert good.topic == ground.topic
+    assert [Status.COMPLETED] == [Reply.model_validate_json(each.value).status for each in ground.tail.replies(id)]
 
 
 async def test_many_of_one_reason(ground: Ground) -> None:
@@ -156,7 +195,8 @@ async def test_another_body_under_the_same_id(ground: Ground) -> None:
     await ground.gateway.put(f"/v1/dead-letters/{letter['id']}", json={"headers": []}, headers=admin)
     sent = await ground.gateway.post(f"/v1/dead-letters/{letter['id']}/replay", headers=admin)
     assert (202, id) == (sent.status_code, sent.json()["replayed_as"])
-    assert (await ground.tail.reply(UUID(id))).status is Status.COMPLETED
+    _, answered = await eventually(lambda: (found := ground.tail.replies(UUID(id)))[1:] and found)
+    assert Reply.model_validate_json(answered.value).status is Status.COMPLETED
 
     changed = {"value": json.dumps(message("another", id=id))}
     edited = await ground.gateway.put(f"/v1/dead-letters/{letter['id']}", json=changed, headers=admin)

@@ -69,7 +69,7 @@ def body(**more: Any) -> dict[str, Any]:
 def places_hold(told: list[Sse]) -> bool:
     """Whether each event's id says how much text there is by then, of which attempt."""
     return all(
-        event.id == f"{2 if place >= _restart(told) else 1}.{len(text_of(told[: place + 1]))}"
+        event.id.removesuffix(".end") == f"{2 if place >= _restart(told) else 1}.{len(text_of(told[: place + 1]))}"
         for place, event in enumerate(told)
         if event.id
     )
@@ -97,7 +97,7 @@ async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None
     assert [event.data["attempt"] for event in told if event.name in ("started", "restart")] == [1, 2]
     assert text_of(told[: _restart(told)]).startswith("word1 word2")
     assert places_hold(told)
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}.end")
     for events in (told, back, late):
         assert (text_of(events), events[-1]) == (TEXT, told[-1])
     assert back[0].name == late[0].name == "restart"

@@ -72,6 +72,7 @@ async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
         ({"HOST": "0.0.0.0", "OPEN_MODE": "false"}, "HOST is not loopback"),
         ({"ORCHESTRA_SECRET": "short"}, "ORCHESTRA_SECRET"),
         ({"PORT": "http"}, "PORT"),
+        ({"CORS_ORIGINS": "https://app.example/"}, "CORS_ORIGINS"),
     ],
 )
 async def test_bad_settings(env: dict[str, str], settings: dict[str, str], said: str) -> None:

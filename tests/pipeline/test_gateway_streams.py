@@ -70,7 +70,7 @@ async def test_post_streams(gateway: Gateway, worker: HandWorker, way: str) -> N
     assert reader.response.headers["location"] == f"/v1/requests/{turn.id}"
     ids = {"request_id": str(turn.id), "conversation_id": str(turn.conversation_id)}
     assert told[:2] == [Sse("pending", ids), Sse("started", {"attempt": 1}, "1.0")]
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}.end")
     assert {event.name for event in told[2:-1]} == {"delta"}
     assert text_of(told) == TEXT
     so_far = ""
@@ -142,7 +142,7 @@ async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWo
     location = await accept(gateway)
     turn = await worker.begin()
     await worker.complete(turn, TEXT)
-    completed = Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}")
+    completed = Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"1.{len(TEXT)}.end")
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         _, *rest = await reader.rest()
     assert rest == [
@@ -155,6 +155,31 @@ async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWo
         async with streaming(gateway.client, "GET", f"{location}/events", headers={"Last-Event-ID": place}) as reader:
             _, *rest = await reader.rest()
         assert rest == anew
+
+
+async def test_who_has_seen_the_ending_is_told_to_stop(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
+    """204 for the ending's own id, which stops an EventSource; who missed only the ending is told it, once."""
+    location = await accept(gateway)
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        await worker.delta(turn, 0, TEXT)
+        last = (await reader.until("delta"))[-1]
+        early = {"Last-Event-ID": f"{last.id}.end"}
+        async with streaming(replica.client, "GET", f"{location}/events", headers=early) as liar:
+            anew = await liar.until("restart")
+            await worker.complete(turn, TEXT)
+            assert TEXT == text_of(anew + await liar.rest())
+        (ending,) = await reader.rest()
+
+    for place_of in (gateway, replica):
+        events = f"{location}/events"
+        async with streaming(place_of.client, "GET", events, headers={"Last-Event-ID": str(last.id)}) as resumed:
+            assert [ending] == (await resumed.rest())[1:]
+        over = await place_of.client.get(events, headers={"Last-Event-ID": str(ending.id)})
+        assert (204, b"") == (over.status_code, over.content)
+        assert 204 == (await place_of.client.get(f"{events}?last_event_id={ending.id}")).status_code
+        async with streaming(place_of.client, "GET", events, headers={"Last-Event-ID": "2.0.end"}) as another:
+            assert ["pending", "restart", "completed"] == [event.name for event in await another.rest()]
 
 
 async def test_second_attempt(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
@@ -181,7 +206,7 @@ async def test_second_attempt(gateway: Gateway, replica: Gateway, worker: HandWo
             assert restart.data["text"] + text_of(await late.rest()) == TEXT
         told += await reader.rest()
     assert text_of(told) == TEXT
-    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}")
+    assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}.end")
 
 
 async def say_from(worker: HandWorker, turn: Any, index: int) -> None:
@@ -192,7 +217,7 @@ async def say_from(worker: HandWorker, turn: Any, index: int) -> None:
 
 
 async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
-    """Failed, cancelled and expired requests say so and close the stream, live and afterwards."""
+    """Failed, cancelled and expired requests say so and close the stream, live and afterwards, until that was seen."""
     events = {}
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
@@ -200,7 +225,7 @@ async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
         await worker.delta(turn, 0, "Once")
         await worker.end(turn, Status.FAILED, error=(ErrorCode.BAD_UPSTREAM, "broke off"))
         events[location] = (await reader.rest())[-1]
-    assert events[location] == Sse("failed", {"code": "bad_upstream", "detail": "broke off"}, "1.4")
+    assert events[location] == Sse("failed", {"code": "bad_upstream", "detail": "broke off"}, "1.4.end")
 
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
@@ -208,7 +233,7 @@ async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
         await gateway.client.post(f"{location}/cancel")
         await worker.take_in()
         events[location] = (await reader.rest())[-1]
-    assert events[location] == Sse("cancelled", {}, "0.0")
+    assert events[location] == Sse("cancelled", {}, "0.0.end")
 
     body = {**HELLO, "deadline": "2020-01-01T00:00:00Z", "stream": True}
     async with streaming(gateway.client, "POST", "/v1/messages", json=body) as reader:
@@ -220,6 +245,9 @@ async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
         async with streaming(gateway.client, "GET", f"{location}/events") as reader:
             afterwards = (await reader.rest())[-1]
         assert (afterwards.name, afterwards.data) == (ending.name, ending.data)
+        for seen in (ending, afterwards):
+            headers = {"Last-Event-ID": str(seen.id)}
+            assert 204 == (await gateway.client.get(f"{location}/events", headers=headers)).status_code
 
 
 async def test_lost_events(gateway: Gateway, worker: HandWorker) -> None:

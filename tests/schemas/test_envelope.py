@@ -118,10 +118,10 @@ def test_ids_come_back(record_id: UUID) -> None:
     assert record_id == read_headers([(envelope.ID, str(record_id).encode())]).id
 
 
-@given(any_json())
-def test_json_is_parsed(value: Any) -> None:
-    """Every JSON text is read as what it says."""
-    assert value == parse_json(json.dumps(value, allow_nan=False).encode())
+@given(any_json(), st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_json_is_parsed(value: Any, mark: bytes) -> None:
+    """Every JSON text is read as what it says, also behind a byte order mark."""
+    assert value == parse_json(mark + json.dumps(value, allow_nan=False).encode())
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,9 @@ def test_json_is_parsed(value: Any) -> None:
         b"[-Infinity]",
         b"\xff\xfe{}",
         b'"\xc3"',
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        b"{}\xef\xbb\xbf",
         b"{} {}",
         b"[" * 200_000,
         b"9" * 10_000,

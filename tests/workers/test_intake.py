@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from unittest.mock import Mock
@@ -117,14 +117,16 @@ class Publisher:
     def __init__(self) -> None:
         self.announced: list[Any] = []
         self.letters: list[DeadLetter] = []
+        self.refused: list[DeadLetter] = []
 
     def announce(self, announcements: list[Any]) -> None:
         """Replies."""
         self.announced += announcements
 
-    async def dead_letters(self, letters: list[DeadLetter]) -> None:
+    async def dead_letters(self, letters: list[DeadLetter], refused: Sequence[DeadLetter] = ()) -> None:
         """Dead letters."""
         self.letters += letters
+        self.refused += refused
 
 
 class Taking:
@@ -225,10 +227,12 @@ async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch
 async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the worker die in between they come again."""
     letter = reader().read(Record(b"nonsense"))
-    taking = Taking(monkeypatch, Calls(Intaken(dead_letters=[letter])), {TP: records(b"nonsense")})  # type: ignore[list-item]
+    found = Intaken(dead_letters=[letter], refused=[letter])  # type: ignore[list-item]
+    taking = Taking(monkeypatch, Calls(found), {TP: records(b"nonsense")})
     hold = asyncio.Event()
 
-    async def slowly(letters: list[DeadLetter]) -> None:
+    async def slowly(letters: list[DeadLetter], refused: list[DeadLetter]) -> None:
+        assert letters == refused
         taking.publisher.letters += letters
         await hold.wait()
 
@@ -404,7 +408,7 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
     monkeypatch.setattr(intake, "take_in", take_slowly)
     monkeypatch.setattr(intake, "note_idle", note)
     monkeypatch.setattr(
-        intake, "_idle", lambda _consumer, tp: intake.Progress(tp.topic, tp.partition, 1, intake._EPOCH)
+        intake, "_idle", lambda _consumer, tp: intake.Progress(tp.topic, tp.partition, 1, intake.moment(0))
     )
     no_pause(monkeypatch, intake, "IDLE_SECONDS")
     async with running(taking.run()):

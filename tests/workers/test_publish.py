@@ -21,7 +21,8 @@ from orchestra import loops
 from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
 from schemas.events import Restarted
-from schemas.replies import RequestError
+from schemas.replies import Reply, RequestError
+from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from tests.support.fakes import Calls, FakeProducer, away, no_pause, running, steps
 from tests.support.records import claimed
@@ -359,6 +360,37 @@ async def test_dead_letters_are_awaited(marks: Calls) -> None:
         "dlq-partition": b"2",
         "dlq-offset": b"5",
     } == sent.headers
+
+
+async def test_whoever_waits_for_a_refused_record_is_replied_to(marks: Calls) -> None:
+    """With the reason, by its id and correlation id, and each time with the same bytes and the same `ce_id`."""
+    headers = [("correlation_id", b"order-7"), ("traceparent", b"00-1-2-03"), ("deadline", b"\xff")]
+    bad = letter(key=b"talk", headers=headers, tenant="acme").because(ErrorCode.BAD_HEADER, "header deadline")
+    other, twice = letter(), []
+    for _ in range(2):
+        producer = FakeProducer(slow=True)
+        out = publisher(producer)
+        async with running(out.run(), out.dead_letters([bad, other], [bad])) as (_, waits):
+            await eventually(lambda: len(producer.sent) == 3)  # noqa: B023  awaited here
+            producer.sent[0].acknowledged.set_result(None)
+            producer.sent[1].acknowledged.set_result(None)
+            await steps()
+            assert not waits.done()
+            producer.sent[2].acknowledged.set_result(None)
+            await asyncio.wait_for(waits, 10)
+        twice.append([(each.topic, each.key, each.value, each.headers) for each in producer.sent])
+
+    topic, key, value, sent = twice[0][2]
+    reply = Reply.model_validate_json(value or b"")
+    assert (REPLIES.name, twice[0]) == (topic, twice[1])
+    assert (Status.FAILED, ErrorCode.BAD_HEADER) == (reply.status, reply.error and reply.error.code)
+    assert (str(bad.request_id).encode(), str(reply.conversation_id).encode()) == (sent["ce_subject"], key)
+    assert (b"order-7", b"00-1-2-03", b"acme", b"llm.reply") == (
+        sent["correlation_id"],
+        sent["traceparent"],
+        sent["orchestra-tenant"],
+        sent["ce_type"],
+    )
 
 
 async def test_a_dead_letter_too_large_for_a_record_goes_without_its_value(marks: Calls) -> None:

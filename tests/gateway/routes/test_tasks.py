@@ -168,6 +168,25 @@ async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
     }
 
 
+async def test_the_old_post_takes_what_it_took(client: httpx.AsyncClient, world: World) -> None:
+    """A task that asks for what a message may not ask for is accepted as ever; its answer has no room for a warning."""
+    plain = await client.post("/tasks", json=WANTED, headers=ALICE)
+    asking = await client.post("/tasks", json={**WANTED, "tools": [{}], "n": 1, "user": None}, headers=ALICE)
+
+    assert {"task_id", "status"} == plain.json().keys() == asking.json().keys()
+    assert world.asked[0].body_hash == world.asked[1].body_hash
+
+
+async def test_a_warning_of_the_new_post(client: httpx.AsyncClient) -> None:
+    """An unknown field is refused, and one in the history named in the answer."""
+    said = [{"role": "user", "content": "a", "name": "ada"}]
+    warned = await client.post("/v1/tasks", json={**WANTED, "history": said}, headers=ALICE)
+
+    assert ["history.name"] == warned.json()["warnings"]
+    assert "warnings" not in (await client.post("/v1/tasks", json=WANTED, headers=ALICE)).json()
+    assert code(await client.post("/v1/tasks", json={**WANTED, "colour": 1})) == (422, "invalid_request")
+
+
 async def test_the_old_post_wants_a_user(client: httpx.AsyncClient, world: World) -> None:
     """Without X-User-ID the old POST is refused in open mode, and only there."""
     assert code(await client.post("/tasks", json=WANTED)) == (400, "missing_header")

@@ -68,6 +68,7 @@ async def test_another_body_under_a_known_id_is_a_dead_letter(database: Database
     done = await take(database, other)
 
     assert [ErrorCode.IDEMPOTENCY_KEY_REUSED] == [each.reason for each in done.dead_letters]
+    assert [] == done.refused
     (kept,) = await database.run("SELECT * FROM dead_letters")
     assert (asked.id, "idempotency_key_reused") == (kept.request_id, kept.reason)
     assert asked.body_hash == (await row(database, asked.ref)).body_hash
@@ -82,6 +83,22 @@ async def test_another_body_in_the_same_batch_is_a_dead_letter(database: Databas
     done = await take(database, asked, same, other)
 
     assert (1, 1, 1) == (done.inserted, done.duplicates, len(done.dead_letters))
+
+
+async def test_only_what_has_no_request_is_refused(database: Database) -> None:
+    """Who waits for an id has one ending: a letter under an id that was taken in, now or before, changes none."""
+    before, now = request(), request()
+    await take(database, before)
+    letters = [
+        letter(request_id=id, tenant=tenant).because(ErrorCode.NOT_JSON, "why")
+        for id, tenant in ((before.id, "default"), (now.id, "default"), (now.id, "them"), (uuid4(), "default"))
+    ]
+
+    done = await take(database, now, dead_letters=letters)
+    again = await take(database, now, dead_letters=letters)
+
+    assert (letters, letters[2:]) == (done.dead_letters, done.refused)
+    assert letters[2:] == again.refused
 
 
 async def test_another_body_that_comes_at_the_same_moment_is_a_dead_letter(database: Database) -> None:

@@ -1,0 +1,119 @@
+"""What clients of other APIs may ask for and is not offered yet: refused by name, never dropped in silence.
+
+Source of the names: OpenAI's reference ("Create chat completion", "Create a model response"), Anthropic's ("Create a
+message"), vLLM's and Ollama's further fields. What changes the answer is here; whatever else is not known is ignored,
+and named in ``warnings``.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from schemas.errors import ErrorCode, OrchestraError
+
+Neutral = tuple[Any, ...]
+"""Values that ask for nothing. ``null`` always does."""
+
+MOST_WARNINGS = 10
+_MOST_REFUSALS = 5
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
+_ROLES = frozenset({"developer", "function", "tool"})
+
+_NOT_YET: dict[str, Neutral] = {
+    "audio": (),
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "min_p": (0,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (True, False),
+    "presence_penalty": (0,),
+    "previous_response_id": (),
+    "reasoning": (),
+    "reasoning_effort": (),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "seed": (),
+    "thinking": ({"type": "disabled"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_k": (),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+_NOT_YET_IN_MESSAGES: dict[str, Neutral] = {
+    "audio": (),
+    "function_call": (),
+    "images": ([],),
+    "refusal": ("",),
+    "tool_call_id": (),
+    "tool_calls": ([],),
+}
+# What is asked for here in another way.
+_ELSEWHERE = {
+    "history": "send it in messages",
+    "input": "send it in messages",
+    "instructions": "send it in messages, with the role system",
+    "prompt": "send it in messages",
+    "system": "send it in messages, with the role system",
+    "task_type": "name an agent in agent, or use POST /v1/tasks",
+}
+_NEUTRAL: dict[str, Neutral] = {**_NOT_YET, **dict.fromkeys(_ELSEWHERE, ("", []))}
+
+
+def refuse_unsupported(body: Any) -> None:
+    """Look through a body of ``POST /v1/messages``, be it right or wrong otherwise.
+
+    Raises ``OrchestraError(NOT_SUPPORTED)`` with the names of what it asks for in vain, five at most.
+    """
+    refusals = [f"{name}: {reason}" for name, reason in _refusals(body)]
+    if refusals:
+        more = f"; and {len(refusals) - _MOST_REFUSALS} more" if len(refusals) > _MOST_REFUSALS else ""
+        raise OrchestraError(ErrorCode.NOT_SUPPORTED, "; ".join(refusals[:_MOST_REFUSALS]) + more)
+
+
+def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: str = "messages") -> list[str]:
+    """The names of what a valid body says in vain, for ``warnings``: of fields that are not among ``known``.
+
+    Those of fields within its messages have the list's own name before them. A name that is no plain word is left out:
+    nothing of the input is repeated.
+    """
+    names = [name for name, value in body.items() if name not in known and not _neutral(name, value, _NEUTRAL)]
+    for message in body.get(messages) or ():
+        names += [
+            f"{messages}.{name}"
+            for name, value in message.items()
+            if name not in ("role", "content") and not _neutral(name, value, _NOT_YET_IN_MESSAGES)
+        ]
+    return [name for name in dict.fromkeys(names) if _NAME.fullmatch(name)][:MOST_WARNINGS]
+
+
+def _refusals(body: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(body, dict):
+        return
+    for name, value in body.items():
+        if name in _NEUTRAL and not _neutral(name, value, _NEUTRAL):
+            yield name, _ELSEWHERE.get(name, "not supported yet")
+    messages = body.get("messages")
+    for place, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            yield from ((f"messages.{place}.{name}", reason) for name, reason in _refusals_in(message))
+
+
+def _refusals_in(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if isinstance(role := message.get("role"), str) and role in _ROLES:
+        yield "role", f"{role} is not supported yet"
+    if isinstance(message.get("content"), list):
+        yield "content", "content in parts is not supported yet, only text"
+    for name, value in message.items():
+        if name in _NOT_YET_IN_MESSAGES and not _neutral(name, value, _NOT_YET_IN_MESSAGES):
+            yield name, "not supported yet"
+
+
+def _neutral(name: str, value: Any, table: Mapping[str, Neutral]) -> bool:
+    return value is None or value in table.get(name, ())

@@ -1,0 +1,164 @@
+"""Promises of gateway/routes/messages.py about what a caller asks for; how it is answered is in tests/pipeline."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from benchmarks.guard.ends import Away, Consumer, Producer, Record, Settle
+from benchmarks.guard.path import Tally
+from gateway.app import create_app
+from gateway.routes.messages import read_message
+from gateway.settings import GatewaySettings
+from schemas import envelope, events
+from schemas.api.messages import PostMessage
+from schemas.errors import ErrorCode, OrchestraError
+
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "user": "ada", "n": 1, "x y": 1}
+WARNINGS = ["colour", "user"]
+USAGE = {"input_tokens": 1, "output_tokens": 1}
+
+
+@dataclass
+class World:
+    """A gateway, and the ends of Kafka that it holds."""
+
+    client: httpx.AsyncClient
+    producer: Producer
+    consumer: Consumer
+    tally: Tally
+
+    async def post(self, body: dict[str, Any], **headers: str) -> httpx.Response:
+        """The answer of a POST whose request is completed as soon as it is accepted."""
+        posting = asyncio.ensure_future(self.client.post("/v1/messages", json=body, headers=headers))
+        accepted = asyncio.ensure_future(self.producer.until(self.tally.records + 1))
+        await asyncio.wait([posting, accepted], return_when=asyncio.FIRST_COMPLETED)
+        if not posting.done():
+            await Settle()
+            body_hash = PostMessage.model_validate(body).body_hash()
+            self._complete((self.producer.last[envelope.ID] or b"").decode(), body_hash)
+        accepted.cancel()
+        return await posting
+
+    def _complete(self, id: str, body_hash: str) -> None:
+        extra = ((envelope.TENANT, envelope.DEFAULT_TENANT), (envelope.BODY_HASH, body_hash))
+        headers = envelope.write_headers(id=id, type=events.COMPLETED, source="/workers", subject=id, extra=extra)
+        value = orjson.dumps({"attempt": 1, "reply": "echo: hi", "usage": USAGE})
+        raw = [(name, text.encode()) for name, text in headers]
+        self.consumer.queue.put_nowait(Record(id.encode(), value, raw))
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32})
+    tally, consumer = Tally(), Consumer()
+    producer = Producer(tally)
+    app = create_app(
+        settings, database=Away.connect(settings, "test"), producer=lambda: producer, consumer=consumer.opened
+    )
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        await Settle()
+        yield World(client, producer, consumer, tally)
+
+
+async def test_a_reply_names_what_was_ignored(world: World) -> None:
+    """Beside the reply, and not at all where nothing was ignored."""
+    warned, plain = await world.post(IN_VAIN), await world.post(HELLO)
+
+    assert (200, "echo: hi", WARNINGS) == (warned.status_code, warned.json()["reply"], warned.json()["warnings"])
+    assert "warnings" not in plain.json()
+
+
+async def test_a_202_names_what_was_ignored(world: World) -> None:
+    """As the reply would have, and it is not kept: what goes to Kafka is as without."""
+    warned = await world.post(IN_VAIN, Prefer="respond-async")
+    plain = await world.post(HELLO, Prefer="respond-async")
+
+    assert (202, WARNINGS) == (warned.status_code, warned.json()["warnings"])
+    assert "warnings" not in plain.json()
+    sent = world.tally.bytes
+    await world.post(IN_VAIN, Prefer="respond-async")
+    with_warnings = world.tally.bytes - sent
+    await world.post(HELLO, Prefer="respond-async")
+    assert with_warnings == world.tally.bytes - sent - with_warnings
+
+
+async def test_a_stream_names_what_was_ignored_at_its_beginning(world: World) -> None:
+    """The event `pending` does, and no other."""
+    warned = await world.post({**IN_VAIN, "stream": True})
+    plain = await world.post({**HELLO, "stream": True})
+
+    pending, *rest = [orjson.loads(line[6:]) for line in warned.text.splitlines() if line.startswith("data: ")]
+    assert WARNINGS == pending["warnings"]
+    assert "warnings" not in str(rest) + plain.text
+
+
+@pytest.mark.parametrize("preference", [{}, {"Prefer": "respond-async"}, {"Accept": "text/event-stream"}], ids=str)
+async def test_what_is_not_supported_is_never_accepted(world: World, preference: dict[str, str]) -> None:
+    """However the caller wants to be answered: 422, and no record."""
+    answer = await world.post({**HELLO, "tools": [{"type": "function"}]}, **preference)
+
+    assert (422, "not_supported", "tools: not supported yet") == (
+        answer.status_code,
+        answer.json()["code"],
+        answer.json()["detail"],
+    )
+    assert 0 == world.tally.records
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", ErrorCode.NOT_JSON),
+        (b"[]", ErrorCode.INVALID_REQUEST),
+        (b'{"messages": [], "tools": []}', ErrorCode.INVALID_REQUEST),
+        (b'{"messages": [], "tools": [1]}', ErrorCode.NOT_SUPPORTED),
+        (b'{"messages": [{"role": "robot", "content": "x"}]}', ErrorCode.INVALID_REQUEST),
+        (b'{"messages": [{"role": "developer", "content": "x"}]}', ErrorCode.NOT_SUPPORTED),
+        (b'{"input": "x"}', ErrorCode.NOT_SUPPORTED),
+    ],
+)
+def test_the_better_reason(body: bytes, code: ErrorCode) -> None:
+    """A body that has the wrong shape because it asks for what is not offered is told that."""
+    with pytest.raises(OrchestraError) as caught:
+        read_message(body)
+
+    assert code is caught.value.code
+
+
+@pytest.mark.parametrize("sent", [{}, {"max_tokens": 5}, {"max_tokens": None}])
+def test_max_completion_tokens_is_max_tokens(sent: dict[str, Any]) -> None:
+    """OpenAI's newer name means the same, and makes the same body, so that one Idempotency-Key goes with both."""
+    plain, _ = read_message(orjson.dumps({**HELLO, "max_tokens": 5}))
+    newer, warnings = read_message(orjson.dumps({**HELLO, **sent, "max_completion_tokens": 5}))
+
+    assert (5, plain.body_hash(), []) == (newer.max_tokens, newer.body_hash(), list(warnings))
+
+
+def test_max_completion_tokens_of_nothing() -> None:
+    """Null is as good as absent, under either name."""
+    body, warnings = read_message(orjson.dumps({**HELLO, "max_tokens": 5, "max_completion_tokens": None}))
+
+    assert (5, []) == (body.max_tokens, list(warnings))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"max_tokens": 5, "max_completion_tokens": 6}, {"max_completion_tokens": 0}, {"max_completion_tokens": "5"}],
+)
+def test_a_bad_limit_is_refused_under_either_name(sent: dict[str, Any]) -> None:
+    """Two different limits, or one that is none."""
+    with pytest.raises(OrchestraError) as caught:
+        read_message(orjson.dumps({**HELLO, **sent}))
+
+    assert ErrorCode.INVALID_REQUEST is caught.value.code
+    assert "max_" in caught.value.detail

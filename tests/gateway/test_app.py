@@ -1,0 +1,220 @@
+"""Promises that the gateway keeps at every route, held at each operation of its OpenAPI document.
+
+Kafka and Postgres are away, so what is refused here is refused before either of them is asked.
+"""
+
+import gzip
+import json
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.app import create_app
+from gateway.callers import Callers
+from gateway.settings import GatewaySettings
+from orchestra.store.database import Database
+from tests.support.fakes import FakeProducer, away
+from tests.support.tree import ROOT
+
+SECRET = "s" * 32
+ANY_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+
+class Away(Database):
+    """A Postgres that cannot be reached."""
+
+    async def run(self, sql: str, **parameters: Any) -> Any:
+        """Raise ``DatabaseUnavailableError``."""
+        del sql, parameters
+        raise away()
+
+
+def app_of(**given: Any) -> FastAPI:
+    """A gateway that is not connected to anything."""
+    settings = GatewaySettings.model_validate({"orchestra_secret": SECRET, **given})
+    return create_app(settings, database=Away.connect(settings, "test"), producer=FakeProducer)  # type: ignore[arg-type]
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """A client of it."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app_of()) as opened:
+        yield opened
+
+
+DOCUMENT = app_of().openapi()
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+]
+WITH_A_BODY = [(method, path) for method, path, operation in OPERATIONS if "requestBody" in operation]
+
+
+def at(path: str) -> str:
+    """A path with something in the place of each name that could be one."""
+    return path.replace("{letter_id}", "7").format_map(defaultdict(lambda: ANY_ID))
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
+@pytest.mark.parametrize("encoding", ["gzip", "identity, GZIP", "br", "x"])
+async def test_a_packed_body_is_415(client: httpx.AsyncClient, method: str, path: str, encoding: str) -> None:
+    """No route takes a compressed body for broken JSON: each says that it reads none, and what it would read."""
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json", "X-User-ID": "ada"}
+    answer = await client.request(method, at(path), content=gzip.compress(b"{}"), headers=headers)
+
+    assert (415, "unsupported_media_type") == (answer.status_code, answer.json()["code"])
+    assert "identity" == answer.headers["accept-encoding"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity , identity"])
+async def test_a_plain_body_may_say_so(client: httpx.AsyncClient, encoding: str) -> None:
+    """A body that claims no encoding is read."""
+    answer = await client.post("/v1/messages", content=b"{", headers={"Content-Encoding": encoding})
+
+    assert "not_json" == answer.json()["code"]
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in WITH_A_BODY} - {"/token"}))
+async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str) -> None:
+    """JSON as some editors and languages write it is JSON; a second mark is not."""
+    raw, headers = json.dumps({"canary": 1}).encode(), {"Content-Type": "application/json", "X-User-ID": "ada"}
+    method = next(method for method, each in WITH_A_BODY if each == path)
+
+    plain, marked, twice = [
+        (await client.request(method, at(path), content=mark + raw, headers=headers)).json()["code"]
+        for mark in (b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2)
+    ]
+
+    assert plain == marked != "not_json"
+    assert "not_json" == twice
+
+
+READING = sorted({path for method, path, _ in OPERATIONS if method == "GET"} - {"/healthz", "/readyz", "/metrics"})
+
+
+@pytest.mark.parametrize("path", READING)
+async def test_an_unknown_filter_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    """No list, nor anything else that is read, answers as if what it was asked for were not there."""
+    refused = await client.get(at(path), params={"canary_filter": "canary"}, headers={"X-User-ID": "ada"})
+
+    assert (422, "invalid_request") == (refused.status_code, refused.json()["code"])
+    assert "canary" not in refused.text
+
+
+LISTS = {path: [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+         for method, path, operation in OPERATIONS if method == "GET"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(path for path, names in LISTS.items() if "limit" in names))
+async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClient, path: str) -> None:
+    """What the OpenAPI document names gets as far as its value; beside it, an unknown name is told what there is."""
+    for name in LISTS[path]:
+        answer = await client.get(at(path), params={name: ""})
+        assert "does not know" not in answer.json()["detail"]
+    detail = (await client.get(at(path), params={"limit": 1, "canary": 1})).json()["detail"]
+    assert [] == [name for name in LISTS[path] if name not in detail]
+
+
+async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> None:
+    """Probes and scrapers send what they like."""
+    assert 200 == (await client.get("/healthz?probe=1")).status_code
+    assert 200 == (await client.get("/metrics?collect[]=x")).status_code
+
+
+APP, EVIL = "https://app.example", "https://evil.example"
+OPEN = {"cors_origins": f"{APP},http://localhost:3000"}
+CLOSED = {**OPEN, "open_mode": False}
+ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type,prefer"}
+
+
+@pytest.mark.parametrize("mode", [OPEN, CLOSED], ids=["open", "closed"])
+@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
+async def test_a_listed_origin_may_ask_first(mode: dict[str, Any], path: str) -> None:
+    """At every path the preflight of a listed origin is answered, without credentials, and that of no other."""
+    methods = {method for method, each, _ in OPERATIONS if each == path}
+    async with client_of(app_of(**mode)) as client:
+        for method in methods:
+            asks = {**ASKS, "Access-Control-Request-Method": method}
+            good = await client.options(at(path), headers={"Origin": APP, "Sec-Fetch-Site": "cross-site", **asks})
+            evil = await client.options(at(path), headers={"Origin": EVIL, "Sec-Fetch-Site": "cross-site", **asks})
+            assert (200, APP) == (good.status_code, good.headers["access-control-allow-origin"])
+            assert method in good.headers["access-control-allow-methods"]
+            assert "Origin" in good.headers["vary"]
+            assert "access-control-allow-credentials" not in good.headers
+            assert (evil.is_error, "access-control-allow-origin" in evil.headers) == (True, False)
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID",
+                                    "traceparent", "X-User-ID"])  # fmt: skip
+async def test_every_header_of_a_call_may_be_sent(header: str) -> None:
+    """A page may send each header that a route reads; one that none reads is refused."""
+    async with client_of(app_of(**OPEN)) as client:
+        for name, status in ((header.lower(), 200), ("x-canary", 400)):
+            asks = {**ASKS, "Access-Control-Request-Headers": name}
+            assert status == (await client.options("/v1/messages", headers={"Origin": APP, **asks})).status_code
+
+
+async def test_the_example_page_may_do_what_it_does() -> None:
+    """Each header that examples/05_browser.html sends may be sent, and each route that it calls is there."""
+    page = (ROOT / "examples/05_browser.html").read_text("utf-8")
+    sent = set(re.findall(r'{ "([A-Za-z-]+)":|, "([A-Za-z-]+)":', page))
+    names = {name for pair in sent for name in pair if name}
+    assert {"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} == names
+    async with client_of(app_of(**OPEN)) as client:
+        asks = {**ASKS, "Access-Control-Request-Headers": ",".join(sorted(names)).lower()}
+        assert 200 == (await client.options("/v1/messages", headers={"Origin": APP, **asks})).status_code
+    one = "/v1/requests/{request_id}"
+    assert {"/v1/messages", f"{one}/events", f"{one}/cancel"} <= DOCUMENT["paths"].keys()
+
+
+@pytest.mark.parametrize("mode", [OPEN, CLOSED], ids=["open", "closed"])
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("GET", "/healthz", {}), ("GET", "/nowhere", {}), ("PATCH", "/v1/messages", {}), ("GET", "/v1/requests", {}),
+        ("POST", "/v1/messages", {"content": b"{"}), ("POST", "/v1/messages", {"content": b"x" * 2 * 1024 * 1024}),
+        ("GET", f"/v1/requests/{ANY_ID}/events", {}), ("GET", "/v1/keys?canary=1", {}), ("GET", "/readyz", {}),
+    ],
+)  # fmt: skip
+async def test_a_listed_origin_may_read_every_answer(
+    mode: dict[str, Any], method: str, path: str, sent: dict[str, Any]
+) -> None:
+    """Errors of every kind too; and no cache may give the answer to another origin."""
+    async with client_of(app_of(**mode)) as client:
+        answer = await client.request(method, path, headers={"Origin": APP}, **sent)
+        other = await client.request(method, path, headers={"Origin": EVIL}, **sent)
+
+    assert APP == answer.headers["access-control-allow-origin"]
+    assert "Location" in answer.headers["access-control-expose-headers"]
+    assert "Origin" in answer.headers["vary"]
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_listed_origin_may_read_an_answer_to_what_nobody_foresaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug is told to the page as well, be it behind a hot route or another."""
+    app = app_of(**OPEN)
+    monkeypatch.setattr(Callers, "identify", None)  # Calling it is a TypeError.
+    async with client_of(app) as client:
+        for method, path in (("POST", "/v1/messages"), ("GET", "/v1/requests")):
+            answer = await client.request(method, path, headers={"Origin": APP})
+            assert (500, APP) == (answer.status_code, answer.headers["access-control-allow-origin"])
+
+
+async def test_without_the_setting_no_page_is_let_in(client: httpx.AsyncClient) -> None:
+    """As before: a preflight is no method that is known, and nothing says that a page may read an answer."""
+    asked = await client.options("/v1/messages", headers={"Origin": "http://localhost:3000", **ASKS})
+    answer = await client.get("/healthz", headers={"Origin": "http://localhost:3000"})
+
+    assert (405, 200) == (asked.status_code, answer.status_code)
+    assert [] == [name for name in (*asked.headers, *answer.headers) if name.startswith("access-control")]

@@ -1,0 +1,134 @@
+"""Promises of schemas/unsupported.py: what a client asks for in vain is refused or named, never dropped in silence."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.api.messages import PostMessage
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import MessageRequested
+from schemas.unsupported import (
+    _ELSEWHERE,
+    _NOT_YET,
+    _NOT_YET_IN_MESSAGES,
+    MOST_WARNINGS,
+    ignored_fields,
+    refuse_unsupported,
+)
+from tests.support.bodies import any_json, bodies
+
+HELLO = {"role": "user", "content": "hi"}
+BODY: dict[str, Any] = {"messages": [HELLO]}
+KNOWN = PostMessage.model_fields
+
+
+def refused(body: Any) -> str:
+    """Why a body is refused."""
+    with pytest.raises(OrchestraError) as caught:
+        refuse_unsupported(body)
+    assert ErrorCode.NOT_SUPPORTED is caught.value.code
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("field", "detail"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools: not supported yet"),
+        ({"tool_choice": "required"}, "tool_choice: not supported yet"),
+        ({"response_format": {"type": "json_object"}}, "response_format: not supported yet"),
+        ({"n": 3}, "n: not supported yet"),
+        ({"logprobs": True}, "logprobs: not supported yet"),
+        ({"seed": 0}, "seed: not supported yet"),
+        ({"presence_penalty": 0.5}, "presence_penalty: not supported yet"),
+        ({"modalities": ["text", "audio"]}, "modalities: not supported yet"),
+        ({"system": "Be brief."}, "system: send it in messages, with the role system"),
+        ({"input": "hi"}, "input: send it in messages"),
+        ({"messages": [HELLO, {"role": "tool", "content": "4"}]}, "messages.1.role: tool is not supported yet"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+            "messages.0.content: content in parts is not supported yet, only text",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
+            "messages.0.tool_calls: not supported yet",
+        ),
+        ({"tools": [1], "n": 2}, "tools: not supported yet; n: not supported yet"),
+    ],
+)
+def test_what_would_change_the_answer_is_refused_by_name(field: dict[str, Any], detail: str) -> None:
+    """Each with its place, and none of its value."""
+    assert detail == refused({**BODY, **field})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"n": 1}, {"tools": []}, {"tool_choice": "none"}, {"tool_choice": "auto"},
+        {"response_format": {"type": "text"}},
+        {"presence_penalty": 0}, {"frequency_penalty": 0.0}, {"logprobs": False}, {"logit_bias": {}}, {"system": ""},
+        {"modalities": ["text"]}, {"parallel_tool_calls": False}, {"top_logprobs": 0}, {"functions": []},
+        {"messages": [{**HELLO, "tool_calls": [], "refusal": None}]},
+        *({name: None} for name in (*_NOT_YET, *_ELSEWHERE, "user", "colour")),
+        *({"messages": [{**HELLO, name: None}]} for name in _NOT_YET_IN_MESSAGES),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_asks_for_nothing_is_let_through_in_silence(field: dict[str, Any]) -> None:
+    """A value that is the default anyway, or null, is neither refused nor warned of."""
+    body = {**BODY, **field}
+
+    refuse_unsupported(body)
+
+    assert [] == ignored_fields(body, KNOWN)
+
+
+def test_the_rest_is_named() -> None:
+    """What changes nothing, or nobody knows, is ignored; each name comes once, and at most ten do."""
+    body = {
+        "user": "ada", "store": True, "stream_options": {"include_usage": True}, "max_token": 5,
+        "messages": [{**HELLO, "name": "ada"}, {**HELLO, "name": "bob", "x-y": 1}],
+    }  # fmt: skip
+
+    assert ["user", "store", "stream_options", "max_token", "messages.name"] == ignored_fields(body, KNOWN)
+    assert [f"f{at}" for at in range(MOST_WARNINGS)] == ignored_fields({f"f{at}": 1 for at in range(30)}, ())
+
+
+@given(st.dictionaries(st.text(), any_json()))
+def test_nothing_but_plain_names_is_repeated(body: dict[str, Any]) -> None:
+    """Whatever a body holds, its warnings are words of 64 letters, digits, dots and underscores at most."""
+    for name in ignored_fields({**body, "messages": [HELLO]}, ()):
+        assert 1 <= len(name) <= 64
+        assert name.replace("_", "a").replace(".", "a").isalnum()
+        assert name.isascii()
+
+
+@given(any_json() | st.dictionaries(st.sampled_from(sorted([*_NOT_YET, *_ELSEWHERE, "messages"])), any_json()))
+def test_any_json_is_judged(body: Any) -> None:
+    """Of whatever shape it is: refused by a name of the table, or let through, and nothing else."""
+    try:
+        refuse_unsupported(body)
+    except OrchestraError as error:
+        assert ErrorCode.NOT_SUPPORTED is error.code
+
+
+@given(bodies())
+def test_a_good_body_is_none_of_its_business(body: dict[str, Any]) -> None:
+    """Nothing of ours is refused or warned of."""
+    refuse_unsupported(body)
+
+    assert [] == ignored_fields(body, KNOWN)
+
+
+def test_no_field_of_ours_is_in_the_table() -> None:
+    """What is offered one day is taken out; only Kafka's records have more fields than a POST."""
+    assert not KNOWN.keys() & {*_NOT_YET, *_ELSEWHERE}
+    assert not MessageRequested.model_fields.keys() & _NOT_YET.keys()
+
+
+def test_a_long_list_of_refusals_is_cut() -> None:
+    """Of ten thousand messages that are all refused, five are named and the others counted."""
+    detail = refused({"messages": [{"role": "tool"}] * 10_000})
+
+    assert (5, True) == (detail.count("tool is not supported"), detail.endswith("; and 9995 more"))
