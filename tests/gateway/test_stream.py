@@ -191,7 +191,9 @@ def test_why_an_answer_ended() -> None:
     usage = {"input_tokens": 0, "output_tokens": 0}
     for reason, more in (("length", {"finish_reason": "length"}), (None, {})):
         ending = Ending(Status.COMPLETED, 1, "a", Usage(), finish_reason=reason)  # type: ignore[arg-type]
-        assert read(Narrator(Place(1, 1)).end(ending)) == [("completed", {"reply": "a", "usage": usage, **more}, "1.1")]
+        assert read(Narrator(Place(1, 1)).end(ending)) == [
+            ("completed", {"reply": "a", "usage": usage, **more}, "1.1.end")
+        ]
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,14 @@ async def test_cancelling_ends_a_loop() -> None:
 
 async def test_what_runs_beside_ends_with_the_body() -> None:
     """Also when that fails."""
-    work, tasks = Work(), set[asyncio.Task[object]]()
+    work, others, tasks = Work(), asyncio.all_tasks(), set[asyncio.Task[object]]()
     with pytest.raises(LookupError):
         async with beside(regularly(0.001, work, "failed")):
             await eventually(lambda: work.runs)
-            tasks = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+            tasks = asyncio.all_tasks() - others
             raise LookupError
 
+    assert tasks
     assert all(task.done() for task in tasks)
 
 

@@ -59,7 +59,7 @@ async def world() -> AsyncIterator[World]:
     tally, consumer = Tally(), Consumer()
     producer = Producer(tally)
     app = create_app(
-        settings, database=Away.connect(settings, "test"), producer=lambda: producer, consumer=consumer.opened
+        settings, database=Away.connect(settings, "test"), producer=producer.opened, consumer=consumer.opened
     )
     transport = httpx.ASGITransport(app)
     async with (
