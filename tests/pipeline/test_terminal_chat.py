@@ -4,7 +4,8 @@ import asyncio
 
 import httpx
 
-from orchestra.cli.ask import Asking, Screen, Where
+from orchestra.cli.ask import Asking, Where
+from orchestra.cli.terminal import Screen
 from tests.support.gateway import own_env
 from tests.support.services import Services
 from tests.support.stack import Stack
@@ -13,14 +14,27 @@ from tests.support.waiting import eventually
 SLOW = "simulated:tokens=60,gap_ms=60"
 
 
+class Shown(Screen):
+    """What a person would have seen."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.begun_anew = False
+
+    def show(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def anew(self) -> None:
+        self.begun_anew = True
+
+
 async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) -> None:
     """Killed in mid reply and started again, a gateway goes on: what was shown is the stored reply, nothing twice."""
     services.env |= await own_env(stack)
     await services.llm()
     _, gateway = await asyncio.gather(services.worker(), services.gateway())
-    shown: list[str] = []
-    anew: list[str] = []
-    screen = Screen(shown.append, lambda: anew.append("anew"))
+    screen = Shown()
+    shown = screen.pieces
     body = {"messages": [{"role": "user", "content": "hi"}], "model": SLOW}
     asking = Asking(Where(gateway.url), body, screen)
     replying = asyncio.create_task(asking.reply())
@@ -34,5 +48,5 @@ async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) ->
         stored = (await client.get(f"/v1/requests/{asking.request_id}")).json()
 
     assert 0 < before < len(shown)
-    assert [] == anew
+    assert not screen.begun_anew
     assert reply == "".join(shown) == stored["reply"]
