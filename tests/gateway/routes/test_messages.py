@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode, OrchestraError
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "user": "ada", "n": 1, "x y": 1}
 WARNINGS = ["colour", "user"]
+APP = "https://app.example"
 USAGE = {"input_tokens": 1, "output_tokens": 1}
 
 
@@ -55,7 +56,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32})
+    settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32, "cors_origins": APP})
     tally, consumer = Tally(), Consumer()
     producer = Producer(tally)
     app = create_app(
@@ -100,6 +101,15 @@ async def test_a_stream_names_what_was_ignored_at_its_beginning(world: World) ->
     pending, *rest = [orjson.loads(line[6:]) for line in warned.text.splitlines() if line.startswith("data: ")]
     assert WARNINGS == pending["warnings"]
     assert "warnings" not in str(rest) + plain.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_listed_web_page_may_read_it(world: World, stream: bool) -> None:
+    """The reply as well as a stream, from its first byte on."""
+    answer = await world.post({**HELLO, "stream": stream}, Origin=APP)
+
+    assert (200, APP) == (answer.status_code, answer.headers["access-control-allow-origin"])
+    assert stream == answer.headers["content-type"].startswith("text/event-stream")
 
 
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "respond-async"}, {"Accept": "text/event-stream"}], ids=str)
