@@ -31,6 +31,8 @@ _ENDED_SECONDS = 5.0
 _IDLE_SECONDS = 15 * 60.0
 _HIGHEST_ATTEMPT = 2**31 - 1
 _MOST_CODE_POINTS = 2**40
+# It is kept beside the text, and not counted: workers write 600 at most.
+_LONGEST_DETAIL = 1000
 
 RawHeaders = Iterable[tuple[str, bytes | None]]
 
@@ -172,6 +174,8 @@ def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[Live
         return partial(_begin, attempt=attempt, conversation_id=UUID(event["conversation_id"]))
     if kind == RESTART:
         restarted = Restarted.model_validate(event)
+        if restarted.last_error and len(restarted.last_error.detail) > _LONGEST_DETAIL:
+            raise ValueError("a detail longer than any worker writes")
         return partial(_restart, attempt=attempt, text=restarted.text, error=restarted.last_error)
     return partial(_finish, ending=_ending(kind, attempt, event))
 

@@ -107,6 +107,9 @@ _END_COLUMNS = (
     "error_detail text"
 )
 
+_FORGETS = """(f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL
+    OR f.status = 'pending' AND r.cancel_requested_at IS NOT NULL)"""
+
 _END = f"""
 UPDATE requests r SET
     worker_id = NULL,
@@ -119,10 +122,8 @@ UPDATE requests r SET
     tries = r.tries - f.tries_back,
     usage = f.usage,
     -- Why it failed; or, while it is open and when it expired, why its last attempt did.
-    error_code = CASE WHEN f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL THEN NULL
-                      ELSE coalesce(f.error_code, r.error_code) END,
-    error_detail = CASE WHEN f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL THEN NULL
-                        ELSE coalesce(f.error_detail, r.error_detail) END
+    error_code = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_code, r.error_code) END,
+    error_detail = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_detail, r.error_detail) END
 FROM {few("rows", _END_COLUMNS)} AS f
 WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence
     AND r.status || '' = 'in_progress' -- Not to be read from the index of all that runs.

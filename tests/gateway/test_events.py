@@ -100,6 +100,7 @@ def test_a_failed_attempt_is_told() -> None:
         tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
         tell(hub, DELTA, attempt=1, at=0, text="old")
         tell(hub, RESTART, attempt=1, text="", last_error={"code": "nonsense"})
+        tell(hub, RESTART, attempt=1, text="", last_error={**error, "detail": "x" * 1001})
         assert (live.failed, live.since(0)) == (False, "old")
         tell(hub, RESTART, attempt=1, text="", last_error=error)
         assert (live.failed, live.since(0)) == (True, "")

@@ -158,9 +158,10 @@ async def test_a_requested_cancel_wins_over_a_retry(database: Database) -> None:
     turn = await claim_one(database)
     await take(database, cancels=[first.ref])
 
-    done = await finish(database, turn, Status.PENDING, delay=10.0)
+    done = await finish(database, turn, Status.PENDING, delay=10.0, error=(ErrorCode.OVERLOADED, "busy"))
 
     assert ["cancelled", "pending"] == await statuses(database, [first, second])
+    assert (None, None) == await last_error(database, first.ref)
     assert [first.id] == [each.request_id for each in done.announcements]
 
 
