@@ -27,6 +27,8 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# No line ends by the standard of event streams, but many clients split text there.
+_ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 # No attempt has this number: whoever says that he has seen it is told everything anew.
 _NO_ATTEMPT = -1
 
@@ -218,4 +220,8 @@ def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
 def _event(name: str, data: dict[str, Any], id: str | None = None) -> bytes:
     head = b"id: %b\n" % id.encode() if id is not None else b""
     # The database driver's UUIDs are of a class of their own, which has to be spelt out.
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), orjson.dumps(data, default=str))
+    value = orjson.dumps(data, default=str)
+    if not value.isascii():
+        for separator, escaped in _ESCAPED.items():
+            value = value.replace(separator, escaped)
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), value)

@@ -186,6 +186,16 @@ def test_a_request_that_never_began_is_told_why() -> None:
     assert read(narrator.catch_up(live)) == [("started", {"attempt": 1}, "1.0")]
 
 
+def test_no_client_finds_a_line_end_inside_of_an_event() -> None:
+    """Also one that splits text where Unicode ends lines: those characters are escaped, and read as they were."""
+    reply = "a\u2028b\u2029c\x85d\r\ne"
+    chunks = Narrator(Place(1, 0)).end(Ending(Status.COMPLETED, 1, reply, Usage()))
+    lines = b"".join(chunks).decode().splitlines()
+
+    assert lines == b"".join(chunks).decode().split("\n")[:-1]
+    assert [event[1].get("text", event[1].get("reply")) for event in read(chunks)] == [reply, reply]
+
+
 def test_why_an_answer_ended() -> None:
     """`completed` says whether it was cut off; of an answer of an older release that is not known."""
     usage = {"input_tokens": 0, "output_tokens": 0}

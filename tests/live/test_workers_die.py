@@ -1,4 +1,4 @@
-"""The promise in one line, with workers killed all the while."""
+"""The promise in one line, with workers killed meanwhile; `make faults` kills them for longer."""
 
 import asyncio
 
@@ -11,6 +11,7 @@ from tests.support.services import Services
 CONVERSATIONS = 80
 TURNS = 5
 KILL_EVERY_SECONDS = 3.0
+KILLS = 6
 MODEL = "simulated:reply=hash,latency_ms=300"
 
 
@@ -21,7 +22,7 @@ async def test_every_message_is_answered_once_and_in_order_while_workers_are_kil
     gateway = await services.gateway()
     limits = httpx.Limits(max_connections=100)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=90, limits=limits) as client:
-        killing = asyncio.create_task(kill_in_turn(workers, KILL_EVERY_SECONDS))
+        killing = asyncio.create_task(kill_in_turn(workers, KILL_EVERY_SECONDS, KILLS))
         accepted = await send_turns(client, CONVERSATIONS, TURNS, MODEL)
         ended = await endings(client, accepted)
         killing.cancel()

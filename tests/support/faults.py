@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tests.support.services import Service
 
 
-async def kill_in_turn(services: Sequence[Service], every_seconds: float) -> None:
-    """Kill one after the other as `kill -9` does and start it again, at this pace, until cancelled."""
-    for service in itertools.cycle(services):
+async def kill_in_turn(services: Sequence[Service], every_seconds: float, times: int | None = None) -> None:
+    """Kill one after the other as `kill -9` does and start it again, at this pace, so many times or until cancelled."""
+    for service in itertools.islice(itertools.cycle(services), times):
         await asyncio.sleep(every_seconds)
         await service.kill()
         await service.start()
