@@ -90,8 +90,10 @@ class RecordReader:
         except OrchestraError as error:
             return self._refused(record, headers, owner).because(error.code, error.detail)
         except Exception as error:  # noqa: BLE001  one record must never stop those behind it
-            detail = f"reading the record failed: {type(error).__name__}"
-            return _letter(record, headers, owner, None).because(ErrorCode.INTERNAL, detail)
+            letter = _letter(record, headers, owner, None)
+            with suppress(Exception):  # It may be what fails.
+                letter = self._refused(record, headers, owner)
+            return letter.because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
 
     def _refused(self, record: Record, headers: RawHeaders, owner: str) -> DeadLetter:
         """The record whole, under the id that it names and its tenant's, whatever it was refused for.

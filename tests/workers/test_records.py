@@ -436,6 +436,19 @@ def test_no_other_fault_takes_an_id_away(record: Record) -> None:
     assert (AN_ID, "default") == (letter.request_id, letter.tenant)
 
 
+@pytest.mark.parametrize("part", ["_request", "_whose"])
+def test_a_bug_takes_no_record_away(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever reading breaks the record is a dead letter, under its id if that can still be told."""
+    broken = reader()
+    monkeypatch.setattr(broken, part, None)
+
+    letter = broken.read(Record(headers=[GOOD_ID]))
+
+    assert isinstance(letter, DeadLetter)
+    assert ErrorCode.INTERNAL is letter.reason
+    assert (part == "_request") == (letter.request_id == AN_ID)
+
+
 @pytest.mark.parametrize("record", [Record(headers=[GOOD_ID]), Record(message(id=str(AN_ID)))])
 def test_an_unsigned_record_is_told_of_under_its_id(record: Record) -> None:
     """Where signatures are required too; it names an id of its topic's tenant, and no other's."""
