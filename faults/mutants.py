@@ -58,8 +58,8 @@ _COMMIT = "        await consumer.commit({tp: batch[-1].offset + 1 for tp, batch
 _WRITE = "        await self._write(verdicts, progress)\n        self._at_hand = ()\n"
 _FINISH = "                finished = await store.finish(self._database, endings)\n"
 _FINISH_TOO_SOON = """                from unittest.mock import patch
-                async def at_once(tx, refs, write=store.announce):
-                    made = await write(tx, refs)
+                async def at_once(tx, conversations, ended, *, write=store.announce):
+                    made = await write(tx, conversations, ended)
                     self._announce(made)
                     return made
                 with patch.object(store, "announce", at_once):

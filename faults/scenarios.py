@@ -36,6 +36,8 @@ OTHER_TOPIC = "other.requests"
 _ENDED = "SELECT count(*) AS n FROM requests WHERE finished_at IS NOT NULL"
 _RUNNING = "SELECT count(*) AS n FROM requests WHERE status = 'in_progress' AND fence >= :fence"
 _ALL = "SELECT count(*) AS n FROM requests"
+# Our own sessions are ended when they do nothing in a transaction for 5 s.
+_HOLD = "SET LOCAL idle_in_transaction_session_timeout = 0"
 _UNPUBLISHED = "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL"
 # Refuses every third commit of an ending, as a serialisation failure would.
 _FAILING_COMMITS = (
@@ -120,6 +122,7 @@ async def blocked_intake(play: Play) -> None:
     await play.until(_ENDED, 64)
     await first.stop()
     async with play.scene.database.transaction() as tx:
+        await tx.run(_HOLD)
         await tx.run("LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE")
         await play.ask_many(40)
         second = await play.scene.add_worker()
@@ -156,6 +159,7 @@ async def same_id(play: Play) -> None:
     await play.until_joined(2)
     async with play.scene.database.transaction() as tx:
         # Both have looked, and found nothing, before either may write.
+        await tx.run(_HOLD)
         await tx.run("LOCK TABLE requests IN SHARE MODE")
         await asyncio.gather(*(play.ask(id=id) for id in ids for _ in range(2)))
         await asyncio.sleep(AUTO_COMMIT_SECONDS / 2)
