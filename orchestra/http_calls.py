@@ -110,7 +110,7 @@ class _Protocol(ResponseHandler):
 
 _NEW = object()
 # The connection of the call at hand, where it was used before. ``_NEW``: the next one is to be a new one.
-_kept: ContextVar[_Protocol | object | None] = ContextVar("kept", default=None)
+_kept: ContextVar[object] = ContextVar("kept", default=None)
 
 
 async def _past_a_closed_connection(
