@@ -1,13 +1,15 @@
 """A generation → one JSON document, or NDJSON lines as they come; either ends at once when the caller goes away."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
+from contextvars import copy_context
 
 import orjson
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
@@ -16,6 +18,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import REQUEST_ID
 
 _LAST_WORDS_SECONDS = 5.0
+_REQUEST_ID = REQUEST_ID.encode()
 _JSON = [(b"content-type", b"application/json")]
 _NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -30,24 +33,19 @@ class GenerationAnswer(Response):
         super().__init__()
         self._generation = generation
         self._stream = stream
-        self._named = {"request_id": request_id} if request_id else {}
-        self._more = [(REQUEST_ID.encode(), request_id.encode())] if request_id else []
+        self._request_id = request_id
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the caller leaves first."""
-        structlog.contextvars.bind_contextvars(**self._named)
-        try:
-            await self._answer(receive, send)
-        finally:
-            structlog.contextvars.unbind_contextvars(*self._named)
-
-    async def _answer(self, receive: Receive, send: Send) -> None:
+        context = copy_context()
+        if self._request_id:
+            context.run(bind_contextvars, request_id=self._request_id)
         answer = self._send_lines(send) if self._stream else self._send_whole(send)
-        with suppress(TimeoutError, ClientDisconnect):
+        # A task of its own: pieces do not pass through all that stands around them.
+        answering = asyncio.create_task(answer, context=context)
+        with suppress(ClientDisconnect):
             # A caller who no longer reads would hold us for ever.
-            async with asyncio.timeout(self._generation.seconds + _LAST_WORDS_SECONDS):
-                # A task of its own: pieces do not pass through all that stands around them.
-                await unless_gone(receive, asyncio.create_task(answer))
+            await unless_gone(receive, answering, within=self._generation.seconds + _LAST_WORDS_SECONDS)
 
     async def _send_whole(self, send: Send) -> None:
         parts: list[str] = []
@@ -63,8 +61,7 @@ class GenerationAnswer(Response):
             if ending is None:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
         body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [*_JSON, length, *self._more]})
+        await self._start(send, [*_JSON, (b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
 
     async def _send_lines(self, send: Send) -> None:
@@ -74,18 +71,20 @@ class GenerationAnswer(Response):
                 async for piece in pieces:
                     if not started:
                         started = True
-                        await self._start(send)
+                        await self._start(send, [*_NDJSON])
                     await send({"type": "http.response.body", "body": _line(piece), "more_body": True})
         except OrchestraError as error:
             if not started:
                 raise
             await send({"type": "http.response.body", "body": _error_line(error), "more_body": True})
         if not started:
-            await self._start(send)
+            await self._start(send, [*_NDJSON])
         await send({"type": "http.response.body", "body": b""})
 
-    async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [*_NDJSON, *self._more]})
+    def _start(self, send: Send, headers: list[tuple[bytes, bytes]]) -> Awaitable[None]:
+        if self._request_id:
+            headers.append((_REQUEST_ID, self._request_id.encode()))
+        return send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 def _line(piece: Piece | Restart) -> bytes:

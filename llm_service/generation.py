@@ -8,7 +8,7 @@ from time import perf_counter
 
 import structlog
 
-from llm_service.metrics import Metrics
+from llm_service.metrics import Metrics, OfModel
 from llm_service.providers.base import Call, Ending, Piece, worth_sending
 from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
@@ -82,25 +82,25 @@ class Generation:
 
     async def _pieces(self) -> AsyncGenerator[Piece | Restart, None]:
         told = False
-        cut_off = OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
         first: OrchestraError | None = None
         for model, stand_in in zip(self._chain, [*self._chain[1:], None], strict=True):
             if told:
                 told = False
                 yield Restart(model.label)
-            began = perf_counter()
-            error = cut_off
+            began, counted = perf_counter(), self._metrics.of(model.label)
+            error: OrchestraError | None = None
             try:
-                async with self._opened(model, patient=stand_in is None) as pieces:
+                async with self._opened(model, counted, patient=stand_in is None) as pieces:
                     async for piece in pieces:
                         if not told and not isinstance(piece, Ending):
                             told = True
-                            self._metrics.of(model.label).first_token.observe(perf_counter() - began)
-                        yield self._completed(model, piece) if isinstance(piece, Ending) else piece
+                            counted.first_token.observe(perf_counter() - began)
+                        yield self._completed(model, counted, piece) if isinstance(piece, Ending) else piece
             except OrchestraError as raised:
                 error = raised
-            if self._whole or (len(self._chain) == 1 and error is cut_off):
+            if self._whole or (len(self._chain) == 1 and error is None):
                 return  # What is cut off has no end mark, which says so.
+            error = error or OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
             first = first or error
             if stand_in is None or error.code not in _OUT_OF_ORDER:
                 raise first
@@ -108,12 +108,13 @@ class Generation:
             _log.warning("generation_fell_back", model=model.label, reason=error.code)
 
     @asynccontextmanager
-    async def _opened(self, model: Model, *, patient: bool) -> AsyncIterator[AsyncGenerator[Piece, None]]:
+    async def _opened(
+        self, model: Model, counted: OfModel, *, patient: bool
+    ) -> AsyncIterator[AsyncGenerator[Piece, None]]:
         """One model's pieces, counted and timed."""
         began = perf_counter()
         outcome, provider_code = "abandoned", None
-        in_flight = self._metrics.of(model.label).in_flight
-        in_flight.inc()
+        counted.in_flight.inc()
         try:
             async with AsyncExitStack() as stack:
                 await self._admit(model, stack)
@@ -130,9 +131,11 @@ class Generation:
                     error.tell_words()
             raise
         finally:
-            in_flight.dec()
+            seconds = perf_counter() - began
+            counted.in_flight.dec()
+            counted.duration.observe(seconds)
             outcome = ErrorCode.TIMEOUT if self._limit.expired() else outcome
-            self._ended(model, outcome, provider_code, perf_counter() - began)
+            self._ended(model.label, outcome, provider_code, seconds)
 
     async def _admit(self, model: Model, stack: AsyncExitStack) -> None:
         """A place at the model, held until the stack is left, and one of the calls that it may have in a minute."""
@@ -160,11 +163,10 @@ class Generation:
             traceparent=self._traceparent,
         )
 
-    def _completed(self, model: Model, ending: Ending) -> Ending:
+    def _completed(self, model: Model, counted: OfModel, ending: Ending) -> Ending:
         """The ending with what it cost and who answered, counted."""
         self._whole = True
         usage, price = ending.usage, model.entry.price
-        counted = self._metrics.of(model.label)
         counted.input_tokens.inc(usage.input_tokens)
         counted.output_tokens.inc(usage.output_tokens)
         more: dict[str, object] = {}
@@ -177,12 +179,11 @@ class Generation:
             more["model"] = model.label
         return replace(ending, usage=usage.model_copy(update=more)) if more else ending
 
-    def _ended(self, model: Model, outcome: str, provider_code: str | None, seconds: float) -> None:
-        self._metrics.generations.labels(model.label, outcome).inc()
-        self._metrics.of(model.label).duration.observe(seconds)
+    def _ended(self, model: str, outcome: str, provider_code: str | None, seconds: float) -> None:
+        self._metrics.generations.labels(model, outcome).inc()
         log = _log.debug if outcome in ("completed", "abandoned") else _log.warning
         more = {"provider_code": provider_code} if provider_code else {}
-        log("generation_ended", model=model.label, outcome=outcome, seconds=round(seconds, 3), **more)
+        log("generation_ended", model=model, outcome=outcome, seconds=round(seconds, 3), **more)
 
 
 async def _impatient(pieces: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece, None]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llm_service.gate import Gate, Rate
 from llm_service.models import (
@@ -40,6 +40,10 @@ class Model:
         """The model's name in metrics and logs: from the table, never a caller's text."""
         return "other" if self.entry.name == ANY_OTHER else self.entry.name
 
+    def renamed(self, upstream: str) -> "Model":
+        """The same with another name at the provider."""
+        return Model(self.entry, self.provider, upstream, self.gate, self.rate)
+
 
 class Registry:
     """All models of this service."""
@@ -61,9 +65,9 @@ class Registry:
             return found
         base = self._by_name.get(name.partition(":")[0])
         if base and base.entry.provider == SIMULATED:
-            return replace(base, upstream=name)
+            return base.renamed(name)
         if self._other:
-            return replace(self._other, upstream=name)
+            return self._other.renamed(name)
         raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
 
     def chain(self, name: str) -> list[Model]:

@@ -38,7 +38,7 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
         headers = dict(request.scope["headers"])  # Looking through the list for each takes longer.
         named = request_id(headers)
         try:
-            ask = _parse(await _body(request, headers.get(b"content-encoding", b"identity")))
+            ask = _parse(await _body(request, headers.get(b"content-encoding")))
             chain = registry.chain(ask.model)
         except OrchestraError as error:
             _log.info("generation_refused", outcome=error.code, **({"request_id": named} if named else {}))
@@ -77,9 +77,9 @@ def _bearer(request: Request) -> bytes:
     return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-async def _body(request: Request, encoding: bytes) -> bytes:
+async def _body(request: Request, encoding: bytes | None) -> bytes:
     """The raw body, whatever content type it claims. Raises ``too_large``, or ``unsupported_media_type`` if packed."""
-    if encoding.strip().lower() not in (b"", b"identity"):
+    if encoding and encoding.strip().lower() not in (b"", b"identity"):
         raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is, without a Content-Encoding.")
     body = bytearray()
     async for chunk in request.stream():

@@ -10,10 +10,10 @@ from starlette.types import Receive
 _Result = TypeVar("_Result")
 
 
-async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
+async def unless_gone(receive: Receive, work: Awaitable[_Result], *, within: float | None = None) -> _Result:
     """The result, unless the caller disconnects first: then the work is stopped. The body must have been read.
 
-    Raises ``ClientDisconnect``.
+    Whoever is still there after ``within`` seconds counts as gone. Raises ``ClientDisconnect``.
     """
     task, gone = asyncio.current_task(), False
     assert task
@@ -25,6 +25,7 @@ async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
 
     leaving = asyncio.ensure_future(_left(receive))
     leaving.add_done_callback(stop)
+    limit = asyncio.get_running_loop().call_later(within, leaving.cancel) if within is not None else None
     try:
         return await work
     except asyncio.CancelledError:
@@ -33,6 +34,8 @@ async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
             raise ClientDisconnect from None
         raise
     finally:
+        if limit:
+            limit.cancel()
         leaving.remove_done_callback(stop)
         leaving.cancel()
 

@@ -4,7 +4,7 @@ Their schema is FastAPI's, and so are the app's middleware and error handlers; w
 route, what solves parameters and dependencies, and the two nets for errors around each route.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -66,10 +66,10 @@ class HotApp(FastAPI):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, begun = Request(scope, receive, send), False
 
-        async def sending(message: Message) -> None:
+        def sending(message: Message) -> Awaitable[None]:
             nonlocal begun
             begun = True
-            await send(message)
+            return send(message)
 
         try:
             response = await scope["route"].endpoint(request)

@@ -7,7 +7,7 @@ import select
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from time import monotonic
 from typing import Any
@@ -93,30 +93,24 @@ def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSess
 
 
 class _Protocol(ResponseHandler):
-    """Knows whether anything has come since the connection was taken for a call."""
+    """Knows whether anything has come since the connection was taken for a call, and when that was."""
 
     heard = False
+    taken = 0.0
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
         super().data_received(data)
 
-
-@dataclass(slots=True)
-class _Attempt:
-    """One sending of a request. ``kept``: its connection, where that was used before; ``fresh``: take none of those."""
-
-    kept: _Protocol | None = None
-    fresh: bool = False
-    began: float = field(default_factory=monotonic)
-
     @property
     def unread(self) -> bool:
         """Whether the server cannot have seen the request: it had closed the connection before it came."""
-        return self.kept is not None and not self.kept.heard and monotonic() - self.began < _CLOSED_WITHIN_SECONDS
+        return not self.heard and monotonic() - self.taken < _CLOSED_WITHIN_SECONDS
 
 
-_attempt: ContextVar[_Attempt | None] = ContextVar("attempt", default=None)
+_NEW = object()
+# The connection of the call at hand, where it was used before. ``_NEW``: the next one is to be a new one.
+_kept: ContextVar[object] = ContextVar("kept", default=None)
 
 
 async def _past_a_closed_connection(
@@ -126,16 +120,14 @@ async def _past_a_closed_connection(
 
     That costs nobody anything: a server that has read a request answers it, or breaks off later than this.
     """
-    before = _attempt.set(attempt := _Attempt())
     try:
         return await send(request)
     except (aiohttp.ClientConnectionError, ConnectionError) as error:
-        if isinstance(error, TimeoutError) or not attempt.unread:
+        kept = _kept.get()
+        if isinstance(error, TimeoutError) or not isinstance(kept, _Protocol) or not kept.unread:
             raise
-        attempt.kept, attempt.fresh = None, True
+        _kept.set(_NEW)
         return await send(request)
-    finally:
-        _attempt.reset(before)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -150,8 +142,9 @@ class _Connector(aiohttp.TCPConnector):
         self._rest_seconds = rest_seconds
 
     async def _get(self, key: Any, traces: Any) -> Any:
-        attempt = _attempt.get()
-        if attempt and attempt.fresh:
+        wants_new = _kept.get() is _NEW
+        _kept.set(None)
+        if wants_new:
             return None
         kept = self._conns.get(key)  # The one that has rested longest first.
         while kept and _has_news(kept[0][0].transport):
@@ -159,9 +152,10 @@ class _Connector(aiohttp.TCPConnector):
         if kept and monotonic() - kept[0][1] < self._rest_seconds:
             return None
         connection = await super()._get(key, traces)
-        if attempt and connection and isinstance(connection.protocol, _Protocol):
-            attempt.kept = connection.protocol
-            attempt.kept.heard = False
+        if connection is not None:
+            protocol: Any = connection.protocol
+            protocol.heard, protocol.taken = False, monotonic()
+            _kept.set(protocol)
         return connection
 
 

@@ -68,7 +68,8 @@ class Deltas:
         """The attempt is over: pass on what is waiting, unless nobody heard of it so far."""
         if self._told:
             self.flush()
-        self._stop_timer()
+        else:
+            self._stop_timer()
 
     def drop(self) -> None:
         """Forget what is waiting: another attempt takes the place of this one."""

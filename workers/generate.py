@@ -62,8 +62,9 @@ class LlmService:
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
         payload = request.model_dump_json(exclude_none=True).encode()
-        named = {REQUEST_ID: request_id, TRACEPARENT: traceparent}
-        headers = {name: value for name, value in named.items() if value}
+        headers = {REQUEST_ID: request_id} if request_id else {}
+        if traceparent:
+            headers[TRACEPARENT] = traceparent
         reach("run.before_call")
         with _as_orchestra_errors():
             async with self._address.call("POST", "/generate", payload, headers) as response:
@@ -114,6 +115,8 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         match error:
+            case None:
+                return
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service cannot be reached") from error
             case aiohttp.ServerTimeoutError():
@@ -124,7 +127,7 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     rest = b""
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line:

@@ -50,14 +50,13 @@ _ENDINGS = {
     Status.CANCELLED: CANCELLED,
     Status.EXPIRED: EXPIRED,
 }
-_TAKEN_BACK = object()
 
 OpenProducer = Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]]
 
 log = structlog.get_logger()
 
 
-@dataclass(eq=False)
+@dataclass
 class _Outgoing:
     topic: str
     key: bytes | None
@@ -96,8 +95,8 @@ class Publisher:
         self.connected = asyncio.Event()
         self._queue: deque[_Outgoing] = deque()
         self._bytes = 0
-        # Handed to the producer and not acknowledged yet, in order.
-        self._sent: dict[_Outgoing, object] = {}
+        # Handed to the producer and not acknowledged yet, in order, by what will tell of it.
+        self._sent: dict[asyncio.Future[object], _Outgoing] = {}
         self._something = asyncio.Event()
         self._on_the_way: set[int] = set()
         self._marked: set[int] = set()
@@ -128,8 +127,8 @@ class Publisher:
             if len(self._queue) > 2 * MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > 2 * MAX_QUEUED_BYTES:
                 return
             self._on_the_way.add(announcement.id)
-            self._put(_ending_event(announcement))
-            self._put(_reply(announcement))
+            for outgoing in _ending(announcement):
+                self._put(outgoing)
 
     async def dead_letters(self, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter] = ()) -> None:
         """Publish dead letters, and replies to those of them that are ``refused``; wait until Kafka has them."""
@@ -166,8 +165,9 @@ class Publisher:
         if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
             self._metrics.deltas_dropped.inc()
             return
-        headers = _headers(str(uuid4()), kind, str(turn.id), turn.tenant, turn.body_hash, turn.traceparent)
-        self._put(_Outgoing(EVENTS.name, str(turn.id).encode(), orjson.dumps(value), headers))
+        subject = str(turn.id)
+        headers = _headers(str(uuid4()), kind, subject, turn.tenant, turn.body_hash, turn.traceparent)
+        self._put(_Outgoing(EVENTS.name, subject.encode(), orjson.dumps(value), headers))
 
     def _put(self, outgoing: _Outgoing) -> None:
         self._queue.append(outgoing)
@@ -180,10 +180,11 @@ class Publisher:
             self.connected.set()
             failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             failure.add_done_callback(lambda _: self._something.set())
+            acknowledge = partial(self._acknowledge, failure)
             try:
                 while not failure.done():
                     if self._queue:
-                        await self._send(producer, failure)
+                        await self._send(producer, acknowledge)
                     else:
                         self._something.clear()
                         await self._something.wait()
@@ -193,39 +194,35 @@ class Publisher:
                     failure.exception()  # It is known, also when the producer raised something else meanwhile.
                 self._take_back()
 
-    async def _send(self, producer: AIOKafkaProducer, failure: "asyncio.Future[None]") -> None:
+    async def _send(self, producer: AIOKafkaProducer, acknowledge: "Callable[[asyncio.Future[object]], None]") -> None:
         """Hand the first of the queue to the producer."""
         outgoing = self._queue[0]
         try:
-            acknowledged = await producer.send(
-                outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers
-            )
+            sent = await producer.send(outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers)
         except KafkaTimeoutError:  # It found no room in the producer's queue: nothing was sent.
             log.warning("kafka_unavailable", topic=outgoing.topic)
             return
         except _REFUSED as error:
             self._give_up(outgoing, error)
         else:
-            self._sent[outgoing] = None
-            acknowledged.add_done_callback(partial(self._acknowledge, outgoing, failure))
+            self._sent[sent] = outgoing
+            sent.add_done_callback(acknowledge)
         self._queue.popleft()
         self._bytes -= len(outgoing.value or b"")
 
     def _take_back(self) -> None:
         """What the producer at hand leaves behind is for the next one, in the same order."""
-        self._queue.extendleft(reversed(self._sent))
-        self._bytes += sum(len(outgoing.value or b"") for outgoing in self._sent)
+        self._queue.extendleft(reversed(self._sent.values()))
+        self._bytes += sum(len(outgoing.value or b"") for outgoing in self._sent.values())
         self._sent.clear()
 
-    def _acknowledge(
-        self, outgoing: _Outgoing, failure: "asyncio.Future[None]", done: "asyncio.Future[object]"
-    ) -> None:
+    def _acknowledge(self, failure: "asyncio.Future[None]", done: "asyncio.Future[object]") -> None:
         error = ProducerClosed() if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, _REFUSED):
             # An idempotent producer gives up only for good (aiokafka issue 1017).
             if not failure.done():
                 failure.set_exception(error)
-        elif self._sent.pop(outgoing, _TAKEN_BACK) is not _TAKEN_BACK:
+        elif outgoing := self._sent.pop(done, None):  # Else it was taken back.
             if error is not None:
                 self._give_up(outgoing, error)
             elif outgoing.outbox_id is not None:
@@ -252,38 +249,30 @@ class Publisher:
         reach("publish.after_mark")
 
 
-def _ending_event(announcement: Announcement) -> _Outgoing:
-    reply = orjson.loads(announcement.value)
+def _ending(announcement: Announcement) -> tuple[_Outgoing, _Outgoing]:
+    """The event of an ending and its reply, under one id."""
+    reply, said = orjson.loads(announcement.value), announcement.headers
+    id, subject, status = str(announcement.event_id), str(announcement.request_id), Status(reply["status"])
     value: dict[str, object] = {"attempt": reply["attempts"]}
-    match Status(reply["status"]):
+    match status:
         case Status.COMPLETED:
             told = ("reply", "usage", "finish_reason")
             value |= {name: reply[name] for name in told if name in reply}
         case Status.FAILED:
             value |= reply["error"]
-    headers = _headers(
-        str(announcement.event_id),
-        _ENDINGS[Status(reply["status"])],
-        str(announcement.request_id),
-        announcement.tenant,
-        announcement.headers["body_hash"],
-        announcement.headers["traceparent"],
+    of_both = subject, announcement.tenant, said["body_hash"], said["traceparent"]
+    event_headers = _headers(id, _ENDINGS[status], *of_both)
+    reply_headers = _headers(id, REPLY, *of_both, said["correlation_id"])
+    return (
+        _Outgoing(EVENTS.name, subject.encode(), orjson.dumps(value), event_headers),
+        _Outgoing(
+            REPLIES.name,
+            str(announcement.conversation_id).encode(),
+            announcement.value.encode(),
+            reply_headers,
+            outbox_id=announcement.id,
+        ),
     )
-    return _Outgoing(EVENTS.name, str(announcement.request_id).encode(), orjson.dumps(value), headers)
-
-
-def _reply(announcement: Announcement) -> _Outgoing:
-    headers = _headers(
-        str(announcement.event_id),
-        REPLY,
-        str(announcement.request_id),
-        announcement.tenant,
-        announcement.headers["body_hash"],
-        announcement.headers["traceparent"],
-        announcement.headers["correlation_id"],
-    )
-    key = str(announcement.conversation_id).encode()
-    return _Outgoing(REPLIES.name, key, announcement.value.encode(), headers, outbox_id=announcement.id)
 
 
 def _refusal(letter: DeadLetter, reply: Reply, acknowledged: asyncio.Future[None]) -> _Outgoing:

@@ -71,10 +71,12 @@ class Turns:
             for flight, prompt in zip(flights, prompts, strict=True)
             if isinstance(prompt, Prompt) and prompt.history_budget
         ]
-        history = asyncio.ensure_future(self._recall(wanted))
+        history = asyncio.ensure_future(self._recall(wanted)) if wanted else None
         return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
 
-    async def _run(self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]") -> None:
+    async def _run(
+        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
+    ) -> None:
         with self._metrics.attempt_seconds.time():
             outcome = await self._attempt(flight, prompt, history)
         flight.over = True
@@ -87,15 +89,15 @@ class Turns:
             self._publisher.restart(flight.turn, outcome.code, outcome.detail)
 
     async def _attempt(
-        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History]"
+        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
     ) -> Outcome:
         turn = flight.turn
         try:
             async with asyncio.timeout(min(ATTEMPT_SECONDS, turn.seconds_left)):
                 if isinstance(prompt, OrchestraError):
                     raise prompt
-                past = (await asyncio.shield(history)).get((turn.tenant, turn.conversation_id), [])
-                return await self._generate(flight, prompt, past)
+                recalled = await asyncio.shield(history) if history else {}
+                return await self._generate(flight, prompt, recalled.get((turn.tenant, turn.conversation_id), []))
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise
@@ -213,13 +215,12 @@ class Turns:
             return error
 
     async def _recall(self, wanted: Sequence[Recall]) -> History:
-        while wanted:
+        while True:
             try:
                 return await recall(self._database, wanted)
             except DatabaseUnavailableError as error:
                 log.warning("recall_failed", reason=str(error))
                 await asyncio.sleep(random.uniform(0.5, 1.5))
-        return {}
 
 
 def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> Ending | None:

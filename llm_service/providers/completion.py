@@ -45,7 +45,7 @@ class Completion:
         choices = document.get("choices")
         if document.get("error") or (choices is None and is_error(document)):
             raise stated(document)
-        if isinstance(usage := document.get("usage"), dict):
+        if (usage := document.get("usage")) and isinstance(usage, dict):
             self._usage = usage
         return self._choice(choices[0]) if isinstance(choices, list) and choices else ""
 
@@ -78,6 +78,8 @@ class Completion:
             return message or ""
         if not isinstance(message, dict):
             raise TypeError
+        if not message:
+            return ""
         self._tools = self._tools or any(message.get(name) for name in _TOOLS)
         self._skipped = self._skipped or any(message[name] for name in message.keys() - _KNOWN)
         return self._text(message.get("content")) or self._text(message.get("refusal"))

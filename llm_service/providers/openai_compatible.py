@@ -1,7 +1,7 @@
 """Speaks to every server with OpenAI's chat API: the embedded model, Ollama, vLLM, OpenAI itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import aiohttp
@@ -40,17 +40,17 @@ class OpenAICompatible:
         try:
             trace = {TRACEPARENT: call.traceparent} if call.traceparent else None
             async with self._address.call("POST", "/chat/completions", self._body(call), trace) as response:
-                chunks = response.content.iter_any()
+                content = response.content
                 if response.status != 200:
-                    raise refused(response.status, response.headers, await beginning(chunks))
-                async for chunk in chunks:
+                    raise refused(response.status, response.headers, await beginning(content.iter_any()))
+                while chunk := await content.readany():
                     if text := parser.feed(chunk):
                         yield text
                     if parser.done:
                         break
                 if text := parser.close():
                     yield text
-                await _drain(chunks)
+                await _drain(content)
         except aiohttp.ClientError as error:
             raise unreachable(error) from error
         yield parser.ending()
@@ -73,18 +73,18 @@ class OpenAICompatible:
             "model": call.model,
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "stream": True,
-            "stream_options": {"include_usage": True} if call.stream_options else None,
             self._limit_field: call.max_tokens,
-            "temperature": call.temperature,
-            "top_p": call.top_p,
-            "stop": call.stop,
         }
-        return orjson.dumps({name: value for name, value in body.items() if value is not None})
+        if call.stream_options:
+            body["stream_options"] = {"include_usage": True}
+        chosen = {"temperature": call.temperature, "top_p": call.top_p, "stop": call.stop}
+        body |= {name: value for name, value in chosen.items() if value is not None}
+        return orjson.dumps(body)
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(content: aiohttp.StreamReader) -> None:
     """Read the end of a whole answer, so that its connection can serve the next call."""
     with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in chunks:
+            while await content.readany():
                 pass

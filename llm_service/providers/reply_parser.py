@@ -29,7 +29,7 @@ class ReplyParser:
 
     def feed(self, chunk: bytes) -> str:
         """The text that these bytes complete, perhaps none. Raises `OrchestraError`."""
-        return self._checked("".join([self._text(event) for event in self._framing.feed(chunk)]))
+        return self._checked("".join(map(self._text, self._framing.feed(chunk))))
 
     def close(self) -> str:
         """The text that is left when no more bytes come. Raises `OrchestraError`."""

@@ -77,6 +77,17 @@ async def test_a_caller_who_leaves_stops_the_work(as_task: bool) -> None:
     await asyncio.sleep(0)  # Would raise if the task were to be cancelled still.
 
 
+async def test_a_caller_who_stays_too_long_counts_as_gone() -> None:
+    """A limit of time stops the work as leaving does, and is no limit any more once the work is done."""
+    caller, work = Caller(), Work()
+
+    with pytest.raises(ClientDisconnect):
+        await unless_gone(caller.receive, asyncio.create_task(work.run()), within=0.0)
+    await asyncio.sleep(0)
+    work.go.set()
+    assert await unless_gone(caller.receive, work.run(), within=60) == "done"
+
+
 async def test_whoever_is_cancelled_is_cancelled() -> None:
     """A cancel from elsewhere ends the task, also when the caller leaves at the same moment."""
     for leaves in (False, True):
