@@ -81,8 +81,13 @@ class Turns:
             outcome = await self._attempt(flight, prompt, history)
         flight.over = True
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
-        self._note(flight, outcome)
-        ending = _ending(flight.turn, prompt, outcome)
+        try:
+            self._note(flight, outcome)
+            ending = _ending(flight.turn, prompt, outcome)
+        except Exception as error:  # Whatever it is, no turn may be held for ever.
+            log.error("turn_crashed", request_id=str(flight.turn.id), exc_info=error)
+            outcome = Failed(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
+            ending = _ending(flight.turn, prompt, outcome)
         if ending:
             await self._finish(ending)
         if isinstance(outcome, RetryLater):
@@ -213,6 +218,9 @@ class Turns:
             return prepare(turn, self._models.find(turn.model), self._agents)
         except OrchestraError as error:
             return error
+        except Exception as error:  # One turn that cannot be read must not keep its worker from the others.
+            log.error("turn_unreadable", request_id=str(turn.id), exc_info=error)
+            return OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
 
     async def _recall(self, wanted: Sequence[Recall]) -> History:
         while True:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -409,6 +410,25 @@ async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
     assert (Status.PENDING, Status.FAILED) == (ending.status, last.status)
     assert last.error == (ErrorCode.INTERNAL, "the worker failed: RuntimeError")
     assert CANARY not in f"{ending}{last}"
+
+
+async def test_a_turn_that_cannot_be_read_is_tried_again_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in its row may be anything: it ends by itself, and the worker goes on."""
+    ending = await run(monkeypatch, Done(USAGE), body={"messages": [CANARY]})
+    last = await run(monkeypatch, Done(USAGE), body={"messages": [CANARY]}, tries=5)
+
+    assert (Status.PENDING, Status.FAILED) == (ending.status, last.status)
+    assert last.error == (ErrorCode.INTERNAL, "the worker failed: TypeError")
+
+
+async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that nobody ends would be held for as long as its worker lives."""
+    attempt = Attempt(monkeypatch, Model("a", Done(USAGE)), claimed())
+    monkeypatch.setattr(attempt.throttle, "accepted", Mock(side_effect=RuntimeError(CANARY)))
+
+    ending = await attempt.end()
+
+    assert (Status.FAILED, (ErrorCode.INTERNAL, "the worker failed: RuntimeError")) == (ending.status, ending.error)
 
 
 @pytest.mark.parametrize("moment", ["at once", "in the stream"])
