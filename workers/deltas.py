@@ -32,7 +32,7 @@ class Deltas:
         self._told = False
         self.length = 0
         """Code points so far."""
-        if turn.caller_waits:
+        if turn.caller_seconds:
             self._timer = self._loop.call_later(QUIET_SECONDS, self.flush)
         else:
             self.flush()

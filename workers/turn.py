@@ -77,17 +77,16 @@ class Turns:
     async def _run(
         self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
     ) -> None:
-        with self._metrics.attempt_seconds.time():
-            outcome = await self._attempt(flight, prompt, history)
-        flight.over = True
-        self._metrics.outcomes.labels(type(outcome).__name__).inc()
         try:
-            self._note(flight, outcome)
+            with self._metrics.attempt_seconds.time():
+                outcome = await self._attempt(flight, prompt, history)
             ending = _ending(flight.turn, prompt, outcome)
         except Exception as error:  # Whatever it is, no turn may be held for ever.
             log.error("turn_crashed", request_id=str(flight.turn.id), exc_info=error)
             outcome = Failed(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             ending = _ending(flight.turn, prompt, outcome)
+        flight.over = True
+        self._metrics.outcomes.labels(type(outcome).__name__).inc()
         if ending:
             await self._finish(ending)
         if isinstance(outcome, RetryLater):
@@ -128,6 +127,9 @@ class Turns:
                 async for piece in pieces:
                     if isinstance(piece, Done):
                         await self._answers.check(prompt.schema, deltas.text())
+                        # Of a model that another stood in for nothing is known.
+                        if piece.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
+                            log.info("model_answers_again", model=self._name(flight.turn.model))
                         return Completed(deltas.text(), piece.usage, piece.finish_reason)
                     if isinstance(piece, Restart):
                         deltas.drop()
@@ -139,7 +141,7 @@ class Turns:
                     if prompt.schema and deltas.length > MOST_CHARACTERS:
                         raise mismatch(f"it is longer than {MOST_CHARACTERS} characters")
                     if deltas.length > MAX_REPLY_CHARACTERS:
-                        return Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep")
+                        return _logged(flight.turn, Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep"))
         finally:
             deltas.close()
         raise AssertionError("generate ends with Done or raises")
@@ -182,7 +184,7 @@ class Turns:
         held = self._refused(flight, error) if error.code in PACES else 0.0
         turn, spent = flight.turn, time.monotonic() - flight.began
         turn = replace(turn, seconds_left=turn.seconds_left - spent, caller_seconds=turn.caller_seconds - spent)
-        return after_error(turn, error, random.uniform, held)
+        return _logged(turn, after_error(turn, error, random.uniform, held))
 
     def _refused(self, flight: InFlight, error: OrchestraError) -> float:
         refusal = self._throttle.refused(flight.turn.model, error, flight.began)
@@ -190,23 +192,6 @@ class Turns:
             name, seconds = self._name(flight.turn.model), round(refusal.seconds, 1)
             log.warning("model_held_back", model=name, code=error.code, seconds=seconds)
         return refusal.seconds
-
-    def _note(self, flight: InFlight, outcome: Outcome) -> None:
-        """Learn from an answer; log each failure once. A model that is held back is logged once for all who ask it."""
-        if isinstance(outcome, Completed):
-            # Of a model that another stood in for nothing is known.
-            if outcome.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
-                log.info("model_answers_again", model=self._name(flight.turn.model))
-            return
-        turn = flight.turn
-        match outcome:
-            case Failed(code):
-                log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
-            case Expired((code, _)):
-                log.warning("request_expired", request_id=str(turn.id), code=code, attempt=turn.fence)
-            case RetryLater(code=code):
-                tell = log.debug if code in PACES else log.info
-                tell("attempt_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
 
     def _name(self, model: str) -> str | None:
         """A model as the LLM service calls it: what a caller wrote is for no log."""
@@ -253,6 +238,19 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
             return ending(Status.PENDING, give_try_back=True)
         case LeaseLost():
             return None
+
+
+def _logged(turn: Claimed, outcome: Outcome) -> Outcome:
+    """The outcome of a failure, logged. What a held model refuses is: once for all who ask it, not each time."""
+    match outcome:
+        case Failed(code):
+            log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
+        case Expired((code, _)):
+            log.warning("request_expired", request_id=str(turn.id), code=code, attempt=turn.fence)
+        case RetryLater(code=code):
+            tell = log.debug if code in PACES else log.info
+            tell("attempt_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
+    return outcome
 
 
 def _log(turn: Claimed, code: ErrorCode, detail: str) -> tuple[str, str]:

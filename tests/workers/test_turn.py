@@ -423,8 +423,8 @@ async def test_a_turn_that_cannot_be_read_is_tried_again_and_fails(monkeypatch: 
 
 async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that nobody ends would be held for as long as its worker lives."""
-    attempt = Attempt(monkeypatch, Model("a", Done(USAGE)), claimed())
-    monkeypatch.setattr(attempt.throttle, "accepted", Mock(side_effect=RuntimeError(CANARY)))
+    attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.RATE_LIMITED)), claimed())
+    monkeypatch.setattr(attempt.throttle, "refused", Mock(side_effect=RuntimeError(CANARY)))
 
     ending = await attempt.end()
 
