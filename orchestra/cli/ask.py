@@ -98,6 +98,9 @@ class Asking:
                 if ended := await self._stream(client):
                     return ended.error
             except httpx.TransportError as error:
+                task = asyncio.current_task()
+                if task and task.cancelling():  # Closing the connection failed too, and hid that this was cancelled.
+                    raise asyncio.CancelledError from None
                 reason = str(error) or type(error).__name__
             except _PassingError as error:
                 reason, answered = str(error), True

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
+import httpx
 import pytest
 from aiohttp import web
 
@@ -237,3 +238,18 @@ async def test_a_message_can_be_left_alone() -> None:
         assert REQUEST_ID == await submit(Where(gateway.url), BODY)
 
     assert [BODY] == gateway.bodies
+
+
+async def test_who_interrupts_is_not_held_by_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the connection fails in the same moment: it is not opened again."""
+
+    async def broken(_self: Asking, _client: httpx.AsyncClient) -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        raise httpx.ReadError("closed")
+
+    monkeypatch.setattr(Asking, "_stream", broken)
+    asking = Asking(Where("http://127.0.0.1:1"), {}, Shown(), at_first=60)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(asking.reply())
