@@ -95,8 +95,10 @@ async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None
 
     assert str(before.id).startswith("1.")
     assert [event.data["attempt"] for event in told if event.name in ("started", "restart")] == [1, 2]
-    # Pieces are gathered for a moment: what was said just before the restart may be left out.
-    assert text_of(told[: _restart(told)]) in ("word1 ", "word1 word2", "word1 word2 ")
+    # Pieces are gathered for a moment: those that were said just before the restart may be left out.
+    so_far = text_of(told[: _restart(told)])
+    assert so_far
+    assert "".join(f"word{number} " for number in range(1, 13)).startswith(so_far)
     assert places_hold(told)
     assert told[-1] == Sse("completed", {"reply": TEXT, "usage": USAGE, "finish_reason": "stop"}, f"2.{len(TEXT)}.end")
     for events in (told, back, late):
