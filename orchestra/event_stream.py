@@ -4,9 +4,12 @@ By the standard: https://html.spec.whatwg.org/multipage/server-sent-events.html#
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
+# Beside a comment, whose name is empty.
+_FIELDS = frozenset((b"", b"data", b"event", b"id", b"retry"))
 _MILLISECONDS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -25,13 +28,15 @@ class Event(NamedTuple):
 class EventStream:
     """One stream. Feed it bytes as they come, however they are cut; the work is linear in their number.
 
-    It keeps at most ``most_bytes`` of an event that is not finished. ``retry`` is how many milliseconds the server asks
+    It keeps at most ``most_bytes`` of an event that is not finished. ``on_other_line`` is given each line that is no
+    comment and no field of the standard, which says to ignore them. ``retry`` is how many milliseconds the server asks
     clients to wait before they connect again; None until it has said so.
     """
 
-    def __init__(self, most_bytes: int = 1024 * 1024) -> None:
+    def __init__(self, most_bytes: int = 1024 * 1024, on_other_line: Callable[[bytes], None] = lambda _: None) -> None:
         self.retry: int | None = None
         self._most_bytes = most_bytes
+        self._on_other_line = on_other_line
         self._begun = self._after_cr = False
         self._between = True
         self._line = bytearray()
@@ -99,6 +104,8 @@ class EventStream:
             self._id = value.decode("utf-8", "replace")
         elif field == b"retry" and _MILLISECONDS.fullmatch(value):
             self.retry = int(value)
+        elif field not in _FIELDS:
+            self._on_other_line(line)
 
     def _finish(self) -> Event:
         name, data = self._name, b"\n".join(self._data)

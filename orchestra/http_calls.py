@@ -102,6 +102,14 @@ class _Protocol(ResponseHandler):
         self.heard = True
         super().data_received(data)
 
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        """Fail; also whoever reads an answer that was begun, which aiohttp leaves to wait for ever."""
+        super().set_exception(exc, exc_cause or exc)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            known = isinstance(exc, aiohttp.ClientError)
+            payload.set_exception(exc if known else aiohttp.ClientPayloadError("the answer cannot be read"), exc)
+
     @property
     def unread(self) -> bool:
         """Whether the server cannot have seen the request: it had closed the connection before it came."""

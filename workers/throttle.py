@@ -78,6 +78,7 @@ class Throttle:
         if error.code in ACCOUNT or others < 1 or advised > _FULL_SECONDS:
             if began >= state.until:  # Not one of those that were under way when the others were refused.
                 state.refusals += 1
+                state.limit = 1.0
                 state.until = now + PACES[error.code].wait(state.refusals, self._uniform)
             state.until = max(state.until, now + advised)
         return Refusal(max(0.0, state.until - now), first and state.refusals > 0)

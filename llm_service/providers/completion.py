@@ -47,7 +47,12 @@ class Completion:
             raise stated(document)
         if (usage := document.get("usage")) and isinstance(usage, dict):
             self._usage = usage
-        return self._choice(choices[0]) if isinstance(choices, list) and choices else ""
+        if isinstance(choices, list) and choices:
+            choice = choices[0]
+            if choice.get("index"):  # Of several answers the first is ours, wherever it stands.
+                choice = next((each for each in choices if not each.get("index")), {})
+            return self._choice(choice)
+        return ""
 
     def ending(self, input_estimate: int, text_bytes: int) -> Ending:
         """How the answer ended, of which so many bytes of text came. Raises what `answered` raises."""
@@ -60,12 +65,15 @@ class Completion:
 
     def _choice(self, choice: dict[str, Any]) -> str:
         if reason := choice.get("finish_reason"):
-            self.finish = _finish(reason)
+            finish = _finish(reason)
+            self.finish = "length" if self.finish == "length" else finish
             self._tools = self._tools or reason in _TOOLS
         delta = choice.get("delta")
         if isinstance(delta, dict) and isinstance(content := delta.get("content"), str) and content:
             self._spoken = True
             return content
+        if choice.get("error"):
+            raise stated(choice["error"])
         if text := self._said(delta):
             self._spoken = True
             return text

@@ -1,8 +1,10 @@
 """How every provider that is a server is reached: limits, and connections that are made and kept as they must be."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+import aiohttp
 import httpx
 
 from orchestra.http_calls import Keeping, Patience
@@ -35,8 +37,9 @@ class UpstreamLimits:
 async def beginning(chunks: AsyncIterator[bytes]) -> bytes:
     """As much of an answer as is needed to see what is wrong."""
     body = b""
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > _MAX_ERROR_BYTES:
-            break
+    with suppress(aiohttp.ClientError, httpx.HTTPError):  # What came says what is wrong, or the status does.
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > _MAX_ERROR_BYTES:
+                break
     return body

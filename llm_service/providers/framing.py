@@ -1,5 +1,9 @@
 """The bytes of a provider's answer → its events. Some servers send one JSON document where a stream was asked for."""
 
+import orjson
+
+from llm_service.providers.error_document import is_error
+from llm_service.providers.refusals import stated
 from orchestra.event_stream import Event, EventStream, EventTooLongError
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -17,7 +21,7 @@ class Framing:
         self._most_bytes = reply_bytes * _MAX_WIRE_FACTOR
         self._most_document_bytes = max(reply_bytes * _MAX_JSON_FACTOR, event_bytes)
         self._received = 0
-        self._events = EventStream(event_bytes)
+        self._events = EventStream(event_bytes, _raise_error)
         self._streams = False
         self._blank = b""  # All that came, as long as it does not show what this is.
         self._document: bytearray | None = None
@@ -59,6 +63,18 @@ class Framing:
         if len(self._document) > self._most_document_bytes:
             raise too_long()
         return b""
+
+
+def _raise_error(line: bytes) -> None:
+    """Raise the error that a line tells which belongs to no event: so llama.cpp and some proxies write theirs."""
+    field, _, value = line.partition(b":")
+    document = value if field == b"error" else line
+    try:
+        said = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        said = document.decode("utf-8", "replace").strip()
+    if field == b"error" or (isinstance(said, dict) and is_error(said)):
+        raise stated(said)
 
 
 def too_long() -> OrchestraError:

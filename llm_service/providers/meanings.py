@@ -12,6 +12,8 @@ from schemas.errors import ErrorCode
 _READ_CHARACTERS = 1000
 # What stands in quotes is what was sent, not what is wrong with it.
 _QUOTED = re.compile(r"""(?<!\w)(['"`])(?:(?!\1).)*(?:\1(?!\w)|\Z)""", re.DOTALL)
+# A proxy's own error, as Python shows a dictionary: what is quoted in it is no quotation.
+_SHOWN = re.compile(r"""^\s*\{['"]error['"]: ['"]""")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
 # Lower case, one space between words; `*` is anything on the way, `>` stands between the names of the error and its
@@ -26,15 +28,16 @@ _TABLE = (
     (
         ErrorCode.QUOTA_EXHAUSTED,
         """insufficient quota, insufficient credit, insufficient balance, insufficient funds, current quota,
-        credit balance, credit limit, spending limit, api usage limits, used all available credits, out of credits,
-        budget exceeded, budget has been exceeded, billing error, billing hard limit, billing not active,
+        credit balance, credit limit, spending limit, spend limit, api usage limits, used all available credits,
+        out of credits, any credits yet, out of call volume quota, budget exceeded, budget has been exceeded,
+        billing error, billing hard limit, billing not active,
         billing details, enable billing, payment method, arrearage""",
     ),
     (
         ErrorCode.CONTENT_FILTER,
         """content filter, contentfilter, content policy, contentpolicy, content management policy, policy violation,
         policyviolation, usage policy, usage policies, usage guidelines, moderation, was flagged, invalid prompt,
-        data inspection failed, content exists risk, considered high risk""",
+        unsafe or sensitive, data inspection failed, content exists risk, considered high risk""",
     ),
     (
         ErrorCode.RATE_LIMITED,
@@ -77,6 +80,10 @@ _ROWS = [(_pattern(phrases), code) for code, phrases in _TABLE]
 
 def meaning(names: Iterable[str], words: Iterable[str]) -> ErrorCode | None:
     """What an error is that calls itself so and says so; None when it is none of the table's."""
-    said = f"{' '.join(names)[:_READ_CHARACTERS]} > {_QUOTED.sub('', ' '.join(words)[:_READ_CHARACTERS])}"
+    said = f"{' '.join(names)[:_READ_CHARACTERS]} > {_QUOTED.sub('', _unwrapped(words)[:_READ_CHARACTERS])}"
     said = _BETWEEN_WORDS.sub(" ", said.lower())
     return next((code for row, code in _ROWS if row.search(said)), None)
+
+
+def _unwrapped(words: Iterable[str]) -> str:
+    return " ".join(_SHOWN.sub("", each) for each in words)

@@ -14,6 +14,8 @@ from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http_calls import Address
 from schemas.envelope import TRACEPARENT
 
+# How long a server may take to tell the usage of a whole answer, and to end one that has its end mark.
+_USAGE_SECONDS = 2.0
 _DRAIN_SECONDS = 0.5
 
 
@@ -46,11 +48,10 @@ class OpenAICompatible:
                 while chunk := await content.readany():
                     if text := parser.feed(chunk):
                         yield text
-                    if parser.done:
+                    if parser.done or parser.completion.finish:
                         break
-                if text := parser.close():
+                if text := await _rest(content, parser) + parser.close():
                     yield text
-                await _drain(content)
         except aiohttp.ClientError as error:
             raise unreachable(error) from error
         yield parser.ending()
@@ -82,9 +83,18 @@ class OpenAICompatible:
         return orjson.dumps(body)
 
 
-async def _drain(content: aiohttp.StreamReader) -> None:
-    """Read the end of a whole answer, so that its connection can serve the next call."""
+async def _rest(content: aiohttp.StreamReader, parser: ReplyParser) -> str:
+    """Read the end of a whole answer, so that its connection can serve the next call; the text that still came.
+
+    Whatever goes wrong with it takes nothing from the answer.
+    """
+    text = ""
     with suppress(TimeoutError, aiohttp.ClientError):
+        if not parser.done:
+            async with asyncio.timeout(_USAGE_SECONDS):
+                while not parser.done and (chunk := await content.readany()):
+                    text += parser.feed(chunk)
         async with asyncio.timeout(_DRAIN_SECONDS):
             while await content.readany():
                 pass
+    return text

@@ -14,14 +14,11 @@ from schemas.errors import ErrorCode, OrchestraError
 _MOST_CHARACTERS = 300
 # What a status is where nothing that was said tells more.
 _BY_STATUS = {
-    400: ErrorCode.REFUSED_BY_PROVIDER,
+    **dict.fromkeys((400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 431), ErrorCode.REFUSED_BY_PROVIDER),
     401: ErrorCode.AUTH,
     402: ErrorCode.QUOTA_EXHAUSTED,
     403: ErrorCode.AUTH,
-    404: ErrorCode.REFUSED_BY_PROVIDER,
     408: ErrorCode.TIMEOUT,
-    413: ErrorCode.REFUSED_BY_PROVIDER,
-    422: ErrorCode.REFUSED_BY_PROVIDER,
     429: ErrorCode.RATE_LIMITED,
     503: ErrorCode.OVERLOADED,
     504: ErrorCode.TIMEOUT,

@@ -17,14 +17,17 @@ _WRONG_SHAPE = (ValueError, TypeError, AttributeError, LookupError, RecursionErr
 
 
 class ReplyParser:
-    """One answer. Feed it all that comes, then `close` it. ``done``: the server has said that nothing follows."""
+    """One answer. Feed it all that comes, then `close` it. ``done``: the server has said that nothing follows.
+
+    Once its ``completion`` has a finish reason it is whole; of what may follow only the usage is of interest.
+    """
 
     def __init__(self, *, input_estimate: int, reply_bytes: int) -> None:
         self.done = False
         self._input_estimate = input_estimate
         self._reply_bytes = reply_bytes
         self._framing = Framing(reply_bytes)
-        self._completion = Completion()
+        self.completion = Completion()
         self._text_bytes = 0
 
     def feed(self, chunk: bytes) -> str:
@@ -44,9 +47,9 @@ class ReplyParser:
     def ending(self) -> Ending:
         """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
         # Servers that give no finish reason have an end mark; that a connection ended says nothing.
-        if self._completion.finish is None and not self.done:
+        if self.completion.finish is None and not self.done:
             raise _nonsense("The model's answer broke off.")
-        return self._completion.ending(self._input_estimate, self._text_bytes)
+        return self.completion.ending(self._input_estimate, self._text_bytes)
 
     def _text(self, event: Event) -> str:
         data = event.data
@@ -58,9 +61,11 @@ class ReplyParser:
         try:
             if event.name == "error":
                 raise stated(_json(data) if _is_json(data) else data)
-            return self._completion.read(_json(data))
+            return self.completion.read(_json(data))
         except _WRONG_SHAPE:
-            if not data.strip():
+            self.done = data.strip() == _END_MARK
+            # Events with a name of their own, such as a ping, are no part of the answer.
+            if self.done or not data.strip() or event.name != "message":
                 return ""
             raise _no_answer() from None
 
@@ -70,7 +75,7 @@ class ReplyParser:
             answer = _json(document)
             if isinstance(answer, list):  # So Gemini's server for OpenAI's clients gives its errors.
                 answer = answer[0]
-            text = self._completion.read(answer)
+            text = self.completion.read(answer)
             if not isinstance(answer["choices"], list):
                 raise TypeError
         except _WRONG_SHAPE:

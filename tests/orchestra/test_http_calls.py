@@ -214,3 +214,27 @@ async def test_a_connection_that_ends_later_is_no_dead_one(monkeypatch: pytest.M
         await address.aclose()
 
     assert (1, 2) == (server.connections, len(server.requests))
+
+
+@pytest.mark.parametrize("garbage", [b"zz\r\n", b"-5\r\n", b"\x1f\x8b\x08\x00"])
+@pytest.mark.parametrize("begun", [b"", b"2\r\nok\r\n"])
+async def test_an_answer_that_cannot_be_read_ends_at_once(begun: bytes, garbage: bytes) -> None:
+    """Garbage where the size of a chunk belongs fails whoever reads; they would wait for ever."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"paid")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begun)
+        await writer.drain()
+        await head.wait()
+        writer.write(garbage)
+        await reader.read()
+        writer.close()
+
+    head = asyncio.Event()
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listener:
+        address = Address(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", {}, Patience(5, 60), Keeping(60))
+        async with address.call("POST", "/", b"paid") as response:
+            head.set()
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await asyncio.wait_for(response.read(), 10)
+        await address.aclose()

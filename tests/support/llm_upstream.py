@@ -92,6 +92,23 @@ def _sends(*parts: bytes) -> Script:
     return script
 
 
+def _silent(*parts: bytes) -> Script:
+    async def script(request: web.Request, response: web.StreamResponse) -> None:
+        await _sends(*parts)(request, response)
+        await asyncio.Event().wait()
+
+    return script
+
+
+def _broken(*parts: bytes) -> Script:
+    async def script(request: web.Request, response: web.StreamResponse) -> None:
+        await _sends(*parts)(request, response)
+        assert request.transport
+        request.transport.close()
+
+    return script
+
+
 def _scripts(wire: Wire) -> dict[str, Script]:
     pieces = [wire.begin, *map(wire.piece, PIECES)]
     return {
@@ -167,6 +184,8 @@ ODD_SCRIPTS = {
         _chunk(delta={"content": "k"}, finish_reason="stop"),
         OPENAI_DONE,
     ),
+    "silent_after_its_end": _silent(openai_event("ok"), openai_event(finish="stop")),
+    "reset_after_its_end": _broken(openai_event("ok"), openai_event(finish="stop")),
     "only_done": _sends(openai_event("ok"), OPENAI_DONE),
     "done_unfinished": _sends(openai_event("ok"), OPENAI_DONE.rstrip()),
     "in_last_line": _sends(openai_event("ok", finish="stop").rstrip()),

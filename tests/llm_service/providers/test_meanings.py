@@ -605,6 +605,31 @@ WIRES: list[tuple[str, int, object, ErrorCode]] = [
     ("a rate limit as 400", 400, _error("Too many requests, slow down"), _RATE),
     ("a busy model as 400", 400, _error("The model is overloaded"), _BUSY),
     ("a filter as 403", 403, _error("This violates our content policy"), _FILTER),
+    (
+        "groq spend limit",
+        400,
+        _error("Your organization has reached its spend limit", code="blocked_api_access"),
+        _QUOTA,
+    ),
+    ("azure volume", 403, {"message": "Out of call volume quota. Quota will be replenished in 12 days."}, _QUOTA),
+    ("xai no credits", 403, {"error": "Your team doesn't have any credits yet. You can purchase credits."}, _QUOTA),
+    (
+        "litellm no model",
+        400,
+        _error(
+            "{'error': '/chat/completions: Invalid model name passed in model=foo. Call `/v1/models`.'}", code="400"
+        ),
+        _MODEL,
+    ),
+    (
+        "zhipu filter",
+        400,
+        _error("The input contains potentially unsafe or sensitive content", code="1301"),
+        _FILTER,
+    ),
+    ("a method that is not there", 405, "<html>405</html>", _REFUSED),
+    ("a type that is not taken", 415, "<html>415</html>", _REFUSED),
+    ("a body that broke off", 400, '{"error": {"message": "x', _REFUSED),
     ("plain text", 429, "slow down", _RATE),
     ("plain text that says more", 400, "context length exceeded", _TOO_LONG),
 ]

@@ -112,6 +112,8 @@ async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) ->
         ("as_document_after_blanks", "ok", (4, 1), "stop"),
         ("in_refusal", "ok", (4, 1), "stop"),
         ("in_parts", "ok", (4, 1), "stop"),
+        ("silent_after_its_end", "ok", (4, 1), "stop"),
+        ("reset_after_its_end", "ok", (4, 1), "stop"),
         ("only_done", "ok", (4, 1), "stop"),
         ("done_unfinished", "ok", (4, 1), "stop"),
         ("in_last_line", "ok", (4, 1), "stop"),

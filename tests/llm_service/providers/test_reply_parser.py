@@ -111,3 +111,42 @@ def test_nothing_counts_after_the_end_mark() -> None:
     beyond = openai_event("b") + b"data: junk\n"
 
     assert _read(_parser(), openai_event("a", finish="stop") + OPENAI_DONE + beyond)[0] == "a"
+
+
+_TEXT, _END = openai_event("Hello"), openai_event(finish="stop")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'error: {"error":{"code":500,"message":"x","type":"server_error"}}\n\n',
+        b'{"error":{"code":500,"message":"x","type":"server_error"}}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":""},"error":{"code":500,"message":"x"}}]}\n\n',
+    ],
+    ids=["a field of its own", "a bare line", "in a choice"],
+)
+@pytest.mark.parametrize("before", [_TEXT, b": hi\n\n"], ids=["with text", "without"])
+def test_an_error_beside_the_events_is_an_error(error: bytes, before: bytes) -> None:
+    """Wherever a server writes it; an end mark behind it makes no whole answer."""
+    with pytest.raises(OrchestraError) as raised:
+        _read(_parser(), before, error, OPENAI_DONE)
+
+    assert ErrorCode.BAD_UPSTREAM is raised.value.code
+
+
+def test_of_several_answers_the_first_is_read() -> None:
+    """The one with index 0, wherever it stands."""
+    other = b'{"index":1,"delta":{"content":"OTHER"},"finish_reason":"length"}'
+    ours = b'{"index":0,"delta":{"content":" world"}}'
+    beside = b'data: {"choices":[%b]}\n\ndata: {"choices":[%b,%b]}\n\n' % (other, other, ours)
+    text, ending = _read(_parser(), _TEXT, beside, _END, OPENAI_DONE)
+
+    assert ("Hello world", "stop") == (text, ending.finish_reason)
+
+
+def test_what_is_no_part_of_an_answer_is_passed_over() -> None:
+    """Pings with any data, and an end mark with spaces around it; of two reasons the one that it was cut counts."""
+    ping = b"event: ping\ndata: 1700000000\n\n"
+    text, ending = _read(_parser(), ping, _TEXT, openai_event(finish="length"), _END, b"data:  [DONE] \n\n")
+
+    assert ("Hello", "length") == (text, ending.finish_reason)
