@@ -68,7 +68,8 @@ def _reply(where: Any, body: dict[str, Any]) -> None:
     try:
         reply = asyncio.run(asking.reply())
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; request {asking.request_id or 'unknown'} goes on", err=True)
+        known = f"request {asking.request_id} goes on" if asking.request_id else "it is not known if it was accepted"
+        typer.echo(f"interrupted; {known}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if live:
         live.end()

@@ -24,7 +24,11 @@ _MARK_TEXT = "A data folder of `orchestra up`, layout 1. `orchestra down --wipe`
 _FOLDERS = {
     "kafka": ("server.properties", "data"),
     "postgres": ("password", "password.new", "password.tmp", "data"),
-    "logs": ("*.log", "*.log.1"),
+    "logs": tuple(
+        f"{part}.log{rotated}"
+        for part in ("kafka", "postgres", "model", "migrations", "llm", "supervisor", "worker-*", "gateway-*")
+        for rotated in ("", ".1")
+    ),
     "run": ("*.ready",),
 }
 _FILES = ("secret", "secret.tmp", "state.json", "state.tmp", "control.sock")
@@ -154,12 +158,21 @@ class DataFolder:
             with suppress(OSError):
                 (self.path / name).rmdir()
         if not problems:
-            problems += [f"{path} is none of its own" for path in self.path.iterdir() if path.name not in _LAST]
+            problems += [f"{path} is none of its own" for path in self._foreign()]
+        if not problems:
             for name in _LAST:
                 _remove(self.path / name, problems)
             if not problems:
                 self.path.rmdir()
         return problems
+
+    def _foreign(self) -> Iterator[Path]:
+        """What is left once all that is ours is gone."""
+        for path in self.path.iterdir():
+            if path.name in _FOLDERS and _is_folder(path):
+                yield from path.iterdir()
+            elif path.name not in _LAST:
+                yield path
 
     def _ours(self) -> Iterator[Path]:
         """What `up` put here, where it is no link into something else."""

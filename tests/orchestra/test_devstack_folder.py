@@ -82,15 +82,21 @@ def test_a_wipe_removes_all_of_a_stack(folder: DataFolder) -> None:
 
 
 def test_a_wipe_leaves_what_is_not_the_stacks(folder: DataFolder) -> None:
-    """Files of others in the folder and in its parts stay, and each is named."""
+    """Files of others in the folder and in its parts stay, each is named, and a wipe once they are gone does the rest."""
     fill(folder)
-    others = {"notes", "logs", "logs/mine.txt", "kafka", "kafka/keep"}
-    for name in ("notes", "logs/mine.txt", "kafka/keep"):
+    others = ("notes", "logs/mine.txt", "logs/mine.log", "kafka/keep")
+    for name in others:
         (folder.path / name).write_text("keep")
     left = folder.wipe()
 
-    assert tree(folder.path) == others
-    assert {line.split()[0] for line in left} == {str(folder.path / name) for name in ("notes", "logs", "kafka")}
+    assert tree(folder.path) == {*others, "logs", "kafka", "lock", ".orchestra-stack"}
+    assert {line.split()[0] for line in left} == {str(folder.path / name) for name in others}
+
+    for name in others:
+        (folder.path / name).unlink()
+
+    assert [] == folder.wipe()
+    assert not folder.path.exists()
 
 
 def test_a_wipe_follows_no_link_out(folder: DataFolder, tmp_path: Path) -> None:
