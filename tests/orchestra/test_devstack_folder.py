@@ -82,7 +82,7 @@ def test_a_wipe_removes_all_of_a_stack(folder: DataFolder) -> None:
 
 
 def test_a_wipe_leaves_what_is_not_the_stacks(folder: DataFolder) -> None:
-    """Files of others in the folder and in its parts stay, each is named, and a wipe once they are gone does the rest."""
+    """Files of others in the folder and in its parts stay, and each is named; once they are gone, so is all of it."""
     fill(folder)
     others = ("notes", "logs/mine.txt", "logs/mine.log", "kafka/keep")
     for name in others:
