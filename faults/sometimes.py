@@ -21,7 +21,7 @@ SOMETIMES = (
 
 
 def dangers(index: Index) -> dict[str, float]:
-    """How often each was met. The first five cannot be seen afterwards: whoever ran the campaign has counted them."""
+    """How often each was met. The first five leave no trace: the campaign counts them while it runs."""
     evidence = index.evidence
     streams = [entry for entry in evidence.entries if entry.what == "stream"]
     return {

@@ -1,6 +1,5 @@
 """① A call → a signed record on ``llm.requests``; accepted once Kafka has acknowledged it."""
 
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from schemas.requests import (
 )
 
 SOURCE = "/gateway"
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,6 @@ class Acceptance:
 
 def trace(traceparent: str | None) -> str:
     """The caller's trace, or a new one (W3C Trace Context)."""
-    if traceparent and _TRACEPARENT.fullmatch(traceparent):
+    if traceparent and envelope.TRACEPARENT_FORM.fullmatch(traceparent):
         return traceparent
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

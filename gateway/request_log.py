@@ -34,7 +34,7 @@ class RequestLog:
     """Takes records while ``run`` runs and Kafka is there.
 
     A producer that fails is replaced. What it has not acknowledged is of unknown outcome: it may still arrive, behind
-    what the next one sends, so whoever sends it again must give it the same id.
+    what the next one sends, so a caller that sends it again must use the same id.
 
     ``timeout``: seconds that an acknowledgement may take; ``most_pending``: records that may be on their way.
     """
@@ -93,7 +93,7 @@ class RequestLog:
         return None if REQUESTS.name in cluster.topics() else f"the topic {REQUESTS.name} is missing"
 
     async def close(self) -> None:
-        """Let what is on its way arrive, but not for ever. ``run`` is cancelled afterwards."""
+        """Wait a bounded time for records in flight. ``run`` is cancelled afterwards."""
         if self._pending:
             await asyncio.wait(self._pending, timeout=_CLOSE_SECONDS)
 

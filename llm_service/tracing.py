@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from schemas.envelope import TRACEPARENT
+from schemas.envelope import TRACEPARENT, TRACEPARENT_FORM
 from schemas.generation import REQUEST_ID
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
-# https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(TRACEPARENT_FORM.pattern.encode())
 _REQUEST_ID_NAME, _TRACEPARENT_NAME = REQUEST_ID.encode(), TRACEPARENT.encode()
 
 

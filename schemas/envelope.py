@@ -5,6 +5,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding; W3C Trace Context. Every head
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ SUBJECT = "ce_subject"
 SPEC_VERSION = "ce_specversion"
 CONTENT_TYPE = "content-type"
 TRACEPARENT = "traceparent"
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT_FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 CORRELATION_ID = "correlation_id"
 DEADLINE = "deadline"
 SIGNATURE = "orchestra-signature"

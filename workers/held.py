@@ -1,9 +1,8 @@
 """Turns whose model is held back: each is told why it waits; a caller who cannot wait that long gets the error."""
 
-import asyncio
-
 import structlog
 
+from orchestra.loops import regularly
 from orchestra.store import endings
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from workers.publish import Publisher
@@ -26,12 +25,8 @@ class HeldBack:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except (DatabaseUnavailableError, DataRefusedError) as error:
-                log.warning("held_back_not_told", reason=str(error))
+        expected = (DatabaseUnavailableError, DataRefusedError)
+        await regularly(LOOK_SECONDS, self.look, "held_back_not_told", expected=expected)
 
     async def look(self) -> None:
         """Look once. Raises ``DatabaseUnavailableError``."""

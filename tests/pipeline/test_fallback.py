@@ -11,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.topics import REPLIES
-from tests.support.gateway import Sse, own_env, streaming, text_of
-from tests.support.services import Services
+from tests.support.gateway import Sse, streaming, text_of
+from tests.support.models_file import serving
 from tests.support.stack import Stack
 
 SAID = "who goes on 🦉 where another broke off"
@@ -47,18 +47,8 @@ max_output_tokens = 1000
 @pytest.fixture(scope="module")
 async def client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway, a worker and an LLM service with a chain of models."""
-    folder = tmp_path_factory.mktemp("fallback")
-    models = folder / "models.toml"
-    models.write_text(MODELS)
-    services = Services(await own_env(stack), folder)
-    try:
-        await services.llm(MODELS_FILE=str(models))
-        await services.worker()
-        gateway = await services.gateway()
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=60, trust_env=False) as opened:
-            yield opened
-    finally:
-        await services.close()
+    async with serving(stack, tmp_path_factory.mktemp("fallback"), MODELS) as opened:
+        yield opened
 
 
 def body(**more: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.gateway import Sse, own_env, streaming
-from tests.support.services import Services
+from tests.support.gateway import Sse, streaming
+from tests.support.models_file import serving
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
@@ -30,18 +30,8 @@ max_output_tokens = 1000
 @pytest.fixture(scope="module")
 async def client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway with a worker and an LLM service behind it."""
-    folder = tmp_path_factory.mktemp("refusals")
-    models = folder / "models.toml"
-    models.write_text(MODELS)
-    services = Services(await own_env(stack), folder)
-    try:
-        await services.llm(MODELS_FILE=str(models))
-        await services.worker()
-        gateway = await services.gateway()
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=90, trust_env=False) as opened:
-            yield opened
-    finally:
-        await services.close()
+    async with serving(stack, tmp_path_factory.mktemp("refusals"), MODELS) as opened:
+        yield opened
 
 
 def model(fail: str, **options: Any) -> str:

@@ -2,39 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
-import pytest
-
 from faults.proxy import Proxy, proxy
-from tests.support.llm_script import Held, LlmScript, llm_script
-from tests.support.road import Road, open_road
+from tests.support.llm_script import Held
+from tests.support.road import Road
 from tests.support.services import Services
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def model() -> Held:
-    """Holding back."""
-    return Held()
-
-
-@pytest.fixture
-async def llm(model: Held) -> AsyncIterator[LlmScript]:
-    """A scripted LLM service."""
-    async with llm_script(model=model) as running:
-        yield running
-
-
-@pytest.fixture
-async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
-    async with open_road(stack, llm) as opened:
-        yield opened
 
 
 async def burst(road: Road, conversations: int, turns: int) -> list[UUID]:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,33 +20,13 @@ from orchestra.store.progress import held_topics
 from schemas.topics import EVENTS
 from tests.support.fakes import no_pause
 from tests.support.kafka import own_topic
-from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.llm_script import Held
 from tests.support.ports import free_port
-from tests.support.road import Road, open_road
+from tests.support.road import Road
 from tests.support.stack import Stack
 from tests.support.store import request, take
 from tests.support.waiting import eventually
 from workers import dlq_limit
-
-
-@pytest.fixture
-def model() -> Held:
-    """Holding back."""
-    return Held()
-
-
-@pytest.fixture
-async def llm(model: Held) -> AsyncIterator[LlmScript]:
-    """A scripted LLM service."""
-    async with llm_script(model=model) as running:
-        yield running
-
-
-@pytest.fixture
-async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
-    async with open_road(stack, llm) as opened:
-        yield opened
 
 
 async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,29 @@
+"""The road that most of these tests take: real Kafka and Postgres, and an LLM service that is told what to do."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.road import Road, open_road
+from tests.support.stack import Stack
+
+
+@pytest.fixture
+def model() -> Held:
+    """Holding back."""
+    return Held()
+
+
+@pytest.fixture
+async def llm(model: Held) -> AsyncIterator[LlmScript]:
+    """A scripted LLM service."""
+    async with llm_script(model=model) as running:
+        yield running
+
+
+@pytest.fixture
+async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
+    """A road of this test's own."""
+    async with open_road(stack, llm) as opened:
+        yield opened
