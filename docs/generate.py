@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from orchestra.cli.main import build
 from orchestra.settings import Piece
-from schemas.errors import ERRORS
+from schemas.errors import ERRORS, ending_status
 from schemas.status import LEGAL_MOVES, WAITING, Status
 from schemas.topics import DAY_MS, TOPICS
 
@@ -115,11 +115,24 @@ def states() -> str:
 def errors() -> str:
     """Every error code."""
     rows = [
-        [f"`{code}`", str(kind.status), "yes" if kind.retryable else "no", kind.title] for code, kind in ERRORS.items()
+        [
+            f"`{code}`",
+            str(kind.status),
+            str(int(ending_status(code))),
+            "yes" if kind.retryable else "no",
+            kind.title,
+        ]
+        for code, kind in ERRORS.items()
     ]
     return (
         "# Errors\n\nThe `code` of a problem document, of a failed request, and of a dead letter's reason.\n\n"
-        + _table(["code", "HTTP status", "trying again can help", "what"], rows)
+        "*Refused*: the HTTP status of a call that is not accepted, also by the LLM service. *Waiting*: that of a "
+        "`POST /v1/messages` which waits for its reply, when the request was accepted and then ended with this code. "
+        "It is 502, as in the system before this one, for every fault of the model's side; the `code` tells which. "
+        "Everywhere else a request that failed is a 200 or an event, with the code in it.\n\n"
+        "Answers with 429 or 503 have `Retry-After`. A 502 has none; where it is known how long a model will go on "
+        "refusing, its `detail` says so.\n\n"
+        + _table(["code", "refused", "waiting", "trying again can help", "what"], rows)
     )
 
 

@@ -35,6 +35,8 @@ _EVENT = {
 }
 
 Responses = dict[int | str, dict[str, Any]]
+# The form of an answer that is a problem document.
+PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}}
 # What every route that reads a body may answer.
 BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
 
@@ -61,10 +63,7 @@ def problems(*codes: ErrorCode) -> Responses:
     """The ``responses`` of a route that may answer with these problems."""
     found: Responses = {}
     for code in codes:
-        entry = found.setdefault(
-            ERRORS[code].status,
-            {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}},
-        )
+        entry = found.setdefault(ERRORS[code].status, {"description": "", **PROBLEM})
         entry["description"] += f"{'; ' if entry['description'] else ''}`{code}`: {ERRORS[code].title}"
     return found
 

@@ -1,7 +1,6 @@
 """How a request ended → the answer of a POST that waited for it, row by row as the interface has it."""
 
 import time
-from http import HTTPStatus
 
 from fastapi import Response
 
@@ -14,21 +13,9 @@ from gateway.metrics import Metrics
 from gateway.problems import RequestProblemError
 from orchestra.store.turns import Ref
 from schemas.api.messages import MessageReply
-from schemas.errors import ErrorCode
+from schemas.errors import ErrorCode, ending_status
 from schemas.status import Status
 
-# What the caller did wrong shows as that, though only a worker could tell.
-_OWN_STATUS = frozenset(
-    {
-        ErrorCode.UNKNOWN_MODEL,
-        ErrorCode.UNKNOWN_AGENT,
-        ErrorCode.CONTEXT_TOO_LONG,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONVERSATION_BUSY,
-        ErrorCode.CONVERSATION_DELETED,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    }
-)
 _READ_AGAIN_SECONDS = 0.5
 
 
@@ -84,9 +71,9 @@ def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
             )
             return json_answer(reply)
         case Status.EXPIRED:
-            raise RequestProblemError(ErrorCode.EXPIRED, request_id=ask.id)
+            code, detail = ErrorCode.EXPIRED, ""
         case Status.CANCELLED:
-            raise RequestProblemError(ErrorCode.CANCELLED, request_id=ask.id)
-    code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
-    status = None if code in _OWN_STATUS else HTTPStatus.BAD_GATEWAY
-    raise RequestProblemError(code, detail, request_id=ask.id, status=status)
+            code, detail = ErrorCode.CANCELLED, ""
+        case _:
+            code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
+    raise RequestProblemError(code, detail, request_id=ask.id, status=ending_status(code))

@@ -1,6 +1,7 @@
 """Every error that a caller, a producer or an operator can meet: one closed list."""
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import NamedTuple
 
 
@@ -118,6 +119,30 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.UNSIGNED: ErrorKind(403, False, "The record is not signed"),
     ErrorCode.REFUSED_BY_DATABASE: ErrorKind(422, False, "The database refuses the record's data"),
 }
+
+
+# The caller's own fault, though only a worker could tell, or how the request ended; all else is a fault behind us.
+_ENDS_AS_IT_IS = frozenset(
+    {
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.UNKNOWN_AGENT,
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONVERSATION_BUSY,
+        ErrorCode.CONVERSATION_DELETED,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.CANCELLED,
+        ErrorCode.EXPIRED,
+    }
+)
+
+
+def ending_status(code: ErrorCode) -> int:
+    """HTTP status of a POST that waited for its reply, and whose request was accepted and then ended with this error.
+
+    502 unless the error is the caller's own, as clients of the system before this one expect.
+    """
+    return ERRORS[code].status if code in _ENDS_AS_IT_IS else HTTPStatus.BAD_GATEWAY
 
 
 class OrchestraError(Exception):

@@ -43,6 +43,7 @@ _HEADERS = {
 _KNOWN = frozenset(PostMessage.model_fields)
 _KNOWN_IN_MESSAGES = frozenset(Message.model_fields)
 _REPLY = openapi.stream("The reply; or, for `stream`, the events of the request")
+_FAILED = "The request was accepted and has failed; `code` tells why"
 _RESPONSES: openapi.Responses = {
     **openapi.problems(
         ErrorCode.NOT_JSON,
@@ -60,13 +61,13 @@ _RESPONSES: openapi.Responses = {
         ErrorCode.CONTEXT_TOO_LONG,
         ErrorCode.IDEMPOTENCY_KEY_REUSED,
         ErrorCode.CONVERSATION_FULL,
-        ErrorCode.BAD_UPSTREAM,
         ErrorCode.OUTCOME_UNKNOWN,
         ErrorCode.OVERLOADED,
         ErrorCode.UNAVAILABLE,
         ErrorCode.STILL_RUNNING,
         ErrorCode.EXPIRED,
     ),
+    502: {**openapi.PROBLEM, "description": _FAILED},
     200: {"model": MessageReply, **_REPLY},
     202: {"model": AcceptedRequest, "description": "Accepted; `Location` tells where it is found"},
 }
