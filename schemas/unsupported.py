@@ -17,6 +17,8 @@ Neutral = tuple[Any, ...]
 MOST_WARNINGS = 10
 _MOST_REFUSALS = 5
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
+# Stands for all names that are not to be repeated.
+_OTHER = "other"
 _ROLES = frozenset({"developer", "function", "tool"})
 
 _NOT_YET: dict[str, Neutral] = {
@@ -96,8 +98,8 @@ def refuse_unsupported(body: Any) -> None:
 def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: str = "messages") -> list[str]:
     """The names of what a valid body says in vain, for ``warnings``: of fields that are not among ``known``.
 
-    Those of fields within its messages have the list's own name before them. A name that is no plain word is left out:
-    nothing of the input is repeated.
+    Those of fields within its messages have the list's own name before them. Names of more than 64 characters, or of
+    others than letters, digits, dots and underscores, are ``other`` together: nothing of the input is repeated.
     """
     names = [name for name, value in body.items() if name not in known and not _neutral(name, value, _NEUTRAL)]
     for message in body.get(messages) or ():
@@ -106,7 +108,8 @@ def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: st
             for name, value in message.items()
             if name not in ("role", "content") and not _neutral(name, value, _NOT_YET_IN_MESSAGES)
         ]
-    return [name for name in dict.fromkeys(names) if _NAME.fullmatch(name)][:MOST_WARNINGS]
+    plain = (name if _NAME.fullmatch(name) else _OTHER for name in names)
+    return list(dict.fromkeys(plain))[:MOST_WARNINGS]
 
 
 def _refusals(body: Any) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,12 @@ from schemas.generation import FinishReason, Usage
 from schemas.requests import MessageBody
 
 Warnings = Annotated[
-    list[str], Field(exclude_if=lambda names: not names, description="Fields that were sent and ignored, 10 at most.")
+    list[str],
+    Field(
+        exclude_if=lambda names: not names,
+        description="Names of fields that were sent and ignored, 10 at most. `other`: fields whose names are longer "
+        "than 64 characters, or have others than letters, digits, dots and underscores; they are not repeated.",
+    ),
 ]
 
 

@@ -91,8 +91,22 @@ def test_the_rest_is_named() -> None:
         "messages": [{**HELLO, "name": "ada"}, {**HELLO, "name": "bob", "x-y": 1}],
     }  # fmt: skip
 
-    assert ["user", "store", "stream_options", "max_token", "messages.name"] == ignored_fields(body, KNOWN)
+    assert ["user", "store", "stream_options", "max_token", "messages.name", "other"] == ignored_fields(body, KNOWN)
     assert [f"f{at}" for at in range(MOST_WARNINGS)] == ignored_fields({f"f{at}": 1 for at in range(30)}, ())
+
+
+@pytest.mark.parametrize("name", ["max-tokens", "x" * 65, "", "ümlaut", "a b", "<script>", "a\n"])
+def test_a_name_that_is_not_repeated_still_counts(name: str) -> None:
+    """The caller learns that something was ignored, once, wherever in the body it is, and nothing of the name."""
+    assert ["colour", "other"] == ignored_fields({**BODY, "colour": 1, name: 1, f"{name}!": 1}, KNOWN)
+    assert ["other"] == ignored_fields({"messages": [{**HELLO, name or "-": 1}, {**HELLO, f"{name}!": 1}]}, KNOWN)
+    assert [] == ignored_fields({**BODY, name: None}, KNOWN)
+
+
+@given(st.dictionaries(st.text(), any_json().filter(lambda value: value is not None), min_size=1))
+def test_no_field_is_dropped_in_silence(body: dict[str, Any]) -> None:
+    """Whatever its name, a field with a value that nobody knows leaves a warning."""
+    assert ignored_fields({f"!{name}": value for name, value in body.items()}, ())
 
 
 @given(st.dictionaries(st.text(), any_json()))

@@ -20,7 +20,7 @@ from schemas.errors import ErrorCode, OrchestraError
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "user": "ada", "n": 1, "x y": 1}
-WARNINGS = ["colour", "user"]
+WARNINGS = ["colour", "user", "other"]
 APP = "https://app.example"
 USAGE = {"input_tokens": 1, "output_tokens": 1}
 
