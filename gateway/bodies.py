@@ -69,11 +69,11 @@ async def read_value(request: Request, most: int) -> Any:
 
 
 async def refuse_unknown_query(request: Request) -> None:
-    """The dependency of every route that only reads: a filter that it does not know is never passed over.
+    """The dependency of every route: a name in the query that it does not know is never passed over.
 
     Raises ``INVALID_REQUEST``.
     """
-    if request.method != "GET" or not request.query_params:
+    if not request.query_params:
         return
     route: APIRoute = request.scope["route"]
     known = [each.alias for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors]

@@ -1,26 +1,20 @@
 """Routes that are called so often that FastAPI's layers around a call would cost more than the call.
 
 Their schema is FastAPI's, and so are the app's middleware and error handlers; what is left out is the search for the
-route, what solves parameters and dependencies, and the two nets for errors around each route.
+route, what solves parameters and dependencies, and the two nets for errors around each route. A call with a query is
+not hot: FastAPI answers it, dependencies and all.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
-
 
 class HotRoute(APIRoute):
-    """A fixed path whose function takes the request and gives the answer. Dependencies are not looked at."""
-
-    def get_route_handler(self) -> _Endpoint:
-        """The function itself."""
-        handler: _Endpoint = self.endpoint
-        return handler
+    """A fixed path whose function takes the request and gives the answer. Dependencies may only look at the query."""
 
 
 class HotApp(FastAPI):
@@ -41,7 +35,7 @@ class HotApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a hot route; leave all else to FastAPI."""
         route = self._hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route is None:
+        if route is None or scope["query_string"]:
             await super().__call__(scope, receive, send)
             return
         scope["app"], scope["route"] = self, route

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,7 +50,7 @@ class _Stamp:
         await self._app(scope, receive, stamping)
 
 
-def _app(endpoint: Endpoint, route_class: type[APIRoute] = HotRoute) -> HotApp:
+def _app(endpoint: Endpoint, route_class: type[APIRoute] = HotRoute, dependency: Endpoint | None = None) -> HotApp:
     async def told(request: Request, error: Exception) -> Response:
         return Response(f"{type(error).__name__} on {request.scope['route'].path}", 418)
 
@@ -63,11 +63,13 @@ def _app(endpoint: Endpoint, route_class: type[APIRoute] = HotRoute) -> HotApp:
     app.add_middleware(_Doorman, word=b"twice")
     app.add_exception_handler(_KnownError, told)
     app.add_exception_handler(Exception, bug)
-    app.include_router(router)
+    app.include_router(router, dependencies=[Depends(dependency)] if dependency else None)
     return app
 
 
-async def _call(app: HotApp, method: str = "POST", *, knock: bytes = b"twice") -> tuple[int, bytes, list[Message]]:
+async def _call(
+    app: HotApp, method: str = "POST", *, knock: bytes = b"twice", query: bytes = b""
+) -> tuple[int, bytes, list[Message]]:
     """One call: status, body, and all that was sent."""
     sent: list[Message] = []
 
@@ -78,7 +80,7 @@ async def _call(app: HotApp, method: str = "POST", *, knock: bytes = b"twice") -
         return {"type": "http.request", "body": b"asked", "more_body": False}
 
     scope: dict[str, Any] = {
-        "type": "http", "method": method, "path": "/hot", "raw_path": b"/hot", "query_string": b"", "root_path": "",
+        "type": "http", "method": method, "path": "/hot", "raw_path": b"/hot", "query_string": query, "root_path": "",
         "headers": [(b"knock", knock)], "http_version": "1.1", "scheme": "http",
     }  # fmt: skip
     try:
@@ -106,6 +108,19 @@ async def test_the_apps_middleware_stands_before_a_hot_route() -> None:
 async def test_another_method_is_refused_as_everywhere() -> None:
     """The path of a hot route takes its own methods only."""
     assert (await _call(_app(_echo), "GET"))[0] == 405
+
+
+async def test_a_query_is_for_the_dependencies_to_judge() -> None:
+    """They are not looked at without one; with one the call takes the way of all others, and is answered alike."""
+
+    async def refuse_canaries(request: Request) -> Response:
+        if "canary" in request.query_params or not request.query_params:
+            raise _KnownError
+        return Response()
+
+    app = _app(_echo, dependency=refuse_canaries)
+    assert (200, b"heard asked") == (await _call(app))[:2] == (await _call(app, query=b"known=1"))[:2]
+    assert 418 == (await _call(app, query=b"canary=1"))[0]
 
 
 @pytest.mark.parametrize("error", [_KnownError, _KinError])
