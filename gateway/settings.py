@@ -2,18 +2,29 @@
 
 import re
 
-from pydantic import Field, field_validator
+from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings
+from orchestra.addresses import is_ipv6
+from orchestra.settings import (
+    AgentSettings,
+    DatabaseSettings,
+    KafkaSettings,
+    ListenSettings,
+    SecretSettings,
+    listed,
+)
 from schemas.requests import Context
 
 # RFC 6454, 6.2: as a browser writes an origin into a header.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_DEFAULT_PORT = re.compile(r"http://.*:80$|https://.*:443$")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
-    "with a scheme, in lower case, without path, wildcard or the scheme's own port"
+    "with a scheme, in lower case, without path, wildcard or the scheme's own port, with a possible host and port"
+)
+_NO_HOST = (
+    "must be names or addresses of hosts, as in orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
 )
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -50,15 +61,22 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     @classmethod
     def _as_browsers_send_them(cls, text: str) -> str:
         # Any other would never be equal to what a browser sends, and so allow nothing without a word.
-        for origin in _listed(text):
-            if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.match(origin):
-                raise ValueError(_NO_ORIGIN)
+        if not all(map(_is_origin, listed(text))):
+            raise ValueError(_NO_ORIGIN)
+        return text
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _as_callers_name_them(cls, text: str) -> str:
+        # Any other would never be equal to the host of a call either.
+        if not all(_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
+            raise ValueError(_NO_HOST)
         return text
 
     @property
     def origins(self) -> frozenset[str]:
         """The origins whose web pages may call this gateway."""
-        return frozenset(_listed(self.cors_origins))
+        return frozenset(listed(self.cors_origins))
 
     @property
     def asks_credentials(self) -> bool:
@@ -68,8 +86,18 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     @property
     def hosts(self) -> frozenset[str]:
         """The names, in lower case, by which callers may address this gateway."""
-        return _LOCAL_NAMES | {name.strip("[]").lower() for name in _listed(self.allowed_hosts)}
+        return _LOCAL_NAMES.union(_hosts(self.allowed_hosts))
 
 
-def _listed(text: str) -> list[str]:
-    return [word for each in text.split(",") if (word := each.strip())]
+def _is_origin(text: str) -> bool:
+    """Whether a browser would write it so: by the URL standard's parser, too, it is what it is."""
+    if not _ORIGIN.fullmatch(text):
+        return False
+    try:
+        return str(AnyUrl(text)).removesuffix("/") == text
+    except ValidationError:
+        return False
+
+
+def _hosts(text: str) -> list[str]:
+    return [name.strip("[]").lower() for name in listed(text)]

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llm_service.settings import LlmServiceSettings, Url
+from llm_service.settings import LlmServiceSettings
+from orchestra.settings import BaseUrl
 from schemas.generation import ModelInfo, Price
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -46,7 +47,7 @@ class Entry(BaseModel):
     name: Name
     aliases: tuple[Name, ...] = ()
     provider: OwnProvider | LibraryProvider
-    base_url: Url | None = None
+    base_url: BaseUrl | None = None
     api_key_env: str | None = None
     upstream: Name | None = None
     context_tokens: Annotated[int, Field(ge=1)]

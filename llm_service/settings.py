@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.settings import ListenSettings
+from orchestra.settings import BaseUrl, ListenSettings
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -27,16 +26,16 @@ class LlmServiceSettings(ListenSettings):
     )
     llm_model: str = Field("llama3", min_length=1, description="Model used when a request names none.")
     models_file: Path | None = Field(None, description="TOML file with `[[models]]` that add to the built-in table.")
-    embedded_base_url: Url = Field("http://127.0.0.1:8083/v1", description="Where the embedded model's server is.")
+    embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="Where the embedded model's server is.")
     embedded_context_tokens: int = Field(4096, ge=64, description="Context of one slot of the embedded model's server.")
     embedded_max_concurrency: int = Field(4, ge=1, description="Slots of the embedded model's server.")
-    ollama_base_url: Url = Field("http://127.0.0.1:11434", description="Where Ollama is.")
+    ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="Where Ollama is.")
     ollama_discovery: bool = Field(True, description="Offers every model of an Ollama that answers there.")
-    openai_base_url: Url = Field("https://api.openai.com/v1", description="Where an OpenAI-compatible API is.")
+    openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="Where an OpenAI-compatible API is.")
     openai_api_key: SecretStr | None = Field(None, description="Key for `OPENAI_BASE_URL`.")
-    anthropic_base_url: Url = Field("https://api.anthropic.com", description="Where Anthropic's API is.")
+    anthropic_base_url: BaseUrl = Field("https://api.anthropic.com", description="Where Anthropic's API is.")
     anthropic_api_key: SecretStr | None = Field(None, description="Key for `ANTHROPIC_BASE_URL`.")
-    gemini_base_url: Url = Field("https://generativelanguage.googleapis.com", description="Where Gemini's API is.")
+    gemini_base_url: BaseUrl = Field("https://generativelanguage.googleapis.com", description="Where Gemini's API is.")
     gemini_api_key: SecretStr | None = Field(None, description="Key for `GEMINI_BASE_URL`.")
     upstream_connect_seconds: Seconds = Field(5, description="Longest wait for a connection to a provider.")
     upstream_idle_seconds: Seconds = Field(60, description="Longest time a provider may send no byte.")

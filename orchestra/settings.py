@@ -3,16 +3,33 @@
 Built once in a service's ``__main__`` and passed down; nothing here is read at import.
 """
 
+import re
 import ssl
 import sys
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestra.addresses import is_host_and_port, is_http_url, split_url
+
+# With or without the name of a driver, which is ours whatever it says.
+_POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def _base_url(url: str) -> str:
+    if any(character.isspace() or character in "?#" for character in url) or not is_http_url(url):
+        raise ValueError(
+            "must be an http:// or https:// URL with a host and a possible port, without query or fragment"
+        )
+    return url
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+"""Where an HTTP service is; paths are put behind it."""
 
 
 class Piece(BaseSettings):
@@ -40,10 +57,18 @@ class KafkaSettings(Piece):
     kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     kafka_ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _possible(cls, text: str) -> str:
+        servers = listed(text)
+        if not servers or not all(map(is_host_and_port, servers)):
+            raise ValueError("must be host:port pairs with commas between them")
+        return text
+
     @property
     def bootstrap(self) -> list[str]:
         """The bootstrap servers as a list of ``host:port``."""
-        return [server.strip() for server in self.kafka_bootstrap_servers.split(",") if server.strip()]
+        return listed(self.kafka_bootstrap_servers)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context for the protocols that use TLS, else None."""
@@ -63,6 +88,14 @@ class DatabaseSettings(Piece):
         description="`postgres://` or `postgresql://` URL; `sslmode` is honoured.",
     )
     database_pool_size: int = Field(8, ge=1, le=100, description="Connections that one process may hold.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_postgres(cls, url: SecretStr) -> SecretStr:
+        parts = split_url(url.get_secret_value())
+        if parts is None or not _POSTGRES.fullmatch(parts.scheme) or not parts.netloc:
+            raise ValueError("must be a postgres:// or postgresql:// URL with a host and a possible port")
+        return url
 
     @property
     def driver_url(self) -> str:
@@ -113,6 +146,11 @@ class AgentSettings(Piece):
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value
+
+
+def listed(text: str) -> list[str]:
+    """The words of a setting that has commas between them."""
+    return [word for each in text.split(",") if (word := each.strip())]
 
 
 def refuse_to_start(line: str) -> NoReturn:

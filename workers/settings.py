@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, SecretSettings
+from orchestra.settings import AgentSettings, BaseUrl, DatabaseSettings, KafkaSettings, SecretSettings
 from schemas.envelope import DEFAULT_TENANT
 from schemas.topics import REQUESTS
 
@@ -13,7 +13,7 @@ from schemas.topics import REQUESTS
 class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings):
     """One worker process."""
 
-    llm_service_url: str = Field(
+    llm_service_url: BaseUrl = Field(
         "http://127.0.0.1:8082", description="The LLM service: its base URL, or the full URL that ends in `/generate`."
     )
     llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
@@ -45,9 +45,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
 
     @field_validator("llm_service_url")
     @classmethod
-    def _base_url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("must be an http:// or https:// URL")
+    def _without_path(cls, url: str) -> str:
         return url.rstrip("/").removesuffix("/generate")
 
     @field_validator("ingress_topics")

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 
+from orchestra.addresses import is_http_url
 from orchestra.cli.options import DEFAULT_DATA, fail
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import StackError
@@ -31,13 +31,7 @@ def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
 
 
 def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        # The port is read, and found wrong, only when it is asked for.
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_http_url(url):
         raise typer.BadParameter(f"{url} is not the address of a gateway, as http://127.0.0.1:8080 is")
     return url.rstrip("/")
 

@@ -55,6 +55,9 @@ def test_origins(listed: str) -> None:
         "*", "https://*.example", "app.example", "//app.example", "https://app.example/", "https://app.example/path",
         "https://app.example?x", "https://App.example", "HTTPS://app.example", "https://user@app.example", "null",
         "https://app.example:443", "http://app.example:80", "https://app.example:x", "https://", "file://",
+        "https://app.example:99999", "http://app.example:0", "https://app.example:080", "https://app.example:",
+        "http://1.2.3.999", "http://1.2.3", "http://[::g]", "http://[0:0::1]", "https://a..b", "https://.",
+        "capacitor://localhost:99999", "capacitor://localhost/", "https://xn--a",
         "https://good.example,bad", "https://bad.example https://good.example", "https://bücher.example",
     ],
 )  # fmt: skip
@@ -62,3 +65,12 @@ def test_what_is_no_origin(listed: str) -> None:
     """What no browser would send as an origin is refused, so that no list allows less, or more, than it seems to."""
     with pytest.raises(ValidationError, match="as browsers send them"):
         make(cors_origins=listed)
+
+
+@pytest.mark.parametrize(
+    "listed", ["https://app.example", "app.example:8080", "*.example", "app.example/x", "[::g]", "a b", "ok,::1:x"]
+)
+def test_what_is_no_host(listed: str) -> None:
+    """A name that no call could have as its host is refused, for it would allow nothing without a word."""
+    with pytest.raises(ValidationError, match="names or addresses of hosts"):
+        make(allowed_hosts=listed)

@@ -1,12 +1,17 @@
 """Promises of orchestra/settings.py: the environment is read once, clearly, and secrets stay secret."""
 
+import re
 import ssl
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from orchestra.settings import DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, load
+from gateway.settings import GatewaySettings
+from llm_service.settings import LlmServiceSettings
+from orchestra.settings import DatabaseSettings, KafkaSettings, ListenSettings, Piece, SecretSettings, load
+from workers.settings import WorkerSettings
 
 CANARY = "canary-of-32-bytes-or-more-0123456789"
 
@@ -97,6 +102,60 @@ def test_any_postgres_url_becomes_the_drivers(url: str, host: str, query: dict[s
     assert "postgresql+asyncpg" == made.drivername
     assert ("user", "p@ss", host, 5433, "db") == (made.username, made.password, made.host, made.port, made.database)
     assert query == dict(made.query)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "nonsense", "postgres://", "http://host/db", "postgres://host:99999/db", "postgres://host:0/db",
+     "postgres://host:canary/db", "postgres://[::1/db", "mysql://host/db"],
+)  # fmt: skip
+def test_an_address_that_cannot_be_postgres_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """In one line at the start, which does not repeat the password that may be in it."""
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    with pytest.raises(SystemExit):
+        load(DatabaseSettings)
+
+    said = capsys.readouterr().err
+    assert said.startswith("setting DATABASE_URL: ")
+    assert (1, False) == (said.count("\n"), "canary" in said)
+
+
+@pytest.mark.parametrize("url", ["postgresql+asyncpg://host/db", "postgres://user@/db?host=%2Frun", "postgres://host"])
+def test_postgres_may_be_named_in_other_ways(url: str) -> None:
+    """With a driver's name, by a socket, or without a database."""
+    assert (
+        "postgresql+asyncpg" == make_url(DatabaseSettings.model_validate({"database_url": url}).driver_url).drivername
+    )
+
+
+@pytest.mark.parametrize("text", ["", ",", "kafka:99999", "kafka:x", "kafka:9092,:1", "PLAINTEXT://kafka:9092"])
+def test_servers_that_cannot_be_are_refused(text: str) -> None:
+    """At the start, not at the first attempt to connect."""
+    with pytest.raises(ValidationError, match="must be host:port pairs"):
+        KafkaSettings.model_validate({"kafka_bootstrap_servers": text})
+
+
+SERVICES = (GatewaySettings, WorkerSettings, LlmServiceSettings)
+URLS = [
+    (piece, name)
+    for piece in SERVICES
+    for name in piece.model_fields
+    if re.search("_url$|_servers$|_hosts$|_origins$", name)
+]
+
+
+@pytest.mark.parametrize(("piece", "name"), URLS)
+@pytest.mark.parametrize("address", ["http://host:99999", "http://host:canary", "http://:80", "canary://*"])
+def test_no_service_starts_with_an_address_that_cannot_be(piece: type[Piece], name: str, address: str) -> None:
+    """Each setting of each service that names addresses is checked at the start."""
+    with pytest.raises(ValidationError) as refused:
+        piece.model_validate({"orchestra_secret": "s" * 32, name: address})
+
+    assert [(name,)] == [error["loc"] for error in refused.value.errors()]
+    assert "canary" not in refused.value.errors()[0]["msg"]
 
 
 def test_tls_is_used_where_the_protocol_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Addresses as settings and options name them: what can never be reached is found out before it is tried."""
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+
+def split_url(text: str) -> SplitResult | None:
+    """The parts of a URL, or of an address after ``//``; None where it is none, or has a port that cannot be."""
+    try:
+        parts = urlsplit(text)
+        # The port is read, and found wrong, only when it is asked for.
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def is_http_url(text: str) -> bool:
+    """True for an http or https URL with a host."""
+    parts = split_url(text)
+    return parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def is_host_and_port(text: str) -> bool:
+    """True for ``host:port``, or a host alone; an IPv6 address may go without brackets where no port follows."""
+    parts = split_url(f"//{text}")
+    named = parts is not None and parts.netloc == text and bool(parts.hostname)
+    return is_ipv6(text) or (named and "@" not in text and not text.endswith(":"))
+
+
+def is_ipv6(text: str) -> bool:
+    """True for an IPv6 address without brackets."""
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
