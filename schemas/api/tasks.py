@@ -18,7 +18,10 @@ OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(s
 
 
 class PostTask(Sampling):
-    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message."""
+    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message.
+
+    Unknown fields are ignored, as there; ``POST /v1/tasks`` refuses them.
+    """
 
     model_config = ConfigDict(extra="ignore")
 

@@ -38,7 +38,7 @@ class _UserBody(BaseModel):
 
 
 class CreateUser(_UserBody):
-    """Body of ``POST /v1/users``."""
+    """Body of ``POST /v1/users``. Unknown fields are ignored, as in the system before this one."""
 
     username: Username
     password: Password
@@ -46,7 +46,10 @@ class CreateUser(_UserBody):
 
 
 class ChangeUser(_UserBody):
-    """Body of ``PUT /v1/users/{id}``: any of the three."""
+    """Body of ``PUT /v1/users/{id}``: any of the three.
+
+    Unknown fields are ignored, as in the system before this one.
+    """
 
     username: Username | None = None
     password: Password | None = None

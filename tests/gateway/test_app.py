@@ -100,6 +100,32 @@ async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str
     assert "not_json" == twice
 
 
+# Bodies in which an unknown field is no error, each with the reason.
+IGNORING = {
+    ("POST", "/v1/messages"): "clients of the old system send what they like; the answer names it in `warnings`",
+    ("POST", "/tasks"): "the old system ignored it, and its answer has no room for a warning",
+    ("POST", "/v1/users"): "the old system ignored it, and its answer has no room for a warning",
+    ("PUT", "/v1/users/{user_id}"): "the old system ignored it, and its answer has no room for a warning",
+    ("POST", "/token"): "a form, no JSON; RFC 6749, 3.2: unrecognized parameters must be ignored",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
+async def test_an_unknown_field_is_refused(client: httpx.AsyncClient, method: str, path: str) -> None:
+    """No call does less than its body asks for without a word, but for those that must."""
+    answer = await client.request(method, at(path), json={"canary": "canary"}, headers={"X-User-ID": "ada"})
+
+    refused = "Extra inputs are not permitted" in answer.json()["detail"]
+    assert ((method, path) not in IGNORING) == refused
+    assert not refused or (422, "invalid_request") == (answer.status_code, answer.json()["code"])
+    assert "canary" not in answer.text
+
+
+def test_every_body_that_is_ignored_in_part_is_there() -> None:
+    """The list of exceptions names routes that exist."""
+    assert IGNORING.keys() <= set(WITH_A_BODY)
+
+
 # Probes, and scrapers, send what they like.
 PROBES = {"/healthz", "/readyz", "/metrics"}
 ASKED = [(method, path) for method, path, _ in OPERATIONS if path not in PROBES]
