@@ -1,5 +1,6 @@
 """The ground that tests stand on: real Kafka and Postgres once per run, services as child processes."""
 
+import signal
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -7,6 +8,14 @@ import pytest
 
 from tests.support.services import Services
 from tests.support.stack import Stack, open_model, open_stack
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start also where this run was started in the background of a shell.
+
+    There it is ignored, and children inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
