@@ -126,16 +126,21 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    rest = b""
+    begun = bytearray()  # Each byte is looked at once, however small the pieces are.
     while chunk := await response.content.readany():
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if begun and lines:
+            lines[0] = bytes(begun + lines[0])
+            begun.clear()
         for line in lines:
             if line:
                 yield line
-        if len(rest) > MAX_LINE_BYTES:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream is too long")
-    if rest:
-        yield rest
+        if rest:
+            begun += rest
+            if len(begun) > MAX_LINE_BYTES:
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream is too long")
+    if begun:
+        yield bytes(begun)
 
 
 def _piece(line: bytes) -> str | Restart | Done:

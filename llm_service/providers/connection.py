@@ -36,10 +36,10 @@ class UpstreamLimits:
 
 async def beginning(chunks: AsyncIterator[bytes]) -> bytes:
     """As much of an answer as is needed to see what is wrong."""
-    body = b""
+    body = bytearray()
     with suppress(aiohttp.ClientError, httpx.HTTPError):  # What came says what is wrong, or the status does.
         async for chunk in chunks:
             body += chunk
             if len(body) > _MAX_ERROR_BYTES:
                 break
-    return body
+    return bytes(body)
