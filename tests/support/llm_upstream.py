@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,6 +128,8 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "filtered": _sends(wire.begin + wire.piece("ok"), wire.end("filtered")),
         "cut_short": _sends(wire.begin + wire.piece("ok"), wire.end("length")),
         "unstorable": _sends(wire.begin + wire.piece("a\x00b\ud800c"), wire.end("stop")),
+        "halves": _sends(wire.begin + wire.piece("a\ud83d"), wire.piece("\ude00b\ud83d"), wire.end("stop")),
+        "uncounted": _sends(_uncounted(wire.begin + wire.piece("abcdefg") + wire.end("stop"))),
         "separators": _sends(wire.begin + _raw(wire.piece("a\u2028b\u2029c\x85d")), wire.end("stop")),
         "bom": _sends(b"\xef\xbb\xbf" + wire.begin + wire.piece("ok"), wire.end("stop")),
         "carriage_returns": _sends(*(_bytes((wire.begin + wire.piece("ok") + wire.end("stop")), b"\r"))),
@@ -137,6 +140,11 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "tool": _sends(wire.begin + wire.tool, wire.end("stop")),
         "bare_error": _sends(json.dumps(wire.error(400, wire.too_long)).encode()),
     }
+
+
+def _uncounted(stream: bytes) -> bytes:
+    """The stream of a server that counts no tokens, and tells zeros."""
+    return re.sub(rb'(_tokens|TokenCount)": [0-9]+', rb'\1": 0', stream)
 
 
 def _raw(event: bytes) -> bytes:

@@ -126,6 +126,24 @@ async def test_what_cannot_be_stored_is_replaced(server: Upstream, kind: str) ->
 
 
 @kinds
+async def test_a_character_in_halves_is_joined(server: Upstream, kind: str) -> None:
+    """Whatever the library makes of the halves, what is passed on is text; Anthropic's passes them on."""
+    *deltas, _ending = await _pieces(kind, server.root, _call("halves"))
+
+    text = "".join(str(delta) for delta in deltas)
+    assert text.encode().decode() == text
+    assert kind == "gemini" or text == "a\N{GRINNING FACE}b\ufffd"
+
+
+@kinds
+async def test_tokens_that_were_not_counted_are_estimated(server: Upstream, kind: str) -> None:
+    """Servers that do not count tell 0, and a prompt and an answer of no tokens there cannot be."""
+    *_, ending = await _pieces(kind, server.root, _call("uncounted"))
+
+    assert ending == Ending(Usage(input_tokens=4, output_tokens=3))
+
+
+@kinds
 @pytest.mark.parametrize(
     ("model", "code"),
     [

@@ -97,6 +97,8 @@ async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) ->
         ("no_usage", "abcdefg", (4, 3), "stop"),
         ("cut_short", "ok", (11, 7), "length"),
         ("unstorable", "a\ufffdb\ufffdc", (11, 7), "stop"),
+        ("halves", "a\N{GRINNING FACE}b\ufffd", (11, 7), "stop"),
+        ("uncounted", "abcdefg", (4, 3), "stop"),
         ("separators", "a\u2028b\u2029c\x85d", (11, 7), "stop"),
         ("bom", "ok", (11, 7), "stop"),
         ("carriage_returns", "ok", (11, 7), "stop"),
