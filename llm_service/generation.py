@@ -92,10 +92,13 @@ class Generation:
             try:
                 async with self._opened(model, counted, patient=stand_in is None) as pieces:
                     async for piece in pieces:
-                        if not told and not isinstance(piece, Ending):
-                            told = True
-                            counted.first_token.observe(perf_counter() - began)
-                        yield self._completed(model, counted, piece) if isinstance(piece, Ending) else piece
+                        if isinstance(piece, Ending):
+                            yield self._completed(model, counted, piece)
+                        else:
+                            if not told:
+                                told = True
+                                counted.first_token.observe(perf_counter() - began)
+                            yield piece
             except OrchestraError as raised:
                 error = raised
             if self._whole or (len(self._chain) == 1 and error is None):

@@ -1,14 +1,9 @@
 """The bytes of an OpenAI-compatible answer → the text in them and how it ended."""
 
-import json
-from typing import Any
-
-import orjson
-
 from llm_service.providers.answer_text import AnswerText
 from llm_service.providers.base import Ending
 from llm_service.providers.completion import Completion
-from llm_service.providers.framing import Framing
+from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import stated
 from orchestra.event_stream import Event
 from schemas.errors import ErrorCode, OrchestraError
@@ -49,7 +44,7 @@ class ReplyParser:
         """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
         # Servers that give no finish reason have an end mark; that a connection ended says nothing.
         if self.completion.finish is None and not self.done:
-            raise _nonsense("The model's answer broke off.")
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
         return self.completion.ending(self._input_estimate, self._answer.size)
 
     def _text(self, event: Event) -> str:
@@ -61,49 +56,33 @@ class ReplyParser:
             return ""
         try:
             if event.name == "error":
-                raise stated(_json(data) if _is_json(data) else data)
-            return self.completion.read(_json(data))
+                raise stated(parsed(data) if _is_json(data) else data)
+            return self.completion.read(parsed(data))
         except _WRONG_SHAPE:
             self.done = data.strip() == _END_MARK
             # Events with a name of their own, such as a ping, are no part of the answer.
             if self.done or not data.strip() or event.name != "message":
                 return ""
-            raise _no_answer() from None
+            raise no_answer() from None
 
     def _whole(self, document: str) -> str:
         """The text of a document in place of a stream: the answer is whole where its JSON is."""
         try:
-            answer = _json(document)
+            answer = parsed(document)
             if isinstance(answer, list):  # So Gemini's server for OpenAI's clients gives its errors.
                 answer = answer[0]
             text = self.completion.read(answer)
             if not isinstance(answer["choices"], list):
                 raise TypeError
         except _WRONG_SHAPE:
-            raise _no_answer() from None
+            raise no_answer() from None
         self.done = True
         return text
 
 
-def _json(data: str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # Some servers write NaN, or half of a surrogate pair.
-        return json.loads(data)
-
-
 def _is_json(data: str) -> bool:
     try:
-        _json(data)
+        parsed(data)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _no_answer() -> OrchestraError:
-    return _nonsense("The model's provider sent something that is no answer.")
-
-
-def _nonsense(detail: str) -> OrchestraError:
-    return OrchestraError(ErrorCode.BAD_UPSTREAM, detail)
