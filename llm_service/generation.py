@@ -154,11 +154,11 @@ class Generation:
             raise
 
     def _call(self, model: Model) -> Call:
-        limit, ask = model.entry.max_output_tokens, self._ask
+        ask = self._ask
         return Call(
             model=model.upstream,
             messages=worth_sending(ask.messages),
-            max_tokens=min(ask.max_tokens or limit, limit),
+            max_tokens=model.entry.output_limit(ask.max_tokens),
             temperature=ask.temperature,
             top_p=ask.top_p,
             stop=ask.stop,

@@ -89,12 +89,16 @@ class ThroughAnyLLM:
         await self._http.aclose()
 
     async def _begin(self, call: Call) -> "AsyncGenerator[ChatCompletionChunk, None]":
-        options = {"temperature": call.temperature, "top_p": call.top_p, "stop": list(call.stop or ()) or None}
+        options = {
+            "max_tokens": call.max_tokens,
+            "temperature": call.temperature,
+            "top_p": call.top_p,
+            "stop": list(call.stop or ()) or None,
+        }
         chunks = await self._library.acompletion(
             model=call.model,
             messages=_turns(call.messages),
             stream=True,
-            max_tokens=call.max_tokens,
             **cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}),
         )
         return cast("AsyncGenerator[ChatCompletionChunk, None]", chunks)

@@ -21,7 +21,7 @@ class Call:
 
     model: str
     messages: Sequence[ChatMessage]
-    max_tokens: int
+    max_tokens: int | None
     temperature: float | None = None
     top_p: float | None = None
     stop: Sequence[str] | None = None

@@ -75,11 +75,15 @@ class OpenAICompatible:
             "model": call.model,
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "stream": True,
-            self._limit_field: call.max_tokens,
         }
         if call.stream_options:
             body["stream_options"] = {"include_usage": True}
-        chosen = {"temperature": call.temperature, "top_p": call.top_p, "stop": call.stop}
+        chosen = {
+            self._limit_field: call.max_tokens,
+            "temperature": call.temperature,
+            "top_p": call.top_p,
+            "stop": call.stop,
+        }
         body |= {name: value for name, value in chosen.items() if value is not None}
         return orjson.dumps(body)
 
