@@ -20,6 +20,7 @@ _OUT_OF_ORDER = frozenset(
     {
         ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
+        ErrorCode.UNAVAILABLE,
         ErrorCode.TIMEOUT,
         ErrorCode.AUTH,
         ErrorCode.QUOTA_EXHAUSTED,

@@ -224,12 +224,12 @@ async def test_silence_is_a_timeout(service: LlmScript, monkeypatch: pytest.Monk
     await asyncio.gather(*(call.left.wait() for call in service.calls))
 
 
-async def test_nobody_there_is_bad_upstream() -> None:
+async def test_nobody_there_is_unavailable() -> None:
     """A refused connection is told as such."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         async with connect(settings(f"http://127.0.0.1:{nobody.getsockname()[1]}")) as llm:
-            assert ErrorCode.BAD_UPSTREAM is (await error(llm, "whole")).code
+            assert ErrorCode.UNAVAILABLE is (await error(llm, "whole")).code
             with pytest.raises(OrchestraError):
                 await llm.models()
 
@@ -307,7 +307,7 @@ async def test_models_are_listed(llm: LlmService) -> None:
         (web.Response(body=b"<html>"), ErrorCode.BAD_UPSTREAM),
         (web.Response(body=b'{"data": [{"name": 7}]}'), ErrorCode.BAD_UPSTREAM),
         (web.Response(status=401, body=problem("unauthorized")), ErrorCode.AUTH),
-        (web.Response(status=503, body=b"busy"), ErrorCode.BAD_UPSTREAM),
+        (web.Response(status=503, body=b"busy"), ErrorCode.UNAVAILABLE),
     ],
 )
 async def test_a_list_that_cannot_be_read_is_an_error(

@@ -214,11 +214,11 @@ async def test_cancelling_before_the_first_byte_closes_the_call(server: Upstream
 
 @kinds
 async def test_nobody_listening_is_no_timeout(kind: str) -> None:
-    """A refused connection is `bad_upstream`: waiting longer would not have helped."""
+    """A refused connection is `unavailable`: no call was made, and none can be for now."""
     with pytest.raises(OrchestraError) as failed:
         await _pieces(kind, "http://127.0.0.1:9", _call("whole"))
 
-    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+    assert failed.value.code == ErrorCode.UNAVAILABLE
 
 
 @kinds

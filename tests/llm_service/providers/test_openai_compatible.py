@@ -236,11 +236,11 @@ async def test_a_check_asks_for_the_list_of_models(server: Upstream) -> None:
 
 
 async def test_nobody_listening_is_no_timeout() -> None:
-    """A refused connection is `bad_upstream`: waiting longer would not have helped."""
+    """A refused connection is `unavailable`: no call was made, and none can be for now."""
     with pytest.raises(OrchestraError) as failed:
         await _pieces("http://127.0.0.1:9/v1", "whole")
 
-    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+    assert failed.value.code == ErrorCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
