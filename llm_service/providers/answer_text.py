@@ -20,7 +20,7 @@ class AnswerText:
         if self._half:
             text = self._half + text
         if "\0" in text:
-            text = storable(text)
+            text = text.replace("\0", "\ufffd")
         try:
             self.size += len(text.encode())
         except UnicodeEncodeError:
