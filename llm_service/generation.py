@@ -20,6 +20,7 @@ _OUT_OF_ORDER = frozenset(
     {
         ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
+        ErrorCode.UNAVAILABLE,
         ErrorCode.TIMEOUT,
         ErrorCode.AUTH,
         ErrorCode.QUOTA_EXHAUSTED,
@@ -92,10 +93,13 @@ class Generation:
             try:
                 async with self._opened(model, counted, patient=stand_in is None) as pieces:
                     async for piece in pieces:
-                        if not told and not isinstance(piece, Ending):
-                            told = True
-                            counted.first_token.observe(perf_counter() - began)
-                        yield self._completed(model, counted, piece) if isinstance(piece, Ending) else piece
+                        if isinstance(piece, Ending):
+                            yield self._completed(model, counted, piece)
+                        else:
+                            if not told:
+                                told = True
+                                counted.first_token.observe(perf_counter() - began)
+                            yield piece
             except OrchestraError as raised:
                 error = raised
             if self._whole or (len(self._chain) == 1 and error is None):
@@ -151,11 +155,11 @@ class Generation:
             raise
 
     def _call(self, model: Model) -> Call:
-        limit, ask = model.entry.max_output_tokens, self._ask
+        ask = self._ask
         return Call(
             model=model.upstream,
             messages=worth_sending(ask.messages),
-            max_tokens=min(ask.max_tokens or limit, limit),
+            max_tokens=model.entry.output_limit(ask.max_tokens),
             temperature=ask.temperature,
             top_p=ask.top_p,
             stop=ask.stop,

@@ -30,6 +30,8 @@ _REMOTE_LIMITS = {
     "anthropic": (200_000, 8192),
     "gemini": (1_000_000, 8192),
 }
+# Anthropic refuses a call without a limit; Ollama refuses none for its limit, and has none of its own.
+_WANT_A_LIMIT = ("anthropic", "ollama")
 
 
 class ModelsFileError(ValueError):
@@ -70,6 +72,18 @@ class Entry(BaseModel):
     def info(self) -> ModelInfo:
         """The entry as ``GET /models`` shows it."""
         return ModelInfo.model_validate(self.model_dump(include=set(ModelInfo.model_fields)))
+
+    def output_limit(self, asked: int | None) -> int | None:
+        """The most tokens of an answer to tell the provider; None: none. ``asked``: what the caller wants."""
+        return min(asked or self.max_output_tokens, self.max_output_tokens)
+
+
+class Unlisted(Entry):
+    """A model that nobody has described. Its limits are those of most models: a smaller one refuses to be told them."""
+
+    def output_limit(self, asked: int | None) -> int | None:
+        """What the caller wants, and nothing else."""
+        return super().output_limit(asked) if asked else None
 
 
 class _File(BaseModel):
@@ -125,7 +139,8 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
 
 def _remote(settings: LlmServiceSettings, name: str) -> Entry:
     context, output = _REMOTE_LIMITS[settings.llm_provider]
-    return Entry(name=name, provider=settings.llm_provider, context_tokens=context, max_output_tokens=output)
+    kind = Entry if settings.llm_provider in _WANT_A_LIMIT else Unlisted
+    return kind(name=name, provider=settings.llm_provider, context_tokens=context, max_output_tokens=output)
 
 
 def without(taken: set[str], entry: Entry) -> Entry:

@@ -13,6 +13,7 @@ _OUT_OF_REACH = frozenset(
         ErrorCode.AUTH,
         ErrorCode.BAD_UPSTREAM,
         ErrorCode.OVERLOADED,
+        ErrorCode.UNAVAILABLE,
         ErrorCode.QUOTA_EXHAUSTED,
         ErrorCode.TIMEOUT,
     }

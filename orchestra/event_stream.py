@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
+_COMMENTS = (b":", _BOM + b":")
 # Beside a comment, whose name is empty.
 _FIELDS = frozenset((b"", b"data", b"event", b"id", b"retry"))
 _MILLISECONDS = re.compile(rb"[0-9]{1,18}")
@@ -28,9 +29,9 @@ class Event(NamedTuple):
 class EventStream:
     """One stream. Feed it bytes as they come, however they are cut; the work is linear in their number.
 
-    It keeps at most ``most_bytes`` of an event that is not finished. ``on_other_line`` is given each line that is no
-    comment and no field of the standard, which says to ignore them. ``retry`` is how many milliseconds the server asks
-    clients to wait before they connect again; None until it has said so.
+    It keeps at most ``most_bytes`` of an event that is not finished, and nothing of a comment. ``on_other_line`` is
+    given each line that is no comment and no field of the standard, which says to ignore them. ``retry`` is how many
+    milliseconds the server asks clients to wait before they connect again; None until it has said so.
     """
 
     def __init__(self, most_bytes: int = 1024 * 1024, on_other_line: Callable[[bytes], None] = lambda _: None) -> None:
@@ -73,6 +74,8 @@ class EventStream:
                 self._begun, self._name = True, b""
         if rest:
             self._line += rest
+            if self._line.startswith(_COMMENTS):
+                del self._line[len(_COMMENTS[-1]) :]
             self._check(len(self._line))
         self._between = not (self._line or self._data or self._name or self._after_cr)
         return events
@@ -93,7 +96,8 @@ class EventStream:
             line = line.removeprefix(_BOM)
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        self._check(len(line))
+        if field:
+            self._check(len(line))
         if field == b"data":
             self._size += len(line)
             self._check(self._size)

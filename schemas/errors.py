@@ -49,8 +49,8 @@ class ErrorCode(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
-    # What the model's side answered; with overloaded, invalid_request, unknown_model and context_too_long from
-    # above this is the closed list between LLM service and workers (`schemas.generation`).
+    # What the model's side answered; with overloaded, unavailable, invalid_request, unknown_model and context_too_long
+    # from above this is the closed list between LLM service and workers (`schemas.generation`).
     RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     AUTH = "auth"

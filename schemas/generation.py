@@ -9,6 +9,7 @@ from schemas.errors import ErrorCode
 GenerationErrorCode = Literal[
     ErrorCode.RATE_LIMITED,
     ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
     ErrorCode.TIMEOUT,
     ErrorCode.INVALID_REQUEST,
     ErrorCode.CONTEXT_TOO_LONG,

@@ -118,7 +118,7 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
             case None:
                 return
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
-                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service cannot be reached") from error
+                raise OrchestraError(ErrorCode.UNAVAILABLE, "the LLM service cannot be reached") from error
             case aiohttp.ServerTimeoutError():
                 raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {SILENCE_SECONDS:.0f} s") from error
             case aiohttp.ClientError() | OSError():
@@ -126,16 +126,21 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    rest = b""
+    begun = bytearray()  # Each byte is looked at once, however small the pieces are.
     while chunk := await response.content.readany():
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if begun and lines:
+            lines[0] = bytes(begun + lines[0])
+            begun.clear()
         for line in lines:
             if line:
                 yield line
-        if len(rest) > MAX_LINE_BYTES:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream is too long")
-    if rest:
-        yield rest
+        if rest:
+            begun += rest
+            if len(begun) > MAX_LINE_BYTES:
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream is too long")
+    if begun:
+        yield bytes(begun)
 
 
 def _piece(line: bytes) -> str | Restart | Done:
@@ -170,11 +175,16 @@ async def _refusal(response: aiohttp.ClientResponse) -> OrchestraError:
         fields = {**orjson.loads(bytes(body)), "retry_after": _seconds(response.headers.get("retry-after"))}
         return _error(fields)
     except (ValueError, TypeError):
-        code = ErrorCode.RATE_LIMITED if response.status == HTTPStatus.TOO_MANY_REQUESTS else ErrorCode.BAD_UPSTREAM
+        code = _BY_STATUS.get(response.status, ErrorCode.BAD_UPSTREAM)
         detail = f"the LLM service answered {response.status}"
         return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
 
 
+# What stands before the service, a proxy, says no more than this.
+_BY_STATUS: dict[int, ErrorCode] = {
+    HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.RATE_LIMITED,
+    HTTPStatus.SERVICE_UNAVAILABLE: ErrorCode.UNAVAILABLE,
+}
 _CODES: frozenset[str] = frozenset(get_args(GenerationErrorCode))
 
 

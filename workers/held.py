@@ -6,7 +6,7 @@ from orchestra.loops import regularly
 from orchestra.store import endings
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from workers.publish import Publisher
-from workers.retry import ACCOUNT
+from workers.retry import PACES
 from workers.throttle import Throttle
 
 LOOK_SECONDS = 0.25
@@ -33,7 +33,8 @@ class HeldBack:
         held = self._throttle.held()
         if not held:
             return
-        done = await endings.hold_back(self._database, held, ACCOUNT, MOST_AT_ONCE)
+        hopeless = {each.model for each in held if each.seconds > PACES[each.code].patience}
+        done = await endings.hold_back(self._database, held, hopeless, MOST_AT_ONCE)
         for turn in done.told:
             self._publisher.restart(turn, turn.code, turn.detail)
         self._publisher.announce(done.announcements)

@@ -20,7 +20,8 @@ _UNKNOWN_OUTPUT_TOKENS = 1024
 class Prompt:
     """A turn's messages, read once, what its agent says before all others.
 
-    ``history_budget``: bytes of history that fit; 0 when none is wanted. ``schema``: what the answer must fit.
+    ``history_budget``: bytes of history that fit; 0 when none is wanted. ``output_tokens``: what was asked for, as far
+    as the model has it; what nobody asked for is the LLM service's to choose. ``schema``: what the answer must fit.
     """
 
     messages: list[ChatMessage]
@@ -60,7 +61,7 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
     if room < 0 and model:
         raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
     budget = max(room, 0) if _wants_history(body, messages) else 0
-    return Prompt(messages, budget, output_tokens if asked or model else None, agent, schema)
+    return Prompt(messages, budget, output_tokens if asked else None, agent, schema)
 
 
 def generation(turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> GenerateRequest:

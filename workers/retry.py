@@ -1,5 +1,6 @@
 """Pure: what follows from an error of an attempt."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from workers.outcome import Expired, Failed, Outcome, RetryLater
 Uniform = Callable[[float, float], float]
 """Draws a number between two."""
 
-MOST_SECONDS = 30.0
+MOST_SECONDS = 120.0
 MOST_SECONDS_WHILE_CALLER_WAITS = 2.0
 MOST_RETRY_AFTER = 120.0
 _MOST_DOUBLINGS = 20
@@ -20,10 +21,14 @@ FIRST_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Pace:
-    """How long to leave a model alone that refuses: ``first`` seconds, doubled with each refusal, at most ``most``."""
+    """How long to leave a model alone that refuses: ``first`` seconds, doubled with each refusal, at most ``most``.
+
+    ``patience``: seconds for which a caller who holds a connection open is kept waiting for it.
+    """
 
     first: float
     most: float
+    patience: float = math.inf
 
     def wait(self, refusals: int, uniform: Uniform) -> float:
         """Seconds to wait after so many refusals in a row. A little more than told, and not all alike."""
@@ -34,14 +39,15 @@ class Pace:
 ACCOUNT = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED})
 """Faults of the account: no call can succeed before somebody has done something about it."""
 
-FREE = ACCOUNT | {ErrorCode.RATE_LIMITED}
-"""Refusals that cost no try: they say nothing about the request."""
+OUTAGES = frozenset({ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE})
+"""Faults of the model that may last; a caller who waits on an open connection has few tries for them."""
 
 PACES = {
-    ErrorCode.AUTH: Pace(30.0, 300.0),
-    ErrorCode.QUOTA_EXHAUSTED: Pace(30.0, 300.0),
+    ErrorCode.AUTH: Pace(30.0, 300.0, patience=0.0),
+    ErrorCode.QUOTA_EXHAUSTED: Pace(30.0, 300.0, patience=0.0),
     ErrorCode.RATE_LIMITED: Pace(1.0, MOST_RETRY_AFTER),
-    ErrorCode.OVERLOADED: Pace(1.0, MOST_SECONDS),
+    ErrorCode.OVERLOADED: Pace(1.0, 120.0),
+    ErrorCode.UNAVAILABLE: Pace(1.0, 120.0, patience=10.0),
 }
 """The refusals for which the whole model is held back (docs/decisions/0019), and for how long."""
 
@@ -49,24 +55,29 @@ PACES = {
 def after_error(turn: Claimed, error: OrchestraError, uniform: Uniform, held: float = 0.0) -> Outcome:
     """Retry with back-off, or end.
 
-    ``turn`` says how much time is left now; ``held``: seconds for which the model is held back. What costs no try is
-    slowed down by the number of the attempt, which no path gives back. A caller who waits on an open connection is told
-    at once of what cannot pass before they give up.
+    ``turn`` says how much time is left now; ``held``: seconds for which the model is held back. What holds it back
+    costs no try, for it says nothing about the request, and is slowed down by the number of the attempt, which no path
+    gives back. A caller who waits on an open connection is told at once of what cannot pass before they give up, and of
+    an outage after their few tries.
     """
     code, detail = error.code, error.detail
     if not ERRORS[code].retryable or _is_final(turn, code):
         return Failed(code, detail)
     delay = max(held, _delay(turn, error, uniform))
-    if turn.caller_waits and code in PACES and delay >= turn.caller_seconds:
+    if turn.caller_waits and code in PACES and delay >= min(turn.caller_seconds, PACES[code].patience):
         return Failed(code, f"{detail} (no other attempt before {delay:.0f} s)")
     if delay >= turn.seconds_left:
         return Expired((code, detail))
-    return RetryLater(delay, code in FREE, code, detail)
+    return RetryLater(delay, _is_free(turn, code), code, detail)
+
+
+def _is_free(turn: Claimed, code: ErrorCode) -> bool:
+    return code in PACES and not (turn.caller_waits and code in OUTAGES)
 
 
 def _is_final(turn: Claimed, code: ErrorCode) -> bool:
     """Whether a request that might be tried again after this error has had its chances."""
-    if code in FREE:
+    if _is_free(turn, code):
         return turn.caller_waits and code in ACCOUNT
     # Empty twice: the third answer would be paid for and empty too.
     return turn.tries >= turn.max_tries or turn.last_error == code == ErrorCode.EMPTY_REPLY
@@ -80,7 +91,8 @@ def _delay(turn: Claimed, error: OrchestraError, uniform: Uniform) -> float:
         wait = pace.wait(turn.fence - FIRST_ATTEMPTS + 1, uniform)
         wait = min(wait, most) if turn.caller_waits else wait
     else:
-        wait = uniform(min(1.0, most / 4), min(most, 2.0**turn.tries))
+        longest = min(most, 4.0 ** min(turn.tries, _MOST_DOUBLINGS) / 2)
+        wait = uniform(longest / 2, longest)
     if error.retry_after is None:
         return wait
     # A little later than told, and not all at once.

@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 from orchestra.store.claims import ModelLimit
 from orchestra.store.endings import HeldModel
-from schemas.errors import OrchestraError
+from schemas.errors import ErrorCode, OrchestraError
 from workers.retry import ACCOUNT, MOST_RETRY_AFTER, PACES, Uniform
 
 # Callers may choose names of models freely: the one that was refused longest ago is forgotten.
 MOST_MODELS = 64
 # Who names so short a wait while others run has no place just now; one of those that ends is the better sign.
 _FULL_SECONDS = 2.0
+# Not a matter of how many calls are open: what still runs was let in before.
+_ALL_OF_IT = ACCOUNT | {ErrorCode.UNAVAILABLE}
 
 
 class Refusal(NamedTuple):
@@ -75,7 +77,7 @@ class Throttle:
         state.error, first = error, not state.refusals
         state.limit = 1.0 if error.code in ACCOUNT else max(1.0, float(others))
         advised = min(error.retry_after or 0.0, MOST_RETRY_AFTER)
-        if error.code in ACCOUNT or others < 1 or advised > _FULL_SECONDS:
+        if error.code in _ALL_OF_IT or others < 1 or advised > _FULL_SECONDS:
             if began >= state.until:  # Not one of those that were under way when the others were refused.
                 state.refusals += 1
                 state.limit = 1.0
@@ -90,7 +92,8 @@ class Throttle:
             return False
         held, state.refusals = state.refusals > 0, 0
         state.limit += 1 / state.limit
-        if state.limit >= self._most:
+        # Of a model that was not there at all no limit has been learnt.
+        if state.limit >= self._most or state.error.code is ErrorCode.UNAVAILABLE:
             del self._refusing[model]
         return held
 

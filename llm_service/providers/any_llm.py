@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 import httpx
 
-from llm_service.providers.base import Call, Ending, Piece, answered, estimate_input, estimate_tokens, storable
+from llm_service.providers.answer_text import AnswerText
+from llm_service.providers.base import Call, Ending, Piece, answered, counted, estimate_input, estimate_tokens
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.guarded_transport import GuardedTransport, one_generation
 from llm_service.providers.refusals import stated, understood, unreachable
@@ -68,6 +69,8 @@ class ThroughAnyLLM:
                     if reply.done:
                         break
                 await _drain(chunks)
+            if text := reply.close():
+                yield text
         except OrchestraError:
             raise
         except Exception as error:
@@ -86,12 +89,16 @@ class ThroughAnyLLM:
         await self._http.aclose()
 
     async def _begin(self, call: Call) -> "AsyncGenerator[ChatCompletionChunk, None]":
-        options = {"temperature": call.temperature, "top_p": call.top_p, "stop": list(call.stop or ()) or None}
+        options = {
+            "max_tokens": call.max_tokens,
+            "temperature": call.temperature,
+            "top_p": call.top_p,
+            "stop": list(call.stop or ()) or None,
+        }
         chunks = await self._library.acompletion(
             model=call.model,
             messages=_turns(call.messages),
             stream=True,
-            max_tokens=call.max_tokens,
             **cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}),
         )
         return cast("AsyncGenerator[ChatCompletionChunk, None]", chunks)
@@ -106,8 +113,7 @@ class _Reply:
 
     def __init__(self, input_estimate: int, reply_bytes: int) -> None:
         self._input_estimate = input_estimate
-        self._reply_bytes = reply_bytes
-        self._text_bytes = 0
+        self._answer = AnswerText(reply_bytes)
         self._usage: CompletionUsage | None = None
         self._finish: FinishReason | None = None
         self._tools = False
@@ -128,20 +134,22 @@ class _Reply:
         if choice.finish_reason:
             self._finish = "length" if choice.finish_reason == "length" else "stop"
         self._tools = self._tools or bool(choice.delta.tool_calls)
-        text = storable(choice.delta.content or choice.delta.refusal or "")
-        self._text_bytes += len(text.encode())
-        if self._text_bytes > self._reply_bytes:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer is longer than it may be.")
-        return text
+        return self._answer.add(choice.delta.content or choice.delta.refusal or "")
+
+    def close(self) -> str:
+        """The text that is left when no more comes."""
+        return self._answer.close()
 
     def ending(self) -> Ending:
         """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
         if self._finish is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
-        usage = Usage(input_tokens=self._input_estimate, output_tokens=estimate_tokens(self._text_bytes))
-        if self._usage:
-            usage = Usage(input_tokens=self._usage.prompt_tokens, output_tokens=self._usage.completion_tokens)
-        return answered(Ending(usage, self._finish), text=self._text_bytes > 0, tools=self._tools)
+        told = self._usage
+        usage = Usage(
+            input_tokens=counted(told and told.prompt_tokens, self._input_estimate),
+            output_tokens=counted(told and told.completion_tokens, estimate_tokens(self._answer.size)),
+        )
+        return answered(Ending(usage, self._finish), text=self._answer.size > 0, tools=self._tools)
 
 
 def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":

@@ -1,6 +1,5 @@
 """What every provider is: something that streams the pieces of a text."""
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,8 +7,8 @@ from typing import Protocol
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, FinishReason, Usage
 
-# Postgres stores no U+0000 and UTF-8 has no lone surrogates.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# More is told by no server that counts; what is far beyond fits no integer of JSON.
+_MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Call:
 
     model: str
     messages: Sequence[ChatMessage]
-    max_tokens: int
+    max_tokens: int | None
     temperature: float | None = None
     top_p: float | None = None
     stop: Sequence[str] | None = None
@@ -97,8 +96,13 @@ def worth_sending(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
 
 
 def storable(text: str) -> str:
-    """The text with U+FFFD for what neither Postgres nor UTF-8 can hold."""
-    return _UNSTORABLE.sub("\ufffd", text)
+    """The text with U+FFFD for U+0000 and lone surrogates, which Postgres and UTF-8 cannot hold; pairs are joined."""
+    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def counted(told: object, estimate: int) -> int:
+    """Tokens as a server has told them, if they can be believed: servers that do not count tell 0, or nothing."""
+    return told if isinstance(told, int) and 0 < told <= _MOST_TOKENS else estimate
 
 
 def estimate_tokens(text_bytes: int) -> int:

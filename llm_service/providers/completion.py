@@ -3,10 +3,9 @@
 What can be read is read, wherever a server puts it. The rest is an error, never an empty answer.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from llm_service.providers.base import Ending, answered, estimate_tokens
+from llm_service.providers.base import Ending, answered, counted, estimate_tokens
 from llm_service.providers.error_document import is_error
 from llm_service.providers.refusals import stated
 from schemas.errors import ErrorCode, OrchestraError
@@ -37,7 +36,7 @@ class Completion:
 
     def __init__(self) -> None:
         self.finish: FinishReason | None = None
-        self._usage: Mapping[str, object] = {}
+        self._usage: dict[str, object] = {}
         self._spoken = self._tools = self._skipped = False
 
     def read(self, document: dict[str, Any]) -> str:
@@ -45,9 +44,9 @@ class Completion:
         choices = document.get("choices")
         if document.get("error") or (choices is None and is_error(document)):
             raise stated(document)
-        if (usage := document.get("usage")) and isinstance(usage, dict):
+        if "usage" in document and isinstance(usage := document["usage"], dict) and any(usage.values()):
             self._usage = usage
-        if isinstance(choices, list) and choices:
+        if choices:
             choice = choices[0]
             if choice.get("index"):  # Of several answers the first is ours, wherever it stands.
                 choice = next((each for each in choices if not each.get("index")), {})
@@ -57,17 +56,15 @@ class Completion:
     def ending(self, input_estimate: int, text_bytes: int) -> Ending:
         """How the answer ended, of which so many bytes of text came. Raises what `answered` raises."""
         usage = Usage(
-            input_tokens=self._count("prompt_tokens", input_estimate),
-            output_tokens=self._count("completion_tokens", estimate_tokens(text_bytes)),
+            input_tokens=counted(self._usage.get("prompt_tokens"), input_estimate),
+            output_tokens=counted(self._usage.get("completion_tokens"), estimate_tokens(text_bytes)),
         )
         ending = Ending(usage, self.finish or "stop")
         return answered(ending, text=text_bytes > 0, tools=self._tools, skipped=self._skipped)
 
     def _choice(self, choice: dict[str, Any]) -> str:
-        if reason := choice.get("finish_reason"):
-            finish = _finish(reason)
-            self.finish = "length" if self.finish == "length" else finish
-            self._tools = self._tools or reason in _TOOLS
+        if choice.get("finish_reason"):
+            self._end(choice["finish_reason"])
         delta = choice.get("delta")
         if isinstance(delta, dict) and isinstance(content := delta.get("content"), str) and content:
             self._spoken = True
@@ -79,6 +76,11 @@ class Completion:
             return text
         # Some servers put the pieces into a message; others repeat the whole text in the last one.
         return "" if self._spoken else self._said(choice.get("message")) or self._said(choice.get("text"))
+
+    def _end(self, reason: object) -> None:
+        finish = _finish(reason)
+        self.finish = "length" if self.finish == "length" else finish
+        self._tools = self._tools or reason in _TOOLS
 
     def _said(self, message: object) -> str:
         """The text of a message. What else is in it is noted."""
@@ -111,10 +113,6 @@ class Completion:
             return text
         self._skipped = True
         return ""
-
-    def _count(self, name: str, estimate: int) -> int:
-        count = self._usage.get(name)
-        return count if isinstance(count, int) and count >= 0 else estimate
 
 
 def _finish(reason: object) -> FinishReason:

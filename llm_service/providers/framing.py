@@ -1,5 +1,8 @@
 """The bytes of a provider's answer → its events. Some servers send one JSON document where a stream was asked for."""
 
+import json
+from typing import Any
+
 import orjson
 
 from llm_service.providers.error_document import is_error
@@ -75,6 +78,20 @@ def _raise_error(line: bytes) -> None:
         said = document.decode("utf-8", "replace").strip()
     if field == b"error" or (isinstance(said, dict) and is_error(said)):
         raise stated(said)
+
+
+def parsed(text: str) -> Any:
+    """The JSON of an event or a document. Raises ``ValueError``, or ``RecursionError``."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # Some servers write NaN, or half of a surrogate pair.
+        return json.loads(text)
+
+
+def no_answer() -> OrchestraError:
+    """The error for what cannot be read."""
+    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.")
 
 
 def too_long() -> OrchestraError:

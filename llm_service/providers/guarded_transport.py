@@ -1,22 +1,23 @@
 """What a library's calls go through: our limits of time and size, no redirects, and errors from our closed list."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import aiohttp
 import httpx
-import orjson
 
-from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
+from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, beginning, readable
 from llm_service.providers.error_document import is_error
-from llm_service.providers.framing import Framing
+from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import refused, stated, unreachable
 from orchestra.event_stream import Event
 from orchestra.http_calls import transport
 from schemas.envelope import TRACEPARENT
-from schemas.errors import ErrorCode, OrchestraError
 
 # Libraries add to an unfinished event line by line, which grows slow long before it grows large.
 _MAX_EVENT_BYTES = 256 * 1024
@@ -48,7 +49,7 @@ async def one_generation(traceparent: str | None) -> AsyncIterator[None]:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """For one address. Whatever is no 200, breaks, falls silent or grows too large is an `OrchestraError` at once.
+    """For one address. Whatever is no success, breaks, falls silent or grows too large is an `OrchestraError` at once.
 
     A library may wrap that error; it is found again along the causes.
     """
@@ -59,7 +60,6 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One call, with our time limits in place of the library's. Raises `OrchestraError`."""
-        # What is not packed cannot unpack to more than was counted.
         request.headers["accept-encoding"] = "identity"
         generation = _generation.get()
         if generation and generation.traceparent:
@@ -69,17 +69,19 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             response = await self._inner.handle_async_request(request)
             stream = response.stream
             assert isinstance(stream, httpx.AsyncByteStream)
-            if response.status_code != 200:
+            read = readable(response.headers, partial(anext, aiter(stream), b""))
+            if not response.is_success:
                 try:
-                    raise refused(response.status_code, response.headers, await beginning(aiter(stream)))
+                    raise refused(response.status_code, response.headers, await beginning(read))
                 finally:
                     await stream.aclose()
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             raise unreachable(error) from error
-        if response.headers.get("content-encoding", "identity") != "identity":
-            await stream.aclose()
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider packed its answer unasked.")
-        response.stream = _GuardedStream(stream, Framing(self._limits.reply_bytes, _MAX_EVENT_BYTES), asked=generation)
+        response.headers.pop("content-encoding", None)
+        response.status_code = 200  # Google's library knows no other one for success.
+        response.stream = _GuardedStream(
+            stream, read, Framing(self._limits.reply_bytes, _MAX_EVENT_BYTES), asked=generation
+        )
         if generation:
             generation.answers.append(response.stream)
         return response
@@ -95,14 +97,15 @@ class _GuardedStream(httpx.AsyncByteStream):
     What was ``asked`` for a generation comes as whole events. What else is asked, as a list of models, is a document.
     """
 
-    def __init__(self, inner: httpx.AsyncByteStream, framing: Framing, asked: _Generation | None) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, read: Read, framing: Framing, asked: _Generation | None) -> None:
         self._inner = inner
+        self._read = read
         self._framing = framing
         self._asked = asked
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._inner:
+            while chunk := await self._read():
                 for event in self._framing.feed(chunk):
                     yield _written(event)
         except (httpx.HTTPError, aiohttp.ClientError) as error:
@@ -127,10 +130,30 @@ def _written(event: Event) -> bytes:
 def _events(document: str) -> Iterator[Event]:
     """A document in place of a stream, as the events that it could have been. Raises the error that it may be."""
     try:
-        documents = orjson.loads(document)
-    except orjson.JSONDecodeError:
-        raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.") from None
+        documents = parsed(document)
+    except (ValueError, RecursionError):
+        raise no_answer() from None
     for each in documents if isinstance(documents, list) else [documents]:
         if isinstance(each, dict) and is_error(each):
             raise stated(each)
-        yield Event("message", orjson.dumps(each).decode(), "")
+        for part in _parts(each):
+            yield Event(str(part.get("type", "message")), json.dumps(part), "")
+
+
+def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a stream would have said: Gemini's says such documents, Anthropic's takes one apart."""
+    if document.get("type") != "message":
+        yield document
+        return
+    usage = {"input_tokens": 0, "output_tokens": 0, **(document.get("usage") or {})}
+    yield {"type": "message_start", "message": {**document, "content": [], "usage": usage}}
+    for index, block in enumerate(document["content"]):
+        text = block.get("text")
+        yield {"type": "content_block_start", "index": index, "content_block": {**block, "text": ""} if text else block}
+        if text:
+            yield {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+        yield {"type": "content_block_stop", "index": index}
+    # A document that is whole tells a whole answer, even where it does not say why it ended.
+    delta = {"stop_reason": document.get("stop_reason") or "end_turn", "stop_sequence": document.get("stop_sequence")}
+    yield {"type": "message_delta", "delta": delta, "usage": usage}
+    yield {"type": "message_stop"}

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from llm_service.providers.base import Call, Piece, estimate_input
-from llm_service.providers.connection import KEEPING, UpstreamLimits, beginning
+from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, beginning, readable
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http_calls import Address
@@ -42,15 +42,15 @@ class OpenAICompatible:
         try:
             trace = {TRACEPARENT: call.traceparent} if call.traceparent else None
             async with self._address.call("POST", "/chat/completions", self._body(call), trace) as response:
-                content = response.content
-                if response.status != 200:
-                    raise refused(response.status, response.headers, await beginning(content.iter_any()))
-                while chunk := await content.readany():
+                read = readable(response.headers, response.content.readany)
+                if not 200 <= response.status < 300:
+                    raise refused(response.status, response.headers, await beginning(read))
+                while chunk := await read():
                     if text := parser.feed(chunk):
                         yield text
                     if parser.done or parser.completion.finish:
                         break
-                if text := await _rest(content, parser) + parser.close():
+                if text := await _rest(read, parser) + parser.close():
                     yield text
         except aiohttp.ClientError as error:
             raise unreachable(error) from error
@@ -60,8 +60,9 @@ class OpenAICompatible:
         """See `llm_service.providers.base.Provider`."""
         try:
             async with self._address.call("GET", "/models") as response:
-                if response.status != 200:
-                    raise refused(response.status, response.headers, await beginning(response.content.iter_any()))
+                if not 200 <= response.status < 300:
+                    read = readable(response.headers, response.content.readany)
+                    raise refused(response.status, response.headers, await beginning(read))
         except aiohttp.ClientError as error:
             raise unreachable(error) from error
 
@@ -74,16 +75,20 @@ class OpenAICompatible:
             "model": call.model,
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "stream": True,
-            self._limit_field: call.max_tokens,
         }
         if call.stream_options:
             body["stream_options"] = {"include_usage": True}
-        chosen = {"temperature": call.temperature, "top_p": call.top_p, "stop": call.stop}
+        chosen = {
+            self._limit_field: call.max_tokens,
+            "temperature": call.temperature,
+            "top_p": call.top_p,
+            "stop": call.stop,
+        }
         body |= {name: value for name, value in chosen.items() if value is not None}
         return orjson.dumps(body)
 
 
-async def _rest(content: aiohttp.StreamReader, parser: ReplyParser) -> str:
+async def _rest(read: Read, parser: ReplyParser) -> str:
     """Read the end of a whole answer, so that its connection can serve the next call; the text that still came.
 
     Whatever goes wrong with it takes nothing from the answer.
@@ -92,9 +97,9 @@ async def _rest(content: aiohttp.StreamReader, parser: ReplyParser) -> str:
     with suppress(TimeoutError, aiohttp.ClientError):
         if not parser.done:
             async with asyncio.timeout(_USAGE_SECONDS):
-                while not parser.done and (chunk := await content.readany()):
+                while not parser.done and (chunk := await read()):
                     text += parser.feed(chunk)
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while await content.readany():
+            while await read():
                 pass
     return text

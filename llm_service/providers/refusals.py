@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+import aiohttp
 import httpx
 
 from llm_service.providers.error_document import Said, from_body, from_document, longest_wait
@@ -79,7 +80,10 @@ def understood(error: Exception, otherwise: ErrorCode) -> RefusalError:
 def unreachable(error: Exception) -> OrchestraError:
     """The error for a connection that could not be made, broke or fell silent."""
     # httpx's transport calls a refused or dropped connection a timeout as well; only the cause tells them apart.
-    if isinstance(error.__cause__ if isinstance(error, httpx.TimeoutException) else error, TimeoutError):
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) else error
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return OrchestraError(ErrorCode.UNAVAILABLE, "The model's provider cannot be reached.")
+    if isinstance(cause, TimeoutError):
         return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
     return OrchestraError(ErrorCode.BAD_UPSTREAM, "The connection to the model's provider failed.")
 

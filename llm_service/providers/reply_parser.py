@@ -1,13 +1,9 @@
 """The bytes of an OpenAI-compatible answer → the text in them and how it ended."""
 
-import json
-from typing import Any
-
-import orjson
-
-from llm_service.providers.base import Ending, storable
+from llm_service.providers.answer_text import AnswerText
+from llm_service.providers.base import Ending
 from llm_service.providers.completion import Completion
-from llm_service.providers.framing import Framing, too_long
+from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import stated
 from orchestra.event_stream import Event
 from schemas.errors import ErrorCode, OrchestraError
@@ -25,31 +21,31 @@ class ReplyParser:
     def __init__(self, *, input_estimate: int, reply_bytes: int) -> None:
         self.done = False
         self._input_estimate = input_estimate
-        self._reply_bytes = reply_bytes
         self._framing = Framing(reply_bytes)
         self.completion = Completion()
-        self._text_bytes = 0
+        self._answer = AnswerText(reply_bytes)
 
     def feed(self, chunk: bytes) -> str:
         """The text that these bytes complete, perhaps none. Raises `OrchestraError`."""
-        return self._checked("".join(map(self._text, self._framing.feed(chunk))))
+        return self._answer.add("".join(map(self._text, self._framing.feed(chunk))))
 
     def close(self) -> str:
         """The text that is left when no more bytes come. Raises `OrchestraError`."""
         rest, whole = self._framing.close()
-        if rest is None or self.done:
-            return ""
-        if whole:
-            return self._checked(self._whole(rest.data))
-        # An event that is cut in two is dropped, as the standard wants it.
-        return self._checked(self._text(rest)) if rest.data == _END_MARK or _is_json(rest.data) else ""
+        text = ""
+        if rest and whole:
+            text = self._answer.add(self._whole(rest.data))
+        elif rest and (rest.data == _END_MARK or _is_json(rest.data)):
+            # An event that is cut in two is dropped, as the standard wants it.
+            text = self._answer.add(self._text(rest))
+        return text + self._answer.close()
 
     def ending(self) -> Ending:
         """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
         # Servers that give no finish reason have an end mark; that a connection ended says nothing.
         if self.completion.finish is None and not self.done:
-            raise _nonsense("The model's answer broke off.")
-        return self.completion.ending(self._input_estimate, self._text_bytes)
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+        return self.completion.ending(self._input_estimate, self._answer.size)
 
     def _text(self, event: Event) -> str:
         data = event.data
@@ -60,56 +56,33 @@ class ReplyParser:
             return ""
         try:
             if event.name == "error":
-                raise stated(_json(data) if _is_json(data) else data)
-            return self.completion.read(_json(data))
+                raise stated(parsed(data) if _is_json(data) else data)
+            return self.completion.read(parsed(data))
         except _WRONG_SHAPE:
             self.done = data.strip() == _END_MARK
             # Events with a name of their own, such as a ping, are no part of the answer.
             if self.done or not data.strip() or event.name != "message":
                 return ""
-            raise _no_answer() from None
+            raise no_answer() from None
 
     def _whole(self, document: str) -> str:
         """The text of a document in place of a stream: the answer is whole where its JSON is."""
         try:
-            answer = _json(document)
+            answer = parsed(document)
             if isinstance(answer, list):  # So Gemini's server for OpenAI's clients gives its errors.
                 answer = answer[0]
             text = self.completion.read(answer)
             if not isinstance(answer["choices"], list):
                 raise TypeError
         except _WRONG_SHAPE:
-            raise _no_answer() from None
+            raise no_answer() from None
         self.done = True
         return text
-
-    def _checked(self, text: str) -> str:
-        text = storable(text)
-        self._text_bytes += len(text.encode())
-        if self._text_bytes > self._reply_bytes:
-            raise too_long()
-        return text
-
-
-def _json(data: str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # Some servers write NaN, or half of a surrogate pair.
-        return json.loads(data)
 
 
 def _is_json(data: str) -> bool:
     try:
-        _json(data)
+        parsed(data)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _no_answer() -> OrchestraError:
-    return _nonsense("The model's provider sent something that is no answer.")
-
-
-def _nonsense(detail: str) -> OrchestraError:
-    return OrchestraError(ErrorCode.BAD_UPSTREAM, detail)

@@ -110,7 +110,7 @@ class Simulated:
             yield Garbage(b"\x00<html>not json\n")
             return
         usage = Usage(input_tokens=estimate_input(call.messages), output_tokens=len(words))
-        yield answered(Ending(usage, "length" if (options.tokens or 0) > call.max_tokens else "stop"), text=bool(words))
+        yield answered(Ending(usage, "length" if (options.tokens or 0) > len(words) else "stop"), text=bool(words))
 
     async def check(self) -> None:
         """It is always there."""
@@ -140,7 +140,7 @@ async def _pause(millis: float) -> None:
 
 def _words(options: Options, call: Call) -> list[str]:
     if options.tokens is not None:
-        return _numbered(min(options.tokens, call.max_tokens))
+        return _numbered(min(options.tokens, call.max_tokens or options.tokens))
     if options.reply == "hash":
         digest = conversation_hash(call.messages)
         return [digest[at : at + 8] for at in range(0, len(digest), 8)]

@@ -12,7 +12,15 @@ from schemas.errors import ErrorCode
 
 LEASE_SECONDS = 15
 # The errors for which a worker holds back the whole model: turns that wait because of them wait for no slot.
-HELD_BACK = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED})
+HELD_BACK = frozenset(
+    {
+        ErrorCode.AUTH,
+        ErrorCode.QUOTA_EXHAUSTED,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.UNAVAILABLE,
+    }
+)
 # So long a caller holds a connection open for the answer: what a gateway waits unless it is told otherwise.
 CALLER_SECONDS = 60
 # One claim in so many goes by age alone, so that no priority starves behind a higher one.

@@ -238,15 +238,13 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
     return announcements
 
 
-async def hold_back(
-    database: Database, held: Sequence[HeldModel], hopeless: Collection[ErrorCode], limit: int
-) -> HeldBack:
+async def hold_back(database: Database, held: Sequence[HeldModel], hopeless: Collection[str], limit: int) -> HeldBack:
     """Tell requests of models that are held back why they wait, up to ``limit``; no attempt is made or counted.
 
-    Whose caller holds a connection open and would leave before the hold ends fails. ``hopeless``: codes of which no
-    caller waits for the end.
+    Whose caller holds a connection open and would leave before the hold ends fails. ``hopeless``: models for
+    which no caller waits.
     """
-    waits = {each.model: _FOREVER if each.code in hopeless else each.seconds for each in held}
+    waits = {each.model: _FOREVER if each.model in hopeless else each.seconds for each in held}
     found = await database.run(_BEHIND_HELD, held=orjson.dumps(waits).decode(), limit=limit)
     if not found:
         return HeldBack()

@@ -194,6 +194,28 @@ async def test_empty_messages_of_the_history_are_not_sent(service: Service, subj
         assert '" \\n"' not in sent
 
 
+_LIMITS = ("max_tokens", "max_completion_tokens", "maxOutputTokens")
+
+
+@pytest.mark.parametrize("asked", [None, 7])
+async def test_a_limit_that_nobody_asked_for_is_not_sent(
+    service: Service, subject: Subject, server: Upstream, asked: int | None
+) -> None:
+    """A model that is in no table may have a smaller limit than we think; Anthropic's API alone must be told one."""
+    await service.generate(subject.whole, **({"max_tokens": asked} if asked else {}))
+
+    sent = [{**call.body, **_inside(call.body, "generationConfig")} for call in server.calls]
+    told = [body[name] for body in sent for name in _LIMITS if name in body]
+    untold = {"anthropic": [8192]}.get(subject.provider, [])
+    assert told == ([] if subject.provider == "simulated" else [asked] if asked else untold)
+
+
+def _inside(body: dict[str, object], name: str) -> dict[str, object]:
+    found = body.get(name, {})
+    assert isinstance(found, dict)
+    return found
+
+
 async def test_what_was_asked_last_is_sent_even_if_it_is_empty(
     service: Service, subject: Subject, server: Upstream
 ) -> None:

@@ -49,6 +49,15 @@ def test_the_limits_of_the_embedded_model_follow_its_server() -> None:
     assert (entry.context_tokens, entry.max_output_tokens, entry.max_concurrency) == (8192, 256, 2)
 
 
+def test_a_limit_of_the_table_is_told_and_a_guess_is_not(tmp_path: Path) -> None:
+    """What an operator wrote holds for every call; of a model that nobody described only what is asked for."""
+    listed, guessed = table(_file(tmp_path, ENTRY))[0], pass_through(_settings(llm_provider="openai"))
+
+    assert guessed
+    assert [4096, 7, 4096] == [listed.output_limit(asked) for asked in (None, 7, 5000)]
+    assert [None, 7, 16_384] == [guessed.output_limit(asked) for asked in (None, 7, 50_000)]
+
+
 def test_a_models_file_adds_and_takes_over_names(tmp_path: Path) -> None:
     """A name or alias in the file is taken from the built-in model that had it."""
     entries = table(_file(tmp_path, ENTRY))

@@ -46,7 +46,7 @@ async def test_each_model_tells_whether_its_provider_answers(tmp_path: Path, ser
         "gone": False,
         "simulated": True,
     }
-    assert models["gone"].detail == "The connection to the model's provider failed."
+    assert models["gone"].detail == "The model's provider cannot be reached."
     assert server.calls == []
 
 

@@ -127,7 +127,7 @@ def test_what_no_empty_line_has_finished_can_be_had(rest: bytes, event: tuple[st
     assert stream.rest() is None
 
 
-@pytest.mark.parametrize("piece", [b"x", b": comment ", b"data: ", b"data: x\n", b"data\n", b"event: x"])
+@pytest.mark.parametrize("piece", [b"x", b"data: ", b"data: x\n", b"data\n", b"event: x"])
 @pytest.mark.parametrize("times", [1, 1000])
 def test_an_endless_event_is_an_error(piece: bytes, times: int) -> None:
     """Whatever a line or an event is made of, and however it comes, it has a limit."""
@@ -135,6 +135,21 @@ def test_an_endless_event_is_an_error(piece: bytes, times: int) -> None:
     with pytest.raises(EventTooLongError):
         for _ in range(5001):
             stream.feed(piece * times)
+
+
+@pytest.mark.parametrize("before", [b"", BOM.encode(), b"data: a\n", b"\n"])
+@pytest.mark.parametrize("piece", [b":", b": comment ", b":" * 100_000])
+def test_a_comment_has_no_limit_and_takes_no_room(piece: bytes, before: bytes) -> None:
+    """However long it is, and however it comes, the event around or behind it is read."""
+    stream = EventStream(most_bytes=5000)
+    stream.feed(before + b":")
+    for _ in range(6000):
+        assert [] == stream.feed(piece)
+        assert len(stream._line) < 10
+
+    (event,) = stream.feed(b"\ndata: b\n\n")
+    assert event.data.endswith("b")
+    assert [] == stream.feed(b":" * 6000 + b"\n\n")
 
 
 def test_events_up_to_the_limit_are_read() -> None:

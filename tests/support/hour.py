@@ -81,7 +81,8 @@ class Hour:
         for held in throttle.held():
             for asked in self.requests:
                 left = asked.came + CALLER_SECONDS - self._now
-                hopeless = asked.caller_waits and 0 <= left < held.seconds and asked.came <= self._now
+                patience = min(left, PACES[held.code].patience)
+                hopeless = asked.caller_waits and left >= 0 and patience < held.seconds and asked.came <= self._now
                 if asked.ending is None and asked.run_at <= self._now and hopeless:
                     asked.ending, asked.ended = "failed", self._now
 

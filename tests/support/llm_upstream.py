@@ -1,7 +1,10 @@
 """A scripted model server that speaks three APIs: the model's name says how it behaves."""
 
 import asyncio
+import gzip
 import json
+import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -109,6 +112,15 @@ def _broken(*parts: bytes) -> Script:
     return script
 
 
+async def _bomb(_request: web.Request, response: web.StreamResponse) -> None:
+    """128 MiB, in a thousandth of that; of a comment, so that nothing of it need be kept."""
+    pack = zlib.compressobj(wbits=zlib.MAX_WBITS + 16)
+    await response.write(pack.compress(b":"))
+    for _ in range(128):
+        await response.write(pack.compress(b"x" * 1024 * 1024))
+    await response.write(pack.flush())
+
+
 def _scripts(wire: Wire) -> dict[str, Script]:
     pieces = [wire.begin, *map(wire.piece, PIECES)]
     return {
@@ -127,9 +139,19 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "filtered": _sends(wire.begin + wire.piece("ok"), wire.end("filtered")),
         "cut_short": _sends(wire.begin + wire.piece("ok"), wire.end("length")),
         "unstorable": _sends(wire.begin + wire.piece("a\x00b\ud800c"), wire.end("stop")),
+        "halves": _sends(wire.begin + wire.piece("a\ud83d"), wire.piece("\ude00b\ud83d"), wire.end("stop")),
+        "uncounted": _sends(_uncounted(wire.begin + wire.piece("abcdefg") + wire.end("stop"))),
         "separators": _sends(wire.begin + _raw(wire.piece("a\u2028b\u2029c\x85d")), wire.end("stop")),
         "bom": _sends(b"\xef\xbb\xbf" + wire.begin + wire.piece("ok"), wire.end("stop")),
         "carriage_returns": _sends(*(_bytes((wire.begin + wire.piece("ok") + wire.end("stop")), b"\r"))),
+        "long_comment": _sends(wire.begin, b":" + b"x" * 2_000_000, b"\n\n", wire.piece("ok"), wire.end("stop")),
+        "created": _sends(wire.begin + wire.piece("ok") + wire.end("stop")),
+        "gzip": _sends(_gzip(wire.begin + wire.piece("ok")), _gzip(wire.end("stop"))),
+        "deflate": _sends(zlib.compress(wire.begin + wire.piece("ok") + wire.end("stop"))),
+        "gzip_broken": _sends(_gzip(wire.begin + wire.piece("ok") + wire.end("stop"))[:-20] + b"x" * 20),
+        "gzip_bomb": _bomb,
+        "br": _sends(wire.begin + wire.piece("ok") + wire.end("stop")),
+        "whole_document": _sends(json.dumps(wire.document("ok")).encode()),
         "byte_by_byte": _sends(*(_bytes((wire.begin + wire.piece("ok") + wire.end("stop")), b"\r\n"))),
         "unfinished": _sends(wire.begin + wire.piece("ok") + wire.end("stop").rstrip()),
         "nothing": _sends(wire.begin, wire.end("stop")),
@@ -137,6 +159,15 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "tool": _sends(wire.begin + wire.tool, wire.end("stop")),
         "bare_error": _sends(json.dumps(wire.error(400, wire.too_long)).encode()),
     }
+
+
+def _gzip(stream: bytes) -> bytes:
+    return gzip.compress(stream, mtime=0)
+
+
+def _uncounted(stream: bytes) -> bytes:
+    """The stream of a server that counts no tokens, and tells zeros."""
+    return re.sub(rb'(_tokens|TokenCount)": [0-9]+', rb'\1": 0', stream)
 
 
 def _raw(event: bytes) -> bytes:
@@ -239,6 +270,7 @@ def _refusals(wire: Wire, canary: str) -> dict[str, web.Response]:
     def answer(status: int, message: str = "bad", **headers: str) -> web.Response:
         return web.json_response(wire.error(status, f"{message}: {canary}"), status=status, headers=headers)
 
+    too_long = json.dumps(wire.error(400, wire.too_long)).encode()
     return {
         "picky": web.json_response(_PICKY, status=400),
         "rate_limited": answer(429, **({"Retry-After": "7"} if wire.retry_header else {})),
@@ -248,6 +280,7 @@ def _refusals(wire: Wire, canary: str) -> dict[str, web.Response]:
         "no_model": answer(404, wire.no_model),
         "unauthorized": answer(401),
         "redirect": web.Response(status=307, headers={"Location": "/elsewhere"}),
+        "gzip_error": web.Response(status=400, body=_gzip(too_long), headers={"content-encoding": "gzip"}),
         "big_error": web.Response(status=500, body=b"x" * 1_000_000),
     }
 
@@ -301,7 +334,10 @@ async def _answer(
         await asyncio.Event().wait()
     if refusal := _refusals(wire, json.dumps(call.body)).get(model):
         return refusal
-    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    headers = {"content-type": "text/event-stream"}
+    if (encoding := model.partition("_")[0]) in ("gzip", "deflate", "br"):
+        headers["content-encoding"] = encoding
+    response = web.StreamResponse(status=201 if model == "created" else 200, headers=headers)
     await response.prepare(request)
     await scripts[model](request, response)
     await response.write_eof()

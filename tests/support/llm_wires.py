@@ -11,7 +11,9 @@ Reason = str
 class Wire:
     """One format. ``end`` takes ``stop``, ``length`` or ``filtered`` and tells 11 tokens in, 7 out.
 
-    ``error`` gives the body for a status, a message and, for the same status, what kind of error it is.
+    ``document`` is a whole answer
+    in place of a stream. ``error`` gives the body for a status, a message and, for the same status, what kind of error
+    it is.
     """
 
     begin: bytes
@@ -22,6 +24,7 @@ class Wire:
     too_long: str
     no_model: str
     tool: bytes
+    document: Callable[[str], dict[str, object]]
     # Where the wait is told: Gemini tells it in the body.
     retry_header: bool = True
 
@@ -54,6 +57,11 @@ def _openai_end(reason: Reason) -> bytes:
 def _openai_error(status: int, message: str) -> dict[str, object]:
     code = "context_length_exceeded" if "context" in message else None
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+def _openai_document(text: str) -> dict[str, object]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 7}}
 
 
 # Anthropic's messages
@@ -103,6 +111,22 @@ _ANTHROPIC_BEGIN = _named(
         {"type": "ping"},
     ]
 )
+
+
+def _anthropic_document(text: str) -> dict[str, object]:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "x"}
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [thought, {"type": "text", "text": text[:1]}, {"type": "text", "text": text[1:]}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 11, "output_tokens": 7},
+    }
+
+
 _ANTHROPIC_KINDS = {
     401: "authentication_error",
     404: "not_found_error",
@@ -137,6 +161,12 @@ def _gemini_end(reason: Reason) -> bytes:
     return _gemini({"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": finish}, 7)
 
 
+def _gemini_document(text: str) -> dict[str, object]:
+    usage = {"promptTokenCount": 11, "candidatesTokenCount": 7, "totalTokenCount": 18}
+    candidate = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini"}
+
+
 _GEMINI_KINDS = {401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL"}
 
 
@@ -154,6 +184,7 @@ OPENAI = Wire(
     error=_openai_error,
     too_long="This model's maximum context length is 9 tokens",
     no_model="The model is not found",
+    document=_openai_document,
     tool=_data({"choices": [{"index": 0, "delta": {"tool_calls": [_OPENAI_CALL]}, "finish_reason": None}]}),
 )
 ANTHROPIC = Wire(
@@ -164,6 +195,7 @@ ANTHROPIC = Wire(
     error=_anthropic_error,
     too_long="prompt is too long: 210000 tokens > 200000 maximum",
     no_model="model: claude-none",
+    document=_anthropic_document,
     tool=_named(
         [
             {
@@ -183,6 +215,7 @@ GEMINI = Wire(
     error=_gemini_error,
     too_long="The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     no_model="models/none is not found for API version v1beta",
+    document=_gemini_document,
     tool=_gemini({"content": {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]}}),
     retry_header=False,
 )

@@ -5,6 +5,7 @@ The paths are found in the code: one that is new and has no case here fails a te
 
 import ast
 import asyncio
+import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from workers.claim import InFlight
 from workers.generate import Done, Restart
 from workers.metrics import Metrics
 from workers.outcome import Interrupted, RetryLater
-from workers.retry import ACCOUNT, FREE, PACES
+from workers.retry import ACCOUNT, PACES, after_error
 from workers.throttle import Throttle
 from workers.turn import Turns, _ending
 
@@ -46,7 +47,7 @@ def test_one_request_for_an_hour(code: ErrorCode) -> None:
     """A model that always answers with this error is called a few dozen times in an hour at most."""
     hour = Hour(refuses(code), [Asked()]).play()
 
-    assert len(hour.calls) <= (MOST_CALLS_AN_HOUR if code in FREE else TRIES)
+    assert len(hour.calls) <= (MOST_CALLS_AN_HOUR if code in PACES else TRIES)
 
 
 @pytest.mark.parametrize("code", RETRYABLE)
@@ -54,10 +55,10 @@ def test_thirty_requests_for_an_hour(code: ErrorCode) -> None:
     """Each is called for once; after that what costs no try costs no more calls than one request does."""
     hour = Hour(refuses(code), [Asked() for _ in range(30)]).play()
 
-    assert len(hour.calls) <= (30 + MOST_CALLS_AN_HOUR if code in FREE else 30 * TRIES)
+    assert len(hour.calls) <= (30 + MOST_CALLS_AN_HOUR if code in PACES else 30 * TRIES)
 
 
-@pytest.mark.parametrize("code", sorted(FREE))
+@pytest.mark.parametrize("code", sorted(PACES))
 def test_requests_that_keep_coming(code: ErrorCode) -> None:
     """One every ten seconds: those that come while the model is held back cost no call of their own."""
     hour = Hour(refuses(code), [Asked(came=10.0 * number) for number in range(360)]).play()
@@ -66,7 +67,7 @@ def test_requests_that_keep_coming(code: ErrorCode) -> None:
 
 
 @pytest.mark.parametrize("retry_after", [0, 1, 2, 60])
-@pytest.mark.parametrize("code", sorted(FREE))
+@pytest.mark.parametrize("code", sorted(PACES))
 def test_advice_of_a_short_wait_is_no_way_round(code: ErrorCode, retry_after: float) -> None:
     """A provider that says "in a second" for an hour is asked no more often than one that says nothing."""
     hour = Hour(refuses(code, retry_after), [Asked() for _ in range(30)]).play()
@@ -74,7 +75,7 @@ def test_advice_of_a_short_wait_is_no_way_round(code: ErrorCode, retry_after: fl
     assert len(hour.calls) <= 30 + MOST_CALLS_AN_HOUR
 
 
-@pytest.mark.parametrize("code", sorted(FREE))
+@pytest.mark.parametrize("code", sorted(PACES))
 def test_workers_that_remember_nothing(code: ErrorCode) -> None:
     """Three that are started again every twenty seconds: each request by itself is slowed down by its attempts."""
     hour = Hour(refuses(code), [Asked() for _ in range(30)], workers=3, forgets=20).play()
@@ -82,7 +83,7 @@ def test_workers_that_remember_nothing(code: ErrorCode) -> None:
     assert max(len(asked.calls) for asked in hour.requests) <= MOST_CALLS_AN_HOUR
 
 
-@pytest.mark.parametrize("code", sorted(FREE))
+@pytest.mark.parametrize("code", sorted(PACES))
 def test_a_model_that_is_well_again_answers_all(code: ErrorCode) -> None:
     """After ten minutes of refusals every request is answered within the longest wait, by few calls more."""
     error = OrchestraError(code, "why")
@@ -111,7 +112,7 @@ def test_a_caller_who_waits_is_told_of_a_long_retry_after() -> None:
     assert ("failed", 1) == (asked.ending, len(asked.calls))
 
 
-@pytest.mark.parametrize("code", sorted(FREE))
+@pytest.mark.parametrize("code", sorted(PACES))
 def test_callers_who_come_while_a_model_is_held_back(code: ErrorCode) -> None:
     """One each second: all are told at once or soon, and the model is asked as rarely as for one of them."""
     hour = Hour(refuses(code), [Asked(came=1.0 * number, caller_waits=True) for number in range(600)]).play()
@@ -226,9 +227,11 @@ async def only_a_worker_that_stops_interrupts(_: pytest.MonkeyPatch) -> None:
 
 
 async def by_the_hour(_: pytest.MonkeyPatch) -> None:
-    """The codes that cost no try are those that the tests above play, and each of them has its pace."""
-    assert FREE <= PACES.keys()
-    for code in FREE:
+    """The codes that cost no try are those that the tests above play: each of them has its pace."""
+    for code in RETRYABLE:
+        after = after_error(claimed(), OrchestraError(code), random.uniform)
+        assert not isinstance(after, RetryLater) or after.give_try_back <= (code in PACES)
+    for code in PACES:
         assert len(Hour(refuses(code), [Asked()]).play().calls) <= MOST_CALLS_AN_HOUR
 
 

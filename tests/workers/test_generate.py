@@ -4,6 +4,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp import web
@@ -178,6 +181,40 @@ async def test_a_refusal_is_told_by_name(
     assert "\0" not in refused.detail
 
 
+class Watched(bytes):
+    """Bytes that count how many of them are copied or searched, also as part of others."""
+
+    handled = 0
+
+    def split(self, *separator: Any) -> list[bytes]:
+        Watched.handled += len(self)
+        return [Watched(part) for part in super().split(*separator)]
+
+    def __add__(self, other: Any) -> "Watched":
+        Watched.handled += len(self) + len(other)
+        return Watched(super().__add__(other))
+
+    def __radd__(self, other: Any) -> Any:
+        Watched.handled += len(self)
+        if isinstance(other, bytearray):  # It grows in place.
+            return NotImplemented
+        Watched.handled += len(other)
+        return Watched(other.__add__(bytes(self)))
+
+
+async def test_the_work_for_a_line_grows_as_its_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that comes byte by byte is not copied and searched again for each of them."""
+    monkeypatch.setattr(Watched, "handled", 0)
+    sent = line(delta="x" * 10_000) + line(delta="y" * 10_000)
+    pieces = [Watched(sent[at : at + 1]) for at in range(len(sent))]
+    response: Any = SimpleNamespace(content=SimpleNamespace(readany=AsyncMock(side_effect=[*pieces, b""])))
+
+    lines = [each async for each in generate._lines(response)]
+
+    assert sent.splitlines() == lines
+    assert Watched.handled <= 3 * len(sent)
+
+
 async def test_silence_is_a_timeout(service: LlmScript, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first byte and in the midst of the stream."""
     monkeypatch.setattr(generate, "SILENCE_SECONDS", 0.2)
@@ -187,12 +224,12 @@ async def test_silence_is_a_timeout(service: LlmScript, monkeypatch: pytest.Monk
     await asyncio.gather(*(call.left.wait() for call in service.calls))
 
 
-async def test_nobody_there_is_bad_upstream() -> None:
+async def test_nobody_there_is_unavailable() -> None:
     """A refused connection is told as such."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         async with connect(settings(f"http://127.0.0.1:{nobody.getsockname()[1]}")) as llm:
-            assert ErrorCode.BAD_UPSTREAM is (await error(llm, "whole")).code
+            assert ErrorCode.UNAVAILABLE is (await error(llm, "whole")).code
             with pytest.raises(OrchestraError):
                 await llm.models()
 
@@ -270,7 +307,7 @@ async def test_models_are_listed(llm: LlmService) -> None:
         (web.Response(body=b"<html>"), ErrorCode.BAD_UPSTREAM),
         (web.Response(body=b'{"data": [{"name": 7}]}'), ErrorCode.BAD_UPSTREAM),
         (web.Response(status=401, body=problem("unauthorized")), ErrorCode.AUTH),
-        (web.Response(status=503, body=b"busy"), ErrorCode.BAD_UPSTREAM),
+        (web.Response(status=503, body=b"busy"), ErrorCode.UNAVAILABLE),
     ],
 )
 async def test_a_list_that_cannot_be_read_is_an_error(

@@ -57,7 +57,33 @@ async def test_everybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ["announcement"] == publisher.announced
     ((models, hopeless, _),) = calls.calls
     assert [("m", ErrorCode.AUTH, "why")] == [(each.model, each.code, each.detail) for each in models]
-    assert {ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED} == hopeless
+    assert {"m"} == hopeless
+
+
+@pytest.mark.parametrize(
+    ("code", "times", "hopeless"),
+    [
+        (ErrorCode.QUOTA_EXHAUSTED, 1, {"m"}),
+        (ErrorCode.RATE_LIMITED, 9, set()),
+        (ErrorCode.OVERLOADED, 9, set()),
+        (ErrorCode.UNAVAILABLE, 1, set()),
+        (ErrorCode.UNAVAILABLE, 9, {"m"}),
+    ],
+)
+async def test_callers_are_not_kept_for_what_lasts(
+    monkeypatch: pytest.MonkeyPatch, code: ErrorCode, times: int, hopeless: set[str]
+) -> None:
+    """They wait for a place, and for a model that is gone for a moment; not for the account, nor for a long outage."""
+    throttle = Throttle(9, lambda: now)
+    for now in [1000.0 * place for place in range(times)]:
+        throttle.begun("m")
+        throttle.refused("m", OrchestraError(code), now)
+        throttle.ended("m")
+    held, _ = looking(monkeypatch, throttle, calls := Calls(Done()))
+
+    await held.look()
+
+    assert hopeless == calls.calls[0][1]
 
 
 async def test_the_database_is_not_asked_while_no_model_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,17 +119,17 @@ def test_an_unknown_model_is_given_the_benefit_of_the_doubt() -> None:
 
 
 def test_the_answer_is_limited_to_what_the_model_can_say() -> None:
-    """What was asked for up to the model's own limit; that, when nothing was asked for."""
+    """What was asked for up to the model's own limit; when nothing was asked for, the LLM service says how much."""
     limits = [prompt(("user", "x"), **body).output_tokens for body in ({"max_tokens": 7}, {"max_tokens": 700}, {})]
 
-    assert [7, 20, 20] == limits
+    assert [7, 20, None] == limits
     assert 700 == prompt(("user", "x"), model=None, max_tokens=700).output_tokens
 
 
 def test_sampling_reaches_the_model() -> None:
     """As it was sent; what was not sent is not there."""
     body = {"messages": [{"role": "user", "content": "x"}], "temperature": 0.5, "top_p": 0.9, "stop": ["end"]}
-    turn = claimed(model="m", body=body)
+    turn = claimed(model="m", body={**body, "max_tokens": 30})
 
     sent = generation(turn, prepare(turn, MODEL, NO_AGENTS), said("h")).model_dump(exclude_none=True)
 
@@ -139,8 +139,8 @@ def test_sampling_reaches_the_model() -> None:
     assert ["h", "x"] == [each["content"] for each in sent["messages"]]
     plain = claimed()
     assert (
-        not {"temperature", "top_p", "stop"}
-        & generation(plain, prepare(plain, None, NO_AGENTS), []).model_dump(exclude_none=True).keys()
+        not {"temperature", "top_p", "stop", "max_tokens"}
+        & generation(plain, prepare(plain, MODEL, NO_AGENTS), []).model_dump(exclude_none=True).keys()
     )
 
 

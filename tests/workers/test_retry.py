@@ -12,8 +12,9 @@ from workers.outcome import Expired, Failed, RetryLater
 from workers.retry import MOST_RETRY_AFTER, PACES, after_error
 
 RETRYABLE = sorted(code for code in ErrorCode if ERRORS[code].retryable)
-FREE = {ErrorCode.RATE_LIMITED, ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED}
 ACCOUNT = {ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED}
+OUTAGES = {ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE}
+FREE = ACCOUNT | OUTAGES | {ErrorCode.RATE_LIMITED}
 RETRY_AFTER = st.none() | st.floats(0, allow_nan=False)
 DICE = st.integers().map(lambda seed: random.Random(seed).uniform)
 
@@ -22,19 +23,19 @@ DICE = st.integers().map(lambda seed: random.Random(seed).uniform)
 def test_a_delay_is_never_negative_and_never_endless(
     code: ErrorCode, tries: int, retry_after: float | None, held: float, uniform: object
 ) -> None:
-    """Half a minute without advice, two minutes and a quarter with it, five minutes for the account or a held model."""
+    """Two minutes without advice, a quarter more with it, five minutes for the account or a held model."""
     turn = claimed(tries=tries, fence=tries, max_tries=1000, seconds_left=1e9)
     outcome = after_error(turn, OrchestraError(code, retry_after=retry_after), uniform, held)  # type: ignore[arg-type]
 
     assert isinstance(outcome, RetryLater)
-    most = PACES[code].most if code in PACES else 30.0
+    most = PACES[code].most if code in PACES else 120.0
     advised = 0.0 if retry_after is None else MOST_RETRY_AFTER * 1.25 + 1
     assert 0 <= outcome.delay <= max(most, advised, held)
 
 
 @given(st.integers(1, 100), st.booleans())
 def test_the_back_off_grows_within_its_range(tries: int, caller_waits: bool) -> None:
-    """Full jitter: from a second, or half for a caller who waits, up to two to the power of the tries, capped."""
+    """Four times as long after each try, half of it at random: from a second up to two minutes, or two seconds."""
     ranges = []
 
     def draw(low: float, high: float) -> float:
@@ -44,7 +45,41 @@ def test_the_back_off_grows_within_its_range(tries: int, caller_waits: bool) -> 
     turn = claimed(tries=tries, max_tries=1000, caller_seconds=60.0 if caller_waits else 0.0)
     after_error(turn, OrchestraError(ErrorCode.BAD_UPSTREAM), draw)
 
-    assert [(0.5 if caller_waits else 1.0, min(2.0 if caller_waits else 30.0, 2.0**tries))] == ranges
+    longest = min(2.0 if caller_waits else 120.0, 2 * 4.0 ** (tries - 1))
+    assert [(longest / 2, longest)] == ranges
+
+
+def test_an_outage_of_a_minute_is_outlived() -> None:
+    """A server that answers 500 for so long fails no request that nobody waits for, whatever the dice say."""
+
+    def shortest(low: float, _high: float) -> float:
+        return low
+
+    error = OrchestraError(ErrorCode.BAD_UPSTREAM)
+    waits = [after_error(claimed(tries=tries), error, shortest) for tries in range(1, 5)]
+
+    assert sum(wait.delay for wait in waits if isinstance(wait, RetryLater)) > 60
+
+
+@pytest.mark.parametrize("code", sorted(OUTAGES))
+def test_an_outage_fails_a_caller_who_waits_after_few_tries(code: ErrorCode) -> None:
+    """Within seconds they know; a request that nobody waits for, or no longer, is kept until the model is there."""
+    waiting = claimed(caller_seconds=60.0, tries=3, max_tries=3)
+    left = claimed(caller_seconds=0.0, tries=3, max_tries=3)
+    error = OrchestraError(code, "detail")
+
+    assert Failed(code, "detail") == after_error(waiting, error, random.uniform)
+    kept = after_error(left, error, random.uniform)
+    assert isinstance(kept, RetryLater)
+    assert kept.give_try_back
+
+
+def test_a_caller_does_not_wait_for_a_model_that_is_gone_for_long() -> None:
+    """They are told at once when it is held back for more than ten seconds."""
+    turn, error = claimed(caller_seconds=60.0), OrchestraError(ErrorCode.UNAVAILABLE, "gone")
+
+    assert isinstance(after_error(turn, error, random.uniform, 9.0), RetryLater)
+    assert isinstance(after_error(turn, error, random.uniform, 10.5), Failed)
 
 
 @pytest.mark.parametrize("code", sorted(PACES))
@@ -145,7 +180,7 @@ def test_the_last_try_is_the_last(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("code", RETRYABLE)
 def test_only_not_now_and_not_us_cost_no_try(code: ErrorCode) -> None:
-    """A rate limit and faults of the account give the try back; everything else has spent it."""
+    """Faults of the account and of the model as a whole give the try back; everything else has spent it."""
     outcome = after_error(claimed(), OrchestraError(code, "detail"), random.uniform)
 
     assert isinstance(outcome, RetryLater)

@@ -181,6 +181,18 @@ def test_only_the_first_hold_of_a_row_is_news() -> None:
     assert not model.throttle.accepted("m", model.clock.now)
 
 
+def test_a_model_that_is_not_there_is_held_back_whatever_still_runs() -> None:
+    """A service that stops takes no call and lets the open ones end; back again, it is asked for as much as before."""
+    model = Model()
+    begin(model.throttle, 9)
+
+    seconds = model.refuse(ErrorCode.UNAVAILABLE)
+    assert (1, 0) == (seconds, model.room)
+    model.clock.now += seconds
+    model.throttle.accepted("m", model.clock.now)
+    assert model.room is None
+
+
 def test_a_full_model_is_not_held_back() -> None:
     """One refusal while others run, with no advice or a second's, says that there is no place, and the others go on."""
     for retry_after in (None, 1.0):

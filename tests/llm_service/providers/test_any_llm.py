@@ -102,6 +102,11 @@ async def test_gemini_gets_roles_in_turn_and_the_system_apart(server: Upstream) 
         ("linger", TEXT, "stop"),
         ("cut_short", "ok", "length"),
         ("nothing_but_length", "", "length"),
+        ("long_comment", "ok", "stop"),
+        ("created", "ok", "stop"),
+        ("gzip", "ok", "stop"),
+        ("deflate", "ok", "stop"),
+        ("whole_document", "ok", "stop"),
         ("separators", "a\u2028b\u2029c\x85d", "stop"),
         ("bom", "ok", "stop"),
         ("carriage_returns", "ok", "stop"),
@@ -126,6 +131,24 @@ async def test_what_cannot_be_stored_is_replaced(server: Upstream, kind: str) ->
 
 
 @kinds
+async def test_a_character_in_halves_is_joined(server: Upstream, kind: str) -> None:
+    """Whatever the library makes of the halves, what is passed on is text; Anthropic's passes them on."""
+    *deltas, _ending = await _pieces(kind, server.root, _call("halves"))
+
+    text = "".join(str(delta) for delta in deltas)
+    assert text.encode().decode() == text
+    assert kind == "gemini" or text == "a\N{GRINNING FACE}b\ufffd"
+
+
+@kinds
+async def test_tokens_that_were_not_counted_are_estimated(server: Upstream, kind: str) -> None:
+    """Servers that do not count tell 0, and a prompt and an answer of no tokens there cannot be."""
+    *_, ending = await _pieces(kind, server.root, _call("uncounted"))
+
+    assert ending == Ending(Usage(input_tokens=4, output_tokens=3))
+
+
+@kinds
 @pytest.mark.parametrize(
     ("model", "code"),
     [
@@ -136,6 +159,10 @@ async def test_what_cannot_be_stored_is_replaced(server: Upstream, kind: str) ->
         ("huge", ErrorCode.BAD_UPSTREAM),
         ("endless_line", ErrorCode.BAD_UPSTREAM),
         ("endless_event", ErrorCode.BAD_UPSTREAM),
+        ("gzip_broken", ErrorCode.BAD_UPSTREAM),
+        ("gzip_bomb", ErrorCode.BAD_UPSTREAM),
+        ("br", ErrorCode.BAD_UPSTREAM),
+        ("gzip_error", ErrorCode.CONTEXT_TOO_LONG),
         ("redirect", ErrorCode.BAD_UPSTREAM),
         ("big_error", ErrorCode.BAD_UPSTREAM),
         ("server_error", ErrorCode.BAD_UPSTREAM),
@@ -187,11 +214,11 @@ async def test_cancelling_before_the_first_byte_closes_the_call(server: Upstream
 
 @kinds
 async def test_nobody_listening_is_no_timeout(kind: str) -> None:
-    """A refused connection is `bad_upstream`: waiting longer would not have helped."""
+    """A refused connection is `unavailable`: no call was made, and none can be for now."""
     with pytest.raises(OrchestraError) as failed:
         await _pieces(kind, "http://127.0.0.1:9", _call("whole"))
 
-    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+    assert failed.value.code == ErrorCode.UNAVAILABLE
 
 
 @kinds

@@ -8,12 +8,12 @@ from llm_service.providers.guarded_transport import GuardedTransport
 from schemas.errors import ErrorCode, OrchestraError
 
 
-async def test_an_answer_that_was_packed_unasked_is_refused() -> None:
-    """A packed answer could unpack to more than any limit, so it is not read."""
+async def test_an_answer_that_was_packed_in_an_unknown_way_is_refused() -> None:
+    """The library never sees bytes that it would unpack by itself, without a limit."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx")
         await writer.drain()
         writer.close()
 

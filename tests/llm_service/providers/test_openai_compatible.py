@@ -97,6 +97,13 @@ async def test_openai_itself_has_its_own_name_for_the_limit(server: Upstream) ->
         ("no_usage", "abcdefg", (4, 3), "stop"),
         ("cut_short", "ok", (11, 7), "length"),
         ("unstorable", "a\ufffdb\ufffdc", (11, 7), "stop"),
+        ("halves", "a\N{GRINNING FACE}b\ufffd", (11, 7), "stop"),
+        ("uncounted", "abcdefg", (4, 3), "stop"),
+        ("long_comment", "ok", (11, 7), "stop"),
+        ("created", "ok", (11, 7), "stop"),
+        ("gzip", "ok", (11, 7), "stop"),
+        ("deflate", "ok", (11, 7), "stop"),
+        ("whole_document", "ok", (11, 7), "stop"),
         ("separators", "a\u2028b\u2029c\x85d", (11, 7), "stop"),
         ("bom", "ok", (11, 7), "stop"),
         ("carriage_returns", "ok", (11, 7), "stop"),
@@ -141,6 +148,10 @@ async def test_a_whole_answer_is_read(
         ("html", ErrorCode.BAD_UPSTREAM),
         ("huge", ErrorCode.BAD_UPSTREAM),
         ("endless_line", ErrorCode.BAD_UPSTREAM),
+        ("gzip_broken", ErrorCode.BAD_UPSTREAM),
+        ("gzip_bomb", ErrorCode.BAD_UPSTREAM),
+        ("br", ErrorCode.BAD_UPSTREAM),
+        ("gzip_error", ErrorCode.CONTEXT_TOO_LONG),
         ("no_model", ErrorCode.UNKNOWN_MODEL),
         ("nothing", ErrorCode.EMPTY_REPLY),
         ("done_alone", ErrorCode.EMPTY_REPLY),
@@ -225,11 +236,11 @@ async def test_a_check_asks_for_the_list_of_models(server: Upstream) -> None:
 
 
 async def test_nobody_listening_is_no_timeout() -> None:
-    """A refused connection is `bad_upstream`: waiting longer would not have helped."""
+    """A refused connection is `unavailable`: no call was made, and none can be for now."""
     with pytest.raises(OrchestraError) as failed:
         await _pieces("http://127.0.0.1:9/v1", "whole")
 
-    assert failed.value.code == ErrorCode.BAD_UPSTREAM
+    assert failed.value.code == ErrorCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from llm_service.providers.answer_text import AnswerText
 from llm_service.providers.base import Ending
 from llm_service.providers.framing import MAX_EVENT_BYTES
 from llm_service.providers.reply_parser import ReplyParser
@@ -46,13 +47,16 @@ def test_the_text_does_not_depend_on_where_the_bytes_are_split(cuts: list[int]) 
 
 
 @given(st.lists(st.binary(max_size=60)), st.booleans())
+@example([b"data:[DONE]"], False)
 def test_nonsense_is_never_a_whole_answer(chunks: list[bytes], prefixed: bool) -> None:
     """Arbitrary bytes end as an error of the closed list and never crash."""
     parser = _parser()
     with pytest.raises(OrchestraError) as refused:
         _read(parser, *((b"data: " if prefixed else b"") + chunk + b"\n\n" for chunk in chunks))
 
-    assert refused.value.code == ErrorCode.BAD_UPSTREAM
+    # The end mark alone, which may be among them, is an answer that says nothing.
+    ended = any(b"[DONE]" in chunk for chunk in chunks)
+    assert refused.value.code == ErrorCode.BAD_UPSTREAM or (ended and refused.value.code == ErrorCode.EMPTY_REPLY)
 
 
 _JSON = st.recursive(
@@ -77,13 +81,72 @@ def test_any_json_is_understood_or_refused(document: object, framing: bytes) -> 
         assert error.code in ErrorCode
 
 
-@pytest.mark.parametrize("usage", [b"null", b"[]", b'{"prompt_tokens":-1,"completion_tokens":"9"}', b"{}"])
+_NO_COUNTS = [
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"prompt_tokens":-1,"completion_tokens":"9"}',
+    b'{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}',
+    b'{"prompt_tokens":1e3,"completion_tokens":99999999999999999999}',
+]
+
+
+@pytest.mark.parametrize("usage", _NO_COUNTS)
 def test_usage_that_makes_no_sense_is_estimated(usage: bytes) -> None:
     """Without counts that can be believed, three bytes are a token."""
     counts = b'data: {"choices":[],"usage":' + usage + b"}\n\n"
     text, ending = _read(_parser(), openai_event("abcdefg", finish="stop"), counts, OPENAI_DONE)
 
     assert (text, ending.usage) == ("abcdefg", Usage(input_tokens=5, output_tokens=3))
+
+
+def test_a_count_of_nothing_undoes_no_count() -> None:
+    """Where a server has counted, zeros behind it say nothing; a single one of them is estimated."""
+    counts = b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n'
+    one = counts % (0, 9) + counts % (0, 0)
+    _, ending = _read(_parser(), openai_event("abcdefg", finish="stop"), one, OPENAI_DONE)
+
+    assert ending.usage == Usage(input_tokens=5, output_tokens=9)
+
+
+def _halves(*pieces: str) -> bytes:
+    """The stream of a server that says these pieces, with the escapes as they stand here."""
+    return b"".join(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % piece.encode() for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([r"a\ud83d", r"\ude00b"], "a\N{GRINNING FACE}b"),
+        ([r"a\ud83d", "", r"\ude00b"], "a\N{GRINNING FACE}b"),
+        ([r"\ud83d", r"\ud83d", r"\ude00"], "\ufffd\N{GRINNING FACE}"),
+        ([r"\ud83d", "b"], "\ufffdb"),
+        ([r"\u0000\ud83d", r"\ude00"], "\ufffd\N{GRINNING FACE}"),
+        ([r"a\ude00", r"\ud83d"], "a\ufffd\ufffd"),
+        ([r"a\ud83d"], "a\ufffd"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_character_in_halves_is_joined(pieces: list[str], text: str, *, at_once: bool) -> None:
+    """Servers that cut a text by UTF-16 units cut a character in two; a half alone is told as U+FFFD."""
+    streams = [_halves(*pieces)] if at_once else [_halves(piece) for piece in pieces]
+    said, ending = _read(_parser(), *streams, OPENAI_DONE)
+
+    assert said == text
+    assert ending.usage.output_tokens == -(-len(text.encode()) // 3)
+
+
+@given(st.text(), st.lists(st.integers(0, 200)))
+def test_a_text_cut_by_utf_16_units_is_whole_again(text: str, cuts: list[int]) -> None:
+    """Wherever it is cut, it can be written as UTF-8 piece by piece, and adds up to what was said."""
+    units = text.encode("utf-16-le")
+    places = [0, *sorted(2 * cut for cut in cuts), len(units)]
+    answer = AnswerText(10_000)
+    pieces = [units[start:end].decode("utf-16-le", "surrogatepass") for start, end in pairwise(places)]
+
+    told = [*map(answer.add, pieces), answer.close()]
+
+    assert b"".join(each.encode() for each in told).decode() == text.replace("\0", "\ufffd")
 
 
 def test_broken_characters_and_numbers_are_read_as_well_as_can_be() -> None:

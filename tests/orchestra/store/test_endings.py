@@ -415,7 +415,8 @@ ACCOUNT = frozenset({ErrorCode.AUTH})
 
 
 async def hold_back(database: Database, held: HeldModel = HELD) -> endings.HeldBack:
-    return await endings.hold_back(database, [held], ACCOUNT, 100)
+    hopeless = {held.model} if held.code in ACCOUNT else set()
+    return await endings.hold_back(database, [held], hopeless, 100)
 
 
 async def test_what_waits_for_a_model_that_is_held_back_is_told_once(database: Database) -> None:
