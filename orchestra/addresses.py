@@ -5,9 +5,11 @@ from urllib.parse import SplitResult, urlsplit
 
 
 def split_url(text: str) -> SplitResult | None:
-    """The parts of a URL, or of an address after ``//``; None where it is none, or has a port that cannot be."""
+    """The parts of a URL, or of an address after ``//``; None where its host or its port cannot be."""
     try:
         parts = urlsplit(text)
+        # As a resolver encodes it: an empty label, or one of more than 63 letters, would raise there.
+        (parts.hostname or "").encode("idna")
         # The port is read, and found wrong, only when it is asked for.
         return parts if parts.port != 0 else None
     except ValueError:

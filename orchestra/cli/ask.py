@@ -72,6 +72,7 @@ class Asking:
     _last_id: str | None = None
     _heard: float = 0.0
     _noted: str = ""
+    _lost: bool = False
     _cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self) -> str:
@@ -110,7 +111,9 @@ class Asking:
                 return self._nonsense()
             if time.monotonic() - self._heard > (self.patience if self.request_id else self.at_first):
                 return NoReplyError(reason) if answered else LostGatewayError(f"{self.where.url}: {reason}")
-            self.screen.note(f"{reason}; trying again")
+            if not self._lost:
+                self._lost = True
+                self.screen.note(f"{reason}; trying again")
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def _stream(self, client: httpx.AsyncClient) -> "_Ended | None":
@@ -124,6 +127,9 @@ class Asking:
                 raise NoReplyError(f"{self.where.url} is no gateway: it does not stream")
             async for event in self._events(response):
                 self._heard = time.monotonic()
+                if self._lost:
+                    self._lost = False
+                    self.screen.note("the gateway is back")
                 self._last_id = event.id or self._last_id
                 if ended := self._take(event.name, event.data):
                     return ended

@@ -5,6 +5,7 @@ import io
 import signal
 import sys
 from contextlib import suppress
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,12 +13,21 @@ import typer
 
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, command, fail
-from orchestra.cli.send import body_of
+from orchestra.cli.send import UNREACHABLE, body_of
 
 if TYPE_CHECKING:
     from orchestra.cli.ask import Where
 
 _PROMPT = "> "
+
+
+class Outcome(Enum):
+    """What became of a message; ``LEFT``: its reply was not waited for."""
+
+    ANSWERED = auto()
+    UNANSWERED = auto()
+    LOST = auto()
+    LEFT = auto()
 
 
 def chat(
@@ -31,7 +41,8 @@ def chat(
     """Talk with a model: one conversation, each reply as it arrives, however often the connection breaks.
 
     Ctrl-C cancels the running answer; a second one, Ctrl-D or /quit ends. What was said is kept: --conversation goes
-    on with it.
+    on with it. Exit code 3 when the last message found no gateway. Where standard input is no terminal, a lost gateway
+    ends it, and the exit code is 1 when any message got no reply.
     """
     from orchestra.cli.ask import Where
 
@@ -42,16 +53,29 @@ def chat(
     if isinstance(sys.stdin, io.TextIOWrapper):
         # So that a line that is no UTF-8 is one line that is refused, and not all that came with it.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    script = not sys.stdin.isatty()
+    lost = unanswered = False
     try:
         while (line := _next_line()) is not None:
-            if line:
-                conversation, leave = asyncio.run(_turn(where, line, model, conversation))
-                if leave:
-                    break
+            if not line:
+                continue
+            if not _is_text(line):
+                typer.echo("that line is not UTF-8; it was not sent", err=True)
+                unanswered = True
+                continue
+            conversation, outcome = asyncio.run(_turn(where, line, model, conversation))
+            lost = outcome is Outcome.LOST
+            unanswered |= outcome in {Outcome.LOST, Outcome.UNANSWERED}
+            if outcome is Outcome.LEFT or (lost and script):
+                break
     finally:
         if conversation:
             there = ("--gateway", gateway) if gateway else ()
             typer.echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
+    if lost:
+        raise typer.Exit(UNREACHABLE)
+    if unanswered and script:
+        raise typer.Exit(1)
 
 
 async def _check(where: "Where", conversation: str) -> None:
@@ -77,18 +101,22 @@ def _next_line() -> str | None:
         import readline  # noqa: F401  lets `input` edit a line and remember earlier ones
     try:
         said = input(_PROMPT if sys.stdin.isatty() else "").strip()
-        said.encode()
     except (EOFError, KeyboardInterrupt):
         return None
-    except UnicodeError:
-        typer.echo("that line is not UTF-8; it was not sent", err=True)
-        return ""
     return None if said == "/quit" else said
 
 
-async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, bool]:
-    """Ask and show the reply. The conversation, and whether to end."""
-    from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, NoReplyError
+def _is_text(said: str) -> bool:
+    try:
+        said.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
+async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, Outcome]:
+    """Ask and show the reply. The conversation, and what became of it."""
+    from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, LostGatewayError, NoReplyError
     from orchestra.cli.terminal import LiveScreen, remark
 
     screen = LiveScreen()
@@ -107,6 +135,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
             replying.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+    outcome = Outcome.ANSWERED
     try:
         await replying
         screen.end()
@@ -114,8 +143,9 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
         remark("cancelled")
     except NoReplyError as error:
         typer.echo(f"\nno reply: {error}", err=True)
+        outcome = Outcome.LOST if isinstance(error, LostGatewayError) else Outcome.UNANSWERED
     except asyncio.CancelledError:
-        return asking.conversation_id, True
+        outcome = Outcome.LEFT
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    return asking.conversation_id, False
+    return asking.conversation_id, outcome

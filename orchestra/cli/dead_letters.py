@@ -100,7 +100,7 @@ def show(
     with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(found, indent=2))
         return
     obstacle = found["obstacle"]
     lines = {
@@ -125,7 +125,11 @@ def edit(
     letter: Id,
     *,
     value: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The new value; `-` reads stdin. Without: opens $EDITOR.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the new value, whole and as it is; `-` reads standard input. Without: opens $EDITOR.",
+        ),
     ] = None,
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; no VALUE takes it away.")
@@ -215,7 +219,7 @@ def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **m
     """The gateway's answer, which is what was asked for; anything else ends this with exit code 1."""
     import httpx
 
-    where = f"the gateway at {client.base_url.host}"
+    where = f"the gateway at {client.base_url.netloc.decode()}"
     try:
         response = client.request(method, f"{_PATH}{path}", **more)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -247,7 +251,7 @@ def _read(source: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        raise fail(f"{source}: {error.strerror}") from None
+        raise fail(f"{source}: {error.strerror}. --value takes the name of a file; `-` reads standard input") from None
 
 
 def _in_editor(found: dict[str, Any]) -> str:
@@ -260,7 +264,12 @@ def _in_editor(found: dict[str, Any]) -> str:
 
 
 def _edited(text: str) -> str:
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    try:
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    except ValueError as error:
+        raise fail(f"EDITOR is no command ({error}); set it, or give --value FILE") from None
+    if not editor:
+        raise fail("EDITOR is no command; set it, or give --value FILE")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "value.json"
         file.write_bytes(text.encode())

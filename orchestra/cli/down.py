@@ -12,7 +12,13 @@ from rich.console import Console
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.render import Progressing
 from orchestra.devstack.control import ask
-from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError, NotRunningError, RefusedError
+from orchestra.devstack.errors import (
+    AlreadyRunningError,
+    FolderRefusedError,
+    NotRunningError,
+    RefusedError,
+    UnreachableError,
+)
 from orchestra.devstack.folder import DataFolder
 
 _GONE_LIMIT_SECONDS = 10.0
@@ -27,26 +33,29 @@ def down(
 ) -> None:
     """Stop the stack: gateways first, workers when their calls are done (60 s at most), Kafka and Postgres last.
 
-    --wipe refuses a folder that `up` did not make, and leaves what others put into it. Exit code 1 when the stack still
-    runs, or when something is left.
+    Where no stack runs there is nothing to stop: that is said, and the exit code is 0. A folder that `up` did not make
+    is refused, and --wipe leaves what others put into one that it did. Exit code 1 when the stack still runs, when
+    that cannot be told, or when something is left.
     """
     folder = DataFolder.at(data)
     progressing = Progressing(Console())
+    said = "the stack is stopped"
     try:
         asyncio.run(ask(folder.socket, {"do": "down"}, progressing.report))
-    except NotRunningError as error:
-        if not wipe:
-            raise fail(str(error)) from None
-    except RefusedError as error:
+    except (UnreachableError, RefusedError) as error:
         raise fail(str(error)) from None
+    except NotRunningError as error:
+        said = str(error)
     finally:
         progressing.close()
     try:
         if wipe:
             _wipe(folder)
+        elif folder.path.exists():
+            with _held_as_a_stack(folder):
+                typer.echo(f"{said}; its data stay in {folder.path}")
         else:
-            with _held(folder):
-                typer.echo(f"the stack is stopped; its data stay in {folder.path}")
+            typer.echo(f"{said}: there is no such folder")
     except (FolderRefusedError, OSError) as error:
         raise fail(str(error)) from None
 
@@ -55,10 +64,7 @@ def _wipe(folder: DataFolder) -> None:
     if not folder.path.exists():
         typer.echo(f"there is no folder {folder.path}: nothing to remove")
         return
-    # Before the lock is touched, which would put a file into whatever folder this is.
-    if not folder.is_stack():
-        raise FolderRefusedError(f"`orchestra up` did not make {folder.path}: nothing is removed")
-    with _held(folder):
+    with _held_as_a_stack(folder):
         left = folder.wipe()
     if left:
         raise fail("\n".join((*left, f"{folder.path} is not removed as a whole")))
@@ -66,8 +72,11 @@ def _wipe(folder: DataFolder) -> None:
 
 
 @contextmanager
-def _held(folder: DataFolder) -> Iterator[None]:
-    """Hold the folder as soon as its supervisor has let go of it."""
+def _held_as_a_stack(folder: DataFolder) -> Iterator[None]:
+    """Hold the folder as soon as its supervisor has let go of it. Raises ``FolderRefusedError``."""
+    # Before the lock is touched, which would put a file into whatever folder this is.
+    if not folder.is_stack():
+        raise FolderRefusedError(f"`orchestra up` did not make {folder.path}: nothing is stopped, and nothing removed")
     limit = time.monotonic() + _GONE_LIMIT_SECONDS
     while True:
         try:

@@ -1,6 +1,7 @@
 """Finds the stack of a folder, for verbs that work on it without being told where it is."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from orchestra.devstack.errors import StackError
 from orchestra.devstack.folder import DataFolder
 
 _DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+_HOST = re.compile(rb"[\w.:-]+", re.ASCII)
 
 
 def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
@@ -20,7 +22,7 @@ def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
 
     A folder that was named must have a running stack; without one this ends with exit code ``status``.
     """
-    if gateway:
+    if gateway is not None:
         return _address(gateway)
     try:
         return str(_status(data)["gateway"]["url"])
@@ -31,9 +33,22 @@ def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
 
 
 def _address(url: str) -> str:
-    if not is_http_url(url):
-        raise typer.BadParameter(f"{url} is not the address of a gateway, as http://127.0.0.1:8080 is")
+    if not is_address(url):
+        raise typer.BadParameter(f"{url[:200]!r} is not the address of a gateway, as http://127.0.0.1:8080 is")
     return url.rstrip("/")
+
+
+def is_address(url: str) -> bool:
+    """Whether a request to a path behind this URL can be made at all, as the client that makes it reads the URL."""
+    import httpx
+
+    try:
+        read = httpx.URL(url)
+        # Decoded, and found wrong, only when it is asked for.
+        named = bool(read.host and _HOST.fullmatch(read.raw_host))
+    except (ValueError, httpx.InvalidURL):
+        return False
+    return named and is_http_url(url) and not (read.query or read.fragment)
 
 
 def environment_of_stack(data: Path) -> dict[str, str]:

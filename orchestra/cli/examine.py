@@ -8,6 +8,7 @@ import httpx
 from aiokafka.errors import KafkaError
 from pydantic import Field, SecretStr, ValidationError
 
+from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -127,6 +128,8 @@ async def _migrations(settings: DatabaseSettings) -> Finding:
 
 async def _models(settings: LlmSettings) -> list[Finding]:
     base = settings.llm_service_url.rstrip("/").removesuffix("/generate")
+    if not is_address(base):
+        return [Finding("LLM service", "is not at any address", "LLM_SERVICE_URL must be as http://127.0.0.1:8082 is")]
     token = settings.llm_service_token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     if token and not (token.get_secret_value().isascii() and token.get_secret_value().isprintable()):

@@ -63,15 +63,22 @@ def create(
         wanted = CreateKey(name=name, scopes=scope or [Scope.READ, Scope.WRITE], expires_at=expires_at)
     except ValidationError as error:
         raise fail(describe(error)) from None
-    text, kept = _on_database(data, lambda database: _create(database, tenant, wanted, user))
+    text, kept, first = _on_database(data, lambda database: _create(database, tenant, wanted, user))
     typer.echo(text)
+    if first:
+        typer.echo(f"it is the first key of tenant {tenant!a}: revoke it if that is misspelt", err=True)
     until = f"until {_day(kept.expires_at)}" if kept.expires_at else "until it is revoked"
-    typer.echo(f"key {kept.id}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True)
+    typer.echo(
+        f"key {kept.id} of tenant {tenant!a}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True
+    )
 
 
 def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
     """List the keys, newest first, without their secrets."""
     found = _on_database(data, lambda database: _all(database, tenant))
+    if not found:
+        typer.echo(f"tenant {tenant!a} has no keys", err=True)
+        return
     # A file or a pipe has no width that a line would have to fit in.
     Console(width=None if sys.stdout.isatty() else 200).print(_table(found), markup=False)
 
@@ -96,21 +103,24 @@ def revoke(
 ) -> None:
     """Revoke a key: within a minute no gateway takes it any more."""
     if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
-        raise fail("there is no key by this id")
+        raise fail(f"tenant {tenant!a} has no key by this id")
     typer.echo("revoked", err=True)
 
 
 async def _create(
     database: "Database", tenant: str, wanted: CreateKey, username: str | None
-) -> tuple[str, KeyResource]:
+) -> tuple[str, KeyResource, bool]:
+    """The key, what is kept of it, and whether it is the first of a tenant other than the default one."""
     from orchestra.credentials import new_key
     from orchestra.store import keys, users
 
     found = await users.by_username(database, username) if username is not None else None
     if username is not None and (found is None or found[0].tenant != tenant):
-        raise fail("there is no user by this name")
+        raise fail(f"tenant {tenant!a} has no user by this name")
+    first = tenant != DEFAULT_TENANT and not await keys.page(database, tenant, None, None, 1)
     key = new_key()
-    return key.text, await keys.create(database, tenant, key, wanted, found[0].resource.id if found else None)
+    kept = await keys.create(database, tenant, key, wanted, found[0].resource.id if found else None)
+    return key.text, kept, first
 
 
 async def _all(database: "Database", tenant: str) -> list[KeyResource]:

@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +21,8 @@ from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
 from orchestra.cli.status import status
+from orchestra.cli.streams import READER_GONE, StreamError, drop_output, open_streams
+from orchestra.cli.terminal import harmless
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 
@@ -26,13 +31,44 @@ _HERE = "The embedded stack, on this machine"
 _TALK = "A gateway, on this machine or elsewhere"
 _SERVICES = "One service, from environment variables"
 _CARE = "A deployment"
+_FAULT = "a fault of this program: please report it with what PYTHONDEVMODE=1 shows"
+_FAULT_CODE = 70
 
 
 def main() -> None:
     """Run the command line."""
+    open_streams()
     # What libraries have to say about a broker that is not up yet is told in our own words.
     logging.getLogger().addHandler(logging.NullHandler())
-    build()()
+    with _in_one_line():
+        build()()
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Tell in one line, and by the exit code, what no verb has an answer to."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except Exception as error:
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        match cause:
+            case StreamError():
+                drop_output()
+                told, code = str(cause), cause.exit_code
+            case OSError():
+                told, code = ": ".join(str(each) for each in (cause.filename, cause.strerror or cause) if each), 1
+            case _ if sys.flags.dev_mode:
+                raise
+            case _:
+                told, code = f"{type(cause).__name__}: {cause} ({_FAULT})", _FAULT_CODE
+        if code != READER_GONE:
+            typer.echo(harmless(told).replace("\n", " "), err=True)
+        raise SystemExit(code) from None
 
 
 class Verbs(TyperGroup):
@@ -80,7 +116,13 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """A durable queue in front of language models: accepted once, answered once, in order."""
+    """A durable queue in front of language models: accepted once, answered once, in order.
+
+    Exit codes of every command: 0 done; 1 not done, or not all of it; 2 wrong usage; 3 no gateway could be reached
+    (send, chat); 4 standard output could not be written, though what was asked for may be done; 70 a fault of this
+    program; 78 a setting is wrong; 130 interrupted; 141 the reader of standard output went away. Why is on standard
+    error. What the encoding of standard output does not have is replaced.
+    """
 
 
 def _version() -> None:

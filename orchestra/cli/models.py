@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.environment import environment_of_stack, is_address
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def models(
 
 def _url(data: Path) -> str:
     url = os.environ.get("LLM_SERVICE_URL") or environment_of_stack(data).get("LLM_SERVICE_URL") or _DEFAULT_URL
+    if not is_address(url):
+        raise fail(f"no LLM service at {url[:200]!r}: that is no address; set LLM_SERVICE_URL as http://127.0.0.1:8082")
     return url.rstrip("/").removesuffix("/generate")
 
 

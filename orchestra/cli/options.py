@@ -10,11 +10,25 @@ from typing import Annotated
 import typer
 
 DEFAULT_DATA = Path(".orchestra")
-Data = Annotated[Path, typer.Option(help="Folder of the stack: data, logs, secret, state.", show_default=True)]
+
+
+def _folder(name: str) -> Path:
+    # As "$FOLDER" is where nothing is in it; a path would make the present folder of it.
+    if not name:
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(name)
+
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the stack: data, logs, secret, state.", show_default=True, parser=_folder, metavar="PATH"
+    ),
+]
 
 
 def _sendable(key: str | None) -> str | None:
-    if key is not None and not (key.isascii() and key.isprintable()):
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
         raise typer.BadParameter("the API key has characters that cannot be sent")
     return key
 

@@ -9,7 +9,7 @@ import typer
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName
 
-_UNREACHABLE = 3
+UNREACHABLE = 3
 _INTERRUPTED = 130
 
 
@@ -31,7 +31,7 @@ def send(
     from orchestra.cli.ask import LostGatewayError, NoReplyError, Where, submit
 
     body = body_of(_read(text), model, conversation)
-    where = Where(gateway_of(gateway, data, _UNREACHABLE), key)
+    where = Where(gateway_of(gateway, data, UNREACHABLE), key)
     try:
         if no_wait:
             typer.echo(asyncio.run(submit(where, body)))
@@ -39,7 +39,7 @@ def send(
             _reply(where, body)
     except NoReplyError as error:
         typer.echo(f"no reply: {error}", err=True)
-        raise typer.Exit(_UNREACHABLE if isinstance(error, LostGatewayError) else 1) from None
+        raise typer.Exit(UNREACHABLE if isinstance(error, LostGatewayError) else 1) from None
 
 
 def body_of(text: str, model: str | None, conversation: str | None) -> dict[str, Any]:

@@ -38,7 +38,11 @@ def status(
     ] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Show what runs and where. Exit code 0 when everything is ready, else 1."""
+    """Show what runs and where. Exit code 0 when everything is ready, else 1.
+
+    Every part is asked now. One that runs and does not answer is `silent`; a worker is, when it has not renewed its
+    lease for 15 s.
+    """
     try:
         answer = asyncio.run(ask(DataFolder.at(data).socket, {"do": "status"}, lambda _: None))
     except RefusedError as error:

@@ -81,9 +81,10 @@ def _in_foreground(options: Options, console: Console) -> None:
 
 
 def _in_background(options: Options, console: Console) -> None:
-    folder = DataFolder.at(options.data)
+    from orchestra.devstack.place import make_folder
+
     try:
-        folder.create()
+        folder = asyncio.run(make_folder(options))
         rotate(folder.log("supervisor"))
         supervisor = _supervisor(options, folder)
     except (StackError, OSError) as error:

@@ -13,6 +13,7 @@ from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.part import Part
 
 _POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 3.0
 _TAIL_LINES = 20
 _TAIL_BYTES = 64 * 1024
 _ROTATE_BYTES = 10 * 1024 * 1024
@@ -24,6 +25,7 @@ class State(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    SILENT = "silent"
     RESTARTING = "restarting"
     STOPPING = "stopping"
 
@@ -53,6 +55,17 @@ class Child:
             await self.kill()
             raise
         self.state = State.READY
+
+    async def look(self) -> None:
+        """See whether a process that was ready still answers as it did then; one that is frozen lives, and does not."""
+        if self.state not in (State.READY, State.SILENT):
+            return
+        try:
+            answers = await asyncio.wait_for(self.part.ready(), _ANSWER_SECONDS)
+        except TimeoutError:
+            answers = False
+        if self.state in (State.READY, State.SILENT):  # It may have ended meanwhile, or been told to.
+            self.state = State.READY if answers else State.SILENT
 
     async def ended(self) -> int:
         """Wait for the process to end. Its exit code; negative for a signal."""

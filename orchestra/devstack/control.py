@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError, StackError
+from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError, StackError, UnreachableError
 from orchestra.devstack.progress import Progress, Report
 
 # What a request does; it may report progress meanwhile.
@@ -89,14 +89,17 @@ class ControlServer:
 
 
 async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Send one request and wait for its result. Raises ``NotRunningError`` or ``RefusedError``."""
+    """Send one request and wait for its result.
+
+    Raises ``NotRunningError``, which is an ``UnreachableError`` where it cannot be known, or ``RefusedError``.
+    """
     try:
         with _ShortPath(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError, ConnectionError):
         raise NotRunningError(f"no stack is running on {path.parent}") from None
     except OSError as error:
-        raise NotRunningError(f"the stack on {path.parent} cannot be reached: {error.strerror}") from None
+        raise UnreachableError(f"the stack on {path.parent} cannot be reached: {error.strerror}") from None
     try:
         _send(writer, request)
         async for line in reader:
@@ -108,9 +111,9 @@ async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, 
             else:
                 result: dict[str, Any] = answer["result"]
                 return result
-        raise NotRunningError("the supervisor went away")
+        raise UnreachableError("the supervisor went away")
     except ConnectionError:
-        raise NotRunningError("the supervisor went away") from None
+        raise UnreachableError("the supervisor went away") from None
     finally:
         writer.close()
 

@@ -30,5 +30,9 @@ class NotRunningError(StackError):
     """No stack is running on this data folder."""
 
 
+class UnreachableError(NotRunningError):
+    """Nobody can be asked whether a stack is running on this data folder."""
+
+
 class RefusedError(StackError):
     """The supervisor refused a request, or could not carry it out."""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ class DataFolder:
     @classmethod
     def at(cls, path: Path) -> "DataFolder":
         """The folder at ``path``, which need not exist yet."""
-        return cls(path.resolve())
+        return cls(Path(os.path.realpath(path)))  # ``Path.resolve`` raises where links go round.
 
     @property
     def kafka(self) -> Path:
@@ -91,6 +92,8 @@ class DataFolder:
             raise FolderRefusedError(
                 f"{str(self.path)!a} has a character that Kafka cannot take: choose another folder with --data"
             )
+        if self.path.exists() and not self.path.is_dir():
+            raise FolderRefusedError(f"{self.path} is no folder: choose another with --data")
         if self.path.is_dir() and any(self.path.iterdir()) and not self.is_stack():
             raise FolderRefusedError(
                 f"{self.path} is not empty, and `orchestra up` did not make it: choose another folder with --data"
@@ -123,8 +126,10 @@ class DataFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                here = shlex.join(("--data", str(self.path)))
                 raise AlreadyRunningError(
-                    f"a stack is already running on {self.path}: `orchestra status` shows it, `orchestra down` stops it"
+                    f"a stack is already running on {self.path}: `orchestra status {here}` shows it, "
+                    f"`orchestra down {here}` stops it"
                 ) from None
             yield
 

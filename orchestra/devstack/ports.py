@@ -1,9 +1,14 @@
 """Which port each part of the embedded stack listens on, and who sits on one that is taken."""
 
+import asyncio
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestra.devstack.errors import PortTakenError
+
 HOST = "127.0.0.1"
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,19 @@ class Ports:
         for number in range(1, gateways + 1):
             names[f"gateway {number}"], names[f"gateway {number} (tasks)"] = self.of_gateway(number)
         return names
+
+
+async def until_free(needed: Mapping[str, int], patience: float = 0.0) -> None:
+    """Wait, for ``patience`` seconds at most, until nothing listens on these ports. Raises ``PortTakenError``."""
+    while blocked := {part: port for part, port in needed.items() if taken(port)}:
+        if patience <= 0:
+            lines = [
+                f"port {port} ({part}) is taken by {holder(port) or 'another process'}"
+                for part, port in blocked.items()
+            ]
+            raise PortTakenError("\n".join((*lines, "end that, or choose other ports with --port-base")))
+        patience -= _POLL_SECONDS
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def taken(port: int) -> bool:

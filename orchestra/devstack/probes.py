@@ -1,6 +1,8 @@
 """How to tell that a part is ready."""
 
+import math
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -23,10 +25,13 @@ def answers(url: str) -> Callable[[], Awaitable[bool]]:
     return check
 
 
-def exists(path: Path) -> Callable[[], Awaitable[bool]]:
-    """A readiness check: the part has created this file."""
+def exists(path: Path, seconds: float = math.inf) -> Callable[[], Awaitable[bool]]:
+    """A readiness check: the part has created this file, or touched it, within the last ``seconds``."""
 
     async def check() -> bool:
-        return path.exists()
+        try:
+            return time.time() - path.stat().st_mtime < seconds
+        except FileNotFoundError:
+            return False
 
     return check

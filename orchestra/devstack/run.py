@@ -10,6 +10,7 @@ from orchestra.devstack.control import ControlServer
 from orchestra.devstack.errors import RefusedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.options import Options
+from orchestra.devstack.place import make_folder
 from orchestra.devstack.progress import Progress, Report
 from orchestra.devstack.stack import Stack
 
@@ -22,8 +23,7 @@ async def run_stack(options: Options, report: Report, when_ready: Callable[[dict
     Raises a ``StackError`` or ``OSError`` when it cannot be started; nothing is left running then. A second signal
     kills every part at once.
     """
-    folder = DataFolder.at(options.data)
-    folder.create()
+    folder = await make_folder(options)
     with folder.held():
         await _Run(options, folder, report, when_ready).run()
 
@@ -72,6 +72,7 @@ class _Run:
     async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
         match request:
             case {"do": "status"}:
+                await self._stack.look()
                 return {"status": self._stack.status(), "parts": self._stack.parts()}
             case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MOST_WORKERS:
                 await self._stack.scale(workers)

@@ -12,6 +12,8 @@ from orchestra.devstack.probes import answers, exists
 
 # Of the first worker; each further one has the next.
 _FIRST_METRICS_PORT = 9464
+# As long as its lease, whose every renewal shows in the file.
+_WORKER_SILENCE_SECONDS = 15.0
 # Settings of the caller that every process of a stack must agree on.
 _PASSED_ON = (
     "AGENTS_DIR",
@@ -64,7 +66,7 @@ def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Par
             READY_FILE=str(ready_file),
             METRICS_PORT=shared.get("METRICS_PORT", str(_FIRST_METRICS_PORT - 1 + number)),
         ),
-        ready=exists(ready_file),
+        ready=exists(ready_file, _WORKER_SILENCE_SECONDS),
         before_start=lambda: ready_file.unlink(missing_ok=True),
         stop_limit=65,
     )

@@ -10,13 +10,13 @@ from aiokafka.errors import KafkaError
 
 from orchestra.devstack.child import Child, State
 from orchestra.devstack.choice import Choice, choose
-from orchestra.devstack.errors import PartFailedError, PortTakenError
+from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.kafka import kafka_part
 from orchestra.devstack.model import model_part
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import python_module
-from orchestra.devstack.ports import HOST, holder, taken
+from orchestra.devstack.ports import HOST, until_free
 from orchestra.devstack.postgres import postgres_part
 from orchestra.devstack.progress import Progress, Report
 from orchestra.devstack.services import (
@@ -109,6 +109,10 @@ class Stack:
             "env": self._env,
         }
 
+    async def look(self) -> None:
+        """See whether what was ready still answers, for the next ``status``."""
+        await asyncio.gather(*(child.look() for child in self._children.values()))
+
     def parts(self) -> list[dict[str, Any]]:
         """Every process by itself, for people to read."""
         return [
@@ -157,12 +161,7 @@ class Stack:
         needed = self._ports.needed(self._options.gateways, model=self._model)
         # After a crash the last run's processes may need a moment to be gone.
         patience = _PORT_PATIENCE_SECONDS if self._folder.state.exists() else 0.0
-        while blocked := {part: port for part, port in needed.items() if taken(port)}:
-            if patience <= 0:
-                lines = [f"port {port} ({part}) is taken by {_owner(port)}" for part, port in blocked.items()]
-                raise PortTakenError("\n".join((*lines, "end that, or choose other ports with --port-base")))
-            patience -= 0.2
-            await asyncio.sleep(0.2)
+        await until_free(needed, patience)
 
     async def _start_kafka(self) -> None:
         part = await kafka_part(self._folder.kafka, self._ports.kafka, self._ports.controller, self._report)
@@ -225,7 +224,3 @@ async def _together(*steps: Awaitable[None]) -> None:
 
 def _url(port: int) -> str:
     return f"http://{HOST}:{port}"
-
-
-def _owner(port: int) -> str:
-    return holder(port) or "another process"

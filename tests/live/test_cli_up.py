@@ -216,7 +216,7 @@ def test_a_taken_port_is_named(command: Command, words: tuple[str, ...]) -> None
     assert refused.returncode == 1
     assert f"port {command.base + 3} (Kafka) is taken by" in refused.stderr
     assert f"pid {os.getpid()}" in refused.stderr
-    assert not (command.data / "kafka" / "data").exists()
+    assert not command.data.exists()
 
 
 def test_nothing_runs_without_up(command: Command) -> None:
@@ -225,7 +225,7 @@ def test_nothing_runs_without_up(command: Command) -> None:
 
     assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")
     assert {"gateway", "tasks", "workers", "env"} <= json.loads(status.stdout).keys()
-    assert [command(*words).returncode for words in (("down",), ("scale", "workers", "2"), ("logs",))] == [1, 1, 1]
+    assert [command(*words).returncode for words in (("down",), ("scale", "workers", "2"), ("logs",))] == [0, 1, 1]
 
 
 async def test_a_killed_worker_is_replaced_and_workers_scale(command: Command) -> None:

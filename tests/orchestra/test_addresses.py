@@ -15,7 +15,7 @@ def test_hosts(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", ":9092", "kafka:", "kafka:0", "kafka:65536", "kafka:x", "kafka:-1", "PLAINTEXT://kafka:9092", "a:1/x",
-             "a@b:1", "a:1:2", "[::1", "a:1?x", "a:1#x"],
+             "a@b:1", "a:1:2", "a..b:1", f"{'a' * 64}:1", "[::1", "a:1?x", "a:1#x"],
 )  # fmt: skip
 def test_what_is_no_host(text: str) -> None:
     """Nothing to connect to, or more than that."""
@@ -29,7 +29,8 @@ def test_urls(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "a:1", "ftp://a", "http://", "http://:1", "http://a:0", "http://a:99999",
-                                 "http://a:x", "http://[::1", "http:///x", "//a"])  # fmt: skip
+                                 "http://a:x", "http://[::1", "http:///x", "//a",
+                                 "http://a..b"])  # fmt: skip
 def test_what_is_no_url(url: str) -> None:
     """Nobody could be called there."""
     assert not is_http_url(url)

@@ -114,13 +114,23 @@ async def test_a_gateway_may_be_started_again() -> None:
             while shown.pieces != ["Hel"]:
                 await asyncio.sleep(0)
     async with asyncio.timeout(20):
-        while not any("connect" in note.lower() for note in shown.notes):
+        while not shown.notes:
             await asyncio.sleep(0)
     async with fake_gateway([PENDING + LO + COMPLETED], port) as second:
         assert await replying == "Hello"
 
     assert ["1.3"] == second.last_ids
     assert ["Hel", "lo"] == shown.pieces
+    assert ["the gateway is back"] == shown.notes[1:]
+
+
+async def test_a_gateway_that_is_away_is_told_once() -> None:
+    """However often it is tried, that a gateway is away is one note, and that it is back another."""
+    shown, away = Shown(), [Refusal(503, "unavailable")] * 3
+    async with fake_gateway([*away, PENDING + HEL + COMPLETED]) as gateway:
+        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
+
+    assert ["(unavailable); trying again", "the gateway is back"] == shown.notes
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,26 @@ async def test_a_chat_is_one_conversation() -> None:
     async with fake_gateway([HELLO, Refusal(429, "conversation_full", "Too many"), HELLO]) as gateway:
         status, output, errors = await run(gateway.url, "chat", "--model", "m", said="one\n\ntwo\nthree\n/quit\nfour\n")
 
-    assert (0, "Hello\nHello\n") == (status, output)
+    assert (1, "Hello\nHello\n") == (status, output)  # One of three got no reply, and a script is to see that.
     assert "no reply: Too many (conversation_full)" in errors
     assert f"--conversation {CONVERSATION_ID}" in errors
     assert [None, CONVERSATION_ID, CONVERSATION_ID] == [body.get("conversation_id") for body in gateway.bodies]
     assert {"m"} == {body["model"] for body in gateway.bodies}
     assert {"Bearer a key"} == set(gateway.authorizations)
+
+
+async def test_a_script_sees_that_the_gateway_is_lost() -> None:
+    """A gateway that stays away ends a chat that is no person's: exit code 3, and what is said later is not tried."""
+    url = f"http://127.0.0.1:{free_port()}"
+    gone = "import orchestra.cli.ask as ask; ask.PATIENCE_SECONDS = 0; from orchestra.cli.main import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", gone, "chat", "--gateway", url, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(_SECONDS):
+        output, errors = await process.communicate(b"one\ntwo\n")
+
+    assert (3, b"") == (process.returncode, output)
+    assert errors.count(b"no reply") == 1
 
 
 async def test_a_chat_goes_on_with_an_old_conversation() -> None:
@@ -195,7 +209,7 @@ async def test_input_that_is_no_text_is_refused(words: tuple[str, ...], locale: 
     async with fake_gateway([HELLO]) as gateway:
         status, output, errors = await run(gateway.url, *words, said=b"caf\xe9\nyes\n", LC_ALL=locale)
 
-    assert (2, "") == (status, output) if words == ("send", "-") else (0, "Hello\n") == (status, output)
+    assert (2, "") == (status, output) if words == ("send", "-") else (1, "Hello\n") == (status, output)
     assert "not UTF-8" in errors
     assert ["yes"] * (words == ("chat",)) == [body["messages"][0]["content"] for body in gateway.bodies]
 

@@ -182,7 +182,7 @@ async def test_replay_by_filter(script: Script) -> None:
         (["edit", "7", "--header", "nonsense"], 2, "NAME=VALUE"),
         (["show", "9"], 1, "not_found: because"),
         (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
-        (["list", "--gateway", f"http://127.0.0.1:{free_port()}"], 1, "does not answer"),
+        (["list", "--gateway", "http://127.0.0.1:9"], 1, ":9 does not answer"),
         (["list", "--gateway", "nonsense"], 2, "not the address"),
         (["list", "--key", "ä"], 2, "cannot be sent"),
         (["show", "10"], 1, "as no gateway would"),

@@ -1,5 +1,6 @@
 """`orchestra down` and `orchestra up` on folders that are no stack's."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,54 @@ def test_a_stack_is_wiped_once_it_was_looked_at(tmp_path: Path) -> None:
 
 
 def test_nothing_there_is_told(tmp_path: Path) -> None:
-    """Without a folder there is nothing to stop, which is an error, and nothing to remove, which is none."""
+    """Without a folder there is nothing to stop and nothing to remove, which is said and no error."""
     stopped, wiped = (orchestra("down", *words, "--data", tmp_path / "none") for words in ((), ("--wipe",)))
 
-    assert (stopped.exit_code, wiped.exit_code) == (1, 0)
-    assert "no stack is running" in stopped.stderr
+    assert (stopped.exit_code, wiped.exit_code) == (0, 0)
+    assert "no stack is running" in stopped.stdout
     assert "nothing to remove" in wiped.stdout
+
+
+def test_a_stack_that_is_stopped_can_be_stopped_again(tmp_path: Path) -> None:
+    """`down` can be repeated: where a stack's folder is there and nothing runs on it, the exit code is 0."""
+    folder = DataFolder.at(tmp_path / "data")
+    folder.create()
+    done = orchestra("down", "--data", folder.path)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"no stack is running on {folder.path}; its data stay in {folder.path}\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--wipe",)])
+def test_what_cannot_be_asked_is_not_said_to_be_stopped(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Where it cannot be told whether a stack runs, `down` fails, and nothing is removed."""
+    folder = DataFolder.at(tmp_path / "data")
+    folder.create()
+    folder.socket.symlink_to(folder.socket)
+    done = orchestra("down", *words, "--data", folder.path)
+
+    assert (done.exit_code, "cannot be reached" in done.stderr) == (1, True)
+    assert folder.is_stack()
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("words", [("up",), ("up", "--detach")])
+def test_a_start_that_is_refused_for_its_ports_leaves_nothing(
+    tmp_path: Path, words: tuple[str, ...], there: bool
+) -> None:
+    """Where a port is taken, that is told before there is a folder, or anything in one that was empty."""
+    data = tmp_path / "data"
+    if there:
+        data.mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = orchestra(*words, "--port-base", str(min(port, 65000)), "--data", data)
+
+    assert (done.exit_code, f"port {port} (gateway 1) is taken" in done.stderr) == (1, True)
+    assert [data] * there == list(tmp_path.iterdir())
+    assert not there or not list(data.iterdir())
 
 
 @pytest.mark.parametrize("words", [("up",), ("up", "--detach")])
@@ -75,4 +118,4 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, words: tuple[str, 
     done = orchestra(*words, "--data", tmp_path / "file")
 
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
-    assert "File exists" in done.stderr
+    assert "is no folder" in done.stderr

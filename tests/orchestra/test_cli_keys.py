@@ -68,6 +68,16 @@ async def test_a_users_key(stack: Stack, tmp_path: Path) -> None:
     assert (read_key(made.stdout.strip()) or [""])[0] == found.id
 
 
+async def test_a_tenant_that_is_misspelt_is_seen(stack: Stack, tmp_path: Path) -> None:
+    """The first key of a tenant is told as such, and each name of a tenant that has no keys."""
+    url = await stack.fresh_database()
+    first, second = [await orchestra(tmp_path, "create", "x", "--tenant", "defualt", url=url) for _ in range(2)]
+    listed = await orchestra(tmp_path, "list", "--tenant", "other", url=url)
+
+    assert ["first key of tenant 'defualt'" in done.stderr for done in (first, second)] == [True, False]
+    assert (0, "", "tenant 'other' has no keys\n") == (listed.returncode, listed.stdout, listed.stderr)
+
+
 async def test_what_cannot_be(stack: Stack, tmp_path: Path) -> None:
     """Each refusal is one line, with exit code 1, and nothing on stdout."""
     url = await stack.fresh_database()

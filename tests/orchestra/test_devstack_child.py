@@ -56,6 +56,33 @@ async def child(tmp_path: Path) -> AsyncIterator[Child]:
     await running.kill()
 
 
+async def test_one_that_is_frozen_is_silent(tmp_path: Path) -> None:
+    """A process that lives and gives no more signs of life is silent, and ready again once it does."""
+    beat = "import pathlib, sys, time\nwhile True: pathlib.Path(sys.argv[1]).touch(); time.sleep(0.02)"
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-c", beat, str(ready)]
+    child = Child(Part("part", command, dict(os.environ), exists(ready, seconds=1)), tmp_path / "part.log")
+    await child.start()
+    try:
+        child.signal(signal.SIGSTOP)
+        await looked(child, State.SILENT)
+        child.signal(signal.SIGCONT)
+        await looked(child, State.READY)
+    finally:
+        await child.kill()
+    await child.look()
+
+    assert child.state == State.STOPPED
+
+
+async def looked(child: Child, state: State) -> None:
+    """Look until it is in this state."""
+    async with asyncio.timeout(60):
+        while child.state != state:
+            await asyncio.sleep(0)
+            await child.look()
+
+
 def gone(pid: int) -> bool:
     """True when no such process runs; one that nobody has waited for yet runs no more."""
     try:

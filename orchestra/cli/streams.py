@@ -1,0 +1,87 @@
+"""The standard streams of the command line: none is missing, and how each of them fails is decided here."""
+
+import errno
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+# What it was asked for may be done all the same.
+UNWRITTEN = 4
+# As of a program that SIGPIPE has ended.
+READER_GONE = 141
+
+
+class StreamError(Exception):
+    """Standard input cannot be read, or standard output cannot be written; ``exit_code`` is what that ends with.
+
+    It is no ``OSError``: those are about files and connections of a verb's own, and verbs have answers to them.
+    """
+
+    def __init__(self, what: str, error: OSError, exit_code: int) -> None:
+        super().__init__(f"{what}: {error.strerror}")
+        self.exit_code = exit_code
+
+
+def _unread(error: OSError) -> StreamError:
+    return StreamError("standard input cannot be read", error, 1)
+
+
+class _Input(io.FileIO):
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise _unread(error) from None
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            raise _unread(error) from None
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            code = READER_GONE if error.errno == errno.EPIPE else UNWRITTEN
+            raise StreamError("standard output cannot be written", error, code) from None
+
+
+class _Errors(io.FileIO):
+    def write(self, data: Any) -> int:
+        with suppress(OSError):  # Nobody is left to be told, and the exit code tells it too.
+            return super().write(data)
+        return len(data)
+
+
+def open_streams() -> None:
+    """Put ours in the place of Python's. Standard output replaces a character that its encoding does not have."""
+    # One that is closed is filled by what fails as it does: the next file or connection would get its number.
+    for number, way in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, way)
+    kept = sys.stdin.errors if sys.stdin else None
+    sys.stdin = _text(io.BufferedReader(_Input(0, closefd=False)), sys.stdin, errors=kept)
+    sys.stdout = _text(io.BufferedWriter(_Output(1, "w", closefd=False)), sys.stdout, errors="replace")
+    sys.stderr = _text(io.BufferedWriter(_Errors(2, "w", closefd=False)), sys.stderr, errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Let what was not written go, and all that is still to come."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _text(buffer: Any, before: TextIO | None, errors: str | None) -> TextIO:
+    return io.TextIOWrapper(
+        buffer,
+        encoding=before.encoding if before else "utf-8",
+        errors=errors,
+        line_buffering=bool(before and getattr(before, "line_buffering", False)),
+        write_through=bool(before and getattr(before, "write_through", False)),
+    )
