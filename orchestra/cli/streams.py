@@ -82,6 +82,7 @@ def _text(buffer: Any, before: TextIO | None, errors: str | None) -> TextIO:
         buffer,
         encoding=before.encoding if before else "utf-8",
         errors=errors,
-        line_buffering=bool(before and getattr(before, "line_buffering", False)),
+        # An error is seen when it happens.
+        line_buffering=isinstance(buffer.raw, _Errors) or bool(before and getattr(before, "line_buffering", False)),
         write_through=bool(before and getattr(before, "write_through", False)),
     )

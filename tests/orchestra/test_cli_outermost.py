@@ -15,7 +15,7 @@ LEAVES = {words: verb for words, verb in VERBS.items() if not hasattr(verb, "com
 NAMES = [" ".join(words) for words in VERBS]
 LONG = "a" * 300
 # What may end a call, by docs/reference/commands.md; 70 is a fault of the program itself.
-TOLD = {1, 2, 3, 4}
+TOLD = {1, 2, 3, 4, 78}
 URLS = [
     "",
     " ",
