@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import ENDINGS, Status
+from tests.support.events import SIGNER
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 Told = list[tuple[str, dict[str, Any], str | None]]
@@ -238,7 +239,7 @@ def make_streams(hub: Hub, drain: Drain) -> Streams:
 async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream on which nothing happens sends comments."""
     monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
-    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     response = make_streams(hub, Drain()).open(Following(ref, None))
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
@@ -252,7 +253,7 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_slow_caller() -> None:
     """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
-    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     response = make_streams(hub, Drain()).open(Following(ref, None))
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
@@ -265,7 +266,7 @@ async def test_slow_caller() -> None:
 
 async def test_drain() -> None:
     """A gateway that stops sends its streams away; one that has ended is told its ending all the same."""
-    hub, drain, ref = Hub(Metrics(), 2**20), Drain(), ("default", uuid4())
+    hub, drain, ref = Hub(Metrics(), 2**20, SIGNER), Drain(), ("default", uuid4())
     drain.on_begin(hub.wake_all)
 
     async def collect(following: Following) -> list[Any]:
