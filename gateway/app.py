@@ -47,7 +47,7 @@ from orchestra.hot_routes import HotApp
 from orchestra.ids import Receipts
 from orchestra.kafka import open_producer
 from orchestra.loops import beside, keep_running
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
@@ -70,7 +70,7 @@ def create_app(
     drain, metrics, agents = drain or Drain(), metrics or Metrics(), load_agents(settings)
     database = database or Database.connect(settings, _CLIENT_ID)
     receipts = Receipts(settings.secrets)
-    hub = Hub(metrics, settings.event_memory_bytes)
+    hub = Hub(metrics, settings.event_memory_bytes, EventSigner(settings.secrets))
     drain.on_begin(hub.wake_all)
     tail = Tail(consumer or partial(open_consumer, settings), hub, metrics)
     records = RequestLog(

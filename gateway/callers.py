@@ -15,6 +15,7 @@ from fastapi import Request
 
 from gateway.auth import EVERYTHING, Principal, nameless
 from gateway.cached_rows import CachedRows
+from gateway.standing import Standing
 from gateway.tokens import Tokens
 from orchestra.credentials import KEY_PREFIX, read_key
 from orchestra.store import keys, users
@@ -68,6 +69,12 @@ class Callers:
         if scope not in caller.scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN, f"this needs the scope `{scope}`")
         return _in_the_name_of(name, caller, username)
+
+    def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
+        """What tells, while a call lasts, whether its ``caller`` would still be let in."""
+        # Not the call itself: it would keep what was read of it for as long.
+        again = Request({"type": "http", "headers": request.scope["headers"]})
+        return Standing(caller, partial(self.identify, again, scope))
 
     def presents_credentials(self, request: Request) -> bool:
         """True when a call brings credentials that have the form of ours."""

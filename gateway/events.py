@@ -1,5 +1,6 @@
 """⑨ What the events on ``llm.events`` mean: the text so far of every open request, and its ending."""
 
+import asyncio
 import itertools
 import time
 from collections import OrderedDict
@@ -14,9 +15,11 @@ from pydantic import ValidationError
 
 from gateway.live import Ending, LiveRequest
 from gateway.metrics import Metrics
+from orchestra.signing import EventSigner
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
-from schemas import envelope, events
+from schemas import events
+from schemas.envelope import BODY_HASH, SIGNATURE, SUBJECT, TENANT, TYPE
 from schemas.errors import ErrorCode
 from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed, Restarted
 from schemas.replies import RequestError
@@ -34,14 +37,24 @@ _MOST_CODE_POINTS = 2**40
 # It is kept beside the text, and not counted: workers write 600 at most.
 _LONGEST_DETAIL = 1000
 
+_KINDS: dict[bytes | None, str] = {kind.encode(): kind for kind in EVENT_TYPES}
+_ENDINGS = EVENT_TYPES.keys() - {STARTED, DELTA, RESTART}
+
 RawHeaders = Iterable[tuple[str, bytes | None]]
 
 
 class Hub:
-    """All open requests, the least recently changed first. One for each gateway; nothing here waits."""
+    """All open requests, the least recently changed first. One for each gateway; nothing here waits.
 
-    def __init__(self, metrics: Metrics, most_bytes: int) -> None:
+    What no worker has signed is an older release's, or of somebody else who may write to the topic. It is shown until
+    something signed comes of its request. An ending of that kind never is: it is looked up in Postgres at once, and
+    ``hinted`` is set when there is one to look up.
+    """
+
+    def __init__(self, metrics: Metrics, most_bytes: int, signer: EventSigner) -> None:
         self._metrics = metrics
+        self._signer = signer
+        self.hinted = asyncio.Event()
         self._most_bytes = most_bytes
         self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
         self._bytes = 0
@@ -73,6 +86,7 @@ class Hub:
         now = time.monotonic()
         for ref in refs:
             if live := self._watched.get(ref):
+                live.looked_at = now
                 live.look_after = min(2 * live.look_after, _LOOK_AT_LEAST_SECONDS)
                 live.look_at = now + live.look_after
 
@@ -110,11 +124,11 @@ class Hub:
         self._metrics.live_bytes.set(self._bytes)
 
     def _take(self, key: bytes | None, headers: dict[str, bytes | None], value: bytes | None) -> None:
-        kind, subject = _text(headers[envelope.TYPE]), headers.get(envelope.SUBJECT) or key
-        if kind not in EVENT_TYPES:
-            raise ValueError("an unknown type")
-        ref = _ref(headers[envelope.TENANT], subject)
-        body_hash = _text(headers[envelope.BODY_HASH])
+        said, subject, tenant = headers[TYPE], headers.get(SUBJECT) or key, headers[TENANT]
+        kind = _KINDS[said]
+        ref = _ref(tenant, subject)
+        hashed = headers[BODY_HASH]
+        body_hash = hashed.decode()  # type: ignore[union-attr]  # Where it is None that is an error as any.
         event = orjson.loads(value or b"")
         attempt = _number(event["attempt"], _HIGHEST_ATTEMPT)
         change = _change_of(kind, attempt, event)  # Reads all of it before anything is changed.
@@ -122,18 +136,43 @@ class Hub:
         if live and live.body_hash not in (None, body_hash):
             raise ValueError("a request has one body")
         self._counters[kind].inc()
-        if live and (live.ending or attempt < live.attempt):
-            self._metrics.events_stale.inc()
+        signature = headers.get(SIGNATURE)
+        # None of its parts is None: all of them have been read.
+        if signature is None or not self._signer.verify(signature, said, subject, hashed, tenant, value):  # type: ignore[arg-type]
+            self._take_unsigned(ref, kind, attempt, change)
             return
         live = live or self._get(ref)
+        if not live.signed:
+            self._bytes -= live.text_bytes
+            live.believe()
+            self._bytes += live.text_bytes
+        if live.ending or attempt < live.attempt:
+            self._metrics.events_stale.inc()
+            return
         live.body_hash = body_hash
         self._apply(ref, live, change)
 
+    def _take_unsigned(self, ref: Ref, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
+        self._metrics.events_unsigned.inc()
+        live = self._live.get(ref)
+        if kind in _ENDINGS:
+            if live and live.watchers and live.ending is None:
+                # Not sooner than a second after the last look, however many come.
+                live.look_at = min(live.look_at, max(time.monotonic(), live.looked_at + _LOOK_AFTER_SECONDS))
+                self.hinted.set()
+            return
+        if live and (live.signed or live.ending or attempt < live.attempt):
+            self._metrics.events_stale.inc()
+            return
+        live = live or self._get(ref)
+        live.hearsay = True
+        self._apply(ref, live, change)
+
     def _apply(self, ref: Ref, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
-        before = live.size
+        before = live.text_bytes
         if not change(live):
             self._metrics.events_stale.inc()
-        self._bytes += live.size - before
+        self._bytes += live.text_bytes - before
         self._live.move_to_end(ref)
         if self._bytes > self._most_bytes:
             self._make_room()

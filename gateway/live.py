@@ -37,7 +37,8 @@ class LiveRequest:
     ``last_error``: why the newest attempt that failed did; ``failed``: whether that is the present one, so that nothing
     runs until the next begins. ``version`` grows with every change, ``epoch`` whenever the text so far became void.
     ``look_at``: when Postgres is to be asked about it, should it not have ended; ``look_after``: how long after the
-    last time, in seconds.
+    last time, in seconds; ``looked_at``: when that was. ``signed``: a worker's own events tell of it, and nothing else
+    does; ``hearsay``: something else did.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,9 @@ class LiveRequest:
         self.watchers = 0
         self.look_at = 0.0
         self.look_after = 0.0
+        self.looked_at = 0.0
+        self.signed = False
+        self.hearsay = False
         self.touched = time.monotonic()
         self._pieces: deque[str] = deque()
         self._changed: asyncio.Event | None = None
@@ -81,6 +85,13 @@ class LiveRequest:
         self._set_text(attempt, 0, "")
         self.last_error, self.failed = error, True
         self.touch()
+
+    def believe(self) -> None:
+        """From now on workers tell of it themselves: what was told before by what nobody signed is void."""
+        if self.hearsay and self.ending is None:
+            self.conversation_id, self.last_error = None, None
+            self.begin(0)
+        self.signed = True
 
     def add(self, at: int, text: str) -> bool:
         """A piece of text that begins at code point ``at``; False when all of it was there before."""

@@ -46,6 +46,9 @@ class Metrics:
         self.events_stale = Counter(
             "orchestra_gateway_events_stale", "Events of an attempt older than seen, or repeated.", registry=registry
         )
+        self.events_unsigned = Counter(
+            "orchestra_gateway_events_unsigned", "Events that no worker of ours has signed.", registry=registry
+        )
         self.events_lag = Gauge(
             "orchestra_gateway_events_lag", "Records of llm.events that are not read yet.", registry=registry
         )

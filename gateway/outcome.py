@@ -11,6 +11,7 @@ from gateway.live import Ending, LiveRequest
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.problems import RequestProblemError
+from gateway.standing import Standing
 from orchestra.store.turns import Ref
 from schemas.api.messages import MessageReply
 from schemas.errors import ErrorCode, ending_status
@@ -27,21 +28,27 @@ class Waiting:
         self._drain = drain
         self._metrics = metrics
 
-    async def ending(self, ref: Ref, live: LiveRequest, seconds: float, body_hash: str | None = None) -> Ending | None:
+    async def ending(
+        self, ref: Ref, live: LiveRequest, seconds: float, standing: Standing, body_hash: str | None = None
+    ) -> Ending | None:
         """The ending, with its reply; None when it has not come in so many seconds, or this gateway is to stop.
 
-        Raises ``IDEMPOTENCY_KEY_REUSED`` when the request has another body than the one with this hash.
+        Raises ``IDEMPOTENCY_KEY_REUSED`` when the request has another body than the one with this hash, and what
+        ``Standing.check`` raises.
         """
         began = time.monotonic()
         self._metrics.waits.inc()
         try:
             while True:
                 seen = live.version
+                if (now := time.monotonic()) >= standing.due:
+                    await standing.check()
                 live.check_hash(body_hash)
                 ending = await self._lookup.with_reply(ref, live.ending) if live.ending else None
                 left = began + seconds - time.monotonic()
                 if ending is not None or self._drain.begun or left <= 0:
                     return ending
+                left = min(left, standing.due - now)
                 await live.change(seen, min(left, _READ_AGAIN_SECONDS) if live.ending else left)
         finally:
             self._metrics.waits.dec()

@@ -10,7 +10,7 @@ from gateway.accept import Acceptance, Replay
 from gateway.auth import Principal
 from gateway.cursors import read_letter_cursor, write_cursor
 from orchestra.signing import Signer
-from orchestra.store import dead_letters, requests
+from orchestra.store import conversations, dead_letters, requests
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter, RawRecord
 from schemas import envelope
@@ -18,7 +18,15 @@ from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters, Replayed
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import is_signed, parse_json, read_headers
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import MESSAGE_REQUESTED, MessageRequested, RequestRecord, read_record
+from schemas.ids import conversation_id_of
+from schemas.requests import (
+    MESSAGE_REQUESTED,
+    CancelRequested,
+    ConversationDeleteRequested,
+    MessageRequested,
+    RequestRecord,
+    read_record,
+)
 from schemas.topics import MAX_RECORD_BYTES
 
 MOST = 500
@@ -124,6 +132,8 @@ class Replays:
             replay, body = _read(letter, user)
         except OrchestraError as error:
             raise _Refused(error.code, error.detail) from None
+        if not is_signed(letter.came.headers) and await self._is_owned(replay, body):
+            raise _Refused(ErrorCode.UNSIGNED, "it concerns what is a user's, and nobody vouches for this record")
         if isinstance(body, MessageRequested):
             ref = letter.tenant, replay.id
             known = (await requests.body_hashes(self._database, [ref])).get(ref)
@@ -131,6 +141,17 @@ class Replays:
                 detail = "a request with this id and another body was there first"
                 raise _Refused(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail)
         return replay
+
+    async def _is_owned(self, replay: Replay, body: RequestRecord) -> bool:
+        """True when it concerns what is a user's: a worker would not do it either, if nobody had signed it."""
+        match body:
+            case CancelRequested():
+                return await requests.is_owned(self._database, (replay.tenant, body.request_id))
+            case ConversationDeleteRequested():
+                named = body.conversation_id
+            case MessageRequested():
+                named = conversation_id_of(body.conversation_id, replay.tenant, replay.key, replay.id)
+        return await conversations.is_owned(self._database, (replay.tenant, named))
 
     def _note(self, event: str, caller: Principal, letter: KeptLetter, **more: Any) -> None:
         where = letter.summary

@@ -1,6 +1,7 @@
 """⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
 
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.events import Hub
 from gateway.live import Ending, LiveRequest
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
+from gateway.standing import Standing
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
 from schemas.api.requests import RequestResource
@@ -156,13 +158,18 @@ class Streams:
         self._drain = drain
         self._metrics = metrics
 
-    def open(self, following: Following, headers: Mapping[str, str] | None = None) -> StreamingResponse:
-        """The answer that streams a request until its ending, until the caller leaves or this gateway stops."""
+    def open(
+        self, following: Following, standing: Standing, headers: Mapping[str, str] | None = None
+    ) -> StreamingResponse:
+        """The answer that streams a request until its ending.
+
+        Or until the caller leaves or would not be let in any more, or this gateway stops.
+        """
         return StreamingResponse(
-            self._chunks(following), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
+            self._chunks(following, standing), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
         )
 
-    async def _chunks(self, following: Following) -> AsyncIterator[bytes]:
+    async def _chunks(self, following: Following, standing: Standing) -> AsyncIterator[bytes]:
         self._metrics.streams.inc()
         try:
             with self._hub.watch(following.ref) as live:
@@ -171,15 +178,19 @@ class Streams:
                 conversation_id = following.conversation_id or live.conversation_id
                 pending = {"request_id": following.ref[1], "conversation_id": conversation_id}
                 yield _event("pending", {**pending, "warnings": following.warnings} if following.warnings else pending)
-                async for chunk in self._follow(following, live):
+                async for chunk in self._follow(following, live, standing):
                     yield chunk
         finally:
             self._metrics.streams.dec()
 
-    async def _follow(self, following: Following, live: LiveRequest) -> AsyncIterator[bytes]:
+    async def _follow(self, following: Following, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
         narrator = Narrator(following.after)
         while True:
             seen = live.version
+            now = time.monotonic()
+            if now >= standing.due and not await _stands(standing):
+                yield _COME_BACK  # They are told why when they do.
+                return
             ending = await self._ending(following, live)
             told = narrator.end(ending) if ending else narrator.catch_up(live)
             if self._drain.begun and not ending:
@@ -189,7 +200,8 @@ class Streams:
             if ending or self._drain.begun:
                 return
             # An ending whose reply Postgres cannot give now is asked for again.
-            if not await live.change(seen, _READ_AGAIN_SECONDS if live.ending else KEEP_ALIVE_SECONDS):
+            seconds = _READ_AGAIN_SECONDS if live.ending else KEEP_ALIVE_SECONDS
+            if not await live.change(seen, min(seconds, standing.due - now)):
                 yield _KEEP_ALIVE
 
     async def _ending(self, following: Following, live: LiveRequest) -> Ending | None:
@@ -199,6 +211,14 @@ class Streams:
             return Ending(Status.FAILED, 0, error=RequestError(code=error.code, detail=error.detail))
         ending = following.ending or live.ending
         return await self._lookup.with_reply(following.ref, ending) if ending else None
+
+
+async def _stands(standing: Standing) -> bool:
+    try:
+        await standing.check()
+    except OrchestraError:
+        return False
+    return True
 
 
 def _why(error: RequestError | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Looks into Postgres for waits and streams, so that nothing hangs on a lost event."""
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -11,6 +12,7 @@ from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode
 
 _EVERY_SECONDS = 1.0
+_GATHER_SECONDS = 0.02
 
 log = structlog.get_logger()
 
@@ -25,7 +27,7 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await asyncio.sleep(_EVERY_SECONDS)
+            await self._until_due()
             self._hub.forget_old()
             try:
                 await self.look()
@@ -44,6 +46,14 @@ class Watch:
         if missing:
             await self._fail_the_hopeless(missing)
         self._hub.looked(due)
+
+    async def _until_due(self) -> None:
+        """A second, or until there is something to look up at once, with what comes just behind it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY_SECONDS):
+                await self._hub.hinted.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+        self._hub.hinted.clear()
 
     async def _fail_the_hopeless(self, missing: list[Ref]) -> None:
         """Of those without a row: what became of it, where it will never have one."""

@@ -1,8 +1,12 @@
-"""Signs the records that a gateway writes, so that a worker may believe the tenant and user in their headers."""
+"""Signs what a gateway asks, so that a worker may believe whose it is, and what a worker tells of it."""
 
+import hashlib
 import hmac
 
 _VERSION = "v1="
+# Keyed BLAKE2 (RFC 7693), 128 bits of it: an event is few tokens long, and HMAC-SHA256 costs five times as much.
+_OF_EVENTS = b"llm.events"
+_EVENT_BYTES = 16
 
 
 class Signer:
@@ -23,6 +27,34 @@ class Signer:
             )
             for secret in self._secrets
         )
+
+
+class EventSigner:
+    """Keyed BLAKE2b over what an event says and of which request. ``secrets``: the signing one first.
+
+    The parts are type, request id, body hash, tenant and value. None of them has a NUL: types and ids of ours, text
+    from Postgres, JSON.
+    """
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        keys = [hashlib.sha256(secret).digest() for secret in secrets]
+        self._begun = [hashlib.blake2b(key=key, digest_size=_EVENT_BYTES, person=_OF_EVENTS) for key in keys]
+
+    def sign(self, *parts: bytes) -> bytes:
+        """The ``orchestra-signature`` header of an event: 32 hexadecimal digits."""
+        mac = self._begun[0].copy()
+        mac.update(b"\0".join(parts))
+        return mac.hexdigest().encode()
+
+    def verify(self, signature: bytes, *parts: bytes) -> bool:
+        """True when one of our secrets made this signature for exactly this event."""
+        message = b"\0".join(parts)
+        for begun in self._begun:
+            mac = begun.copy()
+            mac.update(message)
+            if hmac.compare_digest(signature, mac.hexdigest().encode()):
+                return True
+        return False
 
 
 def _mac(secret: bytes, id: str, type: str, tenant: str, user: str, key: bytes, value: bytes) -> str:

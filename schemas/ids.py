@@ -25,6 +25,25 @@ def conversation_id_for_key(tenant: str, key: bytes) -> UUID:
         return uuid5(_CONVERSATIONS, f"{tenant}/{text}")
 
 
+def may_be_made_by_an_owner(conversation_id: UUID, request_id: UUID | None = None) -> bool:
+    """True unless others may compute this id: of those an owner makes none but the one of a request of theirs."""
+    return conversation_id.version != 5 or (
+        request_id is not None and conversation_id == conversation_id_for_request(request_id)
+    )
+
+
+def conversation_id_beside(conversation_id: UUID) -> UUID:
+    """The conversation of a key that names one which a user has deleted: the tenant's own, which no owner can make."""
+    return uuid5(_CONVERSATIONS, f"beside {conversation_id}")
+
+
 def conversation_id_for_request(request_id: UUID) -> UUID:
     """The conversation of a request that names none, neither in its body nor by a key."""
     return uuid5(_CONVERSATIONS, str(request_id))
+
+
+def conversation_id_of(named: UUID | None, tenant: str, key: bytes | None, request_id: UUID) -> UUID:
+    """The conversation of a record: the one that its body names, else its key, else one of its own."""
+    if named:
+        return named
+    return conversation_id_for_key(tenant, key) if key else conversation_id_for_request(request_id)

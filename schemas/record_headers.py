@@ -73,7 +73,10 @@ def of_request(type_name: str, default: str) -> Schema:
 
 def of_event(type_name: str) -> Schema:
     """Headers of a record on ``llm.events``."""
-    return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}}, _ALWAYS_OURS)
+    signature = {
+        envelope.SIGNATURE: {"type": "string", "description": "A worker's, for gateways. Absent in older ones."}
+    }
+    return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}, **signature}, _ALWAYS_OURS)
 
 
 def of_reply(type_name: str) -> Schema:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from orchestra.agents.catalogue import Agents, load_agents
 from orchestra.kafka import group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 from orchestra.store import claims
 from orchestra.store.database import Database, DatabaseUnavailableError
 from workers import generate
@@ -59,7 +59,7 @@ class Worker:
         self._database = database
         self._stopping = asyncio.Event()
         self.failed = False
-        self.publisher = Publisher(open_producer, database, metrics)
+        self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets))
         self.models = Models(llm, database)
         self.lease = Lease(database, metrics)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later

@@ -18,7 +18,7 @@ from orchestra.kafka import KAFKA_ERRORS, check_reading
 from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
-from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
+from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
 from orchestra.store.progress import Progress, held_mark, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
@@ -261,10 +261,14 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
         match verdict:
             case NewRequest():
                 batch.requests.append(verdict)
-            case Cancel(request):
+            case Cancel(request, None):
                 batch.cancels.append(request)
-            case Delete(conversation):
+            case Cancel(request, DeadLetter() as record):
+                batch.unsigned_cancels.append(Unsigned(request, record))
+            case Delete(conversation, None):
                 batch.deletes.append(conversation)
+            case Delete(conversation, DeadLetter() as record):
+                batch.unsigned_deletes.append(Unsigned(conversation, record))
             case DeadLetter():
                 batch.dead_letters.append(verdict)
     return batch

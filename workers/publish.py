@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, Produce
 from orchestra.failpoints import reach
 from orchestra.kafka import KAFKA_ERRORS
 from orchestra.loops import beside, keep_running, regularly
+from orchestra.signing import EventSigner
 from orchestra.store import outbox
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -50,6 +51,13 @@ _ENDINGS = {
     Status.CANCELLED: CANCELLED,
     Status.EXPIRED: EXPIRED,
 }
+
+# Encoded once: an event is written for every few tokens.
+_OF_ALL = [
+    (name, text.encode())
+    for name, text in envelope.write_headers(id="", type="", source=SOURCE)
+    if name not in (envelope.ID, envelope.TYPE)
+]
 
 OpenProducer = Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]]
 
@@ -88,7 +96,8 @@ class Publisher:
     before everything else, so that first occurrences keep the order of their conversation; repeats have the same id.
     """
 
-    def __init__(self, open_producer: OpenProducer, database: Database, metrics: Metrics) -> None:
+    def __init__(self, open_producer: OpenProducer, database: Database, metrics: Metrics, signer: EventSigner) -> None:
+        self._signer = signer
         self._open_producer = open_producer
         self._database = database
         self._metrics = metrics
@@ -127,7 +136,7 @@ class Publisher:
             if len(self._queue) > 2 * MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > 2 * MAX_QUEUED_BYTES:
                 return
             self._on_the_way.add(announcement.id)
-            for outgoing in _ending(announcement):
+            for outgoing in self._ending(announcement):
                 self._put(outgoing)
 
     async def dead_letters(self, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter] = ()) -> None:
@@ -165,9 +174,41 @@ class Publisher:
         if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
             self._metrics.deltas_dropped.inc()
             return
-        subject = str(turn.id)
-        headers = _headers(str(uuid4()), kind, subject, turn.tenant, turn.body_hash, turn.traceparent)
-        self._put(_Outgoing(EVENTS.name, subject.encode(), orjson.dumps(value), headers))
+        self._put(self._told(str(uuid4()), kind, str(turn.id), turn.tenant, turn.body_hash, turn.traceparent, value))
+
+    def _told(
+        self, id: str, kind: str, subject: str, tenant: str, body_hash: str, traceparent: str | None,
+        value: dict[str, object],
+    ) -> _Outgoing:  # fmt: skip
+        """An event, signed."""
+        headers, said = _headers(id, kind, subject, tenant, body_hash, traceparent), orjson.dumps(value)
+        key = subject.encode()
+        signature = self._signer.sign(kind.encode(), key, body_hash.encode(), tenant.encode(), said)
+        return _Outgoing(EVENTS.name, key, said, [*headers, (envelope.SIGNATURE, signature)])
+
+    def _ending(self, announcement: Announcement) -> tuple[_Outgoing, _Outgoing]:
+        """The event of an ending and its reply, under one id."""
+        reply, said = orjson.loads(announcement.value), announcement.headers
+        id, subject, status = str(announcement.event_id), str(announcement.request_id), Status(reply["status"])
+        value: dict[str, object] = {"attempt": reply["attempts"]}
+        match status:
+            case Status.COMPLETED:
+                told = ("reply", "usage", "finish_reason")
+                value |= {name: reply[name] for name in told if name in reply}
+            case Status.FAILED:
+                value |= reply["error"]
+        of_both = subject, announcement.tenant, said["body_hash"] or "", said["traceparent"]
+        reply_headers = _headers(id, REPLY, *of_both, said["correlation_id"])
+        return (
+            self._told(id, _ENDINGS[status], *of_both, value),
+            _Outgoing(
+                REPLIES.name,
+                str(announcement.conversation_id).encode(),
+                announcement.value.encode(),
+                reply_headers,
+                outbox_id=announcement.id,
+            ),
+        )
 
     def _put(self, outgoing: _Outgoing) -> None:
         self._queue.append(outgoing)
@@ -249,32 +290,6 @@ class Publisher:
         reach("publish.after_mark")
 
 
-def _ending(announcement: Announcement) -> tuple[_Outgoing, _Outgoing]:
-    """The event of an ending and its reply, under one id."""
-    reply, said = orjson.loads(announcement.value), announcement.headers
-    id, subject, status = str(announcement.event_id), str(announcement.request_id), Status(reply["status"])
-    value: dict[str, object] = {"attempt": reply["attempts"]}
-    match status:
-        case Status.COMPLETED:
-            told = ("reply", "usage", "finish_reason")
-            value |= {name: reply[name] for name in told if name in reply}
-        case Status.FAILED:
-            value |= reply["error"]
-    of_both = subject, announcement.tenant, said["body_hash"], said["traceparent"]
-    event_headers = _headers(id, _ENDINGS[status], *of_both)
-    reply_headers = _headers(id, REPLY, *of_both, said["correlation_id"])
-    return (
-        _Outgoing(EVENTS.name, subject.encode(), orjson.dumps(value), event_headers),
-        _Outgoing(
-            REPLIES.name,
-            str(announcement.conversation_id).encode(),
-            announcement.value.encode(),
-            reply_headers,
-            outbox_id=announcement.id,
-        ),
-    )
-
-
 def _refusal(letter: DeadLetter, reply: Reply, acknowledged: asyncio.Future[None]) -> _Outgoing:
     said = envelope.readable_headers(letter.headers)
     headers = _headers(
@@ -310,12 +325,18 @@ def _size(letter: DeadLetter) -> int:
 def _headers(
     id: str, kind: str, subject: str, tenant: str, body_hash: str | None, traceparent: str | None,
     correlation_id: str | None = None,
-) -> RawHeaders:  # fmt: skip
-    extra = (
-        (envelope.TENANT, tenant),
-        (envelope.BODY_HASH, body_hash),
-        (envelope.TRACEPARENT, traceparent),
-        (envelope.CORRELATION_ID, correlation_id),
-    )
-    written = envelope.write_headers(id=id, type=kind, source=SOURCE, subject=subject, extra=extra)
-    return [(name, value.encode()) for name, value in written]
+) -> list[tuple[str, bytes | None]]:  # fmt: skip
+    headers: list[tuple[str, bytes | None]] = [
+        *_OF_ALL,
+        (envelope.ID, id.encode()),
+        (envelope.TYPE, kind.encode()),
+        (envelope.SUBJECT, subject.encode()),
+        (envelope.TENANT, tenant.encode()),
+    ]
+    if body_hash is not None:
+        headers.append((envelope.BODY_HASH, body_hash.encode()))
+    if traceparent is not None:
+        headers.append((envelope.TRACEPARENT, traceparent.encode()))
+    if correlation_id is not None:
+        headers.append((envelope.CORRELATION_ID, correlation_id.encode()))
+    return headers

@@ -14,7 +14,7 @@ from orchestra.store.turns import Ref
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, is_signed, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.ids import conversation_id_for_key, conversation_id_for_request, record_id
+from schemas.ids import conversation_id_of, record_id
 from schemas.replies import RecordSource, Reply, RequestError
 from schemas.requests import (
     CANCEL_REQUESTED,
@@ -50,16 +50,18 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Cancel:
-    """A record that cancels a request."""
+    """A record that cancels a request. ``unsigned``: its dead letter, should it not count; None: a gateway's."""
 
     request: Ref
+    unsigned: DeadLetter | None = None
 
 
 @dataclass(frozen=True)
 class Delete:
-    """A record that deletes a conversation."""
+    """A record that deletes a conversation. ``unsigned``: its dead letter, should it not count; None: a gateway's."""
 
     conversation: Ref
+    unsigned: DeadLetter | None = None
 
 
 Verdict = NewRequest | Cancel | Delete | DeadLetter
@@ -108,9 +110,9 @@ class RecordReader:
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
             case CancelRequested():
-                return Cancel((letter.tenant, body.request_id))
+                return Cancel((letter.tenant, body.request_id), None if envelope.signature else letter)
             case ConversationDeleteRequested():
-                return Delete((letter.tenant, body.conversation_id))
+                return Delete((letter.tenant, body.conversation_id), None if envelope.signature else letter)
             case MessageRequested():
                 return self._request(body, envelope, user, letter)
 
@@ -121,7 +123,7 @@ class RecordReader:
         return NewRequest(
             tenant=letter.tenant,
             id=letter.request_id,
-            conversation_id=_conversation(body.conversation_id, letter),
+            conversation_id=conversation_id_of(body.conversation_id, letter.tenant, letter.key, letter.request_id),
             body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
             body_hash=body.body_hash(),
             model=body.model or (agent and agent.model) or self._default_model,
@@ -137,6 +139,8 @@ class RecordReader:
             retry_of=body.retry_of,
             not_before=body.not_before,
             on_busy=body.on_busy or "enqueue",
+            signed=envelope.signature is not None,
+            keyed=body.conversation_id is None and bool(letter.key),
         )
 
     def _must_be_signed(self, headers: RawHeaders) -> None:
@@ -175,7 +179,9 @@ def refusal(letter: DeadLetter) -> Reply | None:
         return None
     return Reply(
         request_id=letter.request_id,
-        conversation_id=_conversation(_id_in(letter.value, "conversation_id"), letter),
+        conversation_id=conversation_id_of(
+            _id_in(letter.value, "conversation_id"), letter.tenant, letter.key, letter.request_id
+        ),
         status=Status.FAILED,
         reply=None,
         error=RequestError(code=letter.reason, detail=letter.detail),
@@ -221,16 +227,6 @@ def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
 def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:
     at = record.topic, record.partition, record.offset, record.timestamp
     return DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
-
-
-def _conversation(named: UUID | None, letter: DeadLetter) -> UUID:
-    if named:
-        return named
-    return (
-        conversation_id_for_key(letter.tenant, letter.key)
-        if letter.key
-        else conversation_id_for_request(letter.request_id)
-    )
 
 
 def _raw(headers: Any) -> RawHeaders:

@@ -14,6 +14,7 @@ from benchmarks.guard.ends import Away, Consumer, Producer, Record, Settle
 from benchmarks.guard.path import Run, Tally, one_by_one
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
+from orchestra.signing import EventSigner
 from schemas import envelope, events
 from schemas.api.messages import PostMessage
 from schemas.ids import conversation_id_for_request
@@ -36,6 +37,7 @@ class _Gateway:
         self._tally = tally
         self._producer, self._consumer = Producer(tally), Consumer()
         settings = GatewaySettings.model_validate({"orchestra_secret": SECRET})
+        self._signer = EventSigner(settings.secrets)
         self.app = create_app(
             settings,
             database=Away.connect(settings, "guard"),
@@ -66,8 +68,11 @@ class _Gateway:
         extra = ((envelope.TENANT, envelope.DEFAULT_TENANT), (envelope.BODY_HASH, body_hash))
         for kind, value in told:
             written = envelope.write_headers(id=id, type=kind, source="/workers", subject=str(id), extra=extra)
-            headers = [(name, text.encode()) for name, text in written]
-            self._consumer.queue.put_nowait(Record(str(id).encode(), orjson.dumps(value), headers))
+            headers, key, raw = [(name, text.encode()) for name, text in written], str(id).encode(), orjson.dumps(value)
+            signature = self._signer.sign(
+                kind.encode(), key, body_hash.encode(), envelope.DEFAULT_TENANT.encode(), raw
+            )  # fmt: skip
+            self._consumer.queue.put_nowait(Record(key, raw, [*headers, (envelope.SIGNATURE, signature)]))
             await Settle()
 
 

@@ -16,7 +16,7 @@ from benchmarks.guard.model_server import ModelServer, model_server
 from benchmarks.guard.path import Run, Tally, one_by_one
 from orchestra.agents.catalogue import Agents
 from orchestra.settings import DatabaseSettings
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending
@@ -87,7 +87,7 @@ class _Turns:
 
 @asynccontextmanager
 async def _publishing(tally: Tally) -> AsyncIterator[Publisher]:
-    publisher = Publisher(Producer(tally).opened, _silent(), Metrics())
+    publisher = Publisher(Producer(tally).opened, _silent(), Metrics(), EventSigner([SECRET.encode()]))
     running = asyncio.create_task(publisher.run())
     try:
         yield publisher

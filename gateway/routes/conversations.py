@@ -18,6 +18,7 @@ from orchestra.store.database import Database
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.ids import may_be_made_by_an_owner
 
 _COMMON = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
@@ -40,6 +41,9 @@ _DELETED = openapi.problems(
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=512)]
+
+# Who comes first would own what others say in it: ids of Kafka keys are of this version.
+_COMPUTED = "id: must not be a UUID of version 5, which others can compute; leave it out, or choose a random one"
 
 
 class Conversations:
@@ -83,8 +87,11 @@ class Conversations:
         caller = await self._callers.identify(request, Scope.WRITE)
         wanted = await read_json(request, CreateConversation, self._most_bytes)
         ref = caller.ref(wanted.id or uuid4())
-        made = await conversations.create(self._database, ref, caller.user or None, wanted.metadata)
+        may_make = not caller.user or may_be_made_by_an_owner(ref[1])
+        made = may_make and await conversations.create(self._database, ref, caller.user or None, wanted.metadata)
         conversation = await conversations.get(self._database, ref, caller.only)
+        if conversation is None and not may_make:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, _COMPUTED)
         if conversation is None:  # Deleted, or somebody else's, which look the same.
             raise OrchestraError(ErrorCode.NOT_FOUND)
         headers = {"Location": f"/v1/conversations/{conversation.id}"}

@@ -126,7 +126,8 @@ class Messages:
                 following = Following(
                     ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash, warnings=warnings
                 )
-                return self._streams.open(following, {"Location": f"/v1/requests/{ask.id}"})
+                standing = self._callers.standing(request, Scope.WRITE, caller)
+                return self._streams.open(following, standing, {"Location": f"/v1/requests/{ask.id}"})
             return await self._answer(request, ask, live, prefer, stored)
 
     def _read(self, raw: bytes) -> tuple[PostMessage, Sequence[str]]:
@@ -142,7 +143,8 @@ class Messages:
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
-            waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, ask.body_hash)
+            standing = self._callers.standing(request, Scope.WRITE, ask.caller)
+            waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, standing, ask.body_hash)
             if ending := await unless_gone(request.receive, waiting):
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:

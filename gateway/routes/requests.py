@@ -110,7 +110,8 @@ class Requests:
         with self._hub.watch(ref) as live:
             resource = await self._lookup.resource(caller, id)
             if not resource.status.terminal:
-                await unless_gone(request.receive, self._waiting.ending(ref, live, prefer.wait))
+                standing = self._callers.standing(request, Scope.READ, caller)
+                await unless_gone(request.receive, self._waiting.ending(ref, live, prefer.wait, standing))
                 resource = await self._lookup.resource(caller, id)
         return json_answer(resource, headers={"Preference-Applied": f"wait={prefer.wait}"})
 
@@ -125,7 +126,7 @@ class Requests:
         following = Following(
             caller.ref(id), resource.conversation_id, after, stored, ending=None if stored else _dead(resource)
         )
-        return self._streams.open(following)
+        return self._streams.open(following, self._callers.standing(request, Scope.READ, caller))
 
     async def cancel(self, request: Request, request_id: str) -> Response:
         """Cancel the request, unless it has ended."""

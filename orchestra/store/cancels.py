@@ -21,11 +21,27 @@ FROM {KEYS} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
+# Whom an early cancel (e) counts for: what has no owner, and if a gateway signed it, what it was signed for. Where that
+# is not known a release before these columns has kept it.
+EARLY_COUNTS = (
+    "(CAST({user} AS text) IS NULL OR e.signed IS NULL OR (e.signed AND (e.owner IS NULL OR e.owner = {user})))"
+)
+
+# Nobody takes a right away by being first. Who cancels for two owners may cancel for any.
 _KEEP = """
-INSERT INTO early_cancels (tenant, id)
-SELECT k.tenant, k.id FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
+INSERT INTO early_cancels AS e (tenant, id, signed, owner)
+SELECT k.tenant, k.id, CAST(:signed AS boolean), CAST(:owner AS text)
+FROM json_to_recordset(CAST(:refs AS json)) AS k(tenant text, id uuid)
 ORDER BY k.tenant, k.id
-ON CONFLICT DO NOTHING
+ON CONFLICT (tenant, id) DO UPDATE SET signed = true,
+    owner = CASE WHEN e.signed AND e.owner IS DISTINCT FROM excluded.owner THEN NULL ELSE excluded.owner END
+WHERE excluded.signed AND NOT (e.signed AND e.owner IS NULL)
+"""
+
+_OWNED = f"""
+SELECT r.tenant, r.id FROM {KEYS} AS k
+JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
+WHERE r.user_name IS NOT NULL
 """
 
 _CANCEL = f"""
@@ -52,9 +68,10 @@ WHERE r.finished_at IS NULL
 """
 
 # The request may have been taken in by another worker in the very moment in which its cancel was kept as an early one.
-_UNSETTLED = """
+_UNSETTLED = f"""
 SELECT r.tenant, r.id FROM early_cancels e JOIN requests r ON r.tenant = e.tenant AND r.id = e.id
 WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
+    AND {EARLY_COUNTS.format(user="r.user_name")}
 """
 
 _MARK_DELETED = """
@@ -70,7 +87,10 @@ RETURNING before.deleted_at IS NOT NULL AS already
 
 
 async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
-    """Cancel what has not ended; keep the cancels of requests that are not there yet."""
+    """Cancel what has not ended; keep the cancels of requests that are not there yet.
+
+    Those count only if their request turns out to have no owner: for one that has, ``keep_early`` was there first.
+    """
     if not refs:
         return Cancelled()
     found = await tx.run(_FIND, refs=refs_json(refs))
@@ -78,7 +98,7 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     known = [(row.tenant, row.id) for row in found if row.conversation_id is not None]
     conversations = {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
     if early:
-        await tx.run(_KEEP, refs=refs_json(early))
+        await tx.run(_KEEP, refs=refs_json(early), signed=False, owner=None)
     if not conversations:
         return Cancelled()
     await lock_conversations(tx, conversations)
@@ -90,9 +110,17 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     return Cancelled(announcements, [(row.tenant, row.id) for row in rows if row.status == "in_progress"])
 
 
-async def keep_early(database: Database, ref: Ref) -> None:
-    """Keep the cancel of a request that has no row yet, so that it is born cancelled."""
-    await database.run(_KEEP, refs=refs_json([ref]))
+async def keep_early(database: Database, ref: Ref, owner: str | None) -> None:
+    """Keep the cancel of a request that has no row yet, so that it is born cancelled if it is ``owner``'s.
+
+    None: whoever's it is.
+    """
+    await database.run(_KEEP, refs=refs_json([ref]), signed=True, owner=owner)
+
+
+async def owned_among(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:
+    """Those of these requests that have an owner."""
+    return {(row.tenant, row.id) for row in await tx.run(_OWNED, refs=refs_json(requests))} if requests else set()
 
 
 async def conversations_of(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:

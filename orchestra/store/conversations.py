@@ -17,6 +17,11 @@ INSERT INTO conversations (tenant, id, owner, metadata) VALUES (:tenant, :id, :o
 ON CONFLICT DO NOTHING RETURNING id
 """
 
+_OWNED = """
+SELECT c.id FROM conversations c
+WHERE c.tenant = :tenant AND c.id = :id AND coalesce(c.owner, c.user_id::text) IS NOT NULL
+"""
+
 _COLUMNS = """
 SELECT c.id, c.created_at, c.metadata, ARRAY(
     SELECT r.id FROM requests r WHERE r.tenant = c.tenant AND r.conversation_id = c.id
@@ -58,6 +63,11 @@ async def get(database: Database, ref: Ref, only: str | None = None) -> Conversa
     """A conversation that is not deleted."""
     rows = await database.run(_GET, tenant=ref[0], id=ref[1], only=only)
     return _resource(rows[0]) if rows else None
+
+
+async def is_owned(database: Database, ref: Ref) -> bool:
+    """True for a conversation of somebody's, deleted or not."""
+    return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 
 
 async def page(

@@ -1,19 +1,20 @@
 """② A batch of records → rows, in one transaction: new requests, cancels, deletes, dead letters, progress."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from orchestra.store.cancels import cancel, conversations_of, delete_conversations
+from orchestra.store.cancels import EARLY_COUNTS, cancel, conversations_of, delete_conversations, owned_among
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in
 from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.progress import Progress, note_progress
-from orchestra.store.turns import Announcement, Ref, announce, promote
+from orchestra.store.turns import KEYS, Announcement, Ref, announce, promote, refs_json
 from schemas.errors import ErrorCode
+from schemas.ids import conversation_id_beside, may_be_made_by_an_owner
 from schemas.requests import OnBusy
 
 
@@ -21,7 +22,8 @@ from schemas.requests import OnBusy
 class NewRequest:
     """A request as its record says it. ``deadline`` None: the default. ``record``: its dead letter, should it lose.
 
-    ``user``: whose it is; it may go only into a conversation of his. None: the tenant's own, which may go into any.
+    ``user``: whose it is; it may go only into a conversation of theirs. None: the tenant's own, which may go into any
+    if a gateway ``signed`` it, else into those without an owner. ``keyed``: its conversation is named by its key.
     """
 
     tenant: str
@@ -42,6 +44,8 @@ class NewRequest:
     retry_of: UUID | None = None
     not_before: datetime | None = None
     on_busy: OnBusy = "enqueue"
+    signed: bool = True
+    keyed: bool = False
 
     @property
     def ref(self) -> Ref:
@@ -54,13 +58,26 @@ class NewRequest:
         return self.tenant, self.conversation_id
 
 
+@dataclass(frozen=True)
+class Unsigned:
+    """A request to cancel, or a conversation to delete, as no gateway asks: it counts if that has no owner.
+
+    ``record``: its dead letter, should it not.
+    """
+
+    ref: Ref
+    record: DeadLetter
+
+
 @dataclass
 class Batch:
-    """What a batch of records asks for."""
+    """What a batch of records asks for. ``cancels`` and ``deletes``: signed by a gateway, which saw to whose it is."""
 
     requests: list[NewRequest] = field(default_factory=list)
     cancels: list[Ref] = field(default_factory=list)
     deletes: list[Ref] = field(default_factory=list)
+    unsigned_cancels: list[Unsigned] = field(default_factory=list)
+    unsigned_deletes: list[Unsigned] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
 
@@ -102,15 +119,22 @@ RETURNING tenant, id, next_seq, coalesce(owner, user_id::text) AS owner, deleted
 
 _FACTS = f"""
 SELECT k.tenant, k.id, r.body_hash, e.id IS NOT NULL AS cancelled, h.id IS NOT NULL AS busy
-FROM {few("rows", "tenant text, id uuid, conversation_id uuid")} AS k
+FROM {few("rows", "tenant text, id uuid, conversation_id uuid, user_name text")} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id
+LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id AND {EARLY_COUNTS.format(user="k.user_name")}
 LEFT JOIN LATERAL (
     SELECT h.id FROM requests h
     WHERE h.tenant = k.tenant AND h.conversation_id = k.conversation_id AND h.status IN ('pending', 'in_progress')
     LIMIT 1
 ) AS h ON true
 """
+
+_TAKEN = f"""
+SELECT c.tenant, c.id FROM conversations c JOIN {KEYS} AS k ON c.tenant = k.tenant AND c.id = k.id
+WHERE c.deleted_at IS NOT NULL AND coalesce(c.owner, c.user_id::text) IS NOT NULL
+"""
+
+_NOT_THEIRS = "it concerns what is a user's, and no gateway has signed it for them"
 
 _INSERT = """
 INSERT INTO requests (
@@ -157,13 +181,18 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
     """
     done = Intaken()
     async with database.transaction() as tx:
-        conversations = await _lock_all(tx, batch)
-        first, others = _first_of_each(batch.requests)
+        requests = await _beside_tombstones(tx, batch.requests)
+        conversations = await _lock_all(tx, batch, requests)
+        first, others = _first_of_each(requests)
         kept = await _insert_requests(tx, first, conversations, done)
         for request in others:
             _duplicate(request, kept[request.ref], done)
-        done.announcements += await delete_conversations(tx, batch.deletes)
-        cancelled = await cancel(tx, batch.cancels)
+        owned = {ref for ref, conversation in conversations.items() if conversation.owner is not None}
+        deletes = _without_owner(batch.unsigned_deletes, owned, done)
+        done.announcements += await delete_conversations(tx, [*batch.deletes, *deletes])
+        owned = await owned_among(tx, [each.ref for each in batch.unsigned_cancels])
+        cancels = _without_owner(batch.unsigned_cancels, owned, done)
+        cancelled = await cancel(tx, [*batch.cancels, *cancels])
         done.announcements += cancelled.announcements
         done.running_cancelled += cancelled.running
         done.dead_letters += batch.dead_letters
@@ -175,14 +204,40 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
     return done
 
 
-async def _lock_all(tx: Transaction, batch: Batch) -> dict[Ref, _Conversation]:
+async def _beside_tombstones(tx: Transaction, requests: Sequence[NewRequest]) -> Sequence[NewRequest]:
+    """A key that names what a user has deleted has another conversation: a tombstone counts for its owner alone."""
+    keyed = {request.conversation for request in requests if request.keyed and not request.signed}
+    if not keyed:
+        return requests
+    taken = {(row.tenant, row.id) for row in await tx.run(_TAKEN, refs=refs_json(keyed))}
+    return [
+        replace(request, conversation_id=conversation_id_beside(request.conversation_id))
+        if request.keyed and not request.signed and request.conversation in taken
+        else request
+        for request in requests
+    ]
+
+
+def _without_owner(unsigned: Sequence[Unsigned], owned: Collection[Ref], done: Intaken) -> list[Ref]:
+    """What these may end; those that may not are dead letters."""
+    for each in unsigned:
+        if each.ref in owned:
+            done.dead_letters.append(each.record.because(ErrorCode.UNSIGNED, _NOT_THEIRS))
+    return [each.ref for each in unsigned if each.ref not in owned]
+
+
+async def _lock_all(tx: Transaction, batch: Batch, requests: Sequence[NewRequest]) -> dict[Ref, _Conversation]:
     # All of them at once and in order, so that two batches never wait for each other.
     turns: dict[Ref, int] = defaultdict(int)
     owners: dict[Ref, str | None] = {}
-    for request in batch.requests:
+    for request in requests:
         turns[request.conversation] += 1
-        owners.setdefault(request.conversation, request.user)
-    for conversation in (*batch.deletes, *await conversations_of(tx, batch.cancels)):
+        # One that may not make it leaves nobody's: what it names is then there for those who may.
+        if request.user is None or may_be_made_by_an_owner(request.conversation_id, request.id):
+            owners.setdefault(request.conversation, request.user)
+    deletes = [*batch.deletes, *(each.ref for each in batch.unsigned_deletes)]
+    cancels = [*batch.cancels, *(each.ref for each in batch.unsigned_cancels)]
+    for conversation in (*deletes, *await conversations_of(tx, cancels)):
         turns[conversation] += 0
     rows = [{"tenant": ref[0], "id": ref[1], "owner": owners.get(ref), "turns": count} for ref, count in turns.items()]
     found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
@@ -271,7 +326,9 @@ def _duplicate(request: NewRequest, known_hash: str, done: Intaken) -> None:
 
 
 def _keys(requests: Sequence[NewRequest]) -> str:
-    return as_json([{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id} for r in requests])
+    return as_json(
+        [{"tenant": r.tenant, "id": r.id, "conversation_id": r.conversation_id, "user_name": r.user} for r in requests]
+    )
 
 
 def _refusal(request: NewRequest, conversation: _Conversation) -> tuple[ErrorCode, str] | None:
@@ -279,6 +336,8 @@ def _refusal(request: NewRequest, conversation: _Conversation) -> tuple[ErrorCod
     # Before anything else: whose conversation it is must not show by another answer than for one that is not there.
     if request.user is not None and request.user != conversation.owner:
         return ErrorCode.NOT_FOUND, "there is no such conversation"
+    if not request.signed and conversation.owner is not None:
+        return ErrorCode.NOT_FOUND, "the conversation is a user's, and no gateway has signed the record for them"
     if conversation.deleted:
         return ErrorCode.CONVERSATION_DELETED, "the conversation is deleted"
     if conversation.busy and request.on_busy == "reject":

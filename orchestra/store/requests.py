@@ -60,6 +60,8 @@ SELECT r.tenant, r.id, r.body_hash FROM {KEYS} AS k
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
+_OWNED = "SELECT id FROM requests WHERE tenant = :tenant AND id = :id AND user_name IS NOT NULL"
+
 _DELETED = f"""
 SELECT r.tenant, r.id FROM {KEYS} AS k
 JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
@@ -163,6 +165,11 @@ async def body_hashes(database: Database, refs: Collection[Ref]) -> dict[Ref, st
     """The hashes of the bodies under these ids; of those that are deleted too."""
     rows = await database.run(_HASHES, refs=refs_json(refs)) if refs else ()
     return {(row.tenant, row.id): row.body_hash for row in rows}
+
+
+async def is_owned(database: Database, ref: Ref) -> bool:
+    """True for a request of somebody's that has a row, deleted or not."""
+    return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 
 
 async def deleted_among(database: Database, refs: Collection[Ref]) -> set[Ref]:

@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from gateway.events import Hub
 from gateway.metrics import Metrics
 from orchestra.agents.catalogue import Agents
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 from orchestra.store.intake import NewRequest
 from schemas import dead_letters, envelope
 from schemas.errors import ErrorCode
 from schemas.events import EVENT_TYPES
 from schemas.replies import REPLY, Reply
 from schemas.requests import RECORD_TYPES
+from schemas.status import ENDINGS
 from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES, REQUESTS
 from workers.records import Cancel, Delete, RecordReader
 
@@ -68,6 +70,21 @@ def of(topic: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("golden", [each for each in ALL if each.topic == topic], ids=lambda each: each.name)
 
 
+@of(EVENTS.name)
+def test_events_reach_who_waits(golden: Golden) -> None:
+    """A piece of text is shown, signed or not; an ending from before signatures has Postgres asked at once."""
+    hub, said = Hub(Metrics(), 1024 * 1024, EventSigner([SECRET])), json.loads(golden.value or b"")
+    ref = golden.texts[envelope.TENANT], UUID(golden.texts[envelope.SUBJECT])
+    with hub.watch(ref) as live:
+        hub.take(golden.key, golden.headers, golden.value)
+
+        signed, ended = envelope.SIGNATURE in golden.texts, golden.texts[envelope.TYPE].rpartition(".")[2] in ENDINGS
+        hinted = ended and not signed
+        assert (hinted, [ref] if hinted else []) == (hub.hinted.is_set(), hub.due())
+        assert (signed, signed and ended) == (live.signed, live.ending is not None)
+        assert live.attempt == (0 if hinted else said["attempt"])
+
+
 def asked(golden: Golden) -> dict[str, Any]:
     """What a worker of today reads in a record of requests."""
     reader = RecordReader(Signer([SECRET]), Agents.load(None), TENANTS, "llama3", require_signed=False)
@@ -101,7 +118,7 @@ def test_events_tell_the_same(golden: Golden) -> None:
     """A gateway takes the event in, and reads the same in it."""
     read = EVENT_TYPES[golden.texts[envelope.TYPE]].model_validate_json(golden.value or b"").model_dump(mode="json")
     metrics = Metrics()
-    Hub(metrics, 1024 * 1024).take(golden.key, golden.headers, golden.value)
+    Hub(metrics, 1024 * 1024, EventSigner([SECRET])).take(golden.key, golden.headers, golden.value)
 
     assert metrics.events_skipped._value.get() == 0
     assert golden.meaning == subset(read, golden.meaning)

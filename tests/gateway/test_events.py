@@ -2,7 +2,6 @@ import random
 from typing import Any
 from uuid import UUID, uuid4
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,24 +10,25 @@ from gateway import events
 from gateway.events import Hub
 from gateway.live import Ending
 from gateway.metrics import Metrics
+from orchestra.signing import EventSigner
 from schemas.errors import ErrorCode
 from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import Status
+from tests.support import events as support
+from tests.support.events import SIGNER
 
 ID, CONVERSATION = uuid4(), str(uuid4())
 REF = ("default", ID)
 
 
 def make_hub(most_bytes: int = 1024 * 1024) -> Hub:
-    return Hub(Metrics(), most_bytes)
+    return Hub(Metrics(), most_bytes, SIGNER)
 
 
-def tell(hub: Hub, kind: str, id: UUID = ID, tenant: str = "default", body_hash: str = "hash", **value: Any) -> None:
-    names = {"ce_type": kind, "ce_subject": str(id), "orchestra-tenant": tenant, "orchestra-body-hash": body_hash}
-    headers = [(name, text.encode()) for name, text in names.items()]
-    hub.take(str(id).encode(), headers, orjson.dumps(value))
+def tell(hub: Hub, kind: str, id: UUID = ID, **said: Any) -> None:
+    support.tell(hub, kind, id, **said)
 
 
 def count(hub: Hub, name: str) -> float:
@@ -257,3 +257,98 @@ def test_fail() -> None:
     with hub.watch(REF) as live:
         hub.fail(REF, ErrorCode.TOMBSTONE, "no value")
         assert live.ending == Ending(Status.FAILED, 0, error=RequestError(code=ErrorCode.TOMBSTONE, detail="no value"))
+
+
+def test_an_unsigned_ending_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never told; Postgres is asked at once, and once a second at most, however many such endings come."""
+    hub, clock = make_hub(), 1000.0
+    monkeypatch.setattr(events.time, "monotonic", lambda: clock)
+    with hub.watch(REF) as live:
+        assert (hub.due(), hub.hinted.is_set()) == ([], False)
+        for kind in (COMPLETED, FAILED, CANCELLED, EXPIRED):
+            tell(hub, kind, signer=None, attempt=1, reply="FORGED", usage={}, code="timeout", detail="")
+            assert (live.ending, live.since(0)) == (None, "")
+        assert (hub.due(), hub.hinted.is_set()) == ([REF], True)
+        hub.looked([REF])
+        tell(hub, CANCELLED, signer=None, attempt=1)
+        assert hub.due() == []
+        clock += 1
+        assert hub.due() == [REF]
+    assert count(hub, "events_unsigned_total") == 5
+
+
+def test_an_unsigned_ending_that_nobody_waits_for_is_nothing() -> None:
+    """Nobody asks Postgres for it, and nothing is remembered."""
+    hub = make_hub()
+    tell(hub, CANCELLED, signer=None, attempt=1)
+    assert (hub.hinted.is_set(), len(hub._live)) == (False, 0)
+
+
+def test_events_of_an_older_release_are_shown() -> None:
+    """Where nothing of a request is signed, its text is that of the unsigned events."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, STARTED, signer=None, attempt=1, conversation_id=CONVERSATION)
+        tell(hub, DELTA, signer=None, attempt=1, at=0, text="Hello")
+        assert (live.attempt, live.since(0), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
+        tell(hub, RESTART, signer=None, attempt=2, text="other")
+        assert (live.attempt, live.since(0)) == (2, "other")
+
+
+@pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
+def test_what_a_worker_signs_alone_counts(kind: str) -> None:
+    """Behind a signed event no unsigned one of its request is shown, whatever attempt it names."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, DELTA, attempt=1, at=0, text="true")
+        for attempt in (1, 2, 2**31 - 1):
+            tell(hub, kind, signer=None, attempt=attempt, at=4, text="FORGED", conversation_id=str(uuid4()))
+        assert (live.attempt, live.since(0), live.conversation_id) == (1, "true", None)
+        tell(hub, DELTA, attempt=1, at=4, text=" text")
+        assert live.since(0) == "true text"
+
+
+@pytest.mark.parametrize("attempt", [1, 2**31 - 1])
+@pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
+def test_what_was_forged_before_is_void(kind: str, attempt: int) -> None:
+    """The first signed event takes all of it back: text, attempt, conversation, and the hash of the body."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(
+            hub, kind, body_hash="forged", signer=None, attempt=attempt, at=0, text="FORGED",
+            conversation_id=str(uuid4()),
+        )  # fmt: skip
+        live.check_hash("hash")
+        epoch = live.epoch
+        tell(hub, DELTA, attempt=1, at=0, text="true")
+        assert (live.attempt, live.since(0), live.conversation_id, live.body_hash) == (1, "true", None, "hash")
+        assert live.epoch > epoch
+        assert hub._bytes == live.size
+
+
+def test_a_bad_signature_is_none() -> None:
+    """One of another secret, or of another event, changes no more than none at all."""
+    hub, record = make_hub(), SIGNER.sign(DELTA.encode(), str(ID).encode(), b"hash", b"other tenant", b"{}")
+    with hub.watch(REF) as live:
+        tell(hub, DELTA, attempt=1, at=0, text="true")
+        tell(hub, DELTA, signer=EventSigner([b"x" * 32]), attempt=1, at=4, text="FORGED")
+        names = {"ce_type": DELTA, "orchestra-tenant": "default", "orchestra-body-hash": "hash"}
+        for signature in (record, b"", b"\xff", record * 2):
+            headers = [(name, text.encode()) for name, text in names.items()]
+            hub.take(
+                str(ID).encode(),
+                [*headers, ("orchestra-signature", signature)],
+                b'{"attempt": 1, "at": 4, "text": "FORGED"}',
+            )
+        assert live.since(0) == "true"
+    assert count(hub, "events_unsigned_total") == 5
+
+
+def test_signatures_while_the_secret_changes() -> None:
+    """A gateway that knows the old secret believes workers that still sign with it."""
+    old, new = b"o" * 32, b"n" * 32
+    hub = Hub(Metrics(), 2**20, EventSigner([new, old]))
+    with hub.watch(REF) as live:
+        tell(hub, DELTA, signer=EventSigner([old]), attempt=1, at=0, text="a")
+        tell(hub, DELTA, signer=EventSigner([new, old]), attempt=1, at=1, text="b")
+        assert (live.since(0), live.signed) == ("ab", True)

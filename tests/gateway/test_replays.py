@@ -19,7 +19,7 @@ from schemas.api.dead_letters import DeadLetterFilter, EditDeadLetter, ReplayDea
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import read_headers
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import CANCEL_REQUESTED, MESSAGE_REQUESTED, MessageRequested
+from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, MESSAGE_REQUESTED, MessageRequested
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.records import message
 from tests.support.store import letter, request, take
@@ -363,3 +363,20 @@ async def test_an_edit_names_what_it_changes(database: Database, replays: Replay
 def _parts(kept_letter: KeptLetter) -> tuple[bytes | None, bytes | None, RawHeaders]:
     sends = kept_letter.to_send
     return sends.key, sends.value, sends.headers
+
+
+@pytest.mark.parametrize("kind", [MESSAGE_REQUESTED, CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED])
+async def test_a_replay_is_no_way_to_what_is_a_users(database: Database, replays: Replays, log: Log, kind: str) -> None:
+    """What nobody has signed and concerns a user's conversation or request is not signed for sending it again."""
+    await take(database, hers := request(user="ann"))
+    value = {
+        MESSAGE_REQUESTED: GOOD,
+        CANCEL_REQUESTED: f'{{"request_id": "{hers.id}"}}'.encode(),
+        CONVERSATION_DELETE_REQUESTED: f'{{"conversation_id": "{hers.conversation_id}"}}'.encode(),
+    }[kind]
+    headers: RawHeaders = [("ce_type", kind.encode())]
+    bad = letter(key=str(hers.conversation_id).encode(), value=value, headers=headers).because(ErrorCode.INTERNAL, "")
+    (id,) = await kept(database, bad)
+
+    assert "unsigned" == await refusal(replays, id)
+    assert [] == log.records

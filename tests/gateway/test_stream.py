@@ -17,10 +17,11 @@ from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.stream import Following, Narrator, Place, Streams, read_last_event_id
 from orchestra.ids import Receipts
-from schemas.errors import ErrorCode
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import ENDINGS, Status
+from tests.support.events import SIGNER
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 Told = list[tuple[str, dict[str, Any], str | None]]
@@ -230,6 +231,19 @@ def test_last_event_id(text: str | None, expected: Place | None) -> None:
     assert read_last_event_id(text) == expected
 
 
+class Lasting:
+    """A standing that lasts, or one that ends at the next look."""
+
+    def __init__(self, *, lasts: bool = True) -> None:
+        self.due = float("inf") if lasts else 0.0
+
+    async def check(self) -> None:
+        raise OrchestraError(ErrorCode.UNAUTHORIZED)
+
+
+HERS: Any = Lasting()
+
+
 def make_streams(hub: Hub, drain: Drain) -> Streams:
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
     return Streams(hub, lookup, drain, hub._metrics)
@@ -238,8 +252,8 @@ def make_streams(hub: Hub, drain: Drain) -> Streams:
 async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream on which nothing happens sends comments."""
     monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
-    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None))
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
         assert re.fullmatch(
@@ -252,8 +266,8 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_slow_caller() -> None:
     """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
-    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None))
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -265,11 +279,11 @@ async def test_slow_caller() -> None:
 
 async def test_drain() -> None:
     """A gateway that stops sends its streams away; one that has ended is told its ending all the same."""
-    hub, drain, ref = Hub(Metrics(), 2**20), Drain(), ("default", uuid4())
+    hub, drain, ref = Hub(Metrics(), 2**20, SIGNER), Drain(), ("default", uuid4())
     drain.on_begin(hub.wake_all)
 
     async def collect(following: Following) -> list[Any]:
-        return [chunk async for chunk in make_streams(hub, drain).open(following).body_iterator]
+        return [chunk async for chunk in make_streams(hub, drain).open(following, HERS).body_iterator]
 
     streaming = asyncio.create_task(collect(Following(ref, None)))
     await asyncio.sleep(0)
@@ -278,3 +292,19 @@ async def test_drain() -> None:
     assert (await streaming)[1:] == [b"retry: 500\n\n"]
     ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
     assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]
+
+
+async def test_who_lost_their_rights() -> None:
+    """A stream whose caller would not be let in any more ends with the word to come back, and tells nothing further."""
+    hub, ref, standing = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4()), Lasting()
+    response = make_streams(hub, Drain()).open(Following(ref, None), standing)  # type: ignore[arg-type]
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        await anext(chunks)
+        with hub.watch(ref) as live:
+            live.begin(1)
+            live.add(0, "x")
+        assert [name for name, *_ in read([await anext(chunks)])] == ["started", "delta"]
+        standing.due = 0.0
+        with hub.watch(ref) as live:
+            live.add(1, "secret")
+        assert [chunk async for chunk in chunks] == [b"retry: 500\n\n"]

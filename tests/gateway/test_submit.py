@@ -21,6 +21,7 @@ from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MessageRequested
 from schemas.status import Status
+from tests.support.events import SIGNER
 from tests.support.fakes import away, no_pause
 
 CALLER = nameless("alice")
@@ -63,7 +64,7 @@ class Made:
     """Submissions among fakes."""
 
     def __init__(self) -> None:
-        self.around, self.drain, self.hub = Around(), Drain(), Hub(Metrics(), 1024 * 1024)
+        self.around, self.drain, self.hub = Around(), Drain(), Hub(Metrics(), 1024 * 1024, SIGNER)
         around: Any = self.around
         self.submissions = Submissions(
             Receipts([b"x" * 32]), around, around, Agents.load(None), around, self.hub, self.drain

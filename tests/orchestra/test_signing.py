@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 RECORD: dict[str, Any] = {
@@ -77,3 +77,33 @@ def test_the_old_secret_still_verifies_and_no_longer_signs() -> None:
     assert both.verify(old.sign(**RECORD), **RECORD)
     assert new.verify(both.sign(**RECORD), **RECORD)
     assert not new.verify(old.sign(**RECORD), **RECORD)
+
+
+PARTS = st.tuples(*[st.binary(max_size=20).filter(lambda part: b"\0" not in part)] * 5)
+
+
+@given(PARTS, PARTS)
+def test_a_signature_is_for_one_event(one: tuple[bytes, ...], two: tuple[bytes, ...]) -> None:
+    """Another event needs another signature, and so does one whose letters have moved from one part to the next."""
+    signer = EventSigner([SECRET])
+
+    assert (one == two) == signer.verify(signer.sign(*one), *two)
+
+
+def test_events_while_the_secret_changes() -> None:
+    """The old secret verifies and never signs; one that is not known does neither."""
+    before, between, after = (EventSigner(secrets) for secrets in ([SECRET], [OTHER, SECRET], [OTHER]))
+    event = (b"type", b"id", b"hash", b"tenant", b"value")
+
+    assert between.verify(before.sign(*event), *event)
+    assert after.verify(between.sign(*event), *event)
+    assert not after.verify(before.sign(*event), *event)
+    assert not before.verify(between.sign(*event), *event)
+
+
+def test_the_signature_of_an_event_is_no_signature_of_a_request() -> None:
+    """What a worker has signed makes nobody a gateway, though both have the same secret."""
+    made = EventSigner([SECRET]).sign(*(each if isinstance(each, bytes) else each.encode() for each in RECORD.values()))
+
+    assert not Signer([SECRET]).verify(made.decode(), **RECORD)
+    assert not Signer([SECRET]).verify("v1=" + made.decode(), **RECORD)

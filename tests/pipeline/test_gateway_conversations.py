@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from schemas.ids import conversation_id_for_key
 from tests.support.gateway import Gateway, HandWorker, own_env, running_gateway
 from tests.support.stack import Stack
 
@@ -43,6 +44,17 @@ async def test_create_and_get(gateway: Gateway) -> None:
     again = await gateway.client.post(URL, json={"id": id, "metadata": {"a": "b"}})
     assert (again.status_code, again.json()["id"], again.json()["metadata"]) == (200, id, {})
     assert (await gateway.client.post(URL)).status_code == 201
+
+
+async def test_an_id_that_others_can_compute(gateway: Gateway) -> None:
+    """Who has a name makes no conversation under it; who has none may."""
+    body = {"id": str(conversation_id_for_key("default", b"customer-42"))}
+
+    refused = await gateway.client.post(URL, json=body, headers={"X-User-ID": "ann"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert "version 5" in refused.json()["detail"]
+    assert (await gateway.client.get(f"{URL}/{body['id']}")).status_code == 404
+    assert (await gateway.client.post(URL, json=body)).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -328,6 +328,63 @@ async def test_forged_and_broken_events(gateway: Gateway, worker: HandWorker) ->
         assert text_of(await reader.rest()) == TEXT
 
 
+async def test_a_forged_ending(gateway: Gateway, worker: HandWorker) -> None:
+    """Who writes an ending to llm.events, knowing all of its request, answers nobody: what Postgres has is told."""
+    location = await accept(gateway)
+    waiting = asyncio.create_task(gateway.client.get(location, headers={"Prefer": "wait=20"}))
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        turn = await worker.begin()
+        await reader.until("started")
+        worker.signs = False
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        await worker.event(turn, "llm.request.delta", {"attempt": 1, "at": 0, "text": "FORGED"})
+        await worker.event(turn, "llm.request.completed", {"attempt": 1, "reply": "FORGED REPLY", "usage": usage})
+        worker.signs = True
+        await say(worker, turn, PIECES)
+        await worker.complete(turn, TEXT)
+        told = await reader.rest()
+    assert (text_of(told), told[-1].data["reply"]) == (TEXT, TEXT)
+    assert (await waiting).json()["reply"] == TEXT
+
+
+@pytest.mark.parametrize("how", ["stream", "wait"])
+async def test_a_worker_of_before_signatures(gateway: Gateway, worker: HandWorker, how: str) -> None:
+    """Its streams are those that they were, and nobody waits longer than a look into Postgres for its endings."""
+    worker.signs = False
+    more: dict[str, Any] = {"json": {**HELLO, "stream": how == "stream"}}
+    if how == "wait":
+        answering = asyncio.create_task(gateway.client.post("/v1/messages", **more))
+        turn = await worker.begin()
+        await worker.complete(turn, TEXT)
+        assert (await answering).json()["reply"] == TEXT
+        return
+    async with streaming(gateway.client, "POST", "/v1/messages", **more) as reader:
+        turn = await worker.begin()
+        await say(worker, turn, PIECES)
+        told = await reader.until("delta")
+        await worker.complete(turn, TEXT)
+        told += await reader.rest()
+    assert (text_of(told), told[-1].name, told[-1].data["reply"]) == (TEXT, "completed", TEXT)
+
+
+async def test_an_attempt_of_each_release(gateway: Gateway, worker: HandWorker) -> None:
+    """A worker that signs dies and one that does not takes over, or the other way round: the stream ends as it must."""
+    for first, second in ((True, False), (False, True)):
+        worker.signs = first
+        location = await accept(gateway)
+        async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+            turn = await worker.begin()
+            await worker.delta(turn, 0, "half")
+            await reader.until("delta")
+            await worker.end(turn, Status.PENDING)
+            worker.signs = second
+            turn = await worker.claim(turn.id)
+            await say(worker, turn, PIECES)
+            await worker.complete(turn, TEXT)
+            told = await reader.rest()
+        assert (told[-1].name, told[-1].data["reply"], told[-1].id) == ("completed", TEXT, f"2.{len(TEXT)}.end")
+
+
 async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:
     """A stream whose caller leaves ends; the request does not."""
     location = await accept(gateway)

@@ -1,8 +1,10 @@
 """Every route of the gateway as everybody: whom it refuses, and that another's things are as good as unknown."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -85,6 +87,13 @@ ROUTES = {
 CLOSED = [route for route, rule in ROUTES.items() if rule.scope]
 WITH_ID = [route for route in CLOSED if "{" in route]
 WITHOUT_ID = [route for route in CLOSED if "{" not in route]
+# What a call of theirs ends with.
+LOST = {
+    "revoked": (401, "unauthorized"),
+    "deleted": (401, "unauthorized"),
+    "new password": (401, "unauthorized"),
+    "no admin": (403, "forbidden"),
+}
 REFUSED = (
     "nobody",
     "an expired key",
@@ -435,6 +444,47 @@ async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: p
         clock.now += FRESH_SECONDS
 
         assert await statuses() == [each.status_code for each in here] == [401, 401, 401, 403]
+
+
+async def test_who_loses_their_rights_is_told_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open streams and waits end, at another gateway too: of a revoked key, a deleted user, an old password, an admin
+    who is none any more; those of others go on."""
+    monkeypatch.setattr("gateway.standing.ASK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.cached_rows.FRESH_SECONDS", 0.0)
+    people = {name: await house.move_in(f"{name} two") for name in ("revoked", "deleted", "new password", "stays")}
+    people["no admin"] = await house.move_in("no admin two", "admin")
+    people["revoked"] = await house.key("revoked two", "revoked two", "write")
+    users = {name: f"/v1/users/{house.ids[f'{name} two']}" for name in people}
+    async with running_gateway(house.env, open_mode=False) as other, AsyncExitStack() as undo:
+        streams, waits, posts, urls = {}, {}, {}, {}
+        for name, headers in people.items():
+            later = {**headers, "Prefer": "respond-async"}
+            asked = await other.client.post("/v1/messages", json=message(model=ENDLESS), headers=later)
+            urls[name] = f"/v1/requests/{house.anns.open if name == 'no admin' else asked.json()['id']}"
+            stream = streaming(other.client, "GET", f"{urls[name]}/events", headers=headers)
+            streams[name] = await undo.enter_async_context(stream)
+            await streams[name].until("delta")
+            wait = other.client.get(urls[name], headers={**headers, "Prefer": "wait=60"}, timeout=60)
+            post = other.client.post("/v1/messages", json=message(model=ENDLESS), headers=headers, timeout=60)
+            waits[name], posts[name] = asyncio.create_task(wait), asyncio.create_task(post)
+        program = house.people["program"]
+        for method, path, body in (
+            ("DELETE", f"/v1/keys/{key_id(people['revoked']['Authorization'])}", None),
+            ("DELETE", users["deleted"], None),
+            ("PUT", users["new password"], {"password": "another long one"}),
+            ("PUT", users["no admin"], {"role": "user"}),
+        ):
+            assert (await house.ask(method, path, program, body)).status_code in (200, 204)
+
+        for name, told in LOST.items():
+            assert (await streams[name].rest())[-1].name == "retry"
+            assert told == code(await waits[name]) == code(await posts[name])
+        assert not waits["stays"].done()
+        assert not posts["stays"].done()
+        assert (await other.client.post(f"{urls['stays']}/cancel", headers=people["stays"])).status_code == 202
+        assert (await streams["stays"].rest())[-1].name == "cancelled"
+        assert (await waits["stays"]).json()["status"] == "cancelled"
+        posts["stays"].cancel()
 
 
 async def test_the_logs_and_problems_keep_secrets(house: House) -> None:

@@ -39,6 +39,18 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+@ids
+def test_tests_that_are_named_exist(path: Path) -> None:
+    """Each test that a page names, as `file::test`, is there: what is said to be held by it is."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", path.read_text("utf-8"))
+
+    assert [f"{file}::{test}" for file, test in named if not _has(ROOT / file, test)] == []
+
+
+def _has(file: Path, test: str) -> bool:
+    return file.exists() and bool(re.search(rf"^(?:async )?def {test}\(", file.read_text("utf-8"), re.MULTILINE))
+
+
 def test_decisions_are_numbered() -> None:
     """Decisions are numbered from 0001 on, without a gap."""
     assert [f"{number:04}" for number in range(1, len(DECISIONS) + 1)] == [path.name[:4] for path in DECISIONS]

@@ -19,7 +19,7 @@ from gateway.settings import GatewaySettings
 from orchestra.agents.catalogue import Agents
 from orchestra.event_stream import EventStream
 from orchestra.kafka import make_broker, make_producer, tail_reader
-from orchestra.signing import Signer
+from orchestra.signing import EventSigner, Signer
 from orchestra.store import claims, endings, intake, progress
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending
@@ -29,6 +29,7 @@ from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import Usage
 from schemas.status import Status
 from schemas.topics import EVENTS, REQUESTS
+from tests.support.events import sign
 from tests.support.stack import Stack
 from workers.records import Cancel, Delete, RecordReader
 
@@ -91,6 +92,8 @@ class HandWorker:
     id: UUID = field(default_factory=uuid4)
     turns: dict[UUID, claims.Claimed] = field(default_factory=dict)
     records: list[Any] = field(default_factory=list)
+    # False: its events are those of a release before signatures.
+    signs: bool = True
 
     async def __aenter__(self) -> Self:
         names = {name.lower(): value for name, value in self.env.items() if name != "LLM_PROVIDER"}
@@ -99,6 +102,7 @@ class HandWorker:
         self._reader = RecordReader(
             Signer(settings.secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
         )
+        self._signer = EventSigner(settings.secrets)
         self._producer = make_producer(settings, "hand-worker")
         self._broker = make_broker(settings, "hand-worker")
         self._subscriber = tail_reader(self._broker, REQUESTS.name)
@@ -208,8 +212,10 @@ class HandWorker:
         """Publish an event."""
         extra = ((envelope.TENANT, tenant), (envelope.BODY_HASH, body_hash))
         headers = envelope.write_headers(id=uuid4(), type=kind, source="/test", subject=str(id), extra=extra)
-        raw = [(name, text.encode()) for name, text in headers]
-        await self._producer.send_and_wait(EVENTS.name, json.dumps(value).encode(), key=str(id).encode(), headers=raw)
+        raw, said = [(name, text.encode()) for name, text in headers], json.dumps(value).encode()
+        if self.signs and body_hash is not None:
+            raw = sign(self._signer, raw, said)
+        await self._producer.send_and_wait(EVENTS.name, said, key=str(id).encode(), headers=raw)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def event_through_json() -> None:
     plain = Hub.take
 
     def take(self: Hub, key: bytes | None, headers: Any, value: bytes | None) -> None:
-        plain(self, key, headers, json.dumps(json.loads(value or b"")).encode())
+        json.dumps(json.loads(value or b"")).encode()  # What is handed on is what was signed.
+        plain(self, key, headers, value)
 
     Hub.take = take  # type: ignore[method-assign]
 

@@ -24,6 +24,7 @@ from schemas.events import Restarted
 from schemas.replies import Reply, RequestError
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
+from tests.support.events import SIGNER
 from tests.support.fakes import Calls, FakeProducer, away, no_pause, running, steps
 from tests.support.records import claimed
 from tests.support.store import letter
@@ -54,7 +55,7 @@ def publisher(*producers: FakeProducer | Exception) -> Publisher:
             raise producer
         yield producer
 
-    return Publisher(open_producer, cast(Any, anything), Metrics())
+    return Publisher(open_producer, cast(Any, anything), Metrics(), SIGNER)
 
 
 def announcement(id: int, status: str = "completed", conversation: UUID | None = None, **more: Any) -> Announcement:
@@ -97,6 +98,42 @@ async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
     values = [orjson.loads(each.value or b"") for each in sent]
     assert {"attempt": 2, "conversation_id": str(turn.conversation_id)} == values[0]
     assert [{"attempt": 2, "at": 0, "text": "a"}, {"attempt": 2, "at": 1, "text": "b"}] == values[1:3]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "expired"])
+async def test_every_event_is_signed(marks: Calls, status: str) -> None:
+    """For its type, request, body, tenant and value; a reply is not: those who read it have no secret of ours."""
+    producer, turn = FakeProducer(), claimed()
+    out = publisher(producer)
+    async with running(out.run()):
+        out.started(turn)
+        out.delta(turn, 0, "a")
+        out.restart(turn, ErrorCode.TIMEOUT, "why")
+        out.announce([announcement(1, status)])
+        await eventually(lambda: len(producer.sent) == 5)
+
+    *sent, reply = producer.sent
+    assert "orchestra-signature" not in reply.headers
+    names = ("orchestra-signature", "ce_type", "ce_subject", "orchestra-body-hash", "orchestra-tenant")
+    assert all(SIGNER.verify(*(each.headers[name] or b"" for name in names), each.value or b"") for each in sent)
+
+
+async def test_a_gateway_before_signatures_reads_the_same(marks: Calls) -> None:
+    """Beside the signature an event is, header by header, what release 0.1.0 wrote."""
+    producer, turn = FakeProducer(), claimed(traceparent="00-a-b-00")
+    out = publisher(producer)
+    async with running(out.run()):
+        out.delta(turn, 3, "a")
+        await eventually(lambda: len(producer.sent) == 1)
+
+    (sent,) = producer.sent
+    headers = {name: value for name, value in sent.headers.items() if name not in ("ce_id", "orchestra-signature")}
+    assert {
+        "ce_specversion": b"1.0", "ce_type": b"llm.request.delta", "ce_source": b"/workers",
+        "content-type": b"application/json", "ce_subject": str(turn.id).encode(), "orchestra-tenant": b"default",
+        "orchestra-body-hash": b"hash", "traceparent": b"00-a-b-00",
+    } == headers  # fmt: skip
+    assert (str(turn.id).encode(), b'{"attempt":1,"at":3,"text":"a"}') == (sent.key, sent.value)
 
 
 async def test_a_failed_attempt_is_an_event(marks: Calls) -> None:

@@ -187,8 +187,8 @@ def test_nothing_beside_a_signature_can_break_reading(
     match verdict:
         case NewRequest():
             assert (verdict.tenant, verdict.user) == ("someone", "ann")
-        case Cancel((tenant, _)) | Delete((tenant, _)):
-            assert tenant == "someone"
+        case Cancel((tenant, _), unsigned) | Delete((tenant, _), unsigned):
+            assert (tenant, unsigned) == ("someone", None)
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"
         case DeadLetter():
@@ -288,7 +288,7 @@ def test_the_bodys_conversation_comes_before_the_key() -> None:
 
 
 def test_cancels_and_deletions_are_read() -> None:
-    """By type; they belong to the topic's tenant like everything else."""
+    """By type; they belong to the topic's tenant like everything else, and bring what is kept should they not count."""
     id = uuid4()
     cancel = Record(json.dumps({"request_id": str(id)}).encode(), headers=[("ce_type", b"llm.cancel.requested")])
     delete = Record(
@@ -297,7 +297,16 @@ def test_cancels_and_deletions_are_read() -> None:
         topic="theirs",
     )
 
-    assert [Cancel(("default", id)), Delete(("them", id))] == [read(cancel), read(delete)]
+    found = [read(cancel), read(delete)]
+
+    assert [("default", id), ("them", id)] == [
+        found[0].request if isinstance(found[0], Cancel) else None,
+        found[1].conversation if isinstance(found[1], Delete) else None,
+    ]
+    for record, verdict in zip((cancel, delete), found, strict=True):
+        assert isinstance(verdict, Cancel | Delete)
+        assert verdict.unsigned is not None
+        assert (record.offset, record.value) == (verdict.unsigned.offset, verdict.unsigned.value)
 
 
 def test_a_signed_record_is_its_tenants() -> None:
@@ -307,6 +316,17 @@ def test_a_signed_record_is_its_tenants() -> None:
     request = taken(signed("someone", "ann", id=id))
 
     assert ("someone", "ann", id, "someone") == (request.tenant, request.user, request.id, request.record.tenant)
+
+
+def test_who_names_the_conversation_is_known() -> None:
+    """A key that nobody has signed is told from a key of a gateway's, and from a conversation that the body names."""
+    named = message(conversation_id=str(uuid4()))
+
+    found = [taken(each) for each in (Record(key=b"k"), Record(), Record(named, b"k"), signed())]
+
+    assert [(False, True), (False, False), (False, False), (True, True)] == [
+        (each.signed, each.keyed) for each in found
+    ]
 
 
 def test_a_signed_cancel_is_its_tenants() -> None:

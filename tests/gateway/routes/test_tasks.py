@@ -33,6 +33,7 @@ from schemas.ids import conversation_id_for_request
 from schemas.replies import RequestError
 from schemas.requests import MessageRequested
 from schemas.status import Status
+from tests.support.events import SIGNER
 from tests.support.fakes import Calls, away, no_pause
 
 WANTED = {"task_type": "summarization", "prompt": "long"}
@@ -124,7 +125,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     no_pause(monkeypatch, gateway.tasks, "_WAIT_SECONDS", "_LOOK_AGAIN_SECONDS")
     around: Any = world
-    hub = Hub(Metrics(), 1024 * 1024)
+    hub = Hub(Metrics(), 1024 * 1024, SIGNER)
     submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain)
     database: Any = object()
     desk = Desk(database, submissions, around, around, hub, "auto")

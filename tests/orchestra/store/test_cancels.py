@@ -281,6 +281,69 @@ async def test_early_cancels_are_kept_once(database: Database) -> None:
     assert await count(database, "early_cancels") == 1
 
 
+@pytest.mark.parametrize(
+    ("owner", "user", "status"),
+    [
+        ("ann", "ann", "cancelled"),  # Her own.
+        ("bob", "ann", "pending"),
+        (None, "ann", "cancelled"),  # An admin's.
+        (None, None, "cancelled"),
+        ("bob", None, "cancelled"),
+    ],
+)
+async def test_an_early_cancel_of_a_gateway_counts_for_whom_it_was_signed(
+    database: Database, owner: str | None, user: str | None, status: str
+) -> None:
+    """Its owner is kept with it, and held against the request's."""
+    asked = request(user=user)
+    await cancels.keep_early(database, asked.ref, owner)
+
+    await take(database, asked)
+
+    assert [status] == await statuses(database, [asked])
+    assert [] == await cancels.settle_early(database)
+
+
+@pytest.mark.parametrize("how", ["record", "settled"])
+async def test_an_early_cancel_by_record_counts_for_what_is_nobodys(database: Database, how: str) -> None:
+    """Whose a request is shows when it comes; an owner's is cancelled by what the gateway itself has kept."""
+    hers, free = request(user="ann"), request()
+    if how == "record":
+        await take(database, cancels=[hers.ref, free.ref])
+        await take(database, hers, free)
+    else:
+        await take(database, hers, free)
+        await database.run("INSERT INTO early_cancels SELECT tenant, id, now(), false FROM requests")
+        await cancels.settle_early(database)
+
+    assert ["pending", "cancelled"] == await statuses(database, [hers, free])
+
+
+async def test_nobody_takes_a_cancel_from_its_owner(database: Database) -> None:
+    """One who was first with an unsigned cancel, or one in another's name, makes the owner's own no weaker."""
+    asked = [request(user="ann") for _ in range(3)]
+    await take(database, cancels=[asked[0].ref])
+    await cancels.keep_early(database, asked[1].ref, "bob")
+    await cancels.keep_early(database, asked[2].ref, None)
+    for each in asked:
+        await cancels.keep_early(database, each.ref, "ann")
+        await take(database, cancels=[each.ref])
+
+    await take(database, *asked)
+
+    assert {"cancelled"} == set(await statuses(database, asked))
+
+
+async def test_an_early_cancel_of_an_older_release_counts_as_it_did(database: Database) -> None:
+    """It says neither who signed it nor for whom."""
+    asked = request(user="ann")
+    await database.run("INSERT INTO early_cancels (tenant, id) VALUES ('default', :id)", id=asked.id)
+
+    await take(database, asked)
+
+    assert ["cancelled"] == await statuses(database, [asked])
+
+
 async def _mentions(database: Database, text: str) -> list[str]:
     """The tables in which a text still stands."""
     tables = "conversations messages logs requests outbox dead_letters".split()

@@ -6,11 +6,14 @@ from uuid import uuid4
 
 import pytest
 
+from orchestra.store import conversations, requests
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
-from orchestra.store.intake import Intaken
+from orchestra.store.intake import Intaken, Unsigned
 from orchestra.store.progress import Progress
+from schemas.api.requests import RequestFilter
 from schemas.errors import ErrorCode
+from schemas.ids import conversation_id_beside, conversation_id_for_key, conversation_id_for_request
 from schemas.status import Status
 from tests.support.store import (
     claim,
@@ -324,13 +327,131 @@ async def test_a_deleted_conversation_of_another_looks_like_any_of_anothers(data
 
 
 async def test_the_tenant_itself_speaks_in_any_conversation(database: Database) -> None:
-    """A producer's record names no user: who may write to the topic is for Kafka to say."""
+    """A caller of an open gateway who says no name may do everything: the gateway has signed for them."""
     conversation = uuid4()
     await take(database, request(conversation, user="ann"))
 
     await take(database, asked := request(conversation))
 
     assert (await row(database, asked.ref)).status == "waiting"
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_nobody_signed_never_joins_a_users_conversation(
+    database: Database, *, keyed: bool, together: bool
+) -> None:
+    """It is born failed, with a reply; nothing of hers is changed, and she does not see it."""
+    conversation = uuid4()
+    hers = request(conversation, user="ann")
+    strange = request(conversation, signed=False, keyed=keyed, on_busy="interrupt")
+    if not together:
+        await take(database, hers)
+
+    done = await take(database, *([hers] if together else []), strange)
+
+    assert ["pending", "failed"] == await statuses(database, [hers, strange])
+    assert (await row(database, strange.ref)).error_code == ErrorCode.NOT_FOUND
+    assert [strange.id] == [each.request_id for each in done.announcements]
+    await finish(database, await claim_one(database))
+    assert await messages(database, conversation) == [("user", "hello"), ("assistant", "answer")]
+    shown, _ = await requests.page(database, "default", "ann", RequestFilter(), None, 9)
+    assert [hers.id] == [each.id for each in shown]
+
+
+async def test_nobody_makes_a_conversation_that_others_can_compute(database: Database) -> None:
+    """A user's turn under the id of a producer's key is born failed; the producer's own runs, unread by the user."""
+    conversation = conversation_id_for_key("default", b"customer-42")
+    squatter = request(conversation, user="bob")
+    await take(database, squatter, first := request(conversation, signed=False, keyed=True))
+    await take(database, again := request(conversation, user="bob"))
+
+    assert ["failed", "pending", "failed"] == await statuses(database, [squatter, first, again])
+    assert {"not_found"} == {(await row(database, each.ref)).error_code for each in (squatter, again)}
+    assert await conversations.get(database, ("default", conversation), "bob") is None
+    await finish(database, await claim_one(database))
+    assert await messages(database, conversation) == [("user", "hello"), ("assistant", "answer")]
+
+
+async def test_a_user_who_comes_first_leaves_it_nobodys(database: Database) -> None:
+    """Also alone in its batch: the conversation of the key is the tenant's own when the producer's record comes."""
+    conversation = conversation_id_for_key("default", b"customer-42")
+    await take(database, request(conversation, user="bob"))
+
+    await take(database, first := request(conversation, signed=False, keyed=True))
+
+    assert (await row(database, first.ref)).status == "pending"
+    (found,) = await database.run("SELECT owner FROM conversations WHERE id = :id", id=conversation)
+    assert found.owner is None
+
+
+async def test_a_request_makes_the_conversation_of_its_own(database: Database) -> None:
+    """Its id is computed from the request's; what follows in it is its owner's like in any other."""
+    id = uuid4()
+    own = conversation_id_for_request(id)
+
+    await take(database, first := request(own, id=id, user="ann"), second := request(own, user="ann"))
+    await take(database, third := request(own, user="ann"), foreign := request(own, user="bob"))
+
+    assert ["pending", "waiting", "waiting", "failed"] == await statuses(database, [first, second, third, foreign])
+
+
+async def test_a_tombstone_counts_for_its_owner_alone(database: Database) -> None:
+    """A key that names what a user has made and deleted has a conversation of the tenant's own, always the same."""
+    theirs = uuid4()
+    await take(database, request(theirs, user="bob"))
+    await take(database, deletes=[("default", theirs)])
+    keyed = [request(theirs, signed=False, keyed=True) for _ in range(2)]
+
+    for each in keyed:
+        await take(database, each)
+    await take(database, named := request(theirs, signed=False), own := request(theirs, user="bob"))
+
+    assert ["pending", "waiting", "failed", "failed"] == await statuses(database, [*keyed, named, own])
+    beside = {(await row(database, each.ref)).conversation_id for each in keyed}
+    assert {conversation_id_beside(theirs)} == beside
+    (found,) = await database.run("SELECT owner FROM conversations WHERE id = :id", id=beside.pop())
+    assert found.owner is None
+
+
+async def test_a_tombstone_of_the_tenants_own_stays_one(database: Database) -> None:
+    """A producer who deletes the conversation of a key finds it deleted."""
+    conversation = uuid4()
+    await take(database, request(conversation, signed=False, keyed=True))
+    await take(database, unsigned_deletes=[Unsigned(("default", conversation), letter())])
+
+    await take(database, late := request(conversation, signed=False, keyed=True))
+
+    assert (await row(database, late.ref)).error_code == ErrorCode.CONVERSATION_DELETED
+
+
+async def test_what_nobody_signed_ends_only_what_is_nobodys(database: Database) -> None:
+    """An unsigned cancel or deletion of a user's is a dead letter, `unsigned`, and changes nothing."""
+    hers, free, deleted = request(user="ann"), request(), request()
+    await take(database, hers, free, deleted)
+    bad = [letter(), letter()]
+
+    done = await take(
+        database,
+        unsigned_cancels=[Unsigned(hers.ref, bad[0]), Unsigned(free.ref, letter())],
+        unsigned_deletes=[Unsigned(hers.conversation, bad[1]), Unsigned(deleted.conversation, letter())],
+    )
+
+    assert ["pending", "cancelled", "cancelled"] == await statuses(database, [hers, free, deleted])
+    assert {(each.offset, ErrorCode.UNSIGNED) for each in bad} == {(d.offset, d.reason) for d in done.dead_letters}
+    assert await count(database, "dead_letters") == 2
+    assert (await row(database, hers.ref)).cancel_requested_at is None
+
+
+async def test_an_unsigned_cancel_in_the_batch_of_its_request(database: Database) -> None:
+    """It counts as it would a batch later."""
+    hers, free = request(user="ann"), request()
+    cancels = [Unsigned(each.ref, letter()) for each in (hers, free)]
+
+    done = await take(database, hers, free, unsigned_cancels=cancels)
+
+    assert ["pending", "cancelled"] == await statuses(database, [hers, free])
+    assert [cancels[0].record.offset] == [each.offset for each in done.dead_letters]
 
 
 async def test_a_conversation_of_the_old_system_is_its_users(database: Database) -> None:
