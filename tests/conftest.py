@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.kafka_records import read_any_record
 from tests.support.services import Services
 from tests.support.stack import Stack, open_model, open_stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_reader() -> None:
+    """Consumers of the tests read as ours do, from the first on."""
+    read_any_record()
 
 
 @pytest.fixture(scope="session")

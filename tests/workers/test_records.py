@@ -8,12 +8,14 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestra.packed_records import Unread
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from schemas.errors import ErrorCode
@@ -187,7 +189,7 @@ def test_nothing_beside_a_signature_can_break_reading(
     match verdict:
         case NewRequest():
             assert (verdict.tenant, verdict.user) == ("someone", "ann")
-        case Cancel((tenant, _)) | Delete((tenant, _)):
+        case Cancel(request=(tenant, _)) | Delete(conversation=(tenant, _)):
             assert tenant == "someone"
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"
@@ -297,7 +299,7 @@ def test_cancels_and_deletions_are_read() -> None:
         topic="theirs",
     )
 
-    assert [Cancel(("default", id)), Delete(("them", id))] == [read(cancel), read(delete)]
+    assert [Cancel(("default", id), ANY), Delete(("them", id), ANY)] == [read(cancel), read(delete)]
 
 
 def test_a_signed_record_is_its_tenants() -> None:
@@ -314,7 +316,7 @@ def test_a_signed_cancel_is_its_tenants() -> None:
     id = uuid4()
     record = signed("someone", value=json.dumps({"request_id": str(id)}).encode(), type="llm.cancel.requested")
 
-    assert Cancel(("someone", id)) == read(record)
+    assert Cancel(("someone", id), ANY) == read(record)
 
 
 def test_an_unsigned_tenant_is_never_believed() -> None:
@@ -560,3 +562,29 @@ def test_the_largest_record_is_read() -> None:
     overhead = len(message(""))
 
     assert taken(Record(message("x" * (MAX_RECORD_BYTES - overhead))))
+
+
+def unread(code: ErrorCode, length: int | None, headers: Any = ()) -> Record:
+    """A record whose value was not kept."""
+    return Record(Unread.because(code, "records 3 to 9", length), b"key", headers)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.TOO_LARGE, ErrorCode.NOT_JSON])
+def test_a_value_that_was_not_read_is_a_dead_letter(code: ErrorCode) -> None:
+    """With its reason, what is known of it, and no value; under the id and of the tenant that can be believed."""
+    id = uuid4()
+    headers = [("ce_id", str(id).encode()), ("orchestra-tenant", b"them"), ("orchestra-signature", b"v1=x")]
+
+    letter = read(unread(code, 4711, headers))
+
+    assert isinstance(letter, DeadLetter)
+    assert (code, "records 3 to 9", None, 4711) == (letter.reason, letter.detail, letter.value, letter.value_bytes)
+    assert ("default", id, b"key") == (letter.tenant, letter.request_id, letter.key)
+
+
+def test_an_unsigned_value_that_was_not_read_is_unsigned() -> None:
+    """Where signatures are asked for, no replay makes it what it may never have been; it still says what is lost."""
+    letter = reader(require_signed=True).read(unread(ErrorCode.TOO_LARGE, None))
+
+    assert isinstance(letter, DeadLetter)
+    assert (ErrorCode.UNSIGNED, "records 3 to 9") == (letter.reason, letter.detail)
