@@ -18,13 +18,16 @@ from aiokafka.record.legacy_records import LegacyRecordBatch, _LegacyRecordBatch
 from aiokafka.record.memory_records import _MemoryRecordsPy
 
 from orchestra.packed_records import CODEC_MASK, HEADER_BYTES, PackedBatch, UnreadRecord, header_of, lost, refuse_legacy
-from schemas.topics import MAX_MESSAGE_BYTES
+from schemas.topics import MAX_BATCH_BYTES, MAX_HEADERS, MAX_MESSAGE_BYTES
 
 _FORMAT_WITH_HEADERS = 2
 # Where the attributes of a batch have their codec; before format 2 and since.
 _OLD_CODEC_AT, _CODEC_AT = 17, 22
-# A plain batch of this size is looked through at once; one that is larger or packed, in a thread.
+# A batch is read at once if it is so short, and unpacks to no more than a plain one may have; else in a thread.
 _AT_ONCE_BYTES = 64 * 1024
+_PACKED_AT_ONCE_BYTES = 16 * 1024
+# Each header takes two bytes at least.
+_HAS_FEW_HEADERS_BYTES = HEADER_BYTES + 2 * MAX_HEADERS
 # So much is unpacked ahead of its reader.
 _AHEAD_BYTES = 4 * 1024 * 1024
 _POLL_SECONDS = 60.0
@@ -43,24 +46,20 @@ class _NotUnpackedError(Exception):
 
 
 class _Records(_MemoryRecordsPy):  # type: ignore[misc]
-    """The batches that one fetch brought of a partition, in pieces. Large and packed ones wait for ``unpack``."""
+    """The batches that one fetch brought of a partition, in pieces. Large ones wait for ``unpack``."""
 
     def __init__(self, data: bytes) -> None:
         self._ready: deque[Any] = deque()
         self._unpacked: list[Any] = []
         self._batch: _Opened | None = None
         self._in_thread = False
+        self._is_large = False
         super().__init__(data)
 
     @property
     def ahead(self) -> bool:
         """Whether something can be read at once that is not read yet."""
         return bool(self._ready)
-
-    @property
-    def waits(self) -> bool:
-        """Whether something has to be unpacked next, and is not being unpacked."""
-        return not (self._ready or self._in_thread) and (self.half_unpacked or not self._next_is_small())
 
     @property
     def half_unpacked(self) -> bool:
@@ -70,12 +69,16 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
     def has_next(self) -> bool:
         return bool(self._ready) or self._in_thread or self.half_unpacked or super().has_next()
 
+    def waits(self) -> bool:
+        """Whether something has to be unpacked before more can be read, and is not being unpacked."""
+        if self._ready or self._in_thread:
+            return False
+        return self.half_unpacked or (super().has_next() and not self._read_at_once())
+
     def next_batch(self) -> Any:
         """The next piece. Raises ``_NotUnpackedError``."""
-        if not self._ready:
-            if self._in_thread or self.half_unpacked or not self._next_is_small():
-                raise _NotUnpackedError
-            self._ready.extend(_Opened(self._take()).pieces)
+        if self._in_thread or self.waits():
+            raise _NotUnpackedError
         return self._ready.popleft()
 
     def begin(self) -> None:
@@ -106,35 +109,55 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
         self._unpacked = []
         self._in_thread = False
 
+    def _read_at_once(self) -> bool:
+        """Read the next batch if it is small, also unpacked."""
+        raw = self._sound(self._next_slice)
+        most = _PACKED_AT_ONCE_BYTES if _codec(raw) else _AT_ONCE_BYTES
+        if self._is_large or len(raw) > most:
+            return False
+        batch = _Opened(raw, _AT_ONCE_BYTES)
+        pieces = list(batch.pieces)
+        self._is_large = batch.cost >= _AT_ONCE_BYTES
+        if not self._is_large:
+            self._take()
+            self._ready.extend(pieces)
+        return not self._is_large
+
     def _take(self) -> memoryview:
-        raw: memoryview = self._next_slice
-        if len(raw) < (HEADER_BYTES if raw[self.MAGIC_OFFSET] >= _FORMAT_WITH_HEADERS else self.MIN_SLICE):
-            raise CorruptRecordException("shorter than any batch")
+        raw = self._sound(self._next_slice)
+        self._is_large = False
         self._cache_next()
         return raw
 
-    def _next_is_small(self) -> bool:
-        raw = self._next_slice
-        if raw is None or len(raw) < self.MIN_SLICE:
-            return True
-        if raw[self.MAGIC_OFFSET] < _FORMAT_WITH_HEADERS:
-            return not raw[_OLD_CODEC_AT] & CODEC_MASK
-        return len(raw) <= _AT_ONCE_BYTES and not raw[_CODEC_AT] & CODEC_MASK
+    def _sound(self, raw: memoryview) -> memoryview:
+        if len(raw) < (HEADER_BYTES if raw[self.MAGIC_OFFSET] >= _FORMAT_WITH_HEADERS else self.MIN_SLICE):
+            raise CorruptRecordException("shorter than any batch")
+        return raw
+
+
+def _codec(raw: memoryview) -> int:
+    """The codec of a batch of any format."""
+    is_old = raw[_MemoryRecordsPy.MAGIC_OFFSET] < _FORMAT_WITH_HEADERS
+    return raw[_OLD_CODEC_AT if is_old else _CODEC_AT] & CODEC_MASK
 
 
 class _Opened:
-    """One batch as it came. ``pieces``: as aiokafka knows batches."""
+    """One batch as it came. ``pieces``: as aiokafka knows batches. ``cost``: how many bytes were looked at so far."""
 
-    def __init__(self, raw: memoryview) -> None:
+    def __init__(self, raw: memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
         magic = raw[_MemoryRecordsPy.MAGIC_OFFSET]
         self._source: PackedBatch | None = None
+        self._length = len(raw)
         if magic < _FORMAT_WITH_HEADERS:
+            self._length = MAX_MESSAGE_BYTES if _codec(raw) else self._length
             self.pieces: Iterator[Any] = iter((_old(raw, magic),))
-        elif (batch := DefaultRecordBatch(raw)).validate_crc():
-            self._source = PackedBatch(raw)
-            self.pieces = _pieces(self._source)
-        else:
+        elif not (batch := DefaultRecordBatch(raw)).validate_crc():
             self.pieces = iter((batch,))  # Whoever reads it looks too, and fetches it again.
+        elif len(raw) < _HAS_FEW_HEADERS_BYTES and not _codec(raw):
+            self.pieces = iter((_Batch(batch, raw, None),))
+        else:
+            self._source = PackedBatch(raw, most_bytes)
+            self.pieces = _pieces(self._source)
 
     @property
     def finished(self) -> bool:
@@ -143,8 +166,7 @@ class _Opened:
 
     @property
     def cost(self) -> int:
-        """How many bytes were unpacked so far; a batch that stays as it is counts like a large record."""
-        return self._source.unpacked if self._source else MAX_MESSAGE_BYTES
+        return self._source.unpacked if self._source else self._length
 
 
 def _pieces(source: PackedBatch) -> Iterator[Any]:
@@ -167,7 +189,7 @@ def _old(raw: memoryview, magic: int) -> Any:
 class _Batch:
     """Records as aiokafka's fast reader has them; from one on that it cannot read, as the patient one has them."""
 
-    def __init__(self, batch: Any, plain: bytes | None, unread: UnreadRecord | None) -> None:
+    def __init__(self, batch: Any, plain: bytes | memoryview | None, unread: UnreadRecord | None) -> None:
         self._batch = batch
         self._plain = plain
         self._unread = unread
@@ -196,7 +218,7 @@ class _Batch:
         """Of the batch that it came in it was checked."""
         return True
 
-    def _records(self, plain: bytes) -> Iterator[Any]:
+    def _records(self, plain: bytes | memoryview) -> Iterator[Any]:
         read = 0
         try:
             for record in self._batch:
@@ -255,7 +277,7 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]
         return self._partition_records.batches if self._partition_records else None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        if not self.check_assignment(self._topic_partition) or not (records := self._partition_records):
+        if not (records := self._partition_records) or not self.check_assignment(self._topic_partition):
             return []
         found = list(islice(records, max_records))
         self._update_position()
@@ -301,7 +323,7 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
         if self._unpacking and (not self._unpacking.done() or self._unpacking.exception()):
             return
         fetched = [found.batches for found in self._records.values() if type(found) is _FetchResult and found.batches]
-        waiting = [batches for batches in fetched if batches.waits]
+        waiting = [batches for batches in fetched if batches.waits()]
         if waiting and not any(batches.ahead for batches in fetched):
             # One batch at a time is half unpacked: what its codec remembers may be large.
             waiting.sort(key=lambda batches: not batches.half_unpacked)

@@ -115,10 +115,11 @@ def header_of(raw: bytes | memoryview) -> BatchHeader:
 class PackedBatch:
     """One batch of format 2, packed or not, to be iterated once. ``finished``: the last piece has been given."""
 
-    def __init__(self, raw: bytes | memoryview) -> None:
+    def __init__(self, raw: bytes | memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
         self.finished = False
         self._header = header = header_of(raw)
-        self._stream = _Stream(header.attributes & CODEC_MASK, bytes(raw[HEADER_BYTES:]), header.last_offset_delta)
+        codec, packed = header.attributes & CODEC_MASK, bytes(raw[HEADER_BYTES:])
+        self._stream = _Stream(codec, packed, header.last_offset_delta, most_bytes)
 
     @property
     def unpacked(self) -> int:
@@ -222,8 +223,11 @@ class _PassedOver:
 class _Stream:
     """The unpacked bytes of a batch, and in them a *piece*: the records that were added and not taken yet."""
 
-    def __init__(self, codec: int, packed: bytes, last_offset_delta: int = 0) -> None:
+    def __init__(
+        self, codec: int, packed: bytes, last_offset_delta: int = 0, most_bytes: int = MAX_BATCH_BYTES
+    ) -> None:
         self.unpacked = 0
+        self._most_bytes = most_bytes
         self._last_offset_delta = last_offset_delta
         self._codec = codec
         self._packed = packed
@@ -374,7 +378,7 @@ class _Stream:
     def _fill(self, wanted: int) -> None:
         if self._reader is None:
             self._reader = reader(self._codec, self._packed)
-        left = MAX_BATCH_BYTES - self.unpacked
+        left = self._most_bytes - self.unpacked
         if not left:
             raise _PastBoundError
         chunk = self._reader(min(max(wanted, _CHUNK_BYTES), left))
