@@ -1,7 +1,7 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -227,10 +227,8 @@ def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
 
 def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:
     at = record.topic, record.partition, record.offset, record.timestamp
-    value, length = record.value, None
-    if isinstance(value, Unread):
-        value, length = None, value.length
-    return DeadLetter(tenant, *at, record.key, value, headers, id or record_id(*at), value_bytes=length)
+    letter = DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
+    return replace(letter, value=None, value_bytes=record.value.length) if isinstance(record.value, Unread) else letter
 
 
 def _conversation(named: UUID | None, letter: DeadLetter) -> UUID:
