@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faults.bombs import CODECS, MOST_BYTES, Batch, Record, batch
-from orchestra import packed_records
 from orchestra.packed_records import PackedBatch, Unread, UnreadRecord, header_of
 from schemas.errors import ErrorCode
 from schemas.topics import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADERS, MAX_MESSAGE_BYTES
@@ -20,10 +19,10 @@ REACHED = [name for name, most in MOST_BYTES.items() if most < MAX_BATCH_BYTES]
 BOMBS = [name for name in MOST_BYTES if name not in REACHED]
 
 
-def read(raw: bytes) -> list[Any]:
+def read(raw: bytes, most_bytes: int = MAX_BATCH_BYTES) -> list[Any]:
     """All that comes of a batch, which ends where the batch ends."""
     found: list[Any] = []
-    for plain, unread in PackedBatch(raw):
+    for plain, unread in PackedBatch(raw, most_bytes):
         found += [*DefaultRecordBatch(plain), *([unread] if unread else [])]
         last = header_of(plain).last_offset
     assert header_of(raw).last_offset == last
@@ -76,8 +75,7 @@ def test_nothing_is_unpacked_past_the_bound_of_a_batch(codec: str) -> None:
 @pytest.mark.parametrize("codec", MOST_BYTES)
 def test_good_records_before_the_bound_are_read(codec: str) -> None:
     """Also when the bound lies in the middle of a record that would have been good."""
-    with patch.object(packed_records, "MAX_BATCH_BYTES", 5 * MIB):
-        found = read(batch(codec, [Record(MIB)] * 7).raw)
+    found = read(batch(codec, [Record(MIB)] * 7).raw, 5 * MIB)
 
     assert [MIB] * 4 == [len(each.value) for each in found[:4]]
     assert ("too_large", 6) == (unread(found[4]).value.code, found[4].offset)
