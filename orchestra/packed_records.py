@@ -167,9 +167,8 @@ class PackedBatch:
         passed = stream.pass_over(length)
         why = f"more than {MAX_HEADERS} headers"
         if length > MAX_MESSAGE_BYTES:
-            why = (
-                f"more than {MAX_MESSAGE_BYTES} bytes{' unpacked' if header.attributes & CODEC_MASK else ''}: {length}"
-            )
+            unit = "unpacked bytes" if header.attributes & CODEC_MASK else "bytes"
+            why = f"more than {MAX_MESSAGE_BYTES} {unit}: {length}"
         value = Unread.because(ErrorCode.TOO_LARGE, f"the record has {why}{passed.digest}", passed.value_length)
         offset = header.base_offset + passed.offset_delta
         unread = header.unread(offset, value, passed.timestamp_delta, passed.key, passed.headers)
