@@ -29,6 +29,7 @@ from faults.evidence import (
     call_of,
 )
 from faults.ledger import read_ledger
+from orchestra.kafka_records import read_any_record
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas import dead_letters as dead
@@ -127,6 +128,7 @@ def read_calls(path: Path) -> list[Call]:
 
 async def dump(bootstrap: str, topic: str, read: Callable[[Any], _T], since: float = 0.0) -> list[_T]:
     """Every committed record of a topic that is not older, read."""
+    read_any_record()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
     )

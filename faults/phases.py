@@ -260,7 +260,7 @@ PHASES = (
           plan=replace(_STEADY, cancels=1.0, concurrency=200)),
     Phase("disconnects", 100, 2_000, (3, 4), _load_counts("stream disconnects", "disconnects"), spares_workers=True,
           plan=replace(_STEADY, ways={"stream": 1.0}, disconnects=1.0, concurrency=100)),
-    Phase("poison", 12 * 10, 12 * 1000, (3, 6), _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
+    Phase("poison", 18 * 10, 18 * 1000, (3, 6), _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
           plan=replace(_STEADY, concurrency=10)),
     Phase("overload", 1_600, 12_000, (2, 3), _overload, spares_workers=True, loaded=False,
           setup=lambda _: Setup(workers=1, oracle="latency_ms=1000", worker={"WORKER_CONCURRENCY": "20"},

@@ -1,4 +1,4 @@
-"""Twelve kinds of records that nobody can answer, among those that everybody must."""
+"""Eighteen kinds of records that nobody can answer, among those that everybody must."""
 
 import asyncio
 import json
@@ -7,11 +7,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
+from faults.bombs import MOST_BYTES, Batch, bomb
 from faults.evidence import Evidence, Place
 from faults.ground import Scene
 from faults.injected import Injected, Limit
@@ -19,25 +21,30 @@ from orchestra.signing import Signer
 from schemas import envelope
 from schemas.errors import ErrorCode
 from schemas.requests import MESSAGE_REQUESTED
-from schemas.topics import REQUESTS
+from schemas.topics import MAX_HEADERS, REQUESTS
 
 _GOOD = b'{"messages":[{"role":"user","content":"not to be run"}]}'
 _MORE_THAN_A_RECORD = 3 * 1024 * 1024
 _BOMB = 16 * 1024 * 1024
+_BOMB_OF = "bomb of "
 _AT_ONCE = 20
 # Kept whole, each of these is megabytes in Postgres and on a topic: one in so many is enough.
-_FEWER = {"too large": 10, "bomb": 50}
+_FEWER = {"too large": 10, "bomb": 50, **{_BOMB_OF + codec: 100 for codec in MOST_BYTES}}
 
 
 @dataclass(frozen=True)
 class Poison:
-    """A record and the reason that its dead letter must give. ``packed``: compressed on its way."""
+    """A record and the reason that its dead letter must give. ``packed``: compressed on its way.
+
+    ``batch``: what is sent instead, a whole batch of it.
+    """
 
     reason: ErrorCode
     value: bytes | None = _GOOD
     key: bytes | None = b"poison"
     headers: tuple[tuple[str, bytes], ...] = ()
     packed: bool = False
+    batch: Batch | None = None
 
 
 def _foreign() -> Poison:
@@ -46,6 +53,10 @@ def _foreign() -> Poison:
     signature = signer.sign(id=id, type=MESSAGE_REQUESTED, tenant=tenant, user="", key=b"poison", value=_GOOD)
     named = ((envelope.ID, id), (envelope.TENANT, tenant), (envelope.SIGNATURE, signature))
     return Poison(ErrorCode.BAD_SIGNATURE, headers=tuple((name, text.encode()) for name, text in named))
+
+
+def _bomb_of(codec: str) -> Poison:
+    return Poison(ErrorCode.TOO_LARGE, batch=bomb(codec, MOST_BYTES[codec]))
 
 
 def _an_id() -> tuple[str, bytes]:
@@ -67,6 +78,8 @@ KINDS: Mapping[str, Callable[[], Poison]] = {
     "NUL": lambda: Poison(
         ErrorCode.INVALID_REQUEST, json.dumps({"messages": [{"role": "user", "content": "\0"}]}).encode()
     ),
+    "headers": lambda: Poison(ErrorCode.TOO_LARGE, headers=((("x", b""),) * (MAX_HEADERS + 1))),
+    **{_BOMB_OF + codec: partial(_bomb_of, codec) for codec in MOST_BYTES},
 }
 
 
@@ -85,10 +98,13 @@ class Poisoner:
             plain, packing = [
                 await stack.enter_async_context(_producer(scene, compression)) for compression in (None, "gzip")
             ]
+            whole = await stack.enter_async_context(AIOKafkaProducer(bootstrap_servers=scene.kafka.bootstrap))
             for at in range(0, len(kinds), _AT_ONCE):
                 if limit.over:
                     break
-                await asyncio.gather(*(self._send(plain, packing, kind, done) for kind in kinds[at : at + _AT_ONCE]))
+                await asyncio.gather(
+                    *(self._send(plain, packing, whole, kind, done) for kind in kinds[at : at + _AT_ONCE])
+                )
         return done
 
     def wrong(self, evidence: Evidence) -> Iterator[str]:
@@ -98,12 +114,18 @@ class Poisoner:
             if reasons.get(place) != reason:
                 yield f"poison '{kind}' at {place}: {reasons.get(place)}, must be a dead letter with {reason}"
 
-    async def _send(self, plain: AIOKafkaProducer, packing: AIOKafkaProducer, kind: str, done: Injected) -> None:
+    async def _send(
+        self, plain: AIOKafkaProducer, packing: AIOKafkaProducer, whole: AIOKafkaProducer, kind: str, done: Injected
+    ) -> None:
         poison = KINDS[kind]()
-        producer = packing if poison.packed else plain
-        told: RecordMetadata = await producer.send_and_wait(
-            REQUESTS.name, poison.value, key=poison.key, headers=list(poison.headers)
-        )
+        if poison.batch:
+            partition = random.randrange(REQUESTS.partitions)
+            told: RecordMetadata = await (await whole.send_batch(poison.batch, REQUESTS.name, partition=partition))
+        else:
+            producer = packing if poison.packed else plain
+            told = await producer.send_and_wait(
+                REQUESTS.name, poison.value, key=poison.key, headers=list(poison.headers)
+            )
         self.sent[told.topic, told.partition, told.offset] = kind, poison.reason
         done.note()
         done.counts[kind] += 1

@@ -204,7 +204,8 @@ def _read(letter: KeptLetter, user: str) -> tuple[Replay, RequestRecord]:
     headers = [(name, value) for name, value in record.headers if name not in _IDENTITY]
     read = read_headers(headers)
     if record.value is None:
-        raise OrchestraError(ErrorCode.TOMBSTONE)
+        not_kept = letter.edited is None and letter.summary.value_bytes is not None
+        raise OrchestraError(ErrorCode.TOO_LARGE if not_kept else ErrorCode.TOMBSTONE)
     if len(record.value) > MAX_RECORD_BYTES:
         raise OrchestraError(ErrorCode.TOO_LARGE)
     body = read_record(read.type, parse_json(record.value))

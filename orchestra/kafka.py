@@ -16,9 +16,9 @@ from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from orchestra.kafka_faults import arm
-from orchestra.kafka_records import read_any_header_name
+from orchestra.kafka_records import read_any_record
 from orchestra.settings import KafkaSettings
-from schemas.topics import MAX_RECORD_BYTES
+from schemas.topics import MAX_MESSAGE_BYTES
 
 Subscriber = LogicSubscriber[Any]
 # What the clients raise while Kafka is away or unwell; anything else is a bug, of theirs or of ours.
@@ -30,7 +30,7 @@ _closing: set[asyncio.Task[None]] = set()
 
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
     """A broker that only reads; writing goes through ``make_producer``, whose records may carry any bytes."""
-    read_any_header_name()
+    read_any_record()
     arm()
     return KafkaBroker(
         settings.bootstrap,
@@ -63,7 +63,7 @@ def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener
         rebalance_timeout_ms=10_000,
         max_poll_interval_ms=3_600_000,
         fetch_max_wait_ms=500,
-        max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
     )
 
 
@@ -98,7 +98,7 @@ def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
-        max_request_size=MAX_RECORD_BYTES + 64 * 1024,
+        max_request_size=MAX_MESSAGE_BYTES,
         metadata_max_age_ms=30_000,
         **sasl,
     )

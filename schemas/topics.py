@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
+"""How long the value of a record may be."""
+MAX_MESSAGE_BYTES = MAX_RECORD_BYTES + 64 * 1024
+"""How long a record may be with its key and headers: as Kafka takes it, and unpacked."""
+MAX_HEADERS = 1_000
+"""How many headers a record may have."""
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+"""How much of one batch is unpacked."""
+MAX_BATCH_RECORDS = 100_000
+"""How many records of one batch are read."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Topic:
         """The settings of the topic that must be exactly so."""
         return {
             "cleanup.policy": "delete",
-            "max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "unclean.leader.election.enable": "false",
             "message.timestamp.type": self.timestamps,
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.kafka_records import read_any_record
 from tests.support.services import Services
 from tests.support.stack import Stack, open_model, open_stack
 
@@ -16,6 +17,12 @@ def pytest_configure() -> None:
     There it is ignored, and children inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_reader() -> None:
+    """Consumers of the tests read as ours do, from the first on."""
+    read_any_record()
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ from workers.records import Cancel, Delete, RecordReader, Verdict, moment
 MOST_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
+# So often a record may fail while Postgres is well; then it is the record.
+MOST_FAILURES = 3
 COMMIT_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
 IDLE_SECONDS = 1.0
@@ -44,7 +46,7 @@ OpenReader = Callable[[], AbstractAsyncContextManager[AIOKafkaConsumer]]
 
 
 class Intake:
-    """Takes records in. It never raises for a record and never skips one; it only waits.
+    """Takes records in. It never raises for a record and never skips one; it waits while Postgres is unwell.
 
     A reader that fails is replaced. The next one begins behind what is committed: what comes again changes nothing.
     """
@@ -173,7 +175,10 @@ class Intake:
             self._committed |= new
             reach("intake.after_offsets")
 
-    async def _write(self, verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> None:
+    async def _write(
+        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], most_failures: int = MOST_FAILURES
+    ) -> None:
+        failures = 0
         while True:
             try:
                 reach("intake.before_transaction")
@@ -184,29 +189,31 @@ class Intake:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
                 self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
+                failures = failures + 1 if await self._database.is_well() else 0
+                if verdicts and failures >= most_failures:
+                    detail = f"taking it in failed {failures} times while the database was well ({error})"
+                    return await self._write_halves(verdicts, progress, detail)
             except DataRefusedError as error:
-                return await self._write_halves(verdicts, progress, error)
+                if not verdicts:
+                    raise
+                detail = f"the database refuses the record's data ({error})"
+                return await self._write_halves(verdicts, progress, detail)
             else:
                 return await self._written(verdicts, done)
 
-    async def _write_halves(
-        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], error: DataRefusedError
-    ) -> None:
+    async def _write_halves(self, verdicts: Sequence[Verdict], progress: Sequence[Progress], detail: str) -> None:
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
-            await self._write(verdicts[:middle], [])
-            await self._write(verdicts[middle:], progress)
+            for half, marks in ((verdicts[:middle], []), (verdicts[middle:], progress)):
+                await self._write(half, marks, 1 if len(half) > 1 else MOST_FAILURES)
             return
-        match verdicts[0]:
-            case NewRequest(record=record):
-                detail = f"the database refuses the record's data ({error})"
-                await self._write([record.because(ErrorCode.REFUSED_BY_DATABASE, detail)], progress)
-            case DeadLetter() as letter:
-                # Not even as a dead letter; then the topic alone keeps it.
-                log.error("dead_letter_refused", topic=letter.topic, partition=letter.partition, offset=letter.offset)
-                await self._publisher.dead_letters([letter])
-            case _:
-                raise error
+        if isinstance(verdict := verdicts[0], DeadLetter):
+            # Not even as a dead letter; then the topic alone keeps it.
+            log.error("dead_letter_refused", topic=verdict.topic, partition=verdict.partition, offset=verdict.offset)
+            await self._publisher.dead_letters([verdict])
+            await self._write([], progress)
+        else:
+            await self._write([verdict.record.because(ErrorCode.REFUSED_BY_DATABASE, detail)], progress)
 
     async def _written(self, verdicts: Sequence[Verdict], done: Intaken) -> None:
         for verdict in verdicts:
@@ -261,13 +268,13 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
         match verdict:
             case NewRequest():
                 batch.requests.append(verdict)
-            case Cancel(request, None):
+            case Cancel(request, signed=True):
                 batch.cancels.append(request)
-            case Cancel(request, DeadLetter() as record):
+            case Cancel(request, record):
                 batch.unsigned_cancels.append(Unsigned(request, record))
-            case Delete(conversation, None):
+            case Delete(conversation, signed=True):
                 batch.deletes.append(conversation)
-            case Delete(conversation, DeadLetter() as record):
+            case Delete(conversation, record):
                 batch.unsigned_deletes.append(Unsigned(conversation, record))
             case DeadLetter():
                 batch.dead_letters.append(verdict)

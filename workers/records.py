@@ -1,12 +1,13 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from orchestra.agents.catalogue import Agents
+from orchestra.packed_records import Unread
 from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
@@ -37,7 +38,7 @@ MAX_TRIES_WHILE_CALLER_WAITS = 3
 
 
 class Record(Protocol):
-    """A record as aiokafka hands it out; ``timestamp`` in milliseconds."""
+    """A record as aiokafka hands it out; ``timestamp`` in milliseconds. ``value`` may be ``Unread``."""
 
     topic: str
     partition: int
@@ -50,18 +51,20 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Cancel:
-    """A record that cancels a request. ``unsigned``: its dead letter, should it not count; None: a gateway's."""
+    """A record that cancels a request. ``record``: its dead letter, should it fail, or not count as it is unsigned."""
 
     request: Ref
-    unsigned: DeadLetter | None = None
+    record: DeadLetter = field(compare=False)
+    signed: bool = True
 
 
 @dataclass(frozen=True)
 class Delete:
-    """A record that deletes a conversation. ``unsigned``: its dead letter, should it not count; None: a gateway's."""
+    """A record that deletes a conversation. ``record`` and ``signed``: as of a cancel."""
 
     conversation: Ref
-    unsigned: DeadLetter | None = None
+    record: DeadLetter = field(compare=False)
+    signed: bool = True
 
 
 Verdict = NewRequest | Cancel | Delete | DeadLetter
@@ -84,13 +87,17 @@ class RecordReader:
         headers, owner = _raw(record.headers), self._tenants[record.topic]
         try:
             self._must_be_signed(headers)
+            if isinstance(record.value, Unread):
+                raise OrchestraError(record.value.code)
             envelope = read_headers(headers)
             tenant, user = self._whose(envelope, record, owner)
             value = _value(record.value)
             letter = _letter(record, headers, tenant, envelope.id or _named_id(value))
             return self._verdict(read_record(envelope.type, value), envelope, user, letter)
         except OrchestraError as error:
-            return self._refused(record, headers, owner).because(error.code, error.detail)
+            # Of what was not read the detail alone says which records it were.
+            detail = record.value.detail if isinstance(record.value, Unread) else error.detail
+            return self._refused(record, headers, owner).because(error.code, detail)
         except Exception as error:  # noqa: BLE001  one record must never stop those behind it
             letter = _letter(record, headers, owner, None)
             with suppress(Exception):  # It may be what fails.
@@ -110,9 +117,9 @@ class RecordReader:
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
             case CancelRequested():
-                return Cancel((letter.tenant, body.request_id), None if envelope.signature else letter)
+                return Cancel((letter.tenant, body.request_id), letter, envelope.signature is not None)
             case ConversationDeleteRequested():
-                return Delete((letter.tenant, body.conversation_id), None if envelope.signature else letter)
+                return Delete((letter.tenant, body.conversation_id), letter, envelope.signature is not None)
             case MessageRequested():
                 return self._request(body, envelope, user, letter)
 
@@ -204,7 +211,7 @@ def moment(milliseconds: int) -> datetime:
 def _value(value: bytes | None) -> Any:
     if value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
-    if len(value) > MAX_RECORD_BYTES:  # It came compressed.
+    if len(value) > MAX_RECORD_BYTES:
         raise OrchestraError(ErrorCode.TOO_LARGE)
     return parse_json(value)
 
@@ -226,7 +233,8 @@ def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
 
 def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:
     at = record.topic, record.partition, record.offset, record.timestamp
-    return DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
+    letter = DeadLetter(tenant, *at, record.key, record.value, headers, id or record_id(*at))
+    return replace(letter, value=None, value_bytes=record.value.length) if isinstance(record.value, Unread) else letter
 
 
 def _raw(headers: Any) -> RawHeaders:

@@ -124,6 +124,15 @@ class Database:
             async with self._connection() as connection:
                 return await Transaction(connection).run(sql, **parameters)
 
+    async def is_well(self) -> bool:
+        """Whether a transaction that asks for nothing succeeds now."""
+        try:
+            async with self.transaction() as tx:
+                await tx.run("SELECT 1")
+        except (DatabaseUnavailableError, DataRefusedError):
+            return False
+        return True
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()

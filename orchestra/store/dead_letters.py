@@ -18,7 +18,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record whole, with the reason why it was not taken in."""
+    """A record with the reason why it was not taken in. ``value_bytes``: how long its value was, if it is not kept."""
 
     tenant: str
     topic: str
@@ -31,6 +31,7 @@ class DeadLetter:
     request_id: UUID
     reason: ErrorCode = ErrorCode.INTERNAL
     detail: str = ""
+    value_bytes: int | None = None
 
     def because(self, reason: ErrorCode, detail: str) -> "DeadLetter":
         """The same record with a reason."""
@@ -39,13 +40,14 @@ class DeadLetter:
 
 _KEEP = """
 INSERT INTO dead_letters (
-    tenant, topic, partition, record_offset, record_timestamp, request_id, reason, detail, record_key, value, headers
+    tenant, topic, partition, record_offset, record_timestamp, request_id, reason, detail, record_key, value,
+    value_bytes, headers
 )
 SELECT d.tenant, d.topic, d.partition, d.record_offset, d.record_timestamp, d.request_id, d.reason, d.detail,
-    decode(d.record_key, 'base64'), decode(d.value, 'base64'), d.headers
+    decode(d.record_key, 'base64'), decode(d.value, 'base64'), d.value_bytes, d.headers
 FROM json_to_recordset(CAST(:rows AS json)) AS d(
     tenant text, topic text, partition integer, record_offset bigint, record_timestamp bigint, request_id uuid,
-    reason text, detail text, record_key text, value text, headers jsonb
+    reason text, detail text, record_key text, value text, value_bytes bigint, headers jsonb
 )
 ON CONFLICT DO NOTHING
 """
@@ -66,10 +68,10 @@ _TAKEN_IN = f"SELECT r.tenant, r.id FROM {KEYS} AS k JOIN requests r ON r.tenant
 
 _SUMMARY = """
 SELECT d.id, d.request_id, d.reason, d.detail, d.topic, d.partition, d.record_offset AS offset,
-    d.record_timestamp AS timestamp_ms, octet_length(d.value) AS value_bytes, d.created_at, d.edited_at, d.replayed_at,
-    d.replayed_as
+    d.record_timestamp AS timestamp_ms, coalesce(d.value_bytes, octet_length(d.value)) AS value_bytes, d.created_at,
+    d.edited_at, d.replayed_at, d.replayed_as
 """
-# Whatever a record unpacks to, a gateway holds no more of it than a record may have.
+# Releases up to 0.1.0 kept values whole, whatever they unpacked to: a gateway holds no more than a record may have.
 _WHOLE = f"""
 {_SUMMARY}, d.tenant, d.record_key, substring(d.value FROM 1 FOR {MAX_RECORD_BYTES + 1}) AS value, d.headers,
     d.edited_key, d.edited_value, d.edited_headers
@@ -142,6 +144,7 @@ async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
             "detail": letter.detail,
             "record_key": _base64(letter.key),
             "value": _base64(letter.value),
+            "value_bytes": letter.value_bytes,
             "headers": _stored_headers(letter.headers),
         }
         for letter in letters

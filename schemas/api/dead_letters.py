@@ -83,8 +83,8 @@ class ReplayedDeadLetters(BaseModel):
 class DeadLetterSummary(BaseModel):
     """A letter in a list. ``offset`` and ``timestamp_ms`` (milliseconds since 1970) are those of the record.
 
-    ``value_bytes``: how long the value is that came, null where none came. ``replayed_as``: the request id that the
-    last replay went by.
+    ``value_bytes``: how long the value is that came, also where it is not kept; null where none came, or where that is
+    not known. ``replayed_as``: the request id that the last replay went by.
     """
 
     id: int

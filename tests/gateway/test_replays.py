@@ -157,6 +157,7 @@ async def test_an_edit_is_sent_in_the_same_name(database: Database, replays: Rep
         ({"value": None}, "tombstone"),
         ({"value": b"{}"}, "invalid_request"),
         ({"value": b" " * (MAX_RECORD_BYTES + 1)}, "too_large"),
+        ({"value": None, "value_bytes": 800 * 1024 * 1024}, "too_large"),
         ({"headers": [("ce_type", b"nonsense")]}, "unknown_type"),
         ({"headers": [("ce_id", b"4711")]}, "bad_header"),
         ({"headers": [("correlation_id", b"\xff")]}, "bad_header"),

@@ -148,6 +148,7 @@ ONE_SHOT = {
     ("llm_service/answers.py", "answer"): "one generation",
     ("orchestra/disconnect.py", "_left(receive)"): "one call",
     ("orchestra/kafka.py", "stopping()"): "the end of one client",
+    ("orchestra/kafka_records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to whoever reads",
     ("orchestra/loops.py", "loop"): "a loop of this module",
     ("workers/app.py", "self._tell_ready()"): "tells it once",
     ("workers/claim.py", "work"): "one turn; its errors end it",

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID, uuid4
 
 import httpx
@@ -337,7 +338,7 @@ async def test_cancel_before_intake(gateway: Gateway, worker: HandWorker) -> Non
     await worker.take_in()
 
     assert (await gateway.client.get(location)).json()["status"] == "cancelled"
-    assert await worker.take_in() == Cancel((DEFAULT_TENANT, UUID(location.rpartition("/")[2])))
+    assert await worker.take_in() == Cancel((DEFAULT_TENANT, UUID(location.rpartition("/")[2])), ANY)
 
 
 async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:

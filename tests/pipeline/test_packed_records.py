@@ -1,15 +1,29 @@
-"""A record that is small only while it is packed."""
+"""Records that are small only while they are packed: a few KiB of them stop nobody and fill nobody's memory."""
 
-from collections.abc import AsyncIterator
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
+from faults.bombs import MOST_BYTES, Batch, Record, batch, bomb
+from schemas.topics import EVENTS, MAX_BATCH_BYTES
 from tests.support.llm_script import LlmScript, llm_script
+from tests.support.metrics import metric
 from tests.support.records import message
-from tests.support.road import Road, open_road
+from tests.support.road import PARTITIONS, Road, open_road
+from tests.support.services import Service, Services
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
+from workers.intake import _murmur2_partition
+
+MIB = 1 << 20
+# What a bomb may add to a process: 64 MiB that a codec has to remember, and several records of 2 MiB in some copies.
+MOST_GROWTH = 200 * MIB
 
 
 @pytest.fixture
@@ -26,20 +40,124 @@ async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
         yield opened
 
 
-async def test_a_record_that_is_far_too_large_is_a_dead_letter(road: Road) -> None:
-    """10 MiB that came as a few KiB: the worker lives, Postgres has it whole, the topic has its reason."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=road.stack.bootstrap, compression_type="gzip", max_request_size=20 * 1024 * 1024
-    )
-    await producer.start()
-    value = message("x" * 10 * 1024 * 1024)
-    async with road.worker():
-        await producer.send_and_wait(road.topic, value)
-        (letter,) = await eventually(road.dead_letters)
-        good = await road.ask()
-        assert ["completed"] == await road.endings([good])
-    await producer.stop()
+@pytest.fixture
+async def producer(stack: Stack) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that sends whole batches."""
+    async with AIOKafkaProducer(bootstrap_servers=stack.bootstrap) as started:
+        yield started
 
-    assert (b"too_large", None) == (letter.headers["dlq-reason"], letter.value)
-    kept = await road.one("SELECT length(value) AS length, reason FROM dead_letters")
-    assert (len(value), "too_large") == tuple(kept)
+
+async def send(producer: AIOKafkaProducer, whole: Batch, topic: str, partition: int) -> RecordMetadata:
+    """Write a batch as it is; where its first record lies."""
+    done: RecordMetadata = await (await producer.send_batch(whole, topic, partition=partition))
+    return done
+
+
+def most_memory(service: Service) -> int:
+    """How many bytes this process has had at most so far."""
+    (line,) = (line for line in Path(f"/proc/{service.pid}/status").read_text().splitlines() if "VmHWM" in line)
+    return int(line.split()[1]) * 1024
+
+
+def partition_of(conversation: UUID) -> int:
+    """Where the records of a conversation lie."""
+    return _murmur2_partition(str(conversation).encode(), PARTITIONS)
+
+
+def turn(conversation: UUID, id: UUID) -> Record:
+    """A turn of a conversation."""
+    value = message(conversation_id=str(conversation), model="echo")
+    return Record(value, str(conversation).encode(), [(b"ce_id", str(id).encode())])
+
+
+async def order(road: Road, conversation: UUID) -> Sequence[UUID]:
+    """The turns of a conversation, in their order."""
+    rows = await road.database.run("SELECT id FROM requests WHERE conversation_id = :id ORDER BY seq", id=conversation)
+    return [row.id for row in rows]
+
+
+@pytest.mark.parametrize("codec", MOST_BYTES)
+async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
+    road: Road, services: Services, producer: AIOKafkaProducer, codec: str
+) -> None:
+    """Others are answered, the conversation keeps its order, the worker stays small, and it is known what was lost."""
+    size, conversation = MOST_BYTES[codec], uuid4()
+    reached = size < MAX_BATCH_BYTES
+    before, behind, bomb_id = uuid4(), uuid4(), uuid4()
+    worker = await services.worker(**road.env)
+    first = await road.ask(conversation=conversation)
+    await road.endings([first])
+    memory = most_memory(worker)
+
+    bomb = Record(size, None, [(b"ce_id", str(bomb_id).encode())])
+    records = [turn(conversation, before), bomb, turn(conversation, behind)]
+    at = await send(producer, batch(codec, records), road.topic, partition_of(conversation))
+    others = [await road.ask() for _ in range(20)]
+    last = await road.ask(conversation=conversation)
+
+    taken = [first, before, *([behind] if reached else []), last]
+    assert ["completed"] * (len(taken) + 20) == await road.endings([*taken, *others])
+    assert taken == await order(road, conversation)
+    letters = await road.database.run(
+        "SELECT record_offset, reason, detail, value, value_bytes, request_id FROM dead_letters ORDER BY record_offset"
+    )
+    assert ["too_large"] * (1 if reached else 2) == [letter.reason for letter in letters]
+    assert (at.offset + 1, None, size) == (letters[0].record_offset, letters[0].value, letters[0].value_bytes)
+    if reached:
+        assert bomb_id == letters[0].request_id
+        assert letters[0].detail.endswith(hashlib.sha256(b" " * size).hexdigest())
+    else:
+        assert letters[1].record_offset == at.offset + 2
+        assert letters[1].detail.endswith(f"the record at offset {at.offset + 2}")
+    published = await eventually(lambda: len(found := road.dead_letters()) == len(letters) and found)
+    assert [letter.detail.encode() for letter in letters] == [out.headers["dlq-detail"] for out in published or ()]
+    assert most_memory(worker) - memory < MOST_GROWTH
+
+
+async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: AIOKafkaProducer) -> None:
+    """As many as fit a fetch, before every other request: those behind them and elsewhere are answered."""
+    worker = await services.worker(**road.env)
+    await road.endings([await road.ask()])
+    memory = most_memory(worker)
+
+    for partition in range(PARTITIONS):
+        for _ in range(5):
+            await send(producer, bomb("zstd", MOST_BYTES["zstd"]), road.topic, partition)
+    asked = [await road.ask() for _ in range(30)]
+
+    assert ["completed"] * 30 == await road.endings(asked)
+    assert 5 * PARTITIONS == (await road.one("SELECT count(*) AS count FROM dead_letters")).count
+    assert most_memory(worker) - memory < MOST_GROWTH
+
+
+async def test_a_gateway_reads_events_behind_a_bomb(
+    stack: Stack, services: Services, producer: AIOKafkaProducer
+) -> None:
+    """Whoever may write to llm.events stops no stream and fills no gateway's memory."""
+    gateway = await services.gateway()
+    memory, name = most_memory(gateway), "orchestra_gateway_events_skipped_total"
+    skipped = await metric(gateway.url, name)
+
+    for codec, size in MOST_BYTES.items():
+        await send(producer, batch(codec, [Record(size), Record(b"nonsense")]), EVENTS.name, 0)
+
+    async def all_read() -> bool:
+        return await metric(gateway.url, name) >= skipped + 2 * len(MOST_BYTES)
+
+    await eventually(all_read)
+    assert most_memory(gateway) - memory < MOST_GROWTH
+
+
+async def test_a_record_that_is_too_large_gets_its_failed_reply(road: Road, producer: AIOKafkaProducer) -> None:
+    """Whoever waits for a record of 10 MiB that names its id hears why it was not taken in."""
+    id = uuid4()
+    async with road.worker():
+        large = Record(10 * MIB, b"key", [(b"ce_id", str(id).encode()), (b"correlation_id", b"mine")])
+        await send(producer, batch("gzip", [large]), road.topic, 0)
+        (reply,) = await road.replies([id])
+
+    assert ("failed", "too_large") == (reply.json["status"], reply.json["error"]["code"])
+    assert b"mine" == reply.headers["correlation_id"]
+    (letter,) = road.dead_letters()
+    assert (None, b"key") == (letter.value, letter.key)
+    assert json.dumps(reply.json["error"]["detail"]).count(hashlib.sha256(b" " * 10 * MIB).hexdigest())

@@ -16,7 +16,7 @@ from aiokafka.structs import RecordMetadata
 from orchestra.kafka import make_producer
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.requests import CANCEL_REQUESTED
-from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
+from schemas.topics import DEAD_LETTERS, EVENTS, MAX_MESSAGE_BYTES, REPLIES
 from tests.support.llm_script import LlmScript
 from tests.support.records import message
 from tests.support.stack import Stack
@@ -214,7 +214,7 @@ async def open_road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
 
 
 async def _make_topic(admin: AIOKafkaAdminClient, topic: str) -> None:
-    config = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024)}
+    config = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
 
     async def led() -> bool:

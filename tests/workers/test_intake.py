@@ -14,7 +14,7 @@ from aiokafka.errors import CommitFailedError, CoordinatorNotAvailableError, Ill
 
 from orchestra import loops
 from orchestra.store.claims import ClaimOrder
-from orchestra.store.database import DataRefusedError
+from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken
 from schemas.errors import ErrorCode
@@ -111,6 +111,16 @@ class Slots:
         self.wakes += 1
 
 
+class Database:
+    """Stands in for the pool."""
+
+    well = True
+
+    async def is_well(self) -> bool:
+        """What the test says."""
+        return self.well
+
+
 class Publisher:
     """Keeps what it is given, and waits for nobody."""
 
@@ -148,7 +158,8 @@ class Taking:
         self.committed_when_left: list[dict[TopicPartition, int]] = []
         publisher: Any = self.publisher
         slots: Any = self.slots
-        database: Any = None
+        self.database = Database()
+        database: Any = self.database
         self.intake = Intake(reader(), database, publisher, slots, self.metrics)
 
     @asynccontextmanager
@@ -293,12 +304,63 @@ async def test_progress_is_noted_when_all_before_it_is_written(monkeypatch: pyte
 
 
 async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Better there than nowhere, and nobody waits for it."""
-    taking = Taking(monkeypatch, Calls(DataRefusedError("22P05")), {TP: records(b"nonsense")})
+    """Better there than nowhere, nobody waits for it, and its partition is known to be read."""
+    taking = Taking(monkeypatch, Calls(DataRefusedError("22P05"), Intaken()), {TP: records(b"nonsense")})
 
     await taking.all()
 
     assert [ErrorCode.NOT_JSON] == [each.reason for each in taking.publisher.letters]
+    assert [11] == [mark.next_offset for mark in taking.taken[-1].progress]
+    assert [{TP: 11}] == taking.consumer.committed_now
+
+
+def breaks(poison: str, taken: list[str]) -> Callable[..., Intaken]:
+    """A store whose session is lost over requests which say this; what it takes of others."""
+
+    def take_in(batch: Batch, _order: object) -> Intaken:
+        said = [each.body["messages"][0]["content"] for each in batch.requests]
+        if poison in said or batch.cancels:
+            raise DatabaseUnavailableError("08003")
+        taken.extend(said)
+        return Intaken(inserted=len(batch.requests), dead_letters=batch.dead_letters)
+
+    return take_in
+
+
+async def test_a_record_that_fails_while_postgres_is_well_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It becomes a dead letter with a reason; the others are taken in, each once, in their order."""
+    taken: list[str] = []
+    values = [message("poison" if place == 5 else f"m{place}") for place in range(9)]
+    taking = Taking(monkeypatch, Calls(breaks("poison", taken)), {TP: records(*values)})
+
+    await taking.all()
+
+    assert [f"m{place}" for place in range(9) if place != 5] == taken
+    (letter,) = taking.publisher.letters
+    assert (ErrorCode.REFUSED_BY_DATABASE, 15) == (letter.reason, letter.offset)
+    assert letter.detail.endswith("(08003)")
+    assert [{TP: 19}] == taking.consumer.committed_now
+
+
+async def test_a_cancel_that_fails_while_postgres_is_well_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other kinds of records hold up nobody either."""
+    value = json.dumps({"request_id": str(claimed().id)}).encode()
+    cancel = Record(value, offset=10, headers=[("ce_type", b"llm.cancel.requested")])
+    taking = Taking(monkeypatch, Calls(breaks("poison", [])), {TP: [cancel]})
+
+    await taking.all()
+
+    assert [(ErrorCode.REFUSED_BY_DATABASE, 10)] == [(each.reason, each.offset) for each in taking.publisher.letters]
+
+
+async def test_no_record_is_given_up_while_postgres_is_unwell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it fails; it is taken in when Postgres is well again."""
+    taking = Taking(monkeypatch, Calls(*[away()] * 20, Intaken()), {TP: records(message())})
+    taking.database.well = False
+
+    await taking.all()
+
+    assert (21, []) == (len(taking.taken), taking.publisher.letters)
     assert [{TP: 11}] == taking.consumer.committed_now
 
 

@@ -8,12 +8,14 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestra.packed_records import Unread
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from schemas.errors import ErrorCode
@@ -187,8 +189,8 @@ def test_nothing_beside_a_signature_can_break_reading(
     match verdict:
         case NewRequest():
             assert (verdict.tenant, verdict.user) == ("someone", "ann")
-        case Cancel((tenant, _), unsigned) | Delete((tenant, _), unsigned):
-            assert (tenant, unsigned) == ("someone", None)
+        case Cancel((tenant, _), _, signed) | Delete((tenant, _), _, signed):
+            assert (tenant, signed) == ("someone", True)
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"
         case DeadLetter():
@@ -299,14 +301,10 @@ def test_cancels_and_deletions_are_read() -> None:
 
     found = [read(cancel), read(delete)]
 
-    assert [("default", id), ("them", id)] == [
-        found[0].request if isinstance(found[0], Cancel) else None,
-        found[1].conversation if isinstance(found[1], Delete) else None,
-    ]
+    assert [Cancel(("default", id), ANY, signed=False), Delete(("them", id), ANY, signed=False)] == found
     for record, verdict in zip((cancel, delete), found, strict=True):
         assert isinstance(verdict, Cancel | Delete)
-        assert verdict.unsigned is not None
-        assert (record.offset, record.value) == (verdict.unsigned.offset, verdict.unsigned.value)
+        assert (record.offset, record.value) == (verdict.record.offset, verdict.record.value)
 
 
 def test_a_signed_record_is_its_tenants() -> None:
@@ -334,7 +332,7 @@ def test_a_signed_cancel_is_its_tenants() -> None:
     id = uuid4()
     record = signed("someone", value=json.dumps({"request_id": str(id)}).encode(), type="llm.cancel.requested")
 
-    assert Cancel(("someone", id)) == read(record)
+    assert Cancel(("someone", id), ANY) == read(record)
 
 
 def test_an_unsigned_tenant_is_never_believed() -> None:
@@ -580,3 +578,29 @@ def test_the_largest_record_is_read() -> None:
     overhead = len(message(""))
 
     assert taken(Record(message("x" * (MAX_RECORD_BYTES - overhead))))
+
+
+def unread(code: ErrorCode, length: int | None, headers: Any = ()) -> Record:
+    """A record whose value was not kept."""
+    return Record(Unread.because(code, "records 3 to 9", length), b"key", headers)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.TOO_LARGE, ErrorCode.NOT_JSON])
+def test_a_value_that_was_not_read_is_a_dead_letter(code: ErrorCode) -> None:
+    """With its reason, what is known of it, and no value; under the id and of the tenant that can be believed."""
+    id = uuid4()
+    headers = [("ce_id", str(id).encode()), ("orchestra-tenant", b"them"), ("orchestra-signature", b"v1=x")]
+
+    letter = read(unread(code, 4711, headers))
+
+    assert isinstance(letter, DeadLetter)
+    assert (code, "records 3 to 9", None, 4711) == (letter.reason, letter.detail, letter.value, letter.value_bytes)
+    assert ("default", id, b"key") == (letter.tenant, letter.request_id, letter.key)
+
+
+def test_an_unsigned_value_that_was_not_read_is_unsigned() -> None:
+    """Where signatures are asked for, no replay makes it what it may never have been; it still says what is lost."""
+    letter = reader(require_signed=True).read(unread(ErrorCode.TOO_LARGE, None))
+
+    assert isinstance(letter, DeadLetter)
+    assert (ErrorCode.UNSIGNED, "records 3 to 9") == (letter.reason, letter.detail)

@@ -74,6 +74,14 @@ async def test_an_error_of_the_weather_names_no_address(stack: Stack) -> None:
     assert "canary" not in str(caught.value)
 
 
+async def test_it_is_well_while_a_transaction_succeeds(stack: Stack, database: Database) -> None:
+    """And is not where nobody answers."""
+    away = connect(moved(stack.database_url, 1))
+
+    assert (True, False) == (await database.is_well(), await away.is_well())
+    await away.close()
+
+
 async def test_a_session_that_was_ended_is_unavailable_and_the_next_one_works(database: Database) -> None:
     """An administrator, or a restart, ends a session in the midst of its work; the pool gets over it."""
     for _ in range(20):

@@ -199,6 +199,15 @@ async def test_a_value_longer_than_a_record_may_be_is_not_read_whole(database: D
     assert (3 * 1024 * 1024, MAX_RECORD_BYTES + 1) == (kept.summary.value_bytes, len(kept.came.value or b""))
 
 
+async def test_a_value_that_was_not_kept_has_its_length(database: Database) -> None:
+    """However long it was; one whose length nobody knows has none."""
+    await take(database, dead_letters=[letter(value=None, value_bytes=2**40), letter(value=None)])
+
+    unknown, known = await listed(database)
+
+    assert (None, 2**40) == (unknown.value_bytes, known.value_bytes)
+
+
 async def test_after_a_replay_the_old_reason_is_none_any_more(database: Database) -> None:
     """Under the id that it went by; a new refusal is told, and so is the old one if it went by another id."""
     id = uuid4()
