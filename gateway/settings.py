@@ -5,7 +5,7 @@ import re
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings
+from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, listed
 from schemas.requests import Context
 
 # RFC 6454, 6.2: as a browser writes an origin into a header.
@@ -15,7 +15,6 @@ _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
     "with a scheme, in lower case, without path, wildcard or the scheme's own port"
 )
-_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
@@ -27,9 +26,6 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     tasks_port: int = Field(8081, ge=0, le=65535, description="Second port with the same routes, for task clients.")
     open_mode: bool | None = Field(
         None, description="Ask nobody for credentials, or everybody; unset: all but callers of a loopback `HOST`."
-    )
-    allowed_hosts: str = Field(
-        "", description="Comma-separated names that callers may use for this gateway beside localhost."
     )
     cors_origins: str = Field(
         "", description="Comma-separated origins whose web pages may call this gateway, as `https://app.example`."
@@ -50,7 +46,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     @classmethod
     def _as_browsers_send_them(cls, text: str) -> str:
         # Any other would never be equal to what a browser sends, and so allow nothing without a word.
-        for origin in _listed(text):
+        for origin in listed(text):
             if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.match(origin):
                 raise ValueError(_NO_ORIGIN)
         return text
@@ -58,18 +54,9 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     @property
     def origins(self) -> frozenset[str]:
         """The origins whose web pages may call this gateway."""
-        return frozenset(_listed(self.cors_origins))
+        return frozenset(listed(self.cors_origins))
 
     @property
     def asks_credentials(self) -> bool:
         """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
         return not (self.loopback if self.open_mode is None else self.open_mode)
-
-    @property
-    def hosts(self) -> frozenset[str]:
-        """The names, in lower case, by which callers may address this gateway."""
-        return _LOCAL_NAMES | {name.strip("[]").lower() for name in _listed(self.allowed_hosts)}
-
-
-def _listed(text: str) -> list[str]:
-    return [word for each in text.split(",") if (word := each.strip())]

@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+from orchestra.client_address import Proxies
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Piece(BaseSettings):
@@ -97,11 +99,38 @@ class ListenSettings(Piece):
 
     host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback asks for credentials.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    allowed_hosts: str = Field(
+        "", description="Comma-separated names that callers may use for this service beside localhost."
+    )
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is believed."
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, text: str) -> str:
+        Proxies(listed(text))  # Its ValueError says which is none.
+        return text
 
     @property
     def loopback(self) -> bool:
         """True while only this machine can reach the service."""
         return self.host in _LOOPBACK
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies whose word on their callers' addresses counts."""
+        return Proxies(listed(self.trusted_proxies))
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names, in lower case, by which callers may address this service."""
+        return _LOOPBACK | {name.strip("[]").lower() for name in listed(self.allowed_hosts)}
+
+
+def listed(text: str) -> list[str]:
+    """The words between the commas of a setting."""
+    return [word for each in text.split(",") if (word := each.strip())]
 
 
 class AgentSettings(Piece):
