@@ -31,7 +31,7 @@ def main() -> None:
     allow_many_connections()
     look_for_garbage_rarely()
     structlog.get_logger().info("listening", address=settings.host, port=[each.getsockname()[1] for each in sockets])
-    GatewayServer(app, drain).run(sockets)
+    GatewayServer(app, drain, settings.proxies).run(sockets)
 
 
 def _check_way_in(settings: GatewaySettings) -> None:

@@ -15,7 +15,6 @@ from gateway.bodies import refuse_unknown_query
 from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.events import Hub
-from gateway.guard import OpenModeGuard
 from gateway.health import Health
 from gateway.limits import Limits
 from gateway.lookup import Lookup
@@ -43,6 +42,7 @@ from gateway.tasks import Desk
 from gateway.tokens import Tokens
 from gateway.watch import Watch
 from orchestra.agents.catalogue import load_agents
+from orchestra.guard import OpenModeGuard
 from orchestra.hot_routes import HotApp
 from orchestra.ids import Receipts
 from orchestra.kafka import open_producer
@@ -129,7 +129,7 @@ def create_app(
             expose_headers=_EXPOSED,
         )  # fmt: skip
     if not settings.asks_credentials:
-        app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, problems=problems)
+        app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, answer=problems.answer)
     most_bytes = settings.max_body_bytes
     for router in (
         Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),

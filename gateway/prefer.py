@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 MOST_SECONDS = 300
 
+# Each is read in one pass, whatever it holds: no quantifier gives back what it took, and no string is looked at twice.
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  grammar, no password
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+# What stands between commas that are in no quoted string. A string without its end goes on to the end of the value.
+_ELEMENT = re.compile(rf'(?:[^,"]++|{_QUOTED}|".*)++', re.DOTALL)
 # A preference: a token, perhaps "=" and a token or quoted string, perhaps parameters after ";", which mean nothing.
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  grammar, no password
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_PREFERENCE = re.compile(
-    rf"\s*({_TOKEN})\s*(?:=\s*({_TOKEN}|{_QUOTED})?)?\s*((?:;[^,\"]*(?:{_QUOTED}[^,\"]*)*)?)(?:,|$)"
-)
+_PREFERENCE = re.compile(rf"\s*+({_TOKEN})\s*+(?:=\s*+({_TOKEN}|{_QUOTED})?\s*+)?(?:;.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,8 @@ def wants_stream(accept: Sequence[str]) -> bool:
 
 
 def _preferences(value: str) -> list[tuple[str, str]]:
-    found, position = [], 0
-    while position < len(value):
-        match = _PREFERENCE.match(value, position)
-        if match is None or match.end() == position:
-            # Malformed: go on behind the next comma.
-            comma = value.find(",", position)
-            if comma < 0:
-                break
-            position = comma + 1
-            continue
-        found.append((match[1].lower(), (match[2] or "").strip('"')))
-        position = match.end()
-    return found
+    read = (_PREFERENCE.fullmatch(element) for element in _ELEMENT.findall(value))
+    return [(match[1].lower(), (match[2] or "").strip('"')) for match in read if match]
 
 
 def _seconds(text: str | None) -> int | None:

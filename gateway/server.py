@@ -11,11 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.drain import Drain
+from orchestra.client_address import Proxies
+from orchestra.http_server import server_config
 
-# Longer than any client keeps a quiet connection, so that it is never closed under a request.
-_KEEP_ALIVE_SECONDS = 120
 _DRAIN_SECONDS = 6
-_BACKLOG = 2048
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger()
@@ -24,22 +23,8 @@ log = structlog.get_logger()
 class GatewayServer(uvicorn.Server):
     """Stops when the drain begins; SIGINT and SIGTERM begin it, and a second SIGINT waits for nobody."""
 
-    def __init__(self, app: FastAPI, drain: Drain) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_DRAIN_SECONDS,
-            )
-        )
+    def __init__(self, app: FastAPI, drain: Drain, proxies: Proxies) -> None:
+        super().__init__(server_config(app, proxies, timeout_graceful_shutdown=_DRAIN_SECONDS))
         self._drain = drain
 
     async def on_tick(self, counter: int) -> bool:

@@ -5,28 +5,16 @@ import re
 from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.addresses import is_ipv6
-from orchestra.settings import (
-    AgentSettings,
-    DatabaseSettings,
-    KafkaSettings,
-    ListenSettings,
-    SecretSettings,
-    listed,
-)
+from orchestra.addresses import HOST_NAME
+from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, listed
 from schemas.requests import Context
 
 # RFC 6454, 6.2: as a browser writes an origin into a header.
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
+_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({HOST_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
     "with a scheme, in lower case, without path, wildcard or the scheme's own port, with a possible host and port"
 )
-_NO_HOST = (
-    "must be names or addresses of hosts, as in orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
-)
-_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
@@ -38,9 +26,6 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     tasks_port: int = Field(8081, ge=0, le=65535, description="Second port with the same routes, for task clients.")
     open_mode: bool | None = Field(
         None, description="Ask nobody for credentials, or everybody; unset: all but callers of a loopback `HOST`."
-    )
-    allowed_hosts: str = Field(
-        "", description="Comma-separated names that callers may use for this gateway beside localhost."
     )
     cors_origins: str = Field(
         "", description="Comma-separated origins whose web pages may call this gateway, as `https://app.example`."
@@ -65,14 +50,6 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
             raise ValueError(_NO_ORIGIN)
         return text
 
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _as_callers_name_them(cls, text: str) -> str:
-        # Any other would never be equal to the host of a call either.
-        if not all(_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
-            raise ValueError(_NO_HOST)
-        return text
-
     @property
     def origins(self) -> frozenset[str]:
         """The origins whose web pages may call this gateway."""
@@ -83,11 +60,6 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
         """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
         return not (self.loopback if self.open_mode is None else self.open_mode)
 
-    @property
-    def hosts(self) -> frozenset[str]:
-        """The names, in lower case, by which callers may address this gateway."""
-        return _LOCAL_NAMES.union(_hosts(self.allowed_hosts))
-
 
 def _is_origin(text: str) -> bool:
     """Whether a browser would write it so: by the URL standard's parser, too, it is what it is."""
@@ -97,7 +69,3 @@ def _is_origin(text: str) -> bool:
         return str(AnyUrl(text)).removesuffix("/") == text
     except ValidationError:
         return False
-
-
-def _hosts(text: str) -> list[str]:
-    return [name.strip("[]").lower() for name in listed(text)]

@@ -12,14 +12,13 @@ from llm_service.app import create_app
 from llm_service.models import ModelsFileError
 from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
+from orchestra.http_server import server_config
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
 from schemas.errors import OrchestraError
 
 _EX_CONFIG = 78
-# Longer than any client keeps a quiet connection, so that it is never closed under a request.
-_KEEP_ALIVE_SECONDS = 120
 
 
 def main() -> None:
@@ -30,16 +29,11 @@ def main() -> None:
     allow_many_connections()
     look_for_garbage_rarely()
     server = _Server(
-        uvicorn.Config(
+        server_config(
             app,
+            settings.proxies,
             host=settings.host,
             port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
     )

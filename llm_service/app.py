@@ -11,6 +11,7 @@ from llm_service.metrics import Metrics
 from llm_service.registry import Registry, build_registry
 from llm_service.routes import build_router
 from llm_service.settings import LlmServiceSettings
+from orchestra.guard import OpenModeGuard
 from orchestra.hot_routes import HotApp
 from orchestra.loops import beside, keep_running
 
@@ -36,5 +37,10 @@ def create_app(
 
     app = HotApp(title="LLM service", lifespan=lifespan, openapi_url=None)
     problems.install(app)
+    if settings.token is None:
+        # Where a network may call, it does so by names of the network's.
+        app.add_middleware(
+            OpenModeGuard, hosts=settings.hosts, answer=problems.answer, plain_names=not settings.loopback
+        )
     app.include_router(build_router(settings, models, measured))
     return app

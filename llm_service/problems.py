@@ -24,6 +24,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
+def answer(error: OrchestraError) -> Response:
+    """The problem document of an error that has no more to it."""
+    return _answer(Problem.of(error.code, error.detail), {})
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OrchestraError)
     headers = {}

@@ -181,6 +181,7 @@ def _api_key(settings: LlmServiceSettings, entry: Entry, environment: Mapping[st
     if entry.api_key_env:
         return environment.get(entry.api_key_env) or None
     known = {
+        "embedded": settings.embedded_api_key,
         "openai": settings.openai_api_key,
         "anthropic": settings.anthropic_api_key,
         "gemini": settings.gemini_api_key,

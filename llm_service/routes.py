@@ -14,6 +14,7 @@ from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
 from llm_service.tracing import request_id, traceparent
+from orchestra.client_address import showed_token
 from orchestra.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, ModelList
@@ -30,8 +31,11 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
     token = settings.token
 
     def check_known(request: Request) -> None:
-        if token is not None and not hmac.compare_digest(_bearer(request), token):
+        if token is None:
+            return
+        if not hmac.compare_digest(_bearer(request), token):
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        showed_token(request.scope)
 
     async def generate(request: Request) -> Response:
         check_known(request)

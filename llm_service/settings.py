@@ -27,6 +27,7 @@ class LlmServiceSettings(ListenSettings):
     llm_model: str = Field("llama3", min_length=1, description="Model used when a request names none.")
     models_file: Path | None = Field(None, description="TOML file with `[[models]]` that add to the built-in table.")
     embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="Where the embedded model's server is.")
+    embedded_api_key: SecretStr | None = Field(None, description="Key for `EMBEDDED_BASE_URL`.")
     embedded_context_tokens: int = Field(4096, ge=64, description="Context of one slot of the embedded model's server.")
     embedded_max_concurrency: int = Field(4, ge=1, description="Slots of the embedded model's server.")
     ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="Where Ollama is.")

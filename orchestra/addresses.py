@@ -1,7 +1,11 @@
 """Addresses as settings and options name them: what can never be reached is found out before it is tried."""
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
+
+# A name of DNS, in lower case, or an IPv4 address.
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 
 def split_url(text: str) -> SplitResult | None:

@@ -12,6 +12,11 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# Answers are of one caller's data: no cache keeps them, and no browser takes them for anything but what they say.
+NOT_KEPT = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_OWN_RULES = frozenset({b"cache-control", b"etag"})
+_JSON = (b"application/json", b"application/problem+json")
+
 
 class HotRoute(APIRoute):
     """A fixed path whose function takes the request and gives the answer. Dependencies may only look at the query."""
@@ -33,8 +38,11 @@ class HotApp(FastAPI):
                 self._hot.update({(method, route.path): route for method in route.methods or ()})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a hot route; leave all else to FastAPI."""
-        route = self._hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        """Answer a hot route; leave all else to FastAPI. JSON that does not say otherwise is not to be kept."""
+        route = None
+        if scope["type"] == "http":
+            send = _not_kept(send)
+            route = self._hot.get((scope["method"], scope["path"]))
         if route is None or scope["query_string"]:
             await super().__call__(scope, receive, send)
             return
@@ -76,3 +84,15 @@ class HotApp(FastAPI):
             await answer(scope, receive, send)
             if kind is Exception:
                 raise  # As Starlette does, so that the server knows of it.
+
+
+def _not_kept(send: Send) -> Send:
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+            if headers.get(b"content-type", b"").startswith(_JSON):
+                own = not _OWN_RULES.isdisjoint(headers)
+                message["headers"] = [*message["headers"], *(NOT_KEPT[1:] if own else NOT_KEPT)]
+        return send(message)
+
+    return sending

@@ -13,11 +13,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestra.addresses import is_host_and_port, is_http_url, split_url
+from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
+from orchestra.client_address import Proxies
 
 # With or without the name of a driver, which is ours whatever it says.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_NO_HOST = (
+    "must be names or addresses of hosts, as in orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
+)
 
 
 def _base_url(url: str) -> str:
@@ -130,11 +134,41 @@ class ListenSettings(Piece):
 
     host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback asks for credentials.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    allowed_hosts: str = Field(
+        "", description="Comma-separated names that callers may use for this service beside localhost."
+    )
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is believed."
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _as_callers_name_them(cls, text: str) -> str:
+        # Any other would never be equal to the host of a call.
+        if not all(HOST_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
+            raise ValueError(_NO_HOST)
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, text: str) -> str:
+        Proxies(listed(text))  # Its ValueError says which is none.
+        return text
 
     @property
     def loopback(self) -> bool:
         """True while only this machine can reach the service."""
         return self.host in _LOOPBACK
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies whose word on their callers' addresses counts."""
+        return Proxies(listed(self.trusted_proxies))
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names, in lower case, by which callers may address this service."""
+        return _LOOPBACK.union(_hosts(self.allowed_hosts))
 
 
 class AgentSettings(Piece):
@@ -151,6 +185,10 @@ class AgentSettings(Piece):
 def listed(text: str) -> list[str]:
     """The words of a setting that has commas between them."""
     return [word for each in text.split(",") if (word := each.strip())]
+
+
+def _hosts(text: str) -> list[str]:
+    return [name.strip("[]").lower() for name in listed(text)]
 
 
 def refuse_to_start(line: str) -> NoReturn:

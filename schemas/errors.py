@@ -30,6 +30,10 @@ class ErrorCode(StrEnum):
     NOT_RETRYABLE = "not_retryable"
     NOT_REPLAYABLE = "not_replayable"
     TOO_LARGE = "too_large"
+    MALFORMED_HTTP = "malformed_http"
+    HEAD_TOO_LARGE = "head_too_large"
+    TOO_SLOW = "too_slow"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHORIZED = "unauthorized"
@@ -86,6 +90,10 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.NOT_REPLAYABLE: ErrorKind(409, False, "The dead letter cannot be sent again as it stands"),
     ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
+    ErrorCode.MALFORMED_HTTP: ErrorKind(400, False, "What came is not HTTP/1.1"),
+    ErrorCode.HEAD_TOO_LARGE: ErrorKind(431, False, "The request's URL, headers or trailers are too large"),
+    ErrorCode.TOO_SLOW: ErrorKind(408, True, "The request did not arrive in time"),
+    ErrorCode.TOO_MANY_CONNECTIONS: ErrorKind(429, True, "Too many connections of this address owe a request"),
     ErrorCode.NOT_FOUND: ErrorKind(404, False, "There is nothing by this name"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "This resource does not answer to this method"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),

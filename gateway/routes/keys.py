@@ -72,7 +72,7 @@ class Keys:
         user_id = await self._owner(caller, wanted)
         key = new_key()
         kept = await keys.create(self._database, caller.tenant, key, wanted, user_id)
-        return json_answer(CreatedKey(**dict(kept), key=key.text), 201, {"Cache-Control": "no-store"})
+        return json_answer(CreatedKey(**dict(kept), key=key.text), 201)
 
     async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """The caller's own keys, for an admin everybody's, the newest first."""

@@ -159,7 +159,7 @@ class Users:
             user = await self._with_password(form)
         token = self._tokens.sign(user).get_secret_value()
         answer = Token(access_token=token, expires_in=int(LIFETIME.total_seconds()))
-        return json_answer(answer, headers={"Cache-Control": "no-store"})
+        return json_answer(answer)
 
     async def me(self, request: Request) -> Response:
         """The user who calls, by his password or by a key of his."""

@@ -31,7 +31,7 @@ def models(
 
     Reads LLM_SERVICE_URL and LLM_SERVICE_TOKEN; without the first it asks the stack of this folder, or http://127.0.0.1:8082.
     """
-    offer = _ask(_url(data))
+    offer = _ask(*_service(data))
     if as_json:
         typer.echo(offer.model_dump_json(indent=2))
     else:
@@ -42,20 +42,21 @@ def models(
                 typer.echo(f"{model.name}: {note}")
 
 
-def _url(data: Path) -> str:
-    url = os.environ.get("LLM_SERVICE_URL") or environment_of_stack(data).get("LLM_SERVICE_URL") or _DEFAULT_URL
+def _service(data: Path) -> tuple[str, str | None]:
+    """Address and token of one service: those in the environment, else the stack's, whose token is for no other."""
+    told = os.environ if os.environ.get("LLM_SERVICE_URL") else environment_of_stack(data) or os.environ
+    url = told.get("LLM_SERVICE_URL") or _DEFAULT_URL
     if not is_address(url):
         raise fail(f"no LLM service at {url[:200]!r}: that is no address; set LLM_SERVICE_URL as http://127.0.0.1:8082")
-    return url.rstrip("/").removesuffix("/generate")
+    return url.rstrip("/").removesuffix("/generate"), told.get("LLM_SERVICE_TOKEN")
 
 
-def _ask(url: str) -> "ModelList":
+def _ask(url: str, token: str | None) -> "ModelList":
     import httpx
     from pydantic import ValidationError
 
     from schemas.generation import ModelList
 
-    token = os.environ.get("LLM_SERVICE_TOKEN")
     if token and not (token.isascii() and token.isprintable()):
         raise fail("LLM_SERVICE_TOKEN has characters that cannot be sent")
     headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -139,6 +140,10 @@ class DataFolder:
         if not path.exists():
             write_private(path, secrets.token_hex(32))
         return path.read_text()
+
+    def token(self, purpose: str) -> str:
+        """A token for one purpose, which nobody can tell from the others or has without the secret: 64 hex digits."""
+        return hmac.digest(self.secret().encode(), purpose.encode(), "sha256").hex()
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace the state file in one step; it holds secrets, so only its owner may read it."""

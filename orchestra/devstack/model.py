@@ -21,15 +21,20 @@ PARALLEL_SLOTS = 4
 CONTEXT_TOKENS = 4096
 # Below that it tells five lines of every request.
 _WARNINGS = 2
+# Everybody may read the arguments of a process, its environment only its user.
+_API_KEY = "EMBEDDED_API_KEY"
 
 
-def model_part(port: int) -> Part:
-    """The model's server as a part. Raises ``PartFailedError`` when the wheel with the model is not installed."""
+def model_part(port: int, api_key: str) -> Part:
+    """The model's server as a part, which asks for this key.
+
+    Raises ``PartFailedError`` when the wheel with the model is not installed.
+    """
     model_file()
     return Part(
         name="model",
         command=python_module("orchestra.devstack.model", str(port)),
-        env=dict(os.environ),
+        env={**os.environ, _API_KEY: api_key},
         ready=answers(f"http://{HOST}:{port}/health"),
         stop_limit=5,
         address=f"http://{HOST}:{port}/v1",
@@ -45,7 +50,7 @@ def model_file() -> Path:
     return found[0]
 
 
-def serve(port: int) -> None:
+def serve(port: int, api_key: str) -> None:
     """Load the model and serve it until the process is ended."""
     import xllamacpp
 
@@ -66,7 +71,8 @@ def serve(port: int) -> None:
     parameters.sampling.penalty_repeat = 1.1
     parameters.sampling.penalty_last_n = 256
     parameters.ui = False
-    parameters.cors_origins = ""  # No web page has any business here.
+    parameters.cors_origins = ""  # No web page has any business here,
+    parameters.api_keys = [api_key]  # and no other user of this machine.
     _say("is loaded")
     server = xllamacpp.Server(parameters)
     _say(f"listens on {server.listening_address}")
@@ -79,4 +85,4 @@ def _say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), os.environ[_API_KEY])

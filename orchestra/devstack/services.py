@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestra.devstack.choice import Choice
-from orchestra.devstack.model import CONTEXT_TOKENS, PARALLEL_SLOTS
+from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.model import CONTEXT_TOKENS, MODEL_NAME, PARALLEL_SLOTS
 from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports
 from orchestra.devstack.probes import answers, exists
@@ -27,17 +28,22 @@ _PASSED_ON = (
 )
 
 
-def shared_environment(ports: Ports, database_url: str, secret: str, choice: Choice) -> dict[str, str]:
-    """All that a further gateway or worker of this stack needs."""
+def shared_environment(ports: Ports, database_url: str, folder: DataFolder, choice: Choice) -> dict[str, str]:
+    """All that a further gateway or worker of this stack needs.
+
+    The LLM service asks for a token of this stack's own, unless the caller names another, or none.
+    """
     return {
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": f"{HOST}:{ports.kafka}",
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-        "ORCHESTRA_SECRET": secret,
+        "ORCHESTRA_SECRET": folder.secret(),
         "LLM_SERVICE_URL": f"http://{HOST}:{ports.llm}",
+        "LLM_SERVICE_TOKEN": folder.token("LLM service"),
         "LLM_MODEL": choice.model,
         "LLM_PROVIDER": choice.provider,
         "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
+        "EMBEDDED_API_KEY": folder.token(MODEL_NAME),
         "EMBEDDED_CONTEXT_TOKENS": str(CONTEXT_TOKENS),
         "EMBEDDED_MAX_CONCURRENCY": str(PARALLEL_SLOTS),
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},

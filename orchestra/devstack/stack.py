@@ -13,7 +13,7 @@ from orchestra.devstack.choice import Choice, choose
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import DataFolder
 from orchestra.devstack.kafka import kafka_part
-from orchestra.devstack.model import model_part
+from orchestra.devstack.model import MODEL_NAME, model_part
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import python_module
 from orchestra.devstack.ports import HOST, until_free
@@ -169,12 +169,12 @@ class Stack:
 
     async def _start_postgres(self, choice: Choice) -> None:
         part, url = await postgres_part(self._folder.postgres, self._ports.postgres, self._report)
-        self._env = shared_environment(self._ports, url, self._folder.secret(), choice)
+        self._env = shared_environment(self._ports, url, self._folder, choice)
         await self._supervisor.add(part)
 
     async def _start_model(self) -> None:
         if self._model:
-            await self._supervisor.add(model_part(self._ports.model))
+            await self._supervisor.add(model_part(self._ports.model, self._folder.token(MODEL_NAME)))
 
     async def _migrate(self) -> None:
         self._report(Progress("migrations", "starting"))

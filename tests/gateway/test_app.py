@@ -161,6 +161,28 @@ async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> N
     assert 200 == (await client.get("/metrics?collect[]=x")).status_code
 
 
+PAGES = ("/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/asyncapi")
+OTHERS = [("GET", path) for path in (*PAGES, "/openapi.json", "/asyncapi.json", "/nowhere")] + [
+    ("PATCH", "/v1/messages")
+]
+
+
+@pytest.mark.parametrize("mode", [{}, {"open_mode": False}], ids=["open", "closed"])
+@pytest.mark.parametrize(("method", "path"), [*((method, path) for method, path, _ in OPERATIONS), *OTHERS])
+async def test_no_cache_keeps_an_answer(mode: dict[str, Any], method: str, path: str) -> None:
+    """JSON and problems of every route are kept nowhere, and no browser guesses at them; pages stay as they were."""
+    async with client_of(app_of(**mode)) as client:
+        answers = [
+            await client.request(method, at(path), headers={"Host": host}) for host in ("localhost", "evil.test")
+        ]
+    for answer in answers:
+        kind, rules = answer.headers["content-type"].partition(";")[0], answer.headers.get("cache-control")
+        is_json = kind in ("application/json", "application/problem+json")
+        assert is_json or path in (*PAGES, "/healthz", "/metrics")
+        assert is_json == (rules == "no-store")
+        assert not is_json or ["nosniff"] == answer.headers.get_list("x-content-type-options")
+
+
 APP, EVIL = "https://app.example", "https://evil.example"
 OPEN = {"cors_origins": f"{APP},http://localhost:3000"}
 CLOSED = {**OPEN, "open_mode": False}

@@ -56,3 +56,70 @@ async def test_the_search_for_models_outlives_its_errors(monkeypatch: pytest.Mon
     app = create_app(LlmServiceSettings(llm_provider="simulated"))
     async with app.router.lifespan_context(app):
         await eventually(lambda: looks == 3)
+
+
+FOREIGN = [
+    {"host": "evil.example"},
+    {"host": "127.0.0.1.evil.example:8082"},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"sec-fetch-site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_no_foreign_page_is_answered(headers: dict[str, str]) -> None:
+    """Without a token no page of somebody else's spends tokens or reads anything, by whatever name it comes."""
+    async with running(LlmServiceSettings(llm_provider="simulated")) as service:
+        for method, path in (("POST", "/generate"), ("GET", "/models"), ("GET", "/healthz"), ("GET", "/metrics")):
+            answer = await service.client.request(method, path, headers={"content-type": "text/plain", **headers})
+            assert (403, "forbidden") == (answer.status_code, answer.json()["code"])
+        assert 0 == service.ended("completed")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]", "llm.example"])
+async def test_local_and_listed_names_are_answered(host: str) -> None:
+    """As at the gateway, ALLOWED_HOSTS adds names."""
+    async with running(LlmServiceSettings(llm_provider="simulated", allowed_hosts="llm.example")) as service:
+        assert 200 == (await service.client.get("/models", headers={"host": host})).status_code
+
+
+async def test_a_network_calls_by_its_own_names() -> None:
+    """A service that was opened to a network by name answers containers by theirs, and still no foreign page."""
+    async with running(LlmServiceSettings(llm_provider="simulated", host="0.0.0.0", open_mode=True)) as service:
+        assert 200 == (await service.client.get("/models", headers={"host": "llm_service:8082"})).status_code
+        for headers in FOREIGN:
+            assert 403 == (await service.client.get("/models", headers=headers)).status_code
+
+
+async def test_with_a_token_any_name_will_do() -> None:
+    """Who shows the token is no page, so nothing else of the call is looked at."""
+    async with running(LlmServiceSettings.model_validate({"llm_service_token": "s3cret"})) as service:
+        for headers in FOREIGN:
+            bearer = {"authorization": "Bearer s3cret", **headers}
+            assert 200 == (await service.client.get("/models", headers=bearer)).status_code
+            assert 401 == (await service.client.get("/models", headers=headers)).status_code
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/generate"), ("GET", "/generate"), ("GET", "/models"), ("GET", "/healthz"), ("GET", "/nowhere")],
+)
+async def test_no_cache_keeps_an_answer(method: str, path: str) -> None:
+    """JSON and problems of every route are for their caller alone, and for no browser to guess at."""
+    body = {"model": "simulated", "messages": [{"role": "user", "content": "hi"}]}
+    async with running(LlmServiceSettings(llm_provider="simulated")) as service:
+        answer = await service.client.request(method, path, json=body)
+        foreign = await service.client.request(method, path, json=body, headers={"host": "evil.example"})
+    for each in (answer, foreign):
+        assert ("no-store", "nosniff") == tuple(
+            each.headers[name] for name in ("cache-control", "x-content-type-options")
+        )
+
+
+async def test_heads_are_bounded_here_too() -> None:
+    """A head of more than 64 KiB is refused in the shape of every other error, before it is read."""
+    async with running(LlmServiceSettings(llm_provider="simulated")) as service:
+        answer = await service.client.get("/models", headers={"x": "y" * 70_000})
+
+    assert (431, "head_too_large") == (answer.status_code, answer.json()["code"])

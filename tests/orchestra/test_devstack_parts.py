@@ -17,7 +17,7 @@ from orchestra.devstack.model import CONTEXT_TOKENS, PARALLEL_SLOTS, model_file
 from orchestra.devstack.part import Account
 from orchestra.devstack.postgres import postgres_part
 from tests.support.ports import free_port
-from tests.support.stack import Stack, open_folder
+from tests.support.stack import MODEL_KEY, Stack, open_folder
 
 
 @pytest.fixture
@@ -92,10 +92,31 @@ async def test_closed_binaries_are_copied(folder: Path, monkeypatch: pytest.Monk
 
 async def test_the_model_has_the_slots_and_the_context_that_we_tell(model_url: str) -> None:
     """The server serves as many requests at once, each with as much context, as the LLM service is told."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {MODEL_KEY}"}) as client:
         slots = (await client.get(f"{model_url.removesuffix('/v1')}/slots")).json()
 
     assert [slot["n_ctx"] for slot in slots] == [CONTEXT_TOKENS] * PARALLEL_SLOTS
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer other"},
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    ],
+    ids=str,
+)
+async def test_the_model_answers_nobody_without_its_key(model_url: str, headers: dict[str, str]) -> None:
+    """No page and no other user of this machine gets an answer of the model, or sees what it is asked."""
+    base, ask = model_url.removesuffix("/v1"), {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    async with httpx.AsyncClient(trust_env=False, headers={"Content-Type": "text/plain", **headers}) as client:
+        answers = [await client.post(f"{base}{path}", json=ask) for path in ("/v1/chat/completions", "/completion")]
+        answers += [await client.get(f"{base}{path}") for path in ("/slots", "/props")]
+
+    assert [401] * 4 == [answer.status_code for answer in answers]
+    assert {"", "http://127.0.0.1"} >= {answer.headers.get("access-control-allow-origin", "") for answer in answers}
 
 
 def test_a_missing_model_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from orchestra.devstack.services import worker_part
+import pytest
+
+from orchestra.devstack.choice import Choice
+from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.ports import Ports
+from orchestra.devstack.services import llm_part, shared_environment, worker_part
 
 
 def test_each_worker_shows_its_metrics_on_a_port_of_its_own() -> None:
@@ -11,3 +16,30 @@ def test_each_worker_shows_its_metrics_on_a_port_of_its_own() -> None:
 
     assert ["9464", "9465", "9466"] == ports
     assert "1234" == worker_part({"METRICS_PORT": "1234"}, 1, Path("ready")).env["METRICS_PORT"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    made = DataFolder.at(folder)
+    made.create()
+    return shared_environment(Ports(), "postgres://", made, Choice("embedded", "smollm2"))
+
+
+def test_each_stack_has_tokens_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LLM service and the model ask for tokens: the same after a restart, others elsewhere, never the secret."""
+    monkeypatch.delenv("LLM_SERVICE_TOKEN", raising=False)
+    names = ("LLM_SERVICE_TOKEN", "EMBEDDED_API_KEY", "ORCHESTRA_SECRET")
+    first, again, other = (environment(tmp_path / name) for name in ("one", "one", "two"))
+
+    assert [first[name] for name in names] == [again[name] for name in names]
+    assert 6 == len({each[name] for each in (first, other) for name in names})
+    for part in (llm_part(first, 1), worker_part(first, 1, Path("ready"))):
+        assert first["LLM_SERVICE_TOKEN"] == part.env["LLM_SERVICE_TOKEN"]
+        assert not any(first["LLM_SERVICE_TOKEN"] in word for word in part.command)
+
+
+@pytest.mark.parametrize("token", ["theirs", ""])
+def test_a_token_of_the_callers_goes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """Who starts a stack names the LLM service's token, or says with an empty one that it asks for none."""
+    monkeypatch.setenv("LLM_SERVICE_TOKEN", token)
+
+    assert token == environment(tmp_path / "one")["LLM_SERVICE_TOKEN"]

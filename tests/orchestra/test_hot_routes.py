@@ -177,3 +177,31 @@ async def test_an_error_in_mid_answer_ends_the_answer() -> None:
 def test_the_schema_has_hot_routes() -> None:
     """What is hot is documented like the rest."""
     assert "/hot" in _app(_echo).openapi()["paths"]
+
+
+@pytest.mark.parametrize("route_class", [HotRoute, APIRoute])
+@pytest.mark.parametrize(
+    ("given", "rules", "sniffing"),
+    [
+        ({"content-type": "application/json"}, ["no-store"], ["nosniff"]),
+        ({"content-type": "application/problem+json"}, ["no-store"], ["nosniff"]),
+        ({"content-type": "application/json", "cache-control": "private"}, ["private"], ["nosniff"]),
+        ({"content-type": "application/json", "etag": '"1"'}, [], ["nosniff"]),
+        ({"content-type": "text/event-stream"}, [], []),
+        ({"content-type": "text/html"}, [], []),
+        ({}, [], []),
+    ],
+)
+async def test_json_is_not_kept(
+    route_class: type[APIRoute], given: dict[str, str], rules: list[str], sniffing: list[str]
+) -> None:
+    """JSON that says nothing of it is kept by no cache; what is no JSON, or has rules of its own, is left as it is."""
+
+    async def answer(_request: Request) -> Response:
+        return Response(b"{}", headers=given)
+
+    _, _, sent = await _call(_app(answer, route_class))
+    values = [[value.decode() for name, value in sent[0]["headers"] if name == wanted] for wanted in
+              (b"cache-control", b"x-content-type-options")]  # fmt: skip
+
+    assert [rules, sniffing] == values

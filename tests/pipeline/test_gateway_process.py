@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.support.gateway import HandWorker, Sse, own_env, streaming
@@ -311,3 +312,34 @@ def find_references(node: object) -> list[str]:
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
         return own + [found for value in node.values() for found in find_references(value)]
     return [found for value in node for found in find_references(value)] if isinstance(node, list) else []
+
+
+@pytest.mark.parametrize("start", [b"GET /healthz HTTP/1.1\r\nx: ", b"GET /", b"GET /healthz HTTP/1.1\r\n"])
+async def test_a_head_without_end(gateway: Service, client: httpx.AsyncClient, start: bytes) -> None:
+    """An endless URL, header or list of headers is 431, while the gateway goes on answering and does not grow."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    answer = asyncio.create_task(reader.read())
+    more = b"x" * 65_536 if start.endswith((b"/", b" ")) else b"a: b\r\n" * 10_000
+    writer.write(start)
+    before = psutil.Process(gateway.pid).memory_info().rss
+    async with asyncio.timeout(60):
+        while not (await asyncio.wait([answer], timeout=0))[0]:
+            try:
+                writer.write(more)
+                await writer.drain()
+            except ConnectionError:
+                break
+            assert (await client.get("/healthz")).text == "ok"
+        head, _, body = (await answer).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"431" == head.split()[1]
+    assert "head_too_large" == json.loads(body)["code"]
+    assert psutil.Process(gateway.pid).memory_info().rss < before + 16 * MIB
+
+
+async def test_a_proxy_that_is_none(env: dict[str, str]) -> None:
+    """A proxy to trust must be an address or a network."""
+    code, lines = await run(env, TRUSTED_PROXIES="10.0.0.0/8, proxy.example")
+    assert (78, 1) == (code, len(lines.splitlines()))
+    assert "TRUSTED_PROXIES" in lines

@@ -10,13 +10,16 @@ from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode
 from schemas.generation import DoneLine, GenerateReply
 from tests.support.llm_server import Service, eventually, running, text_of
+from tests.support.stack import MODEL_KEY
 
 
 @pytest.fixture
 async def service(model_url: str) -> AsyncIterator[Service]:
     """The LLM service before the embedded model, whose address ``model_url`` may or may not end in ``/v1``."""
     base = f"{model_url.rstrip('/').removesuffix('/v1')}/v1"
-    async with running(LlmServiceSettings(embedded_base_url=base)) as started:
+    async with running(
+        LlmServiceSettings.model_validate({"embedded_base_url": base, "embedded_api_key": MODEL_KEY})
+    ) as started:
         yield started
 
 
@@ -71,5 +74,5 @@ async def test_more_callers_than_places_are_answered_or_told_to_come_again(servi
 
 
 def _busy(slots: str) -> bool:
-    answer = httpx.get(slots, trust_env=False)
+    answer = httpx.get(slots, headers={"Authorization": f"Bearer {MODEL_KEY}"}, trust_env=False)
     return any(slot["is_processing"] for slot in answer.json())

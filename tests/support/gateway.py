@@ -60,7 +60,7 @@ async def running_gateway(env: dict[str, str], **settings: Any) -> AsyncIterator
     """A gateway on a free port, ready. ``settings`` go over the environment."""
     names = {name.lower(): value for name, value in env.items() if name != "LLM_PROVIDER"}
     made, drain = GatewaySettings.model_validate({**names, **settings}), Drain()
-    server, listening = GatewayServer(create_app(made, drain=drain), drain), bind("127.0.0.1", 0)
+    server, listening = GatewayServer(create_app(made, drain=drain), drain, made.proxies), bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     serving = asyncio.create_task(server._serve([listening]))
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

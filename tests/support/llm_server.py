@@ -12,6 +12,7 @@ import uvicorn
 from llm_service.app import create_app
 from llm_service.metrics import Metrics
 from llm_service.settings import LlmServiceSettings
+from orchestra.http_server import server_config
 
 
 class _Server(uvicorn.Server):
@@ -78,7 +79,7 @@ async def running(settings: LlmServiceSettings) -> AsyncIterator[Service]:
     metrics = Metrics()
     listener = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings, metrics=metrics)
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    server = _Server(server_config(app, settings.proxies, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await eventually(lambda: server.started)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -31,6 +31,8 @@ from tests.support.ports import free_port
 _KAFKA_IMAGE = "apache/kafka:4.2.0"
 _POSTGRES_IMAGE = "postgres:18"
 _CONTAINER_SECONDS = 120
+# What the embedded model of a run asks for.
+MODEL_KEY = secrets.token_hex(16)
 _KAFKA_CONTAINER = {
     "KAFKA_NODE_ID": "1",
     "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -219,7 +221,7 @@ async def open_stack() -> AsyncIterator[Stack]:
 async def open_model() -> AsyncIterator[str]:
     """The embedded model's server; its OpenAI base URL."""
     with open_folder() as folder:
-        model = Child(model_part(free_port()), folder / "model.log")
+        model = Child(model_part(free_port(), MODEL_KEY), folder / "model.log")
         await model.start()
         try:
             yield model.part.address

@@ -189,7 +189,7 @@ def test_nothing_beside_a_signature_can_break_reading(
     match verdict:
         case NewRequest():
             assert (verdict.tenant, verdict.user) == ("someone", "ann")
-        case Cancel((tenant, _), _, signed) | Delete((tenant, _), _, signed):
+        case Cancel(request=(tenant, _), signed=signed) | Delete(conversation=(tenant, _), signed=signed):
             assert (tenant, signed) == ("someone", True)
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"

@@ -1,11 +1,11 @@
-"""The open-mode guard: a gateway that asks for no credentials answers no web page of somebody else's."""
+"""The open-mode guard: a service that asks for no credentials answers no web page of somebody else's."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.problems import Problems
 from schemas.errors import ErrorCode, OrchestraError
 
 _Headers = Iterable[tuple[bytes, bytes]]
@@ -14,29 +14,44 @@ _Headers = Iterable[tuple[bytes, bytes]]
 class OpenModeGuard:
     """Refuses calls under a foreign host name (DNS rebinding) and calls that a foreign page made.
 
-    Pages of ``origins`` are not foreign.
+    Pages of ``origins`` are not foreign; with ``plain_names`` nor is a name without a dot, as containers and machines
+    nearby have, and no page from elsewhere. ``answer`` makes the refusal.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], origins: frozenset[str], problems: Problems) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str],
+        answer: Callable[[OrchestraError], Response],
+        origins: frozenset[str] = frozenset(),
+        *,
+        plain_names: bool = False,
+    ) -> None:
         self._app = app
         self._hosts = hosts
+        self._answer = answer
         self._origins = origins
-        self._problems = problems
+        self._plain_names = plain_names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on, or answer 403."""
-        reason = refusal(scope["headers"], self._hosts, self._origins) if scope["type"] == "http" else None
+        reason = None
+        if scope["type"] == "http":
+            reason = refusal(scope["headers"], self._hosts, self._origins, plain_names=self._plain_names)
         if reason is None:
             await self._app(scope, receive, send)
         else:
-            answer = self._problems.answer(OrchestraError(ErrorCode.FORBIDDEN, reason))
+            answer = self._answer(OrchestraError(ErrorCode.FORBIDDEN, reason))
             await answer(scope, receive, send)
 
 
-def refusal(headers: _Headers, hosts: frozenset[str], origins: frozenset[str] = frozenset()) -> str | None:
+def refusal(
+    headers: _Headers, hosts: frozenset[str], origins: frozenset[str] = frozenset(), *, plain_names: bool = False
+) -> str | None:
     """Why these headers are refused, or None."""
     named = [value.decode("latin-1") for name, value in headers if name == b"host"]
-    if len(named) != 1 or host_name(f"//{named[0]}") not in hosts:
+    host = host_name(f"//{named[0]}") if len(named) == 1 else None
+    if host is None or not (host in hosts or (plain_names and not {".", ":"} & set(host))):
         return "the Host is neither local nor one of ALLOWED_HOSTS"
     foreign, listed = False, False
     for name, value in headers:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.guard import host_name, refusal
+from orchestra.guard import host_name, refusal
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "orchestra.example"})
 LOCAL = (b"host", b"localhost:8080")
@@ -114,3 +114,22 @@ def test_listed_origins(first: int) -> None:
     assert refusal([LOCAL, (b"sec-fetch-site", b"cross-site")], HOSTS, origins) is not None
     twice = [LOCAL, (b"origin", b"https://app.example"), (b"origin", b"https://evil.example")]
     assert refusal(twice, HOSTS, origins) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("llm_service:8082", False),
+        ("llm", False),
+        ("orchestra.example", False),
+        ("evil.example", True),
+        ("llm.", True),
+        ("192.0.2.1", True),
+        ("[::2]:8082", True),
+        ("", True),
+    ],
+)
+def test_plain_names(host: str, refused: bool) -> None:
+    """Where they are let in, a name without a dot is, and nothing more; what pages send is refused all the same."""
+    assert refused is (refusal([(b"host", host.encode())], HOSTS, plain_names=True) is not None)
+    assert refusal([(b"host", b"llm"), (b"origin", b"http://evil.example")], HOSTS, plain_names=True) is not None

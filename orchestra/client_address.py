@@ -1,0 +1,78 @@
+"""Who is at the other end of a connection: the peer, or what a trusted proxy says of its callers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+# Where a call's scope has its connection.
+CONNECTION = "orchestra.connection"
+
+_Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
+
+
+class Proxies:
+    """The proxies whose ``X-Forwarded-For`` counts."""
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        """Raises ``ValueError`` for what is neither an address nor a network."""
+        self._networks: list[_Network] = [ip_network(each) for each in networks]
+
+    def __contains__(self, address: str) -> bool:
+        """True for the address of one of them."""
+        read = _read(address) if self._networks else None
+        return read is not None and any(read in network for network in self._networks)
+
+
+@dataclass(slots=True)
+class Connection:
+    """What the calls of one connection have in common. ``known``: one of them showed the service's token."""
+
+    proxies: Proxies
+    known: bool = False
+
+
+_UNBOUND = Connection(Proxies())
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """The address of the caller, as text; empty where it is not known.
+
+    Behind trusted proxies it is what the outermost of them saw. What the caller claims beyond that does not count.
+    """
+    address: str = scope["client"][0] if scope.get("client") else ""
+    proxies = scope.get(CONNECTION, _UNBOUND).proxies
+    if address not in proxies:
+        return address
+    named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+    while named:
+        named, _, last = named.rpartition(",")
+        read = _read(last.strip())
+        if read is None:
+            break
+        address = str(read)
+        if address not in proxies:
+            break
+    return address
+
+
+def showed_token(scope: Mapping[str, Any]) -> None:
+    """Note that this call showed the service's token: its connection is not counted among those half-open."""
+    if connection := scope.get(CONNECTION):
+        connection.known = True
+
+
+def network_of(address: str) -> str:
+    """The address, or of the newer kind the network that one machine has for itself."""
+    read = _read(address)
+    return str(IPv6Network((int(read), 64), strict=False)) if isinstance(read, IPv6Address) else address
+
+
+def _read(text: str) -> _Address | None:
+    try:
+        read = ip_address(text)
+    except ValueError:
+        return None
+    # A socket of both kinds shows the old addresses as new ones.
+    return (read.ipv4_mapped or read) if isinstance(read, IPv6Address) else read
