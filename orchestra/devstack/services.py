@@ -35,6 +35,8 @@ def shared_environment(ports: Ports, database_url: str, secret: str, choice: Cho
         "LLM_SERVICE_URL": f"http://{HOST}:{ports.llm}",
         "LLM_MODEL": choice.model,
         "LLM_PROVIDER": choice.provider,
+        # For trying things out, whatever model answers.
+        "SIMULATED_OPTIONS": os.environ.get("SIMULATED_OPTIONS") or "true",
         "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
         "EMBEDDED_CONTEXT_TOKENS": str(CONTEXT_TOKENS),
         "EMBEDDED_MAX_CONCURRENCY": str(PARALLEL_SLOTS),

@@ -9,7 +9,11 @@ from schemas.generation import FinishReason, Usage
 from schemas.requests import MessageBody
 
 Warnings = Annotated[
-    list[str], Field(exclude_if=lambda names: not names, description="Fields that were sent and ignored, 10 at most.")
+    list[str],
+    Field(
+        exclude_if=lambda names: not names,
+        description="Fields that were sent and ignored, and `priority` where it was lowered; 10 at most.",
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import stream
+from gateway.auth import nameless
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import Ending, LiveRequest
@@ -17,7 +18,7 @@ from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.stream import Following, Narrator, Place, Streams, read_last_event_id
 from orchestra.ids import Receipts
-from schemas.errors import ErrorCode
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import ENDINGS, Status
@@ -239,7 +240,7 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream on which nothing happens sends comments."""
     monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
     hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None))
+    response = make_streams(hub, Drain()).open(nameless(), Following(ref, None))
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
         assert re.fullmatch(
@@ -253,7 +254,7 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_slow_caller() -> None:
     """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
     hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None))
+    response = make_streams(hub, Drain()).open(nameless(), Following(ref, None))
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -269,7 +270,7 @@ async def test_drain() -> None:
     drain.on_begin(hub.wake_all)
 
     async def collect(following: Following) -> list[Any]:
-        return [chunk async for chunk in make_streams(hub, drain).open(following).body_iterator]
+        return [chunk async for chunk in make_streams(hub, drain).open(nameless(), following).body_iterator]
 
     streaming = asyncio.create_task(collect(Following(ref, None)))
     await asyncio.sleep(0)
@@ -278,3 +279,24 @@ async def test_drain() -> None:
     assert (await streaming)[1:] == [b"retry: 500\n\n"]
     ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
     assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]
+
+
+async def test_one_owner_has_so_many_streams_and_no_more() -> None:
+    """Whoever has them is refused one more, until one ends; nobody else is."""
+    hub, ref = Hub(Metrics(), 2**20), ("default", uuid4())
+    lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
+    streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")
+    opened = [streams.open(ada, Following(ref, None)).body_iterator for _ in range(2)]
+    for chunks in opened:
+        streams.check(ada)
+        await anext(chunks)
+
+    with pytest.raises(OrchestraError) as caught:
+        streams.check(ada)
+
+    assert ErrorCode.TOO_MANY_STREAMS is caught.value.code
+    streams.check(bob)
+    await opened[0].aclose()  # type: ignore[union-attr]
+    streams.check(ada)
+    await opened[1].aclose()  # type: ignore[union-attr]
+    assert not streams._open

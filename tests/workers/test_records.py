@@ -560,3 +560,21 @@ def test_the_largest_record_is_read() -> None:
     overhead = len(message(""))
 
     assert taken(Record(message("x" * (MAX_RECORD_BYTES - overhead))))
+
+
+@pytest.mark.parametrize(
+    ("record", "priority"),
+    [
+        (Record(message(priority=9)), 4),
+        (Record(message()), 4),
+        (Record(message(priority=3)), 3),
+        (Record(message(priority=9), topic="theirs"), 9),
+        (signed(value=message(priority=9)), 9),
+    ],
+)
+def test_producers_get_the_priority_that_their_topic_allows(record: Record, priority: int) -> None:
+    """What is above is lowered to it, and the body stays as it came; what a gateway signed it has seen to itself."""
+    request = reader(priorities={"llm.requests": 4}).read(record)
+
+    assert isinstance(request, NewRequest)
+    assert priority == request.priority
