@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.outcome import Waiting
 from gateway.passwords import Attempts, Passwords
 from gateway.problems import Problems
+from gateway.quotas import Quotas
 from gateway.replays import Replays
 from gateway.request_log import RequestLog
 from gateway.routes import agents as agent_routes
@@ -81,15 +82,20 @@ def create_app(
     )
     signer = Signer(settings.secrets)
     acceptance = Acceptance(records, database, signer, metrics)
-    limits = Limits(database, metrics, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns)
+    # Without credentials everybody is one caller, who has nobody to leave anything to.
+    asks = settings.asks_credentials
+    quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
+    limits = Limits(
+        database, metrics, quotas, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns
+    )
     lookup = Lookup(database, receipts)
     submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain)
-    desk = Desk(database, submissions, acceptance, lookup, hub, settings.context_default)
+    desk = Desk(database, submissions, acceptance, lookup, hub, settings.context_default, settings.most_priority)
     waiting = Waiting(lookup, drain, metrics)
-    streams = Streams(hub, lookup, drain, metrics)
+    streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None)
     tokens, passwords = Tokens(settings.secrets), Passwords()
-    callers = Callers(database, tokens, asks=settings.asks_credentials)
-    health = Health(records, limits, tail, drain, database, open_mode=not settings.asks_credentials)
+    callers = Callers(database, tokens, asks=asks, most_lists=settings.max_lists_by_owner if asks else None)
+    health = Health(records, limits, tail, drain, database, open_mode=not asks)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -128,13 +134,13 @@ def create_app(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS,
             expose_headers=_EXPOSED,
         )  # fmt: skip
-    if not settings.asks_credentials:
+    if not asks:
         app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, answer=problems.answer)
     most_bytes = settings.max_body_bytes
     for router in (
         Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
         Requests(callers, database, acceptance, lookup, hub, waiting, streams, drain).router(),
-        Conversations(callers, database, acceptance, drain, most_bytes).router(),
+        Conversations(callers, database, acceptance, limits, drain, most_bytes).router(),
         Tasks(callers, database, desk, drain, most_bytes).router(),
         DeadLetters(callers, database, Replays(database, acceptance, signer), drain, most_bytes).router(),
         agent_routes.build_router(callers, agents),
@@ -144,5 +150,5 @@ def create_app(
         app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
     app.include_router(health_routes.build_router(health, metrics))
     app.include_router(docs_routes.build_router())
-    openapi.install(app, asks_credentials=settings.asks_credentials)
+    openapi.install(app, asks_credentials=asks)
     return app

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from orchestra.store.claims import Owner
 from orchestra.store.turns import Ref
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 
 EVERYTHING = frozenset(Scope)
+_NOBODY = "nobody"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Principal:
     scopes: frozenset[Scope]
     signed_in: bool = False
     user_id: UUID | None = None
-    shown: str = field(default="nobody", compare=False)
+    shown: str = field(default=_NOBODY, compare=False)
 
     @property
     def admin(self) -> bool:
@@ -35,6 +37,16 @@ class Principal:
         """The owner whose data it sees, and no other's; None: everybody's."""
         return None if self.admin else self.user
 
+    def allowed_priority(self, wanted: int | None, most: int) -> int | None:
+        """The priority that it gets where others get at most this one; nobody in particular is as others."""
+        may_exceed = Scope.PRIORITY in self.scopes and self.shown != _NOBODY
+        return wanted if wanted is None or may_exceed else min(wanted, most)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose what it makes is."""
+        return self.tenant, self.user
+
     def ref(self, id: UUID) -> Ref:
         """A request or conversation of this caller's tenant."""
         return self.tenant, id
@@ -45,5 +57,5 @@ class Principal:
 
 
 def nameless(user: str = "") -> Principal:
-    """The caller of an open gateway, who may do everything; ``user`` is what he calls himself."""
+    """The caller of an open gateway, who may do everything ; ``user`` is what they call themselves."""
     return Principal(DEFAULT_TENANT, user, EVERYTHING)

@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from fastapi import Request
 
 from gateway.auth import EVERYTHING, Principal, nameless
 from gateway.cached_rows import CachedRows
+from gateway.list_calls import ListCalls
 from gateway.standing import Standing
 from gateway.tokens import Tokens
 from orchestra.credentials import KEY_PREFIX, read_key
@@ -30,9 +32,12 @@ _EVERY_SECONDS = 60.0
 _LONGEST_NAME = 200
 _NO_HASH = bytes(32)
 OF_ROLE: dict[Role, frozenset[Scope]] = {"user": frozenset({Scope.READ, Scope.WRITE}), "admin": EVERYTHING}
+# What an admin may add to anybody's key.
+GRANTED = frozenset({Scope.PRIORITY})
 _IMPLIED = {
     Scope.READ: frozenset({Scope.READ}),
     Scope.WRITE: frozenset({Scope.READ, Scope.WRITE}),
+    Scope.PRIORITY: frozenset({Scope.PRIORITY}),
     Scope.ADMIN: EVERYTHING,
 }
 
@@ -40,13 +45,23 @@ log = structlog.get_logger()
 
 
 class Callers:
-    """Tells who calls. ``asks``: nobody may without credentials; else who brings none may do everything."""
+    """Tells who calls. ``asks``: nobody may without credentials; else who brings none may do everything.
+
+    ``most_lists``: how many lists of one owner may be made at once; any number for None.
+    """
 
     def __init__(
-        self, database: Database, tokens: Tokens, *, asks: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        tokens: Tokens,
+        *,
+        asks: bool,
+        most_lists: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._tokens = tokens
+        self._lists = ListCalls(most_lists)
         self._asks = asks
         self._keys: CachedRows[str, StoredKey] = CachedRows(partial(keys.find, database), clock)
         self._users: CachedRows[UUID, StoredUser] = CachedRows(partial(users.by_id, database), clock)
@@ -69,6 +84,13 @@ class Callers:
         if scope not in caller.scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN, f"this needs the scope `{scope}`")
         return _in_the_name_of(name, caller, username)
+
+    @asynccontextmanager
+    async def listing(self, request: Request, scope: Scope = Scope.READ) -> AsyncIterator[Principal]:
+        """Who asks for a list or count, once it is their turn. Raises what ``identify`` does, or ``TOO_MANY_CALLS``."""
+        caller = await self.identify(request, scope)
+        async with self._lists.turn(caller.owner):
+            yield caller
 
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
         """What tells, while a call lasts, whether its ``caller`` would still be let in."""
@@ -131,7 +153,7 @@ class Callers:
         user_id, scopes = key.resource.user_id, _all_implied(key.resource.scopes)
         if user_id is None or key.role is None:
             return Principal(key.tenant, f"key:{key.resource.name}", scopes, shown=f"key {id}"), None
-        scopes &= OF_ROLE[key.role]
+        scopes &= OF_ROLE[key.role] | GRANTED.intersection(key.resource.scopes)
         return Principal(key.tenant, str(user_id), scopes, user_id=user_id, shown=f"key {id}"), key.username
 
     async def _by_token(self, text: str) -> tuple[Principal, str | None]:

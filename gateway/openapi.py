@@ -39,6 +39,8 @@ Responses = dict[int | str, dict[str, Any]]
 PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}}
 # What every route that reads a body may answer.
 BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+# What every route that takes something new may answer to who has too much.
+QUOTAS = (ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_FULL)
 
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pydantic_settings import SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME
 from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, listed
-from schemas.requests import Context
+from orchestra.store.totals import Most
+from schemas.requests import DEFAULT_PRIORITY, Context
 
 # RFC 6454, 6.2: as a browser writes an origin into a header.
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({HOST_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
@@ -32,6 +33,13 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     )
     llm_model: str = Field("llama3", min_length=1, description="The model of requests that name none.")
     context_default: Context = Field("auto", description="The `context` of requests that say none.")
+    max_priority: int | None = Field(
+        None,
+        ge=0,
+        le=9,
+        description="Highest priority of callers without the scope `admin` or `priority`; what is above is lowered to "
+        "it. Unset: 5, and 9 where nobody is asked for credentials.",
+    )
     sync_limit_seconds: float = Field(60, gt=0, description="How long a POST without `Prefer` waits for its reply.")
     accept_timeout_seconds: float = Field(10, gt=0, description="How long Kafka may take to acknowledge a request.")
     max_pending_sends: int = Field(10_000, ge=1, description="Requests that may be on their way to Kafka at once.")
@@ -40,6 +48,18 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
         900, gt=0, description="Nothing more is accepted while the oldest runnable turn has waited longer."
     )
     max_open_turns: int = Field(1000, ge=1, description="Turns of one conversation that may wait for their answer.")
+    max_open_requests: int = Field(
+        1_000_000, ge=1, description="As the workers have it. One tenant's callers may have nine tenths of it open."
+    )
+    max_open_by_owner: int = Field(10_000, ge=1, description="Requests of one owner that may wait for their answer.")
+    max_parked_by_owner: int = Field(5000, ge=1, description="Those of them that may wait for their `not_before`.")
+    max_parked_by_tenant: int = Field(50_000, ge=1, description="The same for one tenant.")
+    max_stored_mib_by_owner: int = Field(10_240, ge=1, description="MiB that one owner may have stored.")
+    max_stored_mib_by_tenant: int = Field(102_400, ge=1, description="The same for one tenant.")
+    max_streams_by_owner: int = Field(1000, ge=1, description="Streams that one owner may have open at this gateway.")
+    max_lists_by_owner: int = Field(
+        4, ge=1, description="Lists and counts of one owner that this gateway makes at once; others wait their turn."
+    )
     event_memory_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, description="Memory for texts of open requests.")
 
     @field_validator("cors_origins")
@@ -59,6 +79,29 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     def asks_credentials(self) -> bool:
         """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
         return not (self.loopback if self.open_mode is None else self.open_mode)
+
+    @property
+    def most_priority(self) -> int:
+        """The highest priority of most callers."""
+        if self.max_priority is None:
+            return DEFAULT_PRIORITY if self.asks_credentials else 9
+        return self.max_priority
+
+    @property
+    def quota_of_owner(self) -> Most:
+        """What one owner may have."""
+        return Most(
+            self.max_open_by_owner, self.max_parked_by_owner, self.max_stored_mib_by_owner << 20,
+            self.max_queue_age_seconds,
+        )  # fmt: skip
+
+    @property
+    def quota_of_tenant(self) -> Most:
+        """What one tenant may have: it alone must not stop the intake of others."""
+        return Most(
+            max(1, self.max_open_requests * 9 // 10), self.max_parked_by_tenant, self.max_stored_mib_by_tenant << 20,
+            self.max_queue_age_seconds,
+        )  # fmt: skip
 
 
 def _is_origin(text: str) -> bool:

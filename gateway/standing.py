@@ -17,7 +17,7 @@ class Standing:
     """
 
     def __init__(self, caller: Principal, ask: Callable[[], Awaitable[Principal]]) -> None:
-        self._caller = caller
+        self.caller = caller
         self._ask = ask
         self.due = time.monotonic() + ASK_AGAIN_SECONDS
 
@@ -30,7 +30,7 @@ class Standing:
             return
         self.due = time.monotonic() + ASK_AGAIN_SECONDS
         try:
-            now, before = await self._ask(), self._caller
+            now, before = await self._ask(), self.caller
         except DatabaseUnavailableError:
             return
         if (now.tenant, now.user, now.only) != (before.tenant, before.user, before.only):

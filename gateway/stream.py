@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,14 @@ from uuid import UUID
 import orjson
 from starlette.responses import StreamingResponse
 
+from gateway.auth import Principal
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import Ending, LiveRequest
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.standing import Standing
+from orchestra.store.claims import Owner
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import Ref
 from schemas.api.requests import RequestResource
@@ -25,6 +28,7 @@ from schemas.status import Status
 
 KEEP_ALIVE_SECONDS = 15.0
 _READ_AGAIN_SECONDS = 0.5
+_NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
@@ -150,13 +154,20 @@ class Narrator:
 
 
 class Streams:
-    """Opens streams."""
+    """Opens streams; ``most`` at once for one owner, any number for None."""
 
-    def __init__(self, hub: Hub, lookup: Lookup, drain: Drain, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, lookup: Lookup, drain: Drain, metrics: Metrics, most: int | None = None) -> None:
+        self._most = most
+        self._open: Counter[Owner] = Counter()
         self._hub = hub
         self._lookup = lookup
         self._drain = drain
         self._metrics = metrics
+
+    def check(self, caller: Principal) -> None:
+        """Before anything is done for a stream. Raises ``TOO_MANY_STREAMS``."""
+        if self._most is not None and self._open[caller.owner] >= self._most:
+            raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
 
     def open(
         self, following: Following, standing: Standing, headers: Mapping[str, str] | None = None
@@ -170,7 +181,9 @@ class Streams:
         )
 
     async def _chunks(self, following: Following, standing: Standing) -> AsyncIterator[bytes]:
+        owner = standing.caller.owner
         self._metrics.streams.inc()
+        self._open[owner] += 1
         try:
             with self._hub.watch(following.ref) as live:
                 if following.stored:
@@ -182,6 +195,9 @@ class Streams:
                     yield chunk
         finally:
             self._metrics.streams.dec()
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
 
     async def _follow(self, following: Following, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
         narrator = Narrator(following.after)

@@ -65,7 +65,7 @@ class Submissions:
         if again and (stored := await self._earlier_if_known(ask)):
             return stored
         self._agents.check(ask.agent)
-        self._limits.check(ask.caller, ask.conversation_id, ask.body.model)
+        self._limits.check(ask.caller, ask.conversation_id, ask.body.model, ask.body.not_before)
         await self._acceptance.message(ask)
         if seconds := _COMPARE_SECONDS if again else row_seconds:
             await self._compare(ask, live, seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -33,10 +34,11 @@ _RETRYABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 @dataclass(frozen=True)
 class Sent:
-    """A task that was accepted, now or (``before``) by an earlier call."""
+    """A task that was accepted, now or (``before``) by an earlier call. ``warnings``: the fields that were changed."""
 
     task: TaskResource
     before: bool
+    warnings: Sequence[str] = ()
 
 
 class Desk:
@@ -50,6 +52,7 @@ class Desk:
         lookup: Lookup,
         hub: Hub,
         context: Context,
+        most_priority: int,
     ) -> None:
         self._database = database
         self._submissions = submissions
@@ -57,13 +60,16 @@ class Desk:
         self._lookup = lookup
         self._hub = hub
         self._context = context
+        self._most_priority = most_priority
 
     async def create(self, caller: Principal, task: PostTask, key: str | None, traceparent: str | None) -> Sent:
         """Accept a task. Raises ``INVALID_REQUEST`` and what ``Submissions.send`` raises."""
-        fields = task.model_dump(exclude_none=True)
+        allowed = caller.allowed_priority(task.priority, self._most_priority)
+        fields = {**task.model_dump(exclude_none=True), "priority": allowed}
         body = _message({**fields, "context": None if self._context == "auto" else self._context})
         id = self._submissions.id(caller, ROUTE, key)
-        return await self._send(caller, id, body, traceparent, again=key is not None)
+        sent = await self._send(caller, id, body, traceparent, again=key is not None)
+        return replace(sent, warnings=() if allowed == task.priority else ("priority",))
 
     async def retry(self, caller: Principal, id: UUID, key: str | None, traceparent: str | None) -> Sent:
         """Accept once more what has failed, in the name of whoever owns it; its times have passed and are left out.
@@ -78,7 +84,8 @@ class Desk:
         if stored is None:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record could not be taken in: send it anew")
         own = task.conversation_id == conversation_id_for_request(id)
-        fresh = {"deadline": None, "not_before": None, "retry_of": id}
+        priority = caller.allowed_priority(stored.get("priority"), self._most_priority)
+        fresh = {"deadline": None, "not_before": None, "retry_of": id, "priority": priority}
         body = _message({**stored, **fresh, "conversation_id": None if own else task.conversation_id})
         owner = replace(caller, user=task.user_id or "")
         new_id = self._submissions.id(owner, f"{ROUTE}/{id}/retry", key or "")

@@ -24,6 +24,8 @@ from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelList
 
+_NO_OPTIONS = "The options of simulated models are not offered here; SIMULATED_OPTIONS of the LLM service offers them"
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -48,13 +50,22 @@ class Model:
 class Registry:
     """All models of this service."""
 
-    def __init__(self, models: list[Model], other: Model | None, default: str, make: Callable[[Entry], Model]) -> None:
+    def __init__(
+        self,
+        models: list[Model],
+        other: Model | None,
+        default: str,
+        make: Callable[[Entry], Model],
+        *,
+        simulated_options: bool,
+    ) -> None:
         self._models = models
         self._make = make
         self._found: dict[str, Model] = {}
         self._by_name = {name: model for model in models for name in (model.entry.name, *model.entry.aliases)}
         self._other = other
         self._default = default
+        self._simulated_options = simulated_options
 
     def resolve(self, name: str) -> Model:
         """The model of this name; an empty name means the default. Raises ``unknown_model``."""
@@ -65,6 +76,8 @@ class Registry:
             return found
         base = self._by_name.get(name.partition(":")[0])
         if base and base.entry.provider == SIMULATED:
+            if not self._simulated_options:
+                raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _NO_OPTIONS)
             return base.renamed(name)
         if self._other:
             return self._other.renamed(name)
@@ -132,7 +145,13 @@ def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] 
 
     other = pass_through(settings)
     named = [model(entry) for entry in table(settings)]
-    registry = Registry(named, model(other) if other else None, settings.llm_model, model)
+    registry = Registry(
+        named,
+        model(other) if other else None,
+        settings.llm_model,
+        model,
+        simulated_options=settings.offers_options,
+    )
     registry.check_fallbacks()
     return registry
 

@@ -25,6 +25,11 @@ class LlmServiceSettings(ListenSettings):
         "embedded", description="Provider that answers for models which `MODELS_FILE` does not name."
     )
     llm_model: str = Field("llama3", min_length=1, description="Model used when a request names none.")
+    simulated_options: bool | None = Field(
+        None,
+        description="Offers the options of `simulated`, with which a caller decides how long a call takes and how it "
+        "fails; unset: where `LLM_PROVIDER` is `simulated` or `embedded`. `simulated` itself is always there.",
+    )
     models_file: Path | None = Field(None, description="TOML file with `[[models]]` that add to the built-in table.")
     embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="Where the embedded model's server is.")
     embedded_api_key: SecretStr | None = Field(None, description="Key for `EMBEDDED_BASE_URL`.")
@@ -56,6 +61,13 @@ class LlmServiceSettings(ListenSettings):
         if not (self.loopback or self.llm_service_token or self.open_mode):
             raise ValueError("LLM_SERVICE_TOKEN is required when HOST is not loopback (OPEN_MODE=true goes without)")
         return self
+
+    @property
+    def offers_options(self) -> bool:
+        """True where a caller may say how a simulated model behaves."""
+        if self.simulated_options is None:
+            return self.llm_provider in ("simulated", "embedded")
+        return self.simulated_options
 
     @property
     def token(self) -> bytes | None:

@@ -40,6 +40,11 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONVERSATION_FULL = "conversation_full"
+    TOO_MANY_OPEN = "too_many_open"
+    TOO_MANY_PARKED = "too_many_parked"
+    TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_CALLS = "too_many_calls"
+    STORAGE_FULL = "storage_full"
     CONVERSATION_DELETED = "conversation_deleted"
     CONVERSATION_BUSY = "conversation_busy"
     CONTEXT_TOO_LONG = "context_too_long"
@@ -100,6 +105,11 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, False, "This Idempotency-Key came with another body"),
     ErrorCode.CONVERSATION_FULL: ErrorKind(429, True, "The conversation has too many open turns"),
+    ErrorCode.TOO_MANY_OPEN: ErrorKind(429, True, "The caller, or their tenant, has too many open requests"),
+    ErrorCode.TOO_MANY_PARKED: ErrorKind(429, True, "The caller, or their tenant, has too many delayed requests"),
+    ErrorCode.TOO_MANY_STREAMS: ErrorKind(429, True, "The caller has too many open streams"),
+    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many lists and counts under way"),
+    ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller, or their tenant, has too much stored"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation is deleted"),
     ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a turn that is not answered yet"),
     ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages do not fit the model's context"),

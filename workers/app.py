@@ -27,6 +27,7 @@ from workers.outcome import Cancelled, Interrupted, LeaseLost
 from workers.publish import OpenProducer, Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
+from workers.shares import Shares
 from workers.sweep import Sweeper
 from workers.throttle import Throttle
 from workers.turn import Turns
@@ -64,9 +65,10 @@ class Worker:
         self.lease = Lease(database, metrics)
         self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
         throttle = Throttle(settings.worker_concurrency)
+        self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
         self.held = HeldBack(database, throttle, self.publisher)
-        self.slots = Slots(database, metrics, self.lease, throttle, settings.worker_concurrency, turns.run)
+        self.slots = Slots(database, metrics, self.lease, throttle, self.shares, settings.worker_concurrency, turns.run)
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
             database,
@@ -90,6 +92,7 @@ class Worker:
             keep_running(self.models.run, "models_failed"),
             keep_running(self.sweeper.run, "sweeper_failed"),
             keep_running(self.held.run, "held_failed"),
+            keep_running(partial(self.shares.run, self._database), "shares_failed"),
             keep_running(self._keep_lease, "lease_failed"),
             self._tell_ready(),
         ):
@@ -152,6 +155,7 @@ async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Wo
         made = Worker(settings, agents, database, partial(open_producer, settings, _CLIENT_ID), llm, metrics)
         await made.models.refresh()
         await made.lease.take()
+        await made.shares.look(database)  # Before the first claim.
         yield made
 
 
@@ -166,5 +170,10 @@ async def _open_reader(settings: WorkerSettings, metrics: Metrics) -> AsyncItera
 
 def _record_reader(settings: WorkerSettings, agents: Agents) -> RecordReader:
     return RecordReader(
-        Signer(settings.secrets), agents, settings.tenants, settings.llm_model, require_signed=settings.require_signed
+        Signer(settings.secrets),
+        agents,
+        settings.tenants,
+        settings.llm_model,
+        require_signed=settings.require_signed,
+        priorities=settings.priorities,
     )

@@ -19,6 +19,7 @@ from orchestra.store.turns import Ref
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Stop
+from workers.shares import Shares
 from workers.throttle import Throttle
 
 MOST_AT_ONCE = 200
@@ -51,6 +52,7 @@ class Slots:
         metrics: Metrics,
         lease: Lease,
         throttle: Throttle,
+        shares: Shares,
         limit: int,
         run_turns: Callable[[Sequence[InFlight]], Sequence[Coroutine[Any, Any, None]]],
     ) -> None:
@@ -60,6 +62,7 @@ class Slots:
         self._limit = limit
         self._run_turns = run_turns
         self._throttle = throttle
+        self._shares = shares
         self._running: dict[Ref, tuple[InFlight, asyncio.Task[None]]] = {}
         self._ordered = 0
         self._look = asyncio.Event()
@@ -96,6 +99,7 @@ class Slots:
             task = asyncio.create_task(work)
             self._running[flight.turn.ref] = flight, task
             self._throttle.begun(flight.turn.model)
+            self._shares.begun(flight.turn)
             task.add_done_callback(partial(self._release, flight))
             if flight.turn.cancelled:
                 self.stop([flight.turn.ref], Cancelled())
@@ -130,11 +134,14 @@ class Slots:
     def _order(self) -> Iterator[ClaimOrder | None]:
         """Free slots, held while somebody claims for them; what is claimed must be started before they are let go."""
         free = max(0, min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered)) if self._open else 0
-        self._ordered += free
+        models = tuple(self._throttle.limits())
+        order = self._shares.order(self._lease.worker_id, free, self._ordered, models)
+        ordered = order.limit if order else 0
+        self._ordered += ordered
         try:
-            yield ClaimOrder(self._lease.worker_id, free, tuple(self._throttle.limits())) if free else None
+            yield order
         finally:
-            self._ordered -= free
+            self._ordered -= ordered
 
     async def _claim(self) -> bool:
         """Claim once; True when there may be more to claim at once."""
@@ -153,7 +160,7 @@ class Slots:
                 self._unsure = True
                 return False
             self.start(claimed)
-            self._hungry = len(claimed) < order.limit
+            self._hungry = len(claimed) < min([order.limit, *(share.limit for share in order.shares)])
             return not self._hungry
 
     async def _forgotten(self) -> list[Claimed]:
@@ -186,7 +193,9 @@ class Slots:
         self._metrics.in_flight.set(len(self._running))
         if not task.cancelled() and task.exception() is not None:
             log.error("turn_crashed", request_id=str(ref[1]), exc_info=task.exception())
-        if not self._hungry or any(limit.model == flight.turn.model for limit in self._throttle.limits()):
+        was_full = self._shares.ended(flight.turn)
+        was_limited = any(limit.model == flight.turn.model for limit in self._throttle.limits())
+        if not self._hungry or was_full or was_limited:
             self.wake()  # Something was left for want of a place.
 
 

@@ -1,8 +1,10 @@
 """One record → what it asks for, or a dead letter with a reason. Never raises."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -71,16 +73,27 @@ Verdict = NewRequest | Cancel | Delete | DeadLetter
 
 
 class RecordReader:
-    """Reads records. ``tenants`` maps each topic to the tenant whose records lie on it."""
+    """Reads records. ``tenants`` maps each topic to the tenant whose records lie on it.
+
+    ``priorities``: the highest priority of what no gateway has signed, by topic.
+    """
 
     def __init__(
-        self, signer: Signer, agents: Agents, tenants: dict[str, str], default_model: str, *, require_signed: bool
+        self,
+        signer: Signer,
+        agents: Agents,
+        tenants: dict[str, str],
+        default_model: str,
+        *,
+        require_signed: bool,
+        priorities: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._signer = signer
         self._agents = agents
         self._tenants = tenants
         self._default_model = default_model
         self._require_signed = require_signed
+        self._priorities = priorities
 
     def read(self, record: Record) -> Verdict:
         """What this record asks for."""
@@ -134,7 +147,7 @@ class RecordReader:
             body=body.model_dump(mode="json", exclude_none=True, exclude={"id"}),
             body_hash=body.body_hash(),
             model=body.model or (agent and agent.model) or self._default_model,
-            priority=DEFAULT_PRIORITY if body.priority is None else body.priority,
+            priority=self._priority(body, envelope, letter),
             deadline=body.deadline or envelope.deadline,
             max_tries=MAX_TRIES_WHILE_CALLER_WAITS if envelope.caller_waits else MAX_TRIES,
             caller_waits=envelope.caller_waits,
@@ -149,6 +162,11 @@ class RecordReader:
             signed=envelope.signature is not None,
             keyed=body.conversation_id is None and bool(letter.key),
         )
+
+    def _priority(self, body: MessageRequested, envelope: Envelope, letter: DeadLetter) -> int:
+        wanted = DEFAULT_PRIORITY if body.priority is None else body.priority
+        # A gateway has seen to it already that its callers ask for what they may.
+        return wanted if envelope.signature else min(wanted, self._priorities.get(letter.topic, wanted))
 
     def _must_be_signed(self, headers: RawHeaders) -> None:
         # Before all else that may be wrong with it: whoever replays dead letters goes by this reason.

@@ -19,11 +19,23 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
     llm_model: str = Field("llama3", description="The model of requests that name none.")
     worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Calls that one worker may have in flight.")
+    max_owner_share: int = Field(
+        75,
+        ge=1,
+        le=100,
+        description="Percent of a worker's calls in flight that one owner may have, once somebody has credentials.",
+    )
+    max_tenant_share: int = Field(90, ge=1, le=100, description="The same for one tenant.")
     drain_seconds: float = Field(60, ge=0, description="How long running calls may go on after SIGTERM.")
     retention_days: int = Field(30, ge=7, description="Ended requests and dead letters are deleted after this.")
     ingress_topics: str = Field(
         f"{REQUESTS.name}={DEFAULT_TENANT}",
         description="Topics to read and whose they are: `topic=tenant`, comma-separated.",
+    )
+    ingress_priorities: str = Field(
+        "",
+        description="Highest priority of records that no gateway has signed: `topic=priority`, comma-separated. What "
+        "is above is lowered to it; where a topic is not named, any is taken.",
     )
     require_signed: bool = Field(False, description="Dead-letter records that no gateway has signed.")
     max_open_requests: int = Field(
@@ -57,6 +69,24 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
         if len({topic for topic, _ in pairs}) < len(pairs):
             raise ValueError("must name each topic once")
         return ",".join("=".join(pair) for pair in pairs)
+
+    @field_validator("ingress_priorities")
+    @classmethod
+    def _priorities(cls, text: str) -> str:
+        pairs = [[part.strip() for part in pair.split("=")] for pair in text.split(",") if pair.strip()]
+        if not all(len(pair) == 2 and pair[0] and pair[1] in "0123456789" and len(pair[1]) == 1 for pair in pairs):
+            raise ValueError("must be topic=priority pairs with commas between them, of priorities 0 to 9")
+        if len({topic for topic, _ in pairs}) < len(pairs):
+            raise ValueError("must name each topic once")
+        return ",".join("=".join(pair) for pair in pairs)
+
+    @property
+    def priorities(self) -> dict[str, int]:
+        """The highest priority of producers, by topic."""
+        return {
+            topic: int(most)
+            for topic, _, most in (pair.partition("=") for pair in self.ingress_priorities.split(",") if pair)
+        }
 
     @property
     def tenants(self) -> dict[str, str]:

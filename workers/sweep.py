@@ -8,7 +8,7 @@ import structlog
 
 from orchestra.failpoints import reach
 from orchestra.loops import regularly
-from orchestra.store import cancels, claims, endings, outbox, retention, statistics
+from orchestra.store import cancels, claims, endings, outbox, retention, statistics, totals
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
@@ -18,6 +18,7 @@ from workers.metrics import Metrics
 SWEEP_SECONDS = 2.0
 UNPUBLISHED_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
+COUNT_BYTES_SECONDS = 60.0
 MOST_AT_ONCE = 500
 
 log = structlog.get_logger()
@@ -54,6 +55,8 @@ class Sweeper:
             (SWEEP_SECONDS, self.republish),
             (SWEEP_SECONDS, self.analyze_grown),
             (SWEEP_SECONDS * 5, self.guard_size),
+            (SWEEP_SECONDS, self.count_turns),
+            (SWEEP_SECONDS, self.count_bytes),
             (RETENTION_SECONDS, self.delete_old),
         )
         await asyncio.gather(
@@ -100,6 +103,14 @@ class Sweeper:
         if count >= self._most_open:
             log.error("intake_stopped", count=count)
         self._hold_intake(count >= self._most_open)
+
+    async def count_turns(self) -> None:
+        """Count who has how many open turns."""
+        await totals.count_turns(self._database, SWEEP_SECONDS)
+
+    async def count_bytes(self) -> None:
+        """Estimate who has how much stored."""
+        await totals.count_bytes(self._database, COUNT_BYTES_SECONDS)
 
     async def delete_old(self) -> None:
         """Delete what has had its time."""

@@ -13,6 +13,7 @@ from gateway.bodies import read_id, read_json
 from gateway.callers import Callers
 from gateway.cursors import read_number_cursor, read_time_cursor, write_cursor
 from gateway.drain import Drain
+from gateway.limits import Limits
 from orchestra.store import cancels, conversations, messages
 from orchestra.store.database import Database
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
@@ -21,14 +22,16 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import may_be_made_by_an_owner
 
 _COMMON = openapi.problems(
-    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
-)
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_CALLS,
+    ErrorCode.UNAVAILABLE,
+)  # fmt: skip
 _FOUND = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
 )
+_BUSY = openapi.problems(ErrorCode.TOO_MANY_CALLS)
 _CREATED = openapi.problems(
     ErrorCode.NOT_JSON, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, *openapi.BODY,
-    ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE,
+    ErrorCode.INVALID_REQUEST, ErrorCode.STORAGE_FULL, ErrorCode.UNAVAILABLE,
 )  # fmt: skip
 _DELETED = openapi.problems(
     ErrorCode.UNAUTHORIZED,
@@ -50,11 +53,18 @@ class Conversations:
     """The routes, with what they need."""
 
     def __init__(
-        self, callers: Callers, database: Database, acceptance: Acceptance, drain: Drain, most_bytes: int
+        self,
+        callers: Callers,
+        database: Database,
+        acceptance: Acceptance,
+        limits: Limits,
+        drain: Drain,
+        most_bytes: int,
     ) -> None:
         self._callers = callers
         self._database = database
         self._acceptance = acceptance
+        self._limits = limits
         self._drain = drain
         self._most_bytes = most_bytes
 
@@ -74,7 +84,7 @@ class Conversations:
             ("", "POST", self.create, {**_CREATED, **made}, extra),
             ("", "GET", self.list, {**_COMMON, **page}, None),
             ("/{conversation_id}", "GET", self.get, {**_FOUND, **one}, None),
-            ("/{conversation_id}/messages", "GET", self.messages, {**_FOUND, **said}, None),
+            ("/{conversation_id}/messages", "GET", self.messages, {**_FOUND, **_BUSY, **said}, None),
             ("/{conversation_id}", "DELETE", self.delete, {**_DELETED, **gone}, None),
         ):
             router.add_api_route(
@@ -86,6 +96,7 @@ class Conversations:
         """Make a conversation, under an id of the caller's choice if he has one."""
         caller = await self._callers.identify(request, Scope.WRITE)
         wanted = await read_json(request, CreateConversation, self._most_bytes)
+        self._limits.check_storage(caller)
         ref = caller.ref(wanted.id or uuid4())
         may_make = not caller.user or may_be_made_by_an_owner(ref[1])
         made = may_make and await conversations.create(self._database, ref, caller.user or None, wanted.metadata)
@@ -99,8 +110,9 @@ class Conversations:
 
     async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """The caller's conversations, the newest first."""
-        caller, before = await self._callers.identify(request, Scope.READ), read_time_cursor(cursor)
-        found = await conversations.page(self._database, caller.tenant, before, limit + 1, caller.only)
+        async with self._callers.listing(request) as caller:
+            before = read_time_cursor(cursor)
+            found = await conversations.page(self._database, caller.tenant, before, limit + 1, caller.only)
         last = found[limit - 1] if len(found) > limit else None
         following = write_cursor(last.created_at, last.id) if last else None
         return json_answer(Page[ConversationResource](data=found[:limit], next=following))
@@ -114,11 +126,11 @@ class Conversations:
         self, request: Request, conversation_id: str, limit: Limit = 20, cursor: Cursor = None
     ) -> Response:
         """What was said in a conversation, the oldest first."""
-        caller, id = await self._callers.identify(request, Scope.READ), read_id(conversation_id)
-        after = read_number_cursor(cursor) or 0
-        found = await messages.page(self._database, caller.ref(id), after, limit + 1, caller.only)
-        if not found:
-            await self._get(caller, id)
+        async with self._callers.listing(request) as caller:
+            id, after = read_id(conversation_id), read_number_cursor(cursor) or 0
+            found = await messages.page(self._database, caller.ref(id), after, limit + 1, caller.only)
+            if not found:
+                await self._get(caller, id)
         following = write_cursor(found[limit - 1].id) if len(found) > limit else None
         return json_answer(Page[StoredMessage](data=found[:limit], next=following))
 

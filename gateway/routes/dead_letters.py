@@ -32,7 +32,7 @@ _HIGHEST_ID = 2**63 - 1
 _WHO = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
 _BODY = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST)
 _LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE)
-_LISTED = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_LISTED = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_CALLS, ErrorCode.UNAVAILABLE)
 _FOUND = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _EDITED = openapi.problems(ErrorCode.NOTHING_TO_CHANGE, *_BODY, *_WHO, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 _SENT = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.NOT_REPLAYABLE, *_LOG)
@@ -73,10 +73,13 @@ class DeadLetters:
 
     async def list(self, request: Request, query: Annotated[DeadLetterQuery, Query()]) -> Response:
         """The records that were not taken in, the newest first."""
-        caller, before = await self._callers.identify(request, Scope.ADMIN), read_letter_cursor(query.cursor)
-        place = (before[0][0], before[1]) if before else None
         replayed = None if query.replayed is None else query.replayed == "true"
-        found = await dead_letters.page(self._database, caller.tenant, query, place, query.limit + 1, replayed=replayed)
+        async with self._callers.listing(request, Scope.ADMIN) as caller:
+            before = read_letter_cursor(query.cursor)
+            place = (before[0][0], before[1]) if before else None
+            found = await dead_letters.page(
+                self._database, caller.tenant, query, place, query.limit + 1, replayed=replayed
+            )
         last = found[query.limit - 1] if len(found) > query.limit else None
         following = write_cursor(last.created_at, last.id) if last else None
         return json_answer(Page[DeadLetterSummary](data=found[: query.limit], next=following))

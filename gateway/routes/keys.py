@@ -10,7 +10,7 @@ from gateway import openapi
 from gateway.answers import json_answer
 from gateway.auth import Principal
 from gateway.bodies import read_json
-from gateway.callers import OF_ROLE, Callers
+from gateway.callers import GRANTED, OF_ROLE, Callers
 from gateway.cursors import read_key_cursor, write_cursor
 from orchestra.credentials import is_key_id, new_key
 from orchestra.store import keys, users
@@ -20,7 +20,7 @@ from schemas.api.keys import CreatedKey, CreateKey, KeyResource, Scope
 from schemas.errors import ErrorCode, OrchestraError
 
 _ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
-_LISTED = openapi.problems(*_ASKED)
+_LISTED = openapi.problems(*_ASKED, ErrorCode.TOO_MANY_CALLS)
 _CREATED = openapi.problems(ErrorCode.NOT_JSON, *openapi.BODY, *_ASKED)
 _REVOKED = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 # By place: FastAPI makes up the names of operations.
@@ -76,9 +76,9 @@ class Keys:
 
     async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """The caller's own keys, for an admin everybody's, the newest first."""
-        caller = await self._callers.identify(request, Scope.READ)
-        before = read_key_cursor(cursor)
-        found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
+        async with self._callers.listing(request) as caller:
+            before = read_key_cursor(cursor)
+            found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         following = write_cursor(last.created_at, last.id) if last else None
         return json_answer(Page[KeyResource](data=found[:limit], next=following))
@@ -105,7 +105,7 @@ class Keys:
         user = await users.by_id(self._database, wanted.user_id)
         if user is None or user.tenant != caller.tenant:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "user_id: there is no such user")
-        if not OF_ROLE[user.resource.role].issuperset(wanted.scopes):
+        if not (OF_ROLE[user.resource.role] | GRANTED).issuperset(wanted.scopes):
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "scopes: more than the user's role allows")
         return wanted.user_id
 

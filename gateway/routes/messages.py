@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from gateway import openapi
 from gateway.accept import Ask, trace
 from gateway.answers import accepted
+from gateway.auth import Principal
 from gateway.bodies import read_body, read_idempotency_key, validate
 from gateway.callers import Callers
 from gateway.drain import Drain
@@ -61,6 +62,8 @@ _RESPONSES: openapi.Responses = {
         ErrorCode.CONTEXT_TOO_LONG,
         ErrorCode.IDEMPOTENCY_KEY_REUSED,
         ErrorCode.CONVERSATION_FULL,
+        *openapi.QUOTAS,
+        ErrorCode.TOO_MANY_STREAMS,
         ErrorCode.OUTCOME_UNKNOWN,
         ErrorCode.OVERLOADED,
         ErrorCode.UNAVAILABLE,
@@ -108,8 +111,10 @@ class Messages:
         caller = await self._callers.identify(request, Scope.WRITE)
         self._drain.refuse_new()
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)
-        body, warnings = self._read(await read_body(request, self._settings.max_body_bytes))
+        body, warnings = self._read(caller, await read_body(request, self._settings.max_body_bytes))
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
+        if stream:
+            self._streams.check(caller)
         ask = Ask(
             caller=caller,
             id=self._submissions.id(caller, ROUTE, key),
@@ -130,10 +135,13 @@ class Messages:
                 return self._streams.open(following, standing, {"Location": f"/v1/requests/{ask.id}"})
             return await self._answer(request, ask, live, prefer, stored)
 
-    def _read(self, raw: bytes) -> tuple[PostMessage, Sequence[str]]:
-        """The body, and the names of what in it is ignored."""
+    def _read(self, caller: Principal, raw: bytes) -> tuple[PostMessage, Sequence[str]]:
+        """The body, and the names of what in it is ignored, or lowered to what the caller may ask for."""
         body, warnings = read_message(raw)
         check_times(body)
+        allowed = caller.allowed_priority(body.priority, self._settings.most_priority)
+        if allowed != body.priority:
+            body.priority, warnings = allowed, ("priority", *warnings[:9])
         if body.context is None and self._settings.context_default != "auto":
             body.context = self._settings.context_default
         return body, warnings

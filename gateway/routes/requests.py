@@ -28,13 +28,15 @@ from schemas.errors import ErrorCode
 _PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
 )
+_BUSY = openapi.problems(ErrorCode.TOO_MANY_STREAMS)
 _CANCEL_PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED,
     ErrorCode.UNAVAILABLE,
 )  # fmt: skip
 _LIST_PROBLEMS = openapi.problems(
-    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE
-)
+    ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_CALLS,
+    ErrorCode.UNAVAILABLE,
+)  # fmt: skip
 _WAIT = {
     "parameters": [openapi.header("Prefer", "`wait=N`: answer when it has ended, or N seconds (0 to 300) are over.")]
 }
@@ -83,8 +85,8 @@ class Requests:
             openapi_extra=_WAIT,
         )  # fmt: skip
         router.add_api_route(
-            f"{one}/events", self.events, methods=["GET"], response_model=None, responses={**_PROBLEMS, **events},
-            openapi_extra=_RESUME,
+            f"{one}/events", self.events, methods=["GET"], response_model=None,
+            responses={**_PROBLEMS, **_BUSY, **events}, openapi_extra=_RESUME,
         )  # fmt: skip
         router.add_api_route(
             f"{one}/cancel", self.cancel, methods=["POST"], response_model=None,
@@ -94,8 +96,9 @@ class Requests:
 
     async def list(self, request: Request, query: Annotated[RequestQuery, Query()]) -> Response:
         """The caller's requests, the newest first."""
-        caller, before = await self._callers.identify(request, Scope.READ), read_time_cursor(query.cursor)
-        found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
+        async with self._callers.listing(request) as caller:
+            before = read_time_cursor(query.cursor)
+            found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
         last = found[-1] if more else None
         following = write_cursor(last.created_at, last.id) if last and last.created_at else None
         return json_answer(Page[RequestResource](data=found, next=following))
@@ -118,6 +121,7 @@ class Requests:
     async def events(self, request: Request, request_id: str, last_event_id: str | None = None) -> Response:
         """What happens to the request as it happens, as server-sent events; resumed after `Last-Event-ID`."""
         caller, id = await self._callers.identify(request, Scope.READ), read_id(request_id)
+        self._streams.check(caller)
         stored = await self._lookup.stored(caller, id)
         resource = stored.resource if stored else await self._lookup.resource(caller, id)
         after = read_last_event_id(request.headers.get("last-event-id") or last_event_id)

@@ -1,6 +1,7 @@
 """Tasks: the old service's calls, and the same with more to them under ``/v1/tasks``."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,6 +14,7 @@ from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
+from gateway.list_calls import Counts, KeptCounts
 from gateway.tasks import Desk
 from orchestra.store import tasks
 from orchestra.store.database import Database
@@ -40,12 +42,12 @@ Route = Callable[..., Any]
 _LIST = TypeAdapter(list[TaskResource])
 _WHO = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
 _LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE)
-_READ = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_READ = openapi.problems(*_WHO, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_CALLS, ErrorCode.UNAVAILABLE)
 _FOUND = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _WRITTEN = openapi.problems(*_WHO, ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST, *_LOG)
 _SENT_CODES = (
     *_WHO, ErrorCode.UNKNOWN_MODEL, ErrorCode.UNKNOWN_AGENT, ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    ErrorCode.CONVERSATION_FULL, *_LOG,
+    ErrorCode.CONVERSATION_FULL, *openapi.QUOTAS, *_LOG,
 )  # fmt: skip
 _POSTED_CODES = (ErrorCode.NOT_JSON, *openapi.BODY, ErrorCode.INVALID_REQUEST, *_SENT_CODES)
 _KEY = openapi.idempotency_key("task")
@@ -76,6 +78,7 @@ class Tasks:
         self._callers = callers
         self._database = database
         self._desk = desk
+        self._counts = KeptCounts()
         self._drain = drain
         self._most_bytes = most_bytes
 
@@ -152,7 +155,7 @@ class Tasks:
         wanted = validate(CreateTask, value)
         sent = await self._desk.create(caller, wanted, key, request.headers.get("traceparent"))
         # Its own fields are all known; those of its history's messages may not be.
-        warnings = ignored_fields(value, CreateTask.model_fields, "history")
+        warnings = [*sent.warnings, *ignored_fields(value, CreateTask.model_fields, "history")][:10]
         return json_answer(CreatedTask(**dict(sent.task), warnings=warnings), 201, _location(sent.task))
 
     async def retry(self, request: Request, task_id: str) -> Response:
@@ -205,20 +208,25 @@ class Tasks:
 
     async def by_status(self, request: Request) -> Response:
         """How many of the caller's tasks there are in each state."""
-        caller = await self._callers.identify(request, Scope.READ)
-        return JSONResponse(await tasks.count_by_status(self._database, caller.tenant, caller.only))
+        return JSONResponse(await self._counted(request, tasks.count_by_status))
 
     async def by_type(self, request: Request) -> Response:
         """How many of the caller's tasks there are of each type."""
-        caller = await self._callers.identify(request, Scope.READ)
-        return JSONResponse(await tasks.count_by_type(self._database, caller.tenant, caller.only))
+        return JSONResponse(await self._counted(request, tasks.count_by_type))
+
+    async def _counted(
+        self, request: Request, count: Callable[[Database, str, str | None], Awaitable[Counts]]
+    ) -> Counts:
+        async with self._callers.listing(request) as caller:
+            counting = partial(count, self._database, caller.tenant, caller.only)
+            return await self._counts.get((count, caller.tenant, caller.only), counting)
 
     async def _page(
         self, request: Request, filter: TaskFilter, limit: int, cursor: str | None
     ) -> tuple[list[TaskResource], str | None]:
-        caller = await self._callers.identify(request, Scope.READ)
-        before = read_time_cursor(cursor)
-        found, more = await tasks.page(self._database, caller.tenant, caller.only, filter, before, limit)
+        async with self._callers.listing(request) as caller:
+            before = read_time_cursor(cursor)
+            found, more = await tasks.page(self._database, caller.tenant, caller.only, filter, before, limit)
         last = found[-1] if more else None
         return found, write_cursor(last.created_at, last.id) if last and last.created_at else None
 

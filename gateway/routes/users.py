@@ -23,7 +23,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import describe, storable
 
 _ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
-_LISTED = openapi.problems(*_ASKED)
+_LISTED = openapi.problems(*_ASKED, ErrorCode.TOO_MANY_CALLS)
 _FOUND = openapi.problems(*_ASKED, ErrorCode.NOT_FOUND)
 _CREATED = openapi.problems(ErrorCode.NOT_JSON, *_ASKED, ErrorCode.USERNAME_TAKEN, *openapi.BODY, ErrorCode.OVERLOADED)
 _CHANGED = openapi.problems(
@@ -109,8 +109,8 @@ class Users:
 
     async def list(self, request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
         """All users, the newest first; the `Link` header leads to more of them. For admins."""
-        caller = await self._callers.identify(request, Scope.ADMIN)
-        found = await users.page(self._database, caller.tenant, read_time_cursor(cursor), limit + 1)
+        async with self._callers.listing(request, Scope.ADMIN) as caller:
+            found = await users.page(self._database, caller.tenant, read_time_cursor(cursor), limit + 1)
         headers = {}
         if len(found) > limit:
             last = found[limit - 1]

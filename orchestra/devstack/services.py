@@ -42,6 +42,8 @@ def shared_environment(ports: Ports, database_url: str, folder: DataFolder, choi
         "LLM_SERVICE_TOKEN": folder.token("LLM service"),
         "LLM_MODEL": choice.model,
         "LLM_PROVIDER": choice.provider,
+        # For trying things out, whatever model answers.
+        "SIMULATED_OPTIONS": os.environ.get("SIMULATED_OPTIONS") or "true",
         "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
         "EMBEDDED_API_KEY": folder.token(MODEL_NAME),
         "EMBEDDED_CONTEXT_TOKENS": str(CONTEXT_TOKENS),

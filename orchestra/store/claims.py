@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from orchestra.store.database import Database, Transaction
+from orchestra.store.database import Database, Transaction, as_json
 from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote
 from schemas.errors import ErrorCode
 
@@ -25,6 +25,10 @@ HELD_BACK = frozenset(
 CALLER_SECONDS = 60
 # One claim in so many goes by age alone, so that no priority starves behind a higher one.
 AGE_SHARE = 8
+# Where somebody's share is full, a claim looks at so many owners more than it has room for turns, and at so many turns
+# of each priority of each of them; of more where there are few owners.
+_MORE_OWNERS = 32
+_FROM_EACH = 16
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,35 @@ class ModelLimit:
     room: int
 
 
+Owner = tuple[str, str]
+"""Tenant and owner of a turn; the owner is empty for the tenant's own."""
+
+
+@dataclass(frozen=True)
+class Without:
+    """A claim of up to ``limit`` turns that passes over those of these owners and tenants, without reading them.
+
+    It looks at the owners behind ``after`` first, so that those whom it does not get to have their turn next time.
+    """
+
+    limit: int
+    owners: frozenset[Owner]
+    tenants: frozenset[str]
+    after: Owner = ("", "")
+
+
 @dataclass(frozen=True)
 class ClaimOrder:
-    """Who claims, how many turns it has room for, and of which models fewer."""
+    """Who claims, how many turns it has room for, and of which models fewer.
+
+    ``shares``: the claims to make one after the other where somebody's share of the slots is nearly full; empty: one
+    claim, in which everybody has room for ``limit``.
+    """
 
     worker_id: UUID
     limit: int
     models: tuple[ModelLimit, ...] = ()
+    shares: tuple[Without, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +103,11 @@ class Claimed:
         return self.tenant, self.id
 
     @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        return self.tenant, self.user or ""
+
+    @property
     def caller_waits(self) -> bool:
         """True while somebody holds a connection open for the answer."""
         return self.caller_seconds > 0
@@ -101,19 +132,31 @@ _CLAIMED = f"""r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.
     r.cancel_requested_at IS NOT NULL AS cancelled, r.error_code AS last_error
 """
 
+# Held until the commit, so that nobody takes the lease away in between.
+_ALIVE = "SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE"
+_RUNNABLE = (
+    """status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these"""
+)
+_TAKE = f"""
+UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
+    started_at = coalesce(r.started_at, now())
+FROM picked p, alive w
+WHERE r.tenant = p.tenant AND r.id = p.id
+RETURNING {_CLAIMED}
+"""
+
 _CLAIM = f"""
 WITH alive AS (
-    -- Held until the commit, so that nobody takes the lease away in between.
-    SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE
+    {_ALIVE}
 ), oldest AS (
     SELECT tenant, id FROM requests
-    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
+    WHERE {_RUNNABLE}
     ORDER BY run_at
     LIMIT :by_age
     FOR UPDATE SKIP LOCKED
 ), urgent AS (
     SELECT tenant, id FROM requests
-    WHERE status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these
+    WHERE {_RUNNABLE}
         AND (tenant, id) NOT IN (SELECT tenant, id FROM oldest)
     ORDER BY priority DESC, run_at
     LIMIT :urgent
@@ -121,11 +164,70 @@ WITH alive AS (
 ), picked AS (
     SELECT tenant, id FROM oldest UNION ALL SELECT tenant, id FROM urgent
 )
-UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
-    started_at = coalesce(r.started_at, now())
-FROM picked p, alive w
-WHERE r.tenant = p.tenant AND r.id = p.id
-RETURNING {_CLAIMED}
+{_TAKE}
+"""
+
+# As the index has it. Both are compared with "C", so that no name comes behind the last character that there is.
+_OWNER = """coalesce(r.user_name, '') COLLATE "C\""""
+_LAST = "U&'\\+10FFFF'"
+# From owner to owner by the index, one row each, round from the last to the first; then of each the turns in front, by
+# priority. More than are picked, since other workers may hold some of them at this moment.
+_CLAIM_WITHOUT = f"""
+WITH RECURSIVE alive AS (
+    {_ALIVE}
+), walk AS (
+    SELECT CAST(:after_tenant AS text) AS tenant, CAST(:after_owner AS text) COLLATE "C" AS owner, 0 AS place,
+        false AS round
+    UNION ALL
+    SELECT n.tenant, n.owner, w.place + 1, n.round
+    FROM walk w CROSS JOIN LATERAL (
+        (
+            SELECT r.tenant, {_OWNER} AS owner, w.round AS round FROM requests r
+            WHERE r.status = 'pending' AND (r.tenant, {_OWNER}) > (
+                w.tenant, CASE WHEN w.tenant = ANY(:tenants) THEN {_LAST} ELSE w.owner END
+            )
+            ORDER BY r.tenant, {_OWNER} LIMIT 1
+        ) UNION ALL (
+            SELECT r.tenant, {_OWNER}, true FROM requests r
+            WHERE r.status = 'pending' AND NOT w.round
+            ORDER BY r.tenant, {_OWNER} LIMIT 1
+        ) LIMIT 1
+    ) AS n
+    WHERE w.place < :most_owners
+        AND NOT (n.round AND (n.tenant, n.owner) > (:after_tenant, CAST(:after_owner AS text) COLLATE "C"))
+), others AS (
+    SELECT w.tenant, w.owner FROM walk w
+    WHERE w.place > 0 AND NOT w.tenant = ANY(:tenants) AND NOT EXISTS (
+        SELECT FROM json_to_recordset(CAST(:owners AS json)) AS j(tenant text, owner text)
+        WHERE j.tenant = w.tenant AND j.owner = w.owner
+    )
+), front AS (
+    SELECT f.tenant, f.id, f.priority, f.run_at
+    FROM others o CROSS JOIN generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
+        SELECT r.tenant, r.id, r.priority, r.run_at FROM requests r
+        WHERE {_RUNNABLE} AND r.tenant = o.tenant AND {_OWNER} = o.owner AND r.priority = p.priority
+        ORDER BY r.run_at
+        LIMIT (SELECT greatest({_FROM_EACH}, 2 * CAST(:turns AS bigint) / greatest(count(*), 1)) FROM others)
+    ) AS f
+), oldest AS (
+    SELECT r.tenant, r.id FROM (SELECT tenant, id FROM front ORDER BY run_at) AS f CROSS JOIN LATERAL (
+        SELECT r.tenant, r.id FROM requests r
+        WHERE r.tenant = f.tenant AND r.id = f.id AND r.status || '' = 'pending'
+        FOR UPDATE SKIP LOCKED
+    ) AS r
+    LIMIT :by_age
+), urgent AS (
+    SELECT r.tenant, r.id FROM (SELECT tenant, id FROM front ORDER BY priority DESC, run_at) AS f CROSS JOIN LATERAL (
+        SELECT r.tenant, r.id FROM requests r
+        WHERE r.tenant = f.tenant AND r.id = f.id AND r.status || '' = 'pending'
+            AND (r.tenant, r.id) NOT IN (SELECT tenant, id FROM oldest)
+        FOR UPDATE SKIP LOCKED
+    ) AS r
+    LIMIT :urgent
+), picked AS (
+    SELECT tenant, id FROM oldest UNION ALL SELECT tenant, id FROM urgent
+)
+{_TAKE}
 """
 
 _MINE = f"SELECT {_CLAIMED} FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'"
@@ -190,21 +292,48 @@ SELECT tenant, id, status FROM given
 
 async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     """Claim within a transaction; nothing when this worker's lease was taken away."""
-    limited = [limit.model for limit in order.models]
-    claimed = await _claim(tx, order.worker_id, order.limit, limited, only_these=False)
-    for limit in order.models:
-        room = min(limit.room, order.limit - len(claimed))
-        if room > 0:
-            claimed += await _claim(tx, order.worker_id, room, [limit.model], only_these=True)
+    if not order.shares:
+        return await _claim_by_model(tx, order, order.limit, None)
+    claimed: list[Claimed] = []
+    for share in order.shares:
+        limit = min(share.limit, order.limit - len(claimed))
+        if limit > 0:
+            claimed += await _claim_by_model(tx, order, limit, share if share.owners or share.tenants else None)
     return claimed
 
 
-async def _claim(tx: Transaction, worker_id: UUID, limit: int, models: list[str], *, only_these: bool) -> list[Claimed]:
+async def _claim_by_model(tx: Transaction, order: ClaimOrder, limit: int, without: Without | None) -> list[Claimed]:
+    limited = [each.model for each in order.models]
+    claimed = await _claim(tx, order.worker_id, limit, limited, without, only_these=False)
+    for each in order.models:
+        room = min(each.room, limit - len(claimed))
+        if room > 0:
+            claimed += await _claim(tx, order.worker_id, room, [each.model], without, only_these=True)
+    return claimed
+
+
+async def _claim(
+    tx: Transaction, worker_id: UUID, limit: int, models: list[str], without: Without | None, *, only_these: bool
+) -> list[Claimed]:
     # One in AGE_SHARE, also where there is room for fewer than that at a time.
     by_age = int(limit / AGE_SHARE + random.random())
     # Plain numbers, for which the planner takes the index; were there fewer oldest, there would be no urgent ones.
     parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
-    rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
+    if without is None:
+        rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
+    else:
+        owners = as_json([{"tenant": tenant, "owner": owner} for tenant, owner in without.owners])
+        rows = await tx.run(
+            _CLAIM_WITHOUT,
+            **parameters,
+            only_these=only_these,
+            owners=owners,
+            tenants=list(without.tenants),
+            after_tenant=without.after[0],
+            after_owner=without.after[1],
+            most_owners=limit + _MORE_OWNERS,
+            turns=limit,
+        )
     return [Claimed(**row) for row in rows]
 
 

@@ -66,6 +66,8 @@ SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS 
     OR EXISTS (SELECT FROM users WHERE role = 'admin') AS found
 """
 
+_ANYBODY = "SELECT EXISTS (SELECT FROM api_keys) OR EXISTS (SELECT FROM users) AS found"
+
 
 async def create(
     database: Database, tenant: str, key: NewKey, wanted: CreateKey, user_id: UUID | None = None
@@ -113,6 +115,11 @@ async def note_used(database: Database, moments: Mapping[str, datetime]) -> None
 async def any_way_in(database: Database) -> bool:
     """True when somebody could come in: by a key that is good, or as an admin with a password."""
     return bool((await database.run(_ANY_WAY_IN))[0].found)
+
+
+async def anybody(database: Database) -> bool:
+    """True when somebody has credentials, or had: a key or a user."""
+    return bool((await database.run(_ANYBODY))[0].found)
 
 
 def _resource(row: Any) -> KeyResource:

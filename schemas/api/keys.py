@@ -12,10 +12,11 @@ from schemas.requests import Moment, storable
 
 
 class Scope(StrEnum):
-    """What a caller may do. ``admin`` may do all of it, to everybody's."""
+    """What a caller may do. ``admin`` may do all of it, to everybody's; ``priority``: ask for any priority."""
 
     READ = "read"
     WRITE = "write"
+    PRIORITY = "priority"
     ADMIN = "admin"
 
 
@@ -29,7 +30,7 @@ class CreateKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = [Scope.READ, Scope.WRITE]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] = [Scope.READ, Scope.WRITE]
     expires_at: Moment | None = None
     user_id: UUID | None = None
 

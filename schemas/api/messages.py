@@ -12,8 +12,9 @@ Warnings = Annotated[
     list[str],
     Field(
         exclude_if=lambda names: not names,
-        description="Names of fields that were sent and ignored, 10 at most. `other`: fields whose names are longer "
-        "than 64 characters, or have others than letters, digits, dots and underscores; they are not repeated.",
+        description="Names of fields that were sent and ignored, and `priority` where it was lowered; 10 at most. "
+        "`other`: fields whose names are longer than 64 characters, or have others than letters, digits, dots and "
+        "underscores; they are not repeated.",
     ),
 ]
 

@@ -94,7 +94,7 @@ class TaskResource(BaseModel):
 
 
 class CreatedTask(TaskResource):
-    """The 201 of ``POST /v1/tasks``: the task, and which fields of its history's messages were ignored."""
+    """The 201 of ``POST /v1/tasks``: the task, and which fields were ignored in its history's messages, or lowered."""
 
     warnings: Warnings = []
 

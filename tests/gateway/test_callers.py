@@ -83,7 +83,13 @@ async def test_open_mode_believes_no_bad_credentials(opened: Callers, database: 
 
 @pytest.mark.parametrize(
     ("given", "may"),
-    [({"read"}, {READ}), ({"write"}, {READ, WRITE}), ({"read", "write"}, {READ, WRITE}), ({"admin"}, {*EVERYTHING})],
+    [
+        ({"read"}, {READ}),
+        ({"write"}, {READ, WRITE}),
+        ({"read", "write"}, {READ, WRITE}),
+        ({"write", "priority"}, {READ, WRITE, Scope.PRIORITY}),
+        ({"admin"}, {*EVERYTHING}),
+    ],
 )
 async def test_scopes_of_a_programs_key(callers: Callers, database: Database, given: set[str], may: set[Scope]) -> None:
     """A key may do what its scopes say and what they imply; what it makes belongs to its name."""
@@ -94,6 +100,13 @@ async def test_scopes_of_a_programs_key(callers: Callers, database: Database, gi
     for scope in EVERYTHING - may:
         assert await refused(callers, call(text), scope) is ErrorCode.FORBIDDEN
     assert caller == await callers.identify(call(text, scheme="bearer"), READ)
+
+
+async def test_a_users_key_may_be_given_priority(callers: Callers, database: Database) -> None:
+    """It is no part of his role: an admin says so of the key."""
+    text = await make_key(database, "write", "priority", user=await make_user(database, "ann"))
+
+    assert {READ, WRITE, Scope.PRIORITY} == (await callers.identify(call(text), WRITE)).scopes
 
 
 async def test_a_users_key_never_has_more_than_he(callers: Callers, database: Database, clock: Clock) -> None:

@@ -49,7 +49,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def looking(store: Store) -> Limits:
-    return Limits(None, Metrics(), most_age=900, most_turns=1000)  # type: ignore[arg-type]
+    return Limits(None, Metrics(), None, most_age=900, most_turns=1000)  # type: ignore[arg-type]
 
 
 def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) -> ModelInfo:

@@ -74,3 +74,19 @@ def test_what_is_no_host(listed: str) -> None:
     """A name that no call could have as its host is refused, for it would allow nothing without a word."""
     with pytest.raises(ValidationError, match="names or addresses of hosts"):
         make(allowed_hosts=listed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [({}, 9), ({"open_mode": False}, 5), ({"max_priority": 3}, 3), ({"open_mode": False, "max_priority": 9}, 9)],
+)
+def test_most_priority(settings: dict[str, Any], most: int) -> None:
+    """Where everybody is one caller any priority is theirs; where others wait beside them, none above the usual."""
+    assert make(**settings).most_priority == most
+
+
+def test_quotas() -> None:
+    """A tenant may have nine tenths of what stops the intake of all."""
+    made = make(max_open_requests=1000, max_open_by_owner=50, max_stored_mib_by_owner=2)
+    assert (made.quota_of_owner.open_turns, made.quota_of_owner.stored_bytes) == (50, 2 * 2**20)
+    assert made.quota_of_tenant.open_turns == 900

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import stream
+from gateway.auth import Principal, nameless
 from gateway.drain import Drain
 from gateway.events import Hub
 from gateway.live import Ending, LiveRequest
@@ -234,7 +235,8 @@ def test_last_event_id(text: str | None, expected: Place | None) -> None:
 class Lasting:
     """A standing that lasts, or one that ends at the next look."""
 
-    def __init__(self, *, lasts: bool = True) -> None:
+    def __init__(self, caller: Principal | None = None, *, lasts: bool = True) -> None:
+        self.caller = caller or nameless()
         self.due = float("inf") if lasts else 0.0
 
     async def check(self) -> None:
@@ -308,3 +310,24 @@ async def test_who_lost_their_rights() -> None:
         with hub.watch(ref) as live:
             live.add(1, "secret")
         assert [chunk async for chunk in chunks] == [b"retry: 500\n\n"]
+
+
+async def test_one_owner_has_so_many_streams_and_no_more() -> None:
+    """Whoever has them is refused one more, until one ends; nobody else is."""
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
+    streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")
+    opened = [streams.open(Following(ref, None), Lasting(ada)).body_iterator for _ in range(2)]
+    for chunks in opened:
+        streams.check(ada)
+        await anext(chunks)
+
+    with pytest.raises(OrchestraError) as caught:
+        streams.check(ada)
+
+    assert ErrorCode.TOO_MANY_STREAMS is caught.value.code
+    streams.check(bob)
+    await opened[0].aclose()  # type: ignore[union-attr]
+    streams.check(ada)
+    await opened[1].aclose()  # type: ignore[union-attr]
+    assert not streams._open

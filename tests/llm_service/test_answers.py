@@ -24,7 +24,7 @@ async def server() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def service(server: Upstream) -> AsyncIterator[Service]:
-    settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url)
+    settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, simulated_options=True)
     async with running(settings) as started:
         yield started
 

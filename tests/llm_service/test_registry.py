@@ -151,3 +151,30 @@ def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
         "fallbacks": ["simulated"],
     }
     assert [*others[-1]] == ["name", "aliases", "provider", "context_tokens", "max_output_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("values", "offered"),
+    [
+        ({"llm_provider": "simulated"}, True),
+        ({"llm_provider": "embedded"}, True),
+        ({"llm_provider": "openai"}, False),
+        ({"llm_provider": "ollama"}, False),
+        ({"llm_provider": "openai", "simulated_options": True}, True),
+        ({"llm_provider": "simulated", "simulated_options": False}, False),
+    ],
+    ids=str,
+)
+def test_callers_say_how_a_simulated_model_behaves_only_where_that_is_offered(
+    values: dict[str, object], *, offered: bool
+) -> None:
+    """Beside real models nobody may make calls of any length; the plain one, which echoes, is always there."""
+    registry = _registry(**values)
+
+    assert "simulated" == registry.resolve("simulated").upstream
+    if offered:
+        assert "simulated:gap_ms=30000" == registry.resolve("simulated:gap_ms=30000").upstream
+    else:
+        with pytest.raises(OrchestraError, match="SIMULATED_OPTIONS") as refused:
+            registry.resolve("simulated:gap_ms=30000")
+        assert ErrorCode.UNKNOWN_MODEL is refused.value.code

@@ -25,7 +25,7 @@ from tests.support.house import CANARY, ENDLESS, FAILING, Headers, House, Things
 from tests.support.people import PASSWORD, Clock, key_id
 from tests.support.stack import Stack
 
-READ, WRITE, ADMIN = Scope
+READ, WRITE, ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN
 
 
 class Rule(NamedTuple):

@@ -61,10 +61,12 @@ def signed(
     return Record(value, key, [(name, text.encode()) for name, text in headers])
 
 
-def reader(*, require_signed: bool = False) -> RecordReader:
+def reader(*, require_signed: bool = False, **settings: Any) -> RecordReader:
     """A reader of the usual topic, which is the default tenant's, and of one of another tenant."""
     tenants = {TOPIC: "default", "theirs": "them"}
-    return RecordReader(Signer([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed)
+    return RecordReader(
+        Signer([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed, **settings
+    )
 
 
 def claimed(**changes: Any) -> Claimed:

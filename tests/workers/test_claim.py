@@ -18,6 +18,7 @@ from workers.claim import InFlight, Slots
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost
+from workers.shares import Shares
 from workers.throttle import Throttle
 
 
@@ -83,7 +84,9 @@ def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10) -> Slo
     monkeypatch.setattr(claim.claims, "held", queue.held)
     monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 0.001)
     database: Any = None
-    return Slots(database, Metrics(), Lease(database, Metrics()), Throttle(limit), limit, queue.run)
+    return Slots(
+        database, Metrics(), Lease(database, Metrics()), Throttle(limit), Shares(limit, 75, 90), limit, queue.run
+    )
 
 
 @pytest.fixture

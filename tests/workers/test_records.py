@@ -604,3 +604,21 @@ def test_an_unsigned_value_that_was_not_read_is_unsigned() -> None:
 
     assert isinstance(letter, DeadLetter)
     assert (ErrorCode.UNSIGNED, "records 3 to 9") == (letter.reason, letter.detail)
+
+
+@pytest.mark.parametrize(
+    ("record", "priority"),
+    [
+        (Record(message(priority=9)), 4),
+        (Record(message()), 4),
+        (Record(message(priority=3)), 3),
+        (Record(message(priority=9), topic="theirs"), 9),
+        (signed(value=message(priority=9)), 9),
+    ],
+)
+def test_producers_get_the_priority_that_their_topic_allows(record: Record, priority: int) -> None:
+    """What is above is lowered to it, and the body stays as it came; what a gateway signed it has seen to itself."""
+    request = reader(priorities={"llm.requests": 4}).read(record)
+
+    assert isinstance(request, NewRequest)
+    assert priority == request.priority

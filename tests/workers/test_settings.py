@@ -25,6 +25,12 @@ def test_topics_have_their_tenants() -> None:
     assert {"a": "x", "b": "y"} == settings(ingress_topics="a=x, b=y").tenants
 
 
+def test_topics_have_their_highest_priority() -> None:
+    """Those that are named; spaces do no harm."""
+    assert {} == settings().priorities
+    assert {"a": 5, "b": 0} == settings(ingress_priorities="a=5, b = 0").priorities
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -37,6 +43,13 @@ def test_topics_have_their_tenants() -> None:
         {"ingress_topics": "a=x,"},
         {"ingress_topics": "a=x, =y"},
         {"ingress_topics": "a=x,a=y"},
+        {"ingress_priorities": "a"},
+        {"ingress_priorities": "a=10"},
+        {"ingress_priorities": "a=x"},
+        {"ingress_priorities": "=5"},
+        {"ingress_priorities": "a=5,a=6"},
+        {"max_owner_share": 0},
+        {"max_tenant_share": 101},
         {"worker_concurrency": 0},
         {"drain_seconds": -1},
         {"retention_days": 6},

@@ -31,6 +31,8 @@ class Swept:
             "sweep_old": Calls(0),
             "estimated_open": Calls(0),
             "analyze_grown": Calls([]),
+            "count_turns": Calls(False),
+            "count_bytes": Calls(False),
         }
         self.store = {**nothing, **results}
         homes = {
@@ -41,6 +43,8 @@ class Swept:
             "sweep_old": sweep.retention,
             "estimated_open": sweep,
             "analyze_grown": sweep.statistics,
+            "count_turns": sweep.totals,
+            "count_bytes": sweep.totals,
         }
         for name, calls in self.store.items():
             monkeypatch.setattr(homes[name], name, calls)

@@ -70,7 +70,12 @@ async def test_who_may_make_keys(
     """A user for himself, an admin for anybody; a key that is no admin's makes none."""
     mine = await make(client, signed_in(ann), scopes=["read", "read"], user_id=str(ann.resource.id))
     assert (201, ["read"]) == (mine.status_code, mine.json()["scopes"])
-    for more in ({"user_id": str(root.resource.id)}, {"user_id": str(uuid4())}, {"scopes": ["read", "admin"]}):
+    for more in (
+        {"user_id": str(root.resource.id)},
+        {"user_id": str(uuid4())},
+        {"scopes": ["read", "admin"]},
+        {"scopes": ["write", "priority"]},
+    ):
         assert (403, "forbidden") == code(await make(client, signed_in(ann), **more))
     low = [await make_key(database, "read", "write", user=each) for each in (ann, root, None)]
     low.append(await make_key(database, "admin", user=ann))
@@ -80,7 +85,7 @@ async def test_who_may_make_keys(
 
     for headers in (signed_in(root), bearer(await make_key(database, "admin"))):
         programs = await make(client, headers, scopes=["admin"])
-        his = await make(client, headers, user_id=str(ann.resource.id))
+        his = await make(client, headers, user_id=str(ann.resource.id), scopes=["write", "priority"])
         assert (201, None) == (programs.status_code, programs.json()["user_id"])
         assert (201, str(ann.resource.id)) == (his.status_code, his.json()["user_id"])
         assert (422, "invalid_request") == code(await make(client, headers, user_id=str(uuid4())))

@@ -56,7 +56,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32, "cors_origins": APP})
+    settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32, "cors_origins": APP, "max_priority": 7})
     tally, consumer = Tally(), Consumer()
     producer = Producer(tally)
     app = create_app(
@@ -172,3 +172,12 @@ def test_a_bad_limit_is_refused_under_either_name(sent: dict[str, Any]) -> None:
 
     assert ErrorCode.INVALID_REQUEST is caught.value.code
     assert "max_" in caught.value.detail
+
+
+async def test_a_priority_above_the_highest_is_lowered_with_a_warning(world: World) -> None:
+    """What the caller may ask for is taken without one."""
+    later = {"Prefer": "respond-async"}
+
+    high, highest = [(await world.post({**HELLO, "priority": each}, **later)).json() for each in (7, 9)]
+
+    assert ([], ["priority"]) == (high.get("warnings", []), highest["warnings"])

@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -64,10 +65,15 @@ class World:
     known: dict[UUID, StoredRequest] = field(default_factory=dict)
     looked_up: RequestResource | None = None
     drain: Drain = field(default_factory=Drain)
+    most_priority: int = 9
 
     async def identify(self, request: Request, scope: Scope) -> Principal:
         self.scopes.append(scope)
         return self.caller or nameless(request.headers.get("x-user-id", ""))
+
+    @asynccontextmanager
+    async def listing(self, request: Request) -> AsyncIterator[Principal]:
+        yield await self.identify(request, Scope.READ)
 
     async def message(self, ask: Ask) -> None:
         self.asked.append(ask)
@@ -100,8 +106,13 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def most_priority() -> int:
+    return 9
+
+
+@pytest.fixture
+def world(most_priority: int) -> World:
+    return World(most_priority=most_priority)
 
 
 @pytest.fixture
@@ -128,7 +139,7 @@ async def client(
     hub = Hub(Metrics(), 1024 * 1024, SIGNER)
     submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain)
     database: Any = object()
-    desk = Desk(database, submissions, around, around, hub, "auto")
+    desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority)
     app = FastAPI()
     Problems(Metrics()).install(app)
     app.include_router(Tasks(around, database, desk, world.drain, 10_000).router())
@@ -533,3 +544,21 @@ async def test_scopes_and_drain(client: httpx.AsyncClient, world: World) -> None
 async def test_other_methods(client: httpx.AsyncClient) -> None:
     """Another method is a 405."""
     assert code(await client.put("/tasks")) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("most_priority", [8])
+@pytest.mark.parametrize(
+    ("scopes", "priority", "warnings"),
+    [({"write"}, 8, ["priority"]), ({"write", "priority"}, 9, []), (EVERYTHING, 9, [])],
+)
+async def test_a_priority_above_what_the_caller_may_is_lowered(
+    client: httpx.AsyncClient, world: World, scopes: set[str], priority: int, warnings: list[str]
+) -> None:
+    """With a warning where the answer has room for one; the old call's has none."""
+    world.caller = Principal(DEFAULT_TENANT, "alice", frozenset(map(Scope, scopes)), shown="key x")
+
+    new = await client.post("/v1/tasks", json={**WANTED, "priority": 9})
+    old = await client.post("/tasks", json={**WANTED, "priority": 9})
+
+    assert [priority, priority] == [ask.body.priority for ask in world.asked]
+    assert (201, 201, warnings) == (new.status_code, old.status_code, new.json().get("warnings", []))

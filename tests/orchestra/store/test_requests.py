@@ -284,7 +284,8 @@ PLANS: list[tuple[str | None, dict[str, Any], str]] = [
     (None, {"model": "rare"}, "by_model"),
     (None, {"conversation_id": str(UUID(int=7))}, "tenant_conversation_id_seq_key"),
     (None, {"created_before": "2020-01-01T00:00:00Z"}, "newest"),
-    (None, {"task_type": "analyst"}, "tasks"),
+    (None, {"task_type": "analyst"}, "by_type"),
+    ("user-1", {"task_type": "analyst"}, "by_type_owned"),
 ]
 
 

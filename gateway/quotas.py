@@ -1,0 +1,68 @@
+"""How much one owner and one tenant may have: open turns, parked turns, stored bytes; as workers last counted it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from gateway.auth import Principal
+from orchestra.store import totals
+from orchestra.store.database import Database
+from orchestra.store.totals import Most, Total
+from schemas.errors import ErrorCode, OrchestraError
+
+# What is counted now is counted again, and read here, within about so long; bytes more rarely.
+_COUNTED_SECONDS = 4.0
+_MEASURED_SECONDS = 120.0
+_OVERLOADED_SECONDS = 30.0
+_YOURS, _TENANTS = "you have", "your tenant has"
+
+
+class Quotas:
+    """Who has too much, as it was last read."""
+
+    def __init__(self, owner: Most, tenant: Most) -> None:
+        self._owner = owner
+        self._tenant = tenant
+        self._full: Mapping[tuple[str, str | None], Total] = {}
+
+    async def look(self, database: Database) -> None:
+        """Read it. Raises ``DatabaseUnavailableError``."""
+        found = await totals.too_much(database, self._owner, self._tenant)
+        self._full = {(each.tenant, each.owner): each for each in found}
+
+    def check(self, caller: Principal, not_before: datetime | None) -> None:
+        """One request more. Raises ``TOO_MANY_OPEN``, ``TOO_MANY_PARKED``, ``STORAGE_FULL`` or ``OVERLOADED``."""
+        if not self._full:
+            return
+        for total, most, whose in self._of(caller):
+            parked = not_before is not None and not_before > datetime.now(UTC)
+            if parked and total.parked_turns >= most.parked_turns:
+                detail = f"{whose} {total.parked_turns} requests that wait for their not_before"
+                raise OrchestraError(ErrorCode.TOO_MANY_PARKED, detail, retry_after=_until_due(total))
+            if total.open_turns >= most.open_turns:
+                detail = f"{whose} {total.open_turns} requests that are not answered yet"
+                after = _until_due(total) if total.parked_turns >= total.open_turns else _COUNTED_SECONDS
+                raise OrchestraError(ErrorCode.TOO_MANY_OPEN, detail, retry_after=after)
+            if total.age_seconds > most.age_seconds:
+                detail = "your oldest request in the queue has waited too long"
+                raise OrchestraError(ErrorCode.OVERLOADED, detail, retry_after=_OVERLOADED_SECONDS)
+        self.check_storage(caller)
+
+    def check_storage(self, caller: Principal) -> None:
+        """Something more to store. Raises ``STORAGE_FULL``."""
+        for total, most, whose in self._of(caller):
+            if total.stored_bytes >= most.stored_bytes:
+                detail = f"{whose} {total.stored_bytes >> 20} MiB stored; delete conversations that are not needed"
+                raise OrchestraError(ErrorCode.STORAGE_FULL, detail, retry_after=_MEASURED_SECONDS)
+
+    def _of(self, caller: Principal) -> list[tuple[Total, Most, str]]:
+        found = (
+            (self._full.get((caller.tenant, caller.user)), self._owner, _YOURS),
+            (self._full.get((caller.tenant, None)), self._tenant, _TENANTS),
+        )
+        return [(total, most, whose) for total, most, whose in found if total]
+
+
+def _until_due(total: Total) -> float:
+    """Seconds until the first parked turn may run, and that has been counted."""
+    due = (total.next_due - datetime.now(UTC)).total_seconds() if total.next_due else 0.0
+    return max(0.0, due) + _COUNTED_SECONDS

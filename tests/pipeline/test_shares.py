@@ -1,0 +1,83 @@
+"""One owner's flood, on real Kafka and Postgres: it fills its share of the slots, and everybody else is answered."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from orchestra.signing import Signer
+from schemas.requests import MESSAGE_REQUESTED
+from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.people import make_key
+from tests.support.records import message
+from tests.support.road import Road, open_road
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+SLOTS = 40
+FLOOD = 300
+
+
+@pytest.fixture
+def gate() -> Held:
+    """Closed: whoever asks this model waits."""
+    return Held()
+
+
+@pytest.fixture
+async def llm(gate: Held) -> AsyncIterator[LlmScript]:
+    """A service with a slow model and a quick one."""
+    async with llm_script(slow=gate) as running:
+        yield running
+
+
+@pytest.fixture
+async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
+    """A road on which somebody has credentials."""
+    async with open_road(stack, llm) as opened:
+        await make_key(opened.database, "write")
+        yield opened
+
+
+async def ask(road: Road, tenant: str, user: str, model: str, **more: object) -> UUID:
+    """A message that a gateway accepted from this owner; 9 is the highest priority."""
+    id, conversation = uuid4(), uuid4()
+    key, value = str(conversation).encode(), message(conversation_id=str(conversation), model=model, **more)
+    signer = Signer([road.stack.env["ORCHESTRA_SECRET"].encode()])
+    signature = signer.sign(id=str(id), type=MESSAGE_REQUESTED, tenant=tenant, user=user, key=key, value=value)
+    headers = {
+        "ce_id": str(id), "ce_type": MESSAGE_REQUESTED, "orchestra-tenant": tenant, "orchestra-user": user,
+        "orchestra-signature": signature,
+    }  # fmt: skip
+    await road.send(value, key, [(name, text.encode()) for name, text in headers.items()])
+    return id
+
+
+async def test_others_are_answered_while_one_owner_floods(road: Road, llm: LlmScript, gate: Held) -> None:
+    """Of two workers each keeps slots for another owner and for another tenant, whatever the flood's priority."""
+    async with road.worker(worker_concurrency=SLOTS), road.worker(worker_concurrency=SLOTS):
+        flood = [await ask(road, "default", "bob", "slow", priority=9) for _ in range(FLOOD)]
+        await eventually(lambda: llm.open_now == 2 * SLOTS * 75 // 100)
+
+        for tenant, user in (("default", "ada"), ("default", ""), ("t2", "bob")):
+            others = [await ask(road, tenant, user, "echo") for _ in range(10)]
+            assert ["completed"] * 10 == await road.endings(others)
+
+        assert llm.most_open <= 2 * SLOTS
+        assert llm.open_now == 2 * SLOTS * 75 // 100
+        gate.open.set()
+        assert ["completed"] * FLOOD == await road.endings(flood)
+
+
+async def test_a_tenant_of_many_owners_leaves_slots_for_another(road: Road, llm: LlmScript, gate: Held) -> None:
+    """Its owners fill the tenant's share between them, and not one slot more."""
+    async with road.worker(worker_concurrency=SLOTS):
+        flood = [await ask(road, "default", f"owner-{number % 7}", "slow") for number in range(3 * SLOTS)]
+        await eventually(lambda: llm.open_now == SLOTS * 90 // 100)
+
+        others = [await ask(road, "t2", "ada", "echo") for _ in range(10)]
+
+        assert ["completed"] * 10 == await road.endings(others)
+        assert llm.open_now == SLOTS * 90 // 100
+        gate.open.set()
+        assert ["completed"] * len(flood) == await road.endings(flood)
