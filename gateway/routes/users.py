@@ -9,10 +9,11 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from gateway import openapi
 from gateway.answers import json_answer
+from gateway.attempts import Attempts, client_address
 from gateway.bodies import parse, read_body, read_id
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
-from gateway.passwords import Attempts, Passwords
+from gateway.passwords import Passwords
 from gateway.tokens import LIFETIME, Tokens
 from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -155,7 +156,7 @@ class Users:
     async def sign_in(self, request: Request) -> Response:
         """Sign in with username and password, as OAuth2's password form has it; the token is good for an hour."""
         form = read_form(await read_body(request, _LONGEST_FORM))
-        with self._attempts.attempt(form.username, request.client.host if request.client else ""):
+        async with self._attempts.attempt(form.username, client_address(request.scope)):
             user = await self._with_password(form)
         token = self._tokens.sign(user).get_secret_value()
         answer = Token(access_token=token, expires_in=int(LIFETIME.total_seconds()))
