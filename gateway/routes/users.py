@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from gateway import openapi
 from gateway.answers import json_answer
 from gateway.attempts import Attempts, client_address
-from gateway.bodies import parse, read_body, read_id
+from gateway.bodies import parse, read_body, read_id, read_json
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
 from gateway.passwords import Passwords
@@ -19,7 +19,7 @@ from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser
 from schemas.api.keys import Scope
-from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
+from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import describe, storable
 
@@ -31,6 +31,9 @@ _CHANGED = openapi.problems(
     ErrorCode.NOT_JSON, ErrorCode.NOTHING_TO_CHANGE, *_ASKED, ErrorCode.NOT_FOUND, ErrorCode.USERNAME_TAKEN,
     *openapi.BODY, ErrorCode.OVERLOADED,
 )  # fmt: skip
+_RENEWED = openapi.problems(
+    ErrorCode.NOT_JSON, *_ASKED, *openapi.BODY, ErrorCode.TOO_MANY_ATTEMPTS, ErrorCode.OVERLOADED
+)
 _SIGN_IN = openapi.problems(
     ErrorCode.UNAUTHORIZED, *openapi.BODY, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_ATTEMPTS,
     ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE,
@@ -94,11 +97,19 @@ class Users:
         made: openapi.Responses = {201: {"model": UserResource, "description": "Made"}}
         one: openapi.Responses = {200: {"model": UserResource, "description": "The user"}}
         gone: openapi.Responses = {204: {"description": "Deleted, with his keys"}}
+        renewed: openapi.Responses = {204: {"description": "Changed: sign in with the new one"}}
         token: openapi.Responses = {200: {"model": Token, "description": "Signed in"}}
         for path, method, call, answers, more in (
             ("/v1/users", "GET", self.list, {**_LISTED, **listed}, None),
             ("/v1/users", "POST", self.create, {**_CREATED, **made}, openapi.body(CreateUser)),
             ("/v1/users/{user_id}", "PUT", self.change, {**_CHANGED, **one}, openapi.body(ChangeUser)),
+            (
+                "/v1/users/me/password",
+                "PUT",
+                self.change_password,
+                {**_RENEWED, **renewed},
+                openapi.body(ChangePassword),
+            ),
             ("/v1/users/{user_id}", "DELETE", self.delete, {**_FOUND, **gone}, None),
             ("/token", "POST", self.sign_in, {**_SIGN_IN, **token}, _FORM),
             ("/users/me", "GET", self.me, {**_FOUND, **one}, None),
@@ -128,19 +139,43 @@ class Users:
         return json_answer(made, 201)
 
     async def change(self, request: Request, user_id: str) -> Response:
-        """Change name, password or role of a user; a new password ends his sessions. For admins."""
+        """Change name, password or role of a user; a new password ends their sessions and keys. For admins."""
         caller, id = await self._callers.identify(request, Scope.ADMIN), read_id(user_id)
         wanted = parse(ChangeUser, await read_body(request, self._most_bytes))
         if wanted.username is None and wanted.password is None and wanted.role is None:
             raise OrchestraError(ErrorCode.NOTHING_TO_CHANGE)
         password_hash = await self._passwords.hash(wanted.password) if wanted.password else None
         changed = await users.change(
-            self._database, caller.ref(id), username=wanted.username, password_hash=password_hash, role=wanted.role
+            self._database,
+            caller.ref(id),
+            username=wanted.username,
+            password_hash=password_hash,
+            role=wanted.role,
+            keep_keys=wanted.keep_keys,
         )
         self._callers.forget_user(id)
         if changed is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return json_answer(changed)
+
+    async def change_password(self, request: Request) -> Response:
+        """Change one's own password, with the old one; it ends one's sessions and keys. For those who signed in."""
+        caller = await self._callers.identify(request, Scope.WRITE)
+        if not self._callers.presents_credentials(request):
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        if caller.session is None:
+            raise OrchestraError(ErrorCode.FORBIDDEN, "a password is changed by who signed in with it")
+        wanted = await read_json(request, ChangePassword, self._most_bytes)
+        id = caller.session.user_id
+        user = await users.by_id(self._database, id)
+        if user is None:
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        async with self._attempts.attempt(user.resource.username, client_address(request.scope)):
+            changed = await self._exchange(user, wanted)
+            if not changed:
+                raise OrchestraError(ErrorCode.FORBIDDEN, "old_password: is wrong")
+        self._callers.forget_user(id)
+        return Response(status_code=204)
 
     async def delete(self, request: Request, user_id: str) -> Response:
         """Delete a user and his keys; what he made stays. For admins, and nobody deletes himself."""
@@ -171,6 +206,18 @@ class Users:
         if user is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return json_answer(user.resource)
+
+    async def _exchange(self, user: StoredUser, wanted: ChangePassword) -> bool:
+        """Put the new password in the old one's place; false where the old one is wrong."""
+        found = await users.by_username(self._database, user.resource.username)
+        right, _ = await self._passwords.verify(wanted.old_password, found[1] if found else None)
+        if found is None or not right:
+            return False
+        new, ref = await self._passwords.hash(wanted.password), (user.tenant, user.resource.id)
+        changed = await users.change(
+            self._database, ref, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys
+        )
+        return changed is not None
 
     async def _with_password(self, form: SignIn) -> StoredUser:
         found = await users.by_username(self._database, form.username)

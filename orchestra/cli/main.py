@@ -14,6 +14,7 @@ from orchestra.cli.down import down
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
 from orchestra.cli.models import models
+from orchestra.cli.password import password
 from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
@@ -59,7 +60,7 @@ def build() -> typer.Typer:
     )
     for panel, verbs in {
         _HERE: (up, down, status, logs, scale),
-        _TALK: (send, chat),
+        _TALK: (send, chat, password),
         _SERVICES: (gateway, worker, llm),
         _CARE: (migrate, topics, models, doctor),
     }.items():

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestra.store import keys
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.turns import Ref
 from schemas.api.users import Role, UserResource
@@ -35,7 +36,8 @@ UPDATE users SET
     password_hash = coalesce(CAST(:password_hash AS text), password_hash),
     password_set_at = CASE WHEN CAST(:password_hash AS text) IS NULL THEN password_set_at ELSE clock_timestamp() END,
     role = coalesce(CAST(:role AS text), role)
-WHERE tenant = :tenant AND id = :id RETURNING {_COLUMNS}
+WHERE tenant = :tenant AND id = :id AND password_hash = coalesce(CAST(:old_hash AS text), password_hash)
+RETURNING {_COLUMNS}
 """
 
 _DELETE = "DELETE FROM users WHERE tenant = :tenant AND id = :id RETURNING id"
@@ -70,12 +72,20 @@ async def change(
     username: str | None = None,
     password_hash: str | None = None,
     role: Role | None = None,
+    old_hash: str | None = None,
+    keep_keys: bool = False,
 ) -> UserResource | None:
-    """Change what is not None; a new password ends old sessions. None: unknown. Raises ``USERNAME_TAKEN``."""
+    """Change what is not None; a new password ends old sessions and, unless ``keep_keys``, revokes the user's keys.
+
+    None: unknown, or not with ``old_hash``. Raises ``USERNAME_TAKEN``.
+    """
+    tenant, id = ref
+    wanted = {"username": username, "password_hash": password_hash, "role": role}
     try:
-        rows = await database.run(
-            _CHANGE, tenant=ref[0], id=ref[1], username=username, password_hash=password_hash, role=role
-        )
+        async with database.transaction() as transaction:
+            rows = await transaction.run(_CHANGE, tenant=tenant, id=id, old_hash=old_hash, **wanted)
+            if rows and password_hash is not None and not keep_keys:
+                await keys.revoke_all(transaction, id)
     except DataRefusedError as error:
         if str(error) != _UNIQUE_VIOLATION:
             raise

@@ -46,11 +46,28 @@ class CreateUser(_UserBody):
 
 
 class ChangeUser(_UserBody):
-    """Body of ``PUT /v1/users/{id}``: any of the three."""
+    """Body of ``PUT /v1/users/{id}``: any of the first three.
+
+    A new password revokes the user's API keys, unless ``keep_keys`` is true.
+    """
 
     username: Username | None = None
     password: Password | None = None
     role: Role | None = None
+    keep_keys: bool = False
+
+
+class ChangePassword(BaseModel):
+    """Body of ``PUT /v1/users/me/password``.
+
+    ``old_password`` proves that it is the user themself. Their API keys are revoked, unless ``keep_keys`` is true.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    old_password: Annotated[SecretStr, Field(max_length=MAX_PASSWORD)]
+    password: Password
+    keep_keys: bool = False
 
 
 class UserResource(BaseModel):
