@@ -152,6 +152,7 @@ class Users:
             password_hash=password_hash,
             role=wanted.role,
             keep_keys=wanted.keep_keys,
+            leave_admin=self._callers.presents_credentials(request),
         )
         self._callers.forget_user(id)
         if changed is None:
@@ -178,11 +179,12 @@ class Users:
         return Response(status_code=204)
 
     async def delete(self, request: Request, user_id: str) -> Response:
-        """Delete a user and his keys; what he made stays. For admins, and nobody deletes himself."""
+        """Delete a user and their keys; what they made stays. For admins, and nobody deletes themself."""
         caller, id = await self._callers.identify(request, Scope.ADMIN), read_id(user_id)
         if id == caller.user_id:
-            raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes himself")
-        deleted = await users.delete(self._database, caller.ref(id))
+            raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes themself")
+        leave_admin = self._callers.presents_credentials(request)
+        deleted = await users.delete(self._database, caller.ref(id), leave_admin=leave_admin)
         self._callers.forget_user(id)
         if not deleted:
             raise OrchestraError(ErrorCode.NOT_FOUND)

@@ -77,6 +77,16 @@ SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS 
 """
 
 
+# By a key of an admin's role or of a program, or with a password.
+_ANY_ADMIN = """
+SELECT EXISTS (
+    SELECT FROM api_keys k LEFT JOIN users u ON u.id = k.user_id
+    WHERE k.tenant = :tenant AND 'admin' = ANY (k.scopes) AND (k.user_id IS NULL OR u.role = 'admin')
+        AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+) OR EXISTS (SELECT FROM users WHERE tenant = :tenant AND role = 'admin') AS found
+"""
+
+
 @dataclass(frozen=True)
 class Session:
     """Somebody who signed in with the password that was set at this moment."""
@@ -148,6 +158,11 @@ async def note_used(database: Database, moments: Mapping[str, datetime]) -> None
 async def any_way_in(database: Database) -> bool:
     """True when somebody could come in: by a key that is good, or as an admin with a password."""
     return bool((await database.run(_ANY_WAY_IN))[0].found)
+
+
+async def any_admin(transaction: Transaction, tenant: str) -> bool:
+    """True when somebody could come in as an admin of this tenant: by a key that is good, or with a password."""
+    return bool((await transaction.run(_ANY_ADMIN, tenant=tenant))[0].found)
 
 
 def _resource(row: Any) -> KeyResource:

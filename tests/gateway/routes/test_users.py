@@ -178,6 +178,21 @@ async def test_nobody_deletes_himself(client: httpx.AsyncClient, database: Datab
     assert (401, "unauthorized") == code(await client.get("/users/me", headers=bearer(own)))
 
 
+async def test_the_last_admin_stays(
+    client: httpx.AsyncClient, opened: httpx.AsyncClient, database: Database, root: StoredUser, admin: dict[str, str]
+) -> None:
+    """Nobody gives up the last way in for admins; with another one, or on an open gateway, they may."""
+    path, demoted = f"/v1/users/{root.resource.id}", {"role": "user"}
+    assert (403, "forbidden") == code(await client.put(path, json=demoted, headers=admin))
+    assert 200 == (await client.get("/v1/users", headers=admin)).status_code
+
+    await make_user(database, "second", "admin")
+    assert 200 == (await client.put(path, json=demoted, headers=admin)).status_code
+    for each in (await opened.get("/v1/users")).json():
+        assert 200 == (await opened.put(f"/v1/users/{each['id']}", json=demoted)).status_code
+        assert 204 == (await opened.delete(f"/v1/users/{each['id']}")).status_code
+
+
 async def test_another_tenants_user_is_unknown(
     client: httpx.AsyncClient, database: Database, admin: dict[str, str]
 ) -> None:
