@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from schemas.requests import storable
+from schemas.requests import storable, visible
 
 Role = Literal["admin", "user"]
 MIN_PASSWORD = 8
@@ -33,8 +33,8 @@ class _UserBody(BaseModel):
 
     @field_validator("username", check_fields=False)
     @classmethod
-    def _storable(cls, text: str | None) -> str | None:
-        return None if text is None else storable(text)
+    def _visible(cls, text: str | None) -> str | None:
+        return None if text is None else visible(text)
 
 
 class CreateUser(_UserBody):

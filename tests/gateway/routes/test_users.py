@@ -209,6 +209,13 @@ async def test_another_tenants_user_is_unknown(
     assert ann == await users.by_id(database, ann.resource.id)
 
 
+async def test_a_name_of_before_signs_in(client: httpx.AsyncClient, database: Database) -> None:
+    """Also one that could not be chosen today."""
+    await make_user(database, "a\u202eb\x1b")
+
+    assert 200 == (await sign_in(client, "a\u202eb\x1b")).status_code
+
+
 async def test_sign_in_and_who_am_i(client: httpx.AsyncClient, database: Database) -> None:
     """The right password brings a token, with which a user learns who he is."""
     ann = await make_user(database, "Änn")
