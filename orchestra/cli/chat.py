@@ -8,11 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import typer
-
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, command, fail
 from orchestra.cli.send import body_of
+from orchestra.cli.terminal import LiveScreen, echo, remark
 
 if TYPE_CHECKING:
     from orchestra.cli.ask import Where
@@ -38,7 +37,7 @@ def chat(
     where = Where(gateway_of(gateway, data), key)
     if conversation:
         asyncio.run(_check(where, conversation))
-    typer.echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
+    echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
     if isinstance(sys.stdin, io.TextIOWrapper):
         # So that a line that is no UTF-8 is one line that is refused, and not all that came with it.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -51,7 +50,7 @@ def chat(
     finally:
         if conversation:
             there = ("--gateway", gateway) if gateway else ()
-            typer.echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
+            echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
 
 
 async def _check(where: "Where", conversation: str) -> None:
@@ -81,7 +80,7 @@ def _next_line() -> str | None:
     except (EOFError, KeyboardInterrupt):
         return None
     except UnicodeError:
-        typer.echo("that line is not UTF-8; it was not sent", err=True)
+        echo("that line is not UTF-8; it was not sent", err=True)
         return ""
     return None if said == "/quit" else said
 
@@ -89,7 +88,6 @@ def _next_line() -> str | None:
 async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, bool]:
     """Ask and show the reply. The conversation, and whether to end."""
     from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, NoReplyError
-    from orchestra.cli.terminal import LiveScreen, remark
 
     screen = LiveScreen()
     asking = Asking(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
@@ -113,7 +111,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
     except CancelledTurnError:
         remark("cancelled")
     except NoReplyError as error:
-        typer.echo(f"\nno reply: {error}", err=True)
+        echo(f"\nno reply: {error}", err=True)
     except asyncio.CancelledError:
         return asking.conversation_id, True
     finally:

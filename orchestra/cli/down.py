@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.render import Progressing
+from orchestra.cli.terminal import Terminal, echo
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError, NotRunningError, RefusedError
 from orchestra.devstack.folder import DataFolder
@@ -31,7 +31,7 @@ def down(
     runs, or when something is left.
     """
     folder = DataFolder.at(data)
-    progressing = Progressing(Console())
+    progressing = Progressing(Terminal())
     try:
         asyncio.run(ask(folder.socket, {"do": "down"}, progressing.report))
     except NotRunningError as error:
@@ -46,14 +46,14 @@ def down(
             _wipe(folder)
         else:
             with _held(folder):
-                typer.echo(f"the stack is stopped; its data stay in {folder.path}")
+                echo(f"the stack is stopped; its data stay in {folder.path}")
     except (FolderRefusedError, OSError) as error:
         raise fail(str(error)) from None
 
 
 def _wipe(folder: DataFolder) -> None:
     if not folder.path.exists():
-        typer.echo(f"there is no folder {folder.path}: nothing to remove")
+        echo(f"there is no folder {folder.path}: nothing to remove")
         return
     # Before the lock is touched, which would put a file into whatever folder this is.
     if not folder.is_stack():
@@ -62,7 +62,7 @@ def _wipe(folder: DataFolder) -> None:
         left = folder.wipe()
     if left:
         raise fail("\n".join((*left, f"{folder.path} is not removed as a whole")))
-    typer.echo(f"{folder.path} is removed")
+    echo(f"{folder.path} is removed")
 
 
 @contextmanager

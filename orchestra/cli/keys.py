@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Column, Table
 
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import Terminal, echo
 from orchestra.settings import DatabaseSettings, load
 from schemas.api.keys import CreateKey, KeyResource, Scope
 from schemas.envelope import DEFAULT_TENANT
@@ -64,16 +64,16 @@ def create(
     except ValidationError as error:
         raise fail(describe(error)) from None
     text, kept = _on_database(data, lambda database: _create(database, tenant, wanted, user))
-    typer.echo(text)
+    echo(text)
     until = f"until {_day(kept.expires_at)}" if kept.expires_at else "until it is revoked"
-    typer.echo(f"key {kept.id}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True)
+    echo(f"key {kept.id}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True)
 
 
 def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
     """List the keys, newest first, without their secrets."""
     found = _on_database(data, lambda database: _all(database, tenant))
     # A file or a pipe has no width that a line would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 200).print(_table(found), markup=False)
+    Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
 
 
 def _table(keys: list[KeyResource]) -> Table:
@@ -97,7 +97,7 @@ def revoke(
     """Revoke a key: within a minute no gateway takes it any more."""
     if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
         raise fail("there is no key by this id")
-    typer.echo("revoked", err=True)
+    echo("revoked", err=True)
 
 
 async def _create(

@@ -19,6 +19,7 @@ from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
 from orchestra.cli.status import status
+from orchestra.cli.terminal import echo
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 
@@ -85,5 +86,5 @@ def _options(
 
 
 def _version() -> None:
-    typer.echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
+    echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
     raise typer.Exit

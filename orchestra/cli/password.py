@@ -7,6 +7,7 @@ import typer
 
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, fail
+from orchestra.cli.terminal import echo
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +41,7 @@ def password(
             _check(client.put("/v1/users/me/password", json=wanted, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise fail(f"the gateway at {where} does not answer ({type(error).__name__})") from None
-    typer.echo("changed", err=True)
+    echo("changed", err=True)
 
 
 def _asked() -> tuple[str, str]:
