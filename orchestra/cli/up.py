@@ -18,7 +18,7 @@ from orchestra.cli.render import Progressing
 from orchestra.cli.terminal import Terminal
 from orchestra.devstack.child import rotate
 from orchestra.devstack.errors import PartFailedError, StackError
-from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.folder import DataFolder, open_private
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import python_module
 from orchestra.devstack.ports import Ports
@@ -108,7 +108,7 @@ def _in_background(options: Options, console: Terminal) -> None:
 
 
 def _supervisor(options: Options, folder: DataFolder) -> "subprocess.Popen[str]":
-    with folder.log("supervisor").open("ab") as log:
+    with open_private(folder.log("supervisor")) as log:
         return subprocess.Popen(
             python_module("orchestra.devstack", json.dumps({**asdict(options), "data": str(folder.path)})),
             stdin=subprocess.DEVNULL,
