@@ -20,6 +20,7 @@ from schemas.status import Status
 # What the caller did wrong shows as that, though only a worker could tell.
 _OWN_STATUS = frozenset(
     {
+        ErrorCode.INVALID_REQUEST,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.UNKNOWN_AGENT,
         ErrorCode.CONTEXT_TOO_LONG,
