@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway import openapi
 from gateway.accept import Acceptance
+from gateway.attempts import Attempts
 from gateway.bodies import refuse_unknown_query
 from gateway.callers import Callers
 from gateway.drain import Drain
@@ -20,7 +21,7 @@ from gateway.limits import Limits
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.outcome import Waiting
-from gateway.passwords import Attempts, Passwords
+from gateway.passwords import Passwords
 from gateway.problems import Problems
 from gateway.quotas import Quotas
 from gateway.replays import Replays

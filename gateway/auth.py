@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestra.store.claims import Owner
+from orchestra.store.keys import Session
 from orchestra.store.turns import Ref
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
@@ -16,14 +17,15 @@ _NOBODY = "nobody"
 class Principal:
     """A caller. ``user``: who owns what it makes, a user's id or a name; empty: the tenant itself.
 
-    ``signed_in``: by password, so a person and no program. ``user_id``: the person's own id, whoever it acts for.
+    ``session``: of one who signed in by password, so a person and no program. ``user_id``: the person's own id, whoever
+    it acts for.
     ``shown``: the credential, as a log may name it.
     """
 
     tenant: str
     user: str
     scopes: frozenset[Scope]
-    signed_in: bool = False
+    session: Session | None = None
     user_id: UUID | None = None
     shown: str = field(default=_NOBODY, compare=False)
 

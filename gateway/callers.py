@@ -166,7 +166,7 @@ class Callers:
         if not session or not user or user.password_set_at != session.password_set_at:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         id, scopes = user.resource.id, OF_ROLE[user.resource.role]
-        caller = Principal(user.tenant, str(id), scopes, signed_in=True, user_id=id, shown=f"user {id}")
+        caller = Principal(user.tenant, str(id), scopes, session=session, user_id=id, shown=f"user {id}")
         return caller, user.resource.username
 
 

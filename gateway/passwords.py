@@ -1,17 +1,14 @@
-"""Passwords: hashed slowly in threads of their own, and guessed at only a few times."""
+"""Passwords: hashed slowly in threads of their own, and with as much work for nobody as for somebody."""
 
 import asyncio
-import hashlib
+import secrets
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 from pwdlib import PasswordHash
-from pwdlib.exceptions import UnknownHashError
+from pwdlib.hashers import HasherProtocol
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
@@ -21,9 +18,8 @@ from schemas.errors import ErrorCode, OrchestraError
 # A hash takes 64 MiB and tenths of a second: so many at once, and so many that wait or are under way.
 _AT_ONCE = 2
 _MOST_WAITING = 64
-_MOST_FAILURES = 10
-_WITHIN_SECONDS = 300.0
-_MOST_REMEMBERED = 10_000
+# Version and cost, as in `$2b$12$`.
+_COST_OF_BCRYPT = 7
 
 _T = TypeVar("_T")
 
@@ -35,7 +31,7 @@ class Passwords:
         self._hasher = hasher or PasswordHash((Argon2Hasher(), BcryptHasher()))
         self._threads = ThreadPoolExecutor(_AT_ONCE, "passwords")
         self._room = threading.BoundedSemaphore(_MOST_WAITING)
-        self._nobodys: str | None = None
+        self._nobodys: dict[HasherProtocol, str] = {}
 
     async def hash(self, password: SecretStr) -> str:
         """The hash to keep. Raises ``OVERLOADED``."""
@@ -44,22 +40,30 @@ class Passwords:
     async def verify(self, password: SecretStr, kept: str | None) -> tuple[bool, str | None]:
         """Whether this is the password of a hash, and a better hash where that one is of an old kind.
 
-        Without a hash, for there is no such user, it is wrong after as much work. Raises ``OVERLOADED``.
+        A wrong one costs one hash of each kind, whatever kind the user has and whether there is such a user. Raises
+        ``OVERLOADED``.
         """
         return await self._in_thread(lambda: self._verify(password.get_secret_value(), kept))
 
     def _verify(self, password: str, kept: str | None) -> tuple[bool, str | None]:
-        if kept is not None:
+        for hasher in self._hasher.hashers:
+            mine = kept if kept is not None and hasher.identify(kept) else None
             try:
-                return self._hasher.verify_and_update(password, kept)
-            except ValueError:  # bcrypt knows no password longer than 72 bytes.
-                return False, None
-            except UnknownHashError:  # A row that somebody wrote by hand.
-                pass
-        if self._nobodys is None:
-            self._nobodys = self._hasher.hash("nobody's")
-        self._hasher.verify(password, self._nobodys)
+                right, better = self._hasher.verify_and_update(password, mine or self._nobody(hasher))
+            except ValueError:  # bcrypt knows no password longer than 72 bytes: then it is passed over for all.
+                continue
+            if mine and isinstance(hasher, BcryptHasher):
+                # The system before this one may have hashed at another cost than we would.
+                self._nobodys[hasher] = mine[:_COST_OF_BCRYPT] + self._nobody(hasher)[_COST_OF_BCRYPT:]
+            if mine and right:
+                return True, better
         return False, None
+
+    def _nobody(self, hasher: HasherProtocol) -> str:
+        """A hash of this kind that no password fits."""
+        if hasher not in self._nobodys:
+            self._nobodys[hasher] = hasher.hash(secrets.token_urlsafe())
+        return self._nobodys[hasher]
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         # Let go of in the thread: who has left leaves his work behind.
@@ -68,42 +72,3 @@ class Passwords:
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: self._room.release())
         return await asyncio.wrap_future(future)
-
-
-class Attempts:
-    """Failed attempts to sign in, by username and address. ``clock`` in seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failed: OrderedDict[bytes, list[float]] = OrderedDict()
-
-    @contextmanager
-    def attempt(self, username: str, address: str) -> Iterator[None]:
-        """One attempt: it fails when the body raises ``UNAUTHORIZED``, and counts from its start on.
-
-        Raises ``TOO_MANY_ATTEMPTS`` when ten failed within the last five minutes.
-        """
-        who = hashlib.sha256(f"{address}\n{username}".encode()).digest()
-        failed, now = self._recent(who), self._clock()
-        if len(failed) >= _MOST_FAILURES:
-            raise OrchestraError(ErrorCode.TOO_MANY_ATTEMPTS, retry_after=failed[0] + _WITHIN_SECONDS - now)
-        failed.append(now)
-        try:
-            yield
-        except OrchestraError as error:
-            if error.code is not ErrorCode.UNAUTHORIZED:
-                failed.remove(now)
-            raise
-        except BaseException:
-            failed.remove(now)
-            raise
-        self._failed.pop(who, None)
-
-    def _recent(self, who: bytes) -> list[float]:
-        since = self._clock() - _WITHIN_SECONDS
-        failed = self._failed.setdefault(who, [])
-        failed[:] = [moment for moment in failed if moment > since]
-        self._failed.move_to_end(who)
-        if len(self._failed) > _MOST_REMEMBERED:
-            self._failed.popitem(last=False)
-        return failed

@@ -1,7 +1,6 @@
 """Access tokens of those who sign in with a password: JSON Web Tokens that only gateways of one secret make."""
 
 import hmac
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 import jwt
 from pydantic import SecretStr
 
+from orchestra.store.keys import Session
 from orchestra.store.users import StoredUser
 
 LIFETIME = timedelta(hours=1)
@@ -17,14 +17,6 @@ _ALGORITHM = "HS256"
 _PASSWORD_SET_AT = "pwd_at"  # noqa: S105 - the name of a claim
 _CLAIMS = ["sub", "iat", "exp", "iss", _PASSWORD_SET_AT]
 _MOST_CHARACTERS = 2048
-
-
-@dataclass(frozen=True)
-class Session:
-    """What a token says: who signed in, and when the password was set that he did it with."""
-
-    user_id: UUID
-    password_set_at: datetime
 
 
 class Tokens:

@@ -19,7 +19,7 @@ from llm_service.providers.any_llm import ThroughAnyLLM
 from llm_service.providers.base import Provider
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.openai_compatible import OpenAICompatible
-from llm_service.providers.simulated import Simulated
+from llm_service.providers.simulated import Simulated, parse_options
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelList
@@ -68,7 +68,10 @@ class Registry:
         self._simulated_options = simulated_options
 
     def resolve(self, name: str) -> Model:
-        """The model of this name; an empty name means the default. Raises ``unknown_model``."""
+        """The model of this name; an empty name means the default.
+
+        Raises ``unknown_model``, and ``invalid_request`` for options that the simulated model does not have.
+        """
         name = name or self._default
         if model := self._by_name.get(name):
             return model
@@ -78,13 +81,14 @@ class Registry:
         if base and base.entry.provider == SIMULATED:
             if not self._simulated_options:
                 raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _NO_OPTIONS)
+            parse_options(name)
             return base.renamed(name)
         if self._other:
             return self._other.renamed(name)
         raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
 
     def chain(self, name: str) -> list[Model]:
-        """The model of this name, then its fallbacks, then theirs. Raises ``unknown_model``."""
+        """The model of this name, then its fallbacks, then theirs. Raises as `resolve` does."""
         chain = [self.resolve(name)]
         for model in chain:  # Grows meanwhile.
             for fallback in model.entry.fallbacks:

@@ -66,7 +66,9 @@ def showed_token(scope: Mapping[str, Any]) -> None:
 def network_of(address: str) -> str:
     """The address, or of the newer kind the network that one machine has for itself."""
     read = _read(address)
-    return str(IPv6Network((int(read), 64), strict=False)) if isinstance(read, IPv6Address) else address
+    if isinstance(read, IPv6Address):
+        return str(IPv6Network((int(read), 64), strict=False))
+    return str(read) if read else address
 
 
 def _read(text: str) -> _Address | None:

@@ -142,6 +142,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
 # The caller's own fault, though only a worker could tell, or how the request ended; all else is a fault behind us.
 _ENDS_AS_IT_IS = frozenset(
     {
+        ErrorCode.INVALID_REQUEST,
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.UNKNOWN_AGENT,
         ErrorCode.CONTEXT_TOO_LONG,

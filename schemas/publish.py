@@ -30,7 +30,7 @@ from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
 from schemas.api.requests import AcceptedRequest, RequestQuery, RequestResource
 from schemas.api.tasks import AcceptedTask, CancelledTasks, CreatedTask, CreateTask, PostTask, TaskFilter, TaskResource
-from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
+from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
 from schemas.json_schema import PlainJsonSchema
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -61,6 +61,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.agent-page": Page[AgentResource],
     "http.create-user": CreateUser,
     "http.change-user": ChangeUser,
+    "http.change-password": ChangePassword,
     "http.user": UserResource,
     "http.token": Token,
     "http.create-key": CreateKey,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -29,6 +30,7 @@ CONVERSATION_DELETE_REQUESTED = "llm.conversation.delete.requested"
 
 DEFAULT_PRIORITY = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -38,6 +40,17 @@ def storable(text: str) -> str:
         raise ValueError("must not contain U+0000")
     if not text.isascii() and _SURROGATE.search(text):
         raise ValueError("must not contain lone surrogates")
+    return text
+
+
+def visible(text: str) -> str:
+    """The text itself, a name that people read. Raises ``ValueError`` for what cannot be kept, or cannot be seen.
+
+    That is control characters, line and paragraph separators, and format characters, which hide or turn round what
+    stands beside them.
+    """
+    if any(unicodedata.category(character) in _UNSEEN for character in storable(text)):
+        raise ValueError("must not contain control or format characters")
     return text
 
 

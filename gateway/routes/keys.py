@@ -64,14 +64,14 @@ class Keys:
     async def create(self, request: Request) -> Response:
         """Make a key: for oneself, signed in by password; as an admin for any user, or for a program."""
         caller = await self._callers.identify(request, Scope.WRITE)
-        if not caller.admin and not caller.signed_in:
+        if not caller.admin and caller.session is None:
             raise OrchestraError(ErrorCode.FORBIDDEN, "keys are made by an admin, or by who signed in with a password")
         wanted = await read_json(request, CreateKey, self._most_bytes)
         if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "expires_at: must be in the future")
         user_id = await self._owner(caller, wanted)
         key = new_key()
-        kept = await keys.create(self._database, caller.tenant, key, wanted, user_id)
+        kept = await keys.create(self._database, caller.tenant, key, wanted, user_id, caller.session)
         return json_answer(CreatedKey(**dict(kept), key=key.text), 201)
 
     async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:

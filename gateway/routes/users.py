@@ -9,16 +9,18 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from gateway import openapi
 from gateway.answers import json_answer
-from gateway.bodies import parse, read_body, read_id
+from gateway.attempts import Attempts
+from gateway.bodies import parse, read_body, read_id, read_json
 from gateway.callers import Callers
 from gateway.cursors import read_time_cursor, write_cursor
-from gateway.passwords import Attempts, Passwords
+from gateway.passwords import Passwords
 from gateway.tokens import LIFETIME, Tokens
+from orchestra.client_address import client_address
 from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser
 from schemas.api.keys import Scope
-from schemas.api.users import ChangeUser, CreateUser, Token, UserResource
+from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import describe, storable
 
@@ -30,6 +32,9 @@ _CHANGED = openapi.problems(
     ErrorCode.NOT_JSON, ErrorCode.NOTHING_TO_CHANGE, *_ASKED, ErrorCode.NOT_FOUND, ErrorCode.USERNAME_TAKEN,
     *openapi.BODY, ErrorCode.OVERLOADED,
 )  # fmt: skip
+_RENEWED = openapi.problems(
+    ErrorCode.NOT_JSON, *_ASKED, *openapi.BODY, ErrorCode.TOO_MANY_ATTEMPTS, ErrorCode.OVERLOADED
+)
 _SIGN_IN = openapi.problems(
     ErrorCode.UNAUTHORIZED, *openapi.BODY, ErrorCode.INVALID_REQUEST, ErrorCode.TOO_MANY_ATTEMPTS,
     ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE,
@@ -93,11 +98,19 @@ class Users:
         made: openapi.Responses = {201: {"model": UserResource, "description": "Made"}}
         one: openapi.Responses = {200: {"model": UserResource, "description": "The user"}}
         gone: openapi.Responses = {204: {"description": "Deleted, with his keys"}}
+        renewed: openapi.Responses = {204: {"description": "Changed: sign in with the new one"}}
         token: openapi.Responses = {200: {"model": Token, "description": "Signed in"}}
         for path, method, call, answers, more in (
             ("/v1/users", "GET", self.list, {**_LISTED, **listed}, None),
             ("/v1/users", "POST", self.create, {**_CREATED, **made}, openapi.body(CreateUser)),
             ("/v1/users/{user_id}", "PUT", self.change, {**_CHANGED, **one}, openapi.body(ChangeUser)),
+            (
+                "/v1/users/me/password",
+                "PUT",
+                self.change_password,
+                {**_RENEWED, **renewed},
+                openapi.body(ChangePassword),
+            ),
             ("/v1/users/{user_id}", "DELETE", self.delete, {**_FOUND, **gone}, None),
             ("/token", "POST", self.sign_in, {**_SIGN_IN, **token}, _FORM),
             ("/users/me", "GET", self.me, {**_FOUND, **one}, None),
@@ -127,26 +140,52 @@ class Users:
         return json_answer(made, 201)
 
     async def change(self, request: Request, user_id: str) -> Response:
-        """Change name, password or role of a user; a new password ends his sessions. For admins."""
+        """Change name, password or role of a user; a new password ends their sessions and keys. For admins."""
         caller, id = await self._callers.identify(request, Scope.ADMIN), read_id(user_id)
         wanted = parse(ChangeUser, await read_body(request, self._most_bytes))
         if wanted.username is None and wanted.password is None and wanted.role is None:
             raise OrchestraError(ErrorCode.NOTHING_TO_CHANGE)
         password_hash = await self._passwords.hash(wanted.password) if wanted.password else None
         changed = await users.change(
-            self._database, caller.ref(id), username=wanted.username, password_hash=password_hash, role=wanted.role
+            self._database,
+            caller.ref(id),
+            username=wanted.username,
+            password_hash=password_hash,
+            role=wanted.role,
+            keep_keys=wanted.keep_keys,
+            leave_admin=self._callers.presents_credentials(request),
         )
         self._callers.forget_user(id)
         if changed is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return json_answer(changed)
 
+    async def change_password(self, request: Request) -> Response:
+        """Change one's own password, with the old one; it ends one's sessions and keys. For those who signed in."""
+        caller = await self._callers.identify(request, Scope.WRITE)
+        if not self._callers.presents_credentials(request):
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        if caller.session is None:
+            raise OrchestraError(ErrorCode.FORBIDDEN, "a password is changed by who signed in with it")
+        wanted = await read_json(request, ChangePassword, self._most_bytes)
+        id = caller.session.user_id
+        user = await users.by_id(self._database, id)
+        if user is None:
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        async with self._attempts.attempt(user.resource.username, client_address(request.scope)):
+            changed = await self._exchange(user, wanted)
+            if not changed:
+                raise OrchestraError(ErrorCode.FORBIDDEN, "old_password: is wrong")
+        self._callers.forget_user(id)
+        return Response(status_code=204)
+
     async def delete(self, request: Request, user_id: str) -> Response:
-        """Delete a user and his keys; what he made stays. For admins, and nobody deletes himself."""
+        """Delete a user and their keys; what they made stays. For admins, and nobody deletes themself."""
         caller, id = await self._callers.identify(request, Scope.ADMIN), read_id(user_id)
         if id == caller.user_id:
-            raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes himself")
-        deleted = await users.delete(self._database, caller.ref(id))
+            raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes themself")
+        leave_admin = self._callers.presents_credentials(request)
+        deleted = await users.delete(self._database, caller.ref(id), leave_admin=leave_admin)
         self._callers.forget_user(id)
         if not deleted:
             raise OrchestraError(ErrorCode.NOT_FOUND)
@@ -155,7 +194,7 @@ class Users:
     async def sign_in(self, request: Request) -> Response:
         """Sign in with username and password, as OAuth2's password form has it; the token is good for an hour."""
         form = read_form(await read_body(request, _LONGEST_FORM))
-        with self._attempts.attempt(form.username, request.client.host if request.client else ""):
+        async with self._attempts.attempt(form.username, client_address(request.scope)):
             user = await self._with_password(form)
         token = self._tokens.sign(user).get_secret_value()
         answer = Token(access_token=token, expires_in=int(LIFETIME.total_seconds()))
@@ -170,6 +209,18 @@ class Users:
         if user is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return json_answer(user.resource)
+
+    async def _exchange(self, user: StoredUser, wanted: ChangePassword) -> bool:
+        """Put the new password in the old one's place; false where the old one is wrong."""
+        found = await users.by_username(self._database, user.resource.username)
+        right, _ = await self._passwords.verify(wanted.old_password, found[1] if found else None)
+        if found is None or not right:
+            return False
+        new, ref = await self._passwords.hash(wanted.password), (user.tenant, user.resource.id)
+        changed = await users.change(
+            self._database, ref, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys
+        )
+        return changed is not None
 
     async def _with_password(self, form: SignIn) -> StoredUser:
         found = await users.by_username(self._database, form.username)

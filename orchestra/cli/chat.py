@@ -14,6 +14,7 @@ import typer
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, command, fail
 from orchestra.cli.send import UNREACHABLE, body_of
+from orchestra.cli.terminal import LiveScreen, echo, remark
 
 if TYPE_CHECKING:
     from orchestra.cli.ask import Where
@@ -49,7 +50,7 @@ def chat(
     where = Where(gateway_of(gateway, data), key)
     if conversation:
         asyncio.run(_check(where, conversation))
-    typer.echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
+    echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
     if isinstance(sys.stdin, io.TextIOWrapper):
         # So that a line that is no UTF-8 is one line that is refused, and not all that came with it.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -60,7 +61,7 @@ def chat(
             if not line:
                 continue
             if not _is_text(line):
-                typer.echo("that line is not UTF-8; it was not sent", err=True)
+                echo("that line is not UTF-8; it was not sent", err=True)
                 unanswered = True
                 continue
             conversation, outcome = asyncio.run(_turn(where, line, model, conversation))
@@ -71,7 +72,7 @@ def chat(
     finally:
         if conversation:
             there = ("--gateway", gateway) if gateway else ()
-            typer.echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
+            echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
     if lost:
         raise typer.Exit(UNREACHABLE)
     if unanswered and script:
@@ -117,7 +118,6 @@ def _is_text(said: str) -> bool:
 async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, Outcome]:
     """Ask and show the reply. The conversation, and what became of it."""
     from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, LostGatewayError, NoReplyError
-    from orchestra.cli.terminal import LiveScreen, remark
 
     screen = LiveScreen()
     asking = Asking(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
@@ -142,7 +142,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
     except CancelledTurnError:
         remark("cancelled")
     except NoReplyError as error:
-        typer.echo(f"\nno reply: {error}", err=True)
+        echo(f"\nno reply: {error}", err=True)
         outcome = Outcome.LOST if isinstance(error, LostGatewayError) else Outcome.UNANSWERED
     except asyncio.CancelledError:
         outcome = Outcome.LEFT

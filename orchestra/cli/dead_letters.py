@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
+from orchestra.cli.terminal import Terminal, echo, hand_over
 from schemas.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ def list_(
             if cursor is None:
                 break
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        hand_over(json.dumps(found, indent=2))
         return
     if not found:
-        typer.echo("no such dead letters" if asked else "no dead letters")
+        echo("no such dead letters" if asked else "no dead letters")
         return
     # A file or a pipe has no width that a line would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 240).print(_table(found), markup=False)
+    Terminal(width=None if sys.stdout.isatty() else 240).print(_table(found))
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
@@ -100,7 +100,7 @@ def show(
     with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        hand_over(json.dumps(found, indent=2))
         return
     obstacle = found["obstacle"]
     lines = {
@@ -115,10 +115,10 @@ def show(
         "key": _text(found, "key"),
     }
     for name, text in lines.items():
-        typer.echo(f"{name:<9} {_plain(text)}")
+        echo(f"{name:<9} {_plain(text)}")
     for header in found["headers"]:
-        typer.echo(f"{'header':<9} {_plain(header['name'])}: {_plain(_text(header, 'value'))}")
-    typer.echo(f"\n{_plain(_text(found, 'value'), lines=True)}")
+        echo(f"{'header':<9} {_plain(header['name'])}: {_plain(_text(header, 'value'))}")
+    echo(f"\n{_plain(_text(found, 'value'), lines=True)}")
 
 
 def edit(
@@ -151,9 +151,9 @@ def edit(
         edited = _ask(client, "PUT", f"/{letter}", json=change)
     obstacle = edited["obstacle"]
     if obstacle:
-        typer.echo(f"edited; a replay would still be refused, {obstacle['code']}: {obstacle['detail']}", err=True)
+        echo(f"edited; a replay would still be refused, {obstacle['code']}: {obstacle['detail']}", err=True)
     else:
-        typer.echo("edited", err=True)
+        echo("edited", err=True)
 
 
 def replay(
@@ -178,9 +178,9 @@ def replay(
     with _calling(gateway_of(gateway, data), key) as client:
         told = _replay_each(client, letters) if letters else _replay_all(client, wanted)
     if as_json:
-        typer.echo(json.dumps(told, indent=2))
+        hand_over(json.dumps(told, indent=2))
     else:
-        typer.echo(f"{told['replayed']} replayed, {told['skipped']} not")
+        echo(f"{told['replayed']} replayed, {told['skipped']} not")
     if told["skipped"]:
         raise typer.Exit(1)
 

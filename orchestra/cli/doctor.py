@@ -5,12 +5,12 @@ import os
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data
+from orchestra.cli.terminal import Terminal
 from orchestra.settings import DatabaseSettings, KafkaSettings, load
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
     if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} & os.environ.keys():
         os.environ |= environment_of_stack(data)
     findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
-    Console().print(_table(findings))
+    Terminal().print(_table(findings))
     if any(finding.mend for finding in findings):
         raise typer.Exit(1)
 
@@ -36,7 +36,7 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
 def _table(findings: list["Finding"]) -> Table:
     table = Table("", Column("check", no_wrap=True), Column("result", overflow="fold"))
     for finding in findings:
-        mark = "[red]✗[/]" if finding.mend else "[green]✓[/]"
-        mend = f"\n[yellow]→ {escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(mark, finding.check, escape(finding.result) + mend)
+        mark = Text("✗", "red") if finding.mend else Text("✓", "green")
+        mend = Text(f"\n→ {finding.mend}" if finding.mend else "", "yellow")
+        table.add_row(mark, finding.check, Text(finding.result) + mend)
     return table

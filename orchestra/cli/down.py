@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.render import Progressing
+from orchestra.cli.terminal import Terminal, echo
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import (
     AlreadyRunningError,
@@ -38,7 +38,7 @@ def down(
     that cannot be told, or when something is left.
     """
     folder = DataFolder.at(data)
-    progressing = Progressing(Console())
+    progressing = Progressing(Terminal())
     said = "the stack is stopped"
     try:
         asyncio.run(ask(folder.socket, {"do": "down"}, progressing.report))
@@ -53,22 +53,22 @@ def down(
             _wipe(folder)
         elif folder.path.exists():
             with _held_as_a_stack(folder):
-                typer.echo(f"{said}; its data stay in {folder.path}")
+                echo(f"{said}; its data stay in {folder.path}")
         else:
-            typer.echo(f"{said}: there is no such folder")
+            echo(f"{said}: there is no such folder")
     except (FolderRefusedError, OSError) as error:
         raise fail(str(error)) from None
 
 
 def _wipe(folder: DataFolder) -> None:
     if not folder.path.exists():
-        typer.echo(f"there is no folder {folder.path}: nothing to remove")
+        echo(f"there is no folder {folder.path}: nothing to remove")
         return
     with _held_as_a_stack(folder):
         left = folder.wipe()
     if left:
         raise fail("\n".join((*left, f"{folder.path} is not removed as a whole")))
-    typer.echo(f"{folder.path} is removed")
+    echo(f"{folder.path} is removed")
 
 
 @contextmanager

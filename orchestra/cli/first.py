@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.text import Text
 
 from orchestra.cli.options import command
-from orchestra.cli.terminal import Screen, harmless
+from orchestra.cli.terminal import Screen, Terminal
 from orchestra.devstack.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ _SECONDS = 60.0
 class FirstMessage(Screen):
     """The message, and what is shown of its reply. Progress of the stack is not shown in the middle of a line of it."""
 
-    def __init__(self, console: Console, data: Path, report: Callable[[Progress], None]) -> None:
+    def __init__(self, console: Terminal, data: Path, report: Callable[[Progress], None]) -> None:
         self._console = console
         self._data = data
         self._report = report
-        self._label = ""
+        self._label = Text()
         self._within_a_line = False
         self._held: list[Progress] = []
 
@@ -42,8 +42,8 @@ class FirstMessage(Screen):
         from orchestra.cli.ask import Asking, NoReplyError, Where
 
         model = status["env"]["LLM_MODEL"]
-        self._label = f"[bold]{model:<9}[/] "
-        self._line(f"[bold]{'You':<9}[/] {QUESTION}", markup=True)
+        self._label = Text.assemble((f"{model:<9}", "bold"), " ")
+        self._line(Text.assemble((f"{'You':<9}", "bold"), f" {QUESTION}"))
         body: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}]}
         if status["model"]["url"]:
             # The small model keeps to the point when it is not left to chance; others may not like to be told.
@@ -67,9 +67,9 @@ class FirstMessage(Screen):
     def show(self, text: str) -> None:
         """Show a piece of the reply."""
         if not self._within_a_line:
-            self._console.print(self._label, end="", highlight=False)
+            self._console.print(self._label, end="")
         self._within_a_line = True
-        self._console.print(harmless(text), end="", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, end="", soft_wrap=True)
 
     def anew(self) -> None:
         """Say that the reply begins again."""
@@ -78,7 +78,7 @@ class FirstMessage(Screen):
     def note(self, text: str) -> None:
         """Say something about the reply, on a line of its own."""
         self._end()
-        self._line(f"[{harmless(text)}]", style="dim")
+        self._line(f"[{text}]", style="dim")
 
     def _tell_of_delay(self, asking: "Asking", seconds: float) -> None:
         waiting = "for the model" if asking.started else "for a worker to take it"
@@ -88,8 +88,8 @@ class FirstMessage(Screen):
             self._line(f"  curl -s {asking.where.url}/v1/requests/{asking.request_id}")
         self._line(f"  {command('logs', '--level', 'warning', data=self._data)}")
 
-    def _line(self, text: str, *, markup: bool = False, style: str | None = None) -> None:
-        self._console.print(text, markup=markup, style=style, highlight=False, soft_wrap=True)
+    def _line(self, text: str | Text, *, style: str | None = None) -> None:
+        self._console.print(text, style=style, soft_wrap=True)
 
     def _end(self) -> None:
         """End the line that is open, and show what was held back for it."""

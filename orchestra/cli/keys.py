@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Column, Table
 
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import Terminal, echo
 from orchestra.settings import DatabaseSettings, load
 from schemas.api.keys import CreateKey, KeyResource, Scope
 from schemas.envelope import DEFAULT_TENANT
@@ -64,11 +64,11 @@ def create(
     except ValidationError as error:
         raise fail(describe(error)) from None
     text, kept, first = _on_database(data, lambda database: _create(database, tenant, wanted, user))
-    typer.echo(text)
+    echo(text)
     if first:
-        typer.echo(f"it is the first key of tenant {tenant!a}: revoke it if that is misspelt", err=True)
+        echo(f"it is the first key of tenant {tenant!a}: revoke it if that is misspelt", err=True)
     until = f"until {_day(kept.expires_at)}" if kept.expires_at else "until it is revoked"
-    typer.echo(
+    echo(
         f"key {kept.id} of tenant {tenant!a}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True
     )
 
@@ -77,10 +77,10 @@ def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None
     """List the keys, newest first, without their secrets."""
     found = _on_database(data, lambda database: _all(database, tenant))
     if not found:
-        typer.echo(f"tenant {tenant!a} has no keys", err=True)
+        echo(f"tenant {tenant!a} has no keys", err=True)
         return
     # A file or a pipe has no width that a line would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 200).print(_table(found), markup=False)
+    Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
 
 
 def _table(keys: list[KeyResource]) -> Table:
@@ -104,7 +104,7 @@ def revoke(
     """Revoke a key: within a minute no gateway takes it any more."""
     if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
         raise fail(f"tenant {tenant!a} has no key by this id")
-    typer.echo("revoked", err=True)
+    echo("revoked", err=True)
 
 
 async def _create(

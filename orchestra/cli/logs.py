@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
-from orchestra.cli.terminal import harmless
+from orchestra.cli.terminal import Styled, echo, hand_over
 from orchestra.devstack.folder import DataFolder
 
 _LINES = 200
@@ -84,7 +85,10 @@ def logs(
                 readers.setdefault(name, Reader(name, folder.log(name)))
             lines = sorted((line for each in readers.values() for line in each.new_lines()), key=lambda line: line.time)
             for line in [each for each in lines if _grave(each.level) >= _grave(level)][-shown:]:
-                typer.echo(line.text if as_json else readable(line, colours=sys.stdout.isatty()))
+                if as_json:
+                    hand_over(line.text)
+                else:
+                    echo(*readable(line))
             if not follow:
                 return
             shown = sys.maxsize
@@ -161,28 +165,22 @@ def _plain(text: str, before: Line) -> Line:
     return Line(before.time, before.part, Level(_LEVELS[llama[1]]) if llama else before.level, text)
 
 
-def readable(line: Line, *, colours: bool) -> str:
+def readable(line: Line) -> Iterator[str | Styled]:
     """The line for a person: time, part, level, event, the fields; a line that is not ours, as it is."""
-
-    def styled(text: str, **style: Any) -> str:
-        return typer.style(text, **style) if colours else text
-
     told = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3] if line.time != _BEGINNING else "-"
-    head = f"{styled(f'{told:<12}', dim=True)} {styled(f'{line.part:<11}', bold=True)}"
+    yield from (Styled(f"{told:<12}", dim=True), " ", Styled(f"{line.part:<11}", bold=True), " ")
     if line.fields is None:
-        return f"{head} {styled(harmless(line.text), dim=True)}"
-    more = [
-        f"{styled(name, dim=True)}={_value(value)}"
-        for name, value in line.fields.items()
-        if name not in ("timestamp", "level", "event", "service")
-    ]
-    level = styled(f"{line.level:<8}", fg=_COLOURS[line.level])
-    return " ".join((head, level, harmless(str(line.fields.get("event", ""))), *more))
+        yield Styled(line.text, dim=True)
+        return
+    yield from (Styled(f"{line.level:<8}", fg=_COLOURS[line.level]), " ", str(line.fields.get("event", "")))
+    for name, value in line.fields.items():
+        if name not in ("timestamp", "level", "event", "service"):
+            yield from (" ", Styled(name, dim=True), f"={_value(value)}")
 
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return harmless(text) if text and " " not in text else json.dumps(text, ensure_ascii=False)
+    return text if text and " " not in text else json.dumps(text, ensure_ascii=False)
 
 
 def _grave(level: Level) -> int:

@@ -17,12 +17,13 @@ from orchestra.cli.down import down
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
 from orchestra.cli.models import models
+from orchestra.cli.password import password
 from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
 from orchestra.cli.status import status
 from orchestra.cli.streams import READER_GONE, StreamError, drop_output, open_streams
-from orchestra.cli.terminal import harmless
+from orchestra.cli.terminal import echo
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 
@@ -67,7 +68,7 @@ def _in_one_line() -> Iterator[None]:
             case _:
                 told, code = f"{type(cause).__name__}: {cause} ({_FAULT})", _FAULT_CODE
         if code != READER_GONE:
-            typer.echo(harmless(told).replace("\n", " "), err=True)
+            echo(told.replace("\n", " "), err=True)
         raise SystemExit(code) from None
 
 
@@ -95,7 +96,7 @@ def build() -> typer.Typer:
     )
     for panel, verbs in {
         _HERE: (up, down, status, logs, scale),
-        _TALK: (send, chat),
+        _TALK: (send, chat, password),
         _SERVICES: (gateway, worker, llm),
         _CARE: (migrate, topics, models, doctor),
     }.items():
@@ -126,5 +127,5 @@ def _options(
 
 
 def _version() -> None:
-    typer.echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
+    echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
     raise typer.Exit

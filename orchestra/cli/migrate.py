@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import typer
 
 from orchestra.cli.options import fail
+from orchestra.cli.terminal import echo
 from orchestra.settings import DatabaseSettings, load
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -38,7 +39,7 @@ def migrate(
     """
     words = ("status", "--exit-code") if direction is Direction.STATUS else (direction.value,)
     done = dbmate(*words, url=load(DatabaseSettings).database_url.get_secret_value())
-    typer.echo((done.stdout + done.stderr).strip())
+    echo((done.stdout + done.stderr).strip())
     raise typer.Exit(done.returncode)
 
 

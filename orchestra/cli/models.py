@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from orchestra.cli.environment import environment_of_stack, is_address
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import Terminal, echo, hand_over
 
 if TYPE_CHECKING:
     from schemas.generation import ModelInfo, ModelList
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DEFAULT_URL = "http://127.0.0.1:8082"
 # The service gives its providers 3 s.
 _SECONDS = 10.0
-_REACH = {None: "-", True: "[green]yes[/]", False: "[red]no[/]"}
+_REACH = {None: Text("-"), True: Text("yes", "green"), False: Text("no", "red")}
 
 
 def models(
@@ -33,13 +33,13 @@ def models(
     """
     offer = _ask(*_service(data))
     if as_json:
-        typer.echo(offer.model_dump_json(indent=2))
+        hand_over(offer.model_dump_json(indent=2))
     else:
-        Console().print(_table(offer))
-        typer.echo(f"A request that names no model gets {offer.default}.")
+        Terminal().print(_table(offer))
+        echo(f"A request that names no model gets {offer.default}.")
         for model in offer.data:
             for note in _notes(model):
-                typer.echo(f"{model.name}: {note}")
+                echo(f"{model.name}: {note}")
 
 
 def _service(data: Path) -> tuple[str, str | None]:
@@ -81,7 +81,7 @@ def _table(offer: "ModelList") -> Table:
     names = (Column("model", overflow="fold"), Column("provider", no_wrap=True))
     table = Table(*names, *numbers, Column("reach", no_wrap=True), box=None, pad_edge=False)
     for model in offer.data:
-        table.add_row(escape(model.name), *_row(model), _REACH[model.reachable])
+        table.add_row(model.name, *_row(model), _REACH[model.reachable])
     if offer.other:
         table.add_row("any other", *_row(offer.other))
     return table

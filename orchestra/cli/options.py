@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from orchestra.cli.terminal import echo
+
 DEFAULT_DATA = Path(".orchestra")
 
 
@@ -59,5 +61,5 @@ def command(*words: str, data: Path = DEFAULT_DATA) -> str:
 
 def fail(message: str, status: int = 1) -> typer.Exit:
     """Print what went wrong on stderr; raise the result to end with this exit code."""
-    typer.echo(message, err=True)
+    echo(message, err=True)
     return typer.Exit(status)

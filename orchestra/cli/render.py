@@ -1,12 +1,12 @@
 """Draws the progress of a stack: a live table on a terminal, plain lines elsewhere."""
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from orchestra.cli.terminal import Terminal
 from orchestra.devstack.progress import Progress
 
 _QUARTERS = 4
@@ -16,7 +16,7 @@ _MARKS = {"ready": ("✓", "green"), "stopped": ("✓", "green"), "failed": ("�
 class Progressing:
     """Shows what is reported; after ``close``, what still happens comes as single lines."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._rows: dict[str, tuple[Progress, Spinner]] = {}
         self._live = Live(console=console, refresh_per_second=10) if console.is_terminal else None
@@ -37,7 +37,7 @@ class Progressing:
             self._rows[progress.part] = (progress, spinner)
             self._live.update(self._table())
         elif self._is_news(progress):
-            self._console.print(f"{progress.part:<12} {_words(progress)}", highlight=False, markup=False)
+            self._console.print(f"{progress.part:<12} {_words(progress)}")
         self._last[progress.part] = progress
 
     def _is_news(self, progress: Progress) -> bool:

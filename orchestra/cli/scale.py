@@ -4,10 +4,10 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.render import Progressing
+from orchestra.cli.terminal import Terminal, echo
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import StackError
 from orchestra.devstack.folder import DataFolder
@@ -26,7 +26,7 @@ def scale(
 ) -> None:
     """Start more workers, or end the newest ones once their calls are done."""
     socket = DataFolder.at(data).socket
-    progressing = Progressing(Console())
+    progressing = Progressing(Terminal())
     try:
         asyncio.run(ask(socket, {"do": "scale", what: number}, progressing.report))
         workers = asyncio.run(ask(socket, {"do": "status"}, progressing.report))["status"]["workers"]
@@ -37,4 +37,4 @@ def scale(
     running = len(workers["pids"])
     if running != number:
         raise fail(f"{running} of {number} workers are running")
-    typer.echo(f"{number} worker{'' if number == 1 else 's'} running")
+    echo(f"{number} worker{'' if number == 1 else 's'} running")

@@ -8,6 +8,7 @@ import typer
 
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName
+from orchestra.cli.terminal import LiveScreen, SilentScreen, echo, hand_over
 
 UNREACHABLE = 3
 _INTERRUPTED = 130
@@ -34,11 +35,11 @@ def send(
     where = Where(gateway_of(gateway, data, UNREACHABLE), key)
     try:
         if no_wait:
-            typer.echo(asyncio.run(submit(where, body)))
+            echo(asyncio.run(submit(where, body)))
         else:
             _reply(where, body)
     except NoReplyError as error:
-        typer.echo(f"no reply: {error}", err=True)
+        echo(f"no reply: {error}", err=True)
         raise typer.Exit(UNREACHABLE if isinstance(error, LostGatewayError) else 1) from None
 
 
@@ -61,7 +62,6 @@ def _read(text: str) -> str:
 
 def _reply(where: Any, body: dict[str, Any]) -> None:
     from orchestra.cli.ask import Asking
-    from orchestra.cli.terminal import LiveScreen, SilentScreen
 
     live = LiveScreen() if sys.stdout.isatty() else None
     asking = Asking(where, body, live or SilentScreen())
@@ -69,9 +69,9 @@ def _reply(where: Any, body: dict[str, Any]) -> None:
         reply = asyncio.run(asking.reply())
     except KeyboardInterrupt:
         known = f"request {asking.request_id} goes on" if asking.request_id else "it is not known if it was accepted"
-        typer.echo(f"interrupted; {known}", err=True)
+        echo(f"interrupted; {known}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if live:
         live.end()
     else:
-        typer.echo(reply)
+        hand_over(reply)

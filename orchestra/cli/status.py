@@ -5,10 +5,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import Terminal, hand_over
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import NotRunningError, RefusedError
 from orchestra.devstack.folder import DataFolder
@@ -52,7 +53,7 @@ def status(
             raise fail(str(error)) from None
         answer = {"status": _NOT_RUNNING}
     if as_json:
-        typer.echo(json.dumps(answer["status"], indent=2))
+        hand_over(json.dumps(answer["status"], indent=2))
     else:
         _print_table(answer)
     if answer["status"]["state"] != "ready":
@@ -60,12 +61,12 @@ def status(
 
 
 def _print_table(answer: dict[str, Any]) -> None:
-    Console().print(_table(answer))
+    Terminal().print(_table(answer))
 
 
 def _table(answer: dict[str, Any]) -> Table:
     table = Table("part", "state", "pid", "address", title=f"the stack is {answer['status']['state']}")
     for part in answer["parts"]:
         colour = "green" if part["state"] == "ready" else "yellow"
-        table.add_row(part["name"], f"[{colour}]{part['state']}[/]", str(part["pid"] or "-"), part["address"])
+        table.add_row(part["name"], Text(part["state"], colour), str(part["pid"] or "-"), part["address"])
     return table

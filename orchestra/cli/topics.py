@@ -3,9 +3,8 @@
 import asyncio
 import time
 
-import typer
-
 from orchestra.cli.options import fail
+from orchestra.cli.terminal import echo
 from orchestra.settings import KafkaSettings, load
 from schemas.topics import TOPICS
 
@@ -23,7 +22,7 @@ def topics() -> None:
     if problems:
         raise fail("\n".join(problems))
     for topic in TOPICS:
-        typer.echo(f"{topic.name}: ok")
+        echo(f"{topic.name}: ok")
 
 
 async def _when_up(settings: KafkaSettings) -> list[str]:

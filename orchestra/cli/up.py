@@ -11,14 +11,14 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 
 from orchestra.cli.first import FirstMessage
 from orchestra.cli.options import DEFAULT_DATA, Data, command, fail
 from orchestra.cli.render import Progressing
+from orchestra.cli.terminal import Terminal
 from orchestra.devstack.child import rotate
 from orchestra.devstack.errors import PartFailedError, StackError
-from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.folder import DataFolder, open_private
 from orchestra.devstack.options import Options
 from orchestra.devstack.part import python_module
 from orchestra.devstack.ports import Ports
@@ -54,10 +54,10 @@ def up(
     """
     ports = Ports.from_base(port_base) if port_base else Ports()
     options = Options(data, workers=workers, gateways=gateways, ports=ports)
-    (_in_background if detach else _in_foreground)(options, Console())
+    (_in_background if detach else _in_foreground)(options, Terminal())
 
 
-def _in_foreground(options: Options, console: Console) -> None:
+def _in_foreground(options: Options, console: Terminal) -> None:
     from orchestra.devstack.run import run_stack
 
     progressing = Progressing(console)
@@ -68,7 +68,7 @@ def _in_foreground(options: Options, console: Console) -> None:
         _say_where(status, options, console)
         await first.send(status)
         _say_what_next(status, options, console)
-        console.print(f"\nCtrl-C stops it; the data stay in {options.data}.", highlight=False)
+        console.print(f"\nCtrl-C stops it; the data stay in {options.data}.")
 
     try:
         asyncio.run(run_stack(options, first.report, when_ready))
@@ -80,7 +80,7 @@ def _in_foreground(options: Options, console: Console) -> None:
         progressing.close()
 
 
-def _in_background(options: Options, console: Console) -> None:
+def _in_background(options: Options, console: Terminal) -> None:
     from orchestra.devstack.place import make_folder
 
     try:
@@ -109,7 +109,7 @@ def _in_background(options: Options, console: Console) -> None:
 
 
 def _supervisor(options: Options, folder: DataFolder) -> "subprocess.Popen[str]":
-    with folder.log("supervisor").open("ab") as log:
+    with open_private(folder.log("supervisor")) as log:
         return subprocess.Popen(
             python_module("orchestra.devstack", json.dumps({**asdict(options), "data": str(folder.path)})),
             stdin=subprocess.DEVNULL,
@@ -134,7 +134,7 @@ def _until_ready(supervisor: subprocess.Popen[str], report: Report, folder: Data
     raise fail(f"the supervisor ended with exit code {supervisor.wait()}; see {folder.log('supervisor')}")
 
 
-def _say_where(status: dict[str, Any], options: Options, console: Console) -> None:
+def _say_where(status: dict[str, Any], options: Options, console: Terminal) -> None:
     database = urlsplit(status["database"]["url"])
     password = command("status", "--json", data=options.data)
     lines = (
@@ -145,7 +145,7 @@ def _say_where(status: dict[str, Any], options: Options, console: Console) -> No
         f"Postgres  {database.hostname}:{database.port}{database.path}  (its password: `{password}`)",
         "",
     )
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def _model(env: dict[str, str]) -> str:
@@ -157,7 +157,7 @@ def _model(env: dict[str, str]) -> str:
     return f"{model}  (SmolLM2, 135M parameters, on this machine; LLM_PROVIDER takes another)"
 
 
-def _say_what_next(status: dict[str, Any], options: Options, console: Console) -> None:
+def _say_what_next(status: dict[str, Any], options: Options, console: Terminal) -> None:
     messages = f"{status['gateway']['url']}/v1/messages"
     say = {"messages": [{"role": "user", "content": "Explain in one sentence what an orchestra is."}]}
     curl = ("-H", "Content-Type: application/json", messages)
@@ -169,4 +169,4 @@ def _say_what_next(status: dict[str, Any], options: Options, console: Console) -
         f"  {command('chat', data=options.data)}",
         f"  {command('scale', 'workers', str(options.workers + 2), data=options.data)}",
     )
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.folder import open_private
 from orchestra.devstack.part import Part
 
 _POLL_SECONDS = 0.1
@@ -108,7 +109,7 @@ class Child:
     async def _spawn(self) -> None:
         self.part.before_start()
         rotate(self.log)
-        with self.log.open("ab") as log:
+        with open_private(self.log) as log:
             self._log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which ends its parts in order.
             self._process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError
 
@@ -123,7 +123,7 @@ class DataFolder:
 
         Raises ``AlreadyRunningError``.
         """
-        with (self.path / "lock").open("w") as lock:
+        with open_private(self.path / "lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -200,6 +200,17 @@ class DataFolder:
 def system_folder(postgres: Path) -> Path:
     """Where the data of the Postgres at this folder lie when they cannot lie in it."""
     return SYSTEM_FOLDER / hashlib.sha256(str(postgres.resolve()).encode()).hexdigest()[:16]
+
+
+def open_private(path: Path) -> BinaryIO:
+    """A file to append to, which only its owner may read, also where others could before."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.fchmod(file, 0o600)
+    except OSError:
+        os.close(file)
+        raise
+    return os.fdopen(file, "ab")
 
 
 def write_private(path: Path, text: str) -> None:

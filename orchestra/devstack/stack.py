@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from orchestra.devstack.child import Child, State
 from orchestra.devstack.choice import Choice, choose
 from orchestra.devstack.errors import PartFailedError
-from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.folder import DataFolder, open_private
 from orchestra.devstack.kafka import kafka_part
 from orchestra.devstack.model import MODEL_NAME, model_part
 from orchestra.devstack.options import Options
@@ -179,7 +179,8 @@ class Stack:
     async def _migrate(self) -> None:
         self._report(Progress("migrations", "starting"))
         log = self._folder.log("migrations")
-        with log.open("wb") as output:
+        with open_private(log) as output:
+            output.truncate(0)
             command = python_module("orchestra.cli", "migrate", "up")
             env = {**os.environ, **self._env}
             process = await asyncio.create_subprocess_exec(*command, env=env, stdout=output, stderr=output)

@@ -1,11 +1,14 @@
 """Users: people who sign in with a password, of which only a slow hash is kept."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from orchestra.store.database import Database, DataRefusedError
+from orchestra.store import keys
+from orchestra.store.database import Database, DataRefusedError, Transaction
 from orchestra.store.turns import Ref
 from schemas.api.users import Role, UserResource
 from schemas.errors import ErrorCode, OrchestraError
@@ -35,8 +38,12 @@ UPDATE users SET
     password_hash = coalesce(CAST(:password_hash AS text), password_hash),
     password_set_at = CASE WHEN CAST(:password_hash AS text) IS NULL THEN password_set_at ELSE clock_timestamp() END,
     role = coalesce(CAST(:role AS text), role)
-WHERE tenant = :tenant AND id = :id RETURNING {_COLUMNS}
+WHERE tenant = :tenant AND id = :id AND password_hash = coalesce(CAST(:old_hash AS text), password_hash)
+RETURNING {_COLUMNS}
 """
+
+# In one order, so that those who wait for each other do not stop each other.
+_HOLD_ADMINS = "SELECT id FROM users WHERE tenant = :tenant AND role = 'admin' ORDER BY id FOR UPDATE"
 
 _DELETE = "DELETE FROM users WHERE tenant = :tenant AND id = :id RETURNING id"
 
@@ -70,12 +77,23 @@ async def change(
     username: str | None = None,
     password_hash: str | None = None,
     role: Role | None = None,
+    old_hash: str | None = None,
+    keep_keys: bool = False,
+    leave_admin: bool = False,
 ) -> UserResource | None:
-    """Change what is not None; a new password ends old sessions. None: unknown. Raises ``USERNAME_TAKEN``."""
+    """Change what is not None; a new password ends old sessions and, unless ``keep_keys``, revokes the user's keys.
+
+    ``leave_admin``: not where nobody could come in as an admin of the tenant any more. None: unknown, or not with
+    ``old_hash``. Raises ``USERNAME_TAKEN``, and ``FORBIDDEN`` for the last admin.
+    """
+    tenant, id = ref
+    wanted = {"username": username, "password_hash": password_hash, "role": role}
     try:
-        rows = await database.run(
-            _CHANGE, tenant=ref[0], id=ref[1], username=username, password_hash=password_hash, role=role
-        )
+        async with database.transaction() as transaction:
+            async with _admin_left(transaction, tenant, asked=leave_admin and role == "user"):
+                rows = await transaction.run(_CHANGE, tenant=tenant, id=id, old_hash=old_hash, **wanted)
+            if rows and password_hash is not None and not keep_keys:
+                await keys.revoke_all(transaction, id)
     except DataRefusedError as error:
         if str(error) != _UNIQUE_VIOLATION:
             raise
@@ -83,9 +101,24 @@ async def change(
     return _resource(rows[0]) if rows else None
 
 
-async def delete(database: Database, ref: Ref) -> bool:
-    """Delete a user and his keys; False when he is unknown. What he made stays."""
-    return bool(await database.run(_DELETE, tenant=ref[0], id=ref[1]))
+async def delete(database: Database, ref: Ref, *, leave_admin: bool = False) -> bool:
+    """Delete a user and their keys; False when they are unknown. What they made stays.
+
+    ``leave_admin`` and ``FORBIDDEN``: as with ``change``.
+    """
+    tenant, id = ref
+    async with database.transaction() as transaction, _admin_left(transaction, tenant, asked=leave_admin):
+        return bool(await transaction.run(_DELETE, tenant=tenant, id=id))
+
+
+@asynccontextmanager
+async def _admin_left(transaction: Transaction, tenant: str, *, asked: bool) -> AsyncIterator[None]:
+    """Do the body only where an admin is left afterwards, also of two at once. Raises ``FORBIDDEN``."""
+    if asked:
+        await transaction.run(_HOLD_ADMINS, tenant=tenant)
+    yield
+    if asked and not await keys.any_admin(transaction, tenant):
+        raise OrchestraError(ErrorCode.FORBIDDEN, "nobody could come in as an admin any more")
 
 
 async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int) -> list[UserResource]:

@@ -1,6 +1,5 @@
 """API keys: how programs say who they are."""
 
-import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -8,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.requests import Moment, storable
+from schemas.requests import Moment, visible
 
 
 class Scope(StrEnum):
@@ -37,10 +36,7 @@ class CreateKey(BaseModel):
     @field_validator("name")
     @classmethod
     def _speakable(cls, text: str) -> str:
-        # It is shown in terminals and is part of an owner's name.
-        if any(unicodedata.category(character) == "Cc" for character in text):
-            raise ValueError("must not contain control characters")
-        return storable(text)
+        return visible(text)  # It is also a part of an owner's name.
 
 
 class KeyResource(BaseModel):

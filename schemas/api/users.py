@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from schemas.requests import storable
+from schemas.requests import storable, visible
 
 Role = Literal["admin", "user"]
 MIN_PASSWORD = 8
@@ -33,8 +33,8 @@ class _UserBody(BaseModel):
 
     @field_validator("username", check_fields=False)
     @classmethod
-    def _storable(cls, text: str | None) -> str | None:
-        return None if text is None else storable(text)
+    def _visible(cls, text: str | None) -> str | None:
+        return None if text is None else visible(text)
 
 
 class CreateUser(_UserBody):
@@ -46,14 +46,29 @@ class CreateUser(_UserBody):
 
 
 class ChangeUser(_UserBody):
-    """Body of ``PUT /v1/users/{id}``: any of the three.
+    """Body of ``PUT /v1/users/{id}``: any of the first three.
 
-    Unknown fields are ignored, as in the system before this one.
+    A new password revokes the user's API keys, unless ``keep_keys`` is true. Unknown fields are ignored, as in the
+    system before this one.
     """
 
     username: Username | None = None
     password: Password | None = None
     role: Role | None = None
+    keep_keys: bool = False
+
+
+class ChangePassword(BaseModel):
+    """Body of ``PUT /v1/users/me/password``.
+
+    ``old_password`` proves that it is the user themself. Their API keys are revoked, unless ``keep_keys`` is true.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    old_password: Annotated[SecretStr, Field(max_length=MAX_PASSWORD)]
+    password: Password
+    keep_keys: bool = False
 
 
 class UserResource(BaseModel):

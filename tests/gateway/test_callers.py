@@ -11,6 +11,7 @@ from gateway.callers import Callers
 from gateway.tokens import Tokens
 from orchestra.store import keys, users
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.keys import Session
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.fakes import Calls, away, no_pause, running
@@ -127,7 +128,7 @@ async def test_who_signed_in(callers: Callers, database: Database, clock: Clock)
     ann = await make_user(database, "ann", tenant="acme")
     token = TOKENS.sign(ann).get_secret_value()
     id, both = ann.resource.id, frozenset({READ, WRITE})
-    expected = Principal("acme", str(id), both, signed_in=True, user_id=id)
+    expected = Principal("acme", str(id), both, session=Session(id, ann.password_set_at), user_id=id)
     assert expected == await callers.identify(call(token), WRITE)
     assert await refused(callers, call(token), ADMIN) is ErrorCode.FORBIDDEN
 
@@ -148,7 +149,7 @@ async def test_a_new_password_ends_sessions(callers: Callers, database: Database
     found = await users.by_id(database, ann.resource.id)
     assert found is not None
 
-    assert (await callers.identify(call(TOKENS.sign(found).get_secret_value()), READ)).signed_in
+    assert (await callers.identify(call(TOKENS.sign(found).get_secret_value()), READ)).session
     assert await refused(callers, call(old)) is ErrorCode.UNAUTHORIZED
 
 
@@ -244,7 +245,7 @@ async def test_x_user_id_with_credentials(callers: Callers, database: Database) 
     token = TOKENS.sign(root).get_secret_value()
     own = await callers.identify(call(token), ADMIN)
     named = await callers.identify(call(token, user="Änn"), ADMIN)
-    assert ("Änn", own.user_id, True, None) == (named.user, named.user_id, named.signed_in, named.only)
+    assert ("Änn", own.user_id, True, None) == (named.user, named.user_id, named.session is not None, named.only)
     assert own == await callers.identify(call(token, user="root"), ADMIN)
     program = await make_key(database, "write", name="nightly")
     assert "key:nightly" == (await callers.identify(call(program, user="key:nightly"), READ)).user

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from pwdlib import PasswordHash
+from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
 
-from gateway.passwords import Attempts, Passwords
+from gateway.passwords import Passwords
 from schemas.errors import ErrorCode, OrchestraError
-from tests.support.people import BCRYPT, FAST, HASH, PASSWORD, Clock
+from tests.support.people import BCRYPT, FAST, HASH, PASSWORD
 from tests.support.waiting import eventually
 
 RIGHT, WRONG = SecretStr(PASSWORD), SecretStr("wrong")
@@ -25,13 +26,13 @@ class Counting(PasswordHash):
         self.now = self.most = 0
         self._lock = threading.Lock()
 
-    def verify(self, password: Any, hash: Any) -> bool:
-        self._count(hash)
-        return super().verify(password, hash)
-
     def verify_and_update(self, password: Any, hash: Any) -> tuple[bool, str | None]:
-        self._count(hash)
-        return super().verify_and_update(password, hash)
+        found = super().verify_and_update(password, hash)
+        self._count(hash)  # Not of what bcrypt refuses without any work.
+        return found
+
+    def computed(self, kind: str) -> int:
+        return sum(hash.startswith(kind) for hash in self.verified)
 
     def _count(self, hash: str) -> None:
         with self._lock:
@@ -66,15 +67,34 @@ async def test_bcrypt_is_taken_and_upgraded() -> None:
     assert (False, None) == await passwords.verify(SecretStr("x" * 73), kept)
 
 
-async def test_nobody_costs_as_much() -> None:
-    """Without a user, or with a hash of no known kind, as much is hashed, and any password is wrong."""
+@pytest.mark.parametrize("password", ["wrong", "x" * 100, "nul\0", "\N{SNOWMAN}" * 25])
+@pytest.mark.parametrize("kept", [None, "plain text", "", HASH, BCRYPT.hash(PASSWORD)])
+async def test_a_wrong_password_costs_the_same_for_everybody(password: str, kept: str | None) -> None:
+    """Whether a name is unknown, of today or of the system before: as many hashes of each kind are computed."""
     hasher = Counting()
     passwords = Passwords(hasher)
+    assert (False, None) == await passwords.verify(SecretStr(password), kept)
+
+    bcrypt = len(password.encode()) <= 72
+    assert {"$argon2id$": 1, "$2b$": int(bcrypt)} == {kind: hasher.computed(kind) for kind in ("$argon2id$", "$2b$")}
+
+
+async def test_no_password_is_nobodys() -> None:
+    """Where there is no user, or a hash of no known kind, no password is right."""
+    passwords = Passwords(FAST)
     for kept in (None, "plain text", "", "nobody's"):
         assert (False, None) == await passwords.verify(SecretStr("nobody's"), kept)
 
-    argon = [hash for hash in hasher.verified if hash.startswith("$argon2id$")]
-    assert len(argon) == 4
+
+async def test_nobody_costs_what_the_system_before_costs() -> None:
+    """Once an old hash was seen, nobody's bcrypt hash has its cost."""
+    hasher = Counting()
+    passwords = Passwords(hasher)
+    await passwords.verify(WRONG, BcryptHasher(5, "2a").hash(PASSWORD))
+    hasher.verified.clear()
+    await passwords.verify(WRONG, None)
+
+    assert ["$2a$05$"] == [hash[:7] for hash in hasher.verified if hash.startswith("$2")]
 
 
 async def test_only_two_at_once_and_not_without_end() -> None:
@@ -92,67 +112,3 @@ async def test_only_two_at_once_and_not_without_end() -> None:
     assert [(True, None)] * 64 == await asyncio.gather(*waiting)
     assert hasher.most == 2
     assert (True, None) == await passwords.verify(RIGHT, HASH)
-
-
-def fail(
-    attempts: Attempts, username: str = "ann", address: str = "::1", code: ErrorCode = ErrorCode.UNAUTHORIZED
-) -> OrchestraError:
-    with pytest.raises(OrchestraError) as caught, attempts.attempt(username, address):
-        raise OrchestraError(code)
-    return caught.value
-
-
-def test_ten_failures() -> None:
-    """After ten failures of a name from an address there is no eleventh within five minutes, also not a right one."""
-    clock = Clock()
-    attempts = Attempts(clock)
-    assert {ErrorCode.UNAUTHORIZED} == {fail(attempts).code for _ in range(10)}
-    clock.now += 100
-
-    refused = fail(attempts)
-    assert refused.code is ErrorCode.TOO_MANY_ATTEMPTS
-    assert refused.retry_after == 200
-    assert {ErrorCode.UNAUTHORIZED} == {fail(attempts, "bob").code, fail(attempts, address="::2").code}
-    clock.now += 200
-    assert fail(attempts).code is ErrorCode.UNAUTHORIZED
-
-
-def test_ten_at_once() -> None:
-    """Attempts under way count, so that nobody guesses faster by guessing at the same time."""
-    attempts = Attempts(Clock())
-    under_way = [attempts.attempt("ann", "::1") for _ in range(10)]
-    for each in under_way:
-        each.__enter__()
-
-    assert fail(attempts).code is ErrorCode.TOO_MANY_ATTEMPTS
-    for each in under_way:
-        each.__exit__(None, None, None)
-
-
-def test_success_wipes_failures() -> None:
-    """Who got in has all his attempts again."""
-    attempts = Attempts(Clock())
-    for _ in range(9):
-        fail(attempts)
-    with attempts.attempt("ann", "::1"):
-        pass
-
-    assert {ErrorCode.UNAUTHORIZED} == {fail(attempts).code for _ in range(10)}
-
-
-def test_what_is_nobodys_fault_does_not_count() -> None:
-    """An attempt that met Postgres away or too many passwords is none."""
-    attempts = Attempts(Clock())
-    for _ in range(20):
-        assert fail(attempts, code=ErrorCode.OVERLOADED).code is ErrorCode.OVERLOADED
-        with pytest.raises(RuntimeError), attempts.attempt("ann", "::1"):
-            raise RuntimeError
-
-
-def test_it_does_not_grow_without_end() -> None:
-    """Guesses at ever new names are forgotten, the oldest first."""
-    attempts = Attempts(Clock())
-    for number in range(10_100):
-        fail(attempts, f"user {number}")
-
-    assert len(attempts._failed) == 10_000

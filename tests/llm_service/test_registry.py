@@ -43,6 +43,15 @@ def test_a_simulated_model_takes_options_behind_its_name(name: str) -> None:
     assert (type(model.provider), model.upstream, model.label) == (Simulated, name, "simulated")
 
 
+def test_a_simulated_model_refuses_options_that_it_does_not_have() -> None:
+    """They are the caller's mistake before any model is asked, and no failure of one."""
+    for name in ("simulated:canary=3", "llama3:tokens=canary"):
+        with pytest.raises(OrchestraError) as refused:
+            _registry(llm_provider="simulated").resolve(name)
+        assert refused.value.code == ErrorCode.INVALID_REQUEST
+        assert "canary" not in refused.value.detail
+
+
 def test_any_name_reaches_a_provider_that_knows_its_own_models() -> None:
     """Ollama is asked for any name, at its `/v1`, and the name never becomes a label."""
     model = _registry(llm_provider="ollama", ollama_base_url="http://127.0.0.1:1/").resolve("llama3.2:1b")

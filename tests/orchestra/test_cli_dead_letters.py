@@ -96,6 +96,16 @@ async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Scrip
     assert {"Bearer orc_a_b"} == script.keys
 
 
+async def test_a_list_gives_the_terminal_no_orders(script: Script) -> None:
+    """Neither reasons nor topics nor details of a lying gateway reach a terminal as they are."""
+    evil = {"reason": "x\x1b[2J", "topic": "y\x9b2J\u202e", "detail": "z\x1b]0;owned\x07"}
+    script.answers["GET "] = {"data": [{**SUMMARY, **evil}], "next": None}
+    shown = (await script.orchestra("list")).stdout
+
+    assert [] == [each for each in "\x1b\x9b\x07\u202e" if each in shown]
+    assert "owned" in shown
+
+
 async def test_json_is_what_the_gateway_says(script: Script) -> None:
     """With --json a list and a letter come out as they are."""
     script.answers = {"GET ": {"data": [SUMMARY], "next": None}, "GET /7": LETTER}

@@ -5,9 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from orchestra.cli.first import QUESTION, FirstMessage
+from orchestra.cli.terminal import Terminal
 from orchestra.devstack.progress import Progress
 from tests.support.fake_gateway import (
     COMPLETED,
@@ -25,12 +24,12 @@ REFUSED = 'event: restart\ndata: {"text": "", "last_error": {"code": "auth", "de
 DATA = Path(".orchestra")
 
 
-class Terminal:
+class Shown:
     """A console of 80 columns, and what is on it."""
 
     def __init__(self) -> None:
         self._file = io.StringIO()
-        self.console = Console(file=self._file, width=80)
+        self.console = Terminal(file=self._file, width=80)
         self.first = FirstMessage(self.console, DATA, lambda told: self.console.print(f"{told.part} {told.step}"))
 
     @property
@@ -51,8 +50,8 @@ def status(url: str, *, small: bool = True) -> dict[str, Any]:
     }
 
 
-async def sent(script: list[Step], *, seconds: float = 60, small: bool = True) -> tuple[bool, Terminal, dict[str, Any]]:
-    terminal = Terminal()
+async def sent(script: list[Step], *, seconds: float = 60, small: bool = True) -> tuple[bool, Shown, dict[str, Any]]:
+    terminal = Shown()
     async with fake_gateway(script) as gateway:
         answered = await terminal.first.send(status(gateway.url, small=small), seconds)
     return answered, terminal, gateway.bodies[0]
@@ -71,7 +70,7 @@ async def test_question_and_answer_stand_below_each_other() -> None:
 
 async def test_why_it_takes_long_is_told_at_once() -> None:
     """The error of the last attempt is on the terminal while the message is still waited for."""
-    terminal = Terminal()
+    terminal = Shown()
     async with fake_gateway([PENDING + STARTED + REFUSED + UNTIL_CANCELLED + delta("Hi", 2) + COMPLETED]) as gateway:
         sending = asyncio.create_task(terminal.first.send(status(gateway.url)))
         await terminal.until("[auth: No.; trying again]")
@@ -111,7 +110,7 @@ async def test_no_reply_is_told_with_its_reason() -> None:
 
 async def test_progress_is_not_shown_in_the_middle_of_the_reply() -> None:
     """What happens in the stack while the reply streams is shown behind it; before the first piece, at once."""
-    terminal = Terminal()
+    terminal = Shown()
     script: list[Step] = [PENDING + STARTED + UNTIL_CANCELLED + delta("Par", 3) + delta("is.", 6) + COMPLETED]
     async with fake_gateway(script) as gateway:
         sending = asyncio.create_task(terminal.first.send(status(gateway.url)))

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from orchestra.cli.main import build
 
 VERBS = set(
-    "up down status logs scale send chat gateway worker llm migrate topics models doctor keys dead-letters".split()
+    "up down status logs scale send chat password gateway worker llm migrate topics models doctor keys "
+    "dead-letters".split()
 )
 
 

@@ -2,15 +2,14 @@
 
 import io
 
-from rich.console import Console
-
 from orchestra.cli.render import Progressing
+from orchestra.cli.terminal import Terminal
 from orchestra.devstack.progress import Progress
 
 
 def shown(*heard: Progress, terminal: bool = False) -> str:
     output = io.StringIO()
-    progressing = Progressing(Console(file=output, force_terminal=terminal, width=100))
+    progressing = Progressing(Terminal(file=output, force_terminal=terminal, width=100))
     for progress in heard:
         progressing.report(progress)
     progressing.close()

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from rich.console import Console
 from rich.table import Table
 
 from orchestra.cli import dead_letters, doctor, keys, models, status
 from orchestra.cli.examine import Finding
+from orchestra.cli.terminal import Terminal
 from schemas.api.keys import KeyResource, Scope
 from schemas.generation import ModelInfo, ModelList, Price
 
@@ -63,7 +63,7 @@ def test_no_word_is_broken_at_80_columns(table: Any) -> None:
     """Every word of every cell stands whole on one line, and no line is longer than the terminal is wide."""
     made: Table = table()
     file = io.StringIO()
-    Console(file=file, width=80).print(made, markup=True)
+    Terminal(file=file, width=80).print(made)
     words = {word for column in made.columns for cell in column.cells for word in _shown(cell).split()}
 
     assert max(map(len, file.getvalue().splitlines())) <= 80
@@ -71,5 +71,5 @@ def test_no_word_is_broken_at_80_columns(table: Any) -> None:
 
 
 def _shown(cell: Any) -> str:
-    console = Console(file=io.StringIO(), width=1000)
+    console = Terminal(file=io.StringIO(), width=1000)
     return console.render_str(cell).plain if isinstance(cell, str) else str(cell)

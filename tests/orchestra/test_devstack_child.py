@@ -160,6 +160,7 @@ async def test_a_large_log_is_put_aside(child: Child) -> None:
 
     assert child.log.with_suffix(".log.1").stat().st_size > 10 * 1024 * 1024
     assert child.log.read_text() == "up\n"
+    assert child.log.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")

@@ -10,7 +10,7 @@ import pytest
 
 from orchestra.devstack import folder as folder_module
 from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError
-from orchestra.devstack.folder import DataFolder, system_folder
+from orchestra.devstack.folder import DataFolder, open_private, system_folder
 
 
 @pytest.fixture
@@ -48,6 +48,17 @@ def test_the_state_is_closed_to_others(folder: DataFolder) -> None:
 
     assert json.loads(folder.state.read_text()) == {"state": "ready"}
     assert mode(folder.state) == 0o600
+
+
+def test_logs_and_lock_are_private(folder: DataFolder) -> None:
+    """Only their owner may read them, also where others could before."""
+    folder.log("kafka").touch(mode=0o644)
+    for name in ("kafka", "llm"):
+        with open_private(folder.log(name)) as log:
+            log.write(b"a line")
+        assert (mode(folder.log(name)), folder.log(name).read_bytes()) == (0o600, b"a line")
+    with folder.held():
+        assert mode(folder.path / "lock") == 0o600
 
 
 def test_data_and_logs_are_closed_to_others(folder: DataFolder) -> None:

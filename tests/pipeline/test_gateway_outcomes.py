@@ -96,6 +96,7 @@ async def test_named_conversation_and_any_content_type(gateway: Gateway, worker:
         (ErrorCode.CONTENT_FILTER, 502),
         (ErrorCode.RATE_LIMITED, 502),
         (ErrorCode.UNKNOWN_MODEL, 422),
+        (ErrorCode.INVALID_REQUEST, 422),
         (ErrorCode.CONTEXT_TOO_LONG, 422),
         (ErrorCode.CONVERSATION_DELETED, 404),
     ],

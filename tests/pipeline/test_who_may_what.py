@@ -75,6 +75,8 @@ ROUTES = {
     "POST /v1/users": Rule(ADMIN, 201, NAME),
     "PUT /v1/users/{user_id}": Rule(ADMIN, 200, {"role": "user"}),
     "DELETE /v1/users/{user_id}": Rule(ADMIN, 204),
+    # Not with this old password.
+    "PUT /v1/users/me/password": Rule(WRITE, 403, {"old_password": "none of hers", "password": "a long one"}),
     "POST /token": Rule(None),
     "GET /users/me": Rule(READ),
     "POST /v1/keys": Rule(WRITE, 201, {"name": "mine"}),

@@ -65,12 +65,12 @@ def bearer(text: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def calling(*routers: APIRouter) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app with these routes."""
+async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app with these routes, which calls from an address."""
     app = FastAPI(redirect_slashes=False)
     Problems(Metrics()).install(app)
     for router in routers:
         app.include_router(router)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 50_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened

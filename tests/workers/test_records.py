@@ -189,8 +189,8 @@ def test_nothing_beside_a_signature_can_break_reading(
     match verdict:
         case NewRequest():
             assert (verdict.tenant, verdict.user) == ("someone", "ann")
-        case Cancel(request=(tenant, _), signed=signed) | Delete(conversation=(tenant, _), signed=signed):
-            assert (tenant, signed) == ("someone", True)
+        case Cancel(request=(tenant, _), signed=counts) | Delete(conversation=(tenant, _), signed=counts):
+            assert (tenant, counts) == ("someone", True)
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"
         case DeadLetter():

@@ -1,14 +1,19 @@
 """Promises of orchestra/store/keys.py: kept as a hash, found with their user, listed, revoked."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
 from orchestra.credentials import new_key, read_key
 from orchestra.store import keys, users
-from orchestra.store.database import Database, DataRefusedError
+from orchestra.store.database import Database, DataRefusedError, Transaction
+from orchestra.store.users import StoredUser
 from schemas.api.keys import CreateKey, Scope
+from schemas.errors import ErrorCode, OrchestraError
 from tests.support.people import PASSWORD, key_id, make_key, make_user
+from tests.support.waiting import eventually
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -127,3 +132,73 @@ async def test_a_hash_that_is_none_is_refused(database: Database) -> None:
     object.__setattr__(key, "secret_hash", b"short")
     with pytest.raises(DataRefusedError):
         await keys.create(database, "default", key, CreateKey(name="x"))
+
+
+def session_of(user: StoredUser) -> keys.Session:
+    return keys.Session(user.resource.id, user.password_set_at)
+
+
+async def make(database: Database | Transaction, maker: keys.Session, user: StoredUser | None) -> str:
+    """A key that somebody makes who has signed in; its id."""
+    key = new_key()
+    owner = user.resource.id if user else None
+    await keys.create(cast(Database, database), "default", key, CreateKey(name="program"), owner, maker)
+    return key.id
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    sql = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await database.run(sql))
+
+
+async def test_a_session_of_an_old_password_makes_no_keys(database: Database) -> None:
+    """Neither one's own nor a program's, though a gateway may still take the token for good."""
+    root = await make_user(database, "root", "admin")
+    old = session_of(root)
+    assert await make(database, old, root)
+    await users.change(database, ("default", root.resource.id), password_hash="new")
+
+    for user in (root, None):
+        with pytest.raises(OrchestraError) as caught:
+            await make(database, old, user)
+        assert caught.value.code is ErrorCode.UNAUTHORIZED
+
+
+async def test_a_key_that_is_made_while_the_password_changes(database: Database) -> None:
+    """It is not made, or it is revoked with the others: no key of an old password is left."""
+    ann = await make_user(database, "ann")
+    ref = ("default", ann.resource.id)
+    async with database.transaction() as transaction:
+        id = await make(transaction, session_of(ann), ann)
+        changing = asyncio.create_task(users.change(database, ref, password_hash="new"))
+        await eventually(lambda: waits_for_a_lock(database))
+    await changing
+    found = await keys.find(database, id)
+    assert found is not None
+    assert found.resource.revoked_at is not None
+
+    now = await users.by_id(database, ann.resource.id)
+    assert now is not None
+    async with database.transaction() as transaction:
+        await transaction.run("UPDATE users SET password_set_at = now() WHERE id = :id", id=ann.resource.id)
+        making = asyncio.create_task(make(database, session_of(now), ann))
+        await eventually(lambda: waits_for_a_lock(database))
+    with pytest.raises(OrchestraError):
+        await making
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_new_password_revokes_keys(database: Database, keep: bool) -> None:
+    """Those of the user, unless they are to be kept; another change of the user revokes none."""
+    ann, bob = await make_user(database, "ann"), await make_user(database, "bob")
+    made = [key_id(await make_key(database, "read", user=user)) for user in (ann, bob, None)]
+    ref = ("default", ann.resource.id)
+
+    async def revoked() -> list[bool]:
+        found = [await keys.find(database, id) for id in made]
+        return [each is not None and each.resource.revoked_at is not None for each in found]
+
+    await users.change(database, ref, username="anna", role="admin")
+    assert [False, False, False] == await revoked()
+    await users.change(database, ref, password_hash="new", keep_keys=keep)
+    assert [not keep, False, False] == await revoked()

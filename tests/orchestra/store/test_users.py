@@ -1,5 +1,7 @@
 """Promises of orchestra/store/users.py: made once, changed, listed, deleted."""
 
+import asyncio
+from collections.abc import Awaitable
 from uuid import uuid4
 
 import pytest
@@ -75,6 +77,49 @@ async def test_a_deleted_user_takes_his_keys_along(database: Database) -> None:
     assert await users.by_username(database, "ann") is None
     assert await keys.find(database, key_id(key)) is None
     assert 1 == len(await database.run("SELECT 1 FROM conversations"))
+
+
+async def refused(attempt: Awaitable[object]) -> bool:
+    try:
+        await attempt
+    except OrchestraError as error:
+        assert error.code is ErrorCode.FORBIDDEN
+        return True
+    return False
+
+
+async def test_an_admin_is_left(database: Database) -> None:
+    """Where it is asked for, the last who could come in as an admin is neither demoted nor deleted."""
+    root = await make_user(database, "root", "admin")
+    ref = ("default", root.resource.id)
+    await make_user(database, "them", "admin", tenant="other")
+    ann = await make_user(database, "ann")
+    await make_key(database, "admin", user=ann)
+    await make_key(database, "write")
+    await make_key(database, "admin", user=root)
+    revoked = key_id(await make_key(database, "admin"))
+    await keys.revoke(database, "default", None, revoked)
+
+    assert await refused(users.change(database, ref, role="user", leave_admin=True))
+    assert await refused(users.delete(database, ref, leave_admin=True))
+    assert root == await users.by_id(database, root.resource.id)
+    assert not await refused(users.change(database, ref, username="superuser", leave_admin=True))
+    assert await users.delete(database, ("default", ann.resource.id), leave_admin=True)
+
+    await make_key(database, "admin")
+    assert not await refused(users.change(database, ref, role="user", leave_admin=True))
+
+
+async def test_two_admins_cannot_remove_each_other(database: Database) -> None:
+    """Of two who are demoted or deleted at the same time one stays."""
+    for name in ("one", "two", "three"):
+        first, second = [await make_user(database, f"{name}, {place}", "admin") for place in range(2)]
+        done = await asyncio.gather(
+            refused(users.change(database, ("default", first.resource.id), role="user", leave_admin=True)),
+            refused(users.delete(database, ("default", second.resource.id), leave_admin=True)),
+        )
+        assert [False, True] == sorted(done)
+        await database.run("DELETE FROM users")
 
 
 async def test_pages_show_everybody_once_newest_first(database: Database) -> None:
