@@ -12,14 +12,14 @@ from schemas.api.keys import CreateKey
 from schemas.api.messages import PostMessage
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.api.tasks import CreateTask, PostTask, TaskFilter
-from schemas.api.users import ChangeUser, CreateUser
+from schemas.api.users import ChangePassword, ChangeUser, CreateUser
 from schemas.errors import ERRORS, ErrorCode
 
 # Bare, or as a quoted string of RFC 8941.
 _KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
-    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, CreateKey,
+    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, ChangePassword, CreateKey,
     EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 

@@ -163,11 +163,11 @@ class Users:
     async def change_password(self, request: Request) -> Response:
         """Change one's own password, with the old one; it ends one's sessions and keys. For those who signed in."""
         caller = await self._callers.identify(request, Scope.WRITE)
+        wanted = await read_json(request, ChangePassword, self._most_bytes)
         if not self._callers.presents_credentials(request):
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         if caller.session is None:
             raise OrchestraError(ErrorCode.FORBIDDEN, "a password is changed by who signed in with it")
-        wanted = await read_json(request, ChangePassword, self._most_bytes)
         id = caller.session.user_id
         user = await users.by_id(self._database, id)
         if user is None:

@@ -90,10 +90,11 @@ HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
     "b'sec-fetch-site'": ("sec-fetch-site", [""], [GET, MODELS]),
     "b'x-forwarded-for'": ("x-forwarded-for", [], []),  # Below.
     # Of Kafka's records, which only those send who may write to the topic of events.
-    "envelope.TYPE": ("", [], []),
-    "envelope.SUBJECT": ("", [], []),
-    "envelope.TENANT": ("", [], []),
-    "envelope.BODY_HASH": ("", [], []),
+    "TYPE": ("", [], []),
+    "SUBJECT": ("", [], []),
+    "TENANT": ("", [], []),
+    "BODY_HASH": ("", [], []),
+    "SIGNATURE": ("", [], []),
 }
 # Other ways into a request, which are looked for by name.
 OTHER_READS = {"body", "cookies", "form", "json", "stream", "path_params", "session", "user", "auth"}

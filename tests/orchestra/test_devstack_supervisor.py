@@ -15,6 +15,7 @@ import pytest
 
 from orchestra.devstack.child import State
 from orchestra.devstack.errors import PartFailedError
+from orchestra.devstack.folder import open_private
 from orchestra.devstack.part import Part
 from orchestra.devstack.probes import exists
 from orchestra.devstack.progress import Progress
@@ -145,14 +146,12 @@ async def test_one_is_kept_though_its_start_fails_in_any_way(
     assert first
     fails.times = 2
     if place == "log":
-        own = Path.open
 
-        def opened(path: Path, *arguments: Any) -> Any:
-            if path == child.log:
-                fails()
-            return own(path, *arguments)
+        def opened(path: Path) -> Any:
+            fails()
+            return open_private(path)
 
-        monkeypatch.setattr(Path, "open", opened)
+        monkeypatch.setattr("orchestra.devstack.child.open_private", opened)
     if place == "spawn":
         spawn = asyncio.create_subprocess_exec
 

@@ -19,7 +19,7 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken
 from schemas.errors import ErrorCode
 from tests.support.fakes import Calls, away, no_pause, running, steps
-from tests.support.records import Record, claimed, message, reader
+from tests.support.records import Record, claimed, message, reader, signed
 from tests.support.waiting import eventually
 from workers import dlq_limit, intake
 from workers.intake import Intake, WatchForGaps
@@ -217,7 +217,7 @@ async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: 
 
 
 async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests, cancels, deletions and dead letters are one transaction."""
+    """Requests, cancels and deletions, signed and not, and dead letters are one transaction."""
     id = str(claimed().id)
     batch = [
         Record(message()),
@@ -226,13 +226,16 @@ async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch
             json.dumps({"conversation_id": id}).encode(), headers=[("ce_type", b"llm.conversation.delete.requested")]
         ),
         Record(b"nonsense"),
+        signed(value=json.dumps({"request_id": id}).encode(), type="llm.cancel.requested"),
+        signed(value=json.dumps({"conversation_id": id}).encode(), type="llm.conversation.delete.requested"),
     ]
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: batch})
 
     await taking.all()
 
     (taken,) = taking.taken
-    assert [1, 1, 1, 1] == [len(each) for each in (taken.requests, taken.cancels, taken.deletes, taken.dead_letters)]
+    assert [1, 1, 1] == [len(each) for each in (taken.requests, taken.cancels, taken.deletes)]
+    assert [1, 1, 1] == [len(each) for each in (taken.unsigned_cancels, taken.unsigned_deletes, taken.dead_letters)]
 
 
 async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: pytest.MonkeyPatch) -> None:

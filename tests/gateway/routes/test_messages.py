@@ -17,6 +17,7 @@ from gateway.settings import GatewaySettings
 from schemas import envelope, events
 from schemas.api.messages import PostMessage
 from schemas.errors import ErrorCode, OrchestraError
+from tests.support.events import SIGNER, sign
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "user": "ada", "n": 1, "x y": 1}
@@ -50,8 +51,8 @@ class World:
         extra = ((envelope.TENANT, envelope.DEFAULT_TENANT), (envelope.BODY_HASH, body_hash))
         headers = envelope.write_headers(id=id, type=events.COMPLETED, source="/workers", subject=id, extra=extra)
         value = orjson.dumps({"attempt": 1, "reply": "echo: hi", "usage": USAGE})
-        raw = [(name, text.encode()) for name, text in headers]
-        self.consumer.queue.put_nowait(Record(id.encode(), value, raw))
+        raw = sign(SIGNER, [(name, text.encode()) for name, text in headers], value)
+        self.consumer.queue.put_nowait(Record(id.encode(), value, [*raw]))
 
 
 @pytest.fixture
