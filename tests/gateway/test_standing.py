@@ -1,6 +1,8 @@
 """Promises of gateway/standing.py: who makes a call that lasts is asked for again."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -8,6 +10,7 @@ from gateway import standing as module
 from gateway.auth import EVERYTHING, Principal, nameless
 from gateway.standing import Standing
 from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.keys import Session
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -52,7 +55,7 @@ async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("at_once")
 async def test_who_is_the_same_stays(caller: Principal) -> None:
     """Also when they may do more or less of what does not show others' things."""
-    await Standing(caller, Asked(replace(caller, signed_in=True))).check()
+    await Standing(caller, Asked(replace(caller, session=Session(uuid4(), datetime.now(UTC))))).check()
     await Standing(ANN, Asked(replace(ANN, scopes=frozenset({Scope.READ})))).check()
 
 
