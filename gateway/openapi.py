@@ -19,8 +19,8 @@ from schemas.errors import ERRORS, ErrorCode
 _KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
-    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, ChangePassword, CreateKey,
-    EditDeadLetter, ReplayDeadLetters, Problem,
+    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, ChangePassword,
+    CreateKey, EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
 # ``data`` is JSON. The first event has no id to resume after; that of an ending ends with ``.end``.
