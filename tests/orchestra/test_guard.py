@@ -1,8 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
-from orchestra.guard import host_name, refusal
+from orchestra.guard import OpenModeGuard, host_name, refusal
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "orchestra.example"})
 LOCAL = (b"host", b"localhost:8080")
@@ -133,3 +135,31 @@ def test_plain_names(host: str, refused: bool) -> None:
     """Where they are let in, a name without a dot is, and nothing more; what pages send is refused all the same."""
     assert refused is (refusal([(b"host", host.encode())], HOSTS, plain_names=True) is not None)
     assert refusal([(b"host", b"llm"), (b"origin", b"http://evil.example")], HOSTS, plain_names=True) is not None
+
+
+async def test_every_call_is_judged_by_itself() -> None:
+    """What passed before, or did not, lets no other call pass and keeps none out."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await Response(status_code=200)({"type": "http"}, receive, send)
+
+    async def receive() -> Message:
+        raise AssertionError("nobody reads the body")
+
+    async def status(*headers: tuple[bytes, bytes]) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await guard({"type": "http", "headers": [(b"accept", b"*/*"), *headers]}, receive, send)
+        return int(sent[0]["status"])
+
+    guard = OpenModeGuard(app, HOSTS, lambda _: Response(status_code=403))
+    foreign, local_page = (b"host", b"evil.example"), (b"origin", b"http://localhost")
+    cross = (b"sec-fetch-site", b"cross-site")
+    refused = [(), (foreign,), (LOCAL, foreign), (LOCAL, LOCAL), (LOCAL, cross), (LOCAL, local_page, cross)]
+    for headers in refused:
+        assert await status(*headers) == 403
+        for passed in ((LOCAL,), (LOCAL, local_page)):
+            assert (200, 200, 403) == (await status(*passed), await status(*passed), await status(*headers))
