@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 NOT_KEPT = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _OWN_RULES = frozenset({b"cache-control", b"etag"})
 _JSON = (b"application/json", b"application/problem+json")
+# Where a call's scope has whether its answer has begun.
+_BEGUN = "orchestra.begun"
 
 
 class HotRoute(APIRoute):
@@ -41,7 +43,7 @@ class HotApp(FastAPI):
         """Answer a hot route; leave all else to FastAPI. JSON that does not say otherwise is not to be kept."""
         route = None
         if scope["type"] == "http":
-            send = _not_kept(send)
+            send = _outermost(scope, send)
             route = self._hot.get((scope["method"], scope["path"]))
         if route is None or scope["query_string"]:
             await super().__call__(scope, receive, send)
@@ -66,18 +68,12 @@ class HotApp(FastAPI):
         return app
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, begun = Request(scope, receive, send), False
-
-        def sending(message: Message) -> Awaitable[None]:
-            nonlocal begun
-            begun = True
-            return send(message)
-
+        request = Request(scope, receive, send)
         try:
             response = await scope["route"].endpoint(request)
-            await response(scope, receive, sending)
+            await response(scope, receive, send)
         except Exception as error:
-            if begun:
+            if _BEGUN in scope:
                 raise
             kind = next(kind for kind in type(error).__mro__ if kind in self.exception_handlers)
             answer = await self.exception_handlers[kind](request, error)  # type: ignore[misc]  # all of ours are async
@@ -86,9 +82,12 @@ class HotApp(FastAPI):
                 raise  # As Starlette does, so that the server knows of it.
 
 
-def _not_kept(send: Send) -> Send:
+def _outermost(scope: Scope, send: Send) -> Send:
+    """What all of an answer goes through at last: it notes the beginning, and forbids to keep JSON."""
+
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
+            scope[_BEGUN] = True
             headers = dict(message["headers"])
             if headers.get(b"content-type", b"").startswith(_JSON):
                 own = not _OWN_RULES.isdisjoint(headers)
