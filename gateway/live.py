@@ -61,7 +61,8 @@ class LiveRequest:
         self.hearsay = False
         self.touched = time.monotonic()
         self._pieces: deque[str] = deque()
-        self._changed: asyncio.Event | None = None
+        # In the order in which they came; empty it is a third of a set.
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     @property
     def size(self) -> int:
@@ -165,22 +166,24 @@ class LiveRequest:
         """Wake whoever waits for a change."""
         self.version += 1
         self.touched = time.monotonic()
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        for waiter in self._waiting:
+            _wake(waiter)
 
     async def change(self, seen: int, seconds: float) -> bool:
         """Wait until ``version`` is not ``seen`` any more; False when it still is after so many seconds."""
         if self.version != seen:
             return True
-        if self._changed is None:
-            self._changed = asyncio.Event()
+        # Every caller comes here for every piece of text: an event within a timeout would be most of what that costs.
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, waiter)
+        self._waiting[waiter] = None
         try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+            await waiter
+        finally:
+            timer.cancel()
+            del self._waiting[waiter]
+        return self.version != seen
 
     def _set_text(self, attempt: int, base: int, text: str) -> None:
         self.attempt = attempt
@@ -206,6 +209,11 @@ class LiveRequest:
         self._pieces.clear()
         self.base = self.end = position
         self.text_bytes = 0
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _bytes(text: str) -> int:

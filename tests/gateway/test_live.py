@@ -138,3 +138,15 @@ async def test_change() -> None:
     assert await asyncio.gather(*waiting) == [True] * 3
     assert await live.change(seen, 60)
     assert not await live.change(live.version, 0)
+
+
+async def test_who_waits_no_longer_keeps_nobody_from_waking() -> None:
+    """Of those who wait together one leaves and one gives up; the others wake at the change."""
+    live = LiveRequest()
+    leaving, patient = (asyncio.create_task(live.change(0, 60)) for _ in range(2))
+    assert not await live.change(0, 0)
+    leaving.cancel()
+    live.begin(1)
+    assert await patient
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
