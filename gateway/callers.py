@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -95,8 +95,10 @@ class Callers:
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
         """What tells, while a call lasts, whether its ``caller`` would still be let in."""
         # Not the call itself: it would keep what was read of it for as long.
-        again = Request({"type": "http", "headers": request.scope["headers"]})
-        return Standing(caller, partial(self.identify, again, scope))
+        return Standing(caller, partial(self._identify_again, request.scope["headers"], scope))
+
+    async def _identify_again(self, headers: Sequence[tuple[bytes, bytes]], scope: Scope) -> Principal:
+        return await self.identify(Request({"type": "http", "headers": headers}), scope)
 
     def presents_credentials(self, request: Request) -> bool:
         """True when a call brings credentials that have the form of ours."""
