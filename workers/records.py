@@ -129,12 +129,12 @@ class RecordReader:
 
     def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
         match body:
+            case MessageRequested():
+                return self._request(body, envelope, user, letter)
             case CancelRequested():
                 return Cancel((letter.tenant, body.request_id), letter, envelope.signature is not None)
             case ConversationDeleteRequested():
                 return Delete((letter.tenant, body.conversation_id), letter, envelope.signature is not None)
-            case MessageRequested():
-                return self._request(body, envelope, user, letter)
 
     def _request(self, body: MessageRequested, envelope: Envelope, user: str | None, letter: DeadLetter) -> NewRequest:
         if envelope.id and body.id and envelope.id != body.id:
