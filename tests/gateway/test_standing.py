@@ -1,5 +1,6 @@
 """Promises of gateway/standing.py: who makes a call that lasts is asked for again."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -39,7 +40,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks a check costs nothing; then there is one look, and another 20 seconds."""
     now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     asked = Asked(ANN)
     standing = Standing(ANN, asked)
     await standing.check()
