@@ -11,7 +11,8 @@ from orchestra.devstack.model import MODEL_NAME
 
 # What requests that name no model got in the system before this one.
 _OLD_DEFAULT = "llama3"
-_ANSWER_SECONDS = 1.0
+# Where none listens the refusal comes at once; one that has just been started on a busy machine takes its time.
+_ANSWER_SECONDS = 5.0
 _NO = {"0", "f", "false", "n", "no", "off"}
 
 
@@ -24,7 +25,7 @@ class Choice:
 
 
 async def choose(env: Mapping[str, str] = os.environ) -> Choice:
-    """The choice by these environment variables. An Ollama that does not answer within a second is none."""
+    """The choice by these environment variables. An Ollama that does not answer within 5 seconds is none."""
     provider, model = env.get("LLM_PROVIDER"), env.get("LLM_MODEL")
     if provider and provider != "embedded":
         return Choice(provider, model or _OLD_DEFAULT)

@@ -9,7 +9,8 @@ from benchmarks.cells import Cell, Kind
 from benchmarks.measure import Timing, measure, used
 from benchmarks.meters import PARTS, Reading
 
-_WRONG_EVERY = 10
+# Few calls fit into so short a measurement on a slow machine.
+_WRONG_EVERY = 3
 
 
 def reading(cpu: float, busy: float, total: float, records: int, commits: int) -> Reading:
@@ -35,9 +36,9 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.mark.stack
 @pytest.mark.parametrize("kind", ["wait", "poll", "stream", "kafka"])
 async def test_every_reply_is_checked(bench: Bench, kind: Kind) -> None:
-    """Each way of asking gets answers; of ten one is somebody else's, by a bug in the model, and is found."""
+    """Each way of asking gets answers; of three one is somebody else's, by a bug in the model, and is found."""
     cell = Cell("tiny", kind, clients=4, llm_ms=1, tokens=3, gap_ms=1)
-    figures = await measure(bench, cell, Timing(0.2, 0.8, 0.4), wrong_every=_WRONG_EVERY)
+    figures = await measure(bench, cell, Timing(0.2, 0.8, 1.5), wrong_every=_WRONG_EVERY)
     stats = await bench.model_stats()
 
     assert stats["calls"] // _WRONG_EVERY == figures["wrong"] > 0

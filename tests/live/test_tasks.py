@@ -19,9 +19,9 @@ TASKS = int(os.environ.get("TEST_TASKS", "600"))
 TYPES = ("summarization", "translation", "code_generation", "analyst", "interviewer", "programmer")
 LOW, NORMAL, URGENT = 1, 5, 9
 KILL_EVERY_SECONDS = 4.0
-# Slow enough that there is a queue all the while: 3 workers with 10 places each.
+# Slow enough that there is a queue all the while, also where posting is slow: 3 workers with 4 places each.
 MODEL = "simulated:latency_ms=300"
-PLACES = "10"
+PLACES = "4"
 
 _ENDED = "SELECT count(*) FROM requests WHERE user_name = $1 AND finished_at IS NOT NULL"
 _STORY = """
