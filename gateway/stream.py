@@ -90,9 +90,15 @@ class Narrator:
         self._attempt = after.attempt if after else None
         self._position = after.position if after else 0
         self._epoch: int | None = None
+        # Where what was told comes from, unless a worker has signed it.
+        self._hearsay: LiveRequest | None = None
 
     def catch_up(self, live: LiveRequest) -> list[bytes]:
         """The events that bring the caller up to what is at hand."""
+        hearsay = live if live.hearsay and not live.signed else None
+        if self._hearsay and not hearsay:
+            self._void()
+        self._hearsay = hearsay
         if live.attempt < (self._attempt or 0):
             return []  # This replica has not heard yet of what the caller has seen.
         told: list[bytes] = []
@@ -112,6 +118,9 @@ class Narrator:
         """The events that are left, the ending last."""
         told: list[bytes] = []
         reply = ending.reply or ""
+        if self._hearsay and not self._is_in(reply, self._hearsay):
+            self._void()
+        self._hearsay = None
         if ending.status is Status.COMPLETED:
             if self._attempt is None:
                 told.append(self._move(ending.attempt, 0, "started"))
@@ -126,7 +135,18 @@ class Narrator:
 
     @property
     def _id(self) -> str:
-        return f"{self._attempt}.{self._position}"
+        place = f"{self._attempt}.{self._position}"
+        # A caller who comes back with a place goes on behind it: that must be the same text at every replica.
+        return f"{place}.unsigned" if self._hearsay else place
+
+    def _void(self) -> None:
+        """What was told may be nobody's: the next text is told as another one."""
+        if self._attempt is not None:
+            self._attempt = _NO_ATTEMPT
+
+    def _is_in(self, reply: str, live: LiveRequest) -> bool:
+        text = live.since(0) if self._epoch == live.epoch else None
+        return text is not None and reply.startswith(text)
 
     def _move(self, attempt: int, position: int, name: str, **data: object) -> bytes:
         self._attempt, self._position = attempt, position

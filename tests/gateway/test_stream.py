@@ -142,6 +142,45 @@ def test_restart_within_an_attempt() -> None:
     assert narrator.catch_up(live) == []
 
 
+def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
+    """What nobody has signed."""
+    live.hearsay = True
+    live.begin(attempt)
+    for piece in pieces:
+        live.add(live.end, piece)
+
+
+@pytest.mark.parametrize("attempt", [1, 1_000_000])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: bool) -> None:
+    """A forged text is taken back by the first that a worker signed, here and at a replica that never heard of it."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    heard(live, attempt, "FORGED")
+    caller.hear(narrator.catch_up(live))
+    assert caller.text == "FORGED"
+    if elsewhere:
+        narrator, live = Narrator(read_last_event_id(caller.last)), LiveRequest()
+    live.believe()
+    live.begin(1)
+    live.add(0, "a true text")
+    caller.hear(narrator.catch_up(live))
+    assert caller.text == "a true text"
+    assert caller.last == "1.11"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("FORGED", ["started", "delta", "restart", "completed"]), ("a true", ["started", "delta", "delta", "completed"])],
+)
+def test_an_ending_takes_back_what_is_not_in_it(text: str, names: list[str]) -> None:
+    """Where Postgres tells the ending before any worker did: what an older worker said stays, anything else goes."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    heard(live, 1, text)
+    caller.hear(narrator.catch_up(live))
+    caller.hear(narrator.end(Ending(Status.COMPLETED, 1, "a true text")))
+    assert (caller.text, caller.names, caller.last) == ("a true text", names, "1.11.end")
+
+
 LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
 WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
 

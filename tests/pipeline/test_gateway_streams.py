@@ -347,6 +347,24 @@ async def test_a_forged_ending(gateway: Gateway, worker: HandWorker) -> None:
     assert (await waiting).json()["reply"] == TEXT
 
 
+async def test_a_forged_text(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
+    """Text that was forged before the worker began is taken back, also from a caller who goes on at another gateway."""
+    location = await accept(gateway)
+    turn = await worker.begin(tell=False)
+    worker.signs = False
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        await worker.delta(turn, 0, "FORGED")
+        told = await reader.until("delta")
+    assert text_of(told) == "FORGED"
+    worker.signs = True
+    resumed = {"headers": {"Last-Event-ID": str(told[-1].id)}}
+    async with streaming(replica.client, "GET", f"{location}/events", **resumed) as reader:
+        await say(worker, turn, PIECES)
+        await worker.complete(turn, TEXT)
+        told += await reader.rest()
+    assert (text_of(told), told[-1].id) == (TEXT, f"1.{len(TEXT)}.end")
+
+
 @pytest.mark.parametrize("how", ["stream", "wait"])
 async def test_a_worker_of_before_signatures(gateway: Gateway, worker: HandWorker, how: str) -> None:
     """Its streams are those that they were, and nobody waits longer than a look into Postgres for its endings."""
