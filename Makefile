@@ -80,7 +80,7 @@ build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 images:  ## Build the container images (needs Docker)
 	@exec docker compose build $(ARGS)
 
-faults: $(TOOLS)  ## Break the system on purpose, and count what was lost: ten to thirteen minutes (ARGS="--only scale")
+faults: $(TOOLS)  ## Break the system on purpose, and count what was lost: twelve to sixteen minutes (ARGS="--only scale")
 	@$(BIN)/python -m faults $(ARGS)
 
 faults-full: $(TOOLS)  ## The whole campaign, hours long, with a report (ARGS="--minutes 90 --soak 30")

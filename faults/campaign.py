@@ -19,6 +19,7 @@ from faults.ledger import open_ledger
 from faults.load import open_load
 from faults.phases import Phase, Trial
 from faults.sampler import Sampler, sampling
+from faults.sometimes import NOTED_BY_INJECTORS
 from orchestra.kafka_faults import CALLS
 
 # From the end of the faults until the last turn is over: leases run out, tries are spaced out.
@@ -130,6 +131,7 @@ async def _judge(phase: Phase, trial: Trial, injected: Sequence[Injected], probl
     evidence = await collect(
         scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log, since=scene.began
     )
+    evidence.events = [event for event in evidence.events if event.place not in trial.forged]
     evidence.worker_faults = 0 if phase.spares_workers else None
     evidence.counters = _counters(phase, scene, sampler, injected)
     findings = await asyncio.to_thread(check, evidence)
@@ -150,4 +152,5 @@ def _counters(phase: Phase, scene: Scene, sampler: Sampler, injected: Sequence[I
         "redelivery_dropped": counts["duplicate_records"] if phase.counts_redelivery else 0,
         "rebalance_while_running": sum(each.counts[WHILE_RUNNING] for each in injected),
         "kafka_client_error": sum(each.counts[call] for each in injected for call in CALLS),
+        **{name: sum(each.counts[name] for each in injected) for name in NOTED_BY_INJECTORS},
     }

@@ -16,6 +16,7 @@ from faults.cluster import Kafka, free_ports
 from faults.postgres_proxy import PostgresProxy, postgres_proxy
 from faults.processes import Process
 from orchestra.cli.migrate import dbmate
+from orchestra.credentials import new_key
 from orchestra.devstack.child import Child
 from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST
@@ -23,7 +24,9 @@ from orchestra.devstack.postgres import postgres_part
 from orchestra.devstack.probes import answers
 from orchestra.devstack.services import gateway_part, llm_part, worker_part
 from orchestra.settings import DatabaseSettings
+from orchestra.store import keys
 from orchestra.store.database import Database
+from schemas.api.keys import CreateKey, Scope
 
 MODEL = "oracle"
 _MODELS = """[[models]]
@@ -41,7 +44,8 @@ class Setup:
     """One phase's services. ``oracle`` is its spec of faults; ``worker`` and ``gateway`` add to the environment.
 
     ``proxied``: workers reach Postgres through a proxy that can cut commits. ``idle_seconds``: how long the LLM service
-    waits for a silent model. ``each_start``: what a worker is told at each start, by its name.
+    waits for a silent model. ``each_start``: what a worker is told at each start, by its name. ``keys``: the programs
+    that have a key, each with its tenant.
     """
 
     workers: int = 3
@@ -52,6 +56,7 @@ class Setup:
     proxied: bool = False
     idle_seconds: float = 3.0
     each_start: Callable[[str], Environment] = lambda _: {}
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scene:
@@ -74,6 +79,7 @@ class Scene:
         self.workers: list[Process] = []
         self.gateways: list[Process] = []
         self.gone: list[Process] = []
+        self.keys: dict[str, str] = {}
         self.env = {
             "DATABASE_URL": database_url,
             "KAFKA_BOOTSTRAP_SERVERS": ground.kafka.bootstrap,
@@ -97,6 +103,10 @@ class Scene:
 
     async def start(self) -> None:
         """Start everything; return when all of it is ready. Raises ``PartFailedError``."""
+        for name, tenant in self.setup.keys.items():
+            key = new_key()
+            await keys.create(self.database, tenant, key, CreateKey(name=name, scopes=[Scope.WRITE]))
+            self.keys[name] = key.text
         await self.oracle.start()
         await self.llm.start()
         await asyncio.gather(*(self.add_worker() for _ in range(self.setup.workers)))

@@ -81,14 +81,17 @@ class Load:
             for _ in range(self._plan.conversations):
                 tasks.create_task(one())
 
-    async def flood(self, rate: float, seconds: float) -> None:
-        """So many new conversations of one turn a second, whatever becomes of them; return when all are clear."""
+    async def flood(self, rate: float, seconds: float, note: str = "") -> None:
+        """So many new conversations of one turn a second, whatever becomes of them; return when all are clear.
+
+        ``note``: of their questions.
+        """
         clock = asyncio.get_running_loop().time
         began, sent = clock(), 0
         async with asyncio.TaskGroup() as tasks:
             while not self._stopped and (passed := clock() - began) < seconds:
                 while sent < passed * rate:
-                    tasks.create_task(self._turn(Question(uuid4(), 0, uuid4().hex), "poll").knock())
+                    tasks.create_task(self._turn(Question(uuid4(), 0, uuid4().hex, note), "poll").knock())
                     sent += 1
                 await asyncio.sleep(0.01)
 
@@ -130,11 +133,16 @@ class Load:
 
 
 @asynccontextmanager
-async def open_load(plan: Plan, gateways: Sequence[str], bootstrap: str, ledger: Ledger) -> AsyncIterator[Load]:
-    """A load with its connections."""
+async def open_load(
+    plan: Plan, gateways: Sequence[str], bootstrap: str, ledger: Ledger, key: str | None = None
+) -> AsyncIterator[Load]:
+    """A load with its connections. ``key``: what it shows to gateways."""
     direct = Direct(bootstrap)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers
+    ) as session:
         try:
             yield Load(plan, gateways, Http(session), direct, ledger)
         finally:

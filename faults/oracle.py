@@ -5,7 +5,8 @@
 An OpenAI-compatible server on 127.0.0.1: ``POST /v1/chat/completions`` (always streams), ``GET /v1/models``.
 ``PUT /faults`` with a spec as its body changes the rates while it runs; ``GET /stats`` counts calls by how they ended.
 A spec may also hold ``garbage`` (a rate), ``latency_ms`` (before the first piece), ``gap_ms`` (before each further
-one), ``slow_ms`` (latency of a question that asks to be slow; 60 s), ``retry_after`` (seconds that a 429 names; 1).
+one), ``slow_ms`` (latency of a question that asks to be slow; 60 s), ``drip_ms`` (its answer comes by characters, so
+long after each other, and what is left of it at the next change), ``retry_after`` (seconds that a 429 names; 1).
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -45,6 +47,7 @@ class Spec:
     latency_ms: float = 0.0
     gap_ms: float = 0.0
     slow_ms: float = 60_000.0
+    drip_ms: float = 0.0
     retry_after: float = 1.0
 
     @classmethod
@@ -73,6 +76,7 @@ class Oracle:
         self._log = log
         self._random = random.Random(seed)
         self._ended: Counter[str] = Counter()
+        self._changed = asyncio.Event()
 
     def app(self) -> web.Application:
         """The routes."""
@@ -97,6 +101,8 @@ class Oracle:
             self._spec = Spec.parse(await request.text())
         except ValueError as error:
             return web.Response(status=422, text=str(error))
+        self._changed.set()
+        self._changed = asyncio.Event()
         return web.json_response(asdict(self._spec))
 
     async def stats(self, _request: web.Request) -> web.Response:
@@ -122,10 +128,12 @@ class Oracle:
             return _refusal(spec) if call.fault == "rate_limited" else _failure()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        pieces = _pieces(call.hash)
+        drips = call.note == SLOW and spec.drip_ms > 0
+        pieces = list(call.hash) if drips else _pieces(call.hash)
+        changed = self._changed
         for place, piece in enumerate(pieces[: len(pieces) // 2] if call.fault else pieces):
             if place:
-                await asyncio.sleep(spec.gap_ms / 1000)
+                await (_drip(changed, spec) if drips else asyncio.sleep(spec.gap_ms / 1000))
             await response.write(_chunk({"content": piece}))
         await _end(request, response, call.fault, over)
         return response
@@ -147,6 +155,12 @@ class _Over:
 
     def now(self, how: str) -> None:
         self.how, self.at = how, time.time()
+
+
+async def _drip(changed: asyncio.Event, spec: Spec) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(spec.drip_ms / 1000):
+            await changed.wait()
 
 
 async def _end(request: web.Request, response: web.StreamResponse, fault: str, over: _Over) -> None:

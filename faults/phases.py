@@ -3,20 +3,20 @@
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 
-from faults import injectors
+from faults import hostile, injectors
 from faults.client import Http
-from faults.evidence import Evidence
+from faults.evidence import Evidence, Place
 from faults.ground import Scene, Setup
 from faults.heads import Heads
 from faults.injected import Injected, Limit
 from faults.ledger import Ledger
 from faults.load import Load, Plan
-from faults.poison import KINDS, Poisoner
+from faults.poison import KINDS, Poisoner, mixed
 from faults.sampler import Sampler
 from orchestra.kafka_faults import environment
 
@@ -54,7 +54,10 @@ _FLOOD_SECONDS = {False: 8.0, True: 30.0}
 
 @dataclass
 class Trial:
-    """One phase while it runs. ``wrong``: asked once everything has settled; lines that count as violations."""
+    """One phase while it runs. ``wrong``: asked once everything has settled; lines that count as violations.
+
+    ``forged``: where events lie that no worker wrote, so that they are no evidence of what workers did.
+    """
 
     scene: Scene
     load: Load
@@ -64,6 +67,7 @@ class Trial:
     times: int
     full: bool
     wrong: Callable[[Evidence], Iterator[str]] = lambda _: iter(())
+    forged: Collection[Place] = ()
 
 
 Inject = Callable[[Trial], Awaitable[Sequence[Injected]]]
@@ -204,7 +208,7 @@ async def _faulty_answers(trial: Trial) -> Sequence[Injected]:
 async def _poison(trial: Trial) -> Sequence[Injected]:
     poisoner = Poisoner()
     trial.wrong = poisoner.wrong
-    return [await poisoner.run(trial.scene, trial.times // len(KINDS), trial.limit)]
+    return [await poisoner.run(trial.scene, mixed(trial.times // len(KINDS)), trial.limit)]
 
 
 async def _overload(trial: Trial) -> Sequence[Injected]:
@@ -232,6 +236,12 @@ async def _heads(trial: Trial) -> Sequence[Injected]:
     slow = await heads.beside_slow_ones(short=500 if trial.full else 100, slow=20 if trial.full else 5)
     killer = await heads.killing_its_worker(*(("poll", 5, 50) if trial.full else ("wait", 3, 20)))
     return [slow, killer]
+
+
+async def _hostile_neighbours(trial: Trial) -> Sequence[Injected]:
+    siege = hostile.Hostile(trial.scene, trial.ledger, trial.sampler, trial.limit)
+    trial.wrong, trial.forged = siege.wrong, siege.forged
+    return await siege.run(kills=trial.times, bombs=5 if trial.full else 1)
 
 
 _FAILPOINTS = _Failpoints()
@@ -267,5 +277,7 @@ PHASES = (
                                 gateway={"MAX_QUEUE_AGE_SECONDS": "2"})),
     Phase("heads", 3, 5, (16, 6), _heads, loaded=False, setup=lambda full: Setup(
         workers=3, oracle=f"latency_ms=200,slow_ms={55_000 if full else 20_000}", idle_seconds=90)),
+    # Who waits for an answer has three tries: three kills could exhaust them.
+    Phase("hostile_neighbours", 2, 2, (0, 0), _hostile_neighbours, lambda _: hostile.SETUP, loaded=False, minutes=2.5),
     Phase("leader_kills", 2, 20, (6, 9), _leader_kills, brokers=3, spares_workers=True),
 )  # fmt: skip

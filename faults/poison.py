@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,16 +83,24 @@ KINDS: Mapping[str, Callable[[], Poison]] = {
 }
 
 
+BOMBS = tuple(kind for kind in KINDS if kind.startswith(_BOMB_OF))
+
+
+def mixed(each: int) -> list[str]:
+    """So many of each kind, in no order."""
+    kinds = [kind for kind in KINDS for _ in range(max(1, each // _FEWER.get(kind, 1)))]
+    random.shuffle(kinds)
+    return kinds
+
+
 @dataclass
 class Poisoner:
     """Sends them, and remembers which reason each place must have."""
 
     sent: dict[Place, tuple[str, ErrorCode]] = field(default_factory=dict)
 
-    async def run(self, scene: Scene, each: int, limit: Limit) -> Injected:
-        """So many of each kind, mixed."""
-        kinds = [kind for kind in KINDS for _ in range(max(1, each // _FEWER.get(kind, 1)))]
-        random.shuffle(kinds)
+    async def run(self, scene: Scene, kinds: Sequence[str], limit: Limit) -> Injected:
+        """Send one of each of these."""
         done = Injected("poison records", len(kinds))
         async with AsyncExitStack() as stack:
             plain, packing = [

@@ -89,7 +89,7 @@ class Process:
 
     def worker_id(self) -> str | None:
         """The id that a worker took last, out of its log."""
-        found = _WORKER_ID.findall(self.log.read_bytes()[-200_000:]) if self.log.exists() else []
+        found = _WORKER_ID.findall(self.log.read_bytes()) if self.log.exists() else []
         return found[-1].decode() if found else None
 
     async def _start(self) -> None:

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from faults.evidence import Call, call_of
 from faults.oracle import Oracle, Spec
-from faults.question import FAIL, Question, history_hash
+from faults.question import FAIL, SLOW, Question, history_hash
 from tests.support.waiting import eventually
 
 
@@ -100,3 +100,21 @@ async def test_a_question_can_ask_to_fail() -> None:
         assert 422 == (await client.put("/faults", data="nonsense=1")).status
         assert {"error": 2, "fault_error": 1, "fault_rate_limited": 1} == await (await client.get("/stats")).json()
     assert [FAIL, ""] == [call.note for call in logged(log)]
+
+
+async def test_a_slow_answer_drips_until_the_spec_changes() -> None:
+    """It comes by characters, and what is left of it at once as soon as the model is told to be quick."""
+    question = Question(uuid4(), 0, "k", SLOW)
+    async with (
+        oracle("slow_ms=0,drip_ms=3600000") as (client, log),
+        client.post("/v1/chat/completions", json=asking(question)) as response,
+    ):
+        first = await response.content.readuntil(b"\n\n")
+        await (await client.put("/faults", data="slow_ms=0")).read()
+        rest = await response.text()
+    said = [json.loads(line[6:]) for line in (first.decode() + rest).splitlines() if line.startswith("data: {")]
+    pieces = [piece for each in said for choice in each["choices"] if (piece := choice["delta"].get("content"))]
+    (call,) = logged(log)
+
+    assert list(call.hash) == pieces
+    assert "whole" == call.ended

@@ -21,6 +21,7 @@ ASKED = {
     "disconnects": 2_000,
     "faulty_answers": 20_000,
     "poison": 12_000,
+    "hostile_neighbours": 2,
 }
 
 

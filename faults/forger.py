@@ -1,0 +1,153 @@
+"""Somebody who may read and write our topics and has no secret: events, cancels and deletions for others' requests."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import RecordMetadata
+
+from faults.evidence import Evidence, Place
+from faults.ground import Scene
+from faults.injected import Injected
+from orchestra.kafka_records import read_any_record
+from schemas import envelope, events
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.requests import CANCEL_REQUESTED, MessageRequested, read_record
+from schemas.topics import EVENTS, REQUESTS
+
+FORGED = "FORGED"
+# Higher than any attempt that there will be.
+_ATTEMPT = 1_000_000
+_ROUNDS = 2
+_ROUND_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A request as it lies on the topic, for all to read."""
+
+    id: UUID
+    tenant: str
+    body_hash: str
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """A record to write."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def target_of(record: Any) -> Target | None:
+    """The request that a record asks for, if a gateway has signed it."""
+    with suppress(OrchestraError):
+        headers = envelope.read_headers(record.headers)
+        body = read_record(headers.type, envelope.parse_json(record.value or b""))
+        if isinstance(body, MessageRequested) and headers.id and headers.tenant and headers.signature:
+            return Target(headers.id, headers.tenant, body.body_hash(), record.key or b"")
+    return None
+
+
+def forgeries(target: Target) -> Iterator[Forgery]:
+    """An attempt that was never made, each of the endings that it could have had, and a cancel; by nobody's signature.
+
+    The cancel lies behind its request and on any other partition, where it may be read first.
+    """
+    failed: dict[str, object] = {"code": ErrorCode.BAD_UPSTREAM, "detail": FORGED}
+    told: Iterable[tuple[str, dict[str, object]]] = (
+        (events.DELTA, {"attempt": 1, "at": 0, "text": FORGED}),
+        (events.STARTED, {"attempt": _ATTEMPT, "conversation_id": str(uuid4())}),
+        (events.DELTA, {"attempt": _ATTEMPT, "at": 0, "text": FORGED}),
+        (events.RESTART, {"attempt": _ATTEMPT, "text": FORGED, "last_error": failed}),
+        (events.COMPLETED, {"attempt": _ATTEMPT, "reply": FORGED, "usage": {"input_tokens": 1, "output_tokens": 1}}),
+        (events.FAILED, {"attempt": _ATTEMPT, **failed}),
+        (events.CANCELLED, {"attempt": _ATTEMPT}),
+        (events.EXPIRED, {"attempt": _ATTEMPT}),
+    )
+    subject = str(target.id).encode()
+    for kind, value in told:
+        for signature in ((), ((envelope.SIGNATURE, os.urandom(16).hex().encode()),)):
+            named = {
+                envelope.ID: str(uuid4()), envelope.TYPE: kind, envelope.SUBJECT: str(target.id),
+                envelope.TENANT: target.tenant, envelope.BODY_HASH: target.body_hash,
+            }  # fmt: skip
+            headers = tuple((name, text.encode()) for name, text in named.items())
+            yield Forgery(EVENTS.name, subject, json.dumps(value).encode(), headers + signature)
+    cancel = json.dumps({"request_id": str(target.id)}).encode()
+    kind_only = (envelope.TYPE, CANCEL_REQUESTED.encode())
+    for key in (target.key, os.urandom(8)):
+        yield Forgery(REQUESTS.name, key, cancel, (kind_only,))
+    signed = ((envelope.TENANT, target.tenant.encode()), (envelope.SIGNATURE, b"v1=" + b"0" * 64))
+    yield Forgery(REQUESTS.name, target.key, cancel, (kind_only, *signed))
+
+
+@dataclass
+class Forger:
+    """Answers for the workers, of every request that it reads, at once and while it runs. ``done``: what it wrote.
+
+    ``events``, ``cancels``: where; the cancels with the request that each was for.
+    """
+
+    done: Injected
+    events: set[Place] = field(default_factory=set)
+    cancels: dict[Place, UUID] = field(default_factory=dict)
+
+    async def run(self, scene: Scene) -> None:
+        """Until cancelled."""
+        read_any_record()  # Bombs are read here too.
+        reader = AIOKafkaConsumer(bootstrap_servers=scene.kafka.bootstrap, auto_offset_reset="latest")
+        writer = AIOKafkaProducer(bootstrap_servers=scene.kafka.bootstrap, linger_ms=5)
+        async with reader, writer:
+            parts = [TopicPartition(REQUESTS.name, number) for number in range(REQUESTS.partitions)]
+            reader.assign(parts)
+            await reader.seek_to_end(*parts)
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    for records in (await reader.getmany(timeout_ms=50)).values():
+                        for target in filter(None, map(target_of, records)):
+                            tasks.create_task(self._forge(writer, target))
+
+    def wrong(self, evidence: Evidence) -> Iterator[str]:
+        """Whatever was told, or ended, that no worker said and no caller asked for."""
+        for entry in evidence.entries:
+            if entry.reply and FORGED in entry.reply:
+                yield f"{entry.id}: a caller was told what was forged"
+        for row in evidence.requests:
+            if row.cancel_requested or row.status == "cancelled":
+                yield f"{row.id}: a forged cancel counted"
+        reasons = {letter.place: letter.reason for letter in evidence.dead_letters}
+        for place, id in self.cancels.items():
+            reason = reasons.get(place)
+            early = reason is None and id in evidence.early_cancels
+            if not early and reason not in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
+                yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept for nobody"
+
+    async def _forge(self, writer: AIOKafkaProducer, target: Target) -> None:
+        for number in range(_ROUNDS):
+            await asyncio.sleep(number * _ROUND_SECONDS)
+            for forgery in forgeries(target):
+                sent = await writer.send(forgery.topic, forgery.value, key=forgery.key, headers=list(forgery.headers))
+                # Noted also when this task is over by then: the producer sends what it has before it stops.
+                sent.add_done_callback(partial(self._note, target))
+                await asyncio.shield(sent)
+
+    def _note(self, target: Target, sent: "asyncio.Future[RecordMetadata]") -> None:
+        written = sent.result()
+        place = (written.topic, written.partition, written.offset)
+        if written.topic == EVENTS.name:
+            self.events.add(place)
+        else:
+            self.cancels[place] = target.id
+        self.done.note()
+        self.done.counts["events" if written.topic == EVENTS.name else "cancels"] += 1

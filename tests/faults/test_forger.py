@@ -1,0 +1,90 @@
+"""The campaign's forger: what it writes is well made, names its target, and lacks nothing but a signature."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from faults.evidence import DeadLetter, Evidence, Request
+from faults.forger import FORGED, Forger, Forgery, Target, forgeries, target_of
+from faults.injected import Injected
+from faults.ledger import Entry
+from gateway.events import Hub
+from gateway.metrics import Metrics
+from orchestra.store import dead_letters
+from schemas.events import EVENT_TYPES, STARTED
+from schemas.topics import EVENTS, REQUESTS
+from tests.support.events import SIGNER, tell
+from tests.support.records import Record, message, reader, signed
+from workers.records import Cancel
+
+PLACE = ("llm.requests", 0, 7)
+
+
+def target() -> Target:
+    found = target_of(signed(id=uuid4()))
+    assert found is not None
+    return found
+
+
+def of(topic: str, at: Target) -> Sequence[Forgery]:
+    return [forgery for forgery in forgeries(at) if forgery.topic == topic]
+
+
+def test_a_target_is_what_a_gateway_signed() -> None:
+    """Everything that an event names of a request is read off its record; what nobody signed is nobody's."""
+    found = target()
+
+    assert ("tenant", b"key") == (found.tenant, found.key)
+    assert target_of(Record(message(), b"key")) is None
+    assert target_of(Record(b"{", b"key")) is None
+
+
+def test_every_kind_of_event_is_forged_and_refused() -> None:
+    """A gateway that heard from the worker takes none of them for true, and counts each as unsigned."""
+    at, metrics = target(), Metrics()
+    hub, events = Hub(metrics, 1 << 20, SIGNER), of(EVENTS.name, at)
+    with hub.watch((at.tenant, at.id)) as live:
+        tell(hub, STARTED, at.id, at.tenant, at.body_hash, attempt=1, conversation_id=str(uuid4()))
+        for event in events:
+            hub.take(event.key, event.headers, event.value)
+        told = live.attempt, live.since(0), live.ending, live.last_error
+    unsigned = metrics.registry.get_sample_value("orchestra_gateway_events_unsigned_total")
+
+    assert EVENT_TYPES.keys() == {dict(event.headers)["ce_type"].decode() for event in events}
+    assert (1, "", None, None) == told
+    assert len(events) == unsigned
+
+
+def test_its_cancels_are_signed_by_nobody() -> None:
+    """A worker takes none of them for a gateway's, wherever it lies."""
+    at = target()
+    cancels = of(REQUESTS.name, at)
+    verdicts = [reader().read(Record(each.value, each.key, list(each.headers))) for each in cancels]
+
+    assert {b"key"} < {each.key for each in cancels}
+    for verdict in verdicts:
+        assert isinstance(verdict, dead_letters.DeadLetter) or (isinstance(verdict, Cancel) and not verdict.signed)
+
+
+def forger(id: UUID) -> Forger:
+    return Forger(Injected("forged", 0), cancels={PLACE: id})
+
+
+def test_what_was_believed_is_wrong() -> None:
+    """A text that was told, a request that was cancelled and a cancel that is nowhere are found, each by itself."""
+    row = Request("default", uuid4(), uuid4(), 1, "completed", "hash", ("llm.requests", 0, 1))
+    entry = Entry("answered", "key", uuid4(), 0, row.id, status="completed", reply="a reply")
+    letter = DeadLetter(PLACE, "unsigned")
+    cancelled = Request(row.tenant, row.id, row.conversation_id, 1, "cancelled", "hash", row.place)
+    told = Entry("answered", "key", uuid4(), 0, row.id, status="completed", reply=f"x{FORGED}")
+
+    def wrong(**more: object) -> int:
+        evidence = Evidence(entries=[entry], requests=[row], dead_letters=[letter])
+        for name, value in more.items():
+            setattr(evidence, name, value)
+        return len(list(forger(row.id).wrong(evidence)))
+
+    assert 0 == wrong()
+    assert 0 == wrong(dead_letters=[], early_cancels={row.id})
+    assert 1 == wrong(requests=[cancelled])
+    assert 1 == wrong(entries=[told])
+    assert 1 == wrong(dead_letters=[])
