@@ -22,7 +22,7 @@ from orchestra.cli.scale import scale
 from orchestra.cli.send import send
 from orchestra.cli.service import gateway, llm, worker
 from orchestra.cli.status import status
-from orchestra.cli.streams import READER_GONE, StreamError, drop_output, open_streams
+from orchestra.cli.streams import READER_GONE, StreamError, drop_output, flush_output, open_streams
 from orchestra.cli.terminal import echo
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
@@ -52,7 +52,7 @@ def _in_one_line() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            flush_output()
     except Exception as error:
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup):

@@ -72,6 +72,11 @@ def open_streams() -> None:
     sys.stderr = _text(io.BufferedWriter(_Errors(2, "w", closefd=False)), sys.stderr, errors="backslashreplace")
 
 
+def flush_output() -> None:
+    """Write what is still kept back. Raises ``StreamError``."""
+    sys.stdout.flush()
+
+
 def drop_output() -> None:
     """Let what was not written go, and all that is still to come."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -322,7 +322,7 @@ def breaks(poison: str, taken: list[str]) -> Callable[..., Intaken]:
 
     def take_in(batch: Batch, _order: object) -> Intaken:
         said = [each.body["messages"][0]["content"] for each in batch.requests]
-        if poison in said or batch.cancels:
+        if poison in said or batch.cancels or batch.unsigned_cancels:
             raise DatabaseUnavailableError("08003")
         taken.extend(said)
         return Intaken(inserted=len(batch.requests), dead_letters=batch.dead_letters)
