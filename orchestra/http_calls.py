@@ -103,7 +103,7 @@ class _Protocol(ResponseHandler):
         super().data_received(data)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Fail; also whoever reads an answer that was begun, which aiohttp leaves to wait for ever."""
+        """Fail the call. A reader in the middle of an answer fails too; aiohttp would leave it waiting."""
         super().set_exception(exc, exc_cause or exc)
         payload = self._payload
         if payload is not None and not payload.is_eof() and payload.exception() is None:

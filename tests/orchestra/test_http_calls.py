@@ -219,7 +219,7 @@ async def test_a_connection_that_ends_later_is_no_dead_one(monkeypatch: pytest.M
 @pytest.mark.parametrize("garbage", [b"zz\r\n", b"-5\r\n", b"\x1f\x8b\x08\x00"])
 @pytest.mark.parametrize("begun", [b"", b"2\r\nok\r\n"])
 async def test_an_answer_that_cannot_be_read_ends_at_once(begun: bytes, garbage: bytes) -> None:
-    """Garbage where the size of a chunk belongs fails whoever reads; they would wait for ever."""
+    """An invalid chunk size makes the reader fail instead of hanging."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"paid")

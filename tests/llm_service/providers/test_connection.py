@@ -43,7 +43,7 @@ async def test_a_packed_answer_is_unpacked_however_it_is_cut(texts: list[bytes],
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate"])
 async def test_little_is_unpacked_at_a_time(encoding: str) -> None:
-    """However much a small answer unpacks to: whoever has read enough of it can stop."""
+    """A reader can stop early, however much a small answer unpacks to."""
     bomb = (zlib.compress if encoding == "deflate" else gzip.compress)(b"x" * 10_000_000)
 
     sizes = [len(chunk) for chunk in await _all(_read(encoding, bomb))]
