@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.cells import Kind
 from benchmarks.question import Asking, answer, conversation, question
-from orchestra.event_stream import EventStream
-from orchestra.kafka import make_producer
+from orchestra.http.event_stream import EventStream
+from orchestra.kafka.clients import make_producer
 from orchestra.settings import KafkaSettings
 from schemas import envelope
 from schemas.status import Status

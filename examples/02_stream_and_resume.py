@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from orchestra.event_stream import EventStream
+from orchestra.http.event_stream import EventStream
 
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 GATEWAY_URL_2 = os.environ.get("GATEWAY_URL_2", GATEWAY_URL)
@@ -26,7 +26,7 @@ def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]
     """Name, id and data of each server-sent event.
 
     Not by ``iter_lines``: it also splits at characters such as U+2028, which are ordinary text of a reply.
-    ``orchestra/event_stream.py`` needs nothing but Python, so it can be copied into a program of your own.
+    ``orchestra/http/event_stream.py`` needs nothing but Python, so it can be copied into a program of your own.
     """
     stream = EventStream(most_bytes=32 * 1024 * 1024)
     for chunk in response.iter_bytes():

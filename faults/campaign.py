@@ -20,7 +20,7 @@ from faults.load import open_load
 from faults.phases import Phase, Trial
 from faults.sampler import Sampler, sampling
 from faults.sometimes import NOTED_BY_INJECTORS
-from orchestra.kafka_faults import CALLS
+from orchestra.kafka.faults import CALLS
 
 # From the end of the faults until the last turn is over: leases run out, tries are spaced out.
 _SETTLE_SECONDS = 120.0

@@ -12,8 +12,8 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from orchestra.event_stream import EventStream
-from orchestra.kafka import make_producer
+from orchestra.http.event_stream import EventStream
+from orchestra.kafka.clients import make_producer
 from orchestra.settings import KafkaSettings
 from schemas.errors import ErrorCode
 from schemas.requests import CANCEL_REQUESTED

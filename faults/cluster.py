@@ -20,8 +20,8 @@ from orchestra.devstack.jars import fetch_jars
 from orchestra.devstack.kafka import kafka_answers, kafka_part
 from orchestra.devstack.part import Part
 from orchestra.devstack.ports import HOST, taken
+from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
-from orchestra.topics import ensure_topics
 from schemas.topics import REQUESTS, TOPICS
 
 _HEAP = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-Djava.awt.headless=true",

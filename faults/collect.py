@@ -29,7 +29,7 @@ from faults.evidence import (
     call_of,
 )
 from faults.ledger import read_ledger
-from orchestra.kafka_records import read_any_record
+from orchestra.kafka.records import read_any_record
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas import dead_letters as dead

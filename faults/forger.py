@@ -16,7 +16,7 @@ from aiokafka.structs import RecordMetadata
 from faults.evidence import Evidence, Place
 from faults.ground import Scene
 from faults.injected import Injected
-from orchestra.kafka_records import read_any_record
+from orchestra.kafka.records import read_any_record
 from schemas import envelope, events
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import CANCEL_REQUESTED, MessageRequested, read_record

@@ -53,7 +53,7 @@ class Outcome:
 
 _ENDINGS = "orchestra/store/endings.py"
 _INTAKE = "workers/intake.py"
-_KAFKA = "orchestra/kafka.py"
+_KAFKA = "orchestra/kafka/clients.py"
 _COMMIT = "        await consumer.commit({tp: batch[-1].offset + 1 for tp, batch in polled.items()})\n"
 _WRITE = "        await self._write(verdicts, progress)\n        self._at_hand = ()\n"
 _FINISH = "                finished = await store.finish(self._database, endings)\n"
@@ -99,7 +99,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "acks_one",
         (Edit(_KAFKA, 'enable_idempotence=True,\n        acks="all"', "enable_idempotence=False,\n        acks=1"),),
-        "tests/orchestra/test_kafka.py::test_the_producer_loses_and_doubles_nothing",
+        "tests/orchestra/kafka/test_clients.py::test_the_producer_loses_and_doubles_nothing",
     ),
     Mutant(
         "outbox_by_last_id",

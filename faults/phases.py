@@ -18,7 +18,7 @@ from faults.ledger import Ledger
 from faults.load import Load, Plan
 from faults.poison import KINDS, Poisoner, mixed
 from faults.sampler import Sampler
-from orchestra.kafka_faults import environment
+from orchestra.kafka.faults import environment
 
 # More than any phase has the time for; the load is stopped when the faults have been injected.
 _ENDLESS = 20_000

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from faults.injected import Injected
-from orchestra.http_server import MOST_HALF_OPEN, MOST_HEAD_BYTES, MOST_HEAD_LINES
+from orchestra.http.server import MOST_HALF_OPEN, MOST_HEAD_BYTES, MOST_HEAD_LINES
 
 REFUSED = "connection_refused"
 # More than may be half-open, so that some are refused because of their number and some because of their age.

@@ -9,21 +9,26 @@ from aiokafka import AIOKafkaProducer
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway import openapi
 from gateway.accept import Acceptance
-from gateway.attempts import Attempts
-from gateway.bodies import refuse_unknown_query
-from gateway.callers import Callers
 from gateway.drain import Drain
-from gateway.events import Hub
+from gateway.following.events import Hub
+from gateway.following.lookup import Lookup
+from gateway.following.stream import Streams
+from gateway.following.tail import Tail, open_consumer
+from gateway.following.waiting import Waiting
+from gateway.following.watch import Watch
 from gateway.health import Health
+from gateway.http import openapi
+from gateway.http.bodies import refuse_unknown_query
+from gateway.http.problems import Problems
 from gateway.limits import Limits
-from gateway.lookup import Lookup
 from gateway.metrics import Metrics
-from gateway.outcome import Waiting
-from gateway.passwords import Passwords
-from gateway.problems import Problems
+from gateway.people.attempts import Attempts
+from gateway.people.callers import Callers
+from gateway.people.passwords import Passwords
+from gateway.people.tokens import Tokens
 from gateway.quotas import Quotas
+from gateway.receipts import Receipts
 from gateway.replays import Replays
 from gateway.request_log import RequestLog
 from gateway.routes import agents as agent_routes
@@ -37,17 +42,12 @@ from gateway.routes.requests import Requests
 from gateway.routes.tasks import Tasks
 from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
-from gateway.stream import Streams
 from gateway.submit import Submissions
-from gateway.tail import Tail, open_consumer
 from gateway.tasks import Desk
-from gateway.tokens import Tokens
-from gateway.watch import Watch
 from orchestra.agents.catalogue import load_agents
-from orchestra.guard import OpenModeGuard
-from orchestra.hot_routes import HotApp
-from orchestra.ids import Receipts
-from orchestra.kafka import open_producer
+from orchestra.http.guard import OpenModeGuard
+from orchestra.http.hot_routes import HotApp
+from orchestra.kafka.clients import open_producer
 from orchestra.loops import beside, keep_running
 from orchestra.signing import EventSigner, Signer
 from orchestra.store.database import Database, DatabaseUnavailableError

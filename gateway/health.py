@@ -5,9 +5,9 @@ import asyncio
 from pydantic import BaseModel
 
 from gateway.drain import Drain
+from gateway.following.tail import Tail
 from gateway.limits import Limits
 from gateway.request_log import RequestLog
-from gateway.tail import Tail
 from orchestra.loops import regularly
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.progress import held_topics

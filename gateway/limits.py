@@ -6,8 +6,8 @@ from uuid import UUID
 
 import structlog
 
-from gateway.auth import Principal
 from gateway.metrics import Metrics
+from gateway.people.principal import Principal
 from gateway.quotas import Quotas
 from orchestra.store import models, requests
 from orchestra.store.database import Database, DatabaseUnavailableError

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from gateway.auth import Principal
+from gateway.people.principal import Principal
 from orchestra.store import totals
 from orchestra.store.database import Database
 from orchestra.store.totals import Most, Total

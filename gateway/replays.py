@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 
 from gateway.accept import Acceptance, Replay
-from gateway.auth import Principal
-from gateway.cursors import read_letter_cursor, write_cursor
+from gateway.http.cursors import read_letter_cursor, write_cursor
+from gateway.people.principal import Principal
 from orchestra.signing import Signer
 from orchestra.store import conversations, dead_letters, requests
 from orchestra.store.database import Database

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 
 from gateway.metrics import Metrics
-from orchestra.kafka import KAFKA_ERRORS
+from orchestra.kafka.clients import KAFKA_ERRORS
 from orchestra.loops import keep_running
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.topics import REQUESTS

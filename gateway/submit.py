@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from gateway.accept import Acceptance, Ask
-from gateway.auth import Principal
+from gateway.accept import Acceptance
+from gateway.ask import Ask
 from gateway.drain import Drain
-from gateway.events import Hub
+from gateway.following.events import Hub
+from gateway.following.live import LiveRequest
+from gateway.following.lookup import Lookup
+from gateway.http.problems import RequestProblemError
 from gateway.limits import Limits
-from gateway.live import LiveRequest
-from gateway.lookup import Lookup
-from gateway.problems import RequestProblemError
+from gateway.people.principal import Principal
+from gateway.receipts import Receipts
 from orchestra.agents.catalogue import Agents
-from orchestra.ids import Receipts
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
 from schemas.errors import ErrorCode, OrchestraError

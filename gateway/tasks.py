@@ -9,10 +9,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from gateway.accept import Acceptance, Ask, trace
-from gateway.auth import Principal
-from gateway.events import Hub
-from gateway.lookup import Lookup
+from gateway.accept import Acceptance
+from gateway.ask import Ask, trace
+from gateway.following.events import Hub
+from gateway.following.lookup import Lookup
+from gateway.people.principal import Principal
 from gateway.submit import Submissions, about, check_times
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database, DatabaseUnavailableError

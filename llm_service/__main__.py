@@ -12,7 +12,7 @@ from llm_service.app import create_app
 from llm_service.models import ModelsFileError
 from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
-from orchestra.http_server import server_config
+from orchestra.http.server import server_config
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
-from orchestra.disconnect import unless_gone
+from orchestra.http.disconnect import unless_gone
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import REQUEST_ID
 

@@ -11,8 +11,8 @@ from llm_service.metrics import Metrics
 from llm_service.registry import Registry, build_registry
 from llm_service.routes import build_router
 from llm_service.settings import LlmServiceSettings
-from orchestra.guard import OpenModeGuard
-from orchestra.hot_routes import HotApp
+from orchestra.http.guard import OpenModeGuard
+from orchestra.http.hot_routes import HotApp
 from orchestra.loops import beside, keep_running
 
 

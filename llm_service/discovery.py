@@ -12,7 +12,7 @@ from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
 from llm_service.providers.connection import KEEPING
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
-from orchestra.http_calls import transport
+from orchestra.http.calls import transport
 
 LOOK_AGAIN_SECONDS = 30.0
 _ANSWER_SECONDS = 2.0

@@ -14,8 +14,8 @@ from llm_service.reach import checked
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
 from llm_service.tracing import request_id, traceparent
-from orchestra.client_address import showed_token
-from orchestra.hot_routes import HotRoute
+from orchestra.http.client_address import showed_token
+from orchestra.http.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, ModelList
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
-from orchestra.client_address import Proxies
+from orchestra.http.client_address import Proxies
 
 # With or without the name of a driver, which is ours whatever it says.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")

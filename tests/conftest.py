@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.kafka_records import read_any_record
+from orchestra.kafka.records import read_any_record
 from tests.support.services import Services
 from tests.support.stack import Stack, open_model, open_stack
 

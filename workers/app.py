@@ -9,7 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 
 from orchestra.agents.catalogue import Agents, load_agents
-from orchestra.kafka import group_reader, make_broker, open_producer, started
+from orchestra.kafka.clients import group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
 from orchestra.signing import EventSigner, Signer
 from orchestra.store import claims

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from orchestra.failpoints import reach
-from orchestra.http_calls import Address, Keeping, Patience
+from orchestra.http.calls import Address, Keeping, Patience
 from schemas.envelope import TRACEPARENT
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import (

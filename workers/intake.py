@@ -14,7 +14,7 @@ from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import murmur2
 
 from orchestra.failpoints import reach
-from orchestra.kafka import KAFKA_ERRORS, check_reading
+from orchestra.kafka.clients import KAFKA_ERRORS, check_reading
 from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, ProducerClosed, RecordListTooLargeError
 
 from orchestra.failpoints import reach
-from orchestra.kafka import KAFKA_ERRORS
+from orchestra.kafka.clients import KAFKA_ERRORS
 from orchestra.loops import beside, keep_running, regularly
 from orchestra.signing import EventSigner
 from orchestra.store import outbox

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestra.agents.catalogue import Agents
-from orchestra.packed_records import Unread
+from orchestra.kafka.packed_records import Unread
 from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest

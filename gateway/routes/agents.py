@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from gateway import openapi
-from gateway.answers import json_answer
-from gateway.callers import Callers
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.people.callers import Callers
 from orchestra.agents.catalogue import Agents
 from schemas.api.agents import AgentResource
 from schemas.api.conversations import Page

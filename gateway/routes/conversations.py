@@ -5,15 +5,15 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway import openapi
 from gateway.accept import Acceptance
-from gateway.answers import json_answer
-from gateway.auth import Principal
-from gateway.bodies import read_id, read_json
-from gateway.callers import Callers
-from gateway.cursors import read_number_cursor, read_time_cursor, write_cursor
 from gateway.drain import Drain
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import read_id, read_json
+from gateway.http.cursors import read_number_cursor, read_time_cursor, write_cursor
 from gateway.limits import Limits
+from gateway.people.callers import Callers
+from gateway.people.principal import Principal
 from orchestra.store import cancels, conversations, messages
 from orchestra.store.database import Database
 from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway import openapi
-from gateway.answers import json_answer
-from gateway.bodies import read_json
-from gateway.callers import Callers
-from gateway.cursors import read_letter_cursor, write_cursor
 from gateway.drain import Drain
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import read_json
+from gateway.http.cursors import read_letter_cursor, write_cursor
+from gateway.people.callers import Callers
 from gateway.replays import Replays
 from orchestra.store import dead_letters
 from orchestra.store.database import Database

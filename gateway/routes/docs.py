@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Response
 from starlette.responses import FileResponse
 
-from gateway import contract_page
+from gateway.http import contract_page
 from schemas import asyncapi
 
 # Swagger UI puts styles on its elements, and pictures into its style sheet.

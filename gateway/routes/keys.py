@@ -6,12 +6,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway import openapi
-from gateway.answers import json_answer
-from gateway.auth import Principal
-from gateway.bodies import read_json
-from gateway.callers import GRANTED, OF_ROLE, Callers
-from gateway.cursors import read_key_cursor, write_cursor
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import read_json
+from gateway.http.cursors import read_key_cursor, write_cursor
+from gateway.people.callers import GRANTED, OF_ROLE, Callers
+from gateway.people.principal import Principal
 from orchestra.credentials import is_key_id, new_key
 from orchestra.store import keys, users
 from orchestra.store.database import Database

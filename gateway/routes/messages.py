@@ -5,22 +5,22 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from gateway import openapi
-from gateway.accept import Ask, trace
-from gateway.answers import accepted
-from gateway.auth import Principal
-from gateway.bodies import read_body, read_idempotency_key, validate
-from gateway.callers import Callers
+from gateway.ask import Ask, trace
 from gateway.drain import Drain
-from gateway.events import Hub
-from gateway.live import LiveRequest
-from gateway.outcome import Waiting, answer, still_running
-from gateway.prefer import Prefer, read_prefer, wants_stream
+from gateway.following.events import Hub
+from gateway.following.live import LiveRequest
+from gateway.following.stream import Following, Streams
+from gateway.following.waiting import Waiting, answer, still_running
+from gateway.http import openapi
+from gateway.http.answers import accepted
+from gateway.http.bodies import read_body, read_idempotency_key, validate
+from gateway.http.prefer import Prefer, read_prefer, wants_stream
+from gateway.people.callers import Callers
+from gateway.people.principal import Principal
 from gateway.settings import GatewaySettings
-from gateway.stream import Following, Streams
 from gateway.submit import Submissions, about, check_times
-from orchestra.disconnect import unless_gone
-from orchestra.hot_routes import HotRoute
+from orchestra.http.disconnect import unless_gone
+from orchestra.http.hot_routes import HotRoute
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
 from schemas.api.messages import MessageReply, PostMessage

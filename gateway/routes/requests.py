@@ -4,20 +4,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway import openapi
 from gateway.accept import Acceptance
-from gateway.answers import json_answer
-from gateway.bodies import read_id
-from gateway.callers import Callers
-from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
-from gateway.events import Hub
-from gateway.live import Ending
-from gateway.lookup import Lookup
-from gateway.outcome import Waiting
-from gateway.prefer import read_prefer
-from gateway.stream import Following, Streams, has_seen, read_last_event_id
-from orchestra.disconnect import unless_gone
+from gateway.following.events import Hub
+from gateway.following.live import Ending
+from gateway.following.lookup import Lookup
+from gateway.following.stream import Following, Streams, has_seen, read_last_event_id
+from gateway.following.waiting import Waiting
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import read_id
+from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.http.prefer import read_prefer
+from gateway.people.callers import Callers
+from orchestra.http.disconnect import unless_gone
 from orchestra.store import requests
 from orchestra.store.database import Database
 from schemas.api.conversations import Page

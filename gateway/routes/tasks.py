@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
-from gateway import openapi
-from gateway.answers import json_answer
-from gateway.bodies import parse, read_body, read_id, read_idempotency_key, read_json, read_value, validate
-from gateway.callers import Callers
-from gateway.cursors import read_time_cursor, write_cursor
 from gateway.drain import Drain
-from gateway.list_calls import Counts, KeptCounts
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key, read_json, read_value, validate
+from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.http.list_calls import Counts, KeptCounts
+from gateway.people.callers import Callers
 from gateway.tasks import Desk
 from orchestra.store import tasks
 from orchestra.store.database import Database

@@ -7,15 +7,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from gateway import openapi
-from gateway.answers import json_answer
-from gateway.attempts import Attempts
-from gateway.bodies import parse, read_body, read_id, read_json
-from gateway.callers import Callers
-from gateway.cursors import read_time_cursor, write_cursor
-from gateway.passwords import Passwords
-from gateway.tokens import LIFETIME, Tokens
-from orchestra.client_address import client_address
+from gateway.http import openapi
+from gateway.http.answers import json_answer
+from gateway.http.bodies import parse, read_body, read_id, read_json
+from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.people.attempts import Attempts
+from gateway.people.callers import Callers
+from gateway.people.passwords import Passwords
+from gateway.people.tokens import LIFETIME, Tokens
+from orchestra.http.client_address import client_address
 from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser

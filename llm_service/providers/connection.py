@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import httpx
 
-from orchestra.http_calls import Keeping, Patience
+from orchestra.http.calls import Keeping, Patience
 from schemas.errors import ErrorCode, OrchestraError
 
 Read = Callable[[], Awaitable[bytes]]
@@ -39,7 +39,7 @@ class UpstreamLimits:
 
     @property
     def patience(self) -> Patience:
-        """The limits of time as `orchestra.http_calls` wants them."""
+        """The limits of time as `orchestra.http.calls` wants them."""
         return Patience(self.connect_seconds, self.idle_seconds)
 
 

@@ -7,7 +7,7 @@ import orjson
 
 from llm_service.providers.error_document import is_error
 from llm_service.providers.refusals import stated
-from orchestra.event_stream import Event, EventStream, EventTooLongError
+from orchestra.http.event_stream import Event, EventStream, EventTooLongError
 from schemas.errors import ErrorCode, OrchestraError
 
 MAX_EVENT_BYTES = 1024 * 1024

@@ -15,8 +15,8 @@ from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, begi
 from llm_service.providers.error_document import is_error
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import refused, stated, unreachable
-from orchestra.event_stream import Event
-from orchestra.http_calls import transport
+from orchestra.http.calls import transport
+from orchestra.http.event_stream import Event
 from schemas.envelope import TRACEPARENT
 
 # Libraries add to an unfinished event line by line, which grows slow long before it grows large.

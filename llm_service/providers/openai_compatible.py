@@ -11,7 +11,7 @@ from llm_service.providers.base import Call, Piece, estimate_input
 from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, beginning, readable
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
-from orchestra.http_calls import Address
+from orchestra.http.calls import Address
 from schemas.envelope import TRACEPARENT
 
 # How long a server may take to tell the usage of a whole answer, and to end one that has its end mark.

@@ -5,7 +5,7 @@ from llm_service.providers.base import Ending
 from llm_service.providers.completion import Completion
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import stated
-from orchestra.event_stream import Event
+from orchestra.http.event_stream import Event
 from schemas.errors import ErrorCode, OrchestraError
 
 _END_MARK = "[DONE]"

@@ -10,9 +10,9 @@ from pydantic import Field, SecretStr, ValidationError
 
 from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
+from orchestra.kafka.topics import Admin
 from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.topics import Admin
 from schemas.generation import ModelList
 from schemas.topics import TOPICS
 

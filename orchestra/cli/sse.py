@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from orchestra.event_stream import EventStream
+from orchestra.http.event_stream import EventStream
 
 # A reply has at most 4 Mi characters, and JSON may take six bytes for each.
 _MOST_BYTES = 32 * 1024 * 1024

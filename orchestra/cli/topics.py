@@ -28,7 +28,7 @@ def topics() -> None:
 async def _when_up(settings: KafkaSettings) -> list[str]:
     from aiokafka.errors import KafkaError
 
-    from orchestra.topics import ensure_topics
+    from orchestra.kafka.topics import ensure_topics
 
     limit = time.monotonic() + _WAIT_SECONDS
     while True:

@@ -26,8 +26,8 @@ from orchestra.devstack.services import (
     worker_part,
 )
 from orchestra.devstack.supervisor import Supervisor
+from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
-from orchestra.topics import ensure_topics
 from schemas.topics import TOPICS, Topic
 
 _PORT_PATIENCE_SECONDS = 5.0

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.events import Hub
+from gateway.following.events import Hub
 from gateway.metrics import Metrics
 from orchestra.agents.catalogue import Agents
 from orchestra.signing import EventSigner, Signer

@@ -22,7 +22,7 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from llm_service.app import create_app as create_llm_app
 from llm_service.settings import LlmServiceSettings
-from orchestra.client_address import CONNECTION, Connection, Proxies, client_address
+from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address
 from orchestra.store.database import Database
 from tests.support.fakes import FakeProducer, away
 from tests.support.tree import ROOT
@@ -279,7 +279,7 @@ def test_a_request_is_read_in_known_ways_only() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "request" and node.attr in OTHER_READS:
                 found.add((path.relative_to(ROOT).as_posix(), node.attr))
-    assert {("gateway/bodies.py", "stream"), ("llm_service/routes.py", "stream")} == found
+    assert {("gateway/http/bodies.py", "stream"), ("llm_service/routes.py", "stream")} == found
 
 
 def test_every_parameter_is_one_of_path_or_query() -> None:

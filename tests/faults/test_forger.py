@@ -7,7 +7,7 @@ from faults.evidence import DeadLetter, Evidence, Request
 from faults.forger import FORGED, Forger, Forgery, Target, forgeries, target_of
 from faults.injected import Injected
 from faults.ledger import Entry
-from gateway.events import Hub
+from gateway.following.events import Hub
 from gateway.metrics import Metrics
 from orchestra.store import dead_letters
 from schemas.events import EVENT_TYPES, STARTED

@@ -7,7 +7,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from faults import bombs
 from faults.poison import KINDS, Poison
-from orchestra.packed_records import PackedBatch
+from orchestra.kafka.packed_records import PackedBatch
 from orchestra.store.dead_letters import DeadLetter
 from tests.support.records import Record, reader
 

@@ -9,10 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from faults.injected import Injected
 from faults.strangers import HEADS, REFUSED, besiege
-from gateway.prefer import read_prefer
-from orchestra import http_server
-from orchestra.client_address import Proxies
-from orchestra.http_server import MOST_HEAD_BYTES, server_config
+from gateway.http.prefer import read_prefer
+from orchestra.http import server as http_server
+from orchestra.http.client_address import Proxies
+from orchestra.http.server import MOST_HEAD_BYTES, server_config
 from tests.support.waiting import eventually
 
 KEY = "orc_key"

@@ -5,9 +5,10 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accept import Acceptance, Ask, trace
-from gateway.auth import nameless
+from gateway.accept import Acceptance
+from gateway.ask import Ask, trace
 from gateway.metrics import Metrics
+from gateway.people.principal import nameless
 from orchestra.signing import Signer
 from schemas.api.messages import PostMessage
 from schemas.envelope import read_headers

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.callers import Callers
+from gateway.people.callers import Callers
 from gateway.settings import GatewaySettings
 from orchestra.store.database import Database
 from tests.support.fakes import FakeProducer, away

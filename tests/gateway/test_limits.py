@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 
 from gateway import limits
-from gateway.auth import Principal, nameless
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.people.principal import Principal, nameless
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.turns import Ref
 from schemas.api.keys import Scope

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway import quotas
-from gateway.auth import Principal
+from gateway.people.principal import Principal
 from gateway.quotas import Quotas
 from orchestra.store.totals import Most, Total
 from schemas.api.keys import Scope

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.accept import Acceptance
-from gateway.auth import EVERYTHING, Principal
 from gateway.metrics import Metrics
+from gateway.people.principal import EVERYTHING, Principal
 from gateway.replays import Replays
 from orchestra.signing import Signer
 from orchestra.store import dead_letters

@@ -7,15 +7,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from gateway import submit
-from gateway.accept import Ask
-from gateway.auth import nameless
+from gateway.ask import Ask
 from gateway.drain import Drain
-from gateway.events import Hub
+from gateway.following.events import Hub
+from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
-from gateway.problems import RequestProblemError
+from gateway.people.principal import nameless
+from gateway.receipts import Receipts
 from gateway.submit import Submissions, about, check_times
 from orchestra.agents.catalogue import Agents
-from orchestra.ids import Receipts
 from orchestra.store.requests import StoredRequest
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError

@@ -143,13 +143,13 @@ async def test_what_runs_beside_ends_with_the_body() -> None:
 
 # What may be started bare: it ends by itself, and whoever starts it looks at how.
 ONE_SHOT = {
-    ("gateway/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
-    ("gateway/list_calls.py", "self._count(key, count)"): "one count; its errors go to those who asked",
-    ("gateway/lookup.py", "self._ask()"): "one look into Postgres; its errors go to those who asked",
+    ("gateway/people/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
+    ("gateway/http/list_calls.py", "self._count(key, count)"): "one count; its errors go to those who asked",
+    ("gateway/following/lookup.py", "self._ask()"): "one look into Postgres; its errors go to those who asked",
     ("llm_service/answers.py", "answer"): "one generation",
-    ("orchestra/disconnect.py", "_left(receive)"): "one call",
-    ("orchestra/kafka.py", "stopping()"): "the end of one client",
-    ("orchestra/kafka_records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to whoever reads",
+    ("orchestra/http/disconnect.py", "_left(receive)"): "one call",
+    ("orchestra/kafka/clients.py", "stopping()"): "the end of one client",
+    ("orchestra/kafka/records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to whoever reads",
     ("orchestra/loops.py", "loop"): "a loop of this module",
     ("workers/app.py", "self._tell_ready()"): "tells it once",
     ("workers/claim.py", "work"): "one turn; its errors end it",

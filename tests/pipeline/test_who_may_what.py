@@ -13,10 +13,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.cached_rows import FRESH_SECONDS
-from gateway.callers import Callers
+from gateway.people.cached_rows import FRESH_SECONDS
+from gateway.people.callers import Callers
+from gateway.receipts import Receipts
 from llm_service.providers.simulated import conversation_hash
-from orchestra.ids import Receipts
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import ChatMessage
@@ -451,8 +451,8 @@ async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: p
 async def test_who_loses_their_rights_is_told_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Open streams and waits end, at another gateway too: of a revoked key, a deleted user, an old password, an admin
     who is none any more; those of others go on."""
-    monkeypatch.setattr("gateway.standing.ASK_AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr("gateway.cached_rows.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.people.standing.ASK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.people.cached_rows.FRESH_SECONDS", 0.0)
     people = {name: await house.move_in(f"{name} two") for name in ("revoked", "deleted", "new password", "stays")}
     people["no admin"] = await house.move_in("no admin two", "admin")
     people["revoked"] = await house.key("revoked two", "revoked two", "write")

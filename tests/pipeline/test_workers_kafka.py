@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed
 
 from orchestra import loops
-from orchestra.kafka import abandon, make_producer
+from orchestra.kafka.clients import abandon, make_producer
 from orchestra.store import endings as store
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending, Finished

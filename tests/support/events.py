@@ -5,7 +5,7 @@ from uuid import UUID
 
 import orjson
 
-from gateway.events import Hub
+from gateway.following.events import Hub
 from orchestra.signing import EventSigner
 from schemas import envelope
 from tests.support.records import SECRET

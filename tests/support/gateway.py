@@ -14,11 +14,11 @@ import httpx
 
 from gateway.app import create_app
 from gateway.drain import Drain
-from gateway.server import GatewayServer, bind
+from gateway.http.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from orchestra.agents.catalogue import Agents
-from orchestra.event_stream import EventStream
-from orchestra.kafka import make_broker, make_producer, tail_reader
+from orchestra.http.event_stream import EventStream
+from orchestra.kafka.clients import make_broker, make_producer, tail_reader
 from orchestra.signing import EventSigner, Signer
 from orchestra.store import claims, endings, intake, progress
 from orchestra.store.database import Database

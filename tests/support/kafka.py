@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from orchestra.topics import Admin
+from orchestra.kafka.topics import Admin
 from schemas.ids import record_id
 from schemas.replies import Reply
 from schemas.topics import DEAD_LETTERS, REPLIES, REQUESTS

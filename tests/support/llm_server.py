@@ -12,7 +12,7 @@ import uvicorn
 from llm_service.app import create_app
 from llm_service.metrics import Metrics
 from llm_service.settings import LlmServiceSettings
-from orchestra.http_server import server_config
+from orchestra.http.server import server_config
 
 
 class _Server(uvicorn.Server):

@@ -10,8 +10,8 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
+from gateway.http.problems import Problems
 from gateway.metrics import Metrics
-from gateway.problems import Problems
 from orchestra.credentials import new_key
 from orchestra.store import keys, users
 from orchestra.store.database import Database

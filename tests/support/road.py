@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import RecordMetadata
 
-from orchestra.kafka import make_producer
+from orchestra.kafka.clients import make_producer
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.requests import CANCEL_REQUESTED
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_MESSAGE_BYTES, REPLIES

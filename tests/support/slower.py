@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.events import Hub
+from gateway.following.events import Hub
 from gateway.submit import Submissions
 from orchestra.store import endings
 from orchestra.store.database import Transaction

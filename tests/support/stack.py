@@ -24,8 +24,8 @@ from orchestra.devstack.kafka import kafka_answers, kafka_part
 from orchestra.devstack.model import model_part
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.postgres import postgres_answers, postgres_part
+from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
-from orchestra.topics import ensure_topics
 from tests.support.ports import free_port
 
 _KAFKA_IMAGE = "apache/kafka:4.2.0"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestra.packed_records import Unread
+from orchestra.kafka.packed_records import Unread
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from schemas.errors import ErrorCode

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from gateway.http.problems import Problems
 from gateway.metrics import Metrics
-from gateway.problems import Problems
 from gateway.routes.agents import build_router
 from orchestra.agents.catalogue import Agents
 from schemas.api.keys import Scope

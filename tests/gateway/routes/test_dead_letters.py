@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from gateway.accept import Acceptance
-from gateway.callers import Callers
 from gateway.drain import Drain
 from gateway.metrics import Metrics
+from gateway.people.callers import Callers
+from gateway.people.tokens import Tokens
 from gateway.replays import Replays
 from gateway.routes.dead_letters import DeadLetters
-from gateway.tokens import Tokens
 from orchestra.signing import Signer
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import DeadLetter

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.callers import Callers
+from gateway.people.callers import Callers
+from gateway.people.tokens import Tokens
 from gateway.routes.keys import Keys
-from gateway.tokens import Tokens
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
 from tests.support.people import bearer, calling, key_id, make_key, make_user

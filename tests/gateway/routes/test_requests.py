@@ -7,9 +7,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.callers import Callers
+from gateway.people.callers import Callers
+from gateway.people.tokens import Tokens
 from gateway.routes.requests import Requests
-from gateway.tokens import Tokens
 from orchestra.store.database import Database
 from tests.support.people import bearer, calling, make_key
 from tests.support.store import request, take

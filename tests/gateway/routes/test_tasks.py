@@ -11,17 +11,17 @@ import pytest
 from fastapi import FastAPI, Request
 
 import gateway.tasks
-from gateway.accept import Ask
-from gateway.auth import EVERYTHING, Principal, nameless
+from gateway.ask import Ask
 from gateway.drain import Drain
-from gateway.events import Hub
+from gateway.following.events import Hub
+from gateway.http.problems import Problems
 from gateway.metrics import Metrics
-from gateway.problems import Problems
+from gateway.people.principal import EVERYTHING, Principal, nameless
+from gateway.receipts import Receipts
 from gateway.routes.tasks import Tasks
 from gateway.submit import Submissions
 from gateway.tasks import MOST_CANCELS, Desk
 from orchestra.agents.catalogue import Agents
-from orchestra.ids import Receipts
 from orchestra.store import cancels, tasks
 from orchestra.store.requests import StoredRequest
 from orchestra.store.tasks import OpenTask

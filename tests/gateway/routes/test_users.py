@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from gateway.attempts import Attempts
-from gateway.callers import Callers
-from gateway.passwords import Passwords
+from gateway.people.attempts import Attempts
+from gateway.people.callers import Callers
+from gateway.people.passwords import Passwords
+from gateway.people.tokens import Tokens
 from gateway.routes.users import Users
-from gateway.tokens import Tokens
 from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser

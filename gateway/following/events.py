@@ -1,0 +1,282 @@
+"""⑨ What the events on ``llm.events`` mean: the text so far of every open request, and its ending."""
+
+import asyncio
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from gateway.following.live import Ending, LiveRequest
+from gateway.metrics import Metrics
+from orchestra.signing import EventSigner
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas import events
+from schemas.envelope import BODY_HASH, SIGNATURE, SUBJECT, TENANT, TYPE
+from schemas.errors import ErrorCode
+from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed, Restarted
+from schemas.replies import RequestError
+from schemas.status import Status
+
+# A lost event is made up for after as long again as the request has been watched, and after so long at the latest.
+_LOOK_AFTER_SECONDS = 1.0
+_LOOK_AT_LEAST_SECONDS = 10.0
+# So long an ended request is remembered, for a caller who is just about to ask and against late events.
+_ENDED_SECONDS = 5.0
+# Longer than any attempt: nobody will hear of such a request again.
+_IDLE_SECONDS = 15 * 60.0
+_HIGHEST_ATTEMPT = 2**31 - 1
+_MOST_CODE_POINTS = 2**40
+# It is kept beside the text, and not counted: workers write 600 at most.
+_LONGEST_DETAIL = 1000
+
+_KINDS: dict[bytes | None, str] = {kind.encode(): kind for kind in EVENT_TYPES}
+_ENDINGS = EVENT_TYPES.keys() - {STARTED, DELTA, RESTART}
+
+RawHeaders = Iterable[tuple[str, bytes | None]]
+
+
+class Hub:
+    """All open requests, the least recently changed first. One for each gateway; nothing here waits.
+
+    What no worker has signed is an older release's, or of somebody else who may write to the topic. It is shown until
+    something signed comes of its request. An ending of that kind never is: it is looked up in Postgres at once, and
+    ``hinted`` is set when there is one to look up.
+    """
+
+    def __init__(self, metrics: Metrics, most_bytes: int, signer: EventSigner) -> None:
+        self._metrics = metrics
+        self._signer = signer
+        self.hinted = asyncio.Event()
+        self._most_bytes = most_bytes
+        self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
+        self._bytes = 0
+        self._watched: dict[Ref, LiveRequest] = {}
+        self._live: OrderedDict[Ref, LiveRequest] = OrderedDict()
+
+    @contextmanager
+    def watch(self, ref: Ref) -> Iterator[LiveRequest]:
+        """Follow a request: it is remembered, and looked up in Postgres, as long as somebody does."""
+        live = self._get(ref)
+        live.look_after = _LOOK_AFTER_SECONDS
+        live.look_at = time.monotonic() + live.look_after
+        self._watched[ref] = live
+        live.watchers += 1
+        try:
+            yield live
+        finally:
+            live.watchers -= 1
+            if not live.watchers:
+                del self._watched[ref]
+
+    def due(self) -> list[Ref]:
+        """What is watched, has not ended, and is to be looked up in Postgres now."""
+        now = time.monotonic()
+        return [ref for ref, live in self._watched.items() if live.ending is None and live.look_at <= now]
+
+    def looked(self, refs: Iterable[Ref]) -> None:
+        """These were looked up. The longer one is watched the more rarely it is: thousands may be."""
+        now = time.monotonic()
+        for ref in refs:
+            if live := self._watched.get(ref):
+                live.looked_at = now
+                live.look_after = min(2 * live.look_after, _LOOK_AT_LEAST_SECONDS)
+                live.look_at = now + live.look_after
+
+    def take(self, key: bytes | None, headers: RawHeaders, value: bytes | None) -> None:
+        """One record. Whatever it is, this does not raise: one that makes no sense is counted."""
+        try:
+            self._take(key, dict(headers), value)
+        except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
+            self._metrics.events_skipped.inc()
+
+    def learn(self, ref: Ref, stored: StoredRequest) -> None:
+        """What Postgres says of a request that somebody watches."""
+        if live := self._watched.get(ref):
+            self._apply(ref, live, partial(_learn, stored=stored))
+
+    def fail(self, ref: Ref, code: ErrorCode, detail: str) -> None:
+        """A request that will never have a row, or whose row is gone, has failed."""
+        if live := self._watched.get(ref):
+            error = RequestError(code=code, detail=detail)
+            self._apply(ref, live, partial(_finish, ending=Ending(Status.FAILED, live.attempt, error=error)))
+
+    def wake_all(self) -> None:
+        """Let everybody who waits look round."""
+        for live in self._watched.values():
+            live.touch()
+
+    def forget_old(self) -> None:
+        """Drop what nobody watches and what has ended or been quiet for long."""
+        now = time.monotonic()
+        quiet = itertools.takewhile(lambda item: item[1].touched < now - _ENDED_SECONDS, self._live.items())
+        old = [ref for ref, live in quiet if not live.watchers and (live.ending or live.touched < now - _IDLE_SECONDS)]
+        for ref in old:
+            self._bytes -= self._live.pop(ref).size
+        self._metrics.live_requests.set(len(self._live))
+        self._metrics.live_bytes.set(self._bytes)
+
+    def _take(self, key: bytes | None, headers: dict[str, bytes | None], value: bytes | None) -> None:
+        said, subject, tenant = headers[TYPE], headers.get(SUBJECT) or key, headers[TENANT]
+        kind = _KINDS[said]
+        ref = _ref(tenant, subject)
+        hashed = headers[BODY_HASH]
+        body_hash = hashed.decode()  # type: ignore[union-attr]  # Where it is None that is an error as any.
+        event = orjson.loads(value or b"")
+        attempt = _number(event["attempt"], _HIGHEST_ATTEMPT)
+        change = _change_of(kind, attempt, event)  # Reads all of it before anything is changed.
+        live = self._live.get(ref)
+        if live and live.body_hash not in (None, body_hash):
+            raise ValueError("a request has one body")
+        self._counters[kind].inc()
+        signature = headers.get(SIGNATURE)
+        # None of its parts is None: all of them have been read.
+        if signature is None or not self._signer.verify(signature, said, subject, hashed, tenant, value):  # type: ignore[arg-type]
+            self._take_unsigned(ref, kind, attempt, change)
+            return
+        live = live or self._get(ref)
+        if not live.signed:
+            self._bytes -= live.text_bytes
+            live.believe()
+            self._bytes += live.text_bytes
+        if live.ending or attempt < live.attempt:
+            self._metrics.events_stale.inc()
+            return
+        live.body_hash = body_hash
+        self._apply(ref, live, change)
+
+    def _take_unsigned(self, ref: Ref, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
+        self._metrics.events_unsigned.inc()
+        live = self._live.get(ref)
+        if kind in _ENDINGS:
+            if live and live.watchers and live.ending is None:
+                # Not sooner than a second after the last look, however many come.
+                live.look_at = min(live.look_at, max(time.monotonic(), live.looked_at + _LOOK_AFTER_SECONDS))
+                self.hinted.set()
+            return
+        if live and (live.signed or live.ending or attempt < live.attempt):
+            self._metrics.events_stale.inc()
+            return
+        live = live or self._get(ref)
+        live.hearsay = True
+        self._apply(ref, live, change)
+
+    def _apply(self, ref: Ref, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
+        before = live.text_bytes
+        if not change(live):
+            self._metrics.events_stale.inc()
+        self._bytes += live.text_bytes - before
+        self._live.move_to_end(ref)
+        if self._bytes > self._most_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        for _ in range(len(self._live)):
+            if self._bytes <= self._most_bytes:
+                return
+            ref, live = next(iter(self._live.items()))
+            self._bytes -= live.size
+            if live.watchers:
+                live.forget_text()
+                self._bytes += live.size
+                self._live.move_to_end(ref)
+            else:
+                del self._live[ref]
+            self._metrics.texts_dropped.inc()
+
+    def _get(self, ref: Ref) -> LiveRequest:
+        live = self._live.get(ref)
+        if live is None:
+            live = self._live[ref] = LiveRequest()
+            self._bytes += live.size
+        return live
+
+
+@lru_cache(maxsize=16_384)
+def _ref(tenant: bytes | None, subject: bytes | None) -> Ref:
+    """Tenant and id as an event names them; a stream names the same ones with every piece."""
+    return _text(tenant), UUID(_text(subject))
+
+
+def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:
+    """What an event does to its request; the change tells whether it was anything new."""
+    if kind == DELTA:
+        return partial(_add, attempt=attempt, at=_number(event["at"]), text=_string(event["text"]))
+    if kind == STARTED:
+        return partial(_begin, attempt=attempt, conversation_id=UUID(event["conversation_id"]))
+    if kind == RESTART:
+        restarted = Restarted.model_validate(event)
+        if restarted.last_error and len(restarted.last_error.detail) > _LONGEST_DETAIL:
+            raise ValueError("a detail longer than any worker writes")
+        return partial(_restart, attempt=attempt, text=restarted.text, error=restarted.last_error)
+    return partial(_finish, ending=_ending(kind, attempt, event))
+
+
+def _add(live: LiveRequest, attempt: int, at: int, text: str) -> bool:
+    if attempt > live.attempt:
+        live.begin(attempt)
+    return live.add(at, text)
+
+
+def _begin(live: LiveRequest, attempt: int, conversation_id: UUID) -> bool:
+    live.conversation_id = conversation_id
+    if attempt == live.attempt:
+        return False
+    live.begin(attempt)
+    return True
+
+
+def _restart(live: LiveRequest, attempt: int, text: str, error: RequestError | None) -> bool:
+    if error:
+        live.fail_attempt(attempt, error)
+    else:
+        live.restart(attempt, text)
+    return True
+
+
+def _learn(live: LiveRequest, stored: StoredRequest) -> bool:
+    live.learn(stored)
+    return True
+
+
+def _finish(live: LiveRequest, ending: Ending) -> bool:
+    live.finish(ending)
+    return True
+
+
+def _ending(kind: str, attempt: int, event: dict[str, Any]) -> Ending:
+    match kind:
+        case events.COMPLETED:
+            completed = Completed.model_validate({**event, "usage": event.get("usage") or {}})
+            return Ending(
+                Status.COMPLETED, attempt, completed.reply, completed.usage, finish_reason=completed.finish_reason
+            )
+        case events.FAILED:
+            failed = Failed.model_validate(event)
+            return Ending(Status.FAILED, attempt, error=RequestError(code=failed.code, detail=failed.detail))
+    return Ending(Status.CANCELLED if kind == CANCELLED else Status.EXPIRED, attempt)
+
+
+def _text(value: bytes | None) -> str:
+    if value is None:
+        raise ValueError("nothing where a text must be")
+    return value.decode()
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: Any, highest: int = _MOST_CODE_POINTS) -> int:
+    if type(value) is not int or not 0 <= value <= highest:
+        raise ValueError("not a number that can be")
+    return value

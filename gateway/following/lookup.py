@@ -1,0 +1,126 @@
+"""What is known of an id: its row, or what the id itself tells while there is none."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from gateway.following.live import Ending
+from gateway.people.principal import Principal
+from gateway.receipts import Receipt, Receipts
+from orchestra.store import dead_letters, progress, requests
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas.api.requests import RequestResource
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.replies import RequestError
+from schemas.status import Status
+from schemas.topics import REQUESTS
+
+# Between minting an id and its record's place in the log, and between the clocks of two machines.
+_SLACK = timedelta(seconds=15)
+_MOST_REMEMBERED = 100_000
+# Statements for rows under way at once; the other connections are for other questions.
+_AT_ONCE = 2
+
+
+class _Rows:
+    """Rows of requests: all that are asked for while Postgres is busy with others are asked of it in one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wanted: dict[Ref, asyncio.Future[StoredRequest | None]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def find(self, ref: Ref) -> StoredRequest | None:
+        """The row as it is after this call began. Raises ``DatabaseUnavailableError``."""
+        if ref not in self._wanted:
+            self._wanted[ref] = asyncio.get_running_loop().create_future()
+            self._wanted[ref].add_done_callback(_seen)
+        wanted = self._wanted[ref]
+        if len(self._asking) < _AT_ONCE:
+            task = asyncio.create_task(self._ask())
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        return await asyncio.shield(wanted)
+
+    async def _ask(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            try:
+                found = await requests.find(self._database, wanted)
+            except Exception as error:  # noqa: BLE001  each of those who wait is told
+                for future in wanted.values():
+                    future.set_exception(error)
+            else:
+                for ref, future in wanted.items():
+                    future.set_result(found.get(ref))
+
+
+def _seen(future: "asyncio.Future[StoredRequest | None]") -> None:
+    if not future.cancelled():
+        future.exception()  # Whoever still waits has it.
+
+
+class Lookup:
+    """Finds requests. Each method raises ``DatabaseUnavailableError`` while Postgres is down."""
+
+    def __init__(self, database: Database, receipts: Receipts) -> None:
+        self._database = database
+        self._rows = _Rows(database)
+        self._receipts = receipts
+        # An id derived from a key does not tell when it was given out.
+        self._first_asked: OrderedDict[Ref, datetime] = OrderedDict()
+
+    async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
+        """The row, if there is one and this caller may see it."""
+        found = await self._rows.find(caller.ref(id))
+        return found if found and caller.sees(found.owner) else None
+
+    async def resource(self, caller: Principal, id: UUID) -> RequestResource:
+        """The request as its caller sees it. Raises ``NOT_FOUND`` when it is unknown, deleted or another's."""
+        if stored := await self.stored(caller, id):
+            return stored.resource
+        # From here on another's id goes the way of one that is unknown. Who sees everything needs no receipt to be told
+        # of a dead letter: a producer's ids are none of ours.
+        receipt = self._receipts.verify(caller.tenant, caller.only, id, datetime.now(UTC))
+        if receipt is None and not caller.admin:
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        if letter := await dead_letters.reason_of(self._database, caller.tenant, id):
+            code, detail = letter
+            return RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail))
+        ref, replayed_at = caller.ref(id), await dead_letters.last_replay(self._database, caller.tenant, id)
+        if (receipt is None and replayed_at is None) or await requests.deleted_among(self._database, [ref]):
+            raise OrchestraError(ErrorCode.NOT_FOUND)
+        if await self._may_be_on_its_way(ref, receipt, replayed_at):
+            return RequestResource(id=id, status=Status.PENDING)
+        # Intake may have written the row since it was looked for.
+        if stored := await self.stored(caller, id):
+            return stored.resource
+        raise OrchestraError(ErrorCode.NOT_FOUND)
+
+    async def with_reply(self, ref: Ref, ending: Ending) -> Ending | None:
+        """The ending with its reply, however long that is; None while it cannot be read."""
+        if ending.status is not Status.COMPLETED or ending.reply is not None:
+            return ending
+        try:
+            stored = await self._rows.find(ref)
+        except DatabaseUnavailableError:
+            return None
+        if stored is None:
+            gone = RequestError(code=ErrorCode.CONVERSATION_DELETED, detail="the conversation is deleted")
+            return Ending(Status.FAILED, ending.attempt, error=gone)
+        resource = stored.resource
+        return replace(ending, reply=resource.reply or "", model=resource.model, finish_reason=resource.finish_reason)
+
+    async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
+        since = replayed_at or (receipt and receipt.minted_at) or self._asked(ref)
+        read_up_to = await progress.read_up_to(self._database, REQUESTS.name)
+        return read_up_to is None or since > read_up_to - _SLACK
+
+    def _asked(self, ref: Ref) -> datetime:
+        if len(self._first_asked) >= _MOST_REMEMBERED and ref not in self._first_asked:
+            self._first_asked.popitem(last=False)
+        return self._first_asked.setdefault(ref, datetime.now(UTC))

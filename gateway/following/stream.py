@@ -1,0 +1,283 @@
+"""⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from starlette.responses import StreamingResponse
+
+from gateway.drain import Drain
+from gateway.following.events import Hub
+from gateway.following.live import Ending, LiveRequest
+from gateway.following.lookup import Lookup
+from gateway.metrics import Metrics
+from gateway.people.principal import Principal
+from gateway.people.standing import Standing
+from orchestra.store.claims import Owner
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import Ref
+from schemas.api.requests import RequestResource
+from schemas.errors import ERRORS, ErrorCode, OrchestraError
+from schemas.replies import RequestError
+from schemas.status import Status
+
+KEEP_ALIVE_SECONDS = 15.0
+_READ_AGAIN_SECONDS = 0.5
+_NEXT_STREAM_SECONDS = 5.0
+_KEEP_ALIVE = b": keep-alive\n\n"
+_COME_BACK = b"retry: 500\n\n"
+_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# No line ends by the standard of event streams, but many clients split text there.
+_ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
+# No attempt has this number: whoever says that he has seen it is told everything anew.
+_NO_ATTEMPT = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a caller has got: code points of the text of an attempt; ``ended``: and its ending."""
+
+    attempt: int
+    position: int
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Following:
+    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where they sent one.
+
+    ``warnings``: names of what that body said in vain.
+    """
+
+    ref: Ref
+    conversation_id: UUID | None
+    after: Place | None = None
+    stored: StoredRequest | None = None
+    body_hash: str | None = None
+    ending: Ending | None = None
+    warnings: Sequence[str] = ()
+
+
+def read_last_event_id(text: str | None) -> Place | None:
+    """The place that an event id names. One that is none of ours is a place in an attempt that never was."""
+    if not text:
+        return None
+    match = _LAST_EVENT_ID.fullmatch(text.strip())
+    return Place(int(match[1]), int(match[2]), bool(match[3])) if match else Place(_NO_ATTEMPT, 0)
+
+
+def has_seen(after: Place | None, resource: RequestResource) -> bool:
+    """True when the request has ended and the caller's last event was that very ending."""
+    if after is None or not after.ended or not resource.status.terminal:
+        return False
+    return after.attempt == (resource.attempts or 0)
+
+
+class Narrator:
+    """Tells one caller what he does not know yet; the state of a stream, without its waiting."""
+
+    def __init__(self, after: Place | None) -> None:
+        if after and after.ended:
+            after = Place(
+                _NO_ATTEMPT, 0
+            )  # What ended was another request under this id: a dead letter, since replayed.
+        self._attempt = after.attempt if after else None
+        self._position = after.position if after else 0
+        self._epoch: int | None = None
+        # Where what was told comes from, unless a worker has signed it.
+        self._hearsay: LiveRequest | None = None
+
+    def catch_up(self, live: LiveRequest) -> list[bytes]:
+        """The events that bring the caller up to what is at hand."""
+        hearsay = live if live.hearsay and not live.signed else None
+        if self._hearsay and not hearsay:
+            self._void()
+        self._hearsay = hearsay
+        if live.attempt < (self._attempt or 0):
+            return []  # This replica has not heard yet of what the caller has seen.
+        told: list[bytes] = []
+        if live.attempt < 1:
+            return self._held_back(live)
+        if self._attempt is None:
+            told.append(self._move(live.attempt, 0, "started"))
+            told += self._failure(live)
+        elif self._attempt != live.attempt or self._epoch not in (None, live.epoch):
+            told.append(self._restart(live.attempt, live.since(0) or "", live.last_error))
+        elif self._epoch is None:
+            told += self._failure(live)
+        self._epoch = live.epoch
+        return told + self._delta(live.since(self._position))
+
+    def end(self, ending: Ending) -> list[bytes]:
+        """The events that are left, the ending last."""
+        told: list[bytes] = []
+        reply = ending.reply or ""
+        if self._hearsay and not self._is_in(reply, self._hearsay):
+            self._void()
+        self._hearsay = None
+        if ending.status is Status.COMPLETED:
+            if self._attempt is None:
+                told.append(self._move(ending.attempt, 0, "started"))
+            elif self._attempt != ending.attempt or self._position > len(reply):
+                told.append(self._restart(ending.attempt, reply))
+            told += self._delta(reply[self._position :])
+        elif self._attempt != ending.attempt:
+            self._attempt, self._position = ending.attempt, 0
+        name, data = _told(ending)
+        # An id of its own, or who was cut off just before it could not be told from who has seen it.
+        return [*told, _event(name, data, f"{self._id}.end")]
+
+    @property
+    def _id(self) -> str:
+        place = f"{self._attempt}.{self._position}"
+        # A caller who comes back with a place goes on behind it: that must be the same text at every replica.
+        return f"{place}.unsigned" if self._hearsay else place
+
+    def _void(self) -> None:
+        """What was told may be nobody's: the next text is told as another one."""
+        if self._attempt is not None:
+            self._attempt = _NO_ATTEMPT
+
+    def _is_in(self, reply: str, live: LiveRequest) -> bool:
+        text = live.since(0) if self._epoch == live.epoch else None
+        return text is not None and reply.startswith(text)
+
+    def _move(self, attempt: int, position: int, name: str, **data: object) -> bytes:
+        self._attempt, self._position = attempt, position
+        return _event(name, {"attempt": attempt, **data}, self._id)
+
+    def _restart(self, attempt: int, text: str, error: RequestError | None = None) -> bytes:
+        return self._move(attempt, len(text), "restart", text=text, **_why(error))
+
+    def _failure(self, live: LiveRequest) -> list[bytes]:
+        """Why nothing comes, for a caller who was not there when the attempt failed."""
+        return [self._restart(live.attempt, "", live.last_error)] if live.failed else []
+
+    def _held_back(self, live: LiveRequest) -> list[bytes]:
+        """Why no attempt begins. There is no place to come back to yet, so the event has no id."""
+        if not live.failed or self._epoch == live.epoch:
+            return []
+        self._epoch = live.epoch
+        return [_event("restart", {"attempt": live.attempt, "text": "", **_why(live.last_error)})]
+
+    def _delta(self, text: str | None) -> list[bytes]:
+        if not text:
+            return []
+        self._position += len(text)
+        return [_event("delta", {"text": text}, self._id)]
+
+
+class Streams:
+    """Opens streams; ``most`` at once for one owner, any number for None."""
+
+    def __init__(self, hub: Hub, lookup: Lookup, drain: Drain, metrics: Metrics, most: int | None = None) -> None:
+        self._most = most
+        self._open: Counter[Owner] = Counter()
+        self._hub = hub
+        self._lookup = lookup
+        self._drain = drain
+        self._metrics = metrics
+
+    def check(self, caller: Principal) -> None:
+        """Before anything is done for a stream. Raises ``TOO_MANY_STREAMS``."""
+        if self._most is not None and self._open[caller.owner] >= self._most:
+            raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
+
+    def open(
+        self, following: Following, standing: Standing, headers: Mapping[str, str] | None = None
+    ) -> StreamingResponse:
+        """The answer that streams a request until its ending.
+
+        Or until the caller leaves or would not be let in any more, or this gateway stops.
+        """
+        return StreamingResponse(
+            self._chunks(following, standing), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
+        )
+
+    async def _chunks(self, following: Following, standing: Standing) -> AsyncIterator[bytes]:
+        owner = standing.caller.owner
+        self._metrics.streams.inc()
+        self._open[owner] += 1
+        try:
+            with self._hub.watch(following.ref) as live:
+                if following.stored:
+                    self._hub.learn(following.ref, following.stored)
+                conversation_id = following.conversation_id or live.conversation_id
+                pending = {"request_id": following.ref[1], "conversation_id": conversation_id}
+                yield _event("pending", {**pending, "warnings": following.warnings} if following.warnings else pending)
+                async for chunk in self._follow(following, live, standing):
+                    yield chunk
+        finally:
+            self._metrics.streams.dec()
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
+
+    async def _follow(self, following: Following, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
+        narrator = Narrator(following.after)
+        while True:
+            seen = live.version
+            now = time.monotonic()
+            if now >= standing.due and not await _stands(standing):
+                yield _COME_BACK  # They are told why when they do.
+                return
+            ending = await self._ending(following, live)
+            told = narrator.end(ending) if ending else narrator.catch_up(live)
+            if self._drain.begun and not ending:
+                told.append(_COME_BACK)
+            if told:
+                yield b"".join(told)
+            if ending or self._drain.begun:
+                return
+            # An ending whose reply Postgres cannot give now is asked for again.
+            seconds = _READ_AGAIN_SECONDS if live.ending else KEEP_ALIVE_SECONDS
+            if not await live.change(seen, min(seconds, standing.due - now)):
+                yield _KEEP_ALIVE
+
+    async def _ending(self, following: Following, live: LiveRequest) -> Ending | None:
+        try:
+            live.check_hash(following.body_hash)
+        except OrchestraError as error:
+            return Ending(Status.FAILED, 0, error=RequestError(code=error.code, detail=error.detail))
+        ending = following.ending or live.ending
+        return await self._lookup.with_reply(following.ref, ending) if ending else None
+
+
+async def _stands(standing: Standing) -> bool:
+    try:
+        await standing.check()
+    except OrchestraError:
+        return False
+    return True
+
+
+def _why(error: RequestError | None) -> dict[str, Any]:
+    return {"last_error": error.model_dump()} if error else {}
+
+
+def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
+    match ending.status:
+        case Status.COMPLETED:
+            told = {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
+            # Absent where it is not known: the reply may have been stored by an older release.
+            return "completed", {**told, "finish_reason": ending.finish_reason} if ending.finish_reason else told
+        case Status.FAILED:
+            code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
+            return "failed", {"code": code, "detail": detail or ERRORS[code].title}
+    return ending.status.value, {}
+
+
+def _event(name: str, data: dict[str, Any], id: str | None = None) -> bytes:
+    head = b"id: %b\n" % id.encode() if id is not None else b""
+    # The database driver's UUIDs are of a class of their own, which has to be spelt out.
+    value = orjson.dumps(data, default=str)
+    if not value.isascii():
+        for separator, escaped in _ESCAPED.items():
+            value = value.replace(separator, escaped)
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), value)

@@ -1,0 +1,86 @@
+"""How a request ended → the answer of a POST that waited for it, row by row as the interface has it."""
+
+import time
+
+from fastapi import Response
+
+from gateway.ask import Ask
+from gateway.drain import Drain
+from gateway.following.live import Ending, LiveRequest
+from gateway.following.lookup import Lookup
+from gateway.http.answers import json_answer
+from gateway.http.problems import RequestProblemError
+from gateway.metrics import Metrics
+from gateway.people.standing import Standing
+from orchestra.store.turns import Ref
+from schemas.api.messages import MessageReply
+from schemas.errors import ErrorCode, ending_status
+from schemas.status import Status
+
+_READ_AGAIN_SECONDS = 0.5
+
+
+class Waiting:
+    """Waits for endings."""
+
+    def __init__(self, lookup: Lookup, drain: Drain, metrics: Metrics) -> None:
+        self._lookup = lookup
+        self._drain = drain
+        self._metrics = metrics
+
+    async def ending(
+        self, ref: Ref, live: LiveRequest, seconds: float, standing: Standing, body_hash: str | None = None
+    ) -> Ending | None:
+        """The ending, with its reply; None when it has not come in so many seconds, or this gateway is to stop.
+
+        Raises ``IDEMPOTENCY_KEY_REUSED`` when the request has another body than the one with this hash, and what
+        ``Standing.check`` raises.
+        """
+        began = time.monotonic()
+        self._metrics.waits.inc()
+        try:
+            while True:
+                seen = live.version
+                if (now := time.monotonic()) >= standing.due:
+                    await standing.check()
+                live.check_hash(body_hash)
+                ending = await self._lookup.with_reply(ref, live.ending) if live.ending else None
+                left = began + seconds - time.monotonic()
+                if ending is not None or self._drain.begun or left <= 0:
+                    return ending
+                left = min(left, standing.due - now)
+                await live.change(seen, min(left, _READ_AGAIN_SECONDS) if live.ending else left)
+        finally:
+            self._metrics.waits.dec()
+            self._metrics.wait_seconds.observe(time.monotonic() - began)
+
+
+def still_running(ask: Ask, live: LiveRequest) -> RequestProblemError:
+    """The answer of a POST that has waited long enough: what has held its reply up, where that is known."""
+    error = live.last_error
+    detail = f"it is not answered yet; the last attempt that failed: {error.code}: {error.detail}" if error else ""
+    return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=ask.id)
+
+
+def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
+    """The answer of a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
+    match ending.status:
+        case Status.COMPLETED:
+            reply = MessageReply(
+                conversation_id=ask.conversation_id,
+                reply=ending.reply or "",
+                request_id=ask.id,
+                model=ending.model or ask.body.model or default_model,
+                usage=ending.usage,
+                finish_reason=ending.finish_reason,
+                metadata=ask.body.metadata,
+                warnings=list(ask.warnings),
+            )
+            return json_answer(reply)
+        case Status.EXPIRED:
+            code, detail = ErrorCode.EXPIRED, ""
+        case Status.CANCELLED:
+            code, detail = ErrorCode.CANCELLED, ""
+        case _:
+            code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
+    raise RequestProblemError(code, detail, request_id=ask.id, status=ending_status(code))

@@ -1,0 +1,63 @@
+"""Looks into Postgres for waits and streams, so that nothing hangs on a lost event."""
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from gateway.following.events import Hub
+from orchestra.store import dead_letters, requests
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.turns import Ref
+from schemas.errors import ErrorCode
+
+_EVERY_SECONDS = 1.0
+_GATHER_SECONDS = 0.02
+
+log = structlog.get_logger()
+
+
+class Watch:
+    """Tells the hub what Postgres says of the requests that are watched."""
+
+    def __init__(self, hub: Hub, database: Database) -> None:
+        self._hub = hub
+        self._database = database
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self._until_due()
+            self._hub.forget_old()
+            try:
+                await self.look()
+            except DatabaseUnavailableError:
+                continue  # The health check says so.
+            except Exception as error:
+                log.error("watch_failed", exc_info=error)
+
+    async def look(self) -> None:
+        """Look once for all that are due. Raises ``DatabaseUnavailableError``."""
+        due = self._hub.due()
+        found = await requests.find(self._database, due)
+        for ref, stored in found.items():
+            self._hub.learn(ref, stored)
+        missing = [ref for ref in due if ref not in found]
+        if missing:
+            await self._fail_the_hopeless(missing)
+        self._hub.looked(due)
+
+    async def _until_due(self) -> None:
+        """A second, or until there is something to look up at once, with what comes just behind it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY_SECONDS):
+                await self._hub.hinted.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+        self._hub.hinted.clear()
+
+    async def _fail_the_hopeless(self, missing: list[Ref]) -> None:
+        """Of those without a row: what became of it, where it will never have one."""
+        for ref in await requests.deleted_among(self._database, missing):
+            self._hub.fail(ref, ErrorCode.CONVERSATION_DELETED, "the conversation is deleted")
+        for ref, (code, detail) in (await dead_letters.reasons_of(self._database, missing)).items():
+            self._hub.fail(ref, code, detail)

@@ -1,0 +1,63 @@
+"""The HTTP server: the same app on two ports, and a way to stop that no open stream can block."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.drain import Drain
+from orchestra.http.client_address import Proxies
+from orchestra.http.server import server_config
+
+_DRAIN_SECONDS = 6
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+log = structlog.get_logger()
+
+
+class GatewayServer(uvicorn.Server):
+    """Stops when the drain begins; SIGINT and SIGTERM begin it, and a second SIGINT waits for nobody."""
+
+    def __init__(self, app: FastAPI, drain: Drain, proxies: Proxies) -> None:
+        super().__init__(server_config(app, proxies, timeout_graceful_shutdown=_DRAIN_SECONDS))
+        self._drain = drain
+
+    async def on_tick(self, counter: int) -> bool:
+        """Also stop when a part of the app asked for it."""
+        return await super().on_tick(counter) or self._drain.begun
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals in the event loop, and let the process end with a code of its own."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._leave, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _leave(self, number: signal.Signals) -> None:
+        log.info("stopping", signal=number.name)
+        self.force_exit = self.should_exit and number is signal.SIGINT
+        self.should_exit = True
+        self._drain.begin()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that will listen there. Raises ``OSError``."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

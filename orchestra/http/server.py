@@ -1,0 +1,292 @@
+"""The HTTP server of every service: what a stranger may send before it is known who they are has bounds here."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address, network_of
+from orchestra.http.hot_routes import NOT_KEPT
+from schemas.api.problems import MEDIA_TYPE, Problem
+from schemas.errors import ErrorCode
+
+# Of a head: the request line and all header lines. Of a body: trailers, extensions and lines of chunks.
+MOST_HEAD_BYTES = 64 * 1024
+MOST_HEAD_LINES = 100
+# What the framing of one chunk may cost without being counted, so that many small chunks are no long head.
+_CHUNK_BYTES = 32
+# Longer than any client keeps a quiet connection, so that it is never closed under a request.
+_KEEP_ALIVE_SECONDS = 120
+_BACKLOG = 2048
+# Time is counted in looks, one a second while anything is half-open: a process that hung for a while blames nobody.
+LOOK_SECONDS = 1.0
+HEAD_LOOKS = 10
+# A body must bring so many bytes in so many looks: some 1 KiB/s.
+BODY_LOOKS = 30
+BODY_BYTES = 32 * 1024
+MOST_HALF_OPEN = 256
+# Those that were begun at the last look are not counted yet: a thousand callers may come at once.
+_YOUNG_LOOKS = 1
+# Who is cut off while sending may never see why: what they still send is left unread for a while before that.
+_LINGER_LOOKS = 2
+
+
+class _Phase(Enum):
+    """What a connection brings next: nothing, a head, a body, or, being refused, nothing that is read."""
+
+    IDLE, HEAD, BODY, LINGER = "idle", "head", "body", "linger"
+
+
+log = structlog.get_logger()
+
+
+class HalfOpen:
+    """The connections that owe the rest of a head or of a body, or are being refused; makes uvicorn's protocols."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self.proxies = proxies
+        # With the look at which each began or last made progress; the oldest first.
+        self._since: dict[BoundedProtocol, int] = {}
+        self._looks = 0
+        self._looking = False
+        self._refused: Counter[ErrorCode] = Counter()
+
+    def __call__(self, **given: Any) -> "BoundedProtocol":
+        """The protocol of a new connection."""
+        return BoundedProtocol(self, **given)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._since)
+
+    def add(self, connection: "BoundedProtocol") -> None:
+        """Let its time begin, or begin again."""
+        self._since.pop(connection, None)
+        self._since[connection] = self._looks
+        if not self._looking:
+            self._looking = True
+            connection.loop.call_later(LOOK_SECONDS, self._look, connection.loop)
+
+    def discard(self, connection: "BoundedProtocol") -> None:
+        """It owes nothing, or is gone."""
+        self._since.pop(connection, None)
+
+    def count(self, code: ErrorCode) -> None:
+        """Count a refusal, for the log."""
+        self._refused[code] += 1
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looks += 1
+        counted: Counter[str] = Counter()
+        # The youngest first: where there are too many from one address, the oldest go.
+        for connection, since in reversed(list(self._since.items())):
+            age = self._looks - since
+            connection.looked_at(age)
+            if age <= _YOUNG_LOOKS or self._since.get(connection) != since or not (address := connection.counted_for):
+                continue
+            counted[address] += 1
+            if counted[address] > MOST_HALF_OPEN:
+                connection.refuse(ErrorCode.TOO_MANY_CONNECTIONS)
+        for code, count in self._refused.items():
+            log.warning("connections_refused", code=code, count=count)
+        self._refused.clear()
+        self._looking = bool(self._since)
+        if self._looking:
+            loop.call_later(LOOK_SECONDS, self._look, loop)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds on heads, on what frames bodies, and on the time that either takes.
+
+    What exceeds them is answered with a problem document, and the connection is closed.
+    """
+
+    def __init__(self, half_open: HalfOpen, **given: Any) -> None:
+        super().__init__(**given)
+        self._half_open = half_open
+        self._connection = Connection(half_open.proxies)
+        self._phase = _Phase.IDLE
+        # Each head and each body is a stage; 0 is none. `_watched`: the one that `half_open` has it for.
+        self._stage = self._watched = 0
+        # Bytes of this stage that are no part of a body. The parser joins the pieces of a header at quadratic cost, so
+        # they are counted before it sees them.
+        self._spent = 0
+        self._lines = 0
+        # Bytes of a body since it last made enough progress.
+        self._received = 0
+        self._reason = ErrorCode.MALFORMED_HTTP
+
+    @property
+    def counted_for(self) -> str:
+        """The address that it counts for while it is half-open; empty: for none."""
+        if self._refused or self._connection.known or self.client is None:
+            return ""
+        if self._phase is _Phase.BODY:
+            return network_of(client_address(self.scope))
+        # Behind a proxy callers are told apart by their heads, and it is for the proxy to get those whole.
+        return "" if self.client[0] in self._half_open.proxies else network_of(self.client[0])
+
+    def looked_at(self, age: int) -> None:
+        """Once a second while it is half-open; ``age``: looks since its time began."""
+        if self._refused:
+            if age >= _LINGER_LOOKS:
+                self.transport.abort()
+        elif self.flow.read_paused or (self._phase is _Phase.BODY and self.cycle.waiting_for_100_continue):
+            self._half_open.add(self)  # The delay is ours.
+        elif self._phase is not _Phase.BODY:
+            if age >= HEAD_LOOKS:
+                self.refuse(ErrorCode.TOO_SLOW)
+        elif self._received >= BODY_BYTES:
+            self._received = 0
+            self._half_open.add(self)
+        elif age >= BODY_LOOKS:
+            self.refuse(ErrorCode.TOO_SLOW)
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Answer with this error, unless an answer is under way or nothing was asked, and close."""
+        self._half_open.count(code)
+        if self._may_answer():
+            if self._phase is _Phase.BODY:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self.transport.write(_refusal(code, self.server_state.default_headers))
+            self._phase = _Phase.LINGER
+            self._half_open.add(self)
+            self.flow.pause_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        else:
+            self._half_open.discard(self)
+            self.transport.close()
+
+    def send_400_response(self, _msg: str) -> None:
+        """Refuse what the parser cannot read, or what one of the methods below did not let it read."""
+        self.refuse(self._reason)
+
+    def shutdown(self) -> None:
+        """Who is being refused is not waited for."""
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It owes a head."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._stage = 1
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._half_open.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser no more than the bounds allow."""
+        while data and not self._refused:
+            room = MOST_HEAD_BYTES - self._spent
+            piece, data = (data, b"") if len(data) <= room else (data[:room], data[room:])
+            self._spent += len(piece)
+            super().data_received(piece)
+            if self.transport.is_closing():
+                return
+            if self._spent >= MOST_HEAD_BYTES and not self._refused:
+                self.refuse(ErrorCode.HEAD_TOO_LARGE)
+        if self._refused:
+            return
+        # Lines without anything on them, which may come before a head, are part of it.
+        if self._phase is not _Phase.IDLE or self._spent:
+            self._watch()
+        elif self._watched:
+            self._watched = 0
+            self._half_open.discard(self)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self.scope[CONNECTION] = self._connection  # type: ignore[literal-required]
+        self._phase, self._lines = _Phase.HEAD, 0
+        self._stage += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of the head; or a trailer, which nobody reads."""
+        self._lines += 1
+        if self._lines >= MOST_HEAD_LINES:  # The first one has the method.
+            self._reason = ErrorCode.HEAD_TOO_LARGE
+            raise ValueError("too many lines")
+        if self._phase is _Phase.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        super().on_headers_complete()
+        self._phase, self._spent, self._received = _Phase.BODY, 0, 0
+        self._stage += 1
+
+    def on_chunk_header(self) -> None:
+        """The line before a chunk is whole."""
+        self._spent = max(0, self._spent - _CHUNK_BYTES)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._spent = max(0, self._spent - len(body))
+        self._received += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Head and body are whole; nothing is owed until something comes."""
+        super().on_message_complete()
+        self._phase, self._spent = _Phase.IDLE, 0
+
+    @property
+    def _refused(self) -> bool:
+        return self._phase is _Phase.LINGER
+
+    def _watch(self) -> None:
+        if self._watched != self._stage:
+            self._watched = self._stage
+            self._half_open.add(self)
+
+    def _may_answer(self) -> bool:
+        if self.transport.is_closing():
+            return False
+        if self._phase is _Phase.BODY:
+            return not (self.pipeline or self.cycle.response_started)
+        # Who has sent nothing expects nothing.
+        return bool(self._spent) and (self.cycle is None or self.cycle.response_complete)
+
+
+def server_config(app: ASGIApp, proxies: Proxies, **more: Any) -> uvicorn.Config:
+    """What uvicorn is told, in every service."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=HalfOpen(proxies),  # type: ignore[arg-type]  # called like a class
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        **more,
+    )
+
+
+def _refusal(code: ErrorCode, more: Sequence[tuple[bytes, bytes]]) -> bytes:
+    problem = Problem.of(code)
+    body = problem.model_dump_json(exclude_none=True).encode()
+    headers = [
+        *more, *NOT_KEPT, (b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]  # fmt: skip
+    if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers.append((b"retry-after", b"%d" % HEAD_LOOKS))
+    return b"".join([STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body])

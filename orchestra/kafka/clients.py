@@ -1,0 +1,195 @@
+"""Connections to Kafka: a FastStream broker to read with, one idempotent producer to write with.
+
+Every default of the clients that loses or doubles records is set here (docs/decisions/0004-kafka-clients.md).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed
+from faststream.kafka import KafkaBroker
+from faststream.kafka.subscriber.usecase import LogicSubscriber
+from faststream.middlewares import AckPolicy
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from orchestra.kafka.faults import arm
+from orchestra.kafka.records import read_any_record
+from orchestra.settings import KafkaSettings
+from schemas.topics import MAX_MESSAGE_BYTES
+
+Subscriber = LogicSubscriber[Any]
+# What the clients raise while Kafka is away or unwell; anything else is a bug, of theirs or of ours.
+KAFKA_ERRORS = (KafkaError, OSError, EOFError)
+# Longer than this nobody waits for a client to close: it goes on in the background.
+_CLOSE_SECONDS = 3.0
+_closing: set[asyncio.Task[None]] = set()
+
+
+def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
+    """A broker that only reads; writing goes through ``make_producer``, whose records may carry any bytes."""
+    read_any_record()
+    arm()
+    return KafkaBroker(
+        settings.bootstrap,
+        client_id=client_id,
+        security=_security(settings),
+        consumer_only=True,
+        allow_auto_create_topics=False,
+        metadata_max_age_ms=30_000,
+        logger=None,
+    )
+
+
+def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener: Any) -> Subscriber:
+    """Reads topics as a member of a group; nothing is committed but what the caller commits.
+
+    It has no handler: the caller takes batches from ``consumer.getmany``, so that no record is parsed, skipped or
+    acknowledged outside of its own code.
+    """
+    return broker.subscriber(
+        *topics,
+        group_id=group_id,
+        ack_policy=AckPolicy.MANUAL,
+        no_reply=True,
+        listener=listener,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        # A killed member holds up everybody's intake until its session ends. Losing a session costs nothing here.
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=2_000,
+        rebalance_timeout_ms=10_000,
+        max_poll_interval_ms=3_600_000,
+        fetch_max_wait_ms=500,
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+    )
+
+
+def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
+    """Reads every partition of a topic without a group, from now on; the caller may seek back."""
+    return broker.subscriber(
+        topic,
+        group_id=None,
+        ack_policy=AckPolicy.MANUAL,
+        no_reply=True,
+        auto_offset_reset="latest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=500,
+    )
+
+
+def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
+    """The one producer of a process: idempotent, ``acks=all``, no added delay. Start it inside the event loop."""
+    arm()
+    sasl: dict[str, Any] = {}
+    if settings.kafka_security_protocol.startswith("SASL"):
+        sasl = {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": _password(settings),
+        }
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap,
+        client_id=client_id,
+        security_protocol=settings.kafka_security_protocol,
+        ssl_context=settings.ssl_context(),
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=0,
+        max_request_size=MAX_MESSAGE_BYTES,
+        metadata_max_age_ms=30_000,
+        **sasl,
+    )
+
+
+@asynccontextmanager
+async def started(broker: KafkaBroker) -> AsyncIterator[None]:
+    """A broker that reads during the body. It leaves its groups at the end, if Kafka answers in time.
+
+    Raises whatever the client raises; then another broker must be made.
+    """
+    try:
+        await broker.start()
+        yield
+    finally:
+        await _in_time(broker.stop)
+
+
+def check_reading(consumer: AIOKafkaConsumer) -> None:
+    """Raises ``KafkaError`` when what fetches in the background has ended.
+
+    The client itself would go on for ever, and hand out nothing.
+    """
+    background = (consumer._fetcher._fetch_task, consumer._client._sync_task)  # noqa: SLF001  nothing else tells
+    if any(task.done() for task in background):
+        raise KafkaError("the client has stopped fetching")
+
+
+@asynccontextmanager
+async def open_producer(settings: KafkaSettings, client_id: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A started producer of ``make_producer``, ``abandon``-ed at the end. Raises whatever the client raises."""
+    producer = make_producer(settings, client_id)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await abandon(producer)
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close a producer without sending what it still has; whoever waits for that gets ``ProducerClosed``.
+
+    What is on the wire may arrive yet. ``AIOKafkaProducer.stop`` by itself would first send the rest, behind what
+    another producer may have sent by then, and wait for Kafka for as long as that takes.
+    """
+    sender = producer._sender.sender_task  # noqa: SLF001  the client has no other way to stop sending
+    if sender is not None:
+        sender.cancel()
+    accumulator = producer._message_accumulator  # noqa: SLF001  likewise
+    accumulator.fail_all(ProducerClosed())
+    for batches in accumulator._batches.values():  # noqa: SLF001  it tells of errors that nobody asks for
+        for batch in batches:
+            batch._drain_waiter.exception()  # noqa: SLF001
+
+    async def stop() -> None:
+        try:
+            await producer.stop()
+        finally:
+            await producer.client.close()
+
+    await _in_time(stop)
+
+
+async def _in_time(stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop a client; what it fails with concerns nobody any more."""
+
+    async def stopping() -> None:
+        with suppress(Exception):
+            await stop()
+
+    task = asyncio.create_task(stopping())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+
+
+def _security(settings: KafkaSettings) -> BaseSecurity | None:
+    context, protocol = settings.ssl_context(), settings.kafka_security_protocol
+    if not protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=True) if context else None
+    kind: Any = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[
+        settings.kafka_sasl_mechanism
+    ]
+    security: BaseSecurity = kind(
+        username=settings.kafka_sasl_username or "",
+        password=_password(settings) or "",
+        ssl_context=context,
+        use_ssl=context is not None,
+    )
+    return security
+
+
+def _password(settings: KafkaSettings) -> str | None:
+    return settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else None

@@ -1,0 +1,372 @@
+import asyncio
+import re
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.drain import Drain
+from gateway.following import stream
+from gateway.following.events import Hub
+from gateway.following.live import Ending, LiveRequest
+from gateway.following.lookup import Lookup
+from gateway.following.stream import Following, Narrator, Place, Streams, read_last_event_id
+from gateway.metrics import Metrics
+from gateway.people.principal import Principal, nameless
+from gateway.receipts import Receipts
+from schemas.errors import ErrorCode, OrchestraError
+from schemas.generation import Usage
+from schemas.replies import RequestError
+from schemas.status import ENDINGS, Status
+from tests.support.events import SIGNER
+
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
+Told = list[tuple[str, dict[str, Any], str | None]]
+
+
+def read(chunks: list[bytes]) -> Told:
+    """The events in chunks, with data and id."""
+    found: Told = []
+    for block in b"".join(chunks).decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        found.append((fields["event"], orjson.loads(fields["data"]), fields.get("id")))
+    return found
+
+
+class Caller:
+    """What a caller has after the events so far."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.last: str | None = None
+        self.names: list[str] = []
+
+    def hear(self, chunks: list[bytes]) -> None:
+        for name, data, id in read(chunks):
+            self.names.append(name)
+            if name == "restart":
+                self.text = data["text"]
+            elif name == "delta":
+                self.text += data["text"]
+            self.last = id or self.last
+            assert id is not None
+            assert (name in ENDINGS) == id.endswith(".end")
+            if name != "failed":
+                assert int(id.split(".")[1]) == len(self.text)
+
+
+@given(
+    attempts=st.lists(st.lists(texts, max_size=6), min_size=1, max_size=3),
+    data=st.data(),
+)
+def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
+    """Cut after any event, on a replica that knows all, late, or only what Postgres knows: the text is the reply."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+
+    def maybe_cut() -> None:
+        nonlocal narrator
+        if data.draw(st.booleans()):
+            narrator = Narrator(read_last_event_id(caller.last))
+
+    for number, pieces in enumerate(attempts, 1):
+        live.begin(number)
+        at = 0
+        for piece in pieces:
+            if data.draw(st.booleans()):
+                live.add(at, piece)  # else: this replica has lost it.
+            at += len(piece)
+            if data.draw(st.booleans()):
+                caller.hear(narrator.catch_up(live))
+            maybe_cut()
+        if data.draw(st.booleans()):
+            live = LiveRequest()  # Another replica, which has heard nothing yet.
+            live.begin(number)
+    reply = "".join(attempts[-1])
+    caller.hear(narrator.end(Ending(Status.COMPLETED, len(attempts), reply)))
+    assert caller.text == reply
+    assert caller.names[-1] == "completed"
+    assert caller.names.count("started") <= 1
+
+
+@pytest.mark.parametrize("status", ENDINGS)
+def test_no_ending_shares_its_id(status: Status) -> None:
+    """Whatever came before, a caller who has seen all but the ending shows another id than one who has seen it."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "text")
+    before = read(narrator.catch_up(live))[-1][2]
+    ending = read(narrator.end(Ending(status, 1, "text" if status is Status.COMPLETED else None)))
+
+    assert [(status.value, f"{before}.end")] == [(name, id) for name, _, id in ending]
+
+
+@given(reply=texts, attempt=st.integers(1, 3), place=st.builds(Place, st.integers(-1, 4), st.integers(0, 15)))
+def test_ended(reply: str, attempt: int, place: Place) -> None:
+    """An ended request is sliced at the caller's place in its last attempt, and told anew to any other caller."""
+    told = read(Narrator(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
+    end = f"{attempt}.{len(reply)}"
+    usage = {"input_tokens": 0, "output_tokens": 0}
+    expected: Told = [("completed", {"reply": reply, "usage": usage}, f"{end}.end")]
+    if place.attempt != attempt or place.position > len(reply):
+        expected.insert(0, ("restart", {"attempt": attempt, "text": reply}, end))
+    elif place.position < len(reply):
+        expected.insert(0, ("delta", {"text": reply[place.position :]}, end))
+    assert told == expected
+
+
+def test_replica_behind() -> None:
+    """A replica that has not yet heard of what the caller has seen says nothing until it has."""
+    narrator, live = Narrator(Place(2, 3)), LiveRequest()
+    live.begin(1)
+    live.add(0, "old")
+    assert narrator.catch_up(live) == []
+    live.begin(2)
+    live.add(0, "ab")
+    assert narrator.catch_up(live) == []
+    live.add(2, "cde")
+    assert read(narrator.catch_up(live)) == [("delta", {"text": "de"}, "2.5")]
+
+
+def test_restart_within_an_attempt() -> None:
+    """When the text of the same attempt was another one, the caller is told the right one."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "wrong")
+    narrator.catch_up(live)
+    live.restart(1, "right")
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
+    assert narrator.catch_up(live) == []
+
+
+def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
+    """What nobody has signed."""
+    live.hearsay = True
+    live.begin(attempt)
+    for piece in pieces:
+        live.add(live.end, piece)
+
+
+@pytest.mark.parametrize("attempt", [1, 1_000_000])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: bool) -> None:
+    """A forged text is taken back by the first that a worker signed, here and at a replica that never heard of it."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    heard(live, attempt, "FORGED")
+    caller.hear(narrator.catch_up(live))
+    assert caller.text == "FORGED"
+    if elsewhere:
+        narrator, live = Narrator(read_last_event_id(caller.last)), LiveRequest()
+    live.believe()
+    live.begin(1)
+    live.add(0, "a true text")
+    caller.hear(narrator.catch_up(live))
+    assert caller.text == "a true text"
+    assert caller.last == "1.11"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("FORGED", ["started", "delta", "restart", "completed"]), ("a true", ["started", "delta", "delta", "completed"])],
+)
+def test_an_ending_takes_back_what_is_not_in_it(text: str, names: list[str]) -> None:
+    """Where Postgres tells the ending before any worker did: what an older worker said stays, anything else goes."""
+    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    heard(live, 1, text)
+    caller.hear(narrator.catch_up(live))
+    caller.hear(narrator.end(Ending(Status.COMPLETED, 1, "a true text")))
+    assert (caller.text, caller.names, caller.last) == ("a true text", names, "1.11.end")
+
+
+LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
+WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
+
+
+def test_a_failed_attempt_is_told_at_once() -> None:
+    """Why nothing comes, with the attempt that failed; the next one begins with the same reason."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.begin(1)
+    live.add(0, "half")
+    narrator.catch_up(live)
+    live.fail_attempt(1, LIMITED)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert narrator.catch_up(live) == []
+    live.begin(2)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 2, "text": "", **WHY}, "2.0")]
+
+
+@pytest.mark.parametrize(("place", "known"), [(None, False), (Place(1, 0), True), (Place(1, 4), True)])
+def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, known: bool) -> None:
+    """On any replica, from the beginning or in the middle of what is void by now; once."""
+    narrator, live = Narrator(place), LiveRequest()
+    live.fail_attempt(1, LIMITED)
+    started = [] if known else [("started", {"attempt": 1}, "1.0")]
+    assert read(narrator.catch_up(live)) == [*started, ("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert narrator.catch_up(live) == []
+
+
+def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
+    """A stream that goes on in an attempt that runs is told its text, and no restart."""
+    narrator, live = Narrator(Place(2, 1)), LiveRequest()
+    live.fail_attempt(1, LIMITED)
+    live.begin(2)
+    live.add(0, "ab")
+    assert read(narrator.catch_up(live)) == [("delta", {"text": "b"}, "2.2")]
+
+
+def test_a_request_that_never_began_is_told_why() -> None:
+    """Its model is held back: the event has no place to come back to, and the first attempt begins as always."""
+    narrator, live = Narrator(None), LiveRequest()
+    live.fail_attempt(0, LIMITED)
+    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
+    assert narrator.catch_up(live) == []
+    live.begin(1)
+    assert read(narrator.catch_up(live)) == [("started", {"attempt": 1}, "1.0")]
+
+
+def test_no_client_finds_a_line_end_inside_of_an_event() -> None:
+    """Also one that splits text where Unicode ends lines: those characters are escaped, and read as they were."""
+    reply = "a\u2028b\u2029c\x85d\r\ne"
+    chunks = Narrator(Place(1, 0)).end(Ending(Status.COMPLETED, 1, reply, Usage()))
+    lines = b"".join(chunks).decode().splitlines()
+
+    assert lines == b"".join(chunks).decode().split("\n")[:-1]
+    assert [event[1].get("text", event[1].get("reply")) for event in read(chunks)] == [reply, reply]
+
+
+def test_why_an_answer_ended() -> None:
+    """`completed` says whether it was cut off; of an answer of an older release that is not known."""
+    usage = {"input_tokens": 0, "output_tokens": 0}
+    for reason, more in (("length", {"finish_reason": "length"}), (None, {})):
+        ending = Ending(Status.COMPLETED, 1, "a", Usage(), finish_reason=reason)  # type: ignore[arg-type]
+        assert read(Narrator(Place(1, 1)).end(ending)) == [
+            ("completed", {"reply": "a", "usage": usage, **more}, "1.1.end")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("1.0", Place(1, 0)),
+        ("12.345", Place(12, 345)),
+        ("12.345.end", Place(12, 345, ended=True)),
+        (" 1.0.end ", Place(1, 0, ended=True)),
+        ("x.end", Place(-1, 0)),
+        (".end", Place(-1, 0)),
+        ("1.2.END", Place(-1, 0)),
+        ("1.2.end.end", Place(-1, 0)),
+        ("x", Place(-1, 0)),
+        ("1", Place(-1, 0)),
+        ("-1.0", Place(-1, 0)),
+        ("1.99999999999999999999", Place(-1, 0)),
+    ],
+)
+def test_last_event_id(text: str | None, expected: Place | None) -> None:
+    """An event id is read as it was given out; any other stands for a caller who must be told everything anew."""
+    assert read_last_event_id(text) == expected
+
+
+class Lasting:
+    """A standing that lasts, or one that ends at the next look."""
+
+    def __init__(self, caller: Principal | None = None, *, lasts: bool = True) -> None:
+        self.caller = caller or nameless()
+        self.due = float("inf") if lasts else 0.0
+
+    async def check(self) -> None:
+        raise OrchestraError(ErrorCode.UNAUTHORIZED)
+
+
+HERS: Any = Lasting()
+
+
+def make_streams(hub: Hub, drain: Drain) -> Streams:
+    lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
+    return Streams(hub, lookup, drain, hub._metrics)
+
+
+async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream on which nothing happens sends comments."""
+    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        first = await anext(chunks)
+        assert re.fullmatch(
+            rb'event: pending\ndata: {"request_id":"%b","conversation_id":null}\n\n' % str(ref[1]).encode(), first
+        )
+        assert [await anext(chunks), await anext(chunks)] == [b": keep-alive\n\n"] * 2
+        assert [ref] == list(hub._watched)
+    assert not hub._watched
+
+
+async def test_slow_caller() -> None:
+    """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        await anext(chunks)
+        with hub.watch(ref) as live:
+            live.begin(1)
+            for at in range(1000):
+                live.add(at, "x")
+        assert [name for name, *_ in read([await anext(chunks)])] == ["started", "delta"]
+
+
+async def test_drain() -> None:
+    """A gateway that stops sends its streams away; one that has ended is told its ending all the same."""
+    hub, drain, ref = Hub(Metrics(), 2**20, SIGNER), Drain(), ("default", uuid4())
+    drain.on_begin(hub.wake_all)
+
+    async def collect(following: Following) -> list[Any]:
+        return [chunk async for chunk in make_streams(hub, drain).open(following, HERS).body_iterator]
+
+    streaming = asyncio.create_task(collect(Following(ref, None)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    drain.begin()
+    assert (await streaming)[1:] == [b"retry: 500\n\n"]
+    ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
+    assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]
+
+
+async def test_who_lost_their_rights() -> None:
+    """A stream whose caller would not be let in any more ends with the word to come back, and tells nothing further."""
+    hub, ref, standing = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4()), Lasting()
+    response = make_streams(hub, Drain()).open(Following(ref, None), standing)  # type: ignore[arg-type]
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        await anext(chunks)
+        with hub.watch(ref) as live:
+            live.begin(1)
+            live.add(0, "x")
+        assert [name for name, *_ in read([await anext(chunks)])] == ["started", "delta"]
+        standing.due = 0.0
+        with hub.watch(ref) as live:
+            live.add(1, "secret")
+        assert [chunk async for chunk in chunks] == [b"retry: 500\n\n"]
+
+
+async def test_one_owner_has_so_many_streams_and_no_more() -> None:
+    """Whoever has them is refused one more, until one ends; nobody else is."""
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
+    streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")
+    opened = [streams.open(Following(ref, None), Lasting(ada)).body_iterator for _ in range(2)]
+    for chunks in opened:
+        streams.check(ada)
+        await anext(chunks)
+
+    with pytest.raises(OrchestraError) as caught:
+        streams.check(ada)
+
+    assert ErrorCode.TOO_MANY_STREAMS is caught.value.code
+    streams.check(bob)
+    await opened[0].aclose()  # type: ignore[union-attr]
+    streams.check(ada)
+    await opened[1].aclose()  # type: ignore[union-attr]
+    assert not streams._open

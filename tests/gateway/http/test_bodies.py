@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key, read_json
+from schemas.api.conversations import CreateConversation
+from schemas.api.messages import PostMessage
+from schemas.errors import ErrorCode, OrchestraError
+
+
+def request(chunks: list[bytes], **headers: str) -> Request:
+    left = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": left.pop(0) if left else b"", "more_body": bool(left)}
+
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
+
+
+async def test_limit() -> None:
+    """A body of exactly the limit is read, one more byte is too large, in one chunk or in many."""
+    assert await read_body(request([b"x" * 10]), 10) == b"x" * 10
+    assert await read_body(request([b"x"] * 10), 10) == b"x" * 10
+    for chunks in ([b"x" * 11], [b"x"] * 11):
+        with pytest.raises(OrchestraError) as caught:
+            await read_body(request(chunks), 10)
+        assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+async def test_asks_first() -> None:
+    """Who asks before sending is told at once, before anything is read."""
+    with pytest.raises(OrchestraError):
+        await read_body(request([], expect="100-continue", content_length="11"), 10)
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [("abc", "abc"), ('"abc"', "abc"), (r'"a\"b\\c"', r'a"b\c'), ("!~", "!~"), ("x" * 255, "x" * 255), ('a"b', 'a"b')],
+)
+def test_keys(header: str, key: str) -> None:
+    """A key is the same bare or as a quoted string."""
+    assert read_idempotency_key(request([], idempotency_key=header)) == key
+
+
+@pytest.mark.parametrize("header", ["", '""', "a b", '"a b"', "x" * 256, '"', '"abc', '"a"b"', "\x7f", "ä", "a\tb"])
+def test_bad_keys(header: str) -> None:
+    """A key of other than 1 to 255 visible characters is refused."""
+    with pytest.raises(OrchestraError) as caught:
+        read_idempotency_key(request([], idempotency_key=header))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+
+
+def test_two_keys() -> None:
+    """Two keys are none."""
+    twice = request([])
+    twice.scope["headers"] = [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
+    with pytest.raises(OrchestraError):
+        read_idempotency_key(twice)
+
+
+def test_no_key() -> None:
+    """Without the header there is no key."""
+    assert read_idempotency_key(request([])) is None
+
+
+async def test_empty_json() -> None:
+    """No body is an empty object, whatever its type."""
+    assert await read_json(request([]), CreateConversation, 10) == CreateConversation()
+
+
+def test_ids() -> None:
+    """A name that is no UUID is the name of nothing."""
+    with pytest.raises(OrchestraError) as caught:
+        read_id("canary")
+    assert caught.value.code is ErrorCode.NOT_FOUND
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_body(raw: bytes) -> None:
+    """Whatever bytes come, they are a message or one of two errors."""
+    try:
+        parse(PostMessage, raw)
+    except OrchestraError as error:
+        assert error.code in (ErrorCode.NOT_JSON, ErrorCode.INVALID_REQUEST)

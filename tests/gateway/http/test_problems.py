@@ -1,0 +1,115 @@
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from structlog.testing import capture_logs
+
+from gateway.http.problems import Problems, RequestProblemError
+from gateway.metrics import Metrics
+from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
+from schemas.errors import ERRORS, ErrorCode, OrchestraError
+
+ID = uuid4()
+CANARY = "postgres://user:canary@host"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    Problems(Metrics()).install(app)
+    errors: dict[str, Exception] = {
+        **{code: OrchestraError(code) for code in ErrorCode},
+        "retry": OrchestraError(ErrorCode.OVERLOADED, retry_after=29.2),
+        "request": RequestProblemError(ErrorCode.RATE_LIMITED, "slow down", request_id=ID, status=502),
+        "database": DatabaseUnavailableError(CANARY),
+        "data": DataRefusedError(CANARY),
+        "bug": ZeroDivisionError(CANARY),
+    }
+
+    @app.get("/{name}")
+    async def fail(name: str, limit: int = 0) -> None:
+        raise errors[name]
+
+    router = APIRouter(prefix="/pair")
+    router.add_api_route("/of/one", fail, methods=["DELETE"])
+    app.include_router(router)
+    app.add_api_route("/{name}", fail, methods=["DELETE"])
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+async def test_every_code(client: httpx.AsyncClient, code: ErrorCode) -> None:
+    """Every error of the closed list is a whole problem document with its own status."""
+    response = await client.get(f"/{code}")
+    assert response.status_code == ERRORS[code].status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
+        "type": f"urn:llm-orchestra:error:{code}",
+        "title": ERRORS[code].title,
+        "status": ERRORS[code].status,
+        "detail": ERRORS[code].title,
+        "code": code,
+    }
+    assert ("retry-after" in response.headers) == (ERRORS[code].status in (429, 503))
+
+
+async def test_retry_after(client: httpx.AsyncClient) -> None:
+    """Retry-After is in whole seconds, never too few."""
+    assert (await client.get("/retry")).headers["retry-after"] == "30"
+
+
+async def test_about_a_request(client: httpx.AsyncClient) -> None:
+    """An error about a request names it and where it is; its status may be another than its code's."""
+    response = await client.get("/request")
+    assert response.status_code == response.json()["status"] == 502
+    assert response.headers["location"] == f"/v1/requests/{ID}"
+    assert (response.json()["request_id"], response.json()["code"]) == (str(ID), "rate_limited")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [("database", 503, "unavailable"), ("data", 422, "refused_by_database"), ("bug", 500, "internal")],
+)
+async def test_inside(client: httpx.AsyncClient, name: str, status: int, code: str) -> None:
+    """What went wrong inside is named by kind only."""
+    with capture_logs() as logged:
+        response = await client.get(f"/{name}")
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert "canary" not in response.text
+    assert [entry["event"] for entry in logged] == ["unexpected_error"] * (name == "bug")
+
+
+async def test_allow(client: httpx.AsyncClient) -> None:
+    """A method that a path does not answer to is refused with all those that it does, whichever route each has."""
+    for method, path in (("POST", "/pair"), ("OPTIONS", "/pair"), ("PUT", "/pair/of/one")):
+        response = await client.request(method, path)
+        assert response.status_code == 405
+        assert response.headers["allow"] == ("DELETE" if path.endswith("one") else "DELETE, GET")
+
+
+async def test_framework(client: httpx.AsyncClient) -> None:
+    """Errors that the framework raises are problems too, without any of the input."""
+    for method, path, status in (("GET", "/a/canary", 404), ("POST", "/canary", 405), ("GET", "/x?limit=canary", 422)):
+        response = await client.request(method, path)
+        assert response.status_code == response.json()["status"] == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "canary" not in response.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/responses/x/cancel", "/v1/models", "/v1/models/m",
+     "/v1/embeddings", "/v1/files", "/v1/images/generations", "/chat/completions", "/models/m"],
+)  # fmt: skip
+async def test_openais_paths(client: httpx.AsyncClient, path: str) -> None:
+    """A client of OpenAI's API is told that it is not here, and what is; no other path is taken for one of its."""
+    told, plain = (await client.post(f"/elsewhere{path}")).json(), (await client.post(path)).json()
+
+    assert (404, "not_found") == (plain["status"], plain["code"])
+    assert "POST /v1/messages" in plain["detail"]
+    assert told["detail"] == told["title"]

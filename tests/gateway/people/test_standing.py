@@ -1,0 +1,89 @@
+"""Promises of gateway/people/standing.py: who makes a call that lasts is asked for again."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from gateway.people import standing as module
+from gateway.people.principal import EVERYTHING, Principal, nameless
+from gateway.people.standing import Standing
+from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.keys import Session
+from schemas.api.keys import Scope
+from schemas.errors import ErrorCode, OrchestraError
+
+ANN = Principal("default", "ann", frozenset({Scope.READ, Scope.WRITE}))
+ADMIN = replace(ANN, scopes=EVERYTHING)
+
+
+class Asked:
+    """Says who calls now, and counts how often it was asked."""
+
+    def __init__(self, answer: Principal | Exception) -> None:
+        self.answer, self.times = answer, 0
+
+    async def __call__(self) -> Principal:
+        self.times += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
+
+
+async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks a check costs nothing; then there is one look, and another 20 seconds."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    asked = Asked(ANN)
+    standing = Standing(ANN, asked)
+    await standing.check()
+    assert (asked.times, standing.due) == (0, 1020.0)
+
+    now += 20
+    for _ in range(2):
+        await standing.check()
+    assert (asked.times, standing.due) == (1, 1040.0)
+
+
+@pytest.mark.parametrize("caller", [ANN, ADMIN, nameless(), nameless("ann")])
+@pytest.mark.usefixtures("at_once")
+async def test_who_is_the_same_stays(caller: Principal) -> None:
+    """Also when they may do more or less of what does not show others' things."""
+    await Standing(caller, Asked(replace(caller, session=Session(uuid4(), datetime.now(UTC))))).check()
+    await Standing(ANN, Asked(replace(ANN, scopes=frozenset({Scope.READ})))).check()
+
+
+@pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN])
+@pytest.mark.usefixtures("at_once")
+async def test_who_would_not_be_let_in_is_told_so(code: ErrorCode) -> None:
+    """With the error of a new call."""
+    with pytest.raises(OrchestraError) as caught:
+        await Standing(ANN, Asked(OrchestraError(code))).check()
+    assert caught.value.code is code
+
+
+@pytest.mark.parametrize("now", [ANN, replace(ADMIN, user="bob"), replace(ADMIN, tenant="them")])
+@pytest.mark.usefixtures("at_once")
+async def test_who_sees_something_else_now_asks_again(now: Principal) -> None:
+    """An admin who is none any more does not go on reading what is another's."""
+    with pytest.raises(OrchestraError) as caught:
+        await Standing(ADMIN, Asked(now)).check()
+    assert caught.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_postgres_away_takes_nothing_from_anybody() -> None:
+    """Nothing can be taken away meanwhile; it is asked again later."""
+    asked = Asked(DatabaseUnavailableError("away"))
+    standing = Standing(ANN, asked)
+    await standing.check()
+    asked.answer = OrchestraError(ErrorCode.UNAUTHORIZED)
+    with pytest.raises(OrchestraError):
+        await standing.check()

@@ -1,0 +1,81 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.people import way_in as start
+from gateway.people.way_in import CannotStartError, check_way_in
+from gateway.settings import GatewaySettings
+from orchestra.store import keys
+from orchestra.store.database import Database
+from tests.support.fakes import Calls, away, no_pause
+from tests.support.people import make_key, make_user
+
+STRANGERS = {"host": "0.0.0.0"}
+OWN = {"open_mode": False}
+
+
+def settings(**more: Any) -> GatewaySettings:
+    return GatewaySettings.model_validate({"orchestra_secret": "x" * 32, **more})
+
+
+async def events(database: Database, **more: Any) -> list[str]:
+    """What a start with these settings logs."""
+    with capture_logs() as logs:
+        await check_way_in(settings(**more), database)
+    return [each["event"] for each in logs]
+
+
+async def test_an_open_gateway_says_so(database: Database) -> None:
+    """One warning, wherever it listens; nobody needs a key."""
+    assert ["open_mode"] == await events(database)
+    assert ["open_mode"] == await events(database, host="0.0.0.0", open_mode=True)
+
+
+async def test_strangers_without_a_way_in(database: Database) -> None:
+    """Without a key or an admin the start is refused as a bad setting, in one line that says how to make a key."""
+    await make_user(database, "ann")
+    await make_key(database, "admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    for more in (STRANGERS, {**STRANGERS, **OWN}):
+        with pytest.raises(CannotStartError) as caught:
+            await check_way_in(settings(**more), database)
+        assert caught.value.exit_code == 78
+        assert "orchestra keys create" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+async def test_strangers_with_a_way_in(database: Database) -> None:
+    """A key is enough, and nothing has to be said."""
+    await make_key(database, "admin", expires_at=datetime.now(UTC) + timedelta(days=1))
+    assert [] == await events(database, **STRANGERS)
+
+
+async def test_only_ourselves(database: Database) -> None:
+    """On loopback a gateway that asks starts without a key, with a warning."""
+    assert ["no_way_in"] == await events(database, **OWN)
+    await make_user(database, "root", "admin")
+    assert [] == await events(database, **OWN)
+
+
+async def test_postgres_may_come_late(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers are let in once Postgres and its tables are there."""
+    no_pause(monkeypatch, start, "_EVERY_SECONDS")
+    monkeypatch.setattr(keys, "any_way_in", Calls(away(), RuntimeError("no table"), True))
+    assert ["way_in_unknown"] == await events(database, **STRANGERS)
+
+
+@pytest.mark.parametrize(("error", "said"), [(away(), "reached"), (RuntimeError("canary"), "migrations")])
+async def test_postgres_does_not_come(
+    database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """Patience has an end, which is told in one line; on loopback the start does not wait at all."""
+    no_pause(monkeypatch, start, "_EVERY_SECONDS")
+    monkeypatch.setattr(keys, "any_way_in", Calls(error))
+    with pytest.raises(CannotStartError) as caught:
+        await check_way_in(settings(**STRANGERS), database, patience=0.01)
+
+    assert caught.value.exit_code == 1
+    assert said in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert ["way_in_unknown"] == await events(database, **OWN)

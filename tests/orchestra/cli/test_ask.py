@@ -1,0 +1,268 @@
+"""A message by the command line, against a gateway that follows a script."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from aiohttp import web
+
+from orchestra.cli.ask import Asking, CancelledTurnError, LostGatewayError, NoReplyError, Where, submit
+from orchestra.cli.terminal import Screen
+from tests.support.fake_gateway import (
+    COMPLETED,
+    CONVERSATION_ID,
+    PENDING,
+    REQUEST_ID,
+    UNTIL_CANCELLED,
+    Break,
+    FakeGateway,
+    Refusal,
+    Step,
+    delta,
+    fake_gateway,
+)
+from tests.support.ports import free_port
+
+STARTED = 'id: 1.0\nevent: started\ndata: {"attempt": 1}\n\n'
+RESTART = 'id: 2.5\nevent: restart\ndata: {"attempt": 2, "text": "Hello"}\n\n'
+HEL, LO = delta("Hel", 3), delta("lo", 5)
+BODY = {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+class Shown(Screen):
+    """What a person would have seen."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.notes: list[str] = []
+
+    def show(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def anew(self) -> None:
+        self.pieces.append("|")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+async def told(script: Sequence[Step]) -> tuple[str, Shown, FakeGateway]:
+    """The reply by this script, what was shown, and the gateway."""
+    shown = Shown()
+    async with fake_gateway(script) as gateway:
+        reply = await Asking(Where(gateway.url), BODY, shown).reply()
+    return reply, shown, gateway
+
+
+async def test_the_reply_is_shown_as_it_arrives() -> None:
+    """Each piece of text is shown, and nothing else is; comments that keep a stream open are passed over."""
+    reply, shown, _ = await told([PENDING + STARTED + HEL + ": a comment\n\n" + LO + COMPLETED])
+
+    assert ("Hello", ["Hel", "lo"]) == (reply, shown.pieces)
+
+
+@pytest.mark.parametrize(
+    ("script", "pieces"),
+    [
+        ([PENDING + HEL + 'id: 2.2\nevent: restart\ndata: {"text": "Hi"}\n\n' + COMPLETED], ["Hel", "|", "Hi"]),
+        ([PENDING + HEL + RESTART + COMPLETED], ["Hel", "lo"]),
+        ([PENDING + HEL + 'event: completed\ndata: {"reply": "Hello"}\n\n'], ["Hel", "lo"]),
+        ([PENDING + 'event: completed\ndata: {"reply": "Hello"}\n\n'], ["Hello"]),
+    ],
+)
+async def test_a_text_that_does_not_go_on_begins_anew(script: list[Step], pieces: list[str]) -> None:
+    """A restart shows what is new where the text goes on, and is told where it does not; the final text is whole."""
+    reply, shown, _ = await told(script)
+
+    assert pieces == shown.pieces
+    assert reply == shown.text.rpartition("|")[2]
+
+
+@pytest.mark.parametrize("cut", [Break, str], ids=["broken", "closed"])
+async def test_a_broken_stream_is_gone_on_with(cut: type[Break] | type[str]) -> None:
+    """After a break the stream goes on behind the last event that came: no text is lost, none comes twice."""
+    reply, shown, gateway = await told([cut(PENDING + STARTED + HEL), cut(PENDING + LO), PENDING + COMPLETED])
+
+    assert ("Hello", ["Hel", "lo"]) == (reply, shown.pieces)
+    assert ["1.3", "1.5"] == gateway.last_ids
+    assert [("POST", "/v1/messages")] + [("GET", f"/v1/requests/{REQUEST_ID}/events")] * 2 == gateway.calls
+
+
+async def test_a_message_is_sent_under_one_key() -> None:
+    """A POST that breaks before its id was told is sent again under the same key, so that it counts once."""
+    shown = Shown()
+    async with fake_gateway([Break(""), Refusal(503, "unavailable"), PENDING + HEL + COMPLETED]) as gateway:
+        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
+
+    assert (["Hel"], 3, 1) == (shown.pieces, len(gateway.keys), len(set(gateway.keys)))
+    assert gateway.keys[0]
+
+
+async def test_a_gateway_may_be_started_again() -> None:
+    """While nobody answers on the port it is tried again, and the reply goes on when somebody does."""
+    shown, port = Shown(), free_port()
+    asking = Asking(Where(f"http://127.0.0.1:{port}"), BODY, shown)
+    async with fake_gateway([Break(PENDING + STARTED + HEL)], port):
+        replying = asyncio.create_task(asking.reply())
+        async with asyncio.timeout(20):
+            while shown.pieces != ["Hel"]:
+                await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while not shown.notes:
+            await asyncio.sleep(0)
+    async with fake_gateway([PENDING + LO + COMPLETED], port) as second:
+        assert await replying == "Hello"
+
+    assert ["1.3"] == second.last_ids
+    assert ["Hel", "lo"] == shown.pieces
+    assert ["the gateway is back"] == shown.notes[1:]
+
+
+async def test_a_gateway_that_is_away_is_told_once() -> None:
+    """However often it is tried, that a gateway is away is one note, and that it is back another."""
+    shown, away = Shown(), [Refusal(503, "unavailable")] * 3
+    async with fake_gateway([*away, PENDING + HEL + COMPLETED]) as gateway:
+        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
+
+    assert ["(unavailable); trying again", "the gateway is back"] == shown.notes
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ([PENDING + 'event: failed\ndata: {"code": "auth", "detail": "no key"}\n\n'], r"no key \(auth\)"),
+        ([PENDING + "event: expired\ndata: {}\n\n"], "expired"),
+        ([PENDING + "event: cancelled\ndata: {}\n\n"], "was cancelled"),
+        ([Refusal(422, "unknown_model", "No model has this name")], r"No model has this name \(unknown_model\)"),
+        ([Refusal(503, "overloaded", "Too busy")], r"Too busy \(overloaded\)"),
+        ([Break(PENDING + HEL), Refusal(404, "not_found")], "not_found"),
+        ([PENDING + "event: delta\ndata: {}\n\n"], "no gateway would"),
+        (["event: delta\ndata: nonsense\n\n"], "no gateway would"),
+        *((["event: " + name + "\ndata: []\n\n"], "no gateway would") for name in ("pending", "restart", "completed")),
+    ],
+)
+async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str) -> None:
+    """A request that ends in any other way, or is refused, is told with its detail."""
+    with pytest.raises(NoReplyError, match=why):
+        await told(script)
+
+
+@pytest.mark.parametrize("where", ["show", "anew", "note"])
+async def test_a_fault_of_ours_is_not_the_gateways(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """An error in our own code while a reply is shown is not told as an answer that no gateway would give."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setattr(Shown, where, broken)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group, in which the error is
+        await told(
+            [PENDING + HEL + 'event: restart\ndata: {"text": "Hi", "last_error": {"code": "a", "detail": "b"}}\n\n']
+        )
+
+    assert "no gateway would" not in str(caught.value)
+    assert caught.group_contains(ValueError, match="ours")
+
+
+async def test_why_an_attempt_failed_is_told() -> None:
+    """The error of the last attempt is told while the next one is under way: once, until it is for another reason."""
+    refused, busy = [f'"last_error": {{"code": "{code}", "detail": "No."}}' for code in ("auth", "rate_limited")]
+    again = [f'event: restart\ndata: {{"text": "", {error}}}\n\n' for error in (refused, refused, busy)]
+    pending = PENDING.replace("}", f", {refused}}}")
+    _, shown, _ = await told([pending + "".join(again) + HEL + LO + COMPLETED])
+
+    assert ["auth: No.; trying again", "rate_limited: No.; trying again"] == shown.notes
+
+
+@pytest.mark.parametrize(("reason", "notes"), [("length", ["cut at max_tokens"]), ("stop", []), (None, [])])
+async def test_a_reply_that_was_cut_is_told_as_such(reason: str | None, notes: list[str]) -> None:
+    """A reply that ended at the limit of tokens comes with a remark; one that ended by itself does not."""
+    completed = COMPLETED.replace("}", f', "finish_reason": {json.dumps(reason)}}}')
+    reply, shown, _ = await told([PENDING + HEL + completed])
+
+    assert ("Hel", notes) == (reply, shown.notes)
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"request_id": 7}'])
+async def test_what_is_no_gateway_is_told(body: str) -> None:
+    """A server that takes the message and answers something else is told, whether one waits or not."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=body)
+
+    app = web.Application()
+    app.router.add_post("/v1/messages", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    where = Where(f"http://127.0.0.1:{port}")
+    try:
+        with pytest.raises(NoReplyError, match="no gateway would"):
+            await submit(where, BODY)
+        with pytest.raises(NoReplyError, match="is no gateway"):
+            await Asking(where, BODY, Shown()).reply()
+    finally:
+        await runner.cleanup()
+
+
+async def test_nobody_there_is_an_error() -> None:
+    """A gateway out of reach is told with its address, at once."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(LostGatewayError, match=url):
+        await Asking(Where(url), BODY, Shown()).reply()
+
+
+async def test_a_gateway_that_stays_away_is_an_error() -> None:
+    """A gateway that does not come back is given up after a while."""
+    async with fake_gateway([Break(PENDING + HEL)]) as gateway:
+        asking = Asking(Where(gateway.url), BODY, Shown(), patience=0.01)
+        gateway.script += [Break("")] * 3
+        with pytest.raises(LostGatewayError, match=gateway.url):
+            await asking.reply()
+
+
+async def test_an_answer_can_be_cancelled() -> None:
+    """A cancel is sent once the request's id is known, and the reply ends as cancelled."""
+    script = [PENDING + HEL + UNTIL_CANCELLED + "event: cancelled\ndata: {}\n\n"]
+    async with fake_gateway(script) as gateway:
+        asking = Asking(Where(gateway.url, "a key"), BODY, Shown())
+        asking.cancel()
+        with pytest.raises(CancelledTurnError):
+            await asking.reply()
+
+    assert ("POST", f"/v1/requests/{REQUEST_ID}/cancel") in gateway.calls
+    assert {"Bearer a key"} == set(gateway.authorizations)
+    assert (REQUEST_ID, CONVERSATION_ID) == (asking.request_id, asking.conversation_id)
+
+
+async def test_a_message_can_be_left_alone() -> None:
+    """Without waiting, the request's id is what comes back."""
+    async with fake_gateway([]) as gateway:
+        assert REQUEST_ID == await submit(Where(gateway.url), BODY)
+
+    assert [BODY] == gateway.http.bodies
+
+
+async def test_who_interrupts_is_not_held_by_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the connection fails in the same moment: it is not opened again."""
+
+    async def broken(_self: Asking, _client: httpx.AsyncClient) -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            raise httpx.ReadError("closed") from None
+
+    monkeypatch.setattr(Asking, "_stream", broken)
+    asking = Asking(Where("http://127.0.0.1:1"), {}, Shown(), at_first=60)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(asking.reply())

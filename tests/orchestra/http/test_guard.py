@@ -1,0 +1,165 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from orchestra.http.guard import OpenModeGuard, host_name, refusal
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "orchestra.example"})
+LOCAL = (b"host", b"localhost:8080")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8080",
+        "LocalHost:1",
+        "127.0.0.1",
+        "127.0.0.1:65535",
+        "[::1]",
+        "[::1]:8080",
+        "orchestra.example",
+    ],
+)
+def test_local_hosts(host: str) -> None:
+    """The local names and ALLOWED_HOSTS are answered, on any port."""
+    assert refusal([(b"host", host.encode())], HOSTS) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ":8080",
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example/localhost",
+        "localhost/evil",
+        "localhost@evil.example",
+        "evil@localhost",
+        "localhost:80:80",
+        "localhost:port",
+        "localhost?x",
+        "localhost#x",
+        "localhost,evil.example",
+        "localhost evil.example",
+        "127.0.0.1.nip.example",
+        "127.1",
+        "2130706433",
+        "0.0.0.0",
+        "[::2]",
+        "[::1",
+        "::1",
+        "sub.orchestra.example",
+        "orchestra.example.",
+    ],
+)
+def test_foreign_hosts(host: str) -> None:
+    """Any other name is refused, as a page that rebinds its name to this machine would send it."""
+    assert refusal([(b"host", host.encode())], HOSTS) is not None
+
+
+def test_number_of_hosts() -> None:
+    """A call says exactly one host."""
+    assert refusal([], HOSTS) is not None
+    assert refusal([LOCAL, (b"host", b"evil.example")], HOSTS) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("origin", "http://localhost:3000", False),
+        ("origin", "https://127.0.0.1", False),
+        ("origin", "http://[::1]:8080", False),
+        ("origin", "https://orchestra.example", False),
+        ("origin", "http://evil.example", True),
+        ("origin", "https://localhost.evil.example", True),
+        ("origin", "http://localhost@evil.example", True),
+        ("origin", "null", True),
+        ("origin", "", True),
+        ("origin", "file://", True),
+        ("sec-fetch-site", "cross-site", True),
+        ("sec-fetch-site", " Cross-Site ", True),
+        ("sec-fetch-site", "same-origin", False),
+        ("sec-fetch-site", "same-site", False),
+        ("sec-fetch-site", "none", False),
+    ],
+)
+def test_pages(name: str, value: str, refused: bool) -> None:
+    """Calls that a page of another site makes are refused; those of local pages and of no page are not."""
+    assert (refusal([LOCAL, (name.encode(), value.encode())], HOSTS) is not None) is refused
+
+
+@given(st.text(max_size=40))
+def test_never_raises(text: str) -> None:
+    """Whatever a header holds has a host or none, and it is a foreign one unless it is spelt out."""
+    assert (
+        host_name(f"//{text}") is None or host_name(f"//{text}") not in HOSTS or any(h in text.lower() for h in HOSTS)
+    )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_listed_origins(first: int) -> None:
+    """Pages of a listed origin may call across sites, exactly that origin's, under a name that is known."""
+    origins = frozenset({"https://app.example"})
+
+    def of_page(origin: bytes, host: bytes = b"localhost") -> str | None:
+        two = [(b"origin", origin), (b"sec-fetch-site", b"cross-site")]
+        return refusal([(b"host", host), *(two if first else reversed(two))], HOSTS, origins)
+
+    assert of_page(b"https://app.example") is None
+    for other in (b"http://app.example", b"https://app.example:8443", b"https://app.example.", b"https://xapp.example"):
+        assert of_page(other) is not None
+    assert of_page(b"https://app.example", host=b"evil.example") is not None
+    assert refusal([LOCAL, (b"sec-fetch-site", b"cross-site")], HOSTS, origins) is not None
+    twice = [LOCAL, (b"origin", b"https://app.example"), (b"origin", b"https://evil.example")]
+    assert refusal(twice, HOSTS, origins) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("llm_service:8082", False),
+        ("llm", False),
+        ("orchestra.example", False),
+        ("evil.example", True),
+        ("llm.", True),
+        ("192.0.2.1", True),
+        ("[::2]:8082", True),
+        ("", True),
+    ],
+)
+def test_plain_names(host: str, refused: bool) -> None:
+    """Where they are let in, a name without a dot is, and nothing more; what pages send is refused all the same."""
+    assert refused is (refusal([(b"host", host.encode())], HOSTS, plain_names=True) is not None)
+    assert refusal([(b"host", b"llm"), (b"origin", b"http://evil.example")], HOSTS, plain_names=True) is not None
+
+
+async def test_every_call_is_judged_by_itself() -> None:
+    """What passed before, or did not, lets no other call pass and keeps none out."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await Response(status_code=200)({"type": "http"}, receive, send)
+
+    async def receive() -> Message:
+        raise AssertionError("nobody reads the body")
+
+    async def status(*headers: tuple[bytes, bytes]) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await guard({"type": "http", "headers": [(b"accept", b"*/*"), *headers]}, receive, send)
+        return int(sent[0]["status"])
+
+    guard = OpenModeGuard(app, HOSTS, lambda _: Response(status_code=403))
+    foreign, local_page = (b"host", b"evil.example"), (b"origin", b"http://localhost")
+    cross = (b"sec-fetch-site", b"cross-site")
+    refused = [(), (foreign,), (LOCAL, foreign), (LOCAL, LOCAL), (LOCAL, cross), (LOCAL, local_page, cross)]
+    for headers in refused:
+        assert await status(*headers) == 403
+        for passed in ((LOCAL,), (LOCAL, local_page)):
+            assert (200, 200, 403) == (await status(*passed), await status(*passed), await status(*headers))
