@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.accept import Acceptance
@@ -19,8 +19,9 @@ from gateway.following.waiting import Waiting
 from gateway.following.watch import Watch
 from gateway.health import Health
 from gateway.http import openapi
-from gateway.http.bodies import refuse_unknown_query
+from gateway.http.list_calls import ListCalls
 from gateway.http.problems import Problems
+from gateway.http.route import Routing
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.attempts import Attempts
@@ -39,6 +40,7 @@ from gateway.routes.dead_letters import DeadLetters
 from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
 from gateway.routes.requests import Requests
+from gateway.routes.sign_in import SignIn
 from gateway.routes.tasks import Tasks
 from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
@@ -95,7 +97,7 @@ def create_app(
     waiting = Waiting(lookup, drain, metrics)
     streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None)
     tokens, passwords = Tokens(settings.secrets), Passwords()
-    callers = Callers(database, tokens, asks=asks, most_lists=settings.max_lists_by_owner if asks else None)
+    callers = Callers(database, tokens, asks=asks)
     health = Health(records, limits, tail, drain, database, open_mode=not asks)
 
     @asynccontextmanager
@@ -137,18 +139,20 @@ def create_app(
         )  # fmt: skip
     if not asks:
         app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, answer=problems.answer)
-    most_bytes = settings.max_body_bytes
-    for router in (
-        Messages(settings, callers, submissions, hub, waiting, streams, drain).router(),
-        Requests(callers, database, acceptance, lookup, hub, waiting, streams, drain).router(),
-        Conversations(callers, database, acceptance, limits, drain, most_bytes).router(),
-        Tasks(callers, database, desk, drain, most_bytes).router(),
-        DeadLetters(callers, database, Replays(database, acceptance, signer), drain, most_bytes).router(),
-        agent_routes.build_router(callers, agents),
-        Users(database, callers, passwords, Attempts(), tokens, most_bytes).router(),
-        Keys(database, callers, most_bytes).router(),
+    lists, attempts = ListCalls(settings.max_lists_by_owner if asks else None), Attempts()
+    routing = Routing(callers, drain, lists, settings.max_body_bytes)
+    for tag, routes in (
+        ("messages", Messages(settings, submissions, hub, waiting, streams).routes()),
+        ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),
+        ("conversations", Conversations(database, acceptance, limits).routes()),
+        ("tasks", Tasks(database, desk).routes()),
+        ("dead letters", DeadLetters(database, Replays(database, acceptance, signer)).routes()),
+        ("agents", agent_routes.routes(agents)),
+        ("users", Users(database, callers, passwords, attempts).routes()),
+        ("keys", Keys(database, callers).routes()),
     ):
-        app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
+        app.include_router(routing.router(tag, routes))
+    app.include_router(SignIn(database, passwords, attempts, tokens).router())
     app.include_router(health_routes.build_router(health, metrics))
     app.include_router(docs_routes.build_router())
     openapi.install(app, asks_credentials=asks)

@@ -54,18 +54,11 @@ def validate(model: type[_Body], value: Any) -> _Body:
         raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
 
 
-async def read_json(request: Request, model: type[_Body], most: int) -> _Body:
-    """The body of a route that is new in this system, as its model."""
-    return validate(model, await read_value(request, most))
-
-
-async def read_value(request: Request, most: int) -> Any:
-    """The body of a route that is new in this system: JSON that says so, or nothing for an empty object."""
-    raw = await read_body(request, most)
+def must_be_json(request: Request) -> None:
+    """Raises ``INVALID_REQUEST`` for a body that does not say that it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if raw and not (kind == "application/json" or kind.endswith("+json")):
+    if not (kind == "application/json" or kind.endswith("+json")):
         raise OrchestraError(ErrorCode.INVALID_REQUEST, "the content type must be application/json")
-    return parse_json(raw or b"{}")
 
 
 async def refuse_unknown_query(request: Request) -> None:

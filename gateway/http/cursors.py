@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -13,8 +14,21 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _HIGHEST_ID = 2**63 - 1
 
+Item = TypeVar("Item")
+Value = datetime | UUID | str | int
 
-def write_cursor(*values: datetime | UUID | str | int) -> str:
+
+def cut(found: list[Item], limit: int, place: Callable[[Item], tuple[Value, ...]]) -> tuple[list[Item], str | None]:
+    """One page of what was found, of which one more than ``limit`` was asked for, and the cursor of the next page.
+
+    ``place``: what the cursor holds of the last item shown.
+    """
+    if len(found) <= limit:
+        return found, None
+    return found[:limit], write_cursor(*place(found[limit - 1]))
+
+
+def write_cursor(*values: Value) -> str:
     """A cursor that holds these values."""
     return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
 

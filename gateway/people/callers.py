@@ -4,8 +4,7 @@ import asyncio
 import hmac
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,6 @@ from uuid import UUID
 import structlog
 from fastapi import Request
 
-from gateway.http.list_calls import ListCalls
 from gateway.people.cached_rows import CachedRows
 from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.people.standing import Standing
@@ -45,10 +43,7 @@ log = structlog.get_logger()
 
 
 class Callers:
-    """Tells who calls. ``asks``: nobody may without credentials; else who brings none may do everything.
-
-    ``most_lists``: how many lists of one owner may be made at once; any number for None.
-    """
+    """Tells who calls. ``asks``: nobody may without credentials; else who brings none may do everything."""
 
     def __init__(
         self,
@@ -56,12 +51,10 @@ class Callers:
         tokens: Tokens,
         *,
         asks: bool,
-        most_lists: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._tokens = tokens
-        self._lists = ListCalls(most_lists)
         self._asks = asks
         self._keys: CachedRows[str, StoredKey] = CachedRows(partial(keys.find, database), clock)
         self._users: CachedRows[UUID, StoredUser] = CachedRows(partial(users.by_id, database), clock)
@@ -84,13 +77,6 @@ class Callers:
         if scope not in caller.scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN, f"this needs the scope `{scope}`")
         return _in_the_name_of(name, caller, username)
-
-    @asynccontextmanager
-    async def listing(self, request: Request, scope: Scope = Scope.READ) -> AsyncIterator[Principal]:
-        """Who asks for a list or count, once it is their turn. Raises what ``identify`` does, or ``TOO_MANY_CALLS``."""
-        caller = await self.identify(request, scope)
-        async with self._lists.turn(caller.owner):
-            yield caller
 
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
         """What tells, while a call lasts, whether its ``caller`` would still be let in."""

@@ -1,15 +1,15 @@
 """API keys: make, list, revoke. A key itself is shown once, to whoever made it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Response
 
-from gateway.http import openapi
 from gateway.http.answers import json_answer
-from gateway.http.bodies import read_json
-from gateway.http.cursors import read_key_cursor, write_cursor
+from gateway.http.cursors import cut, read_key_cursor
+from gateway.http.route import Body, Call, Route
 from gateway.people.callers import GRANTED, OF_ROLE, Callers
 from gateway.people.principal import Principal
 from orchestra.credentials import is_key_id, new_key
@@ -19,10 +19,6 @@ from schemas.api.conversations import Page
 from schemas.api.keys import CreatedKey, CreateKey, KeyResource, Scope
 from schemas.errors import ErrorCode, OrchestraError
 
-_ASKED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
-_LISTED = openapi.problems(*_ASKED, ErrorCode.TOO_MANY_CALLS)
-_CREATED = openapi.problems(ErrorCode.NOT_JSON, *openapi.BODY, *_ASKED)
-_REVOKED = openapi.problems(ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
 # By place: FastAPI makes up the names of operations.
 _REVOKE = {
     "revoke": {
@@ -38,35 +34,27 @@ Cursor = Annotated[str | None, Query(max_length=512)]
 class Keys:
     """The routes, with what they need."""
 
-    def __init__(self, database: Database, callers: Callers, most_bytes: int) -> None:
+    def __init__(self, database: Database, callers: Callers) -> None:
         self._database = database
         self._callers = callers
-        self._most_bytes = most_bytes
 
-    def router(self) -> APIRouter:
-        """The routes for the app."""
-        router = APIRouter(prefix="/v1/keys", tags=["keys"])
-        made: openapi.Responses = {
-            201: {"model": CreatedKey, "description": "Made; `key` is shown only here", "links": _REVOKE}
-        }
-        page: openapi.Responses = {200: {"model": Page[KeyResource], "description": "The newest first"}}
-        gone: openapi.Responses = {204: {"description": "Revoked: within a minute no gateway takes it any more"}}
-        for path, method, call, answers, more in (
-            ("", "POST", self.create, {**_CREATED, **made}, openapi.body(CreateKey)),
-            ("", "GET", self.list, {**_LISTED, **page}, None),
-            ("/{key_id}", "DELETE", self.revoke, {**_REVOKED, **gone}, None),
-        ):
-            router.add_api_route(
-                path, call, methods=[method], response_model=None, responses=answers, openapi_extra=more
-            )
-        return router
+    def routes(self) -> Sequence[Route]:
+        """The rows of the route table."""
+        path = "/v1/keys"
+        made = {"model": CreatedKey, "description": "Made; `key` is shown only here", "links": _REVOKE}
+        page = {"model": Page[KeyResource], "description": "The newest first"}
+        gone = {"description": "Revoked: within a minute no gateway takes it any more"}
+        return [
+            Route("POST", path, self.create, Scope.WRITE, {201: made}, body=Body(CreateKey)),
+            Route("GET", path, self.list, Scope.READ, {200: page}, lists=True),
+            Route("DELETE", f"{path}/{{key_id}}", self.revoke, Scope.WRITE, {204: gone}),
+        ]
 
-    async def create(self, request: Request) -> Response:
+    async def create(self, call: Call[CreateKey]) -> Response:
         """Make a key: for oneself, signed in by password; as an admin for any user, or for a program."""
-        caller = await self._callers.identify(request, Scope.WRITE)
+        caller, wanted = call.caller, call.body
         if not caller.admin and caller.session is None:
             raise OrchestraError(ErrorCode.FORBIDDEN, "keys are made by an admin, or by who signed in with a password")
-        wanted = await read_json(request, CreateKey, self._most_bytes)
         if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "expires_at: must be in the future")
         user_id = await self._owner(caller, wanted)
@@ -74,20 +62,17 @@ class Keys:
         kept = await keys.create(self._database, caller.tenant, key, wanted, user_id, caller.session)
         return json_answer(CreatedKey(**dict(kept), key=key.text), 201)
 
-    async def list(self, request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
+    async def list(self, call: Call[None], limit: Limit = 20, cursor: Cursor = None) -> Response:
         """The caller's own keys, for an admin everybody's, the newest first."""
-        async with self._callers.listing(request) as caller:
-            before = read_key_cursor(cursor)
-            found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
-        last = found[limit - 1] if len(found) > limit else None
-        following = write_cursor(last.created_at, last.id) if last else None
-        return json_answer(Page[KeyResource](data=found[:limit], next=following))
+        before, caller = read_key_cursor(cursor), call.caller
+        found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
+        data, following = cut(found, limit, lambda last: (last.created_at, last.id))
+        return json_answer(Page[KeyResource](data=data, next=following))
 
-    async def revoke(self, request: Request, key_id: str) -> Response:
+    async def revoke(self, call: Call[None], key_id: str) -> Response:
         """Revoke a key of one's own, as an admin anybody's. It stays in the list."""
-        caller = await self._callers.identify(request, Scope.WRITE)
-        whose = _whose(caller)
-        if not is_key_id(key_id) or not await keys.revoke(self._database, caller.tenant, whose, key_id):
+        tenant, whose = call.caller.tenant, _whose(call.caller)
+        if not is_key_id(key_id) or not await keys.revoke(self._database, tenant, whose, key_id):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         self._callers.forget_key(key_id)
         return Response(status_code=204)

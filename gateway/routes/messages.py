@@ -3,24 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Response
 
 from gateway.ask import Ask, trace
-from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.following.live import LiveRequest
 from gateway.following.stream import Following, Streams
 from gateway.following.waiting import Waiting, answer, still_running
 from gateway.http import openapi
 from gateway.http.answers import accepted
-from gateway.http.bodies import read_body, read_idempotency_key, validate
+from gateway.http.bodies import read_idempotency_key, validate
 from gateway.http.prefer import Prefer, read_prefer, wants_stream
-from gateway.people.callers import Callers
+from gateway.http.route import Body, Call, Route
 from gateway.people.principal import Principal
 from gateway.settings import GatewaySettings
 from gateway.submit import Submissions, about, check_times
 from orchestra.http.disconnect import unless_gone
-from orchestra.http.hot_routes import HotRoute
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
 from schemas.api.messages import MessageReply, PostMessage
@@ -33,85 +31,68 @@ from schemas.unsupported import ignored_fields, refuse_unsupported
 
 ROUTE = "/v1/messages"
 
-_HEADERS = {
-    "parameters": [
-        openapi.header("Prefer", "`respond-async`: 202 at once. `wait=N`: 202 when N seconds (0 to 300) are over."),
-        openapi.idempotency_key("request"),
-        openapi.header("Accept", "`text/event-stream`: the reply as it comes, like `stream` in the body."),
-        openapi.header("traceparent", "W3C trace context, passed on."),
-    ]
-}
+_HEADERS = (
+    openapi.header("Prefer", "`respond-async`: 202 at once. `wait=N`: 202 when N seconds (0 to 300) are over."),
+    openapi.idempotency_key("request"),
+    openapi.header("Accept", "`text/event-stream`: the reply as it comes, like `stream` in the body."),
+    openapi.header("traceparent", "W3C trace context, passed on."),
+)
 _KNOWN = frozenset(PostMessage.model_fields)
 _KNOWN_IN_MESSAGES = frozenset(Message.model_fields)
 _REPLY = openapi.stream("The reply; or, for `stream`, the events of the request")
 _FAILED = "The request was accepted and has failed; `code` tells why"
-_RESPONSES: openapi.Responses = {
-    **openapi.problems(
-        ErrorCode.NOT_JSON,
-        ErrorCode.UNAUTHORIZED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONVERSATION_DELETED,
-        ErrorCode.CONVERSATION_BUSY,
-        ErrorCode.CANCELLED,
-        *openapi.BODY,
-        ErrorCode.INVALID_REQUEST,
-        ErrorCode.NOT_SUPPORTED,
-        ErrorCode.UNKNOWN_MODEL,
-        ErrorCode.UNKNOWN_AGENT,
-        ErrorCode.CONTEXT_TOO_LONG,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.CONVERSATION_FULL,
-        *openapi.QUOTAS,
-        ErrorCode.TOO_MANY_STREAMS,
-        ErrorCode.OUTCOME_UNKNOWN,
-        ErrorCode.OVERLOADED,
-        ErrorCode.UNAVAILABLE,
-        ErrorCode.STILL_RUNNING,
-        ErrorCode.EXPIRED,
-    ),
-    502: {**openapi.PROBLEM, "description": _FAILED},
+_ANSWERS: openapi.Responses = {
     200: {"model": MessageReply, **_REPLY},
     202: {"model": AcceptedRequest, "description": "Accepted; `Location` tells where it is found"},
+    502: {**openapi.PROBLEM, "description": _FAILED},
 }
+_PROBLEMS = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.CONVERSATION_DELETED,
+    ErrorCode.CONVERSATION_BUSY,
+    ErrorCode.CANCELLED,
+    ErrorCode.NOT_SUPPORTED,
+    ErrorCode.UNKNOWN_MODEL,
+    ErrorCode.UNKNOWN_AGENT,
+    ErrorCode.CONTEXT_TOO_LONG,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED,
+    ErrorCode.CONVERSATION_FULL,
+    *openapi.QUOTAS,
+    ErrorCode.TOO_MANY_STREAMS,
+    ErrorCode.STILL_RUNNING,
+    ErrorCode.EXPIRED,
+)
+
+Read = tuple[PostMessage, Sequence[str]]
 
 
 class Messages:
     """The route, with what it needs."""
 
     def __init__(
-        self,
-        settings: GatewaySettings,
-        callers: Callers,
-        submissions: Submissions,
-        hub: Hub,
-        waiting: Waiting,
-        streams: Streams,
-        drain: Drain,
+        self, settings: GatewaySettings, submissions: Submissions, hub: Hub, waiting: Waiting, streams: Streams
     ) -> None:
         self._settings = settings
-        self._callers = callers
         self._submissions = submissions
         self._hub = hub
         self._waiting = waiting
         self._streams = streams
-        self._drain = drain
 
-    def router(self) -> APIRouter:
-        """The route for the app."""
-        router = APIRouter(tags=["messages"], route_class=HotRoute)
-        extra = {**openapi.body(PostMessage), **_HEADERS}
-        router.add_api_route(
-            ROUTE, self.post, methods=["POST"], response_model=None, responses=_RESPONSES, openapi_extra=extra
-        )
-        return router
+    def routes(self) -> Sequence[Route]:
+        """The row of the route table."""
+        body = Body(PostMessage, read_message, any_type=True)
+        return [
+            Route(
+                "POST", ROUTE, self.post, Scope.WRITE, _ANSWERS, body=body, also=_PROBLEMS, headers=_HEADERS,
+                writes=True, hot=True,
+            )
+        ]  # fmt: skip
 
-    async def post(self, request: Request) -> Response:
+    async def post(self, call: Call[Read]) -> Response:
         """Ask for a reply: wait for it, stream it, or be told where it will be."""
-        caller = await self._callers.identify(request, Scope.WRITE)
-        self._drain.refuse_new()
+        request, caller = call.request, call.caller
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)
-        body, warnings = self._read(caller, await read_body(request, self._settings.max_body_bytes))
+        body, warnings = self._allowed(caller, *call.body)
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
         if stream:
             self._streams.check(caller)
@@ -131,13 +112,11 @@ class Messages:
                 following = Following(
                     ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash, warnings=warnings
                 )
-                standing = self._callers.standing(request, Scope.WRITE, caller)
-                return self._streams.open(following, standing, {"Location": f"/v1/requests/{ask.id}"})
-            return await self._answer(request, ask, live, prefer, stored)
+                return self._streams.open(following, call.standing(), {"Location": f"/v1/requests/{ask.id}"})
+            return await self._answer(call, ask, live, prefer, stored)
 
-    def _read(self, caller: Principal, raw: bytes) -> tuple[PostMessage, Sequence[str]]:
-        """The body, and the names of what in it is ignored, or lowered to what the caller may ask for."""
-        body, warnings = read_message(raw)
+    def _allowed(self, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
+        """The body with its priority lowered to what the caller may ask for, and the warnings with that one."""
         check_times(body)
         allowed = caller.allowed_priority(body.priority, self._settings.most_priority)
         if allowed != body.priority:
@@ -147,13 +126,12 @@ class Messages:
         return body, warnings
 
     async def _answer(
-        self, request: Request, ask: Ask, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
+        self, call: Call[Read], ask: Ask, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
-            standing = self._callers.standing(request, Scope.WRITE, ask.caller)
-            waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, standing, ask.body_hash)
-            if ending := await unless_gone(request.receive, waiting):
+            waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, call.standing(), ask.body_hash)
+            if ending := await unless_gone(call.request.receive, waiting):
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:
             raise still_running(ask, live)
@@ -170,7 +148,7 @@ class Messages:
         )
 
 
-def read_message(raw: bytes) -> tuple[PostMessage, Sequence[str]]:
+def read_message(raw: bytes) -> Read:
     """The body of a POST, and the names of what in it is ignored.
 
     Raises ``NOT_JSON``, ``NOT_SUPPORTED`` or ``INVALID_REQUEST``.

@@ -5,7 +5,8 @@ route, what solves parameters and dependencies, and the two nets for errors arou
 not hot: FastAPI answers it, dependencies and all.
 """
 
-from collections.abc import Awaitable
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -22,6 +23,12 @@ _BEGUN = "orchestra.begun"
 
 class HotRoute(APIRoute):
     """A fixed path whose function takes the request and gives the answer. Dependencies may only look at the query."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
+        """Raises ``TypeError`` for a function that takes more than the request: nobody would fill that in."""
+        if len(inspect.signature(endpoint).parameters) != 1:
+            raise TypeError(f"{path}: the function of a hot route takes the request and nothing else")
+        super().__init__(path, endpoint, **settings)
 
 
 class HotApp(FastAPI):

@@ -245,6 +245,7 @@ def reads() -> Iterator[tuple[str, str]]:
         *(ROOT / "gateway").rglob("*.py"),
         *(ROOT / "llm_service").glob("*.py"),
         *(ROOT / "orchestra").glob("*.py"),
+        *(ROOT / "orchestra/http").glob("*.py"),
     ]
     for path in folders:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,18 +1,23 @@
 """Users and keys in a test's database, and a small app with the routes that a test is about."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
+from gateway.drain import Drain
+from gateway.http.list_calls import ListCalls
 from gateway.http.problems import Problems
+from gateway.http.route import Route, Routing
 from gateway.metrics import Metrics
+from gateway.people.callers import Callers
 from orchestra.credentials import new_key
+from orchestra.http.hot_routes import HotApp
 from orchestra.store import keys, users
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
@@ -64,10 +69,15 @@ def bearer(text: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
+def routed(callers: Callers, routes: Sequence[Route], drain: Drain | None = None) -> APIRouter:
+    """These routes behind their checks."""
+    return Routing(callers, drain or Drain(), ListCalls(None), 10_000).router("tag", routes)
+
+
 @asynccontextmanager
 async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app with these routes, which calls from an address."""
-    app = FastAPI(redirect_slashes=False)
+    app = HotApp(redirect_slashes=False)
     Problems(Metrics()).install(app)
     for router in routers:
         app.include_router(router)

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key, read_json
-from schemas.api.conversations import CreateConversation
+from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key
 from schemas.api.messages import PostMessage
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -65,11 +64,6 @@ def test_two_keys() -> None:
 def test_no_key() -> None:
     """Without the header there is no key."""
     assert read_idempotency_key(request([])) is None
-
-
-async def test_empty_json() -> None:
-    """No body is an empty object, whatever its type."""
-    assert await read_json(request([]), CreateConversation, 10) == CreateConversation()
 
 
 def test_ids() -> None:

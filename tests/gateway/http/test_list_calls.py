@@ -1,4 +1,4 @@
-"""Promises of gateway/http/list_calls.py: one owner's lists leave connections for others, dear counts are not made anew."""
+"""Promises of gateway/http/list_calls.py: lists of one owner leave connections for others; dear counts are kept."""
 
 import asyncio
 from contextlib import suppress

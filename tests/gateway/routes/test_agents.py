@@ -9,10 +9,12 @@ from fastapi import FastAPI
 
 from gateway.http.problems import Problems
 from gateway.metrics import Metrics
-from gateway.routes.agents import build_router
+from gateway.people.principal import Principal, nameless
+from gateway.routes.agents import routes
 from orchestra.agents.catalogue import Agents
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
+from tests.support.people import routed
 
 SECRET = "canary-5e0a"
 POET = f"""
@@ -32,10 +34,11 @@ class Callers:
     def __init__(self, *scopes: Scope) -> None:
         self._scopes = scopes
 
-    async def identify(self, _request: object, scope: Scope) -> None:
+    async def identify(self, _request: object, scope: Scope) -> Principal:
         """Refuse who may not."""
         if scope not in self._scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN)
+        return nameless()
 
 
 async def listed(agents: Agents, *scopes: Scope) -> httpx.Response:
@@ -43,7 +46,7 @@ async def listed(agents: Agents, *scopes: Scope) -> httpx.Response:
     app, callers = FastAPI(), Callers(*scopes)
     anybody: Any = callers
     Problems(Metrics()).install(app)
-    app.include_router(build_router(anybody, agents))
+    app.include_router(routed(anybody, routes(agents)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.get("/v1/agents")
 

@@ -19,7 +19,7 @@ from orchestra.signing import Signer
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import DeadLetter
 from schemas.errors import ErrorCode
-from tests.support.people import bearer, calling, make_key
+from tests.support.people import bearer, calling, make_key, routed
 from tests.support.records import message
 from tests.support.store import letter, take
 
@@ -52,7 +52,7 @@ def drain() -> Drain:
 async def client(database: Database, log: Log, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
     signer, callers = Signer([b"n" * 32]), Callers(database, Tokens([b"s" * 32]), asks=True)
     replays = Replays(database, Acceptance(log, database, signer, Metrics()), signer)  # type: ignore[arg-type]
-    async with calling(DeadLetters(callers, database, replays, drain, 10_000).router()) as opened:
+    async with calling(routed(callers, DeadLetters(database, replays).routes(), drain)) as opened:
         opened.headers.update(bearer(await make_key(database, "admin")))
         yield opened
 

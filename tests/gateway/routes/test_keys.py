@@ -12,7 +12,7 @@ from gateway.people.tokens import Tokens
 from gateway.routes.keys import Keys
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
-from tests.support.people import bearer, calling, key_id, make_key, make_user
+from tests.support.people import bearer, calling, key_id, make_key, make_user, routed
 
 TOKENS = Tokens([b"s" * 32])
 
@@ -23,8 +23,8 @@ def signed_in(user: StoredUser) -> dict[str, str]:
 
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    routes = Keys(database, Callers(database, TOKENS, asks=True), 4096)
-    async with calling(routes.router()) as opened:
+    callers = Callers(database, TOKENS, asks=True)
+    async with calling(routed(callers, Keys(database, callers).routes())) as opened:
         yield opened
 
 

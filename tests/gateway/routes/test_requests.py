@@ -11,7 +11,7 @@ from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
 from gateway.routes.requests import Requests
 from orchestra.store.database import Database
-from tests.support.people import bearer, calling, make_key
+from tests.support.people import bearer, calling, make_key, routed
 from tests.support.store import request, take
 
 URL = "/v1/requests"
@@ -19,8 +19,8 @@ URL = "/v1/requests"
 
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    callers, rest = Callers(database, Tokens([b"s" * 32]), asks=True), [Any] * 6
-    async with calling(Requests(callers, database, *rest).router()) as opened:  # type: ignore[arg-type]
+    callers, rest = Callers(database, Tokens([b"s" * 32]), asks=True), [Any] * 5
+    async with calling(routed(callers, Requests(database, *rest).routes())) as opened:  # type: ignore[arg-type]
         yield opened
 
 

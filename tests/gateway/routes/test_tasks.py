@@ -1,6 +1,5 @@
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +35,7 @@ from schemas.requests import MessageRequested
 from schemas.status import Status
 from tests.support.events import SIGNER
 from tests.support.fakes import Calls, away, no_pause
+from tests.support.people import routed
 
 WANTED = {"task_type": "summarization", "prompt": "long"}
 ALICE = {"X-User-ID": "alice"}
@@ -70,10 +70,6 @@ class World:
     async def identify(self, request: Request, scope: Scope) -> Principal:
         self.scopes.append(scope)
         return self.caller or nameless(request.headers.get("x-user-id", ""))
-
-    @asynccontextmanager
-    async def listing(self, request: Request) -> AsyncIterator[Principal]:
-        yield await self.identify(request, Scope.READ)
 
     async def message(self, ask: Ask) -> None:
         self.asked.append(ask)
@@ -142,7 +138,7 @@ async def client(
     desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority)
     app = FastAPI()
     Problems(Metrics()).install(app)
-    app.include_router(Tasks(around, database, desk, world.drain, 10_000).router())
+    app.include_router(routed(around, Tasks(database, desk).routes(), world.drain))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened

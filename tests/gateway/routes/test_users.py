@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -13,31 +14,33 @@ from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
 from gateway.people.tokens import Tokens
+from gateway.routes.sign_in import SignIn
 from gateway.routes.users import Users
 from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser
 from tests.support.fakes import Calls, away
-from tests.support.people import BCRYPT, FAST, PASSWORD, Clock, bearer, calling, make_key, make_user
+from tests.support.people import BCRYPT, FAST, PASSWORD, Clock, bearer, calling, make_key, make_user, routed
 
 TOKENS = Tokens([b"s" * 32])
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-def routes(database: Database, *, asks: bool) -> Users:
-    callers = Callers(database, TOKENS, asks=asks)
-    return Users(database, callers, Passwords(FAST), Attempts(Clock()), TOKENS, 4096)
+def routers(database: Database, *, asks: bool) -> tuple[APIRouter, APIRouter]:
+    callers, passwords, attempts = Callers(database, TOKENS, asks=asks), Passwords(FAST), Attempts(Clock())
+    users = routed(callers, Users(database, callers, passwords, attempts).routes())
+    return users, SignIn(database, passwords, attempts, TOKENS).router()
 
 
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(routes(database, asks=True).router()) as opened:
+    async with calling(*routers(database, asks=True)) as opened:
         yield opened
 
 
 @pytest.fixture
 async def opened(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(routes(database, asks=False).router()) as opened:
+    async with calling(*routers(database, asks=False)) as opened:
         yield opened
 
 
@@ -129,7 +132,7 @@ async def test_bad_users(opened: httpx.AsyncClient, body: Any, status: int, said
 async def test_bodies_that_are_none(opened: httpx.AsyncClient) -> None:
     """What is no JSON, and what is too long, is told as such."""
     assert (400, "not_json") == code(await opened.post("/v1/users", content=b"{"))
-    assert (413, "too_large") == code(await opened.post("/v1/users", content=b" " * 5000))
+    assert (413, "too_large") == code(await opened.post("/v1/users", content=b" " * 20_000))
 
 
 async def test_changes(client: httpx.AsyncClient, database: Database, admin: dict[str, str]) -> None:
@@ -258,8 +261,8 @@ async def test_wrong_passwords(client: httpx.AsyncClient, database: Database) ->
 async def test_strangers_keep_nobody_out(database: Database) -> None:
     """However many fail with her name elsewhere, or from one address with many, she signs in from another."""
     await make_user(database, "ann")
-    router = routes(database, asks=True).router()
-    async with calling(router, address="192.0.2.1") as strangers, calling(router, address="192.0.2.2") as hers:
+    both = routers(database, asks=True)
+    async with calling(*both, address="192.0.2.1") as strangers, calling(*both, address="192.0.2.2") as hers:
         flood = [await sign_in(strangers, name, "canary") for name in ["ann"] * 6 + [str(each) for each in range(40)]]
         assert {401, 429} == {each.status_code for each in flood}
         assert 200 == (await sign_in(hers, "ann")).status_code

@@ -1,4 +1,4 @@
-"""Promises of orchestra/http/event_stream.py: event streams are read as the standard says, however their bytes are cut."""
+"""Promises of orchestra/http/event_stream.py: event streams are read by the standard, however bytes are cut."""
 
 from itertools import pairwise, product
 

@@ -1,0 +1,148 @@
+"""The route table: what a route asks of a call is stated once, checked before its handler, and documented."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
+
+from gateway.drain import Drain
+from gateway.http import openapi
+from gateway.http.bodies import must_be_json, parse, read_body, read_id, refuse_unknown_query
+from gateway.http.list_calls import ListCalls
+from gateway.people.callers import Callers
+from gateway.people.principal import Principal
+from gateway.people.standing import Standing
+from orchestra.http.hot_routes import HotRoute
+from schemas.api.keys import Scope
+from schemas.errors import ErrorCode
+
+_EVERY = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
+_OF_BODIES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+_OF_THE_LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call that its route has let in. ``body``: what ``Body.read`` made of its body; None for a route without."""
+
+    request: Request
+    caller: Principal
+    body: T
+    callers: Callers
+    scope: Scope
+
+    def standing(self) -> Standing:
+        """Tells, while the call lasts, whether its caller would still be let in."""
+        return self.callers.standing(self.request, self.scope, self.caller)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The JSON body of a route.
+
+    ``read``: raw bytes → what the handler gets; None: ``model`` itself. ``any_type``: whatever ``Content-Type`` it
+    claims, as clients of the system before this one send it; elsewhere an empty body is ``{}``.
+    """
+
+    model: type[BaseModel]
+    read: Callable[[bytes], Any] | None = None
+    any_type: bool = False
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the table.
+
+    ``handler`` takes a ``Call``, then what stands in the path and the query by name; what it takes as a UUID is 404
+    when it is none. ``also``: the problems that it raises itself. ``writes``: to ``llm.requests``, so it is refused
+    while the gateway drains. ``lists``: one owner's are made a few at a time. ``hot``: called without FastAPI's layers.
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[Response]]
+    scope: Scope
+    answers: openapi.Responses
+    body: Body | None = None
+    also: Sequence[ErrorCode] = ()
+    headers: Sequence[dict[str, Any]] = ()
+    writes: bool = False
+    lists: bool = False
+    hot: bool = False
+
+    @property
+    def responses(self) -> openapi.Responses:
+        """What it may answer, problems included."""
+        codes = [*_EVERY, *self.also]
+        codes += _OF_BODIES if self.body else ()
+        codes += _OF_THE_LOG if self.writes else ()
+        codes += [ErrorCode.TOO_MANY_CALLS] if self.lists else ()
+        codes += [ErrorCode.NOT_FOUND] if "{" in self.path else ()
+        in_order = [code for code in ErrorCode if code in codes]
+        return {**openapi.problems(*in_order), **self.answers}
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What FastAPI cannot see of it."""
+        body = openapi.body(self.body.model, required=self.body.required) if self.body else {}
+        return {**body, **({"parameters": [*self.headers]} if self.headers else {})}
+
+
+class Routing:
+    """Puts routes behind their checks. ``lists``: whose turn it is among one owner's lists."""
+
+    def __init__(self, callers: Callers, drain: Drain, lists: ListCalls, max_body_bytes: int) -> None:
+        self._callers = callers
+        self._drain = drain
+        self._lists = lists
+        self._max_body_bytes = max_body_bytes
+
+    def router(self, tag: str, routes: Sequence[Route]) -> APIRouter:
+        """These routes for the app."""
+        router = APIRouter(tags=[tag], dependencies=[Depends(refuse_unknown_query)])
+        for route in routes:
+            router.add_api_route(
+                route.path, self._endpoint(route), methods=[route.method], response_model=None,
+                status_code=min(int(status) for status in route.answers), responses=route.responses,
+                openapi_extra=route.extra, name=route.handler.__name__, description=inspect.getdoc(route.handler),
+                route_class_override=HotRoute if route.hot else None,
+            )  # fmt: skip
+        return router
+
+    def _endpoint(self, route: Route) -> Callable[..., Awaitable[Response]]:
+        _, *given = inspect.signature(route.handler).parameters.values()
+        ids = [parameter.name for parameter in given if parameter.annotation is UUID]
+
+        async def endpoint(request: Request, **values: Any) -> Response:
+            caller = await self._callers.identify(request, route.scope)
+            if route.writes:
+                self._drain.refuse_new()
+            for name in ids:
+                values[name] = read_id(values[name])
+            body = await self._read(request, route.body) if route.body else None
+            call = Call(request, caller, body, self._callers, route.scope)
+            if not route.lists:
+                return await route.handler(call, **values)
+            async with self._lists.turn(caller.owner):
+                return await route.handler(call, **values)
+
+        # FastAPI reads what is in the path and the query from here.
+        request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
+        texts = [each.replace(annotation=str) if each.name in ids else each for each in given]
+        endpoint.__signature__ = inspect.Signature([request, *texts])  # type: ignore[attr-defined]
+        return endpoint
+
+    async def _read(self, request: Request, body: Body) -> Any:
+        raw = await read_body(request, self._max_body_bytes)
+        if not body.any_type:
+            if raw:
+                must_be_json(request)
+            raw = raw or b"{}"
+        return body.read(raw) if body.read else parse(body.model, raw)
