@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
@@ -13,6 +13,7 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 from gateway.metrics import Metrics
 from gateway.problems import Problems
 from orchestra.credentials import new_key
+from orchestra.hot_routes import HotApp
 from orchestra.store import keys, users
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
@@ -67,7 +68,7 @@ def bearer(text: str) -> dict[str, str]:
 @asynccontextmanager
 async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app with these routes, which calls from an address."""
-    app = FastAPI(redirect_slashes=False)
+    app = HotApp(redirect_slashes=False)
     Problems(Metrics()).install(app)
     for router in routers:
         app.include_router(router)
