@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestra.kafka.records import read_any_record
 from tests.support.services import Services
@@ -12,11 +13,11 @@ from tests.support.stack import Stack, open_model, open_stack
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start also where this run was started in the background of a shell.
-
-    There it is ignored, and children inherit that.
-    """
+    """Make a run the same however busy the machine is, and wherever it was started."""
+    # A shell starts what runs in the background with Ctrl-C ignored, and the processes that tests start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session", autouse=True)

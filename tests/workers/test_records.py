@@ -12,7 +12,7 @@ from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.kafka.packed_records import Unread
@@ -108,11 +108,7 @@ def test_poison_is_a_dead_letter_with_its_reason(record: Record, reason: ErrorCo
     assert (record.key, record.value, list(record.headers)) == (letter.key, letter.value, letter.headers)
 
 
-MANY = settings(
-    max_examples=int(os.environ.get("TEST_RECORD_EXAMPLES", "100")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+MANY = settings(max_examples=int(os.environ.get("TEST_RECORD_EXAMPLES", "100")))
 READER = reader()
 TYPES = st.sampled_from([MESSAGE_REQUESTED, CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED])
 # Nearly right, so that what is behind the first check is reached as well.

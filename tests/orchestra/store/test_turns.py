@@ -420,7 +420,6 @@ async def test_no_order_of_events_breaks_anything(stack: Stack) -> None:
     how = settings(
         max_examples=3 * STORMS,
         stateful_step_count=STEPS,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
