@@ -131,7 +131,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "lease_by_local_clock",
-        (Edit("orchestra/store/claims.py", "await tx.run(_EXPIRED_WORKERS)", _SKEWED),),
+        (Edit("orchestra/store/leases.py", "await tx.run(_EXPIRED_WORKERS)", _SKEWED),),
         "clock_ahead",
         "I8",
     ),

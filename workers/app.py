@@ -12,7 +12,7 @@ from orchestra.agents.catalogue import Agents, load_agents
 from orchestra.kafka.clients import group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
 from orchestra.signing import EventSigner, Signer
-from orchestra.store import claims
+from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from workers import generate
 from workers.claim import Slots
@@ -63,12 +63,16 @@ class Worker:
         self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets))
         self.models = Models(llm, database)
         self.lease = Lease(database, metrics)
-        self.finisher = Finisher(database, metrics, self.publisher.announce, lambda: self.slots.wake())  # noqa: PLW0108  slots come later
+        # Something may have become runnable.
+        self.look = asyncio.Event()
+        self.finisher = Finisher(database, metrics, self.publisher.announce, self.look)
         throttle = Throttle(settings.worker_concurrency)
         self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share)
         turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
         self.held = HeldBack(database, throttle, self.publisher)
-        self.slots = Slots(database, metrics, self.lease, throttle, self.shares, settings.worker_concurrency, turns.run)
+        self.slots = Slots(
+            database, metrics, self.lease, throttle, self.shares, settings.worker_concurrency, self.look, turns.run
+        )
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
             database,
@@ -140,7 +144,7 @@ class Worker:
                 async with asyncio.timeout(FLUSH_SECONDS):
                     await owed()
         with suppress(DatabaseUnavailableError):
-            lost = await claims.leave(self._database, self.lease.worker_id)
+            lost = await leases.leave(self._database, self.lease.worker_id)
             self.publisher.announce(lost.announcements)
 
 

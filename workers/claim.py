@@ -2,10 +2,8 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +14,7 @@ from orchestra.store import claims
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.turns import Ref
+from workers.flight import Flight, Stage
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Stop
@@ -28,23 +27,11 @@ LOOK_AGAIN_SECONDS = 0.1
 log = structlog.get_logger()
 
 
-@dataclass(eq=False)
-class InFlight:
-    """A turn that runs here. ``stopped``: why, once somebody wants it stopped. ``over``: its ending is written.
-
-    ``began``: when it was claimed, by the monotonic clock. ``renewing``: it is about to take the next attempt's number,
-    and may have it in Postgres already.
-    """
-
-    turn: Claimed
-    renewing: bool = False
-    stopped: Stop | None = None
-    over: bool = False
-    began: float = field(default_factory=time.monotonic)
-
-
 class Slots:
-    """The turns in flight. ``run_turns`` makes one coroutine a turn, to be run as a task each."""
+    """The turns in flight. ``run_turns`` makes one coroutine a turn, to be run as a task each.
+
+    ``look`` is set when something may have become runnable, or a slot free: then it looks at once.
+    """
 
     def __init__(
         self,
@@ -54,7 +41,8 @@ class Slots:
         throttle: Throttle,
         shares: Shares,
         limit: int,
-        run_turns: Callable[[Sequence[InFlight]], Sequence[Coroutine[Any, Any, None]]],
+        look: asyncio.Event,
+        run_turns: Callable[[Sequence[Flight]], Sequence[Coroutine[Any, Any, None]]],
     ) -> None:
         self._database = database
         self._metrics = metrics
@@ -63,9 +51,9 @@ class Slots:
         self._run_turns = run_turns
         self._throttle = throttle
         self._shares = shares
-        self._running: dict[Ref, tuple[InFlight, asyncio.Task[None]]] = {}
+        self._running: dict[Ref, Flight] = {}
         self._ordered = 0
-        self._look = asyncio.Event()
+        self._look = look
         self._hungry = True
         self._unsure = False
         self._open = True
@@ -73,10 +61,10 @@ class Slots:
     async def until_empty(self) -> None:
         """Wait until nothing is in flight."""
         while self._running:
-            await asyncio.wait([task for _, task in self._running.values()])
+            await asyncio.gather(*(flight.landed() for flight in self._running.values()))
 
     def wake(self) -> None:
-        """Something may have become runnable, or a slot free: look at once."""
+        """Something may have become runnable: look at once."""
         self._look.set()
 
     @contextmanager
@@ -88,31 +76,27 @@ class Slots:
     def doubt(self) -> None:
         """A transaction that may have claimed has broken off: look for what it claimed, should it be committed."""
         self._unsure = True
-        self.wake()
+        self._look.set()
 
     def start(self, claimed: Sequence[Claimed]) -> None:
         """Run these turns, those that do not run here already."""
-        flights = [InFlight(turn) for turn in claimed if not self._runs(turn)]
+        flights = [Flight(turn) for turn in claimed if not self._runs(turn)]
         self._metrics.claimed.inc(len(flights))
         for flight, work in zip(flights, self._run_turns(flights), strict=True):
             self._metrics.queue_seconds.observe(flight.turn.seconds_queued)
-            task = asyncio.create_task(work)
-            self._running[flight.turn.ref] = flight, task
+            self._running[flight.turn.ref] = flight
             self._throttle.begun(flight.turn.model)
             self._shares.begun(flight.turn)
-            task.add_done_callback(partial(self._release, flight))
+            flight.run(work).add_done_callback(partial(self._release, flight))
             if flight.turn.cancelled:
-                self.stop([flight.turn.ref], Cancelled())
+                flight.stop(Cancelled())
         self._metrics.in_flight.set(len(self._running))
 
     def stop(self, refs: Sequence[Ref], why: Stop) -> None:
         """Stop these turns if they run here, and close their calls."""
         for ref in refs:
-            flight, task = self._running.get(ref, (None, None))
-            if flight and task and flight.stopped is None:
-                flight.stopped = why
-                # Not before the task's first step: a coroutine that never began would never end its turn.
-                asyncio.get_running_loop().call_soon(_cancel, flight, task)
+            if flight := self._running.get(ref):
+                flight.stop(why)
 
     def stop_all(self, why: Stop) -> None:
         """Stop everything in flight."""
@@ -128,7 +112,7 @@ class Slots:
     def close(self) -> None:
         """Claim nothing more."""
         self._open = False
-        self.wake()
+        self._look.set()
 
     @contextmanager
     def _order(self) -> Iterator[ClaimOrder | None]:
@@ -165,18 +149,15 @@ class Slots:
 
     async def _forgotten(self) -> list[Claimed]:
         """What this worker holds and does not run."""
-        before = self._attempts()
-        renewing = {(ref, flight.turn.fence + 1) for ref, (flight, _) in self._running.items() if flight.renewing}
+        before = {(ref, fence) for ref, flight in self._running.items() for fence in flight.fences}
+        # A renewal under way may have the number that is found: look again when it is settled whose that is.
+        self._unsure = any(flight.stage is Stage.RENEWING for flight in self._running.values())
         held = await claims.held(self._database, self._lease.worker_id)
-        self._unsure = bool(renewing)  # Of those it is known later whose they are.
-        return [turn for turn in held if (turn.ref, turn.fence) not in before | renewing]
+        return [turn for turn in held if (turn.ref, turn.fence) not in before]
 
     def _runs(self, turn: Claimed) -> bool:
-        flight, _ = self._running.get(turn.ref, (None, None))
+        flight = self._running.get(turn.ref)
         return flight is not None and flight.turn.fence == turn.fence
-
-    def _attempts(self) -> set[tuple[Ref, int]]:
-        return {(ref, flight.turn.fence) for ref, (flight, _) in self._running.items()}
 
     async def _wait(self) -> None:
         try:
@@ -185,10 +166,10 @@ class Slots:
         except TimeoutError:
             return
 
-    def _release(self, flight: InFlight, task: asyncio.Task[None]) -> None:
+    def _release(self, flight: Flight, task: asyncio.Task[None]) -> None:
         ref = flight.turn.ref
         self._throttle.ended(flight.turn.model)
-        if self._running.get(ref, (None,))[0] is flight:
+        if self._running.get(ref) is flight:
             del self._running[ref]
         self._metrics.in_flight.set(len(self._running))
         if not task.cancelled() and task.exception() is not None:
@@ -196,9 +177,4 @@ class Slots:
         was_full = self._shares.ended(flight.turn)
         was_limited = any(limit.model == flight.turn.model for limit in self._throttle.limits())
         if not self._hungry or was_full or was_limited:
-            self.wake()  # Something was left for want of a place.
-
-
-def _cancel(flight: InFlight, task: asyncio.Task[None]) -> None:
-    if not flight.over:
-        task.cancel()
+            self._look.set()  # Something was left for want of a place.

@@ -3,38 +3,42 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from orchestra.failpoints import reach
 from orchestra.store import endings as store
-from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import Ending, Finished
+from orchestra.store.patience import until_available
 from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
 from schemas.status import Status
 from workers.metrics import Metrics
 
 MOST_AT_ONCE = 200
-RETRY_SECONDS = 0.5
 
 log = structlog.get_logger()
 
 
 class Finisher:
-    """Takes endings; ``announce`` gets the replies of each batch once it is committed."""
+    """Takes endings; ``announce`` gets the replies of each batch once it is committed.
+
+    ``look`` is set when an ending has made another turn runnable.
+    """
 
     def __init__(
         self,
         database: Database,
         metrics: Metrics,
         announce: Callable[[Sequence[Announcement]], None],
-        on_promoted: Callable[[], None],
+        look: asyncio.Event,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._announce = announce
-        self._on_promoted = on_promoted
+        self._look = look
         self._waiting: list[tuple[Ending, asyncio.Future[None]]] = []
         self._something = asyncio.Event()
 
@@ -58,20 +62,20 @@ class Finisher:
                     done.set_result(None)
 
     async def _write(self, endings: Sequence[Ending]) -> None:
-        again = False
-        while True:
-            try:
-                reach("finish.before_transaction")
-                finished = await store.finish(self._database, endings)
-            except DatabaseUnavailableError as error:
-                # It may have been committed all the same: then the fences no longer hold and nothing is done twice.
-                log.warning("finish_failed", reason=str(error), count=len(endings))
-                again = True
-                await asyncio.sleep(RETRY_SECONDS)
-            except DataRefusedError as error:
-                return await self._write_halves(endings, error)
-            else:
-                return self._written(finished, again=again)
+        unheard = asyncio.Event()
+        try:
+            # Repeated after a commit unheard, the fences no longer hold and nothing is done twice.
+            finished = await until_available(
+                partial(self._finish, endings), "finish_failed", unheard.set, count=len(endings)
+            )
+        except DataRefusedError as error:
+            await self._write_halves(endings, error)
+        else:
+            self._written(finished, again=unheard.is_set())
+
+    async def _finish(self, endings: Sequence[Ending]) -> Finished:
+        reach("finish.before_transaction")
+        return await store.finish(self._database, endings)
 
     async def _write_halves(self, endings: Sequence[Ending], error: DataRefusedError) -> None:
         if len(endings) > 1:
@@ -94,4 +98,4 @@ class Finisher:
             self._metrics.fenced.inc(len(finished.fenced))
         self._announce(finished.announcements)
         if finished.promoted:
-            self._on_promoted()
+            self._look.set()

@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from orchestra.store import claims
+from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.patience import until_available
 from orchestra.store.turns import Ref
 from workers.metrics import Metrics
 
 RENEW_SECONDS = 3.0
-RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -36,14 +36,7 @@ class Lease:
 
     async def take(self) -> None:
         """Register under a new id, as soon as Postgres can be reached."""
-        while True:
-            self.worker_id = uuid4()
-            try:
-                return await claims.register(self._database, self.worker_id)
-            except DatabaseUnavailableError as error:
-                self._doubt()
-                log.warning("database_unavailable", reason=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+        await until_available(self._register, "database_unavailable", self._doubt)
 
     def tell(self, ready_file: Path | None) -> None:
         """Touch this file now and whenever the lease is renewed. The worker is ready; its health shows in the file."""
@@ -58,7 +51,7 @@ class Lease:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                cancelled = await claims.renew(self._database, self.worker_id)
+                cancelled = await leases.renew(self._database, self.worker_id)
             except DatabaseUnavailableError as error:
                 self._doubt()
                 log.warning("lease_not_renewed", worker_id=str(self.worker_id), reason=str(error))
@@ -72,10 +65,15 @@ class Lease:
                 on_cancelled(cancelled)
             self._touch()
 
+    async def _register(self) -> None:
+        # Not under an id that may be registered already.
+        self.worker_id = uuid4()
+        await leases.register(self._database, self.worker_id)
+
     def _touch(self) -> None:
         if self._ready_file:
             with suppress(OSError):  # A full disk is no reason to let the lease go.
                 self._ready_file.touch()
 
     def _doubt(self) -> None:
-        self._trust_from = asyncio.get_running_loop().time() + claims.LEASE_SECONDS
+        self._trust_from = asyncio.get_running_loop().time() + leases.LEASE_SECONDS

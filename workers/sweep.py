@@ -8,7 +8,7 @@ import structlog
 
 from orchestra.failpoints import reach
 from orchestra.loops import regularly
-from orchestra.store import cancels, claims, endings, outbox, retention, statistics, totals
+from orchestra.store import cancels, endings, leases, outbox, retention, statistics, totals
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
@@ -67,7 +67,7 @@ class Sweeper:
         """Hand the requests of lost workers to others."""
         if not self._lease.may_judge_others:
             return
-        lost = await claims.give_back_lost(self._database)
+        lost = await leases.give_back_lost(self._database)
         if lost.workers:
             reach("sweep.after_give_back")
             log.warning("workers_lost", count=lost.workers, records=lost.returned)

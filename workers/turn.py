@@ -13,16 +13,17 @@ import structlog
 
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed, next_attempt
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import Database
 from orchestra.store.endings import Ending
 from orchestra.store.messages import Recall, recall
+from orchestra.store.patience import until_available
 from orchestra.store.turns import Ref
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage
 from schemas.status import Status
 from workers.answers import MOST_CHARACTERS, Answers, mismatch
-from workers.claim import InFlight
 from workers.deltas import Deltas
+from workers.flight import Flight
 from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService, Restart
 from workers.metrics import Metrics
 from workers.models import Models
@@ -63,7 +64,7 @@ class Turns:
         self._throttle = throttle
         self._finish = finish
 
-    def run(self, flights: Sequence[InFlight]) -> list[Coroutine[Any, Any, None]]:
+    def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
         """One coroutine a turn; their histories are recalled together."""
         prompts = [self._prepare(flight.turn) for flight in flights]
         wanted = [
@@ -74,9 +75,7 @@ class Turns:
         history = asyncio.ensure_future(self._recall(wanted)) if wanted else None
         return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
 
-    async def _run(
-        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
-    ) -> None:
+    async def _run(self, flight: Flight, prompt: "Prompt | OrchestraError", history: "Future[History] | None") -> None:
         try:
             with self._metrics.attempt_seconds.time():
                 outcome = await self._attempt(flight, prompt, history)
@@ -85,7 +84,7 @@ class Turns:
             log.error("turn_crashed", request_id=str(flight.turn.id), exc_info=error)
             outcome = Failed(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             ending = _ending(flight.turn, prompt, outcome)
-        flight.over = True
+        flight.end()
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
         if ending:
             await self._finish(ending)
@@ -93,7 +92,7 @@ class Turns:
             self._publisher.restart(flight.turn, outcome.code, outcome.detail)
 
     async def _attempt(
-        self, flight: InFlight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
+        self, flight: Flight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
     ) -> Outcome:
         turn = flight.turn
         try:
@@ -118,7 +117,7 @@ class Turns:
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return self._after(flight, crash)
 
-    async def _generate(self, flight: InFlight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
+    async def _generate(self, flight: Flight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
         deltas = self._deltas(flight)
         try:
             ask = generation(flight.turn, prompt, history)
@@ -146,18 +145,17 @@ class Turns:
             deltas.close()
         raise AssertionError("generate ends with Done or raises")
 
-    def _deltas(self, flight: InFlight) -> Deltas:
+    def _deltas(self, flight: Flight) -> Deltas:
         return Deltas(flight.turn, self._publisher, self._metrics)
 
-    async def _renew(self, flight: InFlight) -> bool:
+    async def _renew(self, flight: Flight) -> bool:
         """Go on as the next attempt; False when the turn is somebody else's by now.
 
         Not to be stopped half-way: whatever ends the turn must know which attempt it ends.
         """
-        flight.renewing = True
-        renewal = asyncio.ensure_future(self._next_attempt(flight.turn))
         stopped = False
-        try:
+        with flight.renewing():
+            renewal = asyncio.ensure_future(self._next_attempt(flight.turn))
             while not renewal.done():
                 try:
                     await asyncio.shield(renewal)
@@ -165,28 +163,23 @@ class Turns:
                     stopped = True
             turn = renewal.result()
             flight.turn = turn or flight.turn
-        finally:
-            flight.renewing = False
         if stopped:
             raise asyncio.CancelledError
         return turn is not None
 
     async def _next_attempt(self, turn: Claimed) -> Claimed | None:
-        while True:
-            try:
-                return await next_attempt(self._database, turn)
-            except DatabaseUnavailableError as error:
-                log.warning("next_attempt_failed", request_id=str(turn.id), reason=str(error))
-                await asyncio.sleep(random.uniform(0.5, 1.5))
+        return await until_available(
+            lambda: next_attempt(self._database, turn), "next_attempt_failed", request_id=str(turn.id)
+        )
 
-    def _after(self, flight: InFlight, error: OrchestraError) -> Outcome:
+    def _after(self, flight: Flight, error: OrchestraError) -> Outcome:
         """What follows from an error, seen from now: of the time there was the attempt has had its share."""
         held = self._refused(flight, error) if error.code in PACES else 0.0
         turn, spent = flight.turn, time.monotonic() - flight.began
         turn = replace(turn, seconds_left=turn.seconds_left - spent, caller_seconds=turn.caller_seconds - spent)
         return _logged(turn, after_error(turn, error, random.uniform, held))
 
-    def _refused(self, flight: InFlight, error: OrchestraError) -> float:
+    def _refused(self, flight: Flight, error: OrchestraError) -> float:
         refusal = self._throttle.refused(flight.turn.model, error, flight.began)
         if refusal.first:
             name, seconds = self._name(flight.turn.model), round(refusal.seconds, 1)
@@ -208,12 +201,7 @@ class Turns:
             return OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
 
     async def _recall(self, wanted: Sequence[Recall]) -> History:
-        while True:
-            try:
-                return await recall(self._database, wanted)
-            except DatabaseUnavailableError as error:
-                log.warning("recall_failed", reason=str(error))
-                await asyncio.sleep(random.uniform(0.5, 1.5))
+        return await until_available(lambda: recall(self._database, wanted), "recall_failed")
 
 
 def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> Ending | None:

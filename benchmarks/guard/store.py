@@ -13,7 +13,7 @@ from uuid import uuid4
 from benchmarks.guard.gateway import QUESTION
 from benchmarks.guard.path import Run, Tally, one_by_one
 from orchestra.settings import DatabaseSettings
-from orchestra.store import claims, endings, outbox
+from orchestra.store import endings, leases, outbox
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Transaction
 from orchestra.store.dead_letters import DeadLetter
@@ -89,11 +89,11 @@ async def _opened(tally: Tally) -> AsyncIterator[_Store]:
 
     with patch.object(Transaction, "run", counted):
         store = _Store(Database.connect(DatabaseSettings(), "guard", takes_first=True))
-        await claims.register(store.database, store.worker_id)
+        await leases.register(store.database, store.worker_id)
         try:
             yield store
         finally:
-            await claims.leave(store.database, store.worker_id)
+            await leases.leave(store.database, store.worker_id)
             await store.database.close()
 
 

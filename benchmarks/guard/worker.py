@@ -28,7 +28,7 @@ from schemas.requests import MESSAGE_REQUESTED
 from schemas.status import Status
 from schemas.topics import REQUESTS
 from workers import deltas, generate
-from workers.claim import InFlight
+from workers.flight import Flight
 from workers.generate import Done, LlmService, Restart
 from workers.metrics import Metrics
 from workers.models import Models
@@ -76,7 +76,7 @@ class _Turns:
         """One turn, whose answer comes in so many pieces."""
         self.server.answer_with(pieces)
         self.endings.clear()
-        for work in self._turns.run([InFlight(replace(_TURN))]):
+        for work in self._turns.run([Flight(replace(_TURN))]):
             await asyncio.ensure_future(work)
         await Settle()
         assert [ending.status for ending in self.endings] == [Status.COMPLETED], self.endings

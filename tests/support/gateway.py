@@ -20,7 +20,7 @@ from orchestra.agents.catalogue import Agents
 from orchestra.http.event_stream import EventStream
 from orchestra.kafka.clients import make_broker, make_producer, tail_reader
 from orchestra.signing import EventSigner, Signer
-from orchestra.store import claims, endings, intake, progress
+from orchestra.store import claims, endings, intake, leases, progress
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending
 from orchestra.store.turns import Announcement
@@ -115,7 +115,7 @@ class HandWorker:
             consumer: Any = self._subscriber.consumer
             for partition in consumer.assignment():
                 await consumer.position(partition)
-            await claims.register(self.database, self.id)
+            await leases.register(self.database, self.id)
             self._undo = undo.pop_all()
         return self
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestra.settings import DatabaseSettings
-from orchestra.store import claims, endings
+from orchestra.store import claims, endings, leases
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
@@ -74,7 +74,7 @@ async def take(database: Database, *requests: NewRequest, order: ClaimOrder | No
 async def new_worker(database: Database) -> UUID:
     """The id of a worker with a lease."""
     worker_id = uuid4()
-    await claims.register(database, worker_id)
+    await leases.register(database, worker_id)
     return worker_id
 
 

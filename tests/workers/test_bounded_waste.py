@@ -22,7 +22,7 @@ from tests.support.fakes import Calls
 from tests.support.hour import Asked, Hour
 from tests.support.records import claimed
 from workers import turn as module
-from workers.claim import InFlight
+from workers.flight import Flight
 from workers.generate import Done, Restart
 from workers.metrics import Metrics
 from workers.outcome import Interrupted, RetryLater
@@ -198,7 +198,7 @@ async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
 
     silent: Any = Silent()
     turns = Turns(model, model, Agents([]), model, silent, Metrics(), Throttle(9), finish)
-    await asyncio.gather(*turns.run([InFlight(turn)]))
+    await asyncio.gather(*turns.run([Flight(turn)]))
 
     assert ([Status.COMPLETED], 1) == ([ending.status for ending in endings], model.asked)
 

@@ -14,7 +14,8 @@ from tests.support.fakes import running, steps
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import claim
-from workers.claim import InFlight, Slots
+from workers.claim import Slots
+from workers.flight import Flight
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost
@@ -57,11 +58,11 @@ class Queue:
         await asyncio.sleep(0)
         return list(self.mine)
 
-    def run(self, flights: Sequence[InFlight]) -> list[Coroutine[Any, Any, None]]:
+    def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
         """Turns that run until they are let end or stopped, and then write their ending."""
         return [self._run(flight) for flight in flights]
 
-    async def _run(self, flight: InFlight) -> None:
+    async def _run(self, flight: Flight) -> None:
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         try:
@@ -69,7 +70,8 @@ class Queue:
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise
-        flight.over, why = True, flight.stopped
+        flight.end()
+        why = flight.stopped
         try:
             await self.let_write.wait()
             self.ended.append((flight.turn, why))
@@ -84,9 +86,8 @@ def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10) -> Slo
     monkeypatch.setattr(claim.claims, "held", queue.held)
     monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 0.001)
     database: Any = None
-    return Slots(
-        database, Metrics(), Lease(database, Metrics()), Throttle(limit), Shares(limit, 75, 90), limit, queue.run
-    )
+    lease, shares, look = Lease(database, Metrics()), Shares(limit, 75, 90), asyncio.Event()
+    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, look, queue.run)
 
 
 @pytest.fixture
@@ -307,14 +308,14 @@ async def test_a_turn_that_takes_its_next_number_is_not_run_twice(
     filled = slots(monkeypatch, queue)
     turn = claimed()
     filled.start([turn])
-    (flight,) = [flight for flight, _ in filled._running.values()]
-    flight.renewing = True
+    (flight,) = filled._running.values()
     queue.mine = [replace(turn, fence=2)]
     filled.doubt()
     async with running(filled.run()):
-        await steps()
-        assert 1 == queue.open_now
-        flight.turn, flight.renewing = replace(turn, fence=2), False
+        with flight.renewing():
+            await steps()
+            assert 1 == queue.open_now
+            flight.turn = replace(turn, fence=2)
         await eventually(lambda: queue.orders)
         assert 1 == queue.open_now
         queue.let_end.set()

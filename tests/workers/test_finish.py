@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.store import patience
 from orchestra.store.database import DataRefusedError
 from orchestra.store.endings import Ending, Finished
 from schemas.errors import ErrorCode
@@ -20,14 +21,14 @@ from workers.metrics import Metrics
 POISON = "poison"
 
 
-def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], list[int]]:
-    """A finisher on this store; what it announced, and each time that it told of a promotion."""
+def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], asyncio.Event]:
+    """A finisher on this store; what it announced, and whether it told of a promotion."""
     monkeypatch.setattr(finish.store, "finish", store)
-    no_pause(monkeypatch, finish, "RETRY_SECONDS")
+    no_pause(monkeypatch, patience, "RETRY_SECONDS")
     announced: list[Any] = []
-    promoted: list[int] = []
     database: Any = None
-    return Finisher(database, Metrics(), announced.extend, lambda: promoted.append(1)), announced, promoted
+    look = asyncio.Event()
+    return Finisher(database, Metrics(), announced.extend, look), announced, look
 
 
 def refuses_poison(endings: list[Ending]) -> Finished:
@@ -93,12 +94,14 @@ async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 async def test_replies_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the store gives back is handed on, in order."""
     store = Calls(Finished(announcements=["earlier", "new"], promoted=1), Finished())  # type: ignore[list-item]
-    writer, announced, promoted = finisher(monkeypatch, store)
+    writer, announced, look = finisher(monkeypatch, store)
     async with running(writer.run()):
         await writer.finish(ending(claimed()))
+        assert (["earlier", "new"], True) == (announced, look.is_set())
+        look.clear()
         await writer.finish(ending(claimed()))
 
-    assert (["earlier", "new"], [1]) == (announced, promoted)
+    assert (["earlier", "new"], False) == (announced, look.is_set())
 
 
 async def test_fenced_endings_are_counted_unless_they_were_written_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.store import patience
 from tests.support.fakes import Calls, away, no_pause, running
 from tests.support.records import claimed
 from tests.support.waiting import eventually
@@ -16,9 +17,10 @@ from workers.metrics import Metrics
 
 def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lease:
     """A lease on this store, renewed without pause."""
-    monkeypatch.setattr(lease.claims, "register", register)
-    monkeypatch.setattr(lease.claims, "renew", renew)
-    no_pause(monkeypatch, lease, "RENEW_SECONDS", "RETRY_SECONDS")
+    monkeypatch.setattr(lease.leases, "register", register)
+    monkeypatch.setattr(lease.leases, "renew", renew)
+    no_pause(monkeypatch, lease, "RENEW_SECONDS")
+    no_pause(monkeypatch, patience, "RETRY_SECONDS")
     database: Any = None
     return Lease(database, Metrics())
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from orchestra.store.claims import Lost
 from orchestra.store.database import DataRefusedError
+from orchestra.store.leases import Lost
 from tests.support.fakes import Calls, away, no_pause, running
 from tests.support.waiting import eventually
 from workers import sweep
@@ -36,7 +36,7 @@ class Swept:
         }
         self.store = {**nothing, **results}
         homes = {
-            "give_back_lost": sweep.claims,
+            "give_back_lost": sweep.leases,
             "expire": sweep.endings,
             "settle_early": sweep.cancels,
             "unpublished": sweep.outbox,

@@ -21,7 +21,7 @@ from tests.support.fakes import Calls, away, steps
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import turn as module
-from workers.claim import InFlight
+from workers.flight import Flight, Stage
 from workers.generate import Done, Restart
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
@@ -103,11 +103,11 @@ class Attempt:
         publisher: Any = self.publisher
         known = agents or Agents([])
         turns = Turns(anything, anything, known, anything, publisher, Metrics(), self.throttle, self._finish)
-        self.flight = InFlight(turn)
+        self.flight = Flight(turn)
         (self.work,) = turns.run([self.flight])
 
     async def _finish(self, ending: Ending) -> None:
-        assert self.flight.over
+        assert self.flight.stage is Stage.OVER
         self.endings.append(ending)
 
     async def end(self) -> Ending:
@@ -162,8 +162,8 @@ async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pyt
     async def finish(_ending: Ending) -> None: ...
 
     turns = Turns(model, model, Agents([]), model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
-    await asyncio.gather(*turns.run([InFlight(claimed()), InFlight(claimed()), InFlight(claimed(body=given))]))
-    await asyncio.gather(*turns.run([InFlight(claimed(body=given))]))
+    await asyncio.gather(*turns.run([Flight(claimed()), Flight(claimed()), Flight(claimed(body=given))]))
+    await asyncio.gather(*turns.run([Flight(claimed(body=given))]))
 
     assert [2] == [len(wanted) for (wanted,) in recall.calls]
 
@@ -516,7 +516,7 @@ async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypat
     monkeypatch.setattr(module, "next_attempt", slow)
     attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
     task = asyncio.create_task(attempt.work)
-    await eventually(lambda: attempt.flight.renewing)
+    await eventually(lambda: attempt.flight.stage is Stage.RENEWING)
     attempt.flight.stopped = Cancelled()
     task.cancel()
     await steps()
@@ -525,7 +525,7 @@ async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypat
     await asyncio.wait_for(task, 10)
 
     (ending,) = attempt.endings
-    assert (Status.CANCELLED, 2, False) == (ending.status, ending.fence, attempt.flight.renewing)
+    assert (Status.CANCELLED, 2) == (ending.status, ending.fence)
 
 
 async def test_a_stand_in_teaches_nothing_of_the_model_it_stands_in_for(monkeypatch: pytest.MonkeyPatch) -> None:

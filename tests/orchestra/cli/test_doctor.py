@@ -8,7 +8,7 @@ import pytest
 from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings
-from orchestra.store import claims
+from orchestra.store import leases
 from orchestra.store.database import Database
 from schemas.topics import REQUESTS
 from tests.support.ports import free_port
@@ -36,7 +36,7 @@ async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest
     llm = await services.llm()
     url = await stack.fresh_database()
     store = Database.connect(database(url), "a worker")
-    await claims.register(store, uuid4())
+    await leases.register(store, uuid4())
     await store.close()
     findings = await examine(stack.kafka_settings, database(url), LlmSettings(llm_service_url=llm.url))
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestra.store import cancels, claims, outbox
+from orchestra.store import cancels, leases, outbox
 from orchestra.store.database import Database, Transaction
 from orchestra.store.turns import Ref, lock_conversations
 from schemas.status import Status
@@ -60,7 +60,7 @@ async def test_a_running_turn_is_only_asked_to_stop(database: Database) -> None:
 
     assert [first.ref] == done.running_cancelled
     assert ["in_progress", "waiting"] == await statuses(database, [first, second])
-    assert [first.ref] == await claims.renew(database, worker_id)
+    assert [first.ref] == await leases.renew(database, worker_id)
 
 
 async def test_a_cancel_twice_is_one(database: Database) -> None:
@@ -135,7 +135,7 @@ async def test_settling_finds_the_running_turn_too(database: Database) -> None:
 
     await cancels.settle_early(database)
 
-    assert [asked.ref] == await claims.renew(database, worker_id)
+    assert [asked.ref] == await leases.renew(database, worker_id)
 
 
 async def test_settling_announces_once(database: Database) -> None:
@@ -192,7 +192,7 @@ async def test_a_lost_turn_of_a_deleted_conversation_leaves_nothing(database: Da
     await take(database, deletes=[("default", asked.conversation_id)])
     await let_lease_run_out(database, worker_id)
 
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     assert ["cancelled"] == await statuses(database, [asked])
     assert await _mentions(database, "secret") == []

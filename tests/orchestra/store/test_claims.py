@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestra.store import claims
+from orchestra.store import claims, leases
 from orchestra.store.claims import ClaimOrder, ModelLimit
 from orchestra.store.database import Database
 from schemas.status import Status
@@ -119,7 +119,7 @@ async def test_a_lost_worker_is_kept_as_the_error_of_its_attempt(database: Datab
     await claim(database, worker_id)
     await let_lease_run_out(database, worker_id)
 
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     (error,) = await database.run("SELECT attempt, code FROM attempt_errors WHERE request_id = :id", id=asked.id)
     assert (1, "worker_lost") == tuple(error)
@@ -178,7 +178,7 @@ async def test_a_worker_without_a_lease_claims_nothing(database: Database) -> No
     await take(database, asked := request())
     lost = await new_worker(database)
     await let_lease_run_out(database, lost)
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     assert [[], []] == [await claim(database, uuid4()), await claim(database, lost)]
     assert ["pending"] == await statuses(database, [asked])
@@ -202,9 +202,9 @@ async def test_a_claim_that_races_with_the_loss_of_its_lease_leaves_nothing_stuc
         worker_id = await new_worker(database)
         await let_lease_run_out(database, worker_id)
         await asyncio.gather(
-            claim(database, worker_id, limit=3), claims.give_back_lost(database), claim(database, worker_id, limit=3)
+            claim(database, worker_id, limit=3), leases.give_back_lost(database), claim(database, worker_id, limit=3)
         )
-        await claims.give_back_lost(database)
+        await leases.give_back_lost(database)
         held_by_nobody = await database.run(
             "SELECT 1 FROM requests WHERE status = 'in_progress' AND worker_id NOT IN (SELECT id FROM workers)"
         )
@@ -217,9 +217,9 @@ async def test_intake_that_claims_races_with_the_loss_of_its_lease(database: Dat
         worker_id = await new_worker(database)
         await let_lease_run_out(database, worker_id)
         done, _ = await asyncio.gather(
-            take(database, asked := request(), order=ClaimOrder(worker_id, 5)), claims.give_back_lost(database)
+            take(database, asked := request(), order=ClaimOrder(worker_id, 5)), leases.give_back_lost(database)
         )
-        await claims.give_back_lost(database)
+        await leases.give_back_lost(database)
         assert done.inserted == 1
         assert ["pending"] == await statuses(database, [asked])
 
@@ -228,13 +228,13 @@ async def test_a_lease_is_renewed_until_it_is_taken_away(database: Database) -> 
     """Renewing tells of cancels; of a lost lease it says None; a late renewal does not bring it back."""
     worker_id = await new_worker(database)
     await let_lease_run_out(database, worker_id)
-    assert await claims.renew(database, worker_id) == []
-    assert (await claims.give_back_lost(database)).workers == 0
+    assert await leases.renew(database, worker_id) == []
+    assert (await leases.give_back_lost(database)).workers == 0
 
     await let_lease_run_out(database, worker_id)
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
-    assert await claims.renew(database, worker_id) is None
+    assert await leases.renew(database, worker_id) is None
 
 
 async def test_a_lost_workers_turns_go_back_at_once_the_first_time(database: Database) -> None:
@@ -246,7 +246,7 @@ async def test_a_lost_workers_turns_go_back_at_once_the_first_time(database: Dat
         worker_id = await new_worker(database)
         assert await claim_one(database, worker_id)
         await let_lease_run_out(database, worker_id)
-        lost = await claims.give_back_lost(database)
+        lost = await leases.give_back_lost(database)
         assert (1, 1, []) == (lost.workers, lost.returned, lost.announcements)
         (found,) = await database.run("SELECT extract(epoch FROM run_at - now()) AS wait FROM requests")
         waits.append(float(found.wait))
@@ -265,7 +265,7 @@ async def test_the_wait_after_many_losses_is_capped(database: Database) -> None:
     await claim_one(database, worker_id)
     await let_lease_run_out(database, worker_id)
 
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     (found,) = await database.run("SELECT extract(epoch FROM run_at - now()) AS wait FROM requests")
     assert 14 <= float(found.wait) <= 30
@@ -280,7 +280,7 @@ async def test_a_turn_that_loses_every_worker_fails(database: Database) -> None:
     await claim_one(database, worker_id)
     await let_lease_run_out(database, worker_id)
 
-    lost = await claims.give_back_lost(database)
+    lost = await leases.give_back_lost(database)
 
     assert ["failed", "pending"] == await statuses(database, [killer, second])
     assert "worker_lost" == (await row(database, killer.ref)).error_code
@@ -294,7 +294,7 @@ async def test_a_lost_worker_is_the_last_error_of_its_turns(database: Database) 
     await claim_one(database, worker_id)
     await let_lease_run_out(database, worker_id)
 
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     kept = await row(database, asked.ref)
     assert ("pending", "worker_lost", "the worker that ran it was lost") == (
@@ -326,7 +326,7 @@ async def test_a_cancelled_turn_of_a_lost_worker_ends(database: Database) -> Non
     await take(database, cancels=[asked.ref])
     await let_lease_run_out(database, worker_id)
 
-    lost = await claims.give_back_lost(database)
+    lost = await leases.give_back_lost(database)
 
     kept = await row(database, asked.ref)
     assert ("cancelled", None) == (kept.status, kept.error_code)
@@ -341,7 +341,7 @@ async def test_only_lost_workers_lose_their_turns(database: Database) -> None:
     (given_back,) = await claim(database, dead, limit=1)
     await let_lease_run_out(database, dead)
 
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
 
     assert ("in_progress", alive) == ((found := await row(database, kept.ref)).status, found.worker_id)
     assert ("pending", None) == ((found := await row(database, given_back.ref)).status, found.worker_id)
@@ -354,7 +354,7 @@ async def test_two_sweepers_at_once_take_a_worker_away_once(database: Database) 
     await claim_one(database, worker_id)
     await let_lease_run_out(database, worker_id)
 
-    lost = await asyncio.gather(*(claims.give_back_lost(database) for _ in range(4)))
+    lost = await asyncio.gather(*(leases.give_back_lost(database) for _ in range(4)))
 
     assert 1 == sum(each.workers for each in lost) == sum(each.returned for each in lost)
     assert 1 == (await row(database, asked.ref)).losses
@@ -366,11 +366,11 @@ async def test_a_worker_that_leaves_gives_back_what_it_holds(database: Database)
     worker_id = await new_worker(database)
     await claim_one(database, worker_id)
 
-    left = await claims.leave(database, worker_id)
+    left = await leases.leave(database, worker_id)
 
     assert 1 == left.returned
     assert ["pending"] == await statuses(database, [asked])
-    assert await claims.renew(database, worker_id) is None
+    assert await leases.renew(database, worker_id) is None
 
 
 async def test_held_turns_can_be_asked_for(database: Database) -> None:
@@ -423,7 +423,7 @@ async def test_a_lost_turn_has_no_next_attempt(database: Database) -> None:
     worker_id = await new_worker(database)
     lost = await claim_one(database, worker_id)
     await let_lease_run_out(database, worker_id)
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
     assert await claims.next_attempt(database, lost) is None
     theirs = await claim_one(database)
     assert lost.fence + 1 == theirs.fence

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestra.store import claims, endings, outbox, requests
+from orchestra.store import endings, leases, outbox, requests
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import HeldModel
 from orchestra.store.turns import Ref
@@ -114,7 +114,7 @@ async def test_an_ending_whose_fence_is_old_changes_nothing(database: Database) 
     dead = await new_worker(database)
     old = await claim_one(database, dead)
     await let_lease_run_out(database, dead)
-    await claims.give_back_lost(database)
+    await leases.give_back_lost(database)
     new = await claim_one(database)
 
     late = await finish(database, old, reply="late", log=("type", "late"))
@@ -211,7 +211,7 @@ async def test_whoever_ends_a_turn_takes_earlier_replies_along(database: Databas
         case _:
             await claim_one(database, worker_id := await new_worker(database))
             await take(database, cancels=[second.ref])
-            announced = (await claims.leave(database, worker_id)).announcements
+            announced = (await leases.leave(database, worker_id)).announcements
 
     assert [first.id, second.id] == [each.request_id for each in announced]
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from orchestra.store import cancels, claims, endings, outbox, tasks
+from orchestra.store import cancels, endings, leases, outbox, tasks
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.endings import Ending
@@ -248,12 +248,12 @@ class Storm:
         if self._workers:
             lost = self._workers.pop(self._random.randrange(len(self._workers)))
             await let_lease_run_out(self._database, lost)
-            await claims.give_back_lost(self._database)
+            await leases.give_back_lost(self._database)
             await self._claim()
 
     async def _renew(self) -> None:
         if self._workers:
-            await claims.renew(self._database, self._random.choice(self._workers))
+            await leases.renew(self._database, self._random.choice(self._workers))
 
     async def _pass_time(self) -> None:
         """It is twenty minutes later for all that is asked for."""
@@ -329,9 +329,9 @@ class Storm:
         """When nothing more comes, everything that was sent ends."""
         await take(self._database, *self._sent)  # What a deadlock kept out comes again.
         await cancels.settle_early(self._database)
-        await claims.give_back_lost(self._database)  # Whose lease was passed over, as they were just claiming.
+        await leases.give_back_lost(self._database)  # Whose lease was passed over, as they were just claiming.
         for worker_id in self._workers:
-            await claims.leave(self._database, worker_id)
+            await leases.leave(self._database, worker_id)
         past = "UPDATE requests SET run_at = now(), not_before = now() WHERE finished_at IS NULL"
         await self._database.run(past)
         await endings.expire(self._database, 100)
