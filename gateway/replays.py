@@ -9,14 +9,14 @@ import structlog
 from gateway.accept import Acceptance, Replay
 from gateway.http.cursors import read_letter_cursor, write_cursor
 from gateway.people.principal import Principal
+from orchestra.incoming import judge, whose
 from orchestra.signing import Signer
 from orchestra.store import conversations, dead_letters, requests
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter, RawRecord
 from schemas import envelope
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters, ReplayedDeadLetters
-from schemas.dead_letters import RawHeaders
-from schemas.envelope import is_signed, parse_json, read_headers
+from schemas.envelope import is_signed, read_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_of
 from schemas.requests import (
@@ -25,9 +25,7 @@ from schemas.requests import (
     ConversationDeleteRequested,
     MessageRequested,
     RequestRecord,
-    read_record,
 )
-from schemas.topics import MAX_RECORD_BYTES
 
 MOST = 500
 # A gateway holds so many whole letters at once, each of them as long as a record may be.
@@ -129,7 +127,7 @@ class Replays:
         """The record to send. Raises ``_Refused`` with the reason for which it would be a dead letter again."""
         try:
             user = _owner(letter, self._signer)
-            replay, body = _read(letter, user)
+            replay, body = _read(letter, self._signer, user)
         except OrchestraError as error:
             raise _Refused(error.code, error.detail) from None
         if not is_signed(letter.came.headers) and await self._is_owned(replay, body):
@@ -176,44 +174,24 @@ def _owner(letter: KeptLetter, signer: Signer) -> str:
         if letter.summary.reason in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
             raise OrchestraError(letter.summary.reason, "nobody vouches for this record")
         return ""
-    claimed = _claimed(came.headers)
-    genuine = claimed and signer.verify(
-        claimed.signature or "",
-        id=str(claimed.id or ""),
-        type=claimed.type or MESSAGE_REQUESTED,
-        tenant=claimed.tenant or "",
-        user=claimed.user or "",
-        key=came.key or b"",
-        value=came.value or b"",
-    )
-    if not claimed or not genuine or claimed.tenant != letter.tenant:
-        raise OrchestraError(ErrorCode.BAD_SIGNATURE, "nobody vouches for this record: its signature does not verify")
-    return claimed.user or ""
-
-
-def _claimed(headers: RawHeaders) -> envelope.Envelope | None:
     try:
-        return read_headers(headers)
+        tenant, user = whose(signer, letter.tenant, read_headers(came.headers), came.key, came.value)
     except OrchestraError:
-        return None  # No gateway has written these.
+        tenant, user = "", None
+    if tenant != letter.tenant:
+        raise OrchestraError(ErrorCode.BAD_SIGNATURE, "nobody vouches for this record: its signature does not verify")
+    return user or ""
 
 
-def _read(letter: KeptLetter, user: str) -> tuple[Replay, RequestRecord]:
+def _read(letter: KeptLetter, signer: Signer, user: str) -> tuple[Replay, RequestRecord]:
     """The record to send and what it asks for. Raises ``OrchestraError`` as a worker would find."""
     record = letter.to_send
+    if record.value is None and letter.edited is None and letter.summary.value_bytes is not None:
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # It was not kept.
     headers = [(name, value) for name, value in record.headers if name not in _IDENTITY]
-    read = read_headers(headers)
-    if record.value is None:
-        not_kept = letter.edited is None and letter.summary.value_bytes is not None
-        raise OrchestraError(ErrorCode.TOO_LARGE if not_kept else ErrorCode.TOMBSTONE)
-    if len(record.value) > MAX_RECORD_BYTES:
-        raise OrchestraError(ErrorCode.TOO_LARGE)
-    body = read_record(read.type, parse_json(record.value))
-    named = body.id if isinstance(body, MessageRequested) else None
-    if read.id and named and read.id != named:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
-    id = read.id or named or letter.summary.request_id
+    incoming = judge(signer, letter.tenant, record.key, record.value, headers)
+    id = incoming.id or letter.summary.request_id
     if id is None:
         raise OrchestraError(ErrorCode.BAD_HEADER, "it has no request id: give it a ce_id")
-    kind = read.type or MESSAGE_REQUESTED
-    return Replay(letter.tenant, user, id, kind, record.key, record.value, headers), body
+    kind = incoming.envelope.type or MESSAGE_REQUESTED
+    return Replay(letter.tenant, user, id, kind, record.key, record.value or b"", headers), incoming.body

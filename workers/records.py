@@ -9,13 +9,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestra.agents.catalogue import Agents
+from orchestra.incoming import Incoming, judge, named_id, read_value, whose
 from orchestra.kafka.packed_records import Unread
 from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import Ref
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, is_signed, parse_json, read_headers, readable_headers
+from schemas.envelope import Envelope, is_signed, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_of, record_id
 from schemas.replies import RecordSource, Reply, RequestError
@@ -23,15 +24,11 @@ from schemas.requests import (
     CANCEL_REQUESTED,
     CONVERSATION_DELETE_REQUESTED,
     DEFAULT_PRIORITY,
-    MESSAGE_REQUESTED,
     CancelRequested,
     ConversationDeleteRequested,
     MessageRequested,
-    RequestRecord,
-    read_record,
 )
 from schemas.status import Status
-from schemas.topics import MAX_RECORD_BYTES
 
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
 _YEAR_9999_MS = 253_370_764_800_000
@@ -102,11 +99,8 @@ class RecordReader:
             self._must_be_signed(headers)
             if isinstance(record.value, Unread):
                 raise OrchestraError(record.value.code)
-            envelope = read_headers(headers)
-            tenant, user = self._whose(envelope, record, owner)
-            value = _value(record.value)
-            letter = _letter(record, headers, tenant, envelope.id or _named_id(value))
-            return self._verdict(read_record(envelope.type, value), envelope, user, letter)
+            incoming = judge(self._signer, owner, record.key, record.value, headers)
+            return self._verdict(incoming, _letter(record, headers, incoming.tenant, incoming.id))
         except OrchestraError as error:
             # Of what was not read the detail alone says which records it were.
             detail = record.value.detail if isinstance(record.value, Unread) else error.detail
@@ -124,21 +118,21 @@ class RecordReader:
         """
         said, tenant = readable_headers(headers), owner
         with suppress(OrchestraError):
-            tenant, _ = self._whose(said, record, owner)
+            tenant, _ = whose(self._signer, owner, said, record.key, record.value)
         return _letter(record, headers, tenant, said.id or _id_in(record.value))
 
-    def _verdict(self, body: RequestRecord, envelope: Envelope, user: str | None, letter: DeadLetter) -> Verdict:
-        match body:
-            case MessageRequested():
-                return self._request(body, envelope, user, letter)
-            case CancelRequested():
-                return Cancel((letter.tenant, body.request_id), letter, envelope.signature is not None)
-            case ConversationDeleteRequested():
-                return Delete((letter.tenant, body.conversation_id), letter, envelope.signature is not None)
+    def _verdict(self, incoming: Incoming, letter: DeadLetter) -> Verdict:
+        signed = incoming.envelope.signature is not None
+        match incoming.body:
+            case MessageRequested() as body:
+                return self._request(body, incoming, letter)
+            case CancelRequested(request_id=id):
+                return Cancel((letter.tenant, id), letter, signed)
+            case ConversationDeleteRequested(conversation_id=id):
+                return Delete((letter.tenant, id), letter, signed)
 
-    def _request(self, body: MessageRequested, envelope: Envelope, user: str | None, letter: DeadLetter) -> NewRequest:
-        if envelope.id and body.id and envelope.id != body.id:
-            raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
+    def _request(self, body: MessageRequested, incoming: Incoming, letter: DeadLetter) -> NewRequest:
+        envelope = incoming.envelope
         agent = self._agents.find(body.agent_name)
         return NewRequest(
             tenant=letter.tenant,
@@ -151,7 +145,7 @@ class RecordReader:
             deadline=body.deadline or envelope.deadline,
             max_tries=MAX_TRIES_WHILE_CALLER_WAITS if envelope.caller_waits else MAX_TRIES,
             caller_waits=envelope.caller_waits,
-            user=user,
+            user=incoming.user,
             correlation_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
             record=letter,
@@ -172,24 +166,6 @@ class RecordReader:
         # Before all else that may be wrong with it: whoever replays dead letters goes by this reason.
         if self._require_signed and not is_signed(headers):
             raise OrchestraError(ErrorCode.UNSIGNED)
-
-    def _whose(self, envelope: Envelope, record: Record, owner: str) -> tuple[str, str | None]:
-        """Tenant and user: what a gateway signed, else whoever the topic belongs to."""
-        if envelope.signature is None:
-            return owner, None
-        tenant, user = envelope.tenant or "", envelope.user or ""
-        genuine = self._signer.verify(
-            envelope.signature,
-            id=str(envelope.id or ""),
-            type=envelope.type or MESSAGE_REQUESTED,
-            tenant=tenant,
-            user=user,
-            key=record.key or b"",
-            value=record.value or b"",
-        )
-        if not genuine or not tenant:
-            raise OrchestraError(ErrorCode.BAD_SIGNATURE)
-        return tenant, user or None
 
 
 def refusal(letter: DeadLetter) -> Reply | None:
@@ -226,25 +202,9 @@ def moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
 
 
-def _value(value: bytes | None) -> Any:
-    if value is None:
-        raise OrchestraError(ErrorCode.TOMBSTONE)
-    if len(value) > MAX_RECORD_BYTES:
-        raise OrchestraError(ErrorCode.TOO_LARGE)
-    return parse_json(value)
-
-
-def _named_id(value: Any, name: str = "id") -> UUID | None:
-    """The id that a body names, if it can be read, whatever else is wrong with it."""
-    try:
-        return UUID(value[name])
-    except (TypeError, KeyError, ValueError, AttributeError):
-        return None
-
-
 def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
     try:
-        return _named_id(_value(raw), name)
+        return named_id(read_value(raw), name)
     except OrchestraError:
         return None
 
