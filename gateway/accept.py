@@ -64,7 +64,7 @@ class Acceptance:
         later than it, so it is in Postgres first; raises ``DatabaseUnavailableError`` too.
         """
         if conversation_id is None:
-            await cancels.keep_early(self._database, caller.ref(request_id), caller.only)
+            await cancels.keep_early(self._database, caller.request(request_id), caller.only)
         record = CancelRequested(request_id=request_id)
         await self._write(caller, CANCEL_REQUESTED, uuid4(), conversation_id or request_id, record)
 

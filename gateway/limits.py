@@ -11,7 +11,7 @@ from gateway.people.principal import Principal
 from gateway.quotas import Quotas
 from orchestra.store import models, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
 
@@ -40,7 +40,7 @@ class Limits:
         self._most_age = most_age
         self._most_turns = most_turns
         self._age = 0.0
-        self._full: dict[Ref, str | None] = {}
+        self._full: dict[ConversationRef, str | None] = {}
         self._models: dict[str, ModelInfo] = {}
 
     async def run(self) -> None:
@@ -70,7 +70,7 @@ class Limits:
         self, caller: Principal, conversation_id: UUID, model: str | None, not_before: datetime | None = None
     ) -> None:
         """Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Quotas.check`` raises."""
-        conversation = caller.ref(conversation_id)
+        conversation = caller.conversation(conversation_id)
         if model is not None and not self._knows(model):
             raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _UNKNOWN_MODEL)
         # How full another's conversation is, is none of this caller's business.

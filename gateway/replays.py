@@ -14,6 +14,7 @@ from orchestra.signing import Signer
 from orchestra.store import conversations, dead_letters, requests
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter, RawRecord
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas import envelope
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters, ReplayedDeadLetters
 from schemas.envelope import is_signed, read_headers
@@ -133,7 +134,7 @@ class Replays:
         if not is_signed(letter.came.headers) and await self._is_owned(replay, body):
             raise _Refused(ErrorCode.UNSIGNED, "it concerns what is a user's, and nobody vouches for this record")
         if isinstance(body, MessageRequested):
-            ref = letter.tenant, replay.id
+            ref = RequestRef(letter.tenant, replay.id)
             known = (await requests.body_hashes(self._database, [ref])).get(ref)
             if known not in (None, body.body_hash()):
                 detail = "a request with this id and another body was there first"
@@ -144,12 +145,12 @@ class Replays:
         """True when it concerns what is a user's: a worker would not do it either, if nobody had signed it."""
         match body:
             case CancelRequested():
-                return await requests.is_owned(self._database, (replay.tenant, body.request_id))
+                return await requests.is_owned(self._database, RequestRef(replay.tenant, body.request_id))
             case ConversationDeleteRequested():
                 named = body.conversation_id
             case MessageRequested():
                 named = conversation_id_of(body.conversation_id, replay.tenant, replay.key, replay.id)
-        return await conversations.is_owned(self._database, (replay.tenant, named))
+        return await conversations.is_owned(self._database, ConversationRef(replay.tenant, named))
 
     def _note(self, event: str, caller: Principal, letter: KeptLetter, **more: Any) -> None:
         where = letter.summary

@@ -82,7 +82,7 @@ class Submissions:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""
         stored = await self._lookup.stored(ask.caller, ask.id)
         if stored:
-            self._hub.learn(ask.caller.ref(ask.id), stored)
+            self._hub.learn(ask.caller.request(ask.id), stored)
             if stored.body_hash != ask.body_hash:
                 raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return stored

@@ -81,7 +81,7 @@ class Desk:
         task = await self.find(caller, id)
         if task.status not in _RETRYABLE:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE)
-        stored = await tasks.body(self._database, caller.ref(id), caller.only)
+        stored = await tasks.body(self._database, caller.request(id), caller.only)
         if stored is None:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record could not be taken in: send it anew")
         own = task.conversation_id == conversation_id_for_request(id)
@@ -94,7 +94,7 @@ class Desk:
 
     async def find(self, caller: Principal, id: UUID) -> TaskResource:
         """A task; one that has no row yet, or never will, is little more than its state. Raises ``NOT_FOUND``."""
-        ref = caller.ref(id)
+        ref = caller.request(id)
         if task := await tasks.get(self._database, ref, caller.only):
             return task
         resource = await self._lookup.resource(caller, id)
@@ -138,7 +138,7 @@ class Desk:
         Raises ``NOT_FOUND``, or ``UNAVAILABLE`` when its row does not come, and what ``Acceptance.cancel`` raises.
         """
         task = await self._with_row(caller, id)
-        ref, conversation_id = caller.ref(id), task.conversation_id
+        ref, conversation_id = caller.request(id), task.conversation_id
         assert conversation_id is not None
         whole = await tasks.alone(self._database, ref, conversation_id)
         # The record goes first: a task that nobody sees any more must not run on because Kafka was away.
@@ -148,16 +148,16 @@ class Desk:
             await self._acceptance.cancel(caller, id, conversation_id)
         await tasks.remove(self._database, ref, conversation_id, caller.only)
         if whole:
-            await cancels.mark_deleted(self._database, caller.ref(conversation_id))
+            await cancels.mark_deleted(self._database, caller.conversation(conversation_id))
 
     async def _send(
         self, caller: Principal, id: UUID, body: MessageRequested, traceparent: str | None, *, again: bool
     ) -> Sent:
         ask = Ask(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
-        with self._hub.watch(caller.ref(id)) as live, about(id):
+        with self._hub.watch(caller.request(id)) as live, about(id):
             before = await self._submissions.send(ask, live, again=again, row_seconds=_ROW_SECONDS)
         try:
-            task = await tasks.get(self._database, caller.ref(id), caller.only)
+            task = await tasks.get(self._database, caller.request(id), caller.only)
         except DatabaseUnavailableError:
             task = None  # It is accepted.
         return Sent(task or _as_sent(ask, body), before is not None)

@@ -13,7 +13,7 @@ from orchestra.failpoints import reach
 from orchestra.store import claims
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from workers.flight import Flight, Stage
 from workers.lease import Lease
 from workers.metrics import Metrics
@@ -51,7 +51,7 @@ class Slots:
         self._run_turns = run_turns
         self._throttle = throttle
         self._shares = shares
-        self._running: dict[Ref, Flight] = {}
+        self._running: dict[RequestRef, Flight] = {}
         self._ordered = 0
         self._look = look
         self._hungry = True
@@ -92,7 +92,7 @@ class Slots:
                 flight.stop(Cancelled())
         self._metrics.in_flight.set(len(self._running))
 
-    def stop(self, refs: Sequence[Ref], why: Stop) -> None:
+    def stop(self, refs: Sequence[RequestRef], why: Stop) -> None:
         """Stop these turns if they run here, and close their calls."""
         for ref in refs:
             if flight := self._running.get(ref):

@@ -11,7 +11,7 @@ import structlog
 from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.patience import until_available
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from workers.metrics import Metrics
 
 RENEW_SECONDS = 3.0
@@ -43,7 +43,7 @@ class Lease:
         self._ready_file = ready_file
         self._touch()
 
-    async def run(self, on_cancelled: Callable[[Sequence[Ref]], None], on_lost: Callable[[], None]) -> None:
+    async def run(self, on_cancelled: Callable[[Sequence[RequestRef]], None], on_lost: Callable[[], None]) -> None:
         """Renew until cancelled; ``on_cancelled`` is told what to stop, ``on_lost`` to drop everything.
 
         Failing to reach Postgres loses nothing by itself: only a missing row does.

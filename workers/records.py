@@ -14,7 +14,7 @@ from orchestra.kafka.packed_records import Unread
 from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, is_signed, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
@@ -52,7 +52,7 @@ class Record(Protocol):
 class Cancel:
     """A record that cancels a request. ``record``: its dead letter, should it fail, or not count as it is unsigned."""
 
-    request: Ref
+    request: RequestRef
     record: DeadLetter = field(compare=False)
     signed: bool = True
 
@@ -61,7 +61,7 @@ class Cancel:
 class Delete:
     """A record that deletes a conversation. ``record`` and ``signed``: as of a cancel."""
 
-    conversation: Ref
+    conversation: ConversationRef
     record: DeadLetter = field(compare=False)
     signed: bool = True
 
@@ -127,9 +127,9 @@ class RecordReader:
             case MessageRequested() as body:
                 return self._request(body, incoming, letter)
             case CancelRequested(request_id=id):
-                return Cancel((letter.tenant, id), letter, signed)
+                return Cancel(RequestRef(letter.tenant, id), letter, signed)
             case ConversationDeleteRequested(conversation_id=id):
-                return Delete((letter.tenant, id), letter, signed)
+                return Delete(ConversationRef(letter.tenant, id), letter, signed)
 
     def _request(self, body: MessageRequested, incoming: Incoming, letter: DeadLetter) -> NewRequest:
         envelope = incoming.envelope

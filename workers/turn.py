@@ -17,7 +17,7 @@ from orchestra.store.database import Database
 from orchestra.store.endings import Ending
 from orchestra.store.messages import Recall, recall
 from orchestra.store.patience import until_available
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage
 from schemas.status import Status
@@ -35,7 +35,7 @@ from workers.throttle import Throttle
 
 ATTEMPT_SECONDS = 600.0
 
-History = dict[Ref, list[ChatMessage]]
+History = dict[ConversationRef, list[ChatMessage]]
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class Turns:
         """One coroutine a turn; their histories are recalled together."""
         prompts = [self._prepare(flight.turn) for flight in flights]
         wanted = [
-            Recall((flight.turn.tenant, flight.turn.conversation_id), prompt.history_budget)
+            Recall(flight.turn.conversation, prompt.history_budget)
             for flight, prompt in zip(flights, prompts, strict=True)
             if isinstance(prompt, Prompt) and prompt.history_budget
         ]
@@ -100,7 +100,7 @@ class Turns:
                 if isinstance(prompt, OrchestraError):
                     raise prompt
                 recalled = await asyncio.shield(history) if history else {}
-                return await self._generate(flight, prompt, recalled.get((turn.tenant, turn.conversation_id), []))
+                return await self._generate(flight, prompt, recalled.get(turn.conversation, []))
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise

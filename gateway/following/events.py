@@ -17,7 +17,7 @@ from gateway.following.live import Ending, LiveRequest
 from gateway.metrics import Metrics
 from orchestra.signing import EventSigner
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas import events
 from schemas.envelope import BODY_HASH, SIGNATURE, SUBJECT, TENANT, TYPE
 from schemas.errors import ErrorCode
@@ -58,11 +58,11 @@ class Hub:
         self._most_bytes = most_bytes
         self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
         self._bytes = 0
-        self._watched: dict[Ref, LiveRequest] = {}
-        self._live: OrderedDict[Ref, LiveRequest] = OrderedDict()
+        self._watched: dict[RequestRef, LiveRequest] = {}
+        self._live: OrderedDict[RequestRef, LiveRequest] = OrderedDict()
 
     @contextmanager
-    def watch(self, ref: Ref) -> Iterator[LiveRequest]:
+    def watch(self, ref: RequestRef) -> Iterator[LiveRequest]:
         """Follow a request: it is remembered, and looked up in Postgres, as long as somebody does."""
         live = self._get(ref)
         live.look_after = _LOOK_AFTER_SECONDS
@@ -76,12 +76,12 @@ class Hub:
             if not live.watchers:
                 del self._watched[ref]
 
-    def due(self) -> list[Ref]:
+    def due(self) -> list[RequestRef]:
         """What is watched, has not ended, and is to be looked up in Postgres now."""
         now = time.monotonic()
         return [ref for ref, live in self._watched.items() if live.ending is None and live.look_at <= now]
 
-    def looked(self, refs: Iterable[Ref]) -> None:
+    def looked(self, refs: Iterable[RequestRef]) -> None:
         """These were looked up. The longer one is watched the more rarely it is: thousands may be."""
         now = time.monotonic()
         for ref in refs:
@@ -97,12 +97,12 @@ class Hub:
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
             self._metrics.events_skipped.inc()
 
-    def learn(self, ref: Ref, stored: StoredRequest) -> None:
+    def learn(self, ref: RequestRef, stored: StoredRequest) -> None:
         """What Postgres says of a request that somebody watches."""
         if live := self._watched.get(ref):
             self._apply(ref, live, partial(_learn, stored=stored))
 
-    def fail(self, ref: Ref, code: ErrorCode, detail: str) -> None:
+    def fail(self, ref: RequestRef, code: ErrorCode, detail: str) -> None:
         """A request that will never have a row, or whose row is gone, has failed."""
         if live := self._watched.get(ref):
             error = RequestError(code=code, detail=detail)
@@ -152,7 +152,7 @@ class Hub:
         live.body_hash = body_hash
         self._apply(ref, live, change)
 
-    def _take_unsigned(self, ref: Ref, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
+    def _take_unsigned(self, ref: RequestRef, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
         self._metrics.events_unsigned.inc()
         live = self._live.get(ref)
         if kind in _ENDINGS:
@@ -168,7 +168,7 @@ class Hub:
         live.hearsay = True
         self._apply(ref, live, change)
 
-    def _apply(self, ref: Ref, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
+    def _apply(self, ref: RequestRef, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
         before = live.text_bytes
         if not change(live):
             self._metrics.events_stale.inc()
@@ -191,7 +191,7 @@ class Hub:
                 del self._live[ref]
             self._metrics.texts_dropped.inc()
 
-    def _get(self, ref: Ref) -> LiveRequest:
+    def _get(self, ref: RequestRef) -> LiveRequest:
         live = self._live.get(ref)
         if live is None:
             live = self._live[ref] = LiveRequest()
@@ -200,9 +200,9 @@ class Hub:
 
 
 @lru_cache(maxsize=16_384)
-def _ref(tenant: bytes | None, subject: bytes | None) -> Ref:
+def _ref(tenant: bytes | None, subject: bytes | None) -> RequestRef:
     """Tenant and id as an event names them; a stream names the same ones with every piece."""
-    return _text(tenant), UUID(_text(subject))
+    return RequestRef(_text(tenant), UUID(_text(subject)))
 
 
 def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:

@@ -12,7 +12,7 @@ from gateway.receipts import Receipt, Receipts
 from orchestra.store import dead_letters, progress, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.replies import RequestError
@@ -31,10 +31,10 @@ class _Rows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._wanted: dict[Ref, asyncio.Future[StoredRequest | None]] = {}
+        self._wanted: dict[RequestRef, asyncio.Future[StoredRequest | None]] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def find(self, ref: Ref) -> StoredRequest | None:
+    async def find(self, ref: RequestRef) -> StoredRequest | None:
         """The row as it is after this call began. Raises ``DatabaseUnavailableError``."""
         if ref not in self._wanted:
             self._wanted[ref] = asyncio.get_running_loop().create_future()
@@ -72,11 +72,11 @@ class Lookup:
         self._rows = _Rows(database)
         self._receipts = receipts
         # An id derived from a key does not tell when it was given out.
-        self._first_asked: OrderedDict[Ref, datetime] = OrderedDict()
+        self._first_asked: OrderedDict[RequestRef, datetime] = OrderedDict()
 
     async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
         """The row, if there is one and this caller may see it."""
-        found = await self._rows.find(caller.ref(id))
+        found = await self._rows.find(caller.request(id))
         return found if found and caller.sees(found.owner) else None
 
     async def resource(self, caller: Principal, id: UUID) -> RequestResource:
@@ -91,7 +91,7 @@ class Lookup:
         if letter := await dead_letters.reason_of(self._database, caller.tenant, id):
             code, detail = letter
             return RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail))
-        ref, replayed_at = caller.ref(id), await dead_letters.last_replay(self._database, caller.tenant, id)
+        ref, replayed_at = caller.request(id), await dead_letters.last_replay(self._database, caller.tenant, id)
         if (receipt is None and replayed_at is None) or await requests.deleted_among(self._database, [ref]):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         if await self._may_be_on_its_way(ref, receipt, replayed_at):
@@ -101,7 +101,7 @@ class Lookup:
             return stored.resource
         raise OrchestraError(ErrorCode.NOT_FOUND)
 
-    async def with_reply(self, ref: Ref, ending: Ending) -> Ending | None:
+    async def with_reply(self, ref: RequestRef, ending: Ending) -> Ending | None:
         """The ending with its reply, however long that is; None while it cannot be read."""
         if ending.status is not Status.COMPLETED or ending.reply is not None:
             return ending
@@ -115,12 +115,12 @@ class Lookup:
         resource = stored.resource
         return replace(ending, reply=resource.reply or "", model=resource.model, finish_reason=resource.finish_reason)
 
-    async def _may_be_on_its_way(self, ref: Ref, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
+    async def _may_be_on_its_way(self, ref: RequestRef, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
         since = replayed_at or (receipt and receipt.minted_at) or self._asked(ref)
         read_up_to = await progress.read_up_to(self._database, REQUESTS.name)
         return read_up_to is None or since > read_up_to - _SLACK
 
-    def _asked(self, ref: Ref) -> datetime:
+    def _asked(self, ref: RequestRef) -> datetime:
         if len(self._first_asked) >= _MOST_REMEMBERED and ref not in self._first_asked:
             self._first_asked.popitem(last=False)
         return self._first_asked.setdefault(ref, datetime.now(UTC))

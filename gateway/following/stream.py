@@ -20,7 +20,7 @@ from gateway.people.principal import Principal
 from gateway.people.standing import Standing
 from orchestra.store.claims import Owner
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.api.requests import RequestResource
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.replies import RequestError
@@ -55,7 +55,7 @@ class Following:
     ``warnings``: names of what that body said in vain.
     """
 
-    ref: Ref
+    ref: RequestRef
     conversation_id: UUID | None
     after: Place | None = None
     stored: StoredRequest | None = None

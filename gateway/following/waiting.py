@@ -12,7 +12,7 @@ from gateway.http.answers import json_answer
 from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
 from gateway.people.standing import Standing
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.api.messages import MessageReply
 from schemas.errors import ErrorCode, ending_status
 from schemas.status import Status
@@ -29,7 +29,7 @@ class Waiting:
         self._metrics = metrics
 
     async def ending(
-        self, ref: Ref, live: LiveRequest, seconds: float, standing: Standing, body_hash: str | None = None
+        self, ref: RequestRef, live: LiveRequest, seconds: float, standing: Standing, body_hash: str | None = None
     ) -> Ending | None:
         """The ending, with its reply; None when it has not come in so many seconds, or this gateway is to stop.
 

@@ -8,7 +8,7 @@ import structlog
 from gateway.following.events import Hub
 from orchestra.store import dead_letters, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.errors import ErrorCode
 
 _EVERY_SECONDS = 1.0
@@ -55,7 +55,7 @@ class Watch:
                 await asyncio.sleep(_GATHER_SECONDS)
         self._hub.hinted.clear()
 
-    async def _fail_the_hopeless(self, missing: list[Ref]) -> None:
+    async def _fail_the_hopeless(self, missing: list[RequestRef]) -> None:
         """Of those without a row: what became of it, where it will never have one."""
         for ref in await requests.deleted_among(self._database, missing):
             self._hub.fail(ref, ErrorCode.CONVERSATION_DELETED, "the conversation is deleted")

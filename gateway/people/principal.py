@@ -5,7 +5,7 @@ from uuid import UUID
 
 from orchestra.store.claims import Owner
 from orchestra.store.keys import Session
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 
@@ -49,9 +49,13 @@ class Principal:
         """Whose what it makes is."""
         return self.tenant, self.user
 
-    def ref(self, id: UUID) -> Ref:
-        """A request or conversation of this caller's tenant."""
-        return self.tenant, id
+    def request(self, id: UUID) -> RequestRef:
+        """A request of this caller's tenant."""
+        return RequestRef(self.tenant, id)
+
+    def conversation(self, id: UUID) -> ConversationRef:
+        """A conversation of this caller's tenant."""
+        return ConversationRef(self.tenant, id)
 
     def sees(self, owner: str | None) -> bool:
         """True when what this owner has is there for it."""

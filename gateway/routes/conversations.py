@@ -59,7 +59,7 @@ class Conversations:
         """Make a conversation, under an id of the caller's choice if there is one."""
         caller, wanted = call.caller, call.body
         self._limits.check_storage(caller)
-        ref = caller.ref(wanted.id or uuid4())
+        ref = caller.conversation(wanted.id or uuid4())
         may_make = not caller.user or may_be_made_by_an_owner(ref[1])
         made = may_make and await conversations.create(self._database, ref, caller.user or None, wanted.metadata)
         conversation = await conversations.get(self._database, ref, caller.only)
@@ -86,7 +86,7 @@ class Conversations:
     ) -> Response:
         """What was said in a conversation, the oldest first."""
         after, caller = read_number_cursor(cursor) or 0, call.caller
-        found = await messages.page(self._database, caller.ref(conversation_id), after, limit + 1, caller.only)
+        found = await messages.page(self._database, caller.conversation(conversation_id), after, limit + 1, caller.only)
         if not found:
             await self._get(caller, conversation_id)
         data, following = cut(found, limit, lambda last: (last.id,))
@@ -95,7 +95,7 @@ class Conversations:
     async def delete(self, call: Call[None], conversation_id: UUID) -> Response:
         """Delete a conversation with its messages; what is open in it is cancelled."""
         caller = call.caller
-        hidden = await cancels.mark_deleted(self._database, caller.ref(conversation_id), caller.only)
+        hidden = await cancels.mark_deleted(self._database, caller.conversation(conversation_id), caller.only)
         if hidden is not None:
             # Again for one that was deleted before: its record may not have been acknowledged.
             await self._acceptance.delete_conversation(caller, conversation_id)
@@ -104,7 +104,7 @@ class Conversations:
         return Response(status_code=204)
 
     async def _get(self, caller: Principal, id: UUID) -> ConversationResource:
-        conversation = await conversations.get(self._database, caller.ref(id), caller.only)
+        conversation = await conversations.get(self._database, caller.conversation(id), caller.only)
         if conversation is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return conversation

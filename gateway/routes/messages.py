@@ -105,7 +105,7 @@ class Messages:
             caller_waits=not (prefer or stream),
             warnings=warnings,
         )
-        ref = caller.ref(ask.id)
+        ref = caller.request(ask.id)
         with self._hub.watch(ref) as live, about(ask.id):
             stored = await self._submissions.send(ask, live, again=key is not None)
             if stream:
@@ -130,7 +130,7 @@ class Messages:
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
-            waiting = self._waiting.ending(ask.caller.ref(ask.id), live, seconds, call.standing(), ask.body_hash)
+            waiting = self._waiting.ending(ask.caller.request(ask.id), live, seconds, call.standing(), ask.body_hash)
             if ending := await unless_gone(call.request.receive, waiting):
                 return answer(ask, ending, self._settings.llm_model)
         if not prefer:

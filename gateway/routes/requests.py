@@ -83,7 +83,7 @@ class Requests:
         prefer = read_prefer(request.headers.getlist("prefer"))
         if not prefer.wait:
             return json_answer(await self._lookup.resource(caller, request_id))
-        ref = caller.ref(request_id)
+        ref = caller.request(request_id)
         with self._hub.watch(ref) as live:
             resource = await self._lookup.resource(caller, request_id)
             if not resource.status.terminal:
@@ -101,7 +101,11 @@ class Requests:
         if has_seen(after, resource):
             return Response(status_code=204)  # An EventSource asks no more (HTML standard, 9.2).
         following = Following(
-            caller.ref(request_id), resource.conversation_id, after, stored, ending=None if stored else _dead(resource)
+            caller.request(request_id),
+            resource.conversation_id,
+            after,
+            stored,
+            ending=None if stored else _dead(resource),
         )
         return self._streams.open(following, call.standing())
 

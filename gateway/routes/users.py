@@ -86,7 +86,8 @@ class Users:
         password_hash = await self._passwords.hash(wanted.password) if wanted.password else None
         changed = await users.change(
             self._database,
-            call.caller.ref(user_id),
+            call.caller.tenant,
+            user_id,
             username=wanted.username,
             password_hash=password_hash,
             role=wanted.role,
@@ -120,7 +121,7 @@ class Users:
         if user_id == call.caller.user_id:
             raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes themself")
         leave_admin = self._callers.presents_credentials(call.request)
-        deleted = await users.delete(self._database, call.caller.ref(user_id), leave_admin=leave_admin)
+        deleted = await users.delete(self._database, call.caller.tenant, user_id, leave_admin=leave_admin)
         self._callers.forget_user(user_id)
         if not deleted:
             raise OrchestraError(ErrorCode.NOT_FOUND)
@@ -141,8 +142,8 @@ class Users:
         right, _ = await self._passwords.verify(wanted.old_password, found[1] if found else None)
         if found is None or not right:
             return False
-        new, ref = await self._passwords.hash(wanted.password), (user.tenant, user.resource.id)
+        new, id = await self._passwords.hash(wanted.password), user.resource.id
         changed = await users.change(
-            self._database, ref, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys
+            self._database, user.tenant, id, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys
         )
         return changed is not None

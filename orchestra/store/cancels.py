@@ -1,10 +1,21 @@
 """Cancels and deletions: what ends a request from outside, also before it is there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import KEYS, Announcement, Ref, announce, empty, lock_conversations, promote, refs_json
+from orchestra.store.turns import (
+    KEYS,
+    Announcement,
+    ConversationRef,
+    RequestRef,
+    announce,
+    empty,
+    lock_conversations,
+    promote,
+    refs_json,
+)
 
 
 @dataclass
@@ -12,7 +23,7 @@ class Cancelled:
     """What a batch of cancels did. ``running``: what a worker is still running; it is told by its heartbeat."""
 
     announcements: list[Announcement] = field(default_factory=list)
-    running: list[Ref] = field(default_factory=list)
+    running: list[RequestRef] = field(default_factory=list)
 
 
 _FIND = f"""
@@ -86,7 +97,7 @@ RETURNING before.deleted_at IS NOT NULL AS already
 """
 
 
-async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
+async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
     """Cancel what has not ended; keep the cancels of requests that are not there yet.
 
     Those count only if their request turns out to have no owner: for one that has, ``keep_early`` was there first.
@@ -94,9 +105,9 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     if not refs:
         return Cancelled()
     found = await tx.run(_FIND, refs=refs_json(refs))
-    early = [(row.tenant, row.id) for row in found if row.conversation_id is None]
-    known = [(row.tenant, row.id) for row in found if row.conversation_id is not None]
-    conversations = {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
+    early = [RequestRef(row.tenant, row.id) for row in found if row.conversation_id is None]
+    known = [RequestRef(row.tenant, row.id) for row in found if row.conversation_id is not None]
+    conversations = _conversations(found)
     if early:
         await tx.run(_KEEP, refs=refs_json(early), signed=False, owner=None)
     if not conversations:
@@ -104,13 +115,13 @@ async def cancel(tx: Transaction, refs: Collection[Ref]) -> Cancelled:
     await lock_conversations(tx, conversations)
     # Not the early ones, should they be there by now: their conversations are not locked. They are settled later.
     rows = await tx.run(_CANCEL, refs=refs_json(known))
-    ended = [(row.tenant, row.id) for row in rows if row.status == "cancelled"]
+    ended = [RequestRef(row.tenant, row.id) for row in rows if row.status == "cancelled"]
     announcements = await announce(tx, conversations if ended else (), ended)
     await promote(tx, conversations)
-    return Cancelled(announcements, [(row.tenant, row.id) for row in rows if row.status == "in_progress"])
+    return Cancelled(announcements, [RequestRef(row.tenant, row.id) for row in rows if row.status == "in_progress"])
 
 
-async def keep_early(database: Database, ref: Ref, owner: str | None) -> None:
+async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> None:
     """Keep the cancel of a request that has no row yet, so that it is born cancelled if it is ``owner``'s.
 
     None: whoever's it is.
@@ -118,23 +129,28 @@ async def keep_early(database: Database, ref: Ref, owner: str | None) -> None:
     await database.run(_KEEP, refs=refs_json([ref]), signed=True, owner=owner)
 
 
-async def owned_among(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:
+async def owned_among(tx: Transaction, requests: Collection[RequestRef]) -> set[RequestRef]:
     """Those of these requests that have an owner."""
-    return {(row.tenant, row.id) for row in await tx.run(_OWNED, refs=refs_json(requests))} if requests else set()
+    rows = await tx.run(_OWNED, refs=refs_json(requests)) if requests else ()
+    return {RequestRef(row.tenant, row.id) for row in rows}
 
 
-async def conversations_of(tx: Transaction, requests: Collection[Ref]) -> set[Ref]:
+async def conversations_of(tx: Transaction, requests: Collection[RequestRef]) -> set[ConversationRef]:
     """The conversations of those of these requests that are there."""
     found = await tx.run(_FIND, refs=refs_json(requests)) if requests else ()
-    return {(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
+    return _conversations(found)
 
 
-async def delete_conversations(tx: Transaction, refs: Collection[Ref]) -> list[Announcement]:
+def _conversations(found: Sequence[Any]) -> set[ConversationRef]:
+    return {ConversationRef(row.tenant, row.conversation_id) for row in found if row.conversation_id is not None}
+
+
+async def delete_conversations(tx: Transaction, refs: Collection[ConversationRef]) -> list[Announcement]:
     """Delete conversations with their messages and cancel what is open in them. Their rows stay, as tombstones."""
     if not refs:
         return []
     await lock_conversations(tx, refs)
-    open_requests = [(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
+    open_requests = [RequestRef(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
     # First: what was answered and not published yet goes out with the cancels, without its text.
     await empty(tx, refs)
     return (await cancel(tx, open_requests)).announcements
@@ -142,14 +158,14 @@ async def delete_conversations(tx: Transaction, refs: Collection[Ref]) -> list[A
 
 async def settle_early(database: Database) -> list[Announcement]:
     """Cancel what is open although its cancel came before it."""
-    refs = [(row.tenant, row.id) for row in await database.run(_UNSETTLED)]
+    refs = [RequestRef(row.tenant, row.id) for row in await database.run(_UNSETTLED)]
     if not refs:
         return []
     async with database.transaction() as tx:
         return (await cancel(tx, refs)).announcements
 
 
-async def mark_deleted(database: Database, ref: Ref, only: str | None = None) -> bool | None:
+async def mark_deleted(database: Database, ref: ConversationRef, only: str | None = None) -> bool | None:
     """Hide a conversation (of ``only`` this owner's) at once, in one statement; its record does the rest.
 
     True: hidden now. False: it already was. None: there is none.

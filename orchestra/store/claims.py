@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 
 # The errors for which a worker holds back the whole model: turns that wait because of them wait for no slot.
@@ -96,9 +96,14 @@ class Claimed:
     last_error: str | None = None
 
     @property
-    def ref(self) -> Ref:
+    def ref(self) -> RequestRef:
         """Tenant and id."""
-        return self.tenant, self.id
+        return RequestRef(self.tenant, self.id)
+
+    @property
+    def conversation(self) -> ConversationRef:
+        """Its conversation."""
+        return ConversationRef(self.tenant, self.conversation_id)
 
     @property
     def owner(self) -> Owner:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
 _CREATE = """
@@ -54,18 +54,18 @@ _PAGE_OF_ALL = _PAGE.format(owned="")
 _PAGE_OF_ONE = _PAGE.format(owned="AND coalesce(c.owner, c.user_id::text) = :only")
 
 
-async def create(database: Database, ref: Ref, owner: str | None, metadata: dict[str, str]) -> bool:
+async def create(database: Database, ref: ConversationRef, owner: str | None, metadata: dict[str, str]) -> bool:
     """Make a conversation; False when there is, or was, one by this id, whoever's."""
     return bool(await database.run(_CREATE, tenant=ref[0], id=ref[1], owner=owner, metadata=json.dumps(metadata)))
 
 
-async def get(database: Database, ref: Ref, only: str | None = None) -> ConversationResource | None:
+async def get(database: Database, ref: ConversationRef, only: str | None = None) -> ConversationResource | None:
     """A conversation that is not deleted."""
     rows = await database.run(_GET, tenant=ref[0], id=ref[1], only=only)
     return _resource(rows[0]) if rows else None
 
 
-async def is_owned(database: Database, ref: Ref) -> bool:
+async def is_owned(database: Database, ref: ConversationRef) -> bool:
     """True for a conversation of somebody's, deleted or not."""
     return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.turns import KEYS, Ref, refs_json
+from orchestra.store.turns import KEYS, RequestRef, refs_json
 from schemas.api.dead_letters import DeadLetterFilter, DeadLetterSummary
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
@@ -157,20 +157,21 @@ async def without_request(tx: Transaction, letters: Sequence[DeadLetter]) -> lis
     """Those of these letters under whose id nothing was taken in."""
     if not letters:
         return []
-    rows = await tx.run(_TAKEN_IN, refs=refs_json([(letter.tenant, letter.request_id) for letter in letters]))
-    taken_in = {(row.tenant, row.id) for row in rows}
-    return [letter for letter in letters if (letter.tenant, letter.request_id) not in taken_in]
+    refs = [RequestRef(letter.tenant, letter.request_id) for letter in letters]
+    taken_in = {(row.tenant, row.id) for row in await tx.run(_TAKEN_IN, refs=refs_json(refs))}
+    return [letter for letter, ref in zip(letters, refs, strict=True) if ref not in taken_in]
 
 
 async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[ErrorCode, str] | None:
     """Why the record of this request became a dead letter, if it did and none under its id was taken in."""
-    return (await reasons_of(database, [(tenant, request_id)])).get((tenant, request_id))
+    ref = RequestRef(tenant, request_id)
+    return (await reasons_of(database, [ref])).get(ref)
 
 
-async def reasons_of(database: Database, refs: Collection[Ref]) -> dict[Ref, tuple[ErrorCode, str]]:
+async def reasons_of(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, tuple[ErrorCode, str]]:
     """The same for many requests; those whose record became no dead letter are left out."""
     rows = await database.run(_REASONS, refs=refs_json(refs)) if refs else ()
-    return {(row.tenant, row.id): (ErrorCode(row.reason), row.detail) for row in rows}
+    return {RequestRef(row.tenant, row.id): (ErrorCode(row.reason), row.detail) for row in rows}
 
 
 async def last_replay(database: Database, tenant: str, request_id: UUID) -> datetime | None:

@@ -12,7 +12,8 @@ from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.turns import (
     KEYS,
     Announcement,
-    Ref,
+    ConversationRef,
+    RequestRef,
     announce,
     empty,
     lock_conversations,
@@ -51,14 +52,14 @@ class Ending:
     log: tuple[str, str] | None = None
 
     @property
-    def ref(self) -> Ref:
+    def ref(self) -> RequestRef:
         """Tenant and id."""
-        return self.tenant, self.id
+        return RequestRef(self.tenant, self.id)
 
     @property
-    def conversation(self) -> Ref:
+    def conversation(self) -> ConversationRef:
         """Tenant and id of the conversation."""
-        return self.tenant, self.conversation_id
+        return ConversationRef(self.tenant, self.conversation_id)
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Finished:
     """What became of a batch of endings. ``announcements``: all that is not published of the same conversations."""
 
     announcements: list[Announcement] = field(default_factory=list)
-    fenced: list[Ref] = field(default_factory=list)
+    fenced: list[RequestRef] = field(default_factory=list)
     promoted: int = 0
 
 
@@ -211,7 +212,7 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
         endings = [_in_deleted(ending) if ending.conversation in deleted else ending for ending in endings]
         rows = await tx.run(_END, rows=as_json(_rows(endings)))
         # By fence too: an old attempt's ending may be in the batch of the new one's.
-        ended = {((row.tenant, row.id), row.fence): row.status for row in rows}
+        ended = {(RequestRef(row.tenant, row.id), row.fence): row.status for row in rows}
         written = [ending for ending in endings if (ending.ref, ending.fence) in ended]
         await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
         await _store_logs(tx, written)
@@ -229,11 +230,11 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
     due = await database.run(_EXPIRE, limit=limit)
     if not due:
         return []
-    conversations = [(row.tenant, row.conversation_id) for row in due]
+    conversations = [ConversationRef(row.tenant, row.conversation_id) for row in due]
     async with database.transaction() as tx:
         await lock_conversations(tx, conversations)
-        rows = await tx.run(_EXPIRE_THESE, refs=refs_json([(row.tenant, row.id) for row in due]))
-        announcements = await announce(tx, conversations, [(row.tenant, row.id) for row in rows])
+        rows = await tx.run(_EXPIRE_THESE, refs=refs_json([RequestRef(row.tenant, row.id) for row in due]))
+        announcements = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
     return announcements
 
@@ -254,11 +255,11 @@ async def hold_back(database: Database, held: Sequence[HeldModel], hopeless: Col
     told = [Told(**row) for row in await database.run(_TELL, rows=as_json(tell))] if tell else []
     if not refuse:
         return HeldBack(told)
-    conversations = [(row.tenant, row.conversation_id) for row in found if row.hopeless]
+    conversations = [ConversationRef(row.tenant, row.conversation_id) for row in found if row.hopeless]
     async with database.transaction() as tx:
         await lock_conversations(tx, conversations)
         rows = await tx.run(_REFUSE, rows=as_json(refuse))
-        announcements = await announce(tx, conversations, [(row.tenant, row.id) for row in rows])
+        announcements = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
     return HeldBack(told, len(rows), announcements)
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from orchestra.store.cancels import EARLY_COUNTS, cancel, conversations_of, delete_conversations, owned_among
@@ -12,7 +12,7 @@ from orchestra.store.claims import Claimed, ClaimOrder, claim_in
 from orchestra.store.database import Database, Transaction, as_json, few
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.progress import Progress, note_progress
-from orchestra.store.turns import KEYS, Announcement, Ref, announce, promote, refs_json
+from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announce, promote, refs_json
 from schemas.errors import ErrorCode
 from schemas.ids import conversation_id_beside, may_be_made_by_an_owner
 from schemas.requests import OnBusy
@@ -48,24 +48,27 @@ class NewRequest:
     keyed: bool = False
 
     @property
-    def ref(self) -> Ref:
+    def ref(self) -> RequestRef:
         """Tenant and id."""
-        return self.tenant, self.id
+        return RequestRef(self.tenant, self.id)
 
     @property
-    def conversation(self) -> Ref:
+    def conversation(self) -> ConversationRef:
         """Tenant and id of the conversation."""
-        return self.tenant, self.conversation_id
+        return ConversationRef(self.tenant, self.conversation_id)
+
+
+AnyRef = TypeVar("AnyRef", RequestRef, ConversationRef)
 
 
 @dataclass(frozen=True)
-class Unsigned:
+class Unsigned(Generic[AnyRef]):
     """A request to cancel, or a conversation to delete, as no gateway asks: it counts if that has no owner.
 
     ``record``: its dead letter, should it not.
     """
 
-    ref: Ref
+    ref: AnyRef
     record: DeadLetter
 
 
@@ -74,10 +77,10 @@ class Batch:
     """What a batch of records asks for. ``cancels`` and ``deletes``: signed by a gateway, which saw to whose it is."""
 
     requests: list[NewRequest] = field(default_factory=list)
-    cancels: list[Ref] = field(default_factory=list)
-    deletes: list[Ref] = field(default_factory=list)
-    unsigned_cancels: list[Unsigned] = field(default_factory=list)
-    unsigned_deletes: list[Unsigned] = field(default_factory=list)
+    cancels: list[RequestRef] = field(default_factory=list)
+    deletes: list[ConversationRef] = field(default_factory=list)
+    unsigned_cancels: list[Unsigned[RequestRef]] = field(default_factory=list)
+    unsigned_deletes: list[Unsigned[ConversationRef]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
 
@@ -95,7 +98,7 @@ class Intaken:
     refused: list[DeadLetter] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
-    running_cancelled: list[Ref] = field(default_factory=list)
+    running_cancelled: list[RequestRef] = field(default_factory=list)
 
 
 @dataclass
@@ -190,8 +193,8 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
         owned = {ref for ref, conversation in conversations.items() if conversation.owner is not None}
         deletes = _without_owner(batch.unsigned_deletes, owned, done)
         done.announcements += await delete_conversations(tx, [*batch.deletes, *deletes])
-        owned = await owned_among(tx, [each.ref for each in batch.unsigned_cancels])
-        cancels = _without_owner(batch.unsigned_cancels, owned, done)
+        owned_requests = await owned_among(tx, [each.ref for each in batch.unsigned_cancels])
+        cancels = _without_owner(batch.unsigned_cancels, owned_requests, done)
         cancelled = await cancel(tx, [*batch.cancels, *cancels])
         done.announcements += cancelled.announcements
         done.running_cancelled += cancelled.running
@@ -218,7 +221,7 @@ async def _beside_tombstones(tx: Transaction, requests: Sequence[NewRequest]) ->
     ]
 
 
-def _without_owner(unsigned: Sequence[Unsigned], owned: Collection[Ref], done: Intaken) -> list[Ref]:
+def _without_owner(unsigned: Sequence[Unsigned[AnyRef]], owned: Collection[AnyRef], done: Intaken) -> list[AnyRef]:
     """What these may end; those that may not are dead letters."""
     for each in unsigned:
         if each.ref in owned:
@@ -226,10 +229,12 @@ def _without_owner(unsigned: Sequence[Unsigned], owned: Collection[Ref], done: I
     return [each.ref for each in unsigned if each.ref not in owned]
 
 
-async def _lock_all(tx: Transaction, batch: Batch, requests: Sequence[NewRequest]) -> dict[Ref, _Conversation]:
+async def _lock_all(
+    tx: Transaction, batch: Batch, requests: Sequence[NewRequest]
+) -> dict[ConversationRef, _Conversation]:
     # All of them at once and in order, so that two batches never wait for each other.
-    turns: dict[Ref, int] = defaultdict(int)
-    owners: dict[Ref, str | None] = {}
+    turns: dict[ConversationRef, int] = defaultdict(int)
+    owners: dict[ConversationRef, str | None] = {}
     for request in requests:
         turns[request.conversation] += 1
         # One that may not make it leaves nobody's: what it names is then there for those who may.
@@ -239,23 +244,27 @@ async def _lock_all(tx: Transaction, batch: Batch, requests: Sequence[NewRequest
     cancels = [*batch.cancels, *(each.ref for each in batch.unsigned_cancels)]
     for conversation in (*deletes, *await conversations_of(tx, cancels)):
         turns[conversation] += 0
-    rows = [{"tenant": ref[0], "id": ref[1], "owner": owners.get(ref), "turns": count} for ref, count in turns.items()]
+    rows = [
+        {"tenant": ref.tenant, "id": ref.id, "owner": owners.get(ref), "turns": count} for ref, count in turns.items()
+    ]
     found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
     return {
-        (row.tenant, row.id): _Conversation(row.next_seq - turns[row.tenant, row.id], row.owner, row.deleted)
+        ConversationRef(row.tenant, row.id): _Conversation(
+            row.next_seq - turns[ConversationRef(row.tenant, row.id)], row.owner, row.deleted
+        )
         for row in found
     }
 
 
 async def _insert_requests(
-    tx: Transaction, requests: Sequence[NewRequest], conversations: dict[Ref, _Conversation], done: Intaken
-) -> dict[Ref, str]:
+    tx: Transaction, requests: Sequence[NewRequest], conversations: dict[ConversationRef, _Conversation], done: Intaken
+) -> dict[RequestRef, str]:
     """Write what is new; the hash of the body that is kept under each id."""
     if not requests:
         return {}
     rows = await tx.run(_FACTS, rows=_keys(requests))
     facts = {(row.tenant, row.id): row for row in rows}
-    kept: dict[Ref, str] = {}
+    kept: dict[RequestRef, str] = {}
     new: list[tuple[NewRequest, dict[str, Any]]] = []
     for request in requests:
         fact, conversation = facts[request.ref], conversations[request.conversation]
@@ -268,15 +277,17 @@ async def _insert_requests(
     return kept | await _insert(tx, new, done)
 
 
-async def _insert(tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]], done: Intaken) -> dict[Ref, str]:
+async def _insert(
+    tx: Transaction, new: list[tuple[NewRequest, dict[str, Any]]], done: Intaken
+) -> dict[RequestRef, str]:
     rows = await tx.run(_INSERT, rows=as_json([row for _, row in new])) if new else ()
     inserted = {(row.tenant, row.id) for row in rows}
     done.inserted = len(rows)
     kept = {request.ref: request.body_hash for request, _ in new}
     kept |= await _look_again(tx, [request for request, _ in new if request.ref not in inserted], done)
     ended = [row for row in rows if row.status in ("cancelled", "failed", "expired")]
-    conversations = {(row.tenant, row.conversation_id) for row in ended}
-    done.announcements += await announce(tx, conversations, [(row.tenant, row.id) for row in ended])
+    conversations = {ConversationRef(row.tenant, row.conversation_id) for row in ended}
+    done.announcements += await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
         # A turn that was to be the head is not: the first of those behind it takes its place.
         await promote(tx, [request.conversation for request, _ in new])
@@ -293,12 +304,12 @@ async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Inta
         return
     places = [{name: row[name] for name in ("tenant", "conversation_id", "seq")} for row in rows]
     before = await tx.run(_BEFORE, rows=as_json(places))
-    cancelled = await cancel(tx, [(row.tenant, row.id) for row in before])
+    cancelled = await cancel(tx, [RequestRef(row.tenant, row.id) for row in before])
     done.announcements += cancelled.announcements
     done.running_cancelled += cancelled.running
 
 
-async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> dict[Ref, str]:
+async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> dict[RequestRef, str]:
     """These were not there a moment ago, and now are: another worker has taken in their ids."""
     if not requests:
         return {}
@@ -312,7 +323,7 @@ async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Int
 
 def _first_of_each(requests: Sequence[NewRequest]) -> tuple[list[NewRequest], list[NewRequest]]:
     """The first request of each id, and the others. Which of them is a loser shows only once the first is written."""
-    first: dict[Ref, NewRequest] = {}
+    first: dict[RequestRef, NewRequest] = {}
     others = [request for request in requests if first.setdefault(request.ref, request) is not request]
     return list(first.values()), others
 

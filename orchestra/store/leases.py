@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import Announcement, Ref, announce, empty, lock_conversations, promote
+from orchestra.store.turns import (
+    Announcement,
+    ConversationRef,
+    RequestRef,
+    announce,
+    empty,
+    lock_conversations,
+    promote,
+)
 
 LEASE_SECONDS = 15
 
@@ -74,10 +82,10 @@ async def register(database: Database, worker_id: UUID) -> None:
     await database.run(_REGISTER, worker_id=worker_id, lease=LEASE_SECONDS)
 
 
-async def renew(database: Database, worker_id: UUID) -> list[Ref] | None:
+async def renew(database: Database, worker_id: UUID) -> list[RequestRef] | None:
     """Renew the lease; the cancelled ones among this worker's requests, or None when the lease is lost."""
     rows = await database.run(_RENEW, worker_id=worker_id, lease=LEASE_SECONDS)
-    return [(row.tenant, row.id) for row in rows if row.id is not None] if rows else None
+    return [RequestRef(row.tenant, row.id) for row in rows if row.id is not None] if rows else None
 
 
 async def give_back_lost(database: Database) -> Lost:
@@ -98,10 +106,10 @@ async def _take_from(tx: Transaction, workers: Sequence[UUID]) -> Lost:
     held = await tx.run(_HELD, workers=workers)
     if not held:
         return Lost(len(workers), 0, [])
-    conversations = [(row.tenant, row.conversation_id) for row in held]
+    conversations = [ConversationRef(row.tenant, row.conversation_id) for row in held]
     deleted = await lock_conversations(tx, conversations)
     rows = await tx.run(_GIVE_BACK_LOST, workers=workers)
-    over = [(row.tenant, row.id) for row in rows if row.status != "pending"]
+    over = [RequestRef(row.tenant, row.id) for row in rows if row.status != "pending"]
     await empty(tx, deleted)
     announcements = await announce(tx, conversations if over else (), over)
     await promote(tx, conversations)

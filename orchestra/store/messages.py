@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestra.store.database import Database, as_json
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import StoredMessage
 from schemas.generation import ChatMessage
 
@@ -38,11 +38,11 @@ ORDER BY m.id LIMIT :limit
 class Recall:
     """Which history is wanted, and how many bytes of it fit."""
 
-    conversation: Ref
+    conversation: ConversationRef
     budget: int
 
 
-async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Ref, list[ChatMessage]]:
+async def recall(database: Database, wanted: Sequence[Recall]) -> dict[ConversationRef, list[ChatMessage]]:
     """The newest whole turns of each conversation that fit its budget, oldest first."""
     rows = await database.run(
         _RECALL,
@@ -59,9 +59,9 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Ref, list
             ]
         ),
     )
-    found: dict[Ref, list[ChatMessage]] = defaultdict(list)
+    found: dict[ConversationRef, list[ChatMessage]] = defaultdict(list)
     for row in rows:
-        messages = found[row.tenant, row.conversation_id]
+        messages = found[ConversationRef(row.tenant, row.conversation_id)]
         if not messages and row.role == "assistant":
             continue  # The answer of a turn whose question did not fit.
         messages.append(ChatMessage.model_construct(role=row.role, content=row.content))
@@ -69,7 +69,7 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Ref, list
 
 
 async def page(
-    database: Database, conversation: Ref, after: int, limit: int, only: str | None = None
+    database: Database, conversation: ConversationRef, after: int, limit: int, only: str | None = None
 ) -> list[StoredMessage]:
     """Messages of a conversation (of ``only`` this owner's) after the one with id ``after``, oldest first."""
     tenant, id = conversation

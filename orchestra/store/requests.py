@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.database import Database
-from orchestra.store.turns import KEYS, Ref, refs_json
+from orchestra.store.turns import KEYS, ConversationRef, RequestRef, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
 
@@ -107,12 +107,12 @@ class StoredRequest:
     owner: str | None = None
 
 
-async def find(database: Database, refs: Collection[Ref]) -> dict[Ref, StoredRequest]:
+async def find(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:
     """The requests that have a row; deleted ones have none."""
     if not refs:
         return {}
     rows = await database.run(_FIND, refs=refs_json(refs))
-    return {(row.tenant, row.id): _stored(row) for row in rows}
+    return {RequestRef(row.tenant, row.id): _stored(row) for row in rows}
 
 
 async def page(
@@ -161,22 +161,22 @@ def page_statement(
     return sql, {"tenant": tenant, **given}
 
 
-async def body_hashes(database: Database, refs: Collection[Ref]) -> dict[Ref, str]:
+async def body_hashes(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, str]:
     """The hashes of the bodies under these ids; of those that are deleted too."""
     rows = await database.run(_HASHES, refs=refs_json(refs)) if refs else ()
-    return {(row.tenant, row.id): row.body_hash for row in rows}
+    return {RequestRef(row.tenant, row.id): row.body_hash for row in rows}
 
 
-async def is_owned(database: Database, ref: Ref) -> bool:
+async def is_owned(database: Database, ref: RequestRef) -> bool:
     """True for a request of somebody's that has a row, deleted or not."""
     return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 
 
-async def deleted_among(database: Database, refs: Collection[Ref]) -> set[Ref]:
+async def deleted_among(database: Database, refs: Collection[RequestRef]) -> set[RequestRef]:
     """Those of these requests that are deleted, by themselves or with their conversation."""
     if not refs:
         return set()
-    return {(row.tenant, row.id) for row in await database.run(_DELETED, refs=refs_json(refs))}
+    return {RequestRef(row.tenant, row.id) for row in await database.run(_DELETED, refs=refs_json(refs))}
 
 
 async def oldest_runnable_age(database: Database) -> float:
@@ -184,9 +184,9 @@ async def oldest_runnable_age(database: Database) -> float:
     return float((await database.run(_OLDEST_RUNNABLE))[0].age)
 
 
-async def full_conversations(database: Database, most: int) -> dict[Ref, str | None]:
+async def full_conversations(database: Database, most: int) -> dict[ConversationRef, str | None]:
     """Conversations with more than ``most`` open turns, and whose they are."""
-    return {(row.tenant, row.conversation_id): row.owner for row in await database.run(_FULL, most=most)}
+    return {ConversationRef(row.tenant, row.conversation_id): row.owner for row in await database.run(_FULL, most=most)}
 
 
 def _stored(row: Any) -> StoredRequest:

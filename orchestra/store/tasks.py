@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database
-from orchestra.store.turns import Ref, lock_conversations
+from orchestra.store.turns import ConversationRef, RequestRef, lock_conversations
 from schemas.api.tasks import TaskFilter, TaskResource, prompt_and_history
 from schemas.ids import conversation_id_for_request
 from schemas.requests import Message
@@ -117,7 +117,7 @@ async def page(
     return [_task(row) for row in rows[:limit]], bool(rows) and rows[0].found > min(len(rows), limit)
 
 
-async def get(database: Database, ref: Ref, only: str | None) -> TaskResource | None:
+async def get(database: Database, ref: RequestRef, only: str | None) -> TaskResource | None:
     """A task, with the errors of its attempts."""
     where, parameters = _where(ref[0], only, TaskFilter())
     sql = f"{_COLUMNS} FROM (SELECT r.* {where} AND r.id = :id) AS p {_ANSWER}"
@@ -125,7 +125,7 @@ async def get(database: Database, ref: Ref, only: str | None) -> TaskResource | 
     return _task(rows[0]) if rows else None
 
 
-async def body(database: Database, ref: Ref, only: str | None) -> dict[str, Any] | None:
+async def body(database: Database, ref: RequestRef, only: str | None) -> dict[str, Any] | None:
     """What a task asked for, as it came."""
     where, parameters = _where(ref[0], only, TaskFilter())
     rows = await database.run(f"SELECT r.body {where} AND r.id = :id AND r.body IS NOT NULL", **parameters, id=ref[1])
@@ -165,21 +165,21 @@ async def untouched(database: Database, tenant: str, ids: Collection[UUID]) -> i
     return int((await database.run(_UNSETTLED, tenant=tenant, ids=list(ids)))[0].n)
 
 
-async def remove(database: Database, ref: Ref, conversation_id: UUID, only: str | None) -> bool:
+async def remove(database: Database, ref: RequestRef, conversation_id: UUID, only: str | None) -> bool:
     """Take a task away, with its texts once it has ended; False when it is not there.
 
     One that is open keeps them until its cancel, or its own end, empties it.
     """
     async with database.transaction() as tx:
-        await lock_conversations(tx, [(ref[0], conversation_id)])
-        return bool(await tx.run(_REMOVE, tenant=ref[0], id=ref[1], only=only))
+        await lock_conversations(tx, [ConversationRef(ref.tenant, conversation_id)])
+        return bool(await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id, only=only))
 
 
-async def alone(database: Database, ref: Ref, conversation_id: UUID) -> bool:
+async def alone(database: Database, ref: RequestRef, conversation_id: UUID) -> bool:
     """True when the task's conversation was made for it and holds nothing else, so that it may go with the task."""
     if conversation_id != conversation_id_for_request(ref[1]):
         return False
-    rows = await database.run(_ALONE, tenant=ref[0], id=ref[1], conversation_id=conversation_id)
+    rows = await database.run(_ALONE, tenant=ref.tenant, id=ref.id, conversation_id=conversation_id)
     return bool(rows[0].alone)
 
 

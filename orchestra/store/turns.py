@@ -6,14 +6,25 @@ transaction.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestra.store.database import Transaction, as_json, few
 from schemas.events import MAX_REPLY_BYTES_IN_RECORD
 
-Ref = tuple[str, UUID]
-"""Tenant and id, of a request or of a conversation."""
+
+class RequestRef(NamedTuple):
+    """A request: its tenant and id."""
+
+    tenant: str
+    id: UUID
+
+
+class ConversationRef(NamedTuple):
+    """A conversation: its tenant and id."""
+
+    tenant: str
+    id: UUID
 
 
 KEYS = few("refs", "tenant text, id uuid")
@@ -117,18 +128,20 @@ ORDER BY id
 """
 
 
-def refs_json(refs: Collection[Ref]) -> str:
+def refs_json(refs: Collection[RequestRef] | Collection[ConversationRef]) -> str:
     """Tenants and ids as a JSON parameter, in the order in which locks are taken."""
     return as_json([{"tenant": tenant, "id": id} for tenant, id in sorted(set(refs))])
 
 
-async def lock_conversations(tx: Transaction, refs: Collection[Ref]) -> set[Ref]:
+async def lock_conversations(tx: Transaction, refs: Collection[ConversationRef]) -> set[ConversationRef]:
     """Lock these conversations; those of them that are deleted."""
     rows = await tx.run(_LOCK, refs=refs_json(refs))
-    return {(row.tenant, row.id) for row in rows if row.deleted}
+    return {ConversationRef(row.tenant, row.id) for row in rows if row.deleted}
 
 
-async def announce(tx: Transaction, conversations: Collection[Ref], ended: Collection[Ref]) -> list[Announcement]:
+async def announce(
+    tx: Transaction, conversations: Collection[ConversationRef], ended: Collection[RequestRef]
+) -> list[Announcement]:
     """Write the replies of requests that have just ended in these (locked) conversations to the outbox.
 
     Returns all that is not published yet of these conversations, in the order in which it is to be published.
@@ -139,12 +152,12 @@ async def announce(tx: Transaction, conversations: Collection[Ref], ended: Colle
     return [announcement(row) for row in rows]
 
 
-async def promote(tx: Transaction, conversations: Collection[Ref]) -> int:
+async def promote(tx: Transaction, conversations: Collection[ConversationRef]) -> int:
     """Make the first waiting turn runnable in each of these (locked) conversations that has no head."""
     return len(await tx.run(_PROMOTE, refs=refs_json(conversations))) if conversations else 0
 
 
-async def empty(tx: Transaction, deleted: Collection[Ref]) -> None:
+async def empty(tx: Transaction, deleted: Collection[ConversationRef]) -> None:
     """Take the text out of all that has ended in these deleted conversations."""
     if deleted:
         await tx.run(_EMPTY, refs=refs_json(deleted))

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from orchestra.store import keys
 from orchestra.store.database import Database, DataRefusedError, Transaction
-from orchestra.store.turns import Ref
 from schemas.api.users import Role, UserResource
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -72,7 +71,8 @@ async def create(database: Database, tenant: str, username: str, password_hash: 
 
 async def change(
     database: Database,
-    ref: Ref,
+    tenant: str,
+    id: UUID,
     *,
     username: str | None = None,
     password_hash: str | None = None,
@@ -86,7 +86,6 @@ async def change(
     ``leave_admin``: not where nobody could come in as an admin of the tenant any more. None: unknown, or not with
     ``old_hash``. Raises ``USERNAME_TAKEN``, and ``FORBIDDEN`` for the last admin.
     """
-    tenant, id = ref
     wanted = {"username": username, "password_hash": password_hash, "role": role}
     try:
         async with database.transaction() as transaction:
@@ -101,12 +100,11 @@ async def change(
     return _resource(rows[0]) if rows else None
 
 
-async def delete(database: Database, ref: Ref, *, leave_admin: bool = False) -> bool:
+async def delete(database: Database, tenant: str, id: UUID, *, leave_admin: bool = False) -> bool:
     """Delete a user and their keys; False when they are unknown. What they made stays.
 
     ``leave_admin`` and ``FORBIDDEN``: as with ``change``.
     """
-    tenant, id = ref
     async with database.transaction() as transaction, _admin_left(transaction, tenant, asked=leave_admin):
         return bool(await transaction.run(_DELETE, tenant=tenant, id=id))
 

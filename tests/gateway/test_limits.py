@@ -9,12 +9,12 @@ from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from orchestra.store.database import DatabaseUnavailableError
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
 
-REF = ("default", uuid4())
+REF = ConversationRef("default", uuid4())
 NAMELESS = nameless()
 
 
@@ -23,7 +23,7 @@ class Store:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.age = 0.0
-        self.full: dict[Ref, str | None] = {}
+        self.full: dict[ConversationRef, str | None] = {}
         self.models: list[ModelInfo] = []
         self.away: Exception | None = None
         monkeypatch.setattr(limits.requests, "oldest_runnable_age", self._age)
@@ -35,7 +35,7 @@ class Store:
             raise self.away
         return self.age
 
-    async def _full(self, _database: Any, _most: int) -> dict[Ref, str | None]:
+    async def _full(self, _database: Any, _most: int) -> dict[ConversationRef, str | None]:
         return self.full
 
     async def _models(self, _database: Any) -> list[ModelInfo]:
@@ -56,7 +56,9 @@ def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) ->
     return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
 
 
-def refused(checked: Limits, name: str | None = None, ref: Ref = REF, caller: Principal = NAMELESS) -> ErrorCode | None:
+def refused(
+    checked: Limits, name: str | None = None, ref: ConversationRef = REF, caller: Principal = NAMELESS
+) -> ErrorCode | None:
     try:
         checked.check(caller, ref[1], name)
     except OrchestraError as error:

@@ -71,7 +71,7 @@ class Made:
         )
 
     async def send(self, ask: Ask, **more: Any) -> StoredRequest | None:
-        with self.hub.watch(CALLER.ref(ask.id)) as live:
+        with self.hub.watch(CALLER.request(ask.id)) as live:
             return await self.submissions.send(ask, live, **{"again": True, **more})
 
 

@@ -12,7 +12,7 @@ from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.endings import Ending, Finished
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.generation import Usage
 from schemas.requests import MessageRequested
 from schemas.status import Status
@@ -107,7 +107,7 @@ async def let_lease_run_out(database: Database, worker_id: UUID) -> None:
     await database.run("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :id", id=worker_id)
 
 
-async def row(database: Database, ref: Ref) -> Row:
+async def row(database: Database, ref: RequestRef) -> Row:
     """The row of a request."""
     (found,) = await database.run(
         "SELECT * FROM requests WHERE tenant = :tenant AND id = :id", tenant=ref[0], id=ref[1]

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
 from orchestra.store.endings import Ending
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Usage
 from schemas.status import Status
@@ -143,7 +143,7 @@ async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_history_comes_before_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stored of the conversation is recalled and sent along."""
     turn = claimed()
-    said: dict[Ref, list[ChatMessage]] = {
+    said: dict[ConversationRef, list[ChatMessage]] = {
         ("default", turn.conversation_id): [ChatMessage(role="user", content="before")]
     }
     attempt = Attempt(monkeypatch, Model(Done(USAGE)), turn, Calls(said))

@@ -13,7 +13,7 @@ from gateway.receipts import Receipts
 from orchestra.store import dead_letters, progress
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.api.dead_letters import DeadLetterFilter
 from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
@@ -30,11 +30,11 @@ class Table:
     """Rows for whoever asks, once ``busy`` is set; ``asked``: what each statement asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[list[Ref]] = []
+        self.asked: list[list[RequestRef]] = []
         self.busy = asyncio.Event()
         self.failing = 0
 
-    async def find(self, _database: Any, refs: Collection[Ref]) -> dict[Ref, StoredRequest]:
+    async def find(self, _database: Any, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:
         self.asked.append(list(refs))
         number = len(self.asked)
         await self.busy.wait()

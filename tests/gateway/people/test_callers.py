@@ -117,7 +117,7 @@ async def test_a_users_key_never_has_more_than_he(callers: Callers, database: Da
     text = await make_key(database, "admin", user=ann)
     assert Principal("default", str(id), EVERYTHING, user_id=id) == await callers.identify(call(text), ADMIN)
 
-    await users.change(database, ("default", id), role="user")
+    await users.change(database, "default", id, role="user")
     clock.now += 20
     assert await refused(callers, call(text), ADMIN) is ErrorCode.FORBIDDEN
     assert frozenset({READ, WRITE}) == (await callers.identify(call(text), WRITE)).scopes
@@ -132,10 +132,10 @@ async def test_who_signed_in(callers: Callers, database: Database, clock: Clock)
     assert expected == await callers.identify(call(token), WRITE)
     assert await refused(callers, call(token), ADMIN) is ErrorCode.FORBIDDEN
 
-    await users.change(database, ("acme", id), role="admin")
+    await users.change(database, "acme", id, role="admin")
     clock.now += 20
     assert EVERYTHING == (await callers.identify(call(token), ADMIN)).scopes
-    await users.delete(database, ("acme", id))
+    await users.delete(database, "acme", id)
     clock.now += 20
     assert await refused(callers, call(token)) is ErrorCode.UNAUTHORIZED
 
@@ -145,7 +145,7 @@ async def test_a_new_password_ends_sessions(callers: Callers, database: Database
     ann = await make_user(database, "ann")
     old = TOKENS.sign(ann).get_secret_value()
     await callers.identify(call(old), READ)
-    await users.change(database, ("default", ann.resource.id), password_hash="new")
+    await users.change(database, "default", ann.resource.id, password_hash="new")
     found = await users.by_id(database, ann.resource.id)
     assert found is not None
 
@@ -214,7 +214,7 @@ async def test_a_deleted_users_key_is_dead(callers: Callers, database: Database)
     programs = await make_key(database, "read")
     for each in (text, token, programs):
         await callers.identify(call(each), READ)
-    await users.delete(database, ("default", ann.resource.id))
+    await users.delete(database, "default", ann.resource.id)
     callers.forget_user(ann.resource.id)
 
     for each in (text, token):

@@ -390,7 +390,7 @@ async def test_a_password_that_was_changed_meanwhile_is_not_changed_with_the_old
     hashed = Passwords.hash
 
     async def slow(self: Passwords, password: SecretStr) -> str:
-        await users.change(database, ("default", ann.resource.id), password_hash=FAST.hash("hers"))
+        await users.change(database, "default", ann.resource.id, password_hash=FAST.hash("hers"))
         return await hashed(self, password)
 
     monkeypatch.setattr(Passwords, "hash", slow)

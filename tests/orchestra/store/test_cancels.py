@@ -8,7 +8,7 @@ import pytest
 
 from orchestra.store import cancels, leases, outbox
 from orchestra.store.database import Database, Transaction
-from orchestra.store.turns import Ref, lock_conversations
+from orchestra.store.turns import ConversationRef, lock_conversations
 from schemas.status import Status
 from tests.support.store import (
     claim,
@@ -114,7 +114,7 @@ async def test_a_request_that_comes_in_the_midst_of_its_cancel_blocks_nobody(
     known, late, behind = request(), request(conversation), request(conversation)
     await take(database, known)
 
-    async def lock(tx: Transaction, refs: Collection[Ref]) -> set[Ref]:
+    async def lock(tx: Transaction, refs: Collection[ConversationRef]) -> set[ConversationRef]:
         await take(database, late, behind)
         return await lock_conversations(tx, refs)
 

@@ -11,7 +11,7 @@ import pytest
 from orchestra.store import endings, leases, outbox, requests
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import HeldModel
-from orchestra.store.turns import Ref
+from orchestra.store.turns import RequestRef
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.replies import Reply, RequestError
@@ -34,7 +34,7 @@ from tests.support.store import (
 HOUR = timedelta(hours=1)
 
 
-async def last_error(database: Database, ref: Ref) -> tuple[str | None, str | None]:
+async def last_error(database: Database, ref: RequestRef) -> tuple[str | None, str | None]:
     """Code and detail, as the row has them."""
     found = await row(database, ref)
     return found.error_code, found.error_detail

@@ -22,7 +22,7 @@ async def test_a_key_is_found_with_its_user(database: Database) -> None:
     """Name and role are those of now; a program's own key has none."""
     ann = await make_user(database, "ann")
     own, programs = await make_key(database, "read", user=ann), await make_key(database, "write", "read", "read")
-    await users.change(database, ("default", ann.resource.id), username="anna", role="admin")
+    await users.change(database, "default", ann.resource.id, username="anna", role="admin")
 
     found = await keys.find(database, key_id(own))
     assert found is not None
@@ -39,7 +39,7 @@ async def test_a_key_is_found_with_its_user(database: Database) -> None:
 async def test_a_key_of_nobody_is_refused(database: Database) -> None:
     """A key of a user who is gone meanwhile is not kept."""
     ann = await make_user(database, "ann")
-    await users.delete(database, ("default", ann.resource.id))
+    await users.delete(database, "default", ann.resource.id)
     with pytest.raises(DataRefusedError):
         await make_key(database, "read", user=ann)
 
@@ -156,7 +156,7 @@ async def test_a_session_of_an_old_password_makes_no_keys(database: Database) ->
     root = await make_user(database, "root", "admin")
     old = session_of(root)
     assert await make(database, old, root)
-    await users.change(database, ("default", root.resource.id), password_hash="new")
+    await users.change(database, "default", root.resource.id, password_hash="new")
 
     for user in (root, None):
         with pytest.raises(OrchestraError) as caught:
@@ -167,10 +167,9 @@ async def test_a_session_of_an_old_password_makes_no_keys(database: Database) ->
 async def test_a_key_that_is_made_while_the_password_changes(database: Database) -> None:
     """It is not made, or it is revoked with the others: no key of an old password is left."""
     ann = await make_user(database, "ann")
-    ref = ("default", ann.resource.id)
     async with database.transaction() as transaction:
         id = await make(transaction, session_of(ann), ann)
-        changing = asyncio.create_task(users.change(database, ref, password_hash="new"))
+        changing = asyncio.create_task(users.change(database, "default", ann.resource.id, password_hash="new"))
         await eventually(lambda: waits_for_a_lock(database))
     await changing
     found = await keys.find(database, id)
@@ -200,5 +199,5 @@ async def test_a_new_password_revokes_keys(database: Database, keep: bool) -> No
 
     await users.change(database, ref, username="anna", role="admin")
     assert [False, False, False] == await revoked()
-    await users.change(database, ref, password_hash="new", keep_keys=keep)
+    await users.change(database, "default", ann.resource.id, password_hash="new", keep_keys=keep)
     assert [not keep, False, False] == await revoked()

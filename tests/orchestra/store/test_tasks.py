@@ -7,7 +7,7 @@ import pytest
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
-from orchestra.store.turns import Ref
+from orchestra.store.turns import ConversationRef
 from schemas.api.tasks import AttemptError, TaskFilter, TaskResource
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
@@ -308,7 +308,7 @@ async def test_a_task_goes_with_its_conversation(database: Database) -> None:
     """Tasks of a deleted conversation are not there, before its record is taken in and after."""
     each = task()
     await take(database, each)
-    conversation: Ref = ("default", each.conversation_id)
+    conversation = ConversationRef("default", each.conversation_id)
 
     await cancels.mark_deleted(database, conversation)
     assert await page(database) == []

@@ -59,8 +59,8 @@ async def test_another_tenants_user_is_unknown(database: Database) -> None:
     """He is neither changed nor deleted nor listed."""
     ann = await make_user(database, "ann")
 
-    assert await users.change(database, ("other", ann.resource.id), role="admin") is None
-    assert await users.delete(database, ("other", ann.resource.id)) is False
+    assert await users.change(database, "other", ann.resource.id, role="admin") is None
+    assert await users.delete(database, "other", ann.resource.id) is False
     assert await users.page(database, "other", None, 10) == []
     assert ann == await users.by_id(database, ann.resource.id)
 
@@ -72,7 +72,7 @@ async def test_a_deleted_user_takes_his_keys_along(database: Database) -> None:
     id = ann.resource.id
     await database.run("INSERT INTO conversations (id, user_id) VALUES (:id, :user)", id=uuid4(), user=id)
 
-    assert [True, False] == [await users.delete(database, ("default", id)) for _ in range(2)]
+    assert [True, False] == [await users.delete(database, "default", id) for _ in range(2)]
     assert await users.by_id(database, id) is None
     assert await users.by_username(database, "ann") is None
     assert await keys.find(database, key_id(key)) is None
@@ -104,7 +104,7 @@ async def test_an_admin_is_left(database: Database) -> None:
     assert await refused(users.delete(database, ref, leave_admin=True))
     assert root == await users.by_id(database, root.resource.id)
     assert not await refused(users.change(database, ref, username="superuser", leave_admin=True))
-    assert await users.delete(database, ("default", ann.resource.id), leave_admin=True)
+    assert await users.delete(database, "default", ann.resource.id, leave_admin=True)
 
     await make_key(database, "admin")
     assert not await refused(users.change(database, ref, role="user", leave_admin=True))
@@ -115,8 +115,8 @@ async def test_two_admins_cannot_remove_each_other(database: Database) -> None:
     for name in ("one", "two", "three"):
         first, second = [await make_user(database, f"{name}, {place}", "admin") for place in range(2)]
         done = await asyncio.gather(
-            refused(users.change(database, ("default", first.resource.id), role="user", leave_admin=True)),
-            refused(users.delete(database, ("default", second.resource.id), leave_admin=True)),
+            refused(users.change(database, "default", first.resource.id, role="user", leave_admin=True)),
+            refused(users.delete(database, "default", second.resource.id, leave_admin=True)),
         )
         assert [False, True] == sorted(done)
         await database.run("DELETE FROM users")
@@ -140,7 +140,7 @@ async def test_pages_show_everybody_once_newest_first(database: Database) -> Non
 async def test_a_better_hash_replaces_only_the_one_it_was_made_of(database: Database) -> None:
     """A password that was set meanwhile stays, and no session ends."""
     ann = await make_user(database, "ann")
-    await users.change(database, ("default", ann.resource.id), password_hash="new")
+    await users.change(database, "default", ann.resource.id, password_hash="new")
     await users.set_hash(database, ann.resource.id, "old", "better")
     found = await users.by_username(database, "ann")
     assert found is not None
