@@ -31,11 +31,12 @@ _LONGEST_NAME = 200
 _NO_HASH = bytes(32)
 OF_ROLE: dict[Role, frozenset[Scope]] = {"user": frozenset({Scope.READ, Scope.WRITE}), "admin": EVERYTHING}
 # What an admin may add to anybody's key.
-GRANTED = frozenset({Scope.PRIORITY})
+GRANTED = frozenset({Scope.PRIORITY, Scope.OPERATE})
 _IMPLIED = {
     Scope.READ: frozenset({Scope.READ}),
     Scope.WRITE: frozenset({Scope.READ, Scope.WRITE}),
     Scope.PRIORITY: frozenset({Scope.PRIORITY}),
+    Scope.OPERATE: frozenset({Scope.OPERATE}),
     Scope.ADMIN: EVERYTHING,
 }
 

@@ -1,4 +1,4 @@
-"""Dead letters, for admins: list, look, edit, replay one or many."""
+"""Dead letters, for operators: list, look, edit, replay one or many."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -46,11 +46,11 @@ class DeadLetters:
         nothing, obstacle = [ErrorCode.NOTHING_TO_CHANGE], [ErrorCode.NOT_REPLAYABLE]
         edit, all_that = Body(EditDeadLetter), Body(ReplayDeadLetters)
         return [
-            Route("GET", path, self.list, Scope.ADMIN, {200: page}, lists=True),
-            Route("POST", f"{path}/replay", self.replay_all, Scope.ADMIN, {202: many}, body=all_that, writes=True),
-            Route("GET", one, self.get, Scope.ADMIN, {200: letter}),
-            Route("PUT", one, self.edit, Scope.ADMIN, {200: letter}, body=edit, also=nothing),
-            Route("POST", f"{one}/replay", self.replay, Scope.ADMIN, {202: sent}, also=obstacle, writes=True),
+            Route("GET", path, self.list, Scope.OPERATE, {200: page}, lists=True),
+            Route("POST", f"{path}/replay", self.replay_all, Scope.OPERATE, {202: many}, body=all_that, writes=True),
+            Route("GET", one, self.get, Scope.OPERATE, {200: letter}),
+            Route("PUT", one, self.edit, Scope.OPERATE, {200: letter}, body=edit, also=nothing),
+            Route("POST", f"{one}/replay", self.replay, Scope.OPERATE, {202: sent}, also=obstacle, writes=True),
         ]
 
     async def list(self, call: Call[None], query: Annotated[DeadLetterQuery, Query()]) -> Response:

@@ -11,11 +11,16 @@ from schemas.requests import Moment, visible
 
 
 class Scope(StrEnum):
-    """What a caller may do. ``admin`` may do all of it, to everybody's; ``priority``: ask for any priority."""
+    """What a caller may do. ``admin`` may do all of it, to everybody's.
+
+    ``priority``: ask for any priority. ``operate``: keep the queue going, as by looking at dead letters and replaying
+    them. Only an admin gives either to a key.
+    """
 
     READ = "read"
     WRITE = "write"
     PRIORITY = "priority"
+    OPERATE = "operate"
     ADMIN = "admin"
 
 
@@ -29,7 +34,7 @@ class CreateKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] = [Scope.READ, Scope.WRITE]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] = [Scope.READ, Scope.WRITE]
     expires_at: Moment | None = None
     user_id: UUID | None = None
 

@@ -222,6 +222,7 @@ async def open_house(stack: Stack, folder: Path) -> AsyncIterator[House]:
 async def _fill(house: House) -> None:
     database = house.database
     house.keep("program", await make_key(database, "admin"))
+    house.keep("an operator's key", await make_key(database, "operate"))
     await house.move_in("admin", "admin")
     for name in ("ann", "bob", "carol"):
         await house.move_in(name)
