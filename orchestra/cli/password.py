@@ -41,7 +41,7 @@ def password(
             _check(client.put("/v1/users/me/password", json=wanted, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise fail(f"the gateway at {where} does not answer ({type(error).__name__})") from None
-    echo("changed", err=True)
+    echo("changed")
 
 
 def _asked() -> tuple[str, str]:

@@ -53,7 +53,7 @@ async def test_a_password_is_changed(gateway: Gateway, database: Database, keep:
     ann = await make_user(database, f"ann, {keep}")
     key = await make_key(database, "read", user=ann)
     name = ann.resource.username
-    assert (0, "", "changed\n") == await change(gateway.url, name, *(["--keep-keys"] if keep else []))
+    assert (0, "changed\n", "") == await change(gateway.url, name, *(["--keep-keys"] if keep else []))
 
     codes = [
         (await gateway.client.post("/token", data={"username": name, "password": each})).status_code
