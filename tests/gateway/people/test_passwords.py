@@ -68,7 +68,11 @@ async def test_bcrypt_is_taken_and_upgraded() -> None:
 
 
 @pytest.mark.parametrize("password", ["wrong", "x" * 100, "nul\0", "\N{SNOWMAN}" * 25])
-@pytest.mark.parametrize("kept", [None, "plain text", "", HASH, BCRYPT.hash(PASSWORD)])
+@pytest.mark.parametrize(
+    "kept",
+    [None, "plain text", "", HASH, BCRYPT.hash(PASSWORD)],
+    ids=["nobody", "plain text", "empty", "argon2", "bcrypt"],
+)
 async def test_a_wrong_password_costs_the_same_for_everybody(password: str, kept: str | None) -> None:
     """Whether a name is unknown, of today or of the system before: as many hashes of each kind are computed."""
     hasher = Counting()
