@@ -255,6 +255,17 @@ class _PatientBytes(bytearray):
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """What one fetch brought of a partition. It pauses where something has to be unpacked."""
 
+    _next = -1
+
+    @property
+    def next_fetch_offset(self) -> int:
+        """The offset of the next record to hand out. A piece of a batch that lies before it does not move it back."""
+        return self._next
+
+    @next_fetch_offset.setter
+    def next_fetch_offset(self, offset: int) -> None:
+        self._next = max(self._next, offset)
+
     @property
     def has_more(self) -> bool:
         """Whether there is more, now or once it is unpacked."""

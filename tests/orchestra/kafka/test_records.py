@@ -211,9 +211,9 @@ class Assignment:
         self.state.position = position
 
 
-def result(raw: bytes, assignment: Assignment) -> _FetchResult:
-    """What a fetch brought, as aiokafka's fetcher keeps it."""
-    records = _PartitionRecords(PARTITION, _Records(raw), None, 0, None, None, True, 1)
+def result(raw: bytes, assignment: Assignment, offset: int = 0) -> _FetchResult:
+    """What a fetch from this offset on brought, as aiokafka's fetcher keeps it."""
+    records = _PartitionRecords(PARTITION, _Records(raw), None, offset, None, None, True, 1)
     return _FetchResult(PARTITION, assignment=assignment, partition_records=records, backoff=0)
 
 
@@ -235,6 +235,23 @@ def test_what_is_packed_waits_and_what_is_plain_does_not() -> None:
 
     assert ([b"2", b" " * 100_000], 4) == (values(found.getall(10)), assignment.state.position)
     assert not found.has_more()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 499, 500, 501, 1_100, 1_199])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_reading_begins_where_it_is_told_to(codec: str, offset: int) -> None:
+    """A fetch brings whole batches: what lies before the position is not handed out, in however many pieces it came."""
+    assignment = Assignment()
+    assignment.state.position = offset
+    found = result(batch(codec, [Record(b"x" * 100)] * 1_200).raw, assignment, offset)
+
+    offsets: list[int] = []
+    while found.has_more():
+        offsets += [each.offset for each in found.getall(300)]
+        if found.batches and found.batches.waits():
+            unpack(found.batches)
+
+    assert list(range(offset, 1_200)) == offsets
 
 
 def test_a_partition_that_is_read_no_longer_gives_nothing() -> None:
