@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from faults.injected import Injected
 from orchestra.kafka.records import read_any_record
 from schemas import envelope, events
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import CANCEL_REQUESTED, MessageRequested, read_record
+from schemas.requests import CANCEL_REQUESTED, MESSAGE_REQUESTED, MessageRequested, read_record
 from schemas.topics import EVENTS, REQUESTS
 
 FORGED = "FORGED"
@@ -37,16 +38,24 @@ class Target:
     tenant: str
     body_hash: str
     key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A record to write."""
+    """A record to write, on this partition or, for None, that of its key."""
 
     topic: str
     key: bytes
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
+    partition: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it claims to be."""
+        return dict(self.headers).get(envelope.TYPE, MESSAGE_REQUESTED.encode()).decode()
 
 
 def target_of(record: Any) -> Target | None:
@@ -55,14 +64,16 @@ def target_of(record: Any) -> Target | None:
         headers = envelope.read_headers(record.headers)
         body = read_record(headers.type, envelope.parse_json(record.value or b""))
         if isinstance(body, MessageRequested) and headers.id and headers.tenant and headers.signature:
-            return Target(headers.id, headers.tenant, body.body_hash(), record.key or b"")
+            raw = tuple((name, bytes(value or b"")) for name, value in record.headers)
+            return Target(headers.id, headers.tenant, body.body_hash(), record.key or b"", record.value, raw)
     return None
 
 
 def forgeries(target: Target) -> Iterator[Forgery]:
     """An attempt that was never made, each of the endings that it could have had, and a cancel; by nobody's signature.
 
-    The cancel lies behind its request and on any other partition, where it may be read first.
+    The cancel lies behind its request and on any other partition, where it may be read first, as do other requests
+    under its id and its own with another deadline.
     """
     failed: dict[str, object] = {"code": ErrorCode.BAD_UPSTREAM, "detail": FORGED}
     told: Iterable[tuple[str, dict[str, object]]] = (
@@ -90,24 +101,40 @@ def forgeries(target: Target) -> Iterator[Forgery]:
         yield Forgery(REQUESTS.name, key, cancel, (kind_only,))
     signed = ((envelope.TENANT, target.tenant.encode()), (envelope.SIGNATURE, b"v1=" + b"0" * 64))
     yield Forgery(REQUESTS.name, target.key, cancel, (kind_only, *signed))
+    yield from _firsts(target)
+
+
+def _firsts(target: Target) -> Iterator[Forgery]:
+    """Another request under the target's id, and the target's own with a deadline that is over, to be read before it.
+
+    On two partitions each, whichever of them is read sooner.
+    """
+    body = json.dumps({"messages": [{"role": "user", "content": FORGED}]}).encode()
+    named = ((envelope.ID, str(target.id).encode()),)
+    late = ((envelope.DEADLINE, b"2020-01-01T00:00:00Z"),)
+    for partition in random.sample(range(REQUESTS.partitions), 2):
+        yield Forgery(REQUESTS.name, target.key, body, named, partition)
+        yield Forgery(REQUESTS.name, target.key, target.value, target.headers + late, partition)
 
 
 @dataclass
 class Forger:
     """Answers for the workers, of every request that it reads, at once and while it runs. ``done``: what it wrote.
 
-    ``events``, ``cancels``: where; the cancels with the request that each was for.
+    ``events``, ``cancels``, ``requests``: where; cancels and other requests with the id that each was for.
     """
 
     done: Injected
     events: set[Place] = field(default_factory=set)
     cancels: dict[Place, UUID] = field(default_factory=dict)
+    requests: dict[Place, UUID] = field(default_factory=dict)
 
     async def run(self, scene: Scene) -> None:
         """Until cancelled."""
         read_any_record()  # Bombs are read here too.
         reader = AIOKafkaConsumer(bootstrap_servers=scene.kafka.bootstrap, auto_offset_reset="latest")
         writer = AIOKafkaProducer(bootstrap_servers=scene.kafka.bootstrap, linger_ms=5)
+        seen: set[UUID] = set()
         async with reader, writer:
             parts = [TopicPartition(REQUESTS.name, number) for number in range(REQUESTS.partitions)]
             reader.assign(parts)
@@ -116,7 +143,9 @@ class Forger:
                 while True:
                     for records in (await reader.getmany(timeout_ms=50)).values():
                         for target in filter(None, map(target_of, records)):
-                            tasks.create_task(self._forge(writer, target))
+                            if target.id not in seen:  # Its own copies are signed as well.
+                                seen.add(target.id)
+                                tasks.create_task(self._forge(writer, target))
 
     def wrong(self, evidence: Evidence) -> Iterator[str]:
         """Whatever was told, or ended, that no worker said and no caller asked for."""
@@ -126,28 +155,37 @@ class Forger:
         for row in evidence.requests:
             if row.cancel_requested or row.status == "cancelled":
                 yield f"{row.id}: a forged cancel counted"
+            if row.status == "expired":
+                yield f"{row.id}: a forged deadline counted"
         reasons = {letter.place: letter.reason for letter in evidence.dead_letters}
         for place, id in self.cancels.items():
             reason = reasons.get(place)
             early = reason is None and id in evidence.early_cancels
             if not early and reason not in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
                 yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept for nobody"
+        for place, id in self.requests.items():
+            if reasons.get(place) != ErrorCode.UNSIGNED:
+                yield f"the forged request {id} at {place}: {reasons.get(place)}, must be a dead letter"
 
     async def _forge(self, writer: AIOKafkaProducer, target: Target) -> None:
         for number in range(_ROUNDS):
             await asyncio.sleep(number * _ROUND_SECONDS)
             for forgery in forgeries(target):
-                sent = await writer.send(forgery.topic, forgery.value, key=forgery.key, headers=list(forgery.headers))
+                sent = await writer.send(
+                    forgery.topic, forgery.value, forgery.key, forgery.partition, headers=list(forgery.headers)
+                )
                 # Noted also when this task is over by then: the producer sends what it has before it stops.
-                sent.add_done_callback(partial(self._note, target))
+                sent.add_done_callback(partial(self._note, target, forgery))
                 await asyncio.shield(sent)
 
-    def _note(self, target: Target, sent: "asyncio.Future[RecordMetadata]") -> None:
+    def _note(self, target: Target, forgery: Forgery, sent: "asyncio.Future[RecordMetadata]") -> None:
         written = sent.result()
         place = (written.topic, written.partition, written.offset)
-        if written.topic == EVENTS.name:
+        if forgery.topic == EVENTS.name:
             self.events.add(place)
-        else:
+        elif forgery.kind == CANCEL_REQUESTED:
             self.cancels[place] = target.id
+        elif forgery.value != target.value:
+            self.requests[place] = target.id
         self.done.note()
-        self.done.counts["events" if written.topic == EVENTS.name else "cancels"] += 1
+        self.done.counts["events" if place in self.events else "cancels" if place in self.cancels else "requests"] += 1

@@ -9,7 +9,7 @@ from gateway.ask import Ask
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.request_log import RequestLog
-from orchestra.signing import Signer
+from orchestra.signing import HintSigner, Signer
 from orchestra.store import cancels
 from orchestra.store.database import Database
 from schemas import envelope
@@ -23,6 +23,10 @@ from schemas.requests import (
 )
 
 SOURCE = "/gateway"
+# Identities are given anew, and nobody holds a connection open for the answer any more.
+_NOT_REPLAYED = frozenset(
+    {envelope.ID, envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CALLER_WAITS}
+)
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class Replay:
 class Acceptance:
     """Writes the three kinds of records. Each raises what ``RequestLog.write`` raises."""
 
-    def __init__(self, records: RequestLog, database: Database, signer: Signer, metrics: Metrics) -> None:
+    def __init__(self, records: RequestLog, database: Database, secrets: list[bytes], metrics: Metrics) -> None:
         self._records = records
         self._database = database
-        self._signer = signer
+        self._signer = Signer(secrets)
+        self._hints = HintSigner(secrets)
         self._metrics = metrics
 
     async def message(self, ask: Ask) -> None:
@@ -79,15 +84,23 @@ class Acceptance:
             id=str(replay.id), type=replay.type, tenant=replay.tenant, user=replay.user, key=replay.key or b"",
             value=replay.value,
         )  # fmt: skip
+        # Nobody holds a connection open for it any more.
+        dropped = {
+            envelope.ID,
+            envelope.TENANT,
+            envelope.USER,
+            envelope.SIGNATURE,
+            envelope.HINTS,
+            envelope.CALLER_WAITS,
+        }
+        kept = [(name, value) for name, value in replay.headers if name not in dropped]
         identity = {
             envelope.ID: str(replay.id),
             envelope.TENANT: replay.tenant,
             envelope.USER: replay.user,
             envelope.SIGNATURE: signature,
+            envelope.HINTS: self._hints.sign(signature, envelope.hints(kept)[0]),
         }
-        kept = [(name, value) for name, value in replay.headers if name not in identity]
-        # Nobody holds a connection open for it any more.
-        kept = [(name, value) for name, value in kept if name != envelope.CALLER_WAITS]
         await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
         self._metrics.accepted.labels(replay.type).inc()
 
@@ -108,6 +121,7 @@ class Acceptance:
             (envelope.TENANT, caller.tenant),
             (envelope.USER, caller.user),
             (envelope.SIGNATURE, signature),
+            (envelope.HINTS, self._hints.sign(signature, envelope.hints(extra)[0])),
         )
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=(*identity, *extra))
         await self._records.write(key_bytes, value, headers)

@@ -29,7 +29,6 @@ from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
 from gateway.people.tokens import Tokens
 from gateway.quotas import Quotas
-from gateway.receipts import Receipts
 from gateway.replays import Replays
 from gateway.request_log import RequestLog
 from gateway.routes import agents as agent_routes
@@ -49,9 +48,11 @@ from gateway.tasks import Desk
 from orchestra.agents.catalogue import load_agents
 from orchestra.http.guard import OpenModeGuard
 from orchestra.http.hot_routes import HotApp
+from orchestra.incoming import Judge
 from orchestra.kafka.clients import open_producer
 from orchestra.loops import beside, keep_running
-from orchestra.signing import EventSigner, Signer
+from orchestra.receipts import Receipts
+from orchestra.signing import EventSigner
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
@@ -83,8 +84,7 @@ def create_app(
         timeout=settings.accept_timeout_seconds,
         most_pending=settings.max_pending_sends,
     )
-    signer = Signer(settings.secrets)
-    acceptance = Acceptance(records, database, signer, metrics)
+    acceptance = Acceptance(records, database, settings.secrets, metrics)
     # Without credentials everybody is one caller, who has nobody to leave anything to.
     asks = settings.asks_credentials
     quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
@@ -146,7 +146,7 @@ def create_app(
         ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),
         ("conversations", Conversations(database, acceptance, limits).routes()),
         ("tasks", Tasks(database, desk).routes()),
-        ("dead letters", DeadLetters(database, Replays(database, acceptance, signer)).routes()),
+        ("dead letters", DeadLetters(database, Replays(database, acceptance, Judge(settings.secrets))).routes()),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
         ("keys", Keys(database, callers).routes()),

@@ -9,8 +9,7 @@ import structlog
 from gateway.accept import Acceptance, Replay
 from gateway.http.cursors import read_letter_cursor, write_cursor
 from gateway.people.principal import Principal
-from orchestra.incoming import judge, whose
-from orchestra.signing import Signer
+from orchestra.incoming import Judge
 from orchestra.store import conversations, dead_letters, requests
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter, RawRecord
@@ -31,7 +30,7 @@ from schemas.requests import (
 MOST = 500
 # A gateway holds so many whole letters at once, each of them as long as a record may be.
 _AT_ONCE = 20
-_IDENTITY = frozenset({envelope.TENANT, envelope.USER, envelope.SIGNATURE})
+_IDENTITY = frozenset({envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS})
 
 log = structlog.get_logger()
 
@@ -39,10 +38,10 @@ log = structlog.get_logger()
 class Replays:
     """Finds, edits and replays letters of a caller's tenant. Each method raises ``DatabaseUnavailableError`` too."""
 
-    def __init__(self, database: Database, acceptance: Acceptance, signer: Signer) -> None:
+    def __init__(self, database: Database, acceptance: Acceptance, judge: Judge) -> None:
         self._database = database
         self._acceptance = acceptance
-        self._signer = signer
+        self._judge = judge
 
     async def find(self, caller: Principal, id: int) -> KeptLetter:
         """A letter. Raises ``NOT_FOUND``."""
@@ -127,8 +126,7 @@ class Replays:
     async def _prepare(self, letter: KeptLetter) -> Replay:
         """The record to send. Raises ``_Refused`` with the reason for which it would be a dead letter again."""
         try:
-            user = _owner(letter, self._signer)
-            replay, body = _read(letter, self._signer, user)
+            replay, body = _read(letter, self._judge, _owner(letter, self._judge))
         except OrchestraError as error:
             raise _Refused(error.code, error.detail) from None
         if not is_signed(letter.came.headers) and await self._is_owned(replay, body):
@@ -164,7 +162,7 @@ class _Refused(OrchestraError):  # noqa: N818 - no mistake of anybody's
     """A letter that is not sent: ``code`` and ``detail`` say why it would be refused again."""
 
 
-def _owner(letter: KeptLetter, signer: Signer) -> str:
+def _owner(letter: KeptLetter, judge: Judge) -> str:
     """Whose it is; empty: the tenant's own.
 
     A signature must be good, now, for exactly what came. Without one it is the tenant's whose topic it came by, unless
@@ -176,7 +174,7 @@ def _owner(letter: KeptLetter, signer: Signer) -> str:
             raise OrchestraError(letter.summary.reason, "nobody vouches for this record")
         return ""
     try:
-        tenant, user = whose(signer, letter.tenant, read_headers(came.headers), came.key, came.value)
+        tenant, user = judge.whose(letter.tenant, read_headers(came.headers), came.key, came.value)
     except OrchestraError:
         tenant, user = "", None
     if tenant != letter.tenant:
@@ -184,13 +182,14 @@ def _owner(letter: KeptLetter, signer: Signer) -> str:
     return user or ""
 
 
-def _read(letter: KeptLetter, signer: Signer, user: str) -> tuple[Replay, RequestRecord]:
+def _read(letter: KeptLetter, judge: Judge, user: str) -> tuple[Replay, RequestRecord]:
     """The record to send and what it asks for. Raises ``OrchestraError`` as a worker would find."""
     record = letter.to_send
     if record.value is None and letter.edited is None and letter.summary.value_bytes is not None:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # It was not kept.
     headers = [(name, value) for name, value in record.headers if name not in _IDENTITY]
-    incoming = judge(signer, letter.tenant, record.key, record.value, headers)
+    vouched = is_signed(letter.came.headers)
+    incoming = judge.judge(letter.tenant, record.key, record.value, headers, vouched=vouched)
     id = incoming.id or letter.summary.request_id
     if id is None:
         raise OrchestraError(ErrorCode.BAD_HEADER, "it has no request id: give it a ce_id")

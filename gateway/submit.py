@@ -15,8 +15,8 @@ from gateway.following.lookup import Lookup
 from gateway.http.problems import RequestProblemError
 from gateway.limits import Limits
 from gateway.people.principal import Principal
-from gateway.receipts import Receipts
 from orchestra.agents.catalogue import Agents
+from orchestra.receipts import Receipts
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
 from schemas.errors import ErrorCode, OrchestraError

@@ -1,12 +1,14 @@
 """② A record on its way in → whose it is and what it asks for, or why it is refused; the same for what is replayed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from orchestra.signing import Signer
+from orchestra.receipts import Receipts
+from orchestra.signing import HintSigner, Signer
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, parse_json, read_headers
+from schemas.envelope import Envelope, hints, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MESSAGE_REQUESTED, MessageRequested, RequestRecord, read_record
 from schemas.topics import MAX_RECORD_BYTES
@@ -23,36 +25,82 @@ class Incoming:
     id: UUID | None
 
 
-def judge(signer: Signer, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders) -> Incoming:
-    """What a record of a topic that belongs to this tenant asks for. Raises ``OrchestraError`` with the reason."""
-    envelope = read_headers(headers)
-    tenant, user = whose(signer, owner, envelope, key, value)
-    parsed = read_value(value)
-    body = read_record(envelope.type, parsed)
-    if isinstance(body, MessageRequested) and None not in (envelope.id, body.id) and envelope.id != body.id:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
-    return Incoming(envelope, body, tenant, user, envelope.id or named_id(parsed))
+class Judge:
+    """Judges records by the secrets that gateways and workers share."""
 
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._signer = Signer(secrets)
+        self._hints = HintSigner(secrets)
+        self._receipts = Receipts(secrets)
+        self._hints_are_signed = False
 
-def whose(
-    signer: Signer, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None
-) -> tuple[str, str | None]:
-    """Tenant and user: what a gateway signed, else the tenant to which the topic belongs. Raises ``BAD_SIGNATURE``."""
-    if envelope.signature is None:
-        return owner, None
-    tenant, user = envelope.tenant or "", envelope.user or ""
-    genuine = signer.verify(
-        envelope.signature,
-        id=str(envelope.id or ""),
-        type=envelope.type or MESSAGE_REQUESTED,
-        tenant=tenant,
-        user=user,
-        key=key or b"",
-        value=value or b"",
-    )
-    if not genuine or not tenant:
-        raise OrchestraError(ErrorCode.BAD_SIGNATURE)
-    return tenant, user or None
+    def judge(
+        self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders, *, vouched: bool = False
+    ) -> Incoming:
+        """What a record of a topic that belongs to the tenant ``owner`` asks for. Raises ``OrchestraError``.
+
+        Nothing unsigned has an id that a gateway gave out (``UNSIGNED``): coming first, it would be taken for the
+        request that its caller was promised. ``vouched``: it is known that the record was signed.
+        """
+        envelope = read_headers(headers)
+        tenant, user = self.whose(owner, envelope, key, value)
+        parsed = read_value(value)
+        body = read_record(envelope.type, parsed)
+        if isinstance(body, MessageRequested) and None not in (envelope.id, body.id) and envelope.id != body.id:
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
+        id = envelope.id or named_id(parsed)
+        if envelope.signature is None and not vouched and self._is_a_gateways(tenant, id):
+            raise OrchestraError(ErrorCode.UNSIGNED, "a gateway gave out the id that it names, and has not signed it")
+        return Incoming(self._trusted(envelope, headers), body, tenant, user, id)
+
+    def whose(self, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None) -> tuple[str, str | None]:
+        """Tenant and user: what a gateway signed, else the topic's tenant ``owner``. Raises ``BAD_SIGNATURE``."""
+        if envelope.signature is None:
+            return owner, None
+        tenant, user = envelope.tenant or "", envelope.user or ""
+        genuine = self._signer.verify(
+            envelope.signature,
+            id=str(envelope.id or ""),
+            type=envelope.type or MESSAGE_REQUESTED,
+            tenant=tenant,
+            user=user,
+            key=key or b"",
+            value=value or b"",
+        )
+        if not genuine or not tenant:
+            raise OrchestraError(ErrorCode.BAD_SIGNATURE)
+        return tenant, user or None
+
+    def named(self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders) -> tuple[str, UUID | None]:
+        """For a record that is refused: the tenant to tell, and the id, as far as it may be believed."""
+        said = readable_headers(headers)
+        try:
+            tenant, _ = self.whose(owner, said, key, value)
+            genuine = said.signature is not None
+        except OrchestraError:
+            tenant, genuine = owner, False
+        id = said.id or _id_in(value)
+        return tenant, id if genuine or not self._is_a_gateways(tenant, id) else None
+
+    def _is_a_gateways(self, tenant: str, id: UUID | None) -> bool:
+        return id is not None and self._receipts.verify(tenant, None, id, datetime.now(UTC)) is not None
+
+    def _trusted(self, envelope: Envelope, headers: RawHeaders) -> Envelope:
+        """The envelope without hints that somebody else may have put beside a gateway's signature.
+
+        An older gateway does not sign them: until the first that are signed, its trace and whether its caller waits
+        count. Its deadline is in the body.
+        """
+        if envelope.signature is None:
+            return envelope
+        told, shown = hints(headers)
+        if self._hints.verify(shown, envelope.signature, told):
+            self._hints_are_signed = True
+            return envelope
+        trusted = envelope.without_hints
+        if shown or self._hints_are_signed:
+            return trusted
+        return replace(trusted, traceparent=envelope.traceparent, caller_waits=envelope.caller_waits)
 
 
 def read_value(value: bytes | None) -> Any:
@@ -69,4 +117,11 @@ def named_id(parsed: Any, name: str = "id") -> UUID | None:
     try:
         return UUID(parsed[name])
     except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def _id_in(value: bytes | None) -> UUID | None:
+    try:
+        return named_id(read_value(value))
+    except OrchestraError:
         return None

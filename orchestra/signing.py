@@ -4,9 +4,10 @@ import hashlib
 import hmac
 
 _VERSION = "v1="
-# Keyed BLAKE2 (RFC 7693), 128 bits of it: an event is few tokens long, and HMAC-SHA256 costs five times as much.
+# Keyed BLAKE2 (RFC 7693), 128 bits of it, for what is short: HMAC-SHA256 costs five times as much.
 _OF_EVENTS = b"llm.events"
-_EVENT_BYTES = 16
+_OF_HINTS = b"hints"
+_SHORT_BYTES = 16
 
 
 class Signer:
@@ -29,6 +30,22 @@ class Signer:
         )
 
 
+class HintSigner:
+    """Keyed BLAKE2b over the signature of a record and its hints. ``secrets``: the signing one first."""
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._begun = _begun(secrets, _OF_HINTS)
+
+    def sign(self, signature: str, hints: bytes) -> str:
+        """The text of the ``orchestra-hints`` header: 32 hexadecimal digits."""
+        return _short_mac(self._begun[0], signature.encode() + b"\0" + hints).decode()
+
+    def verify(self, shown: bytes, signature: str, hints: bytes) -> bool:
+        """True when one of our secrets signed exactly these hints for the record with this signature."""
+        message = signature.encode() + b"\0" + hints
+        return any(hmac.compare_digest(shown, _short_mac(begun, message)) for begun in self._begun)
+
+
 class EventSigner:
     """Keyed BLAKE2b over what an event says and of which request. ``secrets``: the signing one first.
 
@@ -37,24 +54,27 @@ class EventSigner:
     """
 
     def __init__(self, secrets: list[bytes]) -> None:
-        keys = [hashlib.sha256(secret).digest() for secret in secrets]
-        self._begun = [hashlib.blake2b(key=key, digest_size=_EVENT_BYTES, person=_OF_EVENTS) for key in keys]
+        self._begun = _begun(secrets, _OF_EVENTS)
 
     def sign(self, *parts: bytes) -> bytes:
         """The ``orchestra-signature`` header of an event: 32 hexadecimal digits."""
-        mac = self._begun[0].copy()
-        mac.update(b"\0".join(parts))
-        return mac.hexdigest().encode()
+        return _short_mac(self._begun[0], b"\0".join(parts))
 
     def verify(self, signature: bytes, *parts: bytes) -> bool:
         """True when one of our secrets made this signature for exactly this event."""
         message = b"\0".join(parts)
-        for begun in self._begun:
-            mac = begun.copy()
-            mac.update(message)
-            if hmac.compare_digest(signature, mac.hexdigest().encode()):
-                return True
-        return False
+        return any(hmac.compare_digest(signature, _short_mac(begun, message)) for begun in self._begun)
+
+
+def _begun(secrets: list[bytes], purpose: bytes) -> list["hashlib.blake2b"]:
+    keys = [hashlib.sha256(secret).digest() for secret in secrets]
+    return [hashlib.blake2b(key=key, digest_size=_SHORT_BYTES, person=purpose) for key in keys]
+
+
+def _short_mac(begun: "hashlib.blake2b", message: bytes) -> bytes:
+    mac = begun.copy()
+    mac.update(message)
+    return mac.hexdigest().encode()
 
 
 def _mac(secret: bytes, id: str, type: str, tenant: str, user: str, key: bytes, value: bytes) -> str:

@@ -7,7 +7,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID
@@ -28,6 +28,8 @@ DEADLINE = "deadline"
 SIGNATURE = "orchestra-signature"
 TENANT = "orchestra-tenant"
 USER = "orchestra-user"
+# Signs the hints below; what it does not sign counts for nothing in a record of a gateway's.
+HINTS = "orchestra-hints"
 BODY_HASH = "orchestra-body-hash"
 # Somebody holds a connection open for the answer: fewer tries, short back-off. A hint, not an identity.
 CALLER_WAITS = "orchestra-caller-waits"
@@ -37,6 +39,9 @@ MAX_HEADER_BYTES = 4096
 _KNOWN = frozenset(
     {ID, TYPE, SOURCE, SUBJECT, TRACEPARENT, CORRELATION_ID, DEADLINE, SIGNATURE, TENANT, USER, CALLER_WAITS}
 )
+
+# What may lie beside a signed body and changes how it is answered.
+_HINTS = (TRACEPARENT, CORRELATION_ID, DEADLINE, CALLER_WAITS)
 
 Headers = list[tuple[str, str]]
 
@@ -54,6 +59,11 @@ class Envelope:
     user: str | None
     signature: str | None
     caller_waits: bool
+
+    @property
+    def without_hints(self) -> "Envelope":
+        """The same, as if no hint had come with it."""
+        return replace(self, traceparent=None, correlation_id=None, deadline=None, caller_waits=False)
 
 
 def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
@@ -80,6 +90,12 @@ def readable_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     return read_headers([each for each in headers if each[0] in _KNOWN and _can_be_read(each)])
 
 
+def hints(headers: Iterable[tuple[str, bytes | str | None]]) -> tuple[bytes, bytes]:
+    """What is to be signed of a record's hints, and the signature that they came with."""
+    found = {name: _raw(value) for name, value in headers if value is not None and name in (*_HINTS, HINTS)}
+    return b"\0".join(found.get(name, b"") for name in _HINTS), found.get(HINTS, b"")
+
+
 def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """True when a record brings a signature, be it good or not."""
     return any(name == SIGNATURE and value is not None for name, value in headers)
@@ -104,6 +120,10 @@ def parse_json(raw: bytes) -> Any:
         return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise OrchestraError(ErrorCode.NOT_JSON) from None
+
+
+def _raw(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 def _can_be_read(header: tuple[str, bytes | None]) -> bool:

@@ -31,6 +31,10 @@ _OF_A_REQUEST: dict[str, Schema] = {
     },
     envelope.TRACEPARENT: {"type": "string", "description": "W3C Trace Context. It comes back with the reply."},
     envelope.SIGNATURE: {**_TEXT, "description": f"HMAC over id, type, tenant, user, key and value. {_GATEWAYS_ONLY}"},
+    envelope.HINTS: {
+        "type": "string",
+        "description": f"Signs the headers above that say how to answer, beside the signature. {_GATEWAYS_ONLY}",
+    },
     envelope.TENANT: {**_TEXT, "description": f"Whose it is. {_GATEWAYS_ONLY}"},
     envelope.USER: {**_TEXT, "description": f"Which user's it is. {_GATEWAYS_ONLY}"},
     envelope.CALLER_WAITS: {

@@ -9,9 +9,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 
 from orchestra.agents.catalogue import Agents, load_agents
+from orchestra.incoming import Judge
 from orchestra.kafka.clients import group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
-from orchestra.signing import EventSigner, Signer
+from orchestra.signing import EventSigner
 from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from workers import generate
@@ -174,7 +175,7 @@ async def _open_reader(settings: WorkerSettings, metrics: Metrics) -> AsyncItera
 
 def _record_reader(settings: WorkerSettings, agents: Agents) -> RecordReader:
     return RecordReader(
-        Signer(settings.secrets),
+        Judge(settings.secrets),
         agents,
         settings.tenants,
         settings.llm_model,

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestra.agents.catalogue import Agents
-from orchestra.incoming import Incoming, judge, named_id, read_value, whose
+from orchestra.incoming import Incoming, Judge, named_id, read_value
 from orchestra.kafka.packed_records import Unread
-from orchestra.signing import Signer
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef
@@ -77,7 +76,7 @@ class RecordReader:
 
     def __init__(
         self,
-        signer: Signer,
+        judge: Judge,
         agents: Agents,
         tenants: dict[str, str],
         default_model: str,
@@ -85,7 +84,7 @@ class RecordReader:
         require_signed: bool,
         priorities: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        self._signer = signer
+        self._judge = judge
         self._agents = agents
         self._tenants = tenants
         self._default_model = default_model
@@ -99,7 +98,7 @@ class RecordReader:
             self._must_be_signed(headers)
             if isinstance(record.value, Unread):
                 raise OrchestraError(record.value.code)
-            incoming = judge(self._signer, owner, record.key, record.value, headers)
+            incoming = self._judge.judge(owner, record.key, record.value, headers)
             return self._verdict(incoming, _letter(record, headers, incoming.tenant, incoming.id))
         except OrchestraError as error:
             # Of what was not read the detail alone says which records it were.
@@ -114,12 +113,10 @@ class RecordReader:
     def _refused(self, record: Record, headers: RawHeaders, owner: str) -> DeadLetter:
         """The record whole, under the id that it names and its tenant's, whatever it was refused for.
 
-        Who is not believed names only ids of the topic's ``owner``.
+        Who is not believed names only ids of the topic's ``owner``, and none that a gateway gave out.
         """
-        said, tenant = readable_headers(headers), owner
-        with suppress(OrchestraError):
-            tenant, _ = whose(self._signer, owner, said, record.key, record.value)
-        return _letter(record, headers, tenant, said.id or _id_in(record.value))
+        value = None if isinstance(record.value, Unread) else record.value
+        return _letter(record, headers, *self._judge.named(owner, record.key, value, headers))
 
     def _verdict(self, incoming: Incoming, letter: DeadLetter) -> Verdict:
         signed = incoming.envelope.signature is not None

@@ -15,8 +15,9 @@ from benchmarks.guard.gateway import QUESTION, SECRET
 from benchmarks.guard.model_server import ModelServer, model_server
 from benchmarks.guard.path import Run, Tally, one_by_one
 from orchestra.agents.catalogue import Agents
+from orchestra.incoming import Judge
 from orchestra.settings import DatabaseSettings
-from orchestra.signing import EventSigner, Signer
+from orchestra.signing import EventSigner, HintSigner, Signer
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending
@@ -129,10 +130,9 @@ async def delta(tally: Tally) -> AsyncIterator[Run]:
 @asynccontextmanager
 async def read(_tally: Tally) -> AsyncIterator[Run]:
     """A record that a gateway has signed, read and checked."""
-    signer = Signer([SECRET.encode()])
-    tenants = {REQUESTS.name: envelope.DEFAULT_TENANT}
-    reader = RecordReader(signer, Agents.load(None), tenants, "llama3", require_signed=True)
-    record = _signed(signer)
+    secrets, tenants = [SECRET.encode()], {REQUESTS.name: envelope.DEFAULT_TENANT}
+    reader = RecordReader(Judge(secrets), Agents.load(None), tenants, "llama3", require_signed=True)
+    record = _signed(secrets)
 
     async def run(times: int) -> None:
         for _ in range(times):
@@ -158,17 +158,18 @@ def _silent() -> Database:
     return Silent.connect(DatabaseSettings(), "guard")
 
 
-def _signed(signer: Signer) -> Record:
+def _signed(secrets: list[bytes]) -> Record:
     key, value, id = str(UUID(int=2)).encode(), orjson.dumps(_BODY), str(UUID(int=1))
-    signature = signer.sign(
+    signature = Signer(secrets).sign(
         id=id, type=MESSAGE_REQUESTED, tenant=envelope.DEFAULT_TENANT, user="", key=key, value=value
     )
+    hints = ((envelope.TRACEPARENT, _TRACE), (envelope.CALLER_WAITS, "1"))
     extra = (
         (envelope.TENANT, envelope.DEFAULT_TENANT),
         (envelope.USER, ""),
         (envelope.SIGNATURE, signature),
-        (envelope.TRACEPARENT, _TRACE),
-        (envelope.CALLER_WAITS, "1"),
+        (envelope.HINTS, HintSigner(secrets).sign(signature, envelope.hints(hints)[0])),
+        *hints,
     )
     headers = envelope.write_headers(id=id, type=MESSAGE_REQUESTED, source="/gateway", extra=extra)
     return Record(key, value, [(name, text.encode()) for name, text in headers], topic=REQUESTS.name)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from gateway.following.live import Ending
 from gateway.people.principal import Principal
-from gateway.receipts import Receipt, Receipts
+from orchestra.receipts import Receipt, Receipts
 from orchestra.store import dead_letters, progress, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest

@@ -16,7 +16,8 @@ import pytest
 from gateway.following.events import Hub
 from gateway.metrics import Metrics
 from orchestra.agents.catalogue import Agents
-from orchestra.signing import EventSigner, Signer
+from orchestra.incoming import Judge
+from orchestra.signing import EventSigner
 from orchestra.store.intake import NewRequest
 from schemas import dead_letters, envelope
 from schemas.errors import ErrorCode
@@ -87,7 +88,7 @@ def test_events_reach_who_waits(golden: Golden) -> None:
 
 def asked(golden: Golden) -> dict[str, Any]:
     """What a worker of today reads in a record of requests."""
-    reader = RecordReader(Signer([SECRET]), Agents.load(None), TENANTS, "llama3", require_signed=False)
+    reader = RecordReader(Judge([SECRET]), Agents.load(None), TENANTS, "llama3", require_signed=False)
     match reader.read(golden):
         case NewRequest() as request:
             return {name: getattr(request, name) for name in golden.meaning}

@@ -1,6 +1,7 @@
 """The campaign's forger: what it writes is well made, names its target, and lacks nothing but a signature."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from faults.evidence import DeadLetter, Evidence, Request
@@ -9,14 +10,18 @@ from faults.injected import Injected
 from faults.ledger import Entry
 from gateway.following.events import Hub
 from gateway.metrics import Metrics
+from orchestra.receipts import Receipts
 from orchestra.store import dead_letters
+from orchestra.store.intake import NewRequest
+from schemas.errors import ErrorCode
 from schemas.events import EVENT_TYPES, STARTED
+from schemas.requests import CANCEL_REQUESTED
 from schemas.topics import EVENTS, REQUESTS
 from tests.support.events import SIGNER, tell
-from tests.support.records import Record, message, reader, signed
+from tests.support.records import SECRET, Record, message, reader, signed
 from workers.records import Cancel
 
-PLACE = ("llm.requests", 0, 7)
+PLACE, OTHER_PLACE = ("llm.requests", 0, 7), ("llm.requests", 1, 7)
 
 
 def target() -> Target:
@@ -57,7 +62,7 @@ def test_every_kind_of_event_is_forged_and_refused() -> None:
 def test_its_cancels_are_signed_by_nobody() -> None:
     """A worker takes none of them for a gateway's, wherever it lies."""
     at = target()
-    cancels = of(REQUESTS.name, at)
+    cancels = [each for each in of(REQUESTS.name, at) if each.kind == CANCEL_REQUESTED]
     verdicts = [reader().read(Record(each.value, each.key, list(each.headers))) for each in cancels]
 
     assert {b"key"} < {each.key for each in cancels}
@@ -65,26 +70,48 @@ def test_its_cancels_are_signed_by_nobody() -> None:
         assert isinstance(verdict, dead_letters.DeadLetter) or (isinstance(verdict, Cancel) and not verdict.signed)
 
 
+def test_nobody_comes_first_under_anothers_id() -> None:
+    """Other requests under the target's id are dead letters; copies of its own ask for just what it asked for."""
+    id = Receipts([SECRET]).mint("default", "ann", datetime.now(UTC))
+    original = signed("default", "ann", id=id)
+    at = target_of(original)
+    assert at
+    ours = reader()
+    meant = ours.read(original)
+    firsts = [each for each in of(REQUESTS.name, at) if each.kind != CANCEL_REQUESTED]
+
+    verdicts = [ours.read(Record(each.value, each.key, list(each.headers))) for each in firsts]
+
+    letters = [each for each in verdicts if isinstance(each, dead_letters.DeadLetter)]
+    copies = [each for each in verdicts if isinstance(each, NewRequest)]
+    assert {ErrorCode.UNSIGNED} == {letter.reason for letter in letters}
+    assert isinstance(meant, NewRequest)
+    assert [(id, meant.body_hash, None)] * 2 == [(copy.id, copy.body_hash, copy.deadline) for copy in copies]
+    assert len(firsts) == len(letters) + len(copies)
+
+
 def forger(id: UUID) -> Forger:
-    return Forger(Injected("forged", 0), cancels={PLACE: id})
+    return Forger(Injected("forged", 0), cancels={PLACE: id}, requests={OTHER_PLACE: id})
 
 
 def test_what_was_believed_is_wrong() -> None:
-    """A text that was told, a request that was cancelled and a cancel that is nowhere are found, each by itself."""
+    """A text that was told, a request that was cancelled or expired, and a forged record that is nowhere are found."""
     row = Request("default", uuid4(), uuid4(), 1, "completed", "hash", ("llm.requests", 0, 1))
     entry = Entry("answered", "key", uuid4(), 0, row.id, status="completed", reply="a reply")
-    letter = DeadLetter(PLACE, "unsigned")
+    letters = [DeadLetter(PLACE, "unsigned"), DeadLetter(OTHER_PLACE, "unsigned")]
     cancelled = Request(row.tenant, row.id, row.conversation_id, 1, "cancelled", "hash", row.place)
+    expired = Request(row.tenant, row.id, row.conversation_id, 1, "expired", "hash", row.place)
     told = Entry("answered", "key", uuid4(), 0, row.id, status="completed", reply=f"x{FORGED}")
 
     def wrong(**more: object) -> int:
-        evidence = Evidence(entries=[entry], requests=[row], dead_letters=[letter])
+        evidence = Evidence(entries=[entry], requests=[row], dead_letters=letters)
         for name, value in more.items():
             setattr(evidence, name, value)
         return len(list(forger(row.id).wrong(evidence)))
 
     assert 0 == wrong()
-    assert 0 == wrong(dead_letters=[], early_cancels={row.id})
+    assert 0 == wrong(dead_letters=letters[1:], early_cancels={row.id})
     assert 1 == wrong(requests=[cancelled])
+    assert 1 == wrong(requests=[expired])
     assert 1 == wrong(entries=[told])
-    assert 1 == wrong(dead_letters=[])
+    assert 2 == wrong(dead_letters=[])

@@ -14,7 +14,8 @@ from schemas.api.messages import PostMessage
 from schemas.envelope import read_headers
 from schemas.requests import CANCEL_REQUESTED, MessageRequested
 
-SIGNER = Signer([b"x" * 32])
+SECRETS = [b"x" * 32]
+SIGNER = Signer(SECRETS)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 bodies = st.builds(
     PostMessage,
@@ -51,7 +52,7 @@ async def test_message(body: PostMessage, caller_waits: bool) -> None:
     """A worker reads from the record just the body that was hashed, and may believe who sent it."""
     log = Log()
     ask = Ask(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
-    await Acceptance(log, None, SIGNER, Metrics()).message(ask)  # type: ignore[arg-type]
+    await Acceptance(log, None, SECRETS, Metrics()).message(ask)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     read = MessageRequested.model_validate_json(value)
     assert read.body_hash() == ask.body_hash
@@ -73,7 +74,7 @@ async def test_message(body: PostMessage, caller_waits: bool) -> None:
 async def test_cancel() -> None:
     """A cancel takes the way of its request, and is an event of its own."""
     log, request, conversation = Log(), uuid4(), uuid4()
-    await Acceptance(log, None, SIGNER, Metrics()).cancel(nameless(), request, conversation)  # type: ignore[arg-type]
+    await Acceptance(log, None, SECRETS, Metrics()).cancel(nameless(), request, conversation)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     assert key.decode() == str(conversation)
     assert value.decode() == f'{{"request_id":"{request}"}}'

@@ -11,6 +11,7 @@ from gateway.accept import Acceptance
 from gateway.metrics import Metrics
 from gateway.people.principal import EVERYTHING, Principal
 from gateway.replays import Replays
+from orchestra.incoming import Judge
 from orchestra.signing import Signer
 from orchestra.store import dead_letters
 from orchestra.store.database import Database
@@ -52,8 +53,7 @@ def log() -> Log:
 
 @pytest.fixture
 def replays(database: Database, log: Log) -> Replays:
-    signer = Signer([SECRET])
-    return Replays(database, Acceptance(log, database, signer, Metrics()), signer)  # type: ignore[arg-type]
+    return Replays(database, Acceptance(log, database, [SECRET], Metrics()), Judge([SECRET]))  # type: ignore[arg-type]
 
 
 async def kept(database: Database, *letters: DeadLetter) -> list[int]:
@@ -246,9 +246,9 @@ async def test_a_secret_that_was_missing_and_is_there_again(database: Database, 
     """What was refused only because its secret was not known is sent once it is."""
     asked = signed(secret=OLD).because(ErrorCode.BAD_SIGNATURE, "")
     (id,) = await kept(database, asked)
-    signer = Signer([SECRET, OLD])
+    secrets = [SECRET, OLD]
 
-    await Replays(database, Acceptance(log, database, signer, Metrics()), signer).send(ADMIN, id)  # type: ignore[arg-type]
+    await Replays(database, Acceptance(log, database, secrets, Metrics()), Judge(secrets)).send(ADMIN, id)  # type: ignore[arg-type]
 
     believed(log, "default", "ann", asked.request_id, b"key", GOOD)
 

@@ -13,9 +13,9 @@ from gateway.following.events import Hub
 from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
 from gateway.people.principal import nameless
-from gateway.receipts import Receipts
 from gateway.submit import Submissions, about, check_times
 from orchestra.agents.catalogue import Agents
+from orchestra.receipts import Receipts
 from orchestra.store.requests import StoredRequest
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError

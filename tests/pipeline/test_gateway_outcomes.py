@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from gateway.receipts import Receipts
+from orchestra.receipts import Receipts
 from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ERRORS, ErrorCode
 from schemas.ids import conversation_id_for_request

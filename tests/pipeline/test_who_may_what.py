@@ -16,8 +16,8 @@ import pytest
 
 from gateway.people.cached_rows import FRESH_SECONDS
 from gateway.people.callers import Callers
-from gateway.receipts import Receipts
 from llm_service.providers.simulated import conversation_hash
+from orchestra.receipts import Receipts
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import ChatMessage

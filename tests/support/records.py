@@ -2,13 +2,16 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
 from orchestra.agents.catalogue import Agents
-from orchestra.signing import Signer
+from orchestra.incoming import Judge
+from orchestra.signing import HintSigner, Signer
 from orchestra.store.claims import Claimed
+from schemas import envelope
 from schemas.requests import MESSAGE_REQUESTED
 from workers.records import RecordReader
 
@@ -46,6 +49,7 @@ def signed(
     id: UUID | None = None,
     type: str | None = None,
     secret: bytes = SECRET,
+    hints: Sequence[tuple[str, str]] = (),
 ) -> Record:
     """A record as a gateway writes it."""
     value = message() if value is None else value
@@ -57,6 +61,8 @@ def signed(
         ("orchestra-user", user),
         *([("ce_id", str(id))] if id else []),
         *([("ce_type", type)] if type else []),
+        ("orchestra-hints", HintSigner([secret]).sign(signature, envelope.hints(hints)[0])),
+        *hints,
     ]
     return Record(value, key, [(name, text.encode()) for name, text in headers])
 
@@ -65,7 +71,7 @@ def reader(*, require_signed: bool = False, **settings: Any) -> RecordReader:
     """A reader of the usual topic, which is the default tenant's, and of one of another tenant."""
     tenants = {TOPIC: "default", "theirs": "them"}
     return RecordReader(
-        Signer([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed, **settings
+        Judge([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed, **settings
     )
 
 

@@ -9,13 +9,15 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import ANY
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.incoming import Judge
 from orchestra.kafka.packed_records import Unread
+from orchestra.receipts import Receipts
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from schemas.errors import ErrorCode
@@ -23,8 +25,7 @@ from schemas.ids import conversation_id_for_key, conversation_id_for_request, re
 from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, MESSAGE_REQUESTED
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.bodies import any_json, bodies, near_bodies
-from tests.support.records import Headers, Record, message, reader, signed
-from workers import records
+from tests.support.records import SECRET, Headers, Record, message, reader, signed
 from workers.records import Cancel, Delete, Verdict, refusal
 
 KNOWN = (
@@ -451,17 +452,16 @@ def test_no_other_fault_takes_an_id_away(record: Record) -> None:
     assert (AN_ID, "default") == (letter.request_id, letter.tenant)
 
 
-@pytest.mark.parametrize("broken", [["judge"], ["judge", "whose"]])
-def test_a_bug_takes_no_record_away(broken: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["judge", "whose"])
+def test_a_bug_takes_no_record_away(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever reading breaks the record is a dead letter, under its id if that can still be told."""
-    for part in broken:
-        monkeypatch.setattr(records, part, None)
+    monkeypatch.setattr(Judge, part, None)
 
     letter = reader().read(Record(headers=[GOOD_ID]))
 
     assert isinstance(letter, DeadLetter)
     assert ErrorCode.INTERNAL is letter.reason
-    assert ("whose" not in broken) == (letter.request_id == AN_ID)
+    assert (part == "judge") == (letter.request_id == AN_ID)
 
 
 @pytest.mark.parametrize("record", [Record(headers=[GOOD_ID]), Record(message(id=str(AN_ID)))])
@@ -619,3 +619,84 @@ def test_producers_get_the_priority_that_their_topic_allows(record: Record, prio
 
     assert isinstance(request, NewRequest)
     assert priority == request.priority
+
+
+HINTS = [("traceparent", f"00-{'1' * 32}-{'2' * 16}-00"), ("deadline", "2999-01-01T00:00:00Z"), ("correlation_id", "c")]
+
+
+def test_what_a_gateway_has_signed_beside_the_body_counts() -> None:
+    """Its trace, its deadline, whether somebody waits."""
+    verdict = reader().read(signed(hints=[*HINTS, ("orchestra-caller-waits", "1")]))
+
+    assert isinstance(verdict, NewRequest)
+    assert (HINTS[0][1], "c", True) == (verdict.traceparent, verdict.correlation_id, verdict.caller_waits)
+    assert verdict.deadline
+    assert 2999 == verdict.deadline.year
+
+
+@pytest.mark.parametrize("hint", [*HINTS, ("deadline", "2020-01-01T00:00:00Z"), ("orchestra-caller-waits", "1")])
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_somebody_has_put_beside_a_gateways_signature_does_not_count(hint: tuple[str, str], *, kept: bool) -> None:
+    """A copy of a signed record with another deadline, trace or hint is the request as it was signed."""
+    record, ours = signed(hints=[("traceparent", HINTS[0][1].replace("1", "3"))]), reader()
+    ours.read(signed())
+    headers = [each for each in record.headers if kept or each[0] != "orchestra-hints"]
+    record.headers = [*headers, (hint[0], hint[1].encode())]
+
+    verdict = ours.read(record)
+
+    assert isinstance(verdict, NewRequest)
+    assert (None, None, None, False) == (
+        verdict.traceparent, verdict.correlation_id, verdict.deadline, verdict.caller_waits,
+    )  # fmt: skip
+
+
+def gateways_id(tenant: str = "default", *, derived: bool = False) -> UUID:
+    receipts = Receipts([SECRET])
+    if derived:
+        return receipts.derive(tenant, "ann", "POST", "/v1/messages", "key")
+    return receipts.mint(tenant, "ann", datetime.now(UTC))
+
+
+@pytest.mark.parametrize("derived", [True, False])
+@pytest.mark.parametrize("in_body", [True, False])
+@pytest.mark.parametrize("value", [message(), b"nonsense", None])
+def test_nothing_unsigned_takes_an_id_that_a_gateway_gave_out(
+    value: bytes | None, *, in_body: bool, derived: bool
+) -> None:
+    """It is a dead letter, under an id of its own: whoever waits for the gateway's is told nothing of it."""
+    id = gateways_id(derived=derived)
+    in_body = in_body and value == message()
+    record = Record(message(id=str(id))) if in_body else Record(value, headers=[("ce_id", str(id).encode())])
+
+    letter = reader().read(record)
+
+    assert isinstance(letter, DeadLetter)
+    assert id != letter.request_id
+    assert (ErrorCode.UNSIGNED if value == message() else letter.reason) == letter.reason
+
+
+def test_another_tenants_id_is_nobodys() -> None:
+    """Ids are the tenant's: one that was given out in another tenant is free here, as any."""
+    assert isinstance(reader().read(Record(message(id=str(gateways_id("them"))))), NewRequest)
+
+
+def test_a_gateways_own_id_comes_with_its_signature() -> None:
+    """Signed, it is the request that its caller was promised."""
+    id = gateways_id()
+    verdict = reader().read(signed("default", "ann", id=id))
+
+    assert isinstance(verdict, NewRequest)
+    assert id == verdict.id
+
+
+def test_an_older_gateway_signs_no_hints() -> None:
+    """Its trace, and that its caller waits, count until a newer one was heard; its deadline is in the signed body."""
+    record = signed(hints=[*HINTS, ("orchestra-caller-waits", "1")])
+    record.headers = [each for each in record.headers if each[0] != "orchestra-hints"]
+
+    verdict = reader().read(record)
+
+    assert isinstance(verdict, NewRequest)
+    assert (HINTS[0][1], True) == (verdict.traceparent, verdict.caller_waits)
+    assert (None, None) == (verdict.deadline, verdict.correlation_id)

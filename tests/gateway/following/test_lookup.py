@@ -9,7 +9,7 @@ import pytest
 from gateway.following import lookup
 from gateway.following.lookup import Lookup
 from gateway.people.principal import Principal, nameless
-from gateway.receipts import Receipts
+from orchestra.receipts import Receipts
 from orchestra.store import dead_letters, progress
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest

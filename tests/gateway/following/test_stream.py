@@ -17,7 +17,7 @@ from gateway.following.lookup import Lookup
 from gateway.following.stream import Following, Narrator, Place, Streams, read_last_event_id
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
-from gateway.receipts import Receipts
+from orchestra.receipts import Receipts
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.replies import RequestError

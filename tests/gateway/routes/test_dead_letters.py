@@ -15,7 +15,7 @@ from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
 from gateway.replays import Replays
 from gateway.routes.dead_letters import DeadLetters
-from orchestra.signing import Signer
+from orchestra.incoming import Judge
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import DeadLetter
 from schemas.errors import ErrorCode
@@ -50,8 +50,8 @@ def drain() -> Drain:
 
 @pytest.fixture
 async def client(database: Database, log: Log, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
-    signer, callers = Signer([b"n" * 32]), Callers(database, Tokens([b"s" * 32]), asks=True)
-    replays = Replays(database, Acceptance(log, database, signer, Metrics()), signer)  # type: ignore[arg-type]
+    secrets, callers = [b"n" * 32], Callers(database, Tokens([b"s" * 32]), asks=True)
+    replays = Replays(database, Acceptance(log, database, secrets, Metrics()), Judge(secrets))  # type: ignore[arg-type]
     async with calling(routed(callers, DeadLetters(database, replays).routes(), drain)) as opened:
         opened.headers.update(bearer(await make_key(database, "admin")))
         yield opened

@@ -16,11 +16,11 @@ from gateway.following.events import Hub
 from gateway.http.problems import Problems
 from gateway.metrics import Metrics
 from gateway.people.principal import EVERYTHING, Principal, nameless
-from gateway.receipts import Receipts
 from gateway.routes.tasks import Tasks
 from gateway.submit import Submissions
 from gateway.tasks import MOST_CANCELS, Desk
 from orchestra.agents.catalogue import Agents
+from orchestra.receipts import Receipts
 from orchestra.store import cancels, tasks
 from orchestra.store.requests import StoredRequest
 from orchestra.store.tasks import OpenTask

@@ -1,4 +1,4 @@
-"""Promises of gateway/receipts.py: an id is its own receipt."""
+"""Promises of orchestra/receipts.py: an id is its own receipt."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.receipts import Receipts
+from orchestra.receipts import Receipts
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123_000, tzinfo=UTC)
