@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestra.receipts import Receipts
@@ -23,6 +23,14 @@ class Incoming:
     tenant: str
     user: str | None
     id: UUID | None
+
+
+class Named(NamedTuple):
+    """Whose a refused record is, and the id that it names. ``vouched``: a gateway signed it."""
+
+    tenant: str
+    id: UUID | None
+    vouched: bool
 
 
 class Judge:
@@ -71,16 +79,16 @@ class Judge:
             raise OrchestraError(ErrorCode.BAD_SIGNATURE)
         return tenant, user or None
 
-    def named(self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders) -> tuple[str, UUID | None]:
-        """For a record that is refused: the tenant to tell, and the id, as far as it may be believed."""
+    def named(self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders) -> Named:
+        """What a record that is refused names, as far as it may be believed."""
         said = readable_headers(headers)
         try:
             tenant, _ = self.whose(owner, said, key, value)
-            genuine = said.signature is not None
+            vouched = said.signature is not None
         except OrchestraError:
-            tenant, genuine = owner, False
+            tenant, vouched = owner, False
         id = said.id or _id_in(value)
-        return tenant, id if genuine or not self._is_a_gateways(tenant, id) else None
+        return Named(tenant, id if vouched or not self._is_a_gateways(tenant, id) else None, vouched)
 
     def _is_a_gateways(self, tenant: str, id: UUID | None) -> bool:
         return id is not None and self._receipts.verify(tenant, None, id, datetime.now(UTC)) is not None

@@ -1,4 +1,8 @@
-"""Stops reading a topic that brings nothing but dead letters: after a bad deploy every record would become one."""
+"""Stops reading a topic that brings nothing but dead letters: after a bad deploy every record would become one.
+
+On the topic of gateways only what a gateway has signed, or what we fail at, says so: others may write bad records, be
+they as many as they like, and whoever wrote them must not be able to stop everybody (docs/decisions/0028).
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,13 +10,16 @@ from dataclasses import dataclass
 
 import structlog
 
+from orchestra.store.dead_letters import DeadLetter
+from schemas.errors import ErrorCode
+from schemas.topics import REQUESTS
 from workers.metrics import Metrics
 
 # Both: so many records, and for so long, without a good one.
 MIN_RECORDS = 1_000
 MIN_SECONDS = 60.0
 PROBE_SECONDS = 30.0
-PROBE_RECORDS = 10
+PROBE_RECORDS = 100
 
 log = structlog.get_logger()
 
@@ -26,6 +33,11 @@ class _Topic:
     probe_at: float | None = None
 
 
+def counts(letter: DeadLetter) -> bool:
+    """Whether a dead letter may be our fault."""
+    return letter.topic != REQUESTS.name or letter.vouched or letter.reason is ErrorCode.INTERNAL
+
+
 class DlqLimit:
     """Which topics this worker does not read for now. Their records stay in Kafka; every 30 s a few of them are tried.
 
@@ -37,7 +49,7 @@ class DlqLimit:
         self._topics: dict[str, _Topic] = {}
 
     def note(self, topic: str, *, good: int, bad: int) -> None:
-        """So many records were taken in, and so many became dead letters."""
+        """So many records were taken in, and so many became dead letters that count."""
         state, now = self._topics.setdefault(topic, _Topic()), asyncio.get_running_loop().time()
         if good:
             if state.probe_at is not None:

@@ -22,7 +22,7 @@ from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
 from orchestra.store.progress import Progress, held_mark, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
-from workers.dlq_limit import PROBE_RECORDS, DlqLimit
+from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
@@ -155,11 +155,14 @@ class Intake:
         reach("intake.after_commit")
 
     def _note_kinds(self, records: Sequence[Any], verdicts: Sequence[Verdict]) -> None:
-        dead, all_of = Counter[str](), Counter(record.topic for record in records)
+        good, bad = Counter[str](), Counter[str]()
         for record, verdict in zip(records, verdicts, strict=True):
-            dead[record.topic] += isinstance(verdict, DeadLetter)
-        for topic, count in all_of.items():
-            self._limit.note(topic, good=count - dead[topic], bad=dead[topic])
+            if not isinstance(verdict, DeadLetter):
+                good[record.topic] += 1
+            elif counts(verdict):
+                bad[record.topic] += 1
+        for topic in good.keys() | bad.keys():
+            self._limit.note(topic, good=good[topic], bad=bad[topic])
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the offsets of what is in Postgres. A failure is harmless: the records come again, to no effect."""

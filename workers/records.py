@@ -116,7 +116,8 @@ class RecordReader:
         Who is not believed names only ids of the topic's ``owner``, and none that a gateway gave out.
         """
         value = None if isinstance(record.value, Unread) else record.value
-        return _letter(record, headers, *self._judge.named(owner, record.key, value, headers))
+        named = self._judge.named(owner, record.key, value, headers)
+        return replace(_letter(record, headers, named.tenant, named.id), vouched=named.vouched)
 
     def _verdict(self, incoming: Incoming, letter: DeadLetter) -> Verdict:
         signed = incoming.envelope.signature is not None

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,10 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record with the reason why it was not taken in. ``value_bytes``: how long its value was, if it is not kept."""
+    """A record with the reason why it was not taken in. ``value_bytes``: how long its value was, if it is not kept.
+
+    ``vouched``: a gateway signed it.
+    """
 
     tenant: str
     topic: str
@@ -32,6 +35,7 @@ class DeadLetter:
     reason: ErrorCode = ErrorCode.INTERNAL
     detail: str = ""
     value_bytes: int | None = None
+    vouched: bool = field(default=False, compare=False)
 
     def because(self, reason: ErrorCode, detail: str) -> "DeadLetter":
         """The same record with a reason."""

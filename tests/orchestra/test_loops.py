@@ -152,7 +152,7 @@ ONE_SHOT = {
     ("orchestra/kafka/records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to whoever reads",
     ("orchestra/loops.py", "loop"): "a loop of this module",
     ("workers/app.py", "self._tell_ready()"): "tells it once",
-    ("workers/claim.py", "work"): "one turn; its errors end it",
+    ("workers/flight.py", "work"): "one turn; its errors end it",
     ("workers/turn.py", "self._recall(wanted)"): "the histories of some turns, which wait for it",
     ("workers/turn.py", "self._next_attempt(flight.turn)"): "one number for one turn, which waits for it",
 }
@@ -182,7 +182,8 @@ def services(*patterns: str) -> list[Path]:
 
 def test_every_task_that_lives_as_long_as_its_process_is_kept_alive() -> None:
     """A new task goes through ``keep_running`` or ``regularly``, or is named here with the reason why it ends."""
-    files = services("gateway/**/*.py", "workers/*.py", "llm_service/**/*.py", "orchestra/*.py", "orchestra/store/*.py")
+    common = ("orchestra/*.py", "orchestra/http/*.py", "orchestra/kafka/*.py", "orchestra/store/*.py")
+    files = services("gateway/**/*.py", "workers/*.py", "llm_service/**/*.py", *common)
     bare = {(str(path.relative_to(ROOT)), what) for path in files for what in spawned(path)}
 
     assert ONE_SHOT.keys() == bare
@@ -191,6 +192,13 @@ def test_every_task_that_lives_as_long_as_its_process_is_kept_alive() -> None:
 
 def test_no_loop_can_end_another() -> None:
     """A task group ends all of its tasks when one fails: no service has any."""
-    files = services("gateway/**/*.py", "workers/*.py", "llm_service/**/*.py", "orchestra/*.py")
+    files = services(
+        "gateway/**/*.py",
+        "workers/*.py",
+        "llm_service/**/*.py",
+        "orchestra/*.py",
+        "orchestra/http/*.py",
+        "orchestra/kafka/*.py",
+    )
 
     assert [str(path) for path in files if "TaskGroup(" in path.read_text("utf-8")] == []

@@ -26,7 +26,7 @@ from tests.support.road import Road
 from tests.support.stack import Stack
 from tests.support.store import request, take
 from tests.support.waiting import eventually
-from workers import dlq_limit
+from workers import dlq_limit, intake
 
 
 async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +144,7 @@ async def test_a_topic_of_dead_letters_alone_stands_still(
     monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 20)
     monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0.0)
     monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(intake, "PROBE_RECORDS", 10)
     healthy = await own_topic(stack)
     topics = f"{road.topic}=default,{healthy}=default"
     async with road.worker(ingress_topics=topics) as running:
@@ -156,7 +157,7 @@ async def test_a_topic_of_dead_letters_alone_stands_still(
         kept = len(road.dead_letters())
         other = replace(road, topic=healthy)
         assert ["completed"] == await road.endings([await other.ask(model="model")])
-        assert kept + 3 * dlq_limit.PROBE_RECORDS > len(road.dead_letters())
+        assert kept + 30 > len(road.dead_letters())
 
         monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 0.1)
         monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 1_000)  # What is left of the bad ones is no reason any more.

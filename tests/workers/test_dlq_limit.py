@@ -6,8 +6,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from orchestra.incoming import Judge
+from orchestra.store.dead_letters import DeadLetter
+from tests.support.records import Record, reader, signed
 from workers import dlq_limit
-from workers.dlq_limit import MIN_RECORDS, MIN_SECONDS, PROBE_SECONDS, DlqLimit
+from workers.dlq_limit import MIN_RECORDS, MIN_SECONDS, PROBE_SECONDS, DlqLimit, counts
 from workers.metrics import Metrics
 
 
@@ -72,3 +75,32 @@ async def test_a_held_topic_is_probed_until_a_good_record_comes(clock: Clock) ->
     assert (set(), set()) == (limit.held, limit.unread(["t", "u"]))
     assert 0 == metrics.topic_held.labels("t")._value.get()
     assert ["topic_held"] * 3 + ["topic_resumed"] == [line["event"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (Record(b"nonsense"), False),
+        (Record(None), False),
+        (Record(b"nonsense", headers=[("orchestra-signature", b"v1=0"), ("orchestra-tenant", b"default")]), False),
+        (signed(value=b"nonsense"), True),
+        (Record(b"nonsense", topic="theirs"), True),
+    ],
+    ids=["junk", "tombstone", "forged", "signed", "topic of a tenant's own"],
+)
+def test_nobody_stops_the_gateways_topic_with_junk(record: Record, expected: bool) -> None:
+    """There only what a gateway signed counts; a topic that is one tenant's own is theirs to stop."""
+    letter = reader().read(record)
+
+    assert isinstance(letter, DeadLetter)
+    assert expected == counts(letter)
+
+
+def test_what_we_fail_at_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote it."""
+    monkeypatch.setattr(Judge, "judge", None)
+
+    letter = reader().read(Record())
+
+    assert isinstance(letter, DeadLetter)
+    assert counts(letter)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -578,7 +579,7 @@ async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
     monkeypatch.setattr(intake, "note_idle", note := Calls(None))
     no_pause(monkeypatch, intake, "IDLE_SECONDS")
-    bad = [{TP: records(b"nonsense", b"nonsense", first=first)} for first in (10, 12, 14)]
+    bad = [{TP: [replace(signed(value=b"nonsense"), offset=at + n) for n in (0, 1)]} for at in (10, 12, 14)]
     taking = Taking(monkeypatch, Calls(Intaken()), *bad)
     async with running(taking.run()):
         await eventually(lambda: taking.consumer.stopped)

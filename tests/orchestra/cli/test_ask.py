@@ -247,7 +247,7 @@ async def test_a_message_can_be_left_alone() -> None:
     async with fake_gateway([]) as gateway:
         assert REQUEST_ID == await submit(Where(gateway.url), BODY)
 
-    assert [BODY] == gateway.http.bodies
+    assert [BODY] == gateway.bodies
 
 
 async def test_who_interrupts_is_not_held_by_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Dat
     await take(database, *turns)
     await finish(database, await claim_one(database), question=("user", "secret"), reply="secret too")
 
-    done = await take(database, deletes=[("default", conversation)])
+    done = await take(database, deletes=[ConversationRef("default", conversation)])
 
     assert ["completed", "cancelled", "cancelled"] == await statuses(database, turns)
     assert {turn.id for turn in turns} == {each.request_id for each in done.announcements}
@@ -172,7 +172,7 @@ async def test_a_turn_that_ran_while_its_conversation_was_deleted_leaves_nothing
     """Its answer is thrown away, its row is emptied when it ends, its duplicate is still known."""
     await take(database, asked := request(text="secret"))
     turn = await claim_one(database)
-    await take(database, deletes=[("default", asked.conversation_id)])
+    await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
 
     await finish(database, turn, question=("user", "secret"), reply="secret too", log=("type", "secret three"))
 
@@ -189,7 +189,7 @@ async def test_a_lost_turn_of_a_deleted_conversation_leaves_nothing(database: Da
     await take(database, asked := request(text="secret"))
     worker_id = await new_worker(database)
     await claim_one(database, worker_id)
-    await take(database, deletes=[("default", asked.conversation_id)])
+    await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
     await let_lease_run_out(database, worker_id)
 
     await leases.give_back_lost(database)
@@ -202,7 +202,7 @@ async def test_the_deletion_of_an_unknown_conversation_is_kept(database: Databas
     """A deletion may come before the conversation; what comes later finds it deleted."""
     conversation = uuid4()
 
-    await take(database, deletes=[("default", conversation)])
+    await take(database, deletes=[ConversationRef("default", conversation)])
     await take(database, late := request(conversation))
 
     assert ["failed"] == await statuses(database, [late])
@@ -211,10 +211,10 @@ async def test_the_deletion_of_an_unknown_conversation_is_kept(database: Databas
 async def test_a_deletion_twice_is_one(database: Database) -> None:
     """The second changes nothing, not even the time."""
     await take(database, asked := request())
-    await take(database, deletes=[("default", asked.conversation_id)])
+    await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
     before = await database.run("SELECT * FROM conversations")
 
-    done = await take(database, deletes=[("default", asked.conversation_id)])
+    done = await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
 
     assert ([], before) == (done.announcements, await database.run("SELECT * FROM conversations"))
 
@@ -222,17 +222,17 @@ async def test_a_deletion_twice_is_one(database: Database) -> None:
 async def test_hiding_a_conversation_says_what_it_found(database: Database) -> None:
     """Hidden now, hidden already, or not there."""
     await take(database, asked := request())
-    ref = ("default", asked.conversation_id)
+    ref = ConversationRef("default", asked.conversation_id)
 
     assert [True, False] == [await cancels.mark_deleted(database, ref) for _ in range(2)]
-    assert await cancels.mark_deleted(database, ("other", asked.conversation_id)) is None
+    assert await cancels.mark_deleted(database, ConversationRef("other", asked.conversation_id)) is None
 
 
 async def test_an_answer_to_a_hidden_conversation_is_thrown_away(database: Database) -> None:
     """From the moment that a conversation is hidden nothing is stored in it."""
     await take(database, asked := request())
     turn = await claim_one(database)
-    await cancels.mark_deleted(database, ("default", asked.conversation_id))
+    await cancels.mark_deleted(database, ConversationRef("default", asked.conversation_id))
 
     await finish(database, turn)
 
@@ -246,7 +246,7 @@ async def test_deleting_leaves_other_conversations_alone(database: Database) -> 
     theirs = request(mine.conversation_id, tenant="other")
     await take(database, mine, other, theirs)
 
-    await take(database, deletes=[("default", mine.conversation_id)])
+    await take(database, deletes=[ConversationRef("default", mine.conversation_id)])
 
     assert ["cancelled", "pending", "pending"] == await statuses(database, [mine, other, theirs])
 
@@ -256,7 +256,7 @@ async def test_a_reply_that_was_not_published_goes_out_without_its_text(database
     await take(database, asked := request())
     await finish(database, await claim_one(database), reply="secret")
 
-    await take(database, deletes=[("default", asked.conversation_id)])
+    await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
 
     (late,) = await outbox.unpublished(database, 0, 10)
     assert Status.COMPLETED.value in late.value

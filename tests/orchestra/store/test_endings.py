@@ -11,7 +11,7 @@ import pytest
 from orchestra.store import endings, leases, outbox, requests
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import HeldModel
-from orchestra.store.turns import RequestRef
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.replies import Reply, RequestError
@@ -369,7 +369,7 @@ async def test_the_metadata_of_what_is_deleted_is_not_told(database: Database) -
     await take(database, *turns)
     await finish(database, await claim_one(database))
     running = await claim_one(database)
-    told = await take(database, deletes=[("default", conversation)])
+    told = await take(database, deletes=[ConversationRef("default", conversation)])
 
     late = await finish(database, running)
 

@@ -11,6 +11,7 @@ from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.intake import Intaken, Unsigned
 from orchestra.store.progress import Progress
+from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter
 from schemas.errors import ErrorCode
 from schemas.ids import conversation_id_beside, conversation_id_for_key, conversation_id_for_request
@@ -202,7 +203,7 @@ async def test_a_deadline_is_an_hour_by_default_and_seven_days_at_most(database:
 async def test_a_turn_of_a_deleted_conversation_fails(database: Database) -> None:
     """What comes after the deletion is refused with its reason, announced, and keeps no text."""
     conversation = uuid4()
-    await take(database, deletes=[("default", conversation)])
+    await take(database, deletes=[ConversationRef("default", conversation)])
 
     done = await take(database, late := request(conversation))
 
@@ -261,7 +262,7 @@ async def test_requests_and_their_deletion_in_one_batch(database: Database) -> N
     """A conversation that is deleted in the batch of its own requests ends them, and keeps none of their text."""
     asked = request()
 
-    done = await take(database, asked, deletes=[("default", asked.conversation_id)])
+    done = await take(database, asked, deletes=[ConversationRef("default", asked.conversation_id)])
 
     assert ["cancelled"] == await statuses(database, [asked])
     assert [asked.id] == [each.request_id for each in done.announcements]
@@ -318,7 +319,7 @@ async def test_a_deleted_conversation_of_another_looks_like_any_of_anothers(data
     """Whether it was deleted is not told."""
     conversation = uuid4()
     await take(database, request(conversation, user="ann"))
-    await take(database, deletes=[("default", conversation)])
+    await take(database, deletes=[ConversationRef("default", conversation)])
 
     await take(database, foreign := request(conversation, user="bob"), own := request(conversation, user="ann"))
 
@@ -400,7 +401,7 @@ async def test_a_tombstone_counts_for_its_owner_alone(database: Database) -> Non
     """A key that names what a user has made and deleted has a conversation of the tenant's own, always the same."""
     theirs = uuid4()
     await take(database, request(theirs, user="bob"))
-    await take(database, deletes=[("default", theirs)])
+    await take(database, deletes=[ConversationRef("default", theirs)])
     keyed = [request(theirs, signed=False, keyed=True) for _ in range(2)]
 
     for each in keyed:
@@ -418,7 +419,7 @@ async def test_a_tombstone_of_the_tenants_own_stays_one(database: Database) -> N
     """A producer who deletes the conversation of a key finds it deleted."""
     conversation = uuid4()
     await take(database, request(conversation, signed=False, keyed=True))
-    await take(database, unsigned_deletes=[Unsigned(("default", conversation), letter())])
+    await take(database, unsigned_deletes=[Unsigned(ConversationRef("default", conversation), letter())])
 
     await take(database, late := request(conversation, signed=False, keyed=True))
 

@@ -197,7 +197,7 @@ async def test_a_new_password_revokes_keys(database: Database, keep: bool) -> No
         found = [await keys.find(database, id) for id in made]
         return [each is not None and each.resource.revoked_at is not None for each in found]
 
-    await users.change(database, ref, username="anna", role="admin")
+    await users.change(database, *ref, username="anna", role="admin")
     assert [False, False, False] == await revoked()
     await users.change(database, "default", ann.resource.id, password_hash="new", keep_keys=keep)
     assert [not keep, False, False] == await revoked()

@@ -12,6 +12,7 @@ from orchestra.store import cancels, requests
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
+from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
@@ -103,7 +104,7 @@ async def test_what_is_not_there_deleted_or_anothers_is_not_found(database: Data
     """All three look the same."""
     mine, deleted = request(), request()
     await take(database, mine, deleted)
-    await cancels.mark_deleted(database, ("default", deleted.conversation_id))
+    await cancels.mark_deleted(database, ConversationRef("default", deleted.conversation_id))
 
     assert await requests.find(database, [("other", mine.id), deleted.ref, ("default", uuid4())]) == {}
     assert await requests.find(database, []) == {}
@@ -157,8 +158,8 @@ async def test_deleted_requests_are_told_from_unknown_ones(database: Database) -
     """Deleted with their conversation, hidden or emptied already; living and unknown ones are not among them."""
     living, hidden, emptied = request(), request(), request()
     await take(database, living, hidden, emptied)
-    await cancels.mark_deleted(database, ("default", hidden.conversation_id))
-    await take(database, deletes=[("default", emptied.conversation_id)])
+    await cancels.mark_deleted(database, ConversationRef("default", hidden.conversation_id))
+    await take(database, deletes=[ConversationRef("default", emptied.conversation_id)])
     refs = [living.ref, hidden.ref, emptied.ref, ("default", uuid4()), ("other", hidden.id)]
 
     assert {hidden.ref, emptied.ref} == await requests.deleted_among(database, refs)

@@ -7,7 +7,7 @@ import pytest
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
-from orchestra.store.turns import ConversationRef
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.api.tasks import AttemptError, TaskFilter, TaskResource
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
@@ -151,9 +151,9 @@ async def test_another_tenants_tasks_are_not_there(database: Database) -> None:
     await take(database, each)
 
     assert await page(database) == []
-    assert await tasks.get(database, ("default", each.id), None) is None
+    assert await tasks.get(database, RequestRef("default", each.id), None) is None
     assert await tasks.open_tasks(database, "default", None, EVERYTHING, 10) == []
-    assert not await tasks.remove(database, ("default", each.id), each.conversation_id, None)
+    assert not await tasks.remove(database, RequestRef("default", each.id), each.conversation_id, None)
 
 
 @pytest.mark.parametrize(

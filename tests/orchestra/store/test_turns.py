@@ -24,7 +24,7 @@ from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.endings import Ending
 from orchestra.store.intake import NewRequest
-from orchestra.store.turns import lock_conversations
+from orchestra.store.turns import ConversationRef, RequestRef, lock_conversations
 from schemas.requests import OnBusy
 from schemas.status import Status
 from tests.support.empty import empty
@@ -241,7 +241,7 @@ class Storm:
 
     async def _cancel(self) -> None:
         refs = [each.ref for each in self._random.choices(self._sent, k=2)] if self._sent else []
-        await take(self._database, cancels=[*refs, ("default", uuid4())])
+        await take(self._database, cancels=[*refs, RequestRef("default", uuid4())])
 
     async def _lose_worker(self) -> None:
         """Somebody else takes what it held, while it may still believe that it holds it."""
@@ -309,8 +309,8 @@ class Storm:
         gone = self._conversations.pop(self._random.randrange(len(self._conversations)))
         self._conversations.append(uuid4())
         if self._random.random() < 0.5:
-            await cancels.mark_deleted(self._database, ("default", gone))
-        await take(self._database, deletes=[("default", gone)])
+            await cancels.mark_deleted(self._database, ConversationRef("default", gone))
+        await take(self._database, deletes=[ConversationRef("default", gone)])
 
     async def _check(self) -> None:
         interrupts, rejects = ([each.id for each in self._sent if each.on_busy == busy] for busy in BUSY)

@@ -26,8 +26,8 @@ async def test_a_change_leaves_the_rest(database: Database) -> None:
     ann = await make_user(database, "ann")
     ref = (ann.tenant, ann.resource.id)
 
-    promoted = await users.change(database, ref, role="admin")
-    renamed = await users.change(database, ref, username="anna")
+    promoted = await users.change(database, *ref, role="admin")
+    renamed = await users.change(database, *ref, username="anna")
     assert promoted is not None
     assert renamed is not None
     assert ("ann", "admin", "anna", "admin") == (promoted.username, promoted.role, renamed.username, renamed.role)
@@ -35,7 +35,7 @@ async def test_a_change_leaves_the_rest(database: Database) -> None:
     assert found is not None
     assert ann.password_set_at == found[0].password_set_at
 
-    await users.change(database, ref, password_hash="new")
+    await users.change(database, *ref, password_hash="new")
     found = await users.by_username(database, "anna")
     assert found is not None
     assert "new" == found[1]
@@ -48,11 +48,11 @@ async def test_a_taken_name_cannot_be_changed_to(database: Database) -> None:
     bob = await make_user(database, "bob")
     ref = (bob.tenant, bob.resource.id)
     with pytest.raises(OrchestraError) as caught:
-        await users.change(database, ref, username="ann", role="admin")
+        await users.change(database, *ref, username="ann", role="admin")
 
     assert caught.value.code is ErrorCode.USERNAME_TAKEN
     assert bob == await users.by_id(database, bob.resource.id)
-    assert bob.resource == await users.change(database, ref, username="bob")
+    assert bob.resource == await users.change(database, *ref, username="bob")
 
 
 async def test_another_tenants_user_is_unknown(database: Database) -> None:
@@ -100,14 +100,14 @@ async def test_an_admin_is_left(database: Database) -> None:
     revoked = key_id(await make_key(database, "admin"))
     await keys.revoke(database, "default", None, revoked)
 
-    assert await refused(users.change(database, ref, role="user", leave_admin=True))
-    assert await refused(users.delete(database, ref, leave_admin=True))
+    assert await refused(users.change(database, *ref, role="user", leave_admin=True))
+    assert await refused(users.delete(database, *ref, leave_admin=True))
     assert root == await users.by_id(database, root.resource.id)
-    assert not await refused(users.change(database, ref, username="superuser", leave_admin=True))
+    assert not await refused(users.change(database, *ref, username="superuser", leave_admin=True))
     assert await users.delete(database, "default", ann.resource.id, leave_admin=True)
 
     await make_key(database, "admin")
-    assert not await refused(users.change(database, ref, role="user", leave_admin=True))
+    assert not await refused(users.change(database, *ref, role="user", leave_admin=True))
 
 
 async def test_two_admins_cannot_remove_each_other(database: Database) -> None:
