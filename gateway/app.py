@@ -110,7 +110,7 @@ def create_app(
                 keep_running(limits.run, "limits_failed"),
                 keep_running(callers.run, "callers_failed"),
                 keep_running(health.run, "health_failed"),
-                keep_running(health.look_for_held, "held_topics_failed"),
+                keep_running(health.look_for_standstills, "standstills_failed"),
             ):
                 try:
                     yield

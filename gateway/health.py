@@ -10,9 +10,13 @@ from gateway.limits import Limits
 from gateway.request_log import RequestLog
 from orchestra.loops import regularly
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.progress import held_topics
+from orchestra.store.progress import Standstill, Why, standstills
 
-_HELD_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+_REASONS = {
+    Why.HELD: "workers do not read {} for now: nothing but dead letters came from there",
+    Why.STALLED: "a transaction that some producer has left open holds up {}: Kafka shows nothing behind it",
+}
 _EVERY_SECONDS = 1.0
 _WHILE_AWAY_SECONDS = 0.1
 
@@ -45,7 +49,7 @@ class Health:
         self._database = database
         self._open_mode = open_mode
         self._kafka_problem: str | None = "Kafka was not asked yet"
-        self._held: list[str] = []
+        self._standstills: list[Standstill] = []
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -53,12 +57,12 @@ class Health:
             self._kafka_problem = await self._records.ping()
             await asyncio.sleep(_EVERY_SECONDS if self._kafka_problem is None else _WHILE_AWAY_SECONDS)
 
-    async def look_for_held(self) -> None:
-        """See which topics workers do not read for now, until cancelled."""
-        await regularly(_HELD_SECONDS, self._look, "held_topics_unknown", expected=(DatabaseUnavailableError,))
+    async def look_for_standstills(self) -> None:
+        """See of which topics workers read nothing, until cancelled."""
+        await regularly(_LOOK_SECONDS, self._look, "standstills_unknown", expected=(DatabaseUnavailableError,))
 
     async def _look(self) -> None:
-        self._held = await held_topics(self._database)
+        self._standstills = await standstills(self._database)
 
     def readiness(self) -> Readiness:
         """How it stands now."""
@@ -70,10 +74,9 @@ class Health:
         }
         parts = {name: PartHealth(ready=reason is None, reason=reason) for name, reason in reasons.items()}
         # No other gateway would do better: this one goes on taking requests.
-        parts["intake"] = PartHealth(ready=True, reason=self._held_warning())
+        parts["intake"] = PartHealth(ready=True, reason=self._warning())
         return Readiness(ready=not any(reasons.values()), open_mode=self._open_mode, parts=parts)
 
-    def _held_warning(self) -> str | None:
-        if not self._held:
-            return None
-        return f"workers do not read {', '.join(self._held)} for now: nothing but dead letters came from there"
+    def _warning(self) -> str | None:
+        topics = {why: [each.topic for each in self._standstills if each.why is why] for why in Why}
+        return "; ".join(_REASONS[why].format(", ".join(named)) for why, named in topics.items() if named) or None

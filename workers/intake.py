@@ -19,7 +19,7 @@ from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
-from orchestra.store.progress import Progress, held_mark, note_idle
+from orchestra.store.progress import Progress, Standstill, Why, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
 from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
@@ -27,6 +27,7 @@ from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
 from workers.records import Cancel, Delete, RecordReader, Verdict, moment
+from workers.stalls import NOT_ASSIGNED, Stalls, position
 
 MOST_RECORDS = 500
 POLL_MS = 500
@@ -60,6 +61,7 @@ class Intake:
         self._slots = slots
         self._metrics = metrics
         self._limit = DlqLimit(metrics)
+        self._stalls = Stalls(metrics)
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
@@ -132,7 +134,8 @@ class Intake:
         # Behind what is never handed out: aborted records, and the ends of transactions.
         behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
         self._taken |= {tp: offset for tp, offset in behind.items() if offset}
-        marks += [held_mark(topic) for topic in self._limit.held]
+        marks += [Standstill(Why.HELD, topic).mark for topic in self._limit.held]
+        marks += [Standstill(Why.STALLED, topic).mark for topic in self._stalls.look(consumer)]
         try:
             await note_idle(self._database, marks)
         except (DatabaseUnavailableError, DataRefusedError) as error:
@@ -287,13 +290,12 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
 def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
     """The mark of a partition whose last fetch showed that everything is read."""
     try:
-        end, fetched_ms = consumer.highwater(tp), consumer.last_poll_timestamp(tp)
-        position = consumer._subscription.subscription.assignment.state_value(tp).position  # noqa: SLF001  no await
-    except (AssertionError, AttributeError, IllegalStateError):
-        return None  # Assigned a moment ago, or no longer.
-    if end is None or fetched_ms is None or position is None or position < end:
+        end, fetched_ms, here = consumer.highwater(tp), consumer.last_poll_timestamp(tp), position(consumer, tp)
+    except NOT_ASSIGNED:
         return None
-    return Progress(tp.topic, tp.partition, position, moment(fetched_ms) - _IDLE_MARGIN)
+    if end is None or fetched_ms is None or here is None or here < end:
+        return None
+    return Progress(tp.topic, tp.partition, here, moment(fetched_ms) - _IDLE_MARGIN)
 
 
 def _murmur2_partition(key: bytes, partitions: int) -> int:

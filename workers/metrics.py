@@ -24,6 +24,11 @@ class Metrics:
         self.workers_lost = self._counter("workers_lost_total", "Other workers whose lease this worker took away")
         self.republished = self._counter("replies_republished_total", "Replies that the sweeper published again")
         self.deltas_dropped = self._counter("deltas_dropped_total", "Pieces of text not passed on, for Kafka was away")
+        self.stalled_partitions = Gauge(
+            "orchestra_worker_stalled_partitions",
+            "Partitions of which nothing is read, for a transaction of some producer is open",
+            registry=self.registry,
+        )
         self.topic_held = Gauge(
             "orchestra_worker_topic_held",
             "1 while this worker does not read a topic, for nothing but dead letters came",

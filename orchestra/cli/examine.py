@@ -13,11 +13,20 @@ from orchestra.cli.migrate import dbmate
 from orchestra.kafka.topics import Admin
 from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
 from schemas.topics import TOPICS
 
 _LEAST_POSTGRES = 15
 _MOST_CLOCK_SECONDS = 2.0
+# Why a topic stands still: what is seen, and what to do.
+_STANDS_STILL = {
+    Why.HELD: ("not read for now, nothing but dead letters came from there", "see `orchestra dead-letters list`"),
+    Why.STALLED: (
+        "a transaction of some producer is open, and Kafka shows nothing behind it",
+        "abort it with `kafka-transactions.sh`; it ends by itself after `transaction.max.timeout.ms`",
+    ),
+}
 
 
 class LlmSettings(Piece):
@@ -93,7 +102,7 @@ async def _postgres(settings: DatabaseSettings) -> list[Finding]:
         await database.close()
     migrations = await _migrations(settings)
     found = [_version(rows[0].version), _clock(before, rows[0].now, after), migrations]
-    return found if migrations.mend else [*found, await _workers(settings)]
+    return found if migrations.mend else [*found, await _workers(settings), await _intake(settings)]
 
 
 async def _workers(settings: DatabaseSettings) -> Finding:
@@ -106,6 +115,20 @@ async def _workers(settings: DatabaseSettings) -> Finding:
         await database.close()
     living = rows[0].living
     return Finding("workers", f"{living} alive", "" if living else "nothing is answered: start one, `orchestra worker`")
+
+
+async def _intake(settings: DatabaseSettings) -> Finding:
+    database = Database.connect(settings, "orchestra doctor")
+    try:
+        found = await standstills(database)
+    except DatabaseUnavailableError as error:
+        return Finding("intake", str(error), "look again: Postgres was there a moment ago")
+    finally:
+        await database.close()
+    if not found:
+        return Finding("intake", "every topic is read")
+    lines = [f"{each.topic}: {_STANDS_STILL[each.why][0]}" for each in found]
+    return Finding("intake", "\n".join(lines), "; ".join(dict.fromkeys(_STANDS_STILL[each.why][1] for each in found)))
 
 
 def _version(version: int) -> Finding:

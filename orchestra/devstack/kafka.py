@@ -78,6 +78,8 @@ def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
+        # What is open keeps everybody's records from readers: 15 minutes by default.
+        "transaction.max.timeout.ms": 60_000,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,

@@ -75,7 +75,8 @@ def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
         ack_policy=AckPolicy.MANUAL,
         no_reply=True,
         auto_offset_reset="latest",
-        isolation_level="read_committed",
+        # Workers write no transactions: somebody else's must not hold up what they say.
+        isolation_level="read_uncommitted",
         fetch_max_wait_ms=500,
     )
 

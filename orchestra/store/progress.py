@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
 
 from orchestra.store.database import Database, Transaction, as_json
 
@@ -29,12 +31,11 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     read_up_to = greatest(i.read_up_to, excluded.read_up_to)
 """
 
-# No topic has a colon in its name. Such a row is no mark of a partition: it says when a worker last told that it does
-# not read the topic behind the colon for now.
-_HELD = "held:"
-_HELD_TOPICS = """
-SELECT substring(topic FROM 6) AS topic FROM intake_progress
-WHERE starts_with(topic, 'held:') AND read_up_to > now() - interval '15 seconds' ORDER BY topic
+# No topic has a colon in its name. Such a row is no mark of a partition: it says when a worker last told that the topic
+# behind the colon stands still, and before it why.
+_STANDSTILLS = """
+SELECT split_part(topic, ':', 1) AS why, split_part(topic, ':', 2) AS topic FROM intake_progress
+WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY topic
 """
 
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
@@ -62,14 +63,30 @@ async def note_idle(database: Database, progress: Sequence[Progress]) -> None:
             await note_progress(tx, progress)
 
 
-def held_mark(topic: str) -> Progress:
-    """What a worker notes every second of a topic that it does not read for now."""
-    return Progress(f"{_HELD}{topic}", 0, 0, datetime.max.replace(tzinfo=UTC))  # Postgres makes it the present.
+class Why(StrEnum):
+    """Why a topic stands still."""
+
+    HELD = "held"
+    """It brings nothing but dead letters, and is not read for now."""
+    STALLED = "stalled"
+    """A transaction of some producer is open: Kafka shows nothing behind its first record until it ends."""
 
 
-async def held_topics(database: Database) -> list[str]:
-    """The topics that some worker does not read for now."""
-    return [row.topic for row in await database.run(_HELD_TOPICS)]
+class Standstill(NamedTuple):
+    """A topic of which some worker reads nothing."""
+
+    why: Why
+    topic: str
+
+    @property
+    def mark(self) -> Progress:
+        """What a worker notes every second of it."""
+        return Progress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))  # Postgres makes it now.
+
+
+async def standstills(database: Database) -> list[Standstill]:
+    """The topics that stand still."""
+    return [Standstill(Why(row.why), row.topic) for row in await database.run(_STANDSTILLS)]
 
 
 async def read_up_to(database: Database, topic: str) -> datetime | None:

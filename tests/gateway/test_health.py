@@ -7,8 +7,11 @@ import pytest
 from gateway import health
 from gateway.drain import Drain
 from gateway.health import Health
+from orchestra.store.progress import Standstill, Why
 from tests.support.fakes import Calls, away, no_pause, running
 from tests.support.waiting import eventually
+
+STANDSTILLS = [Standstill(Why.HELD, "llm.requests"), Standstill(Why.HELD, "other"), Standstill(Why.STALLED, "third")]
 
 
 class Ready:
@@ -24,13 +27,18 @@ class Ready:
 async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway stays ready: no other would do better; the warning goes when the topic is read again."""
     anything: Any = Ready()
-    monkeypatch.setattr(health, "held_topics", Calls(away(), ["llm.requests", "other"]))
-    no_pause(monkeypatch, health, "_HELD_SECONDS")
+    monkeypatch.setattr(
+        health,
+        "standstills",
+        Calls(away(), STANDSTILLS),
+    )
+    no_pause(monkeypatch, health, "_LOOK_SECONDS")
     healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True)
-    async with running(healthy.run(), healthy.look_for_held()):
+    async with running(healthy.run(), healthy.look_for_standstills()):
         warning = await eventually(lambda: healthy.readiness().parts["intake"].reason)
-        assert "llm.requests, other" in warning
+        assert "do not read llm.requests, other for now" in warning
+        assert "transaction" in warning
         assert healthy.readiness().parts["intake"].ready
         await eventually(lambda: healthy.readiness().ready)
-        monkeypatch.setattr(health, "held_topics", Calls(away(), []))
+        monkeypatch.setattr(health, "standstills", Calls(away(), []))
         await eventually(lambda: healthy.readiness().parts["intake"].reason is None)

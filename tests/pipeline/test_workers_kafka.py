@@ -16,17 +16,18 @@ from orchestra.kafka.clients import abandon, make_producer
 from orchestra.store import endings as store
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending, Finished
-from orchestra.store.progress import held_topics
+from orchestra.store.progress import Standstill, Why, standstills
 from schemas.topics import EVENTS
 from tests.support.fakes import no_pause
 from tests.support.kafka import own_topic
 from tests.support.llm_script import Held
 from tests.support.ports import free_port
+from tests.support.records import message
 from tests.support.road import Road
 from tests.support.stack import Stack
 from tests.support.store import request, take
 from tests.support.waiting import eventually
-from workers import dlq_limit, intake
+from workers import dlq_limit, intake, stalls
 
 
 async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +168,32 @@ async def test_a_topic_of_dead_letters_alone_stands_still(
         await eventually(lambda: len(road.dead_letters()) == 125)
 
 
+async def test_an_open_transaction_holds_its_topic_up_and_is_told(
+    road: Road, model: Held, monkeypatch: pytest.MonkeyPatch, stack: Stack
+) -> None:
+    """Nothing is lost or taken early: what lies behind is answered when it ends, and till then gateways say why not."""
+    model.open.set()
+    monkeypatch.setattr(stalls, "STALLED_SECONDS", 0.5)
+    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap, transactional_id=f"open-{road.topic}")
+    async with producer, road.worker() as running:
+        async with producer.transaction():
+            partitions = await producer.partitions_for(road.topic)
+            await asyncio.gather(
+                *[await producer.send(road.topic, message("hi"), partition=number) for number in partitions]
+            )
+            id = await road.ask(model="model")
+            await eventually(lambda: running.count("stalled_partitions"))
+            await eventually(lambda: _stands_still(road))
+            assert await road.database.run("SELECT 1 FROM requests") == []
+        assert ["completed"] == await road.endings([id])
+
+
+async def _stands_still(road: Road) -> bool:
+    return await standstills(road.database) == [Standstill(Why.STALLED, road.topic)]
+
+
 async def _holds(road: Road) -> bool:
-    return await held_topics(road.database) == [road.topic]
+    return await standstills(road.database) == [Standstill(Why.HELD, road.topic)]
 
 
 async def test_an_abandoned_producer_sends_nothing_more(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,8 +18,9 @@ from gateway.http.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from orchestra.agents.catalogue import Agents
 from orchestra.http.event_stream import EventStream
+from orchestra.incoming import Judge
 from orchestra.kafka.clients import make_broker, make_producer, tail_reader
-from orchestra.signing import EventSigner, Signer
+from orchestra.signing import EventSigner
 from orchestra.store import claims, endings, intake, leases, progress
 from orchestra.store.database import Database
 from orchestra.store.endings import Ending
@@ -100,7 +101,7 @@ class HandWorker:
         settings = GatewaySettings.model_validate(names)
         self.database = Database.connect(settings, "hand worker")
         self._reader = RecordReader(
-            Signer(settings.secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
+            Judge(settings.secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
         )
         self._signer = EventSigner(settings.secrets)
         self._producer = make_producer(settings, "hand-worker")

@@ -10,6 +10,7 @@ from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings
 from orchestra.store import leases
 from orchestra.store.database import Database
+from orchestra.store.progress import Standstill, Why, note_idle
 from schemas.topics import REQUESTS
 from tests.support.ports import free_port
 from tests.support.services import Services
@@ -42,10 +43,24 @@ async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest
 
     assert to_mend(findings) == set()
     assert "1 alive" in told(findings, "workers")
+    assert "every topic is read" == told(findings, "intake")
     assert f"llm.requests: {REQUESTS.partitions} partitions, replication factor 1" in told(findings, "topics")
     assert {finding.check for finding in findings} >= {"Kafka's version", "topics", "migrations", "clock", "secret"}
     assert SECRET not in str(findings)
     assert url.split(":")[2].split("@")[0] not in str(findings)
+
+
+async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
+    """With the reason, and with what to do about it."""
+    url = await stack.fresh_database()
+    store = Database.connect(database(url), "a worker")
+    await note_idle(store, [Standstill(Why.HELD, "one").mark, Standstill(Why.STALLED, "two").mark])
+    await store.close()
+
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+
+    assert "intake" in to_mend(findings)
+    assert ["one: not read", "two: a transa"] == [line[:13] for line in told(findings, "intake").splitlines()]
 
 
 async def test_what_is_missing_is_found(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

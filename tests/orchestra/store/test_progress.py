@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from orchestra.store import progress
 from orchestra.store.database import Database
-from orchestra.store.progress import Progress
+from orchestra.store.progress import Progress, Standstill, Why
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -42,14 +42,17 @@ async def test_nothing_to_note_is_no_statement(database: Database) -> None:
     assert await database.run("SELECT 1 FROM intake_progress") == []
 
 
-async def test_a_topic_is_held_as_long_as_a_worker_says_so(database: Database) -> None:
-    """It says so every second; what was said a while ago is over, and no topic's marks are touched."""
-    await progress.note_idle(database, [Progress("t", 0, 1, NOON), progress.held_mark("t"), progress.held_mark("u")])
-    past = "UPDATE intake_progress SET read_up_to = now() - interval '1 minute' WHERE topic = :topic"
-    await database.run(past, topic="held:u")
+HELD, STALLED = Standstill(Why.HELD, "t"), Standstill(Why.STALLED, "u")
 
-    assert ["t"] == await progress.held_topics(database)
+
+async def test_a_topic_stands_still_as_long_as_a_worker_says_so(database: Database) -> None:
+    """It says so every second; what was said a while ago is over, and no topic's marks are touched."""
+    await progress.note_idle(database, [Progress("t", 0, 1, NOON), HELD.mark, STALLED.mark])
+    past = "UPDATE intake_progress SET read_up_to = now() - interval '1 minute' WHERE topic = :topic"
+    await database.run(past, topic="stalled:u")
+
+    assert [HELD] == await progress.standstills(database)
     assert NOON == await progress.read_up_to(database, "t")
 
-    await progress.note_idle(database, [progress.held_mark("u")])
-    assert ["t", "u"] == await progress.held_topics(database)
+    await progress.note_idle(database, [STALLED.mark])
+    assert [HELD, STALLED] == await progress.standstills(database)

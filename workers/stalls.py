@@ -1,0 +1,60 @@
+"""Sees where Kafka shows nothing more: behind the first record of a transaction that some producer has left open."""
+
+import asyncio
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError
+
+from workers.metrics import Metrics
+
+# An honest transaction is over by then.
+STALLED_SECONDS = 10.0
+# What the client raises for a partition that was assigned a moment ago, or no longer is.
+NOT_ASSIGNED = (AssertionError, AttributeError, IllegalStateError)
+
+log = structlog.get_logger()
+
+
+class Stalls:
+    """Which topics of this worker stand still for an open transaction. Nothing of them is lost, and nothing is read."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        # Where each partition stands, and since when.
+        self._stands: dict[TopicPartition, tuple[int, float]] = {}
+        self._told: set[TopicPartition] = set()
+
+    def look(self, consumer: AIOKafkaConsumer) -> frozenset[str]:
+        """The topics that have stood still for ten seconds; each partition is logged once."""
+        now = asyncio.get_running_loop().time()
+        stands = {tp: at for tp in consumer.assignment() if (at := _stands_at(consumer, tp)) is not None}
+        self._stands = {tp: self._since(tp, at, now) for tp, at in stands.items()}
+        stalled = {tp for tp, (_, since) in self._stands.items() if now - since >= STALLED_SECONDS}
+        for tp in stalled - self._told:
+            log.warning("intake_stalled", topic=tp.topic, partition=tp.partition, offset=self._stands[tp][0])
+        self._told = stalled
+        self._metrics.stalled_partitions.set(len(stalled))
+        return frozenset(tp.topic for tp in stalled)
+
+    def _since(self, tp: TopicPartition, at: int, now: float) -> tuple[int, float]:
+        before = self._stands.get(tp)
+        return before if before and before[0] == at else (at, now)
+
+
+def position(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
+    """The offset of the next record that this consumer hands out; None where it is not known yet."""
+    try:
+        found: int | None = consumer._subscription.subscription.assignment.state_value(tp).position  # noqa: SLF001  no await
+    except NOT_ASSIGNED:
+        return None
+    return found
+
+
+def _stands_at(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
+    """Where it stands if all that Kafka shows is read, and there is more."""
+    try:
+        end, shown, here = consumer.highwater(tp), consumer.last_stable_offset(tp), position(consumer, tp)
+    except NOT_ASSIGNED:
+        return None
+    return here if None not in (end, shown, here) and here >= shown < end else None
