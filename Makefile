@@ -11,13 +11,20 @@ UV := $(BOOTSTRAP)/bin/uv
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.ready-tools
 
+# Tests of one file run in one process, each process with a Kafka and a Postgres of its own. Most of them wait.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+beside = --numprocesses $(JOBS) --dist loadfile
+# Folders in which nearly every test needs Kafka and Postgres, or is long.
+STACK := live pipeline orchestra/store migrations
+LIVE := tests/live/test_cli_up.py tests/live/test_readme.py
+
 export UV_PYTHON_DOWNLOADS := never
 # Like pip, uv is to trust what the machine trusts, where the machine keeps a list.
 ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt))
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -32,8 +39,14 @@ up: $(READY)  ## Start the whole system on this machine and send it one message 
 down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe deletes its data)
 	@exec $(BIN)/orchestra down $(ARGS)
 
-test: $(TOOLS)  ## Run all tests, on real Kafka and Postgres (ARGS="-k name" runs a few)
-	@exec $(BIN)/pytest $(ARGS)
+test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (ARGS="-k name" runs a few)
+	@exec $(BIN)/pytest -m "not long" $(beside) $(ARGS)
+
+test-live: $(TOOLS)  ## Run the long tests that every submission runs: the README and `make up`, as they are
+	@exec $(BIN)/pytest $(LIVE) $(ARGS)
+
+test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model
+	@exec $(BIN)/pytest -m long
 
 check: lint types imports drift locked fast  ## Fast checks: lint, types, imports, drift, locks, fast tests
 
@@ -58,7 +71,7 @@ locked: $(BOOTSTRAP)/.ready  ## Check that the locks are up to date
 	done && echo "locks agree with pyproject.toml"
 
 fast: $(TOOLS)  ## Run the tests that need no Kafka and no Postgres
-	@$(BIN)/pytest --quiet -m "not stack" --ignore=tests/live
+	@$(BIN)/pytest --quiet -m "not stack and not long" $(beside) $(addprefix --ignore=tests/,$(STACK))
 
 format: $(TOOLS)  ## Format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix --exit-zero --quiet

@@ -56,14 +56,14 @@ _INTAKE = "workers/intake.py"
 _KAFKA = "orchestra/kafka/clients.py"
 _COMMIT = "        await consumer.commit({tp: batch[-1].offset + 1 for tp, batch in polled.items()})\n"
 _WRITE = "        await self._write(verdicts, progress)\n        self._at_hand = ()\n"
-_FINISH = "                finished = await store.finish(self._database, endings)\n"
-_FINISH_TOO_SOON = """                from unittest.mock import patch
-                async def at_once(tx, conversations, ended, *, write=store.announce):
-                    made = await write(tx, conversations, ended)
-                    self._announce(made)
-                    return made
-                with patch.object(store, "announce", at_once):
-                    finished = await store.finish(self._database, endings)
+_FINISH = "        return await store.finish(self._database, endings)\n"
+_FINISH_TOO_SOON = """        from unittest.mock import patch
+        async def at_once(tx, conversations, ended, *, write=store.announce):
+            made = await write(tx, conversations, ended)
+            self._announce(made)
+            return made
+        with patch.object(store, "announce", at_once):
+            return await store.finish(self._database, endings)
 """
 _SKEWED = """await tx.run(_EXPIRED_WORKERS.replace("now()", f"to_timestamp({__import__('time').time()})"))"""
 _PRIMARY_KEY, _UNIQUE_PLACE = "    PRIMARY KEY (tenant, id),\n", "    UNIQUE (tenant, conversation_id, seq),\n"

@@ -11,6 +11,8 @@ from orchestra.kafka.records import read_any_record
 from tests.support.services import Services
 from tests.support.stack import Stack, open_model, open_stack
 
+_LIVE = Path(__file__).parent / "live"
+
 
 def pytest_configure() -> None:
     """Make a run the same however busy the machine is, and wherever it was started."""
@@ -49,10 +51,12 @@ async def services(stack: Stack, tmp_path: Path) -> AsyncIterator[Services]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Kafka, Postgres or the model, so that `make fast` can leave it out."""
+    """Mark what needs Kafka, Postgres or the model, and what runs alone: `make fast` and `make test` leave it out."""
     for item in items:
         if {"stack", "model_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
+        if item.path.is_relative_to(_LIVE):
+            item.add_marker("long")
 
 
 @pytest.hookimpl(wrapper=True)

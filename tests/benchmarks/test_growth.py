@@ -18,6 +18,8 @@ from benchmarks.measure import Timing, measure
 from benchmarks.meters import PARTS
 from benchmarks.question import Asking, conversation
 
+pytestmark = pytest.mark.long
+
 every_curve = pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
 
 

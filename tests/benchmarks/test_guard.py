@@ -14,6 +14,8 @@ from benchmarks.guard.paths import PATHS
 from tests.support.stack import Stack
 from tests.support.tree import ROOT
 
+pytestmark = pytest.mark.long
+
 PLANTED = """
 import sys
 from benchmarks.guard.__main__ import main

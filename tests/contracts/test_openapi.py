@@ -22,6 +22,8 @@ from tests.support.services import Services
 from tests.support.stack import Stack
 from tests.support.store import connect
 
+pytestmark = pytest.mark.long
+
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 ASKED = os.environ.get("TEST_OPENAPI_EXAMPLES")
 AMOUNT = ["--max-examples", ASKED] if ASKED else ["--max-examples", "10", "--seed", "1", "--no-shrink"]

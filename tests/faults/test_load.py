@@ -12,6 +12,8 @@ from faults.load import Plan, open_load
 from faults.mutants import MUTANTS, try_out
 from faults.scenarios import perform
 
+pytestmark = pytest.mark.long
+
 FAULTY = "latency_ms=50,gap_ms=5,rate_limited=0.1,error=0.1,cut=0.05,reset=0.05,garbage=0.02,hang=0.01"
 
 

@@ -12,6 +12,8 @@ from schemas.generation import DoneLine, GenerateReply
 from tests.support.llm_server import Service, eventually, running, text_of
 from tests.support.stack import MODEL_KEY
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def service(model_url: str) -> AsyncIterator[Service]:
