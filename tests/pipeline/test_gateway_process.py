@@ -236,16 +236,19 @@ async def test_other_calls(client: httpx.AsyncClient, method: str, path: str, st
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": "localhost@evil.example"}, 403),
         ({"Host": ""}, 403),
-        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "localhost:3000", "Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "http://localhost:3000"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
     ],
 )
 async def test_guard(client: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
     """A web page of somebody else's reaches nothing, by a foreign name or from a foreign origin."""
-    for path in ("/healthz", "/v1/conversations"):
+    for path in ("/healthz", "/docs", "/v1/conversations"):
         assert (await client.get(path, headers=headers)).status_code == status
     if status == 403:
         refused = await client.post("/v1/messages", json=HELLO, headers=headers)
