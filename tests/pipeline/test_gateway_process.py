@@ -186,12 +186,13 @@ async def test_too_large(gateway: Service, client: httpx.AsyncClient, size: int,
     assert (await client.get("/healthz")).text == "ok"
 
 
-async def test_too_large_with_expect(gateway: Service) -> None:
-    """A caller who asks before sending is told 413 before he sends anything."""
+@pytest.mark.parametrize("asks", [b"", b"Expect: 100-continue\r\n"], ids=["sends", "asks"])
+async def test_too_large_by_its_head(gateway: Service, asks: bytes) -> None:
+    """A caller whose head says that the body is too large is told 413 before they send anything of it."""
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-    writer.write(head % (10 * MIB))
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n"
+    writer.write(head % (asks, 10 * MIB))
     async with asyncio.timeout(10):
         assert (await reader.readline()).split()[1] == b"413"
     writer.close()
