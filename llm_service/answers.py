@@ -14,13 +14,14 @@ from structlog.contextvars import bind_contextvars
 from llm_service.generation import Generation, Restart
 from llm_service.providers.base import Ending, Garbage, Piece
 from orchestra.http.disconnect import unless_gone
+from orchestra.http.hot_routes import NOT_KEPT
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import REQUEST_ID
 
 _LAST_WORDS_SECONDS = 5.0
 _REQUEST_ID = REQUEST_ID.encode()
 _JSON = [(b"content-type", b"application/json")]
-_NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_NDJSON = [(b"content-type", b"application/x-ndjson"), *NOT_KEPT, (b"x-accel-buffering", b"no")]
 
 
 class GenerationAnswer(Response):

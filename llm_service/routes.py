@@ -1,6 +1,7 @@
 """⑥ POST /generate, GET /models, GET /healthz, GET /metrics: check, call, answer."""
 
 import hmac
+from collections.abc import Mapping
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -42,7 +43,7 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
         headers = dict(request.scope["headers"])  # Looking through the list for each takes longer.
         named = request_id(headers)
         try:
-            ask = _parse(await _body(request, headers.get(b"content-encoding")))
+            ask = _parse(await _body(request, headers))
             chain = registry.chain(ask.model)
         except OrchestraError as error:
             _log.info("generation_refused", outcome=error.code, **({"request_id": named} if named else {}))
@@ -81,10 +82,13 @@ def _bearer(request: Request) -> bytes:
     return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-async def _body(request: Request, encoding: bytes | None) -> bytes:
+async def _body(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
     """The raw body, whatever content type it claims. Raises ``too_large``, or ``unsupported_media_type`` if packed."""
+    encoding = headers.get(b"content-encoding")
     if encoding and encoding.strip().lower() not in (b"", b"identity"):
         raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is, without a Content-Encoding.")
+    if int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -32,7 +32,7 @@ _NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
 # No line ends by the standard of event streams, but many clients split text there.
 _ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 # No attempt has this number: whoever says that he has seen it is told everything anew.

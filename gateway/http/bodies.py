@@ -22,9 +22,10 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 async def read_body(request: Request, most: int) -> bytes:
     """The raw body, whatever content type it claims. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
-    if b"content-encoding" in dict(request.scope["headers"]):
+    headers = dict(request.scope["headers"])
+    if b"content-encoding" in headers:
         _must_be_plain(request.headers.getlist("content-encoding"))
-    if request.headers.get("expect") and int(request.headers.get("content-length", 0)) > most:
+    if int(headers.get(b"content-length", 0)) > most:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
     body = bytearray()
     async for chunk in request.stream():

@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from gateway.accept import Acceptance
 from gateway.http import openapi
 from gateway.http.answers import json_answer
-from gateway.http.cursors import cut, read_number_cursor, read_time_cursor
+from gateway.http.cursors import cut, read_number_cursor, read_time_cursor, write_cursor
 from gateway.http.route import Body, Call, Route
 from gateway.limits import Limits
 from gateway.people.principal import Principal
@@ -86,10 +86,11 @@ class Conversations:
     ) -> Response:
         """What was said in a conversation, the oldest first."""
         after, caller = read_number_cursor(cursor) or 0, call.caller
-        found = await messages.page(self._database, caller.conversation(conversation_id), after, limit + 1, caller.only)
-        if not found:
+        conversation = caller.conversation(conversation_id)
+        data, more = await messages.page(self._database, conversation, after, limit, caller.only)
+        if not data:
             await self._get(caller, conversation_id)
-        data, following = cut(found, limit, lambda last: (last.id,))
+        following = write_cursor(data[-1].id) if more else None
         return json_answer(Page[StoredMessage](data=data, next=following))
 
     async def delete(self, call: Call[None], conversation_id: UUID) -> Response:

@@ -15,6 +15,28 @@ from orchestra.devstack.probes import answers, exists
 _FIRST_METRICS_PORT = 9464
 # As long as its lease, whose every renewal shows in the file.
 _WORKER_SILENCE_SECONDS = 15.0
+# Settings that not all of them read. Nobody else is told, wherever a value comes from: some of them are credentials.
+_READERS = {
+    **dict.fromkeys(
+        (
+            "AGENTS_DIR", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "ORCHESTRA_SECRET",
+            "ORCHESTRA_SECRET_OLD",
+        ),
+        ("gateway", "worker"),
+    ),
+    **dict.fromkeys(("CONTEXT_DEFAULT", "CORS_ORIGINS"), ("gateway",)),
+    **dict.fromkeys(("ALLOWED_HOSTS", "OPEN_MODE"), ("gateway", "llm")),
+    **dict.fromkeys(
+        (
+            "ANTHROPIC_API_KEY", "EMBEDDED_API_KEY", "EMBEDDED_BASE_URL", "EMBEDDED_CONTEXT_TOKENS",
+            "EMBEDDED_MAX_CONCURRENCY", "GEMINI_API_KEY", "LLM_PROVIDER", "MODELS_FILE", "OPENAI_API_KEY",
+            "SIMULATED_OPTIONS",
+        ),
+        ("llm",),
+    ),
+    "LLM_SERVICE_TOKEN": ("llm", "worker"),
+    "LLM_SERVICE_URL": ("worker",),
+}  # fmt: skip
 # Settings of the caller that every process of a stack must agree on.
 _PASSED_ON = (
     "AGENTS_DIR",
@@ -58,7 +80,7 @@ def llm_part(shared: Mapping[str, str], port: int) -> Part:
     return Part(
         name="llm",
         command=python_module("llm_service"),
-        env=_environment(shared, HOST=HOST, PORT=str(port)),
+        env=_environment("llm", shared, HOST=HOST, PORT=str(port)),
         ready=answers(f"{address}/healthz"),
         address=address,
     )
@@ -70,6 +92,7 @@ def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Par
         name=f"worker-{number}",
         command=python_module("workers"),
         env=_environment(
+            "worker",
             shared,
             READY_FILE=str(ready_file),
             METRICS_PORT=shared.get("METRICS_PORT", str(_FIRST_METRICS_PORT - 1 + number)),
@@ -86,14 +109,15 @@ def gateway_part(shared: Mapping[str, str], number: int, port: int, tasks_port: 
     return Part(
         name=f"gateway-{number}",
         command=python_module("gateway"),
-        env=_environment(shared, HOST=HOST, PORT=str(port), TASKS_PORT=str(tasks_port)),
+        env=_environment("gateway", shared, HOST=HOST, PORT=str(port), TASKS_PORT=str(tasks_port)),
         ready=answers(f"{address}/readyz"),
         stop_limit=20,
         address=address,
     )
 
 
-def _environment(shared: Mapping[str, str], **own: str) -> dict[str, str]:
+def _environment(kind: str, shared: Mapping[str, str], **own: str) -> dict[str, str]:
     # Kafka names of the caller's are about another cluster.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
-    return {**inherited, **shared, **own}
+    told = {**inherited, **shared, **own}
+    return {name: value for name, value in told.items() if kind in _READERS.get(name, (kind,))}

@@ -1,4 +1,7 @@
-"""The open-mode guard: a service that asks for no credentials answers no web page of somebody else's."""
+"""The open-mode guard: a service that asks for no credentials answers no web page but its own.
+
+A page of another port is somebody else's: any program of this machine may have such a page.
+"""
 
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
@@ -10,13 +13,17 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _Headers = Iterable[tuple[bytes, bytes]]
 _LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
+# What browsers say of calls that its own pages made, and of those that no page did.
+_NOT_FOREIGN = frozenset({"same-origin", "none"})
+# What they say when somebody goes to a page, and not into a frame of another one.
+_GOES_THERE = frozenset({(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")})
 
 
 class OpenModeGuard:
-    """Refuses calls under a foreign host name (DNS rebinding) and calls that a foreign page made.
+    """Refuses calls under a foreign host name (DNS rebinding) and calls that a page of another origin made.
 
-    Pages of ``origins`` are not foreign; with ``plain_names`` nor is a name without a dot, as containers and machines
-    nearby have, and no page from elsewhere. ``answer`` makes the refusal.
+    Pages of ``origins`` may call; with ``plain_names`` a name without a dot, as containers and machines nearby have,
+    is not foreign. A link of another port of this machine may be followed. ``answer`` makes the refusal.
     """
 
     def __init__(
@@ -41,32 +48,41 @@ class OpenModeGuard:
             looked_at = [header for header in scope["headers"] if header[0] in _LOOKED_AT]
             # Nearly every call says the same as the one before it.
             if looked_at != self._passed:
-                if reason := refusal(looked_at, self._hosts, self._origins, plain_names=self._plain_names):
+                link = scope["method"] == "GET" and _GOES_THERE.issubset(scope["headers"])
+                if reason := refusal(looked_at, self._hosts, self._origins, plain_names=self._plain_names, link=link):
                     answer = self._answer(OrchestraError(ErrorCode.FORBIDDEN, reason))
                     await answer(scope, receive, send)
                     return
-                self._passed = looked_at
+                if not link:
+                    self._passed = looked_at
         await self._app(scope, receive, send)
 
 
 def refusal(
-    headers: _Headers, hosts: frozenset[str], origins: frozenset[str] = frozenset(), *, plain_names: bool = False
+    headers: _Headers,
+    hosts: frozenset[str],
+    origins: frozenset[str] = frozenset(),
+    *,
+    plain_names: bool = False,
+    link: bool = False,
 ) -> str | None:
-    """Why these headers are refused, or None."""
+    """Why these headers are refused, or None. ``link``: somebody goes there, with a GET."""
     named = [value.decode("latin-1") for name, value in headers if name == b"host"]
     host = host_name(f"//{named[0]}") if len(named) == 1 else None
     if host is None or not (host in hosts or (plain_names and not {".", ":"} & set(host))):
         return "the Host is neither local nor one of ALLOWED_HOSTS"
+    own = f"http://{named[0]}"  # The services themselves speak no TLS.
     foreign, listed = False, False
     for name, value in headers:
         text = value.decode("latin-1")
         if name == b"origin" and text in origins:
             listed = True
-        elif name == b"origin" and host_name(text) not in hosts:
-            return "the Origin is neither local nor one of ALLOWED_HOSTS or CORS_ORIGINS"
-        elif name == b"sec-fetch-site" and text.strip().lower() == "cross-site":
-            foreign = True
-    return "calls from pages of other sites are refused" if foreign and not listed else None
+        elif name == b"origin" and text != own:
+            return "the Origin is neither the one that was called nor one of CORS_ORIGINS"
+        elif name == b"sec-fetch-site":
+            site = text.strip().lower()
+            foreign |= site not in _NOT_FOREIGN and not (link and site == "same-site")
+    return "calls from pages of other origins are refused" if foreign and not listed else None
 
 
 def host_name(url: str) -> str | None:

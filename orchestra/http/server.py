@@ -1,8 +1,14 @@
-"""The HTTP server of every service: what a stranger may send before it is known who they are has bounds here."""
+"""The HTTP server of every service: what a stranger may send before it is known who they are has bounds here.
+
+So has what lies unread of answers.
+"""
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -25,13 +31,17 @@ _CHUNK_BYTES = 32
 # Longer than any client keeps a quiet connection, so that it is never closed under a request.
 _KEEP_ALIVE_SECONDS = 120
 _BACKLOG = 2048
-# Time is counted in looks, one a second while anything is half-open: a process that hung for a while blames nobody.
+# Time is counted in looks, one a second while there are connections: a process that hung for a while blames nobody.
 LOOK_SECONDS = 1.0
 HEAD_LOOKS = 10
-# A body must bring so many bytes in so many looks: some 1 KiB/s.
+# A body must bring so many bytes in so many looks, and who is answered must take as many: some 1 KiB/s.
 BODY_LOOKS = 30
 BODY_BYTES = 32 * 1024
 MOST_HALF_OPEN = 256
+# Of answers that one address does not read.
+MOST_UNREAD_BYTES = 128 * 1024 * 1024
+# A little that lies unread stops no writer, so nobody tells of it: it is looked for.
+SWEEP_LOOKS = 10
 # Those that were begun at the last look are not counted yet: a thousand callers may come at once.
 _YOUNG_LOOKS = 1
 # Who is cut off while sending may never see why: what they still send is left unread for a while before that.
@@ -48,19 +58,27 @@ log = structlog.get_logger()
 
 
 class HalfOpen:
-    """The connections that owe the rest of a head or of a body, or are being refused; makes uvicorn's protocols."""
+    """The connections that owe the rest of a head or of a body, are being refused, or do not read; makes the protocols.
+
+    Its length is how many there are, those that do not read aside.
+    """
 
     def __init__(self, proxies: Proxies) -> None:
         self.proxies = proxies
         # With the look at which each began or last made progress; the oldest first.
         self._since: dict[BoundedProtocol, int] = {}
+        # The same of those whose answer waits to be read.
+        self._unread: dict[BoundedProtocol, int] = {}
+        self._connections: Collection[Any] = ()
         self._looks = 0
         self._looking = False
         self._refused: Counter[ErrorCode] = Counter()
 
     def __call__(self, **given: Any) -> "BoundedProtocol":
         """The protocol of a new connection."""
-        return BoundedProtocol(self, **given)
+        made = BoundedProtocol(self, **given)
+        self._connections = made.connections
+        return made
 
     def __len__(self) -> int:
         """How many there are."""
@@ -78,12 +96,25 @@ class HalfOpen:
         """It owes nothing, or is gone."""
         self._since.pop(connection, None)
 
+    def add_reader(self, connection: "BoundedProtocol") -> None:
+        """Let the time begin, or begin again, in which it must take some of its answer."""
+        self._unread.pop(connection, None)
+        self._unread[connection] = self._looks
+
+    def discard_reader(self, connection: "BoundedProtocol") -> None:
+        """It has taken what there was, or is gone."""
+        self._unread.pop(connection, None)
+
     def count(self, code: ErrorCode) -> None:
         """Count a refusal, for the log."""
         self._refused[code] += 1
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looks += 1
+        if self._looks % SWEEP_LOOKS == 0:
+            for each in list(self._connections):
+                each.look_for_unread()
+        self._look_at_readers()
         counted: Counter[str] = Counter()
         # The youngest first: where there are too many from one address, the oldest go.
         for connection, since in reversed(list(self._since.items())):
@@ -97,9 +128,19 @@ class HalfOpen:
         for code, count in self._refused.items():
             log.warning("connections_refused", code=code, count=count)
         self._refused.clear()
-        self._looking = bool(self._since)
+        self._looking = bool(self._connections)
         if self._looking:
             loop.call_later(LOOK_SECONDS, self._look, loop)
+
+    def _look_at_readers(self) -> None:
+        held: Counter[str] = Counter()
+        for connection, since in reversed(list(self._unread.items())):
+            age = self._looks - since
+            size = connection.reader_looked_at(age)
+            if age > _YOUNG_LOOKS and (address := connection.counted_as_reader):
+                held[address] += size
+                if held[address] > MOST_UNREAD_BYTES:
+                    connection.cut(ErrorCode.TOO_MANY_CONNECTIONS)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -121,6 +162,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._lines = 0
         # Bytes of a body since it last made enough progress.
         self._received = 0
+        # Bytes that waited for the other end when it last took enough of them.
+        self._waited = 0
         self._reason = ErrorCode.MALFORMED_HTTP
 
     @property
@@ -148,6 +191,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self._half_open.add(self)
         elif age >= BODY_LOOKS:
             self.refuse(ErrorCode.TOO_SLOW)
+
+    @property
+    def counted_as_reader(self) -> str:
+        """The address that bytes count for which it does not read; empty: for none."""
+        return "" if self._connection.known or self.scope is None else network_of(client_address(self.scope))
+
+    def look_for_unread(self) -> None:
+        """Let whoever writes wait until what waits already has been read."""
+        if self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(high=0)
+
+    def reader_looked_at(self, age: int) -> int:
+        """Once a second while bytes wait for it; how many. ``age``: looks since its time began."""
+        waiting = self._outstanding()
+        if self._waited - waiting >= BODY_BYTES:
+            self._waited = waiting
+            self._half_open.add_reader(self)
+        elif age >= BODY_LOOKS:
+            self.cut(ErrorCode.TOO_SLOW)
+            return 0
+        return self.transport.get_write_buffer_size()
+
+    def cut(self, code: ErrorCode) -> None:
+        """Drop the rest of an answer, with its connection: there is no way to say why."""
+        self._half_open.count(code)
+        self.transport.abort()
 
     def refuse(self, code: ErrorCode) -> None:
         """Answer with this error, unless an answer is under way or nothing was asked, and close."""
@@ -186,7 +255,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._half_open.discard(self)
+        self._half_open.discard_reader(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Bytes wait for it. Until it has taken them nobody writes more, so that what becomes less was taken."""
+        super().pause_writing()
+        self._waited = self._outstanding()
+        self._half_open.add_reader(self)
+
+    def resume_writing(self) -> None:
+        """It has taken them, but for a little."""
+        super().resume_writing()
+        self.transport.set_write_buffer_limits()
+        self._half_open.discard_reader(self)
 
     def data_received(self, data: bytes) -> None:
         """Give the parser no more than the bounds allow."""
@@ -248,6 +330,15 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def _refused(self) -> bool:
         return self._phase is _Phase.LINGER
+
+    def _outstanding(self) -> int:
+        """Bytes that the other end has not taken, those in the kernel among them: it takes megabytes at once."""
+        waiting = self.transport.get_write_buffer_size()
+        try:
+            in_kernel = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # No system that tells, or no socket any more.
+            return waiting
+        return waiting + int(struct.unpack("i", in_kernel)[0])
 
     def _watch(self) -> None:
         if self._watched != self._stage:

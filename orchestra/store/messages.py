@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestra.store.database import Database, as_json
-from orchestra.store.turns import ConversationRef
+from orchestra.store.turns import PAGE_BYTES, ConversationRef
 from schemas.api.conversations import StoredMessage
 from schemas.generation import ChatMessage
 
@@ -26,11 +26,19 @@ ORDER BY k.tenant, k.id, m.id
 """
 
 _PAGE = """
-SELECT m.id, m.role, m.content, m.created_at, m.request_id, m.finish_reason FROM messages m
-JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
-    AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
-WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after
-ORDER BY m.id LIMIT :limit
+SELECT p.id, p.role, p.content, p.created_at, p.request_id, p.finish_reason, p.found FROM (
+    SELECT n.*, count(*) OVER () AS found, row_number() OVER w AS place, sum(octet_length(n.content)) OVER w AS so_far
+    FROM (
+        SELECT m.* FROM messages m
+        JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
+            AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
+        WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after
+        ORDER BY m.id LIMIT :limit
+    ) AS n
+    WINDOW w AS (ORDER BY n.id)
+) AS p
+WHERE p.place = 1 OR p.so_far <= :most_bytes
+ORDER BY p.id
 """
 
 
@@ -70,8 +78,14 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Conversat
 
 async def page(
     database: Database, conversation: ConversationRef, after: int, limit: int, only: str | None = None
-) -> list[StoredMessage]:
-    """Messages of a conversation (of ``only`` this owner's) after the one with id ``after``, oldest first."""
+) -> tuple[list[StoredMessage], bool]:
+    """Up to ``limit`` messages of a conversation (of ``only`` this owner's) after the one with id ``after``.
+
+    Oldest first; True when there are more. Long texts make a page shorter, but never empty.
+    """
     tenant, id = conversation
-    rows = await database.run(_PAGE, tenant=tenant, id=id, after=after, limit=limit, only=only)
-    return [StoredMessage.model_validate(dict(row)) for row in rows]
+    rows = await database.run(
+        _PAGE, tenant=tenant, id=id, after=after, limit=limit + 1, only=only, most_bytes=PAGE_BYTES
+    )
+    found = [StoredMessage.model_validate(dict(row)) for row in rows[:limit]]
+    return found, bool(rows) and rows[0].found > min(len(rows), limit)

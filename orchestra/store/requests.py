@@ -8,12 +8,9 @@ from uuid import UUID
 
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.database import Database
-from orchestra.store.turns import KEYS, ConversationRef, RequestRef, refs_json
+from orchestra.store.turns import KEYS, PAGE_BYTES, ConversationRef, RequestRef, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
-
-# A page ends before it, whatever its limit: replies may be long, and a gateway holds them all at once.
-_PAGE_BYTES = 8 * 1024 * 1024
 
 _RESOURCE = """
 SELECT r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
@@ -155,7 +152,7 @@ def page_statement(
         WINDOW w AS (ORDER BY n.created_at DESC, n.id DESC)
     ) AS r
     LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
-    WHERE r.place = 1 OR r.so_far <= {_PAGE_BYTES}
+    WHERE r.place = 1 OR r.so_far <= {PAGE_BYTES}
     ORDER BY r.created_at DESC, r.id DESC
     """
     return sql, {"tenant": tenant, **given}

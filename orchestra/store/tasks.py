@@ -11,14 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store.database import Database
-from orchestra.store.turns import ConversationRef, RequestRef, lock_conversations
+from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, lock_conversations
 from schemas.api.tasks import TaskFilter, TaskResource, prompt_and_history
 from schemas.ids import conversation_id_for_request
 from schemas.requests import Message
 from schemas.status import Status
 
-# A page ends before it, whatever its limit: texts may be long, and a gateway holds them all at once.
-_PAGE_BYTES = 8 * 1024 * 1024
 _OPEN = "r.status IN ('waiting', 'pending', 'in_progress')"
 
 _THERE = """
@@ -110,7 +108,7 @@ async def page(
         LEFT JOIN messages a ON a.tenant = n.tenant AND a.request_id = n.id AND a.role = 'assistant'
         WINDOW w AS (ORDER BY n.created_at DESC, n.id DESC)
     ) AS p {_ANSWER}
-    WHERE p.place = 1 OR p.so_far <= {_PAGE_BYTES}
+    WHERE p.place = 1 OR p.so_far <= {PAGE_BYTES}
     ORDER BY p.created_at DESC, p.id DESC
     """
     rows = await database.run(sql, **parameters, limit=limit + 1)

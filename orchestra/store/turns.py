@@ -27,6 +27,9 @@ class ConversationRef(NamedTuple):
     id: UUID
 
 
+PAGE_BYTES = 8 * 1024 * 1024
+"""A page of a list ends before it, whatever its limit: texts may be long, and a gateway holds them all at once."""
+
 KEYS = few("refs", "tenant text, id uuid")
 """The refs in the parameter ``refs``, to look something up by."""
 

@@ -74,10 +74,9 @@ HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
     "'authorization', ''": ("authorization", ["", "Bearer "], [MODELS, GENERATE]),
     "'content-encoding'": ("content-encoding", ["", "identity,"], [POST]),
     "b'content-encoding'": ("content-encoding", ["", "identity"], [POST, GENERATE]),
-    "'content-length', 0": ("content-length", [""], [POST]),
+    "b'content-length', 0": ("content-length", [], []),  # Of at most twenty digits: the server's parser has seen to it.
     "'content-type', ''": ("content-type", ["", "application/json;", "application/"], [CREATE]),
     "b'content-type', b''": ("content-type", [], []),  # Of an answer.
-    "'expect'": ("expect", [""], [POST]),
     "'idempotency-key'": ("idempotency-key", ["", '"'], [POST]),
     "'last-event-id'": ("last-event-id", ["", "1.", "1.1."], [EVENTS]),
     "'prefer'": ("prefer", ["", "a", "wait", "wait=", 'a;"', "a="], [POST, GET]),

@@ -63,7 +63,9 @@ FOREIGN = [
     {"host": "127.0.0.1.evil.example:8082"},
     {"origin": "https://evil.example"},
     {"origin": "null"},
+    {"origin": "http://localhost:9999"},
     {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
 ]
 
 

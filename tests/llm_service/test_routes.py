@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -107,6 +108,18 @@ async def test_wrong_doors_are_problem_documents(
     assert (response.status_code, response.json()["code"]) == (status, code)
 
 
+async def test_what_says_that_it_is_too_large_is_not_read(service: Service) -> None:
+    """A body that says its length is refused before anything of it has come."""
+    url = service.client.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % (MAX_BODY_BYTES + 1))
+
+    async with asyncio.timeout(20):
+        assert b"413" == (await reader.readline()).split()[1]
+    writer.close()
+
+
 async def test_health_is_what_it_was(service: Service) -> None:
     """`GET /healthz` says ok as the old service did."""
     response = await service.client.get("/healthz")
@@ -122,12 +135,14 @@ async def test_models_are_listed(service: Service) -> None:
 
 
 async def test_the_stream_says_what_it_is(service: Service) -> None:
-    """A stream is NDJSON and asks proxies not to hold it back."""
+    """A stream is NDJSON, asks proxies not to hold it back, and is kept nowhere."""
     async with service.stream("simulated") as response:
         await response.aread()
 
     assert response.headers["content-type"] == "application/x-ndjson"
     assert response.headers["x-accel-buffering"] == "no"
+    assert "no-store" == response.headers["cache-control"]
+    assert "nosniff" == response.headers["x-content-type-options"]
 
 
 async def test_metrics_hold_no_text_of_callers(service: Service) -> None:

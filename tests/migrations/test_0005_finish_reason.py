@@ -15,6 +15,6 @@ async def test_an_answer_of_before_has_no_reason(database: Database) -> None:
         await finish(database, await claim_one(database), finish_reason="length")
     await database.run("UPDATE messages SET finish_reason = NULL WHERE id IN (SELECT min(id) + 1 FROM messages)")
 
-    found = await messages.page(database, ("default", conversation), 0, 10)
+    found, _ = await messages.page(database, ("default", conversation), 0, 10)
 
     assert [None, None, None, "length"] == [each.finish_reason for each in found]

@@ -186,12 +186,13 @@ async def test_too_large(gateway: Service, client: httpx.AsyncClient, size: int,
     assert (await client.get("/healthz")).text == "ok"
 
 
-async def test_too_large_with_expect(gateway: Service) -> None:
-    """A caller who asks before sending is told 413 before he sends anything."""
+@pytest.mark.parametrize("asks", [b"", b"Expect: 100-continue\r\n"], ids=["sends", "asks"])
+async def test_too_large_by_its_head(gateway: Service, asks: bytes) -> None:
+    """A caller whose head says that the body is too large is told 413 before they send anything of it."""
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-    writer.write(head % (10 * MIB))
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n"
+    writer.write(head % (asks, 10 * MIB))
     async with asyncio.timeout(10):
         assert (await reader.readline()).split()[1] == b"413"
     writer.close()
@@ -236,16 +237,19 @@ async def test_other_calls(client: httpx.AsyncClient, method: str, path: str, st
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": "localhost@evil.example"}, 403),
         ({"Host": ""}, 403),
-        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "localhost:3000", "Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "http://localhost:3000"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
     ],
 )
 async def test_guard(client: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
     """A web page of somebody else's reaches nothing, by a foreign name or from a foreign origin."""
-    for path in ("/healthz", "/v1/conversations"):
+    for path in ("/healthz", "/docs", "/v1/conversations"):
         assert (await client.get(path, headers=headers)).status_code == status
     if status == 403:
         refused = await client.post("/v1/messages", json=HELLO, headers=headers)

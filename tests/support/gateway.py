@@ -273,6 +273,8 @@ async def streaming(client: httpx.AsyncClient, method: str, url: str, **more: An
     async with client.stream(method, url, **more) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
+        assert "no-store" == response.headers["cache-control"]
+        assert "nosniff" == response.headers["x-content-type-options"]
         yield Reader(response)
 
 

@@ -30,10 +30,15 @@ async def test_limit() -> None:
         assert caught.value.code is ErrorCode.TOO_LARGE
 
 
-async def test_asks_first() -> None:
-    """Who asks before sending is told at once, before anything is read."""
-    with pytest.raises(OrchestraError):
-        await read_body(request([], expect="100-continue", content_length="11"), 10)
+@pytest.mark.parametrize("asks", [{}, {"expect": "100-continue"}], ids=["sends", "asks"])
+async def test_what_says_that_it_is_too_large(asks: dict[str, str]) -> None:
+    """A body that says its length is refused before anything of it is read, whether its caller asks first or not."""
+    sent = request([], content_length="11", **asks)
+    sent._receive = None  # type: ignore[assignment]
+    with pytest.raises(OrchestraError) as caught:
+        await read_body(sent, 10)
+    assert caught.value.code is ErrorCode.TOO_LARGE
+    assert await read_body(request([b"x" * 10], content_length="10", **asks), 10) == b"x" * 10
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,12 @@ async def test_a_stream_names_what_was_ignored_at_its_beginning(world: World) ->
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_listed_web_page_may_read_it(world: World, stream: bool) -> None:
-    """The reply as well as a stream, from its first byte on."""
+    """The reply as well as a stream, from its first byte on; and no cache keeps either."""
     answer = await world.post({**HELLO, "stream": stream}, Origin=APP)
 
     assert (200, APP) == (answer.status_code, answer.headers["access-control-allow-origin"])
     assert stream == answer.headers["content-type"].startswith("text/event-stream")
+    assert ("no-store", "nosniff") == (answer.headers["cache-control"], answer.headers["x-content-type-options"])
 
 
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "respond-async"}, {"Accept": "text/event-stream"}], ids=str)

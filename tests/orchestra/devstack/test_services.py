@@ -3,11 +3,17 @@
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
+from gateway.settings import GatewaySettings
+from llm_service.settings import LlmServiceSettings
+from orchestra.devstack import services
 from orchestra.devstack.choice import Choice
 from orchestra.devstack.folder import DataFolder
+from orchestra.devstack.part import Part
 from orchestra.devstack.ports import Ports
-from orchestra.devstack.services import llm_part, shared_environment, worker_part
+from orchestra.devstack.services import gateway_part, llm_part, shared_environment, worker_part
+from workers.settings import WorkerSettings
 
 
 def test_each_worker_shows_its_metrics_on_a_port_of_its_own() -> None:
@@ -43,3 +49,27 @@ def test_a_token_of_the_callers_goes_before(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("LLM_SERVICE_TOKEN", token)
 
     assert token == environment(tmp_path / "one")["LLM_SERVICE_TOKEN"]
+
+
+def parts(shared: dict[str, str]) -> list[tuple[Part, type[BaseSettings]]]:
+    """A part of each kind, and what its process reads."""
+    return [
+        (llm_part(shared, 1), LlmServiceSettings),
+        (worker_part(shared, 1, Path("ready")), WorkerSettings),
+        (gateway_part(shared, 1, 1, 2), GatewaySettings),
+    ]
+
+
+def test_each_part_is_told_what_it_reads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a stack shares, and of anybody's credentials, no process has what another one reads."""
+    read = {name.upper() for _, settings in parts({}) for name in settings.model_fields}
+    credentials = {name for name in read if name.endswith(("_KEY", "_TOKEN", "_SECRET", "_OLD", "_PASSWORD"))}
+    for name in {*credentials, *services._PASSED_ON, "DATABASE_URL"}:
+        monkeypatch.setenv(name, "canary")
+    shared = environment(tmp_path / "one")
+    told = {*shared, *credentials} - {name for name in credentials if name.startswith("KAFKA_")}
+
+    for part, settings in parts(shared):
+        fields = {name.upper() for name in settings.model_fields}
+        assert told & fields == told & part.env.keys(), part.name
+        assert not [name for name in part.env if name.startswith("KAFKA_SASL")]

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,28 @@ from orchestra.http.guard import OpenModeGuard, host_name, refusal
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "orchestra.example"})
 LOCAL = (b"host", b"localhost:8080")
+
+
+async def nobody_reads() -> Message:
+    raise AssertionError("nobody reads the body")
+
+
+async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await Response(status_code=200)({"type": "http"}, nobody_reads, send)
+
+
+GUARD = OpenModeGuard(app, HOSTS, lambda _: Response(status_code=403))
+
+
+async def guarded(guard: OpenModeGuard, method: str, headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The status of a call with these headers behind the guard."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await guard({"type": "http", "method": method, "headers": [(b"accept", b"*/*"), *headers]}, nobody_reads, send)
+    return int(sent[0]["status"])
 
 
 @pytest.mark.parametrize(
@@ -70,10 +94,13 @@ def test_number_of_hosts() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "refused"),
     [
-        ("origin", "http://localhost:3000", False),
-        ("origin", "https://127.0.0.1", False),
-        ("origin", "http://[::1]:8080", False),
-        ("origin", "https://orchestra.example", False),
+        ("origin", "http://localhost:8080", False),
+        ("origin", "http://localhost:3000", True),
+        ("origin", "http://localhost", True),
+        ("origin", "https://localhost:8080", True),
+        ("origin", "http://127.0.0.1:8080", True),
+        ("origin", "http://[::1]:8080", True),
+        ("origin", "https://orchestra.example", True),
         ("origin", "http://evil.example", True),
         ("origin", "https://localhost.evil.example", True),
         ("origin", "http://localhost@evil.example", True),
@@ -83,12 +110,14 @@ def test_number_of_hosts() -> None:
         ("sec-fetch-site", "cross-site", True),
         ("sec-fetch-site", " Cross-Site ", True),
         ("sec-fetch-site", "same-origin", False),
-        ("sec-fetch-site", "same-site", False),
+        ("sec-fetch-site", "same-site", True),
+        ("sec-fetch-site", "new-kind", True),
+        ("sec-fetch-site", "", True),
         ("sec-fetch-site", "none", False),
     ],
 )
 def test_pages(name: str, value: str, refused: bool) -> None:
-    """Calls that a page of another site makes are refused; those of local pages and of no page are not."""
+    """Calls that a page of another origin makes, be it of another port, are refused; those of no page are not."""
     assert (refusal([LOCAL, (name.encode(), value.encode())], HOSTS) is not None) is refused
 
 
@@ -116,6 +145,8 @@ def test_listed_origins(first: int) -> None:
     assert refusal([LOCAL, (b"sec-fetch-site", b"cross-site")], HOSTS, origins) is not None
     twice = [LOCAL, (b"origin", b"https://app.example"), (b"origin", b"https://evil.example")]
     assert refusal(twice, HOSTS, origins) is not None
+    same = [LOCAL, (b"origin", b"http://localhost:8080"), (b"sec-fetch-site", b"cross-site")]
+    assert refusal(same, HOSTS, origins) is not None
 
 
 @pytest.mark.parametrize(
@@ -137,26 +168,40 @@ def test_plain_names(host: str, refused: bool) -> None:
     assert refusal([(b"host", b"llm"), (b"origin", b"http://evil.example")], HOSTS, plain_names=True) is not None
 
 
+@pytest.mark.parametrize(
+    ("method", "changed", "let_in"),
+    [
+        ("GET", {}, True),
+        ("POST", {}, False),
+        ("HEAD", {}, False),
+        ("GET", {"sec-fetch-site": "cross-site"}, False),
+        ("GET", {"sec-fetch-mode": "cors"}, False),
+        ("GET", {"sec-fetch-mode": "no-cors"}, False),
+        ("GET", {"sec-fetch-dest": "iframe"}, False),
+        ("GET", {"origin": "http://localhost:9999"}, False),
+        ("GET", {"host": "evil.example"}, False),
+    ],
+)
+async def test_links(method: str, changed: dict[str, str], let_in: bool) -> None:
+    """Somebody who follows a link of another local page arrives, and may not be framed, sent or read by that page."""
+    link = {"host": "localhost:8080", "sec-fetch-site": "same-site", "sec-fetch-mode": "navigate",
+            "sec-fetch-dest": "document", **changed}  # fmt: skip
+    headers = [(name.encode(), value.encode()) for name, value in link.items()]
+
+    # Whatever came before it.
+    for before in ("GET", method):
+        await guarded(GUARD, before, [LOCAL])
+        assert (200 if let_in else 403) == await guarded(GUARD, method, headers)
+    assert 403 == await guarded(GUARD, "POST", headers)
+
+
 async def test_every_call_is_judged_by_itself() -> None:
     """What passed before, or did not, lets no other call pass and keeps none out."""
 
-    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await Response(status_code=200)({"type": "http"}, receive, send)
-
-    async def receive() -> Message:
-        raise AssertionError("nobody reads the body")
-
     async def status(*headers: tuple[bytes, bytes]) -> int:
-        sent: list[Message] = []
+        return await guarded(GUARD, "POST", headers)
 
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await guard({"type": "http", "headers": [(b"accept", b"*/*"), *headers]}, receive, send)
-        return int(sent[0]["status"])
-
-    guard = OpenModeGuard(app, HOSTS, lambda _: Response(status_code=403))
-    foreign, local_page = (b"host", b"evil.example"), (b"origin", b"http://localhost")
+    foreign, local_page = (b"host", b"evil.example"), (b"origin", b"http://localhost:8080")
     cross = (b"sec-fetch-site", b"cross-site")
     refused = [(), (foreign,), (LOCAL, foreign), (LOCAL, LOCAL), (LOCAL, cross), (LOCAL, local_page, cross)]
     for headers in refused:

@@ -1,10 +1,11 @@
-"""Promises of orchestra/http/server.py: what a stranger may send, and how long they may take for it.
+"""Promises of orchestra/http/server.py: what a stranger may send, and how long they may take for it and for an answer.
 
-The looks at what is half-open, one a second, are made by hand here.
+The looks at connections, one a second, are made by hand here.
 """
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 
@@ -22,6 +23,8 @@ from orchestra.http.server import (
     MOST_HALF_OPEN,
     MOST_HEAD_BYTES,
     MOST_HEAD_LINES,
+    SWEEP_LOOKS,
+    BoundedProtocol,
     HalfOpen,
     server_config,
 )
@@ -32,6 +35,8 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 YOUNG = 2
+# More than the kernel takes for who reads nothing.
+LONG = 32 * 1024 * 1024
 
 
 class App:
@@ -46,7 +51,7 @@ class App:
         self.calls.append(scope)
         if b"known" in scope["query_string"]:
             showed_token(scope)
-        if self.gate:
+        if self.gate and scope["query_string"] not in ANSWERS:
             await self.gate.wait()
         length, more = 0, True
         while more:
@@ -55,9 +60,56 @@ class App:
                 self.gone += 1
                 return
             length, more = length + len(message["body"]), message["more_body"]
+        if answer := ANSWERS.get(scope["query_string"]):
+            await answer(self, send)
+            return
         body = b"%d" % length
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
+
+
+async def long(_app: App, send: Send) -> None:
+    """An answer that is whole."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LONG)]})
+    await send({"type": "http.response.body", "body": bytes(LONG)})
+
+
+async def stream(_app: App, send: Send) -> None:
+    """An answer in pieces."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(LONG // BODY_BYTES):
+        await send({"type": "http.response.body", "body": bytes(BODY_BYTES), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def little(_app: App, send: Send) -> None:
+    """An answer of which a little is left that the kernel does not take, and that does not end."""
+    await ended(_app, send, more=True)
+    await asyncio.Event().wait()
+
+
+async def ended(_app: App, send: Send, *, more: bool = False) -> None:
+    """An answer of which a little is left that the kernel does not take."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+    while not transport.get_write_buffer_size():
+        await send({"type": "http.response.body", "body": bytes(1024), "more_body": True})
+        for _ in range(3):  # Until the loop has written it.
+            await asyncio.sleep(0)
+    if not more:
+        await send({"type": "http.response.body"})
+
+
+async def slow(app: App, send: Send) -> None:
+    """A stream that says a word, and the next one when the gate opens."""
+    assert app.gate
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    await app.gate.wait()
+    await send({"type": "http.response.body"})
+
+
+ANSWERS = {b"long": long, b"stream": stream, b"little": little, b"ended": ended, b"slow": slow}
 
 
 class Caller:
@@ -117,10 +169,20 @@ class Serving:
     def connections(self) -> int:
         return len(self._server.server_state.connections)
 
-    async def call(self) -> Caller:
+    @property
+    def unread(self) -> int:
+        """How many connections have bytes waiting for them."""
+        return sum(each.transport.get_write_buffer_size() > 0 for each in self._server.server_state.connections)
+
+    async def call(self, receive_buffer: int | None = None) -> Caller:
         """A new connection, which the server has taken."""
         before = self.connections
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        asking = socket.socket()
+        if receive_buffer:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        asking.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(asking, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=asking)
         await eventually(lambda: self.connections > before)
         self._writers.append(writer)
         return Caller(reader, writer)
@@ -357,6 +419,95 @@ async def test_who_waits_for_us_is_not_slow(server: Serving, expects: bool) -> N
         await sending
 
 
+async def unread(server: Serving, path: bytes, more: bytes = b"") -> Caller:
+    """A caller who has asked and does not read, and for whom bytes wait."""
+    before = server.unread
+    caller = await server.call(receive_buffer=4096)
+    caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await caller.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (path, more))
+    await eventually(lambda: server.unread > before)
+    return caller
+
+
+@pytest.mark.parametrize("path", [b"/?long", b"/?stream", b"/?little", b"/?ended"])
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+async def test_an_answer_that_nobody_reads_is_dropped(server: Serving, path: bytes, more: bytes) -> None:
+    """Whether it is whole or goes on, is long or little: who takes nothing of it for 30 s is cut off."""
+    caller = await unread(server, path, more=more)
+    # A little is looked for; with more, whoever writes it is stopped at once.
+    server.look(BODY_LOOKS - 1 + (SWEEP_LOOKS if path in (b"/?little", b"/?ended") else 0))
+    assert 1 == server.connections
+    server.look()
+
+    await eventually(lambda: server.connections == 0)
+    assert 0 == len(server.half_open._unread) == len(server.half_open)
+    caller.writer.close()
+
+
+async def test_calls_behind_an_unread_answer_gain_no_time(server: Serving) -> None:
+    """Who goes on asking and reads nothing is cut off all the same."""
+    caller = await unread(server, b"/?long")
+    for _ in range(BODY_LOOKS):
+        await caller.send(GET)
+        server.look()
+
+    await eventually(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize("path", [b"/?long", b"/?stream"])
+async def test_a_slow_reader_is_served(server: Serving, path: bytes) -> None:
+    """Who takes more than a kilobyte a second gets all of a long answer, however much the kernel has of it."""
+    caller = await unread(server, path)
+    (connection,) = server._server.server_state.connections
+    assert isinstance(connection, BoundedProtocol)
+    caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    taken = 0
+    for _ in range(5):
+        before, received = connection._outstanding(), 0
+        while received < 4 * BODY_BYTES or connection._outstanding() > before - BODY_BYTES:
+            received += len(await caller.reader.read(BODY_BYTES))
+        taken += received
+        server.look(BODY_LOOKS - 1)
+    assert 1 == server.connections
+    async with asyncio.timeout(20):
+        while taken < LONG:
+            taken += len(await caller.reader.read(LONG))
+    await eventually(lambda: 0 == server.unread)
+    assert (16 * 1024, 64 * 1024) == connection.transport.get_write_buffer_limits()  # type: ignore[attr-defined]
+
+
+async def test_a_silent_stream_is_left_alone(server: Serving) -> None:
+    """A stream that has nothing to say, and whose reader has taken all of it, may be silent for as long as it likes."""
+    server.app.gate = asyncio.Event()
+    caller = await server.call()
+    await caller.send(b"GET /?slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(20):
+        await caller.reader.readuntil(b"begun\r\n")
+    server.look(10 * BODY_LOOKS)
+    server.app.gate.set()
+
+    async with asyncio.timeout(20):
+        await caller.reader.readuntil(b"0\r\n\r\n")
+    assert 1 == server.connections
+
+
+async def test_unread_bytes_of_an_address_are_bounded(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more lies unread by one address than a process may hold of it, the oldest answers are dropped."""
+    callers = [await unread(server, b"/?long") for _ in range(3)]
+    held = [each.transport.get_write_buffer_size() for each in server.half_open._unread]
+    monkeypatch.setattr(http_server, "MOST_UNREAD_BYTES", sum(held[1:]))
+    server.look(YOUNG - 1)
+    assert 3 == server.connections
+    server.look()
+
+    await eventually(lambda: server.connections == 2)
+    callers[0].writer.transport.resume_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(20):
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await callers[0].reader.readexactly(2 * LONG)
+    assert 2 == server.unread
+
+
 async def test_pipelined_calls_are_answered_in_their_order(server: Serving) -> None:
     """Calls that come at once, and heads in pieces, are answered one after another."""
     caller = await server.call()
@@ -438,7 +589,7 @@ async def test_the_looks_come_by_themselves(monkeypatch: pytest.MonkeyPatch) -> 
         await caller.send(b"GET / HTTP/1.1\r\n")
         assert (408, ErrorCode.TOO_SLOW) == await caller.refused()
         await eventually(lambda: server.connections == 0)
-        assert not server.half_open._looking
+        await eventually(lambda: not server.half_open._looking)
 
 
 async def test_a_drain_does_not_wait_for_half_a_head(server: Serving) -> None:

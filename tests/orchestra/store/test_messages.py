@@ -2,6 +2,8 @@
 
 from uuid import UUID, uuid4
 
+import pytest
+
 from orchestra.store import cancels, messages
 from orchestra.store.database import Database
 from orchestra.store.messages import Recall
@@ -70,11 +72,26 @@ async def test_a_page_goes_on_where_the_last_one_ended(database: Database) -> No
     conversation = uuid4()
     await say(database, conversation, ("q1", "a1"), ("q2", "a2"))
 
-    first = await messages.page(database, ("default", conversation), 0, 3)
-    rest = await messages.page(database, ("default", conversation), first[-1].id, 3)
+    first, more = await messages.page(database, ("default", conversation), 0, 3)
+    rest, last = await messages.page(database, ("default", conversation), first[-1].id, 1)
 
+    assert (True, False) == (more, last)
     assert ["q1", "a1", "q2", "a2"] == [each.content for each in (*first, *rest)]
     assert ["user", "assistant", "user"] == [each.role for each in first]
+
+
+async def test_long_messages_make_a_page_short(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that would be too big ends earlier, has one message at least, and says that there are more."""
+    monkeypatch.setattr(messages, "PAGE_BYTES", 10)
+    conversation, seen, after = uuid4(), [], 0
+    await say(database, conversation, ("a long question", "short"), ("long", "a long answer"))
+    for more in (True, True, False):
+        found, told = await messages.page(database, ("default", conversation), after, 3)
+        assert more == told
+        seen.append([each.content for each in found])
+        after = found[-1].id
+
+    assert [["a long question"], ["short", "long"], ["a long answer"]] == seen
 
 
 async def test_a_deleted_conversation_shows_no_messages(database: Database) -> None:
@@ -83,5 +100,5 @@ async def test_a_deleted_conversation_shows_no_messages(database: Database) -> N
     await say(database, conversation, ("q", "a"))
     await cancels.mark_deleted(database, ("default", conversation))
 
-    assert await messages.page(database, ("default", conversation), 0, 10) == []
-    assert await messages.page(database, ("other", conversation), 0, 10) == []
+    assert await messages.page(database, ("default", conversation), 0, 10) == ([], False)
+    assert await messages.page(database, ("other", conversation), 0, 10) == ([], False)

@@ -265,7 +265,7 @@ async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
 
 async def test_long_replies_make_a_page_short(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that would be too big ends earlier, has one request at least, and says that there are more."""
-    monkeypatch.setattr(requests, "_PAGE_BYTES", 10)
+    monkeypatch.setattr(requests, "PAGE_BYTES", 10)
     for _ in range(3):
         await take(database, request())
         await finish(database, await claim_one(database), reply="long enough")

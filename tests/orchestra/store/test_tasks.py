@@ -205,7 +205,7 @@ async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
 
 async def test_long_texts_make_a_page_short(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that would be too big ends earlier, has one task at least, and says that there are more."""
-    monkeypatch.setattr(tasks, "_PAGE_BYTES", 10)
+    monkeypatch.setattr(tasks, "PAGE_BYTES", 10)
     await take(database, task(), task(), task())
 
     found, more = await tasks.page(database, "default", None, EVERYTHING, None, 2)
