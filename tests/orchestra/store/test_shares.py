@@ -185,9 +185,9 @@ async def test_a_flood_of_a_model_with_few_places_is_not_read(
     worker = await new_worker(flooded)
     monkeypatch.setattr(claims.random, "random", lambda: 0.5)
     in_turn = (*without(ADA, limit=1, tenants=("default",)), *without(ADA, limit=1), *without(limit=1))
+    await take(flooded, other := request(user="bob", model="m", priority=0))
     read = {}
     for name, limit in (("full", ModelLimit("m", 0)), ("free", ModelLimit("m", 1, in_turn))):
-        await take(flooded, other := request(user="bob", model="m", priority=0))
         before = await rows_read(flooded)
         claimed = await claims.claim(flooded, ClaimOrder(worker, 1, (limit,)))
         read[name] = await rows_read(flooded) - before
