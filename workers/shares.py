@@ -88,7 +88,7 @@ class Shares:
         """What to claim for ``free`` slots, while other claims are ``under_way``, whosever turns those will be."""
         self._forget({each.model for each in models})
         ordered = sum(order.limit for order in under_way)
-        limit, shares = self._divide(self._all, self._slots, free, ordered)
+        limit, shares = self._divide(self._all, self._slots, self._most(self._slots), free, ordered)
         if limit <= 0:
             return None
         return ClaimOrder(worker_id, limit, tuple(self._of(each, under_way) for each in models), shares)
@@ -98,20 +98,21 @@ class Shares:
         ordered = sum(each.room for order in under_way for each in order.models if each.model == model.model)
         places = self._of_model.get(model.model) or _Places()
         count = model.room + places.owners.total()
-        # One that is kept free of so few may be one that is only tried: those who have none would be refused for it.
-        room, shares = self._divide(places, count, model.room - ordered, ordered, least=FEW)
+        # One that is kept free of few may be one that is only tried: those who have none would be refused for it.
+        most = self._most(count) if count > FEW else (count, count)
+        room, shares = self._divide(places, count, most, model.room - ordered, ordered)
         return ModelLimit(model.model, max(0, room), shares)
 
     def _divide(
-        self, places: _Places, count: int, free: int, ordered: int, least: int = 1
+        self, places: _Places, count: int, most: tuple[int, int], free: int, ordered: int
     ) -> tuple[int, tuple[Without, ...]]:
         """For how many of the free ones of so many places to claim, and by which claims; none: one for everybody.
 
-        ``least`` is the smallest share.
+        ``most``: how many one owner and one tenant may hold.
         """
         if not self.hold:
             return free, ()
-        of_owner, of_tenant = (max(least, most) - ordered for most in self._most(count))
+        of_owner, of_tenant = (share - ordered for share in most)
         limit = min(free, of_owner, of_tenant)
         if limit <= 0:
             return 0, ()

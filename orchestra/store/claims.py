@@ -28,7 +28,6 @@ AGE_SHARE = 8
 _MORE_OWNERS = 32
 _FROM_EACH = 16
 
-
 Owner = tuple[str, str]
 """Tenant and owner of a turn; the owner is empty for the tenant's own."""
 
@@ -267,8 +266,8 @@ async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
         for model, places in models.items():
             for place, of_model in enumerate(places.shares):
                 limit = min(slots.room(number), places.room(place))
-                without = Without(limit, share.owners | of_model.owners, share.tenants | of_model.tenants)
-                without = replace(without, after=of_model.after if of_model.owners else share.after)
+                after = of_model.after if of_model.owners or of_model.tenants else share.after
+                without = Without(limit, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
                 found = await _claim(tx, order.worker_id, without, [model], only_these=True)
                 slots.taken[number] += len(found)
                 places.taken[place] += len(found)

@@ -134,9 +134,10 @@ def test_a_models_places_are_shared_as_slots_are() -> None:
     assert ModelLimit("m", 2) == of_model(shares(1000), 2)
 
 
-def test_no_claim_takes_all_places_of_a_model() -> None:
-    """An idle model's places may all be asked for by one owner."""
-    assert ModelLimit("m", 6) == of_model(shares(1000), 8)
+@pytest.mark.parametrize(("places", "share"), [(1, 1), (4, 4), (5, 3), (8, 6), (100, 75)])
+def test_no_claim_takes_all_of_many_places_of_a_model(places: int, share: int) -> None:
+    """An idle model's places may all be asked for by one owner; few are handed out in turn, all of them."""
+    assert ModelLimit("m", share) == of_model(shares(1000), places)
 
 
 @pytest.mark.parametrize("running", [0, 1, 3])
