@@ -52,7 +52,7 @@ class Slots:
         self._throttle = throttle
         self._shares = shares
         self._running: dict[RequestRef, Flight] = {}
-        self._ordered = 0
+        self._under_way: list[ClaimOrder] = []
         self._look = look
         self._hungry = True
         self._unsure = False
@@ -117,15 +117,18 @@ class Slots:
     @contextmanager
     def _order(self) -> Iterator[ClaimOrder | None]:
         """Free slots, held while somebody claims for them; what is claimed must be started before they are let go."""
-        free = max(0, min(MOST_AT_ONCE, self._limit - len(self._running) - self._ordered)) if self._open else 0
+        ordered = sum(order.limit for order in self._under_way)
+        free = max(0, min(MOST_AT_ONCE, self._limit - len(self._running) - ordered)) if self._open else 0
         models = tuple(self._throttle.limits())
-        order = self._shares.order(self._lease.worker_id, free, self._ordered, models)
-        ordered = order.limit if order else 0
-        self._ordered += ordered
+        order = self._shares.order(self._lease.worker_id, free, models, self._under_way)
+        if order is None:
+            yield None
+            return
+        self._under_way.append(order)
         try:
             yield order
         finally:
-            self._ordered -= ordered
+            self._under_way.remove(order)
 
     async def _claim(self) -> bool:
         """Claim once; True when there may be more to claim at once."""

@@ -28,15 +28,6 @@ AGE_SHARE = 8
 _MORE_OWNERS = 32
 _FROM_EACH = 16
 
-
-@dataclass(frozen=True)
-class ModelLimit:
-    """How many more turns of this model may be claimed, however many slots are free."""
-
-    model: str
-    room: int
-
-
 Owner = tuple[str, str]
 """Tenant and owner of a turn; the owner is empty for the tenant's own."""
 
@@ -49,9 +40,21 @@ class Without:
     """
 
     limit: int
-    owners: frozenset[Owner]
-    tenants: frozenset[str]
+    owners: frozenset[Owner] = frozenset()
+    tenants: frozenset[str] = frozenset()
     after: Owner = ("", "")
+
+
+@dataclass(frozen=True)
+class ModelLimit:
+    """How many more turns of this model may be claimed, however many slots are free.
+
+    ``shares`` divide its places as those of a ``ClaimOrder`` divide the slots.
+    """
+
+    model: str
+    room: int
+    shares: tuple[Without, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class ClaimOrder:
     """Who claims, how many turns it has room for, and of which models fewer.
 
     ``shares``: the claims to make one after the other where somebody's share of the slots is nearly full; empty: one
-    claim, in which everybody has room for ``limit``.
+    claim, in which everybody has room for ``limit``. The first is for those who have room for all of it; what the
+    others take counts towards the limit of each of them.
     """
 
     worker_id: UUID
@@ -235,36 +239,53 @@ RETURNING fence
 """
 
 
+class _Pool:
+    """Slots, or a model's places, to be filled by the claims of ``shares``. ``taken``: how many each has claimed."""
+
+    def __init__(self, limit: int, shares: tuple[Without, ...]) -> None:
+        self.shares = shares or (Without(limit),)
+        self.taken = [0] * len(self.shares)
+        self._limit = limit
+
+    def room(self, number: int) -> int:
+        """How many turns the claim of this number may still take."""
+        alike = sum(self.taken[1:]) if number else self.taken[0]
+        return min(self._limit - sum(self.taken), self.shares[number].limit - alike)
+
+
 async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     """Claim within a transaction; nothing when this worker's lease was taken away."""
-    if not order.shares:
-        return await _claim_by_model(tx, order, order.limit, None)
+    slots = _Pool(order.limit, order.shares)
+    models = {each.model: _Pool(each.room, each.shares) for each in order.models}
     claimed: list[Claimed] = []
-    for share in order.shares:
-        limit = min(share.limit, order.limit - len(claimed))
-        if limit > 0:
-            claimed += await _claim_by_model(tx, order, limit, share if share.owners or share.tenants else None)
-    return claimed
-
-
-async def _claim_by_model(tx: Transaction, order: ClaimOrder, limit: int, without: Without | None) -> list[Claimed]:
-    limited = [each.model for each in order.models]
-    claimed = await _claim(tx, order.worker_id, limit, limited, without, only_these=False)
-    for each in order.models:
-        room = min(each.room, limit - len(claimed))
-        if room > 0:
-            claimed += await _claim(tx, order.worker_id, room, [each.model], without, only_these=True)
+    for number, share in enumerate(slots.shares):
+        without = replace(share, limit=slots.room(number))
+        found = await _claim(tx, order.worker_id, without, list(models), only_these=False)
+        slots.taken[number] += len(found)
+        claimed += found
+        for model, places in models.items():
+            for place, of_model in enumerate(places.shares):
+                limit = min(slots.room(number), places.room(place))
+                after = of_model.after if of_model.owners or of_model.tenants else share.after
+                without = Without(limit, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
+                found = await _claim(tx, order.worker_id, without, [model], only_these=True)
+                slots.taken[number] += len(found)
+                places.taken[place] += len(found)
+                claimed += found
     return claimed
 
 
 async def _claim(
-    tx: Transaction, worker_id: UUID, limit: int, models: list[str], without: Without | None, *, only_these: bool
+    tx: Transaction, worker_id: UUID, without: Without, models: list[str], *, only_these: bool
 ) -> list[Claimed]:
+    limit = without.limit
+    if limit <= 0:
+        return []
     # One in AGE_SHARE, also where there is room for fewer than that at a time.
     by_age = int(limit / AGE_SHARE + random.random())
     # Plain numbers, for which the planner takes the index; were there fewer oldest, there would be no urgent ones.
     parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
-    if without is None:
+    if not without.owners and not without.tenants:
         rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
     else:
         owners = as_json([{"tenant": tenant, "owner": owner} for tenant, owner in without.owners])

@@ -1,13 +1,16 @@
 """One owner's flood, on real Kafka and Postgres: it fills its share of the slots, and everybody else is answered."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from llm_service.settings import LlmServiceSettings
 from orchestra.signing import Signer
 from schemas.requests import MESSAGE_REQUESTED
 from tests.support.llm_script import Held, LlmScript, llm_script
+from tests.support.llm_server import running
 from tests.support.people import make_key
 from tests.support.records import message
 from tests.support.road import Road, open_road
@@ -16,6 +19,20 @@ from tests.support.waiting import eventually
 
 SLOTS = 40
 FLOOD = 300
+NARROW = """
+[[models]]
+name = "narrow"
+provider = "simulated"
+upstream = "simulated:latency_ms=1000"
+max_concurrency = {places}
+context_tokens = 10000
+max_output_tokens = 1000
+"""
+_BOBS = """
+SELECT count(*) FILTER (WHERE status = 'completed') AS answered,
+    count(*) FILTER (WHERE status = 'pending' AND run_at > now()) AS delayed
+FROM requests WHERE tenant = 'default' AND user_name = 'bob'
+"""
 
 
 @pytest.fixture
@@ -81,3 +98,32 @@ async def test_a_tenant_of_many_owners_leaves_slots_for_another(road: Road, llm:
         assert llm.open_now == SLOTS * 90 // 100
         gate.open.set()
         assert ["completed"] * len(flood) == await road.endings(flood)
+
+
+@pytest.mark.parametrize(("places", "flood", "queue_seconds"), [(4, 100, 5), (4, 100, 0.1), (1, 60, 5), (1, 60, 0.1)])
+async def test_others_are_answered_while_one_owner_floods_a_model_with_few_places(
+    stack: Stack, tmp_path: Path, places: int, flood: int, queue_seconds: float
+) -> None:
+    """However long callers wait for its places: nobody stands behind the whole flood, nor behind its retries."""
+    (table := tmp_path / "models.toml").write_text(NARROW.format(places=places))
+    settings = LlmServiceSettings(llm_provider="simulated", models_file=table, queue_seconds=queue_seconds)
+    async with running(settings) as service, open_road(stack, LlmScript({}, str(service.client.base_url))) as road:
+        await make_key(road.database, "write")
+
+        async def answered() -> int:
+            return int((await road.one(_BOBS)).answered)
+
+        async def most_due_again() -> bool:
+            bobs = await road.one(_BOBS)
+            return bool(bobs.answered and bobs.delayed < flood / 4)
+
+        async with road.worker():
+            for _ in range(flood):
+                await ask(road, "default", "bob", "narrow", priority=9)
+            await eventually(most_due_again, 60, pause=0.05)
+
+            others = [("default", "ada"), ("default", "ada"), ("t2", "bob"), ("t2", "bob")]
+            asked = [await ask(road, tenant, user, "narrow") for tenant, user in others]
+            assert ["completed"] * 4 == await road.endings(asked)
+
+            assert await answered() < flood / 2

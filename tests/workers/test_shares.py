@@ -1,14 +1,16 @@
-"""Promises of workers/shares.py: nobody gets more of a worker's slots than their share, and the others get the rest."""
+"""Promises of workers/shares.py: nobody gets more than their share of slots or places, and the others get the rest."""
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
 
-from orchestra.store.claims import ClaimOrder, Without
+from orchestra.store.claims import ClaimOrder, ModelLimit, Owner, Without
 from tests.support.records import claimed
 from workers.shares import Shares
 
 WORKER = uuid4()
+ADA = ("default", "ada")
 
 
 def shares(slots: int = 100) -> Shares:
@@ -20,13 +22,25 @@ def shares(slots: int = 100) -> Shares:
 
 def order(made: Shares, free: int, ordered: int = 0) -> ClaimOrder | None:
     """What may be claimed for these free slots."""
-    return made.order(WORKER, free, ordered, ())
+    return made.order(WORKER, free, (), [ClaimOrder(WORKER, ordered)] if ordered else ())
 
 
-def run(made: Shares, count: int, tenant: str = "default", user: str | None = "ada") -> int:
+def of_model(made: Shares, room: int, under_way: Sequence[ClaimOrder] = ()) -> ModelLimit:
+    """What may be claimed of a model that has room for so many more."""
+    found = made.order(WORKER, 500, [ModelLimit("m", room)], under_way)
+    assert found is not None
+    return found.models[0]
+
+
+def passed(limit: ModelLimit) -> list[tuple[int, set[Owner], set[str]]]:
+    """How many turns each claim of a model may take, and whom it passes over."""
+    return [(each.limit, set(each.owners), set(each.tenants)) for each in limit.shares]
+
+
+def run(made: Shares, count: int, tenant: str = "default", user: str | None = "ada", model: str = "m") -> int:
     """So many turns of this owner run; how many."""
     for _ in range(count):
-        made.begun(claimed(tenant=tenant, user=user))
+        made.begun(claimed(tenant=tenant, user=user, model=model))
     return count
 
 
@@ -108,6 +122,91 @@ def test_a_turn_that_ends_says_whether_it_was_in_the_way_of_others() -> None:
     made.begun(turn)
 
     assert [True, False] == [made.ended(turn), made.ended(turn)]
+
+
+def test_a_models_places_are_shared_as_slots_are() -> None:
+    """Of eight places one owner has six and their tenant seven, however many slots are free."""
+    made = shares(1000)
+    run(made, 6, model="m")
+    run(made, 50, model="another")
+
+    assert [(2, {ADA}, {"default"}), (1, {ADA}, set())] == passed(of_model(made, 2))
+    assert ModelLimit("m", 2) == of_model(shares(1000), 2)
+
+
+@pytest.mark.parametrize(("places", "share"), [(1, 1), (4, 4), (5, 3), (8, 6), (100, 75)])
+def test_no_claim_takes_all_of_many_places_of_a_model(places: int, share: int) -> None:
+    """An idle model's places may all be asked for by one owner; few are handed out in turn, all of them."""
+    assert ModelLimit("m", share) == of_model(shares(1000), places)
+
+
+@pytest.mark.parametrize("running", [0, 1, 3])
+def test_few_places_are_handed_out_in_turn(running: int) -> None:
+    """Who had one of the last goes behind other tenants, then behind others of their own, and has what is left."""
+    made = shares(1000)
+    run(made, running)
+    made.begun(turn := claimed(user="ada", model="m"))
+    made.ended(turn)
+
+    assert [(1, {ADA}, {"default"}), (1, {ADA}, set()), (1, set(), set())] == passed(of_model(made, 1))
+
+
+def test_who_had_none_of_the_last_places_is_not_passed_over() -> None:
+    """After as many turns of others as there may be few places, somebody's turn comes like anybody's."""
+    made = shares(1000)
+    for user in ("ada", "b", "c", "d", "e"):
+        made.begun(turn := claimed(user=user, model="m"))
+        made.ended(turn)
+        of_model(made, 1)
+
+    assert {("default", user) for user in "bcde"} == of_model(made, 1).shares[0].owners
+
+
+def test_few_slots_are_handed_out_in_turn() -> None:
+    """The one slot of a worker goes to others first."""
+    made = shares(1)
+    made.begun(turn := claimed(user="ada"))
+    made.ended(turn)
+
+    got = order(made, 1)
+
+    assert got is not None
+    assert [({ADA}, {"default"}), ({ADA}, set()), (set(), set())] == [
+        (each.owners, each.tenants) for each in got.shares
+    ]
+
+
+def test_without_shares_few_places_go_to_the_most_urgent() -> None:
+    """Where nobody has credentials, or both shares are the whole, there is one claim for all that is free."""
+    unbounded, alone = Shares(1000, 100, 100), Shares(1000, 75, 90)
+    unbounded.hold = True
+    for made in (unbounded, alone):
+        run(made, 3)
+
+        assert ModelLimit("m", 1) == of_model(made, 1)
+
+
+def test_places_that_another_claim_was_told_are_not_told_twice() -> None:
+    """Intake and the regular look claim at the same time, and stay within the model's room and everybody's share."""
+    made = shares(1000)
+    first = made.order(WORKER, 200, [ModelLimit("m", 8)])
+    assert first is not None
+
+    assert 6 == first.models[0].room
+    assert 0 == of_model(made, 8, [first]).room
+    alone = Shares(1000, 75, 90)
+    assert [8, 5] == [of_model(alone, 8).room, of_model(alone, 8, [ClaimOrder(WORKER, 9, (ModelLimit("m", 3),))]).room]
+
+
+def test_names_of_models_take_no_room_without_end() -> None:
+    """Of a model that nobody uses nothing is kept, unless it is limited."""
+    made = shares()
+    for name in ("m", *(f"simulated:tokens={number}" for number in range(100))):
+        made.begun(turn := claimed(model=name))
+        made.ended(turn)
+        of_model(made, 1)
+
+    assert {"m"} == made._of_model.keys()
 
 
 def taken_by(made: Shares, free: int, user: str | None, tenant: str = "default") -> int:

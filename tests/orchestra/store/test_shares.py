@@ -178,6 +178,58 @@ async def test_what_is_left_of_a_share_is_claimed_after_the_others(
     assert [other.id, flood[0].id] == [turn.id for turn in claimed]
 
 
+async def test_a_flood_of_a_model_with_few_places_is_not_read(
+    flooded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what a claim reads past the turns of a full model, another owner's turn costs what it would cost alone."""
+    worker = await new_worker(flooded)
+    monkeypatch.setattr(claims.random, "random", lambda: 0.5)
+    in_turn = (*without(ADA, limit=1, tenants=("default",)), *without(ADA, limit=1), *without(limit=1))
+    await take(flooded, other := request(user="bob", model="m", priority=0))
+    read = {}
+    for name, limit in (("full", ModelLimit("m", 0)), ("free", ModelLimit("m", 1, in_turn))):
+        before = await rows_read(flooded)
+        claimed = await claims.claim(flooded, ClaimOrder(worker, 1, (limit,)))
+        read[name] = await rows_read(flooded) - before
+
+    assert [other.id] == [turn.id for turn in claimed]
+    assert read["free"] - read["full"] < MOST_ROWS
+
+
+async def test_the_places_of_a_model_go_to_others_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then to who had the last one; of other models everybody has what there are slots for."""
+    monkeypatch.setattr(claims.random, "random", lambda: 0.0)
+    few = [request(user="ada", priority=9, model="few") for _ in range(5)]
+    more = [request(user="ada", priority=9, model="more") for _ in range(5)]
+    other = request(user="bob", priority=0, model="few")
+    for each in (*few, *more, other):
+        await take(database, each)
+    worker = await new_worker(database)
+    shares = (*without(ADA, limit=1), *without(limit=1))
+    order = ClaimOrder(worker, 100, (ModelLimit("few", 1, shares),))
+
+    claimed = [{turn.id for turn in await claims.claim(database, order)} for _ in range(2)]
+
+    assert [{other.id, *(each.id for each in more)}, {few[0].id}] == claimed
+
+
+async def test_the_claims_of_a_models_places_take_no_more_than_its_room(database: Database) -> None:
+    """However many claims there are, of the slots and of the places."""
+    for user in ("ada", "bob", "eve"):
+        await take(database, *(request(user=user, model="few") for _ in range(5)))
+    worker = await new_worker(database)
+    places = (*without(ADA, limit=3), *without(ADA, limit=2), *without(limit=2))
+    slots = (*without(ADA, limit=10), *without(limit=10))
+
+    first = await claims.claim(database, ClaimOrder(worker, 10, (ModelLimit("few", 3, places),), slots))
+    second = await claims.claim(database, ClaimOrder(worker, 10, (ModelLimit("few", 3),), slots))
+    tenant = ModelLimit("few", 3, (*without(tenants=("default",), limit=3), *without(ADA, limit=1), *without(limit=1)))
+    third = await claims.claim(database, ClaimOrder(worker, 10, (tenant,)))
+
+    assert [3, 3, 1] == [len(first), len(second), len(third)]
+    assert "ada" not in {turn.user for turn in first}
+
+
 async def test_two_workers_that_pass_over_the_same_owner_share_the_others_turns(database: Database) -> None:
     """Each turn goes to one of them, and neither leaves what it could have had."""
     await take(database, *(request(user=user) for user in ("ada", "bob", "eve") for _ in range(10)))
