@@ -240,17 +240,21 @@ RETURNING fence
 
 
 class _Pool:
-    """Slots, or a model's places, to be filled by the claims of ``shares``. ``taken``: how many each has claimed."""
+    """Slots, or a model's places, to be filled by the claims of ``shares``."""
 
     def __init__(self, limit: int, shares: tuple[Without, ...]) -> None:
         self.shares = shares or (Without(limit),)
-        self.taken = [0] * len(self.shares)
-        self._limit = limit
+        self._left = limit
+        self._taken = [0, 0]  # By the first claim, and by the others.
 
     def room(self, number: int) -> int:
         """How many turns the claim of this number may still take."""
-        alike = sum(self.taken[1:]) if number else self.taken[0]
-        return min(self._limit - sum(self.taken), self.shares[number].limit - alike)
+        return min(self._left, self.shares[number].limit - self._taken[number > 0])
+
+    def take(self, number: int, count: int) -> None:
+        """It has taken so many."""
+        self._left -= count
+        self._taken[number > 0] += count
 
 
 async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
@@ -259,26 +263,24 @@ async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     models = {each.model: _Pool(each.room, each.shares) for each in order.models}
     claimed: list[Claimed] = []
     for number, share in enumerate(slots.shares):
-        without = replace(share, limit=slots.room(number))
-        found = await _claim(tx, order.worker_id, without, list(models), only_these=False)
-        slots.taken[number] += len(found)
+        found = await _claim(tx, order.worker_id, slots.room(number), list(models), share, only_these=False)
+        slots.take(number, len(found))
         claimed += found
         for model, places in models.items():
             for place, of_model in enumerate(places.shares):
-                limit = min(slots.room(number), places.room(place))
+                room = min(slots.room(number), places.room(place))
                 after = of_model.after if of_model.owners or of_model.tenants else share.after
-                without = Without(limit, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
-                found = await _claim(tx, order.worker_id, without, [model], only_these=True)
-                slots.taken[number] += len(found)
-                places.taken[place] += len(found)
+                both = Without(room, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
+                found = await _claim(tx, order.worker_id, room, [model], both, only_these=True)
+                slots.take(number, len(found))
+                places.take(place, len(found))
                 claimed += found
     return claimed
 
 
 async def _claim(
-    tx: Transaction, worker_id: UUID, without: Without, models: list[str], *, only_these: bool
+    tx: Transaction, worker_id: UUID, limit: int, models: list[str], without: Without, *, only_these: bool
 ) -> list[Claimed]:
-    limit = without.limit
     if limit <= 0:
         return []
     # One in AGE_SHARE, also where there is room for fewer than that at a time.
