@@ -1,6 +1,7 @@
 """① A call → a signed record on ``llm.requests``; accepted once Kafka has acknowledged it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
@@ -29,6 +30,19 @@ _NOT_REPLAYED = frozenset(
 )
 
 
+class _Hints(NamedTuple):
+    """The texts of the headers that say how to answer, in the order in which they are signed."""
+
+    traceparent: str = ""
+    correlation_id: str = ""
+    deadline: str = ""
+    caller_waits: str = ""
+
+
+_NO_HINTS = _Hints()
+_HINTS = (envelope.TRACEPARENT, envelope.CORRELATION_ID, envelope.DEADLINE, envelope.CALLER_WAITS)
+
+
 @dataclass(frozen=True)
 class Replay:
     """A dead letter that is sent once more, for its tenant and owner, under this request id."""
@@ -54,13 +68,9 @@ class Acceptance:
 
     async def message(self, ask: Ask) -> None:
         """Accept a message."""
-        deadline = ask.body.deadline
-        extra = (
-            (envelope.TRACEPARENT, ask.traceparent),
-            (envelope.DEADLINE, deadline.isoformat() if deadline else None),
-            (envelope.CALLER_WAITS, "1" if ask.caller_waits else None),
-        )
-        await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, extra)
+        deadline = ask.body.deadline.isoformat() if ask.body.deadline else ""
+        hints = _Hints(traceparent=ask.traceparent, deadline=deadline, caller_waits="1" if ask.caller_waits else "")
+        await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, hints)
 
     async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
         """Accept a cancel; it takes the way of its request, so that it comes after it.
@@ -99,7 +109,7 @@ class Acceptance:
             envelope.TENANT: replay.tenant,
             envelope.USER: replay.user,
             envelope.SIGNATURE: signature,
-            envelope.HINTS: self._hints.sign(signature, envelope.hints(kept)[0]),
+            envelope.HINTS: self._hints.sign(signature, envelope.read_headers(kept).hints),
         }
         await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
         self._metrics.accepted.labels(replay.type).inc()
@@ -111,7 +121,7 @@ class Acceptance:
         id: UUID,
         key: UUID,
         record: BaseModel,
-        extra: tuple[tuple[str, str | None], ...] = (),
+        hints: _Hints = _NO_HINTS,
     ) -> None:
         key_bytes, value = str(key).encode(), record.model_dump_json(exclude_none=True).encode()
         signature = self._signer.sign(
@@ -121,8 +131,9 @@ class Acceptance:
             (envelope.TENANT, caller.tenant),
             (envelope.USER, caller.user),
             (envelope.SIGNATURE, signature),
-            (envelope.HINTS, self._hints.sign(signature, envelope.hints(extra)[0])),
+            (envelope.HINTS, self._hints.sign(signature, hints)),
+            *[each for each in zip(_HINTS, hints, strict=True) if each[1]],
         )
-        headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=(*identity, *extra))
+        headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
         await self._records.write(key_bytes, value, headers)
         self._metrics.accepted.labels(kind).inc()

@@ -8,7 +8,7 @@ from uuid import UUID
 from orchestra.receipts import Receipts
 from orchestra.signing import HintSigner, Signer
 from schemas.dead_letters import RawHeaders
-from schemas.envelope import Envelope, hints, parse_json, read_headers, readable_headers
+from schemas.envelope import Envelope, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MESSAGE_REQUESTED, MessageRequested, RequestRecord, read_record
 from schemas.topics import MAX_RECORD_BYTES
@@ -59,7 +59,7 @@ class Judge:
         id = envelope.id or named_id(parsed)
         if envelope.signature is None and not vouched and self._is_a_gateways(tenant, id):
             raise OrchestraError(ErrorCode.UNSIGNED, "a gateway gave out the id that it names, and has not signed it")
-        return Incoming(self._trusted(envelope, headers), body, tenant, user, id)
+        return Incoming(self._trusted(envelope), body, tenant, user, id)
 
     def whose(self, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None) -> tuple[str, str | None]:
         """Tenant and user: what a gateway signed, else the topic's tenant ``owner``. Raises ``BAD_SIGNATURE``."""
@@ -93,7 +93,7 @@ class Judge:
     def _is_a_gateways(self, tenant: str, id: UUID | None) -> bool:
         return id is not None and self._receipts.verify(tenant, None, id, datetime.now(UTC)) is not None
 
-    def _trusted(self, envelope: Envelope, headers: RawHeaders) -> Envelope:
+    def _trusted(self, envelope: Envelope) -> Envelope:
         """The envelope without hints that somebody else may have put beside a gateway's signature.
 
         An older gateway does not sign them: until the first that are signed, its trace and whether its caller waits
@@ -101,8 +101,8 @@ class Judge:
         """
         if envelope.signature is None:
             return envelope
-        told, shown = hints(headers)
-        if self._hints.verify(shown, envelope.signature, told):
+        shown = envelope.hints_signature
+        if self._hints.verify(shown, envelope.signature, envelope.hints):
             self._hints_are_signed = True
             return envelope
         trusted = envelope.without_hints

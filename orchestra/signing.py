@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 _VERSION = "v1="
 # Keyed BLAKE2 (RFC 7693), 128 bits of it, for what is short: HMAC-SHA256 costs five times as much.
@@ -31,19 +32,22 @@ class Signer:
 
 
 class HintSigner:
-    """Keyed BLAKE2b over the signature of a record and its hints. ``secrets``: the signing one first."""
+    """Keyed BLAKE2b over the signature of a record and the texts of its hints. ``secrets``: the signing one first.
+
+    The hints are ``traceparent``, ``correlation_id``, ``deadline`` and ``orchestra-caller-waits``, empty where absent.
+    No header of ours has a NUL in it.
+    """
 
     def __init__(self, secrets: list[bytes]) -> None:
         self._begun = _begun(secrets, _OF_HINTS)
 
-    def sign(self, signature: str, hints: bytes) -> str:
+    def sign(self, signature: str, hints: Sequence[str]) -> str:
         """The text of the ``orchestra-hints`` header: 32 hexadecimal digits."""
-        return _short_mac(self._begun[0], signature.encode() + b"\0" + hints).decode()
+        return _short_mac(self._begun[0], "\0".join((signature, *hints)).encode()).decode()
 
-    def verify(self, shown: bytes, signature: str, hints: bytes) -> bool:
+    def verify(self, shown: str, signature: str, hints: Sequence[str]) -> bool:
         """True when one of our secrets signed exactly these hints for the record with this signature."""
-        message = signature.encode() + b"\0" + hints
-        return any(hmac.compare_digest(shown, _short_mac(begun, message)) for begun in self._begun)
+        return _verify(self._begun, shown.encode(), "\0".join((signature, *hints)).encode())
 
 
 class EventSigner:
@@ -62,8 +66,11 @@ class EventSigner:
 
     def verify(self, signature: bytes, *parts: bytes) -> bool:
         """True when one of our secrets made this signature for exactly this event."""
-        message = b"\0".join(parts)
-        return any(hmac.compare_digest(signature, _short_mac(begun, message)) for begun in self._begun)
+        return _verify(self._begun, signature, b"\0".join(parts))
+
+
+def _verify(every: list["hashlib.blake2b"], shown: bytes, message: bytes) -> bool:
+    return any(hmac.compare_digest(shown, _short_mac(begun, message)) for begun in every)
 
 
 def _begun(secrets: list[bytes], purpose: bytes) -> list["hashlib.blake2b"]:

@@ -37,11 +37,9 @@ CALLER_WAITS = "orchestra-caller-waits"
 DEFAULT_TENANT = "default"
 MAX_HEADER_BYTES = 4096
 _KNOWN = frozenset(
-    {ID, TYPE, SOURCE, SUBJECT, TRACEPARENT, CORRELATION_ID, DEADLINE, SIGNATURE, TENANT, USER, CALLER_WAITS}
+    {ID, TYPE, SOURCE, SUBJECT, TRACEPARENT, CORRELATION_ID, DEADLINE, SIGNATURE, HINTS, TENANT, USER, CALLER_WAITS}
 )
 
-# What may lie beside a signed body and changes how it is answered.
-_HINTS = (TRACEPARENT, CORRELATION_ID, DEADLINE, CALLER_WAITS)
 
 Headers = list[tuple[str, str]]
 
@@ -59,6 +57,9 @@ class Envelope:
     user: str | None
     signature: str | None
     caller_waits: bool
+    # The texts of the hints, for whoever checks their signature.
+    hints: tuple[str, ...] = ("", "", "", "")
+    hints_signature: str = ""
 
     @property
     def without_hints(self) -> "Envelope":
@@ -82,18 +83,17 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
         user=known.get(USER),
         signature=known.get(SIGNATURE),
         caller_waits=known.get(CALLER_WAITS) == "1",
-    )
+        hints=(
+            known.get(TRACEPARENT, ""), known.get(CORRELATION_ID, ""), known.get(DEADLINE, ""),
+            known.get(CALLER_WAITS, ""),
+        ),
+        hints_signature=known.get(HINTS, ""),
+    )  # fmt: skip
 
 
 def readable_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     """What a record's headers say as far as each of them can be read by itself; the others count as absent."""
     return read_headers([each for each in headers if each[0] in _KNOWN and _can_be_read(each)])
-
-
-def hints(headers: Iterable[tuple[str, bytes | str | None]]) -> tuple[bytes, bytes]:
-    """What is to be signed of a record's hints, and the signature that they came with."""
-    found = {name: _raw(value) for name, value in headers if value is not None and name in (*_HINTS, HINTS)}
-    return b"\0".join(found.get(name, b"") for name in _HINTS), found.get(HINTS, b"")
 
 
 def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:
@@ -120,10 +120,6 @@ def parse_json(raw: bytes) -> Any:
         return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise OrchestraError(ErrorCode.NOT_JSON) from None
-
-
-def _raw(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 def _can_be_read(header: tuple[str, bytes | None]) -> bool:

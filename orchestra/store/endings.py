@@ -51,15 +51,13 @@ class Ending:
     give_try_back: bool = False
     log: tuple[str, str] | None = None
 
-    @property
-    def ref(self) -> RequestRef:
-        """Tenant and id."""
-        return RequestRef(self.tenant, self.id)
+    # Asked for again and again while a batch is written.
+    ref: RequestRef = field(init=False, repr=False, compare=False)
+    conversation: ConversationRef = field(init=False, repr=False, compare=False)
 
-    @property
-    def conversation(self) -> ConversationRef:
-        """Tenant and id of the conversation."""
-        return ConversationRef(self.tenant, self.conversation_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", RequestRef(self.tenant, self.id))
+        object.__setattr__(self, "conversation", ConversationRef(self.tenant, self.conversation_id))
 
 
 @dataclass

@@ -47,15 +47,13 @@ class NewRequest:
     signed: bool = True
     keyed: bool = False
 
-    @property
-    def ref(self) -> RequestRef:
-        """Tenant and id."""
-        return RequestRef(self.tenant, self.id)
+    # Asked for again and again while a batch is written.
+    ref: RequestRef = field(init=False, repr=False, compare=False)
+    conversation: ConversationRef = field(init=False, repr=False, compare=False)
 
-    @property
-    def conversation(self) -> ConversationRef:
-        """Tenant and id of the conversation."""
-        return ConversationRef(self.tenant, self.conversation_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", RequestRef(self.tenant, self.id))
+        object.__setattr__(self, "conversation", ConversationRef(self.tenant, self.conversation_id))
 
 
 AnyRef = TypeVar("AnyRef", RequestRef, ConversationRef)
@@ -244,16 +242,12 @@ async def _lock_all(
     cancels = [*batch.cancels, *(each.ref for each in batch.unsigned_cancels)]
     for conversation in (*deletes, *await conversations_of(tx, cancels)):
         turns[conversation] += 0
-    rows = [
-        {"tenant": ref.tenant, "id": ref.id, "owner": owners.get(ref), "turns": count} for ref, count in turns.items()
-    ]
-    found = await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ()
-    return {
-        ConversationRef(row.tenant, row.id): _Conversation(
-            row.next_seq - turns[ConversationRef(row.tenant, row.id)], row.owner, row.deleted
-        )
-        for row in found
-    }
+    rows = [{"tenant": ref[0], "id": ref[1], "owner": owners.get(ref), "turns": count} for ref, count in turns.items()]
+    locked = {}
+    for row in await tx.run(_LOCK_AND_NUMBER, rows=as_json(rows)) if rows else ():
+        ref = ConversationRef(row.tenant, row.id)
+        locked[ref] = _Conversation(row.next_seq - turns[ref], row.owner, row.deleted)
+    return locked
 
 
 async def _insert_requests(

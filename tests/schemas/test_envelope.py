@@ -25,7 +25,10 @@ def code_of(call: Any, *arguments: Any) -> ErrorCode:
 
 def test_every_header_is_optional() -> None:
     """A record without any header is as good as another."""
-    assert not any(vars(read_headers([])).values())
+    said = vars(read_headers([]))
+
+    assert not any(said.pop("hints"))
+    assert not any(said.values())
 
 
 @given(st.lists(st.tuples(st.text(), st.none() | st.binary())))

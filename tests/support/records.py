@@ -61,10 +61,14 @@ def signed(
         ("orchestra-user", user),
         *([("ce_id", str(id))] if id else []),
         *([("ce_type", type)] if type else []),
-        ("orchestra-hints", HintSigner([secret]).sign(signature, envelope.hints(hints)[0])),
+        ("orchestra-hints", HintSigner([secret]).sign(signature, _read(hints).hints)),
         *hints,
     ]
     return Record(value, key, [(name, text.encode()) for name, text in headers])
+
+
+def _read(headers: Sequence[tuple[str, str]]) -> envelope.Envelope:
+    return envelope.read_headers([(name, text.encode()) for name, text in headers])
 
 
 def reader(*, require_signed: bool = False, **settings: Any) -> RecordReader:
