@@ -100,9 +100,7 @@ class HandWorker:
         names = {name.lower(): value for name, value in self.env.items() if name != "LLM_PROVIDER"}
         settings = GatewaySettings.model_validate(names)
         self.database = Database.connect(settings, "hand worker")
-        self._reader = RecordReader(
-            Judge(settings.secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
-        )
+        self._reader = _reader(settings.secrets)
         self._signer = EventSigner(settings.secrets)
         self._producer = make_producer(settings, "hand-worker")
         self._broker = make_broker(settings, "hand-worker")
@@ -131,6 +129,10 @@ class HandWorker:
                 found = await consumer.getmany(timeout_ms=200)
             self.records += sorted((r for batch in found.values() for r in batch), key=lambda r: r.timestamp)
         return self.records.pop(0)
+
+    def takes_another_secret(self) -> None:
+        """From now on it believes no gateway, as a worker with another ``ORCHESTRA_SECRET`` does."""
+        self._reader = _reader([b"another" * 8])
 
     async def take_in(self) -> Any:
         """Take the next record in; what it asks for."""
@@ -287,3 +289,9 @@ def text_of(told: list[Sse]) -> str:
         elif event.name == "delta":
             text += event.data["text"]
     return text
+
+
+def _reader(secrets: list[bytes]) -> RecordReader:
+    return RecordReader(
+        Judge(secrets), Agents.load(None), {REQUESTS.name: DEFAULT_TENANT}, "llama3", require_signed=True
+    )

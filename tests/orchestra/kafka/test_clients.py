@@ -74,7 +74,7 @@ async def test_a_group_reader_starts_at_the_beginning_and_reads_what_is_committe
 
 
 async def test_a_tail_reader_reads_every_partition_from_now_on(broker: KafkaBroker) -> None:
-    """Without a group, so that no other replica takes its share; what was rolled back is not shown."""
+    """Without a group, so that no other replica takes its share; nobody's open transaction holds it up."""
     subscriber = tail_reader(broker, EVENTS.name)
     await broker.start()
 
@@ -82,7 +82,7 @@ async def test_a_tail_reader_reads_every_partition_from_now_on(broker: KafkaBrok
     assert consumer is not None
     assert set(range(EVENTS.partitions)) == {tp.partition for tp in consumer.assignment()}
     effective = vars(consumer)
-    assert (None, "latest", "read_committed") == tuple(
+    assert (None, "latest", "read_uncommitted") == tuple(
         effective[name] for name in ("_group_id", "_auto_offset_reset", "_isolation_level")
     )
     assert effective["_enable_auto_commit"] is False
