@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.ready-tools
 
 # Tests of one file run in one process, each process with a Kafka and a Postgres of its own. Most of them wait.
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 beside = --numprocesses $(JOBS) --dist loadfile
 # Folders in which nearly every test needs Kafka and Postgres, or is long.
 STACK := live pipeline orchestra/store migrations
