@@ -23,7 +23,7 @@ _QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
 
 
 def main() -> None:
-    """Exit code 1 when somebody was given a reply that was not his."""
+    """Exit code 1 when a caller was given a reply that was not theirs."""
     told = _arguments().parse_args()
     if told.command == "compare":
         sys.exit(_compare(told.old, told.new))

@@ -10,8 +10,8 @@ _ASKS = "What do you say to a question that nobody has asked before, and that no
 class Asking:
     """Who asks, and where. ``tag`` is the run's own, 8 hexadecimal digits.
 
-    ``keys`` of the gateway are shown in turn; without any nobody says who he is. ``goes_on``: each request goes on with
-    the ``conversation`` of its number, which is there; without it each begins one.
+    ``keys`` of the gateway are shown in turn; without any no call has credentials. ``goes_on``: each request goes on
+    with the ``conversation`` of its number, which is there; without it each begins one.
     """
 
     tag: str

@@ -1,4 +1,4 @@
-"""Heads of line: who is slow, who always fails and who kills workers must hold up nobody but himself."""
+"""Heads of line: conversations that are slow, always fail or kill workers hold up only themselves."""
 
 import asyncio
 import random

@@ -43,7 +43,7 @@ class Sent:
 
 
 class Desk:
-    """Does it for a caller: what he may not see is not there. Most raise ``DatabaseUnavailableError`` too."""
+    """Task operations for a caller; what they may not see is missing. Most raise ``DatabaseUnavailableError`` too."""
 
     def __init__(
         self,

@@ -131,7 +131,7 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
         aliases=("llama3",),
         provider="embedded",
         context_tokens=context,
-        # A small model on a processor: more would keep a caller waiting longer than he does.
+        # A small model on a CPU: more would take longer than a caller waits.
         max_output_tokens=min(_EMBEDDED_OUTPUT_TOKENS, context // 4),
         max_concurrency=settings.embedded_max_concurrency,
     )

@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if version != PYTHON and not told.write:
         print(f"the figures are those of Python {version}, and this is {PYTHON}")
         return 2
-    # What a person has set for services of his own is not to be measured.
+    # What a developer has set for their own services is not to be measured.
     with patch.dict(os.environ, {name: os.environ[name] for name in _KEPT if name in os.environ}, clear=True):
         configure_logging("guard", "error")
         measured = measure(paths, told.database)

@@ -35,7 +35,7 @@ _LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
 # No line ends by the standard of event streams, but many clients split text there.
 _ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
-# No attempt has this number: whoever says that he has seen it is told everything anew.
+# No attempt has this number: a client that claims to have seen it gets the whole text again.
 _NO_ATTEMPT = -1
 
 
@@ -80,7 +80,7 @@ def has_seen(after: Place | None, resource: RequestResource) -> bool:
 
 
 class Narrator:
-    """Tells one caller what he does not know yet; the state of a stream, without its waiting."""
+    """Which events one client of a stream still lacks: the state of the stream, without its waiting."""
 
     def __init__(self, after: Place | None) -> None:
         if after and after.ended:

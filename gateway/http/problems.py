@@ -58,7 +58,7 @@ class RequestProblemError(OrchestraError):
 class LingeringResponse(Response):
     """The answer to a body that is not read to its end.
 
-    Whoever is cut off while sending may never see his answer, so what he still sends is thrown away for a while.
+    A client that is cut off while sending may never read the answer, so the rest of its body is drained for a while.
     """
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,7 @@ class Attempts:
 
     @asynccontextmanager
     async def _turn(self, place: str) -> AsyncIterator[None]:
-        """The place's turn: who sends many waits behind himself, and in nobody else's way."""
+        """The place's turn: a client that sends many waits behind its own, and in nobody else's way."""
         line = self._lines.setdefault(place, _Line())
         if line.length >= _MOST_IN_LINE:
             detail = "too many try to sign in from this address at the same time"

@@ -96,7 +96,7 @@ class Callers:
         self._keys.forget(id)
 
     def forget_user(self, id: UUID) -> None:
-        """Look this user and his keys up anew: he was changed or deleted. Other gateways see it within 20 s."""
+        """Look this user and their keys up again: they were changed or deleted. Other gateways see it within 20 s."""
         self._users.forget(id)
         self._keys.forget_where(lambda key: key.resource.user_id == id)
 

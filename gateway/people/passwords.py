@@ -66,7 +66,7 @@ class Passwords:
         return self._nobodys[hasher]
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        # Let go of in the thread: who has left leaves his work behind.
+        # Released when the thread ends, not when the caller leaves: the hash still runs.
         if not self._room.acquire(blocking=False):
             raise OrchestraError(ErrorCode.OVERLOADED, "too many passwords are being looked at")
         future = self._threads.submit(work)

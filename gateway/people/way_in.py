@@ -1,4 +1,4 @@
-"""Before a gateway listens: nobody is asked who he is, or there must be a way in for somebody."""
+"""Before a gateway listens: it is open, or some credentials could be accepted."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A caller who leaves frees what worked for him."""
+"""Cancel the work when the client disconnects."""
 
 import asyncio
 from collections.abc import Awaitable

@@ -132,7 +132,7 @@ async def by_id(database: Database, id: UUID) -> StoredUser | None:
 
 
 async def by_username(database: Database, username: str) -> tuple[StoredUser, str] | None:
-    """A user of any tenant and the hash of his password."""
+    """A user of any tenant and the hash of their password."""
     rows = await database.run(_BY_USERNAME, username=username)
     return (_stored(rows[0]), rows[0].password_hash) if rows else None
 

@@ -28,7 +28,8 @@ class CreateKey(BaseModel):
     """Body of ``POST /v1/keys``.
 
     ``user_id``: whose key it is, only for admins to say; without it an admin's key is a program's own, and anybody
-    else's is his. ``expires_at``: a time, UTC where it names no zone; without it the key is good until it is revoked.
+    else's is their own. ``expires_at``: a time, UTC where it names no zone; without it the key is good until it is
+    revoked.
     """
 
     model_config = ConfigDict(extra="forbid")
