@@ -1,6 +1,7 @@
 """What is on ``llm.dead-letters``: the bytes and headers of a record as they came, plus these headers."""
 
 from schemas.errors import ErrorCode
+from schemas.topics import MAX_HEADERS
 
 REASON = "dlq-reason"
 DETAIL = "dlq-detail"
@@ -14,12 +15,15 @@ RawHeaders = list[tuple[str, bytes | None]]
 def dead_letter_headers(
     headers: RawHeaders, reason: ErrorCode, detail: str, topic: str, partition: int, offset: int
 ) -> RawHeaders:
-    """The headers of a dead letter: those that came, then why and where it lay."""
-    return [
-        *headers,
+    """The headers of a dead letter: those that came, then why and where it lay.
+
+    No more than a record may have: of too many that came, the first.
+    """
+    ours: RawHeaders = [
         (REASON, reason.value.encode()),
         (DETAIL, detail.encode()),
         (TOPIC, topic.encode()),
         (PARTITION, str(partition).encode()),
         (OFFSET, str(offset).encode()),
     ]
+    return [*headers[: MAX_HEADERS - len(ours)], *ours]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import OFFSET, PARTITION, REASON, TOPIC, dead_letter_headers
 from schemas.errors import ErrorCode
+from schemas.topics import MAX_HEADERS
 
 
 @given(st.lists(st.tuples(st.text(), st.none() | st.binary())), st.sampled_from(ErrorCode))
@@ -16,3 +17,11 @@ def test_headers_come_first_as_they_came(headers: list[tuple[str, bytes | None]]
     assert {REASON: reason.encode(), TOPIC: b"llm.requests", PARTITION: b"3", OFFSET: b"42"}.items() <= dict(
         kept[len(headers) :]
     ).items()
+
+
+def test_a_dead_letter_has_no_more_headers_than_can_be_read() -> None:
+    """Of a record with as many as it may have the last give way: readers of ours would not see why it is there."""
+    kept = dead_letter_headers([("x", b"")] * MAX_HEADERS, ErrorCode.NOT_JSON, "why", "llm.requests", 3, 42)
+
+    assert MAX_HEADERS == len(kept)
+    assert {REASON, TOPIC, PARTITION, OFFSET} < dict(kept).keys()
