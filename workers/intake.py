@@ -32,8 +32,10 @@ from workers.stalls import NOT_ASSIGNED, Stalls, position
 MOST_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
-# So often a record may fail while Postgres is well; then it is the record.
+# So often a batch may fail while Postgres is well; then it is halved.
 MOST_FAILURES = 3
+# The same of one record, which is then given up: enough not to take connections that break at random for its fault.
+MOST_FAILURES_ALONE = 10
 COMMIT_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
 IDLE_SECONDS = 1.0
@@ -184,7 +186,7 @@ class Intake:
     async def _write(
         self, verdicts: Sequence[Verdict], progress: Sequence[Progress], most_failures: int = MOST_FAILURES
     ) -> None:
-        failures = 0
+        failures, most_failures = 0, most_failures if len(verdicts) > 1 else MOST_FAILURES_ALONE
         while True:
             try:
                 reach("intake.before_transaction")
@@ -211,7 +213,7 @@ class Intake:
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
             for half, marks in ((verdicts[:middle], []), (verdicts[middle:], progress)):
-                await self._write(half, marks, 1 if len(half) > 1 else MOST_FAILURES)
+                await self._write(half, marks, 1)
             return
         if isinstance(verdict := verdicts[0], DeadLetter):
             # Not even as a dead letter; then the topic alone keeps it.

@@ -357,6 +357,17 @@ async def test_a_cancel_that_fails_while_postgres_is_well_is_given_up(monkeypatc
     assert [(ErrorCode.REFUSED_BY_DATABASE, 10)] == [(each.reason, each.offset) for each in taking.publisher.letters]
 
 
+async def test_connections_that_break_are_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they break now and then, and Postgres is well in between, a good record is taken in all the same."""
+    unlucky = [away()] * (intake.MOST_FAILURES_ALONE - 1)
+    taking = Taking(monkeypatch, Calls(*unlucky, Intaken()), {TP: records(message())})
+
+    await taking.all()
+
+    assert (intake.MOST_FAILURES_ALONE, []) == (len(taking.taken), taking.publisher.letters)
+    assert [{TP: 11}] == taking.consumer.committed_now
+
+
 async def test_no_record_is_given_up_while_postgres_is_unwell(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it fails; it is taken in when Postgres is well again."""
     taking = Taking(monkeypatch, Calls(*[away()] * 20, Intaken()), {TP: records(message())})
