@@ -39,7 +39,7 @@ class Heads:
         async with self._conditions() as conditions:
             alone = await self._short(conditions, short)
             beside = [asyncio.create_task(_turn(conditions, SLOW).run()) for _ in range(slow)]
-            failing = asyncio.create_task(_conversation(conditions, FAIL, 3))
+            failing = asyncio.create_task(_conversation(conditions, FAIL, 1))
             for _ in beside:
                 done.note()
             together = await self._short(conditions, short)
