@@ -1,7 +1,6 @@
 """① A call → a signed record on ``llm.requests``; accepted once Kafka has acknowledged it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
@@ -15,6 +14,7 @@ from orchestra.store import cancels
 from orchestra.store.database import Database
 from schemas import envelope
 from schemas.dead_letters import RawHeaders
+from schemas.envelope import HINT_HEADERS, Hints
 from schemas.requests import (
     CANCEL_REQUESTED,
     CONVERSATION_DELETE_REQUESTED,
@@ -24,23 +24,13 @@ from schemas.requests import (
 )
 
 SOURCE = "/gateway"
-# Identities are given anew, and nobody holds a connection open for the answer any more.
+# A replay gets its own identity and signatures, and no client holds a connection open for it.
 _NOT_REPLAYED = frozenset(
     {envelope.ID, envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CALLER_WAITS}
 )
 
 
-class _Hints(NamedTuple):
-    """The texts of the headers that say how to answer, in the order in which they are signed."""
-
-    traceparent: str = ""
-    correlation_id: str = ""
-    deadline: str = ""
-    caller_waits: str = ""
-
-
-_NO_HINTS = _Hints()
-_HINTS = (envelope.TRACEPARENT, envelope.CORRELATION_ID, envelope.DEADLINE, envelope.CALLER_WAITS)
+_NO_HINTS = Hints()
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class Acceptance:
     async def message(self, ask: Ask) -> None:
         """Accept a message."""
         deadline = ask.body.deadline.isoformat() if ask.body.deadline else ""
-        hints = _Hints(traceparent=ask.traceparent, deadline=deadline, caller_waits="1" if ask.caller_waits else "")
+        hints = Hints(traceparent=ask.traceparent, deadline=deadline, caller_waits="1" if ask.caller_waits else "")
         await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, hints)
 
     async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
@@ -94,16 +84,7 @@ class Acceptance:
             id=str(replay.id), type=replay.type, tenant=replay.tenant, user=replay.user, key=replay.key or b"",
             value=replay.value,
         )  # fmt: skip
-        # Nobody holds a connection open for it any more.
-        dropped = {
-            envelope.ID,
-            envelope.TENANT,
-            envelope.USER,
-            envelope.SIGNATURE,
-            envelope.HINTS,
-            envelope.CALLER_WAITS,
-        }
-        kept = [(name, value) for name, value in replay.headers if name not in dropped]
+        kept = [(name, value) for name, value in replay.headers if name not in _NOT_REPLAYED]
         identity = {
             envelope.ID: str(replay.id),
             envelope.TENANT: replay.tenant,
@@ -121,7 +102,7 @@ class Acceptance:
         id: UUID,
         key: UUID,
         record: BaseModel,
-        hints: _Hints = _NO_HINTS,
+        hints: Hints = _NO_HINTS,
     ) -> None:
         key_bytes, value = str(key).encode(), record.model_dump_json(exclude_none=True).encode()
         signature = self._signer.sign(
@@ -132,7 +113,7 @@ class Acceptance:
             (envelope.USER, caller.user),
             (envelope.SIGNATURE, signature),
             (envelope.HINTS, self._hints.sign(signature, hints)),
-            *[each for each in zip(_HINTS, hints, strict=True) if each[1]],
+            *[each for each in zip(HINT_HEADERS, hints, strict=True) if each[1]],
         )
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
         await self._records.write(key_bytes, value, headers)

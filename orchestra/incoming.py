@@ -87,7 +87,7 @@ class Judge:
             vouched = said.signature is not None
         except OrchestraError:
             tenant, vouched = owner, False
-        id = said.id or _id_in(value)
+        id = said.id or id_in(value)
         return Named(tenant, id if vouched or not self._is_a_gateways(tenant, id) else None, vouched)
 
     def _is_a_gateways(self, tenant: str, id: UUID | None) -> bool:
@@ -128,8 +128,9 @@ def named_id(parsed: Any, name: str = "id") -> UUID | None:
         return None
 
 
-def _id_in(value: bytes | None) -> UUID | None:
+def id_in(value: bytes | None, name: str = "id") -> UUID | None:
+    """The same of a raw value; None where it cannot be read."""
     try:
-        return named_id(read_value(value))
+        return named_id(read_value(value), name)
     except OrchestraError:
         return None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
 from schemas.errors import ErrorCode, OrchestraError
@@ -44,6 +44,18 @@ _KNOWN = frozenset(
 Headers = list[tuple[str, str]]
 
 
+class Hints(NamedTuple):
+    """The texts of the headers that say how to answer, in the order in which they are signed; empty where absent."""
+
+    traceparent: str = ""
+    correlation_id: str = ""
+    deadline: str = ""
+    caller_waits: str = ""
+
+
+HINT_HEADERS = (TRACEPARENT, CORRELATION_ID, DEADLINE, CALLER_WAITS)
+
+
 @dataclass(frozen=True)
 class Envelope:
     """The headers of one record that mean something to us, decoded. Headers of others are left alone."""
@@ -57,9 +69,9 @@ class Envelope:
     user: str | None
     signature: str | None
     caller_waits: bool
-    # The texts of the hints, for whoever checks their signature.
-    hints: tuple[str, ...] = ("", "", "", "")
-    hints_signature: str = ""
+    # As they came, to check their signature.
+    hints: Hints
+    hints_signature: str
 
     @property
     def without_hints(self) -> "Envelope":
@@ -83,10 +95,7 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
         user=known.get(USER),
         signature=known.get(SIGNATURE),
         caller_waits=known.get(CALLER_WAITS) == "1",
-        hints=(
-            known.get(TRACEPARENT, ""), known.get(CORRELATION_ID, ""), known.get(DEADLINE, ""),
-            known.get(CALLER_WAITS, ""),
-        ),
+        hints=Hints(*[known.get(name, "") for name in HINT_HEADERS]),
         hints_signature=known.get(HINTS, ""),
     )  # fmt: skip
 

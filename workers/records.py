@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestra.agents.catalogue import Agents
-from orchestra.incoming import Incoming, Judge, named_id, read_value
+from orchestra.incoming import Incoming, Judge, id_in
 from orchestra.kafka.packed_records import Unread
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
@@ -179,7 +179,7 @@ def refusal(letter: DeadLetter) -> Reply | None:
     return Reply(
         request_id=letter.request_id,
         conversation_id=conversation_id_of(
-            _id_in(letter.value, "conversation_id"), letter.tenant, letter.key, letter.request_id
+            id_in(letter.value, "conversation_id"), letter.tenant, letter.key, letter.request_id
         ),
         status=Status.FAILED,
         reply=None,
@@ -198,13 +198,6 @@ def moment(milliseconds: int) -> datetime:
     Everything before the epoch is known to be read, so that it tells nothing.
     """
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
-
-
-def _id_in(raw: bytes | None, name: str = "id") -> UUID | None:
-    try:
-        return named_id(read_value(raw), name)
-    except OrchestraError:
-        return None
 
 
 def _letter(record: Record, headers: RawHeaders, tenant: str, id: UUID | None) -> DeadLetter:

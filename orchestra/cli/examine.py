@@ -102,33 +102,27 @@ async def _postgres(settings: DatabaseSettings) -> list[Finding]:
         await database.close()
     migrations = await _migrations(settings)
     found = [_version(rows[0].version), _clock(before, rows[0].now, after), migrations]
-    return found if migrations.mend else [*found, await _workers(settings), await _intake(settings)]
+    return found if migrations.mend else [*found, *await _workers(settings)]
 
 
-async def _workers(settings: DatabaseSettings) -> Finding:
+async def _workers(settings: DatabaseSettings) -> list[Finding]:
     database = Database.connect(settings, "orchestra doctor")
     try:
         rows = await database.run("SELECT count(*) AS living FROM workers WHERE lease_until > now()")
+        found = await standstills(database)
     except DatabaseUnavailableError as error:
-        return Finding("workers", str(error), "look again: Postgres was there a moment ago")
+        return [Finding("workers", str(error), "look again: Postgres was there a moment ago")]
     finally:
         await database.close()
     living = rows[0].living
-    return Finding("workers", f"{living} alive", "" if living else "nothing is answered: start one, `orchestra worker`")
-
-
-async def _intake(settings: DatabaseSettings) -> Finding:
-    database = Database.connect(settings, "orchestra doctor")
-    try:
-        found = await standstills(database)
-    except DatabaseUnavailableError as error:
-        return Finding("intake", str(error), "look again: Postgres was there a moment ago")
-    finally:
-        await database.close()
+    alive = Finding(
+        "workers", f"{living} alive", "" if living else "nothing is answered: start one, `orchestra worker`"
+    )
     if not found:
-        return Finding("intake", "every topic is read")
+        return [alive, Finding("intake", "every topic is read")]
     lines = [f"{each.topic}: {_STANDS_STILL[each.why][0]}" for each in found]
-    return Finding("intake", "\n".join(lines), "; ".join(dict.fromkeys(_STANDS_STILL[each.why][1] for each in found)))
+    what_to_do = "; ".join(dict.fromkeys(_STANDS_STILL[each.why][1] for each in found))
+    return [alive, Finding("intake", "\n".join(lines), what_to_do)]
 
 
 def _version(version: int) -> Finding:

@@ -198,7 +198,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return "" if self._connection.known or self.scope is None else network_of(client_address(self.scope))
 
     def look_for_unread(self) -> None:
-        """Let whoever writes wait until what waits already has been read."""
+        """Pause the writer until what waits already has been read."""
         if self.transport.get_write_buffer_size():
             self.transport.set_write_buffer_limits(high=0)
 

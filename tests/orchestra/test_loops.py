@@ -149,7 +149,7 @@ ONE_SHOT = {
     ("llm_service/answers.py", "answer"): "one generation",
     ("orchestra/http/disconnect.py", "_left(receive)"): "one call",
     ("orchestra/kafka/clients.py", "stopping()"): "the end of one client",
-    ("orchestra/kafka/records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to whoever reads",
+    ("orchestra/kafka/records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to the reader",
     ("orchestra/loops.py", "loop"): "a loop of this module",
     ("workers/app.py", "self._tell_ready()"): "tells it once",
     ("workers/flight.py", "work"): "one turn; its errors end it",

@@ -97,7 +97,7 @@ def test_nobody_stops_the_gateways_topic_with_junk(record: Record, expected: boo
 
 
 def test_what_we_fail_at_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wrote it."""
+    """No matter who wrote the record."""
     monkeypatch.setattr(Judge, "judge", None)
 
     letter = reader().read(Record())

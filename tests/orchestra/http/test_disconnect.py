@@ -1,4 +1,4 @@
-"""Promises of orchestra/http/disconnect.py: whoever leaves stops what worked for him, and nothing else does."""
+"""Promises of orchestra/http/disconnect.py: a client that disconnects stops the work done for it, nothing else does."""
 
 import asyncio
 

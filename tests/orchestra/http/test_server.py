@@ -434,7 +434,7 @@ async def unread(server: Serving, path: bytes, more: bytes = b"") -> Caller:
 async def test_an_answer_that_nobody_reads_is_dropped(server: Serving, path: bytes, more: bytes) -> None:
     """Whether it is whole or goes on, is long or little: who takes nothing of it for 30 s is cut off."""
     caller = await unread(server, path, more=more)
-    # A little is looked for; with more, whoever writes it is stopped at once.
+    # A little is looked for; with more, its writer is paused at once.
     server.look(BODY_LOOKS - 1 + (SWEEP_LOOKS if path in (b"/?little", b"/?ended") else 0))
     assert 1 == server.connections
     server.look()
