@@ -18,6 +18,8 @@ beside = --numprocesses $(JOBS) --dist loadfile
 STACK := live pipeline orchestra/store migrations
 LIVE := tests/live/test_cli_up.py tests/live/test_readme.py
 
+# Where nothing compiled is kept, every process compiles again all that it imports: seconds each, and there are hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
 # Like pip, uv is to trust what the machine trusts, where the machine keeps a list.
 ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt))

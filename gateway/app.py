@@ -45,6 +45,7 @@ from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
 from gateway.tasks import Desk
+from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import load_agents
 from orchestra.http.guard import OpenModeGuard
 from orchestra.http.hot_routes import HotApp
@@ -74,6 +75,7 @@ def create_app(
     database: Database | None = None,
     producer: Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]] | None = None,
     consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    timings: Timings = TIMINGS,
 ) -> FastAPI:
     """The gateway as an ASGI app. It starts at once; `/readyz` tells when Kafka and Postgres are there too."""
     drain, metrics, agents = drain or Drain(), metrics or Metrics(), load_agents(settings)
@@ -94,16 +96,23 @@ def create_app(
     acceptance = Acceptance(records, database, settings.secrets, metrics, turns)
     quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
     limits = Limits(
-        database, metrics, quotas, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns
+        database,
+        metrics,
+        quotas,
+        most_age=settings.max_queue_age_seconds,
+        most_turns=settings.max_open_turns,
+        timings=timings,
     )
     lookup = Lookup(database, receipts)
-    submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain)
-    desk = Desk(database, submissions, acceptance, lookup, hub, settings.context_default, settings.most_priority)
+    submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain, timings)
+    desk = Desk(
+        database, submissions, acceptance, lookup, hub, settings.context_default, settings.most_priority, timings
+    )
     waiting = Waiting(lookup, drain, metrics)
-    streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None)
+    streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
     tokens, passwords = Tokens(settings.secrets), Passwords()
-    callers = Callers(database, tokens, asks=asks)
-    health = Health(records, limits, tail, drain, database, open_mode=not asks)
+    callers = Callers(database, tokens, asks=asks, timings=timings)
+    health = Health(records, limits, tail, drain, database, open_mode=not asks, timings=timings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -8,11 +8,11 @@ from gateway.drain import Drain
 from gateway.following.tail import Tail
 from gateway.limits import Limits
 from gateway.request_log import RequestLog
+from gateway.timings import TIMINGS, Timings
 from orchestra.loops import regularly
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.progress import Standstill, Why, standstills
 
-_LOOK_SECONDS = 5.0
 _REASONS = {
     Why.HELD: "workers do not read {} for now: nothing but dead letters came from there",
     Why.STALLED: "a transaction that some producer has left open holds up {}: Kafka shows nothing behind it",
@@ -40,8 +40,17 @@ class Health:
     """Asks the parts regularly, so that a probe costs nothing."""
 
     def __init__(
-        self, records: RequestLog, limits: Limits, tail: Tail, drain: Drain, database: Database, *, open_mode: bool
+        self,
+        records: RequestLog,
+        limits: Limits,
+        tail: Tail,
+        drain: Drain,
+        database: Database,
+        *,
+        open_mode: bool,
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self._records = records
         self._limits = limits
         self._tail = tail
@@ -59,7 +68,9 @@ class Health:
 
     async def look_for_standstills(self) -> None:
         """See of which topics workers read nothing, until cancelled."""
-        await regularly(_LOOK_SECONDS, self._look, "standstills_unknown", expected=(DatabaseUnavailableError,))
+        await regularly(
+            self._timings.look_for_standstills, self._look, "standstills_unknown", expected=(DatabaseUnavailableError,)
+        )
 
     async def _look(self) -> None:
         self._standstills = await standstills(self._database)

@@ -9,13 +9,13 @@ import structlog
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.quotas import Quotas
+from gateway.timings import TIMINGS, Timings
 from orchestra.store import models, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
 
-_EVERY_SECONDS = 1.5
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
 _ANY_NAME = "*"
@@ -31,8 +31,16 @@ class Limits:
     """
 
     def __init__(
-        self, database: Database, metrics: Metrics, quotas: Quotas | None, *, most_age: float, most_turns: int
+        self,
+        database: Database,
+        metrics: Metrics,
+        quotas: Quotas | None,
+        *,
+        most_age: float,
+        most_turns: int,
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self.database_problem: str | None = "Postgres was not asked yet"
         self._database = database
         self._metrics = metrics
@@ -54,7 +62,7 @@ class Limits:
             except Exception as error:
                 self.database_problem = "Postgres refuses our questions; are all migrations applied?"
                 log.error("limits_failed", exc_info=error)
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(self._timings.look_at_limits)
 
     async def look(self) -> None:
         """Look once. Raises ``DatabaseUnavailableError``."""

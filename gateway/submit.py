@@ -15,6 +15,7 @@ from gateway.following.lookup import Lookup
 from gateway.http.problems import RequestProblemError
 from gateway.limits import Limits
 from gateway.people.principal import Principal
+from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
 from orchestra.store.database import DatabaseUnavailableError
@@ -24,7 +25,6 @@ from schemas.requests import MessageBody
 
 _FURTHEST = timedelta(days=7)
 _COMPARE_SECONDS = 2.0
-_LOOK_AGAIN_SECONDS = 0.1
 # Errors that come when the caller's id is one already.
 _ABOUT_THE_ID = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.OUTCOME_UNKNOWN})
 
@@ -41,7 +41,9 @@ class Submissions:
         lookup: Lookup,
         hub: Hub,
         drain: Drain,
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self._receipts = receipts
         self._acceptance = acceptance
         self._limits = limits
@@ -97,7 +99,7 @@ class Submissions:
                     return
             except DatabaseUnavailableError:
                 return  # It is accepted; whoever waits for it compares later.
-            await live.change(seen, _LOOK_AGAIN_SECONDS)
+            await live.change(seen, self._timings.look_for_row)
         live.check_hash(ask.body_hash)
 
 

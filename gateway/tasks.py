@@ -15,6 +15,7 @@ from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
 from gateway.people.principal import Principal
 from gateway.submit import Submissions, about, check_times
+from gateway.timings import TIMINGS, Timings
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.api.tasks import CancelledTasks, PostTask, TaskFilter, TaskResource, prompt_and_history
@@ -28,8 +29,6 @@ MOST_CANCELS = 1000
 _CANCELS_AT_ONCE = 100
 # A list that is asked for after a POST shows the task, unless the workers are busier than this.
 _ROW_SECONDS = 1.0
-_WAIT_SECONDS = 2.0
-_LOOK_AGAIN_SECONDS = 0.1
 _RETRYABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 
@@ -54,7 +53,9 @@ class Desk:
         hub: Hub,
         context: Context,
         most_priority: int,
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self._database = database
         self._submissions = submissions
         self._acceptance = acceptance
@@ -163,19 +164,19 @@ class Desk:
         return Sent(task or _as_sent(ask, body), before is not None)
 
     async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
-        until = time.monotonic() + _WAIT_SECONDS
+        until = time.monotonic() + self._timings.row_of_task
         while (task := await self.find(caller, id)).created_at is None:
             if task.status.terminal:
                 raise OrchestraError(ErrorCode.NOT_FOUND)  # A dead letter: there is nothing to remove.
             if time.monotonic() >= until:
                 raise OrchestraError(ErrorCode.UNAVAILABLE, "the task is still on its way", retry_after=1)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(self._timings.look_for_row)
         return task
 
     async def _until_reached(self, caller: Principal, ids: list[UUID]) -> None:
-        until = time.monotonic() + _WAIT_SECONDS
+        until = time.monotonic() + self._timings.row_of_task
         while await tasks.untouched(self._database, caller.tenant, ids) and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(self._timings.look_for_row)
 
 
 def _message(fields: dict[str, Any]) -> MessageRequested:

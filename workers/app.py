@@ -31,10 +31,10 @@ from workers.settings import WorkerSettings
 from workers.shares import Shares
 from workers.sweep import Sweeper
 from workers.throttle import Throttle
+from workers.timings import TIMINGS, Timings
 from workers.turn import Turns
 
 GROUP = "llm-orchestra-workers"
-FLUSH_SECONDS = 5.0
 _CLIENT_ID = "orchestra-worker"
 
 log = structlog.get_logger()
@@ -55,24 +55,36 @@ class Worker:
         open_producer: OpenProducer,
         llm: LlmService,
         metrics: Metrics,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._settings = settings
+        self._timings = timings
         self._metrics = metrics
         self._database = database
         self._stopping = asyncio.Event()
         self.failed = False
-        self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets))
-        self.models = Models(llm, database)
-        self.lease = Lease(database, metrics)
+        self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets), timings)
+        self.models = Models(llm, database, timings)
+        self.lease = Lease(database, metrics, timings)
         # Something may have become runnable.
         self.look = asyncio.Event()
-        self.finisher = Finisher(database, metrics, self.publisher.announce, self.look)
+        self.finisher = Finisher(database, metrics, self.publisher.announce, self.look, timings)
         throttle = Throttle(settings.worker_concurrency)
-        self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share)
-        turns = Turns(llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish)
-        self.held = HeldBack(database, throttle, self.publisher)
+        self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share, timings)
+        turns = Turns(
+            llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish, timings
+        )
+        self.held = HeldBack(database, throttle, self.publisher, timings)
         self.slots = Slots(
-            database, metrics, self.lease, throttle, self.shares, settings.worker_concurrency, self.look, turns.run
+            database,
+            metrics,
+            self.lease,
+            throttle,
+            self.shares,
+            settings.worker_concurrency,
+            self.look,
+            turns.run,
+            timings,
         )
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
@@ -83,6 +95,7 @@ class Worker:
             hold_intake=lambda full: self.intake.hold(full=full),
             most_open=settings.max_open_requests,
             retention_days=settings.retention_days,
+            timings=timings,
         )
 
     def stop(self) -> None:
@@ -134,7 +147,7 @@ class Worker:
         began = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
             # What was taken is written first, but not for ever: Postgres or Kafka may be away.
-            async with asyncio.timeout(max(self._settings.drain_seconds, FLUSH_SECONDS)):
+            async with asyncio.timeout(max(self._settings.drain_seconds, self._timings.flush)):
                 await asyncio.gather(*taking)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(began + self._settings.drain_seconds):
@@ -142,7 +155,7 @@ class Worker:
         self.slots.stop_all(Interrupted())
         for owed in (self.slots.until_empty, self.publisher.flush):
             with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_SECONDS):
+                async with asyncio.timeout(self._timings.flush):
                     await owed()
         with suppress(DatabaseUnavailableError):
             lost = await leases.leave(self._database, self.lease.worker_id)
@@ -150,14 +163,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[Worker]:
+async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = TIMINGS) -> AsyncIterator[Worker]:
     """A worker with its connections, registered, ready to ``run``; Kafka may be away for now."""
     agents = load_agents(settings)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker", takes_first=True)
         stack.push_async_callback(database.close)
-        llm = await stack.enter_async_context(generate.connect(settings))
-        made = Worker(settings, agents, database, partial(open_producer, settings, _CLIENT_ID), llm, metrics)
+        llm = await stack.enter_async_context(generate.connect(settings, timings))
+        made = Worker(settings, agents, database, partial(open_producer, settings, _CLIENT_ID), llm, metrics, timings)
         await made.models.refresh()
         await made.lease.take()
         await made.shares.look(database)  # Before the first claim.

@@ -20,9 +20,9 @@ from workers.metrics import Metrics
 from workers.outcome import Cancelled, Stop
 from workers.shares import Shares
 from workers.throttle import Throttle
+from workers.timings import TIMINGS, Timings
 
 MOST_AT_ONCE = 200
-LOOK_AGAIN_SECONDS = 0.1
 
 log = structlog.get_logger()
 
@@ -43,6 +43,7 @@ class Slots:
         limit: int,
         look: asyncio.Event,
         run_turns: Callable[[Sequence[Flight]], Sequence[Coroutine[Any, Any, None]]],
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._metrics = metrics
@@ -54,6 +55,7 @@ class Slots:
         self._running: dict[RequestRef, Flight] = {}
         self._under_way: list[ClaimOrder] = []
         self._look = look
+        self._timings = timings
         self._hungry = True
         self._unsure = False
         self._open = True
@@ -164,7 +166,7 @@ class Slots:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.5, 1.5)):
+            async with asyncio.timeout(self._timings.look_for_turns * random.uniform(0.5, 1.5)):
                 await self._look.wait()
         except TimeoutError:
             return

@@ -8,10 +8,8 @@ import asyncio
 from orchestra.store.claims import Claimed
 from workers.metrics import Metrics
 from workers.publish import Publisher
+from workers.timings import TIMINGS, Timings
 
-GATHER_SECONDS = 0.015
-# Who waits reads no pieces. Events cost every gateway; but somebody else may watch an answer that takes long.
-QUIET_SECONDS = 2.0
 # In one event: fits a record, even where JSON needs six bytes for each.
 MOST_CHARACTERS = 64 * 1024
 
@@ -19,10 +17,11 @@ MOST_CHARACTERS = 64 * 1024
 class Deltas:
     """The text of one attempt so far, and what of it is still to be passed on; it also says that the attempt began."""
 
-    def __init__(self, turn: Claimed, publisher: Publisher, metrics: Metrics) -> None:
+    def __init__(self, turn: Claimed, publisher: Publisher, metrics: Metrics, timings: Timings = TIMINGS) -> None:
         self._turn = turn
         self._publisher = publisher
         self._metrics = metrics
+        self._gather = timings.gather
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._pieces: list[str] = []
@@ -33,7 +32,8 @@ class Deltas:
         self.length = 0
         """Code points so far."""
         if turn.caller_seconds:
-            self._timer = self._loop.call_later(QUIET_SECONDS, self.flush)
+            # A client that waits reads no pieces, and events cost every gateway; but others may watch a long answer.
+            self._timer = self._loop.call_later(timings.quiet, self.flush)
         else:
             self.flush()
 
@@ -49,7 +49,7 @@ class Deltas:
         if self._told and self._sent == 0:
             self.flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(GATHER_SECONDS, self.flush)
+            self._timer = self._loop.call_later(self._gather, self.flush)
 
     def flush(self) -> None:
         """Pass on what is waiting."""

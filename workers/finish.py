@@ -16,6 +16,7 @@ from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
 from schemas.status import Status
 from workers.metrics import Metrics
+from workers.timings import TIMINGS, Timings
 
 MOST_AT_ONCE = 200
 
@@ -34,11 +35,13 @@ class Finisher:
         metrics: Metrics,
         announce: Callable[[Sequence[Announcement]], None],
         look: asyncio.Event,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._announce = announce
         self._look = look
+        self._timings = timings
         self._waiting: list[tuple[Ending, asyncio.Future[None]]] = []
         self._something = asyncio.Event()
 
@@ -66,7 +69,11 @@ class Finisher:
         try:
             # Repeated after a commit unheard, the fences no longer hold and nothing is done twice.
             finished = await until_available(
-                partial(self._finish, endings), "finish_failed", unheard.set, count=len(endings)
+                partial(self._finish, endings),
+                "finish_failed",
+                unheard.set,
+                pause=self._timings.retry_database,
+                count=len(endings),
             )
         except DataRefusedError as error:
             await self._write_halves(endings, error)

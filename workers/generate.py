@@ -24,9 +24,8 @@ from schemas.generation import (
     Usage,
 )
 from workers.settings import WorkerSettings
+from workers.timings import TIMINGS, Timings
 
-CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 60.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
@@ -49,8 +48,9 @@ class Done:
 class LlmService:
     """The LLM service as a worker sees it."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timings: Timings = TIMINGS) -> None:
         self._address = address
+        self._silence = timings.silence
 
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
@@ -66,7 +66,7 @@ class LlmService:
         if traceparent:
             headers[TRACEPARENT] = traceparent
         reach("run.before_call")
-        with _as_orchestra_errors():
+        with _as_orchestra_errors(self._silence):
             async with self._address.call("POST", "/generate", payload, headers) as response:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
@@ -85,7 +85,7 @@ class LlmService:
 
     async def models(self) -> ModelList:
         """What can be asked for. Raises ``OrchestraError``."""
-        with _as_orchestra_errors():
+        with _as_orchestra_errors(self._silence):
             async with self._address.call("GET", "/models") as response:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
@@ -97,19 +97,23 @@ class LlmService:
 
 
 @asynccontextmanager
-async def connect(settings: WorkerSettings) -> AsyncIterator[LlmService]:
+async def connect(settings: WorkerSettings, timings: Timings = TIMINGS) -> AsyncIterator[LlmService]:
     """A client over aiohttp's connections, any number of them: the worker's slots are the limit."""
     token, headers = settings.llm_service_token, {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
-    address = Address(settings.llm_service_url, headers, Patience(CONNECT_SECONDS, SILENCE_SECONDS), _KEEPING)
+    patience = Patience(timings.connect, timings.silence)
+    address = Address(settings.llm_service_url, headers, patience, _KEEPING)
     try:
-        yield LlmService(address)
+        yield LlmService(address, timings)
     finally:
         await address.aclose()
 
 
 class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
+    def __init__(self, silence: float) -> None:
+        self._silence = silence
+
     def __enter__(self) -> None:
         return None
 
@@ -120,7 +124,7 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 raise OrchestraError(ErrorCode.UNAVAILABLE, "the LLM service cannot be reached") from error
             case aiohttp.ServerTimeoutError():
-                raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {SILENCE_SECONDS:.0f} s") from error
+                raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {self._silence:.0f} s") from error
             case aiohttp.ClientError() | OSError():
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the connection to the LLM service broke") from error
 

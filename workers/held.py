@@ -8,8 +8,8 @@ from orchestra.store.database import Database, DatabaseUnavailableError, DataRef
 from workers.publish import Publisher
 from workers.retry import PACES
 from workers.throttle import Throttle
+from workers.timings import TIMINGS, Timings
 
-LOOK_SECONDS = 0.25
 MOST_AT_ONCE = 200
 
 log = structlog.get_logger()
@@ -18,15 +18,18 @@ log = structlog.get_logger()
 class HeldBack:
     """Looks after the turns that are not claimed because this worker holds their model back. No call is made."""
 
-    def __init__(self, database: Database, throttle: Throttle, publisher: Publisher) -> None:
+    def __init__(
+        self, database: Database, throttle: Throttle, publisher: Publisher, timings: Timings = TIMINGS
+    ) -> None:
         self._database = database
         self._throttle = throttle
         self._publisher = publisher
+        self._timings = timings
 
     async def run(self) -> None:
         """Look until cancelled."""
         expected = (DatabaseUnavailableError, DataRefusedError)
-        await regularly(LOOK_SECONDS, self.look, "held_back_not_told", expected=expected)
+        await regularly(self._timings.look_at_held, self.look, "held_back_not_told", expected=expected)
 
     async def look(self) -> None:
         """Look once. Raises ``DatabaseUnavailableError``."""

@@ -13,8 +13,7 @@ from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.patience import until_available
 from orchestra.store.turns import RequestRef
 from workers.metrics import Metrics
-
-RENEW_SECONDS = 3.0
+from workers.timings import TIMINGS, Timings
 
 log = structlog.get_logger()
 
@@ -22,9 +21,10 @@ log = structlog.get_logger()
 class Lease:
     """Holds the worker's id, by which its claims are known."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, timings: Timings = TIMINGS) -> None:
         self._database = database
         self._metrics = metrics
+        self._timings = timings
         self._ready_file: Path | None = None
         self._trust_from = 0.0
         self.worker_id: UUID = uuid4()
@@ -36,7 +36,7 @@ class Lease:
 
     async def take(self) -> None:
         """Register under a new id, as soon as Postgres can be reached."""
-        await until_available(self._register, "database_unavailable", self._doubt)
+        await until_available(self._register, "database_unavailable", self._doubt, pause=self._timings.retry_database)
 
     def tell(self, ready_file: Path | None) -> None:
         """Touch this file now and whenever the lease is renewed. The worker is ready; its health shows in the file."""
@@ -49,7 +49,7 @@ class Lease:
         Failing to reach Postgres loses nothing by itself: only a missing row does.
         """
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._timings.renew)
             try:
                 cancelled = await leases.renew(self._database, self.worker_id)
             except DatabaseUnavailableError as error:

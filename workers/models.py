@@ -9,9 +9,7 @@ from orchestra.store.models import note_models
 from schemas.errors import OrchestraError
 from schemas.generation import ModelInfo
 from workers.generate import LlmService
-
-REFRESH_SECONDS = 30.0
-RETRY_SECONDS = 1.0
+from workers.timings import TIMINGS, Timings
 
 log = structlog.get_logger()
 
@@ -19,9 +17,10 @@ log = structlog.get_logger()
 class Models:
     """The table of models, by name and alias."""
 
-    def __init__(self, llm: LlmService, database: Database) -> None:
+    def __init__(self, llm: LlmService, database: Database, timings: Timings = TIMINGS) -> None:
         self._llm = llm
         self._database = database
+        self._timings = timings
         self._by_name: dict[str, ModelInfo] = {}
         self._other: ModelInfo | None = None
 
@@ -32,7 +31,8 @@ class Models:
     async def run(self) -> None:
         """Keep the table fresh until cancelled."""
         while True:
-            await asyncio.sleep(REFRESH_SECONDS if await self.refresh() else RETRY_SECONDS)
+            fresh = await self.refresh()
+            await asyncio.sleep(self._timings.refresh_models if fresh else self._timings.retry_models)
 
     async def refresh(self) -> bool:
         """Ask once; False when the LLM service or Postgres did not answer."""

@@ -36,9 +36,9 @@ from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from workers.metrics import Metrics
 from workers.records import refusal
+from workers.timings import TIMINGS, Timings
 
 SOURCE = "/workers"
-MARK_SECONDS = 0.2
 # Beyond either Kafka is away. Events are dropped: the final text is in Postgres. Beyond twice that replies are left to
 # the outbox: the sweeper brings them back.
 MAX_QUEUED_BEFORE_EVENTS_DROP = 20_000
@@ -96,7 +96,15 @@ class Publisher:
     before everything else, so that first occurrences keep the order of their conversation; repeats have the same id.
     """
 
-    def __init__(self, open_producer: OpenProducer, database: Database, metrics: Metrics, signer: EventSigner) -> None:
+    def __init__(
+        self,
+        open_producer: OpenProducer,
+        database: Database,
+        metrics: Metrics,
+        signer: EventSigner,
+        timings: Timings = TIMINGS,
+    ) -> None:
+        self._timings = timings
         self._signer = signer
         self._open_producer = open_producer
         self._database = database
@@ -160,7 +168,8 @@ class Publisher:
     async def run(self) -> None:
         """Send what is queued and mark what is acknowledged, until cancelled, however long Kafka is away."""
         unavailable = (DatabaseUnavailableError,)
-        async with beside(regularly(MARK_SECONDS, self._mark, "replies_not_marked", expected=unavailable)):
+        marking = regularly(self._timings.mark, self._mark, "replies_not_marked", expected=unavailable)
+        async with beside(marking):
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:

@@ -14,8 +14,8 @@ from orchestra.loops import regularly
 from orchestra.store import keys
 from orchestra.store.claims import Claimed, ClaimOrder, ModelLimit, Owner, Without
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from workers.timings import TIMINGS, Timings
 
-LOOK_SECONDS = 2.0
 # So few places are handed out in turn: those who had one of the last so many go behind those who had not. Shares would
 # leave none of them between one owner's and their tenant's.
 FEW = 4
@@ -51,9 +51,10 @@ class Shares:
     While nobody has credentials there is only one caller, and no share to keep: ``hold`` is false.
     """
 
-    def __init__(self, slots: int, owner: int, tenant: int) -> None:
+    def __init__(self, slots: int, owner: int, tenant: int, timings: Timings = TIMINGS) -> None:
         self.hold = False
         self._slots = slots
+        self._timings = timings
         self._owner = owner
         self._tenant = tenant
         self._all = _Places()
@@ -63,7 +64,7 @@ class Shares:
         """Look again and again, until cancelled."""
         look = partial(self.look, database)
         expected = (DatabaseUnavailableError, DataRefusedError)
-        await regularly(LOOK_SECONDS, look, "credentials_unknown", expected=expected)
+        await regularly(self._timings.look_for_credentials, look, "credentials_unknown", expected=expected)
 
     async def look(self, database: Database) -> None:
         """Look whether anybody has credentials. Raises ``DatabaseUnavailableError``."""

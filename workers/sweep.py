@@ -14,11 +14,8 @@ from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
 from workers.lease import Lease
 from workers.metrics import Metrics
+from workers.timings import TIMINGS, Timings
 
-SWEEP_SECONDS = 2.0
-UNPUBLISHED_SECONDS = 5.0
-RETENTION_SECONDS = 3600.0
-COUNT_BYTES_SECONDS = 60.0
 MOST_AT_ONCE = 500
 
 log = structlog.get_logger()
@@ -37,6 +34,7 @@ class Sweeper:
         hold_intake: Callable[[bool], None],
         most_open: int,
         retention_days: int,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._lease = lease
@@ -45,19 +43,21 @@ class Sweeper:
         self._hold_intake = hold_intake
         self._most_open = most_open
         self._retention_days = retention_days
+        self._timings = timings
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        often = self._timings.sweep
         sweeps = (
-            (SWEEP_SECONDS, self.give_back_lost),
-            (SWEEP_SECONDS, self.expire),
-            (SWEEP_SECONDS, self.settle_early_cancels),
-            (SWEEP_SECONDS, self.republish),
-            (SWEEP_SECONDS, self.analyze_grown),
-            (SWEEP_SECONDS * 5, self.guard_size),
-            (SWEEP_SECONDS, self.count_turns),
-            (SWEEP_SECONDS, self.count_bytes),
-            (RETENTION_SECONDS, self.delete_old),
+            (often, self.give_back_lost),
+            (often, self.expire),
+            (often, self.settle_early_cancels),
+            (often, self.republish),
+            (often, self.analyze_grown),
+            (often * 5, self.guard_size),
+            (often, self.count_turns),
+            (often, self.count_bytes),
+            (self._timings.retention, self.delete_old),
         )
         await asyncio.gather(
             *(regularly(seconds, partial(_tried, sweep), sweep.__name__ + "_failed") for seconds, sweep in sweeps)
@@ -88,7 +88,7 @@ class Sweeper:
 
     async def republish(self) -> None:
         """Publish replies again that nobody marked as published."""
-        late = await outbox.unpublished(self._database, UNPUBLISHED_SECONDS, MOST_AT_ONCE)
+        late = await outbox.unpublished(self._database, self._timings.unpublished, MOST_AT_ONCE)
         self._metrics.republished.inc(len(late))
         self._announce(late)
 
@@ -106,11 +106,11 @@ class Sweeper:
 
     async def count_turns(self) -> None:
         """Count who has how many open turns."""
-        await totals.count_turns(self._database, SWEEP_SECONDS)
+        await totals.count_turns(self._database, self._timings.sweep)
 
     async def count_bytes(self) -> None:
         """Estimate who has how much stored."""
-        await totals.count_bytes(self._database, COUNT_BYTES_SECONDS)
+        await totals.count_bytes(self._database, self._timings.count_bytes)
 
     async def delete_old(self) -> None:
         """Delete what has had its time."""

@@ -32,8 +32,7 @@ from workers.prompt import Prompt, generation, prepare
 from workers.publish import Publisher
 from workers.retry import PACES, after_error
 from workers.throttle import Throttle
-
-ATTEMPT_SECONDS = 600.0
+from workers.timings import TIMINGS, Timings
 
 History = dict[ConversationRef, list[ChatMessage]]
 
@@ -53,7 +52,9 @@ class Turns:
         metrics: Metrics,
         throttle: Throttle,
         finish: Callable[[Ending], Awaitable[None]],
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self._llm = llm
         self._models = models
         self._agents = agents
@@ -96,7 +97,7 @@ class Turns:
     ) -> Outcome:
         turn = flight.turn
         try:
-            async with asyncio.timeout(min(ATTEMPT_SECONDS, turn.seconds_left)):
+            async with asyncio.timeout(min(self._timings.attempt, turn.seconds_left)):
                 if isinstance(prompt, OrchestraError):
                     raise prompt
                 recalled = await asyncio.shield(history) if history else {}
@@ -106,9 +107,11 @@ class Turns:
                 raise
             return flight.stopped
         except TimeoutError:
-            if turn.seconds_left <= ATTEMPT_SECONDS:
+            if turn.seconds_left <= self._timings.attempt:
                 return Expired()
-            error = OrchestraError(ErrorCode.TIMEOUT, f"the answer was not complete after {ATTEMPT_SECONDS:.0f} s")
+            error = OrchestraError(
+                ErrorCode.TIMEOUT, f"the answer was not complete after {self._timings.attempt:.0f} s"
+            )
             return self._after(flight, error)
         except OrchestraError as error:
             return self._after(flight, error)
@@ -146,7 +149,7 @@ class Turns:
         raise AssertionError("generate ends with Done or raises")
 
     def _deltas(self, flight: Flight) -> Deltas:
-        return Deltas(flight.turn, self._publisher, self._metrics)
+        return Deltas(flight.turn, self._publisher, self._metrics, self._timings)
 
     async def _renew(self, flight: Flight) -> bool:
         """Go on as the next attempt; False when the turn is somebody else's by now.
@@ -169,7 +172,10 @@ class Turns:
 
     async def _next_attempt(self, turn: Claimed) -> Claimed | None:
         return await until_available(
-            lambda: next_attempt(self._database, turn), "next_attempt_failed", request_id=str(turn.id)
+            lambda: next_attempt(self._database, turn),
+            "next_attempt_failed",
+            pause=self._timings.retry_database,
+            request_id=str(turn.id),
         )
 
     def _after(self, flight: Flight, error: OrchestraError) -> Outcome:
@@ -201,7 +207,9 @@ class Turns:
             return OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
 
     async def _recall(self, wanted: Sequence[Recall]) -> History:
-        return await until_available(lambda: recall(self._database, wanted), "recall_failed")
+        return await until_available(
+            lambda: recall(self._database, wanted), "recall_failed", pause=self._timings.retry_database
+        )
 
 
 def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> Ending | None:

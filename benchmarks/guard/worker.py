@@ -28,7 +28,7 @@ from schemas.generation import GenerateRequest
 from schemas.requests import MESSAGE_REQUESTED
 from schemas.status import Status
 from schemas.topics import REQUESTS
-from workers import deltas, generate
+from workers import generate
 from workers.flight import Flight
 from workers.generate import Done, LlmService, Restart
 from workers.metrics import Metrics
@@ -37,6 +37,7 @@ from workers.publish import Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
 from workers.throttle import Throttle
+from workers.timings import Timings
 from workers.turn import Turns
 
 _TRACE = f"00-{'a' * 32}-{'b' * 16}-00"
@@ -46,6 +47,8 @@ _TURN = Claimed(
     worker_id=UUID(int=3), model="llama3", user=None, traceparent=_TRACE, fence=1, tries=1, max_tries=3,
     caller_seconds=0.0, seconds_left=3600.0, seconds_queued=0.01, cancelled=False,
 )  # fmt: skip
+# A piece that has to wait for company goes on at the next turn of the loop: it travels alone.
+_TIMINGS = Timings(gather=0)
 
 
 class _InStep(LlmService):
@@ -70,7 +73,7 @@ class _Turns:
         self.server = server
         self.models = Models(llm, _silent())
         self._turns = Turns(
-            llm, self.models, Agents.load(None), _silent(), publisher, Metrics(), Throttle(1000), self._finish
+            llm, self.models, Agents.load(None), _silent(), publisher, Metrics(), Throttle(1000), self._finish, _TIMINGS
         )
 
     async def run(self, pieces: int) -> None:
@@ -101,8 +104,6 @@ async def _publishing(tally: Tally) -> AsyncIterator[Publisher]:
 async def _turning(tally: Tally) -> AsyncIterator[_Turns]:
     async with AsyncExitStack() as opened:
         server = opened.enter_context(model_server())
-        # A piece that has to wait for company goes on at the next turn of the loop: it travels alone.
-        opened.enter_context(patch.object(deltas, "GATHER_SECONDS", 0))
         opened.enter_context(patch.object(generate, "LlmService", _InStep))
         settings = WorkerSettings.model_validate({"orchestra_secret": SECRET, "llm_service_url": server.url})
         llm = await opened.enter_async_context(generate.connect(settings))

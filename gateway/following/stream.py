@@ -18,6 +18,7 @@ from gateway.following.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
+from gateway.timings import TIMINGS, Timings
 from orchestra.store.claims import Owner
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
@@ -26,7 +27,6 @@ from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.replies import RequestError
 from schemas.status import Status
 
-KEEP_ALIVE_SECONDS = 15.0
 _READ_AGAIN_SECONDS = 0.5
 _NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"
@@ -176,7 +176,16 @@ class Narrator:
 class Streams:
     """Opens streams; ``most`` at once for one owner, any number for None."""
 
-    def __init__(self, hub: Hub, lookup: Lookup, drain: Drain, metrics: Metrics, most: int | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        lookup: Lookup,
+        drain: Drain,
+        metrics: Metrics,
+        most: int | None = None,
+        timings: Timings = TIMINGS,
+    ) -> None:
+        self._timings = timings
         self._most = most
         self._open: Counter[Owner] = Counter()
         self._hub = hub
@@ -236,7 +245,7 @@ class Streams:
             if ending or self._drain.begun:
                 return
             # An ending whose reply Postgres cannot give now is asked for again.
-            seconds = _READ_AGAIN_SECONDS if live.ending else KEEP_ALIVE_SECONDS
+            seconds = _READ_AGAIN_SECONDS if live.ending else self._timings.keep_alive
             if not await live.change(seen, min(seconds, standing.due - now)):
                 yield _KEEP_ALIVE
 

@@ -7,14 +7,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
+from gateway.timings import TIMINGS, Timings
 from orchestra.store.database import DatabaseUnavailableError
-
-# What is revoked is dead everywhere within the longer of these.
-FRESH_SECONDS = 20.0
-STALE_SECONDS = 55.0
-# How long a look may take while there is an older answer, and while there is none.
-_PATIENCE_SECONDS = 1.0
-_LIMIT_SECONDS = 5.0
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Row = TypeVar("_Row")
@@ -27,8 +21,10 @@ class CachedRows(Generic[_Key, _Row]):
         self,
         load: Callable[[_Key], Awaitable[_Row | None]],
         clock: Callable[[], float] = time.monotonic,
+        timings: Timings = TIMINGS,
         most: int = 10_000,
     ) -> None:
+        self._timings = timings
         self._load = load
         self._clock = clock
         self._most = most
@@ -40,16 +36,17 @@ class CachedRows(Generic[_Key, _Row]):
 
         Raises ``DatabaseUnavailableError`` when it is away and no such row is at hand.
         """
-        if known := self._not_older(key, FRESH_SECONDS):
+        if known := self._not_older(key, self._timings.fresh_row):
             self._known.move_to_end(key)
             return known[0]
         task, since = self._loading.get(key) or self._start(key)
-        patience = _PATIENCE_SECONDS if self._not_older(key, STALE_SECONDS) else _LIMIT_SECONDS
+        stale = self._not_older(key, self._timings.stale_row)
+        patience = self._timings.look_with_stale_row if stale else self._timings.look_without_row
         try:
             async with asyncio.timeout_at(since + patience):
                 return await asyncio.shield(task)
         except (DatabaseUnavailableError, TimeoutError) as error:
-            if known := self._not_older(key, STALE_SECONDS):
+            if known := self._not_older(key, self._timings.stale_row):
                 return known[0]
             raise DatabaseUnavailableError(type(error).__name__) from error
 

@@ -17,6 +17,7 @@ from gateway.people.cached_rows import CachedRows
 from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.people.standing import Standing
 from gateway.people.tokens import Tokens
+from gateway.timings import TIMINGS, Timings
 from orchestra.credentials import KEY_PREFIX, read_key
 from orchestra.store import keys, users
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -26,7 +27,6 @@ from schemas.api.keys import Scope
 from schemas.api.users import Role
 from schemas.errors import ErrorCode, OrchestraError
 
-_EVERY_SECONDS = 60.0
 _LONGEST_NAME = 200
 _NO_HASH = bytes(32)
 OF_ROLE: dict[Role, frozenset[Scope]] = {"user": frozenset({Scope.READ, Scope.WRITE}), "admin": EVERYTHING}
@@ -53,12 +53,14 @@ class Callers:
         *,
         asks: bool,
         clock: Callable[[], float] = time.monotonic,
+        timings: Timings = TIMINGS,
     ) -> None:
+        self._timings = timings
         self._database = database
         self._tokens = tokens
         self._asks = asks
-        self._keys: CachedRows[str, StoredKey] = CachedRows(partial(keys.find, database), clock)
-        self._users: CachedRows[UUID, StoredUser] = CachedRows(partial(users.by_id, database), clock)
+        self._keys: CachedRows[str, StoredKey] = CachedRows(partial(keys.find, database), clock, timings)
+        self._users: CachedRows[UUID, StoredUser] = CachedRows(partial(users.by_id, database), clock, timings)
         self._used: dict[str, datetime] = {}
 
     async def identify(self, request: Request, scope: Scope) -> Principal:
@@ -82,7 +84,8 @@ class Callers:
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
         """What tells, while a call lasts, whether its ``caller`` would still be let in."""
         # Not the call itself: it would keep what was read of it for as long.
-        return Standing(caller, partial(self._identify_again, request.scope["headers"], scope))
+        again = partial(self._identify_again, request.scope["headers"], scope)
+        return Standing(caller, again, self._timings)
 
     async def _identify_again(self, headers: Sequence[tuple[bytes, bytes]], scope: Scope) -> Principal:
         return await self.identify(Request({"type": "http", "headers": headers}), scope)
@@ -103,7 +106,7 @@ class Callers:
     async def run(self) -> None:
         """Keep when keys were last used, once a minute, until cancelled."""
         while True:
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(self._timings.note_used)
             try:
                 await self.note_used()
             except DatabaseUnavailableError:

@@ -4,10 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from gateway.people.principal import Principal
+from gateway.timings import TIMINGS, Timings
 from orchestra.store.database import DatabaseUnavailableError
 from schemas.errors import ErrorCode, OrchestraError
-
-ASK_AGAIN_SECONDS = 20.0
 
 
 class Standing:
@@ -16,10 +15,11 @@ class Standing:
     ``due``: when a check is, by ``time.monotonic``. Before that it does nothing.
     """
 
-    def __init__(self, caller: Principal, ask: Callable[[], Awaitable[Principal]]) -> None:
+    def __init__(self, caller: Principal, ask: Callable[[], Awaitable[Principal]], timings: Timings = TIMINGS) -> None:
         self.caller = caller
         self._ask = ask
-        self.due = time.monotonic() + ASK_AGAIN_SECONDS
+        self._every = timings.ask_again
+        self.due = time.monotonic() + self._every
 
     async def check(self) -> None:
         """Ask again if it is time. While Postgres is away nobody loses what they had.
@@ -28,7 +28,7 @@ class Standing:
         """
         if time.monotonic() < self.due:
             return
-        self.due = time.monotonic() + ASK_AGAIN_SECONDS
+        self.due = time.monotonic() + self._every
         try:
             now, before = await self._ask(), self.caller
         except DatabaseUnavailableError:

@@ -5,10 +5,10 @@ import asyncio
 import structlog
 
 from gateway.settings import GatewaySettings
+from gateway.timings import TIMINGS, Timings
 from orchestra.store import keys
 from orchestra.store.database import Database, DatabaseUnavailableError
 
-_EVERY_SECONDS = 0.5
 _NO_WAY_IN = (
     "HOST is not loopback, so callers are asked for credentials, but there is no valid API key and no admin: "
     "`orchestra keys create ops --scope admin` makes a key (OPEN_MODE=true asks nobody)"
@@ -25,34 +25,34 @@ class CannotStartError(Exception):
         self.exit_code = exit_code
 
 
-async def check_way_in(settings: GatewaySettings, database: Database, patience: float = 60.0) -> None:
-    """Log what the start should tell. Waits ``patience`` seconds for Postgres where strangers may call.
+async def check_way_in(settings: GatewaySettings, database: Database, timings: Timings = TIMINGS) -> None:
+    """Log what the start should tell. Waits a while for Postgres where strangers may call.
 
     Raises ``CannotStartError``: nobody could come in (78), or Postgres does not tell (1).
     """
     if not settings.asks_credentials:
         log.warning("open_mode", address=settings.host)
     elif not settings.loopback:
-        if not await _any_way_in(database, patience):
+        if not await _any_way_in(database, timings):
             raise CannotStartError(_NO_WAY_IN, 78)
     elif not await _any_way_in_if_known(database):
         log.warning("no_way_in", address=settings.host)
 
 
-async def _any_way_in(database: Database, patience: float) -> bool:
+async def _any_way_in(database: Database, timings: Timings) -> bool:
     loop = asyncio.get_running_loop()
-    limit = loop.time() + patience
+    limit = loop.time() + timings.way_in
     while True:
         try:
             return await keys.any_way_in(database)
         except DatabaseUnavailableError:
-            reason = f"Postgres could not be reached for {patience:.0f} s"
+            reason = f"Postgres could not be reached for {timings.way_in:.0f} s"
         except Exception as error:  # Its tables may be on their way.
             reason = "Postgres refuses to tell which API keys there are; are all migrations applied?"
             log.warning("way_in_unknown", exc_info=error)
         if loop.time() > limit:
             raise CannotStartError(reason, 1)
-        await asyncio.sleep(_EVERY_SECONDS)
+        await asyncio.sleep(timings.look_for_way_in)
 
 
 async def _any_way_in_if_known(database: Database) -> bool:

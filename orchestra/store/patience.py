@@ -9,18 +9,22 @@ import structlog
 
 from orchestra.store.database import DatabaseUnavailableError
 
-RETRY_SECONDS = 1.0
-
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
 async def until_available(
-    work: Callable[[], Awaitable[T]], event: str, on_failure: Callable[[], None] = lambda: None, **known: Any
+    work: Callable[[], Awaitable[T]],
+    event: str,
+    on_failure: Callable[[], None] = lambda: None,
+    *,
+    pause: float,
+    **known: Any,
 ) -> T:
     """What ``work`` gives, once Postgres answers. It must be safe to repeat: it may have been done unheard.
 
+    Between two tries are ``pause`` seconds, half of that more or less.
     Each failure is logged as ``event``, with what is ``known``, and told to ``on_failure``.
     """
     while True:
@@ -30,4 +34,4 @@ async def until_available(
             log.warning(event, reason=str(error), **known)
             on_failure()
             # Not all at once, when it is back.
-            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))

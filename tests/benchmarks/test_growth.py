@@ -10,7 +10,6 @@ import pytest
 from benchmarks.bench import open_bench
 from benchmarks.cells import Cell
 from benchmarks.growth.curves import CURVES, Curve, chosen
-from benchmarks.growth.plot import draw
 from benchmarks.growth.record import read, with_point, write
 from benchmarks.growth.run import check_files, kb_each, rounded
 from benchmarks.growth.seeds import NoRoomError, add_histories, add_rows, add_tenants
@@ -81,6 +80,8 @@ def test_there_may_be_no_file_yet_but_no_other(tmp_path: Path) -> None:
 def test_the_same_figures_make_the_same_picture(curve: Curve, tmp_path: Path) -> None:
     """A curve is drawn from any of its points, to the same bytes each time; a mishap shows."""
     points = [{"at": step, **figures()} for step in curve.steps]
+    from benchmarks.growth.plot import draw  # Matplotlib takes a second, and no other test needs it.
+
     drawn = []
     for name, told in (("a", points), ("b", points), ("c", [points[0], {**points[1], "wrong": 1}])):
         draw(curve, told, tmp_path / name)

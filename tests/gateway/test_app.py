@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
 import httpx
@@ -34,8 +35,9 @@ class Away(Database):
         raise away()
 
 
+@cache
 def app_of(**given: Any) -> FastAPI:
-    """A gateway that is not connected to anything."""
+    """A gateway that is not connected to anything; one for all who ask for the same."""
     settings = GatewaySettings.model_validate({"orchestra_secret": SECRET, **given})
     return create_app(settings, database=Away.connect(settings, "test"), producer=FakeProducer)  # type: ignore[arg-type]
 

@@ -7,8 +7,9 @@ import pytest
 from gateway import health
 from gateway.drain import Drain
 from gateway.health import Health
+from gateway.timings import Timings
 from orchestra.store.progress import Standstill, Why
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import Calls, away, running
 from tests.support.waiting import eventually
 
 STANDSTILLS = [Standstill(Why.HELD, "llm.requests"), Standstill(Why.HELD, "other"), Standstill(Why.STALLED, "third")]
@@ -32,8 +33,8 @@ async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyP
         "standstills",
         Calls(away(), STANDSTILLS),
     )
-    no_pause(monkeypatch, health, "_LOOK_SECONDS")
-    healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True)
+    often = Timings(look_for_standstills=0.001)
+    healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True, timings=often)
     async with running(healthy.run(), healthy.look_for_standstills()):
         warning = await eventually(lambda: healthy.readiness().parts["intake"].reason)
         assert "do not read llm.requests, other for now" in warning

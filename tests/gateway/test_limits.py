@@ -8,6 +8,7 @@ from gateway import limits
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
+from gateway.timings import Timings
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
@@ -49,7 +50,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def looking(store: Store) -> Limits:
-    return Limits(None, Metrics(), None, most_age=900, most_turns=1000)  # type: ignore[arg-type]
+    return Limits(None, Metrics(), None, most_age=900, most_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
 
 
 def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) -> ModelInfo:
@@ -136,7 +137,6 @@ async def test_goes_on(
     store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, away: Exception, problem: str
 ) -> None:
     """While Postgres is away the limits stay as last seen, and the health check says why; then they go on."""
-    monkeypatch.setattr(limits, "_EVERY_SECONDS", 0)
     store.full, running = {REF: None}, asyncio.create_task(looking.run())
     async with asyncio.timeout(5):
         while looking.database_problem:

@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from gateway import submit
 from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.events import Hub
@@ -14,6 +13,7 @@ from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
 from gateway.people.principal import nameless
 from gateway.submit import Submissions, about, check_times
+from gateway.timings import Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
 from orchestra.store.requests import StoredRequest
@@ -22,7 +22,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MessageRequested
 from schemas.status import Status
 from tests.support.events import SIGNER
-from tests.support.fakes import away, no_pause
+from tests.support.fakes import away
 
 CALLER = nameless("alice")
 
@@ -60,6 +60,9 @@ class Around:
         self.sent.append(ask)
 
 
+OFTEN = Timings(look_for_row=0.001)
+
+
 class Made:
     """Submissions among fakes."""
 
@@ -67,7 +70,7 @@ class Made:
         self.around, self.drain, self.hub = Around(), Drain(), Hub(Metrics(), 1024 * 1024, SIGNER)
         around: Any = self.around
         self.submissions = Submissions(
-            Receipts([b"x" * 32]), around, around, Agents.load(None), around, self.hub, self.drain
+            Receipts([b"x" * 32]), around, around, Agents.load(None), around, self.hub, self.drain, OFTEN
         )
 
     async def send(self, ask: Ask, **more: Any) -> StoredRequest | None:
@@ -76,8 +79,7 @@ class Made:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    no_pause(monkeypatch, submit, "_LOOK_AGAIN_SECONDS")
+def made() -> Made:
     return Made()
 
 

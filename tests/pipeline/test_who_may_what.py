@@ -14,8 +14,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.people.cached_rows import FRESH_SECONDS
 from gateway.people.callers import Callers
+from gateway.timings import TIMINGS, Timings
 from llm_service.providers.simulated import conversation_hash
 from orchestra.receipts import Receipts
 from schemas.api.keys import Scope
@@ -456,21 +456,20 @@ async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: p
         ):
             assert (await house.ask(method, path, program, body)).status_code in (200, 204)
         here = [await house.ask("GET", "/v1/users", each) for each in people.values()]
-        clock.now += FRESH_SECONDS
+        clock.now += TIMINGS.fresh_row
 
         assert await statuses() == [each.status_code for each in here] == [401, 401, 401, 403]
 
 
-async def test_who_loses_their_rights_is_told_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_loses_their_rights_is_told_no_more(house: House) -> None:
     """Open streams and waits end, at another gateway too: of a revoked key, a deleted user, an old password, an admin
     who is none any more; those of others go on."""
-    monkeypatch.setattr("gateway.people.standing.ASK_AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr("gateway.people.cached_rows.FRESH_SECONDS", 0.0)
+    soon = Timings(ask_again=0.1, fresh_row=0.0)
     people = {name: await house.move_in(f"{name} two") for name in ("revoked", "deleted", "new password", "stays")}
     people["no admin"] = await house.move_in("no admin two", "admin")
     people["revoked"] = await house.key("revoked two", "revoked two", "write")
     users = {name: f"/v1/users/{house.ids[f'{name} two']}" for name in people}
-    async with running_gateway(house.env, open_mode=False) as other, AsyncExitStack() as undo:
+    async with running_gateway(house.env, soon, open_mode=False) as other, AsyncExitStack() as undo:
         streams, waits, posts, urls = {}, {}, {}, {}
         for name, headers in people.items():
             later = {**headers, "Prefer": "respond-async"}

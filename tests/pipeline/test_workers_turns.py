@@ -26,7 +26,7 @@ from tests.support.llm_script import (
 from tests.support.road import Road, open_road
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
-from workers import generate
+from workers.timings import Timings
 
 
 async def hash_history(request: web.Request, response: web.StreamResponse) -> None:
@@ -148,14 +148,12 @@ async def test_a_slow_conversation_delays_no_other(road: Road, gate: Held) -> No
         assert ["completed"] * 2 == await road.endings(slow)
 
 
-async def test_thousands_of_calls_are_in_flight_in_one_worker(
-    road: Road, gate: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_thousands_of_calls_are_in_flight_in_one_worker(road: Road, gate: Held) -> None:
     """A thousand open calls at once in one process, every one answered, none asked twice."""
     # On a busy machine the last call begins long after the first, which says nothing meanwhile.
-    monkeypatch.setattr(generate, "SILENCE_SECONDS", 3_600.0)
+    timings = Timings(silence=3_600.0)
     ids = await asyncio.gather(*(road.ask(f"{number}", model="gate") for number in range(1100)))
-    async with road.worker(worker_concurrency=1000) as running:
+    async with road.worker(timings, worker_concurrency=1000) as running:
         await eventually(lambda: road.llm.open_now == 1000, 240)
         assert 1000 == running.count("in_flight")
         gate.open.set()

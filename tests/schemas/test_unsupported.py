@@ -103,13 +103,13 @@ def test_a_name_that_is_not_repeated_still_counts(name: str) -> None:
     assert [] == ignored_fields({**BODY, name: None}, KNOWN)
 
 
-@given(st.dictionaries(st.text(), any_json().filter(lambda value: value is not None), min_size=1))
+@given(st.dictionaries(st.text(), any_json().filter(lambda value: value is not None), min_size=1, max_size=3))
 def test_no_field_is_dropped_in_silence(body: dict[str, Any]) -> None:
     """Whatever its name, a field with a value that nobody knows leaves a warning."""
     assert ignored_fields({f"!{name}": value for name, value in body.items()}, ())
 
 
-@given(st.dictionaries(st.text(), any_json()))
+@given(st.dictionaries(st.text(), any_json(), max_size=4))
 def test_nothing_but_plain_names_is_repeated(body: dict[str, Any]) -> None:
     """Whatever a body holds, its warnings are words of 64 letters, digits, dots and underscores at most."""
     for name in ignored_fields({**body, "messages": [HELLO]}, ()):
@@ -118,7 +118,9 @@ def test_nothing_but_plain_names_is_repeated(body: dict[str, Any]) -> None:
         assert name.isascii()
 
 
-@given(any_json() | st.dictionaries(st.sampled_from(sorted([*_NOT_YET, *_ELSEWHERE, "messages"])), any_json()))
+@given(
+    any_json() | st.dictionaries(st.sampled_from(sorted([*_NOT_YET, *_ELSEWHERE, "messages"])), any_json(), max_size=4)
+)
 def test_any_json_is_judged(body: Any) -> None:
     """Of whatever shape it is: refused by a name of the table, or let through, and nothing else."""
     try:

@@ -1,9 +1,11 @@
 """The command line as a process with the standard streams of a test's choice, forked from one that has loaded it."""
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,9 +30,13 @@ _processes.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Call:
-    """One call. Streams are paths, ``CLOSED`` is none, a missing output is caught; standard output has ``encoding``."""
+    """One call. Streams are paths, ``CLOSED`` is none, a missing output is caught; standard output has ``encoding``.
 
-    words: tuple[str, ...]
+    Without a ``folder`` it runs in a new one. ``env`` is added to what the tests were started with.
+    """
+
+    words: tuple[str | bytes, ...]
+    folder: str | None = None
     stdin: str = os.devnull
     stdout: str | None = None
     stderr: str | None = None
@@ -46,6 +52,11 @@ class Done:
     status: int | None
     stdout: bytes
     stderr: str
+
+    @property
+    def output(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode()
 
 
 def verbs() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -76,9 +87,20 @@ def call(call: Call) -> Done:
         return Done(process.exitcode, out.read_bytes(), err.read_text())
 
 
+async def orchestra(*words: str | bytes, said: bytes = b"", folder: Path | None = None, **env: str) -> Done:
+    """Run the command beside what the test's own loop does, with this on its standard input."""
+    with TemporaryDirectory() as made:
+        typed = Path(made, "typed")
+        typed.write_bytes(said)
+        one = Call(words, stdin=str(typed), folder=str(folder) if folder else None, env=env)
+        return await asyncio.to_thread(call, one)
+
+
 def _run(call: Call, folder: str) -> None:
+    os.environ.pop("ORCHESTRA_GATEWAY", None)  # A developer's own.
     os.environ |= {"TERM": "dumb", "COLUMNS": "200", **call.env}
-    os.chdir(folder)
+    time.tzset()
+    os.chdir(call.folder or folder)
     _open(0, call.stdin, os.O_RDONLY)
     _open(1, f"{folder}/out" if call.stdout is None else call.stdout, os.O_WRONLY)
     _open(2, f"{folder}/err" if call.stderr is None else call.stderr, os.O_WRONLY)
@@ -90,7 +112,7 @@ def _run(call: Call, folder: str) -> None:
     sys.stdin = None if call.stdin == CLOSED else _text(0, "r", "utf-8")
     sys.stdout = None if call.stdout == CLOSED else _text(1, "w", call.encoding)
     sys.stderr = None if call.stderr == CLOSED else _text(2, "w", "utf-8")
-    sys.argv = ["orchestra", *call.words]
+    sys.argv = ["orchestra", *map(os.fsdecode, call.words)]
     os._exit(_status())
 
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from docker.models.containers import Container
 
+from tests.support.containers import docker_answers
 from tests.support.ports import free_ports
-from tests.support.stack import docker_answers
 from tests.support.tree import ROOT
 
 SERVICES = ("postgres", "kafka", "llm_service", "gateway", "workers")

@@ -16,6 +16,7 @@ from gateway.app import create_app
 from gateway.drain import Drain
 from gateway.http.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
+from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.http.event_stream import EventStream
 from orchestra.incoming import Judge
@@ -57,11 +58,12 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running_gateway(env: dict[str, str], **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(env: dict[str, str], timings: Timings = TIMINGS, **settings: Any) -> AsyncIterator[Gateway]:
     """A gateway on a free port, ready. ``settings`` go over the environment."""
     names = {name.lower(): value for name, value in env.items() if name != "LLM_PROVIDER"}
     made, drain = GatewaySettings.model_validate({**names, **settings}), Drain()
-    server, listening = GatewayServer(create_app(made, drain=drain), drain, made.proxies), bind("127.0.0.1", 0)
+    app = create_app(made, drain=drain, timings=timings)
+    server, listening = GatewayServer(app, drain, made.proxies), bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     serving = asyncio.create_task(server._serve([listening]))
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

@@ -41,6 +41,7 @@ class Hour:
 
     def __init__(self, model: Model, requests: list[Asked], workers: int = 1, forgets: float = 1e9) -> None:
         self.requests = requests
+        self._open = requests
         self._model = model
         self._forgets = forgets
         self._now = 0.0
@@ -59,6 +60,7 @@ class Hour:
         reborn = self._forgets
         while self._now < seconds:
             self._now += LOOK_SECONDS
+            self._open = [asked for asked in self._open if asked.ending is None]
             if self._now >= reborn:
                 self._workers = [self._new() for _ in self._workers]
                 reborn += self._forgets
@@ -73,17 +75,19 @@ class Hour:
     def _claim(self, throttle: Throttle) -> list[Asked]:
         """What `orchestra.store.claims` does."""
         room = next((limit.room for limit in throttle.limits()), 1000)
-        due = [each for each in self.requests if each.ending is None and each.run_at <= self._now]
+        if not room:
+            return []
+        due = [each for each in self._open if each.run_at <= self._now and each.ending is None]
         return sorted(due, key=lambda each: each.run_at)[:room]
 
     def _tell(self, throttle: Throttle) -> None:
         """What `workers.held` does for callers who wait."""
         for held in throttle.held():
-            for asked in self.requests:
+            for asked in self._open:
+                if asked.ending is not None or not asked.caller_waits or max(asked.came, asked.run_at) > self._now:
+                    continue
                 left = asked.came + CALLER_SECONDS - self._now
-                patience = min(left, PACES[held.code].patience)
-                hopeless = asked.caller_waits and left >= 0 and patience < held.seconds and asked.came <= self._now
-                if asked.ending is None and asked.run_at <= self._now and hopeless:
+                if left >= 0 and min(left, PACES[held.code].patience) < held.seconds:
                     asked.ending, asked.ended = "failed", self._now
 
     def _run(self, throttle: Throttle, claims: list[Asked]) -> None:

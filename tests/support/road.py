@@ -26,6 +26,7 @@ from workers import app
 from workers.app import Worker
 from workers.metrics import Metrics
 from workers.settings import WorkerSettings
+from workers.timings import TIMINGS, Timings
 
 PARTITIONS = 6
 _STATUSES = "SELECT id, status FROM requests WHERE finished_at IS NOT NULL"
@@ -77,12 +78,12 @@ class Road:
         }
 
     @asynccontextmanager
-    async def worker(self, **settings: Any) -> AsyncIterator["Running"]:
+    async def worker(self, timings: Timings = TIMINGS, **settings: Any) -> AsyncIterator["Running"]:
         """A worker in this process; drained at the end, unless it is over by then."""
         values = {name.lower(): value for name, value in {**self.stack.env, **self.env}.items()}
         told = WorkerSettings.model_validate({**values, "drain_seconds": 0, **settings})
         metrics = Metrics()
-        async with app.worker(told, metrics) as made:
+        async with app.worker(told, metrics, timings) as made:
             run = asyncio.create_task(made.run())
             running = Running(made, run, metrics)
             try:

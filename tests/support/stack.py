@@ -1,54 +1,30 @@
 """Real Kafka and real Postgres for tests: embedded, in containers, or wherever the environment says."""
 
 import asyncio
-import gc
 import os
 import secrets
 import tempfile
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import docker
 import pytest
-from testcontainers.core.container import DockerContainer
 
 from orchestra.cli.migrate import dbmate
 from orchestra.devstack.child import Child
-from orchestra.devstack.kafka import kafka_answers, kafka_part
+from orchestra.devstack.kafka import kafka_part
 from orchestra.devstack.model import model_part
-from orchestra.devstack.ports import HOST
-from orchestra.devstack.postgres import postgres_answers, postgres_part
+from orchestra.devstack.postgres import postgres_part
 from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
 from tests.support.ports import free_port
 
-_KAFKA_IMAGE = "apache/kafka:4.2.0"
-_POSTGRES_IMAGE = "postgres:18"
-_CONTAINER_SECONDS = 120
 # What the embedded model of a run asks for.
 MODEL_KEY = secrets.token_hex(16)
-_KAFKA_CONTAINER = {
-    "KAFKA_NODE_ID": "1",
-    "KAFKA_PROCESS_ROLES": "broker,controller",
-    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-    # The broker speaks to itself too, for transactions, and cannot be reached from inside by its port on this machine.
-    "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
-    "KAFKA_LISTENERS": "INSIDE://localhost:9094,OUTSIDE://:9092,CONTROLLER://:9093",
-    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-    "KAFKA_TRANSACTION_MAX_TIMEOUT_MS": "60000",
-    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-}
 
 
 class Stack:
@@ -175,42 +151,16 @@ class OwnStack(Stack):
         await self._postgres.start()
 
 
-class Container:
-    """A container as a server."""
-
-    def __init__(self, container: DockerContainer, ready: Callable[[], Awaitable[bool]]) -> None:
-        self._container = container
-        self._ready = ready
-        self._created = False
-
-    async def start(self) -> None:
-        again = self._container.get_wrapped_container().start if self._created else self._container.start
-        await asyncio.to_thread(again)
-        self._created = True
-        async with asyncio.timeout(_CONTAINER_SECONDS):
-            while not await self._ready():
-                await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self._container.get_wrapped_container().stop)
-
-    async def kill(self) -> None:
-        await asyncio.to_thread(self._container.get_wrapped_container().kill)
-
-    async def remove(self) -> None:
-        """Stop it for good and remove it."""
-        if self._created:
-            await asyncio.to_thread(self._container.stop)
-
-
 @asynccontextmanager
 async def open_stack() -> AsyncIterator[Stack]:
     """The stack that TEST_STACK asks for, ready, for the length of a run."""
+    from tests.support.containers import docker_answers, open_containers  # Half a second, which most tests do not need.
+
     kind = os.environ.get("TEST_STACK", "auto")
     if kind == "auto":
         given = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} <= os.environ.keys()
         kind = "external" if given else "containers" if docker_answers() else "embedded"
-    opened = {"embedded": _embedded, "containers": _containers, "external": _external}[kind]
+    opened = {"embedded": _embedded, "containers": open_containers, "external": _external}[kind]
     async with opened() as stack:
         await stack.prepare()
         yield stack
@@ -252,26 +202,6 @@ async def _external() -> AsyncIterator[Stack]:
     yield Stack(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["DATABASE_URL"])
 
 
-@asynccontextmanager
-async def _containers() -> AsyncIterator[Stack]:
-    kafka_port, postgres_port = free_port(), free_port()
-    kafka = DockerContainer(_KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
-    for setting, value in _KAFKA_CONTAINER.items():
-        kafka.with_env(setting, value)
-    kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"INSIDE://localhost:9094,OUTSIDE://{HOST}:{kafka_port}")
-    postgres = DockerContainer(_POSTGRES_IMAGE).with_bind_ports(5432, postgres_port)
-    postgres.with_env("POSTGRES_USER", "orchestra").with_env("POSTGRES_DB", "llm_orchestra")
-    postgres.with_env("POSTGRES_PASSWORD", password := secrets.token_hex(16))
-    url = f"postgres://orchestra:{password}@{HOST}:{postgres_port}/llm_orchestra?sslmode=disable"
-    broker = Container(kafka, lambda: kafka_answers(kafka_port))
-    database = Container(postgres, lambda: postgres_answers(url))
-    try:
-        await asyncio.gather(broker.start(), database.start())
-        yield OwnStack("containers", broker, database, f"{HOST}:{kafka_port}", url)
-    finally:
-        await asyncio.gather(broker.remove(), database.remove())
-
-
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """A new folder that the user whom Postgres runs as can pass through, unlike pytest's own when we are root."""
@@ -279,20 +209,6 @@ def open_folder() -> Iterator[Path]:
         folder = Path(made)
         folder.chmod(0o711)
         yield folder
-
-
-def docker_answers() -> bool:
-    """Whether there is a Docker daemon to be reached from here."""
-    with warnings.catch_warnings():
-        # Where no daemon answers, the client forgets its socket.
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            with closing(docker.from_env(timeout=3)) as client:
-                return bool(client.ping())
-        except (docker.errors.DockerException, OSError):
-            return False
-        finally:
-            gc.collect()
 
 
 async def _migrate(url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import DatabaseUnavailableError
-from tests.support.fakes import running, steps
+from tests.support.fakes import QUICK, running, steps
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import claim
@@ -21,6 +21,7 @@ from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost
 from workers.shares import Shares
 from workers.throttle import Throttle
+from workers.timings import Timings
 
 
 @dataclass
@@ -80,14 +81,13 @@ class Queue:
             self.open_now -= 1
 
 
-def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10) -> Slots:
+def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10, timings: Timings = QUICK) -> Slots:
     """Slots on this queue."""
     monkeypatch.setattr(claim.claims, "claim", queue.claim)
     monkeypatch.setattr(claim.claims, "held", queue.held)
-    monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 0.001)
     database: Any = None
     lease, shares, look = Lease(database, Metrics()), Shares(limit, 75, 90), asyncio.Event()
-    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, look, queue.run)
+    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, look, queue.run, timings)
 
 
 @pytest.fixture
@@ -273,8 +273,7 @@ async def test_a_turn_that_crashes_frees_its_slot(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
     """What came in while every slot was taken does not wait for the next regular look."""
-    limited = slots(monkeypatch, queue, limit=2)
-    monkeypatch.setattr(claim, "LOOK_AGAIN_SECONDS", 3600)
+    limited = slots(monkeypatch, queue, limit=2, timings=Timings(look_for_turns=3600))
     queue.runnable = [claimed()]
     async with running(limited.run()):
         await eventually(lambda: queue.open_now == 1)

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from orchestra.store import patience
 from orchestra.store.database import DataRefusedError
 from orchestra.store.endings import Ending, Finished
 from schemas.errors import ErrorCode
 from schemas.status import Status
-from tests.support.fakes import Calls, away, no_pause, running, steps
+from tests.support.fakes import QUICK, Calls, away, running, steps
 from tests.support.records import claimed
 from tests.support.store import ending
 from tests.support.waiting import eventually
@@ -24,11 +23,10 @@ POISON = "poison"
 def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], asyncio.Event]:
     """A finisher on this store; what it announced, and whether it told of a promotion."""
     monkeypatch.setattr(finish.store, "finish", store)
-    no_pause(monkeypatch, patience, "RETRY_SECONDS")
     announced: list[Any] = []
     database: Any = None
     look = asyncio.Event()
-    return Finisher(database, Metrics(), announced.extend, look), announced, look
+    return Finisher(database, Metrics(), announced.extend, look, QUICK), announced, look
 
 
 def refuses_poison(endings: list[Ending]) -> Finished:

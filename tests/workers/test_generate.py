@@ -30,6 +30,7 @@ from tests.support.waiting import eventually
 from workers import generate
 from workers.generate import Done, LlmService, Restart, connect
 from workers.settings import WorkerSettings
+from workers.timings import Timings
 
 CANARY = "canary-93c1"
 SCRIPTS: dict[str, Script] = {
@@ -215,10 +216,9 @@ async def test_the_work_for_a_line_grows_as_its_bytes_do(monkeypatch: pytest.Mon
     assert Watched.handled <= 3 * len(sent)
 
 
-async def test_silence_is_a_timeout(service: LlmScript, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_a_timeout(service: LlmScript) -> None:
     """Before the first byte and in the midst of the stream."""
-    monkeypatch.setattr(generate, "SILENCE_SECONDS", 0.2)
-    async with connect(settings(service.url)) as llm:
+    async with connect(settings(service.url), Timings(silence=0.2)) as llm:
         for model in ("mute", "hang"):
             assert ErrorCode.TIMEOUT is (await error(llm, model)).code
     await asyncio.gather(*(call.left.wait() for call in service.calls))

@@ -8,7 +8,7 @@ import pytest
 from orchestra.store.endings import HeldBack as Done
 from orchestra.store.endings import Told
 from schemas.errors import ErrorCode, OrchestraError
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.waiting import eventually
 from workers import held as module
 from workers.held import HeldBack
@@ -34,9 +34,8 @@ class Publisher:
 def looking(monkeypatch: pytest.MonkeyPatch, throttle: Throttle, calls: Calls) -> tuple[HeldBack, Publisher]:
     """One that looks often, over a store that does as it is told."""
     monkeypatch.setattr(module.endings, "hold_back", calls)
-    no_pause(monkeypatch, module, "LOOK_SECONDS")
     anything: Any = Publisher()
-    return HeldBack(anything, throttle, anything), anything
+    return HeldBack(anything, throttle, anything, QUICK), anything
 
 
 def refused() -> Throttle:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.store import patience
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import lease
@@ -19,10 +18,8 @@ def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lea
     """A lease on this store, renewed without pause."""
     monkeypatch.setattr(lease.leases, "register", register)
     monkeypatch.setattr(lease.leases, "renew", renew)
-    no_pause(monkeypatch, lease, "RENEW_SECONDS")
-    no_pause(monkeypatch, patience, "RETRY_SECONDS")
     database: Any = None
-    return Lease(database, Metrics())
+    return Lease(database, Metrics(), QUICK)
 
 
 async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from orchestra.store.database import DataRefusedError
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo, ModelList
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.waiting import eventually
 from workers import models
 from workers.models import Models
@@ -43,7 +43,7 @@ def table(monkeypatch: pytest.MonkeyPatch, service: Service, store: Calls) -> Mo
     """The table of a worker with this service and store."""
     monkeypatch.setattr(models, "note_models", store)
     anything: Any = service
-    return Models(anything, anything)
+    return Models(anything, anything, QUICK)
 
 
 async def test_models_are_found_by_name_alias_and_name_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,6 @@ async def test_a_list_that_cannot_be_kept_is_used_all_the_same(
 
 async def test_the_table_is_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Again and again, sooner after a failure."""
-    no_pause(monkeypatch, models, "REFRESH_SECONDS", "RETRY_SECONDS")
     service = Service(OrchestraError(ErrorCode.BAD_UPSTREAM), OFFER)
     known = table(monkeypatch, service, Calls(None))
     async with running(known.run()):

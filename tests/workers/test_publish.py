@@ -25,13 +25,14 @@ from schemas.replies import Reply, RequestError
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from tests.support.events import SIGNER
-from tests.support.fakes import Calls, FakeProducer, away, no_pause, running, steps
+from tests.support.fakes import QUICK, Calls, FakeProducer, away, no_pause, running, steps
 from tests.support.records import claimed
 from tests.support.store import letter
 from tests.support.waiting import eventually
 from workers import publish
 from workers.metrics import Metrics
 from workers.publish import Publisher
+from workers.timings import Timings
 
 
 @pytest.fixture
@@ -39,12 +40,11 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Marking in the database, without one; marks are made often."""
     calls = Calls(None)
     monkeypatch.setattr(publish.outbox, "mark_published", calls)
-    no_pause(monkeypatch, publish, "MARK_SECONDS")
     no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS")
     return calls
 
 
-def publisher(*producers: FakeProducer | Exception) -> Publisher:
+def publisher(*producers: FakeProducer | Exception, timings: Timings = QUICK) -> Publisher:
     """A publisher that gets these producers, one after the other; an error is a start that fails."""
     made, anything = iter(producers), None
 
@@ -55,7 +55,7 @@ def publisher(*producers: FakeProducer | Exception) -> Publisher:
             raise producer
         yield producer
 
-    return Publisher(open_producer, cast(Any, anything), Metrics(), SIGNER)
+    return Publisher(open_producer, cast(Any, anything), Metrics(), SIGNER, timings)
 
 
 def announcement(id: int, status: str = "completed", conversation: UUID | None = None, **more: Any) -> Announcement:
@@ -241,7 +241,6 @@ async def test_marks_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> N
     """While it is away nothing is forgotten and nothing sent twice."""
     marks = Calls(away(), away(), None)
     monkeypatch.setattr(publish.outbox, "mark_published", marks)
-    no_pause(monkeypatch, publish, "MARK_SECONDS")
     producer, row = FakeProducer(), announcement(7)
     out = publisher(producer)
     async with running(out.run()):
@@ -453,11 +452,10 @@ async def test_a_dead_letter_of_nothing_at_all_is_sent(marks: Calls) -> None:
     assert [(b"", None)] == [(each.key, each.value) for each in producer.sent]
 
 
-async def test_flushing_leaves_nothing_owed(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_flushing_leaves_nothing_owed(marks: Calls) -> None:
     """When it returns everything was acknowledged and marked."""
-    monkeypatch.setattr(publish, "MARK_SECONDS", 3600)
     producer = FakeProducer(slow=True)
-    out = publisher(producer)
+    out = publisher(producer, timings=Timings(mark=3600))
     async with running(out.run()):
         out.announce([announcement(id) for id in range(5)])
         async with running(out.flush()) as (flushing,):

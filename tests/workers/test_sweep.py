@@ -6,7 +6,7 @@ import pytest
 
 from orchestra.store.database import DataRefusedError
 from orchestra.store.leases import Lost
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.waiting import eventually
 from workers import sweep
 from workers.metrics import Metrics
@@ -61,6 +61,7 @@ class Swept:
             hold_intake=self.held.append,
             most_open=100,
             retention_days=30,
+            timings=QUICK,
         )
 
 
@@ -133,7 +134,6 @@ async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("error", [away(), DataRefusedError("22P05"), RuntimeError()], ids=["away", "refused", "bug"])
 async def test_a_failed_sweep_is_swept_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Each part by itself: none stops another, nor itself."""
-    no_pause(monkeypatch, sweep, "SWEEP_SECONDS", "RETENTION_SECONDS")
     swept = Swept(monkeypatch, **{name: Calls(error) for name in ("expire", "give_back_lost", "unpublished")})
     async with running(swept.sweeper.run()):
         await eventually(lambda: all(len(calls.calls) > 2 for calls in swept.store.values()))

@@ -26,6 +26,7 @@ from workers.generate import Done, Restart
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
 from workers.throttle import Throttle
+from workers.timings import TIMINGS, Timings
 from workers.turn import Turns
 
 USAGE = Usage(input_tokens=3, output_tokens=2)
@@ -91,6 +92,7 @@ class Attempt:
         turn: Claimed,
         recall: Calls | None = None,
         agents: Agents | None = None,
+        timings: Timings = TIMINGS,
     ) -> None:
         self.model = model
         self.publisher = Publisher()
@@ -102,7 +104,7 @@ class Attempt:
         anything: Any = model
         publisher: Any = self.publisher
         known = agents or Agents([])
-        turns = Turns(anything, anything, known, anything, publisher, Metrics(), self.throttle, self._finish)
+        turns = Turns(anything, anything, known, anything, publisher, Metrics(), self.throttle, self._finish, timings)
         self.flight = Flight(turn)
         (self.work,) = turns.run([self.flight])
 
@@ -391,8 +393,7 @@ async def test_a_deadline_ends_a_running_attempt(monkeypatch: pytest.MonkeyPatch
 
 async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the deadline is far: it timed out, and is tried again."""
-    monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.05)
-    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
+    attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed(), timings=Timings(attempt=0.05))
 
     ending = await attempt.end()
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.drain import Drain
-from gateway.following import stream
 from gateway.following.events import Hub
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.lookup import Lookup
 from gateway.following.stream import Following, Narrator, Place, Streams, read_last_event_id
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
+from gateway.timings import TIMINGS, Timings
 from orchestra.receipts import Receipts
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
@@ -285,16 +285,15 @@ class Lasting:
 HERS: Any = Lasting()
 
 
-def make_streams(hub: Hub, drain: Drain) -> Streams:
+def make_streams(hub: Hub, drain: Drain, timings: Timings = TIMINGS) -> Streams:
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
-    return Streams(hub, lookup, drain, hub._metrics)
+    return Streams(hub, lookup, drain, hub._metrics, timings=timings)
 
 
-async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keep_alive() -> None:
     """A stream on which nothing happens sends comments."""
-    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
+    response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(Following(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
         assert re.fullmatch(

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from gateway.people import cached_rows
 from gateway.people.cached_rows import CachedRows
+from gateway.timings import Timings
 from orchestra.store.database import DatabaseUnavailableError
 from tests.support.fakes import away, steps
 from tests.support.people import Clock
@@ -66,12 +66,9 @@ async def test_while_postgres_is_away(rows: CachedRows[str, str], table: Table, 
             await rows.get(key)
 
 
-async def test_while_postgres_hangs(
-    rows: CachedRows[str, str], table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_while_postgres_hangs(table: Table, clock: Clock) -> None:
     """Nobody waits long for a look that does not end: an older row counts, without one nothing is known."""
-    monkeypatch.setattr(cached_rows, "_PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(cached_rows, "_LIMIT_SECONDS", 0.02)
+    rows = CachedRows(table.load, clock, Timings(look_with_stale_row=0.01, look_without_row=0.02))
     await rows.get("a")
     table.told.clear()
     clock.now += 30

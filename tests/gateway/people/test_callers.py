@@ -9,12 +9,13 @@ from gateway.people import callers as module
 from gateway.people.callers import Callers
 from gateway.people.principal import EVERYTHING, Principal
 from gateway.people.tokens import Tokens
+from gateway.timings import Timings
 from orchestra.store import keys, users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.keys import Session
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
-from tests.support.fakes import Calls, away, no_pause, running
+from tests.support.fakes import Calls, away, running
 from tests.support.people import Clock, key_id, make_key, make_user
 from tests.support.ports import free_port
 from tests.support.store import connect
@@ -40,7 +41,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def callers(database: Database, clock: Clock) -> Callers:
-    return Callers(database, TOKENS, asks=True, clock=clock)
+    return Callers(database, TOKENS, asks=True, clock=clock, timings=Timings(note_used=0.001))
 
 
 @pytest.fixture
@@ -266,9 +267,8 @@ async def test_one_name(opened: Callers) -> None:
     assert "ж" * 200 == (await opened.identify(call(user="ж" * 200), READ)).user
 
 
-async def test_last_use_is_kept(callers: Callers, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_last_use_is_kept(callers: Callers, database: Database) -> None:
     """In the background, in one statement for all keys, and only of keys that were good."""
-    no_pause(monkeypatch, module, "_EVERY_SECONDS")
     used, other = await make_key(database, "read"), await make_key(database, "read")
     for _ in range(3):
         await callers.identify(call(used), READ)
@@ -285,7 +285,6 @@ async def test_last_use_is_kept(callers: Callers, database: Database, monkeypatc
 
 async def test_last_use_is_not_lost(callers: Callers, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """While Postgres is away it is remembered, and a mistake does not end the task."""
-    no_pause(monkeypatch, module, "_EVERY_SECONDS")
     text = await make_key(database, "read")
     await callers.identify(call(text), READ)
     noted = Calls(away(), ZeroDivisionError(), None)

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.people import standing as module
 from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.people.standing import Standing
+from gateway.timings import Timings
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.keys import Session
 from schemas.api.keys import Scope
@@ -32,9 +32,7 @@ class Asked:
         return self.answer
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
+AT_ONCE = Timings(ask_again=0.0)
 
 
 async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,36 +51,32 @@ async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("caller", [ANN, ADMIN, nameless(), nameless("ann")])
-@pytest.mark.usefixtures("at_once")
 async def test_who_is_the_same_stays(caller: Principal) -> None:
     """Also when they may do more or less of what does not show others' things."""
-    await Standing(caller, Asked(replace(caller, session=Session(uuid4(), datetime.now(UTC))))).check()
-    await Standing(ANN, Asked(replace(ANN, scopes=frozenset({Scope.READ})))).check()
+    await Standing(caller, Asked(replace(caller, session=Session(uuid4(), datetime.now(UTC)))), AT_ONCE).check()
+    await Standing(ANN, Asked(replace(ANN, scopes=frozenset({Scope.READ}))), AT_ONCE).check()
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN])
-@pytest.mark.usefixtures("at_once")
 async def test_who_would_not_be_let_in_is_told_so(code: ErrorCode) -> None:
     """With the error of a new call."""
     with pytest.raises(OrchestraError) as caught:
-        await Standing(ANN, Asked(OrchestraError(code))).check()
+        await Standing(ANN, Asked(OrchestraError(code)), AT_ONCE).check()
     assert caught.value.code is code
 
 
 @pytest.mark.parametrize("now", [ANN, replace(ADMIN, user="bob"), replace(ADMIN, tenant="them")])
-@pytest.mark.usefixtures("at_once")
 async def test_who_sees_something_else_now_asks_again(now: Principal) -> None:
     """An admin who is none any more does not go on reading what is another's."""
     with pytest.raises(OrchestraError) as caught:
-        await Standing(ADMIN, Asked(now)).check()
+        await Standing(ADMIN, Asked(now), AT_ONCE).check()
     assert caught.value.code is ErrorCode.FORBIDDEN
 
 
-@pytest.mark.usefixtures("at_once")
 async def test_postgres_away_takes_nothing_from_anybody() -> None:
     """Nothing can be taken away meanwhile; it is asked again later."""
     asked = Asked(DatabaseUnavailableError("away"))
-    standing = Standing(ANN, asked)
+    standing = Standing(ANN, asked, AT_ONCE)
     await standing.check()
     asked.answer = OrchestraError(ErrorCode.UNAUTHORIZED)
     with pytest.raises(OrchestraError):

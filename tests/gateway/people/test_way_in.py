@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.people import way_in as start
 from gateway.people.way_in import CannotStartError, check_way_in
 from gateway.settings import GatewaySettings
+from gateway.timings import Timings
 from orchestra.store import keys
 from orchestra.store.database import Database
-from tests.support.fakes import Calls, away, no_pause
+from tests.support.fakes import Calls, away
 from tests.support.people import make_key, make_user
 
 STRANGERS = {"host": "0.0.0.0"}
@@ -23,7 +23,7 @@ def settings(**more: Any) -> GatewaySettings:
 async def events(database: Database, **more: Any) -> list[str]:
     """What a start with these settings logs."""
     with capture_logs() as logs:
-        await check_way_in(settings(**more), database)
+        await check_way_in(settings(**more), database, Timings(look_for_way_in=0.001))
     return [each["event"] for each in logs]
 
 
@@ -60,7 +60,6 @@ async def test_only_ourselves(database: Database) -> None:
 
 async def test_postgres_may_come_late(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers are let in once Postgres and its tables are there."""
-    no_pause(monkeypatch, start, "_EVERY_SECONDS")
     monkeypatch.setattr(keys, "any_way_in", Calls(away(), RuntimeError("no table"), True))
     assert ["way_in_unknown"] == await events(database, **STRANGERS)
 
@@ -70,10 +69,9 @@ async def test_postgres_does_not_come(
     database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     """Patience has an end, which is told in one line; on loopback the start does not wait at all."""
-    no_pause(monkeypatch, start, "_EVERY_SECONDS")
     monkeypatch.setattr(keys, "any_way_in", Calls(error))
     with pytest.raises(CannotStartError) as caught:
-        await check_way_in(settings(**STRANGERS), database, patience=0.01)
+        await check_way_in(settings(**STRANGERS), database, Timings(look_for_way_in=0.001, way_in=0.01))
 
     assert caught.value.exit_code == 1
     assert said in str(caught.value)

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-import gateway.tasks
 from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.events import Hub
@@ -19,6 +18,7 @@ from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.routes.tasks import Tasks
 from gateway.submit import Submissions
 from gateway.tasks import MOST_CANCELS, Desk
+from gateway.timings import Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
 from orchestra.store import cancels, tasks
@@ -34,7 +34,7 @@ from schemas.replies import RequestError
 from schemas.requests import MessageRequested
 from schemas.status import Status
 from tests.support.events import SIGNER
-from tests.support.fakes import Calls, away, no_pause
+from tests.support.fakes import Calls, away
 from tests.support.people import routed
 
 WANTED = {"task_type": "summarization", "prompt": "long"}
@@ -101,6 +101,9 @@ class World:
         return body
 
 
+SOON = Timings(look_for_row=0.001, row_of_task=0.001)
+
+
 @pytest.fixture
 def most_priority() -> int:
     return 9
@@ -127,15 +130,12 @@ def store(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calls]:
 
 
 @pytest.fixture
-async def client(
-    world: World, store: dict[str, Calls], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[httpx.AsyncClient]:
-    no_pause(monkeypatch, gateway.tasks, "_WAIT_SECONDS", "_LOOK_AGAIN_SECONDS")
+async def client(world: World, store: dict[str, Calls]) -> AsyncIterator[httpx.AsyncClient]:
     around: Any = world
     hub = Hub(Metrics(), 1024 * 1024, SIGNER)
-    submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain)
+    submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain, SOON)
     database: Any = object()
-    desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority)
+    desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority, SOON)
     app = FastAPI()
     Problems(Metrics()).install(app)
     app.include_router(routed(around, Tasks(database, desk).routes(), world.drain))

@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, Process
 import pytest
 
 from orchestra.cli.terminal import harmless
+from tests.support.command_line import orchestra
 from tests.support.fake_gateway import (
     COMPLETED,
     CONVERSATION_ID,
@@ -38,11 +39,17 @@ async def start(
     )
 
 
-async def run(gateway: str, *words: str | bytes, said: str | bytes = "", **env: str) -> tuple[int | None, str, str]:
+async def run(gateway: str, *words: str | bytes, said: str = "") -> tuple[int | None, str, str]:
     """Exit code, output and errors of the command when this is typed into it."""
-    process = await start(gateway, *words, **env)
+    done = await orchestra(*words, said=said.encode(), ORCHESTRA_GATEWAY=gateway, ORCHESTRA_API_KEY="a key")
+    return done.status, done.output, done.stderr
+
+
+async def run_in(locale: str, gateway: str, *words: str, said: bytes = b"") -> tuple[int | None, str, str]:
+    """The same of a new interpreter, which reads the locale at its start."""
+    process = await start(gateway, *words, LC_ALL=locale)
     async with asyncio.timeout(_SECONDS):
-        output, errors = await process.communicate(said.encode() if isinstance(said, str) else said)
+        output, errors = await process.communicate(said)
     return process.returncode, output.decode(), errors.decode()
 
 
@@ -207,7 +214,7 @@ async def test_an_interrupted_send_names_the_request() -> None:
 async def test_input_that_is_no_text_is_refused(words: tuple[str, ...], locale: str) -> None:
     """Bytes that are no UTF-8 are told as such in any locale; a chat goes on with the next line."""
     async with fake_gateway([HELLO]) as gateway:
-        status, output, errors = await run(gateway.url, *words, said=b"caf\xe9\nyes\n", LC_ALL=locale)
+        status, output, errors = await run_in(locale, gateway.url, *words, said=b"caf\xe9\nyes\n")
 
     assert (2, "") == (status, output) if words == ("send", "-") else (1, "Hello\n") == (status, output)
     assert "not UTF-8" in errors
@@ -218,7 +225,7 @@ async def test_input_that_is_no_text_is_refused(words: tuple[str, ...], locale: 
 async def test_letters_beyond_ascii_go_through(locale: str) -> None:
     """What is said as an argument reaches the gateway letter by letter, in any locale."""
     async with fake_gateway([HELLO]) as gateway:
-        status, _, _ = await run(gateway.url, "send", "größer \u2028 \N{GRINNING FACE}", LC_ALL=locale)
+        status, _, _ = await run_in(locale, gateway.url, "send", "größer \u2028 \N{GRINNING FACE}")
 
     assert status == 0
     assert "größer \u2028 \N{GRINNING FACE}" == gateway.bodies[0]["messages"][0]["content"]
@@ -239,7 +246,7 @@ async def test_letters_beyond_ascii_go_through(locale: str) -> None:
 )
 async def test_arguments_that_cannot_be_sent_are_refused(words: tuple[str | bytes, ...]) -> None:
     """What is no text, and a key that no header can hold, is wrong usage, told without a stack trace."""
-    status, output, errors = await run("http://127.0.0.1:9", *words, TERM="dumb", COLUMNS="200")
+    status, output, errors = await run("http://127.0.0.1:9", *words)
 
     assert (2, "") == (status, output), errors
     assert "is not UTF-8" in errors or "cannot be sent" in errors
@@ -250,7 +257,7 @@ async def test_arguments_that_cannot_be_sent_are_refused(words: tuple[str | byte
 @pytest.mark.parametrize("words", [("send", "hi"), ("chat",)])
 async def test_what_is_no_address_is_told(words: tuple[str, ...], url: str) -> None:
     """An address that nobody can be reached at is wrong usage, told before anything is sent."""
-    status, output, errors = await run(url, *words, TERM="dumb", COLUMNS="200")
+    status, output, errors = await run(url, *words)
 
     assert (2, "") == (status, output), errors
     assert "is not the address of a gateway" in errors

@@ -1,11 +1,7 @@
 """`orchestra dead-letters` against a gateway that follows a script."""
 
-import asyncio
 import base64
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support.command_line import Done, orchestra
 from tests.support.ports import free_port
 
 SUMMARY = {
@@ -48,12 +45,10 @@ class Script:
             return web.json_response({"code": found, "detail": "because"}, status=409)
         return web.json_response(found)
 
-    async def orchestra(self, *words: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+    async def orchestra(self, *words: str, said: bytes = b"", **env: str) -> Done:
         """Run the command against this gateway."""
-        command = [sys.executable, "-P", "-m", "orchestra.cli", "dead-letters", *words]
-        env = {**os.environ, "ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC", **env}
-        done = await asyncio.to_thread(subprocess.run, command, env=env, input=stdin, capture_output=True, check=False)
-        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+        env = {"ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC", **env}
+        return await orchestra("dead-letters", *words, said=said, **env)
 
 
 @pytest.fixture
@@ -73,7 +68,7 @@ async def test_an_empty_list_says_so(script: Script) -> None:
     """Where there are none, or none like these, the list is a sentence and no empty table."""
     script.answers["GET "] = {"data": [], "next": None}
 
-    told = [(await script.orchestra("list", *words)).stdout for words in ((), ("--reason", "not_json"))]
+    told = [(await script.orchestra("list", *words)).output for words in ((), ("--reason", "not_json"))]
 
     assert ["no dead letters\n", "no such dead letters\n"] == told
 
@@ -86,9 +81,9 @@ async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Scrip
         "list", "--reason", "not_json", "--after", "2026-01-01", "--not-replayed", "--limit", "2"
     )
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (done.status, done.stderr)
     assert all(
-        text in done.stdout
+        text in done.output
         for text in ("│ 7 ", "│ 8 ", "not_json", "llm.requests/3/42", "kept 2026-01-31 12:00:00", "is not JSON")
     )
     asked = {"reason": "not_json", "created_after": "2026-01-01", "replayed": "false"}
@@ -100,7 +95,7 @@ async def test_a_list_gives_the_terminal_no_orders(script: Script) -> None:
     """Neither reasons nor topics nor details of a lying gateway reach a terminal as they are."""
     evil = {"reason": "x\x1b[2J", "topic": "y\x9b2J\u202e", "detail": "z\x1b]0;owned\x07"}
     script.answers["GET "] = {"data": [{**SUMMARY, **evil}], "next": None}
-    shown = (await script.orchestra("list")).stdout
+    shown = (await script.orchestra("list")).output
 
     assert [] == [each for each in "\x1b\x9b\x07\u202e" if each in shown]
     assert "owned" in shown
@@ -112,7 +107,7 @@ async def test_json_is_what_the_gateway_says(script: Script) -> None:
 
     listed, shown = [await script.orchestra(*words, "--json") for words in (["list"], ["show", "7"])]
 
-    assert [[SUMMARY], LETTER] == [json.loads(done.stdout) for done in (listed, shown)]
+    assert [[SUMMARY], LETTER] == [json.loads(done.output) for done in (listed, shown)]
 
 
 async def test_a_letter_is_shown_harmlessly(script: Script) -> None:
@@ -121,9 +116,9 @@ async def test_a_letter_is_shown_harmlessly(script: Script) -> None:
 
     done = await script.orchestra("show", "7")
 
-    assert done.returncode == 0
-    assert all(text in done.stdout for text in ("not_json: is not JSON", "ce_id: 4711", "base64 /w==", "still bad"))
-    assert "\nbad \N{REPLACEMENT CHARACTER}[2J\n" in done.stdout
+    assert done.status == 0
+    assert all(text in done.output for text in ("not_json: is not JSON", "ce_id: 4711", "base64 /w==", "still bad"))
+    assert "\nbad \N{REPLACEMENT CHARACTER}[2J\n" in done.output
 
 
 @pytest.mark.parametrize("source", ["-", "file"])
@@ -134,10 +129,10 @@ async def test_an_edit_from_a_file(script: Script, tmp_path: Path, source: str) 
     where = "-" if source == "-" else str(tmp_path / "value")
 
     done = await script.orchestra(
-        "edit", "7", "--value", where, "--header", "ce_id=", "--header", "a=b=c", stdin=b"\xff new"
+        "edit", "7", "--value", where, "--header", "ce_id=", "--header", "a=b=c", said=b"\xff new"
     )  # fmt: skip
 
-    assert (0, "edited\n") == (done.returncode, done.stderr)
+    assert (0, "edited\n") == (done.status, done.stderr)
     value, headers = base64.b64encode(b"\xff new").decode(), [{"name": "a", "value": "b=c"}]
     assert ("PUT /7", {"value_base64": value, "headers": headers}) == script.asked[-1]
 
@@ -151,10 +146,10 @@ async def test_an_edit_in_an_editor(script: Script) -> None:
     failed = await script.orchestra("edit", "7", EDITOR="false", VISUAL="")
     missing = await script.orchestra("edit", "7", EDITOR="no-such-editor-here", VISUAL="")
 
-    assert (0, True) == (changed.returncode, "would still be refused, not_json: still bad" in changed.stderr)
+    assert (0, True) == (changed.status, "would still be refused, not_json: still bad" in changed.stderr)
     assert [{"value": "good \x1b[2J\n"}] == [body for name, body in script.asked if name == "PUT /7"]
     for done, said in ((same, "nothing was changed"), (failed, "false ended with 1"), (missing, "no-such-editor-here")):
-        assert (1, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
+        assert (1, "", 1) == (done.status, done.output, len(done.stderr.splitlines()))
         assert said in done.stderr
 
 
@@ -165,9 +160,9 @@ async def test_replay_by_number(script: Script) -> None:
     both = await script.orchestra("replay", "8", "7", "--json")
     one = await script.orchestra("replay", "7")
 
-    assert (1, {"replayed": 1, "skipped": 1, "requests": {"7": "x"}}) == (both.returncode, json.loads(both.stdout))
+    assert (1, {"replayed": 1, "skipped": 1, "requests": {"7": "x"}}) == (both.status, json.loads(both.output))
     assert "letter 8: not_replayable: because\n" == both.stderr
-    assert (0, "1 replayed, 0 not\n") == (one.returncode, one.stdout)
+    assert (0, "1 replayed, 0 not\n") == (one.status, one.output)
 
 
 async def test_replay_by_filter(script: Script) -> None:
@@ -178,7 +173,7 @@ async def test_replay_by_filter(script: Script) -> None:
 
     done = await script.orchestra("replay", "--topic", "t", "--before", "2026-01-01")
 
-    assert (1, "502 replayed, 1 not\n") == (done.returncode, done.stdout)
+    assert (1, "502 replayed, 1 not\n") == (done.status, done.output)
     asked = {"topic": "t", "created_before": "2026-01-01"}
     assert [("POST /replay", asked), ("POST /replay", {**asked, "cursor": "c"})] == script.asked
 
@@ -203,7 +198,7 @@ async def test_what_cannot_be(script: Script, words: list[str], status: int, sai
     """Each refusal says why, on stderr alone; 2 for what makes no sense, 1 for what could not be done."""
     script.answers |= {"GET /7": LETTER, "GET /10": [[]], "POST /replay": {}}
 
-    done = await script.orchestra(*words, TERM="dumb", COLUMNS="200")
+    done = await script.orchestra(*words)
 
-    assert (status, "", True) == (done.returncode, done.stdout, said in done.stderr), done.stderr
+    assert (status, "", True) == (done.status, done.output, said in done.stderr), done.stderr
     assert status == 2 or len(done.stderr.splitlines()) == 1

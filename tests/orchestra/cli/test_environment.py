@@ -1,9 +1,5 @@
 """Where a verb finds the gateway that it talks to."""
 
-import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestra.devstack.control import ControlServer
+from tests.support.command_line import orchestra
 from tests.support.fake_gateway import COMPLETED, CONVERSATION_ID, PENDING, delta, fake_gateway
 from tests.support.ports import free_port
 
@@ -30,24 +27,14 @@ async def stack(data: Path, gateway: str) -> AsyncIterator[None]:
         yield
 
 
-async def orchestra(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in this folder."""
-    inherited = {name: value for name, value in os.environ.items() if name != "ORCHESTRA_GATEWAY"}
-    command = [sys.executable, "-P", "-m", "orchestra.cli", *words]
-    return await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, env={**inherited, **env}, input="hi\n", capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("words", [("send", "-"), ("chat",)])
 @pytest.mark.parametrize("there", [(), ("--data", "other")])
 async def test_the_stack_of_the_folder_is_found(tmp_path: Path, words: tuple[str, ...], there: tuple[str, ...]) -> None:
     """Without an address `send` and `chat` talk to the stack that runs on the folder, whatever its ports."""
     async with fake_gateway([HELLO]) as gateway, stack(tmp_path / (there or ("", ".orchestra"))[1], gateway.url):
-        done = await orchestra(tmp_path, *words, *there)
+        done = await orchestra(*words, *there, said=b"hi\n", folder=tmp_path)
 
-    assert (0, "Hello\n") == (done.returncode, done.stdout), done.stderr
+    assert (0, "Hello\n") == (done.status, done.output), done.stderr
     if words == ("chat",):
         assert f"chat --conversation {CONVERSATION_ID}" + "".join(f" {word}" for word in there) in done.stderr
         assert "--gateway" not in done.stderr
@@ -57,26 +44,28 @@ async def test_an_address_goes_before_the_stack(tmp_path: Path) -> None:
     """`--gateway` goes before ORCHESTRA_GATEWAY, and that before the stack on the folder; a chat's hint repeats it."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     async with fake_gateway([HELLO] * 2) as gateway, stack(tmp_path / ".orchestra", nowhere):
-        by_option = await orchestra(tmp_path, "chat", "--gateway", gateway.url, ORCHESTRA_GATEWAY=nowhere)
-        by_environment = await orchestra(tmp_path, "send", "-", ORCHESTRA_GATEWAY=gateway.url)
+        by_option = await orchestra(
+            "chat", "--gateway", gateway.url, ORCHESTRA_GATEWAY=nowhere, said=b"hi\n", folder=tmp_path
+        )
+        by_environment = await orchestra("send", "-", ORCHESTRA_GATEWAY=gateway.url, said=b"hi\n", folder=tmp_path)
 
-    assert ["Hello\n"] * 2 == [by_option.stdout, by_environment.stdout]
+    assert ["Hello\n"] * 2 == [by_option.output, by_environment.output]
     assert f"--gateway {gateway.url}" in by_option.stderr
 
 
 @pytest.mark.parametrize(("words", "status"), [(("send", "-"), 3), (("chat",), 1), (("dead-letters", "list"), 1)])
 async def test_a_folder_that_is_named_must_have_a_stack(tmp_path: Path, words: tuple[str, ...], status: int) -> None:
     """Where no stack runs on a folder that was named, that is told, and no other gateway is asked instead."""
-    named = await orchestra(tmp_path, *words, "--data", "other")
+    named = await orchestra(*words, "--data", "other", said=b"hi\n", folder=tmp_path)
 
-    assert (status, "") == (named.returncode, named.stdout)
+    assert (status, "") == (named.status, named.output)
     assert f"no stack is running on {tmp_path}/other" in named.stderr
 
 
 async def test_dead_letters_are_those_of_the_stack(tmp_path: Path) -> None:
     """`dead-letters` asks the gateway of the stack on the folder."""
     async with fake_gateway([]) as gateway, stack(tmp_path / ".orchestra", gateway.url):
-        done = await orchestra(tmp_path, "dead-letters", "list")
+        done = await orchestra("dead-letters", "list", said=b"hi\n", folder=tmp_path)
 
     # That one knows no dead letters, but it is asked.
     assert "answers 404, and as no gateway would" in done.stderr

@@ -1,10 +1,7 @@
 """Promises of orchestra/cli/terminal.py: one writer, which nothing that came over the wire can give orders through."""
 
 import ast
-import asyncio
 import io
-import os
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -15,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestra.cli.terminal import Styled, Terminal, echo, hand_over, harmless
+from tests.support.command_line import orchestra
 from tests.support.fake_gateway import CONVERSATION_ID, PENDING, Refusal, fake_gateway
 from tests.support.tree import ROOT
 
@@ -83,7 +81,7 @@ def test_no_orders() -> None:
     assert [] == obeyed(harmless(every))
     assert harmless(JOINED) == JOINED
     assert harmless(f"a{ORDERS}b\n\tc\u2028d\u2029e\ud800") == "a]0;owned[2J2Jb\n\tc d e\ufffd"
-    assert set(every) - set(harmless(every)) == {each for each in every if obeyed(each)}
+    assert {ascii(each) for each in set(every) - set(harmless(every))} == set(obeyed(every))
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,19 +124,16 @@ def test_what_is_for_programs(
     assert capsys.readouterr().out == (harmless(ORDERS) if terminal_there else ORDERS) + "\n"
 
 
-async def orchestra(*words: str, url: str) -> tuple[str, str]:
-    done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-P", "-m", "orchestra.cli", *words],
-        env={**os.environ, "ORCHESTRA_GATEWAY": url}, input=b"Hello\n", capture_output=True, check=False,
-    )  # fmt: skip
-    return done.stdout.decode(), done.stderr.decode()
+async def said_by(*words: str, url: str) -> tuple[str, str]:
+    done = await orchestra(*words, said=b"Hello\n", ORCHESTRA_GATEWAY=url)
+    return done.output, done.stderr
 
 
 @pytest.mark.parametrize("verb", [("send", "Hello"), ("chat",)], ids=" ".join)
 async def test_a_lying_gateway(verb: tuple[str, ...]) -> None:
     """Details of errors, codes and ids give no orders either."""
     async with fake_gateway([Refusal(422, f"x{ORDERS}", ORDERS)]) as gateway:
-        out, err = await orchestra(*verb, url=gateway.url)
+        out, err = await said_by(*verb, url=gateway.url)
 
     assert [] == obeyed(out + err)
     assert "owned" in err
@@ -151,7 +146,7 @@ async def test_a_lying_stream() -> None:
     failed = f'event: failed\ndata: {{"code": "x{evil}", "detail": "{evil}"}}\n\n'
     restart = f'event: restart\ndata: {{"text": "", "last_error": {{"code": "x", "detail": "{evil}"}}}}\n\n'
     async with fake_gateway([pending + restart + failed]) as gateway:
-        out, err = await orchestra("chat", url=gateway.url)
+        out, err = await said_by("chat", url=gateway.url)
 
     assert [] == obeyed(out + err)
     assert (err.count("owned"), CONVERSATION_ID in err) == (4, True)

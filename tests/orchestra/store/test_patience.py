@@ -3,15 +3,9 @@
 import pytest
 from structlog.testing import capture_logs
 
-from orchestra.store import patience
 from orchestra.store.database import DataRefusedError
 from orchestra.store.patience import until_available
-from tests.support.fakes import Calls, away, no_pause
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_pause(monkeypatch, patience, "RETRY_SECONDS")
+from tests.support.fakes import Calls, away
 
 
 async def test_work_is_repeated_while_postgres_is_away() -> None:
@@ -19,7 +13,9 @@ async def test_work_is_repeated_while_postgres_is_away() -> None:
     work, failures = Calls(away(), away(), "done"), Calls(None)
 
     with capture_logs() as logs:
-        assert "done" == await until_available(lambda: work(None), "not_done", lambda: failures.calls.append(()), n=1)
+        assert "done" == await until_available(
+            lambda: work(None), "not_done", lambda: failures.calls.append(()), pause=0, n=1
+        )
 
     assert ([("not_done", 1)] * 2, 2) == ([(each["event"], each["n"]) for each in logs], len(failures.calls))
 
@@ -28,4 +24,4 @@ async def test_work_is_repeated_while_postgres_is_away() -> None:
 async def test_other_errors_are_raised(error: Exception) -> None:
     """They would come again each time."""
     with pytest.raises(type(error)):
-        await until_available(lambda: Calls(error)(None), "not_done")
+        await until_available(lambda: Calls(error)(None), "not_done", pause=0)
