@@ -5,7 +5,7 @@ Composing costs more than running: it is done once for each fixed statement and 
 
 from typing import Any
 
-from sqlalchemy import BindParameter, ClauseElement, Text, Uuid, bindparam, text
+from sqlalchemy import BindParameter, ClauseElement, ColumnElement, Text, Uuid, and_, bindparam, text
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 
 from orchestra.store.turns import KEYS
@@ -17,19 +17,26 @@ keys = text(KEYS).columns(tenant=Text, id=Uuid).subquery("k")
 class _Compiler(PGCompiler):
     def visit_bindparam(self, bindparam: BindParameter[Any], *args: Any, **how: Any) -> str:
         # A value is written into the statement: as a parameter it would not show which partial index fits.
-        return super().visit_bindparam(bindparam, *args, **{**how, "literal_binds": not bindparam.required})
+        how["literal_binds"] = not bindparam.required
+        written: str = super().visit_bindparam(bindparam, *args, **how)  # type: ignore[no-untyped-call]
+        return written
 
 
 class _Dialect(PGDialect):
     statement_compiler = _Compiler
 
 
-_DIALECT = _Dialect(paramstyle="named")
+_DIALECT = _Dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def composed(statement: ClauseElement) -> str:
     """The text of a statement. Each ``bindparam`` without a value is a parameter of its name."""
     return str(statement.compile(dialect=_DIALECT))
+
+
+def same(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Each of these columns has the value of the parameter of its name."""
+    return and_(*(column == bindparam(column.key) for column in columns))
 
 
 def parameters(*names: str) -> dict[str, BindParameter[Any]]:

@@ -22,7 +22,7 @@ _Rows = TypeVar("_Rows", bound=Select[Any])
 def conditions(table: FromClause, **more: Condition) -> dict[str, Condition]:
     """What a list can be asked for, by name: these conditions, and those on the time and place of its rows.
 
-    A place is a creation time and an id. ``before`` has the parameters ``before`` and ``before_id``, ``after`` likewise.
+    A place is a creation time and an id, in two parameters: ``before`` and ``before_id``, ``after`` and ``after_id``.
     """
     place = tuple_(table.c.created_at, table.c.id)
     return {
@@ -38,7 +38,8 @@ def asked(
     known: Mapping[str, Condition], filter: object = None, **more: Any
 ) -> tuple[tuple[ColumnElement[bool], ...], dict[str, Any]]:
     """The conditions that a filter and ``more`` ask for, and the values of their parameters; None asks for nothing."""
-    where, values = [], {}
+    where: list[ColumnElement[bool]] = []
+    values: dict[str, Any] = {}
     for name, condition in known.items():
         value = more.get(name, getattr(filter, name, None))
         if value is None:
@@ -51,15 +52,15 @@ def asked(
     return tuple(where), values
 
 
-def newest(rows: _Rows, table: FromClause, where: Sequence[ColumnElement[bool]]) -> _Rows:
-    """The rows of a table that are asked for, newest first, up to the parameter ``limit``."""
-    return rows.where(*where).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(bindparam("limit"))
+def newest(rows: _Rows, table: FromClause) -> _Rows:
+    """Rows of a table, newest first, up to the parameter ``limit``."""
+    return rows.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(bindparam("limit"))
 
 
-@lru_cache(maxsize=256)
+@lru_cache
 def newest_page(rows: Select[Any], table: FromClause, where: tuple[ColumnElement[bool], ...]) -> str:
-    """The same as text."""
-    return composed(newest(rows, table, where))
+    """The statement of such a page of the rows that are asked for."""
+    return composed(newest(rows.where(*where), table))
 
 
 def measured(rows: Select[Any], size: ColumnElement[int], *order: ColumnElement[Any]) -> Subquery:

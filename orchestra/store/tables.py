@@ -1,6 +1,7 @@
-"""The tables as the migrations make them: their columns and keys, which statements are composed with.
+"""The tables as the migrations make them: the columns and keys that statements are composed of.
 
-Defaults, checks, indexes and triggers are in the migrations alone. tests/orchestra/store/test_tables.py compares the two.
+Defaults, checks, indexes and triggers are in the migrations alone. `tests/orchestra/store/test_tables.py` holds the two
+together.
 """
 
 from sqlalchemy import (
@@ -9,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
@@ -28,7 +30,7 @@ _Moment = TIMESTAMP(timezone=True)
 users = Table(
     "users",
     METADATA,
-    Column("id", Uuid, primary_key=True),
+    Column("id", Uuid, FetchedValue(), primary_key=True),
     Column("tenant", Text, nullable=False),
     Column("username", Text, nullable=False),
     Column("password_hash", Text, nullable=False),
