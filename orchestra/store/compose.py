@@ -34,7 +34,7 @@ def composed(statement: ClauseElement) -> str:
     return str(statement.compile(dialect=_DIALECT))
 
 
-def same(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
+def matches(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
     """Each of these columns has the value of the parameter of its name."""
     return and_(*(column == bindparam(column.key) for column in columns))
 

@@ -11,17 +11,17 @@ from uuid import UUID
 from sqlalchemy import Text, bindparam, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from orchestra.store.compose import composed, parameters, same
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database
-from orchestra.store.pages import asked, conditions, newest_page
+from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import conversations, requests
 from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
-whose = func.coalesce(conversations.c.owner, cast(conversations.c.user_id, Text))
+conversation_owner = func.coalesce(conversations.c.owner, cast(conversations.c.user_id, Text))
 """The owner of a conversation, as the index has it."""
 
-_ONE = same(conversations.c.tenant, conversations.c.id)
+_ONE = matches(conversations.c.tenant, conversations.c.id)
 
 _CREATE = composed(
     insert(conversations)
@@ -30,7 +30,7 @@ _CREATE = composed(
     .returning(conversations.c.id)
 )
 
-_OWNED = composed(select(conversations.c.id).where(_ONE, whose.is_not(None)))
+_OWNED = composed(select(conversations.c.id).where(_ONE, conversation_owner.is_not(None)))
 
 _OPEN_REQUESTS = (
     select(requests.c.id)
@@ -47,12 +47,12 @@ _THERE = select(
     conversations.c.created_at,
     conversations.c.metadata,
     func.array(_OPEN_REQUESTS.scalar_subquery()).label("open_requests"),
-).where(same(conversations.c.tenant), conversations.c.deleted_at.is_(None))
+).where(matches(conversations.c.tenant), conversations.c.deleted_at.is_(None))
 
 _ONLY = cast(bindparam("only"), Text)
-_GET = composed(_THERE.where(same(conversations.c.id), or_(_ONLY.is_(None), whose == _ONLY)))
+_GET = composed(_THERE.where(matches(conversations.c.id), or_(_ONLY.is_(None), conversation_owner == _ONLY)))
 
-_CONDITIONS = conditions(conversations, only=whose == bindparam("only"))
+_CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("only"))
 
 
 async def create(database: Database, ref: ConversationRef, owner: str | None, metadata: dict[str, str]) -> bool:
@@ -75,7 +75,7 @@ async def page(
     database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int, only: str | None = None
 ) -> list[ConversationResource]:
     """Conversations older than ``before`` (creation time and id), newest first."""
-    where, values = asked(_CONDITIONS, only=only, before=before)
+    where, values = applied(_CONDITIONS, only=only, before=before)
     rows = await database.run(newest_page(_THERE, conversations, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 

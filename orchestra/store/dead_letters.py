@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestra.store.compose import composed, same
+from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.pages import asked, conditions, newest_page
+from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import dead_letters
 from orchestra.store.turns import KEYS, RequestRef, refs_json
 from schemas.api.dead_letters import DeadLetterFilter, DeadLetterSummary
@@ -92,7 +92,7 @@ _SUMMARY = (
     dead_letters.c.replayed_at,
     dead_letters.c.replayed_as,
 )
-_OF_TENANT = same(dead_letters.c.tenant)
+_OF_TENANT = matches(dead_letters.c.tenant)
 _SUMMARIES = select(*_SUMMARY).where(_OF_TENANT)
 # Releases up to 0.1.0 kept values whole, whatever they unpacked to: a gateway holds no more than a record may have.
 _WHOLE = select(
@@ -107,13 +107,13 @@ _WHOLE = select(
 ).where(_OF_TENANT)
 _CONDITIONS = conditions(
     dead_letters,
-    reason=same(dead_letters.c.reason),
-    topic=same(dead_letters.c.topic),
+    reason=matches(dead_letters.c.reason),
+    topic=matches(dead_letters.c.topic),
     replayed={True: dead_letters.c.replayed_at.is_not(None), False: dead_letters.c.replayed_at.is_(None)},
     until=dead_letters.c.created_at < bindparam("until"),
 )
 
-_GET = composed(_WHOLE.where(same(dead_letters.c.id)))
+_GET = composed(_WHOLE.where(matches(dead_letters.c.id)))
 
 _EDIT = composed(
     update(dead_letters)
@@ -123,7 +123,7 @@ _EDIT = composed(
         edited_value=func.decode(bindparam("value"), "base64"),
         edited_headers=cast(bindparam("headers"), JSONB),
     )
-    .where(_OF_TENANT, same(dead_letters.c.id))
+    .where(_OF_TENANT, matches(dead_letters.c.id))
 )
 
 _NOTE_REPLAYED = """
@@ -231,7 +231,7 @@ async def page(
     replayed: bool | None,
 ) -> list[DeadLetterSummary]:
     """Letters of a tenant that were kept before this place, newest first. ``replayed`` None: both kinds."""
-    where, values = asked(_CONDITIONS, filter, before=before, replayed=replayed)
+    where, values = applied(_CONDITIONS, filter, before=before, replayed=replayed)
     sql = newest_page(_SUMMARIES, dead_letters, where)
     return [_summary(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
 
@@ -240,7 +240,7 @@ async def to_replay(
     database: Database, tenant: str, filter: DeadLetterFilter, after: Place | None, until: datetime, limit: int
 ) -> list[KeptLetter]:
     """Letters that were never replayed, kept after this place and before ``until``, oldest first."""
-    where, values = asked(_CONDITIONS, filter, after=after, until=until, replayed=False)
+    where, values = applied(_CONDITIONS, filter, after=after, until=until, replayed=False)
     rows = await database.run(_oldest_page(where), **values, tenant=tenant, limit=limit)
     return [_kept(row) for row in rows]
 

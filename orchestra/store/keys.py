@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import Uuid, and_, any_, bindparam, exists, func, insert, or_, select, update
 
 from orchestra.credentials import NewKey
-from orchestra.store.compose import composed, parameters, same
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.pages import asked, conditions, newest_page
+from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import api_keys, users
 from schemas.api.keys import CreateKey, KeyResource
 from schemas.api.users import Role
@@ -44,7 +44,7 @@ _COLUMNS = (
 _MAKER = bindparam("maker", type_=Uuid)
 _SESSION = (
     select(users.c.id)
-    .where(users.c.id == _MAKER, same(users.c.password_set_at))
+    .where(users.c.id == _MAKER, matches(users.c.password_set_at))
     .with_for_update(read=True)
     .cte("session")
 )
@@ -58,25 +58,25 @@ _CREATE = composed(
 _FIND = composed(
     select(*_COLUMNS, api_keys.c.tenant, api_keys.c.secret_hash, users.c.username, users.c.role)
     .select_from(api_keys.outerjoin(users, users.c.id == api_keys.c.user_id))
-    .where(same(api_keys.c.id))
+    .where(matches(api_keys.c.id))
 )
 
-_OF_TENANT = select(*_COLUMNS).where(same(api_keys.c.tenant))
-_CONDITIONS = conditions(api_keys, user_id=same(api_keys.c.user_id))
+_OF_TENANT = select(*_COLUMNS).where(matches(api_keys.c.tenant))
+_CONDITIONS = conditions(api_keys, user_id=matches(api_keys.c.user_id))
 
 _USER = bindparam("user_id", type_=Uuid)
 _REVOKE = composed(
     update(api_keys)
     .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
     .where(
-        same(api_keys.c.tenant, api_keys.c.id),
+        matches(api_keys.c.tenant, api_keys.c.id),
         or_(_USER.is_(None), api_keys.c.user_id == _USER),
     )
     .returning(api_keys.c.id)
 )
 
 _REVOKE_ALL = composed(
-    update(api_keys).values(revoked_at=func.now()).where(same(api_keys.c.user_id), api_keys.c.revoked_at.is_(None))
+    update(api_keys).values(revoked_at=func.now()).where(matches(api_keys.c.user_id), api_keys.c.revoked_at.is_(None))
 )
 
 # Locked in one order, so that two gateways that note the same keys do not stop each other.
@@ -98,13 +98,13 @@ _ADMINS_KEY = (
     select(api_keys.c.id)
     .select_from(api_keys.outerjoin(users, users.c.id == api_keys.c.user_id))
     .where(
-        same(api_keys.c.tenant),
+        matches(api_keys.c.tenant),
         any_(api_keys.c.scopes) == "admin",
         or_(api_keys.c.user_id.is_(None), users.c.role == "admin"),
         _GOOD,
     )
 )
-_ADMIN = select(users.c.id).where(same(users.c.tenant), users.c.role == "admin")
+_ADMIN = select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin")
 _ANY_ADMIN = composed(select(or_(exists(_ADMINS_KEY), exists(_ADMIN)).label("found")))
 
 
@@ -155,7 +155,7 @@ async def page(
     database: Database, tenant: str, user_id: UUID | None, before: tuple[datetime, str] | None, limit: int
 ) -> list[KeyResource]:
     """Keys of a user, or of everybody, that are older than ``before`` (creation time and id), newest first."""
-    where, values = asked(_CONDITIONS, user_id=user_id, before=before)
+    where, values = applied(_CONDITIONS, user_id=user_id, before=before)
     rows = await database.run(newest_page(_OF_TENANT, api_keys, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 

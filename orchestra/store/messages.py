@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Text, and_, bindparam, cast, func, or_, select
 
-from orchestra.store.compose import composed, same
-from orchestra.store.conversations import whose
+from orchestra.store.compose import composed, matches
+from orchestra.store.conversations import conversation_owner
 from orchestra.store.database import Database, as_json
-from orchestra.store.pages import fits, measured, shown
+from orchestra.store.pages import measured, page_rows, within_page
 from orchestra.store.tables import conversations, messages
 from orchestra.store.turns import PAGE_BYTES, ConversationRef
 from schemas.api.conversations import StoredMessage
@@ -40,11 +40,11 @@ _NEXT = (
             conversations.c.tenant == messages.c.tenant,
             conversations.c.id == messages.c.conversation_id,
             conversations.c.deleted_at.is_(None),
-            or_(_ONLY.is_(None), whose == _ONLY),
+            or_(_ONLY.is_(None), conversation_owner == _ONLY),
         ),
     )
     .where(
-        same(messages.c.tenant),
+        matches(messages.c.tenant),
         messages.c.conversation_id == bindparam("id"),
         messages.c.id > bindparam("after"),
     )
@@ -54,7 +54,7 @@ _NEXT = (
 )
 _MEASURED = measured(select(_NEXT), func.octet_length(_NEXT.c.content), _NEXT.c.id)
 _SHOWN = ("id", "role", "content", "created_at", "request_id", "finish_reason", "found")
-_PAGE = composed(select(*(_MEASURED.c[name] for name in _SHOWN)).where(fits(_MEASURED)).order_by(_MEASURED.c.id))
+_PAGE = composed(select(*(_MEASURED.c[name] for name in _SHOWN)).where(within_page(_MEASURED)).order_by(_MEASURED.c.id))
 
 
 @dataclass(frozen=True)
@@ -102,5 +102,5 @@ async def page(
     rows = await database.run(
         _PAGE, tenant=tenant, id=id, after=after, limit=limit + 1, only=only, max_bytes=PAGE_BYTES
     )
-    found, more = shown(rows, limit)
+    found, more = page_rows(rows, limit)
     return [StoredMessage.model_validate(dict(row)) for row in found], more

@@ -34,7 +34,7 @@ def conditions(table: FromClause, **more: Condition) -> dict[str, Condition]:
     }
 
 
-def asked(
+def applied(
     known: Mapping[str, Condition], filter: object = None, **more: Any
 ) -> tuple[tuple[ColumnElement[bool], ...], dict[str, Any]]:
     """The conditions that a filter and ``more`` ask for, and the values of their parameters; None asks for nothing."""
@@ -72,11 +72,11 @@ def measured(rows: Select[Any], size: ColumnElement[int], *order: ColumnElement[
     ).subquery("p")
 
 
-def fits(page: Subquery) -> ColumnElement[bool]:
+def within_page(page: Subquery) -> ColumnElement[bool]:
     """Which of the measured rows a page shows: the first, and those within the parameter ``max_bytes``."""
     return or_(page.c.place == 1, page.c.so_far <= bindparam("max_bytes"))
 
 
-def shown(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
+def page_rows(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
     """Up to ``limit`` of the rows that fit, and whether there are more; one more than that was asked for."""
     return rows[:limit], bool(rows) and rows[0].found > min(len(rows), limit)

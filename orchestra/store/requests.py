@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, case, func, literal, or_, select
 
 from orchestra.store.claims import HELD_BACK
-from orchestra.store.compose import composed, keys, same
+from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
-from orchestra.store.pages import asked, conditions, fits, measured, newest, shown
+from orchestra.store.pages import applied, conditions, measured, newest, page_rows, within_page
 from orchestra.store.tables import conversations, messages, requests
-from orchestra.store.turns import KEYS, PAGE_BYTES, ConversationRef, RequestRef, refs_json
+from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
 
@@ -24,36 +24,28 @@ CONDITIONS = conditions(
     # Word for word as the indexes of open and of unanswered requests have it.
     status={status: requests.c.status == status for status in Status}
     | {Status.PENDING: or_(requests.c.status == "pending", requests.c.status == "waiting")},
-    model=same(requests.c.model),
-    conversation_id=same(requests.c.conversation_id),
-    task_type=same(requests.c.task_type),
+    model=matches(requests.c.model),
+    conversation_id=matches(requests.c.conversation_id),
+    task_type=matches(requests.c.task_type),
 )
 
 
-def there(*columns: ColumnElement[Any]) -> Select[Any]:
+_OF_CONVERSATION = and_(conversations.c.tenant == requests.c.tenant, conversations.c.id == requests.c.conversation_id)
+
+
+def visible(*columns: ColumnElement[Any]) -> Select[Any]:
     """Columns of a tenant's requests that are not deleted, neither by themselves nor with their conversation."""
-    return (
-        select(*columns)
-        .select_from(requests)
-        .join(
-            conversations,
-            and_(
-                conversations.c.tenant == requests.c.tenant,
-                conversations.c.id == requests.c.conversation_id,
-                conversations.c.deleted_at.is_(None),
-            ),
-        )
-        .where(same(requests.c.tenant), requests.c.deleted_at.is_(None))
-    )
+    rows = requests.join(conversations, and_(_OF_CONVERSATION, conversations.c.deleted_at.is_(None)))
+    return select(*columns).select_from(rows).where(matches(requests.c.tenant), requests.c.deleted_at.is_(None))
 
 
 def answer_of(r: FromClause, m: FromClause) -> ColumnElement[bool]:
-    """A message (m) is the answer to a request (r)."""
+    """Whether a message (m) is the answer to a request (r)."""
     return and_(m.c.tenant == r.c.tenant, m.c.request_id == r.c.id, m.c.role == "assistant")
 
 
-def told(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
-    """What requests and tasks tell alike of a request (r) and its answer (m)."""
+def shared_columns(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    """The columns that requests and tasks have in common, of a request (r) and its answer (m)."""
     unanswered = and_(r.c.error_code.is_not(None), r.c.status.in_(("waiting", "pending", "in_progress", "expired")))
     return (
         r.c.id,
@@ -79,35 +71,30 @@ def _error(r: FromClause) -> ColumnElement[Any]:
 
 def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
     error = case((r.c.status == "failed", _error(r))).label("error")
-    return (*told(r, m), r.c.finished_at, m.c.content.label("reply"), error)
+    return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error)
 
 
+_BY_KEY = keys.join(requests, and_(requests.c.tenant == keys.c.tenant, requests.c.id == keys.c.id))
+_WITH_CONVERSATION = _BY_KEY.join(conversations, _OF_CONVERSATION)
 _M = messages.alias("m")
+
 _FIND = composed(
     select(*_resource(requests, _M), requests.c.tenant, requests.c.body_hash, requests.c.user_name.label("owner"))
-    .select_from(keys)
-    .join(requests, and_(requests.c.tenant == keys.c.tenant, requests.c.id == keys.c.id))
-    .join(
-        conversations,
-        and_(conversations.c.tenant == requests.c.tenant, conversations.c.id == requests.c.conversation_id),
-    )
-    .outerjoin(_M, answer_of(requests, _M))
+    .select_from(_WITH_CONVERSATION.outerjoin(_M, answer_of(requests, _M)))
     .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
 )
 
-_HASHES = f"""
-SELECT r.tenant, r.id, r.body_hash FROM {KEYS} AS k
-JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-"""
+_HASHES = composed(select(requests.c.tenant, requests.c.id, requests.c.body_hash).select_from(_BY_KEY))
 
-_OWNED = "SELECT id FROM requests WHERE tenant = :tenant AND id = :id AND user_name IS NOT NULL"
+_OWNED = composed(
+    select(requests.c.id).where(matches(requests.c.tenant, requests.c.id), requests.c.user_name.is_not(None))
+)
 
-_DELETED = f"""
-SELECT r.tenant, r.id FROM {KEYS} AS k
-JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
-WHERE r.deleted_at IS NOT NULL OR c.deleted_at IS NOT NULL
-"""
+_DELETED = composed(
+    select(requests.c.tenant, requests.c.id)
+    .select_from(_WITH_CONVERSATION)
+    .where(or_(requests.c.deleted_at.is_not(None), conversations.c.deleted_at.is_not(None)))
+)
 
 # A turn's age counts from when it could have run; what waits for a model that is held back says nothing of the queue.
 # One look into the index for each priority.
@@ -169,7 +156,7 @@ async def page(
     but never empty.
     """
     sql, values = page_statement(tenant, only, filter, before)
-    rows, more = shown(await database.run(sql, **values, limit=limit + 1), limit)
+    rows, more = page_rows(await database.run(sql, **values, limit=limit + 1), limit)
     return [RequestResource.model_validate(dict(row)) for row in rows], more
 
 
@@ -177,13 +164,13 @@ def page_statement(
     tenant: str, only: str | None, filter: RequestFilter, before: tuple[datetime, UUID] | None
 ) -> tuple[str, dict[str, Any]]:
     """The statement of a page and its parameters, without ``limit``."""
-    where, values = asked(CONDITIONS, filter, only=only, before=before)
+    where, values = applied(CONDITIONS, filter, only=only, before=before)
     return _page(where), {"tenant": tenant, "max_bytes": PAGE_BYTES, **values}
 
 
 @lru_cache
 def _page(where: tuple[ColumnElement[bool], ...]) -> str:
-    return page_of(there(*requests.c).where(*where), _resource, lambda _: literal(0))
+    return page_of(visible(*requests.c).where(*where), _resource, lambda _: literal(0))
 
 
 Resource = Callable[[FromClause, FromClause], Sequence[ColumnElement[Any]]]
@@ -191,13 +178,13 @@ Resource = Callable[[FromClause, FromClause], Sequence[ColumnElement[Any]]]
 
 
 def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], ColumnElement[int]]) -> str:
-    """The statement of a page of these requests, newest first. ``size``: the bytes that one has beside its answer."""
+    """The statement of a page of these requests, newest first. ``size``: the bytes of one without its answer."""
     n = newest(rows, requests).subquery("n")
     a, m = messages.alias("a"), messages.alias("m")
     bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0)
     p = measured(select(n).outerjoin(a, answer_of(n, a)), bytes, n.c.created_at.desc(), n.c.id.desc())
     page = select(*resource(p, m), p.c.found).select_from(p).outerjoin(m, answer_of(p, m))
-    return composed(page.where(fits(p)).order_by(p.c.created_at.desc(), p.c.id.desc()))
+    return composed(page.where(within_page(p)).order_by(p.c.created_at.desc(), p.c.id.desc()))
 
 
 async def body_hashes(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, str]:

@@ -28,10 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from orchestra.store.compose import composed, same
+from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database
-from orchestra.store.pages import asked, shown
-from orchestra.store.requests import CONDITIONS, answer_of, page_of, there, told
+from orchestra.store.pages import applied, page_rows
+from orchestra.store.requests import CONDITIONS, answer_of, page_of, shared_columns, visible
 from orchestra.store.tables import attempt_errors, messages, requests
 from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, lock_conversations
 from schemas.api.tasks import TaskFilter, TaskResource, prompt_and_history
@@ -47,8 +47,8 @@ _CONDITIONS = CONDITIONS | {
 }
 
 
-def _there(*columns: ColumnElement[Any]) -> Select[Any]:
-    return there(*columns).where(requests.c.task_type.is_not(None))
+def _visible(*columns: ColumnElement[Any]) -> Select[Any]:
+    return visible(*columns).where(requests.c.task_type.is_not(None))
 
 
 def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
@@ -56,7 +56,7 @@ def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
     error = func.json_build_object("attempt", e.c.attempt, "code", e.c.code, "detail", e.c.detail, "at", e.c.created_at)
     errors = select(func.coalesce(func.json_agg(aggregate_order_by(error, e.c.attempt)), literal_column("'[]'")))
     return (
-        *told(r, m),
+        *shared_columns(r, m),
         r.c.id.label("task_id"),
         r.c.user_name.label("user_id"),
         func.jsonb_extract_path(r.c.body, "messages").label("messages"),
@@ -71,30 +71,30 @@ def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
 
 @lru_cache
 def _page(where: tuple[ColumnElement[bool], ...]) -> str:
-    return page_of(_there(*requests.c).where(*where), _resource, lambda r: func.pg_column_size(r.c.body))
+    return page_of(_visible(*requests.c).where(*where), _resource, lambda r: func.pg_column_size(r.c.body))
 
 
 @lru_cache
 def _get(where: tuple[ColumnElement[bool], ...]) -> str:
     m = messages.alias("m")
-    one = _there(*_resource(requests, m)).outerjoin(m, answer_of(requests, m))
-    return composed(one.where(*where, same(requests.c.id)))
+    one = _visible(*_resource(requests, m)).outerjoin(m, answer_of(requests, m))
+    return composed(one.where(*where, matches(requests.c.id)))
 
 
 @lru_cache
 def _body(where: tuple[ColumnElement[bool], ...]) -> str:
     body = requests.c.body
-    return composed(_there(body).where(*where, same(requests.c.id), body.is_not(None)))
+    return composed(_visible(body).where(*where, matches(requests.c.id), body.is_not(None)))
 
 
 @lru_cache
 def _count(by: ColumnElement[str], where: tuple[ColumnElement[bool], ...]) -> str:
-    return composed(_there(by, func.count().label("n")).where(*where).group_by(by).order_by(by))
+    return composed(_visible(by, func.count().label("n")).where(*where).group_by(by).order_by(by))
 
 
 @lru_cache
 def _open(where: tuple[ColumnElement[bool], ...]) -> str:
-    oldest = _there(requests.c.id, requests.c.conversation_id).where(*where, _OPEN)
+    oldest = _visible(requests.c.id, requests.c.conversation_id).where(*where, _OPEN)
     return composed(oldest.order_by(requests.c.created_at, requests.c.id).limit(bindparam("limit")))
 
 
@@ -118,18 +118,18 @@ SELECT id FROM removed
 """
 
 _ANOTHER_REQUEST = exists().where(
-    same(requests.c.tenant, requests.c.conversation_id),
+    matches(requests.c.tenant, requests.c.conversation_id),
     requests.c.id != bindparam("id"),
     requests.c.deleted_at.is_(None),
 )
 _ANOTHER_MESSAGE = exists().where(
-    same(messages.c.tenant, messages.c.conversation_id),
+    matches(messages.c.tenant, messages.c.conversation_id),
     messages.c.request_id.is_distinct_from(bindparam("id")),
 )
 _ALONE = composed(select(not_(or_(_ANOTHER_REQUEST, _ANOTHER_MESSAGE)).label("alone")))
 
 _UNSETTLED = composed(
-    select(func.count().label("n")).where(same(requests.c.tenant), requests.c.id == any_(bindparam("ids")), _OPEN)
+    select(func.count().label("n")).where(matches(requests.c.tenant), requests.c.id == any_(bindparam("ids")), _OPEN)
 )
 
 
@@ -153,29 +153,29 @@ async def page(
 
     Long texts make a page shorter, but never empty.
     """
-    where, values = asked(_CONDITIONS, filter, only=only, before=before)
+    where, values = applied(_CONDITIONS, filter, only=only, before=before)
     rows = await database.run(_page(where), **values, tenant=tenant, limit=limit + 1, max_bytes=PAGE_BYTES)
-    found, more = shown(rows, limit)
+    found, more = page_rows(rows, limit)
     return [_task(row) for row in found], more
 
 
 async def get(database: Database, ref: RequestRef, only: str | None) -> TaskResource | None:
     """A task, with the errors of its attempts."""
-    where, values = asked(_CONDITIONS, only=only)
+    where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_get(where), **values, **ref._asdict())
     return _task(rows[0]) if rows else None
 
 
 async def body(database: Database, ref: RequestRef, only: str | None) -> dict[str, Any] | None:
     """What a task asked for, as it came."""
-    where, values = asked(_CONDITIONS, only=only)
+    where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_body(where), **values, **ref._asdict())
     return dict(rows[0].body) if rows else None
 
 
 async def count_by_status(database: Database, tenant: str, only: str | None) -> dict[str, int]:
     """How many tasks there are in each state; every state is named."""
-    where, values = asked(_CONDITIONS, only=only)
+    where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_count(requests.c.status, where), **values, tenant=tenant)
     found = {row.status: row.n for row in rows}
     found["pending"] = found.get("pending", 0) + found.get("waiting", 0)
@@ -184,7 +184,7 @@ async def count_by_status(database: Database, tenant: str, only: str | None) -> 
 
 async def count_by_type(database: Database, tenant: str, only: str | None) -> dict[str, int]:
     """How many tasks there are of each type, by name."""
-    where, values = asked(_CONDITIONS, only=only)
+    where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_count(requests.c.task_type, where), **values, tenant=tenant)
     return {row.task_type: row.n for row in rows}
 
@@ -193,7 +193,7 @@ async def open_tasks(
     database: Database, tenant: str, only: str | None, filter: TaskFilter, limit: int
 ) -> list[OpenTask]:
     """Up to ``limit`` tasks that have not ended and that nobody has asked to cancel, oldest first."""
-    where, values = asked(_CONDITIONS, filter, only=only)
+    where, values = applied(_CONDITIONS, filter, only=only)
     rows = await database.run(_open(where), **values, tenant=tenant, limit=limit)
     return [OpenTask(row.id, row.conversation_id) for row in rows]
 

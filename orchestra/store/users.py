@@ -11,9 +11,9 @@ from sqlalchemy import Text, bindparam, case, cast, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestra.store import keys
-from orchestra.store.compose import composed, parameters, same
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, DataRefusedError, Transaction
-from orchestra.store.pages import asked, conditions, newest_page
+from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import users
 from schemas.api.users import Role, UserResource
 from schemas.errors import ErrorCode, OrchestraError
@@ -49,7 +49,7 @@ _CHANGE = composed(
         role=func.coalesce(bindparam("role"), users.c.role),
     )
     .where(
-        same(users.c.tenant, users.c.id),
+        matches(users.c.tenant, users.c.id),
         users.c.password_hash == func.coalesce(bindparam("old_hash"), users.c.password_hash),
     )
     .returning(*_COLUMNS)
@@ -57,23 +57,23 @@ _CHANGE = composed(
 
 # In one order, so that those who wait for each other do not stop each other.
 _HOLD_ADMINS = composed(
-    select(users.c.id).where(same(users.c.tenant), users.c.role == "admin").order_by(users.c.id).with_for_update()
+    select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin").order_by(users.c.id).with_for_update()
 )
 
-_DELETE = composed(users.delete().where(same(users.c.tenant, users.c.id)).returning(users.c.id))
+_DELETE = composed(users.delete().where(matches(users.c.tenant, users.c.id)).returning(users.c.id))
 
-_OF_TENANT = select(*_COLUMNS).where(same(users.c.tenant))
+_OF_TENANT = select(*_COLUMNS).where(matches(users.c.tenant))
 _CONDITIONS = conditions(users)
 
 _STORED = (*_COLUMNS, users.c.tenant, users.c.password_set_at)
-_BY_ID = composed(select(*_STORED).where(same(users.c.id)))
-_BY_USERNAME = composed(select(*_STORED, users.c.password_hash).where(same(users.c.username)))
+_BY_ID = composed(select(*_STORED).where(matches(users.c.id)))
+_BY_USERNAME = composed(select(*_STORED, users.c.password_hash).where(matches(users.c.username)))
 
 # Not over a password that was set meanwhile.
 _SET_HASH = composed(
     update(users)
     .values(password_hash=bindparam("new"))
-    .where(same(users.c.id), users.c.password_hash == bindparam("old"))
+    .where(matches(users.c.id), users.c.password_hash == bindparam("old"))
 )
 
 
@@ -137,7 +137,7 @@ async def _admin_left(transaction: Transaction, tenant: str, *, asked: bool) -> 
 
 async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int) -> list[UserResource]:
     """Users older than ``before`` (creation time and id), newest first."""
-    where, values = asked(_CONDITIONS, before=before)
+    where, values = applied(_CONDITIONS, before=before)
     sql = newest_page(_OF_TENANT, users, where)
     return [_resource(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
 
