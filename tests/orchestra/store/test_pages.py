@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, bindparam, select
 
 from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import dead_letters
@@ -18,9 +18,9 @@ KNOWN = conditions(
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def text(*where: object) -> str:
+def text(*where: ColumnElement[bool]) -> str:
     """What is asked for, without what every page has."""
-    sql = " ".join(newest_page(ROWS, dead_letters, where).split())  # type: ignore[arg-type]
+    sql = " ".join(newest_page(ROWS, dead_letters, where).split())
     return sql.partition(" WHERE ")[2].partition(" ORDER BY ")[0].replace("dead_letters.", "")
 
 
@@ -48,8 +48,7 @@ def test_a_page_begins_behind_a_place() -> None:
 
 def test_the_same_list_is_composed_once() -> None:
     """However often it is asked for: composing costs more than the list."""
-    first, again = (
-        applied(KNOWN, DeadLetterFilter(reason=reason))[0] for reason in (ErrorCode.NOT_JSON, ErrorCode.AUTH)
-    )
+    reasons = (ErrorCode.NOT_JSON, ErrorCode.AUTH)
+    first, again = (applied(KNOWN, DeadLetterFilter(reason=reason))[0] for reason in reasons)
 
     assert newest_page(ROWS, dead_letters, first) is newest_page(ROWS, dead_letters, again)
