@@ -54,6 +54,7 @@ from orchestra.loops import beside, keep_running
 from orchestra.receipts import Receipts
 from orchestra.signing import EventSigner
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.version import version
 
 _CLIENT_ID = "orchestra-gateway"
 # What web pages of CORS_ORIGINS may send, beside what every page may, and read of an answer.
@@ -125,6 +126,7 @@ def create_app(
     app = HotApp(
         title="LLM Orchestra",
         description="A durable queue in front of language models.",
+        version=version(),
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
