@@ -140,7 +140,7 @@ async def test_an_upgrade_and_the_way_back_lose_nothing(
 
 @asynccontextmanager
 async def llm_address(new: Services, old: Services, calls: Path) -> AsyncIterator[Proxy]:
-    """The one address under which workers reach whichever LLM service is there, as behind a load balancer."""
+    """The one address that workers have for the LLM service, as of a load balancer."""
     with calls.open("a", encoding="utf-8") as log:
         runner = web.AppRunner(Oracle(MODEL, log).app(), handler_cancellation=True)
         await runner.setup()
@@ -157,7 +157,7 @@ async def llm_address(new: Services, old: Services, calls: Path) -> AsyncIterato
 
 
 async def join_llm(services: Services, address: Proxy) -> Service:
-    """An LLM service more, which new connections go to."""
+    """Start another LLM service, which new connections go to."""
     url = services.env["LLM_SERVICE_URL"]
     service = await services.llm()
     services.env["LLM_SERVICE_URL"] = url
@@ -166,21 +166,21 @@ async def join_llm(services: Services, address: Proxy) -> Service:
 
 
 async def join_worker(services: Services) -> Member:
-    """A worker more."""
+    """Start another worker."""
     port = free_port()
     service = await services.worker(METRICS_PORT=str(port))
     return Member(service, f"http://{HOST}:{port}", "orchestra_worker_attempts_total")
 
 
 async def join_gateway(services: Services, gateways: list[str]) -> Member:
-    """A gateway more, which callers use."""
+    """Start another gateway, for callers to use."""
     service = await services.gateway()
     gateways.append(service.url)
     return Member(service, service.url, "orchestra_gateway_accepted_total")
 
 
 async def leave(gateway: Member, gateways: list[str]) -> None:
-    """A gateway less: callers use it no more, then it drains. It has understood every event of both releases."""
+    """Drain a gateway that callers no longer use, and that has understood every event of both releases."""
     gateways.remove(gateway.url)
     assert await metric(gateway.url, "orchestra_gateway_events_total") > 0
     assert await metric(gateway.url, "orchestra_gateway_events_skipped_total") == 0
