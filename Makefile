@@ -16,7 +16,7 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 beside = --numprocesses $(JOBS) --dist loadfile
 # Folders in which nearly every test needs Kafka and Postgres, or is long.
 STACK := live pipeline orchestra/store migrations
-LIVE := tests/live/test_cli_up.py tests/live/test_readme.py
+LIVE := tests/live/test_cli_up.py tests/live/test_readme.py tests/live/test_upgrade.py
 
 # Where nothing compiled is kept, every process compiles again all that it imports: seconds each, and there are hundreds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,7 +44,7 @@ down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe delete
 test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (ARGS="-k name" runs a few)
 	@exec $(BIN)/pytest -m "not long" $(beside) $(ARGS)
 
-test-live: $(TOOLS)  ## Run the long tests that every submission runs: the README and `make up`, as they are
+test-live: $(TOOLS)  ## Run the long tests that every submission runs: the README, `make up`, an upgrade beside the last release
 	@exec $(BIN)/pytest $(LIVE) $(ARGS)
 
 test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model

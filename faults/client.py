@@ -70,6 +70,11 @@ class Http:
         timeout = aiohttp.ClientTimeout(WAIT_SECONDS if wait else ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._call("POST", f"{url}/v1/messages", timeout, headers=headers, json=body)
 
+    async def task(self, url: str, body: dict[str, Any], key: str) -> Told:
+        """``POST /v1/tasks``."""
+        timeout = aiohttp.ClientTimeout(ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._call("POST", f"{url}/v1/tasks", timeout, headers={"Idempotency-Key": key}, json=body)
+
     async def get(self, url: str, id: UUID, *, wait: bool = True) -> Told:
         """``GET /v1/requests/{id}``, by long polling; ``acked`` while it has not ended."""
         headers = {"Prefer": f"wait={LONG_POLL_SECONDS}"} if wait else {}

@@ -29,6 +29,7 @@ from faults.evidence import (
     call_of,
 )
 from faults.ledger import read_ledger
+from faults.question import INSTRUCTIONS
 from orchestra.kafka.records import read_any_record
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -44,8 +45,9 @@ _ONE_POLL_MS = 1000
 _T = TypeVar("_T")
 
 _REQUESTS = """
-SELECT tenant, id, conversation_id, seq, status, body_hash, body->'messages' AS messages, fence, tries, losses,
-    error_code, CAST(extract(epoch FROM created_at) AS float8) AS created_at,
+SELECT tenant, id, conversation_id, seq, status, body_hash, body->'messages' AS messages,
+    body->>'task_type' AS task_type, fence, tries, losses, error_code,
+    CAST(extract(epoch FROM created_at) AS float8) AS created_at,
     CAST(extract(epoch FROM finished_at) AS float8) AS finished_at,
     cancel_requested_at IS NOT NULL AS cancel_requested, deleted_at IS NOT NULL AS deleted,
     src_topic, src_partition, src_offset
@@ -203,7 +205,8 @@ def _request(row: Any) -> Request:
     fields = dict(row)
     place = tuple(fields.pop(f"src_{name}") for name in ("topic", "partition", "offset"))
     messages = tuple((each["role"], each["content"]) for each in fields.pop("messages") or ())
-    return Request(**fields, place=place, messages=messages)
+    instructions = (("system", INSTRUCTIONS),) if fields.pop("task_type") and messages else ()
+    return Request(**fields, place=place, messages=instructions + messages)
 
 
 def record_of(record: Any) -> Record:

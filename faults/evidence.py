@@ -12,7 +12,10 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A row of ``requests``; ``messages`` are those of its body, as (role, content). Times: seconds since 1970."""
+    """A row of ``requests``; ``messages`` are those of its body, as (role, content), behind its agent's instructions.
+
+    Times: seconds since 1970.
+    """
 
     tenant: str
     id: UUID

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from faults.cluster import Kafka, free_ports
 from faults.postgres_proxy import PostgresProxy, postgres_proxy
 from faults.processes import Process
+from faults.question import write_agent
 from orchestra.cli.migrate import dbmate
 from orchestra.credentials import new_key
 from orchestra.devstack.child import Child
@@ -88,11 +89,13 @@ class Scene:
             "LLM_PROVIDER": "simulated",
             "LLM_MODEL": MODEL,
             "MODELS_FILE": str(self.folder / "models.toml"),
+            "AGENTS_DIR": str(self.folder / "agents"),
             "UPSTREAM_IDLE_SECONDS": str(setup.idle_seconds),
         }
         oracle_port, llm_port = free_ports(2)
         self.oracle = self._process(self._oracle_part(oracle_port))
         Path(self.env["MODELS_FILE"]).write_text(_MODELS.format(model=MODEL, url=self.oracle.url))
+        write_agent(Path(self.env["AGENTS_DIR"]))
         self.llm = self._process(llm_part(self.env, llm_port))
         self.env["LLM_SERVICE_URL"] = self.llm.url
 

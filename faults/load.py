@@ -23,7 +23,7 @@ from faults.ledger import Ledger, Way
 from faults.question import FAIL, IMPOSTOR, SLOW, Question
 from faults.turn import Conditions, Turn
 
-_WAYS: Mapping[Way, float] = {"poll": 0.3, "wait": 0.25, "stream": 0.3, "kafka": 0.15}
+_WAYS: Mapping[Way, float] = {"poll": 0.25, "wait": 0.2, "stream": 0.3, "task": 0.1, "kafka": 0.15}
 
 
 @dataclass(frozen=True)

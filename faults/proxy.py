@@ -26,12 +26,13 @@ class Link:
 class Proxy:
     """Listens on ``port``. Everything may be changed while connections are open.
 
-    ``refusing``: no connection is taken (Toxiproxy's down, with ``cut``). ``toxics``: what happens to the bytes that
-    pass, in this order. ``cut_after``: cut everything once so many more pieces have been passed on, whichever way.
+    ``upstream``: host and port that new connections go to. ``refusing``: no connection is taken (Toxiproxy's down, with
+    ``cut``). ``toxics``: what happens to the bytes that pass, in this order. ``cut_after``: cut everything once so many
+    more pieces have been passed on, whichever way.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._upstream = host, port
+        self.upstream = host, port
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -53,7 +54,7 @@ class Proxy:
         assert task
         self._tasks.add(task)
         with suppress(OSError, asyncio.CancelledError):  # Cancelled by ``close`` only.
-            there, back = await asyncio.open_connection(*self._upstream)
+            there, back = await asyncio.open_connection(*self.upstream)
             self._open |= {writer, back}
             try:
                 await self._connect((reader, writer), (there, back))

@@ -5,11 +5,16 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 FAIL = "please:fail"
 SLOW = "please:slow"
 IMPOSTOR = "impostor"
+# A question that comes as a task is answered by this agent.
+TASK_TYPE = "question"
+INSTRUCTIONS = "Answer the question."
+_AGENT = f'description = "Questions that come as tasks."\nsystem = "{INSTRUCTIONS}"\n'
 _TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^\s/]+)(?: (?P<note>\S+:\S+|impostor))?")
 
 
@@ -37,6 +42,12 @@ def read(text: str) -> Question | None:
     if not match:
         return None
     return Question(UUID(match["conversation"]), int(match["ordinal"]), match["key"], match["note"] or "")
+
+
+def write_agent(folder: Path) -> None:
+    """Make a folder for ``AGENTS_DIR`` with the agent of tasks."""
+    folder.mkdir()
+    (folder / f"{TASK_TYPE}.toml").write_text(_AGENT, "utf-8")
 
 
 def history_hash(messages: Sequence[tuple[str, str]]) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 
 from faults.client import BROKEN, Direct, Http, StreamEvent, Told, events, told
 from faults.ledger import Entry, Ledger, Part, Way, What
-from faults.question import Question
+from faults.question import TASK_TYPE, Question
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
@@ -118,8 +118,13 @@ class Turn:
     async def _send(self, question: Question) -> Told:
         if self._way == "kafka":
             return await self._all.direct.request(UUID(question.key), question.conversation, self._body(question))
-        wait = self._way == "wait"
-        return await self._all.http.post(self._gateway, self._body(question), question.key, wait=wait)
+        return await self._post(self._gateway, question, wait=self._way == "wait")
+
+    async def _post(self, gateway: str, question: Question, *, wait: bool) -> Told:
+        body = self._body(question)
+        if self._way == "task":
+            return await self._all.http.task(gateway, body, question.key)
+        return await self._all.http.post(gateway, body, question.key, wait=wait)
 
     async def _follow(self, id: UUID) -> Told:
         while True:
@@ -237,11 +242,11 @@ class Turn:
     async def _again(self, question: Question, part: Part) -> None:
         """Send under the same key, once, by the way that does not wait."""
         await self._note("sent", part=part)
-        gateway, body = self._all.gateway(), self._body(question)
         if self._way == "kafka":
+            body = self._body(question)
             answer = await self._all.direct.request(UUID(question.key), question.conversation, body)
         else:
-            answer = await self._all.http.post(gateway, body, question.key, wait=False)
+            answer = await self._post(self._all.gateway(), question, wait=False)
         what: What = "acked" if answer.id and answer.how in ("acked", "answered") else "unknown"
         if answer.how in ("busy", "refused"):
             what = "refused"
@@ -271,9 +276,14 @@ class Turn:
     # What is noted
 
     def _body(self, question: Question) -> dict[str, Any]:
-        message = {"role": "user", "content": question.text(self._all.padding)}
-        body = {"conversation_id": str(question.conversation), "messages": [message]}
-        return body | ({"model": self._all.model} if self._all.model else {})
+        text = question.text(self._all.padding)
+        asked = (
+            {"task_type": TASK_TYPE, "prompt": text}
+            if self._way == "task"
+            else {"messages": [{"role": "user", "content": text}]}
+        )
+        model = {"model": self._all.model} if self._all.model else {}
+        return {"conversation_id": str(question.conversation), **asked, **model}
 
     async def _acked(self, id: UUID) -> None:
         if not self._id.done():

@@ -55,6 +55,7 @@ from orchestra.loops import beside, keep_running
 from orchestra.receipts import Receipts
 from orchestra.signing import EventSigner
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.version import version
 
 _CLIENT_ID = "orchestra-gateway"
 # Records of one owner on their way to Kafka; more of them only make everybody else's calls wait (decision 0024).
@@ -139,6 +140,7 @@ def create_app(
     app = HotApp(
         title="LLM Orchestra",
         description="A durable queue in front of language models.",
+        version=version(),
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,

@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the services of a failed test have logged."""
     report = yield
-    started = getattr(item, "funcargs", {}).get("services")
-    if report.failed and isinstance(started, Services):
-        report.sections.extend((f"log of {service.name}", service.tail()) for service in started.started)
+    for started in getattr(item, "funcargs", {}).values():
+        if report.failed and isinstance(started, Services):
+            report.sections.extend((f"log of {service.name}", service.tail()) for service in started.started)
     return report

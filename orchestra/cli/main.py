@@ -1,6 +1,5 @@
 """The command ``orchestra``: one file per verb, put together here."""
 
-import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
@@ -26,8 +25,8 @@ from orchestra.cli.streams import READER_GONE, StreamError, drop_output, flush_o
 from orchestra.cli.terminal import echo
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
+from orchestra.version import version
 
-_PACKAGE = "llm-orchestra-pipeline"
 _HERE = "The embedded stack, on this machine"
 _TALK = "A gateway, on this machine or elsewhere"
 _SERVICES = "One service, from environment variables"
@@ -113,7 +112,7 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=lambda asked: _version() if asked else None, help="Show the version."
+            "--version", is_eager=True, callback=lambda asked: _show() if asked else None, help="Show the version."
         ),
     ] = False,
 ) -> None:
@@ -126,6 +125,6 @@ def _options(
     """
 
 
-def _version() -> None:
-    echo(f"orchestra {importlib.metadata.version(_PACKAGE)}")
+def _show() -> None:
+    echo(f"orchestra {version()}")
     raise typer.Exit

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 import httpx
@@ -163,7 +164,15 @@ async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> N
     assert 200 == (await client.get("/metrics?collect[]=x")).status_code
 
 
+def test_the_document_is_of_the_installed_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The OpenAPI document says the version of the package, whatever it is."""
+    monkeypatch.setattr(metadata, "version", {"llm-orchestra-pipeline": "9.8.7"}.get)
+
+    assert app_of().openapi()["info"]["version"] == "9.8.7"
+
+
 PAGES = ("/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/asyncapi")
+
 OTHERS = [("GET", path) for path in (*PAGES, "/openapi.json", "/asyncapi.json", "/nowhere")] + [
     ("PATCH", "/v1/messages")
 ]

@@ -9,6 +9,7 @@ from orchestra.devstack.child import Child
 from orchestra.devstack.part import Part
 from orchestra.devstack.services import gateway_part, llm_part, worker_part
 from tests.support.ports import free_port
+from tests.support.previous_release import Release
 
 _CLOSE_SECONDS = 5.0
 
@@ -86,10 +87,14 @@ class Service:
 
 
 class Services:
-    """The processes of one test. ``env`` is what each is told; what is given at a start adds to it."""
+    """The processes of one test. ``env`` is what each is told; what is given at a start adds to it.
 
-    def __init__(self, env: dict[str, str], folder: Path) -> None:
+    ``release``: whose code they run, if it is not the present one.
+    """
+
+    def __init__(self, env: dict[str, str], folder: Path, release: Release | None = None) -> None:
         self.env = dict(env)
+        self._release = release
         self.started: list[Service] = []
         self._folder = folder
 
@@ -113,9 +118,10 @@ class Services:
         await asyncio.gather(*(service.end(_CLOSE_SECONDS) for service in self.started))
 
     def _next(self, kind: str) -> int:
-        return sum(service.name.startswith(kind) for service in self.started) + 1
+        return sum(f"{kind}-" in service.name for service in self.started) + 1
 
     async def _start(self, part: Part, env: dict[str, str]) -> Service:
+        part = self._release.run(part) if self._release else part
         count = sum(service.name.split(".")[0] == part.name for service in self.started)
         name = f"{part.name}.{count + 1}" if count else part.name
         service = Service(dataclasses.replace(part, name=name, env={**part.env, **env}), self._folder)

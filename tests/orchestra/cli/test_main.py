@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from orchestra.cli.main import build
+from orchestra.version import version
 
 VERBS = set(
     "up down status logs scale send chat password gateway worker llm migrate topics models doctor keys "
@@ -38,7 +38,7 @@ def test_the_version_is_told() -> None:
     """`orchestra --version` prints the version of the package."""
     shown = CliRunner().invoke(build(), ["--version"])
 
-    assert (shown.exit_code, shown.stdout) == (0, f"orchestra {version('llm-orchestra-pipeline')}\n")
+    assert (shown.exit_code, shown.stdout) == (0, f"orchestra {version()}\n")
 
 
 def test_a_verb_that_is_misspelt_is_recognised() -> None:
