@@ -85,7 +85,7 @@ def problems(page: str, language: str, english: str, translation: str) -> Iterat
     name = name_in(language, page)
     for number, (ours, theirs) in enumerate(zip_longest(blocks(english), blocks(translation))):
         here = f"{name}:{theirs.line if theirs else 'end'}"
-        there = f'{page}:{ours.line} "{ours.text[:40]}…"' if ours else f"the end of {page}"
+        there = f'{page}:{ours.line} "{ours.text.splitlines()[0][:40]}…"' if ours else f"the end of {page}"
         if ours is None or theirs is None or ours.kind != theirs.kind:
             yield f"{here}: here should be what is at {there}"
             return
@@ -120,22 +120,21 @@ def _links(page: str, language: str, text: str) -> list[str]:
     ]
 
 
-def check(root: Path) -> list[str]:
-    """All that is not in step below this folder."""
+def check() -> list[str]:
+    """All that is not in step."""
     return [
         problem
         for page in PAGES
         for language in LANGUAGES
-        for problem in problems(
-            page,
-            language,
-            (root / page).read_text("utf-8"),
-            (root / name_in(language, page)).read_text("utf-8"),
-        )
+        for problem in problems(page, language, _read(page), _read(name_in(language, page)))
     ]
 
 
+def _read(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
 if __name__ == "__main__":
-    found = check(ROOT)
+    found = check()
     print("\n".join(found), file=sys.stderr, end="\n" if found else "")
     sys.exit(bool(found))
