@@ -44,7 +44,7 @@ down: $(READY)  ## Stop what `make up ARGS=--detach` started (ARGS=--wipe delete
 test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (ARGS="-k name" runs a few)
 	@exec $(BIN)/pytest -m "not long" $(beside) $(ARGS)
 
-test-live: $(TOOLS)  ## Run the long tests that every submission runs: the README, `make up`, an upgrade beside the last release
+test-live: $(TOOLS)  ## Run the long tests that every submission runs: `make up`, the commands of the pages, an upgrade
 	@exec $(BIN)/pytest $(LIVE) $(ARGS)
 
 test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model
@@ -62,9 +62,10 @@ types: $(TOOLS)  ## Check types
 imports: $(TOOLS)  ## Check who imports whom
 	@$(BIN)/lint-imports --no-logo
 
-drift: $(TOOLS)  ## Check that generated files are up to date
+drift: $(TOOLS)  ## Check that generated files and translations are up to date
 	@$(BIN)/python -m schemas.publish --check
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python docs/translations.py
 
 locked: $(BOOTSTRAP)/.ready  ## Check that the locks are up to date
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && cp requirements*.lock "$$fresh" && \

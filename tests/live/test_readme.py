@@ -1,4 +1,4 @@
-"""Every command of the README and of the guides is run, on a stack that is started as a reader starts it."""
+"""Every command of the README, the tutorial and the how-tos is run, on a stack started as a reader starts it."""
 
 import re
 import subprocess
@@ -13,9 +13,8 @@ from tests.support.ports import free_ports
 from tests.support.stack import open_folder
 from tests.support.tree import ROOT
 
-README = ROOT / "README.md"
-# The README is the last: it ends with `orchestra down`.
-PAGES = [*sorted((ROOT / "docs/howto").glob("*.md")), README]
+# The tutorial is the last: it ends with `orchestra down`. Translations have the same commands: docs/translations.py.
+PAGES = [*sorted((ROOT / "docs/howto").glob("*.md")), ROOT / "README.md", ROOT / "docs/tutorial.md"]
 COMMANDS = [command for page in PAGES for command in commands(page)]
 # Ports that a guide chooses for further parts.
 FURTHER_PORTS = (8090, 8091)
@@ -62,7 +61,7 @@ def test_there_are_no_other_commands() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     blocks = [block for page in PAGES for block in fences(page)]
 
-    assert {language for language, _ in blocks} <= {"console", "text", "make"}
+    assert {language for language, _ in blocks} <= {"console", "make", "mermaid", "text"}
     assert [
         line
         for language, text in blocks
