@@ -1,4 +1,4 @@
-"""Settings read from the environment, in pieces; each service takes the pieces that it needs.
+"""Settings read from the environment, in groups; each service takes the groups that it needs.
 
 Built once in a service's ``__main__`` and passed down; nothing here is read at import.
 """
@@ -16,28 +16,26 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
 from orchestra.http.client_address import Proxies
 
-# With or without the name of a driver, which is ours whatever it says.
+# With or without a driver's name, which is ignored: we use our own.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_NO_HOST = (
-    "must be names or addresses of hosts, as in orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
-)
+_NO_HOST = "must be host names or addresses such as orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
 
 
 def _base_url(url: str) -> str:
     if any(character.isspace() or character in "?#" for character in url) or not is_http_url(url):
         raise ValueError(
-            "must be an http:// or https:// URL with a host and a possible port, without query or fragment"
+            "must be an http:// or https:// URL with a host and an optional port, without query or fragment"
         )
     return url
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""Where an HTTP service is; paths are put behind it."""
+"""Base URL of an HTTP service; paths are appended to it."""
 
 
 class Piece(BaseSettings):
-    """One group of environment variables. Unknown variables are none of its business."""
+    """One group of environment variables. Unknown variables are ignored."""
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, populate_by_name=True)
 
@@ -46,7 +44,7 @@ _P = TypeVar("_P", bound=Piece)
 
 
 class KafkaSettings(Piece):
-    """Where Kafka is and how to speak to it; the names are Kafka's own with ``KAFKA_`` before them."""
+    """Connection to Kafka. The names are Kafka's own with the prefix ``KAFKA_``."""
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:19092", description="Comma-separated host:port list.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -57,7 +55,7 @@ class KafkaSettings(Piece):
     )
     kafka_sasl_username: str | None = Field(None, description="User for SASL.")
     kafka_sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
-    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that signs the brokers' certificates.")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that verifies the brokers' certificates.")
     kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     kafka_ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
 
@@ -85,7 +83,7 @@ class KafkaSettings(Piece):
 
 
 class DatabaseSettings(Piece):
-    """Where Postgres is."""
+    """Connection to Postgres."""
 
     database_url: SecretStr = Field(
         SecretStr("postgres://user:password@127.0.0.1:5432/llm_orchestra"),
@@ -98,7 +96,7 @@ class DatabaseSettings(Piece):
     def _of_postgres(cls, url: SecretStr) -> SecretStr:
         parts = split_url(url.get_secret_value())
         if parts is None or not _POSTGRES.fullmatch(parts.scheme) or not parts.netloc:
-            raise ValueError("must be a postgres:// or postgresql:// URL with a host and a possible port")
+            raise ValueError("must be a postgres:// or postgresql:// URL with a host and an optional port")
         return url
 
     @property
@@ -110,41 +108,41 @@ class DatabaseSettings(Piece):
 
 
 class SecretSettings(Piece):
-    """The secret that signs request ids and records; the same on all gateways and workers."""
+    """The secret that signs request ids and records; all gateways and workers need the same one."""
 
-    orchestra_secret: SecretStr = Field(description="At least 32 bytes; signs request ids and gateway records.")
-    orchestra_secret_old: SecretStr | None = Field(None, description="Verifies, never signs: for a change of secret.")
+    orchestra_secret: SecretStr = Field(description="Signs request ids and gateway records; at least 32 bytes.")
+    orchestra_secret_old: SecretStr | None = Field(None, description="Previous secret: verifies, but does not sign.")
 
     @field_validator("orchestra_secret", "orchestra_secret_old")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < 32:
-            raise ValueError("must be at least 32 bytes; `openssl rand -hex 32` makes one")
+            raise ValueError("must be at least 32 bytes; `openssl rand -hex 32` creates one")
         return value
 
     @property
     def secrets(self) -> list[bytes]:
-        """The signing secret first, then the old one where there is one."""
+        """The signing secret first, then the old one if it is set."""
         both = (self.orchestra_secret, self.orchestra_secret_old)
         return [secret.get_secret_value().encode() for secret in both if secret]
 
 
 class ListenSettings(Piece):
-    """Where an HTTP service listens."""
+    """Listening address of an HTTP service, and its callers."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback asks for credentials.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    host: str = Field("127.0.0.1", description="Address to bind. Any address but loopback requires credentials.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
     allowed_hosts: str = Field(
-        "", description="Comma-separated names that callers may use for this service beside localhost."
+        "", description="Comma-separated host names by which callers may address this service, besides localhost."
     )
     trusted_proxies: str = Field(
-        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is believed."
+        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is trusted."
     )
 
     @field_validator("allowed_hosts")
     @classmethod
     def _as_callers_name_them(cls, text: str) -> str:
-        # Any other would never be equal to the host of a call.
+        # Any other would never equal the host of a call.
         if not all(HOST_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
             raise ValueError(_NO_HOST)
         return text
@@ -152,29 +150,29 @@ class ListenSettings(Piece):
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, text: str) -> str:
-        Proxies(listed(text))  # Its ValueError says which is none.
+        Proxies(listed(text))  # Its ValueError names the invalid one.
         return text
 
     @property
     def loopback(self) -> bool:
-        """True while only this machine can reach the service."""
+        """True if only this machine can reach the service."""
         return self.host in _LOOPBACK
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies whose word on their callers' addresses counts."""
+        """The proxies whose word on a caller's address is trusted."""
         return Proxies(listed(self.trusted_proxies))
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names, in lower case, by which callers may address this service."""
+        """The host names, in lower case, by which callers may address this service."""
         return _LOOPBACK.union(_hosts(self.allowed_hosts))
 
 
 class AgentSettings(Piece):
-    """Where the operator's own agents are; the same on all gateways and workers."""
+    """Folder of the operator's agents; the same on all gateways and workers."""
 
-    agents_dir: DirectoryPath | None = Field(None, description="Folder of agents, over those that ship.")
+    agents_dir: DirectoryPath | None = Field(None, description="Folder of agents; they override those that ship.")
 
     @field_validator("agents_dir", mode="before")
     @classmethod
@@ -183,7 +181,7 @@ class AgentSettings(Piece):
 
 
 def listed(text: str) -> list[str]:
-    """The words of a setting that has commas between them."""
+    """The items of a comma-separated setting."""
     return [word for each in text.split(",") if (word := each.strip())]
 
 
@@ -192,13 +190,13 @@ def _hosts(text: str) -> list[str]:
 
 
 def refuse_to_start(line: str) -> NoReturn:
-    """End the process with this line: it is told to do what it cannot."""
+    """Exit with this line: the configuration cannot be carried out."""
     print(line, file=sys.stderr)
     raise SystemExit(78)  # EX_CONFIG of sysexits.h
 
 
 def load(piece: type[_P]) -> _P:
-    """Read one settings class from the environment, or end the process with one clear line per bad variable."""
+    """Read one settings class from the environment. Exits the process with one clear line per invalid variable."""
     try:
         return piece()
     except ValidationError as error:
