@@ -1,4 +1,4 @@
-"""Heads of line: conversations that are slow, always fail or kill workers hold up only themselves."""
+"""Head-of-line blocking: conversations that are slow, always fail or kill workers block only themselves."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ from faults.question import FAIL, SLOW, Question
 from faults.recovery import holder
 from faults.turn import Conditions, Turn
 
-# On two busy cores a short answer may take its time; one that waits for a slow one takes as long as that.
+# On two busy cores a short answer may take a while; one blocked by a slow one takes as long as that.
 _MOST_TIMES_SLOWER = 3.0
 _AT_ONCE = 25
 
@@ -34,7 +34,7 @@ class Heads:
         self._killed: set[str] = set()
 
     async def beside_slow_ones(self, short: int, slow: int) -> Injected:
-        """Short answers alone, and then beside slow ones and a conversation that always fails."""
+        """Measure short answers alone, then next to slow ones and a conversation that always fails."""
         done = Injected("slow and failing conversations beside short ones", slow)
         async with self._conditions() as conditions:
             alone = await self._short(conditions, short)
@@ -56,7 +56,7 @@ class Heads:
         return done
 
     async def killing_its_worker(self, way: Way, tries: int, others: int) -> Injected:
-        """A request whose every worker dies: it fails after its last try, all others are answered."""
+        """A request that kills every worker running it: it fails after its last try, and all others are answered."""
         done = Injected("a request that kills its worker", tries)
         async with self._conditions() as conditions, self._conditions() as besides:
             turn = _turn(conditions, SLOW, way)
@@ -76,7 +76,7 @@ class Heads:
 
     async def _kill_holder(self, done: Injected, id: UUID | None) -> None:
         worker = await holder(self._scene, id) if id else None
-        if worker is None or worker in self._killed:  # Dead already; its lease has not run out.
+        if worker is None or worker in self._killed:  # Already dead; its lease has not expired.
             return
         for process in self._scene.workers:
             if process.worker_id() == worker and process.signal(signal.SIGKILL):

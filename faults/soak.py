@@ -27,7 +27,7 @@ _FAULTS: Sequence[Callable[[Trial, Limit], Awaitable[Injected]]] = (
 
 
 def soak(minutes: float) -> Phase:
-    """So many minutes of load with one fault after the other."""
+    """This many minutes of load with one fault after the other."""
     faults = max(1, int(60 * minutes / _FAULT_EVERY_SECONDS))
     plan = Plan(conversations=int(400 * minutes), concurrency=15)
 
