@@ -113,7 +113,7 @@ class Load:
             self._tally.mistake(number)
         except RefusedError as error:
             self._tally.fail(number, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, this request has no answer, and the load goes on
+        except Exception as error:  # noqa: BLE001 - whatever the error, this request has no answer, and the load continues
             self._tally.fail(number, type(error).__name__)
         return False
 

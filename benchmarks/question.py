@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 PIECE = " word"
-_ASKS = "What do you say to a question that nobody has asked before, and that no two callers share?"
+_ASKS = "What do you say to a question that no one has asked before, and that no two callers share?"
 
 
 @dataclass(frozen=True)

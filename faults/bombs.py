@@ -15,7 +15,7 @@ from aiokafka.record.util import calc_crc32c, encode_varint
 
 CODECS: Mapping[str, int] = MappingProxyType({"none": 0, "gzip": 1, "snappy": 2, "raw snappy": 2, "lz4": 3, "zstd": 4})
 # Unpacked size of one record; snappy packs no better, gzip is slow to build, raw snappy is built as a whole.
-MOST_BYTES: Mapping[str, int] = MappingProxyType(
+MAX_BYTES: Mapping[str, int] = MappingProxyType(
     {"gzip": 256 << 20, "snappy": 40 << 20, "raw snappy": 40 << 20, "lz4": 480 << 20, "zstd": 800 << 20}
 )
 _CHUNK = b" " * (1 << 20)

@@ -24,7 +24,7 @@ from orchestra.kafka.faults import CALLS
 
 # From the end of the faults until the last turn has ended: leases run out, and retries are spaced.
 _SETTLE_SECONDS = 120.0
-_LEAST_SECONDS = 15.0
+_MIN_SECONDS = 15.0
 # Time that a phase takes besides its faults: starting services, settling, checking.
 _AROUND_SECONDS = 18.0
 
@@ -84,7 +84,7 @@ def _share(phase: Phase, left: Sequence[Phase], limit: Limit, *, full: bool) -> 
     if phase.minutes:
         return 60 * phase.minutes
     free = limit.left - sum(_AROUND_SECONDS + 60 * each.minutes for each in left)
-    return max(_LEAST_SECONDS, free * phase.shares[full] / sum(each.shares[full] for each in left))
+    return max(_MIN_SECONDS, free * phase.shares[full] / sum(each.shares[full] for each in left))
 
 
 async def _run(ground: Ground, phase: Phase, seconds: float, *, full: bool) -> Outcome:

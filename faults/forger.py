@@ -164,7 +164,7 @@ class Forger:
             reason = reasons.get(place)
             early = reason is None and id in evidence.early_cancels
             if not early and reason not in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
-                yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept for nobody"
+                yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept without an owner"
         for place, id in self.requests.items():
             if reasons.get(place) != ErrorCode.UNSIGNED:
                 yield f"the forged request {id} at {place}: {reasons.get(place)}, must be a dead letter"

@@ -20,7 +20,7 @@ from faults.recovery import holder
 from faults.turn import Conditions, Turn
 
 # On two busy cores a short answer may take a while; one blocked by a slow one takes as long as that.
-_MOST_TIMES_SLOWER = 3.0
+_MAX_SLOWDOWN = 3.0
 _AT_ONCE = 25
 
 
@@ -46,12 +46,12 @@ class Heads:
             early = sum(task.done() for task in beside)
             done.counts["p95 alone, ms"] = round(1000 * _p95(alone))
             done.counts["p95 beside, ms"] = round(1000 * _p95(together))
-            if _p95(together) > _MOST_TIMES_SLOWER * max(0.5, _p95(alone)):
+            if _p95(together) > _MAX_SLOWDOWN * max(0.5, _p95(alone)):
                 done.wrong.append(
                     f"short answers: p95 {_p95(alone):.2f} s alone, {_p95(together):.2f} s beside slow ones"
                 )
             if early:
-                done.wrong.append(f"{early} slow answers were over before the short ones: nothing was tried")
+                done.wrong.append(f"{early} slow answers ended before the short ones: nothing was tested")
             await asyncio.gather(*beside, failing)
         return done
 
@@ -67,9 +67,11 @@ class Heads:
                 await asyncio.sleep(0.1)
             await beside
             if running.done() and (conditions.counts["failed"] != 1 or done.done != tries):
-                done.wrong.append(f"{done.done} workers died of it, {tries} tries; it ended {dict(conditions.counts)}")
+                done.wrong.append(
+                    f"it killed {done.done} workers in {tries} tries; it ended as {dict(conditions.counts)}"
+                )
             if besides.counts["completed"] != others:
-                done.wrong.append(f"of {others} beside it, so many ended how: {dict(besides.counts)}")
+                done.wrong.append(f"endings of the {others} requests next to it: {dict(besides.counts)}")
             running.cancel()
             await asyncio.wait([running])
         return done

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import aiohttp
 
-from faults.bombs import MOST_BYTES, bomb
+from faults.bombs import MAX_BYTES, bomb
 from faults.evidence import Evidence, Place
 from faults.forger import Forger
 from faults.ground import Scene, Setup
@@ -36,7 +36,7 @@ FLOOD, NEIGHBOURS = "flood", ("same tenant", "other tenant")
 _WORKERS, _SLOTS, _SHARE = 3, 40, 75
 _HOLDS = _SLOTS * _SHARE // 100
 # More than all slots of all workers, and more than one owner may have open.
-_FLOOD, _MOST_OPEN = 2 * _WORKERS * _SLOTS, 200
+_FLOOD, _MAX_OPEN = 2 * _WORKERS * _SLOTS, 200
 _FLOOD_RATE, _FLOOD_ON_RATE = 200.0, 5.0
 _LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
@@ -70,7 +70,7 @@ SETUP = Setup(
     workers=_WORKERS,
     oracle="latency_ms=100,gap_ms=10,slow_ms=100,drip_ms=8000",
     worker={"WORKER_CONCURRENCY": str(_SLOTS), "MAX_OWNER_SHARE": str(_SHARE)},
-    gateway={"OPEN_MODE": "false", "MAX_OPEN_BY_OWNER": str(_MOST_OPEN)},
+    gateway={"OPEN_MODE": "false", "MAX_OPEN_BY_OWNER": str(_MAX_OPEN)},
     idle_seconds=30,
     keys={FLOOD: DEFAULT_TENANT, NEIGHBOURS[0]: DEFAULT_TENANT, NEIGHBOURS[1]: "neighbours"},
 )
@@ -86,7 +86,7 @@ class Hostile:
         self._limit = limit
         self._poisoner = Poisoner()
         self._stages = [(_QUIET, 0.0)]
-        self._flood = Injected("flood of slow requests of one owner", _MOST_OPEN)
+        self._flood = Injected("flood of slow requests of one owner", _MAX_OPEN)
         self._kills = Injected("worker kill -9 beside hostile neighbours", 0)
         self._bombs = Injected("bombs of every codec", 0)
         self._strangers = Injected("half-open connections, costly heads", 0)
@@ -101,7 +101,7 @@ class Hostile:
         """Kill ``kills`` workers one by one; send ``bombs`` of each codec before that, and as many meanwhile."""
         self._kills.asked, self._bombs.asked = kills, 2 * bombs * len(BOMBS)
         scene = self._scene
-        for codec, size in MOST_BYTES.items():  # Built beforehand: that takes seconds.
+        for codec, size in MAX_BYTES.items():  # Built beforehand: that takes seconds.
             await asyncio.to_thread(bomb, codec, size)
         async with AsyncExitStack() as stack:
             flood, *neighbours = [await stack.enter_async_context(self._load(*each)) for each in _LOADS]

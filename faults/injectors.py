@@ -17,9 +17,9 @@ from faults.processes import Process
 from faults.recovery import held, in_progress, until_finished, until_retaken, until_taken_in
 from orchestra.failpoints import FAILPOINTS, Order, environment
 
-_MOST_SECONDS_AT_A_POINT = 45.0
+_MAX_SECONDS_AT_A_POINT = 45.0
 # A lease of 15 s, plus the time to notice that it expired.
-_MOST_RETAKE_SECONDS = 20.0
+_MAX_RETAKE_SECONDS = 20.0
 WHILE_RUNNING = "while turns ran"
 _FAULT = re.compile(rb'"part": "([a-z_.]+)",[^}\n]*"kafka_fault"')
 _DRAIN = "drain.after_leaving"
@@ -308,7 +308,7 @@ class FailpointRuns:
 
     async def _dies_by_itself(self, worker: Process, point: str, deaths: int) -> bool:
         try:
-            async with asyncio.timeout(_MOST_SECONDS_AT_A_POINT):
+            async with asyncio.timeout(_MAX_SECONDS_AT_A_POINT):
                 if point == _DRAIN:
                     await worker.until_ready()
                     await asyncio.sleep(random.uniform(1, 5))
@@ -340,7 +340,7 @@ async def _note_ready(process: Process, deaths: int, done: Injected, since: floa
 async def _note_retake(scene: Scene, done: Injected, taken: Held, since: float) -> None:
     seconds = await until_retaken(scene, taken, since)
     done.recoveries.append(seconds)
-    if seconds > _MOST_RETAKE_SECONDS:
+    if seconds > _MAX_RETAKE_SECONDS:
         done.wrong.append(f"turns of a lost worker ran elsewhere only after {seconds:.1f} s")
 
 

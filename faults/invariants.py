@@ -59,7 +59,7 @@ def one_reply(index: Index) -> Iterator[str]:
         if told and (
             told.status != entry.status or (entry.reply is not None and [entry.reply] != index.answers.get(told.id))
         ):
-            yield f"{told.id}: the caller was told {entry.status} and another reply than is stored ({told.status})"
+            yield f"{told.id}: the caller received {entry.status} and another reply than is stored ({told.status})"
 
 
 def _is_refusal(index: Index, record: ReplyRecord) -> bool:
@@ -290,7 +290,7 @@ def none_broken_inside(index: Index) -> Iterator[str]:
             yield f"{_at(letter.place)} is dead with {letter.reason}"
     for entry in index.evidence.entries:
         if entry.code in (ErrorCode.INTERNAL, ErrorCode.NOT_FOUND) and entry.what != "answered":
-            yield f"key {entry.key}: a caller was told {entry.code}"
+            yield f"key {entry.key}: a caller received {entry.code}"
     if index.evidence.idle_in_transaction:
         yield f"{index.evidence.idle_in_transaction} sessions hang in a transaction"
 

@@ -26,7 +26,7 @@ _FAULTY = "rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05,garbage=0.02
 # Workers call a refusing model less and less: most faults come from one that does not refuse, in turns with the other.
 _BROKEN = "error=0.2,hang=0.03,reset=0.1,cut=0.1,garbage=0.04,latency_ms=50"
 _TURN_SECONDS = {_FAULTY: 10.0, _BROKEN: 30.0}
-_MOST_GROWTH = 0.5
+_MAX_GROWTH = 0.5
 # Each call of the model takes 20 s, so it is open across a kill.
 _LONG = "latency_ms=6000,gap_ms=2000"
 _OPEN_CALLS = 500
@@ -226,7 +226,7 @@ async def _overload(trial: Trial) -> Sequence[Injected]:
     trial.wrong = lambda _: (
         f"{name}: memory grew by {100 * growth:.0f} % during and after the flood"
         for name, growth in trial.sampler.growth("gateway", "worker").items()
-        if growth > _MOST_GROWTH
+        if growth > _MAX_GROWTH
     )
     return [done]
 

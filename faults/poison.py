@@ -13,7 +13,7 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from faults.bombs import MOST_BYTES, Batch, bomb
+from faults.bombs import MAX_BYTES, Batch, bomb
 from faults.evidence import Evidence, Place
 from faults.ground import Scene
 from faults.injected import Injected, Limit
@@ -29,7 +29,7 @@ _BOMB = 16 * 1024 * 1024
 _BOMB_OF = "bomb of "
 _AT_ONCE = 20
 # Stored as a whole, each of these is megabytes in Postgres and on a topic: one in this many is enough.
-_FEWER = {"too large": 10, "bomb": 50, **{_BOMB_OF + codec: 100 for codec in MOST_BYTES}}
+_FEWER = {"too large": 10, "bomb": 50, **{_BOMB_OF + codec: 100 for codec in MAX_BYTES}}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _foreign() -> Poison:
 
 
 def _bomb_of(codec: str) -> Poison:
-    return Poison(ErrorCode.TOO_LARGE, batch=bomb(codec, MOST_BYTES[codec]))
+    return Poison(ErrorCode.TOO_LARGE, batch=bomb(codec, MAX_BYTES[codec]))
 
 
 def _an_id() -> tuple[str, bytes]:
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Callable[[], Poison]] = {
         ErrorCode.INVALID_REQUEST, json.dumps({"messages": [{"role": "user", "content": "\0"}]}).encode()
     ),
     "headers": lambda: Poison(ErrorCode.TOO_LARGE, headers=((("x", b""),) * (MAX_HEADERS + 1))),
-    **{_BOMB_OF + codec: partial(_bomb_of, codec) for codec in MOST_BYTES},
+    **{_BOMB_OF + codec: partial(_bomb_of, codec) for codec in MAX_BYTES},
 }
 
 

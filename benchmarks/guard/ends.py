@@ -104,7 +104,7 @@ class Consumer:
 class Away(Database):
     """A Postgres that cannot be reached."""
 
-    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  the base class's signature
         """Raise ``DatabaseUnavailableError``."""
         raise DatabaseUnavailableError("away")
 
@@ -112,7 +112,7 @@ class Away(Database):
 class Silent(Database):
     """A Postgres that accepts every statement and has no rows."""
 
-    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  the base class's signature
         """Nothing."""
         return ()
 

@@ -65,7 +65,7 @@ class _Handler(StreamRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, text: bytes) -> None:
-        assert self.server.may_speak.acquire(timeout=_PATIENCE_SECONDS), "nobody has read the last piece"
+        assert self.server.may_speak.acquire(timeout=_PATIENCE_SECONDS), "the last piece was not read"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
 
 

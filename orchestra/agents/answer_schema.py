@@ -15,9 +15,9 @@ from schemas.envelope import parse_json
 from schemas.errors import OrchestraError
 
 # An answer of 256 KiB needs fewer. More is a sign of an attack: some schemas double the work with each level.
-MOST_STEPS = 500_000
+MAX_STEPS = 500_000
 # Nesting of keywords. Far below Python's recursion limit, which the library does not survive.
-MOST_DEPTH = 150
+MAX_DEPTH = 150
 
 _REFERENCES = ("$ref", "$dynamicRef")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -71,7 +71,7 @@ class AnswerSchema:
             spent.steps += 1
             spent.depth += 1
             try:
-                if spent.steps > MOST_STEPS or spent.depth > MOST_DEPTH:
+                if spent.steps > MAX_STEPS or spent.depth > MAX_DEPTH:
                     raise _TooMuchError
                 yield from keyword(validator, value, instance, schema) or ()
             finally:

@@ -17,8 +17,8 @@ from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
 from schemas.topics import TOPICS
 
-_LEAST_POSTGRES = 15
-_MOST_CLOCK_SECONDS = 2.0
+_MIN_POSTGRES = 15
+_MAX_CLOCK_SECONDS = 2.0
 # Why intake of a topic is stopped: what was found, and what to do.
 _STANDS_STILL = {
     Why.HELD: ("paused: only dead letters came from it", "see `orchestra dead-letters list`"),
@@ -126,13 +126,13 @@ async def _workers(settings: DatabaseSettings) -> list[Finding]:
 
 
 def _version(version: int) -> Finding:
-    fix = "" if version >= _LEAST_POSTGRES else f"use Postgres {_LEAST_POSTGRES} or newer"
+    fix = "" if version >= _MIN_POSTGRES else f"use Postgres {_MIN_POSTGRES} or newer"
     return Finding("Postgres", f"version {version}", fix)
 
 
 def _clock(before: float, there: float, after: float) -> Finding:
     apart = max(before - there, there - after, 0.0)
-    fix = "" if apart <= _MOST_CLOCK_SECONDS else "synchronise both clocks with NTP"
+    fix = "" if apart <= _MAX_CLOCK_SECONDS else "synchronise both clocks with NTP"
     return Finding("clock", f"{apart:.1f} s off the database's", fix)
 
 

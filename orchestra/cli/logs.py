@@ -22,7 +22,7 @@ from orchestra.devstack.folder import DataFolder
 _LINES = 200
 _POLL_SECONDS = 0.2
 # Only the end of each log is read, at most this much.
-_MOST_BYTES = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _COLOURS = {"debug": "blue", "info": "green", "warning": "yellow", "error": "red", "critical": "red"}
 # Names of levels in the logs of Kafka, Postgres, llama.cpp and uvicorn.
@@ -128,7 +128,7 @@ class Reader:
                 size = log.seek(0, 2)
                 first = self._offset is None
                 # A log that is shorter than before was rotated.
-                start = max(0, size - _MOST_BYTES) if self._offset is None else self._offset
+                start = max(0, size - _MAX_BYTES) if self._offset is None else self._offset
                 start = start if start <= size else 0
                 log.seek(start)
                 whole = log.read(size - start).rpartition(b"\n")[0]

@@ -10,7 +10,7 @@ import httpx
 from orchestra.http.event_stream import EventStream
 
 # A reply has at most 4 Mi characters, and each takes up to six bytes as JSON.
-_MOST_BYTES = 32 * 1024 * 1024
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ async def read_events(response: httpx.Response) -> AsyncIterator[Event]:
 
     Raises ``ValueError`` for data that is not JSON and for an event that is too long.
     """
-    stream = EventStream(_MOST_BYTES)
+    stream = EventStream(_MAX_BYTES)
     async for chunk in response.aiter_bytes():
         events = stream.feed(chunk)
         for event in events:

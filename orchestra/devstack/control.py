@@ -21,7 +21,7 @@ from orchestra.devstack.progress import Progress, Report
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 _LONGEST_SOCKET_PATH = 100
 # The longest line of an answer; some contain the end of a log.
-_MOST_BYTES = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 
 _log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class ControlServer:
             return {"error": f"{error}\n{error.log_tail}".strip()}
         except StackError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - the one who waits is told, whatever it was
+        except Exception as error:  # noqa: BLE001 - whatever the error, the client receives it
             with suppress(Exception):
                 _log.exception("request_failed")
             return {"error": f"failed: {error or type(error).__name__}"}
@@ -95,7 +95,7 @@ async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, 
     """
     try:
         with _ShortPath(path) as address:
-            reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
+            reader, writer = await asyncio.open_unix_connection(address, limit=_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError, ConnectionError):
         raise NotRunningError(f"no stack is running on {path.parent}") from None
     except OSError as error:

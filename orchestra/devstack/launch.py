@@ -24,7 +24,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
         if os.getppid() != int(parent):
             sys.exit("the parent has gone")
-    os.execv(command[0], command)  # noqa: S606 - no shell is what we want
+    os.execv(command[0], command)  # noqa: S606 - without a shell, on purpose
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def _account() -> Account | None:
         except KeyError:
             continue
         return Account(name, entry.pw_uid, entry.pw_gid)
-    raise PartFailedError("postgres", "does not run as root, and there is no user postgres or nobody to run it as")
+    raise PartFailedError("postgres", "does not run as root, and there is no user `postgres` or `nobody` to run it as")
 
 
 def _binaries_for(account: Account | None) -> Path:

@@ -14,7 +14,7 @@ from orchestra.devstack.place import make_folder
 from orchestra.devstack.progress import Progress, Report
 from orchestra.devstack.stack import Stack
 
-_MOST_WORKERS = 100
+_MAX_WORKERS = 100
 
 
 async def run_stack(options: Options, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -74,7 +74,7 @@ class _Run:
             case {"do": "status"}:
                 await self._stack.look()
                 return {"status": self._stack.status(), "parts": self._stack.parts()}
-            case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MOST_WORKERS:
+            case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MAX_WORKERS:
                 await self._stack.scale(workers)
                 return {}
             case {"do": "down"}:

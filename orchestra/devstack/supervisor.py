@@ -82,13 +82,13 @@ class Supervisor:
             try:
                 await child.start()
                 self._report(Progress(child.part.name, "ready", "again"))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it may have passed when it is tried again
+            except Exception as error:  # noqa: BLE001 - whatever the error, the next try may succeed
                 self._report(Progress(child.part.name, "failed", _reason(error)))
 
     def _report(self, progress: Progress) -> None:
         try:
             self._tell(progress)
-        except Exception as error:  # noqa: BLE001 - parts are kept alive whether anybody hears of it or not
+        except Exception as error:  # noqa: BLE001 - parts are kept alive even if no report arrives
             with suppress(Exception):
                 _log.warning("progress_not_told", part=progress.part, state=progress.step, error=type(error).__name__)
 

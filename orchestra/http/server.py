@@ -154,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._half_open = half_open
         self._connection = Connection(half_open.proxies)
         self._phase = _Phase.IDLE
-        # Each head and each body is a stage; 0 is none. `_watched`: the stage registered with `half_open`.
+        # Each head and each body is a stage; 0 means no stage. `_watched`: the stage registered with `half_open`.
         self._stage = self._watched = 0
         # Bytes of this stage that are not body content. The parser joins the pieces of a header at quadratic cost, so
         # they are counted before it sees them.
@@ -173,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return ""
         if self._phase is _Phase.BODY:
             return network_of(client_address(self.scope))
-        # Behind a proxy clients are told apart only by their heads, and the proxy has to receive those in full.
+        # Behind a proxy only heads distinguish clients, and the proxy has to receive those in full.
         return "" if self.client[0] in self._half_open.proxies else network_of(self.client[0])
 
     def looked_at(self, age: int) -> None:

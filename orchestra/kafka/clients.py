@@ -123,7 +123,7 @@ def check_reading(consumer: AIOKafkaConsumer) -> None:
 
     The client itself would keep running and return nothing.
     """
-    background = (consumer._fetcher._fetch_task, consumer._client._sync_task)  # noqa: SLF001  nothing else tells
+    background = (consumer._fetcher._fetch_task, consumer._client._sync_task)  # noqa: SLF001  nothing else reports it
     if any(task.done() for task in background):
         raise KafkaError("the client has stopped fetching")
 
@@ -150,7 +150,7 @@ async def abandon(producer: AIOKafkaProducer) -> None:
         sender.cancel()
     accumulator = producer._message_accumulator  # noqa: SLF001  likewise
     accumulator.fail_all(ProducerClosed())
-    for batches in accumulator._batches.values():  # noqa: SLF001  it tells of errors that nobody asks for
+    for batches in accumulator._batches.values():  # noqa: SLF001  it logs errors that were never retrieved
         for batch in batches:
             batch._drain_waiter.exception()  # noqa: SLF001
 

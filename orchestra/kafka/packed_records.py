@@ -45,7 +45,7 @@ class Unread(bytes):
 
 @dataclass(frozen=True)
 class UnreadRecord:
-    """A record without its value, in the form of aiokafka's. If it stands for several, ``offset`` is the last one's."""
+    """A record without its value, in the form of aiokafka's. If it replaces several, ``offset`` is the last one's."""
 
     offset: int
     timestamp: int
