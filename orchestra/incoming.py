@@ -16,7 +16,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class Incoming:
-    """A record that may be taken in. ``user``: who signed it, None for the tenant itself. ``id``: the id it names."""
+    """A record that may be taken in. ``user``: its owner, None for the tenant itself. ``id``: the id that it names."""
 
     envelope: Envelope
     body: RequestRecord

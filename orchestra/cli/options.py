@@ -31,7 +31,7 @@ Data = Annotated[
 
 def _sendable(key: str | None) -> str | None:
     if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise typer.BadParameter("the API key must be printable ASCII")
+        raise typer.BadParameter("the API key must be printable ASCII, without spaces around it")
     return key
 
 
