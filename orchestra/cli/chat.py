@@ -39,7 +39,7 @@ def chat(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Chat with a model: one conversation, with each reply shown as it arrives, across lost connections.
+    """Chat with a model: one conversation, with each reply shown as it arrives, even if the connection breaks.
 
     Ctrl-C cancels the running answer; a second Ctrl-C, Ctrl-D or /quit ends the chat. The conversation is kept:
     --conversation continues it. Exit code 3 if no gateway could be reached for the last message. When standard input is

@@ -49,7 +49,9 @@ def create(
     user: Annotated[
         str | None, typer.Option(help="Username of the key's owner. Default: the key belongs to a program.")
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: valid until revoked.")] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=36500, help="Days until it expires. Default: never.")
+    ] = None,
     tenant: Tenant = DEFAULT_TENANT,
     data: Data = DEFAULT_DATA,
 ) -> None:

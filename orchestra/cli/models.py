@@ -27,7 +27,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer of `GET /models?check=true`.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """List the models of an LLM service, and whether their providers can be reached now. Uses no tokens.
+    """List the models of an LLM service, and whether their providers can be reached now. Spends no tokens.
 
     Reads LLM_SERVICE_URL and LLM_SERVICE_TOKEN. Default: the LLM service of the stack on --data, else
     http://127.0.0.1:8082.

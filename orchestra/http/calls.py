@@ -17,7 +17,7 @@ import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
 
-# A server that has closed a kept connection notices the request within a packet's travel time.
+# If a server had already closed a kept connection, the call fails within a packet's travel time.
 _CLOSED_WITHIN_SECONDS = 1.0
 
 
