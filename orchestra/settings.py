@@ -1,6 +1,6 @@
-"""Settings read from the environment, in groups; each service takes the groups that it needs.
+"""Settings read from the environment, in groups; each service uses the groups that it needs.
 
-Built once in a service's ``__main__`` and passed down; nothing here is read at import.
+Built once in a service's ``__main__`` and passed down; nothing is read at import.
 """
 
 import re
@@ -16,22 +16,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
 from orchestra.http.client_address import Proxies
 
-# With or without a driver's name, which is ignored: we use our own.
+# With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_NO_HOST = "must be host names or addresses such as orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
+_NO_HOST = "must be host names or addresses, as in orchestra.example,10.0.0.5, without scheme, port, path or wildcard"
 
 
 def _base_url(url: str) -> str:
     if any(character.isspace() or character in "?#" for character in url) or not is_http_url(url):
         raise ValueError(
-            "must be an http:// or https:// URL with a host and an optional port, without query or fragment"
+            "must be an http:// or https:// URL with a host and a possible port, without query or fragment"
         )
     return url
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""Base URL of an HTTP service; paths are appended to it."""
+"""URL of an HTTP service; paths are appended to it."""
 
 
 class Piece(BaseSettings):
@@ -44,16 +44,16 @@ _P = TypeVar("_P", bound=Piece)
 
 
 class KafkaSettings(Piece):
-    """Connection to Kafka. The names are Kafka's own with the prefix ``KAFKA_``."""
+    """How to connect to Kafka. The names are Kafka's own with the prefix ``KAFKA_``."""
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:19092", description="Comma-separated host:port list.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="As in Kafka's `security.protocol`."
+        "PLAINTEXT", description="Kafka's `security.protocol`."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="As in Kafka's `sasl.mechanism`."
+        "SCRAM-SHA-512", description="Kafka's `sasl.mechanism`."
     )
-    kafka_sasl_username: str | None = Field(None, description="User for SASL.")
+    kafka_sasl_username: str | None = Field(None, description="Username for SASL.")
     kafka_sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
     kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that verifies the brokers' certificates.")
     kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
@@ -83,20 +83,20 @@ class KafkaSettings(Piece):
 
 
 class DatabaseSettings(Piece):
-    """Connection to Postgres."""
+    """How to connect to Postgres."""
 
     database_url: SecretStr = Field(
         SecretStr("postgres://user:password@127.0.0.1:5432/llm_orchestra"),
         description="`postgres://` or `postgresql://` URL; `sslmode` is honoured.",
     )
-    database_pool_size: int = Field(8, ge=1, le=100, description="Connections that one process may hold.")
+    database_pool_size: int = Field(8, ge=1, le=100, description="Maximum number of connections per process.")
 
     @field_validator("database_url")
     @classmethod
     def _of_postgres(cls, url: SecretStr) -> SecretStr:
         parts = split_url(url.get_secret_value())
         if parts is None or not _POSTGRES.fullmatch(parts.scheme) or not parts.netloc:
-            raise ValueError("must be a postgres:// or postgresql:// URL with a host and an optional port")
+            raise ValueError("must be a postgres:// or postgresql:// URL with a host and a possible port")
         return url
 
     @property
@@ -108,32 +108,34 @@ class DatabaseSettings(Piece):
 
 
 class SecretSettings(Piece):
-    """The secret that signs request ids and records; all gateways and workers need the same one."""
+    """The secret that signs request ids and records. It is the same on all gateways and workers."""
 
-    orchestra_secret: SecretStr = Field(description="Signs request ids and gateway records; at least 32 bytes.")
-    orchestra_secret_old: SecretStr | None = Field(None, description="Previous secret: verifies, but does not sign.")
+    orchestra_secret: SecretStr = Field(description="Secret that signs request ids and records; at least 32 bytes.")
+    orchestra_secret_old: SecretStr | None = Field(
+        None, description="Previous secret: it verifies but never signs, for a change of secret."
+    )
 
     @field_validator("orchestra_secret", "orchestra_secret_old")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < 32:
-            raise ValueError("must be at least 32 bytes; `openssl rand -hex 32` creates one")
+            raise ValueError("must be at least 32 bytes; `openssl rand -hex 32` makes one")
         return value
 
     @property
     def secrets(self) -> list[bytes]:
-        """The signing secret first, then the old one if it is set."""
+        """The signing secret, then the old one if there is one."""
         both = (self.orchestra_secret, self.orchestra_secret_old)
         return [secret.get_secret_value().encode() for secret in both if secret]
 
 
 class ListenSettings(Piece):
-    """Listening address of an HTTP service, and its callers."""
+    """The address of an HTTP service."""
 
     host: str = Field("127.0.0.1", description="Address to bind. Any address but loopback requires credentials.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum level to log.")
     allowed_hosts: str = Field(
-        "", description="Comma-separated host names by which callers may address this service, besides localhost."
+        "", description="Comma-separated host names by which clients may call this service, in addition to localhost."
     )
     trusted_proxies: str = Field(
         "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is trusted."
@@ -142,7 +144,7 @@ class ListenSettings(Piece):
     @field_validator("allowed_hosts")
     @classmethod
     def _as_callers_name_them(cls, text: str) -> str:
-        # Any other would never equal the host of a call.
+        # Any other form never equals the host of a call.
         if not all(HOST_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
             raise ValueError(_NO_HOST)
         return text
@@ -160,19 +162,21 @@ class ListenSettings(Piece):
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies whose word on a caller's address is trusted."""
+        """The proxies whose ``X-Forwarded-For`` is trusted."""
         return Proxies(listed(self.trusted_proxies))
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The host names, in lower case, by which callers may address this service."""
+        """The host names, in lower case, by which clients may call this service."""
         return _LOOPBACK.union(_hosts(self.allowed_hosts))
 
 
 class AgentSettings(Piece):
-    """Folder of the operator's agents; the same on all gateways and workers."""
+    """The operator's own agents. The folder is the same on all gateways and workers."""
 
-    agents_dir: DirectoryPath | None = Field(None, description="Folder of agents; they override those that ship.")
+    agents_dir: DirectoryPath | None = Field(
+        None, description="Folder of agents, which are added to the built-in ones or replace them."
+    )
 
     @field_validator("agents_dir", mode="before")
     @classmethod
@@ -190,13 +194,13 @@ def _hosts(text: str) -> list[str]:
 
 
 def refuse_to_start(line: str) -> NoReturn:
-    """Exit with this line: the configuration cannot be carried out."""
+    """End the process with this line and the exit code for a bad configuration."""
     print(line, file=sys.stderr)
     raise SystemExit(78)  # EX_CONFIG of sysexits.h
 
 
 def load(piece: type[_P]) -> _P:
-    """Read one settings class from the environment. Exits the process with one clear line per invalid variable."""
+    """Read one settings class from the environment, or end the process with one clear line per bad variable."""
     try:
         return piece()
     except ValidationError as error:
