@@ -1,1 +1,1 @@
-"""How fast it is and what it costs: load on the real stack, figures, and the comparison of two runs."""
+"""Speed and cost: load on the real stack, figures, and the comparison of two runs."""

@@ -1,6 +1,6 @@
 """``python -m benchmarks`` runs the cells (``make bench``), ``… growth`` the growth curves (``make growth``).
 
-``… compare OLD NEW`` lays two runs of cells side by side.
+``… compare OLD NEW`` shows two runs of cells side by side.
 """
 
 import argparse
@@ -23,11 +23,11 @@ _QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
 
 
 def main() -> None:
-    """Exit code 1 when a caller was given a reply that was not theirs."""
+    """Exit code 1 if a caller received a reply that was not its own."""
     told = _arguments().parse_args()
     if told.command == "compare":
         sys.exit(_compare(told.old, told.new))
-    # What its own clients say of brokers that are going away is no news here.
+    # Warnings of our own clients about brokers that are shutting down are expected here.
     logging.disable(logging.CRITICAL)
     try:
         if told.command == "growth":
@@ -36,24 +36,28 @@ def main() -> None:
     except PartFailedError as error:
         sys.exit(f"{error}\n{error.log_tail}".strip())
     except KeyboardInterrupt:
-        sys.exit("broken off: everything that was started has ended")
+        sys.exit("interrupted: everything that was started has ended")
     sys.exit(1 if wrong else 0)
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast it is, and what it costs.")
-    parser.add_argument("--cells", help=f"names or patterns, with commas; all are: {','.join(c.name for c in CELLS)}")
-    parser.add_argument("--quick", action="store_true", help=f"3 s each, and without --cells only {','.join(QUICK)}")
-    parser.add_argument("--seconds", type=float, help="how long each cell is measured (8)")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="rounds, each on a new stack; medians count")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and cost.")
+    parser.add_argument(
+        "--cells", help=f"comma-separated names or patterns; all cells: {','.join(c.name for c in CELLS)}"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"3 s each, and by default only {','.join(QUICK)}")
+    parser.add_argument("--seconds", type=float, help="seconds of measurement per cell (8)")
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="rounds, each on a new stack; the medians count"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N")
-    parser.add_argument("--gateways", type=int, default=1, metavar="N", help="they are asked in turn")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, after each cell")
+    parser.add_argument("--gateways", type=int, default=1, metavar="N", help="number of gateways, called in turn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file, after each cell")
     commands = parser.add_subparsers(dest="command")
-    compare = commands.add_parser("compare", help="two files of --json side by side")
+    compare = commands.add_parser("compare", help="show two files of --json side by side")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
-    growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with what is around it"))
+    growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with its surroundings"))
     return parser
 
 
@@ -71,7 +75,7 @@ def _timing(told: argparse.Namespace) -> Timing:
 
 
 async def _run(told: argparse.Namespace, cells: list[Cell], timing: Timing) -> int:
-    """All rounds; how many replies were wrong."""
+    """Run all rounds; returns the number of wrong replies."""
     rounds: dict[str, list[Figures]] = defaultdict(list)
     idle: list[Figures] = []
     for number in range(told.repeat):

@@ -1,4 +1,4 @@
-"""The ground of a run: the embedded stack exactly as `orchestra up` starts it, before a model that costs nothing."""
+"""The base of a run: the embedded stack exactly as `orchestra up` starts it, with a model that costs nothing."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database
 from schemas.topics import REQUESTS, TOPICS
 
-# Not where temporary files may lie in memory: an fsync there costs nothing.
+# Not in the folder for temporary files, which may be in memory: an fsync there costs nothing.
 _ON_DISK = Path("/var/tmp")  # noqa: S108
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 _SETTLE_SECONDS = 30.0
@@ -45,7 +45,7 @@ max_output_tokens = 10000
 
 
 class Bench:
-    """Everything that runs, and how to set, count and clear it between two cells."""
+    """All running parts, and how to configure, count and clear them between two cells."""
 
     def __init__(
         self, stack: Stack, urls: list[str], model: Child, session: aiohttp.ClientSession,
@@ -62,7 +62,7 @@ class Bench:
 
     @property
     def bootstrap(self) -> str:
-        """Where Kafka is."""
+        """Kafka's address."""
         return str(self.stack.status()["kafka"]["bootstrap"])
 
     def groups(self, load: int | None = None) -> Groups:
@@ -73,11 +73,11 @@ class Bench:
         return {**ours, "model": [self._model.pid or 0], "load": [load] if load else [], "meters": [os.getpid()]}
 
     def memory_mb(self) -> dict[str, float]:
-        """Pss of each of our parts now."""
+        """Current PSS of each of our parts."""
         return memory_mb({part: pids for part, pids in self.groups().items() if part in PARTS})
 
     async def set_model(self, settings: Settings) -> None:
-        """How the model answers from now on; its counts begin anew."""
+        """Change how the model answers; resets its counts."""
         async with self._session.put(f"{self.model_url}/settings", json=asdict(settings)) as response:
             response.raise_for_status()
 
@@ -88,7 +88,7 @@ class Bench:
             return stats
 
     async def settle(self) -> int:
-        """Wait until nothing is open any more; how many requests are, after 30 s."""
+        """Wait until nothing is open; returns the number of requests still open after 30 s."""
         limit = time.monotonic() + _SETTLE_SECONDS
         while (left := await self._open()) and time.monotonic() < limit:
             await asyncio.sleep(0.2)
@@ -106,10 +106,10 @@ async def open_bench(
     partitions: int = REQUESTS.partitions,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Bench]:
-    """A whole stack from nothing, all real, and a fake model. Its data go with the body, or stay if that fails.
+    """A whole new stack, all real except for the model. Its data is deleted after the body, or kept if that fails.
 
-    ``settings`` of the services go before those of the environment. Raises ``PartFailedError`` when it does not start,
-    ``RuntimeError`` when Postgres does not write to the disk.
+    ``settings`` of the services override those of the environment. Raises ``PartFailedError`` if it does not start,
+    ``RuntimeError`` if Postgres does not write to disk.
     """
     folder = _folder()
     ports = _free_ports(gateways)
@@ -140,7 +140,7 @@ async def open_bench(
 
 def _leave(folder: DataFolder, failed: type[BaseException] | None, *_: object) -> None:
     if failed and issubclass(failed, Exception):
-        print(f"the logs stay in {folder.logs}")
+        print(f"the logs are kept in {folder.logs}")
     else:
         folder.wipe()
 
@@ -155,7 +155,7 @@ def _folder() -> DataFolder:
 async def _check_durable(database: Database) -> None:
     (row,) = await database.run(_DURABLE)
     if (row.fsync, row.synchronous_commit) != ("on", "on"):
-        raise RuntimeError("Postgres does not write each commit to the disk: these would be figures of something else")
+        raise RuntimeError("Postgres does not write each commit to disk: the figures would be meaningless")
 
 
 def _database(status: dict[str, Any]) -> Database:
@@ -178,7 +178,7 @@ def _model_part(port: int) -> Part:
 
 @contextmanager
 def _told(folder: Path, model_url: str, settings: Mapping[str, str]) -> Iterator[None]:
-    """Choose the provider as a caller of `orchestra up` does, by the environment."""
+    """Choose the provider by the environment, as a caller of `orchestra up` does."""
     models = folder / "models.toml"
     models.write_text(_MODELS.format(model=MODEL, url=model_url))
     before = dict(os.environ)

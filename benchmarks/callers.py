@@ -1,4 +1,4 @@
-"""The ways of asking: wait for the reply, poll for it, stream it, produce to Kafka, or ask the model itself."""
+"""The ways to ask: wait for the reply, poll for it, stream it, produce to Kafka, or call the model directly."""
 
 import asyncio
 import time
@@ -28,21 +28,21 @@ class WrongReplyError(Exception):
 
 
 class RefusedError(Exception):
-    """There is no reply, or one that says why not. The text is short, and holds nothing of one request alone."""
+    """There is no reply, or one that says why not. The text is short and has no details of a single request."""
 
 
 class Caller(Protocol):
-    """Asks one question, and sees to it that the answer is its own."""
+    """Asks one question, and checks that the answer is its own."""
 
     async def ask(self, number: int) -> float:
-        """Return when the whole answer is there: when its first part was (``time.perf_counter``).
+        """Return once the whole answer has arrived: when its first part did (``time.perf_counter``).
 
-        Raises ``WrongReplyError``, ``RefusedError``, or what the client's library raises.
+        Raises ``WrongReplyError``, ``RefusedError``, or errors of the client library.
         """
 
 
 class _Asker:
-    """What all have in common. ``tokens`` are in each answer."""
+    """What all callers share. ``tokens``: the length of each answer."""
 
     def __init__(self, asking: Asking, tokens: int) -> None:
         self._tag = asking.tag
@@ -75,7 +75,7 @@ class _Http(_Asker):
         return {"Content-Type": "application/json", **key, **more}
 
     async def _call(self, method: str, url: str, status: int, **more: Any) -> tuple[dict[str, Any], Any]:
-        """The document and the headers of an answer with this status."""
+        """The document and the headers of a response with this status."""
         async with self._session.request(method, url, **more) as response:
             document: dict[str, Any] = orjson.loads(await response.read())
             if response.status != status:
@@ -84,7 +84,7 @@ class _Http(_Asker):
 
 
 class Direct(_Http):
-    """Asks the model itself, for what the harness adds by itself."""
+    """Calls the model directly, to measure what the harness itself adds."""
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
@@ -106,7 +106,7 @@ class Waiting(_Http):
 
 
 class Polling(_Http):
-    """Is told 202 at once, and asks at the place that it is told, by long polls."""
+    """Receives 202 at once, and long-polls the returned location."""
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
@@ -122,7 +122,7 @@ class Polling(_Http):
 
 
 class Streaming(_Http):
-    """Follows the reply as server-sent events; what counts as its beginning is the first text."""
+    """Follows the reply as server-sent events; the first text counts as its start."""
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
@@ -144,7 +144,7 @@ class Streaming(_Http):
 
 
 class Producing(_Asker):
-    """Writes records to Kafka and knows its replies by what it sent along with them."""
+    """Writes records to Kafka and recognises its replies by their correlation id."""
 
     def __init__(self, asking: Asking, tokens: int, producer: AIOKafkaProducer, replies: AIOKafkaConsumer) -> None:
         super().__init__(asking, tokens)
@@ -168,16 +168,16 @@ class Producing(_Asker):
         return time.perf_counter()
 
     async def read(self) -> None:
-        """Hand out replies until cancelled."""
+        """Distribute replies until cancelled."""
         async for record in self._replies:
             mine = next((value for name, value in record.headers if name == envelope.CORRELATION_ID), b"")
             waiting = self._waiting.get(mine)
-            if waiting and not waiting.done():  # A reply may be repeated, and others' are on the topic too.
+            if waiting and not waiting.done():  # A reply may be repeated, and the topic also has others' replies.
                 waiting.set_result(record.value)
 
 
 def read_stream(told: bytes) -> tuple[str, str | None]:
-    """The text that the pieces add up to, and the reply that the ending tells; None where it was another ending."""
+    """The text of all pieces, and the reply in the ending; None if it ended otherwise."""
     text, reply = "", None
     for event in EventStream(most_bytes=len(told)).feed(told):
         if event.name in ("delta", "restart", "completed"):
@@ -196,7 +196,7 @@ _OVER_HTTP: dict[Kind, type[Direct | Waiting | Polling | Streaming]] = {
 async def open_caller(
     kind: Kind, asking: Asking, tokens: int, urls: Sequence[str], bootstrap: str
 ) -> AsyncIterator[Caller]:
-    """A caller of one kind. ``urls``: of the gateways, or of the model itself; ``bootstrap``: of Kafka."""
+    """A caller of one kind. ``urls``: the gateways, or the model itself; ``bootstrap``: Kafka."""
     if kind == "kafka":
         async with _producing(asking, tokens, bootstrap) as producing:
             yield producing
@@ -214,7 +214,7 @@ async def _producing(asking: Asking, tokens: int, bootstrap: str) -> AsyncIterat
     replies = AIOKafkaConsumer(REPLIES.name, bootstrap_servers=bootstrap, isolation_level="read_committed")
     async with make_producer(settings, "benchmarks") as producer, replies:
         await replies.seek_to_end()
-        for place in replies.assignment():  # Now, not when the first record is asked for.
+        for place in replies.assignment():  # Now, not with the first record.
             await replies.position(place)
         producing = Producing(asking, tokens, producer, replies)
         reading = asyncio.create_task(producing.read())

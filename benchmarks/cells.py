@@ -1,4 +1,4 @@
-"""The cells: each is one way of calling, one load and one model. All figures of a run are told by cell."""
+"""The cells: each is one way of calling, one load and one model. All figures of a run are reported by cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 Kind = Literal["direct", "wait", "poll", "stream", "kafka"]
-# A closed loop: so many clients, each of whom asks again when it is answered.
+# A closed loop: this many clients, each of which asks again once it is answered.
 CLIENTS = (64, 256, 1024)
 LATENCIES_MS = (0, 50, 1000)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One load. ``clients`` of a closed loop, or ``rate`` in requests a second of an open one; the other is 0.
+    """One load: ``clients`` of a closed loop, or ``rate`` of an open one in requests per second; the other is 0.
 
-    The model is silent for ``llm_ms``, then says ``tokens`` tokens, ``gap_ms`` apart.
+    The model is silent for ``llm_ms``, then sends ``tokens`` tokens, ``gap_ms`` apart.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Cell:
 
     @property
     def llm_seconds(self) -> float:
-        """How long the model takes for a whole answer."""
+        """Seconds that the model takes for a whole answer."""
         return (self.llm_ms + self.gap_ms * (self.tokens - 1)) / 1000
 
 
@@ -43,7 +43,7 @@ def _streams(clients: int) -> Cell:
 LIGHT = 50.0
 WARM_UP = Cell("warm-up", "wait", 64)
 CELLS = (
-    # The model alone, without us between: what the harness itself adds and can carry.
+    # The model alone, without us: what the harness itself adds and can sustain.
     Cell("direct-light", "direct", rate=LIGHT),
     Cell("direct-256x50ms", "direct", 256),
     Cell("light", "wait", rate=LIGHT),
@@ -61,7 +61,7 @@ QUICK = ("light", "closed-256x50ms", "open-300", "poll-256x50ms", "stream-64", "
 
 
 def chosen(patterns: Sequence[str]) -> list[Cell]:
-    """The cells whose names match any of the patterns, in their own order. Raises ``ValueError``."""
+    """The cells whose names match any of the patterns, in the order of ``CELLS``. Raises ``ValueError``."""
     if strange := [each for each in patterns if not any(fnmatchcase(cell.name, each) for cell in CELLS)]:
         raise ValueError(f"no cell is called {', '.join(strange)}; there are {', '.join(cell.name for cell in CELLS)}")
     return [cell for cell in CELLS if any(fnmatchcase(cell.name, each) for each in patterns)]

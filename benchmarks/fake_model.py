@@ -1,7 +1,7 @@
-"""An OpenAI-compatible model that costs next to nothing: silent for so long, then so many tokens, so far apart.
+"""An OpenAI-compatible model that costs next to nothing: silent for a while, then tokens at a fixed interval.
 
 ``python -m benchmarks.fake_model PORT``: ``POST /v1/chat/completions`` (JSON, or a stream), ``GET /v1/models``;
-``PUT /settings`` with the fields of ``Settings`` changes it while it runs; ``GET /stats`` is ``Stats`` since then.
+``PUT /settings`` with the fields of ``Settings`` changes it while it runs; ``GET /stats`` returns ``Stats`` since then.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in milliseconds. ``wrong_every``: each so-manieth answer is one to somebody else's question; 0: none."""
+    """Times in milliseconds. ``wrong_every``: every n-th answer is one to another caller's question; 0: none."""
 
     llm_ms: float = 0.0
     tokens: int = 1
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclass
 class Stats:
-    """Calls since the last change of the settings, and the messages in their prompts."""
+    """Calls since the settings last changed, and the messages in their prompts."""
 
     calls: int = 0
     messages: int = 0
@@ -48,14 +48,14 @@ class Stats:
 
 
 class FakeModel:
-    """The application, as bare ASGI: a framework would cost more than all else that is done here."""
+    """The application, as bare ASGI: a framework would cost more than everything else here."""
 
     def __init__(self) -> None:
         self._settings = Settings()
         self._stats = Stats()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One HTTP call."""
+        """Handle one HTTP call."""
         match scope["method"], scope["path"]:
             case "POST", "/v1/chat/completions":
                 await self._complete(orjson.loads(await _body(receive)), send)
@@ -91,7 +91,7 @@ class FakeModel:
 
 
 async def _stream(send: Send, texts: list[str], gap: float) -> None:
-    """Each piece at its own time from the first on: one that is late makes none of the others late."""
+    """Send each piece at a fixed time after the first: a late one does not delay the others."""
     await send({"type": "http.response.start", "status": 200, "headers": _SSE})
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -142,7 +142,7 @@ def _data(fields: dict[str, Any]) -> bytes:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     allow_many_connections()
     uvicorn.run(
         FakeModel(), host=HOST, port=int(sys.argv[1]), loop="uvloop", http="httptools", ws="none", lifespan="off",

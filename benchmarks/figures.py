@@ -1,4 +1,4 @@
-"""A run as a document: figures by cell, the median of all rounds beside each round; written, read and compared."""
+"""A run as a document: figures by cell, with the median next to each round; written, read and compared."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ import psutil
 
 Figures = dict[str, Any]
 _VERSION = 1
-# Of these the worst round counts: an error in one of three is an error.
+# For these the worst round counts: an error in one of three is an error.
 _WORST = frozenset({"wrong", "unanswered", "errors", "left_open", "others_cpu"})
 
 
 def document(cells: Mapping[str, Sequence[Figures]], **more: Any) -> dict[str, Any]:
-    """The document of a run: every cell's rounds and what they come to."""
+    """The document of a run: every cell's rounds and their summary."""
     return {
         "version": _VERSION,
         **origin(),
@@ -30,7 +30,7 @@ def document(cells: Mapping[str, Sequence[Figures]], **more: Any) -> dict[str, A
 
 
 def origin() -> dict[str, Any]:
-    """When, of which commit and on what machine figures are taken."""
+    """Time, commit and machine of a run."""
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -44,7 +44,7 @@ def origin() -> dict[str, Any]:
 
 
 def middle(rounds: Sequence[Figures]) -> Figures:
-    """The median of each figure; of what must not happen at all, the worst."""
+    """The median of each figure; the worst of those that must be zero."""
     return {name: _middle([each[name] for each in rounds], worst=name in _WORST) for name in rounds[0]}
 
 
@@ -67,16 +67,16 @@ def read(path: Path) -> dict[str, Any]:
         run = orjson.loads(path.read_bytes())
         if isinstance(run, dict) and run.get("version") == _VERSION:
             return run
-    raise ValueError(f"{path} is no document of a benchmark")
+    raise ValueError(f"{path} is not a document of a benchmark")
 
 
 def cpu(figures: Mapping[str, Any]) -> float:
-    """Processor seconds for 1,000 requests, all parts together."""
+    """Processor seconds per 1,000 requests, over all parts."""
     return float(sum(figures["cpu_s_per_1000"].values()))
 
 
 def problems(figures: Mapping[str, Any]) -> str:
-    """What must not happen and did, in a few words; empty when all went well."""
+    """What went wrong, in a few words; empty if nothing did."""
     counts = {name: figures[name] for name in ("wrong", "unanswered", "left_open")} | dict(figures["errors"])
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
 

@@ -1,8 +1,8 @@
-"""The load of one cell, in a process of its own: ``python -m benchmarks.load``, with the fields of ``Plan`` on stdin.
+"""The load of one cell, in a separate process: ``python -m benchmarks.load``, with the fields of ``Plan`` on stdin.
 
-It tells each change of phase by a line on stdout, as it happens (``{"phase": "measured"}``), and the result in the last
-one. After the warm-up comes what is *measured*, then what is *counted* (the load goes on, for whoever counts what would
-disturb the measuring); then it is *over*.
+It prints a line on stdout at each change of phase (``{"phase": "measured"}``), and the result in the last line. After
+the warm-up comes the *measured* phase, then the *counted* one, in which the load continues for counts that would
+disturb the measurement; then it is *over*.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from benchmarks.question import Asking
 from benchmarks.tally import Tally, Window
 from orchestra.process import allow_many_connections
 
-# An answer that has not come so long after the model gave it does not come any more.
+# An answer later than this after the model's will not come any more.
 PATIENCE_SECONDS = 4.0
 _AFTER_ERROR_SECONDS = 0.05
 _SPREAD_SECONDS = 0.5
@@ -31,7 +31,7 @@ _SPREAD_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """One load: how long each phase takes, in seconds, and whom to ask."""
+    """One load: the seconds of each phase, and the targets."""
 
     cell: Cell
     asking: Asking
@@ -47,13 +47,13 @@ class Plan:
 
     @classmethod
     def loaded(cls, text: bytes) -> "Plan":
-        """The plan in what ``dumped`` gave."""
+        """The plan from the output of ``dumped``."""
         fields = orjson.loads(text)
         return cls(**{**fields, "cell": Cell(**fields["cell"]), "asking": Asking(**fields["asking"])})
 
 
 class Load:
-    """One load, while it goes on."""
+    """One running load."""
 
     def __init__(self, plan: Plan, caller: Caller) -> None:
         self._plan = plan
@@ -64,7 +64,7 @@ class Load:
         self._stop = False
 
     async def run(self) -> dict[str, Any]:
-        """Go through all phases; the result."""
+        """Run all phases; returns the result."""
         began = time.perf_counter()
         measured = Window(began + self._plan.warm, began + self._plan.warm + self._plan.measured)
         counted = Window(measured.end, measured.end + self._plan.counted)
@@ -84,7 +84,7 @@ class Load:
             await asyncio.gather(*(self._client(place) for place in range(self._plan.cell.clients)))
 
     async def _client(self, place: int) -> None:
-        # All at once would march in step for ever.
+        # If all started at once, they would stay in lockstep.
         await asyncio.sleep(min(_SPREAD_SECONDS, self._plan.warm / 2) * place / self._plan.cell.clients)
         while not self._stop:
             if not await self._ask(time.perf_counter()):
@@ -113,12 +113,12 @@ class Load:
             self._tally.mistake(number)
         except RefusedError as error:
             self._tally.fail(number, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, this request has no answer, and the load goes on
+        except Exception as error:  # noqa: BLE001 - whatever the error, this request has no answer, and the load continues
             self._tally.fail(number, type(error).__name__)
         return False
 
     async def _settle(self, sending: asyncio.Task[None]) -> None:
-        """Wait for what is open, for as long as an answer may take; what is open then stays so in the tally."""
+        """Wait for open requests, as long as an answer may take; those still open then stay so in the tally."""
         limit = self._plan.cell.llm_seconds + PATIENCE_SECONDS
         left = {sending, *self._tasks}
         _, late = await asyncio.wait(left, timeout=limit)
@@ -136,13 +136,13 @@ def _dues(began: float, rate: float) -> Iterator[float]:
 
 
 def tell(line: dict[str, Any]) -> None:
-    """One line to whoever reads us."""
+    """Print one line for the parent process."""
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
     sys.stdout.buffer.flush()
 
 
 async def run(plan: Plan) -> dict[str, Any]:
-    """One load, from its first connection to its last."""
+    """One load, from first to last connection."""
     async with open_caller(plan.cell.kind, plan.asking, plan.cell.tokens, plan.urls, plan.bootstrap) as caller:
         return await Load(plan, caller).run()
 

@@ -1,4 +1,4 @@
-"""One cell: set the model, start the load, read the meters where its phases change, and make figures of all that."""
+"""One cell: set the model, start the load, read the meters at each change of phase, and compute the figures."""
 
 import asyncio
 import secrets
@@ -23,29 +23,29 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each phase of a load. A phase is never shorter than the model takes for an answer."""
+    """Seconds of each phase of a load. A phase is at least as long as the model takes for an answer."""
 
     warm: float = 2.0
     measured: float = 8.0
     counted: float = 2.0
 
     def of(self, cell: Cell) -> "Timing":
-        """What they are for this cell, whose warm-up is to end after its first answers."""
+        """The timing for this cell, whose warm-up must not end before its first answers."""
         least = cell.llm_seconds
         return Timing(self.warm + least, max(self.measured, least), max(self.counted, least))
 
     @property
     def whole(self) -> float:
-        """How long anything is sent."""
+        """Seconds in which requests are sent."""
         return self.warm + self.measured + self.counted
 
 
 async def measure(
     bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0, asking: Asking | None = None
 ) -> Figures:
-    """Run one cell; its figures (docs/performance/index.md says what each is). ``wrong_every``: see ``Settings``.
+    """Run one cell; returns its figures (see docs/performance/index.md). ``wrong_every``: see ``Settings``.
 
-    Raises ``RuntimeError`` when the load's process fails.
+    Raises ``RuntimeError`` if the load's process fails.
     """
     await bench.set_model(Settings(cell.llm_ms, cell.tokens, cell.gap_ms, wrong_every))
     plan = _plan(bench, cell, timing.of(cell), asking or Asking(secrets.token_hex(4)))
@@ -99,7 +99,7 @@ def _plan(bench: Bench, cell: Cell, timing: Timing, asking: Asking) -> Plan:
 
 @asynccontextmanager
 async def _load(plan: Plan) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, Any]]]]:
-    """The load's process: its pid, and the lines that it tells."""
+    """The load's process: its pid, and the lines that it prints."""
     command, pipe = python_module("benchmarks.load"), asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=sys.stderr)
     assert process.stdin
@@ -120,7 +120,7 @@ async def _parsed(lines: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
 
 
 def _told(cell: Cell, result: Mapping[str, Any]) -> Figures:
-    """What the load says; overhead is what is beyond the model's own time, to the first text for streams."""
+    """The load's figures; overhead is the time beyond the model's own, to the first text for streams."""
     model_ms = cell.llm_ms if cell.kind == "stream" else 1000 * cell.llm_seconds
     return {
         "rps": result["rps"],
@@ -131,7 +131,7 @@ def _told(cell: Cell, result: Mapping[str, Any]) -> Figures:
 
 
 def used(before: Reading, after: Reading, answered: int) -> Figures:
-    """What was used between two readings: ours for each request, the harness' in cores, strangers' as a share."""
+    """Usage between two readings: ours per request, the harness's in cores, other processes' as a share."""
     by_group = {group: after.cpu[group] - before.cpu[group] for group in after.cpu}
     total = after.total - before.total
     strangers = after.busy - before.busy - sum(by_group.values())

@@ -1,4 +1,4 @@
-"""What the parts have used so far: processor time, memory, records on Kafka, commits in Postgres."""
+"""What the parts have used so far: processor time, memory, Kafka records, Postgres commits."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from orchestra.store.database import Database
 from schemas.topics import Topic
 
-# Pids of the first process of each part, by the name of the group that it counts for.
+# Pids of the first process of each part, by the group that it counts for.
 Groups = Mapping[str, Sequence[int]]
-# Ours, in the order in which a request meets them; what else runs belongs to the harness.
+# Our parts, in the order in which a request meets them; everything else is the harness.
 PARTS = ("gateway", "worker", "llm_service", "kafka", "postgres")
 OFFSETS_TOPIC, _OFFSETS_PARTITIONS = "__consumer_offsets", 50
 _COMMITS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
@@ -20,7 +20,7 @@ _COMMITS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_dat
 
 @dataclass(frozen=True)
 class Process:
-    """One process: its parent, and the seconds of processor time of itself and of its children that have ended."""
+    """One process: its parent, and the processor seconds of itself and of its ended children."""
 
     parent: int
     cpu: float
@@ -47,7 +47,7 @@ class Meters:
         self._places += [TopicPartition(OFFSETS_TOPIC, number) for number in range(_OFFSETS_PARTITIONS)]
 
     async def read(self, groups: Groups) -> Reading:
-        """All counters now. What is no descendant of any group's processes is a stranger's."""
+        """All counters now. Processes that descend from no group count as strangers."""
         ends = await self._offsets.end_offsets(self._places)
         records = {
             topic: sum(end for place, end in ends.items() if place.topic == topic)
@@ -66,7 +66,7 @@ async def open_meters(database: Database, bootstrap: str, topics: Sequence[Topic
 
 
 def processes() -> dict[int, Process]:
-    """All processes of the machine that may be read."""
+    """All readable processes of the machine."""
     found = {}
     for each in psutil.process_iter(["ppid", "cpu_times"]):
         if times := each.info["cpu_times"]:
@@ -76,14 +76,14 @@ def processes() -> dict[int, Process]:
 
 
 def owners(found: Mapping[int, Process], groups: Groups) -> dict[int, str]:
-    """The group of each process: that of the nearest of its ancestors, itself included, that is in one."""
+    """The group of each process: that of its nearest ancestor in one, itself included."""
     group_of = {pid: name for name, pids in groups.items() for pid in pids}
     nearest = {pid: next((each for each in _line(pid, found) if each in group_of), None) for pid in found}
     return {pid: group_of[owner] for pid, owner in nearest.items() if owner}
 
 
 def attribute(found: Mapping[int, Process], groups: Groups) -> dict[str, float]:
-    """Seconds of processor time by group."""
+    """Processor seconds by group."""
     seconds = dict.fromkeys(groups, 0.0)
     for pid, group in owners(found, groups).items():
         seconds[group] += found[pid].cpu
@@ -97,14 +97,14 @@ def _line(pid: int, found: Mapping[int, Process]) -> Iterable[int]:
 
 
 def machine_seconds() -> tuple[float, float]:
-    """Seconds of all processors so far: busy, and all."""
+    """Processor seconds of the machine so far: busy, and total."""
     times = psutil.cpu_times()
     busy = times.user + times.nice + times.system + times.irq + times.softirq
     return busy, busy + times.idle + times.iowait + times.steal
 
 
 def memory_mb(groups: Groups) -> dict[str, float]:
-    """Pss by group: pages that several processes share are shared out among them."""
+    """PSS by group: shared pages are divided among the processes that share them."""
     used = dict.fromkeys(groups, 0.0)
     for pid, group in owners(processes(), groups).items():
         used[group] += _pss(pid)
@@ -114,5 +114,5 @@ def memory_mb(groups: Groups) -> dict[str, float]:
 def _pss(pid: int) -> float:
     try:
         return float(psutil.Process(pid).memory_full_info().pss) / 1024 / 1024
-    except psutil.Error:  # It has ended since.
+    except psutil.Error:  # It has ended in the meantime.
         return 0.0

@@ -1,17 +1,17 @@
-"""What a request of a benchmark asks, and the only right answer to it: the caller and the model both know the rule."""
+"""The question of a benchmark request and its only right answer, by a rule that the caller and the model share."""
 
 from dataclasses import dataclass, field
 
 PIECE = " word"
-_ASKS = "What do you say to a question that nobody has asked before, and that no two callers share?"
+_ASKS = "What do you say to a question that no one has asked before, and that no two callers share?"
 
 
 @dataclass(frozen=True)
 class Asking:
-    """Who asks, and where. ``tag`` is the run's own, 8 hexadecimal digits.
+    """Parameters of the callers. ``tag``: unique to the run, 8 hexadecimal digits.
 
-    ``keys`` of the gateway are shown in turn; without any no call has credentials. ``goes_on``: each request goes on
-    with the ``conversation`` of its number, which is there; without it each begins one.
+    ``keys``: API keys, used in turn; without any, calls have no credentials. ``goes_on``: each request continues the
+    existing ``conversation`` of its number; without it each starts a new one.
     """
 
     tag: str
@@ -20,17 +20,17 @@ class Asking:
 
 
 def conversation(tag: str, number: int) -> str:
-    """The id of the conversation with which one request goes on."""
+    """The id of the conversation that a request continues."""
     return f"{tag}-0000-8000-8000-{number:012x}"
 
 
 def question(tag: str, number: int) -> str:
-    """The text of one request. Its first word is nobody else's as long as ``tag`` is the run's own."""
+    """The text of one request. Its first word is unique as long as ``tag`` is unique to the run."""
     return f"{tag}-{number} {_ASKS}"
 
 
 def pieces(text: str, tokens: int) -> list[str]:
-    """The answer to a question, token by token: the question's own word, then words that all answers share."""
+    """The answer to a question, token by token: the question's own word, then words shared by all answers."""
     return [text.partition(" ")[0], *[PIECE] * (tokens - 1)]
 
 

@@ -1,4 +1,4 @@
-"""Figures as tables in Markdown: of one run, or of two side by side."""
+"""Figures as Markdown tables: of one run, or of two side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +14,12 @@ _HEAD = (
 
 
 def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row for each cell, of its medians."""
+    """One row per cell, with its medians."""
     return _lines(_HEAD, [[name, *row(figures)] for name, figures in cells.items()])
 
 
 def row(figures: Mapping[str, Any]) -> list[str]:
-    """One cell's figures as words, in the order of the table's head."""
+    """One cell's figures as text, in the order of the table's head."""
     used, memory = figures["cpu_s_per_1000"], figures["pss_mb"]
     return [
         f"{figures['rps']:,.0f}",
@@ -37,13 +37,13 @@ def row(figures: Mapping[str, Any]) -> list[str]:
 
 
 def records(figures: Mapping[str, Any]) -> float:
-    """Records for each request on our own topics; commits of offsets are no records of ours."""
+    """Records per request on our own topics; commits of offsets do not count."""
     counts: Mapping[str, float] = figures["records_per_request"]
     return sum(count for topic, count in counts.items() if topic != OFFSETS_TOPIC)
 
 
 def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The cells that two runs share: both figures, and the new by the old. Times and costs below 1 are gains."""
+    """The cells that two runs share: both figures, and new divided by old. For times and costs, below 1 is a gain."""
     shared = [name for name in old["cells"] if name in new["cells"]]
     pairs = {name: (old["cells"][name]["median"], new["cells"][name]["median"]) for name in shared}
     return _lines(

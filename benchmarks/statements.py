@@ -1,6 +1,6 @@
-"""Counts the statements that Postgres runs: the embedded one has no pg_stat_statements, so its log has to tell.
+"""Counts the statements that Postgres runs, from its log: the embedded one has no pg_stat_statements.
 
-Writing the log costs time. So it is on only while nothing is measured, and the load goes on meanwhile.
+Logging costs time, so it is on only while nothing is measured and the load continues.
 """
 
 import re
@@ -15,7 +15,7 @@ _RELOAD = "SELECT pg_reload_conf()"
 
 
 class StatementLog:
-    """Postgres' log, which has statements in it between ``on`` and ``off``."""
+    """Postgres' log, which contains statements between ``on`` and ``off``."""
 
     def __init__(self, database: Database, log: Path) -> None:
         self._database = database
@@ -23,12 +23,12 @@ class StatementLog:
         self._begin = 0
 
     async def on(self) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._begin = self._log.stat().st_size
         await self._run(*_ON, _RELOAD)
 
     async def off(self) -> int:
-        """How many there were, those of every session."""
+        """Stop counting; returns the number of statements of all sessions."""
         await self._run(*_OFF, _RELOAD)
         with self._log.open("rb") as log:
             log.seek(self._begin)
@@ -40,5 +40,5 @@ class StatementLog:
 
 
 def count(log: bytes) -> int:
-    """The statements in a piece of a log."""
+    """The number of statements in a piece of the log."""
     return len(_STATEMENT.findall(log))

@@ -1,4 +1,4 @@
-"""What became of every request of one load, and the figures of the time that counts."""
+"""The outcome of every request of a load, and the figures of the time that counts."""
 
 import math
 from collections import Counter
@@ -9,19 +9,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Window:
-    """From when to when something counts, in seconds of one clock."""
+    """The time in which something counts, in seconds of one clock."""
 
     begin: float
     end: float
 
     def holds(self, moment: float) -> bool:
-        """True for a moment in it."""
+        """True for a moment inside it."""
         return self.begin <= moment < self.end
 
 
 @dataclass
 class Tally:
-    """All requests. Times are in seconds of one clock; a request begins when it was due, however late it was sent."""
+    """All requests. Times are in seconds of one clock; a request starts when it was due, however late it was sent."""
 
     open: dict[int, float] = field(default_factory=dict)
     answered: list[tuple[float, float, float]] = field(default_factory=list)
@@ -29,31 +29,31 @@ class Tally:
     wrong: int = 0
 
     def begin(self, number: int, due: float) -> None:
-        """A request is sent."""
+        """Record that a request was sent."""
         self.open[number] = due
 
     def answer(self, number: int, first: float, whole: float) -> None:
-        """Its own answer has come: the first of it, and all of it."""
+        """Record its own answer: when the first part arrived, and when all of it had."""
         self.answered.append((self.open.pop(number), first, whole))
 
     def fail(self, number: int, error: str) -> None:
-        """It was told that there is no answer."""
+        """Record an error instead of an answer."""
         del self.open[number]
         self.errors[error] += 1
 
     def mistake(self, number: int) -> None:
-        """It was given an answer that is not its own."""
+        """Record an answer that is not its own."""
         del self.open[number]
         self.wrong += 1
 
     def count(self, window: Window) -> int:
-        """How many were answered in this time."""
+        """The number of requests answered in this time."""
         return sum(window.holds(whole) for _, _, whole in self.answered)
 
     def figures(self, window: Window, now: float) -> dict[str, Any]:
-        """Throughput is of what was answered in the window; latency, in ms to the first text, of what began in it.
+        """Throughput counts answers in the window; latency, in ms to the first text, requests that started in it.
 
-        What is still open counts with its age, which is the least that its latency can be.
+        A request that is still open counts with its age, the minimum of its latency.
         """
         begun = [(due, first - due) for due, first, _ in self.answered]
         begun += [(due, now - due) for due in self.open.values()]
@@ -71,7 +71,7 @@ class Tally:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The least value that at least this share of them does not exceed; 0 when there are none."""
+    """The smallest value that at least this share of them does not exceed; 0 if there are none."""
     if not ordered:
         return 0.0
     return ordered[math.ceil(share * len(ordered)) - 1]

@@ -1,8 +1,8 @@
-"""Ask, go on with something else, come back for the reply.
+"""Ask, do something else, and come back for the reply.
 
     .venv/bin/python examples/01_ask_and_poll.py "What is a queue?"
 
-GATEWAY_URL says where the gateway is (http://127.0.0.1:8080 without it), MODEL which model shall answer.
+GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
 """
 
 import os
@@ -16,11 +16,11 @@ MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
 
 
 def main() -> None:
-    """Ask, then poll until there is an ending."""
+    """Ask, then poll until the request has ended."""
     question = " ".join(sys.argv[1:]) or "What is a queue?"
     body = {"messages": [{"role": "user", "content": question}], "model": MODEL}
     with httpx.Client(base_url=GATEWAY_URL, timeout=60) as gateway:
-        # No answer (a broken line, 503 outcome_unknown)? Send it again with the same key: it is still one request.
+        # No answer (a broken connection, 503 outcome_unknown)? Send it again with the same key: it stays one request.
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid4())}
         accepted = gateway.post("/v1/messages", json=body, headers=headers).raise_for_status()
         where = accepted.headers["Location"]
@@ -28,7 +28,7 @@ def main() -> None:
 
         request = accepted.json()
         while request["status"] in ("pending", "in_progress"):
-            # Answered as soon as it has ended, or after 20 s with the state it is in.
+            # Answers as soon as it has ended, or after 20 s with its current state.
             request = gateway.get(where, headers={"Prefer": "wait=20"}).raise_for_status().json()
     print(request["status"])
     print(request["reply"] or request["error"])

@@ -1,9 +1,9 @@
-"""Read a reply as it is made, lose the connection in the midst of it, and go on where it broke.
+"""Read a reply while it is generated, lose the connection in the middle, and continue where it broke.
 
     .venv/bin/python examples/02_stream_and_resume.py "Tell me a story."
 
-GATEWAY_URL says where the gateway is (http://127.0.0.1:8080 without it), MODEL which model shall answer.
-GATEWAY_URL_2 may name another gateway to go on with: any of them can.
+GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
+GATEWAY_URL_2 may name another gateway to continue at: any of them can.
 """
 
 import json
@@ -25,8 +25,8 @@ DELTAS_BEFORE_THE_CUT = 3
 def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, id and data of each server-sent event.
 
-    Not by ``iter_lines``: it also splits at characters such as U+2028, which are ordinary text of a reply.
-    ``orchestra/http/event_stream.py`` needs nothing but Python, so it can be copied into a program of your own.
+    Do not use ``iter_lines``: it also splits at characters such as U+2028, which are ordinary text of a reply.
+    ``orchestra/http/event_stream.py`` needs nothing but Python, so you can copy it into your own program.
     """
     stream = EventStream(most_bytes=32 * 1024 * 1024)
     for chunk in response.iter_bytes():
@@ -47,7 +47,7 @@ def main() -> None:
                 text += data["text"]
                 deltas += 1
             if deltas == DELTAS_BEFORE_THE_CUT:
-                break  # Leaving the block closes the connection. The request goes on all the same.
+                break  # Leaving the block closes the connection. The request continues.
     print(f"cut after {len(text)} characters, at event {last_id}")
 
     headers = {"Last-Event-ID": last_id}
@@ -55,7 +55,7 @@ def main() -> None:
         for event, _, data in events(response.raise_for_status()):
             if event == "delta":
                 text += data["text"]
-            elif event == "restart":  # Another attempt was made meanwhile: this is the text so far.
+            elif event == "restart":  # A new attempt has started: this is its text so far.
                 text = data["text"]
     stored = httpx.get(f"{GATEWAY_URL_2}{where}").raise_for_status().json()
     print(f"{stored['status']}; all {len(text)} characters are here, as stored: {text == stored['reply']}")

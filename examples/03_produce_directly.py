@@ -2,9 +2,9 @@
 
     .venv/bin/python examples/03_produce_directly.py "What is a log?"
 
-KAFKA_BOOTSTRAP_SERVERS says where Kafka is (127.0.0.1:19092 without it), MODEL which model shall answer.
-The request has an id of our own choice, so that it can be asked for over HTTP too, at GATEWAY_URL
-(http://127.0.0.1:8080 without it).
+KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the model to use.
+The client chooses the request's id, so that it can also fetch the request over HTTP, at GATEWAY_URL
+(default http://127.0.0.1:8080).
 """
 
 import asyncio
@@ -22,18 +22,18 @@ MODEL = os.environ.get("MODEL", "")  # Empty: the default.
 
 
 async def main() -> None:
-    """Listen, ask, wait for the reply to our own question; then ask for it over HTTP."""
+    """Listen, ask, wait for the reply to our own question; then fetch it over HTTP."""
     question = " ".join(sys.argv[1:]) or "What is a log?"
     request_id, correlation_id, conversation_id = str(uuid4()), f"ticket-{uuid4()}", str(uuid4())
 
-    # No group: every reply is read, from now on. Whoever must not miss one while away takes a group instead.
+    # No group: every reply is read, from now on. A consumer that must not miss any while offline uses a group instead.
     replies = AIOKafkaConsumer("llm.replies", bootstrap_servers=KAFKA, auto_offset_reset="latest")
     producer = AIOKafkaProducer(bootstrap_servers=KAFKA, acks="all", enable_idempotence=True)
     async with replies, producer:
         await replies.seek_to_end()
         await producer.send_and_wait(
             "llm.requests",
-            # Only `messages` is required, and no header is.
+            # Only `messages` is required; headers are optional.
             json.dumps({"messages": [{"role": "user", "content": question}], "model": MODEL}).encode(),
             key=conversation_id.encode(),
             headers=[("ce_id", request_id.encode()), ("correlation_id", correlation_id.encode())],

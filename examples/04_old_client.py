@@ -1,8 +1,8 @@
-"""What a client of the system before this one does, unchanged: two turns of a conversation that it names itself.
+"""What a client of the previous API does, unchanged: two turns of a conversation whose id it chose.
 
     .venv/bin/python examples/04_old_client.py
 
-GATEWAY_URL says where the orchestrator is (http://127.0.0.1:8080 without it).
+GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080).
 """
 
 import os
@@ -14,7 +14,7 @@ GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 
 
 def main() -> None:
-    """Look whether it is there; ask twice; wait for each reply on the open connection."""
+    """Check that it is up; ask twice; wait for each reply on the open connection."""
     conversation_id = str(uuid4())
     with httpx.Client(base_url=GATEWAY_URL, timeout=65) as orchestrator:
         assert orchestrator.get("/healthz").text.strip() == "ok"

@@ -1,1 +1,1 @@
-"""TRY the promises: faults on purpose, an oracle that knows what must come out, a checker that counts."""
+"""Tests the promises: injected faults, an oracle that knows the right answers, a checker that counts violations."""

@@ -16,13 +16,13 @@ _CI_MINUTES = 9.0
 
 
 def main() -> None:
-    """Exit code 1 when a promise was broken, or a danger never met."""
+    """Exit code 1 if a promise was broken or a danger was never met."""
     told = _arguments().parse_args()
     phases = _chosen(told.only) if told.only else list(PHASES)
     if told.soak:
         phases.append(soak(told.soak))
     minutes = told.minutes or (None if told.full else _CI_MINUTES)
-    # What its own clients say of brokers that are away is no news here.
+    # Warnings of our own clients about unreachable brokers are expected here.
     logging.disable(logging.CRITICAL)
     began = time.monotonic()
     outcomes = asyncio.run(campaign(phases, full=told.full, minutes=minutes))
@@ -40,11 +40,13 @@ def main() -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m faults", description="Break the system on purpose and count.")
-    parser.add_argument("--full", action="store_true", help="the figures of the whole campaign, not those of CI")
-    parser.add_argument("--only", help=f"phases, with commas: {','.join(phase.name for phase in PHASES)}")
-    parser.add_argument("--minutes", type=float, help="about how long the phases may take; tells what was reached")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="at the end: load for so long, a fault a minute")
-    parser.add_argument("--report", type=Path, help="write a page in Markdown to this file")
+    parser.add_argument("--full", action="store_true", help="run at the size of the whole campaign, not of CI")
+    parser.add_argument("--only", help=f"comma-separated phases: {','.join(phase.name for phase in PHASES)}")
+    parser.add_argument(
+        "--minutes", type=float, help="time for the phases, approximately; the report says what was reached"
+    )
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="at the end: load, with a fault every minute")
+    parser.add_argument("--report", type=Path, help="write a Markdown report to this file")
     return parser
 
 

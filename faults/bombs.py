@@ -1,4 +1,4 @@
-"""Batches that are small only while they are packed, made without ever holding what they unpack to."""
+"""Batches that are small only while packed, built without ever holding the unpacked bytes."""
 
 import struct
 import time
@@ -14,8 +14,8 @@ import zstandard
 from aiokafka.record.util import calc_crc32c, encode_varint
 
 CODECS: Mapping[str, int] = MappingProxyType({"none": 0, "gzip": 1, "snappy": 2, "raw snappy": 2, "lz4": 3, "zstd": 4})
-# What a record unpacks to here; snappy packs no better, gzip is slow to make, raw snappy is made as a whole.
-MOST_BYTES: Mapping[str, int] = MappingProxyType(
+# Unpacked size of one record; snappy packs no better, gzip is slow to build, raw snappy is built as a whole.
+MAX_BYTES: Mapping[str, int] = MappingProxyType(
     {"gzip": 256 << 20, "snappy": 40 << 20, "raw snappy": 40 << 20, "lz4": 480 << 20, "zstd": 800 << 20}
 )
 _CHUNK = b" " * (1 << 20)
@@ -26,14 +26,14 @@ _HEADER = struct.Struct(">hiqqqhii")
 
 @dataclass(frozen=True)
 class Record:
-    """A record of a batch. ``value``: its bytes, or so many spaces."""
+    """One record of a batch. ``value``: its bytes, or a number of spaces."""
 
     value: bytes | int | None
     key: bytes | None = None
     headers: Sequence[tuple[bytes, bytes | None]] = ()
 
     def parts(self, offset_delta: int) -> Iterator[bytes]:
-        """Its bytes as they lie in a batch."""
+        """Its bytes as encoded in a batch."""
         head = b"\0" + _varint(0) + _varint(offset_delta) + _sized(self.key)
         tail = _varint(len(self.headers)) + b"".join(_sized(name) + _sized(value) for name, value in self.headers)
         if not isinstance(self.value, int):
@@ -48,7 +48,7 @@ class Record:
 
 @dataclass
 class Batch:
-    """A finished batch as aiokafka's producer sends one: ``producer.send_batch(batch, topic, partition=…)``."""
+    """A finished batch for aiokafka's producer: ``producer.send_batch(batch, topic, partition=…)``."""
 
     raw: bytes
     records: int
@@ -57,23 +57,23 @@ class Batch:
         return self.raw
 
     def record_count(self) -> int:
-        """How many records it has."""
+        """The number of records."""
         return self.records
 
     def size(self) -> int:
-        """How long it is, packed."""
+        """The packed size in bytes."""
         return len(self.raw)
 
     def closed(self) -> bool:
-        """Nothing can be added."""
+        """Always true: nothing can be added."""
         return True
 
     def close(self) -> None:
-        """It is closed."""
+        """Does nothing: it is closed already."""
 
 
 def batch(codec: str, records: Sequence[Record], base_offset: int = 0) -> Batch:
-    """A batch of these records, packed as they are written."""
+    """A batch of these records, compressed while they are written."""
     parts = (part for delta, record in enumerate(records) for part in record.parts(delta))
     now = int(time.time() * 1000)
     counted = _HEADER.pack(CODECS[codec], len(records) - 1, now, now, -1, -1, -1, len(records)) + packed(codec, parts)
@@ -83,12 +83,12 @@ def batch(codec: str, records: Sequence[Record], base_offset: int = 0) -> Batch:
 
 @cache
 def bomb(codec: str, size: int) -> Batch:
-    """A batch of one record that unpacks to so many bytes."""
+    """A batch of one record that unpacks to ``size`` bytes."""
     return batch(codec, [Record(size)])
 
 
 def packed(codec: str, parts: Iterable[bytes]) -> bytes:
-    """Bytes in one of Kafka's codecs."""
+    """Bytes compressed with one of Kafka's codecs."""
     match codec:
         case "gzip":
             pack = zlib.compressobj(9, wbits=31)

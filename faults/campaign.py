@@ -1,4 +1,4 @@
-"""Runs phases one after the other: services up, load on, faults in, load off, settled, checked."""
+"""Runs phases one after the other: start services, add load, inject faults, stop the load, settle, check."""
 
 import asyncio
 import sys
@@ -22,16 +22,16 @@ from faults.sampler import Sampler, sampling
 from faults.sometimes import NOTED_BY_INJECTORS
 from orchestra.kafka.faults import CALLS
 
-# From the end of the faults until the last turn is over: leases run out, tries are spaced out.
+# From the end of the faults until the last turn has ended: leases run out, and retries are spaced.
 _SETTLE_SECONDS = 120.0
-_LEAST_SECONDS = 15.0
-# What a phase takes beside its faults: services up, everything settled, checked.
+_MIN_SECONDS = 15.0
+# Time that a phase takes besides its faults: starting services, settling, checking.
 _AROUND_SECONDS = 18.0
 
 
 @dataclass
 class Outcome:
-    """What came of one phase. ``wrong`` are lines about what must not be, apart from the invariants."""
+    """The outcome of one phase. ``wrong``: violations other than those of the invariants, one line each."""
 
     phase: str
     injected: Sequence[Injected]
@@ -44,12 +44,12 @@ class Outcome:
 
     @property
     def violations(self) -> int:
-        """Of the invariants and otherwise."""
+        """Violations of invariants and others."""
         return self.findings.violations + len(self.wrong)
 
 
 async def campaign(phases: Sequence[Phase], *, full: bool, minutes: float | None) -> list[Outcome]:
-    """Run these phases; those with three brokers come last. ``minutes``: what all may take, about, but for a soak."""
+    """Run these phases, those with three brokers last. ``minutes``: approximate time for all, without a soak."""
     own = sum(phase.minutes for phase in phases)
     limit = Limit(60 * (minutes + own) if minutes else float("inf"))
     ordered = sorted(phases, key=lambda phase: phase.brokers)
@@ -67,7 +67,7 @@ async def campaign(phases: Sequence[Phase], *, full: bool, minutes: float | None
 
 
 def dangers(outcomes: Iterable[Outcome]) -> Counter[str]:
-    """How often each danger of the "sometimes" list was met, in all phases together."""
+    """How often each danger of the "sometimes" list was met, over all phases."""
     met: Counter[str] = Counter()
     for outcome in outcomes:
         met.update(outcome.findings.sometimes)
@@ -75,16 +75,16 @@ def dangers(outcomes: Iterable[Outcome]) -> Counter[str]:
 
 
 def say(line: str) -> None:
-    """Tell how it is going, on stderr."""
+    """Report progress on stderr."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 def _share(phase: Phase, left: Sequence[Phase], limit: Limit, *, full: bool) -> float:
-    """This phase's part of the time that is left for faults, in seconds."""
+    """This phase's share of the time left for faults, in seconds."""
     if phase.minutes:
         return 60 * phase.minutes
     free = limit.left - sum(_AROUND_SECONDS + 60 * each.minutes for each in left)
-    return max(_LEAST_SECONDS, free * phase.shares[full] / sum(each.shares[full] for each in left))
+    return max(_MIN_SECONDS, free * phase.shares[full] / sum(each.shares[full] for each in left))
 
 
 async def _run(ground: Ground, phase: Phase, seconds: float, *, full: bool) -> Outcome:
@@ -98,7 +98,7 @@ async def _run(ground: Ground, phase: Phase, seconds: float, *, full: bool) -> O
             open_ledger(scene.ledger) as ledger,
             open_load(phase.plan, scene.urls, scene.kafka.bootstrap, ledger) as load,
         ):
-            # From now on: how long services take to start says nothing about them.
+            # Measured from here: how long services take to start says nothing about them.
             trial = Trial(scene, load, ledger, sampler, Limit(seconds), times, full)
             loading = asyncio.create_task(load.run() if phase.loaded else asyncio.sleep(0))
             try:
@@ -120,14 +120,14 @@ async def _run(ground: Ground, phase: Phase, seconds: float, *, full: bool) -> O
 
 
 async def _heal(scene: Scene) -> None:
-    """No more faults: whatever is started late is quick."""
+    """End the faults: models that start late are fast from now on."""
     async with aiohttp.ClientSession() as session:
         await session.put(f"{scene.oracle.url}/faults", data="latency_ms=20,slow_ms=1000")
 
 
 async def _judge(phase: Phase, trial: Trial, injected: Sequence[Injected], problem: str | None) -> Outcome:
     scene, sampler = trial.scene, trial.sampler
-    # Killed brokers bring back what was deleted of earlier phases.
+    # Killed brokers bring back records of earlier phases that were deleted.
     evidence = await collect(
         scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log, since=scene.began
     )

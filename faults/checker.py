@@ -1,9 +1,9 @@
-"""Evidence → violations: the twelve invariants, each recomputed from what was left behind.
+"""Evidence → violations: the twelve invariants, each recomputed from what the run left behind.
 
 findings = check(evidence)          # pure; see collect.py for where evidence comes from
-findings.violations                 # how many in all
+findings.violations                 # total number
 findings.of["I3"].count             # and .examples, at most EXAMPLES lines
-findings.sometimes                  # name → how often that danger was met; findings.never: those that were not
+findings.sometimes                  # name → how often that danger was met; findings.never: those never met
 findings.figures                    # requests, endings, calls … for the report
 """
 
@@ -21,7 +21,7 @@ EXAMPLES = 5
 
 @dataclass
 class Finding:
-    """What is wrong with one invariant: how often, and the first few."""
+    """Violations of one invariant: how many, and the first few."""
 
     promise: str
     count: int = 0
@@ -38,12 +38,12 @@ class Findings:
 
     @property
     def violations(self) -> int:
-        """Violations of all invariants."""
+        """The number of violations of all invariants."""
         return sum(finding.count for finding in self.of.values())
 
     @property
     def broken(self) -> list[str]:
-        """Names of the invariants that do not hold."""
+        """Names of the violated invariants."""
         return [name for name, finding in self.of.items() if finding.count]
 
     @property
@@ -52,7 +52,7 @@ class Findings:
         return [name for name in SOMETIMES if not self.sometimes[name]]
 
     def lines(self) -> list[str]:
-        """For people: one line for each broken invariant, its examples beneath."""
+        """A text report: one line per violated invariant, with its examples below."""
         return [
             line
             for name, finding in self.of.items()

@@ -1,4 +1,4 @@
-"""One call of a client: over HTTP to a gateway, or straight to Kafka; what it was told, in one word."""
+"""One client call, over HTTP to a gateway or directly to Kafka, and its outcome in one word."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from schemas.topics import REQUESTS
 CONNECT_SECONDS = 5
 ASYNC_SECONDS = 20
 WAIT_SECONDS = 90
-# A stream says something every 15 s.
+# A stream sends something every 15 s.
 SILENCE_SECONDS = 40
 LONG_POLL_SECONDS = 15
 KAFKA_SECONDS = 20
@@ -35,10 +35,10 @@ BROKEN = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 @dataclass(frozen=True)
 class Told:
-    """What a call came to.
+    """The outcome of a call.
 
-    ``acked``: accepted under ``id``; ``answered``: ended, with ``status`` and ``reply``; ``busy``: surely not accepted,
-    come again in ``retry_after`` seconds (None: not said); ``refused``: for good; ``unknown``: nobody knows.
+    ``acked``: accepted under ``id``. ``answered``: ended, with ``status`` and ``reply``. ``busy``: surely not accepted,
+    retry in ``retry_after`` seconds (None: not given). ``refused``: for good. ``unknown``: accepted or not.
     """
 
     how: Literal["acked", "answered", "busy", "refused", "unknown"]
@@ -51,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """One server-sent event. ``id``: the last one that the stream has named."""
+    """One server-sent event. ``id``: the last id in the stream."""
 
     name: str
     data: dict[str, Any]
@@ -59,13 +59,13 @@ class StreamEvent:
 
 
 class Http:
-    """Calls to gateways. Nothing is tried again here."""
+    """Calls to gateways, without retries."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
     async def post(self, url: str, body: dict[str, Any], key: str, *, wait: bool) -> Told:
-        """``POST /v1/messages``: wait for the reply, or be told at once."""
+        """``POST /v1/messages``: wait for the reply, or return once accepted."""
         headers = {"Idempotency-Key": key} | ({} if wait else {"Prefer": "respond-async"})
         timeout = aiohttp.ClientTimeout(WAIT_SECONDS if wait else ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._call("POST", f"{url}/v1/messages", timeout, headers=headers, json=body)
@@ -76,19 +76,19 @@ class Http:
         return await self._call("POST", f"{url}/v1/tasks", timeout, headers={"Idempotency-Key": key}, json=body)
 
     async def get(self, url: str, id: UUID, *, wait: bool = True) -> Told:
-        """``GET /v1/requests/{id}``, by long polling; ``acked`` while it has not ended."""
+        """``GET /v1/requests/{id}``, by long polling; ``acked`` until it has ended."""
         headers = {"Prefer": f"wait={LONG_POLL_SECONDS}"} if wait else {}
         timeout = aiohttp.ClientTimeout(LONG_POLL_SECONDS + ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._call("GET", f"{url}/v1/requests/{id}", timeout, headers=headers)
 
     async def cancel(self, url: str, id: UUID) -> Told:
-        """``POST /v1/requests/{id}/cancel``; ``acked`` when it will be cancelled, ``answered`` when it had ended."""
+        """``POST /v1/requests/{id}/cancel``; ``acked`` if it will be cancelled, ``answered`` if it had ended."""
         timeout = aiohttp.ClientTimeout(ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._call("POST", f"{url}/v1/requests/{id}/cancel", timeout)
 
     @asynccontextmanager
     async def stream(self, url: str, body: dict[str, Any], key: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """``POST /v1/messages`` as a stream. Raises what is in ``BROKEN``."""
+        """``POST /v1/messages`` as a stream. Raises the errors in ``BROKEN``."""
         headers = {"Idempotency-Key": key, "Accept": "text/event-stream"}
         async with self._session.post(
             f"{url}/v1/messages", json=body, headers=headers, timeout=_streaming()
@@ -97,7 +97,7 @@ class Http:
 
     @asynccontextmanager
     async def resume(self, url: str, id: UUID, after: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """``GET /v1/requests/{id}/events`` after an event. Raises what is in ``BROKEN``."""
+        """``GET /v1/requests/{id}/events`` after an event. Raises the errors in ``BROKEN``."""
         headers = {"Last-Event-ID": after} if after else {}
         async with self._session.get(
             f"{url}/v1/requests/{id}/events", headers=headers, timeout=_streaming()
@@ -113,14 +113,14 @@ class Http:
 
 
 async def told(response: aiohttp.ClientResponse) -> Told:
-    """What an answer that is no stream says. Raises what is in ``BROKEN``."""
+    """The outcome that a response, not a stream, reports. Raises the errors in ``BROKEN``."""
     document: dict[str, Any] = await response.json(content_type=None)
     id = document.get("request_id") or document.get("id")
     request_id = UUID(id) if id else None
     retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
     status, code = document.get("status"), document.get("code")
     if response.status < 300:
-        # The reply of a call that waited has no status: it is completed.
+        # The reply to a waiting call has no status: it is completed.
         status = status or Status.COMPLETED.value
         ended = status in {each.value for each in Status if each.terminal}
         return Told("answered" if ended else "acked", request_id, status, document.get("reply"))
@@ -134,7 +134,7 @@ async def told(response: aiohttp.ClientResponse) -> Told:
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
-    """The events of a stream until it closes. Raises what is in ``BROKEN``."""
+    """The events of a stream until it closes. Raises the errors in ``BROKEN``."""
     stream = EventStream(LONGEST_EVENT_BYTES)
     async for chunk in response.content.iter_any():
         for event in stream.feed(chunk):
@@ -146,7 +146,7 @@ def _streaming() -> aiohttp.ClientTimeout:
 
 
 class Direct:
-    """A producer of its own, as an application has it; made anew when it has failed for good."""
+    """A separate producer, as an application has one; recreated after a fatal error."""
 
     def __init__(self, bootstrap: str) -> None:
         self._settings = KafkaSettings(kafka_bootstrap_servers=bootstrap)
@@ -159,12 +159,12 @@ class Direct:
         return await self._send(topic, conversation, body, headers, id)
 
     async def cancel(self, id: UUID, conversation: UUID, topic: str = REQUESTS.name) -> Told:
-        """Produce a cancel; it may come before its request."""
+        """Produce a cancel; it may arrive before its request."""
         headers = [("ce_type", CANCEL_REQUESTED.encode())]
         return await self._send(topic, conversation, {"request_id": str(id)}, headers, id)
 
     async def close(self) -> None:
-        """Stop the producer, which would wait for a Kafka that is away."""
+        """Stop the producer, without waiting for a Kafka that is down."""
         await self._discard()
 
     async def _send(

@@ -1,4 +1,4 @@
-"""Kafka for the campaign: one broker as the embedded stack has it, or three that keep three copies of everything."""
+"""Kafka for the campaign: one broker as in the embedded stack, or three with three copies of everything."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 
 
 def free_ports(count: int) -> list[int]:
-    """So many free ports, below those that client sockets take."""
+    """This many free ports, below the range of client sockets."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(_FIRST_PORT, _LAST_PORT)
@@ -42,7 +42,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Kafka:
-    """The brokers. ``bootstrap`` names all of them."""
+    """The brokers. ``bootstrap`` lists all of them."""
 
     def __init__(self, brokers: Sequence[Child]) -> None:
         self.brokers = list(brokers)
@@ -58,7 +58,7 @@ class Kafka:
 
     @classmethod
     async def three(cls, folder: Path) -> "Kafka":
-        """Three brokers that are controllers too, not started yet: three copies, two in sync, no unclean leader."""
+        """Three brokers that are also controllers, not started yet: three copies, two in sync, no unclean leader."""
         jars = await asyncio.to_thread(fetch_jars, lambda _: None)
         env = {"PATH": os.environ.get("PATH", os.defpath), "JAVA_HOME": str(JAVA_HOME),
                "CLASSPATH": os.pathsep.join(map(str, jars))}  # fmt: skip
@@ -69,13 +69,13 @@ class Kafka:
         return cls([Child(part, folder / f"{part.name}.log") for part in parts])
 
     async def start(self) -> None:
-        """Start every broker and make the topics. Raises ``PartFailedError`` or ``RuntimeError``."""
+        """Start every broker and create the topics. Raises ``PartFailedError`` or ``RuntimeError``."""
         await asyncio.gather(*(broker.start() for broker in self.brokers))
         if problems := await ensure_topics(self.settings):
             raise RuntimeError("\n".join(problems))
 
     async def stop(self) -> None:
-        """End every broker: nobody needs what they keep."""
+        """Stop every broker; their data is no longer needed."""
         await asyncio.gather(*(broker.kill() for broker in self.brokers))
 
     async def leader(self, partition: int) -> Child:
@@ -91,7 +91,7 @@ class Kafka:
         return next(b for b in self.brokers if b.part.address.endswith(f":{named[leaders[partition]]}"))
 
     async def in_sync(self) -> bool:
-        """True when every partition of the requests has all its copies in sync."""
+        """True if all copies of every partition of the requests are in sync."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self._alive())
         await admin.start()
         try:
@@ -101,7 +101,7 @@ class Kafka:
         return all(len(each["isr"]) == len(each["replicas"]) for each in described["partitions"])
 
     async def forget(self) -> None:
-        """Empty every topic, and let the workers' group begin behind what was there. Nobody may be reading."""
+        """Empty every topic and set the workers' group to the end. There must be no readers."""
         places = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
@@ -123,7 +123,7 @@ class Kafka:
             ends = await reader.end_offsets(requests)
             await reader.commit({place: OffsetAndMetadata(end, "") for place, end in ends.items()})
         except CommitFailedError:
-            return False  # The group has members still: killed ones, whose session has not ended.
+            return False  # The group still has members: killed ones whose session has not ended.
         finally:
             await reader.stop()
         return True
@@ -136,7 +136,7 @@ async def _emptied(admin: AIOKafkaAdminClient, places: Sequence[TopicPartition])
     try:
         await admin.delete_records({place: RecordsToDelete(-1) for place in places})
     except (NotLeaderForPartitionError, LeaderNotAvailableError):
-        return False  # A moment after the topics were made.
+        return False  # Just after the topics were created.
     return True
 
 

@@ -1,8 +1,8 @@
-"""Where evidence comes from: Postgres, dumps of the topics, the oracle's log, the ledger.
+"""Collects evidence from Postgres, dumps of the topics, the oracle's log and the ledger.
 
 await until_settled(database_url, seconds=120)      # None, or what is still open
 evidence = await collect(database_url, bootstrap, ledger_path, oracle_log_path)
-evidence.worker_faults = …                          # what only whoever injected the faults knows
+evidence.worker_faults = …                          # known only to the code that injected the faults
 """
 
 import asyncio
@@ -84,7 +84,7 @@ async def until_settled(database_url: str, bootstrap: str, seconds: float) -> st
 
 
 async def _unsettled(database: Database, bootstrap: str) -> str | None:
-    # In this order: what is read a moment later is not ended by then.
+    # In this order: records read a moment later have not ended by then.
     starts, ends = await offsets(bootstrap, [REQUESTS.name])
     committed = await _committed(bootstrap)
     if behind := sum(end - max(committed.get(tp, 0), starts[tp]) for tp, end in ends.items()):
@@ -106,9 +106,9 @@ async def collect(
     topics: Sequence[str] = (REQUESTS.name,),
     since: float = 0.0,
 ) -> Evidence:
-    """All that is left of a run. ``topics``: the ingress topics; ``since``: when the run began (seconds since 1970).
+    """All that a run left behind. ``topics``: the ingress topics; ``since``: start of the run (seconds since 1970).
 
-    Records from before are left out: a broker that is killed forgets for up to a minute that they were deleted.
+    Older records are left out: a killed broker forgets for up to a minute that they were deleted.
     """
     evidence = Evidence(entries=read_ledger(ledger), calls=read_calls(oracle_log))
     await _read_tables(evidence, database_url)
@@ -123,13 +123,13 @@ async def collect(
 
 
 def read_calls(path: Path) -> list[Call]:
-    """The whole lines of the oracle's log."""
+    """The complete lines of the oracle's log."""
     with path.open(encoding="utf-8") as lines:
         return [call_of(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 async def dump(bootstrap: str, topic: str, read: Callable[[Any], _T], since: float = 0.0) -> list[_T]:
-    """Every committed record of a topic that is not older, read."""
+    """Every committed record of a topic from ``since`` on, parsed by ``read``."""
     read_any_record()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
@@ -152,7 +152,7 @@ async def dump(bootstrap: str, topic: str, read: Callable[[Any], _T], since: flo
 async def offsets(
     bootstrap: str, topics: Sequence[str]
 ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-    """First and next offset of every partition."""
+    """First and next offset of each partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
@@ -210,7 +210,7 @@ def _request(row: Any) -> Request:
 
 
 def record_of(record: Any) -> Record:
-    """What a record on an ingress topic asks for, as the contracts have it; whether it is believed is not looked at."""
+    """What a record on an ingress topic asks for by the contracts; its signature is not checked."""
     place = (record.topic, record.partition, record.offset)
     at = record.timestamp / 1000
     own = record_id(*place, record.timestamp)
@@ -251,7 +251,7 @@ def _event(record: Any) -> Event:
 
 
 def _dead_letter(record: Any) -> DeadLetter:
-    # What came may carry headers of these names too; ours are the last ones.
+    # The record may have carried headers of these names too; ours are the last ones.
     headers = dict(record.headers)
     place = (headers[dead.TOPIC].decode(), int(headers[dead.PARTITION]), int(headers[dead.OFFSET]))
     return DeadLetter(place, headers[dead.REASON].decode())

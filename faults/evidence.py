@@ -1,4 +1,4 @@
-"""Everything that a check looks at, as plain data: the ledger, the tables, the topics, the oracle's log."""
+"""All data that a check uses: the ledger, the tables, the topics, the oracle's log."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A row of ``requests``; ``messages`` are those of its body, as (role, content), behind its agent's instructions.
+    """A row of ``requests``. ``messages``: those of its body behind its agent's instructions, as (role, content).
 
     Times: seconds since 1970.
     """
@@ -62,7 +62,7 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row of ``dead_letters``, or what a record on ``llm.dead-letters`` says of where it came from."""
+    """A row of ``dead_letters``, or the origin named by a record on ``llm.dead-letters``."""
 
     place: Place
     reason: str
@@ -71,10 +71,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record on an ingress topic, as far as it can be read.
+    """A record on an ingress topic, as far as it can be parsed.
 
-    ``kind``: ``message``, ``cancel``, ``delete`` or ``unreadable``. ``subject``: the request that it asks for or
-    cancels, or the conversation that it deletes. ``body_hash`` is of messages only. ``at``: seconds since 1970.
+    ``kind``: ``message``, ``cancel``, ``delete`` or ``unreadable``. ``subject``: the request to answer or cancel, or
+    the conversation to delete. ``body_hash``: for messages only. ``at``: seconds since 1970.
     """
 
     place: Place
@@ -86,7 +86,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecord:
-    """A record on ``llm.replies``. ``refused``: where the record lay that it says was never taken in."""
+    """A record on ``llm.replies``. ``refused``: place of the record that it says was refused."""
 
     place: Place
     request_id: UUID
@@ -100,7 +100,7 @@ class ReplyRecord:
 class Event:
     """A record on ``llm.events``. ``kind``: the last word of its type. ``at``: code points before ``text``.
 
-    ``event_id``: a repeat, as after a producer's failure, has the same one.
+    ``event_id``: equal in a repeat, for example after a failure of the producer.
     """
 
     place: Place
@@ -114,10 +114,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the oracle saw it. Times: seconds since 1970, of one clock.
+    """One call as the oracle saw it. Times: seconds since 1970, from one clock.
 
-    ``ended``: ``whole``, ``error``, ``cut``, ``hang`` or ``client_left``; ``fault``: which one the oracle chose.
-    ``hash``: of all that it was sent; ``seen``: the keys of all questions in it, its own last.
+    ``ended``: ``whole``, ``error``, ``cut``, ``hang`` or ``client_left``. ``fault``: the one that the oracle chose.
+    ``hash``: of all messages sent. ``seen``: keys of all questions in them, its own last.
     """
 
     start: float
@@ -134,13 +134,13 @@ class Call:
 
 @dataclass
 class Evidence:
-    """What is left when a run has settled.
+    """What a run has left behind once it has settled.
 
     ``log_ends``/``log_starts``/``committed``: offsets of the ingress topics by (topic, partition).
-    ``stale_workers``: leases that ran out and still stand; ``idle_in_transaction``: sessions of ours that hang.
-    ``worker_faults``: how many workers were killed or paused, or cut off from Postgres (None: not known).
-    ``excused_calls``: calls that were broken off by injected faults without a worker's death (a killed LLM service, a
-    drain that was cut short). ``counters``: dangers counted elsewhere, by the names of ``checker.SOMETIMES``.
+    ``stale_workers``: expired leases that still exist. ``idle_in_transaction``: sessions of ours that hang.
+    ``worker_faults``: how many workers were killed, paused or cut off from Postgres (None: unknown).
+    ``excused_calls``: calls broken off by injected faults without a worker's death (a killed LLM service, an
+    interrupted drain). ``counters``: dangers counted elsewhere, by the names of ``checker.SOMETIMES``.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -165,5 +165,5 @@ class Evidence:
 
 
 def call_of(fields: dict[str, Any]) -> Call:
-    """The call in a line of the oracle's log."""
+    """The call in one line of the oracle's log."""
     return Call(**{**fields, "conversation": UUID(fields["conversation"]), "seen": tuple(fields["seen"])})

@@ -1,4 +1,4 @@
-"""Somebody who may read and write our topics and has no secret: events, cancels and deletions for others' requests."""
+"""An attacker with access to our topics but not to the secret: forges events, cancels and deletions for others."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from schemas.requests import CANCEL_REQUESTED, MESSAGE_REQUESTED, MessageRequest
 from schemas.topics import EVENTS, REQUESTS
 
 FORGED = "FORGED"
-# Higher than any attempt that there will be.
+# Higher than any real attempt.
 _ATTEMPT = 1_000_000
 _ROUNDS = 2
 _ROUND_SECONDS = 2.0
@@ -32,7 +32,7 @@ _ROUND_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Target:
-    """A request as it lies on the topic, for all to read."""
+    """A request as it is on the topic, readable by all."""
 
     id: UUID
     tenant: str
@@ -44,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Forgery:
-    """A record to write, on this partition or, for None, that of its key."""
+    """A record to write, to this partition or, if None, to that of its key."""
 
     topic: str
     key: bytes
@@ -54,12 +54,12 @@ class Forgery:
 
     @property
     def kind(self) -> str:
-        """What it claims to be."""
+        """What it pretends to be."""
         return dict(self.headers).get(envelope.TYPE, MESSAGE_REQUESTED.encode()).decode()
 
 
 def target_of(record: Any) -> Target | None:
-    """The request that a record asks for, if a gateway has signed it."""
+    """The request that a record asks for, if a gateway signed it."""
     with suppress(OrchestraError):
         headers = envelope.read_headers(record.headers)
         body = read_record(headers.type, envelope.parse_json(record.value or b""))
@@ -70,10 +70,10 @@ def target_of(record: Any) -> Target | None:
 
 
 def forgeries(target: Target) -> Iterator[Forgery]:
-    """An attempt that was never made, each of the endings that it could have had, and a cancel; by nobody's signature.
+    """An attempt that never happened, each ending that it could have had, and a cancel; none validly signed.
 
-    The cancel lies behind its request and on any other partition, where it may be read first, as do other requests
-    under its id and its own with another deadline.
+    The cancel is written after its request and to another partition, where it may be read first. So are other requests
+    under its id, and the request itself with another deadline.
     """
     failed: dict[str, object] = {"code": ErrorCode.BAD_UPSTREAM, "detail": FORGED}
     told: Iterable[tuple[str, dict[str, object]]] = (
@@ -107,12 +107,12 @@ def forgeries(target: Target) -> Iterator[Forgery]:
 def _firsts(target: Target) -> Iterator[Forgery]:
     """Other requests under the target's id, on two partitions, one of which may be read sooner; and a copy of its own.
 
-    The copy has a deadline that is over. It lies behind the original: elsewhere it could come before it, and so before
+    The copy has an expired deadline. It is written after the original: elsewhere it could come before it, and so before
     earlier turns (docs/decisions/0028).
     """
     body = json.dumps({"messages": [{"role": "user", "content": FORGED}]}).encode()
     named = ((envelope.ID, str(target.id).encode()),)
-    # The topic is this tenant's: under an id of another one's it would be a request like any, of nobody's concern.
+    # The topic is this tenant's: under another tenant's id it would be an ordinary request.
     for partition in random.sample(range(REQUESTS.partitions), 2 if target.tenant == envelope.DEFAULT_TENANT else 0):
         yield Forgery(REQUESTS.name, target.key, body, named, partition)
     late = ((envelope.DEADLINE, b"2020-01-01T00:00:00Z"),)
@@ -121,9 +121,9 @@ def _firsts(target: Target) -> Iterator[Forgery]:
 
 @dataclass
 class Forger:
-    """Answers for the workers, of every request that it reads, at once and while it runs. ``done``: what it wrote.
+    """Answers every request that it reads in the workers' place, at once and while it runs. ``done``: what it wrote.
 
-    ``events``, ``cancels``, ``requests``: where; cancels and other requests with the id that each was for.
+    ``events``, ``cancels``, ``requests``: their places; for cancels and other requests with the id that each targets.
     """
 
     done: Injected
@@ -132,8 +132,8 @@ class Forger:
     requests: dict[Place, UUID] = field(default_factory=dict)
 
     async def run(self, scene: Scene) -> None:
-        """Until cancelled."""
-        read_any_record()  # Bombs are read here too.
+        """Run until cancelled."""
+        read_any_record()  # Bombs are read here as well.
         reader = AIOKafkaConsumer(bootstrap_servers=scene.kafka.bootstrap, auto_offset_reset="latest")
         writer = AIOKafkaProducer(bootstrap_servers=scene.kafka.bootstrap, linger_ms=5)
         seen: set[UUID] = set()
@@ -145,26 +145,26 @@ class Forger:
                 while True:
                     for records in (await reader.getmany(timeout_ms=50)).values():
                         for target in filter(None, map(target_of, records)):
-                            if target.id not in seen:  # Its own copies are signed as well.
+                            if target.id not in seen:  # Its own copies are signed too.
                                 seen.add(target.id)
                                 tasks.create_task(self._forge(writer, target))
 
     def wrong(self, evidence: Evidence) -> Iterator[str]:
-        """Whatever was told, or ended, that no worker said and no caller asked for."""
+        """Everything that was shown or ended although no worker said it and no caller asked for it."""
         for entry in evidence.entries:
             if entry.reply and FORGED in entry.reply:
-                yield f"{entry.id}: a caller was told what was forged"
+                yield f"{entry.id}: a caller received a forged answer"
         for row in evidence.requests:
             if row.cancel_requested or row.status == "cancelled":
-                yield f"{row.id}: a forged cancel counted"
+                yield f"{row.id}: a forged cancel was accepted"
             if row.status == "expired":
-                yield f"{row.id}: a forged deadline counted"
+                yield f"{row.id}: a forged deadline was accepted"
         reasons = {letter.place: letter.reason for letter in evidence.dead_letters}
         for place, id in self.cancels.items():
             reason = reasons.get(place)
             early = reason is None and id in evidence.early_cancels
             if not early and reason not in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
-                yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept for nobody"
+                yield f"the forged cancel of {id} at {place}: {reason}, must be a dead letter or kept without an owner"
         for place, id in self.requests.items():
             if reasons.get(place) != ErrorCode.UNSIGNED:
                 yield f"the forged request {id} at {place}: {reasons.get(place)}, must be a dead letter"
@@ -176,7 +176,7 @@ class Forger:
                 sent = await writer.send(
                     forgery.topic, forgery.value, forgery.key, forgery.partition, headers=list(forgery.headers)
                 )
-                # Noted also when this task is over by then: the producer sends what it has before it stops.
+                # Written even if this task is over by then: the producer flushes before it stops.
                 sent.add_done_callback(partial(self._note, target, forgery))
                 await asyncio.shield(sent)
 

@@ -1,4 +1,4 @@
-"""What a campaign stands on: Kafka and Postgres of its own, and for each phase a fresh set of services over them."""
+"""The base of a campaign: its own Kafka and Postgres, and for each phase a new set of services on them."""
 
 import asyncio
 import os
@@ -42,11 +42,11 @@ Environment = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Setup:
-    """One phase's services. ``oracle`` is its spec of faults; ``worker`` and ``gateway`` add to the environment.
+    """The services of one phase. ``oracle``: its spec of faults. ``worker`` and ``gateway``: added to the environment.
 
     ``proxied``: workers reach Postgres through a proxy that can cut commits. ``idle_seconds``: how long the LLM service
-    waits for a silent model. ``each_start``: what a worker is told at each start, by its name. ``keys``: the programs
-    that have a key, each with its tenant.
+    waits for a silent model. ``each_start``: extra environment of a worker at each start, by its name. ``keys``: the
+    programs that have a key, each with its tenant.
     """
 
     workers: int = 3
@@ -101,11 +101,11 @@ class Scene:
 
     @property
     def urls(self) -> list[str]:
-        """Where the gateways are."""
+        """URLs of the gateways."""
         return [gateway.url for gateway in self.gateways]
 
     async def start(self) -> None:
-        """Start everything; return when all of it is ready. Raises ``PartFailedError``."""
+        """Start everything; return once all of it is ready. Raises ``PartFailedError``."""
         for name, tenant in self.setup.keys.items():
             key = new_key()
             await keys.create(self.database, tenant, key, CreateKey(name=name, scopes=[Scope.WRITE]))
@@ -116,7 +116,7 @@ class Scene:
         await asyncio.gather(*(self._add_gateway() for _ in range(self.setup.gateways)))
 
     async def add_worker(self) -> Process:
-        """One worker more; return when it is ready."""
+        """Start one more worker; return once it is ready."""
         number = len(self.workers) + len(self.gone) + 1
         env = {**self.env, **self.setup.worker, "METRICS_PORT": str(free_ports(1)[0])}
         if self.proxy:
@@ -128,13 +128,13 @@ class Scene:
         return process
 
     async def remove_worker(self) -> None:
-        """One worker less: the newest drains; return when it has left."""
+        """Drain the newest worker; return once it has left."""
         process = self.workers.pop()
         self.gone.append(process)
         await process.stop()
 
     async def stop(self) -> None:
-        """End every service, the gateways first; workers in good order, so that they leave their group."""
+        """Stop every service, gateways first; workers drain, so that they leave their group."""
         await asyncio.gather(*(process.kill() for process in self.gateways))
         await asyncio.gather(*(process.stop() for process in self.workers))
         await asyncio.gather(*(process.kill() for process in (self.llm, self.oracle)))
@@ -160,7 +160,7 @@ class Scene:
 
 
 class Ground:
-    """Kafka and Postgres, running. Scenes are put up on it one after the other."""
+    """A running Kafka and Postgres. Scenes run on it one after the other."""
 
     def __init__(self, folder: Path, kafka: Kafka, postgres: Child, url: str) -> None:
         self.folder = folder
@@ -171,7 +171,7 @@ class Ground:
 
     @asynccontextmanager
     async def scene(self, name: str, setup: Setup) -> AsyncIterator[Scene]:
-        """Services over an empty database and empty topics; all of them end with the body."""
+        """Services on an empty database and empty topics; all of them stop at the end of the body."""
         await self.kafka.forget()
         made = Scene(self, setup, name, await self._fresh_database(name.replace("-", "_")))
         split = urlsplit(self._url)
@@ -185,7 +185,7 @@ class Ground:
                 finally:
                     await made.stop()
         finally:
-            if not self.postgres.pid:  # The body ended while it was down.
+            if not self.postgres.pid:  # The body ended while Postgres was down.
                 await self.postgres.start()
 
     async def _fresh_database(self, name: str) -> str:
@@ -198,7 +198,7 @@ class Ground:
 
 @asynccontextmanager
 async def open_ground(*, brokers: int) -> AsyncIterator[Ground]:
-    """Kafka with one broker or three, and Postgres; their data go with the body, the folder with all logs stays."""
+    """Kafka with one or three brokers, and Postgres. Their data is deleted after the body; the logs stay."""
     folder = _new_folder()
     kafka = await (Kafka.one(folder) if brokers == 1 else Kafka.three(folder))
     part, url = await postgres_part(folder / "postgres", free_ports(1)[0], lambda _: None)
@@ -214,11 +214,11 @@ async def open_ground(*, brokers: int) -> AsyncIterator[Ground]:
 
 def _new_folder() -> Path:
     made = Path(tempfile.mkdtemp(prefix="orchestra-faults-"))
-    made.chmod(0o711)  # The user whom Postgres runs as must pass through.
+    made.chmod(0o711)  # Postgres' user must be able to pass through.
     return made
 
 
 def through(url: str, port: int) -> str:
-    """The database's URL with another port."""
+    """The database URL with another port."""
     split = urlsplit(url)
     return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))

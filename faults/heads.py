@@ -1,4 +1,4 @@
-"""Heads of line: conversations that are slow, always fail or kill workers hold up only themselves."""
+"""Head-of-line blocking: conversations that are slow, always fail or kill workers block only themselves."""
 
 import asyncio
 import random
@@ -19,8 +19,8 @@ from faults.question import FAIL, SLOW, Question
 from faults.recovery import holder
 from faults.turn import Conditions, Turn
 
-# On two busy cores a short answer may take its time; one that waits for a slow one takes as long as that.
-_MOST_TIMES_SLOWER = 3.0
+# On two busy cores a short answer may take a while; one blocked by a slow one takes as long as that.
+_MAX_SLOWDOWN = 3.0
 _AT_ONCE = 25
 
 
@@ -34,7 +34,7 @@ class Heads:
         self._killed: set[str] = set()
 
     async def beside_slow_ones(self, short: int, slow: int) -> Injected:
-        """Short answers alone, and then beside slow ones and a conversation that always fails."""
+        """Measure short answers alone, then next to slow ones and a conversation that always fails."""
         done = Injected("slow and failing conversations beside short ones", slow)
         async with self._conditions() as conditions:
             alone = await self._short(conditions, short)
@@ -46,17 +46,17 @@ class Heads:
             early = sum(task.done() for task in beside)
             done.counts["p95 alone, ms"] = round(1000 * _p95(alone))
             done.counts["p95 beside, ms"] = round(1000 * _p95(together))
-            if _p95(together) > _MOST_TIMES_SLOWER * max(0.5, _p95(alone)):
+            if _p95(together) > _MAX_SLOWDOWN * max(0.5, _p95(alone)):
                 done.wrong.append(
                     f"short answers: p95 {_p95(alone):.2f} s alone, {_p95(together):.2f} s beside slow ones"
                 )
             if early:
-                done.wrong.append(f"{early} slow answers were over before the short ones: nothing was tried")
+                done.wrong.append(f"{early} slow answers ended before the short ones: nothing was tested")
             await asyncio.gather(*beside, failing)
         return done
 
     async def killing_its_worker(self, way: Way, tries: int, others: int) -> Injected:
-        """A request whose every worker dies: it fails after its last try, all others are answered."""
+        """A request that kills every worker running it: it fails after its last try, and all others are answered."""
         done = Injected("a request that kills its worker", tries)
         async with self._conditions() as conditions, self._conditions() as besides:
             turn = _turn(conditions, SLOW, way)
@@ -67,16 +67,18 @@ class Heads:
                 await asyncio.sleep(0.1)
             await beside
             if running.done() and (conditions.counts["failed"] != 1 or done.done != tries):
-                done.wrong.append(f"{done.done} workers died of it, {tries} tries; it ended {dict(conditions.counts)}")
+                done.wrong.append(
+                    f"it killed {done.done} workers in {tries} tries; it ended as {dict(conditions.counts)}"
+                )
             if besides.counts["completed"] != others:
-                done.wrong.append(f"of {others} beside it, so many ended how: {dict(besides.counts)}")
+                done.wrong.append(f"endings of the {others} requests next to it: {dict(besides.counts)}")
             running.cancel()
             await asyncio.wait([running])
         return done
 
     async def _kill_holder(self, done: Injected, id: UUID | None) -> None:
         worker = await holder(self._scene, id) if id else None
-        if worker is None or worker in self._killed:  # Dead already; its lease has not run out.
+        if worker is None or worker in self._killed:  # Already dead; its lease has not expired.
             return
         for process in self._scene.workers:
             if process.worker_id() == worker and process.signal(signal.SIGKILL):

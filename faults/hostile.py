@@ -1,7 +1,7 @@
-"""Hostile neighbours: a flood, bombs, strangers and a forger at once; nobody else may notice.
+"""Hostile neighbours: a flood, bombs, strangers and a forger at once. Other callers must not notice.
 
-The flood's answers come drop by drop until the campaign heals the model. Until then it holds the slots that it has, so
-what is answered before that was answered beside it.
+The flood's answers are slowed to a trickle until the campaign heals the model. Until then it keeps its slots, so
+every answer before that was given next to it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from uuid import UUID
 
 import aiohttp
 
-from faults.bombs import MOST_BYTES, bomb
+from faults.bombs import MAX_BYTES, bomb
 from faults.evidence import Evidence, Place
 from faults.forger import Forger
 from faults.ground import Scene, Setup
@@ -36,7 +36,7 @@ FLOOD, NEIGHBOURS = "flood", ("same tenant", "other tenant")
 _WORKERS, _SLOTS, _SHARE = 3, 40, 75
 _HOLDS = _SLOTS * _SHARE // 100
 # More than all slots of all workers, and more than one owner may have open.
-_FLOOD, _MOST_OPEN = 2 * _WORKERS * _SLOTS, 200
+_FLOOD, _MAX_OPEN = 2 * _WORKERS * _SLOTS, 200
 _FLOOD_RATE, _FLOOD_ON_RATE = 200.0, 5.0
 _LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
@@ -46,7 +46,7 @@ _ANSWERS = 60
 _ENDLESS = 20_000
 _QUIET, _ATTACKED, _KILLED = "quiet", "under attack", "while workers die"
 
-# A record that they wrote to Kafka themselves would have no owner.
+# A record produced directly to Kafka would have no owner.
 _ORDINARY = Plan(
     conversations=_ENDLESS, turns=3, concurrency=6, ways={"poll": 0.3, "wait": 0.3, "stream": 0.4}, cancels=0
 )
@@ -65,19 +65,19 @@ SELECT id, fence, worker_id FROM requests WHERE user_name <> :owner AND status =
 _REFUSED_BOMBS = "SELECT count(*) AS n FROM dead_letters WHERE reason = :reason"
 _THE_FLOOD = {"tenant": DEFAULT_TENANT, "owner": f"key:{FLOOD}"}
 
-# Gateways that ask for keys, of which the flood has one and each neighbour.
+# Gateways that require keys: one for the flood, one for each neighbour.
 SETUP = Setup(
     workers=_WORKERS,
     oracle="latency_ms=100,gap_ms=10,slow_ms=100,drip_ms=8000",
     worker={"WORKER_CONCURRENCY": str(_SLOTS), "MAX_OWNER_SHARE": str(_SHARE)},
-    gateway={"OPEN_MODE": "false", "MAX_OPEN_BY_OWNER": str(_MOST_OPEN)},
+    gateway={"OPEN_MODE": "false", "MAX_OPEN_BY_OWNER": str(_MAX_OPEN)},
     idle_seconds=30,
     keys={FLOOD: DEFAULT_TENANT, NEIGHBOURS[0]: DEFAULT_TENANT, NEIGHBOURS[1]: "neighbours"},
 )
 
 
 class Hostile:
-    """One siege. ``forged``: where the events lie that no worker wrote."""
+    """One siege. ``forged``: places of the events that no worker wrote."""
 
     def __init__(self, scene: Scene, ledger: Ledger, sampler: Sampler, limit: Limit) -> None:
         self._scene = scene
@@ -86,7 +86,7 @@ class Hostile:
         self._limit = limit
         self._poisoner = Poisoner()
         self._stages = [(_QUIET, 0.0)]
-        self._flood = Injected("flood of slow requests of one owner", _MOST_OPEN)
+        self._flood = Injected("flood of slow requests of one owner", _MAX_OPEN)
         self._kills = Injected("worker kill -9 beside hostile neighbours", 0)
         self._bombs = Injected("bombs of every codec", 0)
         self._strangers = Injected("half-open connections, costly heads", 0)
@@ -98,10 +98,10 @@ class Hostile:
         return self._forger.events
 
     async def run(self, kills: int, bombs: int) -> Sequence[Injected]:
-        """So many workers killed, one after the other, and twice so many bombs of each codec, before and meanwhile."""
+        """Kill ``kills`` workers one by one; send ``bombs`` of each codec before that, and as many meanwhile."""
         self._kills.asked, self._bombs.asked = kills, 2 * bombs * len(BOMBS)
         scene = self._scene
-        for codec, size in MOST_BYTES.items():  # Made beforehand: that takes seconds.
+        for codec, size in MAX_BYTES.items():  # Built beforehand: that takes seconds.
             await asyncio.to_thread(bomb, codec, size)
         async with AsyncExitStack() as stack:
             flood, *neighbours = [await stack.enter_async_context(self._load(*each)) for each in _LOADS]
@@ -137,24 +137,24 @@ class Hostile:
         return [self._flood, self._kills, self._bombs, self._strangers, self._forger.done]
 
     def wrong(self, evidence: Evidence) -> Iterator[str]:
-        """What came of it once all was over."""
+        """Violations found once everything was over."""
         yield from self._poisoner.wrong(evidence)
         yield from self._forger.wrong(evidence)
         for row in evidence.requests:
             if row.status != "completed":
                 yield f"{row.id} of {row.tenant} is {row.status} ({row.error_code}), and was to be answered"
 
-    # The flood
+    # The flood.
 
     async def _full(self) -> bool:
-        """Whether the flood has all that it may have of every worker, with more waiting."""
+        """Whether the flood has its full share of every worker, with more waiting."""
         alive = {worker.worker_id() for worker in self._scene.workers if worker.ready}
         held = {str(row.worker_id): row.n for row in await self._scene.database.run(_HELD, **_THE_FLOOD)}
         (pending,) = await self._scene.database.run(_PENDING, **_THE_FLOOD)
         return len(alive) == _WORKERS and pending.n > 0 and all(held.get(str(id)) == _HOLDS for id in alive)
 
     async def _watch(self) -> None:
-        """Look again and again at what it holds."""
+        """Check its share repeatedly."""
         while True:
             for row in await self._scene.database.run(_HELD, **_THE_FLOOD):
                 self._flood.counts["flood_capped"] += row.n == _HOLDS
@@ -162,10 +162,10 @@ class Hostile:
                     self._flood.wrong.append(f"the flood held {row.n} slots of a worker, its share is {_HOLDS}")
             await asyncio.sleep(_LOOK_SECONDS)
 
-    # What goes on beside it
+    # Meanwhile.
 
     async def _kill(self) -> None:
-        """`kill -9` of a worker that runs a neighbour's turns; return when others have taken those."""
+        """`kill -9` a worker that runs a neighbour's turns; return once others have taken them over."""
         while not self._limit.over:
             rows = await self._scene.database.run(_OF_NEIGHBOURS, owner=_THE_FLOOD["owner"])
             by_id = {worker.worker_id(): worker for worker in self._scene.workers if worker.ready}
@@ -179,7 +179,7 @@ class Hostile:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _probe(self) -> None:
-        """Ask every gateway whether it lives, each time on a new connection."""
+        """Check the liveness of every gateway, each time on a new connection."""
         timeout = aiohttp.ClientTimeout(_ANSWER_SECONDS)
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -191,7 +191,7 @@ class Hostile:
                 await asyncio.sleep(_PROBE_SECONDS)
 
     async def _bomb(self, each: int) -> None:
-        """Send so many of each codec; return when all that were sent so far are dead letters."""
+        """Send this many of each codec; return once all sent so far are dead letters."""
         sent = await self._poisoner.run(self._scene, BOMBS * each, self._limit)
         self._bombs.times += sent.times
         self._bombs.counts += sent.counts
@@ -209,7 +209,7 @@ class Hostile:
             yield load
 
     async def _until_answered(self, loads: Sequence[Load], more: int) -> None:
-        """Wait until each of the neighbours has had so many answers more."""
+        """Wait until each neighbour has received this many more answers."""
         before = [load.counts["completed"] for load in loads]
 
         async def answered() -> bool:
@@ -218,7 +218,7 @@ class Hostile:
         await self._until(answered, f"a neighbour did not get {more} answers")
 
     async def _until(self, true: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-        """Wait for this; what is said otherwise is wrong."""
+        """Wait for a condition; on a timeout, ``otherwise`` is a violation."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 while not await true():
@@ -226,15 +226,15 @@ class Hostile:
                 return
         self._flood.wrong.append(f"{otherwise} within {_PATIENCE_SECONDS:.0f} s")
 
-    # What is told of it
+    # The report.
 
     def _tell(self, neighbours: Sequence[Load], flood: Load) -> None:
-        """The figures: nobody's promise, but worth knowing."""
+        """Record the figures: not part of a promise, but worth knowing."""
         counts = self._flood.counts
         self._flood.times = [time.time()] * flood.counts["flood_acked"]
         counts["refused at the door"] = flood.counts["flood_refused"]
         if given_up := sum(load.counts["given_up"] for load in neighbours):
-            self._flood.wrong.append(f"{given_up} requests of neighbours were given up")
+            self._flood.wrong.append(f"{given_up} requests of neighbours were abandoned")
         for stage, seconds in self._answer_seconds().items():
             counts[f"{stage}: answers of neighbours"] = len(seconds)
             counts[f"{stage}: p95 of neighbours, ms"] = round(1000 * sorted(seconds)[int(0.95 * len(seconds))])
@@ -247,7 +247,7 @@ class Hostile:
         return next(name for name, began in reversed(self._stages) if began <= at)
 
     def _answer_seconds(self) -> dict[str, list[float]]:
-        """How long each answer took, by the stage in which its request was first sent."""
+        """Seconds of each answer, by the stage in which its request was first sent."""
         sent: dict[str, float] = {}
         found: dict[str, list[float]] = defaultdict(list)
         for entry in read_ledger(self._scene.ledger):
@@ -258,7 +258,7 @@ class Hostile:
         return found
 
     async def _count_unsigned(self) -> None:
-        """What gateways knew for forged."""
+        """Count what gateways recognised as forged."""
         async with aiohttp.ClientSession() as session:
             for url in self._scene.urls:
                 async with session.get(f"{url}/metrics") as response:
@@ -271,7 +271,7 @@ class Hostile:
 
 
 async def _flood_on(flood: Load) -> None:
-    """All at once, then on and on, so that it is refused at the door too."""
+    """Send all at once, then keep sending, so that some is refused at the gateway."""
     await flood.flood(_FLOOD_RATE, _FLOOD / _FLOOD_RATE, SLOW)
     await flood.flood(_FLOOD_ON_RATE, math.inf, SLOW)
 
@@ -286,7 +286,7 @@ async def _unwell(session: aiohttp.ClientSession, gateway: Process) -> str | Non
 
 @asynccontextmanager
 async def _beside(*running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """These run with the body, and what one of them fails with ends it."""
+    """Run these next to the body; an error in one of them ends it."""
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(work) for work in running]
         yield

@@ -1,4 +1,4 @@
-"""Evidence, sorted so that every check finds what it asks for."""
+"""Evidence, indexed for the checks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -19,14 +19,14 @@ Ref = tuple[str, UUID]
 
 
 class Index:
-    """What belongs together. Requests are known by id: ids of two tenants never meet in a campaign."""
+    """Related evidence. Requests are known by id alone: ids of two tenants never collide in a campaign."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
 
     @cached_property
     def rows(self) -> dict[UUID, list[Request]]:
-        """Rows by id; more than one is a fault."""
+        """Rows by id; more than one is a violation."""
         return grouped(self.evidence.requests, lambda row: row.id)
 
     @cached_property
@@ -36,27 +36,27 @@ class Index:
 
     @cached_property
     def by_place(self) -> dict[Place, list[Request]]:
-        """Rows by the record that they came from."""
+        """Rows by the place of their record."""
         return grouped(self.evidence.requests, lambda row: row.place)
 
     @cached_property
     def dead_by_place(self) -> dict[Place, list[DeadLetter]]:
-        """Dead letters by the record that they were."""
+        """Dead letters by the place of their record."""
         return grouped(self.evidence.dead_letters, lambda letter: letter.place)
 
     @cached_property
     def dead_by_id(self) -> dict[UUID, list[DeadLetter]]:
-        """Dead letters by the request that they would have been."""
+        """Dead letters by the id of their request."""
         return grouped((each for each in self.evidence.dead_letters if each.request_id), lambda each: each.request_id)  # type: ignore[return-value,arg-type]
 
     @cached_property
     def record(self) -> dict[Place, Record]:
-        """Records by their place."""
+        """Records by place."""
         return {record.place: record for record in self.evidence.records}
 
     @cached_property
     def conversations(self) -> dict[Ref, list[Request]]:
-        """Turns of each conversation, in the order of their numbers."""
+        """Turns of each conversation, by sequence number."""
         found = grouped(self.evidence.requests, lambda row: (row.tenant, row.conversation_id))
         return {ref: sorted(rows, key=lambda row: row.seq) for ref, rows in found.items()}
 
@@ -87,17 +87,17 @@ class Index:
 
     @cached_property
     def refusals(self) -> dict[Place, list[ReplyRecord]]:
-        """Replies that say of a record that it was refused, by its place."""
+        """Replies that report a refused record, by its place."""
         return grouped((each for each in self.evidence.replies if each.refused), lambda each: each.refused)  # type: ignore[return-value,arg-type]
 
     def names_an_id(self, letter: DeadLetter) -> bool:
-        """True for a letter whose record named its id; False where it has one of its place, or that cannot be told."""
+        """True if the letter's record named its id; False if the id comes from its place, or that is unknown."""
         record = self.record.get(letter.place)
         return record is not None and letter.request_id != record_id(*letter.place, round(record.at * 1000))
 
     @cached_property
     def questions(self) -> dict[UUID, Question]:
-        """What each request asks, where it is one of the campaign's."""
+        """The question of each request of the campaign."""
         found = {row.id: _question(row) for row in self.evidence.requests}
         return {id: question for id, question in found.items() if question}
 
@@ -112,7 +112,7 @@ class Index:
 
     @cached_property
     def calls(self) -> dict[str, list[Call]]:
-        """The oracle's calls by key, by their beginning."""
+        """The oracle's calls by key, in the order of their start."""
         found = grouped((call for call in self.evidence.calls if call.key), lambda call: call.key)
         return {key: sorted(calls, key=lambda call: call.start) for key, calls in found.items()}
 
@@ -123,13 +123,13 @@ class Index:
         return {key: sorted(entries, key=lambda entry: entry.at) for key, entries in found.items()}
 
     def terminal(self, id: UUID) -> bool:
-        """True when the request ended, or is a dead letter."""
+        """True if the request ended, or is a dead letter."""
         row = self.row.get(id)
         return row.status in ENDINGS if row else id in self.dead_by_id
 
 
 def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
-    """Items by their key, each group in the order of the items."""
+    """Items by key, each group in the order of the items."""
     found: dict[_K, list[_T]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)

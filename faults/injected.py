@@ -1,4 +1,4 @@
-"""What was done to the system, and how long it took to be well again."""
+"""The faults that were injected, and how long the system took to recover."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Injected:
-    """One kind of fault. ``asked``: how often it was to be injected; ``times``: when it was, in seconds since 1970.
+    """One kind of fault. ``asked``: how often to inject it. ``times``: when it was, in seconds since 1970.
 
-    ``recoveries``: seconds from a fault until what it broke worked again. ``wrong``: what the injector itself saw that
-    must not be. ``counts``: by kind, where one fault has several.
+    ``recoveries``: seconds from a fault until what it broke worked again. ``wrong``: violations that the injector
+    itself saw. ``counts``: by kind, if one fault has several.
     """
 
     what: str
@@ -28,17 +28,17 @@ class Injected:
 
     @property
     def worst(self) -> float | None:
-        """The longest recovery, in seconds."""
+        """The longest recovery in seconds."""
         return max(self.recoveries, default=None)
 
     def note(self) -> float:
-        """Count one injection; its time."""
+        """Count one injection; returns its time."""
         self.times.append(time.time())
         return self.times[-1]
 
 
 class Limit:
-    """A moment after which nothing more is begun."""
+    """A time limit; nothing new is started after it."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -54,5 +54,5 @@ class Limit:
         return self._end - time.monotonic()
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but not beyond the limit."""
+        """Sleep, but not past the limit."""
         await asyncio.sleep(max(0.0, min(seconds, self.left)))

@@ -1,4 +1,4 @@
-"""The faults: each function injects one kind so many times under load, and tells what it did."""
+"""The faults: each function injects one kind a number of times under load, and reports what it did."""
 
 import asyncio
 import itertools
@@ -17,9 +17,9 @@ from faults.processes import Process
 from faults.recovery import held, in_progress, until_finished, until_retaken, until_taken_in
 from orchestra.failpoints import FAILPOINTS, Order, environment
 
-_MOST_SECONDS_AT_A_POINT = 45.0
-# A lease of 15 s, and what finds that it has run out.
-_MOST_RETAKE_SECONDS = 20.0
+_MAX_SECONDS_AT_A_POINT = 45.0
+# A lease of 15 s, plus the time to notice that it expired.
+_MAX_RETAKE_SECONDS = 20.0
 WHILE_RUNNING = "while turns ran"
 _FAULT = re.compile(rb'"part": "([a-z_.]+)",[^}\n]*"kafka_fault"')
 _DRAIN = "drain.after_leaving"
@@ -27,10 +27,10 @@ _ONCE_IN_A_LIFE = (_DRAIN, "sweep.after_give_back")
 
 
 async def kill_workers(scene: Scene, times: int, limit: Limit, at_once: int) -> Injected:
-    """`kill -9` of so many workers within seconds, the busiest first; recovery: a victim's turns run elsewhere.
+    """`kill -9` several workers within seconds, the busiest first; recovery: a victim's turns run elsewhere.
 
-    Then a rest until all turns have been retaken: a group that loses members faster than their sessions end (10 s)
-    takes nothing in, and there would be no turns to lose.
+    Then rest until all turns have been retaken: a group that loses members faster than their sessions end (10 s) takes
+    nothing in, and there would be no turns to lose.
     """
     done = Injected("worker kill -9", times)
     while done.done < times and not limit.over:
@@ -50,10 +50,10 @@ async def kill_workers(scene: Scene, times: int, limit: Limit, at_once: int) -> 
 
 
 class Zombies:
-    """Workers that stand still for longer than a lease and wake up with endings of old attempts.
+    """Workers that freeze for longer than a lease and wake up with endings of old attempts.
 
-    Those of the names in ``freezing`` do so by themselves where it hurts most, just before they write endings; of the
-    others so many at once are stopped anywhere.
+    Those named in ``freezing`` freeze themselves where it hurts most, just before they write endings. Of the others a
+    few at a time are stopped anywhere.
     """
 
     def __init__(self, seconds: tuple[float, float], at_once: int, freezing: Collection[str] = ()) -> None:
@@ -65,13 +65,13 @@ class Zombies:
         self.done = Injected("worker SIGSTOP and CONT", 0)
 
     def environment(self, worker: str) -> dict[str, str]:
-        """What a worker is told when it starts."""
+        """Extra environment of a worker at its start."""
         if self._over or worker not in self._freezing:
             return {}
         return environment({"finish.before_transaction": Order("freeze", random.randint(3, 10))})
 
     async def run(self, scene: Scene, times: int, limit: Limit) -> Injected:
-        """Until so many have been woken; then nobody freezes any more."""
+        """Run until this many have been woken; then no worker freezes any more."""
         self.done.asked = times
         own = [worker for worker in scene.workers if worker.name in self._freezing]
         others = [worker for worker in scene.workers if worker.name not in self._freezing]
@@ -112,11 +112,11 @@ class Zombies:
         sleep = asyncio.sleep(random.uniform(*self._seconds))
         await asyncio.gather(sleep, _note_retake(scene, self.done, taken, since) if taken else asyncio.sleep(0))
         worker.signal(signal.SIGCONT)
-        await asyncio.sleep(1)  # Time to say what it still has to say.
+        await asyncio.sleep(1)  # Time to send what it still has.
 
 
 async def scale_workers(scene: Scene, events: int, limit: Limit, sizes: Sequence[int], pause: float) -> Injected:
-    """So many workers more, or fewer by SIGTERM, again and again; each worker that comes or leaves is one event."""
+    """Start workers, or drain them with SIGTERM, repeatedly; each worker that joins or leaves is one event."""
     done = Injected("worker joins or drains", events)
     size = 0
     while done.done < events and not limit.over:
@@ -136,7 +136,7 @@ async def scale_workers(scene: Scene, events: int, limit: Limit, sizes: Sequence
 
 
 async def kill_gateways(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """`kill -9` of a gateway, never of the last, with calls and streams open; recovery: it answers again."""
+    """`kill -9` a gateway, never the last one, with calls and streams open; recovery: it answers again."""
     done = Injected("gateway kill -9", times)
     async with asyncio.TaskGroup() as watching:
         while done.done < times and not limit.over:
@@ -153,7 +153,7 @@ async def kill_gateways(scene: Scene, times: int, limit: Limit, pause: float) ->
 
 
 async def kill_kafka(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """The only broker is killed and started again, or restarted in good order; recovery: requests come in again."""
+    """Kill and start the only broker, or restart it gracefully; recovery: requests are taken in again."""
     done = Injected("broker kill -9 or restart", times)
     (broker,) = scene.kafka.brokers
     while done.done < times and not limit.over:
@@ -172,7 +172,7 @@ async def kill_kafka(scene: Scene, times: int, limit: Limit, pause: float) -> In
 
 
 async def kill_kafka_under(scene: Scene, calls: int, times: int, limit: Limit) -> Injected:
-    """The only broker is killed while at least so many calls are open, and started again; recovery as for any kill."""
+    """Kill the only broker while at least this many calls are open, and start it again; recovery as for any kill."""
     done = Injected(f"broker kill -9, {calls} calls open", times)
     (broker,) = scene.kafka.brokers
     while done.done < times:
@@ -190,7 +190,7 @@ async def kill_kafka_under(scene: Scene, calls: int, times: int, limit: Limit) -
 
 
 async def fail_clients(scene: Scene, times: int, limit: Limit) -> Injected:
-    """Calls of Kafka's client fail in workers and gateways that were told so when they started; their logs count."""
+    """Calls of the Kafka client fail in workers and gateways that were started with faults; counted in their logs."""
     done = Injected("errors of Kafka's client", times)
     while True:
         told = [_FAULT.findall(each.log.read_bytes()) for each in (*scene.workers, *scene.gateways)]
@@ -202,7 +202,7 @@ async def fail_clients(scene: Scene, times: int, limit: Limit) -> Injected:
 
 
 async def kill_leaders(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """Of three brokers the one that leads a partition of the requests is killed; recovery: new requests come in."""
+    """Kill the one of three brokers that leads a partition of the requests; recovery: new requests are taken in."""
     done = Injected("leader kill -9, three brokers", times)
     while done.done < times and not limit.over:
         await limit.pause(pause)
@@ -217,7 +217,7 @@ async def kill_leaders(scene: Scene, times: int, limit: Limit, pause: float) -> 
 
 
 async def lose_majority(scene: Scene, http: Http, limit: Limit) -> Injected:
-    """Two of three brokers are killed: nothing may be accepted until one is back, as one copy alone could be lost."""
+    """Kill two of three brokers: nothing may be accepted until one is back, because a single copy could be lost."""
     done = Injected("two of three brokers away", 1)
     if limit.over:
         return done
@@ -237,7 +237,7 @@ async def lose_majority(scene: Scene, http: Http, limit: Limit) -> Injected:
 
 
 async def kill_postgres(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """Postgres stops at once (SIGQUIT) or is killed, in turn, and comes back; recovery: a request has ended again."""
+    """Stop Postgres at once (SIGQUIT) or kill it, in turn, and start it; recovery: a request has ended again."""
     done = Injected("Postgres immediate stop or kill -9", times)
     while done.done < times and not limit.over:
         await limit.pause(pause)
@@ -253,7 +253,7 @@ async def kill_postgres(scene: Scene, times: int, limit: Limit, pause: float) ->
 
 
 async def cut_commits(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
-    """The workers' connections to Postgres break after a COMMIT was passed on, before its answer is back."""
+    """Break the workers' connections to Postgres after a COMMIT was passed on, before its answer."""
     done = Injected("Postgres cut after COMMIT", times)
     assert scene.proxy
     while done.done < times and not limit.over:
@@ -269,17 +269,17 @@ async def cut_commits(scene: Scene, times: int, limit: Limit, pause: float) -> I
 
 
 class FailpointRuns:
-    """Which worker is to die where: every point so many times, spread over the workers that start one after another."""
+    """Which worker dies at which point: every point a number of times, spread over successive starts of workers."""
 
     def __init__(self, each: int, victims: int) -> None:
         self._left = [point for point in FAILPOINTS for _ in range(each)]
         random.shuffle(self._left)
-        # What each start of a victim was told; its deaths come in the same order.
+        # The points given to each start of a victim; its deaths come in the same order.
         self._told: dict[str, list[str]] = {f"worker-{number}": [] for number in range(1, victims + 1)}
         self.done = Injected("failpoint", len(self._left))
 
     def environment(self, worker: str) -> dict[str, str]:
-        """What a worker is told when it starts; nothing for one that is to live."""
+        """Extra environment of a worker at its start; empty for one that is to live."""
         if worker not in self._told:
             return {}
         point = self._left.pop() if self._left else ""
@@ -288,7 +288,7 @@ class FailpointRuns:
         return environment({point: Order("kill", times)}) if point else {}
 
     async def run(self, scene: Scene, limit: Limit) -> Injected:
-        """Until each point was met as often as asked for."""
+        """Run until each point was reached as often as asked for."""
         victims = [worker for worker in scene.workers if worker.name in self._told]
         await asyncio.gather(*(self._watch(worker, limit) for worker in victims))
         return self.done
@@ -308,7 +308,7 @@ class FailpointRuns:
 
     async def _dies_by_itself(self, worker: Process, point: str, deaths: int) -> bool:
         try:
-            async with asyncio.timeout(_MOST_SECONDS_AT_A_POINT):
+            async with asyncio.timeout(_MAX_SECONDS_AT_A_POINT):
                 if point == _DRAIN:
                     await worker.until_ready()
                     await asyncio.sleep(random.uniform(1, 5))
@@ -325,7 +325,7 @@ Held = Sequence[tuple[UUID, int]]
 
 
 async def _busiest(scene: Scene, workers: Sequence[Process]) -> tuple[Process | None, Held]:
-    """The worker that runs most, with what it runs; None when none runs anything."""
+    """The worker that runs the most turns, and those turns; None if none runs any."""
     holds = [(worker, await held(scene, worker.worker_id())) for worker in workers]
     worker, most = max(holds, key=lambda pair: len(pair[1]), default=(None, []))
     return (worker, most) if most else (None, [])
@@ -340,7 +340,7 @@ async def _note_ready(process: Process, deaths: int, done: Injected, since: floa
 async def _note_retake(scene: Scene, done: Injected, taken: Held, since: float) -> None:
     seconds = await until_retaken(scene, taken, since)
     done.recoveries.append(seconds)
-    if seconds > _MOST_RETAKE_SECONDS:
+    if seconds > _MAX_RETAKE_SECONDS:
         done.wrong.append(f"turns of a lost worker ran elsewhere only after {seconds:.1f} s")
 
 

@@ -1,4 +1,4 @@
-"""The twelve invariants: each gives one line for each violation that it finds."""
+"""The twelve invariants: each yields one line per violation."""
 
 import json
 from collections import defaultdict
@@ -14,7 +14,7 @@ from faults.question import IMPOSTOR, history_hash, read
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
-# Closing a call takes a moment to be seen at its other end.
+# The other end notices a closed call only after a moment.
 NOTICED_SECONDS = 2.0
 CANCEL_SECONDS = 60.0
 _OUR_OWN_FAULTS = (ErrorCode.INTERNAL, ErrorCode.REFUSED_BY_DATABASE)
@@ -59,11 +59,11 @@ def one_reply(index: Index) -> Iterator[str]:
         if told and (
             told.status != entry.status or (entry.reply is not None and [entry.reply] != index.answers.get(told.id))
         ):
-            yield f"{told.id}: the caller was told {entry.status} and another reply than is stored ({told.status})"
+            yield f"{told.id}: the caller received {entry.status} and another reply than is stored ({told.status})"
 
 
 def _is_refusal(index: Index, record: ReplyRecord) -> bool:
-    """True for the reply to a record that was refused, whatever was taken in under its id before or after."""
+    """True for the reply to a refused record, whatever was taken in under its id before or after."""
     code = record.refused and json.loads(record.value)["error"]["code"]
     letters = index.dead_by_place.get(record.refused, []) if record.refused else []
     return any((letter.request_id, letter.reason) == (record.request_id, code) for letter in letters)
@@ -112,14 +112,14 @@ def _recomputed(index: Index, ref: Ref, messages: list[Message]) -> Iterator[str
 
 
 def _sent(row: Request, history: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What the model must have been sent: leading system messages, the history, the question with what is before it."""
+    """What the model must have received: leading system messages, history, the question with what precedes it."""
     own = list(row.messages) or history[-1:]
     lead = next((at for at, (role, _) in enumerate(own) if role != "system"), len(own))
     return [*own[:lead], *history[:-1], *own[lead:]]
 
 
 def _promised_order(index: Index, rows: list[Request]) -> Iterator[str]:
-    """What was acknowledged before another was sent has the smaller number."""
+    """A request acknowledged before another was sent has the smaller number."""
     times: list[tuple[float, int, int]] = []
     for row in rows:
         question = index.questions.get(row.id)
@@ -145,7 +145,7 @@ def one_at_a_time(index: Index) -> Iterator[str]:
     for (_, conversation), found in calls.items():
         for first, second in pairwise(sorted(found, key=lambda call: call.start)):
             closing = NOTICED_SECONDS if first.ended in ("client_left", "hang") else 0.0
-            # A worker that was frozen may begin a call, or still have one open, before it learns that its turn is gone.
+            # A frozen worker may start a call, or still have one open, before it learns that its turn is gone.
             excused = (
                 any(_lost(index, call.key) for call in (first, second))
                 or _was_cancelled(index, first, since=second.start, until=first.end)
@@ -164,7 +164,7 @@ def _lost(index: Index, key: str) -> bool:
 
 
 def _was_cancelled(index: Index, call: Call, *, since: float, until: float) -> bool:
-    """True for a call whose turn was over already: cancelled, its call not there or not closed yet."""
+    """True for a call whose turn was already cancelled, and whose call was not there or not closed yet."""
     return any(
         row.status == Status.CANCELLED
         and row.finished_at is not None
@@ -290,7 +290,7 @@ def none_broken_inside(index: Index) -> Iterator[str]:
             yield f"{_at(letter.place)} is dead with {letter.reason}"
     for entry in index.evidence.entries:
         if entry.code in (ErrorCode.INTERNAL, ErrorCode.NOT_FOUND) and entry.what != "answered":
-            yield f"key {entry.key}: a caller was told {entry.code}"
+            yield f"key {entry.key}: a caller received {entry.code}"
     if index.evidence.idle_in_transaction:
         yield f"{index.evidence.idle_in_transaction} sessions hang in a transaction"
 
@@ -326,14 +326,14 @@ def _at(place: tuple[str, int, int]) -> str:
 
 INVARIANTS: Mapping[str, tuple[str, Callable[[Index], Iterator[str]]]] = MappingProxyType(
     {
-        "I1": ("what was acknowledged ended", ended),
-        "I2": ("one reply a request, published as it was committed", one_reply),
-        "I3": ("every answer is to exactly the history before it", chain),
-        "I4": ("one turn at a time in a conversation, one worker an attempt", one_at_a_time),
-        "I5": ("every record is in one place, none is skipped", every_record_once),
-        "I6": ("one request a key, and never another body", one_key_one_request),
+        "I1": ("what was acknowledged has ended", ended),
+        "I2": ("one reply per request, published as committed", one_reply),
+        "I3": ("every answer is based on exactly the history before it", chain),
+        "I4": ("one turn at a time per conversation, one worker per attempt", one_at_a_time),
+        "I5": ("every record is in one place, and none is skipped", every_record_once),
+        "I6": ("one request per key, and never another body", one_key_one_request),
         "I7": ("streams add up to the stored text", streams_tell_the_truth),
-        "I8": ("no call that nobody asked for", no_waste),
+        "I8": ("no call without a request for it", no_waste),
         "I9": ("nothing crosses a conversation or a tenant", walls),
         "I10": ("no request lost, no connection poisoned, nothing broken inside", none_broken_inside),
         "I11": ("replies are first published in the order of their endings", replies_in_order),

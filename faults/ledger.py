@@ -1,4 +1,4 @@
-"""What the load client did and was told: JSON lines on disk, each there before it counts.
+"""What the load client did and received: JSON lines on disk, each written before it counts.
 
 async with open_ledger(path) as ledger:
     await ledger.write(Entry("sent", key, conversation, ordinal, way="poll"))
@@ -23,12 +23,12 @@ Part = Literal["original", "duplicate", "impostor"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One step of one request. ``key``: its Idempotency-Key, or the id that a direct producer gave it.
+    """One step of one request. ``key``: its Idempotency-Key, or the id from a direct producer.
 
-    ``sent`` before it goes out; ``acked``: accepted, and ``id`` is known; ``answered``: ``status`` is its ending and
-    ``reply`` its text; ``refused``: surely not accepted, ``code`` says why; ``unknown``: it may be accepted or not.
+    ``sent``: written before it goes out. ``acked``: accepted, and ``id`` is known. ``answered``: ``status`` is its
+    ending and ``reply`` its text. ``refused``: surely not accepted, ``code`` says why. ``unknown``: accepted or not.
     ``stream``: what a stream did; ``status`` is ``left``, ``resumed`` (``code``: ``same`` or ``other`` gateway),
-    ``restart`` or ``over`` (``reply``: the text put together from the deltas). ``at``: seconds since 1970.
+    ``restart`` or ``over`` (``reply``: the text assembled from the deltas). ``at``: seconds since 1970.
     """
 
     what: What
@@ -45,7 +45,7 @@ class Entry:
 
 
 class Ledger:
-    """Entries gather while the last batch is synced; each batch costs one fsync."""
+    """Entries collect while the last batch is synced; each batch costs one fsync."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -78,7 +78,7 @@ class Ledger:
 
 @asynccontextmanager
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
-    """A ledger that adds to this file."""
+    """A ledger that appends to this file."""
     with path.open("a", encoding="utf-8") as file:
         ledger = Ledger(file)
         running = asyncio.create_task(ledger.run())
@@ -91,7 +91,7 @@ async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """All whole entries of a file; a last line that was cut off never counted."""
+    """All complete entries of a file; a last line that was cut off never counted."""
     with path.open(encoding="utf-8") as lines:
         return [_entry(json.loads(line)) for line in lines if line.endswith("\n")]
 

@@ -1,11 +1,11 @@
-"""The load: conversations by every way in, with retries, duplicates, impostors, cancels and broken streams.
+"""The load: conversations over every entrance, with retries, duplicates, impostors, cancels and broken streams.
 
 plan = Plan(conversations=200, turns=5, concurrency=50)
 async with open_ledger(path) as ledger, open_load(plan, ["http://127.0.0.1:8080", …], bootstrap, ledger) as load:
     await load.run()                            # closed loop: returns when every conversation is over
-    await load.flood(rate=500, seconds=30)      # open loop: what is refused is not sent again
+    await load.flood(rate=500, seconds=30)      # open loop: refused requests are not sent again
     load.counts                                 # Counter of what happened
-    load.stop()                                 # begin no further turn; those that were begun are seen to their end
+    load.stop()                                 # start no further turns; those in progress are followed to their end
 """
 
 import asyncio
@@ -31,8 +31,8 @@ class Plan:
     """What to send. All but the first three and the last four are shares (0 to 1) of turns, or of conversations.
 
     ``pipelined``: conversations whose turns do not wait for each other. ``disconnects``: streams that are left at a
-    random event. ``slow`` and ``failing``: questions that ask the oracle for it. ``patience``: seconds after which a
-    turn is given up. ``model``: None for the default.
+    random event. ``slow`` and ``failing``: questions that ask the oracle to be slow or to fail. ``patience``: seconds
+    after which a turn is abandoned. ``model``: None for the default.
     """
 
     conversations: int = 100
@@ -53,7 +53,7 @@ class Plan:
 
 
 class Load:
-    """Sends what the plan says."""
+    """Sends what a plan says."""
 
     def __init__(self, plan: Plan, gateways: Sequence[str], http: Http, direct: Direct, ledger: Ledger) -> None:
         self.counts: Counter[str] = Counter()
@@ -65,11 +65,11 @@ class Load:
         )
 
     def stop(self) -> None:
-        """Begin no further turn."""
+        """Start no further turns."""
         self._stopped = True
 
     async def run(self) -> None:
-        """Have all conversations, so many at a time; return when they are over."""
+        """Run all conversations, a limited number at a time; return once they are over."""
         free = asyncio.Semaphore(self._plan.concurrency)
 
         async def one() -> None:
@@ -82,9 +82,9 @@ class Load:
                 tasks.create_task(one())
 
     async def flood(self, rate: float, seconds: float, note: str = "") -> None:
-        """So many new conversations of one turn a second, whatever becomes of them; return when all are clear.
+        """Start ``rate`` new one-turn conversations per second, whatever their outcome; return when all are known.
 
-        ``note``: of their questions.
+        ``note``: put into their questions.
         """
         clock = asyncio.get_running_loop().time
         began, sent = clock(), 0
@@ -98,7 +98,7 @@ class Load:
     async def _converse(self) -> None:
         conversation, plan, chance = uuid4(), self._plan, self._random.random
         pipelined = chance() < plan.pipelined
-        # Records of one way in are in one order; across gateways and producers only what was acknowledged is.
+        # Records of one entrance are ordered; across gateways and producers only acknowledged ones are.
         async with asyncio.TaskGroup() as tasks:
             for ordinal in range(plan.turns):
                 if self._stopped:
@@ -136,7 +136,7 @@ class Load:
 async def open_load(
     plan: Plan, gateways: Sequence[str], bootstrap: str, ledger: Ledger, key: str | None = None
 ) -> AsyncIterator[Load]:
-    """A load with its connections. ``key``: what it shows to gateways."""
+    """A load with its connections. ``key``: the API key for the gateways."""
     direct = Direct(bootstrap)
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -1,8 +1,8 @@
 """Bugs planted on purpose, one at a time: each must be caught.
 
 ``python -m faults.mutants [NAME …]`` plants each of them (or those named) in a copy of the code, plays the scenario
-that must show it there, and says what was found; ``sound`` plays every scenario over the code as it is. Exit code 1
-when a bug was not caught, or when the sound code was found wanting.
+that must reveal it there, and reports the result; ``sound`` plays every scenario on the unchanged code. Exit code 1 if
+a bug was not caught, or if the unchanged code had violations.
 """
 
 import json
@@ -35,7 +35,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A bug. ``shows``: the scenario, or the test, that must show it; ``breaks``: an invariant that it must break."""
+    """A bug. ``shows``: the scenario or the test that must reveal it; ``breaks``: an invariant that it must break."""
 
     name: str
     edits: tuple[Edit, ...]
@@ -45,7 +45,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a mutant. ``found``: broken invariants, or what the test says."""
+    """The result for a mutant. ``found``: broken invariants, or the output of the test."""
 
     caught: bool
     found: str
@@ -140,7 +140,7 @@ MUTANTS: tuple[Mutant, ...] = (
 
 
 def try_out(mutant: Mutant) -> Outcome:
-    """Plant a bug in a copy of the code and look whether it is caught."""
+    """Plant a bug in a copy of the code, and see whether it is caught."""
     with _copy(mutant.edits) as folder:
         if mutant.shows in SCENARIOS:
             broken, lines = _perform(folder, mutant.shows)
@@ -151,7 +151,7 @@ def try_out(mutant: Mutant) -> Outcome:
 
 
 def try_sound(scenario: str) -> Outcome:
-    """Play a scenario over the code as it is: nothing must be found."""
+    """Play a scenario on the unchanged code: nothing may be found."""
     with _copy(()) as folder:
         broken, lines = _perform(folder, scenario)
         return Outcome(not broken, "; ".join(lines) or "nothing found")
@@ -175,7 +175,7 @@ def _run(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProc
 
 @contextmanager
 def _copy(edits: Sequence[Edit]) -> Iterator[Path]:
-    """A folder with the code, changed."""
+    """A folder with the changed code."""
     with tempfile.TemporaryDirectory(prefix="orchestra-mutant-") as made:
         folder = Path(made)
         folder.chmod(0o755)
@@ -189,14 +189,14 @@ def _copy(edits: Sequence[Edit]) -> Iterator[Path]:
 
 
 def planted(text: str, edit: Edit) -> str:
-    """The text with the edit. Raises ``ValueError`` unless its old text occurs exactly once."""
+    """The text with the edit applied. Raises ``ValueError`` unless its old text occurs exactly once."""
     if text.count(edit.old) != 1:
-        raise ValueError(f"{edit.file} has {text.count(edit.old)} times what is to be replaced")
+        raise ValueError(f"{edit.file} contains the text to replace {text.count(edit.old)} times")
     return text.replace(edit.old, edit.new)
 
 
 def main(names: Sequence[str]) -> int:
-    """Try those mutants (all of them without a name). Returns the exit code."""
+    """Try these mutants (all if no name is given). Returns the exit code."""
     if unknown := set(names) - {mutant.name for mutant in MUTANTS} - {SOUND}:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n")
         return 2

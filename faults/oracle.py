@@ -1,12 +1,12 @@
-"""A model that answers with a hash of exactly what it was sent, fails as it is told, and logs every call.
+"""A model that answers with a hash of exactly what it received, fails on demand, and logs every call.
 
 ``python -m faults.oracle --port N --log FILE --faults rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05``
 
 An OpenAI-compatible server on 127.0.0.1: ``POST /v1/chat/completions`` (always streams), ``GET /v1/models``.
 ``PUT /faults`` with a spec as its body changes the rates while it runs; ``GET /stats`` counts calls by how they ended.
-A spec may also hold ``garbage`` (a rate), ``latency_ms`` (before the first piece), ``gap_ms`` (before each further
-one), ``slow_ms`` (latency of a question that asks to be slow; 60 s), ``drip_ms`` (its answer comes by characters, so
-long after each other, and what is left of it at the next change), ``retry_after`` (seconds that a 429 names; 1).
+A spec may also contain ``garbage`` (a rate), ``latency_ms`` (before the first piece), ``gap_ms`` (before each further
+one), ``slow_ms`` (latency of a question that asks to be slow; 60 s), ``drip_ms`` (its answer comes character by
+character, with this pause; the rest comes at the next change), ``retry_after`` (seconds in a 429; 1).
 """
 
 import argparse
@@ -36,7 +36,7 @@ _DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class Spec:
-    """Rates of faults (shares of all calls) and times."""
+    """Rates of faults (shares of all calls), and times."""
 
     rate_limited: float = 0.0
     error: float = 0.0
@@ -69,7 +69,7 @@ class Spec:
 
 
 class Oracle:
-    """The server's logic. ``log`` gets a JSON line (``faults.evidence.Call``) when a call is over."""
+    """The server's logic. ``log`` gets one JSON line (``faults.evidence.Call``) when a call is over."""
 
     def __init__(self, spec: Spec, log: IO[str], seed: int = 0) -> None:
         self._spec = spec
@@ -92,11 +92,11 @@ class Oracle:
         return app
 
     async def models(self, _request: web.Request) -> web.Response:
-        """One model, of no name that matters."""
+        """One model; its name does not matter."""
         return web.json_response({"object": "list", "data": [{"id": "oracle", "object": "model"}]})
 
     async def change(self, request: web.Request) -> web.Response:
-        """Other rates and times from now on."""
+        """Change rates and times from now on."""
         try:
             self._spec = Spec.parse(await request.text())
         except ValueError as error:
@@ -106,11 +106,11 @@ class Oracle:
         return web.json_response(asdict(self._spec))
 
     async def stats(self, _request: web.Request) -> web.Response:
-        """Calls so far, by how they ended and by fault."""
+        """Number of calls so far, by how they ended and by fault."""
         return web.json_response(self._ended)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        """Answer one call, or fail it; log it either way, also when the caller leaves."""
+        """Answer one call, or fail it; it is logged either way, also if the caller leaves."""
         messages = [(each["role"], each["content"]) for each in (await request.json())["messages"]]
         call = _begun(messages)
         fault = "error" if call.note == FAIL else self._spec.choose(self._random.random())
@@ -148,7 +148,7 @@ class Oracle:
 
 @dataclass
 class _Over:
-    """How a call ended, and when; until it has, the caller may leave."""
+    """How and when a call ended; until then the caller may leave."""
 
     how: str = "client_left"
     at: float = 0.0
@@ -178,7 +178,7 @@ async def _end(request: web.Request, response: web.StreamResponse, fault: str, o
             over.now("error")
             await response.write(b"data: {nonsense\n\n" + _DONE)
         case _:
-            # Over before its end mark goes out: whatever follows from it starts later.
+            # Over before its end mark goes out: anything caused by it starts later.
             over.now("whole")
             await response.write(_chunk({}, finish="stop") + _usage() + _DONE)
 
@@ -225,7 +225,7 @@ def _failure() -> web.Response:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     parser = argparse.ArgumentParser(prog="python -m faults.oracle")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""The phases of a campaign: which services, which load, which faults, how often at which size."""
+"""The phases of a campaign: which services, load and faults, and how many faults at each size."""
 
 import itertools
 import math
@@ -20,14 +20,14 @@ from faults.poison import KINDS, Poisoner, mixed
 from faults.sampler import Sampler
 from orchestra.kafka.faults import environment
 
-# More than any phase has the time for; the load is stopped when the faults have been injected.
+# More than any phase has time for; the load stops once the faults have been injected.
 _ENDLESS = 20_000
 _FAULTY = "rate_limited=0.2,error=0.1,hang=0.05,reset=0.05,cut=0.05,garbage=0.02,latency_ms=50,retry_after=0.5"
-# Workers ask less and less of a model that refuses: most faults come from one that does not, in turns with the other.
+# Workers call a refusing model less and less: most faults come from one that does not refuse, in turns with the other.
 _BROKEN = "error=0.2,hang=0.03,reset=0.1,cut=0.1,garbage=0.04,latency_ms=50"
 _TURN_SECONDS = {_FAULTY: 10.0, _BROKEN: 30.0}
-_MOST_GROWTH = 0.5
-# Each call of the model takes 20 s: it is open across a kill.
+_MAX_GROWTH = 0.5
+# Each call of the model takes 20 s, so it is open across a kill.
 _LONG = "latency_ms=6000,gap_ms=2000"
 _OPEN_CALLS = 500
 _KAFKA_FAULTS = environment(
@@ -54,9 +54,9 @@ _FLOOD_SECONDS = {False: 8.0, True: 30.0}
 
 @dataclass
 class Trial:
-    """One phase while it runs. ``wrong``: asked once everything has settled; lines that count as violations.
+    """One phase while it runs. ``wrong``: called once everything has settled; returns lines that are violations.
 
-    ``forged``: where events lie that no worker wrote, so that they are no evidence of what workers did.
+    ``forged``: places of events that no worker wrote, which are no evidence of what workers did.
     """
 
     scene: Scene
@@ -75,11 +75,11 @@ Inject = Callable[[Trial], Awaitable[Sequence[Injected]]]
 
 @dataclass(frozen=True)
 class Phase:
-    """``ci``, ``full``: how often its fault is to be injected; ``shares``: of the time that all phases have, for both.
+    """``ci``, ``full``: how often to inject its fault. ``shares``: of the time for all phases, for both sizes.
 
     ``spares_workers``: no worker dies, freezes or loses Postgres, so none may lose a turn. ``counts_redelivery``: the
-    load sends nothing twice, so records of rows that are there come from Kafka again. ``minutes``: of its own, beside
-    those that all others share.
+    load sends nothing twice, so records of existing rows are redeliveries from Kafka. ``minutes``: its own time,
+    outside the time that the others share.
     """
 
     name: str
@@ -136,7 +136,7 @@ async def _commit_cuts(trial: Trial) -> Sequence[Injected]:
 
 
 class _Failpoints:
-    """Workers that are told where to die when they start, so the plan must be there before them."""
+    """Workers get their points of death at start, so the plan must exist before them."""
 
     def __init__(self) -> None:
         self._runs = injectors.FailpointRuns(0, 0)
@@ -171,7 +171,7 @@ class _Zombies:
 
 
 def _load_counts(what: str, counter: str) -> Inject:
-    """A fault that the load itself is: wait until it happened as often as asked for."""
+    """A fault that the load itself causes: wait until it happened as often as asked for."""
 
     async def inject(trial: Trial) -> Sequence[Injected]:
         done = Injected(what, trial.times)
@@ -226,7 +226,7 @@ async def _overload(trial: Trial) -> Sequence[Injected]:
     trial.wrong = lambda _: (
         f"{name}: memory grew by {100 * growth:.0f} % during and after the flood"
         for name, growth in trial.sampler.growth("gateway", "worker").items()
-        if growth > _MOST_GROWTH
+        if growth > _MAX_GROWTH
     )
     return [done]
 
@@ -277,7 +277,7 @@ PHASES = (
                                 gateway={"MAX_QUEUE_AGE_SECONDS": "2"})),
     Phase("heads", 3, 5, (16, 6), _heads, loaded=False, setup=lambda full: Setup(
         workers=3, oracle=f"latency_ms=200,slow_ms={55_000 if full else 20_000}", idle_seconds=90)),
-    # Who waits for an answer has three tries: three kills could exhaust them.
+    # A request whose caller waits has three tries: three kills could exhaust them.
     Phase("hostile_neighbours", 2, 2, (0, 0), _hostile_neighbours, lambda _: hostile.SETUP, loaded=False, minutes=2.5),
     Phase("leader_kills", 2, 20, (6, 9), _leader_kills, brokers=3, spares_workers=True),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Eighteen kinds of records that nobody can answer, among those that everybody must."""
+"""Eighteen kinds of records that cannot be answered, among others that must be."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from faults.bombs import MOST_BYTES, Batch, bomb
+from faults.bombs import MAX_BYTES, Batch, bomb
 from faults.evidence import Evidence, Place
 from faults.ground import Scene
 from faults.injected import Injected, Limit
@@ -28,15 +28,15 @@ _MORE_THAN_A_RECORD = 3 * 1024 * 1024
 _BOMB = 16 * 1024 * 1024
 _BOMB_OF = "bomb of "
 _AT_ONCE = 20
-# Kept whole, each of these is megabytes in Postgres and on a topic: one in so many is enough.
-_FEWER = {"too large": 10, "bomb": 50, **{_BOMB_OF + codec: 100 for codec in MOST_BYTES}}
+# Stored as a whole, each of these is megabytes in Postgres and on a topic: one in this many is enough.
+_FEWER = {"too large": 10, "bomb": 50, **{_BOMB_OF + codec: 100 for codec in MAX_BYTES}}
 
 
 @dataclass(frozen=True)
 class Poison:
-    """A record and the reason that its dead letter must give. ``packed``: compressed on its way.
+    """A record, and the reason that its dead letter must have. ``packed``: compressed in transit.
 
-    ``batch``: what is sent instead, a whole batch of it.
+    ``batch``: a whole batch to send instead.
     """
 
     reason: ErrorCode
@@ -56,7 +56,7 @@ def _foreign() -> Poison:
 
 
 def _bomb_of(codec: str) -> Poison:
-    return Poison(ErrorCode.TOO_LARGE, batch=bomb(codec, MOST_BYTES[codec]))
+    return Poison(ErrorCode.TOO_LARGE, batch=bomb(codec, MAX_BYTES[codec]))
 
 
 def _an_id() -> tuple[str, bytes]:
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Callable[[], Poison]] = {
         ErrorCode.INVALID_REQUEST, json.dumps({"messages": [{"role": "user", "content": "\0"}]}).encode()
     ),
     "headers": lambda: Poison(ErrorCode.TOO_LARGE, headers=((("x", b""),) * (MAX_HEADERS + 1))),
-    **{_BOMB_OF + codec: partial(_bomb_of, codec) for codec in MOST_BYTES},
+    **{_BOMB_OF + codec: partial(_bomb_of, codec) for codec in MAX_BYTES},
 }
 
 
@@ -87,7 +87,7 @@ BOMBS = tuple(kind for kind in KINDS if kind.startswith(_BOMB_OF))
 
 
 def mixed(each: int) -> list[str]:
-    """So many of each kind, in no order."""
+    """This many of each kind, shuffled."""
     kinds = [kind for kind in KINDS for _ in range(max(1, each // _FEWER.get(kind, 1)))]
     random.shuffle(kinds)
     return kinds
@@ -95,12 +95,12 @@ def mixed(each: int) -> list[str]:
 
 @dataclass
 class Poisoner:
-    """Sends them, and remembers which reason each place must have."""
+    """Sends them, and remembers the expected reason by place."""
 
     sent: dict[Place, tuple[str, ErrorCode]] = field(default_factory=dict)
 
     async def run(self, scene: Scene, kinds: Sequence[str], limit: Limit) -> Injected:
-        """Send one of each of these."""
+        """Send one of each of these kinds."""
         done = Injected("poison records", len(kinds))
         async with AsyncExitStack() as stack:
             plain, packing = [
@@ -116,7 +116,7 @@ class Poisoner:
         return done
 
     def wrong(self, evidence: Evidence) -> Iterator[str]:
-        """Every record of these that is no dead letter with its reason."""
+        """Every such record that is not a dead letter with its reason."""
         reasons = {letter.place: letter.reason for letter in evidence.dead_letters}
         for place, (kind, reason) in self.sent.items():
             if reasons.get(place) != reason:

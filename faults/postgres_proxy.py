@@ -1,6 +1,6 @@
-"""A proxy before Postgres that cuts a connection right after a COMMIT was passed on, before its answer comes back.
+"""A proxy for Postgres that cuts a connection just after passing on a COMMIT, before its answer.
 
-The server has committed and the client cannot know it: to do it again and not to do it again may both be wrong.
+The server has committed, and the client cannot know it: both repeating and not repeating may be wrong.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from faults.proxy import Link, Proxy, listening
 from faults.toxics import ConnectionCutError, Way
 
-# The two requests for encryption that may come before the first message proper.
+# The two requests for encryption that may precede the first regular message.
 _ENCRYPTION = (80877103, 80877104)
 
 
 class PostgresProxy(Proxy):
-    """``cut_commits``: so many of the next commits lose their answer, with their connection. ``cuts``: so many did."""
+    """``cut_commits``: how many of the next commits lose their answer and connection. ``cuts``: how many did."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)
@@ -40,13 +40,13 @@ class _Session(Link):
             if commits and self._proxy.cut_commits > 0:
                 self._proxy.cut_commits -= 1
                 self._doomed = True
-        elif self._doomed:  # The server answers: it has committed.
+        elif self._doomed:  # The server answers, so it has committed.
             self._proxy.cuts += 1
             raise ConnectionCutError(reset=True)
         await super().forward(data, writer, way)
 
     def _messages(self, data: bytes) -> Iterator[bytes]:
-        """Whole messages of the client, type and length included. The first of a connection have no type."""
+        """Complete messages of the client, with type and length. The first of a connection has no type."""
         self._rest += data
         while True:
             kind = 1 if self._greeted else 0
@@ -60,7 +60,7 @@ class _Session(Link):
 
 
 def _commits(message: bytes) -> bool:
-    """A simple query or a prepared statement that says COMMIT."""
+    """True for a simple query or a prepared statement that says COMMIT."""
     kind, body = message[:1], message[5:]
     if kind == b"P":
         body = body.partition(b"\0")[2]

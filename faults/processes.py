@@ -1,4 +1,4 @@
-"""Processes that are meant to die: each is started again a moment after its end, whatever ended it."""
+"""Processes that are meant to die: each is restarted a moment after it ends, for whatever reason."""
 
 import asyncio
 import dataclasses
@@ -19,7 +19,7 @@ _WORKER_ID = re.compile(rb'"worker_id": ?"([0-9a-f-]{36})"')
 
 
 class Process:
-    """One process under its keeper. ``more`` gives what each new start is told beside the part's own environment."""
+    """One process and its keeper. ``more`` gives each start extra environment on top of the part's own."""
 
     def __init__(self, part: Part, folder: Path, more: Callable[[], Mapping[str, str]] = dict) -> None:
         self.part = part
@@ -34,44 +34,44 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """The pid while it lives."""
+        """The pid while the process is alive."""
         return self._child.pid
 
     @property
     def ready(self) -> bool:
-        """True while it lives and has said that it is ready."""
+        """True while the process is alive and has reported that it is ready."""
         return self._ready.is_set()
 
     async def start(self) -> None:
-        """Start it and keep it alive from now on. Raises ``PartFailedError``."""
+        """Start it and keep it running. Raises ``PartFailedError``."""
         await self._start()
         self._keeper = asyncio.create_task(self._keep())
 
     @property
     def frozen(self) -> bool:
-        """True while it stands still after a SIGSTOP."""
+        """True while it is stopped by SIGSTOP."""
         try:
             return self.pid is not None and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
             return False
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send a signal; False when there is nobody to take it."""
+        """Send a signal; False if there is no process."""
         alive = self.pid is not None
         self._child.signal(number)
         return alive
 
     async def until_ready(self) -> None:
-        """Wait until it is ready, again or still."""
+        """Wait until it is ready."""
         await self._ready.wait()
 
     async def until_death(self, number: int) -> None:
-        """Wait until it has died so many times."""
+        """Wait until it has died this many times."""
         while len(self.deaths) < number:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        """Let it end for good: in good order if it does so in time."""
+        """Stop it for good, gracefully if it does so in time."""
         if self._keeper:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -80,7 +80,7 @@ class Process:
         self._ready.clear()
 
     async def kill(self) -> None:
-        """End it for good, at once."""
+        """Kill it for good, at once."""
         if self._keeper:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -88,7 +88,7 @@ class Process:
         self._ready.clear()
 
     def worker_id(self) -> str | None:
-        """The id that a worker took last, out of its log."""
+        """The worker's newest id, from its log."""
         found = _WORKER_ID.findall(self.log.read_bytes()) if self.log.exists() else []
         return found[-1].decode() if found else None
 
@@ -102,5 +102,5 @@ class Process:
             self.deaths.append(await self._child.ended())
             self._ready.clear()
             await asyncio.sleep(RESTART_SECONDS)
-            with suppress(PartFailedError):  # It was killed before it was ready: once more.
+            with suppress(PartFailedError):  # It was killed before it was ready: try again.
                 await self._start()

@@ -1,4 +1,4 @@
-"""A TCP proxy on 127.0.0.1 between a client and its server, whose connections can be cut, slowed and spoilt."""
+"""A TCP proxy on 127.0.0.1 whose connections can be cut, slowed down and corrupted."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from faults.toxics import ConnectionCutError, Piece, Toxic, Way
 
 _MOST_BYTES = 65536
-# So many pieces may be on their way; then the sender has to wait, as on a real line.
+# Limit of pieces in transit; then the sender has to wait, as on a real line.
 _MOST_PIECES = 256
 
 
@@ -17,18 +17,18 @@ class Link:
     """One connection through a proxy."""
 
     async def forward(self, data: bytes, writer: asyncio.StreamWriter, way: Way) -> None:
-        """Write what the toxics have left to the other side. Raises ``ConnectionCutError`` to end the connection."""
+        """Write what the toxics left to the other side. Raises ``ConnectionCutError`` to end the connection."""
         del way
         writer.write(data)
         await writer.drain()
 
 
 class Proxy:
-    """Listens on ``port``. Everything may be changed while connections are open.
+    """Listens on ``port``. All settings may be changed while connections are open.
 
-    ``upstream``: host and port that new connections go to. ``refusing``: no connection is taken (Toxiproxy's down, with
-    ``cut``). ``toxics``: what happens to the bytes that pass, in this order. ``cut_after``: cut everything once so many
-    more pieces have been passed on, whichever way.
+    ``upstream``: host and port that new connections go to.
+    ``refusing``: accept no connections (Toxiproxy's down, with ``cut``). ``toxics``: applied to the bytes in this
+    order. ``cut_after``: cut everything once this many more pieces have been passed on, in either direction.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -41,7 +41,7 @@ class Proxy:
         self.cut_after: int | None = None
 
     def cut(self) -> None:
-        """Reset every connection that is open now."""
+        """Reset every open connection."""
         for writer in self._open:
             _reset(writer)
 
@@ -53,7 +53,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
-        with suppress(OSError, asyncio.CancelledError):  # Cancelled by ``close`` only.
+        with suppress(OSError, asyncio.CancelledError):  # Only ``close`` cancels it.
             there, back = await asyncio.open_connection(*self.upstream)
             self._open |= {writer, back}
             try:
@@ -64,11 +64,11 @@ class Proxy:
         self._tasks.discard(task)
 
     def link(self) -> Link:
-        """Made for each new connection."""
+        """Create the link of a new connection."""
         return Link()
 
     async def close(self) -> None:
-        """Cut what is open and wait until nothing is."""
+        """Cut every open connection and wait until they are closed."""
         self.cut()
         tasks = list(self._tasks)
         for task in tasks:
@@ -80,7 +80,7 @@ class Proxy:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        """Both ways until one side has closed; then the other is closed too."""
+        """Forward in both directions until one side has closed, then close the other too."""
         link = self.link()
         ways = [
             asyncio.create_task(self._pass_on(link, client[0], server[1], Way.UP)),
@@ -128,7 +128,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with RST, not in good order."""
+    """End a connection with RST instead of gracefully."""
     with suppress(OSError):
         opened = writer.get_extra_info("socket")
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -162,7 +162,7 @@ async def proxy(host: str, port: int) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def listening(made: Proxy) -> AsyncIterator[Proxy]:
-    """Let a proxy listen on a port of its own while the body runs."""
+    """Let a proxy listen on a free port while the body runs."""
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

@@ -1,4 +1,4 @@
-"""What a request of the campaign says, so that it is known again from the prompt alone; the rule of its reply."""
+"""The text of a campaign's request, recognisable from the prompt alone, and the rule of its reply."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ _TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^
 
 @dataclass(frozen=True)
 class Question:
-    """A user message: which conversation, the how-manieth in it as the client means it, under which key.
+    """A user message: its conversation, its number in it as the client means it, and its key.
 
-    ``note``: ``FAIL`` or ``SLOW`` ask the oracle for it; ``IMPOSTOR`` marks another body under a key that is taken.
+    ``note``: ``FAIL`` or ``SLOW`` ask the oracle for it; ``IMPOSTOR`` marks another body under an existing key.
     """
 
     conversation: UUID
@@ -31,13 +31,13 @@ class Question:
     note: str = ""
 
     def text(self, padding: int = 0) -> str:
-        """The message, with so many characters behind it."""
+        """The message, with this many characters after it."""
         words = [f"{self.conversation}/{self.ordinal}/{self.key}", self.note, "." * padding]
         return " ".join(word for word in words if word)
 
 
 def read(text: str) -> Question | None:
-    """The question in a message, or None when the message is none of the campaign's."""
+    """The question in a message; None if the message is not one of the campaign's."""
     match = _TEXT.match(text)
     if not match:
         return None

@@ -1,4 +1,4 @@
-"""How long until what a fault broke works again."""
+"""Measures how long it takes until what a fault broke works again."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ _FINISHED = "SELECT count(*) AS n FROM requests WHERE finished_at > to_timestamp
 
 
 async def held(scene: Scene, worker: str | None) -> list[tuple[UUID, int]]:
-    """What a worker runs now, as (request, fence): of that only what no worker was lost over before."""
+    """A worker's running turns as (request, fence), only those that have not lost a worker before."""
     if worker is None:
         return []
     try:
@@ -39,7 +39,7 @@ async def holder(scene: Scene, id: UUID) -> str | None:
 
 
 async def in_progress(scene: Scene) -> int:
-    """How many turns run now; 0 while nobody can tell."""
+    """The number of turns running now; 0 if it cannot be determined."""
     try:
         (row,) = await scene.database.run("SELECT count(*) AS n FROM requests WHERE status = 'in_progress'")
     except DatabaseUnavailableError:
@@ -48,7 +48,7 @@ async def in_progress(scene: Scene) -> int:
 
 
 async def until_retaken(scene: Scene, taken: Sequence[tuple[UUID, int]], since: float) -> float:
-    """Seconds until each of these was taken by another worker, or is over."""
+    """Seconds until each of these was taken by another worker, or has ended."""
     ids, fences = [id for id, _ in taken], [fence for _, fence in taken]
     return await _until(scene, since, _UNTAKEN, lambda n: n == 0, ids=ids, fences=fences)
 
@@ -59,7 +59,7 @@ async def until_finished(scene: Scene, since: float, *, after: float) -> float:
 
 
 async def until_taken_in(scene: Scene, since: float, *, after: float) -> float:
-    """Seconds from ``since`` until a request has been taken in later than ``after``."""
+    """Seconds from ``since`` until a request was taken in later than ``after``."""
     return await _until(scene, since, _TAKEN_IN, lambda n: n > 0, since=after)
 
 

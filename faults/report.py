@@ -1,4 +1,4 @@
-"""The outcome of a campaign for people: a table on the terminal, a page in Markdown."""
+"""The result of a campaign for people: a table on the terminal, a Markdown page."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ Row = tuple[str, ...]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """One row a fault, with aligned columns."""
+    """One row per fault, with aligned columns."""
     rows = [_HEAD, *_rows(outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return "\n".join(
@@ -25,7 +25,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def problems(outcomes: Sequence[Outcome], *, whole: bool) -> list[str]:
-    """Why the campaign has failed, line by line. ``whole``: all phases ran, so every danger must have been met."""
+    """Why the campaign failed, one line each. ``whole``: all phases ran, so every danger must have been met."""
     found = [f"{outcome.phase}: {line}" for outcome in outcomes for line in (*outcome.findings.lines(), *outcome.wrong)]
     met = dangers(outcomes)
     return found + [f"never met: {name}" for name in SOMETIMES if whole and not met[name]]
@@ -43,8 +43,8 @@ def _page(outcomes: Sequence[Outcome], *, full: bool, minutes: float, whole: boo
     yield ""
     yield from _grid([_HEAD, *_rows(outcomes)])
     yield ""
-    yield "A recovery is the time from the fault until what it broke worked again; what that is for each, stands in"
-    yield "`faults/injectors.py`. Violations are of the invariants I1 to I12, recounted from what was left behind."
+    yield "A recovery is the time from the fault until what it broke worked again; for each fault this is defined in"
+    yield "`faults/injectors.py`. Violations are of the invariants I1 to I12, recomputed from what the run left behind."
     yield ""
     yield "## Load"
     yield ""

@@ -1,4 +1,4 @@
-"""Looks at the running services now and then: what they count, how much memory they take."""
+"""Samples the running services: their counters and memory."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ _PREFIX = "orchestra_worker_"
 
 
 class Sampler:
-    """``counts``: the workers' counters, added up over all their lives as far as they were seen.
+    """``counts``: the workers' counters, summed over all their processes as far as they were seen.
 
     ``memory``: resident bytes by process and life (name, pid), as (seconds since 1970, bytes).
     """
@@ -30,14 +30,14 @@ class Sampler:
 
     @property
     def counts(self) -> Counter[str]:
-        """Sums by metric, without the prefix and the suffix of its name."""
+        """Sums by metric, without prefix and suffix of its name."""
         total: Counter[str] = Counter()
         for counters in self._last.values():
             total.update({name: round(value) for name, value in counters.items()})
         return total
 
     def growth(self, *kinds: str) -> dict[str, float]:
-        """How much more memory each process has at its end than after the first third of its life (0.1: a tenth)."""
+        """Growth of each process's memory from the first third of its life to its end (0.1: a tenth)."""
         found: dict[str, float] = {}
         for (name, _), samples in self.memory.items():
             third = len(samples) // 3
@@ -77,7 +77,7 @@ class Sampler:
 
 
 def counters(page: str) -> dict[str, float]:
-    """The counters on a worker's page of metrics, by name without prefix and suffix; those with labels added up."""
+    """The counters on a worker's metrics page, by name without prefix and suffix; labelled ones are summed."""
     return {
         family.name.removeprefix(_PREFIX): sum(each.value for each in family.samples if each.name.endswith("_total"))
         for family in text_string_to_metric_families(page)
@@ -87,7 +87,7 @@ def counters(page: str) -> dict[str, float]:
 
 @asynccontextmanager
 async def sampling(scene: Scene) -> AsyncIterator[Sampler]:
-    """A sampler that runs with the body."""
+    """A sampler that runs during the body."""
     made = Sampler(scene)
     running = asyncio.create_task(made.run())
     try:
@@ -95,4 +95,4 @@ async def sampling(scene: Scene) -> AsyncIterator[Sampler]:
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):
-            await running  # Raises what ended it before its time: nothing would have been counted.
+            await running  # Raises the error that ended it early: nothing would have been counted.

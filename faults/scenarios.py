@@ -1,7 +1,7 @@
-"""Short plays, each around one danger; a planted bug must show in what the checker finds afterwards.
+"""Short plays, each about one danger; a planted bug must show in the checker's findings.
 
-``python -m faults.scenarios NAME`` plays one on a Kafka and a Postgres of its own, over the code that is imported, and
-prints what was found as one line of JSON.
+``python -m faults.scenarios NAME`` plays one on its own Kafka and Postgres, with the imported code, and prints the
+findings as one line of JSON.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ from schemas.topics import REQUESTS
 SETTLE_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
-# Clients commit what they have handed out every 5 s, when they are let.
+# By default clients commit every 5 s what they have returned.
 AUTO_COMMIT_SECONDS = 7.0
 OTHER_TOPIC = "other.requests"
 
 _ENDED = "SELECT count(*) AS n FROM requests WHERE finished_at IS NOT NULL"
 _RUNNING = "SELECT count(*) AS n FROM requests WHERE status = 'in_progress' AND fence >= :fence"
 _ALL = "SELECT count(*) AS n FROM requests"
-# Our own sessions are ended when they do nothing in a transaction for 5 s.
+# Our own sessions are ended after 5 s idle in a transaction.
 _HOLD = "SET LOCAL idle_in_transaction_session_timeout = 0"
 _UNPUBLISHED = "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL"
-# Refuses every third commit of an ending, as a serialisation failure would.
+# Refuses every third commit of an ending, like a serialisation failure.
 _FAILING_COMMITS = (
     "CREATE SEQUENCE endings_tried",
     """CREATE FUNCTION refuse_some() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -54,7 +54,7 @@ _CLOCK_AHEAD = "import time\n_now = time.time\ntime.time = lambda: _now() + 60\n
 
 @dataclass
 class Play:
-    """One scenario under way: its services, and a direct producer that notes what it sends."""
+    """A running scenario: its services, and a direct producer that records what it sends."""
 
     scene: Scene
     direct: Direct
@@ -76,17 +76,17 @@ class Play:
         await self._note("acked" if answer.how == "acked" else "unknown", question, answer.id)
 
     async def ask_many(self, count: int) -> None:
-        """So many questions, each in a conversation of its own."""
+        """Send this many questions, each in a conversation of its own."""
         await asyncio.gather(*(self.ask() for _ in range(count)))
 
     async def until(self, sql: str, least: int, **parameters: object) -> None:
-        """Wait until a count in Postgres is so high. Raises ``TimeoutError``."""
+        """Wait until a count in Postgres reaches ``least``. Raises ``TimeoutError``."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await self.scene.database.run(sql, **parameters))[0].n < least:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def until_joined(self, workers: int) -> None:
-        """Wait until the group has so many members and each knows its partitions. Raises ``TimeoutError``."""
+        """Wait until the group has this many members, each with partitions assigned. Raises ``TimeoutError``."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.scene.kafka.bootstrap)
         await admin.start()
         try:
@@ -97,7 +97,7 @@ class Play:
             await admin.close()
 
     async def findings(self) -> Findings:
-        """Wait until all is over, or as long as is fair, and check."""
+        """Wait until everything is over, or a timeout, and check."""
         url, bootstrap = self.scene.database_url, self.scene.kafka.bootstrap
         await until_settled(url, bootstrap, SETTLE_SECONDS)
         evidence = await collect(url, bootstrap, self.scene.ledger, self.scene.oracle_log, self.topics, self.began)
@@ -116,7 +116,7 @@ async def _group(admin: AIOKafkaAdminClient) -> tuple[str, int]:
 
 
 async def blocked_intake(play: Play) -> None:
-    """A worker is killed while its batch waits for Postgres: what it has read and not written must come again."""
+    """A worker is killed while its batch waits for Postgres: records that were read and not written must come again."""
     first = await play.scene.add_worker()
     await play.ask_many(64)
     await play.until(_ENDED, 64)
@@ -133,7 +133,7 @@ async def blocked_intake(play: Play) -> None:
 
 
 async def zombie(play: Play) -> None:
-    """A worker is frozen in the midst of its calls and wakes while another runs the same turns."""
+    """A worker is frozen in the middle of its calls and wakes while another runs the same turns."""
     frozen = play.scene.workers[0]
     await play.ask_many(30)
     await play.until(_RUNNING, 30, fence=1)
@@ -145,7 +145,7 @@ async def zombie(play: Play) -> None:
 
 
 async def drain(play: Play) -> None:
-    """A worker leaves without waiting for its calls: they are another's at once."""
+    """A worker leaves without waiting for its calls: another takes them over at once."""
     await play.ask_many(5)
     await play.until(_RUNNING, 5, fence=1)
     await play.scene.workers[0].stop()
@@ -166,7 +166,7 @@ async def same_id(play: Play) -> None:
 
 
 async def kafka_away(play: Play) -> None:
-    """Turns end while Kafka is away, their worker is killed, another begins with turns of its own."""
+    """Turns end while Kafka is down, their worker is killed, and another starts with turns of its own."""
     first, broker = play.scene.workers[0], play.scene.kafka.brokers[0]
     await play.ask_many(25)
     await play.until(_ALL, 25)
@@ -180,7 +180,7 @@ async def kafka_away(play: Play) -> None:
 
 
 async def pipelined(play: Play) -> None:
-    """Many turns of few conversations at once."""
+    """Many turns of a few conversations at once."""
     names = [uuid4() for _ in range(5)]
     for ordinal in range(6):
         await asyncio.gather(*(play.ask(name, ordinal) for name in names))
@@ -194,7 +194,7 @@ async def half_streams(play: Play) -> None:
 
 
 async def two_tenants(play: Play) -> None:
-    """Two tenants with conversations of the same ids."""
+    """Two tenants whose conversations have the same ids."""
     names = [uuid4() for _ in range(5)]
     for ordinal in range(4):
         for count, topic in enumerate(play.topics, 1):
@@ -203,7 +203,7 @@ async def two_tenants(play: Play) -> None:
 
 
 async def clock_ahead(play: Play) -> None:
-    """A second worker's clock is a minute ahead: nothing may follow from that."""
+    """A second worker's clock is a minute ahead: it must have no effect."""
     await play.ask_many(5)
     await play.until(_RUNNING, 5, fence=1)
     await play.scene.add_worker()
@@ -211,17 +211,17 @@ async def clock_ahead(play: Play) -> None:
 
 
 async def failing_commits(play: Play) -> None:
-    """Commits of endings fail now and then, and are tried again."""
+    """Commits of endings fail now and then, and are retried."""
     for statement in _FAILING_COMMITS:
         await play.scene.database.run(statement)
-    for count in range(1, 13):  # One by one: a batch of three would be refused for ever.
+    for count in range(1, 13):  # One by one: a batch of three would always be refused.
         await play.ask()
         await play.until(_ENDED, count)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A play and the services that it begins with. ``ahead``: the second worker's clock."""
+    """A play and the services it starts with. ``ahead``: whether the second worker's clock is ahead."""
 
     play: Callable[[Play], Awaitable[None]]
     setup: Setup
@@ -277,7 +277,7 @@ def _set_up(scenario: Scenario, ground: Ground) -> Setup:
 
 @asynccontextmanager
 async def _topics(ground: Ground, topics: Sequence[str]) -> AsyncIterator[None]:
-    """The topics beside our own."""
+    """Create the topics that are not ours."""
     more = [topic for topic in topics if topic != REQUESTS.name]
     admin = AIOKafkaAdminClient(bootstrap_servers=ground.kafka.bootstrap)
     await admin.start()
@@ -290,7 +290,7 @@ async def _topics(ground: Ground, topics: Sequence[str]) -> AsyncIterator[None]:
 
 
 async def main(name: str) -> None:
-    """Play one scenario on ground of its own."""
+    """Play one scenario on its own ground."""
     async with open_ground(brokers=1) as ground:
         findings = await perform(name, ground)
     sys.stdout.write(json.dumps({"broken": findings.broken, "lines": findings.lines()}) + "\n")

@@ -10,8 +10,8 @@ from faults.load import Plan
 from faults.phases import Phase, Trial
 
 _FAULT_EVERY_SECONDS = 60.0
-_MOST_GROWTH = 0.1
-_MOST_DEAD_SHARE = 0.5
+_MAX_GROWTH = 0.1
+_MAX_DEAD_SHARE = 0.5
 _FEW_DEAD = 10_000
 
 _DEAD_ROWS = """
@@ -27,7 +27,7 @@ _FAULTS: Sequence[Callable[[Trial, Limit], Awaitable[Injected]]] = (
 
 
 def soak(minutes: float) -> Phase:
-    """So many minutes of load with one fault after the other."""
+    """This many minutes of load with one fault after the other."""
     faults = max(1, int(60 * minutes / _FAULT_EVERY_SECONDS))
     plan = Plan(conversations=int(400 * minutes), concurrency=15)
 
@@ -54,9 +54,9 @@ def soak(minutes: float) -> Phase:
 
 async def _grown(trial: Trial) -> list[str]:
     growth = trial.sampler.growth("gateway", "worker", "llm")
-    found = [f"{name}: memory grew by {100 * grown:.0f} %" for name, grown in growth.items() if grown > _MOST_GROWTH]
+    found = [f"{name}: memory grew by {100 * grown:.0f} %" for name, grown in growth.items() if grown > _MAX_GROWTH]
     return found + [
         f"{row.relname}: {row.n_dead_tup} dead rows beside {row.n_live_tup}"
         for row in await trial.scene.database.run(_DEAD_ROWS)
-        if row.n_dead_tup > max(_FEW_DEAD, _MOST_DEAD_SHARE * row.n_live_tup)
+        if row.n_dead_tup > max(_FEW_DEAD, _MAX_DEAD_SHARE * row.n_live_tup)
     ]

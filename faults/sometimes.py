@@ -1,4 +1,4 @@
-"""The dangers that a campaign must have met, or it has tested nothing."""
+"""The dangers that a campaign must have met; otherwise it has tested nothing."""
 
 from faults.index import Index, grouped
 
@@ -38,7 +38,7 @@ def dangers(index: Index) -> dict[str, float]:
 
 
 def _duplicates(index: Index) -> int:
-    """Records that asked again for what had a row from another record already."""
+    """Records that repeated a request which already had a row from another record."""
     again = (record for record in index.evidence.records if record.kind == "message" and record.subject)
     return sum(
         row.body_hash == record.body_hash and row.place != record.place
@@ -48,7 +48,7 @@ def _duplicates(index: Index) -> int:
 
 
 def _zombie_frames(index: Index) -> int:
-    """Events of an attempt that came after those of a later one."""
+    """Events of an attempt that came after those of a later attempt."""
     found = 0
     for events in grouped(index.evidence.events, lambda event: event.request_id).values():
         newest = 0

@@ -1,4 +1,4 @@
-"""Strangers at a gateway's door: connections that never say what they want, heads that are long or costly to read."""
+"""Strangers at a gateway: connections that never send a request, heads that are long or costly to parse."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ _HEADS_AT_ONCE = 2
 _PAUSE_SECONDS = 0.05
 _GET = "GET /v1/requests/{id} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 _REFUSALS = frozenset({408, 429, 431})
-# Each fills a head: reading that in quadratic time would take minutes.
+# Each fills a head: parsing it in quadratic time would take minutes.
 _UNITS = ('"\\', ",", '"",', 'a;"\\",', "a=", "wait=9", "\\", ' "', "=;")
 
 
@@ -46,9 +46,9 @@ HEADS: Mapping[str, Callable[[str], bytes]] = MappingProxyType(
 
 
 async def besiege(url: str, key: str, done: Injected) -> None:
-    """Come again and again, some hundreds at a time, until cancelled. ``done`` counts what came and what it was told.
+    """Connect again and again, hundreds at a time, until cancelled. ``done`` counts connections by outcome.
 
-    ``key``: of somebody who may call, for heads that are read to their end.
+    ``key``: a valid one, for heads that are read to their end.
     """
     async with asyncio.TaskGroup() as tasks:
         for kind in HEADS:
@@ -66,7 +66,7 @@ async def _again_and_again(url: str, kind: str, key: str, done: Injected) -> Non
 
 
 async def _call(url: str, head: bytes) -> int:
-    """Send this and wait for the answer: its status, 0 where the connection was closed without one."""
+    """Send this and wait for the answer: its status, 0 if the connection was closed without one."""
     where = urlsplit(url)
     try:
         reader, writer = await asyncio.open_connection(where.hostname, where.port)

@@ -1,4 +1,4 @@
-"""What a proxy can do to the bytes that pass: Toxiproxy's toxics, by its names."""
+"""What a proxy can do to the bytes that pass through: Toxiproxy's toxics, under its names."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from enum import Flag, auto
 
 
 class Way(Flag):
-    """Which bytes a toxic is for: those of the client, those of the server, or both."""
+    """The direction that a toxic applies to: the client's bytes, the server's, or both."""
 
     UP = auto()
     DOWN = auto()
@@ -16,7 +16,7 @@ class Way(Flag):
 
 
 class ConnectionCutError(Exception):
-    """A toxic wants the connection closed. ``reset``: at once, with RST; else in good order."""
+    """A toxic closes the connection. ``reset``: at once, with RST; otherwise gracefully."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__("cut by a toxic")
@@ -25,7 +25,7 @@ class ConnectionCutError(Exception):
 
 @dataclass
 class Piece:
-    """Bytes on their way. ``read_at``: when the proxy had them, by the loop's clock."""
+    """Bytes in transit. ``read_at``: when the proxy received them, by the loop's clock."""
 
     data: bytes
     read_at: float
@@ -33,22 +33,22 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Toxic:
-    """Changes nothing by itself. ``way`` is whom it is for."""
+    """Changes nothing by itself. ``way``: the direction it applies to."""
 
     way: Way = Way.BOTH
 
     async def apply(self, piece: Piece, passed: int) -> AsyncIterator[Piece]:
-        """The pieces to pass on in this one's place; ``passed`` bytes went this way before it."""
+        """The pieces to pass on instead of this one; ``passed`` bytes went this way before it."""
         del passed
         yield piece
 
     async def at_end(self) -> None:
-        """Called when one side has closed, before the other is told."""
+        """Called when one side has closed, before the other side is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency(Toxic):
-    """Everything comes ``seconds`` later, give or take ``jitter``; nothing gets slower by being much."""
+    """Everything arrives ``seconds`` later, give or take ``jitter``, whatever its amount."""
 
     seconds: float
     jitter: float = 0.0
@@ -63,7 +63,7 @@ class Latency(Toxic):
 
 @dataclass(frozen=True, kw_only=True)
 class Bandwidth(Toxic):
-    """At most so many bytes a second."""
+    """At most this many bytes a second."""
 
     bytes_per_second: float
 
@@ -90,7 +90,7 @@ class SlowClose(Toxic):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeout(Toxic):
-    """Nothing is passed on; after ``seconds`` the connection is closed, with 0 never."""
+    """Nothing is passed on; after ``seconds`` the connection is closed, never for 0."""
 
     seconds: float = 0.0
 
@@ -120,7 +120,7 @@ class ResetPeer(Toxic):
 
 @dataclass(frozen=True, kw_only=True)
 class Slicer(Toxic):
-    """What comes in one piece is passed on in pieces of about ``size`` bytes, ``seconds`` apart."""
+    """Each piece is passed on in pieces of about ``size`` bytes, ``seconds`` apart."""
 
     size: int
     variation: int = 0
@@ -139,7 +139,7 @@ class Slicer(Toxic):
 
 @dataclass(frozen=True, kw_only=True)
 class LimitData(Toxic):
-    """The connection is closed after so many bytes."""
+    """The connection is closed after this many bytes."""
 
     most_bytes: int = field()
 

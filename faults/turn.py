@@ -1,4 +1,4 @@
-"""One turn as a stubborn client has it: sent until it is clear what became of it, then followed to its end."""
+"""One turn of a stubborn client: sent until its outcome is known, then followed to its end."""
 
 import asyncio
 import random
@@ -35,12 +35,12 @@ class Conditions:
     model: str | None
 
     def gateway(self, other_than: str | None = None) -> str:
-        """Any gateway but this one, where there is another."""
+        """Any gateway but this one, if there is another."""
         return self.random.choice([url for url in self.gateways if url != other_than] or list(self.gateways))
 
 
 class Turn:
-    """One question. ``run`` raises nothing; what it could not clear up stays ``unknown`` in the ledger."""
+    """One question. ``run`` raises nothing; an outcome that stays unclear is ``unknown`` in the ledger."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class Turn:
         self._last_event: str | None = None
 
     async def clear(self) -> UUID | None:
-        """Wait until it is accepted (its id) or given up (None)."""
+        """Wait until it is accepted (its id) or abandoned (None)."""
         return await asyncio.shield(self._id)
 
     async def run(self) -> None:
-        """Send it, with all that goes with it, and follow it to its end."""
+        """Send it, with its duplicates and cancels, and follow it to its end."""
         try:
             async with asyncio.timeout(self._all.patience), asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._extras())
@@ -82,7 +82,7 @@ class Turn:
                 self._id.set_result(None)
 
     async def knock(self) -> None:
-        """Send it without following it; when it is surely refused, let it be."""
+        """Send it without following it; drop it when it is surely refused."""
         try:
             async with asyncio.timeout(self._all.patience):
                 answer = await self._accept(insist=False)
@@ -138,10 +138,10 @@ class Turn:
             if answer.how != "acked":
                 await self._pause(answer)
 
-    # Streams
+    # Streams.
 
     async def _stream(self) -> Told:
-        """Open a stream until one is, and see it to its end, over however many gateways."""
+        """Try until a stream is open, and follow it to its end over any number of gateways."""
         while True:
             await self._note("sent")
             answer = await self._first_stream()
@@ -191,7 +191,7 @@ class Turn:
         return None
 
     async def _read(self, response: aiohttp.ClientResponse, cut: int | None) -> StreamEvent | None:
-        """Read until the ending, or leave at the event of this number."""
+        """Read until the ending, or leave at the event with this number."""
         number = 0
         if cut != 0:
             async for event in events(response):
@@ -220,10 +220,10 @@ class Turn:
         await self._note("stream", id=id, status="over", reply=self._text)
         return Told("answered", id, ending.name, ending.data["reply"])
 
-    # What goes with it
+    # Duplicates and cancels.
 
     async def _extras(self) -> None:
-        """Duplicates, impostors and cancels, before, while and after it runs."""
+        """Send duplicates, impostors and cancels, before, while and after it runs."""
         if self._cancel and self._way == "kafka" and self._all.random.random() < 0.3:
             await self._send_cancel(UUID(self._question.key))  # Before its request.
             self._cancel = False
@@ -240,7 +240,7 @@ class Turn:
             await self._send_cancel(id)
 
     async def _again(self, question: Question, part: Part) -> None:
-        """Send under the same key, once, by the way that does not wait."""
+        """Send once under the same key, without waiting."""
         await self._note("sent", part=part)
         if self._way == "kafka":
             body = self._body(question)
@@ -273,7 +273,7 @@ class Turn:
         self._all.counts["cancels"] += 1
         return None
 
-    # What is noted
+    # The ledger.
 
     def _body(self, question: Question) -> dict[str, Any]:
         text = question.text(self._all.padding)
@@ -308,7 +308,7 @@ class Turn:
         return answer
 
     async def _pause(self, answer: Told) -> None:
-        """Wait as long as was asked, within reason, and go to another gateway."""
+        """Wait as long as the answer asked, within reason, and switch to another gateway."""
         self._gateway = self._all.gateway(other_than=self._gateway)
         most = min(MOST_PAUSE, answer.retry_after or 0.5)
         await asyncio.sleep(self._all.random.uniform(most / 4, most))

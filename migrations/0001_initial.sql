@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Tables of the system before this one, by name and column. `tenant` has a default, so its plain inserts still work.
+-- Tables of the previous system, with its names and columns. `tenant` has a default, so its plain inserts still work.
 
 CREATE TABLE users (
     id            uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -17,7 +17,7 @@ CREATE TABLE conversations (
     user_id    uuid REFERENCES users (id) ON DELETE SET NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     metadata   jsonb NOT NULL DEFAULT '{}',
-    -- The seq of the next turn. Whoever adds or ends a turn holds this row's lock.
+    -- The seq of the next turn. A transaction that adds or ends a turn locks this row.
     next_seq   bigint NOT NULL DEFAULT 1,
     deleted_at timestamptz,
     PRIMARY KEY (tenant, id)
@@ -38,7 +38,7 @@ CREATE TABLE messages (
 
 CREATE INDEX messages_in_order ON messages (tenant, conversation_id, id);
 
--- One answer a request, for ever.
+-- At most one answer per request.
 CREATE UNIQUE INDEX messages_one_answer ON messages (tenant, request_id) WHERE role = 'assistant';
 
 CREATE TABLE logs (
@@ -51,7 +51,7 @@ CREATE TABLE logs (
 
 CREATE INDEX logs_oldest ON logs (created_at);
 
--- Requests and what happens to them.
+-- Requests and their states.
 
 CREATE TABLE workers (
     id          uuid PRIMARY KEY,
@@ -70,17 +70,17 @@ CREATE TABLE requests (
     priority            smallint NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9),
     model               text NOT NULL,
     task_type           text,
-    -- The request as it came; null once it was deleted.
+    -- The request as received; null once it was deleted.
     body                jsonb,
     body_hash           text NOT NULL,
     user_name           text,
     correlation_id      text,
     traceparent         text,
-    -- Somebody holds a connection open for the answer: fewer tries, short back-off.
+    -- A client holds a connection open for the answer: fewer tries, short back-off.
     caller_waits        boolean NOT NULL DEFAULT false,
     -- Grows with every claim and never falls: the fencing token, and the number of the attempt.
     fence               integer NOT NULL DEFAULT 0,
-    -- The budget: grows with every claim, and may be given back.
+    -- Tries used: grows with every claim, and may be given back.
     tries               integer NOT NULL DEFAULT 0,
     max_tries           integer NOT NULL DEFAULT 5,
     -- How many workers were lost while they held it.
@@ -111,7 +111,7 @@ CREATE TABLE requests (
     fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05
 );
 
--- One head a conversation: the turn that may run or runs. The turns behind it are waiting.
+-- One head per conversation: the turn that may run or is running. The turns behind it are waiting.
 CREATE UNIQUE INDEX requests_one_head ON requests (tenant, conversation_id)
 WHERE status IN ('pending', 'in_progress');
 
@@ -148,7 +148,7 @@ CREATE TRIGGER requests_fence_grows BEFORE UPDATE OF fence ON requests
 FOR EACH ROW WHEN (NEW.fence < OLD.fence)
 EXECUTE FUNCTION requests_keep_the_fence();
 
--- Replies that are to be published, written with the ending itself.
+-- Replies to publish, written in the same transaction as the ending.
 CREATE TABLE outbox (
     id              bigserial PRIMARY KEY,
     tenant          text NOT NULL,
@@ -166,7 +166,7 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_unpublished ON outbox (tenant, conversation_id, id) WHERE published_at IS NULL;
 CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL;
 
--- Cancels that came before their request.
+-- Cancels that arrived before their request.
 CREATE TABLE early_cancels (
     tenant     text NOT NULL,
     id         uuid NOT NULL,
@@ -174,7 +174,7 @@ CREATE TABLE early_cancels (
     PRIMARY KEY (tenant, id)
 );
 
--- Up to which record time each partition has been read.
+-- Record time up to which each partition has been read.
 CREATE TABLE intake_progress (
     topic       text NOT NULL,
     partition   integer NOT NULL,
@@ -204,7 +204,7 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_request ON dead_letters (tenant, request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX dead_letters_oldest ON dead_letters (created_at);
 
--- What the LLM service offers, kept by the workers so that gateways need not ask it.
+-- The models of the LLM service, kept up to date by workers so that gateways need not call it.
 CREATE TABLE models (
     name              text PRIMARY KEY,
     aliases           text[] NOT NULL DEFAULT '{}',

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- What a dead letter's replay sends in the place of what came, which is kept as it is; and when it was sent, under
+-- What a dead letter's replay sends instead of the original, which is kept unchanged; when it was replayed, and under
 -- which request id.
 ALTER TABLE dead_letters
     ADD COLUMN edited_at timestamptz,
@@ -16,7 +16,7 @@ CREATE INDEX dead_letters_newest ON dead_letters (tenant, created_at DESC, id DE
 CREATE INDEX dead_letters_by_reason ON dead_letters (tenant, reason, created_at DESC, id DESC);
 CREATE INDEX dead_letters_replayed ON dead_letters (tenant, replayed_as) WHERE replayed_as IS NOT NULL;
 
--- Lists of requests, newest first. Open ones by state, and those of a conversation, have their indexes already.
+-- Lists of requests, newest first. Open ones by state, and those of a conversation, already have their indexes.
 CREATE INDEX requests_newest ON requests (tenant, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX requests_owned ON requests (tenant, user_name, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX requests_by_model ON requests (tenant, model, created_at DESC, id DESC) WHERE deleted_at IS NULL;

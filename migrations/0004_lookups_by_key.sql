@@ -2,7 +2,7 @@
 
 -- migrate:up
 
--- It also fitted every question for turns that wait, and was taken for that while few did, to be read whole each time.
+-- It also matched every query for waiting turns. While few turns waited it was chosen for those, and read in full.
 DROP INDEX requests_due;
 CREATE INDEX requests_due ON requests (deadline_at) WHERE finished_at IS NULL AND worker_id IS NULL;
 

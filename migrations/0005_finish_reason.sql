@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Why an answer ended: "length" when it was cut off at its token limit. Null where it is not known.
+-- Why an answer ended: "length" if it was cut off at its token limit. Null if unknown.
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE messages ADD COLUMN finish_reason text;
 

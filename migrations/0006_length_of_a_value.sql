@@ -1,6 +1,6 @@
 -- migrate:up
 
--- How long the value was that a record came with, where it is not kept. Null where it is, or where nobody knows.
+-- Length of the original value of a record whose value is not kept. Null if it is kept, or if the length is unknown.
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE dead_letters ADD COLUMN value_bytes bigint;
 

@@ -2,7 +2,7 @@
 
 SET LOCAL lock_timeout = '5s';
 
--- The turns of each owner, so that a claim can pass over those of one whose share is full without reading them.
+-- The turns of each owner, so that a claim can skip those of an owner whose share is full without reading them.
 CREATE INDEX requests_runnable_by_owner ON requests
     (tenant, (coalesce(user_name, '') COLLATE "C"), priority DESC, run_at) WHERE status = 'pending';
 
@@ -12,9 +12,9 @@ WHERE task_type IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX requests_by_type_owned ON requests (tenant, user_name, task_type, created_at DESC, id DESC)
 WHERE task_type IS NOT NULL AND deleted_at IS NULL;
 
--- What each owner has, and each tenant in all (`whole`, owner empty), counted by one worker every few seconds. Owner
--- empty, not whole: the tenant's own. `next_due`: when the first parked turn may run. `runnable_since`: since when the
--- oldest could have run. `stored_bytes`: from a sample.
+-- Totals of each owner, and of each tenant (`whole`, with an empty owner), counted by one worker every few seconds. An
+-- empty owner without `whole` is the tenant itself. `next_due`: when the first parked turn may run. `runnable_since`:
+-- since when the oldest runnable turn could have run. `stored_bytes`: estimated from a sample.
 CREATE TABLE owner_totals (
     tenant         text NOT NULL,
     whole          boolean NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE owner_totals (
     CHECK (NOT whole OR owner = '')
 ) WITH (fillfactor = 50);
 
--- When each of the two is to be counted again. The row is locked by the worker that counts.
+-- When each of the two is next counted. The worker that counts locks the row.
 CREATE TABLE totals_due (
     what   text PRIMARY KEY CHECK (what IN ('turns', 'bytes')),
     due_at timestamptz NOT NULL DEFAULT now()
@@ -43,7 +43,7 @@ ALTER TABLE api_keys VALIDATE CONSTRAINT api_keys_scopes_check;
 -- migrate:down
 
 SET LOCAL lock_timeout = '5s';
--- A key of nothing but these may do nothing from now on.
+-- A key that has only these scopes is revoked.
 UPDATE api_keys SET scopes = ARRAY['read'], revoked_at = coalesce(revoked_at, now())
 WHERE scopes <@ ARRAY['priority', 'operate'];
 UPDATE api_keys SET scopes = array_remove(array_remove(scopes, 'priority'), 'operate')

@@ -1,7 +1,7 @@
 -- migrate:up
 
--- Of a cancel that came before its request: whether a gateway signed it, and for whose request (null: for anybody's).
--- An older release leaves both null; what it keeps counts as it did.
+-- For a cancel that arrived before its request: whether a gateway signed it, and for whose request (null: anyone's).
+-- An older release leaves both null, and its cancels count as before.
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE early_cancels ADD COLUMN signed boolean, ADD COLUMN owner text;
 

@@ -1,1 +1,1 @@
-"""Common ground of the services, and the `orchestra` command."""
+"""Shared code of the services, and the `orchestra` command."""

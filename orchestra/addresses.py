@@ -1,20 +1,20 @@
-"""Addresses as settings and options name them: what can never be reached is found out before it is tried."""
+"""Addresses in settings and options: those that can never be valid are refused before they are used."""
 
 import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
-# A name of DNS, in lower case, or an IPv4 address.
+# A DNS name in lower case, or an IPv4 address.
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 
 def split_url(text: str) -> SplitResult | None:
-    """The parts of a URL, or of an address after ``//``; None where its host or its port cannot be."""
+    """The parts of a URL, or of an address after ``//``; None if its host or port is invalid."""
     try:
         parts = urlsplit(text)
-        # As a resolver encodes it: an empty label, or one of more than 63 letters, would raise there.
+        # Encoded as a resolver does: an empty label, or one of more than 63 letters, raises there.
         (parts.hostname or "").encode("idna")
-        # The port is read, and found wrong, only when it is asked for.
+        # The port is parsed lazily, so an error shows only here.
         return parts if parts.port != 0 else None
     except ValueError:
         return None
@@ -27,7 +27,7 @@ def is_http_url(text: str) -> bool:
 
 
 def is_host_and_port(text: str) -> bool:
-    """True for ``host:port``, or a host alone; an IPv6 address may go without brackets where no port follows."""
+    """True for ``host:port`` or a host alone. An IPv6 address without a port may omit the brackets."""
     parts = split_url(f"//{text}")
     named = parts is not None and parts.netloc == text and bool(parts.hostname)
     return is_ipv6(text) or (named and "@" not in text and not text.endswith(":"))

@@ -1,4 +1,4 @@
-"""Named places on a request's way where a process can be told to die or to stand still, for the campaign."""
+"""Named points in the code at which a process can be ordered to die or to stop, for the fault campaign."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-# Every place that the code reaches, in the order of a request's way; a test compares the two.
+# Every failpoint in the code, in the order of a request's way; a test compares the two.
 FAILPOINTS = (
     "intake.after_read",
     "intake.before_transaction",
@@ -30,14 +30,14 @@ _SIGNALS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "freeze": sign
 
 @dataclass(frozen=True)
 class Order:
-    """What a process does to itself each ``every``-th time that it is at a point: die, or stand still until SIGCONT."""
+    """What a process does at every ``every``-th time it reaches a point: die, or stop until SIGCONT."""
 
     verb: Literal["kill", "freeze"]
     every: int
 
 
 def reach(point: str) -> None:
-    """Do here what the environment asks for: ``FAILPOINTS=name=kill@3,…`` dies when it is there the third time."""
+    """Do here what the environment orders: with ``FAILPOINTS=name=kill@3,…`` the process dies at the third time."""
     armed, passed = _armed()
     if point in armed:
         passed[point] += 1
@@ -58,7 +58,7 @@ def parse(text: str) -> dict[str, Order]:
 
 
 def environment(armed: Mapping[str, Order]) -> dict[str, str]:
-    """What a process is told so that it follows these orders."""
+    """The environment variables that carry these orders to a process."""
     return {"FAILPOINTS": ",".join(f"{point}={order.verb}@{order.every}" for point, order in armed.items())}
 
 

@@ -1,4 +1,4 @@
-"""② A record on its way in → whose it is and what it asks for, or why it is refused; the same for what is replayed."""
+"""② An incoming record → its owner and what it asks for, or why it is refused. Replays are judged the same way."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class Incoming:
-    """A record that may be taken in. ``user``: who signed for it, None for the tenant's own. ``id``: what it names."""
+    """A record that may be taken in. ``user``: its owner, None for the tenant itself. ``id``: the id that it names."""
 
     envelope: Envelope
     body: RequestRecord
@@ -26,7 +26,7 @@ class Incoming:
 
 
 class Named(NamedTuple):
-    """Whose a refused record is, and the id that it names. ``vouched``: a gateway signed it."""
+    """The owner of a refused record, and the id that it names. ``vouched``: a gateway signed it."""
 
     tenant: str
     id: UUID | None
@@ -34,7 +34,7 @@ class Named(NamedTuple):
 
 
 class Judge:
-    """Judges records by the secrets that gateways and workers share."""
+    """Judges records, with the secrets that gateways and workers share."""
 
     def __init__(self, secrets: list[bytes]) -> None:
         self._signer = Signer(secrets)
@@ -45,10 +45,10 @@ class Judge:
     def judge(
         self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders, *, vouched: bool = False
     ) -> Incoming:
-        """What a record of a topic that belongs to the tenant ``owner`` asks for. Raises ``OrchestraError``.
+        """What a record asks for, on a topic that belongs to the tenant ``owner``. Raises ``OrchestraError``.
 
-        Nothing unsigned has an id that a gateway gave out (``UNSIGNED``): coming first, it would be taken for the
-        request that its caller was promised. ``vouched``: it is known that the record was signed.
+        An unsigned record may not use an id that a gateway gave out (``UNSIGNED``): if it came first, it would take
+        the place of the request that was promised to the caller. ``vouched``: the record is known to have been signed.
         """
         envelope = read_headers(headers)
         tenant, user = self.whose(owner, envelope, key, value)
@@ -62,7 +62,7 @@ class Judge:
         return Incoming(self._trusted(envelope), body, tenant, user, id)
 
     def whose(self, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None) -> tuple[str, str | None]:
-        """Tenant and user: what a gateway signed, else the topic's tenant ``owner``. Raises ``BAD_SIGNATURE``."""
+        """Tenant and user: as signed by a gateway, else the topic's tenant ``owner``. Raises ``BAD_SIGNATURE``."""
         if envelope.signature is None:
             return owner, None
         tenant, user = envelope.tenant or "", envelope.user or ""
@@ -80,7 +80,7 @@ class Judge:
         return tenant, user or None
 
     def named(self, owner: str, key: bytes | None, value: bytes | None, headers: RawHeaders) -> Named:
-        """What a record that is refused names, as far as it may be believed."""
+        """What a refused record names, as far as it can be trusted."""
         said = readable_headers(headers)
         try:
             tenant, _ = self.whose(owner, said, key, value)
@@ -94,10 +94,10 @@ class Judge:
         return id is not None and self._receipts.verify(tenant, None, id, datetime.now(UTC)) is not None
 
     def _trusted(self, envelope: Envelope) -> Envelope:
-        """The envelope without hints that somebody else may have put beside a gateway's signature.
+        """The envelope without hints that a third party may have added next to a gateway's signature.
 
-        An older gateway does not sign them: until the first that are signed, its trace and whether its caller waits
-        count. Its deadline is in the body.
+        Older gateways do not sign hints: until the first signed ones are seen, ``traceparent`` and
+        ``orchestra-caller-waits`` count without a signature. The deadline is in the body.
         """
         if envelope.signature is None:
             return envelope
@@ -112,7 +112,7 @@ class Judge:
 
 
 def read_value(value: bytes | None) -> Any:
-    """The JSON of a value. Raises ``TOMBSTONE``, ``TOO_LARGE`` or ``NOT_JSON``."""
+    """The value as JSON. Raises ``TOMBSTONE``, ``TOO_LARGE`` or ``NOT_JSON``."""
     if value is None:
         raise OrchestraError(ErrorCode.TOMBSTONE)
     if len(value) > MAX_RECORD_BYTES:
@@ -121,7 +121,7 @@ def read_value(value: bytes | None) -> Any:
 
 
 def named_id(parsed: Any, name: str = "id") -> UUID | None:
-    """The id that a body names, if it can be read, whatever else is wrong with it."""
+    """The id that a body names, if it can be read, whatever else is wrong with the body."""
     try:
         return UUID(parsed[name])
     except (TypeError, KeyError, ValueError, AttributeError):
@@ -129,7 +129,7 @@ def named_id(parsed: Any, name: str = "id") -> UUID | None:
 
 
 def id_in(value: bytes | None, name: str = "id") -> UUID | None:
-    """The same of a raw value; None where it cannot be read."""
+    """The id in a raw value; None if it cannot be read."""
     try:
         return named_id(read_value(value), name)
     except OrchestraError:

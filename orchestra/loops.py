@@ -1,4 +1,4 @@
-"""Loops that outlive what goes wrong in them: run again after a pause, for as long as it takes."""
+"""Loops that survive errors: run again after a pause, as often as needed."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-# Between two runs, in seconds: doubled each time, with jitter; from the start again after a run that lasted.
+# Pause between two runs in seconds: doubled each time, with jitter; reset after a run that lasted.
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 15.0
 LASTED_SECONDS = 10.0
@@ -27,10 +27,10 @@ async def keep_running(
     until: asyncio.Event | None = None,
     on_bug: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run ``work`` until it returns, or until cancelled; after an error run it again.
+    """Run ``work`` until it returns or is cancelled; after an error, run it again.
 
-    Each error is logged as ``event``: those of ``expected`` as a warning, all others, which are bugs, with their place,
-    and ``on_bug`` is called. Once ``until`` is set there are no further runs.
+    Each error is logged as ``event``. Errors in ``expected`` are warnings; all others are bugs: they are logged with
+    their location, and ``on_bug`` is called. Once ``until`` is set there are no further runs.
     """
     pause = FIRST_PAUSE_SECONDS
     clock = asyncio.get_running_loop().time
@@ -44,16 +44,16 @@ async def keep_running(
 
 
 async def regularly(seconds: float, work: Work, event: str, *, expected: Errors = ()) -> None:
-    """Do ``work`` every so many seconds, or up to a quarter sooner, until cancelled; errors as in ``keep_running``."""
+    """Run ``work`` every ``seconds``, or up to a quarter sooner, until cancelled; errors as in ``keep_running``."""
     while True:
-        # Not all processes at the same moment.
+        # Jitter, so that processes do not run it at the same moment.
         await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
         await _survived(work, event, expected)
 
 
 @asynccontextmanager
 async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Loops that run beside the body, and are cancelled after it."""
+    """Run loops next to the body, and cancel them after it."""
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
@@ -64,7 +64,7 @@ async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def _survived(work: Work, event: str, expected: Errors, on_bug: Callable[[], None] = lambda: None) -> bool:
-    """Do it; False after an error. A CancelledError that nobody asked for is one: clients let their own out."""
+    """Run it once; False after an error. An unrequested CancelledError counts as one: clients leak their own."""
     try:
         await work()
     except (Exception, asyncio.CancelledError) as error:

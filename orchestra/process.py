@@ -1,16 +1,16 @@
-"""What a service process asks of the machine, and of Python."""
+"""Process-wide settings: limit of open files, garbage collection."""
 
 import gc
 import resource
 
 _OPEN_FILES = 65_536
-# Python looks after 700 new objects: a few requests' worth, and hundreds of requests in flight are looked through again
-# and again (docs/decisions/0018).
+# By default Python collects after 700 new objects, which is a few requests' worth; with hundreds of requests in flight
+# it would scan them again and again (docs/decisions/0018).
 _NEW_OBJECTS, _LOOKS_AT_THE_YOUNG = 20_000, 20
 
 
 def most_open_files() -> int:
-    """How many files a service process may have open: what we ask for, or what the machine gives if that is less."""
+    """How many files a service process may open: what we ask for, or what the machine allows if that is less."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
 
@@ -24,7 +24,7 @@ def allow_many_connections() -> None:
 
 
 def look_for_garbage_rarely() -> None:
-    """Look for cycles of objects less often, and never among those that are there now. Call it when all is set up."""
+    """Collect reference cycles less often, and never the objects that exist now. Call it once set-up is complete."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _LOOKS_AT_THE_YOUNG)

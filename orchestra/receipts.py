@@ -1,7 +1,7 @@
-"""Request ids that are their own receipts: a gateway can tell an id that some gateway gave out from one that none did.
+"""Request ids that are their own receipts: any gateway can tell an id that a gateway gave out from an invented one.
 
 UUIDv8 (RFC 9562), 122 free bits: 1 kind, 87 payload, 34 tag. 20 bits of the tag are an HMAC over tenant, kind and
-payload, 14 over the user too: whoever may see everything in a tenant is shown an id by the former, a user by both.
+payload, and 14 also over the user. Ids are verified by the first part alone for principals that may see a whole tenant.
 """
 
 import hmac
@@ -17,38 +17,38 @@ _USER_BITS = 14
 _TAG_BITS = _TENANT_BITS + _USER_BITS
 _DERIVED = 1
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
-# The clocks of two gateways may differ by this much.
+# Maximum clock skew between two gateways.
 _AHEAD = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a genuine id tells. ``minted_at`` is None for an id derived from an Idempotency-Key."""
+    """What a genuine id says. ``minted_at`` is None for an id derived from an Idempotency-Key."""
 
     minted_at: datetime | None
 
 
 class Receipts:
-    """Makes and verifies request ids with the secret that all gateways share.
+    """Creates and verifies request ids with the secret that all gateways share.
 
-    ``secrets``: the signing secret first; further ones only verify.
+    ``secrets``: the signing secret first; the others only verify.
     """
 
     def __init__(self, secrets: list[bytes]) -> None:
         self._secrets = secrets
 
     def mint(self, tenant: str, user: str, now: datetime) -> UUID:
-        """A fresh id: 45 bits of milliseconds since 1970, then 42 random bits."""
+        """A new id: 45 bits of milliseconds since 1970, then 42 random bits."""
         milliseconds = (now - _EPOCH) // timedelta(milliseconds=1) & ((1 << 45) - 1)
         return self._seal(tenant, user, 0, milliseconds << _RANDOM_BITS | randomness.randbits(_RANDOM_BITS))
 
     def derive(self, tenant: str, principal: str, method: str, route: str, key: str) -> UUID:
-        """The id of whatever this principal (a user's name) sends to this route under this Idempotency-Key."""
+        """The id for what this principal (a username) sends to this route under this Idempotency-Key."""
         digest = _hmac(self._secrets[0], "derive", tenant, principal, method, route, key)
         return self._seal(tenant, principal, _DERIVED, int.from_bytes(digest, "big") >> (256 - _PAYLOAD_BITS))
 
     def verify(self, tenant: str, user: str | None, request_id: UUID, now: datetime) -> Receipt | None:
-        """The receipt of an id that one of us gave out to this user (None: to anybody of the tenant), else None."""
+        """The receipt of an id that a gateway gave out to this user (None: to any user of the tenant), else None."""
         if request_id.version != 8:
             return None
         bits = _free_bits(request_id)
@@ -67,7 +67,7 @@ class Receipts:
 
 
 def _tag(secret: bytes, tenant: str, user: str | None, body: int) -> int:
-    """The tenant's part, then the user's; without a user that one is 0."""
+    """The tenant's part, then the user's, which is 0 without a user."""
     first = int.from_bytes(_hmac(secret, "tag", tenant, str(body)), "big") >> (256 - _TENANT_BITS)
     second = 0 if user is None else int.from_bytes(_hmac(secret, "user", tenant, user, str(body)), "big")
     return first << _USER_BITS | second >> (256 - _USER_BITS)
@@ -79,7 +79,7 @@ def _same(shown: int, genuine: int, *, whole: bool) -> bool:
 
 
 def _hmac(secret: bytes, *parts: str) -> bytes:
-    # Each part goes in with its length, so that no two lists of parts read the same.
+    # Each part is preceded by its length, so that no two lists of parts hash the same.
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     message = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
     return hmac.digest(secret, message, "sha256")

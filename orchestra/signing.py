@@ -1,11 +1,11 @@
-"""Signs what a gateway asks, so that a worker may believe whose it is, and what a worker tells of it."""
+"""Signs requests of gateways, so that a worker can trust their owner, and the events of workers."""
 
 import hashlib
 import hmac
 from collections.abc import Sequence
 
 _VERSION = "v1="
-# Keyed BLAKE2 (RFC 7693), 128 bits of it, for what is short: HMAC-SHA256 costs five times as much.
+# Keyed BLAKE2 (RFC 7693) with a 128-bit output for short texts: HMAC-SHA256 costs five times as much.
 _OF_EVENTS = b"llm.events"
 _OF_HINTS = b"hints"
 _SHORT_BYTES = 16
@@ -18,11 +18,11 @@ class Signer:
         self._secrets = secrets
 
     def sign(self, *, id: str, type: str, tenant: str, user: str, key: bytes, value: bytes) -> str:
-        """The text of the ``orchestra-signature`` header."""
+        """The value of the ``orchestra-signature`` header."""
         return _VERSION + _mac(self._secrets[0], id, type, tenant, user, key, value)
 
     def verify(self, signature: str, *, id: str, type: str, tenant: str, user: str, key: bytes, value: bytes) -> bool:
-        """True when one of our secrets made this signature for exactly this record."""
+        """True if one of our secrets made this signature for exactly this record."""
         return any(
             hmac.compare_digest(
                 signature.encode(), (_VERSION + _mac(secret, id, type, tenant, user, key, value)).encode()
@@ -32,29 +32,29 @@ class Signer:
 
 
 class HintSigner:
-    """Keyed BLAKE2b over the signature of a record and the texts of its hints. ``secrets``: the signing one first.
+    """Keyed BLAKE2b over the signature of a record and the values of its hints. ``secrets``: the signing one first.
 
     The hints are ``traceparent``, ``correlation_id``, ``deadline`` and ``orchestra-caller-waits``, empty where absent.
-    No header of ours has a NUL in it.
+    None of our headers contains a NUL.
     """
 
     def __init__(self, secrets: list[bytes]) -> None:
         self._begun = _begun(secrets, _OF_HINTS)
 
     def sign(self, signature: str, hints: Sequence[str]) -> str:
-        """The text of the ``orchestra-hints`` header: 32 hexadecimal digits."""
+        """The value of the ``orchestra-hints`` header: 32 hexadecimal digits."""
         return _short_mac(self._begun[0], "\0".join((signature, *hints)).encode()).decode()
 
     def verify(self, shown: str, signature: str, hints: Sequence[str]) -> bool:
-        """True when one of our secrets signed exactly these hints for the record with this signature."""
+        """True if one of our secrets signed exactly these hints for the record with this signature."""
         return _verify(self._begun, shown.encode(), "\0".join((signature, *hints)).encode())
 
 
 class EventSigner:
-    """Keyed BLAKE2b over what an event says and of which request. ``secrets``: the signing one first.
+    """Keyed BLAKE2b over the content of an event and its request. ``secrets``: the signing one first.
 
-    The parts are type, request id, body hash, tenant and value. None of them has a NUL: types and ids of ours, text
-    from Postgres, JSON.
+    The parts are type, request id, body hash, tenant and value. None contains a NUL: they are types and ids of ours,
+    text from Postgres, and JSON.
     """
 
     def __init__(self, secrets: list[bytes]) -> None:
@@ -65,7 +65,7 @@ class EventSigner:
         return _short_mac(self._begun[0], b"\0".join(parts))
 
     def verify(self, signature: bytes, *parts: bytes) -> bool:
-        """True when one of our secrets made this signature for exactly this event."""
+        """True if one of our secrets made this signature for exactly this event."""
         return _verify(self._begun, signature, b"\0".join(parts))
 
 

@@ -1,1 +1,1 @@
-"""How the cost of one request grows as what is around it grows."""
+"""How the cost of one request grows with the size of its surroundings."""

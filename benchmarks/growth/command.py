@@ -1,4 +1,4 @@
-"""``python -m benchmarks growth``: measures curves point by point, and keeps and draws each as soon as it is there."""
+"""``python -m benchmarks growth``: measures curves point by point; each point is stored and drawn at once."""
 
 import argparse
 import sys
@@ -16,30 +16,34 @@ from benchmarks.report import row
 _OUT = Path("docs/performance/growth")
 _SECONDS = 15.0
 _WHAT = """
-How the cost of a request grows with what is around it. Each point has a stack of its own. Figures and pictures are
-written after each; the other points of a curve, and other curves, stay as they are.
+How the cost of a request grows with its surroundings. Each point has a new stack. Figures and pictures are written
+after each point; other points of the curve, and other curves, are kept.
 """
 _STEPS = "; ".join(f"{each.name} ({each.grows}): {', '.join(f'{step:,}' for step in each.steps)}" for each in CURVES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command understands."""
+    """Define the command's arguments."""
     parser.description, parser.epilog = _WHAT, f"The curves and their points: {_STEPS}."
-    parser.add_argument("--curves", type=_curves, default=list(CURVES), help="names, with commas; without it all")
-    parser.add_argument("--points", type=_steps, help="with commas; only these, which may be others than a curve's own")
-    parser.add_argument("--seconds", type=float, default=_SECONDS, help=f"how long each is measured ({_SECONDS:.0f})")
-    parser.add_argument("--out", type=Path, default=_OUT, metavar="FOLDER", help=f"for figures and pictures ({_OUT})")
+    parser.add_argument("--curves", type=_curves, default=list(CURVES), help="comma-separated names (default: all)")
+    parser.add_argument("--points", type=_steps, help="comma-separated; only these, which need not be a curve's own")
+    parser.add_argument(
+        "--seconds", type=float, default=_SECONDS, help=f"seconds of measurement per point ({_SECONDS:.0f})"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=_OUT, metavar="FOLDER", help=f"folder for figures and pictures ({_OUT})"
+    )
 
 
 async def growth(told: argparse.Namespace) -> int:
-    """Measure all that was asked for; how many points had wrong, failed or missing answers."""
+    """Measure everything asked for; returns the number of points with wrong, failed or missing answers."""
     record, amiss = _before(told.out / FILE), 0
     for curve in told.curves:
         for step in told.points or curve.steps:
             try:
                 figures = await run(curve, step, Timing(measured=told.seconds))
             except NoRoomError as error:
-                print(f"{curve.name} {step:,}: left out, {error}", flush=True)
+                print(f"{curve.name} {step:,}: skipped, {error}", flush=True)
                 continue
             print(f"{curve.name} {step:,}: {'; '.join(row(figures))}", flush=True)
             record = with_point(record, curve.name, step, figures)

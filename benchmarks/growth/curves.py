@@ -1,4 +1,4 @@
-"""The curves: what grows, in which steps, and what runs, is there and is asked at each of them."""
+"""The curves: what grows, in which steps, and what each step sets up and runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Literal
 from benchmarks.cells import Cell
 from schemas.topics import REQUESTS
 
-# Loads that two cores carry easily, however much grows: what an answer costs must not be what a queue costs.
+# Loads that two cores carry easily at any size: the cost of an answer must not include the cost of a queue.
 _ANSWERS = Cell("growth", "wait", rate=50)
 _LONG_ANSWERS = Cell("growth", "wait", rate=25)
-# Long enough that thousands are open although few begin in a second.
+# Long enough that thousands are open although few start per second.
 _SECONDS = 30
 _SLOTS = 1000
 
@@ -21,8 +21,8 @@ Scale = Literal["log", "log2", "log from 0"]
 class Point:
     """What is measured at one step of a curve.
 
-    ``messages`` are in each conversation before, ``rows`` in each table, the requests are those of so many ``tenants``
-    (0: of nobody in particular); ``slots`` of a worker, ``files`` that one process of ours has open at once.
+    ``messages``: history of each conversation. ``rows``: rows in each table. ``tenants``: number of tenants that the
+    requests belong to (0: no keys). ``slots``: of a worker. ``files``: open at once in one of our processes.
     """
 
     cell: Cell = _ANSWERS
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """What grows, with the steps that are measured. ``shows``: which figures tell the cost."""
+    """What grows, with the measured steps. ``shows``: the figures that represent the cost."""
 
     name: str
     grows: str
@@ -53,7 +53,7 @@ def _history(messages: int) -> Point:
 
 
 def _calls(open_calls: int) -> Point:
-    # Producers on Kafka: what waits at a gateway is another curve.
+    # By Kafka producers: waiting at a gateway is another curve.
     cell = Cell("calls", "kafka", rate=open_calls / _SECONDS, llm_ms=1000 * _SECONDS)
     return Point(cell, slots=max(_SLOTS, 2 * open_calls), files=2 * open_calls)
 
@@ -76,7 +76,7 @@ CURVES = (
 
 
 def chosen(names: Sequence[str]) -> list[Curve]:
-    """The curves of these names, in their own order. Raises ``ValueError``."""
+    """The curves with these names, in the order of ``CURVES``. Raises ``ValueError``."""
     known = [curve.name for curve in CURVES]
     if strange := [name for name in names if name not in known]:
         raise ValueError(f"no curve is called {', '.join(strange)}; there are {', '.join(known)}")

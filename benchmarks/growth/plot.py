@@ -1,4 +1,4 @@
-"""A curve as a picture: three panels of what a request costs, over what grows."""
+"""A curve as a picture: three panels of a request's cost, over what grows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _COLOURS = {
     "gateway": "#0072b2", "worker": "#d55e00", "llm_service": "#009e73", "kafka": "#999999", "postgres": "#cc79a7",
     "all": "#000000", "p50": "#0072b2", "p99": "#d55e00", "statements": "#cc79a7",
 }  # fmt: skip
-# The same figures are to give the same bytes, whenever and wherever they are drawn.
+# The same figures must produce the same bytes, whenever and wherever they are drawn.
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8, "font.family": "sans-serif",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
@@ -31,7 +31,7 @@ _NO_DATE = {"Date": None, "Creator": None}
 
 @dataclass(frozen=True)
 class _Panel:
-    """One picture of a curve: its title with the unit, and its lines at a point. ``log``: upwards too."""
+    """One picture of a curve: its title with the unit, and its lines at a point. ``log``: logarithmic y axis too."""
 
     title: str
     lines: Callable[[Mapping[str, Any]], Lines]
@@ -62,7 +62,7 @@ def _draw(axes: Axes, curve: Curve, panel: _Panel, points: Sequence[Mapping[str,
         if problems(point):
             axes.axvline(point["at"], color="red", linestyle=":", label="_")
     _scale(axes, curve, places)
-    axes.margins(y=0.3)  # The legend's place.
+    axes.margins(y=0.3)  # Room for the legend.
     if panel.log:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -113,7 +113,7 @@ def _memory(point: Mapping[str, Any]) -> Lines:
 
 
 _CPU = _Panel("CPU, ms an answer", _cpu_ms)
-# One call has all that goes on anyway to itself.
+# A single call carries all of the idle cost.
 _CPU_OF_CALLS = _Panel("CPU, ms an answer", _cpu_ms, log=True)
 _CPU_OF_TOKENS = _Panel("CPU, µs a token", _cpu_us_a_token, log=True)
 _MEMORY = _Panel("memory (Pss), MB", _memory, log=True)

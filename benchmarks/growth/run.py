@@ -1,4 +1,4 @@
-"""One point of a curve: a new stack, what is to be there already, a load, its figures."""
+"""One point of a curve: a new stack, its prepared data, a load, its figures."""
 
 import math
 import secrets
@@ -15,7 +15,7 @@ from benchmarks.meters import PARTS
 from benchmarks.question import Asking
 from orchestra.process import most_open_files
 
-# What a process has open beside the calls that are counted.
+# Files that a process has open besides the counted calls.
 _FILES_BESIDE = 200
 _DIGITS = 4
 
@@ -23,7 +23,7 @@ _DIGITS = 4
 async def run(curve: Curve, step: int, timing: Timing) -> Figures:
     """The figures of a point: those of its cell, and the memory before it.
 
-    Raises ``NoRoomError`` when the machine does not bear it, and what ``open_bench`` and ``measure`` raise.
+    Raises ``NoRoomError`` if the machine is too small, and the errors of ``open_bench`` and ``measure``.
     """
     point = curve.point(step)
     check_files(point.files)
@@ -50,20 +50,20 @@ async def _prepare(bench: Bench, point: Point, timing: Timing) -> Asking:
 
 
 def check_files(wanted: int) -> None:
-    """Raises ``NoRoomError`` when a process may not open so many files and what it needs beside."""
+    """Raise ``NoRoomError`` if a process may not open this many files plus those it needs anyway."""
     most = most_open_files()
     if wanted and wanted + _FILES_BESIDE > most:
         raise NoRoomError(f"it takes {wanted + _FILES_BESIDE} open files, and a process may have {most} (ulimit -Hn)")
 
 
 def kb_each(figures: Figures) -> dict[str, float]:
-    """What each call that is open has added to the memory of each part, in KiB."""
+    """The memory that each open call added to each part, in KiB."""
     before, now, calls = figures["idle_pss_mb"], figures["pss_mb"], max(1, figures["llm_open"])
     return {part: 1024 * (now[part] - before[part]) / calls for part in PARTS}
 
 
 def rounded(figures: Figures) -> Figures:
-    """The same with four digits of each fraction, which is more than any of them is good for."""
+    """The same with four digits per fraction, which exceeds their accuracy."""
     return {name: rounded(each) if isinstance(each, dict) else _short(each) for name, each in figures.items()}
 
 

@@ -1,4 +1,4 @@
-"""What is there before a point is measured: conversations with a history, tables full of ended requests, tenants."""
+"""Data that exists before a point is measured: conversations with history, tables of ended requests, tenants."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -14,17 +14,17 @@ from orchestra.store import keys
 from schemas.api.keys import CreateKey
 
 _TABLES = ("conversations", "requests", "messages", "outbox")
-# With their indexes, and what writing and indexing them needs meanwhile.
+# Bytes with indexes, plus the space for writing and indexing.
 _BYTES_A_ROW = 3_000
 _BYTES_BESIDE = 10 * 1024**3
 
-# One by one, keys and triggers would take most of an hour for ten million rows.
+# Row by row, keys and triggers would take most of an hour for ten million rows.
 _INDEXES_OFF = "UPDATE pg_index SET indisready = false WHERE indrelid = $1::regclass"
 _BEFORE = ("ALTER SYSTEM SET max_wal_size = '8GB'", "SELECT pg_reload_conf()",
            "SET session_replication_role = replica", "SET maintenance_work_mem = '1GB'")  # fmt: skip
 _AFTER = ("ALTER SYSTEM RESET max_wal_size", "SELECT pg_reload_conf()", "CHECKPOINT")
 
-# Turn by turn, as conversations grow: what is said in one of them lies far apart.
+# Turn by turn, as conversations grow: messages of one conversation are far apart.
 _HISTORIES = (
     """
     INSERT INTO conversations (id, next_seq)
@@ -41,7 +41,7 @@ _HISTORIES = (
     """,
 )
 
-# Over the last four weeks, so that nothing of it has had its time; ids in the order of time, as those of gateways are.
+# Over the last four weeks, so that none has expired; ids are ordered by time, like those of gateways.
 _PAST = """
 CREATE FUNCTION pg_temp.past(rows bigint, model text) RETURNS TABLE (
     n bigint, at timestamptz, noise text, id uuid, conversation_id uuid, model text
@@ -98,20 +98,20 @@ _ROWS = (
 
 
 class NoRoomError(Exception):
-    """This machine does not bear it; the text says why."""
+    """This machine is too small; the text says why."""
 
 
 async def add_histories(bench: Bench, tag: str, conversations: int, messages: int) -> None:
-    """So many conversations, of the ids that ``conversation`` gives, with so many messages in each."""
+    """Create this many conversations, with the ids of ``conversation``, and this many messages in each."""
     async with _writing(bench) as connection:
         await connection.execute(_HISTORIES[0], tag, conversations, messages // 2 + 1)
         await connection.execute(_HISTORIES[1], tag, conversations, messages)
 
 
 async def add_rows(bench: Bench, rows: int) -> None:
-    """So many ended requests, each in its own conversation, with all that a request leaves behind.
+    """Create this many ended requests, each in its own conversation, with everything that a request leaves behind.
 
-    Raises ``NoRoomError`` when the disk is too small.
+    Raises ``NoRoomError`` if the disk is too small.
     """
     (place,) = await bench.database.run("SELECT current_setting('data_directory') AS folder")
     free, wanted = shutil.disk_usage(Path(place.folder)).free, rows * _BYTES_A_ROW + _BYTES_BESIDE
@@ -124,7 +124,7 @@ async def add_rows(bench: Bench, rows: int) -> None:
 
 
 async def add_tenants(bench: Bench, tenants: int) -> list[str]:
-    """So many tenants: the key of each."""
+    """Create this many tenants; returns the key of each."""
     made = [new_key() for _ in range(tenants)]
     for number, key in enumerate(made):
         await keys.create(bench.database, f"tenant-{number}", key, CreateKey(name="growth"))
@@ -133,7 +133,7 @@ async def add_tenants(bench: Bench, tenants: int) -> list[str]:
 
 @asynccontextmanager
 async def _writing(bench: Bench) -> AsyncIterator[asyncpg.Connection]:
-    """A session that writes much into the tables, while no worker runs; then all is as if it had grown there."""
+    """A session that bulk-loads the tables while no worker runs; afterwards they look as if grown normally."""
     workers = len(bench.groups()["worker"])
     await bench.stack.scale(0)
     connection = await asyncpg.connect(bench.stack.status()["database"]["url"])

@@ -1,1 +1,1 @@
-"""A guard against loss of speed: what one request costs in instructions of Python, counted and not timed."""
+"""A guard against performance regressions: the cost of one request in Python instructions, counted and not timed."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.guard``: count what the hot paths cost, and hold it against the committed figures."""
+"""``python -m benchmarks.guard``: count the cost of the hot paths and compare it with the committed figures."""
 
 import argparse
 import asyncio
@@ -22,14 +22,14 @@ _Result = TypeVar("_Result")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """0: all is as committed. 1: something is not. 2: the figures are those of another version of Python."""
+    """0: all as committed. 1: something differs. 2: the figures are those of another version of Python."""
     told = _arguments().parse_args(words)
     paths = {name: PATHS[name] for name in (told.only.split(",") if told.only else PATHS)}
     version, known = figures.committed() if figures.FILE.exists() else (PYTHON, {})
     if version != PYTHON and not told.write:
-        print(f"the figures are those of Python {version}, and this is {PYTHON}")
+        print(f"the figures are for Python {version}, and this is {PYTHON}")
         return 2
-    # What a developer has set for their own services is not to be measured.
+    # A developer's settings for their own services must not affect the figures.
     with patch.dict(os.environ, {name: os.environ[name] for name in _KEPT if name in os.environ}, clear=True):
         configure_logging("guard", "error")
         measured = measure(paths, told.database)
@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(paths: Mapping[str, Path], database: str | None = None) -> Figures:
-    """The cost of each path. ``database``: URL of one that may be filled; none: a Postgres is started."""
+    """The cost of each path. ``database``: URL of one that may be filled; None starts a Postgres."""
     plain = {name: _alone(path.measure) for name, path in paths.items() if not path.database}
     stored = {name: path for name, path in paths.items() if path.database}
     return {**plain, **(_on_postgres(stored, database) if stored else {})}
@@ -62,7 +62,7 @@ def _on_postgres(paths: Mapping[str, Path], database: str | None) -> Figures:
 
 
 def _alone(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    """Run it in an event loop of its own, which is the services' kind of loop."""
+    """Run it in a new event loop of the services' kind."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work())
 
@@ -75,9 +75,9 @@ def _show(measured: Figures) -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="commit what is measured now")
-    parser.add_argument("--only", help=f"paths, with commas: {','.join(PATHS)}")
-    parser.add_argument("--database", metavar="URL", help="an empty database, in place of a Postgres of its own")
+    parser.add_argument("--write", action="store_true", help="accept the present figures")
+    parser.add_argument("--only", help=f"comma-separated paths: {','.join(PATHS)}")
+    parser.add_argument("--database", metavar="URL", help="an empty database to use instead of a new Postgres")
     return parser
 
 

@@ -1,6 +1,6 @@
-"""Counts what a thread executes: instructions of Python, and calls of the costly native parts.
+"""Counts what a thread executes: Python instructions, and calls of expensive native functions.
 
-Both are exact. Time is not: on a shared machine the same work takes half as long again from one run to the next.
+Both are exact. Time is not: on a shared machine the same work may take half as long again in the next run.
 """
 
 import gc
@@ -11,16 +11,16 @@ from types import FrameType, ModuleType
 from typing import Any, Self
 
 _HERE = str(Path(__file__).parent)
-# Native parts whose calls cost far more than the instruction that makes them: parse, write, check, hash, match.
+# Native functions that cost far more than the instruction that calls them: parse, write, check, hash, match.
 _CODECS = frozenset(
     {"orjson", "pydantic_core", "_hashlib", "_sha1", "_sha2", "_md5", "_blake2", "re", "zlib", "cramjam"}
 )
-# The standard library's JSON enters its native half through an object whose calls are not told.
+# The standard library's JSON calls its native half through an object whose calls are not reported.
 _CODEC_CODE = frozenset({json.loads.__code__, json.dumps.__code__})
 
 
 class Counting:
-    """Counts while it is entered, in this thread alone; the guard's own code does not count."""
+    """Counts while entered, in this thread only; the guard's own code does not count."""
 
     def __init__(self) -> None:
         self.instructions = 0

@@ -1,4 +1,4 @@
-"""What stands at the outermost edges in place of Kafka and Postgres."""
+"""Replacements of Kafka and Postgres at the outermost edges."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +12,7 @@ from schemas.topics import EVENTS, REQUESTS
 
 
 class Producer:
-    """Takes records and acknowledges each at once."""
+    """Accepts records and acknowledges each at once."""
 
     def __init__(self, tally: Tally) -> None:
         self.client = self
@@ -26,17 +26,17 @@ class Producer:
         yield self
 
     async def fetch_all_metadata(self) -> "Producer":
-        """The cluster, for whoever asks whether it is there."""
+        """The cluster, for callers that check whether it is there."""
         return self
 
     def topics(self) -> set[str]:
-        """What the cluster has."""
+        """The topics of the cluster."""
         return {REQUESTS.name}
 
     async def send(
         self, _topic: str, value: bytes | None, *, key: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     ) -> "asyncio.Future[None]":
-        """Take a record."""
+        """Accept a record."""
         self._tally.records += 1
         self._tally.bytes += len(key or b"") + len(value or b"")
         self._tally.bytes += sum(len(name) + len(text or b"") for name, text in headers)
@@ -47,7 +47,7 @@ class Producer:
         return acknowledged
 
     async def until(self, records: int) -> None:
-        """Wait until so many were sent."""
+        """Wait until this many records were sent."""
         while self._tally.records < records:
             self._more.clear()
             await self._more.wait()
@@ -55,7 +55,7 @@ class Producer:
 
 @dataclass
 class Record:
-    """A record as a consumer hands it out."""
+    """A record as a consumer returns it."""
 
     key: bytes | None
     value: bytes | None
@@ -68,7 +68,7 @@ class Record:
 
 @dataclass
 class Consumer:
-    """Hands out what is put into it, a record at a time, as on a system that is not busy."""
+    """Returns what is put into it, one record at a time, as on an idle system."""
 
     queue: "asyncio.Queue[Record]" = field(default_factory=asyncio.Queue)
 
@@ -77,22 +77,22 @@ class Consumer:
         return {"partition": [await self.queue.get()]}
 
     def assignment(self) -> set[str]:
-        """The one partition that there is."""
+        """The only partition."""
         return {"partition"}
 
     async def offsets_for_times(self, _times: Any) -> dict[str, None]:
-        """Nothing was there before."""
+        """Nothing existed before."""
         return {"partition": None}
 
     async def end_offsets(self, _partitions: Any) -> dict[str, int]:
-        """Nothing was there before."""
+        """Nothing existed before."""
         return {"partition": 0}
 
     def seek(self, _partition: str, _offset: int) -> None:
-        """There is one way to go."""
+        """There is only one position."""
 
     def highwater(self, _partition: str) -> int:
-        """Nothing is ever behind."""
+        """Nothing is ever pending."""
         return 0
 
     @asynccontextmanager
@@ -104,21 +104,21 @@ class Consumer:
 class Away(Database):
     """A Postgres that cannot be reached."""
 
-    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  the base class's signature
         """Raise ``DatabaseUnavailableError``."""
         raise DatabaseUnavailableError("away")
 
 
 class Silent(Database):
-    """A Postgres that takes every statement and has no rows."""
+    """A Postgres that accepts every statement and has no rows."""
 
-    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  as its base has it
+    async def run(self, sql: str, **parameters: Any) -> Any:  # noqa: ARG002  the base class's signature
         """Nothing."""
         return ()
 
 
 class Settle:
-    """``await`` it: whatever is ready runs, and what that makes ready, without a step that counts."""
+    """``await`` it: everything that is ready runs, and what that makes ready, without a counted step."""
 
     def __init__(self, turns: int = 10) -> None:
         self._turns = turns

@@ -1,4 +1,4 @@
-"""The committed figures, and how far what is measured may be from them."""
+"""The committed figures, and the allowed difference from them."""
 
 import sys
 import tomllib
@@ -10,25 +10,25 @@ from benchmarks.guard.path import Cost
 from benchmarks.guard.paths import PATHS
 
 FILE = Path(__file__).with_name("figures.toml")
-# Of instructions; all else is exact. Several times what was ever seen between two runs (docs/decisions/0014).
+# For instructions; all else is exact. Several times the largest difference seen between two runs (docs/decisions/0014).
 MARGIN = 0.03
-# Instructions are those of one minor version of Python.
+# Instruction counts hold for one minor version of Python.
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 HOW_TO_ACCEPT = (
-    "What is meant is taken over with `python -m benchmarks.guard --write`, and its reason belongs into the commit."
+    "Accept an intended change with `python -m benchmarks.guard --write`, and give the reason in the commit."
 )
 
 Figures = dict[str, Cost]
 
 
 def committed(file: Path = FILE) -> tuple[str, Figures]:
-    """The version of Python that the figures are of, and the figures."""
+    """The version of Python for which the figures hold, and the figures."""
     read = tomllib.loads(file.read_text("utf-8"))
     return read.pop("python"), {name: Cost(**fields) for name, fields in read.items()}
 
 
 def write(figures: Mapping[str, Cost], file: Path = FILE) -> None:
-    """Commit these."""
+    """Write these figures."""
     lines = [
         "# What one more costs, counted by `python -m benchmarks.guard --write`.",
         f"# Instructions may differ by {MARGIN:.0%}, nothing else may differ.",
@@ -41,7 +41,7 @@ def write(figures: Mapping[str, Cost], file: Path = FILE) -> None:
 
 
 def differences(known: Mapping[str, Cost], measured: Mapping[str, Cost]) -> list[str]:
-    """One line for each figure that is not what was committed, for better or worse."""
+    """One line for each figure that differs from the committed one, better or worse."""
     return [line for name, cost in measured.items() for line in _differences(name, known.get(name), cost)]
 
 

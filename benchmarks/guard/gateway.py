@@ -31,7 +31,7 @@ PIECE = "A piece of text. "
 
 
 class _Gateway:
-    """An app with its ends in our hands."""
+    """An app whose ends are under our control."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -46,7 +46,7 @@ class _Gateway:
         )
 
     async def ask(self, pieces: int, *, stream: bool) -> None:
-        """One POST, answered by so many pieces of text, one after another."""
+        """One POST, answered by this many pieces of text, one after another."""
         body = orjson.dumps({"messages": [{"role": "user", "content": QUESTION}], "stream": stream})
         call = _Call(body)
         accepted = self._tally.records + 1
@@ -77,7 +77,7 @@ class _Gateway:
 
 
 class _Call:
-    """One HTTP call as uvicorn hands it on."""
+    """One HTTP call as uvicorn passes it on."""
 
     def __init__(self, body: bytes) -> None:
         self.answer: list[Message] = []
@@ -93,7 +93,7 @@ class _Call:
         if self._body:
             return {"type": "http.request", "body": self._body.pop(), "more_body": False}
         leaving: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        return await leaving  # Nobody does.
+        return await leaving  # The caller never leaves.
 
     async def send(self, message: Message) -> None:
         self.answer.append(message)
@@ -116,7 +116,7 @@ async def request(tally: Tally) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def delta(tally: Tally) -> AsyncIterator[Run]:
-    """A piece of text on its way from Kafka to a caller who reads a stream."""
+    """A piece of text on its way from Kafka to a client that reads a stream."""
     async with _running(tally) as gateway:
 
         async def run(times: int) -> None:

@@ -1,4 +1,4 @@
-"""The LLM service's hot paths, called as uvicorn calls it; behind it an OpenAI-compatible server."""
+"""The LLM service's hot paths, called as uvicorn calls it, with an OpenAI-compatible server behind it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ _SCOPE = {
 
 
 class _Call:
-    """One call; each line that is sent lets the model say the next piece."""
+    """One call; each line that is sent lets the model send the next piece."""
 
     def __init__(self, server: ModelServer) -> None:
         self.lines = 0
@@ -41,7 +41,7 @@ class _Call:
         if self._body:
             return {"type": "http.request", "body": self._body.pop(), "more_body": False}
         leaving: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        return await leaving  # Nobody does.
+        return await leaving  # The caller never leaves.
 
     async def send(self, message: Message) -> None:
         if message.get("more_body"):
@@ -68,13 +68,13 @@ async def _running() -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def request(_tally: Tally) -> AsyncIterator[Run]:
-    """A call of the worker's, from its body to the end mark, with one piece of text."""
+    """A call by the worker, from its body to the end mark, with one piece of text."""
     async with _running() as ask:
         yield one_by_one(partial(ask, 1))
 
 
 @asynccontextmanager
 async def delta(_tally: Tally) -> AsyncIterator[Run]:
-    """A piece of text that the model says, from its socket to the line for the worker."""
+    """A piece of text from the model, from its socket to the line for the worker."""
     async with _running() as ask:
         yield ask

@@ -1,4 +1,4 @@
-"""A model's server in a thread of its own, so that nothing of it is counted; it says a piece only when told to."""
+"""A model server in a separate thread, so that it is not counted; it sends a piece only on request."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _USAGE = {"input_tokens": 90, "output_tokens": 33}
 
 
 class ModelServer(ThreadingTCPServer):
-    """Speaks as the LLM service does at ``/generate``, and as OpenAI does at ``/v1/chat/completions``."""
+    """Answers like the LLM service at ``/generate``, and like OpenAI at ``/v1/chat/completions``."""
 
     daemon_threads = True
 
@@ -24,12 +24,12 @@ class ModelServer(ThreadingTCPServer):
         self.may_speak = Semaphore(0)
 
     def answer_with(self, pieces: int) -> None:
-        """So many pieces make the next answers. The first comes at once, each further one after ``go_on``."""
+        """Answer with this many pieces from now on. The first comes at once, each further one after ``go_on``."""
         self.pieces = pieces
         self.may_speak = Semaphore(1)
 
     def go_on(self) -> None:
-        """The last piece has arrived, and all that it caused is done."""
+        """Signal that the last piece has arrived and all its effects are done."""
         self.may_speak.release()
 
 
@@ -49,7 +49,7 @@ class _Handler(StreamRequestHandler):
                 self._answer(_ndjson if path == "/generate" else _sse)
 
     def _path(self) -> str:
-        """The path of the next request, read to its end; empty when the caller has gone."""
+        """The path of the next request, read to its end; empty if the caller has gone."""
         first, length = self.rfile.readline().decode(), 0
         while line := self.rfile.readline().strip():
             name, _, value = line.partition(b":")
@@ -65,7 +65,7 @@ class _Handler(StreamRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, text: bytes) -> None:
-        assert self.server.may_speak.acquire(timeout=_PATIENCE_SECONDS), "nobody has read the last piece"
+        assert self.server.may_speak.acquire(timeout=_PATIENCE_SECONDS), "the last piece was not read"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
 
 

@@ -1,4 +1,4 @@
-"""One hot path: how it is set up, how one more of what it does is made to happen, and what that costs."""
+"""One hot path: how it is set up, how to run one more unit of its work, and what that costs."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -8,11 +8,11 @@ from benchmarks.guard.counting import Counting
 
 WARM_UP, REPEATS = 3, 5
 Run = Callable[[int], Awaitable[None]]
-"""Does the work so many times over."""
+"""Does the work this many times."""
 
 
 def one_by_one(work: Callable[[], Awaitable[None]]) -> Run:
-    """The work, done so many times over, one after the other."""
+    """Do the work repeatedly, one after the other."""
 
     async def run(times: int) -> None:
         for _ in range(times):
@@ -23,7 +23,7 @@ def one_by_one(work: Callable[[], Awaitable[None]]) -> Run:
 
 @dataclass
 class Tally:
-    """What leaves a path: records for Kafka with their bytes (keys, values, headers), statements for Postgres."""
+    """The output of a path: Kafka records with their bytes (keys, values, headers), Postgres statements."""
 
     records: int = 0
     bytes: int = 0
@@ -32,7 +32,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one more costs. ``instructions``: of Python; ``codecs``: calls of the costly native parts."""
+    """The cost of one more. ``instructions``: of Python; ``codecs``: calls of expensive native functions."""
 
     instructions: int
     codecs: int
@@ -43,9 +43,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Path:
-    """``what``: one more of which costs the figures. ``few`` and ``many``: between these the slope is taken.
+    """``what``: the unit of work. ``few`` and ``many``: the slope is taken between these counts.
 
-    ``database``: it needs a Postgres, by ``DATABASE_URL``.
+    ``database``: whether it needs a Postgres, by ``DATABASE_URL``.
     """
 
     what: str
@@ -55,7 +55,7 @@ class Path:
     database: bool = False
 
     async def measure(self) -> Cost:
-        """Count what one more costs, in an event loop that nothing else uses."""
+        """Count what one more costs, in a separate event loop."""
         tally = Tally()
         async with self.open(tally) as run:
             for _ in range(WARM_UP):
@@ -67,7 +67,7 @@ class Path:
 
 
 async def _least(run: Run, times: int, tally: Tally) -> tuple[int, ...]:
-    """The least that was seen of each figure: what comes on top is a timer that happened to fall into it."""
+    """The minimum seen of each figure: anything above it is a timer that happened to run."""
     seen = [await _counted(run, times, tally) for _ in range(REPEATS)]
     return tuple(map(min, zip(*seen, strict=True)))
 

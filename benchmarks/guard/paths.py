@@ -1,4 +1,4 @@
-"""The hot paths that are guarded, along a request's way."""
+"""The guarded hot paths, along a request's way."""
 
 from benchmarks.guard import gateway, llm, store, worker
 from benchmarks.guard.path import Path

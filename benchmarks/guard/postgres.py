@@ -1,4 +1,4 @@
-"""A Postgres of the guard's own, for as long as it measures."""
+"""A Postgres for the guard, running while it measures."""
 
 import asyncio
 import tempfile

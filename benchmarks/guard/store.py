@@ -1,4 +1,4 @@
-"""The worker's statements, on a real Postgres: what a transaction costs, and what one more request in it."""
+"""The worker's statements on a real Postgres: the cost of a transaction, and of one more request in it."""
 
 import itertools
 import random
@@ -29,7 +29,7 @@ _REPLY = "A piece of text. " * 20
 
 
 class _Store:
-    """A worker's hands on the database."""
+    """The worker's calls of the store."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -37,7 +37,7 @@ class _Store:
         self._offsets = itertools.count(random.randrange(10**12, 10**13))
 
     async def carry(self, requests: int) -> None:
-        """So many requests through the worker's transactions, in one batch."""
+        """Carry this many requests through the worker's transactions, in one batch."""
         await self.mark(await self.finish(await self.take_in(requests)))
 
     async def take_in(self, requests: int) -> list[Claimed]:
@@ -50,7 +50,7 @@ class _Store:
         return done.claimed
 
     async def finish(self, turns: list[Claimed]) -> list[int]:
-        """Their endings in one transaction; the numbers of what is to be announced."""
+        """Store their endings in one transaction; returns the outbox ids to announce."""
         usage = Usage(input_tokens=90, output_tokens=33)
         ended = [
             Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, Status.COMPLETED,
@@ -62,7 +62,7 @@ class _Store:
         return [each.id for each in finished.announcements]
 
     async def mark(self, ids: list[int]) -> None:
-        """They are published."""
+        """Mark them as published."""
         await outbox.mark_published(self.database, ids)
 
 

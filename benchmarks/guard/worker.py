@@ -1,4 +1,4 @@
-"""The worker's hot paths, all but its statements: reading records, turns, what leaves for Kafka."""
+"""The worker's hot paths except its statements: reading records, turns, output to Kafka."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -52,7 +52,7 @@ _TIMINGS = Timings(gather=0)
 
 
 class _InStep(LlmService):
-    """The real client, which lets the model say the next piece when all that the last one caused is done."""
+    """The real client, which lets the model send the next piece once the effects of the last one are done."""
 
     server: ModelServer
 
@@ -77,7 +77,7 @@ class _Turns:
         )
 
     async def run(self, pieces: int) -> None:
-        """One turn, whose answer comes in so many pieces."""
+        """One turn, whose answer comes in this many pieces."""
         self.server.answer_with(pieces)
         self.endings.clear()
         for work in self._turns.run([Flight(replace(_TURN))]):
@@ -116,7 +116,7 @@ async def _turning(tally: Tally) -> AsyncIterator[_Turns]:
 
 @asynccontextmanager
 async def turn(tally: Tally) -> AsyncIterator[Run]:
-    """A turn, from what was claimed to its ending: prompt, LLM service, events. One piece of text, no history."""
+    """A turn, from its claim to its ending: prompt, LLM service, events. One piece of text, no history."""
     async with _turning(tally) as turns:
         yield one_by_one(partial(turns.run, 1))
 
@@ -130,7 +130,7 @@ async def delta(tally: Tally) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def read(_tally: Tally) -> AsyncIterator[Run]:
-    """A record that a gateway has signed, read and checked."""
+    """A record signed by a gateway, read and checked."""
     secrets, tenants = [SECRET.encode()], {REQUESTS.name: envelope.DEFAULT_TENANT}
     reader = RecordReader(Judge(secrets), Agents.load(None), tenants, "llama3", require_signed=True)
     record = _signed(secrets)
@@ -144,7 +144,7 @@ async def read(_tally: Tally) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def announce(tally: Tally) -> AsyncIterator[Run]:
-    """A reply that is committed, on its way to Kafka as an event and as a reply."""
+    """A committed reply, on its way to Kafka as an event and as a reply."""
     numbers = iter(range(1_000_000))
     async with _publishing(tally) as publisher:
 

@@ -1,4 +1,4 @@
-"""The agents there are: those that ship with the project, and the operator's folder over them."""
+"""The available agents: those that ship with the project, and those of the operator's folder."""
 
 import tomllib
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ SHIPPED = Path(__file__).parent
 
 
 class AgentFileError(Exception):
-    """A file that is no agent: one line that names the file and, where it is one, the field."""
+    """A file that is not a valid agent: one line that names the file and, where it applies, the field."""
 
 
 class Agents:
-    """All agents by name. Read once; a change of a file counts from the next start on."""
+    """All agents by name. Read once: a changed file takes effect at the next start."""
 
     def __init__(self, found: Iterable[tuple[Agent, AnswerSchema | None]]) -> None:
         self._by_name = {agent.name: (agent, schema) for agent, schema in found}
@@ -31,7 +31,7 @@ class Agents:
 
     @classmethod
     def load(cls, folder: Path | None) -> "Agents":
-        """Those that ship, then those of the folder: a file takes the place of one by its name.
+        """The agents that ship, then those of the folder: a file replaces an agent of the same name.
 
         Raises ``AgentFileError``.
         """
@@ -39,21 +39,21 @@ class Agents:
         return cls(_read(file) for file in files.values())
 
     def find(self, name: str | None) -> Agent | None:
-        """The agent by this name."""
+        """The agent with this name; None if there is none."""
         return self._by_name.get(name or "", (None, None))[0]
 
     def check(self, name: str | None) -> None:
-        """Raise ``OrchestraError(UNKNOWN_AGENT)`` for a name that no agent has; no name is fine."""
+        """Raise ``OrchestraError(UNKNOWN_AGENT)`` for a name without an agent. No name is valid."""
         if name and name not in self._by_name:
             raise OrchestraError(ErrorCode.UNKNOWN_AGENT)
 
     def answer_schema(self, name: str | None) -> AnswerSchema | None:
-        """What the answers of this agent must fit, if anything."""
+        """The schema that this agent's answers must match, if any."""
         return self._by_name.get(name or "", (None, None))[1]
 
 
 def load_agents(settings: AgentSettings) -> Agents:
-    """The agents, or the end of the process with one clear line."""
+    """The agents. Exits the process with one clear line if a file is invalid."""
     try:
         return Agents.load(settings.agents_dir)
     except AgentFileError as error:
@@ -75,7 +75,7 @@ def _read(file: Path) -> tuple[Agent, AnswerSchema | None]:
     except (ValueError, RecursionError) as error:
         raise AgentFileError(f"agent {file}: is not TOML in UTF-8: {error}") from None
     if "name" in fields:
-        raise AgentFileError(f"agent {file}: name: is the name of the file, and no field in it")
+        raise AgentFileError(f"agent {file}: name: is taken from the file name, and may not be a field")
     try:
         agent = Agent.model_validate({**fields, "name": file.stem}, strict=True)
         return agent, None if agent.answer_schema is None else AnswerSchema(agent.answer_schema)

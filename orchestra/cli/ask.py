@@ -1,4 +1,4 @@
-"""One message to a gateway and its reply as it arrives, over as many connections as that takes."""
+"""Sends one message to a gateway and shows the reply as it arrives, reconnecting as often as needed."""
 
 import asyncio
 import time
@@ -12,22 +12,22 @@ import httpx
 from orchestra.cli.sse import Event, read_events
 from orchestra.cli.terminal import Screen
 
-# A gateway sends something every 15 seconds at least.
+# A gateway sends something at least every 15 seconds.
 _SILENCE_SECONDS = 45.0
 _CONNECT_SECONDS = 5.0
 _TRY_AGAIN_SECONDS = 0.5
-# So long a gateway may be away: time enough to be started again.
+# How long a gateway may be unreachable: time enough for a restart.
 PATIENCE_SECONDS = 60.0
-# What a gateway that is being restarted, or what stands before it, answers.
+# What a restarting gateway, or a proxy in front of it, returns.
 _PASSING = frozenset({502, 503, 504})
 
 
 class NoReplyError(Exception):
-    """The message was not answered, and it is known why."""
+    """The message was not answered, for a known reason."""
 
 
 class LostGatewayError(NoReplyError):
-    """No gateway could be reached for long enough; a message that was accepted is answered all the same."""
+    """No gateway could be reached for too long; a message that was accepted is still answered."""
 
 
 class CancelledTurnError(NoReplyError):
@@ -42,7 +42,7 @@ class Where:
     key: str | None = None
 
     def client(self) -> httpx.AsyncClient:
-        """A client for it. The environment's proxies are not asked. Raises ``NoReplyError``."""
+        """An HTTP client for it, which ignores the environment's proxies. Raises ``NoReplyError``."""
         try:
             return httpx.AsyncClient(
                 base_url=self.url,
@@ -51,12 +51,12 @@ class Where:
                 trust_env=False,
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise NoReplyError(f"{self.url} is not the address of a gateway: {error}") from error
+            raise NoReplyError(f"{self.url} is not a gateway address: {error}") from error
 
 
 @dataclass
 class Asking:
-    """One message on its way. ``at_first``: seconds for which nobody may be there before it is accepted."""
+    """One message being answered. ``at_first``: seconds to wait for a gateway before the message is accepted."""
 
     where: Where
     body: dict[str, Any]
@@ -67,7 +67,7 @@ class Asking:
     conversation_id: str | None = None
     text: str = ""
     started: bool = False
-    # The same key with every try: however many it takes, it is one message.
+    # The same key on every try, so that several tries are still one message.
     _key: str = field(default_factory=lambda: str(uuid4()))
     _last_id: str | None = None
     _heard: float = 0.0
@@ -76,7 +76,7 @@ class Asking:
     _cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self) -> str:
-        """The whole reply, shown as it arrives. Raises ``NoReplyError``."""
+        """Return the whole reply, and show it as it arrives. Raises ``NoReplyError``."""
         async with self.where.client() as client, asyncio.TaskGroup() as tasks:
             cancelling = tasks.create_task(self._cancel_when_wanted(client))
             try:
@@ -88,7 +88,7 @@ class Asking:
         return self.text
 
     def cancel(self) -> None:
-        """Ask for the request to be cancelled, as soon as it is accepted; ``reply`` goes on until it has ended."""
+        """Cancel the request as soon as it is accepted; ``reply`` continues until the request has ended."""
         self._cancel.set()
 
     async def _until_ended(self, client: httpx.AsyncClient) -> NoReplyError | None:
@@ -100,14 +100,14 @@ class Asking:
                     return ended.error
             except httpx.TransportError as error:
                 task = asyncio.current_task()
-                if task and task.cancelling():  # Closing the connection failed too, and hid that this was cancelled.
+                if task and task.cancelling():  # Closing the connection also failed, which hid the cancellation.
                     raise asyncio.CancelledError from None
                 reason = str(error) or type(error).__name__
             except _PassingError as error:
                 reason, answered = str(error), True
             except NoReplyError as error:
                 return error
-            except httpx.HTTPError:  # A redirect without end, a body that cannot be unpacked.
+            except httpx.HTTPError:  # For example a redirect loop, or a body that cannot be decoded.
                 return self._nonsense()
             if time.monotonic() - self._heard > (self.patience if self.request_id else self.at_first):
                 return NoReplyError(reason) if answered else LostGatewayError(f"{self.where.url}: {reason}")
@@ -117,14 +117,14 @@ class Asking:
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def _stream(self, client: httpx.AsyncClient) -> "_Ended | None":
-        """One connection. None when it was closed before the ending."""
+        """Read one connection. None when it closed before the ending."""
         async with self._open(client) as response:
             if response.status_code in _PASSING:
                 raise _PassingError(await problem(response))
             if response.is_error:
                 raise NoReplyError(await problem(response))
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise NoReplyError(f"{self.where.url} is no gateway: it does not stream")
+                raise NoReplyError(f"{self.where.url} is not a gateway: it does not stream")
             async for event in self._events(response):
                 self._heard = time.monotonic()
                 if self._lost:
@@ -178,19 +178,19 @@ class Asking:
         return None
 
     def _note_error(self, data: dict[str, Any]) -> None:
-        """Tell why the last attempt failed, once until it is for another reason."""
+        """Show why the last attempt failed, once per reason."""
         match data.get("last_error"):
             case {"code": code, "detail": detail} if self._noted != (reason := f"{code}: {detail}"):
                 self._noted = reason
                 self.screen.note(f"{reason}; trying again")
 
     def _nonsense(self) -> NoReplyError:
-        return NoReplyError(f"{self.where.url} answers what no gateway would")
+        return NoReplyError(f"{self.where.url} did not answer like a gateway")
 
     def _show(self, text: str) -> None:
-        """Show what is new; the whole text where it does not go on from what was shown."""
+        """Show the new part of the text, or all of it where it does not continue what was shown."""
         if not text.startswith(self.text):
-            self.screen.anew()
+            self.screen.restart()
             self.text = ""
         if len(text) > len(self.text):
             self.screen.show(text[len(self.text) :])
@@ -217,11 +217,11 @@ class _Ended:
 
 
 class _PassingError(Exception):
-    """An answer that may be another in a moment."""
+    """An error that may go away in a moment."""
 
 
 async def problem(response: httpx.Response) -> str:
-    """What an error answer says, in words."""
+    """An error response in words."""
     match await _json(response):
         case {"code": code, **said}:
             return f"{said.get('detail') or said.get('title') or ''} ({code})".strip()
@@ -229,7 +229,7 @@ async def problem(response: httpx.Response) -> str:
 
 
 async def _json(response: httpx.Response) -> Any:
-    """The answer as JSON; None where it is none."""
+    """The body as JSON; None if it is not JSON."""
     await response.aread()
     try:
         return response.json()
@@ -238,7 +238,7 @@ async def _json(response: httpx.Response) -> Any:
 
 
 async def submit(where: Where, body: dict[str, Any]) -> str:
-    """Send a message and do not wait for its reply: its request id. Raises ``NoReplyError``."""
+    """Send a message without waiting for its reply. Returns its request id. Raises ``NoReplyError``."""
     headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid4())}
     try:
         async with where.client() as client:
@@ -248,6 +248,6 @@ async def submit(where: Where, body: dict[str, Any]) -> str:
             match await _json(response):
                 case {"request_id": str(request_id)}:
                     return request_id
-            raise NoReplyError(f"{where.url} answers what no gateway would")
+            raise NoReplyError(f"{where.url} did not answer like a gateway")
     except httpx.TransportError as error:
         raise LostGatewayError(f"{where.url}: {error or type(error).__name__}") from error

@@ -23,7 +23,7 @@ _PROMPT = "> "
 
 
 class Outcome(Enum):
-    """What became of a message; ``LEFT``: its reply was not waited for."""
+    """What happened to a message. ``LEFT``: the user stopped waiting for its reply."""
 
     ANSWERED = auto()
     UNANSWERED = auto()
@@ -39,11 +39,11 @@ def chat(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Talk with a model: one conversation, each reply as it arrives, however often the connection breaks.
+    """Chat with a model: one conversation, with each reply shown as it arrives, even if the connection breaks.
 
-    Ctrl-C cancels the running answer; a second one, Ctrl-D or /quit ends. What was said is kept: --conversation goes
-    on with it. Exit code 3 when the last message found no gateway. Where standard input is no terminal, a lost gateway
-    ends it, and the exit code is 1 when any message got no reply.
+    Ctrl-C cancels the running answer; a second Ctrl-C, Ctrl-D or /quit ends the chat. The conversation is kept:
+    --conversation continues it. Exit code 3 if no gateway could be reached for the last message. When standard input is
+    not a terminal, a lost gateway ends the chat, and the exit code is 1 if any message got no reply.
     """
     from orchestra.cli.ask import Where
 
@@ -52,7 +52,7 @@ def chat(
         asyncio.run(_check(where, conversation))
     echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        # So that a line that is no UTF-8 is one line that is refused, and not all that came with it.
+        # So that a line that is not UTF-8 is refused alone, and not everything that came with it.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     script = not sys.stdin.isatty()
     lost = unanswered = False
@@ -61,7 +61,7 @@ def chat(
             if not line:
                 continue
             if not _is_text(line):
-                echo("that line is not UTF-8; it was not sent", err=True)
+                echo("this line is not UTF-8 and was not sent", err=True)
                 unanswered = True
                 continue
             conversation, outcome = asyncio.run(_turn(where, line, model, conversation))
@@ -72,7 +72,7 @@ def chat(
     finally:
         if conversation:
             there = ("--gateway", gateway) if gateway else ()
-            echo(f"\nTo go on: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
+            echo(f"\nTo continue: {command('chat', '--conversation', conversation, *there, data=data)}", err=True)
     if lost:
         raise typer.Exit(UNREACHABLE)
     if unanswered and script:
@@ -80,7 +80,7 @@ def chat(
 
 
 async def _check(where: "Where", conversation: str) -> None:
-    """End where there is no such conversation: a wrong id would quietly begin another."""
+    """Exit if there is no such conversation: a wrong id would silently start a new one."""
     import httpx
 
     from orchestra.cli.ask import NoReplyError, problem
@@ -97,7 +97,7 @@ async def _check(where: "Where", conversation: str) -> None:
 
 
 def _next_line() -> str | None:
-    """What is said next; empty where nothing is, None at the end."""
+    """The next message; empty for a blank line, None at the end."""
     with suppress(ImportError):
         import readline  # noqa: F401  lets `input` edit a line and remember earlier ones
     try:
@@ -116,7 +116,7 @@ def _is_text(said: str) -> bool:
 
 
 async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, Outcome]:
-    """Ask and show the reply. The conversation, and what became of it."""
+    """Send a message and show the reply. Returns the conversation's id and what happened to the message."""
     from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, LostGatewayError, NoReplyError
 
     screen = LiveScreen()
@@ -129,7 +129,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
         nonlocal interrupts
         interrupts += 1
         if interrupts == 1:
-            screen.note("cancelling; Ctrl-C again ends")
+            screen.note("cancelling; Ctrl-C again ends the chat")
             asking.cancel()
         else:
             replying.cancel()

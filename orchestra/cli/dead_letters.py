@@ -1,4 +1,4 @@
-"""``orchestra dead-letters``: look at records that were not taken in, mend them, send them again, over HTTP."""
+"""``orchestra dead-letters``: list, edit and replay the records that could not be taken in, over HTTP."""
 
 import base64
 import json
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 _SECONDS = 60.0
 _PATH = "/v1/dead-letters"
 
-Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only those that were refused for this.")]
-Topic = Annotated[str | None, typer.Option(help="Only those that came by this topic.")]
-After = Annotated[str | None, typer.Option(help="Only those kept at this time or later, as 2026-01-31T12:00:00Z.")]
-Before = Annotated[str | None, typer.Option(help="Only those kept before this time.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-Id = Annotated[int, typer.Argument(min=0, help="The number of the letter.")]
+Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only letters refused with this code.")]
+Topic = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
+After = Annotated[str | None, typer.Option(help="Only letters kept at or after this time, as 2026-01-31T12:00:00Z.")]
+Before = Annotated[str | None, typer.Option(help="Only letters kept before this time.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Id = Annotated[int, typer.Argument(min=0, help="Number of the dead letter.")]
 
 
 def build() -> typer.Typer:
     """The verbs of ``orchestra dead-letters``."""
     group = typer.Typer(
-        help="Records that were not taken in: list, show, edit, replay. Exit code 1 when something could not be done.",
+        help="Records that could not be taken in: list, show, edit, replay. Exit code 1 if something failed.",
         no_args_is_help=True,
     )
     for verb in (list_, show, edit, replay):
@@ -51,7 +51,7 @@ def list_(
     after: After = None,
     before: Before = None,
     replayed: Annotated[
-        bool | None, typer.Option("--replayed/--not-replayed", help="Only those that were, or were not, sent again.")
+        bool | None, typer.Option("--replayed/--not-replayed", help="Only letters that were, or were not, replayed.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
     as_json: AsJson = False,
@@ -59,7 +59,7 @@ def list_(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """List dead letters, the newest first."""
+    """List dead letters, newest first."""
     asked = {
         **_filter(reason, topic, after, before),
         **({} if replayed is None else {"replayed": str(replayed).lower()}),
@@ -78,7 +78,7 @@ def list_(
     if not found:
         echo("no such dead letters" if asked else "no dead letters")
         return
-    # A file or a pipe has no width that a line would have to fit in.
+    # A file or a pipe has no width to fit a line into.
     Terminal(width=None if sys.stdout.isatty() else 240).print(_table(found))
 
 
@@ -96,7 +96,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
 def show(
     letter: Id, *, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA
 ) -> None:
-    """Show a dead letter whole: why, and what a replay would send."""
+    """Show a whole dead letter: why it was refused, and what a replay would send."""
     with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
     if as_json:
@@ -128,17 +128,17 @@ def edit(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="File with the new value, whole and as it is; `-` reads standard input. Without: opens $EDITOR.",
+            help="File with the new value, used as it is; `-` reads standard input. Default: opens $EDITOR.",
         ),
     ] = None,
     header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; no VALUE takes it away.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; without VALUE, remove it.")
     ] = None,
     gateway: GatewayUrl = None,
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Change what a replay of a dead letter sends. What came is kept as it is."""
+    """Change what a replay of a dead letter sends. The original record is kept unchanged."""
     with _calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
         change: dict[str, Any] = {}
@@ -157,7 +157,7 @@ def edit(
 
 
 def replay(
-    letters: Annotated[list[int] | None, typer.Argument(min=0, help="The numbers of letters.")] = None,
+    letters: Annotated[list[int] | None, typer.Argument(min=0, help="Numbers of the dead letters.")] = None,
     *,
     reason: Reason = None,
     topic: Topic = None,
@@ -168,13 +168,13 @@ def replay(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Send dead letters again: those that are named, or all that fit and were not sent again before.
+    """Replay dead letters: the numbered ones, or all that match the filters and were not replayed before.
 
-    Exit code 1 when some were not sent.
+    Exit code 1 if some were not replayed.
     """
     wanted = _filter(reason, topic, after, before)
     if bool(letters) == bool(wanted):
-        raise typer.BadParameter("name letters, or say which by at least one of --reason, --topic, --after, --before")
+        raise typer.BadParameter("give the numbers of letters, or at least one of --reason, --topic, --after, --before")
     with _calling(gateway_of(gateway, data), key) as client:
         told = _replay_each(client, letters) if letters else _replay_all(client, wanted)
     if as_json:
@@ -191,7 +191,7 @@ def _replay_each(client: "httpx.Client", letters: list[int]) -> dict[str, Any]:
         try:
             requests[letter] = _ask(client, "POST", f"/{letter}/replay", about=f"letter {letter}: ")["replayed_as"]
         except typer.Exit:
-            continue  # It is told; the others are no worse for it.
+            continue  # The error is shown; the others are replayed all the same.
     return {"replayed": len(requests), "skipped": len(letters) - len(requests), "requests": requests}
 
 
@@ -212,18 +212,18 @@ def _calling(gateway: str, key: str | None) -> "httpx.Client":
     try:
         return httpx.Client(base_url=gateway, headers=headers, trust_env=False, timeout=_SECONDS)
     except httpx.InvalidURL as error:
-        raise fail(f"{gateway} is not the address of a gateway: {error}") from None
+        raise fail(f"{gateway} is not a gateway address: {error}") from None
 
 
 def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
-    """The gateway's answer, which is what was asked for; anything else ends this with exit code 1."""
+    """The body of the gateway's answer; anything but success ends this with exit code 1."""
     import httpx
 
     where = f"the gateway at {client.base_url.netloc.decode()}"
     try:
         response = client.request(method, f"{_PATH}{path}", **more)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}{where} does not answer ({type(error).__name__})") from None
+        raise fail(f"{about}{where} did not answer ({type(error).__name__})") from None
     try:
         answer = response.json()
     except ValueError:
@@ -235,7 +235,7 @@ def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **m
             return answer
         case {"code": code, "detail": detail} if response.is_error:
             raise fail(f"{about}{code}: {detail}")
-    raise fail(f"{about}{where} answers {response.status_code}, and as no gateway would")
+    raise fail(f"{about}{where} returned status {response.status_code}, and not as a gateway does")
 
 
 def _filter(reason: ErrorCode | None, topic: str | None, after: str | None, before: str | None) -> dict[str, str]:
@@ -251,15 +251,15 @@ def _read(source: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        raise fail(f"{source}: {error.strerror}. --value takes the name of a file; `-` reads standard input") from None
+        raise fail(f"{source}: {error.strerror}. --value takes a file name; `-` reads standard input") from None
 
 
 def _in_editor(found: dict[str, Any]) -> str:
     if found["value_base64"] is not None:
-        raise fail("its value is no text: give another with --value FILE")
+        raise fail("the value is not text: replace it with --value FILE")
     changed = _edited(found["value"] or "")
     if changed == found["value"]:
-        raise fail("nothing was changed")
+        raise fail("no changes were made")
     return changed
 
 
@@ -267,9 +267,9 @@ def _edited(text: str) -> str:
     try:
         editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     except ValueError as error:
-        raise fail(f"EDITOR is no command ({error}); set it, or give --value FILE") from None
+        raise fail(f"EDITOR is not a command ({error}); set it, or give --value FILE") from None
     if not editor:
-        raise fail("EDITOR is no command; set it, or give --value FILE")
+        raise fail("EDITOR is not a command; set it, or give --value FILE")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "value.json"
         file.write_bytes(text.encode())
@@ -278,12 +278,12 @@ def _edited(text: str) -> str:
         except OSError as error:
             raise fail(f"{editor[0]}: {error.strerror}; set EDITOR, or give --value FILE") from None
         if status:
-            raise fail(f"{editor[0]} ended with {status}; nothing is changed")
+            raise fail(f"{editor[0]} ended with {status}; no changes were made")
         try:
             changed = file.read_bytes().decode()
         except UnicodeDecodeError:
-            raise fail("what was written is no text: give it with --value FILE") from None
-    # Editors end a file with a line break of their own.
+            raise fail("the edited value is not text: pass it with --value FILE") from None
+    # Editors add a final line break.
     return changed if text.endswith("\n") else changed.removesuffix("\n")
 
 
@@ -305,7 +305,7 @@ def _text(holder: dict[str, Any], name: str) -> str:
 
 
 def _plain(text: str, *, lines: bool = False) -> str:
-    # Whoever wrote the record must not write on this terminal.
+    # The producer of the record must not control this terminal.
     kept = "\n\t" if lines else ""
     return "".join(each if each in kept or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 

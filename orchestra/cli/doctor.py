@@ -1,4 +1,4 @@
-"""``orchestra doctor``: is everything there that a deployment needs, and how to mend what is not."""
+"""``orchestra doctor``: check what a deployment needs, and say how to fix what is wrong."""
 
 import asyncio
 import os
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def doctor(*, data: Data = DEFAULT_DATA) -> None:
     """Check what a deployment needs: addresses, versions, topics, migrations, secret, models, clocks.
 
-    Reads the same environment variables as the services. Where DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS are not set
-    and a stack of `orchestra up` runs on --data, it checks that one. Exit code 1 when something has to be mended.
+    Reads the same environment variables as the services. If DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS are not set and
+    a stack of `orchestra up` runs on --data, it checks that stack. Exit code 1 if something needs fixing.
     """
     from orchestra.cli.examine import LlmSettings, examine
 
@@ -29,14 +29,14 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
         os.environ |= environment_of_stack(data)
     findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
     Terminal().print(_table(findings))
-    if any(finding.mend for finding in findings):
+    if any(finding.fix for finding in findings):
         raise typer.Exit(1)
 
 
 def _table(findings: list["Finding"]) -> Table:
     table = Table("", Column("check", no_wrap=True), Column("result", overflow="fold"))
     for finding in findings:
-        mark = Text("✗", "red") if finding.mend else Text("✓", "green")
-        mend = Text(f"\n→ {finding.mend}" if finding.mend else "", "yellow")
-        table.add_row(mark, finding.check, Text(finding.result) + mend)
+        mark = Text("✗", "red") if finding.fix else Text("✓", "green")
+        fix = Text(f"\n→ {finding.fix}" if finding.fix else "", "yellow")
+        table.add_row(mark, finding.check, Text(finding.result) + fix)
     return table

@@ -27,15 +27,15 @@ _GONE_LIMIT_SECONDS = 10.0
 def down(
     *,
     wipe: Annotated[
-        bool, typer.Option("--wipe", help="Also remove what `up` put into the data folder: every message, for good.")
+        bool, typer.Option("--wipe", help="Also delete what `up` put into the data folder, all messages included.")
     ] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Stop the stack: gateways first, workers when their calls are done (60 s at most), Kafka and Postgres last.
+    """Stop the stack: first gateways, then workers once their calls are done (at most 60 s), then Kafka and Postgres.
 
-    Where no stack runs there is nothing to stop: that is said, and the exit code is 0. A folder that `up` did not make
-    is refused, and --wipe leaves what others put into one that it did. Exit code 1 when the stack still runs, when
-    that cannot be told, or when something is left.
+    If no stack is running, the command says so and exits with 0. A folder that `up` did not create is refused, and
+    --wipe keeps files that others put into the folder. Exit code 1 if the stack still runs, if its state is unknown, or
+    if something could not be deleted.
     """
     folder = DataFolder.at(data)
     progressing = Progressing(Terminal())
@@ -53,30 +53,30 @@ def down(
             _wipe(folder)
         elif folder.path.exists():
             with _held_as_a_stack(folder):
-                echo(f"{said}; its data stay in {folder.path}")
+                echo(f"{said}; its data is kept in {folder.path}")
         else:
-            echo(f"{said}: there is no such folder")
+            echo(f"{said}: the folder does not exist")
     except (FolderRefusedError, OSError) as error:
         raise fail(str(error)) from None
 
 
 def _wipe(folder: DataFolder) -> None:
     if not folder.path.exists():
-        echo(f"there is no folder {folder.path}: nothing to remove")
+        echo(f"{folder.path} does not exist: nothing to delete")
         return
     with _held_as_a_stack(folder):
         left = folder.wipe()
     if left:
-        raise fail("\n".join((*left, f"{folder.path} is not removed as a whole")))
-    echo(f"{folder.path} is removed")
+        raise fail("\n".join((*left, f"{folder.path} was not deleted completely")))
+    echo(f"{folder.path} was deleted")
 
 
 @contextmanager
 def _held_as_a_stack(folder: DataFolder) -> Iterator[None]:
-    """Hold the folder as soon as its supervisor has let go of it. Raises ``FolderRefusedError``."""
-    # Before the lock is touched, which would put a file into whatever folder this is.
+    """Hold the folder's lock once its supervisor has released it. Raises ``FolderRefusedError``."""
+    # Checked before the lock, which would create a file in whatever folder this is.
     if not folder.is_stack():
-        raise FolderRefusedError(f"`orchestra up` did not make {folder.path}: nothing is stopped, and nothing removed")
+        raise FolderRefusedError(f"`orchestra up` did not create {folder.path}: nothing was stopped or deleted")
     limit = time.monotonic() + _GONE_LIMIT_SECONDS
     while True:
         try:

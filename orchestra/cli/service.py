@@ -1,4 +1,4 @@
-"""``orchestra gateway``, ``worker``, ``llm``: one service in this process, started by name so that none is imported."""
+"""``orchestra gateway``, ``worker``, ``llm``: one service in this process, loaded by name so that none is imported."""
 
 import importlib.util
 import runpy
@@ -12,12 +12,12 @@ def gateway() -> None:
 
 
 def worker() -> None:
-    """Run one worker: Kafka in, the LLM service, Postgres. Reads DATABASE_URL, LLM_SERVICE_URL and more."""
+    """Run one worker: from Kafka to the LLM service and Postgres. Reads DATABASE_URL, LLM_SERVICE_URL and more."""
     _run("workers")
 
 
 def llm() -> None:
-    """Run the LLM service: one way to all models. Reads PORT, LLM_PROVIDER, OPENAI_API_KEY, MODELS_FILE and more."""
+    """Run the LLM service: one API for all models. Reads PORT, LLM_PROVIDER, OPENAI_API_KEY, MODELS_FILE and more."""
     _run("llm_service")
 
 

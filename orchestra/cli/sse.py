@@ -1,4 +1,4 @@
-"""A gateway's events out of an HTTP answer."""
+"""Reads a gateway's events from an HTTP response."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ import httpx
 
 from orchestra.http.event_stream import EventStream
 
-# A reply has at most 4 Mi characters, and JSON may take six bytes for each.
-_MOST_BYTES = 32 * 1024 * 1024
+# A reply has at most 4 Mi characters, and each takes up to six bytes as JSON.
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event; ``id`` is None while the stream has named none."""
+    """One event; ``id`` is None until the stream has sent one."""
 
     name: str
     data: dict[str, Any]
@@ -23,11 +23,11 @@ class Event:
 
 
 async def read_events(response: httpx.Response) -> AsyncIterator[Event]:
-    """The events of an open stream, as they come. Bytes that finish none, as comments do, are one without a name.
+    """The events of an open stream as they arrive. Bytes that end no event, such as comments, yield one without a name.
 
-    Raises ``ValueError`` for data that is not JSON, and for an event that is too long.
+    Raises ``ValueError`` for data that is not JSON and for an event that is too long.
     """
-    stream = EventStream(_MOST_BYTES)
+    stream = EventStream(_MAX_BYTES)
     async for chunk in response.aiter_bytes():
         events = stream.feed(chunk)
         for event in events:

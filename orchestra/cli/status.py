@@ -1,4 +1,4 @@
-"""``orchestra status``: what runs, where, and whether it is ready."""
+"""``orchestra status``: what is running, where, and whether it is ready."""
 
 import asyncio
 import json
@@ -34,14 +34,14 @@ def status(
         bool,
         typer.Option(
             "--json",
-            help="For programs. `env` is all that a further `orchestra gateway` or `worker` needs, secrets too.",
+            help="For programs. `env` is all that another `orchestra gateway` or `worker` needs, including secrets.",
         ),
     ] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Show what runs and where. Exit code 0 when everything is ready, else 1.
+    """Show what is running and where. Exit code 0 if everything is ready, else 1.
 
-    Every part is asked now. One that runs and does not answer is `silent`; a worker is, when it has not renewed its
+    Each part is checked now. A part that runs but does not answer is `silent`, as is a worker that has not renewed its
     lease for 15 s.
     """
     try:

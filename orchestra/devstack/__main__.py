@@ -1,4 +1,4 @@
-"""The supervisor in the background: what `orchestra up --detach` starts. Tells its progress as JSON lines on stdout.
+"""The background supervisor that `orchestra up --detach` starts. Prints progress as JSON lines on stdout.
 
 Takes one argument, the options as JSON. After the line with ``ready`` or ``failed`` it only logs.
 """
@@ -22,7 +22,7 @@ from orchestra.telemetry.logging import configure_logging
 
 
 def main() -> None:
-    """Run a stack until it is told to stop. Exit code 1 when it cannot be started."""
+    """Run a stack until it is asked to stop. Exit code 1 if it cannot be started."""
     given = json.loads(sys.argv[1])
     options = Options(
         Path(given["data"]), workers=given["workers"], gateways=given["gateways"], ports=Ports(**given["ports"])
@@ -36,7 +36,7 @@ def main() -> None:
 
     async def when_ready(status: dict[str, Any]) -> None:
         _tell({"ready": status})
-        # Nobody reads on from here; what is still said must not block or fail.
+        # Nothing reads stdout from here on; further output must not block or fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     try:
@@ -52,7 +52,7 @@ def main() -> None:
 def _tell(message: dict[str, Any]) -> None:
     try:
         print(json.dumps(message), flush=True)
-    except BrokenPipeError:  # The caller has gone; the stack goes on.
+    except BrokenPipeError:  # The caller has exited; the stack keeps running.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

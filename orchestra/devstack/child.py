@@ -1,4 +1,4 @@
-"""A part's process: start it, wait until it is ready, end it. It never outlives the process that started it."""
+"""One process of a part: start it, wait until it is ready, stop it. It never outlives the process that started it."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _ROTATE_BYTES = 10 * 1024 * 1024
 
 
 class State(StrEnum):
-    """Where a part is in its life."""
+    """State of a part's process."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -43,11 +43,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The pid while the process lives."""
+        """The pid while the process is alive."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the process and return once it is ready. Raises ``PartFailedError`` or ``OSError``; it is gone then."""
+        """Start the process; return once it is ready. Raises ``PartFailedError`` or ``OSError``: no process is left."""
         self.state = State.STARTING
         try:
             await self._spawn()
@@ -58,22 +58,22 @@ class Child:
         self.state = State.READY
 
     async def look(self) -> None:
-        """See whether a process that was ready still answers as it did then; one that is frozen lives, and does not."""
+        """Check whether a ready process still answers; a frozen one is alive but does not."""
         if self.state not in (State.READY, State.SILENT):
             return
         try:
             answers = await asyncio.wait_for(self.part.ready(), _ANSWER_SECONDS)
         except TimeoutError:
             answers = False
-        if self.state in (State.READY, State.SILENT):  # It may have ended meanwhile, or been told to.
+        if self.state in (State.READY, State.SILENT):  # It may have ended, or been asked to stop, in the meantime.
             self.state = State.READY if answers else State.SILENT
 
     async def ended(self) -> int:
-        """Wait for the process to end. Its exit code; negative for a signal."""
+        """Wait for the process to end. Returns its exit code, negative for a signal."""
         return await self._process.wait() if self._process else 0
 
     async def stop(self) -> None:
-        """Ask the process to end, wait for as long as the part may take, then kill it."""
+        """Ask the process to stop, wait for as long as the part allows, then kill it."""
         if self.pid is None:
             self.state = State.STOPPED
             return
@@ -86,22 +86,22 @@ class Child:
         self.state = State.STOPPED
 
     async def kill(self) -> None:
-        """End the process at once, as a crash would."""
+        """Kill the process, as a crash would."""
         self.kill_now()
         await self.ended()
         self.state = State.STOPPED
 
     def kill_now(self) -> None:
-        """Like ``kill``, without waiting for the end."""
+        """Like ``kill``, but does not wait for the process to end."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if there still is a process to take it."""
+        """Send a signal, if the process is still alive."""
         if self.pid is not None and self._process:
             self._process.send_signal(number)
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
-        """The last lines that the process has logged since it was started, of 64 KiB at most."""
+        """The last lines that the process has logged since its start, at most 64 KiB."""
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
@@ -111,7 +111,7 @@ class Child:
         rotate(self.log)
         with open_private(self.log) as log:
             self._log_start = log.tell()
-            # A session of its own: Ctrl-C in the terminal is for the supervisor, which ends its parts in order.
+            # A new session: Ctrl-C in the terminal goes to the supervisor only, which stops its parts in order.
             self._process = await asyncio.create_subprocess_exec(
                 *_launched(self.part),
                 env=dict(self.part.env),
@@ -135,14 +135,14 @@ class Child:
 
 
 def rotate(log: Path) -> None:
-    """Put a large log aside, in the place of the one that was put aside before. A log that cannot be stays."""
+    """Move a large log aside, over the previous one. A log that cannot be moved stays."""
     with suppress(OSError):
         if log.stat().st_size > _ROTATE_BYTES:
             log.replace(log.with_suffix(".log.1"))
 
 
 def _launched(part: Part) -> list[str]:
-    """The part's command by way of the launcher."""
+    """The part's command, run through the launcher."""
     user = f"{part.account.uid}:{part.account.gid}" if part.account else ""
     launcher = Path(__file__).with_name("launch.py")
     own = (str(os.getpid()), str(int(part.orphan_signal)), user)

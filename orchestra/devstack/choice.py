@@ -1,4 +1,4 @@
-"""Which model answers in a stack: the caller's choice, else one of an Ollama on this machine, else the small one."""
+"""Which model a stack uses: the caller's choice, else one of an Ollama on this machine, else the small model."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ import httpx
 
 from orchestra.devstack.model import MODEL_NAME
 
-# What requests that name no model got in the system before this one.
+# The default model of the system before this one.
 _OLD_DEFAULT = "llama3"
-# Where none listens the refusal comes at once; one that has just been started on a busy machine takes its time.
+# A connection to a closed port is refused at once; an Ollama that just started on a busy machine takes longer.
 _ANSWER_SECONDS = 5.0
 _NO = {"0", "f", "false", "n", "no", "off"}
 
@@ -25,11 +25,11 @@ class Choice:
 
 
 async def choose(env: Mapping[str, str] = os.environ) -> Choice:
-    """The choice by these environment variables. An Ollama that does not answer within 5 seconds is none."""
+    """The choice made by these variables. An Ollama that does not answer within 5 seconds is ignored."""
     provider, model = env.get("LLM_PROVIDER"), env.get("LLM_MODEL")
     if provider and provider != "embedded":
         return Choice(provider, model or _OLD_DEFAULT)
-    if env.get("MODELS_FILE"):  # It may say who answers to the old default's name.
+    if env.get("MODELS_FILE"):  # It may define the old default's name.
         return Choice("embedded", model or _OLD_DEFAULT)
     if not provider and env.get("OLLAMA_DISCOVERY", "").lower() not in _NO:
         found = await _of_ollama(env.get("OLLAMA_BASE_URL") or "http://127.0.0.1:11434", model)
@@ -39,7 +39,7 @@ async def choose(env: Mapping[str, str] = os.environ) -> Choice:
 
 
 async def _of_ollama(url: str, wanted: str | None) -> str | None:
-    """The model of this Ollama to use: the one that is wanted, else its llama3, else its first that chats."""
+    """The model of this Ollama to use: the wanted one, else its llama3, else its first chat model."""
     try:
         base = url.rstrip("/").removesuffix("/v1")
         async with httpx.AsyncClient(base_url=base, timeout=_ANSWER_SECONDS, trust_env=False) as client:
@@ -64,6 +64,6 @@ def _names(tags: Any) -> list[str]:
 
 
 def _chats(shown: Any) -> bool:
-    # Older versions do not tell what a model can do.
+    # Older versions do not report what a model can do.
     capabilities = shown.get("capabilities", ["completion"]) if isinstance(shown, dict) else None
     return isinstance(capabilities, list) and "completion" in capabilities

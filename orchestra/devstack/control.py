@@ -1,6 +1,6 @@
-"""The control socket: how `orchestra status`, `scale` and `down` reach the supervisor. One JSON object a line.
+"""The control socket, by which `orchestra status`, `scale` and `down` reach the supervisor. One JSON object per line.
 
-A request is ``{"do": …}``; the answer any number of ``{"progress": …}``, then a ``{"result": …}`` or ``{"error": …}``.
+A request is ``{"do": …}``. The answer is any number of ``{"progress": …}``, then ``{"result": …}`` or ``{"error": …}``.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ import structlog
 from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError, StackError, UnreachableError
 from orchestra.devstack.progress import Progress, Report
 
-# What a request does; it may report progress meanwhile.
+# Carries out a request; it may report progress.
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 _LONGEST_SOCKET_PATH = 100
-# The longest line of an answer: the end of a log is in some.
-_MOST_BYTES = 1024 * 1024
+# The longest line of an answer; some contain the end of a log.
+_MAX_BYTES = 1024 * 1024
 
 _log = structlog.get_logger()
 
 
 class ControlServer:
-    """Answers requests until it is closed; everything reported meanwhile goes to all who wait for an answer."""
+    """Answers requests until it is closed. Progress reports go to all clients that wait for an answer."""
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
@@ -35,13 +35,13 @@ class ControlServer:
         self._answering: set[asyncio.Task[None]] = set()
 
     def report(self, progress: Progress) -> None:
-        """Tell everybody who waits for an answer."""
+        """Send progress to every waiting client."""
         for writer in self._waiting:
             _send(writer, {"progress": asdict(progress)})
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
-        """Listen while the body runs; then let the last answers go out."""
+        """Listen while the body runs, then send the remaining answers."""
         path.unlink(missing_ok=True)
         with _ShortPath(path) as address:
             server = await asyncio.start_unix_server(self._connected, address)
@@ -63,7 +63,7 @@ class ControlServer:
             _send(writer, await self._answer(await reader.readline()))
             await writer.drain()
         except (ConnectionError, ValueError):
-            pass  # Whoever asked has gone, and what was asked for is done all the same; or it never ended its line.
+            pass  # The client has gone, with its request done all the same, or it never ended its line.
         finally:
             self._waiting.discard(writer)
             self._answering.discard(task)
@@ -82,20 +82,20 @@ class ControlServer:
             return {"error": f"{error}\n{error.log_tail}".strip()}
         except StackError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - the one who waits is told, whatever it was
+        except Exception as error:  # noqa: BLE001 - whatever the error, the client receives it
             with suppress(Exception):
                 _log.exception("request_failed")
             return {"error": f"failed: {error or type(error).__name__}"}
 
 
 async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Send one request and wait for its result.
+    """Send one request and return its result.
 
-    Raises ``NotRunningError``, which is an ``UnreachableError`` where it cannot be known, or ``RefusedError``.
+    Raises ``NotRunningError``, its subclass ``UnreachableError`` if the state is unknown, or ``RefusedError``.
     """
     try:
         with _ShortPath(path) as address:
-            reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
+            reader, writer = await asyncio.open_unix_connection(address, limit=_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError, ConnectionError):
         raise NotRunningError(f"no stack is running on {path.parent}") from None
     except OSError as error:
@@ -124,7 +124,7 @@ def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
 
 
 class _ShortPath:
-    """A path short enough for a socket's address, which holds about 100 bytes: by way of an open folder if need be."""
+    """A path short enough for a socket address, about 100 bytes; a long one goes through an open folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

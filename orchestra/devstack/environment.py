@@ -1,4 +1,4 @@
-"""The environment of children that are not ours: Java and Postgres."""
+"""The environment of child processes that are not ours: Java and Postgres."""
 
 import os
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR")
 
 
 def plain_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What such a program needs, and nothing that would change what it does: PGDATA, JAVA_TOOL_OPTIONS and the like.
+    """The variables that such a program needs, without those that change its behaviour (PGDATA, JAVA_TOOL_OPTIONS, …).
 
-    The locale says how paths are written: in Java's default, ASCII, half of the world's home folders have no name.
+    The locale sets the encoding of paths: with Java's default, ASCII, many home folders could not be named.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {"PATH": os.defpath, **inherited, "LC_ALL": "C.UTF-8", "TZ": "UTC", **(own or {})}

@@ -2,7 +2,7 @@
 
 
 class StackError(Exception):
-    """What is wrong, in words for the person at the terminal."""
+    """What is wrong, in words for the user at the terminal."""
 
 
 class PartFailedError(StackError):
@@ -19,7 +19,7 @@ class PortTakenError(StackError):
 
 
 class FolderRefusedError(StackError):
-    """The data folder holds what no stack put there, or cannot be used."""
+    """The data folder contains files that no stack created, or cannot be used."""
 
 
 class AlreadyRunningError(StackError):
@@ -31,7 +31,7 @@ class NotRunningError(StackError):
 
 
 class UnreachableError(NotRunningError):
-    """Nobody can be asked whether a stack is running on this data folder."""
+    """Whether a stack is running on this data folder cannot be determined."""
 
 
 class RefusedError(StackError):

@@ -1,4 +1,4 @@
-"""The data folder of one embedded stack: its parts' data, logs, secret, state and control socket."""
+"""The data folder of one embedded stack: data, logs, secret, state and control socket."""
 
 import fcntl
 import hashlib
@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 
 from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError
 
-# Where Postgres keeps its data when it runs as another user, who cannot reach the data folder.
+# Where Postgres keeps its data when it runs as another user that cannot reach the data folder.
 SYSTEM_FOLDER = Path("/var/lib/llm-orchestra")
 _MARK = ".orchestra-stack"
-_MARK_TEXT = "A data folder of `orchestra up`, layout 1. `orchestra down --wipe` removes it.\n"
-# All that `up` puts into the folder, beside the lock and the mark; a wipe removes nothing else.
+_MARK_TEXT = "A data folder of `orchestra up`, layout 1. `orchestra down --wipe` deletes it.\n"
+# All that `up` creates in the folder, apart from the lock and the mark; a wipe deletes nothing else.
 _FOLDERS = {
     "kafka": ("server.properties", "data"),
     "postgres": ("password", "password.new", "password.tmp", "data"),
@@ -34,22 +34,22 @@ _FOLDERS = {
     "run": ("*.ready",),
 }
 _FILES = ("secret", "secret.tmp", "state.json", "state.tmp", "control.sock")
-# Removed at the very end, so that a wipe that was interrupted can be repeated.
+# Deleted last, so that an interrupted wipe can be repeated.
 _LAST = ("lock", _MARK)
-# Kafka takes a list of folders, separated by commas; Java takes no names that are not Unicode.
+# Kafka takes a comma-separated list of folders; Java takes no names that are not Unicode.
 _UNUSABLE = re.compile(r"[,\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Where everything lies. ``path`` is absolute."""
+    """Paths of one stack. ``path`` is absolute."""
 
     path: Path
 
     @classmethod
     def at(cls, path: Path) -> "DataFolder":
         """The folder at ``path``, which need not exist yet."""
-        return cls(Path(os.path.realpath(path)))  # ``Path.resolve`` raises where links go round.
+        return cls(Path(os.path.realpath(path)))  # ``Path.resolve`` raises at a loop of links.
 
     @property
     def kafka(self) -> Path:
@@ -58,26 +58,26 @@ class DataFolder:
 
     @property
     def postgres(self) -> Path:
-        """Postgres' password and data, or a link to them."""
+        """Postgres' password and data, or a link to the data."""
         return self.path / "postgres"
 
     @property
     def logs(self) -> Path:
-        """One log file a part."""
+        """Folder of the logs, one file per part."""
         return self.path / "logs"
 
     @property
     def socket(self) -> Path:
-        """Where the supervisor takes orders."""
+        """The supervisor's control socket."""
         return self.path / "control.sock"
 
     @property
     def state(self) -> Path:
-        """What runs now; gone after a clean stop."""
+        """What is running now; deleted by a clean stop."""
         return self.path / "state.json"
 
     def log(self, part: str) -> Path:
-        """The log file of a part."""
+        """Path of a part's log."""
         return self.logs / f"{part}.log"
 
     def ready_file(self, part: str) -> Path:
@@ -85,19 +85,19 @@ class DataFolder:
         return self.path / "run" / f"{part}.ready"
 
     def create(self) -> None:
-        """Make the folder. Closed to others; only Postgres' user may pass through it when we are root.
+        """Create the folder, private to this user; as root, Postgres' user may pass through it.
 
-        Raises ``FolderRefusedError`` where other things are kept, and ``OSError``.
+        Raises ``FolderRefusedError`` for a folder that contains other files, and ``OSError``.
         """
         if _UNUSABLE.search(str(self.path)):
             raise FolderRefusedError(
-                f"{str(self.path)!a} has a character that Kafka cannot take: choose another folder with --data"
+                f"{str(self.path)!a} has a character that Kafka does not accept: choose another folder with --data"
             )
         if self.path.exists() and not self.path.is_dir():
-            raise FolderRefusedError(f"{self.path} is no folder: choose another with --data")
+            raise FolderRefusedError(f"{self.path} is not a folder: choose another with --data")
         if self.path.is_dir() and any(self.path.iterdir()) and not self.is_stack():
             raise FolderRefusedError(
-                f"{self.path} is not empty, and `orchestra up` did not make it: choose another folder with --data"
+                f"{self.path} is not empty, and `orchestra up` did not create it: choose another folder with --data"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -106,7 +106,7 @@ class DataFolder:
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def is_stack(self) -> bool:
-        """Whether `up` made this folder: it bears the mark, or has the layout of the time before there was one."""
+        """Whether `up` created this folder: it has the mark, or the layout from before the mark existed."""
         if _is_file(self.path / _MARK):
             return True
         if not (
@@ -114,12 +114,12 @@ class DataFolder:
         ):
             return False
         complete = _is_file(self.kafka / "server.properties") and _is_file(self.postgres / "password")
-        # A start that failed early left less, but nothing of anybody else's is there either.
+        # A start that failed early created fewer files; the folder has no others either.
         return complete or {path.name for path in self.path.iterdir()} <= {*_FOLDERS, *_FILES, *_LAST}
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for one stack; the kernel lets go of it however the process ends.
+        """Hold the folder's lock for one stack; the kernel releases it however the process ends.
 
         Raises ``AlreadyRunningError``.
         """
@@ -135,32 +135,32 @@ class DataFolder:
             yield
 
     def secret(self) -> str:
-        """The stack's secret, made the first time: 64 hex digits, readable by its owner only."""
+        """The stack's secret, created the first time: 64 hex digits, readable by its owner only."""
         path = self.path / "secret"
         if not path.exists():
             write_private(path, secrets.token_hex(32))
         return path.read_text()
 
     def token(self, purpose: str) -> str:
-        """A token for one purpose, which nobody can tell from the others or has without the secret: 64 hex digits."""
+        """A token for one purpose: 64 hex digits that cannot be derived from other tokens, or without the secret."""
         return hmac.digest(self.secret().encode(), purpose.encode(), "sha256").hex()
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Replace the state file in one step; it holds secrets, so only its owner may read it."""
+        """Replace the state file atomically. It contains secrets, so only its owner may read it."""
         write_private(self.state, json.dumps(state, indent=2))
 
     def wipe(self) -> list[str]:
-        """Remove what `up` put here, and the folder if nothing else is in it; the caller holds it.
+        """Delete what `up` created here, and the folder if nothing else is in it. The caller holds the folder's lock.
 
-        Links are not followed, but for the one to Postgres' data where they lie in the system folder. What is still
-        there afterwards, one line each with the reason; empty when the folder is gone. Raises ``FolderRefusedError``,
-        having touched nothing, where `up` did not make the folder, or where we stand in it.
+        Links are not followed, except to Postgres' data in the system folder. Returns one line, with the reason, for
+        each path that is left; empty once the folder is gone. Raises ``FolderRefusedError``, before any change, if `up`
+        did not create the folder, or if it contains the current folder or the home folder.
         """
         if not self.is_stack():
-            raise FolderRefusedError(f"`orchestra up` did not make {self.path}: nothing is removed")
-        for name, place in (("the present folder", "."), ("the home folder", "~")):
+            raise FolderRefusedError(f"`orchestra up` did not create {self.path}: nothing was deleted")
+        for name, place in (("the current folder", "."), ("the home folder", "~")):
             if Path(os.path.expanduser(place)).resolve().is_relative_to(self.path):  # noqa: PTH111 - never fails
-                raise FolderRefusedError(f"{self.path} is {name}, or {name} lies in it: nothing is removed")
+                raise FolderRefusedError(f"{self.path} is {name} or contains it: nothing was deleted")
         problems: list[str] = []
         for path in self._ours():
             _remove(path, problems)
@@ -168,7 +168,7 @@ class DataFolder:
             with suppress(OSError):
                 (self.path / name).rmdir()
         if not problems:
-            problems += [f"{path} is none of its own" for path in self._foreign()]
+            problems += [f"{path} was not created by `orchestra up`" for path in self._foreign()]
         if not problems:
             for name in _LAST:
                 _remove(self.path / name, problems)
@@ -177,7 +177,7 @@ class DataFolder:
         return problems
 
     def _foreign(self) -> Iterator[Path]:
-        """What is left once all that is ours is gone."""
+        """What is left once all our files are gone."""
         for path in self.path.iterdir():
             if path.name in _FOLDERS and _is_folder(path):
                 yield from path.iterdir()
@@ -185,7 +185,7 @@ class DataFolder:
                 yield path
 
     def _ours(self) -> Iterator[Path]:
-        """What `up` put here, where it is no link into something else."""
+        """What `up` created here, without links to somewhere else."""
         elsewhere = system_folder(self.postgres)
         data = self.postgres / "data"
         if data.is_symlink() and data.readlink() == elsewhere and not elsewhere.is_symlink():
@@ -198,12 +198,12 @@ class DataFolder:
 
 
 def system_folder(postgres: Path) -> Path:
-    """Where the data of the Postgres at this folder lie when they cannot lie in it."""
+    """Where this Postgres keeps its data when it cannot be inside the data folder."""
     return SYSTEM_FOLDER / hashlib.sha256(str(postgres.resolve()).encode()).hexdigest()[:16]
 
 
 def open_private(path: Path) -> BinaryIO:
-    """A file to append to, which only its owner may read, also where others could before."""
+    """Open a file for appending that only its owner may read, even if others could before."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.fchmod(file, 0o600)
@@ -214,7 +214,7 @@ def open_private(path: Path) -> BinaryIO:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read, completely or not at all."""
     unfinished = path.with_suffix(".tmp")
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)

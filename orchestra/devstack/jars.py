@@ -1,6 +1,6 @@
-"""Kafka's jars: exactly those of kafka.lock.toml, downloaded once, checked by sha256 at every start.
+"""Kafka's jars: exactly those of kafka.lock.toml, downloaded once, checked by SHA-256 at every start.
 
-The lock is what ``jgo.build(ENDPOINT)`` writes as jgo.lock.toml; it names no host.
+The lock is the jgo.lock.toml that ``jgo.build(ENDPOINT)`` writes; it names no host.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ def lock_file() -> LockFile:
 
 
 def fetch_jars(report: Report, cache: Path | None = None, lock: LockFile | None = None) -> list[Path]:
-    """Paths of all jars of a lock, Kafka's if none is given, downloading what the user's cache lacks.
+    """Paths of all jars of a lock (default: Kafka's). Those that the user's cache lacks are downloaded.
 
     Raises ``PartFailedError``.
     """
@@ -50,19 +50,19 @@ def fetch_jars(report: Report, cache: Path | None = None, lock: LockFile | None 
         .artifact(classifier=jar.classifier or "", packaging=jar.packaging)
         for jar in lock.dependencies
     ]
-    # Two stacks that start together share the cache; the second one waits for the first.
+    # Two stacks that start together share the cache: the second one waits for the first.
     with (context.repo_cache / "lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if lock.verify_checksums(context.repo_cache):
             _drop_damaged(lock, context.repo_cache, artifacts)
             _download([artifact for artifact in artifacts if not _path(artifact).exists()], report)
             if errors := lock.verify_checksums(context.repo_cache):
-                raise PartFailedError("kafka", f"has a jar that is not the one in its lock: {errors[0]}")
+                raise PartFailedError("kafka", f"has a jar that differs from its lock: {errors[0]}")
     return [_path(artifact) for artifact in artifacts]
 
 
 def _drop_damaged(lock: LockFile, cache: Path, artifacts: list[Artifact]) -> None:
-    """Remove what a broken download left behind, so that it is fetched anew."""
+    """Delete damaged files, so that they are downloaded again."""
     for jar, artifact in zip(lock.dependencies, artifacts, strict=True):
         if _path(artifact).exists() and LockFile([jar]).verify_checksums(cache):
             _path(artifact).unlink()
@@ -88,7 +88,7 @@ def _check(download: "Future[Path]") -> None:
 
 @contextmanager
 def _trusting_what_the_machine_trusts() -> Iterator[None]:
-    """The library trusts a list of its own; behind a company's proxy only the machine's list knows who signs."""
+    """Trust the machine's certificates instead of the library's list, which does not know a company proxy's."""
     machine = ssl.get_default_verify_paths().cafile
     if machine is None or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
         yield

@@ -31,7 +31,7 @@ _JAVA_FLAGS = (
 
 
 async def kafka_part(folder: Path, port: int, controller_port: int, report: Report) -> Part:
-    """Fetch the jars, format the data folder the first time, and give the part. Raises ``PartFailedError``."""
+    """Fetch the jars, format the data folder the first time, and return the part. Raises ``PartFailedError``."""
     jars = await _jars(report)
     env = plain_environment({"JAVA_HOME": str(JAVA_HOME), "CLASSPATH": os.pathsep.join(map(str, jars))})
     properties = _write_properties(folder, port, controller_port)
@@ -48,13 +48,13 @@ async def kafka_part(folder: Path, port: int, controller_port: int, report: Repo
 
 
 async def _jars(report: Report) -> list[Path]:
-    """Fetch in a thread of its own, which stops downloading when the start is given up."""
+    """Fetch in a separate thread, which stops downloading when the start is cancelled."""
     loop = asyncio.get_running_loop()
     given_up = threading.Event()
 
     def from_thread(progress: Progress) -> None:
         if given_up.is_set():
-            raise InterruptedError("the start was given up")
+            raise InterruptedError("the start was cancelled")
         loop.call_soon_threadsafe(report, progress)
 
     try:
@@ -78,20 +78,20 @@ def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
-        # What is open keeps everybody's records from readers: 15 minutes by default.
+        # An open transaction hides later records from every reader: 15 minutes by default.
         "transaction.max.timeout.ms": 60_000,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        # How long a broker that was killed is still thought to be alive, and kept from coming back; 9000 by default.
+        # How long a killed broker counts as alive and cannot come back: 9000 by default.
         "broker.session.timeout.ms": 4000,
         "broker.heartbeat.interval.ms": 1000,
-        # Kafka's own default takes a quarter of the heap.
+        # Kafka's default takes a quarter of the heap.
         "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "server.properties"
-    # The file is read as Latin-1, with the escapes of JSON's texts.
+    # The file is read as Latin-1, with the escapes of JSON strings.
     path.write_text("".join(f"{key}={json.dumps(str(value))[1:-1]}\n" for key, value in settings.items()))
     return path
 
@@ -114,8 +114,8 @@ async def _format(properties: Path, env: dict[str, str]) -> None:
 
 
 async def kafka_answers(port: int) -> bool:
-    """True when a broker on this port tells its metadata."""
-    if not taken(port):  # Cheap, and spares the client's warnings while nothing listens.
+    """True if a broker on this port returns its metadata."""
+    if not taken(port):  # Cheap, and avoids the client's warnings while nothing listens.
         return False
     admin = AIOKafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=3000)
     try:

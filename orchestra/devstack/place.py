@@ -1,4 +1,4 @@
-"""Where a stack is about to be: what is refused there is refused before anything is on the disk."""
+"""The checks before a stack is created: whatever is refused is refused before anything is on disk."""
 
 from orchestra.devstack.choice import choose
 from orchestra.devstack.folder import DataFolder
@@ -7,7 +7,7 @@ from orchestra.devstack.ports import until_free
 
 
 async def make_folder(options: Options) -> DataFolder:
-    """The stack's folder, ready for use; a new one is not made for a stack whose ports are taken.
+    """The stack's folder, ready for use. It is not created if one of the ports is taken.
 
     Raises ``PortTakenError``, ``FolderRefusedError`` and ``OSError``.
     """

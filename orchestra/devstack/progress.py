@@ -1,4 +1,4 @@
-"""What the stack tells while it starts and stops; the command line draws it."""
+"""Progress of a stack that starts or stops; the command line shows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Step = Literal["waiting", "downloading", "starting", "ready", "restarting", "sto
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened to one part. ``done`` and ``total`` count files while something downloads."""
+    """One event of one part. ``done`` and ``total`` count files during a download."""
 
     part: str
     step: Step

@@ -1,4 +1,4 @@
-"""Runs an embedded stack from its first process to its last, in the foreground of whoever calls."""
+"""Runs an embedded stack from start to stop, in the caller's process."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ from orchestra.devstack.place import make_folder
 from orchestra.devstack.progress import Progress, Report
 from orchestra.devstack.stack import Stack
 
-_MOST_WORKERS = 100
+_MAX_WORKERS = 100
 
 
 async def run_stack(options: Options, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """Start the stack, call ``when_ready`` with its status, and stop it when a signal or `orchestra down` asks for it.
+    """Start the stack, call ``when_ready`` with its status, and stop it on a signal or by `orchestra down`.
 
-    Raises a ``StackError`` or ``OSError`` when it cannot be started; nothing is left running then. A second signal
+    Raises a ``StackError`` or ``OSError`` if it cannot be started, with nothing left running. A second signal
     kills every part at once.
     """
     folder = await make_folder(options)
@@ -54,7 +54,7 @@ class _Run:
                 self._stopped.set()
 
     async def _start_and_wait(self) -> None:
-        """Return when a stop is asked for, even in the midst of the start."""
+        """Return when a stop is requested, even during the start."""
         stop = asyncio.create_task(self._stop.wait())
         start = asyncio.create_task(self._start())
         await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +74,7 @@ class _Run:
             case {"do": "status"}:
                 await self._stack.look()
                 return {"status": self._stack.status(), "parts": self._stack.parts()}
-            case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MOST_WORKERS:
+            case {"do": "scale", "workers": int(workers)} if 0 <= workers <= _MAX_WORKERS:
                 await self._stack.scale(workers)
                 return {}
             case {"do": "down"}:

@@ -1,4 +1,4 @@
-"""Our own services as parts of the stack: started by name, told everything by their environment."""
+"""Our own services as parts of the stack: started by name, configured only by their environment."""
 
 import os
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports
 from orchestra.devstack.probes import answers, exists
 
-# Of the first worker; each further one has the next.
+# Of the first worker; each further worker has the next port.
 _FIRST_METRICS_PORT = 9464
-# As long as its lease, whose every renewal shows in the file.
+# As long as a lease; each renewal touches the file.
 _WORKER_SILENCE_SECONDS = 15.0
-# Settings that not all of them read. Nobody else is told, wherever a value comes from: some of them are credentials.
+# Settings that only some services read. The others do not get them, whatever their origin: some are credentials.
 _READERS = {
     **dict.fromkeys(
         (
@@ -37,7 +37,7 @@ _READERS = {
     "LLM_SERVICE_TOKEN": ("llm", "worker"),
     "LLM_SERVICE_URL": ("worker",),
 }  # fmt: skip
-# Settings of the caller that every process of a stack must agree on.
+# Settings of the caller on which all processes of a stack must agree.
 _PASSED_ON = (
     "AGENTS_DIR",
     "ALLOWED_HOSTS",
@@ -51,9 +51,9 @@ _PASSED_ON = (
 
 
 def shared_environment(ports: Ports, database_url: str, folder: DataFolder, choice: Choice) -> dict[str, str]:
-    """All that a further gateway or worker of this stack needs.
+    """All that another gateway or worker of this stack needs.
 
-    The LLM service asks for a token of this stack's own, unless the caller names another, or none.
+    The LLM service requires a token of this stack, unless the caller sets another one, or an empty one.
     """
     return {
         "DATABASE_URL": database_url,
@@ -64,7 +64,7 @@ def shared_environment(ports: Ports, database_url: str, folder: DataFolder, choi
         "LLM_SERVICE_TOKEN": folder.token("LLM service"),
         "LLM_MODEL": choice.model,
         "LLM_PROVIDER": choice.provider,
-        # For trying things out, whatever model answers.
+        # For experiments, whichever model is used.
         "SIMULATED_OPTIONS": os.environ.get("SIMULATED_OPTIONS") or "true",
         "EMBEDDED_BASE_URL": f"http://{HOST}:{ports.model}/v1",
         "EMBEDDED_API_KEY": folder.token(MODEL_NAME),
@@ -87,7 +87,7 @@ def llm_part(shared: Mapping[str, str], port: int) -> Part:
 
 
 def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Part:
-    """One worker. It gets as long as a drain may take before it is killed."""
+    """One worker. It is killed only after the longest time that a drain may take."""
     return Part(
         name=f"worker-{number}",
         command=python_module("workers"),
@@ -117,7 +117,7 @@ def gateway_part(shared: Mapping[str, str], number: int, port: int, tasks_port: 
 
 
 def _environment(kind: str, shared: Mapping[str, str], **own: str) -> dict[str, str]:
-    # Kafka names of the caller's are about another cluster.
+    # The caller's Kafka variables belong to another cluster.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
     told = {**inherited, **shared, **own}
     return {name: value for name, value in told.items() if kind in _READERS.get(name, (kind,))}

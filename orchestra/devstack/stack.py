@@ -1,4 +1,4 @@
-"""The embedded stack as a whole: what is started in which order, what it is told, how it is going."""
+"""The embedded stack as a whole: order of the start, configuration of the parts, and their state."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ _PORT_PATIENCE_SECONDS = 5.0
 
 
 class Stack:
-    """One embedded stack on one data folder, which the caller holds."""
+    """One embedded stack on one data folder, whose lock the caller holds."""
 
     def __init__(self, options: Options, folder: DataFolder, report: Report, topics: Sequence[Topic] = TOPICS) -> None:
         self._options = options
@@ -70,7 +70,7 @@ class Stack:
             self._save()
 
     async def stop(self) -> None:
-        """Stop every part in the reverse order of its start; each gets the time that it may take."""
+        """Stop every part in reverse order of start, and give each the time that it may take."""
         self._overall = State.STOPPING
         for names in (self._named("gateway"), self._named("worker"), self._named("llm"), list(self._children)):
             await self._supervisor.remove(*(name for name in names if name in self._children))
@@ -79,11 +79,11 @@ class Stack:
             self._folder.state.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """End every part at once."""
+        """Kill every part at once."""
         self._supervisor.kill(self._children)
 
     def status(self) -> dict[str, Any]:
-        """How it is going, in the shape of `orchestra status --json`."""
+        """The state of the stack, in the shape of `orchestra status --json`."""
         ports, group = self._ports, self._group
         return {
             "state": self._state(),
@@ -110,11 +110,11 @@ class Stack:
         }
 
     async def look(self) -> None:
-        """See whether what was ready still answers, for the next ``status``."""
+        """Check whether ready parts still answer, for the next ``status``."""
         await asyncio.gather(*(child.look() for child in self._children.values()))
 
     def parts(self) -> list[dict[str, Any]]:
-        """Every process by itself, for people to read."""
+        """Every process, for people to read."""
         return [
             {"name": name, "state": child.state, "pid": child.pid, "address": child.part.address}
             for name, child in self._children.items()
@@ -136,7 +136,7 @@ class Stack:
         return [int(name.split("-")[1]) for name in self._named(kind)]
 
     def _group(self, kind: str) -> tuple[str, list[int]]:
-        """State and pids of all processes of one kind; the state is that of the worst one."""
+        """State and pids of all processes of one kind; the state is the worst of theirs."""
         children = [self._children[name] for name in self._named(kind)]
         unready = [child.state for child in children if child.state is not State.READY]
         state = unready[0] if unready else State.READY if children else State.STOPPED
@@ -154,12 +154,12 @@ class Stack:
     def _save(self) -> None:
         with suppress(
             OSError
-        ):  # On a full disk, say. The next change is written again; `status` asks us, not the file.
+        ):  # A full disk, for example. The next change writes it again, and `status` does not read the file.
             self._folder.write_state({**self.status(), "parts": self.parts()})
 
     async def _check_ports(self) -> None:
         needed = self._ports.needed(self._options.gateways, model=self._model)
-        # After a crash the last run's processes may need a moment to be gone.
+        # After a crash the processes of the last run may still be exiting.
         patience = _PORT_PATIENCE_SECONDS if self._folder.state.exists() else 0.0
         await until_free(needed, patience)
 
@@ -198,7 +198,7 @@ class Stack:
             problems = [f"Kafka: {type(error).__name__}"]
         if problems:
             self._report(Progress("topics", "failed"))
-            raise PartFailedError("topics", "are not as they must be", "\n".join(problems))
+            raise PartFailedError("topics", "have wrong settings", "\n".join(problems))
         self._report(Progress("topics", "ready"))
 
     async def _start_worker(self, number: int) -> None:
@@ -210,7 +210,7 @@ class Stack:
 
 
 async def _together(*steps: Awaitable[None]) -> None:
-    """Run steps at the same time; the first failure cancels the others and is raised as it is."""
+    """Run steps concurrently. The first failure cancels the others and is raised unchanged."""
 
     async def run(step: Awaitable[None]) -> None:
         await step

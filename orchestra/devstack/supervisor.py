@@ -1,6 +1,6 @@
-"""Keeps children alive: one that dies is started again, later and later when it dies at once.
+"""Keeps child processes running: one that dies is restarted, with a back-off if it dies at once.
 
-Nothing but ``remove`` ends this. A start may fail in any way, and what is told may not be heard: the disk may be full.
+Only ``remove`` ends this. A start may fail in any way, and reports may be lost: the disk may be full.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 class Supervisor:
-    """The children by name, in the order of their start."""
+    """The children by name, in order of start."""
 
     def __init__(self, logs: Path, report: Report) -> None:
         self.children: dict[str, Child] = {}
@@ -33,7 +33,7 @@ class Supervisor:
         self._tell = report
 
     async def add(self, part: Part) -> None:
-        """Start a part and keep it alive from then on. Raises ``PartFailedError``."""
+        """Start a part, and restart it whenever it dies. Raises ``PartFailedError``."""
         began = time.monotonic()
         child = self.children[part.name] = Child(part, self._logs / f"{part.name}.log")
         self._report(Progress(part.name, "starting"))
@@ -47,11 +47,11 @@ class Supervisor:
         self._keepers[part.name] = asyncio.create_task(self._keep(child), name=f"keep {part.name}")
 
     async def remove(self, *names: str) -> None:
-        """Stop these parts, all at the same time, and forget them."""
+        """Stop these parts concurrently, and forget them."""
         await asyncio.gather(*(self._remove(name) for name in names))
 
     def kill(self, names: Iterable[str]) -> None:
-        """Kill these parts without a word and without waiting."""
+        """Kill these parts without a report, and do not wait."""
         for name in names:
             if child := self.children.get(name):
                 child.kill_now()
@@ -76,19 +76,19 @@ class Supervisor:
                 delay = _FIRST_DELAY_SECONDS
             child.state = State.RESTARTING
             how = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
-            self._report(Progress(child.part.name, "restarting", f"{how}; starting it again"))
+            self._report(Progress(child.part.name, "restarting", f"{how}; restarting it"))
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
             try:
                 await child.start()
                 self._report(Progress(child.part.name, "ready", "again"))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it may have passed when it is tried again
+            except Exception as error:  # noqa: BLE001 - whatever the error, the next try may succeed
                 self._report(Progress(child.part.name, "failed", _reason(error)))
 
     def _report(self, progress: Progress) -> None:
         try:
             self._tell(progress)
-        except Exception as error:  # noqa: BLE001 - parts are kept alive whether anybody hears of it or not
+        except Exception as error:  # noqa: BLE001 - parts are kept alive even if no report arrives
             with suppress(Exception):
                 _log.warning("progress_not_told", part=progress.part, state=progress.step, error=type(error).__name__)
 

@@ -1,6 +1,6 @@
-"""Calls over HTTP, on connections of aiohttp that are kept and used again as their servers bear it.
+"""HTTP calls over pooled aiohttp connections, which are reused only as far as each server tolerates it.
 
-The hot ones go to aiohttp itself: httpx's requests and answers around it cost as much again (docs/decisions/0017).
+The hot calls use aiohttp directly: httpx's requests and responses around it double the cost (docs/decisions/0017).
 """
 
 import select
@@ -17,13 +17,13 @@ import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
 
-# A server that had closed a kept connection is told within the time that a packet needs.
+# If a server had already closed a kept connection, the call fails within a packet's travel time.
 _CLOSED_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How connections are kept: for so long, and used again once they have rested."""
+    """How long idle connections are kept, and how long one must rest before it is reused, in seconds."""
 
     seconds: float
     rest_seconds: float = 0.0
@@ -31,18 +31,18 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a connection may take to be made, and how long it may be silent."""
+    """Timeouts in seconds: for connecting, and for silence."""
 
     connect_seconds: float
     silence_seconds: float
 
 
 class Address:
-    """Where calls go, with what all of them carry. ``base_url``: the paths of calls are put behind it."""
+    """The target of calls, with the headers they all carry. ``base_url``: prefix of the calls' paths."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], patience: Patience, keeping: Keeping) -> None:
         self.base_url = base_url.rstrip("/")
-        # The bytes are read as they come, so nobody on the way may compress them.
+        # The body is read as it arrives, so it must not be compressed on the way.
         self.headers = {"accept-encoding": "identity", **headers}
         self._patience = patience
         self._keeping = keeping
@@ -50,11 +50,11 @@ class Address:
     def call(
         self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """One call: an asynchronous context of its answer, not read yet. Leaving early closes the call.
+        """Make one call: an asynchronous context of its response, not read yet. Leaving early closes the call.
 
-        ``headers`` are this call's own, beside those that all calls carry.
+        ``headers`` are added to those that all calls carry.
 
-        Raises ``aiohttp.ClientError``; one that is a ``TimeoutError`` too when a limit of time is over.
+        Raises ``aiohttp.ClientError``; one that is also a ``TimeoutError`` after a timeout.
         """
         return self._session.request(method, self.base_url + path, data=content, headers=headers, allow_redirects=False)
 
@@ -76,16 +76,16 @@ class Address:
 
 
 def transport(base_url: str, keeping: Keeping) -> AiohttpTransport:
-    """The same connections for callers who speak httpx."""
+    """The same connections for callers that use httpx."""
     return AiohttpTransport(client=lambda: _session(base_url, keeping))
 
 
 def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSession:
-    """Connections without limit of number. Needs a running event loop."""
+    """A session without a limit on connections. Needs a running event loop."""
     context = None
     if base_url.startswith("https:"):
         context = httpx.create_ssl_context()
-        context.load_default_certs()  # The LLM service may have a certificate of the house.
+        context.load_default_certs()  # The LLM service may have a certificate of a private CA.
     connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context or True)
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=[_past_a_closed_connection], **more
@@ -93,7 +93,7 @@ def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSess
 
 
 class _Protocol(ResponseHandler):
-    """Knows whether anything has come since the connection was taken for a call, and when that was."""
+    """Records whether, and when, anything has arrived since the connection was taken for a call."""
 
     heard = False
     taken = 0.0
@@ -103,7 +103,7 @@ class _Protocol(ResponseHandler):
         super().data_received(data)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Fail the call. A reader in the middle of an answer fails too; aiohttp would leave it waiting."""
+        """Fail the call, and also a reader in the middle of a response, which aiohttp would leave waiting."""
         super().set_exception(exc, exc_cause or exc)
         payload = self._payload
         if payload is not None and not payload.is_eof() and payload.exception() is None:
@@ -112,21 +112,21 @@ class _Protocol(ResponseHandler):
 
     @property
     def unread(self) -> bool:
-        """Whether the server cannot have seen the request: it had closed the connection before it came."""
+        """Whether the server cannot have seen the request, because it had closed the connection before."""
         return not self.heard and monotonic() - self.taken < _CLOSED_WITHIN_SECONDS
 
 
 _NEW = object()
-# The connection of the call at hand, where it was used before. ``_NEW``: the next one is to be a new one.
+# The current call's connection, if it was used before. ``_NEW``: the next attempt must use a new one.
 _kept: ContextVar[object] = ContextVar("kept", default=None)
 
 
 async def _past_a_closed_connection(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Send the request; once more, on a new connection, where it met the end of one that its server no longer kept.
+    """Send the request; if the server had already closed the kept connection, send it again on a new one.
 
-    That costs nobody anything: a server that has read a request answers it, or breaks off later than this.
+    This is safe: a server that has read a request answers it, or closes the connection later than this.
     """
     try:
         return await send(request)
@@ -139,9 +139,9 @@ async def _past_a_closed_connection(
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Uses a connection again only when its server has had time to close it after the last answer, and has not.
+    """Reuses a connection only if its server had time to close it after the last response, and has not.
 
-    Some servers (llama.cpp's) promise to keep a connection and close it after every stream.
+    Some servers, such as llama.cpp's, promise to keep a connection but close it after every stream.
     """
 
     def __init__(self, rest_seconds: float, **more: Any) -> None:
@@ -154,7 +154,7 @@ class _Connector(aiohttp.TCPConnector):
         _kept.set(None)
         if wants_new:
             return None
-        kept = self._conns.get(key)  # The one that has rested longest first.
+        kept = self._conns.get(key)  # The one that has rested longest comes first.
         while kept and _has_news(kept[0][0].transport):
             kept.popleft()[0].close()
         if kept and monotonic() - kept[0][1] < self._rest_seconds:
@@ -168,7 +168,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _has_news(transport: Any) -> bool:
-    """True for a connection that is closed, or on which something came although nothing was asked for."""
+    """True for a connection that is closed, or on which bytes arrived without a request."""
     if transport is None or transport.is_closing():
         return True
     poll = select.poll()

@@ -1,11 +1,11 @@
-"""Who is at the other end of a connection: the peer, or what a trusted proxy says of its callers."""
+"""The address of a client: its peer address, or what a trusted proxy reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-# Where a call's scope has its connection.
+# Key of a call's scope that holds its connection.
 CONNECTION = "orchestra.connection"
 
 _Address = IPv4Address | IPv6Address
@@ -13,21 +13,21 @@ _Network = IPv4Network | IPv6Network
 
 
 class Proxies:
-    """The proxies whose ``X-Forwarded-For`` counts."""
+    """The proxies whose ``X-Forwarded-For`` is trusted."""
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
-        """Raises ``ValueError`` for what is neither an address nor a network."""
+        """Raises ``ValueError`` for a text that is neither an address nor a network."""
         self._networks: list[_Network] = [ip_network(each) for each in networks]
 
     def __contains__(self, address: str) -> bool:
-        """True for the address of one of them."""
+        """True for the address of a trusted proxy."""
         read = _read(address) if self._networks else None
         return read is not None and any(read in network for network in self._networks)
 
 
 @dataclass(slots=True)
 class Connection:
-    """What the calls of one connection have in common. ``known``: one of them showed the service's token."""
+    """State shared by the calls of one connection. ``known``: one of them showed the service's token."""
 
     proxies: Proxies
     known: bool = False
@@ -37,9 +37,9 @@ _UNBOUND = Connection(Proxies())
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
-    """The address of the caller, as text; empty where it is not known.
+    """The address of the client, as text; empty if unknown.
 
-    Behind trusted proxies it is what the outermost of them saw. What the caller claims beyond that does not count.
+    Behind trusted proxies it is the address that the outermost one saw. Earlier entries of the header are ignored.
     """
     address: str = scope["client"][0] if scope.get("client") else ""
     proxies = scope.get(CONNECTION, _UNBOUND).proxies
@@ -58,13 +58,13 @@ def client_address(scope: Mapping[str, Any]) -> str:
 
 
 def showed_token(scope: Mapping[str, Any]) -> None:
-    """Note that this call showed the service's token: its connection is not counted among those half-open."""
+    """Mark the connection as one that showed the service's token: it no longer counts as half-open."""
     if connection := scope.get(CONNECTION):
         connection.known = True
 
 
 def network_of(address: str) -> str:
-    """The address, or of the newer kind the network that one machine has for itself."""
+    """The address; for IPv6 the /64 network, which one machine has for itself."""
     read = _read(address)
     if isinstance(read, IPv6Address):
         return str(IPv6Network((int(read), 64), strict=False))
@@ -76,5 +76,5 @@ def _read(text: str) -> _Address | None:
         read = ip_address(text)
     except ValueError:
         return None
-    # A socket of both kinds shows the old addresses as new ones.
+    # A dual-stack socket shows IPv4 addresses as mapped IPv6 addresses.
     return (read.ipv4_mapped or read) if isinstance(read, IPv6Address) else read

@@ -11,9 +11,9 @@ _Result = TypeVar("_Result")
 
 
 async def unless_gone(receive: Receive, work: Awaitable[_Result], *, within: float | None = None) -> _Result:
-    """The result, unless the caller disconnects first: then the work is stopped. The body must have been read.
+    """Return the result of ``work``; stop it if the client disconnects first. The body must have been read.
 
-    Whoever is still there after ``within`` seconds counts as gone. Raises ``ClientDisconnect``.
+    After ``within`` seconds a client counts as disconnected. Raises ``ClientDisconnect``.
     """
     task, gone = asyncio.current_task(), False
     assert task
@@ -29,7 +29,7 @@ async def unless_gone(receive: Receive, work: Awaitable[_Result], *, within: flo
     try:
         return await work
     except asyncio.CancelledError:
-        # Somebody else may want this task to end as well; then it ends.
+        # This task may itself have been cancelled; then it ends.
         if gone and task.uncancel() == 0:
             raise ClientDisconnect from None
         raise

@@ -1,6 +1,6 @@
-"""Event streams ("server-sent events") from bytes to events: the one reader of them for all parts.
+"""Parses event streams (server-sent events); the only such parser, used by all parts.
 
-By the standard: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+Follows https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
 
 import re
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
 _COMMENTS = (b":", _BOM + b":")
-# Beside a comment, whose name is empty.
+# A comment is a line with an empty field name.
 _FIELDS = frozenset((b"", b"data", b"event", b"id", b"retry"))
 _MILLISECONDS = re.compile(rb"[0-9]{1,18}")
 
 
 class EventTooLongError(ValueError):
-    """A line or an event is longer than the reader may keep."""
+    """A line or an event exceeds the reader's limit."""
 
 
 class Event(NamedTuple):
-    """One event. ``data``: its ``data`` lines joined with line feeds; ``id``: the last id that the stream named."""
+    """One event. ``data``: its ``data`` lines joined with line feeds; ``id``: the last id in the stream."""
 
     name: str
     data: str
@@ -27,11 +27,11 @@ class Event(NamedTuple):
 
 
 class EventStream:
-    """One stream. Feed it bytes as they come, however they are cut; the work is linear in their number.
+    """One stream. Feed it bytes as they arrive, split anywhere; the work is linear in their number.
 
-    It keeps at most ``most_bytes`` of an event that is not finished, and nothing of a comment. ``on_other_line`` is
-    given each line that is no comment and no field of the standard, which says to ignore them. ``retry`` is how many
-    milliseconds the server asks clients to wait before they connect again; None until it has said so.
+    It buffers at most ``most_bytes`` of an unfinished event, and nothing of a comment. ``on_other_line`` is called with
+    each line that is neither a comment nor a field of the standard, which says to ignore them. ``retry`` is the
+    reconnection time in milliseconds that the server asked for; None until it has sent one.
     """
 
     def __init__(self, most_bytes: int = 1024 * 1024, on_other_line: Callable[[bytes], None] = lambda _: None) -> None:
@@ -47,16 +47,16 @@ class EventStream:
         self._id = ""
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that these bytes complete, perhaps none. Raises ``EventTooLongError``."""
+        """The events that these bytes complete; possibly none. Raises ``EventTooLongError``."""
         if self._between and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and len(chunk) <= self._most_bytes:
-            # Nearly all that a model says comes so: whole events that have a line of data each, and nothing else.
+            # Nearly all output of a model looks like this: whole events with one line of data each.
             found = chunk[6:-2].split(b"\n\ndata: ")
             if chunk.count(b"\n") == 2 * len(found) and b"\r" not in chunk:
                 self._begun = True
                 return [Event("message", data.decode("utf-8", "replace"), self._id) for data in found]
         if self._after_cr and chunk:
             self._after_cr = False
-            chunk = chunk.removeprefix(b"\n")  # The second half of a CRLF; its first half has ended the line.
+            chunk = chunk.removeprefix(b"\n")  # The second half of a CRLF, whose first half ended the line.
         if b"\r" in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -81,9 +81,9 @@ class EventStream:
         return events
 
     def rest(self) -> Event | None:
-        """At the end of a stream, the event that no empty line has finished.
+        """At the end of a stream, the event that no empty line completed.
 
-        The standard drops it. A caller who can tell a whole stream by other means may read it all the same.
+        The standard discards it. A caller that can tell by other means that the stream is whole may use it.
         """
         if self._line:
             self._take(bytes(self._line))

@@ -1,6 +1,6 @@
-"""The open-mode guard: a service that asks for no credentials answers no web page but its own.
+"""The open-mode guard: a service without credentials answers no web page except its own.
 
-A page of another port is somebody else's: any program of this machine may have such a page.
+A page on another port is foreign too: any program on this machine may serve one.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,17 +13,17 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _Headers = Iterable[tuple[bytes, bytes]]
 _LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
-# What browsers say of calls that its own pages made, and of those that no page did.
+# What browsers send for calls made by the service's own pages, and for calls made by no page.
 _NOT_FOREIGN = frozenset({"same-origin", "none"})
-# What they say when somebody goes to a page, and not into a frame of another one.
+# What they send when a user navigates to a page, outside a frame of another page.
 _GOES_THERE = frozenset({(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")})
 
 
 class OpenModeGuard:
-    """Refuses calls under a foreign host name (DNS rebinding) and calls that a page of another origin made.
+    """Refuses calls under a foreign host name (DNS rebinding) and calls made by a page of another origin.
 
-    Pages of ``origins`` may call; with ``plain_names`` a name without a dot, as containers and machines nearby have,
-    is not foreign. A link of another port of this machine may be followed. ``answer`` makes the refusal.
+    Pages of ``origins`` may call. With ``plain_names`` a name without a dot, as containers and nearby machines have, is
+    not foreign. A link from another port of this machine may be followed. ``answer`` builds the refusal.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class OpenModeGuard:
         self._passed: list[tuple[bytes, bytes]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, or answer 403."""
+        """Pass the call on, or answer with 403."""
         if scope["type"] == "http":
             looked_at = [header for header in scope["headers"] if header[0] in _LOOKED_AT]
-            # Nearly every call says the same as the one before it.
+            # Nearly every call has the same headers as the one before it.
             if looked_at != self._passed:
                 link = scope["method"] == "GET" and _GOES_THERE.issubset(scope["headers"])
                 if reason := refusal(looked_at, self._hosts, self._origins, plain_names=self._plain_names, link=link):
@@ -66,12 +66,12 @@ def refusal(
     plain_names: bool = False,
     link: bool = False,
 ) -> str | None:
-    """Why these headers are refused, or None. ``link``: somebody goes there, with a GET."""
+    """Why these headers are refused, or None. ``link``: the user navigates there, with a GET."""
     named = [value.decode("latin-1") for name, value in headers if name == b"host"]
     host = host_name(f"//{named[0]}") if len(named) == 1 else None
     if host is None or not (host in hosts or (plain_names and not {".", ":"} & set(host))):
         return "the Host is neither local nor one of ALLOWED_HOSTS"
-    own = f"http://{named[0]}"  # The services themselves speak no TLS.
+    own = f"http://{named[0]}"  # The services themselves do not use TLS.
     foreign, listed = False, False
     for name, value in headers:
         text = value.decode("latin-1")
@@ -86,10 +86,10 @@ def refusal(
 
 
 def host_name(url: str) -> str | None:
-    """The host of a URL in lower case, without port and brackets; None where there is none."""
+    """The host of a URL in lower case, without port and brackets; None if it has none."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # Raises when it is none.
+        _ = parts.port  # Raises if it is invalid.
     except ValueError:
         return None
     if parts.username is not None or parts.path or parts.query or parts.fragment:

@@ -1,8 +1,8 @@
-"""Routes that are called so often that FastAPI's layers around a call would cost more than the call.
+"""Routes called so often that FastAPI's layers around a call would cost more than the call itself.
 
-Their schema is FastAPI's, and so are the app's middleware and error handlers; what is left out is the search for the
-route, what solves parameters and dependencies, and the two nets for errors around each route. A call with a query is
-not hot: FastAPI answers it, dependencies and all.
+They keep FastAPI's schema and the app's middleware and error handlers. They skip the search for the route, the
+resolution of parameters and dependencies, and Starlette's two exception wrappers around each route. A call with a
+query is not hot: FastAPI answers it, dependencies included.
 """
 
 import inspect
@@ -13,26 +13,26 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Answers are of one caller's data: no cache keeps them, and no browser takes them for anything but what they say.
+# Responses contain one caller's data: no cache may keep them, and no browser may guess another content type.
 NOT_KEPT = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _OWN_RULES = frozenset({b"cache-control", b"etag"})
 _JSON = (b"application/json", b"application/problem+json")
-# Where a call's scope has whether its answer has begun.
+# Key of a call's scope that says whether its response has started.
 _BEGUN = "orchestra.begun"
 
 
 class HotRoute(APIRoute):
-    """A fixed path whose function takes the request and gives the answer. Dependencies may only look at the query."""
+    """A fixed path whose function takes the request and returns the response. Dependencies may read only the query."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        """Raises ``TypeError`` for a function that takes more than the request: nobody would fill that in."""
+        """Raises ``TypeError`` for a function that takes more than the request, since nothing would pass that in."""
         if len(inspect.signature(endpoint).parameters) != 1:
             raise TypeError(f"{path}: the function of a hot route takes the request and nothing else")
         super().__init__(path, endpoint, **settings)
 
 
 class HotApp(FastAPI):
-    """Calls the hot routes of the routers that it includes by their paths."""
+    """Calls the hot routes of included routers directly by their paths."""
 
     def __init__(self, **settings: Any) -> None:
         self._hot: dict[tuple[str, str], HotRoute] = {}
@@ -40,14 +40,14 @@ class HotApp(FastAPI):
         super().__init__(**settings)
 
     def include_router(self, router: APIRouter, **settings: Any) -> None:
-        """Include a router, and remember which of its routes are hot."""
+        """Include a router, and register its hot routes."""
         super().include_router(router, **settings)
         for route in router.routes:
             if isinstance(route, HotRoute):
                 self._hot.update({(method, route.path): route for method in route.methods or ()})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a hot route; leave all else to FastAPI. JSON that does not say otherwise is not to be kept."""
+        """Answer a hot route; leave all else to FastAPI. JSON is marked as not cacheable unless it says otherwise."""
         route = None
         if scope["type"] == "http":
             send = _outermost(scope, send)
@@ -60,9 +60,9 @@ class HotApp(FastAPI):
         await self._way(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The app's middleware around every answer.
+        """Put the app's middleware around every response.
 
-        Starlette leaves those to unforeseen errors outside of it, where they lack what middleware adds to an answer.
+        Starlette answers unforeseen errors outside it, without what middleware adds to a response.
         """
         middleware, self.user_middleware = self.user_middleware, []
         bare = super().build_middleware_stack()
@@ -86,11 +86,11 @@ class HotApp(FastAPI):
             answer = await self.exception_handlers[kind](request, error)  # type: ignore[misc]  # all of ours are async
             await answer(scope, receive, send)
             if kind is Exception:
-                raise  # As Starlette does, so that the server knows of it.
+                raise  # As Starlette does, so that the server sees it.
 
 
 def _outermost(scope: Scope, send: Send) -> Send:
-    """What all of an answer goes through at last: it notes the beginning, and forbids to keep JSON."""
+    """Wrap ``send`` for the whole response: note its start, and forbid caching of JSON."""
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
-"""The HTTP server of every service: what a stranger may send before it is known who they are has bounds here.
+"""The HTTP server of every service, with bounds on what a client may send before it is identified.
 
-So has what lies unread of answers.
+Unread responses have bounds as well.
 """
 
 import asyncio
@@ -23,33 +23,33 @@ from orchestra.http.hot_routes import NOT_KEPT
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode
 
-# Of a head: the request line and all header lines. Of a body: trailers, extensions and lines of chunks.
+# Limit of a head: request line and all header lines. Of a body: trailers, extensions and chunk lines.
 MOST_HEAD_BYTES = 64 * 1024
 MOST_HEAD_LINES = 100
-# What the framing of one chunk may cost without being counted, so that many small chunks are no long head.
+# Framing of one chunk that is not counted, so that many small chunks do not look like a long head.
 _CHUNK_BYTES = 32
-# Longer than any client keeps a quiet connection, so that it is never closed under a request.
+# Longer than any client keeps an idle connection, so that it is never closed under a request.
 _KEEP_ALIVE_SECONDS = 120
 _BACKLOG = 2048
-# Time is counted in looks, one a second while there are connections: a process that hung for a while blames nobody.
+# Time is counted in checks, one per second while there are connections: if the process hung, no client is blamed.
 LOOK_SECONDS = 1.0
 HEAD_LOOKS = 10
-# A body must bring so many bytes in so many looks, and who is answered must take as many: some 1 KiB/s.
+# In this many checks a body must deliver this many bytes, and a reader must take as many: about 1 KiB/s.
 BODY_LOOKS = 30
 BODY_BYTES = 32 * 1024
 MOST_HALF_OPEN = 256
-# Of answers that one address does not read.
+# Unread response bytes per address.
 MOST_UNREAD_BYTES = 128 * 1024 * 1024
-# A little that lies unread stops no writer, so nobody tells of it: it is looked for.
+# A small unread rest does not pause the writer, so no event reports it: the check looks for it.
 SWEEP_LOOKS = 10
-# Those that were begun at the last look are not counted yet: a thousand callers may come at once.
+# Connections opened since the last check are not counted yet: a thousand callers may arrive at once.
 _YOUNG_LOOKS = 1
-# Who is cut off while sending may never see why: what they still send is left unread for a while before that.
+# A client cut off while sending may never read the reason; keep draining its body for a while first.
 _LINGER_LOOKS = 2
 
 
 class _Phase(Enum):
-    """What a connection brings next: nothing, a head, a body, or, being refused, nothing that is read."""
+    """What a connection delivers next: nothing, a head, a body, or, once refused, bytes that are ignored."""
 
     IDLE, HEAD, BODY, LINGER = "idle", "head", "body", "linger"
 
@@ -58,16 +58,16 @@ log = structlog.get_logger()
 
 
 class HalfOpen:
-    """The connections that owe the rest of a head or of a body, are being refused, or do not read; makes the protocols.
+    """Connections that owe the rest of a head or body, are being refused, or do not read; creates the protocols.
 
-    Its length is how many there are, those that do not read aside.
+    Its length is their number, without those that do not read.
     """
 
     def __init__(self, proxies: Proxies) -> None:
         self.proxies = proxies
-        # With the look at which each began or last made progress; the oldest first.
+        # With the check at which each started or last made progress; oldest first.
         self._since: dict[BoundedProtocol, int] = {}
-        # The same of those whose answer waits to be read.
+        # The same for connections whose response waits to be read.
         self._unread: dict[BoundedProtocol, int] = {}
         self._connections: Collection[Any] = ()
         self._looks = 0
@@ -75,17 +75,17 @@ class HalfOpen:
         self._refused: Counter[ErrorCode] = Counter()
 
     def __call__(self, **given: Any) -> "BoundedProtocol":
-        """The protocol of a new connection."""
+        """Create the protocol of a new connection."""
         made = BoundedProtocol(self, **given)
         self._connections = made.connections
         return made
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._since)
 
     def add(self, connection: "BoundedProtocol") -> None:
-        """Let its time begin, or begin again."""
+        """Start its time, or restart it."""
         self._since.pop(connection, None)
         self._since[connection] = self._looks
         if not self._looking:
@@ -93,20 +93,20 @@ class HalfOpen:
             connection.loop.call_later(LOOK_SECONDS, self._look, connection.loop)
 
     def discard(self, connection: "BoundedProtocol") -> None:
-        """It owes nothing, or is gone."""
+        """It owes nothing any more, or is gone."""
         self._since.pop(connection, None)
 
     def add_reader(self, connection: "BoundedProtocol") -> None:
-        """Let the time begin, or begin again, in which it must take some of its answer."""
+        """Start, or restart, the time in which it must read some of its response."""
         self._unread.pop(connection, None)
         self._unread[connection] = self._looks
 
     def discard_reader(self, connection: "BoundedProtocol") -> None:
-        """It has taken what there was, or is gone."""
+        """It has read everything, or is gone."""
         self._unread.pop(connection, None)
 
     def count(self, code: ErrorCode) -> None:
-        """Count a refusal, for the log."""
+        """Count a refusal for the log."""
         self._refused[code] += 1
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,7 +116,7 @@ class HalfOpen:
                 each.look_for_unread()
         self._look_at_readers()
         counted: Counter[str] = Counter()
-        # The youngest first: where there are too many from one address, the oldest go.
+        # Newest first: if one address has too many, the oldest are dropped.
         for connection, since in reversed(list(self._since.items())):
             age = self._looks - since
             connection.looked_at(age)
@@ -144,9 +144,9 @@ class HalfOpen:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on heads, on what frames bodies, and on the time that either takes.
+    """uvicorn's protocol with bounds on heads, on the framing of bodies, and on the time that either takes.
 
-    What exceeds them is answered with a problem document, and the connection is closed.
+    A client that exceeds one gets a problem document, and the connection is closed.
     """
 
     def __init__(self, half_open: HalfOpen, **given: Any) -> None:
@@ -154,35 +154,35 @@ class BoundedProtocol(HttpToolsProtocol):
         self._half_open = half_open
         self._connection = Connection(half_open.proxies)
         self._phase = _Phase.IDLE
-        # Each head and each body is a stage; 0 is none. `_watched`: the one that `half_open` has it for.
+        # Each head and each body is a stage; 0 means no stage. `_watched`: the stage registered with `half_open`.
         self._stage = self._watched = 0
-        # Bytes of this stage that are no part of a body. The parser joins the pieces of a header at quadratic cost, so
+        # Bytes of this stage that are not body content. The parser joins the pieces of a header at quadratic cost, so
         # they are counted before it sees them.
         self._spent = 0
         self._lines = 0
-        # Bytes of a body since it last made enough progress.
+        # Body bytes since it last made enough progress.
         self._received = 0
-        # Bytes that waited for the other end when it last took enough of them.
+        # Unread bytes when the client last took enough of them.
         self._waited = 0
         self._reason = ErrorCode.MALFORMED_HTTP
 
     @property
     def counted_for(self) -> str:
-        """The address that it counts for while it is half-open; empty: for none."""
+        """The address it counts for while half-open; empty: for none."""
         if self._refused or self._connection.known or self.client is None:
             return ""
         if self._phase is _Phase.BODY:
             return network_of(client_address(self.scope))
-        # Behind a proxy callers are told apart by their heads, and it is for the proxy to get those whole.
+        # Behind a proxy only heads distinguish clients, and the proxy has to receive those in full.
         return "" if self.client[0] in self._half_open.proxies else network_of(self.client[0])
 
     def looked_at(self, age: int) -> None:
-        """Once a second while it is half-open; ``age``: looks since its time began."""
+        """Called once a second while it is half-open; ``age``: checks since its time started."""
         if self._refused:
             if age >= _LINGER_LOOKS:
                 self.transport.abort()
         elif self.flow.read_paused or (self._phase is _Phase.BODY and self.cycle.waiting_for_100_continue):
-            self._half_open.add(self)  # The delay is ours.
+            self._half_open.add(self)  # The delay is on our side.
         elif self._phase is not _Phase.BODY:
             if age >= HEAD_LOOKS:
                 self.refuse(ErrorCode.TOO_SLOW)
@@ -194,16 +194,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def counted_as_reader(self) -> str:
-        """The address that bytes count for which it does not read; empty: for none."""
+        """The address that its unread bytes count for; empty: for none."""
         return "" if self._connection.known or self.scope is None else network_of(client_address(self.scope))
 
     def look_for_unread(self) -> None:
-        """Pause the writer until what waits already has been read."""
+        """Pause the writer until all pending bytes have been read."""
         if self.transport.get_write_buffer_size():
             self.transport.set_write_buffer_limits(high=0)
 
     def reader_looked_at(self, age: int) -> int:
-        """Once a second while bytes wait for it; how many. ``age``: looks since its time began."""
+        """Called once a second while bytes are pending; returns how many. ``age``: checks since its time started."""
         waiting = self._outstanding()
         if self._waited - waiting >= BODY_BYTES:
             self._waited = waiting
@@ -214,12 +214,12 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.transport.get_write_buffer_size()
 
     def cut(self, code: ErrorCode) -> None:
-        """Drop the rest of an answer, with its connection: there is no way to say why."""
+        """Drop the rest of a response and the connection, with no way to send a reason."""
         self._half_open.count(code)
         self.transport.abort()
 
     def refuse(self, code: ErrorCode) -> None:
-        """Answer with this error, unless an answer is under way or nothing was asked, and close."""
+        """Answer with this error, unless a response has started or nothing was requested, and close."""
         self._half_open.count(code)
         if self._may_answer():
             if self._phase is _Phase.BODY:
@@ -236,36 +236,36 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, _msg: str) -> None:
-        """Refuse what the parser cannot read, or what one of the methods below did not let it read."""
+        """Refuse input that the parser rejects, or that a method below stopped."""
         self.refuse(self._reason)
 
     def shutdown(self) -> None:
-        """Who is being refused is not waited for."""
+        """Do not wait for clients that are being refused."""
         if self._refused:
             self.transport.close()
         else:
             super().shutdown()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It owes a head."""
+        """The client owes a head."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._stage = 1
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """The client is gone."""
         self._half_open.discard(self)
         self._half_open.discard_reader(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Bytes wait for it. Until it has taken them nobody writes more, so that what becomes less was taken."""
+        """Bytes are pending. Nothing more is written until the client took them, so any decrease is progress."""
         super().pause_writing()
         self._waited = self._outstanding()
         self._half_open.add_reader(self)
 
     def resume_writing(self) -> None:
-        """It has taken them, but for a little."""
+        """The client has read all but a small rest."""
         super().resume_writing()
         self.transport.set_write_buffer_limits()
         self._half_open.discard_reader(self)
@@ -283,7 +283,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.refuse(ErrorCode.HEAD_TOO_LARGE)
         if self._refused:
             return
-        # Lines without anything on them, which may come before a head, are part of it.
+        # Empty lines, which may come before a head, count as part of it.
         if self._phase is not _Phase.IDLE or self._spent:
             self._watch()
         elif self._watched:
@@ -291,29 +291,29 @@ class BoundedProtocol(HttpToolsProtocol):
             self._half_open.discard(self)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """A head starts."""
         super().on_message_begin()
         self.scope[CONNECTION] = self._connection  # type: ignore[literal-required]
         self._phase, self._lines = _Phase.HEAD, 0
         self._stage += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of the head; or a trailer, which nobody reads."""
+        """A line of the head, or of trailers, which are ignored."""
         self._lines += 1
-        if self._lines >= MOST_HEAD_LINES:  # The first one has the method.
+        if self._lines >= MOST_HEAD_LINES:  # The first line has the method.
             self._reason = ErrorCode.HEAD_TOO_LARGE
             raise ValueError("too many lines")
         if self._phase is _Phase.HEAD:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         super().on_headers_complete()
         self._phase, self._spent, self._received = _Phase.BODY, 0, 0
         self._stage += 1
 
     def on_chunk_header(self) -> None:
-        """The line before a chunk is whole."""
+        """The line before a chunk is complete."""
         self._spent = max(0, self._spent - _CHUNK_BYTES)
 
     def on_body(self, body: bytes) -> None:
@@ -323,7 +323,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Head and body are whole; nothing is owed until something comes."""
+        """Head and body are complete; the client owes nothing until it sends more."""
         super().on_message_complete()
         self._phase, self._spent = _Phase.IDLE, 0
 
@@ -332,11 +332,11 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._phase is _Phase.LINGER
 
     def _outstanding(self) -> int:
-        """Bytes that the other end has not taken, those in the kernel among them: it takes megabytes at once."""
+        """Bytes that the client has not received, including those in the kernel, which takes megabytes at once."""
         waiting = self.transport.get_write_buffer_size()
         try:
             in_kernel = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        except (OSError, ValueError):  # No system that tells, or no socket any more.
+        except (OSError, ValueError):  # The system does not report it, or the socket is closed.
             return waiting
         return waiting + int(struct.unpack("i", in_kernel)[0])
 
@@ -350,12 +350,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         if self._phase is _Phase.BODY:
             return not (self.pipeline or self.cycle.response_started)
-        # Who has sent nothing expects nothing.
+        # A client that has sent nothing expects nothing.
         return bool(self._spent) and (self.cycle is None or self.cycle.response_complete)
 
 
 def server_config(app: ASGIApp, proxies: Proxies, **more: Any) -> uvicorn.Config:
-    """What uvicorn is told, in every service."""
+    """Uvicorn's configuration, the same in every service."""
     return uvicorn.Config(
         app,
         loop="uvloop",

@@ -1,6 +1,6 @@
-"""Connections to Kafka: a FastStream broker to read with, one idempotent producer to write with.
+"""Kafka clients: a FastStream broker for reading, one idempotent producer for writing.
 
-Every default of the clients that loses or doubles records is set here (docs/decisions/0004-kafka-clients.md).
+Every client default that loses or duplicates records is overridden here (docs/decisions/0004-kafka-clients.md).
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_MESSAGE_BYTES
 
 Subscriber = LogicSubscriber[Any]
-# What the clients raise while Kafka is away or unwell; anything else is a bug, of theirs or of ours.
+# Errors that the clients raise while Kafka is unavailable or faulty; anything else is a bug, theirs or ours.
 KAFKA_ERRORS = (KafkaError, OSError, EOFError)
-# Longer than this nobody waits for a client to close: it goes on in the background.
+# Wait at most this long for a client to close; it continues in the background.
 _CLOSE_SECONDS = 3.0
 _closing: set[asyncio.Task[None]] = set()
 
 
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
-    """A broker that only reads; writing goes through ``make_producer``, whose records may carry any bytes."""
+    """A broker that only reads; writes go through ``make_producer``, whose records may contain any bytes."""
     read_any_record()
     arm()
     return KafkaBroker(
@@ -44,10 +44,10 @@ def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
 
 
 def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener: Any) -> Subscriber:
-    """Reads topics as a member of a group; nothing is committed but what the caller commits.
+    """Read topics as a member of a group; only what the caller commits is committed.
 
-    It has no handler: the caller takes batches from ``consumer.getmany``, so that no record is parsed, skipped or
-    acknowledged outside of its own code.
+    It has no handler: the caller takes batches from ``consumer.getmany``, so that only its own code parses, skips or
+    acknowledges records.
     """
     return broker.subscriber(
         *topics,
@@ -57,7 +57,7 @@ def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener
         listener=listener,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        # A killed member holds up everybody's intake until its session ends. Losing a session costs nothing here.
+        # A killed member blocks everyone's intake until its session ends. Losing a session costs nothing here.
         session_timeout_ms=10_000,
         heartbeat_interval_ms=2_000,
         rebalance_timeout_ms=10_000,
@@ -68,14 +68,14 @@ def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener
 
 
 def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
-    """Reads every partition of a topic without a group, from now on; the caller may seek back."""
+    """Read every partition of a topic without a group, from now on; the caller may seek back."""
     return broker.subscriber(
         topic,
         group_id=None,
         ack_policy=AckPolicy.MANUAL,
         no_reply=True,
         auto_offset_reset="latest",
-        # Workers write no transactions: somebody else's must not hold up what they say.
+        # Workers do not use transactions; another producer's must not delay their events.
         isolation_level="read_uncommitted",
         fetch_max_wait_ms=500,
     )
@@ -109,7 +109,7 @@ def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
 async def started(broker: KafkaBroker) -> AsyncIterator[None]:
     """A broker that reads during the body. It leaves its groups at the end, if Kafka answers in time.
 
-    Raises whatever the client raises; then another broker must be made.
+    Raises whatever the client raises; then a new broker must be created.
     """
     try:
         await broker.start()
@@ -119,11 +119,11 @@ async def started(broker: KafkaBroker) -> AsyncIterator[None]:
 
 
 def check_reading(consumer: AIOKafkaConsumer) -> None:
-    """Raises ``KafkaError`` when what fetches in the background has ended.
+    """Raise ``KafkaError`` if the background fetch has ended.
 
-    The client itself would go on for ever, and hand out nothing.
+    The client itself would keep running and return nothing.
     """
-    background = (consumer._fetcher._fetch_task, consumer._client._sync_task)  # noqa: SLF001  nothing else tells
+    background = (consumer._fetcher._fetch_task, consumer._client._sync_task)  # noqa: SLF001  nothing else reports it
     if any(task.done() for task in background):
         raise KafkaError("the client has stopped fetching")
 
@@ -140,9 +140,9 @@ async def open_producer(settings: KafkaSettings, client_id: str) -> AsyncIterato
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close a producer without sending what it still has; whoever waits for that gets ``ProducerClosed``.
+    """Close a producer without sending its pending records; callers that wait for them get ``ProducerClosed``.
 
-    What is on the wire may arrive yet. ``AIOKafkaProducer.stop`` by itself would first send the rest, behind what
+    Records already on the wire may still arrive. ``AIOKafkaProducer.stop`` would first send the rest, after what
     another producer may have sent by then, and wait for Kafka for as long as that takes.
     """
     sender = producer._sender.sender_task  # noqa: SLF001  the client has no other way to stop sending
@@ -150,7 +150,7 @@ async def abandon(producer: AIOKafkaProducer) -> None:
         sender.cancel()
     accumulator = producer._message_accumulator  # noqa: SLF001  likewise
     accumulator.fail_all(ProducerClosed())
-    for batches in accumulator._batches.values():  # noqa: SLF001  it tells of errors that nobody asks for
+    for batches in accumulator._batches.values():  # noqa: SLF001  it logs errors that were never retrieved
         for batch in batches:
             batch._drain_waiter.exception()  # noqa: SLF001
 
@@ -164,7 +164,7 @@ async def abandon(producer: AIOKafkaProducer) -> None:
 
 
 async def _in_time(stop: Callable[[], Awaitable[None]]) -> None:
-    """Stop a client; what it fails with concerns nobody any more."""
+    """Stop a client; its errors no longer matter."""
 
     async def stopping() -> None:
         with suppress(Exception):

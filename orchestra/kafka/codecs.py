@@ -1,4 +1,4 @@
-"""The codecs that Kafka packs batches with, each as a stream that is unpacked only as far as it is read."""
+"""Kafka's compression codecs, each as a stream that is unpacked only as far as it is read."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ import zstandard
 from schemas.topics import MAX_BATCH_BYTES
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
-# What the libraries raise for bytes that they cannot unpack.
+# Errors of the libraries for bytes that they cannot unpack.
 CODEC_ERRORS = (
     zlib.error,
     zstandard.ZstdError,
@@ -23,14 +23,14 @@ CODEC_ERRORS = (
     RuntimeError,
     ValueError,
 )
-# The largest that Kafka's own libraries unpack, and so the largest that a broker lets through.
+# The largest window that Kafka's own libraries unpack, and so the largest that a broker accepts.
 _ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
 _XERIAL = b"\x82SNAPPY\0"
 _XERIAL_HEADER_BYTES = 16
 
 
 class UnpacksToTooMuchError(Exception):
-    """What comes next is longer than a batch may be, and cannot be unpacked in parts."""
+    """The next part exceeds the size of a batch, and cannot be unpacked piecewise."""
 
 
 class _Source(Protocol):
@@ -38,9 +38,9 @@ class _Source(Protocol):
 
 
 def reader(codec: int, packed: bytes) -> Callable[[int], bytes]:
-    """Reads at most so many unpacked bytes, none at the end.
+    """A function that returns at most the given number of unpacked bytes; none at the end.
 
-    The reader raises ``CODEC_ERRORS`` or ``UnpacksToTooMuchError``. Raises ``ValueError`` for a codec that is none.
+    It raises ``CODEC_ERRORS`` or ``UnpacksToTooMuchError``. Raises ``ValueError`` for an unknown codec.
     """
     if codec not in _OPEN:
         raise ValueError("no codec of Kafka's")
@@ -48,7 +48,7 @@ def reader(codec: int, packed: bytes) -> Callable[[int], bytes]:
 
 
 class _Snappy:
-    """Raw, or in the blocks that Java's clients write. Snappy unpacks a block as a whole."""
+    """Snappy, raw or in the blocks that Java clients write. Snappy unpacks a block as a whole."""
 
     def __init__(self, packed: bytes) -> None:
         self._blocks = self._unpack(packed)
@@ -68,7 +68,7 @@ class _Snappy:
     def _unpack(self, packed: bytes) -> Iterator[bytes]:
         for block in _xerial_blocks(packed) if packed.startswith(_XERIAL) else (packed,):
             self._left -= cramjam.snappy.decompress_raw_len(block)
-            if self._left < 0:  # What it claims, before anything is unpacked.
+            if self._left < 0:  # The claimed size, before anything is unpacked.
                 raise UnpacksToTooMuchError
             yield bytes(cramjam.snappy.decompress_raw(block))
 

@@ -1,4 +1,4 @@
-"""Errors that the clients of Kafka raise when the environment says so, for the campaign."""
+"""Makes the Kafka clients raise errors on demand of the environment, for the fault campaign."""
 
 import asyncio
 import os
@@ -44,8 +44,8 @@ CALLS = (
     "producer.stop",
     "client.fetch_all_metadata",
 )
-# These fail before they do anything, as nothing is known of a failure behind it: a record that was taken is sent, a
-# client that has not been stopped would live on. All others fail before or after, by chance.
+# These fail before they do anything, because a failure afterwards would be invisible: a record that was taken is sent,
+# and a client that was not stopped would live on. All others fail before or after, at random.
 _ONLY_BEFORE, _ONLY_AFTER = {"producer.send"}, {"consumer.stop", "producer.stop"}
 _ERRORS: tuple[Callable[[], Exception], ...] = (
     KafkaError,
@@ -64,7 +64,7 @@ log = structlog.get_logger()
 
 
 def parse(text: str) -> dict[str, float]:
-    """The share of each call that fails: ``KAFKA_FAULTS=consumer.getmany=0.02,…``. Raises ``ValueError``."""
+    """The failure rate of each call: ``KAFKA_FAULTS=consumer.getmany=0.02,…``. Raises ``ValueError``."""
     rates = {}
     for order in filter(None, (part.strip() for part in text.split(","))):
         call, _, rate = order.partition("=")
@@ -75,13 +75,13 @@ def parse(text: str) -> dict[str, float]:
 
 
 def environment(rates: Mapping[str, float]) -> dict[str, str]:
-    """What a process is told so that so many of these calls fail."""
+    """The environment variables that make calls of a process fail at these rates."""
     return {"KAFKA_FAULTS": ",".join(f"{call}={rate}" for call, rate in rates.items())}
 
 
 @cache
 def arm() -> None:
-    """From now on the clients of this process fail as ``KAFKA_FAULTS`` says; without it nothing is changed."""
+    """Make the clients of this process fail as ``KAFKA_FAULTS`` says from now on; without it nothing changes."""
     for call, rate in parse(os.environ.get("KAFKA_FAULTS", "")).items():
         owner, _, method = call.partition(".")
         if call == _ACKNOWLEDGEMENT:
@@ -143,7 +143,9 @@ def _acknowledged_badly(send: Any, rate: float) -> Any:
 
 def _error(call: str) -> Exception:
     _injected()[call] += 1
-    log.warning("kafka_fault", part=call, count=_injected()[call])  # Each line is another: all of them are written.
+    log.warning(
+        "kafka_fault", part=call, count=_injected()[call]
+    )  # The count makes each line different: all are written.
     return random.choice(_ERRORS)()
 
 

@@ -1,4 +1,4 @@
-"""A batch of Kafka's → small plain batches, a record at a time, and never past its bounds (docs/decisions/0022)."""
+"""Splits a packed Kafka batch into small plain batches, a record at a time, within bounds (docs/decisions/0022)."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _CREATE_TIME = 0
 _CHUNK_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
 _PIECE_RECORDS = 500
-# Of a record that is not kept: its key and its headers, if they have no more together.
+# Kept of an unread record: its key and headers, if they are no longer than this together.
 _KEPT_BYTES = 64 * 1024
 _VARINT_BITS = 70
 _OLD_FORMAT = f"packed in a format before Kafka 0.11, and more than {MAX_MESSAGE_BYTES} bytes unpacked"
@@ -26,9 +26,9 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class Unread(bytes):
-    """Stands, empty, in the place of a value that was not kept. ``length``: its bytes, None where that is not known.
+    """An empty placeholder for a value that was not kept. ``length``: its bytes, None if unknown.
 
-    ``code`` and ``detail`` say why. What it stands for may be more than one record.
+    ``code`` and ``detail`` say why. It may stand for more than one record.
     """
 
     code: ErrorCode
@@ -37,7 +37,7 @@ class Unread(bytes):
 
     @classmethod
     def because(cls, code: ErrorCode, detail: str, length: int | None = None) -> "Unread":
-        """A value that was not kept for this reason."""
+        """A placeholder for a value that was not kept for this reason."""
         made = cls()
         made.code, made.detail, made.length = code, detail, length
         return made
@@ -45,7 +45,7 @@ class Unread(bytes):
 
 @dataclass(frozen=True)
 class UnreadRecord:
-    """A record without its value, as aiokafka has records. Where it is several, ``offset`` is that of the last."""
+    """A record without its value, in the form of aiokafka's. If it replaces several, ``offset`` is the last one's."""
 
     offset: int
     timestamp: int
@@ -57,14 +57,14 @@ class UnreadRecord:
 
 
 class Piece(NamedTuple):
-    """Records of a batch, packed no longer: a batch of its own, and behind it perhaps one that was not kept."""
+    """Unpacked records as a batch of their own, and possibly one record after them that was not kept."""
 
     plain: bytes
     unread: UnreadRecord | None
 
 
 class BatchHeader(NamedTuple):
-    """What a batch of format 2 begins with."""
+    """The header of a batch of format 2."""
 
     base_offset: int
     length: int
@@ -81,7 +81,7 @@ class BatchHeader(NamedTuple):
     records: int
 
     def plain(self, records: bytes, count: int, last_offset_delta: int) -> bytes:
-        """A batch of these records that is like this one, but for its checksum."""
+        """A plain batch of these records that equals this one except for its checksum."""
         attributes, length = self.attributes & ~CODEC_MASK, len(records) + _HEADER.size - _BEFORE_LENGTH_COUNTS
         changed = self._replace(
             length=length, attributes=attributes, last_offset_delta=last_offset_delta, records=count
@@ -98,7 +98,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def last_offset(self) -> int:
-        """The offset of its last record."""
+        """The offset of the batch's last record."""
         return self.base_offset + self.last_offset_delta
 
 
@@ -113,7 +113,7 @@ def header_of(raw: bytes | memoryview) -> BatchHeader:
 
 
 class PackedBatch:
-    """One batch of format 2, packed or not, to be iterated once. ``finished``: the last piece has been given."""
+    """One batch of format 2, packed or not, to be iterated once. ``finished``: the last piece was yielded."""
 
     def __init__(self, raw: bytes | memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
         self.finished = False
@@ -127,9 +127,9 @@ class PackedBatch:
         return self._stream.unpacked
 
     def __iter__(self) -> Iterator[Piece]:
-        """Its records in pieces of about a mebibyte; the last piece ends where the batch ends, and may have none.
+        """The records, in pieces of about a mebibyte; the last piece ends with the batch, and may be empty.
 
-        A record that is too large is unread, as is all that lies past the bounds or cannot be unpacked.
+        A record that is too large is unread, as is everything past the bounds or that cannot be unpacked.
         """
         header, stream, following = self._header, self._stream, self._header.base_offset
         try:
@@ -151,7 +151,7 @@ class PackedBatch:
         except (*_PAST_BOUND, *_UNREADABLE) as error:
             try:
                 records, count, delta = stream.take()
-            except (ValueError, IndexError):  # They make no sense either.
+            except (ValueError, IndexError):  # These are corrupt as well.
                 records, count, delta = b"", 0, 0
             following = header.base_offset + delta + 1 if count else following
             unread = None
@@ -161,7 +161,7 @@ class PackedBatch:
             yield Piece(header.plain(records, count, header.last_offset_delta), unread)
 
     def _pass_over(self, length: int) -> Piece:
-        """The piece so far, and behind it the record of this length, unread."""
+        """The piece so far, followed by the record of this length, unread."""
         header, stream = self._header, self._stream
         records, count, _ = stream.take()
         passed = stream.pass_over(length)
@@ -176,10 +176,10 @@ class PackedBatch:
 
 
 def refuse_legacy(raw: bytes | memoryview, codec: int, offset: int, timestamp: int) -> UnreadRecord | None:
-    """What stands in the place of a packed set of the formats before 2; None when it unpacks to a record's size.
+    """The placeholder for a packed set of a format before 2; None if it unpacks to at most a record's size.
 
-    No broker since Kafka 3.0 writes these. ``raw``: what is packed. ``offset``: that of its last record, the only one
-    that is known of it.
+    No broker since Kafka 3.0 writes these. ``raw``: the packed bytes. ``offset``: that of its last record, the only one
+    known before unpacking.
     """
     try:
         if _Stream(codec, bytes(raw)).ends_within(MAX_MESSAGE_BYTES):
@@ -191,7 +191,7 @@ def refuse_legacy(raw: bytes | memoryview, codec: int, offset: int, timestamp: i
 
 
 class _PastBoundError(Exception):
-    """Behind this nothing of a batch is read."""
+    """Nothing of a batch is read past this point."""
 
 
 _PAST_BOUND = (_PastBoundError, UnpacksToTooMuchError)
@@ -199,7 +199,7 @@ _UNREADABLE = (*CODEC_ERRORS, IndexError)
 
 
 def lost(error: Exception, first: int, last: int) -> Unread:
-    """What stands for the records from first to last."""
+    """The placeholder for the records from first to last."""
     which = f"the record at offset {first}" if first == last else f"the records at offsets {first} to {last}"
     if isinstance(error, _PAST_BOUND):
         bounds = f"{MAX_BATCH_BYTES} unpacked bytes or {MAX_BATCH_RECORDS} records of one batch"
@@ -220,7 +220,7 @@ class _PassedOver:
 
 
 class _Stream:
-    """The unpacked bytes of a batch, and in them a *piece*: the records that were added and not taken yet."""
+    """The unpacked bytes of a batch, and in them a *piece*: the records added and not taken yet."""
 
     def __init__(
         self, codec: int, packed: bytes, last_offset_delta: int = 0, most_bytes: int = MAX_BATCH_BYTES
@@ -233,12 +233,12 @@ class _Stream:
         self._reader: Callable[[int], bytes] | None = None
         self._data = bytearray()
         self._at = 0
-        # The piece: where it starts, and from there on where it ends and where its last record begins.
+        # The piece: its start, and relative to it its end and the start of its last record.
         self._start = self._end = self._last = 0
         self._count = 0
 
     def varint(self) -> int:
-        """Read a number. All of these raise ``_PAST_BOUND`` and ``_UNREADABLE``."""
+        """Read a number. All of these methods raise ``_PAST_BOUND`` and ``_UNREADABLE``."""
         while True:
             try:
                 number, self._at = _number(self._data, self._at)
@@ -248,8 +248,8 @@ class _Stream:
                 return number
 
     def has_too_many_headers(self, length: int) -> bool:
-        """Look into the record of this length that comes."""
-        if length < 2 * MAX_HEADERS:  # Each takes two bytes at least.
+        """Look into the next record, which has this length."""
+        if length < 2 * MAX_HEADERS:  # Each takes at least two bytes.
             return False
         self._have(length)
         at = self._at + 1
@@ -261,7 +261,7 @@ class _Stream:
         return _number(self._data, at)[0] > MAX_HEADERS
 
     def add_record(self, length: int) -> bool:
-        """Add the record of this length that comes to the piece; true when the piece is large enough."""
+        """Add the next record, of this length, to the piece; true if the piece is large enough."""
         if length < 0:
             raise ValueError
         self._have(length)
@@ -272,7 +272,7 @@ class _Stream:
         return self._count == _PIECE_RECORDS or self._end > _PIECE_BYTES
 
     def take(self) -> tuple[bytes, int, int]:
-        """The records of the piece, how many they are, and the offset delta of the last. The next starts here."""
+        """The records of the piece, their number, and the offset delta of the last. The next piece starts here."""
         records, count, last = bytes(self._data[self._start : self._start + self._end]), self._count, self._last
         self._start, self._end, self._last, self._count = self._at, 0, 0, 0
         if not count:
@@ -281,7 +281,7 @@ class _Stream:
         return records, count, self._in_batch(_number(records, at)[0])
 
     def pass_over(self, length: int) -> _PassedOver:
-        """Read the record of this length that comes, and keep little of it. No piece is under way."""
+        """Read the next record, of this length, and keep little of it. No piece may be in progress."""
         end = self._position + length
         self._read(1)
         passed = _PassedOver(self.varint(), self._in_batch(self.varint()))
@@ -291,12 +291,12 @@ class _Stream:
             passed.headers = tuple(self._headers(end))
             self._kept(end - self._position, 0)
         except (*_PAST_BOUND, EOFError):
-            pass  # It is raised again by what is read next.
+            pass  # The next read raises it again.
         self._start = self._at
         return passed
 
     def ends_within(self, most: int) -> bool:
-        """Whether no more than so many bytes come."""
+        """Whether at most this many bytes are left."""
         try:
             while self.unpacked <= most:
                 self._read(_CHUNK_BYTES)
@@ -314,7 +314,7 @@ class _Stream:
         return self.unpacked - len(self._data) + self._at
 
     def _size(self, end: int) -> int:
-        """How long the part is that comes, of a record that ends there; negative: it is absent."""
+        """Length of the next part of a record that ends at ``end``; negative: absent."""
         size = self.varint()
         if size > end - self._position:
             raise ValueError
@@ -348,7 +348,7 @@ class _Stream:
             yield name.decode("utf-8", "backslashreplace"), value
 
     def _kept(self, size: int, most: int) -> bytes | None:
-        """The bytes that come, if they are no more than so many; else they are passed over."""
+        """The next bytes, if there are at most ``most``; otherwise skip them."""
         chunks = self._chunks(size)
         if 0 <= size <= most:
             return b"".join(chunks)
@@ -391,7 +391,7 @@ class _Stream:
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The number of variable length at this place, and the place behind it."""
+    """The variable-length number at this position, and the position after it."""
     result = 0
     for shift in range(0, _VARINT_BITS, 7):
         byte = data[at]

@@ -1,7 +1,7 @@
-"""Any record that a broker takes can be read, and costs no more than it may (docs/decisions/0022).
+"""Makes any record that a broker accepts readable, at a bounded cost (docs/decisions/0022).
 
-aiokafka by itself unpacks a batch whole, whatever it unpacks to, and fails at a header whose name is not UTF-8. Any
-producer may write either, and would end every worker that reads its partition, again and again.
+aiokafka unpacks a batch as a whole, whatever its unpacked size, and fails at a header name that is not UTF-8. Any
+producer may write either, which would end every worker that reads the partition, over and over.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from orchestra.kafka.packed_records import (
 from schemas.topics import MAX_BATCH_BYTES, MAX_HEADERS, MAX_MESSAGE_BYTES
 
 _FORMAT_WITH_HEADERS = 2
-# Where the attributes of a batch have their codec; before format 2 and since.
+# The codec bits in the attributes of a batch, before format 2 and since.
 _OLD_CODEC_AT, _CODEC_AT = 17, 22
-# A batch is read at once if it is so short, and unpacks to no more than a plain one may have; else in a thread.
+# A batch up to this size that unpacks to no more than a plain one may have is read at once; others in a thread.
 _AT_ONCE_BYTES = 64 * 1024
 _PACKED_AT_ONCE_BYTES = 16 * 1024
-# Each header takes two bytes at least.
+# Each header takes at least two bytes.
 _HAS_FEW_HEADERS_BYTES = HEADER_BYTES + 2 * MAX_HEADERS
-# So much is unpacked ahead of its reader.
+# How much is unpacked ahead of the reader.
 _AHEAD_BYTES = 4 * 1024 * 1024
 _POLL_SECONDS = 60.0
 
 
 def read_any_record() -> None:
-    """From now on the consumers of this process read as this module does."""
+    """Make the consumers of this process read as this module does."""
     fetcher.MemoryRecords = _Records
     fetcher.PartitionRecords = _PartitionRecords
     fetcher.FetchResult = _FetchResult
@@ -54,7 +54,7 @@ class _NotUnpackedError(Exception):
 
 
 class _Records(_MemoryRecordsPy):  # type: ignore[misc]
-    """The batches that one fetch brought of a partition, in pieces. Large ones wait for ``unpack``."""
+    """The batches of a partition from one fetch, in pieces. Large ones wait for ``unpack``."""
 
     def __init__(self, data: bytes) -> None:
         self._ready: deque[Any] = deque()
@@ -66,19 +66,19 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
 
     @property
     def ahead(self) -> bool:
-        """Whether something can be read at once that is not read yet."""
+        """Whether something unread can be read at once."""
         return bool(self._ready)
 
     @property
     def half_unpacked(self) -> bool:
-        """Whether a batch has been unpacked in part."""
+        """Whether a batch is partly unpacked."""
         return self._batch is not None
 
     def has_next(self) -> bool:
         return bool(self._ready) or self._in_thread or self.half_unpacked or super().has_next()
 
     def waits(self) -> bool:
-        """Whether something has to be unpacked before more can be read, and is not being unpacked."""
+        """Whether the next part has to be unpacked first, and is not being unpacked."""
         if self._ready or self._in_thread:
             return False
         return self.half_unpacked or (super().has_next() and not self._read_at_once())
@@ -90,13 +90,13 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
         return self._ready.popleft()
 
     def begin(self) -> None:
-        """Before ``unpack``, in the event loop."""
+        """Prepare ``unpack``, in the event loop."""
         self._in_thread = True
 
     def unpack(self, most: int) -> int:
-        """Unpack so many bytes, or a little more, in a thread; how many it were.
+        """Unpack about this many bytes in a thread; returns how many.
 
-        With a batch that had been unpacked in part it ends, so that others have their turn.
+        Stops after a batch that was already partly unpacked, so that other partitions get their turn.
         """
         spent, half = 0, self.half_unpacked
         cost = self._batch.cost if self._batch else 0
@@ -112,13 +112,13 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
         return spent
 
     def settle(self) -> None:
-        """After ``unpack``, in the event loop: what was unpacked can be read."""
+        """Finish ``unpack`` in the event loop: the unpacked records become readable."""
         self._ready.extend(self._unpacked)
         self._unpacked = []
         self._in_thread = False
 
     def _read_at_once(self) -> bool:
-        """Read the next batch if it is small, also unpacked."""
+        """Read the next batch if it is small, both packed and unpacked."""
         raw = self._sound(self._next_slice)
         most = _PACKED_AT_ONCE_BYTES if _codec(raw) else _AT_ONCE_BYTES
         if self._is_large or len(raw) > most:
@@ -150,7 +150,7 @@ def _codec(raw: memoryview) -> int:
 
 
 class _Opened:
-    """One batch as it came. ``pieces``: as aiokafka knows batches. ``cost``: how many bytes were looked at so far."""
+    """One batch as received. ``pieces``: in the form of aiokafka's batches. ``cost``: bytes read so far."""
 
     def __init__(self, raw: memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
         magic = raw[_MemoryRecordsPy.MAGIC_OFFSET]
@@ -160,7 +160,7 @@ class _Opened:
             self._length = MAX_MESSAGE_BYTES if _codec(raw) else self._length
             self.pieces: Iterator[Any] = iter((_old(raw, magic),))
         elif not (batch := DefaultRecordBatch(raw)).validate_crc():
-            self.pieces = iter((batch,))  # Whoever reads it looks too, and fetches it again.
+            self.pieces = iter((batch,))  # Its reader checks it too, and fetches it again.
         elif len(raw) < _HAS_FEW_HEADERS_BYTES and not _codec(raw):
             self.pieces = iter((_Batch(batch, raw, None),))
         else:
@@ -169,7 +169,7 @@ class _Opened:
 
     @property
     def finished(self) -> bool:
-        """Whether the last piece has been given, once the first has."""
+        """Whether the last piece was yielded, once the first was."""
         return not self._source or self._source.finished
 
     @property
@@ -183,7 +183,7 @@ def _pieces(source: PackedBatch) -> Iterator[Any]:
 
 
 def _old(raw: memoryview, magic: int) -> Any:
-    """A batch of format 0 or 1, whole: one record, or a packed set of them."""
+    """A whole batch of format 0 or 1: one record, or a packed set."""
     batch, read = LegacyRecordBatch(raw, magic), _LegacyRecordBatchPy(raw, magic)
     if not read._compression_type or not read.validate_crc():  # noqa: SLF001
         return batch
@@ -195,7 +195,7 @@ def _old(raw: memoryview, magic: int) -> Any:
 
 
 class _Batch:
-    """Records as aiokafka's fast reader has them; from one on that it cannot read, as the patient one has them."""
+    """Records from aiokafka's fast parser; from the first that it cannot parse on, from the tolerant one."""
 
     def __init__(self, batch: Any, plain: bytes | memoryview | None, unread: UnreadRecord | None) -> None:
         self._batch = batch
@@ -223,7 +223,7 @@ class _Batch:
             yield self._unread
 
     def validate_crc(self) -> bool:
-        """Of the batch that it came in it was checked."""
+        """Always valid: the checksum of the original batch was checked."""
         return True
 
     def _records(self, plain: bytes | memoryview) -> Iterator[Any]:
@@ -253,13 +253,13 @@ class _PatientBytes(bytearray):
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """What one fetch brought of a partition. It pauses where something has to be unpacked."""
+    """The records of a partition from one fetch. It pauses while something has to be unpacked."""
 
     _next = -1
 
     @property
     def next_fetch_offset(self) -> int:
-        """The offset of the next record to hand out. A piece of a batch that lies before it does not move it back."""
+        """The offset of the next record to return. A piece of a batch that starts before it does not move it back."""
         return self._next
 
     @next_fetch_offset.setter
@@ -273,7 +273,7 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
     @property
     def batches(self) -> _Records:
-        """Where it reads from."""
+        """The source of records."""
         records: _Records = self._records
         return records
 
@@ -286,13 +286,13 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]
-    """The same, as far as it was not handed out yet."""
+    """The rest of a fetch that was not returned yet."""
 
     _partition_records: _PartitionRecords | None
 
     @property
     def batches(self) -> _Records | None:
-        """Where it reads from; None when all was handed out."""
+        """The source of records; None once all were returned."""
         return self._partition_records.batches if self._partition_records else None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
@@ -306,7 +306,7 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]
 
 
 class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    """Unpacks in a thread, while what needs no unpacking is read; of all partitions together never far ahead."""
+    """Unpacks in a thread while plain records are read; bounded in how far all partitions together are read ahead."""
 
     _unpacking: "asyncio.Task[None] | None" = None
 
@@ -316,7 +316,7 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
         self._unpack()
         found = await super().fetched_records(partitions, timeout, max_records)
         for partition in found:
-            if partition in self._records:  # It has more, and is asked again after the others.
+            if partition in self._records:  # It has more; the others get their turn first.
                 self._records.move_to_end(partition)
         return found
 
@@ -338,13 +338,13 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
         return brought_some
 
     def _unpack(self) -> None:
-        """Unpack some of what waits, unless that is being done or failed, or something unpacked was not read yet."""
+        """Unpack some of what waits, unless that is in progress or failed, or unpacked records are still unread."""
         if self._unpacking and (not self._unpacking.done() or self._unpacking.exception()):
             return
         fetched = [found.batches for found in self._records.values() if type(found) is _FetchResult and found.batches]
         waiting = [batches for batches in fetched if batches.waits()]
         if waiting and not any(batches.ahead for batches in fetched):
-            # One batch at a time is half unpacked: what its codec remembers may be large.
+            # Only one batch is partly unpacked at a time: the state of its codec may be large.
             waiting.sort(key=lambda batches: not batches.half_unpacked)
             self._unpacking = asyncio.create_task(self._unpack_in_thread(waiting))
 

@@ -1,4 +1,4 @@
-"""Makes the topics of schemas/topics.py and checks those that exist; a wrong setting is named, never changed."""
+"""Creates the topics of schemas/topics.py and checks existing ones; wrong settings are reported, never changed."""
 
 import asyncio
 import time
@@ -18,22 +18,22 @@ _FETCH, _FETCH_OF_3_7 = 1, 16
 
 
 async def ensure_topics(settings: KafkaSettings, topics: Iterable[Topic] = TOPICS) -> list[str]:
-    """Create the topics that are missing and check every setting. One line for each thing that is wrong.
+    """Create missing topics and check every setting. Returns one line per problem.
 
-    Raises ``aiokafka.errors.KafkaError`` when Kafka cannot be reached.
+    Raises ``aiokafka.errors.KafkaError`` if Kafka cannot be reached.
     """
     async with Admin(settings) as admin:
         return await admin.create_missing(topics) or await admin.wrong_settings(topics)
 
 
 async def check_topics(settings: KafkaSettings, topics: Iterable[Topic] = TOPICS) -> list[str]:
-    """Like ``ensure_topics``, but only looks."""
+    """Like ``ensure_topics``, but read-only."""
     async with Admin(settings) as admin:
         return await admin.wrong_settings(topics)
 
 
 class Admin:
-    """Kafka's admin API, connected while the ``async with`` lasts."""
+    """Kafka's admin API, connected inside the ``async with``."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         password = settings.kafka_sasl_password
@@ -63,24 +63,24 @@ class Admin:
         await self.client.close()
 
     async def brokers(self) -> int:
-        """How many brokers the cluster has."""
+        """The number of brokers in the cluster."""
         return len((await self.client.describe_cluster())["brokers"])
 
     async def is_recent(self) -> bool:
-        """True when a broker is Kafka 3.7 or newer, which is when version 16 of Fetch came."""
+        """True if a broker is Kafka 3.7 or newer, the first with version 16 of Fetch."""
         response = await self.client._send_request(ApiVersionRequest())  # noqa: SLF001 - no public way
         newest: dict[int, int] = {key: most for key, _least, most in response.api_versions}
         return newest.get(_FETCH, 0) >= _FETCH_OF_3_7
 
     async def create_missing(self, topics: Iterable[Topic]) -> list[str]:
-        """Create what is not there, and return once the brokers tell of it. What was refused, with its reason."""
+        """Create missing topics, and return once the brokers report them. One line per refused topic."""
         replicas = min(3, await self.brokers())
         existing = await self._described(topics)
         missing = [topic for topic in topics if topic.name not in existing]
         if not missing:
             return []
         response = await self.client.create_topics([_new(topic, replicas) for topic in missing])
-        # The client raises nothing for a single topic; its answer has to be read.
+        # The client raises nothing for a single topic; its response has to be checked.
         refused = [
             f"{name}: could not be created: {for_code(code).__name__} {' '.join(map(str, filter(None, more)))}".strip()
             for name, code, *more in response.topic_errors
@@ -89,7 +89,7 @@ class Admin:
         return refused or await self._until_visible(missing)
 
     async def wrong_settings(self, topics: Iterable[Topic]) -> list[str]:
-        """Every topic that is missing and every setting that is not as it must be, one line each."""
+        """One line for each missing topic and each wrong setting."""
         replicas = min(3, await self.brokers())
         existing = await self._described(topics)
         problems = [f"{topic.name}: is missing" for topic in topics if topic.name not in existing]
@@ -101,14 +101,14 @@ class Admin:
         return problems
 
     async def sizes(self, topics: Iterable[Topic]) -> list[tuple[str, int, int]]:
-        """Name, partitions and replication factor of each topic that exists; the factor is the lowest there."""
+        """Name, partitions and lowest replication factor of each topic that exists."""
         return [
             (name, len(partitions), min(len(partition["replicas"]) for partition in partitions))
             for name, partitions in sorted((await self._described(topics)).items())
         ]
 
     async def _described(self, topics: Iterable[Topic]) -> dict[str, list[dict[str, Any]]]:
-        """The partitions of each topic that exists and has a leader for every one of them."""
+        """The partitions of each topic that exists and has a leader for each of them."""
         wanted = {topic.name for topic in topics}
         described = await self.client.describe_topics()
         return {
@@ -143,7 +143,7 @@ def _new(topic: Topic, replicas: int) -> NewTopic:
     config = {
         **topic.config,
         "retention.ms": str(topic.retention_ms),
-        # Whole segments are deleted: without this a quiet topic would keep an hour's records for a week.
+        # Only whole segments are deleted: without this a quiet topic would keep an hour's records for a week.
         "segment.ms": str(topic.retention_ms // 6),
         "min.insync.replicas": str(min(2, replicas)),
     }

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, from an allow-list of fields."""
+"""Structured logs: one JSON object per line on stderr, with fields from an allow-list."""
 
 import logging
 import sys
@@ -9,30 +9,30 @@ from typing import TextIO, cast
 
 import structlog
 
-# Never in a log: bodies, prompts, replies, query strings, credentials. What may be there is named here.
+# Never in a log: bodies, prompts, replies, query strings, credentials. Only these fields are written.
 FIELDS = frozenset(
     "event level logger timestamp service request_id conversation_id tenant topic partition offset offsets records "
     "reason code status attempt tries fence worker_id pid part port address count seconds method route exception "
     "error outcome model provider provider_code signal state version deadline lag missing caller repeated".split()
 )
-# The same line over and over, as while Kafka is away, would fill the disk: it is written once in this many seconds.
+# A repeated line, for example while Kafka is down, would fill the disk: it is written once per this many seconds.
 REPEAT_SECONDS = 5.0
 _MAX_REMEMBERED = 1_000
-# What may differ between two lines that say the same.
+# Fields that may differ between two lines with the same meaning.
 _MEASURED = frozenset(("timestamp", "seconds"))
 
 
 class Repeats:
-    """Decides which lines are written: of those with one key the first, then one each ``REPEAT_SECONDS``.
+    """Decides which lines are written: for each key the first one, then one every ``REPEAT_SECONDS``.
 
-    Memory is bounded: beyond 1,000 keys within that time nothing is held back.
+    Memory is bounded: with more than 1,000 keys in that time, further lines are all written.
     """
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, tuple[float, int]] = {}
 
     def left_out(self, key: Hashable) -> int | None:
-        """How many lines with this key were left out before this one; None when this one is to be left out too."""
+        """How many lines with this key were left out before this one; None if this one is to be left out as well."""
         now = time.monotonic()
         written, count = self._seen.get(key, (now - REPEAT_SECONDS, 0))
         if now - written < REPEAT_SECONDS:
@@ -50,7 +50,7 @@ def _allowed_only(_logger: object, _method: str, entry: structlog.typing.EventDi
 
 
 def _exception_name(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    # The text of an exception may hold a caller's data or a URL with a password; its type and place do not.
+    # The text of an exception may contain a caller's data or a URL with a password; its type and location do not.
     info = entry.pop("exc_info", None)
     if info:
         error = sys.exc_info()[1] if info is True else info
@@ -66,19 +66,19 @@ def _exception_name(_logger: object, _method: str, entry: structlog.typing.Event
 
 
 def _first_line(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    # In the lines behind it asyncio and aiohttp describe their objects, and with them the text of exceptions.
+    # In further lines asyncio and aiohttp describe their objects, including the text of exceptions.
     entry["event"] = str(entry["event"]).partition("\n")[0]
     return entry
 
 
 class _Unfailing:
-    """A stream on which a line that cannot be written (full disk, closed pipe) is lost, and nothing else."""
+    """A stream on which a line that cannot be written (full disk, closed pipe) is dropped, with no other effect."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream  # None: the process was started without one.
 
     def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # ValueError: the stream was closed since.
+        with suppress(OSError, ValueError):  # ValueError: the stream was closed in the meantime.
             if self._stream:
                 self._stream.write(text)
 
@@ -89,7 +89,7 @@ class _Unfailing:
 
 
 class _OurRepeats:
-    """Leaves out warnings and errors that say the same again: same event, same fields."""
+    """Drops repeated warnings and errors: same event, same fields."""
 
     def __init__(self) -> None:
         self._repeats = Repeats()
@@ -105,7 +105,7 @@ class _OurRepeats:
 
 
 class _LibrariesRepeats(logging.Filter):
-    """The same for libraries, whose messages differ in numbers and addresses: one template is one message."""
+    """The same for libraries, whose messages differ in numbers and addresses: one template counts as one message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,9 +126,9 @@ def _with_repeated(_logger: object, _method: str, entry: structlog.typing.EventD
 def configure_logging(service: str, level: str = "info") -> None:
     """Send structlog and the standard library's logs to stderr as JSON lines.
 
-    ``level`` is the least level shown; libraries speak from ``warning`` on. A warning or an error that repeats itself
-    is written every five seconds at most, with the number of those left out (``repeated``). A line that cannot be
-    written is lost; it never fails the work that it is about.
+    ``level`` is the minimum level; libraries log from ``warning``. A repeated warning or error is written at most every
+    five seconds, with the number of lines left out (``repeated``). A line that cannot be written is dropped; it never
+    fails the work that it reports.
     """
     stream = _Unfailing(sys.stderr)
     shared: list[structlog.typing.Processor] = [
@@ -162,7 +162,7 @@ def configure_logging(service: str, level: str = "info") -> None:
     handler.setFormatter(formatter)
     handler.addFilter(_LibrariesRepeats())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # At each start it reports errors that are none, and mends by itself whatever else befalls it.
+    # At each start it logs errors that are harmless, and it recovers from all others by itself.
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.CRITICAL)
 
 

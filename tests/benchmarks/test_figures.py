@@ -50,5 +50,5 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no document of a benchmark is an error, not a comparison."""
     (tmp_path / "other.json").write_text(text)
 
-    with pytest.raises(ValueError, match=r"other\.json is no document"):
+    with pytest.raises(ValueError, match=r"other\.json is not a document"):
         read(tmp_path / "other.json")

@@ -72,7 +72,7 @@ def test_there_may_be_no_file_yet_but_no_other(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"cells": {}}')
 
     assert {} == read(tmp_path / "figures.json")
-    with pytest.raises(ValueError, match=r"other\.json holds no growth curves"):
+    with pytest.raises(ValueError, match=r"other\.json has no growth curves"):
         read(tmp_path / "other.json")
 
 

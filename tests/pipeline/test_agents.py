@@ -155,7 +155,7 @@ async def test_an_answer_that_never_fits_fails(road: Road, folder: Path) -> None
         assert ["failed"] * 2 == await road.endings(ids)
         replies = await road.replies(ids)
 
-    where = "the model's answer does not fit the agent's schema: $ is not as `required` wants it"
+    where = "the model's answer does not fit the agent's schema: $ does not match `required`"
     for reply in replies:
         assert {"code": "answer_mismatch", "detail": where} == reply.json["error"]
         assert 5 == reply.json["attempts"]

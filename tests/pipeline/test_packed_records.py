@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from faults.bombs import MOST_BYTES, Batch, Record, batch, bomb
+from faults.bombs import MAX_BYTES, Batch, Record, batch, bomb
 from schemas.topics import EVENTS, MAX_BATCH_BYTES
 from tests.support.llm_script import LlmScript, llm_script
 from tests.support.metrics import metric
@@ -76,12 +76,12 @@ async def order(road: Road, conversation: UUID) -> Sequence[UUID]:
     return [row.id for row in rows]
 
 
-@pytest.mark.parametrize("codec", MOST_BYTES)
+@pytest.mark.parametrize("codec", MAX_BYTES)
 async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
     road: Road, services: Services, producer: AIOKafkaProducer, codec: str
 ) -> None:
     """Others are answered, the conversation keeps its order, the worker stays small, and it is known what was lost."""
-    size, conversation = MOST_BYTES[codec], uuid4()
+    size, conversation = MAX_BYTES[codec], uuid4()
     reached = size < MAX_BATCH_BYTES
     before, behind, bomb_id = uuid4(), uuid4(), uuid4()
     worker = await services.worker(**road.env)
@@ -122,7 +122,7 @@ async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: 
 
     for partition in range(PARTITIONS):
         for _ in range(5):
-            await send(producer, bomb("zstd", MOST_BYTES["zstd"]), road.topic, partition)
+            await send(producer, bomb("zstd", MAX_BYTES["zstd"]), road.topic, partition)
     asked = [await road.ask() for _ in range(30)]
 
     assert ["completed"] * 30 == await road.endings(asked)
@@ -138,11 +138,11 @@ async def test_a_gateway_reads_events_behind_a_bomb(
     memory, name = most_memory(gateway), "orchestra_gateway_events_skipped_total"
     skipped = await metric(gateway.url, name)
 
-    for codec, size in MOST_BYTES.items():
+    for codec, size in MAX_BYTES.items():
         await send(producer, batch(codec, [Record(size), Record(b"nonsense")]), EVENTS.name, 0)
 
     async def all_read() -> bool:
-        return await metric(gateway.url, name) >= skipped + 2 * len(MOST_BYTES)
+        return await metric(gateway.url, name) >= skipped + 2 * len(MAX_BYTES)
 
     await eventually(all_read)
     assert most_memory(gateway) - memory < MOST_GROWTH

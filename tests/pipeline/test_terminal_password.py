@@ -75,7 +75,7 @@ async def test_what_is_refused(gateway: Gateway, database: Database) -> None:
     status, _, said = await change(gateway.url, "bob", new="")
     assert (2, True) == (status, "two lines" in said)
     status, _, said = await change(f"http://127.0.0.1:{free_port()}", "bob")
-    assert (1, 1, True) == (status, len(said.splitlines()), "does not answer" in said)
+    assert (1, 1, True) == (status, len(said.splitlines()), "did not answer" in said)
 
 
 @pytest.mark.parametrize("answer", ["<html>", "[]", '{"access_token": "caf\\u00e9"}'])
@@ -94,4 +94,4 @@ async def test_what_is_no_gateway(answer: str) -> None:
         status, _, said = await change(f"http://127.0.0.1:{port}", "bob")
     finally:
         await runner.cleanup()
-    assert (1, "the gateway at 127.0.0.1 answers 200, and as no gateway would\n") == (status, said)
+    assert (1, "the gateway at 127.0.0.1 returned status 200, and not as a gateway does\n") == (status, said)

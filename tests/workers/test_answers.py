@@ -30,7 +30,7 @@ async def test_what_does_not_fit_is_an_error(length: int) -> None:
         await Answers().check(NUMBERS, json.dumps([*[1] * length, CANARY]))
 
     assert ErrorCode.ANSWER_MISMATCH is refused.value.code
-    assert f"$[{length}] is not as `type` wants it" in refused.value.detail
+    assert f"$[{length}] does not match `type`" in refused.value.detail
     assert CANARY not in refused.value.detail
 
 

@@ -354,7 +354,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(
     assert (Status.PENDING, 0, False) == (ending.status, ending.delay, ending.give_try_back)
     assert ending.log is not None
     assert "llm_decode_error" == ending.log[0]
-    where = f"the model's answer does not fit the agent's schema: $[{length}] is not as `type` wants it"
+    where = f"the model's answer does not fit the agent's schema: $[{length}] does not match `type`"
     assert (Status.FAILED, (ErrorCode.ANSWER_MISMATCH, where)) == (last.status, last.error)
     assert CANARY not in f"{ending}{last}"
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/producers/confluent-kafka/round_trip.py "What is a log?"
 
-KAFKA_BOOTSTRAP_SERVERS says where Kafka is (127.0.0.1:19092 without it), MODEL which model shall answer.
-Other clients on top of librdkafka (C, C++, C#, Rust, PHP, kcat) take the same settings.
+KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the model to use.
+Other clients based on librdkafka (C, C++, C#, Rust, PHP, kcat) take the same settings.
 """
 
 import json
@@ -23,15 +23,15 @@ def main() -> None:
     question = " ".join(sys.argv[1:]) or "What is a log?"
     request_id, correlation_id, conversation_id = str(uuid4()), f"ticket-{uuid4()}", str(uuid4())
 
-    # Every reply is read, from now on; the group is only a name here. Whoever must not miss one while away subscribes.
+    # Every reply is read, from now on; the group is only a name. A consumer that must not miss any offline subscribes.
     replies = Consumer({"bootstrap.servers": KAFKA, "group.id": "unused", "enable.auto.commit": False})
     replies.assign(ends(replies, "llm.replies"))
-    # librdkafka's own partitioner is not Java's: without this, turns of a conversation may lie apart.
+    # The default partitioner of librdkafka is not Java's: turns of a conversation may be on different partitions.
     settings = {"partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True}
     producer = Producer({"bootstrap.servers": KAFKA, **settings})
     producer.produce(
         "llm.requests",
-        # Only `messages` is required, and no header is.
+        # Only `messages` is required; headers are optional.
         json.dumps({"messages": [{"role": "user", "content": question}], "model": MODEL}).encode(),
         key=conversation_id,
         headers={"ce_id": request_id, "correlation_id": correlation_id},
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def ends(consumer: Consumer, topic: str) -> list[TopicPartition]:
-    """Where each partition of a topic ends now."""
+    """The end offset of each partition of a topic."""
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     places = [TopicPartition(topic, partition) for partition in partitions]
     return [TopicPartition(each.topic, each.partition, consumer.get_watermark_offsets(each)[1]) for each in places]
 
 
 def acknowledged(error: object, _: Message) -> None:
-    """Called once Kafka has the record, or has not."""
+    """Called once Kafka has stored the record, or failed to."""
     if error:
         raise KafkaException(error)
 

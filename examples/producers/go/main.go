@@ -2,7 +2,7 @@
 //
 //	cd examples/producers/go && go run . "What is a log?"
 //
-// KAFKA_BOOTSTRAP_SERVERS says where Kafka is (127.0.0.1:19092 without it), MODEL which model shall answer.
+// KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the model to use.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 func run(question string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	// Acknowledged by all, idempotent, partitioned by Java's murmur2: all three are defaults of franz-go, said once more.
-	// No group: replies are read from a minute ago on. Whoever must not miss one while away takes a group instead.
+	// acks=all, idempotence and Java's murmur2 partitioner are franz-go's defaults; they are repeated for clarity.
+	// No group: replies are read from a minute ago on. A consumer that must not miss any while offline uses a group instead.
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(cmp.Or(os.Getenv("KAFKA_BOOTSTRAP_SERVERS"), "127.0.0.1:19092"), ",")...),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
@@ -99,7 +99,7 @@ func header(record *kgo.Record, key string) string {
 	return ""
 }
 
-// uuid gives a random UUID, version 4.
+// uuid returns a random UUID, version 4.
 func uuid() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // It never fails.

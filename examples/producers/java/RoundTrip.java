@@ -20,7 +20,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
  *     java -cp "$KAFKA_HOME/libs/*" examples/producers/java/RoundTrip.java "What is a log?"
  *
  * KAFKA_HOME is an unpacked Kafka; with Maven: mvn -q -f examples/producers/java compile exec:java -Dexec.args="What is a log?"
- * KAFKA_BOOTSTRAP_SERVERS says where Kafka is (127.0.0.1:19092 without it), MODEL which model shall answer.
+ * KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the model to use.
  */
 public class RoundTrip {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -31,10 +31,10 @@ public class RoundTrip {
         String conversationId = UUID.randomUUID().toString();
         String correlationId = "ticket-" + UUID.randomUUID();
 
-        // acks=all, idempotence and the partitioner by key (murmur2) are Java's defaults; two of them said once more.
+        // acks=all, idempotence and the murmur2 partitioner are Java's defaults; two of them are repeated for clarity.
         Map<String, Object> producing = Map.of(
             "bootstrap.servers", env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092"), "acks", "all", "enable.idempotence", true);
-        // No group: every reply is read, from now on. Whoever must not miss one while away takes a group instead.
+        // No group: every reply is read, from now on. A consumer that must not miss any while offline uses a group.
         Map<String, Object> consuming = Map.of(
             "bootstrap.servers", producing.get("bootstrap.servers"), "enable.auto.commit", false);
         try (var replies = new KafkaConsumer<>(consuming, new StringDeserializer(), new StringDeserializer());
@@ -46,9 +46,9 @@ public class RoundTrip {
             }
             replies.assign(partitions);
             replies.seekToEnd(partitions);
-            partitions.forEach(replies::position);  // Only asking for it finds the end.
+            partitions.forEach(replies::position);  // The end is looked up only when the position is.
 
-            // Only `messages` is required, and no header is.
+            // Only `messages` is required; headers are optional.
             String value = JSON.writeValueAsString(Map.of(
                 "messages", List.of(Map.of("role", "user", "content", question)), "model", env("MODEL", "")));
             var request = new ProducerRecord<>("llm.requests", conversationId, value);

@@ -86,7 +86,7 @@ def test_only_a_name_that_is_none_is_unknown() -> None:
         ("description = ", "is not TOML in UTF-8: "),
         ('description = "d"', "system: "),
         ('description = ""\nsystem = "s"', "description: "),
-        (PLAIN + 'name = "poet"', "name: is the name of the file"),
+        (PLAIN + 'name = "poet"', "name: is taken from the file name"),
         (PLAIN + "max_token = 5", "max_token: "),
         (PLAIN + "max_tokens = 0", "max_tokens: "),
         (PLAIN + 'max_tokens = "5"', "max_tokens: "),

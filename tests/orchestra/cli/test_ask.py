@@ -41,7 +41,7 @@ class Shown(Screen):
     def show(self, text: str) -> None:
         self.pieces.append(text)
 
-    def anew(self) -> None:
+    def restart(self) -> None:
         self.pieces.append("|")
 
     def note(self, text: str) -> None:
@@ -76,7 +76,7 @@ async def test_the_reply_is_shown_as_it_arrives() -> None:
         ([PENDING + 'event: completed\ndata: {"reply": "Hello"}\n\n'], ["Hello"]),
     ],
 )
-async def test_a_text_that_does_not_go_on_begins_anew(script: list[Step], pieces: list[str]) -> None:
+async def test_a_text_that_does_not_go_on_starts_again(script: list[Step], pieces: list[str]) -> None:
     """A restart shows what is new where the text goes on, and is told where it does not; the final text is whole."""
     reply, shown, _ = await told(script)
 
@@ -142,9 +142,12 @@ async def test_a_gateway_that_is_away_is_told_once() -> None:
         ([Refusal(422, "unknown_model", "No model has this name")], r"No model has this name \(unknown_model\)"),
         ([Refusal(503, "overloaded", "Too busy")], r"Too busy \(overloaded\)"),
         ([Break(PENDING + HEL), Refusal(404, "not_found")], "not_found"),
-        ([PENDING + "event: delta\ndata: {}\n\n"], "no gateway would"),
-        (["event: delta\ndata: nonsense\n\n"], "no gateway would"),
-        *((["event: " + name + "\ndata: []\n\n"], "no gateway would") for name in ("pending", "restart", "completed")),
+        ([PENDING + "event: delta\ndata: {}\n\n"], "did not answer like a gateway"),
+        (["event: delta\ndata: nonsense\n\n"], "did not answer like a gateway"),
+        *(
+            (["event: " + name + "\ndata: []\n\n"], "did not answer like a gateway")
+            for name in ("pending", "restart", "completed")
+        ),
     ],
 )
 async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str) -> None:
@@ -153,9 +156,9 @@ async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str)
         await told(script)
 
 
-@pytest.mark.parametrize("where", ["show", "anew", "note"])
+@pytest.mark.parametrize("where", ["show", "restart", "note"])
 async def test_a_fault_of_ours_is_not_the_gateways(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """An error in our own code while a reply is shown is not told as an answer that no gateway would give."""
+    """An error in our own code while a reply is shown is not reported as an answer of no gateway."""
 
     def broken(*_: object) -> None:
         raise ValueError("ours")
@@ -166,7 +169,7 @@ async def test_a_fault_of_ours_is_not_the_gateways(monkeypatch: pytest.MonkeyPat
             [PENDING + HEL + 'event: restart\ndata: {"text": "Hi", "last_error": {"code": "a", "detail": "b"}}\n\n']
         )
 
-    assert "no gateway would" not in str(caught.value)
+    assert "did not answer like a gateway" not in str(caught.value)
     assert caught.group_contains(ValueError, match="ours")
 
 
@@ -204,9 +207,9 @@ async def test_what_is_no_gateway_is_told(body: str) -> None:
     await web.TCPSite(runner, "127.0.0.1", port).start()
     where = Where(f"http://127.0.0.1:{port}")
     try:
-        with pytest.raises(NoReplyError, match="no gateway would"):
+        with pytest.raises(NoReplyError, match="did not answer like a gateway"):
             await submit(where, BODY)
-        with pytest.raises(NoReplyError, match="is no gateway"):
+        with pytest.raises(NoReplyError, match="is not a gateway"):
             await Asking(where, BODY, Shown()).reply()
     finally:
         await runner.cleanup()

@@ -206,7 +206,7 @@ async def test_an_interrupted_send_names_the_request() -> None:
         _, errors = await process.communicate()
 
     assert process.returncode == 130
-    assert f"request {REQUEST_ID} goes on" in errors.decode() or "not known" in errors.decode()
+    assert f"request {REQUEST_ID} is still open" in errors.decode() or "may have been accepted" in errors.decode()
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
@@ -249,7 +249,7 @@ async def test_arguments_that_cannot_be_sent_are_refused(words: tuple[str | byte
     status, output, errors = await run("http://127.0.0.1:9", *words)
 
     assert (2, "") == (status, output), errors
-    assert "is not UTF-8" in errors or "cannot be sent" in errors
+    assert "is not UTF-8" in errors or "printable ASCII" in errors
     assert "Traceback" not in errors
 
 
@@ -260,7 +260,7 @@ async def test_what_is_no_address_is_told(words: tuple[str, ...], url: str) -> N
     status, output, errors = await run(url, *words)
 
     assert (2, "") == (status, output), errors
-    assert "is not the address of a gateway" in errors
+    assert "is not a gateway address" in errors
 
 
 def test_a_model_gives_a_terminal_no_orders() -> None:

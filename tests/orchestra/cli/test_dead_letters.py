@@ -148,7 +148,11 @@ async def test_an_edit_in_an_editor(script: Script) -> None:
 
     assert (0, True) == (changed.status, "would still be refused, not_json: still bad" in changed.stderr)
     assert [{"value": "good \x1b[2J\n"}] == [body for name, body in script.asked if name == "PUT /7"]
-    for done, said in ((same, "nothing was changed"), (failed, "false ended with 1"), (missing, "no-such-editor-here")):
+    for done, said in (
+        (same, "no changes were made"),
+        (failed, "false ended with 1"),
+        (missing, "no-such-editor-here"),
+    ):
         assert (1, "", 1) == (done.status, done.output, len(done.stderr.splitlines()))
         assert said in done.stderr
 
@@ -181,17 +185,17 @@ async def test_replay_by_filter(script: Script) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["replay"], 2, "name letters"),
-        (["replay", "7", "--topic", "t"], 2, "name letters"),
+        (["replay"], 2, "give the numbers"),
+        (["replay", "7", "--topic", "t"], 2, "give the numbers"),
         (["list", "--reason", "nonsense"], 2, "nonsense"),
         (["edit", "7", "--header", "nonsense"], 2, "NAME=VALUE"),
         (["show", "9"], 1, "not_found: because"),
         (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
-        (["list", "--gateway", "http://127.0.0.1:9"], 1, ":9 does not answer"),
-        (["list", "--gateway", "nonsense"], 2, "not the address"),
-        (["list", "--key", "ä"], 2, "cannot be sent"),
-        (["show", "10"], 1, "as no gateway would"),
-        (["replay", "--topic", "t"], 1, "as no gateway would"),
+        (["list", "--gateway", "http://127.0.0.1:9"], 1, ":9 did not answer"),
+        (["list", "--gateway", "nonsense"], 2, "not a gateway address"),
+        (["list", "--key", "ä"], 2, "printable ASCII"),
+        (["show", "10"], 1, "not as a gateway does"),
+        (["replay", "--topic", "t"], 1, "not as a gateway does"),
     ],
 )
 async def test_what_cannot_be(script: Script, words: list[str], status: int, said: str) -> None:

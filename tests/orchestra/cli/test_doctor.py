@@ -20,7 +20,7 @@ SECRET = secrets.token_hex(32)
 
 
 def to_mend(findings: list[Finding]) -> set[str]:
-    return {finding.check for finding in findings if finding.mend}
+    return {finding.check for finding in findings if finding.fix}
 
 
 def told(findings: list[Finding], check: str) -> str:
@@ -32,7 +32,7 @@ def database(url: str) -> DatabaseSettings:
 
 
 async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complete deployment has nothing to mend, and its secret and password are in no finding."""
+    """A complete deployment has nothing to fix, and its secret and password are in no finding."""
     monkeypatch.setenv("ORCHESTRA_SECRET", SECRET)
     llm = await services.llm()
     url = await stack.fresh_database()
@@ -64,7 +64,7 @@ async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
 
 
 async def test_what_is_missing_is_found(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short secret, a missing migration and an unknown model are each told with a way to mend them."""
+    """A short secret, a missing migration and an unknown model are each told with a way to fix them."""
     monkeypatch.setenv("ORCHESTRA_SECRET", "short")
     llm = await services.llm()
     url = await stack.fresh_database()
@@ -95,4 +95,4 @@ async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("there", "well"), [(99.0, True), (100.5, True), (110.0, False), (90.0, False)])
 def test_clocks_apart(there: float, *, well: bool) -> None:
     """Clocks may be two seconds apart, counted from the ends of the question."""
-    assert (_clock(100.0, there, 101.0).mend == "") is well
+    assert (_clock(100.0, there, 101.0).fix == "") is well

@@ -29,7 +29,7 @@ def test_a_folder_of_others_is_left_alone(foreign: Path, words: tuple[str, ...])
 
     assert done.exit_code == 1
     assert str(foreign) in done.stderr
-    assert f"{foreign} is removed" not in done.output
+    assert f"{foreign} was deleted" not in done.output
     assert [path.name for path in foreign.iterdir()] == ["file"]
 
 
@@ -45,7 +45,7 @@ def test_neither_the_present_folder_nor_the_root_is_wiped(
 
 
 def test_a_stack_is_wiped_once_it_was_looked_at(tmp_path: Path) -> None:
-    """What is left after a wipe is named, with exit code 1; "is removed" is said when the folder is gone."""
+    """What is left after a wipe is named, with exit code 1; "was deleted" is said when the folder is gone."""
     folder = DataFolder.at(tmp_path / "data")
     folder.create()
     (folder.path / "notes").write_text("keep")
@@ -55,18 +55,18 @@ def test_a_stack_is_wiped_once_it_was_looked_at(tmp_path: Path) -> None:
     wholly = orchestra("down", "--wipe", "--data", folder.path)
 
     assert (partly.exit_code, partly.stdout) == (1, "")
-    assert f"{folder.path}/notes is none of its own" in partly.stderr
-    assert (wholly.exit_code, wholly.stdout) == (0, f"{folder.path} is removed\n")
+    assert f"{folder.path}/notes was not created by" in partly.stderr
+    assert (wholly.exit_code, wholly.stdout) == (0, f"{folder.path} was deleted\n")
     assert not folder.path.exists()
 
 
 def test_nothing_there_is_told(tmp_path: Path) -> None:
-    """Without a folder there is nothing to stop and nothing to remove, which is said and no error."""
+    """Without a folder there is nothing to stop and nothing to delete, which is said and no error."""
     stopped, wiped = (orchestra("down", *words, "--data", tmp_path / "none") for words in ((), ("--wipe",)))
 
     assert (stopped.exit_code, wiped.exit_code) == (0, 0)
     assert "no stack is running" in stopped.stdout
-    assert "nothing to remove" in wiped.stdout
+    assert "nothing to delete" in wiped.stdout
 
 
 def test_a_stack_that_is_stopped_can_be_stopped_again(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_stack_that_is_stopped_can_be_stopped_again(tmp_path: Path) -> None:
     done = orchestra("down", "--data", folder.path)
 
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == f"no stack is running on {folder.path}; its data stay in {folder.path}\n"
+    assert done.stdout == f"no stack is running on {folder.path}; its data is kept in {folder.path}\n"
 
 
 @pytest.mark.parametrize("words", [(), ("--wipe",)])
@@ -118,4 +118,4 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, words: tuple[str, 
     done = orchestra(*words, "--data", tmp_path / "file")
 
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr

@@ -131,7 +131,7 @@ def test_a_log_is_read_on(tmp_path: Path) -> None:
 
 def test_of_a_large_log_only_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The beginning of a large log is not read, and no half line of it is shown."""
-    monkeypatch.setattr(module, "_MOST_BYTES", 10)
+    monkeypatch.setattr(module, "_MAX_BYTES", 10)
     (tmp_path / "model.log").write_text("a long first line\nsecond\n3\n")
 
     assert [line.text for line in Reader("model", tmp_path / "model.log").new_lines()] == ["second", "3"]

@@ -35,7 +35,7 @@ async def test_a_table_of_what_is_there(service: str, monkeypatch: pytest.Monkey
     row = next(line for line in shown.output.splitlines() if line.startswith("simulated "))
     assert all(word in row for word in ("131,072", "16,384", "yes"))
     assert "simulated: also called llama3" in shown.output
-    assert "A request that names no model gets llama3." in shown.output
+    assert "Default model: llama3" in shown.output
 
 
 async def test_programs_get_the_answer_as_it_is(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ async def test_a_token_that_cannot_be_sent_is_told(service: str, monkeypatch: py
     """A token that no header can hold ends it with 1, and is not repeated."""
     shown = await _run(monkeypatch, service, token=token)
 
-    assert (shown.exit_code, "LLM_SERVICE_TOKEN has characters" in shown.stderr) == (1, True)
+    assert (shown.exit_code, "LLM_SERVICE_TOKEN must be printable ASCII" in shown.stderr) == (1, True)
     assert token not in shown.stderr
 
 

@@ -51,9 +51,9 @@ def _dead_letters() -> Table:
 
 def _doctor() -> Table:
     return doctor._table([
-        Finding("default model", "llama3 is not known", "set LLM_MODEL to one of them, or add it to MODELS_FILE"),
+        Finding("default model", "llama3 is unknown", "set LLM_MODEL to one of them, or add it to MODELS_FILE"),
         Finding("Kafka", "kafka.internal.example:19092: KafkaConnectionError",
-                "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the SASL settings must fit a broker in reach"),
+                "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the SASL settings must match a reachable broker"),
         Finding("topics", "llm.dead-letters: 32 partitions, replication factor 3"),
     ])  # fmt: skip
 

@@ -164,7 +164,7 @@ def test_a_folder_of_others_is_not_wiped(tmp_path: Path) -> None:
             (place / name).parent.mkdir(exist_ok=True)
             (place / name).write_text("keep")
         before = tree(place)
-        with pytest.raises(FolderRefusedError, match="did not make"):
+        with pytest.raises(FolderRefusedError, match="did not create"):
             DataFolder.at(place).wipe()
 
         assert tree(place) == before
@@ -172,14 +172,14 @@ def test_a_folder_of_others_is_not_wiped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [".", "inner", "~"])
 def test_where_one_stands_is_not_wiped(folder: DataFolder, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    """The present folder, the home folder, and what they lie in are refused, though a stack be in them."""
+    """The current folder, the home folder, and what they lie in are refused, though a stack be in them."""
     fill(folder)
     before = tree(folder.path)
     if place == "~":
         monkeypatch.setenv("HOME", str(folder.path))
     else:
         monkeypatch.chdir(folder.path / ("logs" if place == "inner" else "."))
-    with pytest.raises(FolderRefusedError, match="nothing is removed"):
+    with pytest.raises(FolderRefusedError, match="nothing was deleted"):
         folder.wipe()
 
     assert tree(folder.path) == before
@@ -215,7 +215,7 @@ def test_no_stack_is_made_among_other_things(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a,b", "a\nb", "caf\udce9"])
 def test_a_path_that_kafka_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
     """A comma, a control character and bytes that are no text are refused by name, before anything is made."""
-    with pytest.raises(FolderRefusedError, match="Kafka cannot take"):
+    with pytest.raises(FolderRefusedError, match="Kafka does not accept"):
         DataFolder.at(tmp_path / name).create()
 
     assert tree(tmp_path) == set()

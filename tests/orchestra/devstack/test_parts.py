@@ -64,7 +64,7 @@ async def test_data_without_their_password_are_kept(folder: Path) -> None:
     data = folder / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("18\n")
-    with pytest.raises(PartFailedError, match=r"password .* is gone"):
+    with pytest.raises(PartFailedError, match=r"password .* is missing"):
         await postgres_part(folder / "postgres", free_port(), lambda _: None)
 
     assert (data / "PG_VERSION").read_text() == "18\n"
