@@ -108,7 +108,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.TOO_MANY_OPEN: ErrorKind(429, True, "The caller, or their tenant, has too many open requests"),
     ErrorCode.TOO_MANY_PARKED: ErrorKind(429, True, "The caller, or their tenant, has too many delayed requests"),
     ErrorCode.TOO_MANY_STREAMS: ErrorKind(429, True, "The caller has too many open streams"),
-    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many lists and counts under way"),
+    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many calls under way"),
     ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller, or their tenant, has too much stored"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation is deleted"),
     ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a turn that is not answered yet"),

@@ -1,58 +1,19 @@
-"""Lists and counts: so many of one owner at once, so that they never have all connections to Postgres."""
+"""Expensive counts are served again for a while, so that counting never takes more than a small part of the time."""
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from orchestra.store.claims import Owner
-from schemas.errors import ErrorCode, OrchestraError
-
-# How many more may wait for their turn; with those that are made, as many calls as one owner may have under way.
-_MOST_WAITING = 60
-_RETRY_SECONDS = 1.0
 # A count that took long is told again for so many times as long; one that did not is made anew each time.
 _LONG_SECONDS = 0.05
 _KEPT_TIMES = 20
 _MOST_COUNTS = 1000
 
 Counts = dict[str, int]
-
-
-@dataclass
-class _Turns:
-    places: asyncio.Semaphore
-    calls: int = 0
-
-
-class ListCalls:
-    """``most`` calls of one owner are made at once, those behind them one after the other; any number for None."""
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._owners: dict[Owner, _Turns] = {}
-
-    @asynccontextmanager
-    async def turn(self, owner: Owner) -> AsyncIterator[None]:
-        """Wait for this owner's turn, and have it. Raises ``TOO_MANY_CALLS``."""
-        if self._most is None:
-            yield
-            return
-        turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._most)))
-        if turns.calls >= self._most + _MOST_WAITING:
-            raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
-        turns.calls += 1
-        try:
-            async with turns.places:
-                yield
-        finally:
-            turns.calls -= 1
-            if not turns.calls:
-                del self._owners[owner]
 
 
 @dataclass
