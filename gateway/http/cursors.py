@@ -1,17 +1,23 @@
-"""Cursors of lists: opaque to callers, JSON in base64url to us."""
+"""Pages of lists, and their cursors: opaque to clients, JSON in base64url inside."""
 
 import base64
 import binascii
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import orjson
+from fastapi import Query
 
 from orchestra.credentials import is_key_id
+from schemas import fields
 from schemas.errors import ErrorCode, OrchestraError
 
+Limit = Annotated[int, Query(ge=1, le=100, description=fields.LIMIT.description, examples=fields.LIMIT.examples)]
+Cursor = Annotated[
+    str | None, Query(max_length=512, description=fields.CURSOR.description, examples=fields.CURSOR.examples)
+]
 _HIGHEST_ID = 2**63 - 1
 
 Item = TypeVar("Item")
@@ -19,9 +25,9 @@ Value = datetime | UUID | str | int
 
 
 def cut(found: list[Item], limit: int, place: Callable[[Item], tuple[Value, ...]]) -> tuple[list[Item], str | None]:
-    """One page of what was found, of which one more than ``limit`` was asked for, and the cursor of the next page.
+    """At most ``limit`` of the items, and the cursor of the next page if there are more.
 
-    ``place``: what the cursor holds of the last item shown.
+    ``place``: the values of an item that its cursor holds.
     """
     if len(found) <= limit:
         return found, None
@@ -29,7 +35,7 @@ def cut(found: list[Item], limit: int, place: Callable[[Item], tuple[Value, ...]
 
 
 def write_cursor(*values: Value) -> str:
-    """A cursor that holds these values."""
+    """A cursor with these values."""
     return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
 
 
@@ -51,7 +57,7 @@ def read_key_cursor(text: str | None) -> tuple[datetime, str] | None:
     try:
         moment, id = _values(text, 2)
         if not is_key_id(id):
-            raise ValueError("no id of a key")
+            raise ValueError("not the id of a key")
         return _moment(moment), id
     except (ValueError, TypeError):
         raise _refused() from None
@@ -71,7 +77,7 @@ def read_number_cursor(text: str | None) -> int | None:
 
 
 def read_letter_cursor(text: str | None, times: int = 1) -> tuple[list[datetime], int] | None:
-    """So many times and the number in a cursor. Raises ``INVALID_REQUEST``."""
+    """The ``times`` times and the number in a cursor. Raises ``INVALID_REQUEST``."""
     if text is None:
         return None
     try:
@@ -97,9 +103,9 @@ def _values(text: str, count: int) -> list[Any]:
     except (binascii.Error, UnicodeError) as error:
         raise ValueError("not base64") from error
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError("not a list of so many")
+        raise ValueError("not a list of that length")
     return values
 
 
 def _refused() -> OrchestraError:
-    return OrchestraError(ErrorCode.INVALID_REQUEST, "cursor: is none that this list gave out")
+    return OrchestraError(ErrorCode.INVALID_REQUEST, "cursor: not a cursor of this list")

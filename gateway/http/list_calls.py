@@ -1,4 +1,4 @@
-"""Lists and counts: so many of one owner at once, so that they never have all connections to Postgres."""
+"""Lists and counts: a limited number per owner at a time, so that no owner takes all connections to Postgres."""
 
 import asyncio
 import time
@@ -12,10 +12,10 @@ from typing import Any
 from orchestra.store.claims import Owner
 from schemas.errors import ErrorCode, OrchestraError
 
-# How many more may wait for their turn; with those that are made, as many calls as one owner may have under way.
+# Calls of one owner that may wait for their turn, beyond those that are running.
 _MOST_WAITING = 60
 _RETRY_SECONDS = 1.0
-# A count that took long is told again for so many times as long; one that did not is made anew each time.
+# A slow count is cached for this multiple of the time it took; a fast one is not cached.
 _LONG_SECONDS = 0.05
 _KEPT_TIMES = 20
 _MOST_COUNTS = 1000
@@ -30,7 +30,7 @@ class _Turns:
 
 
 class ListCalls:
-    """``most`` calls of one owner are made at once, those behind them one after the other; any number for None."""
+    """At most ``most`` calls of one owner run at a time; further ones wait. None: no limit."""
 
     def __init__(self, most: int | None) -> None:
         self._most = most
@@ -38,7 +38,7 @@ class ListCalls:
 
     @asynccontextmanager
     async def turn(self, owner: Owner) -> AsyncIterator[None]:
-        """Wait for this owner's turn, and have it. Raises ``TOO_MANY_CALLS``."""
+        """Wait for a free place of this owner, and hold it. Raises ``TOO_MANY_CALLS``."""
         if self._most is None:
             yield
             return
@@ -57,7 +57,7 @@ class ListCalls:
 
 @dataclass
 class KeptCounts:
-    """Counts that grow dear with what they count: who asks for one that was dear a moment ago is told that one.
+    """Caches slow counts for a while; a count takes longer the more there is.
 
     ``clock`` in seconds.
     """
@@ -67,7 +67,7 @@ class KeptCounts:
     _counting: dict[Any, asyncio.Task[Counts]] = field(default_factory=dict)
 
     async def get(self, key: Any, count: Callable[[], Awaitable[Counts]]) -> Counts:
-        """The counts under this key, of now or, where they took long, of a moment ago. Raises what ``count`` does."""
+        """The counts under this key, current or, if they are slow, from the cache. Raises what ``count`` raises."""
         counts, until = self._kept.get(key, ({}, 0.0))
         if self.clock() < until:
             return counts
@@ -79,7 +79,7 @@ class KeptCounts:
     def _ended(self, key: Any, task: asyncio.Task[Counts]) -> None:
         del self._counting[key]
         if not task.cancelled():
-            task.exception()  # Whoever still waits has it.
+            task.exception()  # Callers that still wait receive it.
 
     async def _count(self, key: Any, count: Callable[[], Awaitable[Counts]]) -> Counts:
         began = self.clock()
