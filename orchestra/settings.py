@@ -1,6 +1,6 @@
-"""Settings read from the environment, in pieces; each service takes the pieces that it needs.
+"""Settings read from the environment, in groups; each service uses the groups that it needs.
 
-Built once in a service's ``__main__`` and passed down; nothing here is read at import.
+Built once in a service's ``__main__`` and passed down; nothing is read at import.
 """
 
 import re
@@ -16,12 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
 from orchestra.http.client_address import Proxies
 
-# With or without the name of a driver, which is ours whatever it says.
+# With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_NO_HOST = (
-    "must be names or addresses of hosts, as in orchestra.example,10.0.0.5: without scheme, port, path or wildcard"
-)
+_NO_HOST = "must be host names or addresses, as in orchestra.example,10.0.0.5, without scheme, port, path or wildcard"
 
 
 def _base_url(url: str) -> str:
@@ -33,11 +31,11 @@ def _base_url(url: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""Where an HTTP service is; paths are put behind it."""
+"""URL of an HTTP service; paths are appended to it."""
 
 
 class Piece(BaseSettings):
-    """One group of environment variables. Unknown variables are none of its business."""
+    """One group of environment variables. Unknown variables are ignored."""
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, populate_by_name=True)
 
@@ -46,18 +44,18 @@ _P = TypeVar("_P", bound=Piece)
 
 
 class KafkaSettings(Piece):
-    """Where Kafka is and how to speak to it; the names are Kafka's own with ``KAFKA_`` before them."""
+    """How to connect to Kafka. The names are Kafka's own with the prefix ``KAFKA_``."""
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:19092", description="Comma-separated host:port list.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="As in Kafka's `security.protocol`."
+        "PLAINTEXT", description="Kafka's `security.protocol`."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="As in Kafka's `sasl.mechanism`."
+        "SCRAM-SHA-512", description="Kafka's `sasl.mechanism`."
     )
-    kafka_sasl_username: str | None = Field(None, description="User for SASL.")
+    kafka_sasl_username: str | None = Field(None, description="Username for SASL.")
     kafka_sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
-    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that signs the brokers' certificates.")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that verifies the brokers' certificates.")
     kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     kafka_ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
 
@@ -85,13 +83,13 @@ class KafkaSettings(Piece):
 
 
 class DatabaseSettings(Piece):
-    """Where Postgres is."""
+    """How to connect to Postgres."""
 
     database_url: SecretStr = Field(
         SecretStr("postgres://user:password@127.0.0.1:5432/llm_orchestra"),
         description="`postgres://` or `postgresql://` URL; `sslmode` is honoured.",
     )
-    database_pool_size: int = Field(8, ge=1, le=100, description="Connections that one process may hold.")
+    database_pool_size: int = Field(8, ge=1, le=100, description="Maximum number of connections per process.")
 
     @field_validator("database_url")
     @classmethod
@@ -110,10 +108,12 @@ class DatabaseSettings(Piece):
 
 
 class SecretSettings(Piece):
-    """The secret that signs request ids and records; the same on all gateways and workers."""
+    """The secret that signs request ids and records. It is the same on all gateways and workers."""
 
-    orchestra_secret: SecretStr = Field(description="At least 32 bytes; signs request ids and gateway records.")
-    orchestra_secret_old: SecretStr | None = Field(None, description="Verifies, never signs: for a change of secret.")
+    orchestra_secret: SecretStr = Field(description="Secret that signs request ids and records; at least 32 bytes.")
+    orchestra_secret_old: SecretStr | None = Field(
+        None, description="Previous secret: it verifies but never signs, for a change of secret."
+    )
 
     @field_validator("orchestra_secret", "orchestra_secret_old")
     @classmethod
@@ -124,27 +124,27 @@ class SecretSettings(Piece):
 
     @property
     def secrets(self) -> list[bytes]:
-        """The signing secret first, then the old one where there is one."""
+        """The signing secret, then the old one if there is one."""
         both = (self.orchestra_secret, self.orchestra_secret_old)
         return [secret.get_secret_value().encode() for secret in both if secret]
 
 
 class ListenSettings(Piece):
-    """Where an HTTP service listens."""
+    """The address of an HTTP service."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback asks for credentials.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    host: str = Field("127.0.0.1", description="Address to bind. Any address but loopback requires credentials.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum level to log.")
     allowed_hosts: str = Field(
-        "", description="Comma-separated names that callers may use for this service beside localhost."
+        "", description="Comma-separated host names by which clients may call this service, in addition to localhost."
     )
     trusted_proxies: str = Field(
-        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is believed."
+        "", description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is trusted."
     )
 
     @field_validator("allowed_hosts")
     @classmethod
     def _as_callers_name_them(cls, text: str) -> str:
-        # Any other would never be equal to the host of a call.
+        # Any other form never equals the host of a call.
         if not all(HOST_NAME.fullmatch(name) or is_ipv6(name) for name in _hosts(text)):
             raise ValueError(_NO_HOST)
         return text
@@ -152,29 +152,31 @@ class ListenSettings(Piece):
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, text: str) -> str:
-        Proxies(listed(text))  # Its ValueError says which is none.
+        Proxies(listed(text))  # Its ValueError names the invalid one.
         return text
 
     @property
     def loopback(self) -> bool:
-        """True while only this machine can reach the service."""
+        """True if only this machine can reach the service."""
         return self.host in _LOOPBACK
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies whose word on their callers' addresses counts."""
+        """The proxies whose ``X-Forwarded-For`` is trusted."""
         return Proxies(listed(self.trusted_proxies))
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names, in lower case, by which callers may address this service."""
+        """The host names, in lower case, by which clients may call this service."""
         return _LOOPBACK.union(_hosts(self.allowed_hosts))
 
 
 class AgentSettings(Piece):
-    """Where the operator's own agents are; the same on all gateways and workers."""
+    """The operator's own agents. The folder is the same on all gateways and workers."""
 
-    agents_dir: DirectoryPath | None = Field(None, description="Folder of agents, over those that ship.")
+    agents_dir: DirectoryPath | None = Field(
+        None, description="Folder of agents, which are added to the built-in ones or replace them."
+    )
 
     @field_validator("agents_dir", mode="before")
     @classmethod
@@ -183,7 +185,7 @@ class AgentSettings(Piece):
 
 
 def listed(text: str) -> list[str]:
-    """The words of a setting that has commas between them."""
+    """The items of a comma-separated setting."""
     return [word for each in text.split(",") if (word := each.strip())]
 
 
@@ -192,7 +194,7 @@ def _hosts(text: str) -> list[str]:
 
 
 def refuse_to_start(line: str) -> NoReturn:
-    """End the process with this line: it is told to do what it cannot."""
+    """End the process with this line and the exit code for a bad configuration."""
     print(line, file=sys.stderr)
     raise SystemExit(78)  # EX_CONFIG of sysexits.h
 

@@ -63,7 +63,7 @@ async def test_so_is_why_it_breaks_off(server: Upstream, provider: str, *, tells
         error = (await service.generate("error_inside")).json()
 
     assert error["code"] == "overloaded"
-    assert error["detail"].startswith("The model's provider broke off with an error: ")
+    assert error["detail"].startswith("The model's provider stopped with an error: ")
     assert ("secret prompt" in error["detail"]) == tells
 
 
