@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gateway.ask import Ask
 from gateway.metrics import Metrics
+from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
 from gateway.request_log import RequestLog
 from orchestra.signing import HintSigner, Signer
@@ -47,14 +48,20 @@ class Replay:
 
 
 class Acceptance:
-    """Writes the three kinds of records. Each raises what ``RequestLog.write`` raises."""
+    """Writes the three kinds of records, each owner's in turn.
 
-    def __init__(self, records: RequestLog, database: Database, secrets: list[bytes], metrics: Metrics) -> None:
+    Each raises what ``RequestLog.write`` raises, and ``TOO_MANY_CALLS``.
+    """
+
+    def __init__(
+        self, records: RequestLog, database: Database, secrets: list[bytes], metrics: Metrics, turns: OwnerTurns
+    ) -> None:
         self._records = records
         self._database = database
         self._signer = Signer(secrets)
         self._hints = HintSigner(secrets)
         self._metrics = metrics
+        self._turns = turns
 
     async def message(self, ask: Ask) -> None:
         """Accept a message."""
@@ -116,5 +123,6 @@ class Acceptance:
             *[each for each in zip(HINT_HEADERS, hints, strict=True) if each[1]],
         )
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
-        await self._records.write(key_bytes, value, headers)
+        async with self._turns.turn(caller.owner):
+            await self._records.write(key_bytes, value, headers)
         self._metrics.accepted.labels(kind).inc()

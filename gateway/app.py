@@ -19,11 +19,11 @@ from gateway.following.waiting import Waiting
 from gateway.following.watch import Watch
 from gateway.health import Health
 from gateway.http import openapi
-from gateway.http.list_calls import ListCalls
 from gateway.http.problems import Problems
 from gateway.http.route import Routing
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.owner_turns import OwnerTurns
 from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
@@ -56,6 +56,10 @@ from orchestra.signing import EventSigner
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _CLIENT_ID = "orchestra-gateway"
+# Records of one owner on their way to Kafka; more of them only make everybody else's calls wait (decision 0024).
+_ACCEPTED_AT_ONCE = 8
+# With those that run, as many lists and counts as one owner may have under way.
+_LISTS_WAITING = 60
 # What web pages of CORS_ORIGINS may send, beside what every page may, and read of an answer.
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "X-User-ID")
@@ -84,9 +88,10 @@ def create_app(
         timeout=settings.accept_timeout_seconds,
         most_pending=settings.max_pending_sends,
     )
-    acceptance = Acceptance(records, database, settings.secrets, metrics)
-    # Without credentials everybody is one caller, who has nobody to leave anything to.
+    # Without credentials all callers are one owner, with nobody to share with.
     asks = settings.asks_credentials
+    turns = OwnerTurns(_ACCEPTED_AT_ONCE if asks else None, max_waiting=settings.max_pending_sends)
+    acceptance = Acceptance(records, database, settings.secrets, metrics, turns)
     quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
     limits = Limits(
         database, metrics, quotas, most_age=settings.max_queue_age_seconds, most_turns=settings.max_open_turns
@@ -139,7 +144,8 @@ def create_app(
         )  # fmt: skip
     if not asks:
         app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, answer=problems.answer)
-    lists, attempts = ListCalls(settings.max_lists_by_owner if asks else None), Attempts()
+    attempts = Attempts()
+    lists = OwnerTurns(settings.max_lists_by_owner if asks else None, max_waiting=_LISTS_WAITING)
     routing = Routing(callers, drain, lists, settings.max_body_bytes)
     tasks = Tasks(database, desk)
     for tag, routes in (

@@ -110,7 +110,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.TOO_MANY_OPEN: ErrorKind(429, True, "The caller or their tenant has too many open requests"),
     ErrorCode.TOO_MANY_PARKED: ErrorKind(429, True, "The caller or their tenant has too many delayed requests"),
     ErrorCode.TOO_MANY_STREAMS: ErrorKind(429, True, "The caller has too many open streams"),
-    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many list and count calls in progress"),
+    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many calls in progress"),
     ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller or their tenant has too much data stored"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation was deleted"),
     ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a request that has not ended"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from gateway.drain import Drain
 from gateway.http import openapi
 from gateway.http.bodies import must_be_json, parse, read_body, read_id, refuse_unknown_query
-from gateway.http.list_calls import ListCalls
+from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
@@ -92,7 +92,7 @@ class Route:
         codes = [*_EVERY, *self.also]
         codes += _OF_BODIES if self.body else ()
         codes += _OF_THE_LOG if self.writes else ()
-        codes += [ErrorCode.TOO_MANY_CALLS] if self.lists else ()
+        codes += [ErrorCode.TOO_MANY_CALLS] if self.lists or self.writes else ()
         codes += [ErrorCode.NOT_FOUND] if "{" in self.path else ()
         in_order = [code for code in ErrorCode if code in codes]
         return {**openapi.problems(*in_order), **self.answers}
@@ -107,7 +107,7 @@ class Route:
 class Routing:
     """Puts routes behind their checks. ``lists`` limits the list calls of each owner."""
 
-    def __init__(self, callers: Callers, drain: Drain, lists: ListCalls, max_body_bytes: int) -> None:
+    def __init__(self, callers: Callers, drain: Drain, lists: OwnerTurns, max_body_bytes: int) -> None:
         self._callers = callers
         self._drain = drain
         self._lists = lists
@@ -146,7 +146,8 @@ class Routing:
 
         # FastAPI reads path and query parameters from this signature.
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
-        texts = [each.replace(annotation=openapi.IN_PATH.get(each.name, each.annotation)) for each in given]
+        texts = [each.replace(annotation=str) if each.name in ids else each for each in given]
+        texts = [each.replace(annotation=openapi.IN_PATH.get(each.name, each.annotation)) for each in texts]
         endpoint.__signature__ = inspect.Signature([request, *texts])  # type: ignore[attr-defined]
         return endpoint
 

@@ -13,7 +13,7 @@ from gateway.http import openapi
 from gateway.http.answers import json_answer
 from gateway.http.bodies import read_idempotency_key, validate
 from gateway.http.cursors import Cursor, Limit, read_time_cursor, write_cursor
-from gateway.http.list_calls import Counts, KeptCounts
+from gateway.http.kept_counts import Counts, KeptCounts
 from gateway.http.route import Body, Call, Route
 from gateway.people.principal import Principal
 from gateway.tasks import Desk

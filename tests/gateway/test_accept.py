@@ -1,4 +1,7 @@
+import asyncio
+import dataclasses
 import re
+from collections.abc import Coroutine
 from typing import Any
 from uuid import uuid4
 
@@ -8,11 +11,14 @@ from hypothesis import strategies as st
 from gateway.accept import Acceptance
 from gateway.ask import Ask, trace
 from gateway.metrics import Metrics
+from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import nameless
 from orchestra.signing import Signer
 from schemas.api.messages import PostMessage
 from schemas.envelope import read_headers
 from schemas.requests import CANCEL_REQUESTED, MessageRequested
+from tests.support.fakes import steps
+from tests.support.people import one_owner
 
 SECRETS = [b"x" * 32]
 SIGNER = Signer(SECRETS)
@@ -52,7 +58,7 @@ async def test_message(body: PostMessage, caller_waits: bool) -> None:
     """A worker reads from the record just the body that was hashed, and may believe who sent it."""
     log = Log()
     ask = Ask(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
-    await Acceptance(log, None, SECRETS, Metrics()).message(ask)  # type: ignore[arg-type]
+    await Acceptance(log, None, SECRETS, Metrics(), one_owner()).message(ask)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     read = MessageRequested.model_validate_json(value)
     assert read.body_hash() == ask.body_hash
@@ -74,7 +80,7 @@ async def test_message(body: PostMessage, caller_waits: bool) -> None:
 async def test_cancel() -> None:
     """A cancel takes the way of its request, and is an event of its own."""
     log, request, conversation = Log(), uuid4(), uuid4()
-    await Acceptance(log, None, SECRETS, Metrics()).cancel(nameless(), request, conversation)  # type: ignore[arg-type]
+    await Acceptance(log, None, SECRETS, Metrics(), one_owner()).cancel(nameless(), request, conversation)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     assert key.decode() == str(conversation)
     assert value.decode() == f'{{"request_id":"{request}"}}'
@@ -89,3 +95,39 @@ def test_trace() -> None:
     for bad in (None, "", "x", good.upper(), f"ff{good[2:]}", f"00-{'0' * 32}{good[35:]}", f"{good}-more"):
         assert trace(bad) != bad
         assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", trace(bad))
+
+
+class HeldLog(Log):
+    """Acknowledges nothing until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+
+    async def write(self, key: bytes, value: bytes, headers: Any) -> None:
+        """Keep the record."""
+        await super().write(key, value, headers)
+        await self.released.wait()
+
+
+async def test_one_owner_has_a_few_records_on_their_way_and_others_are_not_behind_them() -> None:
+    """A flood waits in line at the door, and all of it is accepted; another owner's message goes at once."""
+    log = HeldLog()
+    acceptance = Acceptance(log, None, SECRETS, Metrics(), OwnerTurns(2, max_waiting=100))  # type: ignore[arg-type]
+    body = PostMessage(messages=[{"role": "user", "content": "Hello"}])
+
+    def send(user: str) -> Coroutine[Any, Any, None]:
+        caller = dataclasses.replace(nameless(), user=user)
+        return acceptance.message(Ask(caller, uuid4(), body, body.body_hash(), trace(None), caller_waits=False))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(send("key:flood"))
+        await steps()
+        assert 2 == len(log.records)
+        group.create_task(send("key:another"))
+        await steps()
+        assert 3 == len(log.records)
+        log.released.set()
+
+    assert 21 == len(log.records)

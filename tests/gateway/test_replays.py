@@ -22,6 +22,7 @@ from schemas.envelope import read_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, MESSAGE_REQUESTED, MessageRequested
 from schemas.topics import MAX_RECORD_BYTES
+from tests.support.people import one_owner
 from tests.support.records import message
 from tests.support.store import letter, request, take
 
@@ -53,7 +54,7 @@ def log() -> Log:
 
 @pytest.fixture
 def replays(database: Database, log: Log) -> Replays:
-    return Replays(database, Acceptance(log, database, [SECRET], Metrics()), Judge([SECRET]))  # type: ignore[arg-type]
+    return Replays(database, Acceptance(log, database, [SECRET], Metrics(), one_owner()), Judge([SECRET]))  # type: ignore[arg-type]
 
 
 async def kept(database: Database, *letters: DeadLetter) -> list[int]:
@@ -248,7 +249,7 @@ async def test_a_secret_that_was_missing_and_is_there_again(database: Database, 
     (id,) = await kept(database, asked)
     secrets = [SECRET, OLD]
 
-    await Replays(database, Acceptance(log, database, secrets, Metrics()), Judge(secrets)).send(ADMIN, id)  # type: ignore[arg-type]
+    await Replays(database, Acceptance(log, database, secrets, Metrics(), one_owner()), Judge(secrets)).send(ADMIN, id)  # type: ignore[arg-type]
 
     believed(log, "default", "ann", asked.request_id, b"key", GOOD)
 

@@ -144,7 +144,7 @@ async def test_what_runs_beside_ends_with_the_body() -> None:
 # What may be started bare: it ends by itself, and whoever starts it looks at how.
 ONE_SHOT = {
     ("gateway/people/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
-    ("gateway/http/list_calls.py", "self._count(key, count)"): "one count; its errors go to those who asked",
+    ("gateway/http/kept_counts.py", "self._count(key, count)"): "one count; its errors go to those who asked",
     ("gateway/following/lookup.py", "self._ask()"): "one look into Postgres; its errors go to those who asked",
     ("llm_service/answers.py", "answer"): "one generation",
     ("orchestra/http/disconnect.py", "_left(receive)"): "one call",

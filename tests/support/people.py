@@ -11,10 +11,10 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
 from gateway.drain import Drain
-from gateway.http.list_calls import ListCalls
 from gateway.http.problems import Problems
 from gateway.http.route import Route, Routing
 from gateway.metrics import Metrics
+from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
 from orchestra.credentials import new_key
 from orchestra.http.hot_routes import HotApp
@@ -71,7 +71,7 @@ def bearer(text: str) -> dict[str, str]:
 
 def routed(callers: Callers, routes: Sequence[Route], drain: Drain | None = None) -> APIRouter:
     """These routes behind their checks."""
-    return Routing(callers, drain or Drain(), ListCalls(None), 10_000).router("tag", routes)
+    return Routing(callers, drain or Drain(), one_owner(), 10_000).router("tag", routes)
 
 
 @asynccontextmanager
@@ -84,3 +84,8 @@ async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncItera
     transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 50_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened
+
+
+def one_owner() -> OwnerTurns:
+    """Turns where all callers are one owner: nobody waits."""
+    return OwnerTurns(None, max_waiting=0)

@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from gateway.drain import Drain
-from gateway.http.list_calls import ListCalls
 from gateway.http.route import Body, Call, Route, Routing
+from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
 from orchestra.store.database import Database
@@ -82,7 +82,7 @@ def drain() -> Drain:
 @pytest.fixture
 async def client(database: Database, handlers: Handlers, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
     callers = Callers(database, Tokens([b"s" * 32]), asks=True)
-    router = Routing(callers, drain, ListCalls(1), 100).router("things", handlers.table())
+    router = Routing(callers, drain, OwnerTurns(1, max_waiting=60), 100).router("things", handlers.table())
     async with calling(router) as opened:
         yield opened
 

@@ -19,7 +19,7 @@ from orchestra.incoming import Judge
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import DeadLetter
 from schemas.errors import ErrorCode
-from tests.support.people import bearer, calling, make_key, routed
+from tests.support.people import bearer, calling, make_key, one_owner, routed
 from tests.support.records import message
 from tests.support.store import letter, take
 
@@ -51,7 +51,7 @@ def drain() -> Drain:
 @pytest.fixture
 async def client(database: Database, log: Log, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
     secrets, callers = [b"n" * 32], Callers(database, Tokens([b"s" * 32]), asks=True)
-    replays = Replays(database, Acceptance(log, database, secrets, Metrics()), Judge(secrets))  # type: ignore[arg-type]
+    replays = Replays(database, Acceptance(log, database, secrets, Metrics(), one_owner()), Judge(secrets))  # type: ignore[arg-type]
     async with calling(routed(callers, DeadLetters(database, replays).routes(), drain)) as opened:
         opened.headers.update(bearer(await make_key(database, "admin")))
         yield opened

@@ -1,58 +1,19 @@
-"""Lists and counts: a limited number per owner at a time, so that no owner takes all connections to Postgres."""
+"""Caches slow counts for a while, so that counting never takes more than a small part of the time."""
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from orchestra.store.claims import Owner
-from schemas.errors import ErrorCode, OrchestraError
-
-# Calls of one owner that may wait for their turn, beyond those that are running.
-_MOST_WAITING = 60
-_RETRY_SECONDS = 1.0
-# A slow count is cached for this multiple of the time it took; a fast one is not cached.
+# A count is slow from here on. It is cached for a multiple of the time it took; a fast one is not cached.
 _LONG_SECONDS = 0.05
 _KEPT_TIMES = 20
 _MOST_COUNTS = 1000
 
 Counts = dict[str, int]
-
-
-@dataclass
-class _Turns:
-    places: asyncio.Semaphore
-    calls: int = 0
-
-
-class ListCalls:
-    """At most ``most`` calls of one owner run at a time; further ones wait. None: no limit."""
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._owners: dict[Owner, _Turns] = {}
-
-    @asynccontextmanager
-    async def turn(self, owner: Owner) -> AsyncIterator[None]:
-        """Wait for a free place of this owner, and hold it. Raises ``TOO_MANY_CALLS``."""
-        if self._most is None:
-            yield
-            return
-        turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._most)))
-        if turns.calls >= self._most + _MOST_WAITING:
-            raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
-        turns.calls += 1
-        try:
-            async with turns.places:
-                yield
-        finally:
-            turns.calls -= 1
-            if not turns.calls:
-                del self._owners[owner]
 
 
 @dataclass

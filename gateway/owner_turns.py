@@ -1,0 +1,44 @@
+"""A few calls of one owner at once, the others in line: one client never holds everything that all clients share."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from orchestra.store.claims import Owner
+from schemas.errors import ErrorCode, OrchestraError
+
+_RETRY_SECONDS = 1.0
+
+
+@dataclass
+class _Turns:
+    places: asyncio.Semaphore
+    calls: int = 0
+
+
+class OwnerTurns:
+    """``max_running`` calls of one owner run at once, ``max_waiting`` more wait in line; None: any number runs."""
+
+    def __init__(self, max_running: int | None, *, max_waiting: int) -> None:
+        self._max_running = max_running
+        self._max_waiting = max_waiting
+        self._owners: dict[Owner, _Turns] = {}
+
+    @asynccontextmanager
+    async def turn(self, owner: Owner) -> AsyncIterator[None]:
+        """Wait for this owner's turn, and hold it. Raises ``TOO_MANY_CALLS``."""
+        if self._max_running is None:
+            yield
+            return
+        turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._max_running)))
+        if turns.calls >= self._max_running + self._max_waiting:
+            raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
+        turns.calls += 1
+        try:
+            async with turns.places:
+                yield
+        finally:
+            turns.calls -= 1
+            if not turns.calls:
+                del self._owners[owner]

@@ -1,0 +1,73 @@
+"""Promises of gateway/owner_turns.py: calls of one owner never keep those of another waiting."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from gateway.owner_turns import OwnerTurns
+from schemas.errors import ErrorCode, OrchestraError
+from tests.support.fakes import steps
+
+ADA, BOB = ("default", "ada"), ("default", "bob")
+
+
+class Calls:
+    """Calls that run until they are released."""
+
+    def __init__(self, most: int | None) -> None:
+        self.turns, self.running, self.done, self.released = OwnerTurns(most, max_waiting=60), 0, 0, asyncio.Event()
+
+    async def call(self, owner: tuple[str, str]) -> None:
+        """One call."""
+        async with self.turns.turn(owner):
+            self.running += 1
+            await self.released.wait()
+            self.running -= 1
+            self.done += 1
+
+
+async def test_one_owner_runs_a_few_at_once_and_others_are_not_behind_them() -> None:
+    """What is more waits its turn, and every one is made."""
+    calls = Calls(4)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(24):
+            group.create_task(calls.call(ADA))
+        await steps()
+        assert 4 == calls.running
+        group.create_task(calls.call(BOB))
+        await steps()
+        assert 5 == calls.running
+        calls.released.set()
+
+    assert 25 == calls.done
+    assert {} == calls.turns._owners
+
+
+async def test_who_has_far_too_many_is_refused_at_once() -> None:
+    """There are no more than 64 under way, whatever is sent; those that left do not count."""
+    calls = Calls(4)
+    made = [asyncio.create_task(calls.call(ADA)) for _ in range(64)]
+    await steps()
+
+    with pytest.raises(OrchestraError) as caught:
+        await calls.call(ADA)
+
+    assert (ErrorCode.TOO_MANY_CALLS, 1.0) == (caught.value.code, caught.value.retry_after)
+    made[-1].cancel()
+    with suppress(asyncio.CancelledError):
+        await made[-1]
+    another = asyncio.create_task(calls.call(ADA))
+    calls.released.set()
+    await asyncio.gather(*made[:-1], another)
+
+
+async def test_nobody_waits_where_there_is_one_caller() -> None:
+    """In open mode."""
+    calls = Calls(None)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(calls.call(ADA))
+        await steps()
+        assert 100 == calls.running
+        calls.released.set()
