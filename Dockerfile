@@ -1,5 +1,5 @@
 # Three images, gateway, workers and llm_service, that differ in what they run, not in what is installed: one layer of
-# locked packages is stored, pulled and scanned once for all three. Who may import what is kept by import-linter.
+# locked packages is stored, pulled and scanned once for all three. import-linter checks which package may import which.
 FROM python:3.12-slim AS build
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
 WORKDIR /build

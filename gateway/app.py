@@ -139,7 +139,7 @@ def create_app(
 
     app = HotApp(
         title="LLM Orchestra",
-        description="A durable queue in front of language models.",
+        description="A durable queue in front of language models. An accepted message is answered once, in order.",
         version=version(),
         lifespan=lifespan,
         redirect_slashes=False,
@@ -158,11 +158,13 @@ def create_app(
     attempts = Attempts()
     lists = OwnerTurns(settings.max_lists_by_owner if asks else None, max_waiting=_LISTS_WAITING)
     routing = Routing(callers, drain, lists, settings.max_body_bytes)
+    tasks = Tasks(database, desk)
     for tag, routes in (
         ("messages", Messages(settings, submissions, hub, waiting, streams).routes()),
         ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),
         ("conversations", Conversations(database, acceptance, limits).routes()),
-        ("tasks", Tasks(database, desk).routes()),
+        ("tasks", tasks.routes()),
+        ("tasks (v0)", tasks.routes_of_v0()),
         ("dead letters", DeadLetters(database, Replays(database, acceptance, Judge(settings.secrets))).routes()),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),

@@ -1,6 +1,7 @@
 """Whether this gateway can do its work, part by part, with reasons."""
 
 import asyncio
+from typing import Annotated
 
 from pydantic import BaseModel
 
@@ -12,6 +13,7 @@ from gateway.timings import TIMINGS, Timings
 from orchestra.loops import regularly
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.progress import Standstill, Why, standstills
+from schemas.json_schema import described
 
 _REASONS = {
     Why.HELD: "workers do not read {} for now: nothing but dead letters came from there",
@@ -22,18 +24,21 @@ _WHILE_AWAY_SECONDS = 0.1
 
 
 class PartHealth(BaseModel):
-    """One part; ``reason`` says what is wrong with it, or what to look at although it is ready."""
+    """The state of one part of the gateway."""
 
-    ready: bool
-    reason: str | None = None
+    ready: Annotated[bool, described("Whether it works.", True)]
+    reason: Annotated[
+        str | None,
+        described("What is wrong, or worth a look although it is ready; null: nothing.", "Kafka does not respond"),
+    ] = None
 
 
 class Readiness(BaseModel):
-    """Answer of ``GET /readyz``: ready when every part is."""
+    """Response to ``GET /readyz``."""
 
-    ready: bool
-    open_mode: bool
-    parts: dict[str, PartHealth]
+    ready: Annotated[bool, described("Whether all parts are ready.", True)]
+    open_mode: Annotated[bool, described("Whether requests are accepted without authentication.", False)]
+    parts: Annotated[dict[str, PartHealth], described("The parts by name.")]
 
 
 class Health:

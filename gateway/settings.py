@@ -1,4 +1,4 @@
-"""What a gateway reads from the environment."""
+"""Settings of a gateway, read from the environment."""
 
 import re
 
@@ -26,46 +26,54 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     port: int = Field(8080, ge=0, le=65535, description="Port to bind.")
     tasks_port: int = Field(8081, ge=0, le=65535, description="Second port with the same routes, for task clients.")
     open_mode: bool | None = Field(
-        None, description="Ask nobody for credentials, or everybody; unset: all but callers of a loopback `HOST`."
+        None, description="`true`: no authentication. `false`: required. Unset: required unless `HOST` is loopback."
     )
     cors_origins: str = Field(
-        "", description="Comma-separated origins whose web pages may call this gateway, as `https://app.example`."
+        "", description="Comma-separated origins whose web pages may call this gateway, such as `https://app.example`."
     )
-    llm_model: str = Field("llama3", min_length=1, description="The model of requests that name none.")
-    context_default: Context = Field("auto", description="The `context` of requests that say none.")
+    llm_model: str = Field("llama3", min_length=1, description="Model of requests that name none.")
+    context_default: Context = Field("auto", description="`context` of requests without one.")
     max_priority: int | None = Field(
         None,
         ge=0,
         le=9,
-        description="Highest priority of callers without the scope `admin` or `priority`; what is above is lowered to "
-        "it. Unset: 5, and 9 where nobody is asked for credentials.",
+        description="Maximum priority of callers without the scope `admin` or `priority`; a higher one is lowered to "
+        "it. Unset: 5, or 9 if no authentication is required.",
     )
-    sync_limit_seconds: float = Field(60, gt=0, description="How long a POST without `Prefer` waits for its reply.")
-    accept_timeout_seconds: float = Field(10, gt=0, description="How long Kafka may take to acknowledge a request.")
-    max_pending_sends: int = Field(10_000, ge=1, description="Requests that may be on their way to Kafka at once.")
-    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=1024 * 1024, description="Longest body of a call.")
+    sync_limit_seconds: float = Field(
+        60, gt=0, description="Maximum time that a POST without `Prefer` waits for its reply."
+    )
+    accept_timeout_seconds: float = Field(10, gt=0, description="Maximum time for Kafka to acknowledge a request.")
+    max_pending_sends: int = Field(10_000, ge=1, description="Maximum number of requests in flight to Kafka.")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=1024 * 1024, description="Maximum length of a request body.")
     max_queue_age_seconds: float = Field(
-        900, gt=0, description="Nothing more is accepted while the oldest runnable turn has waited longer."
+        900, gt=0, description="New requests are rejected while the oldest runnable turn has waited longer than this."
     )
-    max_open_turns: int = Field(1000, ge=1, description="Turns of one conversation that may wait for their answer.")
+    max_open_turns: int = Field(1000, ge=1, description="Maximum number of open turns in one conversation.")
     max_open_requests: int = Field(
-        1_000_000, ge=1, description="As the workers have it. One tenant's callers may have nine tenths of it open."
+        1_000_000, ge=1, description="The same as the workers'. One tenant may have 90 % of this many open requests."
     )
-    max_open_by_owner: int = Field(10_000, ge=1, description="Requests of one owner that may wait for their answer.")
-    max_parked_by_owner: int = Field(5000, ge=1, description="Those of them that may wait for their `not_before`.")
-    max_parked_by_tenant: int = Field(50_000, ge=1, description="The same for one tenant.")
-    max_stored_mib_by_owner: int = Field(10_240, ge=1, description="MiB that one owner may have stored.")
-    max_stored_mib_by_tenant: int = Field(102_400, ge=1, description="The same for one tenant.")
-    max_streams_by_owner: int = Field(1000, ge=1, description="Streams that one owner may have open at this gateway.")
+    max_open_by_owner: int = Field(10_000, ge=1, description="Maximum number of open requests per owner.")
+    max_parked_by_owner: int = Field(
+        5000, ge=1, description="Maximum number of open requests per owner that wait for their `not_before`."
+    )
+    max_parked_by_tenant: int = Field(50_000, ge=1, description="The same per tenant.")
+    max_stored_mib_by_owner: int = Field(10_240, ge=1, description="Maximum MiB of stored data per owner.")
+    max_stored_mib_by_tenant: int = Field(102_400, ge=1, description="The same per tenant.")
+    max_streams_by_owner: int = Field(
+        1000, ge=1, description="Maximum number of open streams per owner at this gateway."
+    )
     max_lists_by_owner: int = Field(
-        4, ge=1, description="Lists and counts of one owner that this gateway makes at once; others wait their turn."
+        4, ge=1, description="Maximum number of concurrent lists and counts per owner at this gateway; others wait."
     )
-    event_memory_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, description="Memory for texts of open requests.")
+    event_memory_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024 * 1024, description="Maximum memory for the texts of open requests."
+    )
 
     @field_validator("cors_origins")
     @classmethod
     def _as_browsers_send_them(cls, text: str) -> str:
-        # Any other would never be equal to what a browser sends, and so allow nothing without a word.
+        # Any other form never equals what a browser sends, and would silently allow nothing.
         if not all(map(_is_origin, listed(text))):
             raise ValueError(_NO_ORIGIN)
         return text
@@ -77,19 +85,19 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
     @property
     def asks_credentials(self) -> bool:
-        """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
+        """True if calls require an API key or a token. A gateway is open only on loopback, or by ``OPEN_MODE``."""
         return not (self.loopback if self.open_mode is None else self.open_mode)
 
     @property
     def most_priority(self) -> int:
-        """The highest priority of most callers."""
+        """The maximum priority of callers without a scope for more."""
         if self.max_priority is None:
             return DEFAULT_PRIORITY if self.asks_credentials else 9
         return self.max_priority
 
     @property
     def quota_of_owner(self) -> Most:
-        """What one owner may have."""
+        """The limits of one owner."""
         return Most(
             self.max_open_by_owner, self.max_parked_by_owner, self.max_stored_mib_by_owner << 20,
             self.max_queue_age_seconds,
@@ -97,7 +105,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
     @property
     def quota_of_tenant(self) -> Most:
-        """What one tenant may have: it alone must not stop the intake of others."""
+        """The limits of one tenant: it must not be able to stop the intake of others alone."""
         return Most(
             max(1, self.max_open_requests * 9 // 10), self.max_parked_by_tenant, self.max_stored_mib_by_tenant << 20,
             self.max_queue_age_seconds,
@@ -105,7 +113,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a browser would write it so: by the URL standard's parser, too, it is what it is."""
+    """Whether a browser would send it in this form: the parser of the URL standard leaves it unchanged."""
     if not _ORIGIN.fullmatch(text):
         return False
     try:

@@ -22,7 +22,7 @@ _EX_CONFIG = 78
 
 
 def main() -> None:
-    """Serve until SIGTERM; generations that are still open after ``DRAIN_SECONDS`` are cut."""
+    """Serve until SIGTERM. Generations that are still running after ``DRAIN_SECONDS`` are cut off."""
     settings = load(LlmServiceSettings)
     configure_logging("llm_service", settings.log_level)
     app = _app(settings)
@@ -43,7 +43,7 @@ def main() -> None:
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say where it listens, once it does."""
+        """Log the address once it listens."""
         await super().startup(sockets)
         ports = [each.getsockname()[1] for server in self.servers for each in server.sockets]
         structlog.get_logger().info("listening", address=self.config.host, port=ports)

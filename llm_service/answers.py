@@ -1,4 +1,4 @@
-"""A generation → one JSON document, or NDJSON lines as they come; either ends at once when the caller goes away."""
+"""A generation → one JSON document, or a stream of NDJSON lines. Either ends at once when the client disconnects."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -25,9 +25,9 @@ _NDJSON = [(b"content-type", b"application/x-ndjson"), *NOT_KEPT, (b"x-accel-buf
 
 
 class GenerationAnswer(Response):
-    """Runs the generation while it is sent: an error before the first byte still is an HTTP status.
+    """Runs the generation while the response is sent, so that an error before the first byte is still an HTTP status.
 
-    ``request_id`` is in every line that is logged meanwhile, and goes back with the answer.
+    ``request_id`` is in every log line of it, and in a header of the response.
     """
 
     def __init__(self, generation: Generation, *, stream: bool, request_id: str | None = None) -> None:
@@ -37,15 +37,15 @@ class GenerationAnswer(Response):
         self._request_id = request_id
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, unless the caller leaves first."""
+        """Respond, unless the client disconnects first."""
         context = copy_context()
         if self._request_id:
             context.run(bind_contextvars, request_id=self._request_id)
         answer = self._send_lines(send) if self._stream else self._send_whole(send)
-        # A task of its own: pieces do not pass through all that stands around them.
+        # A separate task, so that pieces do not pass through every layer around them.
         answering = asyncio.create_task(answer, context=context)
         with suppress(ClientDisconnect):
-            # A caller who no longer reads would hold us for ever.
+            # A client that no longer reads would block this forever.
             await unless_gone(receive, answering, within=self._generation.seconds + _LAST_WORDS_SECONDS)
 
     async def _send_whole(self, send: Send) -> None:
@@ -60,7 +60,7 @@ class GenerationAnswer(Response):
                 elif isinstance(piece, Ending):
                     ending = piece
             if ending is None:
-                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+                raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
         body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
         await self._start(send, [*_JSON, (b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""The LLM service's parts, put together. This is the only place where they are."""
+"""Wires the parts of the LLM service together, and is the only place that does."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,7 +38,7 @@ def create_app(
     app = HotApp(title="LLM service", lifespan=lifespan, openapi_url=None)
     problems.install(app)
     if settings.token is None:
-        # Where a network may call, it does so by names of the network's.
+        # Clients on a network use the network's own host names.
         app.add_middleware(
             OpenModeGuard, hosts=settings.hosts, answer=problems.answer, plain_names=not settings.loopback
         )

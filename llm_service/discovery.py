@@ -1,4 +1,4 @@
-"""Finds the models of an Ollama nearby and offers them beside the table."""
+"""Finds the models of a local Ollama and offers them in addition to the table."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ class _Shown(BaseModel):
 
 
 class Discovery:
-    """What an Ollama at ``OLLAMA_BASE_URL`` has. No request ever waits for it."""
+    """The models of the Ollama at ``OLLAMA_BASE_URL``. No request ever waits for it."""
 
     def __init__(self, settings: LlmServiceSettings, registry: Registry) -> None:
         self._registry = registry
@@ -51,7 +51,7 @@ class Discovery:
         )
 
     async def run(self) -> None:
-        """Look every 30 s, until cancelled."""
+        """Refresh every 30 s, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -61,7 +61,7 @@ class Discovery:
         await self._client.aclose()
 
     async def look(self) -> None:
-        """Look once. While nothing answers, what was found stays: its calls fail for now, and not for good."""
+        """Refresh once. While Ollama does not respond, known models stay: their calls fail with a retryable error."""
         try:
             entries = await self._entries()
         except (httpx.HTTPError, ValidationError):
@@ -79,7 +79,7 @@ class Discovery:
         return [entry for entry in seen.values() if entry]
 
     async def _entry(self, tag: _Tag) -> Entry | None:
-        """The model as an entry; None for one that does not chat."""
+        """The model as an entry; None if it cannot chat."""
         response = await self._client.post("/api/show", json={"model": tag.name})
         shown = _Shown.model_validate_json(response.raise_for_status().content)
         if _CHATS not in shown.capabilities:
@@ -99,9 +99,9 @@ def _key(tag: _Tag) -> _Seen:
 
 
 def _context(shown: _Shown) -> int:
-    """The tokens that Ollama gives the model: what its file sets, else the default, and never more than it holds.
+    """The context that Ollama gives the model: that of its file, else the default, at most the model's maximum.
 
-    Ollama cuts a longer prompt without a word, so the number that the model could hold is not the one that counts.
+    Ollama truncates a longer prompt silently, so the model's own maximum is not the limit that matters.
     """
     told = re.search(r"^num_ctx\s+(\d+)", shown.parameters, re.MULTILINE)
     context = int(told[1]) if told else OLLAMA_CONTEXT_TOKENS

@@ -1,4 +1,4 @@
-"""The limits of one model: so many generations at once, so many calls a minute."""
+"""The limits of one model: concurrent generations and calls per minute."""
 
 import asyncio
 from collections import deque
@@ -12,7 +12,7 @@ _MINUTE = 60.0
 
 
 class Gate:
-    """``places`` generations run, as many callers again wait up to ``seconds``, the rest are sent away."""
+    """At most ``places`` generations run; as many again wait for up to ``seconds``; the rest are rejected."""
 
     def __init__(self, places: int, seconds: float) -> None:
         self._free = asyncio.Semaphore(places)
@@ -22,7 +22,7 @@ class Gate:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Hold a place. Raises ``rate_limited`` when none comes free in time."""
+        """Hold a place. Raises ``rate_limited`` if none is free in time."""
         if self._free.locked():
             await self._wait()
         else:
@@ -33,7 +33,7 @@ class Gate:
             self._free.release()
 
     async def _wait(self) -> None:
-        full = OrchestraError(ErrorCode.RATE_LIMITED, "The model has no free place.", retry_after=1)
+        full = OrchestraError(ErrorCode.RATE_LIMITED, "The model is at its limit of generations.", retry_after=1)
         if self._waiting >= self._places:
             raise full
         self._waiting += 1
@@ -47,15 +47,17 @@ class Gate:
 
 
 class Rate:
-    """At most ``calls`` begin within any minute."""
+    """At most ``calls`` start within any minute."""
 
     def __init__(self, calls: int, clock: Callable[[], float] = monotonic) -> None:
         self._begun: deque[float] = deque(maxlen=calls)
         self._clock = clock
 
     def take(self) -> None:
-        """Begin a call. Raises ``rate_limited``, with the seconds until the next may begin, when it is one too many."""
+        """Start a call. Raises ``rate_limited``, with the seconds until the next may start, if it is one too many."""
         now = self._clock()
         if len(self._begun) == self._begun.maxlen and (left := self._begun[0] + _MINUTE - now) > 0:
-            raise OrchestraError(ErrorCode.RATE_LIMITED, "The model had its calls of this minute.", retry_after=left)
+            raise OrchestraError(
+                ErrorCode.RATE_LIMITED, "The model is at its limit of calls a minute.", retry_after=left
+            )
         self._begun.append(now)  # The oldest of a full queue drops out.

@@ -1,4 +1,4 @@
-"""One generation: a model and those that stand in for it, a time limit over all, and what is measured of it."""
+"""One generation: a model and its fallbacks, a time limit for all of them, and their metrics."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -15,7 +15,7 @@ from llm_service.registry import Model
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest
 
-# The model is out of order, and another may not be. What is wrong with the request itself is wrong for every model.
+# Faults of the model, which its fallback may not have. A fault of the request is one for every model.
 _OUT_OF_ORDER = frozenset(
     {
         ErrorCode.RATE_LIMITED,
@@ -35,16 +35,16 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """All pieces before this one are void: this model begins anew."""
+    """Discard all pieces before this one: this model starts over."""
 
     model: str
 
 
 class Generation:
-    """What was asked of a model, not yet begun. ``chain``: the model, then those that stand in for it, in order.
+    """A generation that has not started. ``chain``: the model, then its fallbacks, in order.
 
-    A model that has others behind it may be silent for ``silence`` seconds; ``seconds`` is the limit of all together.
-    ``traceparent`` goes to the providers. ``tell_words``: what a provider says itself of an error is told, too.
+    A model with a fallback may send nothing for at most ``silence`` seconds; ``seconds`` is the limit of all together.
+    ``traceparent`` is sent to the providers. ``tell_words``: include a provider's own words in the detail of an error.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Generation:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncGenerator[Piece | Restart, None]]:
-        """Run it: the pieces as they come. Leaving the block early closes the call upstream.
+        """Run it: the pieces as they arrive. Leaving the block early closes the call to the provider.
 
-        Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`; when all models
-        failed, what the first one said: it was asked for, and it is the one to wait for.
+        Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`. If all models
+        failed, it is the error of the first one: that is the requested model, and the one to wait for.
         """
         try:
             async with self._limit, aclosing(self._pieces()) as pieces:
                 yield pieces
         except TimeoutError:
-            raise OrchestraError(ErrorCode.TIMEOUT, "The generation took longer than it may.") from None
+            raise OrchestraError(ErrorCode.TIMEOUT, "The generation exceeded its time limit.") from None
 
     async def _pieces(self) -> AsyncGenerator[Piece | Restart, None]:
         told = False
@@ -103,8 +103,8 @@ class Generation:
             except OrchestraError as raised:
                 error = raised
             if self._whole or (len(self._chain) == 1 and error is None):
-                return  # What is cut off has no end mark, which says so.
-            error = error or OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+                return  # An answer that was cut off has no end mark.
+            error = error or OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
             first = first or error
             if stand_in is None or error.code not in _OUT_OF_ORDER:
                 raise first
@@ -115,7 +115,7 @@ class Generation:
     async def _opened(
         self, model: Model, counted: OfModel, *, patient: bool
     ) -> AsyncIterator[AsyncGenerator[Piece, None]]:
-        """One model's pieces, counted and timed."""
+        """The pieces of one model, counted and timed."""
         began = perf_counter()
         outcome, provider_code = "abandoned", None
         counted.in_flight.inc()
@@ -142,7 +142,7 @@ class Generation:
             self._ended(model.label, outcome, provider_code, seconds)
 
     async def _admit(self, model: Model, stack: AsyncExitStack) -> None:
-        """A place at the model, held until the stack is left, and one of the calls that it may have in a minute."""
+        """A place at the model, held until the stack is closed, and one of its calls per minute."""
         limit = "max_concurrency"
         try:
             if model.gate:
@@ -168,14 +168,14 @@ class Generation:
         )
 
     def _completed(self, model: Model, counted: OfModel, ending: Ending) -> Ending:
-        """The ending with what it cost and who answered, counted."""
+        """The ending with its cost and the model that answered, counted."""
         self._whole = True
         usage, price = ending.usage, model.entry.price
         counted.input_tokens.inc(usage.input_tokens)
         counted.output_tokens.inc(usage.output_tokens)
         more: dict[str, object] = {}
         if price:
-            # Rounded far below a token's price, so that no 0.30000000000000004 is stored.
+            # Rounded to far below a token's price, to avoid storing 0.30000000000000004.
             cost = round((usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6, 12)
             self._metrics.cost.labels(model.label).inc(cost)
             more["cost"] = cost
@@ -191,7 +191,7 @@ class Generation:
 
 
 async def _impatient(pieces: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece, None]:
-    """The same pieces. Raises ``timeout`` when none comes for so long."""
+    """The same pieces. Raises ``timeout`` if none arrives for that long."""
     while True:
         try:
             async with asyncio.timeout(seconds):
@@ -199,5 +199,5 @@ async def _impatient(pieces: AsyncGenerator[Piece, None], seconds: float) -> Asy
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise OrchestraError(ErrorCode.TIMEOUT, f"The model was silent for {seconds:g} s.") from None
+            raise OrchestraError(ErrorCode.TIMEOUT, f"The model sent nothing for {seconds:g} s.") from None
         yield piece

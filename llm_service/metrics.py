@@ -1,4 +1,4 @@
-"""What the LLM service counts and times."""
+"""Metrics of the LLM service."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 
 @dataclass(frozen=True, slots=True)
 class OfModel:
-    """One model's part of what every generation counts: to find them by their labels takes longer than to count."""
+    """The metrics of one model that every generation uses: looking them up by label costs more than counting."""
 
     in_flight: Gauge
     first_token: Histogram
@@ -22,26 +22,26 @@ class OfModel:
 
 
 class Metrics:
-    """The service's metrics in a registry of their own. ``model`` is a name of the table, or ``other``."""
+    """The service's metrics, in their own registry. The label ``model`` is a name of the table, or ``other``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._of_models: dict[str, OfModel] = {}
         self.generations = Counter(
             "orchestra_llm_generations",
-            "Generations that ended: completed, cut, abandoned (the caller went away or we stopped), or an error code.",
+            "Generations that ended: completed, cut, abandoned (client disconnected or shutdown), or an error code.",
             ["model", "outcome"],
             registry=self.registry,
         )
         self.in_flight = Gauge(
             "orchestra_llm_generations_in_flight",
-            "Generations that are running or wait for a place.",
+            "Generations that are running or waiting for a place.",
             ["model"],
             registry=self.registry,
         )
         self.first_token = Histogram(
             "orchestra_llm_first_token_seconds",
-            "Time from the request to the first piece of text, waiting for a place included.",
+            "Time from the request to the first piece of text, including the wait for a place.",
             ["model"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -55,25 +55,25 @@ class Metrics:
         )
         self.tokens = Counter(
             "orchestra_llm_tokens",
-            "Tokens of completed generations, as the provider counts them or else estimated.",
+            "Tokens of completed generations, as counted by the provider or, if it does not count, estimated.",
             ["model", "direction"],
             registry=self.registry,
         )
         self.cost = Counter(
             "orchestra_llm_cost_dollars",
-            "What completed generations cost, by the prices of the models file.",
+            "Cost of completed generations, from the prices in the models file.",
             ["model"],
             registry=self.registry,
         )
         self.fallbacks = Counter(
             "orchestra_llm_fallbacks",
-            "Generations that went from one model on to the next, and the error code that was the reason.",
+            "Generations that moved on to a fallback model, by the error code of the failed one.",
             ["model", "to", "reason"],
             registry=self.registry,
         )
         self.limited = Counter(
             "orchestra_llm_limited",
-            "Generations that a limit of our own refused: max_concurrency or requests_per_minute.",
+            "Generations rejected by a configured limit: max_concurrency or requests_per_minute.",
             ["model", "limit"],
             registry=self.registry,
         )
@@ -98,7 +98,7 @@ class Metrics:
         return found
 
     def show_limits(self, models: Iterable[ModelInfo]) -> None:
-        """Set the limits of these models beside what is counted of them."""
+        """Publish the limits of these models next to their counts."""
         for model in models:
             if model.max_concurrency:
                 self.limits.labels(model.name, "max_concurrency").set(model.max_concurrency)

@@ -1,4 +1,4 @@
-"""The table of models: which provider answers to a name, under what name, within which limits."""
+"""The table of models: the provider of each name, the provider's name for it, and its limits."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ from schemas.generation import ModelInfo, Price
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 OwnProvider = Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"]
-# Those that have an API of their own, and are spoken to through a library, by its names for them.
+# Providers with an API of their own, which a library calls, by its names for them.
 LibraryProvider = Literal["anthropic", "gemini", "bedrock", "cohere", "mistral", "vertexai"]
 LIBRARY_PROVIDERS: tuple[str, ...] = get_args(LibraryProvider)
 _PROVIDERS = (*get_args(OwnProvider), *LIBRARY_PROVIDERS)
@@ -22,26 +22,26 @@ SIMULATED = "simulated"
 ANY_OTHER = "*"
 OLLAMA_CONTEXT_TOKENS = 4096
 _EMBEDDED_OUTPUT_TOKENS = 256
-# Context and output that every model holds which these offer today. Who needs more says so in MODELS_FILE.
+# Context and output that every model of these providers supports today. MODELS_FILE can set more.
 _REMOTE_LIMITS = {
-    # Ollama cuts a prompt that is longer than its own default context without a word.
+    # Ollama silently truncates a prompt that is longer than its own default context.
     "ollama": (OLLAMA_CONTEXT_TOKENS, 1024),
     "openai": (128_000, 16_384),
     "anthropic": (200_000, 8192),
     "gemini": (1_000_000, 8192),
 }
-# Anthropic refuses a call without a limit; Ollama refuses none for its limit, and has none of its own.
+# Anthropic rejects a call without a limit. Ollama accepts any limit and has no default.
 _WANT_A_LIMIT = ("anthropic", "ollama")
 
 
 class ModelsFileError(ValueError):
-    """The models file cannot be used. The message says where and why, in one line."""
+    """The models file is invalid. The message says where and why, in one line."""
 
 
 class Entry(BaseModel):
-    """One model. ``upstream`` is its name at the provider; None means the same name.
+    """One model. ``upstream`` is its name at the provider; None: the same name.
 
-    ``stream_options``: false where a server refuses a call that asks it to count the tokens of a stream.
+    ``stream_options``: false if the server rejects a call that asks for the tokens of a stream to be counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,7 +65,7 @@ class Entry(BaseModel):
         if self.provider in ("vllm", "openai_compatible") and self.base_url is None:
             raise ValueError(f"provider {self.provider} needs a base_url")
         if self.max_output_tokens > self.context_tokens:
-            raise ValueError("max_output_tokens is more than context_tokens")
+            raise ValueError("max_output_tokens exceeds context_tokens")
         return self
 
     @property
@@ -74,15 +74,15 @@ class Entry(BaseModel):
         return ModelInfo.model_validate(self.model_dump(include=set(ModelInfo.model_fields)))
 
     def output_limit(self, asked: int | None) -> int | None:
-        """The most tokens of an answer to tell the provider; None: none. ``asked``: what the caller wants."""
+        """The ``max_tokens`` to send to the provider; None: no limit. ``asked``: the limit that the client sent."""
         return min(asked or self.max_output_tokens, self.max_output_tokens)
 
 
 class Unlisted(Entry):
-    """A model that nobody has described. Its limits are those of most models: a smaller one refuses to be told them."""
+    """A model that is not in the table. It gets usual limits; they are not sent: a smaller model would reject them."""
 
     def output_limit(self, asked: int | None) -> int | None:
-        """What the caller wants, and nothing else."""
+        """The limit that the client sent, and no other."""
         return super().output_limit(asked) if asked else None
 
 
@@ -93,7 +93,7 @@ class _File(BaseModel):
 
 
 def table(settings: LlmServiceSettings) -> list[Entry]:
-    """All models that have a name. Raises `ModelsFileError`."""
+    """All models of the table. Raises `ModelsFileError`."""
     mine = _read(settings.models_file) if settings.models_file else []
     _check_unique(mine)
     taken = {name for entry in mine for name in (entry.name, *entry.aliases)}
@@ -101,7 +101,7 @@ def table(settings: LlmServiceSettings) -> list[Entry]:
 
 
 def pass_through(settings: LlmServiceSettings) -> Entry | None:
-    """The entry for names that are in no table: the provider is asked whether it knows them."""
+    """The entry of names that are not in the table: the provider decides whether it knows them."""
     if settings.models_file or settings.llm_provider in ("embedded", "simulated"):
         return None
     return _remote(settings, ANY_OTHER)
@@ -131,7 +131,7 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
         aliases=("llama3",),
         provider="embedded",
         context_tokens=context,
-        # A small model on a CPU: more would take longer than a caller waits.
+        # A small model on a CPU: more would take longer than a client waits.
         max_output_tokens=min(_EMBEDDED_OUTPUT_TOKENS, context // 4),
         max_concurrency=settings.embedded_max_concurrency,
     )
@@ -144,7 +144,7 @@ def _remote(settings: LlmServiceSettings, name: str) -> Entry:
 
 
 def without(taken: set[str], entry: Entry) -> Entry:
-    """The entry without the aliases that others have."""
+    """The entry without aliases that other entries have."""
     return entry.model_copy(update={"aliases": tuple(alias for alias in entry.aliases if alias not in taken)})
 
 
@@ -157,7 +157,7 @@ def _read(path: Path) -> list[Entry]:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         if found := re.match(r"models\.\d+\.provider\.", place):
-            # A choice between two lists: pydantic would tell of one of them only, under a name of its own.
+            # A choice between two lists: pydantic would report only one of them, under a name of its own.
             place, first["msg"] = found[0].rstrip("."), f"must be one of {', '.join(_PROVIDERS)}"
         raise ModelsFileError(f"{place}: {first['msg']}") from error
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Errors → problem documents (RFC 9457). Nothing of the input is in them."""
+"""Errors → problem documents (RFC 9457). They never contain any of the input."""
 
 import math
 
@@ -11,13 +11,13 @@ from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import REQUEST_ID
 
-# Nobody reads the answer to a caller who has left; the number is the customary one in logs.
+# The client has left, so no one receives this answer; the number is the customary one in logs.
 _CLIENT_GONE = 499
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of the app leave it as a problem document."""
+    """Register the handlers of all errors."""
     app.add_exception_handler(OrchestraError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_client_gone)
@@ -25,7 +25,7 @@ def install(app: FastAPI) -> None:
 
 
 def answer(error: OrchestraError) -> Response:
-    """The problem document of an error that has no more to it."""
+    """The problem document of an error without further handling."""
     return _answer(Problem.of(error.code, error.detail), {})
 
 

@@ -1,4 +1,4 @@
-"""``GET /models?check=true``: which of the models' providers answer now."""
+"""``GET /models?check=true``: which of the models' providers respond now."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ _OUT_OF_REACH = frozenset(
 
 
 async def checked(registry: Registry) -> ModelList:
-    """The listing with ``reachable`` and ``detail``: each provider is asked once, all at the same time, for 3 s."""
+    """The listing with ``reachable`` and ``detail``. All providers are checked at once, for up to 3 s."""
     models, listing = registry.models, registry.listing()
     providers = {id(model.provider): model.provider for model in models}
     details = dict(zip(providers, await asyncio.gather(*map(_detail, providers.values())), strict=True))
@@ -32,13 +32,13 @@ async def checked(registry: Registry) -> ModelList:
 
 
 async def _detail(provider: Provider) -> str:
-    """Why the provider is out of reach; empty when it answers."""
+    """Why the provider is not reachable; empty if it responds."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await provider.check()
     except TimeoutError:
         return f"The model's provider did not answer within {CHECK_SECONDS:g} s."
     except OrchestraError as error:
-        # A server that refuses this one call, as one without a list of models does, is there.
+        # A server that rejects this call, for instance because it has no list of models, is reachable.
         return error.detail if error.code in _OUT_OF_REACH else ""
     return ""

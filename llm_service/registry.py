@@ -1,4 +1,4 @@
-"""Model name or alias → provider, name at the provider, limits, places."""
+"""Model name or alias → provider, the provider's name for it, limits, places."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ _NO_OPTIONS = "The options of simulated models are not offered here; SIMULATED_O
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What answers to a name. ``gate`` is None where the provider sets its own limits."""
+    """A name's provider and limits. ``gate`` is None if the provider enforces its own limits."""
 
     entry: Entry
     provider: Provider
@@ -39,11 +39,11 @@ class Model:
 
     @property
     def label(self) -> str:
-        """The model's name in metrics and logs: from the table, never a caller's text."""
+        """The model's name in metrics and logs: from the table, never a client's text."""
         return "other" if self.entry.name == ANY_OTHER else self.entry.name
 
     def renamed(self, upstream: str) -> "Model":
-        """The same with another name at the provider."""
+        """The same with a different name at the provider."""
         return Model(self.entry, self.provider, upstream, self.gate, self.rate)
 
 
@@ -68,9 +68,9 @@ class Registry:
         self._simulated_options = simulated_options
 
     def resolve(self, name: str) -> Model:
-        """The model of this name; an empty name means the default.
+        """The model of this name. An empty name means the default.
 
-        Raises ``unknown_model``, and ``invalid_request`` for options that the simulated model does not have.
+        Raises ``unknown_model``, or ``invalid_request`` for invalid options of the simulated model.
         """
         name = name or self._default
         if model := self._by_name.get(name):
@@ -88,9 +88,9 @@ class Registry:
         raise OrchestraError(ErrorCode.UNKNOWN_MODEL)
 
     def chain(self, name: str) -> list[Model]:
-        """The model of this name, then its fallbacks, then theirs. Raises as `resolve` does."""
+        """The model of this name, its fallbacks, and theirs, in order. Raises like `resolve`."""
         chain = [self.resolve(name)]
-        for model in chain:  # Grows meanwhile.
+        for model in chain:  # The list grows during the loop.
             for fallback in model.entry.fallbacks:
                 stand_in = self.resolve(fallback)
                 if stand_in not in chain:
@@ -98,19 +98,19 @@ class Registry:
         return chain
 
     def check_fallbacks(self) -> None:
-        """Raises `llm_service.models.ModelsFileError` where a fallback is no model, or leads back to its own."""
+        """Raises `llm_service.models.ModelsFileError` if a fallback is not a model, or leads back to the model."""
         named = [(model.entry.name, fallback) for model in self._models for fallback in model.entry.fallbacks]
         for name, fallback in named:
             try:
                 self.resolve(fallback)
             except OrchestraError:
-                raise ModelsFileError(f"{name}: the fallback {fallback} is no model") from None
+                raise ModelsFileError(f"{name}: the fallback {fallback} is not a model") from None
         for name, fallback in named:
             if name in (stand_in.entry.name for stand_in in self.chain(fallback)):
                 raise ModelsFileError(f"{name}: the fallback {fallback} leads back to it")
 
     def offer(self, entries: Iterable[Entry]) -> None:
-        """Offer these, found outside of the table, in place of those offered before. A name in the table wins."""
+        """Replace the models that were found outside the table. A name in the table takes precedence."""
         taken = set(self._by_name)
         found = [self._make(without(taken, entry)) for entry in entries if entry.name not in taken]
         aliases = {alias: model for model in found for alias in model.entry.aliases}
@@ -118,7 +118,7 @@ class Registry:
 
     @property
     def models(self) -> list[Model]:
-        """Every model that has a name, in the order of the listing."""
+        """Every model, in the order of the listing."""
         return [*self._models, *{id(model): model for model in self._found.values()}.values()]
 
     def listing(self) -> ModelList:
@@ -139,7 +139,7 @@ class Registry:
 
 
 def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] = os.environ) -> Registry:
-    """The registry that the settings describe. Raises `llm_service.models.ModelsFileError`."""
+    """The registry of these settings. Raises `llm_service.models.ModelsFileError`."""
     provider_of = _providers(settings, environment)
 
     def model(entry: Entry) -> Model:
@@ -161,7 +161,7 @@ def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] 
 
 
 def _providers(settings: LlmServiceSettings, environment: Mapping[str, str]) -> Callable[[Entry], Provider]:
-    """One provider, and so one pool of connections, for each address and key."""
+    """One provider, and thus one connection pool, per address and key."""
     simulated = Simulated()
     made: dict[tuple[str, str | None, str], Provider] = {}
     limits = UpstreamLimits(
@@ -209,6 +209,6 @@ def _api_key(settings: LlmServiceSettings, entry: Entry, environment: Mapping[st
         "anthropic": settings.anthropic_api_key,
         "gemini": settings.gemini_api_key,
     }
-    # An address of its own is another server, and our key is none of its business.
+    # A different address is a different server, which must not receive our key.
     key = known.get(entry.provider) if entry.base_url is None else None
     return key.get_secret_value() if key else None

@@ -1,4 +1,4 @@
-"""⑥ POST /generate, GET /models, GET /healthz, GET /metrics: check, call, answer."""
+"""⑥ POST /generate, GET /models, GET /healthz, GET /metrics: check, call, respond."""
 
 import hmac
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
 
     async def generate(request: Request) -> Response:
         check_known(request)
-        headers = dict(request.scope["headers"])  # Looking through the list for each takes longer.
+        headers = dict(request.scope["headers"])  # Faster than searching the list for each.
         named = request_id(headers)
         try:
             ask = _parse(await _body(request, headers))
@@ -83,12 +83,12 @@ def _bearer(request: Request) -> bytes:
 
 
 async def _body(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
-    """The raw body, whatever content type it claims. Raises ``too_large``, or ``unsupported_media_type`` if packed."""
+    """The raw body of any content type. Raises ``too_large``, or ``unsupported_media_type`` if it is compressed."""
     encoding = headers.get(b"content-encoding")
     if encoding and encoding.strip().lower() not in (b"", b"identity"):
         raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is, without a Content-Encoding.")
     if int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
-        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the client has sent it.
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -105,6 +105,6 @@ def _parse(body: bytes) -> GenerateRequest:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         raise OrchestraError(ErrorCode.NOT_JSON)
-    # Places in a request have fixed names or numbers, and the messages name limits: nothing of the input is in them.
+    # Locations consist of fixed names and numbers, and messages of limits: neither repeats any of the input.
     place = ".".join(map(str, first["loc"])) or "body"
     raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{place}: {first['msg']}")

@@ -12,64 +12,65 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class LlmServiceSettings(ListenSettings):
-    """Where the service listens, which provider answers, and what a generation may take."""
+    """The address of the service, its providers, and the limits of a generation."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     port: int = Field(8082, ge=0, le=65535, description="Port to bind.")
-    open_mode: bool = Field(False, description="Allows an address that is not loopback without a token.")
+    open_mode: bool = Field(False, description="Allow a HOST that is not loopback without a token.")
     llm_service_token: SecretStr | None = Field(
-        None, description="Bearer token that `/generate` and `/models` then ask for."
+        None, description="Bearer token that `/generate` and `/models` require. Unset: none."
     )
     llm_provider: Literal["embedded", "ollama", "openai", "anthropic", "gemini", "simulated"] = Field(
-        "embedded", description="Provider that answers for models which `MODELS_FILE` does not name."
+        "embedded", description="Provider of models that `MODELS_FILE` does not list."
     )
-    llm_model: str = Field("llama3", min_length=1, description="Model used when a request names none.")
+    llm_model: str = Field("llama3", min_length=1, description="Model of requests that name none.")
     simulated_options: bool | None = Field(
         None,
-        description="Offers the options of `simulated`, with which a caller decides how long a call takes and how it "
-        "fails; unset: where `LLM_PROVIDER` is `simulated` or `embedded`. `simulated` itself is always there.",
+        description="Allow the options of `simulated`, with which a client decides how long a call takes and how it "
+        "fails. Unset: allowed if `LLM_PROVIDER` is `simulated` or `embedded`. `simulated` without options is always "
+        "available.",
     )
-    models_file: Path | None = Field(None, description="TOML file with `[[models]]` that add to the built-in table.")
-    embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="Where the embedded model's server is.")
+    models_file: Path | None = Field(None, description="TOML file with `[[models]]`, which extend the built-in table.")
+    embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="URL of the embedded model's server.")
     embedded_api_key: SecretStr | None = Field(None, description="Key for `EMBEDDED_BASE_URL`.")
-    embedded_context_tokens: int = Field(4096, ge=64, description="Context of one slot of the embedded model's server.")
-    embedded_max_concurrency: int = Field(4, ge=1, description="Slots of the embedded model's server.")
-    ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="Where Ollama is.")
-    ollama_discovery: bool = Field(True, description="Offers every model of an Ollama that answers there.")
-    openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="Where an OpenAI-compatible API is.")
+    embedded_context_tokens: int = Field(4096, ge=64, description="Tokens of context of one of its slots.")
+    embedded_max_concurrency: int = Field(4, ge=1, description="Number of slots of its server.")
+    ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="URL of Ollama.")
+    ollama_discovery: bool = Field(True, description="Offer every model of the Ollama at `OLLAMA_BASE_URL`.")
+    openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="URL of an OpenAI-compatible API.")
     openai_api_key: SecretStr | None = Field(None, description="Key for `OPENAI_BASE_URL`.")
-    anthropic_base_url: BaseUrl = Field("https://api.anthropic.com", description="Where Anthropic's API is.")
+    anthropic_base_url: BaseUrl = Field("https://api.anthropic.com", description="URL of Anthropic's API.")
     anthropic_api_key: SecretStr | None = Field(None, description="Key for `ANTHROPIC_BASE_URL`.")
-    gemini_base_url: BaseUrl = Field("https://generativelanguage.googleapis.com", description="Where Gemini's API is.")
+    gemini_base_url: BaseUrl = Field("https://generativelanguage.googleapis.com", description="URL of Gemini's API.")
     gemini_api_key: SecretStr | None = Field(None, description="Key for `GEMINI_BASE_URL`.")
-    upstream_connect_seconds: Seconds = Field(5, description="Longest wait for a connection to a provider.")
-    upstream_idle_seconds: Seconds = Field(60, description="Longest time a provider may send no byte.")
-    generation_seconds: Seconds = Field(600, description="Longest time that one generation may take in all.")
+    upstream_connect_seconds: Seconds = Field(5, description="Maximum wait for a connection to a provider.")
+    upstream_idle_seconds: Seconds = Field(60, description="Maximum time without a byte from a provider.")
+    generation_seconds: Seconds = Field(600, description="Maximum time of a generation, including its fallbacks.")
     fallback_seconds: Seconds = Field(
-        20, description="Longest silence of a model that has `fallbacks` before the next one is asked."
+        20, description="Maximum time without text from a model that has `fallbacks`; then the next one is tried."
     )
-    queue_seconds: Seconds = Field(5, description="Longest wait for a place when a model is at its `max_concurrency`.")
-    max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Longest text that a model may answer with.")
+    queue_seconds: Seconds = Field(5, description="Maximum wait for a place while a model is at its `max_concurrency`.")
+    max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Maximum length of an answer.")
     provider_messages: bool = Field(
-        False, description="Adds what a provider says of an error to its detail. It may repeat the prompt."
+        False, description="Add a provider's own words to the detail of an error. They may repeat the prompt."
     )
-    drain_seconds: int = Field(5, ge=0, description="Time that open generations get to end after SIGTERM.")
+    drain_seconds: int = Field(5, ge=0, description="Time for running generations to finish after SIGTERM.")
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> "LlmServiceSettings":
         if not (self.loopback or self.llm_service_token or self.open_mode):
-            raise ValueError("LLM_SERVICE_TOKEN is required when HOST is not loopback (OPEN_MODE=true goes without)")
+            raise ValueError("LLM_SERVICE_TOKEN is required if HOST is not loopback (OPEN_MODE=true runs without)")
         return self
 
     @property
     def offers_options(self) -> bool:
-        """True where a caller may say how a simulated model behaves."""
+        """True if clients may set how a simulated model behaves."""
         if self.simulated_options is None:
             return self.llm_provider in ("simulated", "embedded")
         return self.simulated_options
 
     @property
     def token(self) -> bytes | None:
-        """The token that callers must show, or None."""
+        """The token that clients must send, or None."""
         return self.llm_service_token.get_secret_value().encode() if self.llm_service_token else None

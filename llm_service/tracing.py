@@ -1,4 +1,4 @@
-"""What a call of ours belongs to, as its headers say it: a request, for the logs, and a trace, for the provider."""
+"""Headers that link a call to its request, for the logs, and to its trace, for the provider."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ _REQUEST_ID_NAME, _TRACEPARENT_NAME = REQUEST_ID.encode(), TRACEPARENT.encode()
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> str | None:
-    """The caller's name for the request: a UUID or another short token. None for anything else."""
+    """The caller's id of the request: a UUID or another short token. None for anything else."""
     named = headers.get(_REQUEST_ID_NAME, b"")
     return named.decode() if _REQUEST_ID.fullmatch(named) else None
 
 
 def traceparent(headers: Mapping[bytes, bytes]) -> str | None:
-    """The caller's place in a trace. None where there is none, or none that could be passed on."""
+    """The caller's trace context; None if it has none, or an invalid one."""
     trace = headers.get(_TRACEPARENT_NAME, b"")
     return trace.decode() if _TRACEPARENT.fullmatch(trace) else None

@@ -1,24 +1,37 @@
-"""Agents: named presets of how a request is answered."""
+"""Agents: named presets for answering requests."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from schemas.generation import Sampling
+from schemas.json_schema import described
 from schemas.requests import AgentName
 
 
 class Agent(Sampling):
-    """One preset. What a request says itself goes before what its agent says.
-
-    ``system`` is said to the model before everything else. ``answer_schema``: a JSON Schema (2020-12) that every answer
-    must fit; one that does not is thrown away, and the model is asked again.
-    """
+    """One preset. Fields of a request override those of its agent."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: AgentName
-    description: str = Field(min_length=1, max_length=500)
-    system: str = Field(min_length=1, max_length=100_000)
-    model: str | None = Field(None, min_length=1, max_length=200)
-    answer_schema: dict[str, Any] | None = None
+    name: Annotated[AgentName, described("The name under which requests ask for it.", "analyst")]
+    description: Annotated[
+        str, Field(min_length=1, max_length=500), described("What it is for.", "Answers questions about data.")
+    ]
+    system: Annotated[
+        str,
+        Field(min_length=1, max_length=100_000),
+        described("The system message, put before all others.", "You are a data analyst."),
+    ]
+    model: Annotated[
+        Annotated[str, Field(min_length=1, max_length=200)] | None,
+        described("The model of requests that name none.", "llama3"),
+    ] = None
+    answer_schema: Annotated[
+        dict[str, Any] | None,
+        described(
+            "JSON Schema (2020-12) of the answer. An answer that does not match is discarded, and the model is asked "
+            "again.",
+            {"type": "object", "required": ["answer"]},
+        ),
+    ] = None

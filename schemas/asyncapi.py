@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document: what is on the topics, for producers and consumers in any language. Generated, never edited.
+"""The AsyncAPI 3 document of the topics, for producers and consumers in any language. Generated, never edited.
 
 ``python -m schemas.publish`` writes it to ``schemas/published/asyncapi.json``; a gateway shows it at ``/asyncapi``.
 """
@@ -17,32 +17,32 @@ from schemas.replies import REPLY, Reply
 from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, MESSAGE_REQUESTED, RECORD_TYPES
 from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES, REQUESTS, TOPICS, Topic
 
-# Of the contract, not of the program: it grows with the changes that tests/contracts/test_compatibility.py refuses.
+# Version of the contract, not of the program: raised with breaks that tests/contracts/test_compatibility.py reports.
 VERSION = "1.0.0"
 DEAD_LETTER = "dead-letter"
 _BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/{model}"
-_ABOUT = """A durable queue in front of language models. Requests come in on `llm.requests` (or by HTTP), replies go out
-on `llm.replies`, once for every request that has ended, whatever way it came in, and for every record that was refused
-and names an id or a correlation id. Values are JSON, headers follow the
-CloudEvents Kafka binding in binary mode. Every header of a request is optional: a record of only
-`{"messages": [{"role": "user", "content": "hi"}]}` is answered. Unknown fields of a request are ignored.
+_ABOUT = """A durable queue in front of language models. Requests arrive on `llm.requests` or over HTTP. Replies are
+sent to `llm.replies`: one for every request that has ended, however it arrived, and one for every rejected record
+that has an id or a correlation id. Values are JSON; headers follow the CloudEvents Kafka binding in binary mode.
+Every header of a request is optional: a record with only `{"messages": [{"role": "user", "content": "hi"}]}` is
+answered. Unknown fields of a request are ignored.
 
 Produce with `acks=all`, an idempotent producer and murmur2 partitioning (librdkafka: `partitioner=murmur2_random`).
-Nothing in a record says who sent it: that is for the topic, and for Kafka's ACLs."""
+A record does not identify its sender: use separate topics and Kafka's ACLs."""
 _KEYS = {
-    REQUESTS: "The conversation: a UUID as it is; any other text becomes an id of its own, always the same. A "
-    "`conversation_id` in the value goes before it. Without either, each record is a conversation by itself.",
+    REQUESTS: "The conversation: a UUID is used unchanged; any other text is always mapped to the same UUID. A "
+    "`conversation_id` in the value takes precedence. Without either, each record is a new conversation.",
     EVENTS: "The request's id.",
     REPLIES: "The conversation's id.",
-    DEAD_LETTERS: "As it came.",
+    DEAD_LETTERS: "The record's own key.",
 }
 _ABOUT_TOPICS = {
-    REQUESTS: "What is to be answered, cancelled or deleted.",
-    EVENTS: "The life of requests as it happens. Best effort: what counts is on `llm.replies` and over HTTP.",
-    REPLIES: "How each request ended, and which records were refused. At least once: drop what has a `ce_id` that you "
-    "have seen.",
-    DEAD_LETTERS: "Records that cannot be read, the bytes and headers as they came.",
+    REQUESTS: "Messages to answer, cancels, and deletions of conversations.",
+    EVENTS: "Progress of requests as it happens. Best effort: `llm.replies` and the HTTP API are authoritative.",
+    REPLIES: "How each request ended, and which records were rejected. At least once: discard a `ce_id` that you "
+    "have seen before.",
+    DEAD_LETTERS: "Records that cannot become requests, with their original bytes and headers.",
 }
 _MODELS: dict[str, type[BaseModel]] = {**RECORD_TYPES, **EVENT_TYPES, REPLY: Reply}
 
@@ -50,7 +50,7 @@ Json = dict[str, Any]
 
 
 def document() -> Json:
-    """The document, made anew from the models and the table of topics."""
+    """The document, generated from the models and the table of topics."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:llm-orchestra:kafka",
@@ -73,7 +73,7 @@ def document() -> Json:
                     "location": "$message.header#/ce_subject",
                 },
                 "yours": {
-                    "description": "Any text of the producer's own, in the request and in its reply.",
+                    "description": "Any text chosen by the producer, in the request and in its reply.",
                     "location": "$message.header#/correlation_id",
                 },
             },
@@ -93,12 +93,12 @@ def _servers() -> Json:
         "embedded": {
             "host": "127.0.0.1:19092",
             "protocol": "kafka",
-            "description": "What `make up` starts, on one machine: no credentials.",
+            "description": "The embedded broker of `make up`, on one machine, without credentials.",
         },
         "deployed": {
             "host": "{bootstrap}",
             "protocol": "kafka-secure",
-            "description": "A cluster of yours; its own ACLs say who may write to and read from which topic.",
+            "description": "Your own cluster. Its ACLs control access to the topics.",
             "variables": {"bootstrap": {"description": "One of the brokers, host:port."}},
             "security": [*schemes, {"$ref": "#/components/securitySchemes/certificate"}],
         },
@@ -113,7 +113,7 @@ def _channel(topic: Topic) -> Json:
     return {
         "address": topic.name,
         "description": f"{_ABOUT_TOPICS[topic]} Written by {written}, read by {read}. "
-        "Partitions and retention are least values.",
+        "Partitions and retention are minimums.",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _message_names(topic)},
         "bindings": {
             "kafka": {
@@ -133,14 +133,14 @@ def _operations() -> Json:
             "reply": {"channel": _channel_ref(REPLIES), "messages": [_message_ref(REPLIES, REPLY)]},
         },
         "cancel": _operation(
-            "receive", REQUESTS, CANCEL_REQUESTED, summary="Cancel a request; one that has ended stays as it is."
+            "receive", REQUESTS, CANCEL_REQUESTED, summary="Cancel a request. One that has ended does not change."
         ),
         "deleteConversation": _operation(
             "receive", REQUESTS, CONVERSATION_DELETE_REQUESTED, summary="Delete a conversation with all its messages."
         ),
-        "tell": _operation("send", EVENTS, *EVENT_TYPES, summary="Tell what happens to a request."),
-        "reply": _operation("send", REPLIES, REPLY, summary="Tell how a request ended."),
-        "setAside": _operation("send", DEAD_LETTERS, DEAD_LETTER, summary="Set a record aside that cannot be read."),
+        "reportProgress": _operation("send", EVENTS, *EVENT_TYPES, summary="Report the progress of a request."),
+        "reply": _operation("send", REPLIES, REPLY, summary="Report how a request ended."),
+        "setAside": _operation("send", DEAD_LETTERS, DEAD_LETTER, summary="Set aside an unreadable record."),
     }
 
 
@@ -154,12 +154,12 @@ def _message(topic: Topic, name: str) -> Json:
     message: Json = {
         "name": name,
         "title": model.__name__ if model else "DeadLetter",
-        "summary": inspect.getdoc(model) if model else "A record that cannot be read, as it came.",
+        "summary": inspect.getdoc(model) if model else "A record that cannot become a request, unchanged.",
         "contentType": "application/json" if model else "application/octet-stream",
         "headers": _headers(topic, name),
         "payload": {"$ref": _SCHEMAS.format(model=model.__name__)}
         if model
-        else {"description": "The bytes as they came, whatever they are."},
+        else {"description": "The original bytes, whatever they are."},
         "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS[topic]}, "bindingVersion": _BINDING}},
         "examples": EXAMPLES[name],
     }

@@ -1,4 +1,4 @@
-"""One record of each kind, for the AsyncAPI document; a test holds that they are right."""
+"""One record of each kind, for the AsyncAPI document. A test validates them."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ EXAMPLES: dict[str, list[Example]] = {
     requests.MESSAGE_REQUESTED: [
         {
             "name": "least",
-            "summary": "All that is needed; the key, where there is one, says which conversation.",
+            "summary": "The minimum. The record's key, if it has one, selects the conversation.",
             "payload": {"messages": [{"role": "user", "content": "hi"}]},
         },
         {
             "name": "withAnId",
-            "summary": "Counts once however often it is sent, and its reply can be told from others.",
+            "summary": "Counted once even if it is sent again, and its reply can be matched.",
             "headers": {envelope.ID: _REQUEST, envelope.CORRELATION_ID: _CORRELATION},
             "payload": {
                 "conversation_id": _CONVERSATION,

@@ -1,4 +1,4 @@
-"""What is on ``llm.dead-letters``: the bytes and headers of a record as they came, plus these headers."""
+"""The records of ``llm.dead-letters``: the original bytes and headers of a record, plus these headers."""
 
 from schemas.errors import ErrorCode
 from schemas.topics import MAX_HEADERS
@@ -15,9 +15,9 @@ RawHeaders = list[tuple[str, bytes | None]]
 def dead_letter_headers(
     headers: RawHeaders, reason: ErrorCode, detail: str, topic: str, partition: int, offset: int
 ) -> RawHeaders:
-    """The headers of a dead letter: those that came, then why and where it lay.
+    """The headers of a dead letter: the original ones, then the reason and the original position.
 
-    No more than a record may have: of too many that came, the first.
+    Original headers beyond the maximum of a record are dropped.
     """
     ours: RawHeaders = [
         (REASON, reason.value.encode()),

@@ -1,4 +1,4 @@
-"""What a record carries beside its value: CloudEvents headers (Kafka binding, binary mode), trace, deadline, identity.
+"""The headers of records: CloudEvents (Kafka binding, binary mode), trace context, deadline, identity.
 
 Source: CloudEvents 1.0.2, Kafka protocol binding; W3C Trace Context. Every header is optional for a producer.
 """
@@ -28,10 +28,10 @@ DEADLINE = "deadline"
 SIGNATURE = "orchestra-signature"
 TENANT = "orchestra-tenant"
 USER = "orchestra-user"
-# Signs the hints below; what it does not sign counts for nothing in a record of a gateway's.
+# Signs the hints below. In a gateway's record, hints that it does not sign are ignored.
 HINTS = "orchestra-hints"
 BODY_HASH = "orchestra-body-hash"
-# Somebody holds a connection open for the answer: fewer tries, short back-off. A hint, not an identity.
+# A client holds a connection open for the answer: fewer attempts, short back-off. A hint, not an identity.
 CALLER_WAITS = "orchestra-caller-waits"
 
 DEFAULT_TENANT = "default"
@@ -45,7 +45,7 @@ Headers = list[tuple[str, str]]
 
 
 class Hints(NamedTuple):
-    """The texts of the headers that say how to answer, in the order in which they are signed; empty where absent."""
+    """The headers that say how to answer, in the order in which they are signed; empty if absent."""
 
     traceparent: str = ""
     correlation_id: str = ""
@@ -58,7 +58,7 @@ HINT_HEADERS = (TRACEPARENT, CORRELATION_ID, DEADLINE, CALLER_WAITS)
 
 @dataclass(frozen=True)
 class Envelope:
-    """The headers of one record that mean something to us, decoded. Headers of others are left alone."""
+    """The decoded headers of one record that this system uses. Other headers are left alone."""
 
     id: UUID | None
     type: str | None
@@ -69,20 +69,20 @@ class Envelope:
     user: str | None
     signature: str | None
     caller_waits: bool
-    # As they came, to check their signature.
+    # As received, to check their signature.
     hints: Hints
     hints_signature: str
 
     @property
     def without_hints(self) -> "Envelope":
-        """The same, as if no hint had come with it."""
+        """The same without any hint."""
         return replace(self, traceparent=None, correlation_id=None, deadline=None, caller_waits=False)
 
 
 def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     """Decode a record's headers.
 
-    Raises ``OrchestraError(BAD_HEADER)`` when one that we know is not UTF-8, too long, or not what it must be.
+    Raises ``OrchestraError(BAD_HEADER)`` if a known one is not UTF-8, too long, or invalid.
     """
     known = {name: _text(name, value) for name, value in headers if name in _KNOWN and value is not None}
     return Envelope(
@@ -101,19 +101,19 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
 
 
 def readable_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
-    """What a record's headers say as far as each of them can be read by itself; the others count as absent."""
+    """The headers of a record that can be read; invalid ones count as absent."""
     return read_headers([each for each in headers if each[0] in _KNOWN and _can_be_read(each)])
 
 
 def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    """True when a record brings a signature, be it good or not."""
+    """True if a record has a signature, valid or not."""
     return any(name == SIGNATURE and value is not None for name, value in headers)
 
 
 def write_headers(
     *, id: UUID | str, type: str, source: str, subject: str | None = None, extra: Iterable[tuple[str, str | None]] = ()
 ) -> Headers:
-    """The CloudEvents headers of a record of ours, then those of ``extra`` that have a value."""
+    """The CloudEvents headers of one of our records, then those of ``extra`` that have a value."""
     headers = [(SPEC_VERSION, "1.0"), (ID, str(id)), (TYPE, type), (SOURCE, source), (CONTENT_TYPE, "application/json")]
     if subject is not None:
         headers.append((SUBJECT, subject))
@@ -121,9 +121,9 @@ def write_headers(
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity. A byte order mark before it is skipped (section 8.1).
+    """Parse JSON as in RFC 8259: UTF-8, no NaN or Infinity. A leading byte order mark is skipped (section 8.1).
 
-    Raises ``OrchestraError(NOT_JSON)`` for anything else, also for nesting too deep to read.
+    Raises ``OrchestraError(NOT_JSON)`` for anything else, including nesting that is too deep to read.
     """
     try:
         return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
@@ -168,9 +168,9 @@ def _time(text: str | None) -> datetime | None:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC, which a time without zone is in already.
+    """The same moment in UTC. A time without a zone is taken as UTC.
 
-    Raises ``ValueError`` where UTC would have no year for it (year 1 east of Greenwich).
+    Raises ``ValueError`` if UTC has no year for it (year 1 east of Greenwich).
     """
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Every error that a caller, a producer or an operator can meet: one closed list."""
+"""Every error that a client, a producer or an operator can encounter: one closed list."""
 
 from enum import StrEnum
 from http import HTTPStatus
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class ErrorKind(NamedTuple):
-    """How an error shows over HTTP and whether trying again can help."""
+    """The HTTP status of an error, and whether a retry can help."""
 
     status: int
     retryable: bool
@@ -14,9 +14,9 @@ class ErrorKind(NamedTuple):
 
 
 class ErrorCode(StrEnum):
-    """Stable names; the ``code`` of a problem document, of a failed request and of a dead letter's reason."""
+    """Stable names: the ``code`` of a problem document and of a failed request, and the reason of a dead letter."""
 
-    # What the caller sent.
+    # Faults of what was sent.
     NOT_JSON = "not_json"
     INVALID_REQUEST = "invalid_request"
     NOT_SUPPORTED = "not_supported"
@@ -48,18 +48,18 @@ class ErrorCode(StrEnum):
     CONVERSATION_DELETED = "conversation_deleted"
     CONVERSATION_BUSY = "conversation_busy"
     CONTEXT_TOO_LONG = "context_too_long"
-    # How a request ended, or has not yet.
+    # How a request ended, or that it has not.
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     STILL_RUNNING = "still_running"
     WORKER_LOST = "worker_lost"
     INTERNAL = "internal"
-    # What the gateway could not do.
+    # Faults of the gateway.
     OUTCOME_UNKNOWN = "outcome_unknown"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
-    # What the model's side answered; with overloaded, unavailable, invalid_request, unknown_model and context_too_long
-    # from above this is the closed list between LLM service and workers (`schemas.generation`).
+    # Faults of the model's side. With overloaded, unavailable, invalid_request, unknown_model and context_too_long from
+    # above they are the closed list between LLM service and workers (`schemas.generation`).
     RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     AUTH = "auth"
@@ -68,7 +68,7 @@ class ErrorCode(StrEnum):
     EMPTY_REPLY = "empty_reply"
     QUOTA_EXHAUSTED = "quota_exhausted"
     REFUSED_BY_PROVIDER = "refused_by_provider"
-    # What the worker found in the model's answer.
+    # Faults that the worker found in the model's answer.
     ANSWER_MISMATCH = "answer_mismatch"
     # Why a record became a dead letter.
     TOMBSTONE = "tombstone"
@@ -81,65 +81,67 @@ class ErrorCode(StrEnum):
 
 ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
-    ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request has the wrong shape"),
-    ErrorCode.NOT_SUPPORTED: ErrorKind(422, False, "The request asks for something that is not supported"),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's encoding is not supported"),
+    ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request is invalid"),
+    ErrorCode.NOT_SUPPORTED: ErrorKind(422, False, "The request uses a feature that is not supported"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's media type or encoding is not supported"),
     ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
     ErrorCode.UNKNOWN_AGENT: ErrorKind(422, False, "No agent has this name"),
-    ErrorCode.MISSING_HEADER: ErrorKind(400, False, "A header that this call needs is missing"),
-    ErrorCode.NOTHING_TO_CHANGE: ErrorKind(400, False, "The body names nothing to change"),
-    ErrorCode.USERNAME_TAKEN: ErrorKind(409, False, "Somebody has this username"),
-    ErrorCode.TOO_MANY_ATTEMPTS: ErrorKind(429, True, "Too many failed attempts to sign in"),
-    ErrorCode.NOT_RETRYABLE: ErrorKind(
-        409, False, "Only what has failed, expired or been cancelled can be tried again"
-    ),
-    ErrorCode.NOT_REPLAYABLE: ErrorKind(409, False, "The dead letter cannot be sent again as it stands"),
+    ErrorCode.MISSING_HEADER: ErrorKind(400, False, "A required header is missing"),
+    ErrorCode.NOTHING_TO_CHANGE: ErrorKind(400, False, "The body changes nothing"),
+    ErrorCode.USERNAME_TAKEN: ErrorKind(409, False, "This username is taken"),
+    ErrorCode.TOO_MANY_ATTEMPTS: ErrorKind(429, True, "Too many failed sign-in attempts"),
+    ErrorCode.NOT_RETRYABLE: ErrorKind(409, False, "Only a failed, expired or cancelled task can be retried"),
+    ErrorCode.NOT_REPLAYABLE: ErrorKind(409, False, "The dead letter cannot be replayed as it is"),
     ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
-    ErrorCode.MALFORMED_HTTP: ErrorKind(400, False, "What came is not HTTP/1.1"),
+    ErrorCode.MALFORMED_HTTP: ErrorKind(400, False, "The request is not valid HTTP/1.1"),
     ErrorCode.HEAD_TOO_LARGE: ErrorKind(431, False, "The request's URL, headers or trailers are too large"),
     ErrorCode.TOO_SLOW: ErrorKind(408, True, "The request did not arrive in time"),
-    ErrorCode.TOO_MANY_CONNECTIONS: ErrorKind(429, True, "Too many connections of this address owe a request"),
-    ErrorCode.NOT_FOUND: ErrorKind(404, False, "There is nothing by this name"),
-    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "This resource does not answer to this method"),
+    ErrorCode.TOO_MANY_CONNECTIONS: ErrorKind(
+        429, True, "Too many connections from this address have not sent a complete request"
+    ),
+    ErrorCode.NOT_FOUND: ErrorKind(404, False, "Not found"),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "Method not allowed"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),
     ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, False, "This Idempotency-Key came with another body"),
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(
+        422, False, "This Idempotency-Key was already used with a different body"
+    ),
     ErrorCode.CONVERSATION_FULL: ErrorKind(429, True, "The conversation has too many open turns"),
-    ErrorCode.TOO_MANY_OPEN: ErrorKind(429, True, "The caller, or their tenant, has too many open requests"),
-    ErrorCode.TOO_MANY_PARKED: ErrorKind(429, True, "The caller, or their tenant, has too many delayed requests"),
+    ErrorCode.TOO_MANY_OPEN: ErrorKind(429, True, "The caller or their tenant has too many open requests"),
+    ErrorCode.TOO_MANY_PARKED: ErrorKind(429, True, "The caller or their tenant has too many delayed requests"),
     ErrorCode.TOO_MANY_STREAMS: ErrorKind(429, True, "The caller has too many open streams"),
-    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many calls under way"),
-    ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller, or their tenant, has too much stored"),
-    ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation is deleted"),
-    ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a turn that is not answered yet"),
-    ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages do not fit the model's context"),
+    ErrorCode.TOO_MANY_CALLS: ErrorKind(429, True, "The caller has too many calls in progress"),
+    ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller or their tenant has too much data stored"),
+    ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation was deleted"),
+    ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a request that has not ended"),
+    ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages exceed the model's context"),
     ErrorCode.CANCELLED: ErrorKind(409, False, "The request was cancelled"),
     ErrorCode.EXPIRED: ErrorKind(504, True, "The request was not answered before its deadline"),
     ErrorCode.STILL_RUNNING: ErrorKind(504, True, "The request is still being answered"),
     ErrorCode.WORKER_LOST: ErrorKind(502, True, "Every worker that took the request was lost"),
-    ErrorCode.INTERNAL: ErrorKind(500, True, "Something went wrong inside"),
+    ErrorCode.INTERNAL: ErrorKind(500, True, "Internal error"),
     ErrorCode.OUTCOME_UNKNOWN: ErrorKind(503, True, "It is not known whether the request was accepted"),
     ErrorCode.OVERLOADED: ErrorKind(503, True, "Too busy to accept more work"),
-    ErrorCode.UNAVAILABLE: ErrorKind(503, True, "A part that this needs is down"),
-    ErrorCode.RATE_LIMITED: ErrorKind(429, True, "The model's provider limits the rate"),
+    ErrorCode.UNAVAILABLE: ErrorKind(503, True, "A required service is unavailable"),
+    ErrorCode.RATE_LIMITED: ErrorKind(429, True, "The model's provider limited the rate of calls"),
     ErrorCode.TIMEOUT: ErrorKind(504, True, "The model did not answer in time"),
-    ErrorCode.AUTH: ErrorKind(502, True, "The model's provider refused our credentials"),
+    ErrorCode.AUTH: ErrorKind(502, True, "The model's provider rejected our credentials"),
     ErrorCode.CONTENT_FILTER: ErrorKind(422, False, "The model's provider filtered the content"),
-    ErrorCode.BAD_UPSTREAM: ErrorKind(502, True, "The model's provider answered with nonsense or not at all"),
+    ErrorCode.BAD_UPSTREAM: ErrorKind(502, True, "The model's provider returned an invalid response or none"),
     ErrorCode.EMPTY_REPLY: ErrorKind(502, True, "The model's answer is empty"),
-    ErrorCode.QUOTA_EXHAUSTED: ErrorKind(502, True, "The quota at the model's provider is used up"),
-    ErrorCode.REFUSED_BY_PROVIDER: ErrorKind(502, False, "The model's provider refused the request"),
-    ErrorCode.ANSWER_MISMATCH: ErrorKind(502, True, "The model's answer does not fit the agent's schema"),
+    ErrorCode.QUOTA_EXHAUSTED: ErrorKind(502, True, "The quota at the model's provider is exhausted"),
+    ErrorCode.REFUSED_BY_PROVIDER: ErrorKind(502, False, "The model's provider rejected the request"),
+    ErrorCode.ANSWER_MISMATCH: ErrorKind(502, True, "The model's answer does not match the agent's schema"),
     ErrorCode.TOMBSTONE: ErrorKind(422, False, "The record has no value"),
-    ErrorCode.BAD_HEADER: ErrorKind(422, False, "A record header is not what it must be"),
-    ErrorCode.UNKNOWN_TYPE: ErrorKind(422, False, "The record's type is not known"),
-    ErrorCode.BAD_SIGNATURE: ErrorKind(403, False, "The record's signature does not verify"),
+    ErrorCode.BAD_HEADER: ErrorKind(422, False, "A record header is invalid"),
+    ErrorCode.UNKNOWN_TYPE: ErrorKind(422, False, "The record's type is unknown"),
+    ErrorCode.BAD_SIGNATURE: ErrorKind(403, False, "The record's signature is invalid"),
     ErrorCode.UNSIGNED: ErrorKind(403, False, "The record is not signed"),
-    ErrorCode.REFUSED_BY_DATABASE: ErrorKind(422, False, "The database refuses the record's data"),
+    ErrorCode.REFUSED_BY_DATABASE: ErrorKind(422, False, "The database rejected the data"),
 }
 
 
-# The caller's own fault, though only a worker could tell, or how the request ended; all else is a fault behind us.
+# The client's own fault, though only a worker could detect it, or how the request ended. All else is the model's side.
 _ENDS_AS_IT_IS = frozenset(
     {
         ErrorCode.INVALID_REQUEST,
@@ -157,15 +159,15 @@ _ENDS_AS_IT_IS = frozenset(
 
 
 def ending_status(code: ErrorCode) -> int:
-    """HTTP status of a POST that waited for its reply, and whose request was accepted and then ended with this error.
+    """HTTP status of a POST that waited for its reply, if the request was accepted and then ended with this error.
 
-    502 unless the error is the caller's own, as clients of the system before this one expect.
+    502 unless it is the client's own error, as clients of the v0 API expect.
     """
     return ERRORS[code].status if code in _ENDS_AS_IT_IS else HTTPStatus.BAD_GATEWAY
 
 
 class OrchestraError(Exception):
-    """An error with a name from the closed list. ``detail`` never repeats what was sent."""
+    """An error with a code from the closed list. ``detail`` never repeats what was sent."""
 
     def __init__(self, code: ErrorCode, detail: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(detail or ERRORS[code].title)

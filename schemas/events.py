@@ -1,6 +1,6 @@
-"""What is on ``llm.events``: the life of a request as it happens, best effort, keyed by request id.
+"""The records of ``llm.events``: the progress of a request as it happens, best effort, keyed by request id.
 
-``attempt`` is the request's fence: it only ever grows, so an event of an older attempt is recognised and dropped.
+``attempt`` is the request's fence: it only ever grows, so events of an older attempt can be recognised and dropped.
 """
 
 from typing import Annotated
@@ -8,8 +8,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from schemas import fields
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
+from schemas.json_schema import described
 from schemas.replies import RequestError
 
 STARTED = "llm.request.started"
@@ -20,64 +22,62 @@ FAILED = "llm.request.failed"
 CANCELLED = "llm.request.cancelled"
 EXPIRED = "llm.request.expired"
 
-# A longer reply is fetched over HTTP instead of travelling in records.
+# A longer reply is not in the record: it is fetched over HTTP.
 MAX_REPLY_BYTES_IN_RECORD = 64 * 1024
 
 
 class Event(BaseModel):
-    """What every event says."""
+    """The fields of every event."""
 
-    attempt: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=0), fields.ATTEMPT]
 
 
 class Started(Event):
-    """A worker began an attempt. Text of earlier attempts is void."""
+    """A worker started an attempt. Discard the text of earlier attempts."""
 
-    conversation_id: UUID
+    conversation_id: Annotated[UUID, fields.CONVERSATION_ID]
 
 
 class Delta(Event):
-    """A piece of text. ``at``: how many code points of this attempt came before it."""
+    """A piece of streamed text."""
 
-    at: Annotated[int, Field(ge=0)]
-    text: str
+    at: Annotated[int, Field(ge=0), described("Number of code points of this attempt before this piece.", 6)]
+    text: Annotated[str, described("The piece.", "world")]
 
 
 class Restarted(Event):
-    """Throw away what you have of this request; ``text`` is the text so far.
+    """Discard the text received so far and continue from ``text``."""
 
-    ``last_error``: why the attempt failed, when another one follows later.
-    """
-
-    text: str
-    last_error: RequestError | None = None
+    text: Annotated[str, described("The text of the new attempt so far.", "Hello")]
+    last_error: Annotated[
+        RequestError | None, described("Why the last attempt failed, if another one follows later.")
+    ] = None
 
 
 class Completed(Event):
-    """The turn is done. ``reply`` is null when it is longer than 64 KiB: fetch it over HTTP.
+    """The request was answered."""
 
-    ``finish_reason``: ``length`` when the reply was cut off at its token limit, ``stop`` when it is whole. A record of
-    an older release has none.
-    """
-
-    reply: str | None
-    usage: Usage
-    finish_reason: FinishReason | None = None
+    reply: Annotated[
+        str | None,
+        described("The whole text; null if it is longer than 64 KiB: fetch it over HTTP.", "Hello world"),
+    ]
+    usage: Annotated[Usage, described("Tokens used by the attempt that answered.")]
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
 
 
 class Failed(Event):
-    """The turn failed for good."""
+    """The request failed and is not retried."""
 
-    code: ErrorCode
-    detail: str
+    code: Annotated[ErrorCode, fields.CODE]
+    detail: Annotated[str, fields.DETAIL]
 
 
 class Cancelled(Event):
-    """The turn was cancelled."""
+    """The request was cancelled."""
 
 
 class Expired(Event):
-    """The turn was not answered before its deadline."""
+    """The request was not answered before its deadline."""
 
 
 EVENT_TYPES: dict[str, type[Event]] = {

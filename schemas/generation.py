@@ -1,10 +1,12 @@
-"""What a worker and the LLM service say to each other over HTTP: ``POST /generate`` and ``GET /models``."""
+"""The HTTP interface between workers and the LLM service: ``POST /generate`` and ``GET /models``."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from schemas import fields
 from schemas.errors import ErrorCode
+from schemas.json_schema import described
 
 GenerationErrorCode = Literal[
     ErrorCode.RATE_LIMITED,
@@ -21,23 +23,24 @@ GenerationErrorCode = Literal[
     ErrorCode.QUOTA_EXHAUSTED,
     ErrorCode.REFUSED_BY_PROVIDER,
 ]
-# The HTTP header in which a caller of `POST /generate` names the request that it is about, for the service's logs.
+# HTTP header of `POST /generate` with the id of the request, for the service's logs.
 REQUEST_ID = "x-request-id"
 FinishReason = Literal["stop", "length", "content_filter"]
 
 
 def _number(value: Any) -> Any:
-    # pydantic takes true for 1, and a text for the number in it.
+    # pydantic would accept true as 1, and a text with a number in it.
     if isinstance(value, bool | str):
         raise ValueError("must be a number")  # noqa: TRY004  pydantic wants a ValueError
     return value
 
 
 ANumber = BeforeValidator(_number)
+Priority = Annotated[int, Field(ge=0, le=9), ANumber]
 
 
 def _unset(value: object) -> bool:
-    """Whether a field says no more than one that is not there: bodies without news stay as they were."""
+    """Whether leaving the field out means the same, so that bodies without it stay as they were."""
     return value in (None, "", [])
 
 
@@ -46,122 +49,148 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Annotated[Literal["system", "user", "assistant"], described("The speaker.", "user")]
+    content: Annotated[str, described("The text of the message.", "What is a log?")]
 
 
 class Sampling(BaseModel):
-    """How the model chooses its words; a field left out keeps the provider's own default."""
+    """How the model chooses its words. An absent field means the provider's default."""
 
-    temperature: Annotated[float, Field(ge=0, le=2), ANumber] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1), ANumber] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None = None
+    temperature: Annotated[
+        Annotated[float, Field(ge=0, le=2), ANumber] | None,
+        described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
+    ] = None
+    top_p: Annotated[
+        Annotated[float, Field(gt=0, le=1), ANumber] | None,
+        described("Nucleus sampling: choose among the tokens that make up this share of the probability.", 0.9),
+    ] = None
+    max_tokens: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None,
+        described("Maximum number of tokens in the answer; it is cut off there.", 256),
+    ] = None
+    stop: Annotated[
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None,
+        described("The answer ends before any of these texts.", ["\n\n"]),
+    ] = None
 
 
 class GenerateRequest(Sampling):
-    """Body of ``POST /generate``. Unknown fields are ignored, as the old service did."""
+    """Body of ``POST /generate``. Unknown fields are ignored, as in the v0 API."""
 
     model_config = ConfigDict(extra="ignore")
 
-    model: Annotated[str, Field(max_length=200, description="Empty means the service's default.")] = ""
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    stream: bool = False
+    model: Annotated[
+        str, Field(max_length=200), described("Name or alias of the model; empty: the service's default.", "llama3")
+    ] = ""
+    messages: Annotated[list[ChatMessage], Field(min_length=1), described("The dialogue, oldest first.")]
+    stream: Annotated[bool, described("Stream the answer as NDJSON lines.", True)] = False
 
 
 class Usage(BaseModel):
-    """Tokens that one attempt used. ``cost`` is in US dollars; what is null is left out on every wire."""
+    """Tokens used by one attempt. Null values are left out wherever it is sent."""
 
-    input_tokens: Annotated[int, Field(ge=0)] = 0
-    output_tokens: Annotated[int, Field(ge=0)] = 0
-    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, exclude_if=_unset, description="US dollars, where the model has a price."
-    )
-    model: str | None = Field(
-        None, exclude_if=_unset, description="The model that answered, where it is not the one that was asked."
-    )
+    input_tokens: Annotated[int, Field(ge=0), described("Tokens of the prompt.", 21)] = 0
+    output_tokens: Annotated[int, Field(ge=0), described("Tokens of the answer.", 5)] = 0
+    cost: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+        described("Price in US dollars, if the model has one.", 0.00031),
+    ] = Field(None, exclude_if=_unset)
+    model: Annotated[
+        str | None, described("The model that answered, if it is not the one that was requested.", "llama3")
+    ] = Field(None, exclude_if=_unset)
 
 
 class GenerateReply(BaseModel):
-    """Answer without ``stream``."""
+    """Response to a ``POST /generate`` without ``stream``."""
 
-    content: str
-    usage: Usage
-    finish_reason: FinishReason = "stop"
+    content: Annotated[str, described("The text of the answer.", "Hello world")]
+    usage: Annotated[Usage, described("Tokens used.")]
+    finish_reason: Annotated[FinishReason, fields.FINISH_REASON] = "stop"
 
 
 class GenerationError(BaseModel):
-    """Why a generation failed. ``retry_after`` is in seconds, passed on from upstream."""
+    """Why a generation failed."""
 
-    code: GenerationErrorCode
-    detail: str
-    retry_after: Annotated[float, Field(ge=0)] | None = None
+    code: Annotated[GenerationErrorCode, fields.CODE]
+    detail: Annotated[str, fields.DETAIL]
+    retry_after: Annotated[
+        Annotated[float, Field(ge=0)] | None, described("Seconds to wait, if the provider said so.", 2.5)
+    ] = None
 
 
 class DeltaLine(BaseModel):
     """A line of the NDJSON stream: a piece of text."""
 
-    delta: str
+    delta: Annotated[str, described("The next piece of the text.", "world")]
 
 
 class Restart(BaseModel):
-    """Who begins anew."""
+    """The model that starts over."""
 
-    model: str
+    model: Annotated[str, described("Name of the model.", "llama3")]
 
 
 class RestartLine(BaseModel):
-    """A line of the NDJSON stream: the text so far is void, another model begins from the beginning."""
+    """A line of the NDJSON stream: discard the text so far, a fallback model starts over."""
 
-    restart: Restart
+    restart: Annotated[Restart, described("Which model starts over.")]
 
 
 class DoneLine(BaseModel):
-    """Last line of a whole stream. A stream without it is broken."""
+    """Last line of a complete stream. A stream that ends without it was cut off."""
 
-    done: Literal[True] = True
-    usage: Usage
-    finish_reason: FinishReason = "stop"
+    done: Annotated[Literal[True], described("Always true.")] = True
+    usage: Annotated[Usage, described("Tokens used.")]
+    finish_reason: Annotated[FinishReason, fields.FINISH_REASON] = "stop"
 
 
 class ErrorLine(BaseModel):
-    """Last line of a stream that failed after it began."""
+    """Last line of a stream that failed after it started."""
 
-    error: GenerationError
+    error: Annotated[GenerationError, described("Why it failed.")]
 
 
 class Price(BaseModel):
-    """What tokens cost: US dollars per million."""
+    """The price of tokens in US dollars per million."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Of prompt tokens.", 3.0)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Of answer tokens.", 15.0)]
+
+
+_Count = Annotated[int, Field(ge=1)]
 
 
 class ModelInfo(BaseModel):
-    """One line of ``GET /models``. What was not configured or not looked at is left out."""
+    """One model of ``GET /models``. What is not configured or was not checked is absent."""
 
-    name: str
-    aliases: list[str] = []
-    provider: str
-    context_tokens: Annotated[int, Field(ge=1)]
-    max_output_tokens: Annotated[int, Field(ge=1)]
-    fallbacks: list[str] = Field([], exclude_if=_unset, description="Models that are asked in its place, in order.")
-    price: Price | None = Field(None, exclude_if=_unset)
-    max_concurrency: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=_unset)
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=_unset)
-    reachable: bool | None = Field(
-        None, exclude_if=_unset, description="Whether its provider answers now; only with `?check=true`."
+    name: Annotated[str, described("The name under which requests ask for it.", "llama3")]
+    aliases: Annotated[list[str], described("Other names for it.", ["default"])] = []
+    provider: Annotated[str, described("Where it runs.", "ollama")]
+    context_tokens: Annotated[_Count, described("Maximum number of tokens of prompt and answer together.", 8192)]
+    max_output_tokens: Annotated[_Count, described("Maximum number of tokens in an answer.", 1024)]
+    fallbacks: Annotated[list[str], described("Models to try in its place, in order.", ["small"])] = Field(
+        [], exclude_if=_unset
     )
-    detail: str = Field("", exclude_if=_unset, description="Why it is not reachable.")
+    price: Annotated[Price | None, described("What its tokens cost.")] = Field(None, exclude_if=_unset)
+    max_concurrency: Annotated[_Count | None, described("Maximum number of generations at a time.", 4)] = Field(
+        None, exclude_if=_unset
+    )
+    requests_per_minute: Annotated[_Count | None, described("Maximum number of calls per minute.", 60)] = Field(
+        None, exclude_if=_unset
+    )
+    reachable: Annotated[
+        bool | None, described("Whether its provider responds now; only with `?check=true`.", True)
+    ] = Field(None, exclude_if=_unset)
+    detail: Annotated[str, described("Why it is not reachable.")] = Field("", exclude_if=_unset)
 
 
 class ModelList(BaseModel):
-    """Answer of ``GET /models``."""
+    """Response to ``GET /models``."""
 
-    data: list[ModelInfo]
-    default: str = Field("", description="Model of a request that names none.")
-    other: ModelInfo | None = Field(
-        None, description="Limits of every name that is not listed; null: they are unknown."
-    )
+    data: Annotated[list[ModelInfo], described("The configured models.")]
+    default: Annotated[str, described("The model of requests that name none.", "llama3")] = ""
+    other: Annotated[
+        ModelInfo | None, described("Limits of every model that is not listed; null: they are unknown.")
+    ] = None

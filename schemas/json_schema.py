@@ -1,11 +1,19 @@
 """How models become JSON Schema, in the published files and in the AsyncAPI document."""
 
+from typing import Any
+
+from pydantic import Field
 from pydantic.json_schema import GenerateJsonSchema
 
 
 class PlainJsonSchema(GenerateJsonSchema):
-    """Without titles of fields: "Request Id" beside `request_id` tells a reader nothing."""
+    """Leaves out field titles: "Request Id" next to `request_id` adds nothing."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 (pydantic's signature)
-        """No."""
+        """Never."""
         return False
+
+
+def described(text: str, *examples: object) -> Any:
+    """The description and the examples of a field, for its ``Annotated``."""
+    return Field(description=text, examples=list(examples)) if examples else Field(description=text)

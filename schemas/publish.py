@@ -1,6 +1,6 @@
 """JSON Schema (2020-12) of every record and HTTP body, and AsyncAPI, for producers and clients in any language.
 
-``python -m schemas.publish`` writes ``schemas/published``; with ``--check`` it only names what differs.
+``python -m schemas.publish`` writes ``schemas/published``; with ``--check`` it only lists what differs.
 """
 
 import inspect
@@ -15,27 +15,41 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import asyncapi, events, generation, replies, requests
 from schemas.agents import Agent
-from schemas.api.agents import AgentResource
-from schemas.api.conversations import ConversationResource, CreateConversation, Page, StoredMessage
+from schemas.api.agents import AgentPage
+from schemas.api.conversations import (
+    ConversationPage,
+    ConversationResource,
+    CreateConversation,
+    MessagePage,
+)
 from schemas.api.dead_letters import (
+    DeadLetterPage,
     DeadLetterQuery,
     DeadLetterResource,
-    DeadLetterSummary,
     EditDeadLetter,
     ReplayDeadLetters,
     ReplayedDeadLetters,
 )
-from schemas.api.keys import CreatedKey, CreateKey, KeyResource
+from schemas.api.keys import CreatedKey, CreateKey, KeyPage
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
-from schemas.api.requests import AcceptedRequest, RequestQuery, RequestResource
-from schemas.api.tasks import AcceptedTask, CancelledTasks, CreatedTask, CreateTask, PostTask, TaskFilter, TaskResource
+from schemas.api.requests import AcceptedRequest, RequestPage, RequestQuery, RequestResource
+from schemas.api.tasks import (
+    AcceptedTask,
+    CancelledTasks,
+    CreatedTask,
+    CreateTask,
+    PostTask,
+    TaskFilter,
+    TaskPage,
+    TaskResource,
+)
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
 from schemas.json_schema import PlainJsonSchema
 
 PUBLISHED = Path(__file__).parent / "published"
 
-# By name: a record's is its ``ce_type``.
+# By name. The name of a record is its ``ce_type``.
 MODELS: dict[str, type[BaseModel]] = {
     **requests.RECORD_TYPES,
     **events.EVENT_TYPES,
@@ -44,21 +58,21 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.message-reply": MessageReply,
     "http.request": RequestResource,
     "http.accepted-request": AcceptedRequest,
-    "http.request-page": Page[RequestResource],
+    "http.request-page": RequestPage,
     "http.request-query": RequestQuery,
     "http.create-conversation": CreateConversation,
     "http.conversation": ConversationResource,
-    "http.conversation-page": Page[ConversationResource],
-    "http.message-page": Page[StoredMessage],
+    "http.conversation-page": ConversationPage,
+    "http.message-page": MessagePage,
     "http.post-task": PostTask,
     "http.create-task": CreateTask,
     "http.accepted-task": AcceptedTask,
     "http.created-task": CreatedTask,
     "http.task": TaskResource,
-    "http.task-page": Page[TaskResource],
+    "http.task-page": TaskPage,
     "http.task-filter": TaskFilter,
     "http.cancelled-tasks": CancelledTasks,
-    "http.agent-page": Page[AgentResource],
+    "http.agent-page": AgentPage,
     "http.create-user": CreateUser,
     "http.change-user": ChangeUser,
     "http.change-password": ChangePassword,
@@ -66,9 +80,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.token": Token,
     "http.create-key": CreateKey,
     "http.created-key": CreatedKey,
-    "http.key-page": Page[KeyResource],
+    "http.key-page": KeyPage,
     "http.dead-letter-query": DeadLetterQuery,
-    "http.dead-letter-page": Page[DeadLetterSummary],
+    "http.dead-letter-page": DeadLetterPage,
     "http.dead-letter": DeadLetterResource,
     "http.edit-dead-letter": EditDeadLetter,
     "http.replay-dead-letters": ReplayDeadLetters,
@@ -106,7 +120,7 @@ def drifted(folder: Path = PUBLISHED) -> list[str]:
 
 
 def write(folder: Path = PUBLISHED) -> None:
-    """Write every schema that differs, and take away those that no longer are."""
+    """Write every schema that differs, and delete those that are gone."""
     folder.mkdir(exist_ok=True)
     fresh = dict(documents())
     for name in drifted(folder):
@@ -117,7 +131,7 @@ def write(folder: Path = PUBLISHED) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write, or with ``--check`` compare. Returns the exit code."""
+    """Write, or with ``--check`` compare. Return the exit code."""
     if "--check" not in arguments:
         write()
         return 0

@@ -10,67 +10,67 @@ _UUID: Schema = {"type": "string", "format": "uuid"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
 _TEXT: Schema = {"type": "string", "maxLength": envelope.MAX_HEADER_BYTES}
-_GATEWAYS_ONLY = "Written by gateways. From anybody else it means nothing, unless the signature verifies."
+_GATEWAYS_ONLY = "Written by gateways. Ignored in other records unless the signature verifies."
 
 _OF_A_REQUEST: dict[str, Schema] = {
     envelope.SPEC_VERSION: {"const": "1.0", "description": "CloudEvents."},
     envelope.ID: {
         **_UUID,
-        "description": "The request's id. With the same id and the same value a record counts once; with another value "
-        "it is a dead letter. Without: derived from where the record lies. "
-        "Of a cancel or a deletion: the record's own.",
+        "description": "The request's id; by default derived from the record's position. A record with a known id and "
+        "the same value is ignored; with a different value it becomes a dead letter. In a cancel or a deletion: the id "
+        "of the record.",
     },
-    envelope.TYPE: {"type": "string", "description": "`llm.message.requested` when absent."},
-    envelope.SOURCE: {**_TEXT, "description": "Who sent it, for people who read the topic."},
+    envelope.TYPE: {"type": "string", "description": "By default `llm.message.requested`."},
+    envelope.SOURCE: {**_TEXT, "description": "The sender, for people who read the topic."},
     envelope.CONTENT_TYPE: {"const": "application/json"},
-    envelope.CORRELATION_ID: {**_TEXT, "description": "Any text. It comes back with the reply."},
+    envelope.CORRELATION_ID: {**_TEXT, "description": "Any text. It is returned in the reply."},
     envelope.DEADLINE: {
         **_TIME,
-        "description": "After it nobody wants the answer any more: 1 hour when absent, 7 days at most. "
-        "A `deadline` in the value goes before it.",
+        "description": "The request expires if it has not been answered by then: by default 1 hour, at most 7 days. "
+        "A `deadline` in the value takes precedence.",
     },
-    envelope.TRACEPARENT: {"type": "string", "description": "W3C Trace Context. It comes back with the reply."},
+    envelope.TRACEPARENT: {"type": "string", "description": "W3C Trace Context. It is returned in the reply."},
     envelope.SIGNATURE: {**_TEXT, "description": f"HMAC over id, type, tenant, user, key and value. {_GATEWAYS_ONLY}"},
     envelope.HINTS: {
         "type": "string",
-        "description": f"Signs the headers above that say how to answer, beside the signature. {_GATEWAYS_ONLY}",
+        "description": f"Signs the headers that say how to answer. {_GATEWAYS_ONLY}",
     },
-    envelope.TENANT: {**_TEXT, "description": f"Whose it is. {_GATEWAYS_ONLY}"},
-    envelope.USER: {**_TEXT, "description": f"Which user's it is. {_GATEWAYS_ONLY}"},
+    envelope.TENANT: {**_TEXT, "description": f"The tenant of the request. {_GATEWAYS_ONLY}"},
+    envelope.USER: {**_TEXT, "description": f"The user who owns the request. {_GATEWAYS_ONLY}"},
     envelope.CALLER_WAITS: {
         "const": "1",
-        "description": "Somebody holds a connection open for the answer: fewer tries, and sooner.",
+        "description": "A client holds a connection open for the answer: fewer attempts, short back-off.",
     },
 }
 _OF_OURS: dict[str, Schema] = {
     envelope.SPEC_VERSION: {"const": "1.0", "description": "CloudEvents."},
     envelope.ID: {
         **_UUID,
-        "description": "This record's; the same whenever it is sent again.",
+        "description": "The record's id. A repeat has the same.",
     },
     envelope.TYPE: {"type": "string"},
     envelope.SOURCE: {"type": "string"},
     envelope.CONTENT_TYPE: {"const": "application/json"},
     envelope.SUBJECT: {**_UUID, "description": "The request's id."},
-    envelope.TENANT: {"type": "string", "description": "Whose request it is."},
+    envelope.TENANT: {"type": "string", "description": "The tenant of the request."},
     envelope.BODY_HASH: {"type": "string", "description": "SHA-256, in hex, of the request's canonical body."},
-    envelope.TRACEPARENT: {"type": "string", "description": "As the request had it."},
+    envelope.TRACEPARENT: {"type": "string", "description": "As in the request."},
 }
 _ALWAYS_OURS = (
     envelope.SPEC_VERSION, envelope.ID, envelope.TYPE, envelope.SOURCE, envelope.CONTENT_TYPE, envelope.SUBJECT,
     envelope.TENANT,
 )  # fmt: skip
 _OF_A_DEAD_LETTER: dict[str, Schema] = {
-    dead_letters.REASON: {"type": "string", "description": "Why: a code of the list of errors."},
-    dead_letters.DETAIL: {"type": "string", "description": "Why, in words."},
-    dead_letters.TOPIC: {"type": "string", "description": "Where the record lay."},
-    dead_letters.PARTITION: _COUNT,
-    dead_letters.OFFSET: _COUNT,
+    dead_letters.REASON: {"type": "string", "description": "The reason: an error code."},
+    dead_letters.DETAIL: {"type": "string", "description": "The reason in words."},
+    dead_letters.TOPIC: {"type": "string", "description": "The record's topic."},
+    dead_letters.PARTITION: {**_COUNT, "description": "The record's partition."},
+    dead_letters.OFFSET: {**_COUNT, "description": "The record's offset."},
 }
 
 
 def of_request(type_name: str, default: str) -> Schema:
-    """Headers of a record on ``llm.requests``: none is required but the type, where it is not the default one."""
+    """Headers of a record on ``llm.requests``: only the type is required, if it is not the default."""
     known = {**_OF_A_REQUEST, envelope.TYPE: {**_OF_A_REQUEST[envelope.TYPE], "const": type_name}}
     return _headers(known, () if type_name == default else (envelope.TYPE,))
 
@@ -78,19 +78,22 @@ def of_request(type_name: str, default: str) -> Schema:
 def of_event(type_name: str) -> Schema:
     """Headers of a record on ``llm.events``."""
     signature = {
-        envelope.SIGNATURE: {"type": "string", "description": "A worker's, for gateways. Absent in older ones."}
+        envelope.SIGNATURE: {
+            "type": "string",
+            "description": "HMAC of the worker, for gateways. Absent in records of release 0.1.0.",
+        }
     }
     return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}, **signature}, _ALWAYS_OURS)
 
 
 def of_reply(type_name: str) -> Schema:
     """Headers of a record on ``llm.replies``."""
-    correlation = {envelope.CORRELATION_ID: {"type": "string", "description": "As the request had it."}}
+    correlation = {envelope.CORRELATION_ID: {"type": "string", "description": "As in the request."}}
     return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}, **correlation}, _ALWAYS_OURS)
 
 
 def of_dead_letter() -> Schema:
-    """Headers of a dead letter: those that the record came with, then these."""
+    """Headers of a dead letter: the record's original ones, then these."""
     return _headers(_OF_A_DEAD_LETTER, tuple(_OF_A_DEAD_LETTER))
 
 

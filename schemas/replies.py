@@ -1,4 +1,4 @@
-"""What is on ``llm.replies``: how a request ended, once per request in Postgres, at least once here."""
+"""The records of ``llm.replies``: how a request ended. Once per request in Postgres, at least once here."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,8 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from schemas import fields
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
+from schemas.json_schema import described
 from schemas.status import Status
 
 REPLY = "llm.reply"
@@ -16,35 +18,40 @@ REPLY = "llm.reply"
 class RequestError(BaseModel):
     """Why a request failed."""
 
-    code: ErrorCode
-    detail: str
+    code: Annotated[ErrorCode, fields.CODE]
+    detail: Annotated[str, fields.DETAIL]
 
 
 class RecordSource(BaseModel):
-    """Where the request's record lay."""
+    """The position of the request's record."""
 
-    topic: str
-    partition: int
-    offset: int
+    topic: Annotated[str, described("Its topic.", "llm.requests")]
+    partition: Annotated[int, described("Its partition.", 3)]
+    offset: Annotated[int, described("Its offset.", 42)]
 
 
 class Reply(BaseModel):
-    """The ending of a request. ``reply`` is null unless completed, or when longer than 64 KiB (``reply_url``).
+    """How a request ended."""
 
-    ``finish_reason`` is there when completed: ``length`` when the reply was cut off at its token limit. ``metadata`` is
-    the request's own, and absent when it had none.
-    """
-
-    request_id: UUID
-    conversation_id: UUID
-    status: Status
-    reply: str | None
-    reply_url: str | None = None
-    error: RequestError | None
-    usage: Usage | None
-    attempts: Annotated[int, Field(ge=0)]
-    model: str | None
-    source: RecordSource | None
-    finished_at: datetime
-    finish_reason: FinishReason | None = None
-    metadata: dict[str, str] | None = None
+    request_id: Annotated[UUID, fields.REQUEST_ID]
+    conversation_id: Annotated[UUID, fields.CONVERSATION_ID]
+    status: Annotated[Status, fields.STATUS]
+    reply: Annotated[
+        str | None,
+        described(
+            "The text of the answer; null unless `status` is `completed`, and if it is longer than 64 KiB.",
+            "Hello world",
+        ),
+    ]
+    reply_url: Annotated[
+        str | None,
+        described("Where to fetch a longer reply over HTTP.", f"/v1/requests/{fields.A_REQUEST}"),
+    ] = None
+    error: Annotated[RequestError | None, fields.ERROR]
+    usage: Annotated[Usage | None, fields.USAGE]
+    attempts: Annotated[int, Field(ge=0), fields.ATTEMPTS]
+    model: Annotated[str | None, described("The model that was requested.", "llama3")]
+    source: Annotated[RecordSource | None, described("Position of the request's record; null if it is not known.")]
+    finished_at: Annotated[datetime, described("When it ended.", "2026-01-31T11:59:59.345678Z")]
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    metadata: Annotated[dict[str, str] | None, fields.METADATA] = None

@@ -1,4 +1,4 @@
-"""What is on ``llm.requests``: a message to answer, a cancel, the deletion of a conversation."""
+"""The records of ``llm.requests``: a message to answer, a cancel, the deletion of a conversation."""
 
 import hashlib
 import json
@@ -20,9 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from schemas import fields
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ANumber, ChatMessage, Sampling
+from schemas.generation import ChatMessage, Priority, Sampling
+from schemas.json_schema import described
 
 MESSAGE_REQUESTED = "llm.message.requested"
 CANCEL_REQUESTED = "llm.cancel.requested"
@@ -44,10 +46,10 @@ def storable(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text itself, a name that people read. Raises ``ValueError`` for what cannot be kept, or cannot be seen.
+    """The text itself, a name for people to read. Raises ``ValueError`` for invisible characters, too.
 
-    That is control characters, line and paragraph separators, and format characters, which hide or turn round what
-    stands beside them.
+    Those are control characters, line and paragraph separators, and format characters, which can hide or reorder the
+    text around them.
     """
     if any(unicodedata.category(character) in _UNSEEN for character in storable(text)):
         raise ValueError("must not contain control or format characters")
@@ -55,14 +57,14 @@ def visible(text: str) -> str:
 
 
 def _dated(value: Any) -> Any:
-    # pydantic takes numbers too, and guesses from their size whether they count seconds or milliseconds.
+    # pydantic also accepts numbers, and guesses from their size whether they are seconds or milliseconds.
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
         return value
     raise ValueError("must be a time, as in 2026-01-31T12:00:00Z")
 
 
 def _or_empty(schema: dict[str, Any]) -> None:
-    # Says in the published schema what `_empty_is_absent` reads.
+    # The published schema's counterpart of `_empty_is_absent`.
     schema["anyOf"].append({"const": ""})
 
 
@@ -71,19 +73,19 @@ Context = Literal["auto", "given", "stored"]
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Moment = Annotated[datetime, BeforeValidator(_dated), AfterValidator(in_utc)]
-"""A time, UTC where it names no zone."""
+"""A time; UTC if it has no zone."""
 _MetadataName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(storable)]
 _MetadataText = Annotated[str, Field(max_length=512), AfterValidator(storable)]
 Metadata = Annotated[dict[_MetadataName, _MetadataText], Field(max_length=16)]
 
 
 class _Record(BaseModel):
-    # Unknown fields are ignored, so that a newer gateway and an older worker get on during a rolling upgrade.
+    # Unknown fields are ignored, so that an older worker reads a newer gateway's records during a rolling upgrade.
     model_config = ConfigDict(extra="ignore")
 
 
 class Message(ChatMessage):
-    """One message of a request; its text can be kept as it is."""
+    """One message of a request. Its text is storable."""
 
     @field_validator("content")
     @classmethod
@@ -92,29 +94,32 @@ class Message(ChatMessage):
 
 
 class MessageBody(Sampling, _Record):
-    """A message to answer: the body of ``POST /v1/messages`` and the value of a request record.
+    """A message to answer: the body of ``POST /v1/messages`` and the value of a request record."""
 
-    ``priority`` 0 to 9, the higher the sooner. ``deadline``: a time, UTC where it names no zone,
-    at most 7 days ahead; without it 1 hour.
-    ``context``: which messages the model sees; ``given`` those sent, ``stored`` the conversation's history too,
-    ``auto`` (default) ``given`` when assistant turns are sent along, else ``stored``.
-    ``agent``: the preset that answers. ``not_before``: a time, UTC where it names no zone, at most 7 days ahead, before
-    which it is not begun; those behind it in its conversation wait too.
-    ``on_busy``: what becomes of it while the conversation has open turns; ``enqueue`` (default) behind them, ``reject``
-    it, or ``interrupt`` (cancel) them.
-    """
-
-    conversation_id: Annotated[UUID | None, _OR_EMPTY] = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
-    model: Annotated[Annotated[str, Field(min_length=1, max_length=200)] | None, _OR_EMPTY] = None
-    agent: Annotated[AgentName | None, _OR_EMPTY] = None
-    context: Context | None = None
-    stream: StrictBool | None = None
-    priority: Annotated[int, Field(ge=0, le=9), ANumber] | None = None
-    deadline: Moment | None = None
-    not_before: Moment | None = None
-    on_busy: OnBusy | None = None
-    metadata: Metadata | None = None
+    conversation_id: Annotated[
+        UUID | None, _OR_EMPTY, described("The conversation to continue; without it a new one.", fields.A_CONVERSATION)
+    ] = None
+    messages: Annotated[
+        list[Message],
+        Field(min_length=1, max_length=10_000),
+        described("The new message, with any that come before it, oldest first.", [fields.A_MESSAGE]),
+    ]
+    model: Annotated[Annotated[str, Field(min_length=1, max_length=200)] | None, _OR_EMPTY, fields.MODEL] = None
+    agent: Annotated[AgentName | None, _OR_EMPTY, fields.AGENT] = None
+    context: Annotated[
+        Context | None,
+        described(
+            "Which messages the model sees: `given`, those of this request; `stored`, the conversation's history too; "
+            "`auto` (default), `given` if assistant messages are among those of the request, otherwise `stored`.",
+            "auto",
+        ),
+    ] = None
+    stream: Annotated[StrictBool | None, described("Answer with server-sent events.", False)] = None
+    priority: Annotated[Priority | None, fields.PRIORITY] = None
+    deadline: Annotated[Moment | None, fields.DEADLINE] = None
+    not_before: Annotated[Moment | None, fields.NOT_BEFORE] = None
+    on_busy: Annotated[OnBusy | None, fields.ON_BUSY] = None
+    metadata: Annotated[Metadata | None, fields.METADATA] = None
 
     @field_validator("conversation_id", "model", "agent", mode="before")
     @classmethod
@@ -132,22 +137,29 @@ class MessageBody(Sampling, _Record):
         return stop and [storable(text) for text in stop]
 
     def canonical(self) -> bytes:
-        """The body as bytes that are the same for the same body: sorted keys, nothing that is absent.
+        """The same bytes for the same body: JSON with sorted keys and without absent fields.
 
-        ``stream`` says how to answer, not what; it is left out.
+        ``stream`` is left out: it says how to answer, not what.
         """
-        fields = self.model_dump(mode="json", exclude_none=True, exclude={"stream", "id"})
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        body = self.model_dump(mode="json", exclude_none=True, exclude={"stream", "id"})
+        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def body_hash(self) -> str:
-        """SHA-256 of the canonical body, in hex. The same key with another hash is another request."""
+        """SHA-256 of the canonical body, in hex. An idempotency key with a different hash was reused."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
 def _or_a_prompt(schema: dict[str, Any]) -> None:
-    """Say in the published schema what `_prompt_is_a_message` reads."""
+    """The published schema's counterpart of `_prompt_is_a_message`."""
     messages = schema["properties"]["messages"]
-    schema["properties"] |= {"prompt": {"type": "string"}, "history": {"type": "array", "items": messages["items"]}}
+    schema["properties"] |= {
+        "prompt": {"type": "string", "description": "The user message; instead of `messages`."},
+        "history": {
+            "type": "array",
+            "items": messages["items"],
+            "description": "With `prompt`: the messages before it, oldest first.",
+        },
+    }
     schema["required"] = [name for name in schema["required"] if name != "messages"]
     schema["anyOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
 
@@ -155,15 +167,14 @@ def _or_a_prompt(schema: dict[str, Any]) -> None:
 class MessageRequested(MessageBody):
     """Value of a request record: the body of ``POST /v1/messages`` plus an optional ``id``.
 
-    ``task_type`` makes it a task, answered by the agent of that name. ``prompt``, with or without a ``history`` of
-    messages before it, may stand in the place of ``messages``. ``retry_of``: the request that this one tries again.
+    ``prompt``, with or without ``history``, may replace ``messages``.
     """
 
     model_config = ConfigDict(json_schema_extra=_or_a_prompt)
 
-    id: UUID | None = None
-    task_type: AgentName | None = None
-    retry_of: UUID | None = None
+    id: Annotated[UUID | None, fields.REQUEST_ID] = None
+    task_type: Annotated[AgentName | None, fields.TASK_TYPE] = None
+    retry_of: Annotated[UUID | None, fields.RETRY_OF] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -189,15 +200,15 @@ class MessageRequested(MessageBody):
 
 
 class CancelRequested(_Record):
-    """Value of a cancel record. It may come before the request that it cancels."""
+    """Value of a cancel record. It may arrive before the request that it cancels."""
 
-    request_id: UUID
+    request_id: Annotated[UUID, described("The request to cancel.", fields.A_REQUEST)]
 
 
 class ConversationDeleteRequested(_Record):
-    """Value of a record that deletes a conversation with all that is in it."""
+    """Value of a record that deletes a conversation with everything in it."""
 
-    conversation_id: UUID
+    conversation_id: Annotated[UUID, described("The conversation to delete.", fields.A_CONVERSATION)]
 
 
 RequestRecord = MessageRequested | CancelRequested | ConversationDeleteRequested
@@ -209,9 +220,9 @@ RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[Co
 
 
 def describe(error: ValidationError) -> str:
-    """Where and why a body has the wrong shape, without repeating any of it."""
+    """Where and why a body is invalid, without repeating any of it."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    # pydantic shows the character that makes a UUID bad, which is input and may be one that nothing can keep.
+    # pydantic quotes the invalid character of a UUID, which is input and may not be storable.
     lines = [f"{_place(each['loc'])}: {_PLAIN.get(each['type'], each['msg'])}" for each in problems[:5]]
     return "; ".join(lines) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
 
@@ -220,7 +231,7 @@ _PLAIN = {"uuid_parsing": "Input should be a valid UUID"}
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    # A name of the caller's own (a metadata key) is input too: only indices and our field names are shown.
+    # A name chosen by the client (a metadata key) is input too: show only indices and our own field names.
     return ".".join(str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES) or "body"
 
 
@@ -234,13 +245,13 @@ _FIELD_NAMES = (
 
 
 def read_record(type_name: str | None, value: Any) -> RequestRecord:
-    """The record that parsed JSON stands for.
+    """Parsed JSON as the record of its type.
 
     Raises ``OrchestraError``: ``UNKNOWN_TYPE``, or ``INVALID_REQUEST`` with where and why.
     """
     model = RECORD_TYPES.get(type_name or MESSAGE_REQUESTED)
     if model is None:
-        raise OrchestraError(ErrorCode.UNKNOWN_TYPE, "the ce_type of the record is none that is known")
+        raise OrchestraError(ErrorCode.UNKNOWN_TYPE, "the record's ce_type is not known")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,23 +1,23 @@
-"""The topics: what is on them, how they are keyed and kept. `orchestra topics` makes and checks them from here."""
+"""The topics: their records, keys and retention. `orchestra topics` creates and checks them from this table."""
 
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-"""How long the value of a record may be."""
+"""Maximum length of a record's value."""
 MAX_MESSAGE_BYTES = MAX_RECORD_BYTES + 64 * 1024
-"""How long a record may be with its key and headers: as Kafka takes it, and unpacked."""
+"""Maximum length of a record with its key and headers: as Kafka accepts it, and uncompressed."""
 MAX_HEADERS = 1_000
-"""How many headers a record may have."""
+"""Maximum number of headers of a record."""
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""How much of one batch is unpacked."""
+"""Maximum number of bytes of one batch that are decompressed."""
 MAX_BATCH_RECORDS = 100_000
-"""How many records of one batch are read."""
+"""Maximum number of records of one batch that are read."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. ``config`` holds the settings that must be exactly so; ``retention_ms`` is a least value."""
+    """One topic. ``config`` has the settings that must match exactly; ``retention_ms`` is a minimum."""
 
     name: str
     key: str
@@ -30,7 +30,7 @@ class Topic:
 
     @property
     def config(self) -> dict[str, str]:
-        """The settings of the topic that must be exactly so."""
+        """The settings of the topic that must match exactly."""
         return {
             "cleanup.policy": "delete",
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
@@ -46,7 +46,7 @@ REQUESTS = Topic(
     written_by=("gateway", "producers"),
     read_by=("workers",),
     retention_ms=7 * DAY_MS,
-    # The broker's time grows with the offset, whatever clock a producer has: it tells how far intake has read.
+    # The broker's time grows with the offset, whatever a producer's clock: it shows how far intake has read.
     timestamps="LogAppendTime",
 )
 EVENTS = Topic(

@@ -1,8 +1,8 @@
-"""What clients of other APIs may ask for and is not offered yet: refused by name, never dropped in silence.
+"""Features of other APIs that are not offered yet: rejected by name, never dropped silently.
 
 Source of the names: OpenAI's reference ("Create chat completion", "Create a model response"), Anthropic's ("Create a
-message"), vLLM's and Ollama's further fields. What changes the answer is here; whatever else is not known is ignored,
-and named in ``warnings``.
+message"), and the additional fields of vLLM and Ollama. Fields that change the answer are listed here; other unknown
+fields are ignored and listed in ``warnings``.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Any
 from schemas.errors import ErrorCode, OrchestraError
 
 Neutral = tuple[Any, ...]
-"""Values that ask for nothing. ``null`` always does."""
+"""Neutral values of a field. ``null`` is neutral for all."""
 
 MOST_WARNINGS = 10
 _MOST_REFUSALS = 5
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
-# Stands for all names that are not to be repeated.
+# Replaces all names that must not be repeated.
 _OTHER = "other"
 _ROLES = frozenset({"developer", "function", "tool"})
 
@@ -72,7 +72,7 @@ _NOT_YET_IN_MESSAGES: dict[str, Neutral] = {
     "tool_call_id": (),
     "tool_calls": ([],),
 }
-# What is asked for here in another way.
+# Fields whose feature exists here under another name.
 _ELSEWHERE = {
     "history": "send it in messages",
     "input": "send it in messages",
@@ -85,9 +85,9 @@ _NEUTRAL: dict[str, Neutral] = {**_NOT_YET, **dict.fromkeys(_ELSEWHERE, ("", [])
 
 
 def refuse_unsupported(body: Any) -> None:
-    """Look through a body of ``POST /v1/messages``, be it right or wrong otherwise.
+    """Check a body of ``POST /v1/messages``, valid or not, for unsupported fields.
 
-    Raises ``OrchestraError(NOT_SUPPORTED)`` with the names of what it asks for in vain, five at most.
+    Raises ``OrchestraError(NOT_SUPPORTED)`` with the names of at most five of them.
     """
     refusals = [f"{name}: {reason}" for name, reason in _refusals(body)]
     if refusals:
@@ -96,10 +96,10 @@ def refuse_unsupported(body: Any) -> None:
 
 
 def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: str = "messages") -> list[str]:
-    """The names of what a valid body says in vain, for ``warnings``: of fields that are not among ``known``.
+    """The names of a valid body's fields that are not ``known``, for ``warnings``.
 
-    Those of fields within its messages have the list's own name before them. Names of more than 64 characters, or of
-    others than letters, digits, dots and underscores, are ``other`` together: nothing of the input is repeated.
+    Fields of its messages are prefixed with the name of the list. Names that are longer than 64 characters, or have
+    characters other than letters, digits, dots and underscores, become one ``other``: the input is not repeated.
     """
     names = [name for name, value in body.items() if name not in known and not _neutral(name, value, _NEUTRAL)]
     for message in body.get(messages) or ():

@@ -1,4 +1,4 @@
-"""Bodies → HTTP answers."""
+"""Models → HTTP responses."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from schemas.api.requests import AcceptedRequest, RequestResource
 
 
 def json_answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A model as JSON; absent values are null, so that every name is always there."""
+    """A model as JSON. Absent values are null, so that every field is always present."""
     return Response(body.model_dump_json(), status, dict(headers or {}), media_type="application/json")
 
 
@@ -24,5 +24,5 @@ def accepted(resource: RequestResource, prefer: Prefer, warnings: Sequence[str])
 
 
 def location(resource: RequestResource) -> str:
-    """Where a request is found."""
+    """The ``Location`` of a request."""
     return f"/v1/requests/{resource.id}"

@@ -1,4 +1,4 @@
-"""What a caller sends: raw bodies within bounds, JSON, ids, the Idempotency-Key, the names in a query."""
+"""Input of a call: bounded raw bodies, JSON, ids, the Idempotency-Key, the names in a query."""
 
 import re
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The raw body, whatever content type it claims. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
+    """The raw body of any content type. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
     headers = dict(request.scope["headers"])
     if b"content-encoding" in headers:
         _must_be_plain(request.headers.getlist("content-encoding"))
     if int(headers.get(b"content-length", 0)) > most:
-        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the caller has sent it.
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the client has sent it.
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -36,9 +36,9 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 def _must_be_plain(encodings: Sequence[str]) -> None:
-    """Raises ``UNSUPPORTED_MEDIA_TYPE`` for a body that is not sent as it is (RFC 9110, 8.4)."""
+    """Raises ``UNSUPPORTED_MEDIA_TYPE`` for an encoded body (RFC 9110, 8.4)."""
     if any(name.strip().lower() not in ("", "identity") for each in encodings for name in each.split(",")):
-        detail = "Content-Encoding: compressed bodies are not supported; send the body as it is"
+        detail = "Content-Encoding: compressed bodies are not supported"
         raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
@@ -56,14 +56,14 @@ def validate(model: type[_Body], value: Any) -> _Body:
 
 
 def must_be_json(request: Request) -> None:
-    """Raises ``INVALID_REQUEST`` for a body that does not say that it is JSON."""
+    """Raises ``INVALID_REQUEST`` for a body whose content type is not JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not (kind == "application/json" or kind.endswith("+json")):
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, "the content type must be application/json")
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, "Content-Type: must be application/json")
 
 
 async def refuse_unknown_query(request: Request) -> None:
-    """The dependency of every route: a name in the query that it does not know is never passed over.
+    """The dependency of every route: an unknown query parameter is an error, never ignored.
 
     Raises ``INVALID_REQUEST``.
     """
@@ -72,12 +72,12 @@ async def refuse_unknown_query(request: Request) -> None:
     route: APIRoute = request.scope["route"]
     known = [each.alias for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors]
     if not request.query_params.keys() <= set(known):
-        detail = f"query: has a name that this call does not know; it knows {', '.join(known) or 'none'}"
+        detail = f"query: unknown parameter; known are {', '.join(known) or 'none'}"
         raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
 
 
 def read_id(text: str) -> UUID:
-    """The id in a path. Raises ``NOT_FOUND``: nothing goes by a name that is no UUID."""
+    """The id in a path. Raises ``NOT_FOUND`` if it is not a UUID."""
     try:
         return UUID(text)
     except ValueError:
@@ -94,6 +94,6 @@ def read_idempotency_key(request: Request) -> str | None:
         quoted = _QUOTED_KEY.fullmatch(text)
         text = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if len(values) > 1 or not _KEY.fullmatch(text):
-        detail = "Idempotency-Key: must be one value of 1 to 255 visible ASCII characters"
+        detail = "Idempotency-Key: must be a single value of 1 to 255 visible ASCII characters"
         raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
     return text

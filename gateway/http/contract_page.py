@@ -1,4 +1,4 @@
-"""The AsyncAPI document → one HTML page that needs no script and nothing from elsewhere."""
+"""The AsyncAPI document → one HTML page without scripts or external resources."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ _LIMITS = {
 
 
 def render(document: Json) -> str:
-    """The page. ``document``: a whole AsyncAPI 3 document, whose references lead to places within it."""
+    """The page. ``document``: a complete AsyncAPI 3 document, with references only into itself."""
     title = escape(document["info"]["title"])
     body = "\n".join(_Page(document).parts())
     return (
@@ -51,8 +51,8 @@ class _Page:
         info, channels = self._document["info"], self._document["channels"].values()
         yield f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
         yield from (f"<p>{_prose(text)}</p>" for text in info["description"].split("\n\n"))
-        yield '<p>The same for machines, in AsyncAPI 3: <a href="/asyncapi.json">/asyncapi.json</a>. '
-        yield 'Over HTTP: <a href="/docs">/docs</a>.</p>'
+        yield '<p>For tools, as AsyncAPI 3: <a href="/asyncapi.json">/asyncapi.json</a>. '
+        yield 'The HTTP API: <a href="/docs">/docs</a>.</p>'
         yield "<nav><ul>" + "".join(self._contents(channels)) + "</ul></nav>"
         yield from self._servers()
         for channel in channels:
@@ -120,7 +120,7 @@ def _fields(schema: Json) -> str:
 
 
 def _type(schema: Json) -> str:
-    """What a value may be, in words."""
+    """The type and limits of a value, in words."""
     if "$ref" in schema:
         return _link(schema["$ref"].rsplit("/", 1)[1])
     for union in ("anyOf", "oneOf"):
@@ -159,7 +159,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _prose(text: str) -> str:
-    # The descriptions of models and of the document use one or two backticks for code, and nothing else.
+    # Descriptions use one or two backticks for code, and no other markup.
     return re.sub(r"(`{1,2})(.+?)\1", r"<code>\2</code>", escape(text))
 
 

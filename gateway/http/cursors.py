@@ -1,28 +1,34 @@
-"""Cursors of lists: opaque to callers, JSON in base64url to us."""
+"""Pages of lists, and their cursors: opaque to clients, JSON in base64url inside."""
 
 import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
+from fastapi import Query
 
 from orchestra.credentials import is_key_id
+from schemas import fields
 from schemas.errors import ErrorCode, OrchestraError
 
+Limit = Annotated[int, Query(ge=1, le=100, description=fields.LIMIT.description, examples=fields.LIMIT.examples)]
+Cursor = Annotated[
+    str | None, Query(max_length=512, description=fields.CURSOR.description, examples=fields.CURSOR.examples)
+]
 _HIGHEST_ID = 2**63 - 1
 
 Value = datetime | UUID | str | int | None
 
 
 class Listed(Protocol):
-    """What is listed by age: those of the same time by their id."""
+    """An item of a list by age; items of the same time are ordered by id."""
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was made."""
+        """Time of its creation."""
 
     @property
     def id(self) -> UUID | str | int:
@@ -33,18 +39,18 @@ Item = TypeVar("Item", bound=Listed)
 
 
 def cut(found: list[Item], limit: int) -> tuple[list[Item], str | None]:
-    """One page of what was found, of which one more than ``limit`` was asked for, and the cursor of the next page."""
+    """At most ``limit`` of the items, and the cursor of the next page if there are more."""
     page = found[:limit]
     return page, next_after(page, more=len(found) > limit)
 
 
 def next_after(page: Sequence[Listed], *, more: bool) -> str | None:
-    """The cursor of the page after this one, if there are ``more``."""
+    """The cursor of the page after this one, if there are ``more`` items."""
     return write_cursor(page[-1].created_at, page[-1].id) if more else None
 
 
 def write_cursor(*values: Value) -> str:
-    """A cursor that holds these values."""
+    """A cursor with these values."""
     return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
 
 
@@ -66,7 +72,7 @@ def read_key_cursor(text: str | None) -> tuple[datetime, str] | None:
     try:
         moment, id = _values(text, 2)
         if not is_key_id(id):
-            raise ValueError("no id of a key")
+            raise ValueError("not the id of a key")
         return _moment(moment), id
     except (ValueError, TypeError):
         raise _refused() from None
@@ -86,7 +92,7 @@ def read_number_cursor(text: str | None) -> int | None:
 
 
 def read_letter_cursor(text: str | None, times: int = 1) -> tuple[list[datetime], int] | None:
-    """So many times and the number in a cursor. Raises ``INVALID_REQUEST``."""
+    """The ``times`` times and the number in a cursor. Raises ``INVALID_REQUEST``."""
     if text is None:
         return None
     try:
@@ -112,9 +118,9 @@ def _values(text: str, count: int) -> list[Any]:
     except (binascii.Error, UnicodeError) as error:
         raise ValueError("not base64") from error
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError("not a list of so many")
+        raise ValueError("not a list of that length")
     return values
 
 
 def _refused() -> OrchestraError:
-    return OrchestraError(ErrorCode.INVALID_REQUEST, "cursor: is none that this list gave out")
+    return OrchestraError(ErrorCode.INVALID_REQUEST, "cursor: not a cursor of this list")

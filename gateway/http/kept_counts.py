@@ -1,4 +1,4 @@
-"""Expensive counts are served again for a while, so that counting never takes more than a small part of the time."""
+"""Caches slow counts for a while, so that counting never takes more than a small part of the time."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-# A count that took long is told again for so many times as long; one that did not is made anew each time.
+# A count is slow from here on. It is cached for a multiple of the time it took; a fast one is not cached.
 _LONG_SECONDS = 0.05
 _KEPT_TIMES = 20
 _MOST_COUNTS = 1000
@@ -18,7 +18,7 @@ Counts = dict[str, int]
 
 @dataclass
 class KeptCounts:
-    """Counts that grow dear with what they count: who asks for one that was dear a moment ago is told that one.
+    """Caches slow counts for a while; a count takes longer the more there is.
 
     ``clock`` in seconds.
     """
@@ -28,7 +28,7 @@ class KeptCounts:
     _counting: dict[Any, asyncio.Task[Counts]] = field(default_factory=dict)
 
     async def get(self, key: Any, count: Callable[[], Awaitable[Counts]]) -> Counts:
-        """The counts under this key, of now or, where they took long, of a moment ago. Raises what ``count`` does."""
+        """The counts under this key, current or, if they are slow, from the cache. Raises what ``count`` raises."""
         counts, until = self._kept.get(key, ({}, 0.0))
         if self.clock() < until:
             return counts
@@ -40,7 +40,7 @@ class KeptCounts:
     def _ended(self, key: Any, task: asyncio.Task[Counts]) -> None:
         del self._counting[key]
         if not task.cancelled():
-            task.exception()  # Whoever still waits has it.
+            task.exception()  # Callers that still wait receive it.
 
     async def _count(self, key: Any, count: Callable[[], Awaitable[Counts]]) -> Counts:
         began = self.clock()

@@ -1,11 +1,12 @@
-"""What ``/docs`` says beyond what FastAPI sees: bodies that routes read themselves, problem documents, streams."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: tags, bodies, problem documents, streams."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from schemas import fields
 from schemas.api.conversations import CreateConversation
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
 from schemas.api.keys import CreateKey
@@ -23,23 +24,59 @@ _DOCUMENTED: tuple[type[BaseModel], ...] = (
     CreateKey, EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
-# ``data`` is JSON. The first event has no id to resume after; that of an ending ends with ``.end``.
 _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": "pending started delta restart completed failed cancelled expired".split()},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-        "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+([.]end)?$"},
+        "event": {
+            "enum": "pending started delta restart completed failed cancelled expired".split(),
+            "description": "What happened. The last four end the request, and the stream.",
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "JSON. `delta` has the next piece of the text, `restart` replaces the text so far, and "
+            "`completed` has the whole reply.",
+            "examples": ['{"attempt": 1, "at": 6, "text": "world"}'],
+        },
+        "id": {
+            "type": "string",
+            "pattern": "^[0-9]+[.][0-9]+([.]end)?$",
+            "description": "Where to resume: `<attempt>.<characters sent so far>`, with `.end` after the ending. "
+            "The first event has none.",
+            "examples": ["1.11"],
+        },
     },
 }
+TAGS = {
+    "messages": "Send a message to a model: wait for the reply, stream it, or fetch it later.",
+    "requests": "Every message and task is a request: get, stream or cancel it by its id.",
+    "conversations": "Requests that are answered one after another, and the messages exchanged in them.",
+    "tasks": "Requests that a named agent answers.",
+    "tasks (v0)": "The task calls of the v0 API, for existing clients.",
+    "dead letters": "Records from Kafka that could not become requests. For operators.",
+    "agents": "Named presets for answering requests.",
+    "users": "People who sign in with a password.",
+    "keys": "API keys: credentials of programs.",
+    "health": "Probes and metrics. No credentials required.",
+}
+_PATHS = {
+    "request_id": ("The request's id.", fields.A_REQUEST),
+    "conversation_id": ("The conversation's id.", fields.A_CONVERSATION),
+    "task_id": ("The task's id.", fields.A_REQUEST),
+    "user_id": ("The user's id.", fields.A_USER),
+    "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
+    "letter_id": ("The dead letter's id.", "42"),
+}
+# Parameters in paths are read as text: one that cannot be an id is a 404, not a 422.
+IN_PATH = {name: Annotated[str, Path(description=what, examples=[one])] for name, (what, one) in _PATHS.items()}
 
 Responses = dict[int | str, dict[str, Any]]
-# The form of an answer that is a problem document.
+# The content of a response that is a problem document.
 PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}}
-# What every route that reads a body may answer.
+# Problems of every route that reads a body.
 BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
-# What every route that takes something new may answer to who has too much.
+# Problems of every route that accepts new work.
 QUOTAS = (ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_FULL)
 
 
@@ -49,20 +86,28 @@ def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-def header(name: str, description: str, **schema: Any) -> dict[str, Any]:
-    """A request header of a route; ``schema``: what its text must be like."""
-    text = {"type": "string", **schema}
+def header(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    """A request header of a route. ``schema``: limits of its text."""
+    # Some generators read a parameter's description from its schema.
+    text = {"type": "string", "description": description, "examples": [example], **schema}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": text}
 
 
+TRACEPARENT = header(
+    "traceparent",
+    "W3C Trace Context. It is passed on to the reply.",
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
+
+
 def idempotency_key(what: str) -> dict[str, Any]:
-    """The request header under which a POST may be sent twice."""
-    description = f"The same key with the same body is the same {what}. 1 to 255 characters."
-    return header("Idempotency-Key", description, pattern=_KEY)
+    """The request header that makes it safe to repeat a POST."""
+    description = f"Makes a repeat safe: the same key with the same body is the same {what}. 1 to 255 characters."
+    return header("Idempotency-Key", description, "order-7", pattern=_KEY)
 
 
 def problems(*codes: ErrorCode) -> Responses:
-    """The ``responses`` of a route that may answer with these problems."""
+    """The ``responses`` of a route with these problems."""
     found: Responses = {}
     for code in codes:
         entry = found.setdefault(ERRORS[code].status, {"description": "", **PROBLEM})
@@ -71,7 +116,7 @@ def problems(*codes: ErrorCode) -> Responses:
 
 
 def stream(description: str) -> dict[str, Any]:
-    """A response that streams events."""
+    """A response that is a stream of events."""
     return {"description": description, "content": {"text/event-stream": {"itemSchema": _EVENT}}}
 
 
@@ -79,12 +124,12 @@ _CREDENTIALS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from `POST /token`."},
     "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/token", "scopes": {}}}},
 }
-# Say nothing of anybody's data, or are how to get credentials.
+# Routes that reveal no data, and the one that issues credentials.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/token"})
 
 
 def install(app: FastAPI, *, asks_credentials: bool) -> None:
-    """Add what FastAPI does not see to the app's OpenAPI document: models that routes read themselves, credentials."""
+    """Extend the app's OpenAPI document: tags, the models of bodies that routes read themselves, credentials."""
     plain = app.openapi
     security: list[dict[str, list[str]]] = [{name: []} for name in _CREDENTIALS]
 
@@ -94,6 +139,7 @@ def install(app: FastAPI, *, asks_credentials: bool) -> None:
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(more["$defs"])
         components["securitySchemes"] = _CREDENTIALS
+        document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
         document["security"] = security if asks_credentials else [{}, *security]
         for path in PUBLIC & document["paths"].keys():
             for operation in document["paths"][path].values():

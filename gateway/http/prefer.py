@@ -1,4 +1,4 @@
-"""How a caller wants to be answered: the ``Prefer`` header (RFC 7240) and ``Accept``."""
+"""How a client asks to be answered: the headers ``Prefer`` (RFC 7240) and ``Accept``."""
 
 import re
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 MOST_SECONDS = 300
 
-# Each is read in one pass, whatever it holds: no quantifier gives back what it took, and no string is looked at twice.
+# Each pattern reads its input in one pass: possessive quantifiers do not backtrack.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  grammar, no password
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
-# What stands between commas that are in no quoted string. A string without its end goes on to the end of the value.
+# The text between commas outside quoted strings. An unterminated string extends to the end of the value.
 _ELEMENT = re.compile(rf'(?:[^,"]++|{_QUOTED}|".*)++', re.DOTALL)
-# A preference: a token, perhaps "=" and a token or quoted string, perhaps parameters after ";", which mean nothing.
+# A preference: a token, perhaps "=" and a token or quoted string, perhaps parameters after ";", which are ignored.
 _PREFERENCE = re.compile(rf"\s*+({_TOKEN})\s*+(?:=\s*+({_TOKEN}|{_QUOTED})?\s*+)?(?:;.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Prefer:
-    """``wait`` in seconds, at most 300; None: nothing was said of it."""
+    """``wait`` in seconds, at most 300; None if it was not given."""
 
     respond_async: bool = False
     wait: int | None = None
@@ -29,21 +29,21 @@ class Prefer:
         return ", ".join(parts + ([f"wait={self.wait}"] if self.wait is not None else []))
 
     def __bool__(self) -> bool:
-        """True when the caller said how to be answered."""
+        """True if the client stated a preference."""
         return self.respond_async or self.wait is not None
 
 
 def read_prefer(values: Sequence[str]) -> Prefer:
-    """The preferences in the values of all ``Prefer`` headers; what is malformed is ignored."""
+    """The preferences in the values of all ``Prefer`` headers; malformed ones are ignored."""
     found: dict[str, str] = {}
     for value in values:
         for name, text in _preferences(value):
-            found.setdefault(name, text)  # Of the same preference the first counts.
+            found.setdefault(name, text)  # The first of the same name counts.
     return Prefer(respond_async="respond-async" in found, wait=_seconds(found.get("wait")))
 
 
 def wants_stream(accept: Sequence[str]) -> bool:
-    """True when the values of ``Accept`` name ``text/event-stream``."""
+    """True if the values of ``Accept`` include ``text/event-stream``."""
     ranges = [part.split(";") for value in accept for part in value.split(",")]
     return any(kind.strip().lower() == "text/event-stream" and not _refused(more) for kind, *more in ranges)
 

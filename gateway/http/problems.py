@@ -1,4 +1,4 @@
-"""Errors → problem documents (RFC 9457). Nothing of the input is in them."""
+"""Errors → problem documents (RFC 9457). They never contain any of the input."""
 
 import asyncio
 import math
@@ -20,15 +20,15 @@ from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode, OrchestraError
 
-# Nobody reads the answer to a caller who has left; the number is the customary one in logs.
+# The client has left, so no one receives this answer; the number is the customary one in logs.
 _CLIENT_GONE = 499
 _RETRY_AFTER_SECONDS = 2.0
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
-# Both come before the body was read to its end.
+# Raised before the body was read to its end.
 _UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
-# Paths of OpenAI's API, with and without the version that its clients put into their base URL.
+# Paths of OpenAI's API, with and without the version that its clients include in the base URL.
 _OPENAIS = re.compile(
     r"(/v1)?/(assistants|audio|batches|chat/completions|completions|embeddings|files|fine_tuning|images|models|"
     r"moderations|responses|threads|uploads|vector_stores)(/.*)?"
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 class RequestProblemError(OrchestraError):
-    """An error about a request whose id the caller may know. ``status`` overrides the code's usual HTTP status."""
+    """An error about a request whose id the caller may see. ``status`` overrides the code's usual HTTP status."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class RequestProblemError(OrchestraError):
 
 
 class LingeringResponse(Response):
-    """The answer to a body that is not read to its end.
+    """A response that is sent before the request's body was read to its end.
 
-    A client that is cut off while sending may never read the answer, so the rest of its body is drained for a while.
+    A client cut off while sending may never read the response, so the rest of its body is drained for a while.
     """
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at once, then linger."""
+        """Send the response, then keep reading the body for a while."""
         headers = [*self.raw_headers, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
@@ -80,13 +80,13 @@ class LingeringResponse(Response):
 
 
 class Problems:
-    """Answers every error of the app with a problem document, and counts it."""
+    """Turns every error of the app into a problem document, and counts it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def install(self, app: FastAPI) -> None:
-        """Let every error of the app leave it as a problem document."""
+        """Register the handlers of all errors."""
         app.add_exception_handler(OrchestraError, self._on_error)
         app.add_exception_handler(HTTPException, self._on_http_exception)
         app.add_exception_handler(RequestValidationError, self._on_bad_parameters)
@@ -108,7 +108,7 @@ class Problems:
         if problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         if error.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
-            headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3: what would have been taken.
+            headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3: what would be accepted.
         retry_after = error.retry_after
         if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             retry_after = _RETRY_AFTER_SECONDS
@@ -154,10 +154,10 @@ class Problems:
 
 
 def _bad_parameter(problem: Any) -> str:
-    """What is wrong with a parameter: its name, where it is one of ours, and a message that names limits."""
+    """The problem with a parameter: its name, if it is one of ours, and a message with its limits."""
     match problem["type"]:
         case "extra_forbidden":
-            return "query: has a name that this call does not know"
+            return "query: unknown parameter"
         case "uuid_parsing":
             return f"{problem['loc'][-1]}: Input should be a valid UUID"
         case _:
@@ -165,7 +165,7 @@ def _bad_parameter(problem: Any) -> str:
 
 
 def _methods(request: Request) -> list[str]:
-    """What a path answers to. Each method is a route of its own, and Starlette's own list is that of the first."""
+    """The methods of a path. Each method is a separate route, and Starlette lists only those of the first."""
     path = request.scope["route"].path
     return sorted(
         {name for each in iter_route_contexts(request.app.routes) if each.path == path for name in each.methods or ()}

@@ -1,4 +1,4 @@
-"""The route table: what a route asks of a call is stated once, checked before its handler, and documented."""
+"""The route table: what a route requires of a call is stated once, checked before its handler, and documented."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call that its route has let in. ``body``: what ``Body.read`` made of its body; None for a route without."""
+    """One call that passed the checks of its route. ``body``: the result of ``Body.read``; None for a route without."""
 
     request: Request
     caller: Principal
@@ -38,7 +38,7 @@ class Call(Generic[T]):
     scope: Scope
 
     def standing(self) -> Standing:
-        """Tells, while the call lasts, whether its caller would still be let in."""
+        """Checks, while the call lasts, whether its caller is still authorized."""
         return self.callers.standing(self.request, self.scope, self.caller)
 
 
@@ -46,8 +46,8 @@ class Call(Generic[T]):
 class Body:
     """The JSON body of a route.
 
-    ``read``: raw bytes → what the handler gets; None: ``model`` itself. ``any_type``: whatever ``Content-Type`` it
-    claims, as clients of the system before this one send it; elsewhere an empty body is ``{}``.
+    ``read``: raw bytes → ``Call.body``; None: an instance of ``model``. ``any_type``: accept any ``Content-Type``, for
+    clients of the v0 API. Otherwise an empty body is read as ``{}``.
     """
 
     model: type[BaseModel]
@@ -60,9 +60,11 @@ class Body:
 class Route:
     """One row of the table.
 
-    ``handler`` takes a ``Call``, then what stands in the path and the query by name; what it takes as a UUID is 404
-    when it is none. ``also``: the problems that it raises itself. ``writes``: to ``llm.requests``, so it is refused
-    while the gateway drains. ``lists``: one owner's are made a few at a time. ``hot``: called without FastAPI's layers.
+    ``handler`` takes a ``Call``, then path and query parameters by name. Its name and docstring are those of the
+    operation: the first line is the summary. A parameter of type UUID that is not one is a 404. ``also``: problems
+    that the handler itself raises. ``writes``: to ``llm.requests``, so it is refused while the gateway drains.
+    ``lists``: runs a few at a time per owner. ``hot``: called without FastAPI's layers. ``suffix``: of the operation's
+    id, where two routes share a handler.
     """
 
     method: str
@@ -76,10 +78,17 @@ class Route:
     writes: bool = False
     lists: bool = False
     hot: bool = False
+    suffix: str = ""
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's id, from which generated clients name their methods: `listTasks` for `list_tasks`."""
+        verb, *words = self.handler.__name__.split("_")
+        return verb + "".join(word.capitalize() for word in words) + self.suffix
 
     @property
     def responses(self) -> openapi.Responses:
-        """What it may answer, problems included."""
+        """Its possible responses, including problems."""
         codes = [*_EVERY, *self.also]
         codes += _OF_BODIES if self.body else ()
         codes += _OF_THE_LOG if self.writes else ()
@@ -90,13 +99,13 @@ class Route:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What FastAPI cannot see of it."""
+        """What FastAPI cannot derive from the handler."""
         body = openapi.body(self.body.model, required=self.body.required) if self.body else {}
         return {**body, **({"parameters": [*self.headers]} if self.headers else {})}
 
 
 class Routing:
-    """Puts routes behind their checks. ``lists``: whose turn it is among one owner's lists."""
+    """Puts routes behind their checks. ``lists`` limits the list calls of each owner."""
 
     def __init__(self, callers: Callers, drain: Drain, lists: OwnerTurns, max_body_bytes: int) -> None:
         self._callers = callers
@@ -105,13 +114,15 @@ class Routing:
         self._max_body_bytes = max_body_bytes
 
     def router(self, tag: str, routes: Sequence[Route]) -> APIRouter:
-        """These routes for the app."""
+        """The routes for the app."""
         router = APIRouter(tags=[tag], dependencies=[Depends(refuse_unknown_query)])
         for route in routes:
+            summary, _, description = (inspect.getdoc(route.handler) or "").partition("\n\n")
             router.add_api_route(
                 route.path, self._endpoint(route), methods=[route.method], response_model=None,
                 status_code=min(int(status) for status in route.answers), responses=route.responses,
-                openapi_extra=route.extra, name=route.handler.__name__, description=inspect.getdoc(route.handler),
+                openapi_extra=route.extra, name=route.handler.__name__, operation_id=route.operation_id,
+                summary=summary.removesuffix("."), description=description,
                 route_class_override=HotRoute if route.hot else None,
             )  # fmt: skip
         return router
@@ -133,9 +144,10 @@ class Routing:
             async with self._lists.turn(caller.owner):
                 return await route.handler(call, **values)
 
-        # FastAPI reads what is in the path and the query from here.
+        # FastAPI reads path and query parameters from this signature.
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
         texts = [each.replace(annotation=str) if each.name in ids else each for each in given]
+        texts = [each.replace(annotation=openapi.IN_PATH.get(each.name, each.annotation)) for each in texts]
         endpoint.__signature__ = inspect.Signature([request, *texts])  # type: ignore[attr-defined]
         return endpoint
 

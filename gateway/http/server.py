@@ -1,4 +1,4 @@
-"""The HTTP server: the same app on two ports, and a way to stop that no open stream can block."""
+"""The HTTP server: the same app on two ports, and a shutdown that open streams cannot block."""
 
 import asyncio
 import signal
@@ -21,19 +21,19 @@ log = structlog.get_logger()
 
 
 class GatewayServer(uvicorn.Server):
-    """Stops when the drain begins; SIGINT and SIGTERM begin it, and a second SIGINT waits for nobody."""
+    """Stops when the drain begins. SIGINT and SIGTERM begin it; a second SIGINT stops at once."""
 
     def __init__(self, app: FastAPI, drain: Drain, proxies: Proxies) -> None:
         super().__init__(server_config(app, proxies, timeout_graceful_shutdown=_DRAIN_SECONDS))
         self._drain = drain
 
     async def on_tick(self, counter: int) -> bool:
-        """Also stop when a part of the app asked for it."""
+        """Also stop when a part of the app has begun the drain."""
         return await super().on_tick(counter) or self._drain.begun
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals in the event loop, and let the process end with a code of its own."""
+        """Handle signals in the event loop, so that the process can choose its exit code."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._leave, number)
@@ -51,7 +51,7 @@ class GatewayServer(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that will listen there. Raises ``OSError``."""
+    """A bound socket that does not listen yet. Raises ``OSError``."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
     try:

@@ -1,4 +1,4 @@
-"""Dead letters, for operators: list, look, edit, replay one or many."""
+"""Dead letters, for operators: list, get, edit, and replay one or many."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,11 +12,10 @@ from gateway.replays import Replays
 from orchestra.store import dead_letters
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter
-from schemas.api.conversations import Page
 from schemas.api.dead_letters import (
+    DeadLetterPage,
     DeadLetterQuery,
     DeadLetterResource,
-    DeadLetterSummary,
     EditDeadLetter,
     LetterRecord,
     ReplayDeadLetters,
@@ -30,7 +29,7 @@ _HIGHEST_ID = 2**63 - 1
 
 
 class DeadLetters:
-    """The routes, with what they need."""
+    """The routes, with their collaborators."""
 
     def __init__(self, database: Database, replays: Replays) -> None:
         self._database = database
@@ -39,22 +38,28 @@ class DeadLetters:
     def routes(self) -> Sequence[Route]:
         """The rows of the route table."""
         path, one = "/v1/dead-letters", "/v1/dead-letters/{letter_id}"
-        page = {"model": Page[DeadLetterSummary], "description": "The newest first"}
-        letter = {"model": DeadLetterResource, "description": "The letter"}
-        sent = {"model": DeadLetterResource, "description": "Sent; a worker will take it in"}
-        many = {"model": ReplayedDeadLetters, "description": "Sent; call again with `next` for the rest"}
+        page = {"model": DeadLetterPage, "description": "One page, newest first"}
+        letter = {"model": DeadLetterResource, "description": "The dead letter"}
+        sent = {"model": DeadLetterResource, "description": "Sent; a worker will read it"}
+        many = {"model": ReplayedDeadLetters, "description": "Sent; repeat the call with `next` for the rest"}
         nothing, obstacle = [ErrorCode.NOTHING_TO_CHANGE], [ErrorCode.NOT_REPLAYABLE]
         edit, all_that = Body(EditDeadLetter), Body(ReplayDeadLetters)
         return [
-            Route("GET", path, self.list, Scope.OPERATE, {200: page}, lists=True),
-            Route("POST", f"{path}/replay", self.replay_all, Scope.OPERATE, {202: many}, body=all_that, writes=True),
-            Route("GET", one, self.get, Scope.OPERATE, {200: letter}),
-            Route("PUT", one, self.edit, Scope.OPERATE, {200: letter}, body=edit, also=nothing),
-            Route("POST", f"{one}/replay", self.replay, Scope.OPERATE, {202: sent}, also=obstacle, writes=True),
-        ]
+            Route("GET", path, self.list_dead_letters, Scope.OPERATE, {200: page}, lists=True),
+            Route(
+                "POST", f"{path}/replay", self.replay_dead_letters, Scope.OPERATE, {202: many}, body=all_that,
+                writes=True,
+            ),
+            Route("GET", one, self.get_dead_letter, Scope.OPERATE, {200: letter}),
+            Route("PUT", one, self.update_dead_letter, Scope.OPERATE, {200: letter}, body=edit, also=nothing),
+            Route(
+                "POST", f"{one}/replay", self.replay_dead_letter, Scope.OPERATE, {202: sent}, also=obstacle,
+                writes=True,
+            ),
+        ]  # fmt: skip
 
-    async def list(self, call: Call[None], query: Annotated[DeadLetterQuery, Query()]) -> Response:
-        """The records that were not taken in, the newest first."""
+    async def list_dead_letters(self, call: Call[None], query: Annotated[DeadLetterQuery, Query()]) -> Response:
+        """List dead letters, newest first."""
         replayed = None if query.replayed is None else query.replayed == "true"
         before = read_letter_cursor(query.cursor)
         place = (before[0][0], before[1]) if before else None
@@ -62,22 +67,28 @@ class DeadLetters:
             self._database, call.caller.tenant, query, place, query.limit + 1, replayed=replayed
         )
         data, following = cut(found, query.limit)
-        return json_answer(Page[DeadLetterSummary](data=data, next=following))
+        return json_answer(DeadLetterPage(data=data, next=following))
 
-    async def get(self, call: Call[None], letter_id: str) -> Response:
-        """A letter with its key, value and headers, and whether it could be replayed."""
+    async def get_dead_letter(self, call: Call[None], letter_id: str) -> Response:
+        """Get a dead letter, with its key, value and headers, and any obstacle to a replay."""
         return await self._answer(await self._replays.find(call.caller, _read_number(letter_id)))
 
-    async def edit(self, call: Call[EditDeadLetter], letter_id: str) -> Response:
-        """Change what a replay sends. What came is kept as it is."""
+    async def update_dead_letter(self, call: Call[EditDeadLetter], letter_id: str) -> Response:
+        """Edit what a replay of a dead letter sends.
+
+        The original record is kept.
+        """
         return await self._answer(await self._replays.edit(call.caller, _read_number(letter_id), call.body))
 
-    async def replay(self, call: Call[None], letter_id: str) -> Response:
-        """Send a letter again, as it is or as it was edited. What was taken in already stays as it is."""
+    async def replay_dead_letter(self, call: Call[None], letter_id: str) -> Response:
+        """Replay a dead letter, as it is or as it was edited.
+
+        A request that already exists does not change.
+        """
         return await self._answer(await self._replays.send(call.caller, _read_number(letter_id)), 202)
 
-    async def replay_all(self, call: Call[ReplayDeadLetters]) -> Response:
-        """Send every letter again that fits and never was, 500 a call."""
+    async def replay_dead_letters(self, call: Call[ReplayDeadLetters]) -> Response:
+        """Replay all matching dead letters that have not been replayed, at most 500 per call."""
         return json_answer(await self._replays.send_all(call.caller, call.body), 202)
 
     async def _answer(self, letter: KeptLetter, status: int = 200) -> Response:
@@ -94,7 +105,7 @@ class DeadLetters:
 
 
 def _read_number(text: str) -> int:
-    """The id in a path. Raises ``NOT_FOUND``: nothing goes by a name that is no number."""
+    """The id in a path. Raises ``NOT_FOUND`` if it is not a number: there can be no such dead letter."""
     if not text.isascii() or not text.isdecimal() or len(text) > 19 or int(text) > _HIGHEST_ID:
         raise OrchestraError(ErrorCode.NOT_FOUND)
     return int(text)

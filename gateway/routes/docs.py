@@ -1,4 +1,4 @@
-"""What there is to read: OpenAPI at `/docs`, AsyncAPI at `/asyncapi`. Nothing of it comes from another server."""
+"""Documentation: OpenAPI at `/docs`, AsyncAPI at `/asyncapi`. Nothing is loaded from another server."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +10,7 @@ from starlette.responses import FileResponse
 from gateway.http import contract_page
 from schemas import asyncapi
 
-# Swagger UI puts styles on its elements, and pictures into its style sheet.
+# Swagger UI uses inline styles, and images in its style sheet.
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -20,8 +20,8 @@ _DOCS = """<!doctype html>
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>LLM Orchestra</title>
 <link rel="stylesheet" href="/docs/swagger-ui.css"><link rel="icon" href="data:,"></head>
 <body>
-<noscript><p>This page needs its script. The document itself is at <a href="/openapi.json">/openapi.json</a>;
-what is on Kafka is at <a href="/asyncapi">/asyncapi</a>, without any script.</p></noscript>
+<noscript><p>This page needs JavaScript. The document itself is at <a href="/openapi.json">/openapi.json</a>;
+the Kafka topics are at <a href="/asyncapi">/asyncapi</a>, without JavaScript.</p></noscript>
 <div id="docs"></div>
 <script src="/docs/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script>
 </body>
@@ -36,11 +36,11 @@ _JAVASCRIPT = "text/javascript"
 
 
 def build_router() -> APIRouter:
-    """The routes for the app. The pages are made once, here."""
+    """The routes for the app. The pages are rendered once, here."""
     router = APIRouter(include_in_schema=False)
     document = asyncapi.document()
     as_json, as_page = orjson.dumps(document), contract_page.render(document)
-    # The package carries Swagger UI for networks that are closed; its own routes are not used.
+    # Serve the package's copy of Swagger UI, so that the page works on a closed network; its own routes are not used.
     assets = Path(str(files("fastapi_offline") / "static"))
 
     @router.get("/docs")

@@ -1,4 +1,4 @@
-"""Alive, ready, metrics."""
+"""Liveness, readiness, metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,28 +13,34 @@ def build_router(health: Health, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["health"])
     alive: dict[int | str, dict[str, object]] = {200: {"content": {"text/plain": {}}, "description": "`ok`"}}
     ready: dict[int | str, dict[str, object]] = {
-        200: {"model": Readiness, "description": "Every part is ready"},
-        503: {"model": Readiness, "description": "Some part is not, for the reason given"},
+        200: {"model": Readiness, "description": "All parts are ready"},
+        503: {"model": Readiness, "description": "Some part is not ready, for the given reason"},
     }
 
-    @router.get("/healthz", response_model=None, response_class=Response, responses=alive)
-    async def healthz() -> Response:
-        """Say whether the process is alive."""
+    @router.get(
+        "/healthz", operation_id="getHealth", summary="Check that the process is alive", response_model=None,
+        response_class=Response, responses=alive,
+    )  # fmt: skip
+    async def get_health() -> Response:
         return Response("ok", media_type="text/plain")
 
-    @router.get("/readyz", response_model=None, responses=ready)
-    async def readyz() -> Response:
-        """Say whether this gateway can do its work; with reasons."""
+    @router.get(
+        "/readyz", operation_id="getReadiness", summary="Check that this gateway can serve requests",
+        response_model=None, responses=ready,
+    )  # fmt: skip
+    async def get_readiness() -> Response:
         readiness = health.readiness()
         return json_answer(readiness, 200 if readiness.ready else 503)
 
     measured: dict[int | str, dict[str, object]] = {
-        200: {"content": {CONTENT_TYPE_LATEST: {}}, "description": "In Prometheus' text format"}
+        200: {"content": {CONTENT_TYPE_LATEST: {}}, "description": "Metrics in Prometheus' text format"}
     }
 
-    @router.get("/metrics", response_model=None, response_class=Response, responses=measured)
-    async def show_metrics() -> Response:
-        """Metrics for Prometheus."""
+    @router.get(
+        "/metrics", operation_id="getMetrics", summary="Get the metrics of this gateway", response_model=None,
+        response_class=Response, responses=measured,
+    )  # fmt: skip
+    async def get_metrics() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -1,4 +1,4 @@
-"""``POST /v1/messages``: check, accept, and answer in the way that the caller wants."""
+"""``POST /v1/messages``: check, accept, and answer as the client asks: wait, stream, or 202."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,18 +32,20 @@ from schemas.unsupported import ignored_fields, refuse_unsupported
 ROUTE = "/v1/messages"
 
 _HEADERS = (
-    openapi.header("Prefer", "`respond-async`: 202 at once. `wait=N`: 202 when N seconds (0 to 300) are over."),
+    openapi.header(
+        "Prefer", "`respond-async`: respond with 202 at once. `wait=N`: after at most N seconds (0 to 300).", "wait=10"
+    ),
     openapi.idempotency_key("request"),
-    openapi.header("Accept", "`text/event-stream`: the reply as it comes, like `stream` in the body."),
-    openapi.header("traceparent", "W3C trace context, passed on."),
+    openapi.header("Accept", "`text/event-stream`: stream the reply, like `stream` in the body.", "text/event-stream"),
+    openapi.TRACEPARENT,
 )
 _KNOWN = frozenset(PostMessage.model_fields)
 _KNOWN_IN_MESSAGES = frozenset(Message.model_fields)
-_REPLY = openapi.stream("The reply; or, for `stream`, the events of the request")
-_FAILED = "The request was accepted and has failed; `code` tells why"
+_REPLY = openapi.stream("The reply; with `stream`, the events of the request")
+_FAILED = "The request was accepted and then failed; `code` is the reason"
 _ANSWERS: openapi.Responses = {
     200: {"model": MessageReply, **_REPLY},
-    202: {"model": AcceptedRequest, "description": "Accepted; `Location` tells where it is found"},
+    202: {"model": AcceptedRequest, "description": "Accepted; the URL of the request is in `Location`"},
     502: {**openapi.PROBLEM, "description": _FAILED},
 }
 _PROBLEMS = (
@@ -67,7 +69,7 @@ Read = tuple[PostMessage, Sequence[str]]
 
 
 class Messages:
-    """The route, with what it needs."""
+    """The route, with its collaborators."""
 
     def __init__(
         self, settings: GatewaySettings, submissions: Submissions, hub: Hub, waiting: Waiting, streams: Streams
@@ -83,13 +85,17 @@ class Messages:
         body = Body(PostMessage, read_message, any_type=True)
         return [
             Route(
-                "POST", ROUTE, self.post, Scope.WRITE, _ANSWERS, body=body, also=_PROBLEMS, headers=_HEADERS,
+                "POST", ROUTE, self.create_message, Scope.WRITE, _ANSWERS, body=body, also=_PROBLEMS, headers=_HEADERS,
                 writes=True, hot=True,
             )
         ]  # fmt: skip
 
-    async def post(self, call: Call[Read]) -> Response:
-        """Ask for a reply: wait for it, stream it, or be told where it will be."""
+    async def create_message(self, call: Call[Read]) -> Response:
+        """Send a message and get its reply.
+
+        By default the call waits for the reply. `Prefer: respond-async` returns at once with the URL of the request.
+        `stream` in the body, or `Accept: text/event-stream`, streams the reply as server-sent events.
+        """
         request, caller = call.request, call.caller
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)
         body, warnings = self._allowed(caller, *call.body)
@@ -116,7 +122,7 @@ class Messages:
             return await self._answer(call, ask, live, prefer, stored)
 
     def _allowed(self, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
-        """The body with its priority lowered to what the caller may ask for, and the warnings with that one."""
+        """The body with its priority lowered to what the caller may use, and the warnings, with that one if it was."""
         check_times(body)
         allowed = caller.allowed_priority(body.priority, self._settings.most_priority)
         if allowed != body.priority:
@@ -149,7 +155,7 @@ class Messages:
 
 
 def read_message(raw: bytes) -> Read:
-    """The body of a POST, and the names of what in it is ignored.
+    """The body of a POST, and the names of its ignored fields.
 
     Raises ``NOT_JSON``, ``NOT_SUPPORTED`` or ``INVALID_REQUEST``.
     """
@@ -159,7 +165,7 @@ def read_message(raw: bytes) -> Read:
     try:
         body = validate(PostMessage, value)
     except OrchestraError:
-        refuse_unsupported(value)  # The better reason, where it is one.
+        refuse_unsupported(value)  # A better reason, if it applies.
         raise
     if _KNOWN.issuperset(value) and _KNOWN_IN_MESSAGES.issuperset(set().union(*value["messages"])):
         return body, ()
@@ -168,10 +174,10 @@ def read_message(raw: bytes) -> Read:
 
 
 def _with_max_tokens(value: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's newer name of ``max_tokens``, read as that one. Raises ``INVALID_REQUEST`` where the two differ."""
+    """Accept OpenAI's newer name of ``max_tokens``. Raises ``INVALID_REQUEST`` if both are given and differ."""
     newer, older = value["max_completion_tokens"], value.get("max_tokens")
     if None not in (newer, older) and newer != older:
-        detail = "max_completion_tokens: is another name of max_tokens; give one of them"
+        detail = "max_completion_tokens: another name of max_tokens; give only one of them"
         raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
     rest = {name: given for name, given in value.items() if name != "max_completion_tokens"}
     return {**rest, "max_tokens": older if newer is None else newer}

@@ -1,4 +1,4 @@
-"""Requests: list them; one of them: look, wait for it, stream it, cancel it."""
+"""Requests: list them, get one, wait for it, stream it, cancel it."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -20,17 +20,21 @@ from gateway.http.route import Call, Route
 from orchestra.http.disconnect import unless_gone
 from orchestra.store import requests
 from orchestra.store.database import Database
-from schemas.api.conversations import Page
 from schemas.api.keys import Scope
-from schemas.api.requests import RequestQuery, RequestResource
+from schemas.api.requests import RequestPage, RequestQuery, RequestResource
 from schemas.errors import ErrorCode
 
-_WAIT = openapi.header("Prefer", "`wait=N`: answer when it has ended, or N seconds (0 to 300) are over.")
-_RESUME = openapi.header("Last-Event-ID", "Go on after this event. Also `?last_event_id=`.")
+_WAIT = openapi.header(
+    "Prefer", "`wait=N`: respond when the request has ended, or after N seconds (0 to 300).", "wait=10"
+)
+_RESUME = openapi.header("Last-Event-ID", "Id of the last event received: resume after it.", "1.18")
+_LastEventId = Annotated[
+    str | None, Query(description="Like the header `Last-Event-ID`, for clients that cannot set it.", examples=["1.18"])
+]
 
 
 class Requests:
-    """The routes, with what they need."""
+    """The routes, with their collaborators."""
 
     def __init__(
         self,
@@ -51,32 +55,35 @@ class Requests:
     def routes(self) -> Sequence[Route]:
         """The rows of the route table."""
         path, one = "/v1/requests", "/v1/requests/{request_id}"
-        page = {"model": Page[RequestResource], "description": "The newest first"}
+        page = {"model": RequestPage, "description": "One page, newest first"}
         resource = {"model": RequestResource, "description": "The request"}
         cancelling: openapi.Responses = {
-            200: {"model": RequestResource, "description": "It had ended; nothing is changed"},
+            200: {"model": RequestResource, "description": "It had already ended; nothing was changed"},
             202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
         }
         events: openapi.Responses = {
-            200: openapi.stream("Its events, the ending last"),
-            204: {"description": "`Last-Event-ID` is that of its ending: there is no more to come"},
+            200: openapi.stream("The events of the request, its ending last"),
+            204: {"description": "`Last-Event-ID` is that of the ending: no more events follow"},
         }
         busy = [ErrorCode.TOO_MANY_STREAMS]
         return [
-            Route("GET", path, self.list, Scope.READ, {200: page}, lists=True),
-            Route("GET", one, self.get, Scope.READ, {200: resource}, headers=[_WAIT]),
-            Route("GET", f"{one}/events", self.events, Scope.READ, events, also=busy, headers=[_RESUME]),
-            Route("POST", f"{one}/cancel", self.cancel, Scope.WRITE, cancelling, writes=True),
+            Route("GET", path, self.list_requests, Scope.READ, {200: page}, lists=True),
+            Route("GET", one, self.get_request, Scope.READ, {200: resource}, headers=[_WAIT]),
+            Route("GET", f"{one}/events", self.stream_request, Scope.READ, events, also=busy, headers=[_RESUME]),
+            Route("POST", f"{one}/cancel", self.cancel_request, Scope.WRITE, cancelling, writes=True),
         ]
 
-    async def list(self, call: Call[None], query: Annotated[RequestQuery, Query()]) -> Response:
-        """The caller's requests, the newest first."""
+    async def list_requests(self, call: Call[None], query: Annotated[RequestQuery, Query()]) -> Response:
+        """List the caller's requests, newest first."""
         before, caller = read_time_cursor(query.cursor), call.caller
         found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
-        return json_answer(Page[RequestResource](data=found, next=next_after(found, more=more)))
+        return json_answer(RequestPage(data=found, next=next_after(found, more=more)))
 
-    async def get(self, call: Call[None], request_id: UUID) -> Response:
-        """The request as it stands, or, with `Prefer: wait=N`, as it ended within N seconds."""
+    async def get_request(self, call: Call[None], request_id: UUID) -> Response:
+        """Get a request.
+
+        With `Prefer: wait=N` the call waits for up to N seconds until the request has ended.
+        """
         request, caller = call.request, call.caller
         prefer = read_prefer(request.headers.getlist("prefer"))
         if not prefer.wait:
@@ -89,15 +96,18 @@ class Requests:
                 resource = await self._lookup.resource(caller, request_id)
         return json_answer(resource, headers={"Preference-Applied": f"wait={prefer.wait}"})
 
-    async def events(self, call: Call[None], request_id: UUID, last_event_id: str | None = None) -> Response:
-        """What happens to the request as it happens, as server-sent events; resumed after `Last-Event-ID`."""
+    async def stream_request(self, call: Call[None], request_id: UUID, last_event_id: _LastEventId = None) -> Response:
+        """Stream the events of a request, as server-sent events.
+
+        A new stream starts with the text so far. With `Last-Event-ID` it resumes after that event.
+        """
         caller = call.caller
         self._streams.check(caller)
         stored = await self._lookup.stored(caller, request_id)
         resource = stored.resource if stored else await self._lookup.resource(caller, request_id)
         after = read_last_event_id(call.request.headers.get("last-event-id") or last_event_id)
         if has_seen(after, resource):
-            return Response(status_code=204)  # An EventSource asks no more (HTML standard, 9.2).
+            return Response(status_code=204)  # It makes an EventSource stop reconnecting (HTML standard, 9.2).
         following = Following(
             caller.request(request_id),
             resource.conversation_id,
@@ -107,8 +117,8 @@ class Requests:
         )
         return self._streams.open(following, call.standing())
 
-    async def cancel(self, call: Call[None], request_id: UUID) -> Response:
-        """Cancel the request, unless it has ended."""
+    async def cancel_request(self, call: Call[None], request_id: UUID) -> Response:
+        """Cancel a request, unless it has ended."""
         resource = await self._lookup.resource(call.caller, request_id)
         if resource.status.terminal:
             return json_answer(resource)

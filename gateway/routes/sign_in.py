@@ -1,4 +1,4 @@
-"""``POST /token``: sign in with a password, as OAuth2's password form has it."""
+"""``POST /token``: sign in with the form of OAuth2's password grant."""
 
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -26,6 +26,7 @@ _PROBLEMS = openapi.problems(
 )  # fmt: skip
 _LONGEST_FORM = 16 * 1024
 _TEXT = {"type": "string"}
+_PASSWORD = {**_TEXT, "format": "password", "description": "The user's password.", "examples": ["tr0ub4dor&3"]}
 _FORM = {
     "requestBody": {
         "required": True,
@@ -35,9 +36,9 @@ _FORM = {
                     "type": "object",
                     "required": ["username", "password"],
                     "properties": {
-                        "grant_type": {"const": "password"},
-                        "username": _TEXT,
-                        "password": {**_TEXT, "format": "password"},
+                        "grant_type": {"const": "password", "description": "Always `password`; may be absent."},
+                        "username": {**_TEXT, "description": "The user's name.", "examples": ["ann"]},
+                        "password": _PASSWORD,
                     },
                 }
             }
@@ -54,7 +55,7 @@ class Form(BaseModel):
 
 
 class SignIn:
-    """The route, with what it needs. It is how to get credentials, and asks for none."""
+    """The route, with its collaborators. It issues credentials, so it requires none."""
 
     def __init__(self, database: Database, passwords: Passwords, attempts: Attempts, tokens: Tokens) -> None:
         self._database = database
@@ -67,12 +68,14 @@ class SignIn:
         router = APIRouter(tags=["users"], dependencies=[Depends(refuse_unknown_query)])
         answers: openapi.Responses = {**_PROBLEMS, 200: {"model": Token, "description": "Signed in"}}
         router.add_api_route(
-            "/token", self.sign_in, methods=["POST"], response_model=None, responses=answers, openapi_extra=_FORM
-        )
+            "/token", self.create_token, methods=["POST"], response_model=None, responses=answers,
+            operation_id="createToken", summary="Sign in with username and password", openapi_extra=_FORM,
+            description="The form is that of OAuth2's password grant. The token is valid for one hour.",
+        )  # fmt: skip
         return router
 
-    async def sign_in(self, request: Request) -> Response:
-        """Sign in with username and password, as OAuth2's password form has it; the token is good for an hour."""
+    async def create_token(self, request: Request) -> Response:
+        """Sign in with username and password."""
         form = read_form(await read_body(request, _LONGEST_FORM))
         async with self._attempts.attempt(form.username, client_address(request.scope)):
             user = await self._with_password(form)
@@ -84,7 +87,7 @@ class SignIn:
         found = await users.by_username(self._database, form.username)
         right, better = await self._passwords.verify(form.password, found[1] if found else None)
         if found is None or not right:
-            raise OrchestraError(ErrorCode.UNAUTHORIZED, "username or password is wrong")
+            raise OrchestraError(ErrorCode.UNAUTHORIZED, "wrong username or password")
         user, kept = found
         if better:
             await self._upgrade(user.resource.id, kept, better)
@@ -94,11 +97,11 @@ class SignIn:
         try:
             await users.set_hash(self._database, id, kept, better)
         except DatabaseUnavailableError:
-            return  # At the next sign-in.
+            return  # The next sign-in will try again.
 
 
 def read_form(raw: bytes) -> Form:
-    """The form of somebody who signs in. Raises ``INVALID_REQUEST``."""
+    """The form of a sign-in. Raises ``INVALID_REQUEST``."""
     try:
         text = raw.decode()
         fields = parse_qs(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=20)
@@ -110,6 +113,6 @@ def read_form(raw: bytes) -> Form:
         detail = "grant_type: must be password"
     except ValidationError as error:
         detail = describe(error)
-    except ValueError:  # Also of what is no UTF-8.
+    except ValueError:  # Including bytes that are not UTF-8.
         detail = "must be a form with username and password, once each"
     raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)

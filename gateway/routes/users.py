@@ -1,4 +1,4 @@
-"""Users: list, make, change, delete; who am I; a new password of one's own."""
+"""Users: list, create, update, delete; the calling user, and their password."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from pydantic import TypeAdapter
 
 from gateway.http.answers import json_answer
-from gateway.http.cursors import cut, read_time_cursor
+from gateway.http.cursors import Cursor, cut, read_time_cursor
 from gateway.http.route import Body, Call, Route
 from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers
@@ -18,18 +18,18 @@ from orchestra.http.client_address import client_address
 from orchestra.store import users
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
+from schemas import fields
 from schemas.api.keys import Scope
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser, UserResource
 from schemas.errors import ErrorCode, OrchestraError
 
 _LIST = TypeAdapter(list[UserResource])
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=512)]
+Limit = Annotated[int, Query(ge=1, le=1000, description=fields.LIMIT.description, examples=[100])]
 
 
 class Users:
-    """The routes, with what they need."""
+    """The routes, with their collaborators."""
 
     def __init__(self, database: Database, callers: Callers, passwords: Passwords, attempts: Attempts) -> None:
         self._database = database
@@ -40,30 +40,36 @@ class Users:
     def routes(self) -> Sequence[Route]:
         """The rows of the route table."""
         path, one, mine = "/v1/users", "/v1/users/{user_id}", "/v1/users/me/password"
-        listed = {"model": list[UserResource], "description": "The newest first"}
-        made = {"model": UserResource, "description": "Made"}
+        listed = {
+            "model": list[UserResource],
+            "description": "One page, newest first; the URL of the next one is in `Link`",
+        }
+        made = {"model": UserResource, "description": "Created"}
         user = {"model": UserResource, "description": "The user"}
-        gone = {"description": "Deleted, with their keys"}
-        renewed = {"description": "Changed: sign in with the new one"}
+        gone = {"description": "Deleted, with the user's keys"}
+        renewed = {"description": "Changed; sign in with the new password"}
         new, other = Body(CreateUser, any_type=True), Body(ChangeUser, any_type=True)
         taken, hashed = ErrorCode.USERNAME_TAKEN, ErrorCode.OVERLOADED
         return [
-            Route("GET", path, self.list, Scope.ADMIN, {200: listed}, lists=True),
-            Route("POST", path, self.create, Scope.ADMIN, {201: made}, body=new, also=[taken, hashed]),
+            Route("GET", path, self.list_users, Scope.ADMIN, {200: listed}, lists=True),
+            Route("POST", path, self.create_user, Scope.ADMIN, {201: made}, body=new, also=[taken, hashed]),
             Route(
                 "PUT", mine, self.change_password, Scope.WRITE, {204: renewed}, body=Body(ChangePassword),
                 also=[ErrorCode.TOO_MANY_ATTEMPTS, hashed],
             ),
             Route(
-                "PUT", one, self.change, Scope.ADMIN, {200: user}, body=other,
+                "PUT", one, self.update_user, Scope.ADMIN, {200: user}, body=other,
                 also=[ErrorCode.NOTHING_TO_CHANGE, taken, hashed],
             ),
-            Route("DELETE", one, self.delete, Scope.ADMIN, {204: gone}),
-            Route("GET", "/users/me", self.me, Scope.READ, {200: user}, also=[ErrorCode.NOT_FOUND]),
+            Route("DELETE", one, self.delete_user, Scope.ADMIN, {204: gone}),
+            Route("GET", "/users/me", self.get_current_user, Scope.READ, {200: user}, also=[ErrorCode.NOT_FOUND]),
         ]  # fmt: skip
 
-    async def list(self, call: Call[None], limit: Limit = 100, cursor: Cursor = None) -> Response:
-        """All users, the newest first; the `Link` header leads to more of them. For admins."""
+    async def list_users(self, call: Call[None], limit: Limit = 100, cursor: Cursor = None) -> Response:
+        """List all users, newest first.
+
+        Only for admins.
+        """
         found = await users.page(self._database, call.caller.tenant, read_time_cursor(cursor), limit + 1)
         data, following = cut(found, limit)
         headers = {}
@@ -71,15 +77,21 @@ class Users:
             headers["Link"] = f'</v1/users?{urlencode({"limit": limit, "cursor": following})}>; rel="next"'
         return Response(_LIST.dump_json(data), 200, headers, media_type="application/json")
 
-    async def create(self, call: Call[CreateUser]) -> Response:
-        """Make a user. For admins."""
+    async def create_user(self, call: Call[CreateUser]) -> Response:
+        """Create a user.
+
+        Only for admins.
+        """
         wanted = call.body
         password_hash = await self._passwords.hash(wanted.password)
         made = await users.create(self._database, call.caller.tenant, wanted.username, password_hash, wanted.role)
         return json_answer(made, 201)
 
-    async def change(self, call: Call[ChangeUser], user_id: UUID) -> Response:
-        """Change name, password or role of a user; a new password ends their sessions and keys. For admins."""
+    async def update_user(self, call: Call[ChangeUser], user_id: UUID) -> Response:
+        """Update the name, password or role of a user.
+
+        A new password ends the user's sessions and revokes their keys. Only for admins.
+        """
         wanted = call.body
         if wanted.username is None and wanted.password is None and wanted.role is None:
             raise OrchestraError(ErrorCode.NOTHING_TO_CHANGE)
@@ -100,11 +112,14 @@ class Users:
         return json_answer(changed)
 
     async def change_password(self, call: Call[ChangePassword]) -> Response:
-        """Change one's own password, with the old one; it ends one's sessions and keys. For those who signed in."""
+        """Change the caller's own password.
+
+        It ends the caller's sessions and revokes their keys. Only for users who signed in with a password.
+        """
         if not self._callers.presents_credentials(call.request):
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         if call.caller.session is None:
-            raise OrchestraError(ErrorCode.FORBIDDEN, "a password is changed by who signed in with it")
+            raise OrchestraError(ErrorCode.FORBIDDEN, "only a user who signed in with a password can change it")
         id = call.caller.session.user_id
         user = await users.by_id(self._database, id)
         if user is None:
@@ -112,14 +127,17 @@ class Users:
         async with self._attempts.attempt(user.resource.username, client_address(call.request.scope)):
             changed = await self._exchange(user, call.body)
             if not changed:
-                raise OrchestraError(ErrorCode.FORBIDDEN, "old_password: is wrong")
+                raise OrchestraError(ErrorCode.FORBIDDEN, "old_password: wrong")
         self._callers.forget_user(id)
         return Response(status_code=204)
 
-    async def delete(self, call: Call[None], user_id: UUID) -> Response:
-        """Delete a user and their keys; what they made stays. For admins, and nobody deletes themself."""
+    async def delete_user(self, call: Call[None], user_id: UUID) -> Response:
+        """Delete a user and their keys.
+
+        The user's requests and conversations remain. Only for admins, who cannot delete themselves.
+        """
         if user_id == call.caller.user_id:
-            raise OrchestraError(ErrorCode.FORBIDDEN, "nobody deletes themself")
+            raise OrchestraError(ErrorCode.FORBIDDEN, "you cannot delete yourself")
         leave_admin = self._callers.presents_credentials(call.request)
         deleted = await users.delete(self._database, call.caller.tenant, user_id, leave_admin=leave_admin)
         self._callers.forget_user(user_id)
@@ -127,8 +145,11 @@ class Users:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return Response(status_code=204)
 
-    async def me(self, call: Call[None]) -> Response:
-        """The user who calls, by their password or by a key of theirs."""
+    async def get_current_user(self, call: Call[None]) -> Response:
+        """Get the calling user.
+
+        The caller is identified by a token or by one of the user's keys.
+        """
         if not self._callers.presents_credentials(call.request):
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         user = await users.by_id(self._database, call.caller.user_id) if call.caller.user_id else None
@@ -137,7 +158,7 @@ class Users:
         return json_answer(user.resource)
 
     async def _exchange(self, user: StoredUser, wanted: ChangePassword) -> bool:
-        """Put the new password in the old one's place; false where the old one is wrong."""
+        """Replace the password. False if the old one is wrong."""
         found = await users.by_username(self._database, user.resource.username)
         right, _ = await self._passwords.verify(wanted.old_password, found[1] if found else None)
         if found is None or not right:

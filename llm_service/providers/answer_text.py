@@ -1,13 +1,13 @@
-"""The text of one answer, piece by piece, as UTF-8 and Postgres can hold it, and no longer than it may be."""
+"""The text of one answer, piece by piece: storable as UTF-8 and in Postgres, and of limited length."""
 
 from llm_service.providers.base import storable
 from llm_service.providers.framing import too_long
 
 
 class AnswerText:
-    """Give it each piece that a server tells, then `close` it. ``size``: bytes of UTF-8 so far.
+    """Call `add` with each piece from the server, then `close`. ``size``: bytes of UTF-8 so far.
 
-    A server that cuts a text by UTF-16 units may tell a character in halves, in two pieces: they are joined.
+    A server that splits a text by UTF-16 units may send the halves of a character in two pieces: they are joined.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -16,7 +16,7 @@ class AnswerText:
         self._half = ""
 
     def add(self, text: str) -> str:
-        """The text to pass on, perhaps none. Raises ``bad_upstream`` when all of it is too much."""
+        """The text to pass on, perhaps none. Raises ``bad_upstream`` if the answer exceeds its maximum length."""
         if self._half:
             text = self._half + text
         if "\0" in text:
@@ -33,7 +33,7 @@ class AnswerText:
         return text
 
     def close(self) -> str:
-        """What stands for a half whose other one never came, perhaps nothing. Raises as `add` does."""
+        """The replacement of a half character at the end, perhaps nothing. Raises like `add`."""
         if not self._half:
             return ""
         half, self._half = self._half, ""

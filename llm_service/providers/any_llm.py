@@ -1,4 +1,4 @@
-"""Speaks to servers with an API of their own through the library any-llm: Anthropic, Gemini, Bedrock and others."""
+"""Calls servers with an API of their own through the library any-llm: Anthropic, Gemini, Bedrock and others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from any_llm import AnyLLM
     from any_llm.types.completion import ChatCompletionChunk, CompletionUsage
 
-# Some of them speak by libraries that take no connection of ours.
+# Libraries of some providers accept no HTTP client of ours.
 _BY_HTTPX = ("anthropic", "gemini")
-# They find credentials of another kind in the environment by themselves.
+# These take credentials of another kind from the environment.
 _WITHOUT_KEY = ("bedrock", "vertexai")
 _NO_KEY = "none"
 _DRAIN_SECONDS = 0.5
-# How any-llm names what it has understood of an error.
+# any-llm's classes of errors.
 _BY_NAME = {
     "RateLimitError": ErrorCode.RATE_LIMITED,
     "AuthenticationError": ErrorCode.AUTH,
@@ -41,13 +41,13 @@ _BY_NAME = {
 
 
 class ProviderSetupError(Exception):
-    """A provider cannot be used as this service is installed and set up. The message says why, in one line."""
+    """A provider cannot be used with this installation and these settings. The message says why, in one line."""
 
 
 class ThroughAnyLLM:
-    """One server. ``kind`` is any-llm's name for its API; ``base_url`` None means the API's own address.
+    """One server. ``kind`` is any-llm's name of its API; ``base_url`` None: the API's default address.
 
-    Raises `ProviderSetupError`. The library makes no second try of its own.
+    Raises `ProviderSetupError`. The library does not retry on its own.
     """
 
     def __init__(self, kind: str, base_url: str | None, api_key: str | None, limits: UpstreamLimits) -> None:
@@ -109,7 +109,7 @@ class ThroughAnyLLM:
 
 
 class _Reply:
-    """One answer. Feed it what comes; ask for the `ending` when no more comes."""
+    """One answer. Feed it every chunk, then get the `ending`."""
 
     def __init__(self, input_estimate: int, reply_bytes: int) -> None:
         self._input_estimate = input_estimate
@@ -120,7 +120,7 @@ class _Reply:
 
     @property
     def done(self) -> bool:
-        """Whether all has been told; a server may keep its connection open behind it."""
+        """Whether the answer is complete; a server may keep its connection open after it."""
         return self._finish is not None and self._usage is not None
 
     def feed(self, chunk: "ChatCompletionChunk") -> str:
@@ -137,13 +137,13 @@ class _Reply:
         return self._answer.add(choice.delta.content or choice.delta.refusal or "")
 
     def close(self) -> str:
-        """The text that is left when no more comes."""
+        """The remaining text after the last chunk."""
         return self._answer.close()
 
     def ending(self) -> Ending:
-        """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
+        """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
         if self._finish is None:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
         told = self._usage
         usage = Usage(
             input_tokens=counted(told and told.prompt_tokens, self._input_estimate),
@@ -154,14 +154,14 @@ class _Reply:
 
 def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":
     try:
-        # Takes a second, and only those who name such a provider have need of it.
+        # The import takes a second, and is only needed for such a provider.
         from any_llm import AnyLLM  # noqa: PLC0415
         from any_llm.exceptions import AnyLLMError  # noqa: PLC0415
     except ImportError as error:
         raise ProviderSetupError(f"provider {kind} needs the package any-llm-sdk") from error
     more: dict[str, dict[str, Any]] = {
         "anthropic": {"http_client": http},
-        # Models in preview are only in v1beta.
+        # Preview models are only in v1beta.
         "gemini": {"http_options": {"httpx_async_client": http, "api_version": "v1beta"}, "vertexai": False},
     }
     try:
@@ -176,7 +176,7 @@ def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.A
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
-    """The messages as these APIs want them: what the system says first, then roles in turn."""
+    """The messages as these APIs require: system messages first, then alternating roles."""
     turns: list[dict[str, Any]] = []
     for message in sorted(messages, key=lambda message: message.role != "system"):
         if turns and turns[-1]["role"] == message.role:
@@ -187,7 +187,7 @@ def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
 
 
 async def _drain(chunks: "AsyncIterator[ChatCompletionChunk]") -> None:
-    """Read the end of a whole answer, so that its connection can serve the next call."""
+    """Read the end of a complete answer, so that its connection can be reused."""
     with suppress(Exception):
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in chunks:
@@ -195,13 +195,13 @@ async def _drain(chunks: "AsyncIterator[ChatCompletionChunk]") -> None:
 
 
 def _meaning(error: Exception) -> OrchestraError:
-    """What an error that came through the library is in our closed list. None of its text is passed on."""
+    """An error from the library as one of our closed list. Its text is not passed on."""
     chain = list(_chain(error))
     for each in chain:
         if isinstance(each, OrchestraError):
             return each
     for each in chain:
-        # So they keep what a server has said in the middle of its stream: Anthropic's library, and Google's.
+        # Where Anthropic's and Google's libraries keep an error document from the middle of a stream.
         said = getattr(each, "body", None) or getattr(each, "details", None)
         if isinstance(said, dict):
             return stated(said.get("error", said))
@@ -212,7 +212,7 @@ def _meaning(error: Exception) -> OrchestraError:
             return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
         if code := _BY_NAME.get(type(each).__name__):
             return understood(each, code)
-    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.")
+    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent an invalid answer.")
 
 
 def _chain(error: BaseException | None) -> Iterator[Exception]:

@@ -1,4 +1,4 @@
-"""What every provider is: something that streams the pieces of a text."""
+"""The interface of providers: they stream the pieces of a text."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Protocol
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, FinishReason, Usage
 
-# More is told by no server that counts; what is far beyond fits no integer of JSON.
+# No real server reports more, and far larger numbers are not safe integers in JSON.
 _MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a provider is asked for. ``model`` is its own name for it; what is None it chooses itself.
+    """A call to a provider. ``model`` is the provider's name for it; None values leave the choice to the provider.
 
-    ``stream_options``: ask the server to count the tokens of its stream. ``traceparent`` (W3C Trace Context) goes along
-    where the connection is ours.
+    ``stream_options``: ask the server to count the tokens of its stream. ``traceparent`` (W3C Trace Context) is sent if
+    the connection is ours.
     """
 
     model: str
@@ -31,7 +31,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The last piece of a whole text."""
+    """The last piece of a complete text."""
 
     usage: Usage
     finish_reason: FinishReason = "stop"
@@ -39,7 +39,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Bytes to send as they are. Only `simulated` makes them, so that callers can be tested against nonsense."""
+    """Bytes to send unchanged. Only `simulated` produces them, to test clients against invalid data."""
 
     line: bytes
 
@@ -48,17 +48,17 @@ Piece = str | Ending | Garbage
 
 
 class Provider(Protocol):
-    """One model server, or a stand-in for one."""
+    """One model server, or a simulation of one."""
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
-        """The text in pieces that are not empty, then one `Ending`. Closing the generator ends the call at once.
+        """The text in non-empty pieces, then one `Ending`. Closing the generator ends the call at once.
 
         Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`.
         """
         ...
 
     async def check(self) -> None:
-        """Ask the server for something that spends no token. Raises `OrchestraError` when it does not answer so."""
+        """Make a call that costs no tokens. Raises `OrchestraError` if the server does not respond as expected."""
         ...
 
     async def aclose(self) -> None:
@@ -67,29 +67,29 @@ class Provider(Protocol):
 
 
 def answered(ending: Ending, *, text: bool, tools: bool = False, skipped: bool = False) -> Ending:
-    """The ending, where it ends an answer. An end alone does not make one, and is never told as if it did.
+    """The ending, if there was an answer: an end mark without one is an error, never an empty success.
 
-    ``text``: whether there was any; ``tools``: whether the model called one; ``skipped``: whether there was something
-    else. Raises ``empty_reply``, or ``bad_upstream`` for what cannot be read. A text that is empty because the model
-    had thought for all its tokens is an answer: its finish reason says why.
+    ``text``: whether there was any; ``tools``: whether the model called one; ``skipped``: whether there was other
+    content. Raises ``empty_reply``, or ``bad_upstream`` for content that cannot be read. A text that is empty because
+    reasoning used all its tokens is an answer: its finish reason says why.
     """
     if text:
         return ending
     if tools:
         raise OrchestraError(
-            ErrorCode.EMPTY_REPLY, "The model called a tool in place of an answer; tools are not supported."
+            ErrorCode.EMPTY_REPLY, "The model called a tool instead of answering; tools are not supported."
         )
     if skipped:
-        raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer has no text that can be read.")
+        raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer contains no readable text.")
     if ending.finish_reason != "length":
         raise OrchestraError(ErrorCode.EMPTY_REPLY)
     return ending
 
 
 def worth_sending(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """The messages that say something, and the last whatever it says.
+    """The messages that are not empty, and the last one in any case.
 
-    Many APIs refuse a dialogue for one empty message in it. What was asked last is for them to judge.
+    Many APIs reject a dialogue with an empty message in it. Whether the last one is valid is for them to decide.
     """
     *before, last = messages
     return [*(message for message in before if message.content and not message.content.isspace()), last]
@@ -101,12 +101,12 @@ def storable(text: str) -> str:
 
 
 def counted(told: object, estimate: int) -> int:
-    """Tokens as a server has told them, if they can be believed: servers that do not count tell 0, or nothing."""
+    """Tokens reported by a server, if plausible: servers that do not count report 0 or nothing."""
     return told if isinstance(told, int) and 0 < told <= _MOST_TOKENS else estimate
 
 
 def estimate_tokens(text_bytes: int) -> int:
-    """Tokens of a text of so many UTF-8 bytes, when nobody counted: 3 bytes each, rounded up."""
+    """Estimated tokens of a text of ``size`` UTF-8 bytes: 3 bytes each, rounded up."""
     return -(-text_bytes // 3)
 
 

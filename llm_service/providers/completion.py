@@ -1,6 +1,6 @@
-"""A chat completion as OpenAI-compatible servers write it, piece by piece or whole → its text, its usage, its end.
+"""A chat completion of an OpenAI-compatible server, streamed or whole → its text, its usage, its end.
 
-What can be read is read, wherever a server puts it. The rest is an error, never an empty answer.
+Everything readable is read, wherever a server puts it. The rest is an error, never an empty answer.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import FinishReason, Usage
 
 _TOOLS = ("tool_calls", "function_call")
-# What stands in a message beside its text and is none. Anything else may be an answer that we cannot read.
+# Fields of a message that are not part of its text. Any other field may be an answer that we cannot read.
 _NO_TEXT = frozenset(
     "role name reasoning reasoning_content reasoning_details thinking thinking_blocks provider_specific_fields".split()
 )
@@ -32,7 +32,7 @@ _NOT_ENDED = {
 
 
 class Completion:
-    """One answer. Feed it each document; ``finish`` is why it ended, None as long as it has not said so."""
+    """One answer. Feed it each document; ``finish`` is why it ended, None until the server says so."""
 
     def __init__(self) -> None:
         self.finish: FinishReason | None = None
@@ -40,7 +40,7 @@ class Completion:
         self._spoken = self._tools = self._skipped = False
 
     def read(self, document: dict[str, Any]) -> str:
-        """The text in a document, perhaps none. Raises `OrchestraError`, or ``TypeError`` and its like."""
+        """The text in a document, perhaps none. Raises `OrchestraError`, or ``TypeError`` and similar."""
         choices = document.get("choices")
         if document.get("error") or (choices is None and is_error(document)):
             raise stated(document)
@@ -48,13 +48,13 @@ class Completion:
             self._usage = usage
         if choices:
             choice = choices[0]
-            if choice.get("index"):  # Of several answers the first is ours, wherever it stands.
+            if choice.get("index"):  # Of several choices the first is ours, wherever it is in the list.
                 choice = next((each for each in choices if not each.get("index")), {})
             return self._choice(choice)
         return ""
 
     def ending(self, input_estimate: int, text_bytes: int) -> Ending:
-        """How the answer ended, of which so many bytes of text came. Raises what `answered` raises."""
+        """How the answer ended. ``size``: bytes of its text. Raises what `answered` raises."""
         usage = Usage(
             input_tokens=counted(self._usage.get("prompt_tokens"), input_estimate),
             output_tokens=counted(self._usage.get("completion_tokens"), estimate_tokens(text_bytes)),
@@ -74,7 +74,7 @@ class Completion:
         if text := self._said(delta):
             self._spoken = True
             return text
-        # Some servers put the pieces into a message; others repeat the whole text in the last one.
+        # Some servers put pieces into ``message``; others repeat the whole text in the last one.
         return "" if self._spoken else self._said(choice.get("message")) or self._said(choice.get("text"))
 
     def _end(self, reason: object) -> None:
@@ -83,7 +83,7 @@ class Completion:
         self._tools = self._tools or reason in _TOOLS
 
     def _said(self, message: object) -> str:
-        """The text of a message. What else is in it is noted."""
+        """The text of a message. Other content is noted."""
         if message is None or isinstance(message, str):
             return message or ""
         if not isinstance(message, dict):
@@ -95,7 +95,7 @@ class Completion:
         return self._text(message.get("content")) or self._text(message.get("refusal"))
 
     def _text(self, content: object) -> str:
-        """A text, or the texts among the parts of a content. What the model thought is no part of its answer."""
+        """A text, or the texts among the parts of a content. Reasoning is not part of the answer."""
         if content is None or isinstance(content, str):
             return content or ""
         if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""How every provider that is a server is reached: limits, connections that are kept as they must be, readable bytes."""
+"""Connection settings shared by all remote providers: limits, pooling, decompression."""
 
 import asyncio
 import zlib
@@ -13,20 +13,20 @@ from orchestra.http.calls import Keeping, Patience
 from schemas.errors import ErrorCode, OrchestraError
 
 Read = Callable[[], Awaitable[bytes]]
-"""Gives what has come next of an answer; no bytes when it has ended."""
+"""Returns the next bytes of an answer; no bytes at its end."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 _MOST_UNPACKED = 64 * 1024
 _PACKED_BY_ZLIB = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
-# Many servers close a quiet connection after 5 s; one that is just being closed would lose our call. And a server that
-# is about to close a connection after an answer does so within milliseconds.
+# Many servers close an idle connection after 5 s, and a call on one that is just being closed would be lost. A server
+# that closes the connection after a response does so within milliseconds.
 KEEPING = Keeping(seconds=4.0, rest_seconds=0.02)
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """What a provider may take of our time and memory."""
+    """Limits of time and memory for a provider."""
 
     connect_seconds: float = 5
     idle_seconds: float = 60
@@ -34,23 +34,23 @@ class UpstreamLimits:
 
     @property
     def timeout(self) -> httpx.Timeout:
-        """The limits of time as httpx wants them."""
+        """The time limits in httpx's form."""
         return httpx.Timeout(self.idle_seconds, connect=self.connect_seconds, pool=None)
 
     @property
     def patience(self) -> Patience:
-        """The limits of time as `orchestra.http.calls` wants them."""
+        """The time limits in the form of `orchestra.http.calls`."""
         return Patience(self.connect_seconds, self.idle_seconds)
 
 
 def readable(headers: Mapping[str, str], read: Read) -> Read:
-    """The same, unpacked where a server has packed its answer though it was asked not to."""
+    """The same, decompressed if the server compressed its answer although it was asked not to."""
     encoding = headers.get("content-encoding")
     return read if encoding in (None, "", "identity") else _Unpacked(str(encoding), read).read
 
 
 class _Unpacked:
-    """An answer that was packed. Little comes out at a time, so that a reader who has had too much can stop."""
+    """A compressed answer. It is decompressed in small steps, so that a reader can stop at its limit."""
 
     def __init__(self, encoding: str, read: Read) -> None:
         self._encoding = encoding
@@ -59,15 +59,17 @@ class _Unpacked:
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
 
     async def read(self) -> bytes:
-        """What comes next, at most 64 KiB. Raises ``bad_upstream`` for what cannot be unpacked."""
+        """The next bytes, at most 64 KiB. Raises ``bad_upstream`` if they cannot be decompressed."""
         if self._encoding.strip().lower() not in _PACKED_BY_ZLIB:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider packed its answer unasked.")
+            raise OrchestraError(
+                ErrorCode.BAD_UPSTREAM, "The model's provider sent an encoding that was not requested."
+            )
         if self._packed:
-            await asyncio.sleep(0)  # However much comes out of a little, others have their turn.
+            await asyncio.sleep(0)  # Let other tasks run, however much a small input decompresses to.
         try:
             while self._packed or (more := await self._read()):
                 packed, self._packed = self._packed or more, b""
-                if self._inflate.eof:  # One packed text behind another is allowed.
+                if self._inflate.eof:  # Concatenated compressed streams are allowed.
                     self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
                 text = self._inflate.decompress(packed, _MOST_UNPACKED)
                 self._packed = self._inflate.unconsumed_tail or self._inflate.unused_data
@@ -75,13 +77,15 @@ class _Unpacked:
                     return text
             return self._inflate.flush()
         except zlib.error:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider packed its answer badly.") from None
+            raise OrchestraError(
+                ErrorCode.BAD_UPSTREAM, "The model's provider sent an answer that cannot be decompressed."
+            ) from None
 
 
 async def beginning(read: Read) -> bytes:
-    """As much of an answer as is needed to see what is wrong."""
+    """As much of an answer as is needed to determine the error."""
     body = bytearray()
-    # What came says what is wrong, or the status does.
+    # What arrived determines the error, or else the status does.
     with suppress(aiohttp.ClientError, httpx.HTTPError, OrchestraError):
         while len(body) <= _MAX_ERROR_BYTES and (chunk := await read()):
             body += chunk

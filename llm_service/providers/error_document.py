@@ -1,6 +1,6 @@
-"""What an error document of a provider says: its names for the error, the parameter at fault, its words, the wait.
+"""The content of a provider's error document: its names for the error, the parameter at fault, its words, the wait.
 
-Each server has a form of its own, and proxies put one into another, so they are looked through for what is known.
+Each server has its own format, and proxies nest them, so the document is searched for known fields.
 """
 
 import math
@@ -16,15 +16,15 @@ _NAMES = ("code", "type", "error_type", "error_code", "status", "reason", "quota
 _WORDS = ("message", "error", "detail", "msg", "description", "raw", "text")
 _INSIDE = ("error", "message", "detail", "details", "errors", "innererror", "metadata", "raw", "violations")
 _DEEPEST, _MOST_IN_A_LIST = 6, 8
-# Only what looks like this is told: a name or a parameter, never a piece of a prompt.
+# Only text of this form is passed on: a name or a parameter, never part of a prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-# Names that say no more than that there is an error; a number says less than a word.
+# Names that only say that there is an error; a number says less than a word.
 _SAY_NOTHING = re.compile(r"error|none|null|invalid_request_error|badrequesterror|api_error|[0-9]+")
 
 
 @dataclass(slots=True)
 class Said:
-    """All that was found. ``status``: an HTTP status among the names; ``wait``: seconds."""
+    """Everything found. ``status``: an HTTP status among the names; ``wait``: seconds."""
 
     names: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
@@ -34,24 +34,24 @@ class Said:
 
     @property
     def code(self) -> str | None:
-        """The provider's own name for the error: the first that says something."""
+        """The provider's own name for the error: the first meaningful one."""
         names = [name for name in self.names if _IDENTIFIER.fullmatch(name) and name != str(self.status)]
         return next((name for name in names if not _SAY_NOTHING.fullmatch(name.lower())), next(iter(names), None))
 
     @property
     def marks(self) -> str:
-        """The code and the parameter at fault, as far as they may be told."""
+        """The code and the parameter at fault, as far as they may be passed on."""
         param = next((param for param in self.params if _IDENTIFIER.fullmatch(param)), None)
         return ", ".join(mark for mark in (self.code, param) if mark)
 
 
 def is_error(document: Mapping[str, object]) -> bool:
-    """Whether a document that has no answer in it says that it is an error, under one key or another."""
+    """Whether a document without an answer declares itself an error, under one key or another."""
     return any(document.get(key) for key in ("error", "detail", "message", "error_code"))
 
 
 def from_body(body: bytes) -> Said:
-    """What a body says: JSON, or plain text. A page for people is not read."""
+    """The content of a body: JSON, or plain text. HTML is not read."""
     try:
         return from_document(orjson.loads(body))
     except orjson.JSONDecodeError:
@@ -60,7 +60,7 @@ def from_body(body: bytes) -> Said:
 
 
 def from_document(document: object) -> Said:
-    """What parsed JSON says."""
+    """The content of parsed JSON."""
     said = Said()
     for layer in _layers(document, _DEEPEST):
         texts = [layer] if isinstance(layer, str) else [layer.get(name) for name in _WORDS]
@@ -70,7 +70,7 @@ def from_document(document: object) -> Said:
         for name in _NAMES:
             _note(said, layer.get(name))
         param, place = layer.get("param"), layer.get("loc")
-        if isinstance(place, list):  # As FastAPI tells it.
+        if isinstance(place, list):  # FastAPI's format.
             param = ".".join(str(step) for step in place[:_MOST_IN_A_LIST] if step != "body")
         if isinstance(param, str) and param.lower() not in ("", "none"):
             said.params.append(param)
@@ -79,12 +79,12 @@ def from_document(document: object) -> Said:
 
 
 def longest_wait(seconds: float) -> float:
-    """The seconds, as far as anybody should wait for them."""
+    """The seconds, limited to a reasonable wait."""
     return min(max(seconds, 0.0), _LONGEST_WAIT)
 
 
 def _layers(document: object, deepest: int) -> Iterator[dict[str, object] | str]:
-    """The document and those inside of it, outermost first."""
+    """The document and those nested in it, outermost first."""
     if isinstance(document, dict | str):
         yield document
     inside: list[object] = []
@@ -98,7 +98,7 @@ def _layers(document: object, deepest: int) -> Iterator[dict[str, object] | str]
 
 
 def _inside(text: object) -> object:
-    """The document that a proxy has put into a text; None where it is only a text."""
+    """The document that a proxy embedded in a text; None if it is only a text."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
         return None
     try:

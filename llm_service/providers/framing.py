@@ -1,4 +1,4 @@
-"""The bytes of a provider's answer → its events. Some servers send one JSON document where a stream was asked for."""
+"""The bytes of a provider's answer → its events. Some servers send one JSON document instead of a stream."""
 
 import json
 from typing import Any
@@ -11,14 +11,14 @@ from orchestra.http.event_stream import Event, EventStream, EventTooLongError
 from schemas.errors import ErrorCode, OrchestraError
 
 MAX_EVENT_BYTES = 1024 * 1024
-# Around a token of text lie some 250 bytes of JSON; in a document JSON takes six bytes at most for one of text.
+# A token of text has some 250 bytes of JSON around it. In a document, JSON needs at most six bytes per byte of text.
 _MAX_WIRE_FACTOR, _MAX_JSON_FACTOR = 512, 6
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_BLANK = 1024
 
 
 class Framing:
-    """One answer, of at most ``reply_bytes`` of text. Feed it all that comes, then `close` it."""
+    """One answer, of at most ``reply_bytes`` of text. Feed it all bytes, then `close` it."""
 
     def __init__(self, reply_bytes: int, event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._most_bytes = reply_bytes * _MAX_WIRE_FACTOR
@@ -26,11 +26,11 @@ class Framing:
         self._received = 0
         self._events = EventStream(event_bytes, _raise_error)
         self._streams = False
-        self._blank = b""  # All that came, as long as it does not show what this is.
+        self._blank = b""  # All bytes so far, until they show whether this is a stream or a document.
         self._document: bytearray | None = None
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that these bytes complete, perhaps none. Raises ``bad_upstream`` when all of it is too much."""
+        """The events that these bytes complete, perhaps none. Raises ``bad_upstream`` if the answer is too long."""
         self._received += len(chunk)
         if self._received > self._most_bytes:
             raise too_long()
@@ -42,17 +42,17 @@ class Framing:
             raise too_long() from None
 
     def close(self) -> tuple[Event | None, bool]:
-        """What is left when no more bytes come, and whether it is a document in place of a stream.
+        """The remaining data after the last byte, and whether it is a document instead of a stream.
 
-        Of a stream it is the event before the end. The standard drops that one where no empty line has finished it, but
-        many servers leave out the last empty line; whether an answer is whole is told by its own end mark.
+        In a stream it is the last event. The standard drops an event that no empty line has completed, but many servers
+        leave out the last empty line. The answer's own end mark shows whether it is complete.
         """
         if self._document is None:
             return self._events.rest(), False
         return Event("message", self._document.decode("utf-8", "replace"), ""), True
 
     def _begin(self, chunk: bytes) -> bytes:
-        """What there is to read of a stream; none while this may be a document: no stream begins with a bracket."""
+        """The stream to read; none while this may be a document: no stream begins with a bracket."""
         if self._document is None:
             self._blank += chunk
             shown = self._blank.removeprefix(_BOM).lstrip()
@@ -69,7 +69,7 @@ class Framing:
 
 
 def _raise_error(line: bytes) -> None:
-    """Raise the error that a line tells which belongs to no event: so llama.cpp and some proxies write theirs."""
+    """Raise the error of a line outside of any event: llama.cpp and some proxies send their errors this way."""
     field, _, value = line.partition(b":")
     document = value if field == b"error" else line
     try:
@@ -90,10 +90,10 @@ def parsed(text: str) -> Any:
 
 
 def no_answer() -> OrchestraError:
-    """The error for what cannot be read."""
-    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent something that is no answer.")
+    """The error for unreadable data."""
+    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent an invalid answer.")
 
 
 def too_long() -> OrchestraError:
-    """The error for an answer, or an event of it, that takes more than it may."""
-    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer is longer than it may be.")
+    """The error for an answer, or an event of it, that exceeds the limit."""
+    return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer exceeds the maximum length.")

@@ -1,4 +1,4 @@
-"""What a library's calls go through: our limits of time and size, no redirects, and errors from our closed list."""
+"""The transport of a library's calls: our limits of time and size, no redirects, errors from our closed list."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -19,15 +19,15 @@ from orchestra.http.calls import transport
 from orchestra.http.event_stream import Event
 from schemas.envelope import TRACEPARENT
 
-# Libraries add to an unfinished event line by line, which grows slow long before it grows large.
+# Libraries extend an unfinished event line by line, which becomes slow long before it becomes large.
 _MAX_EVENT_BYTES = 256 * 1024
-# A library that reads lines of text ends one here, too. In JSON all of these may be written in another way.
+# A library that reads lines of text also ends one at these. JSON can escape all of them.
 _TEXT_BREAKS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 
 
 @dataclass
 class _Generation:
-    """What a library does for one call of ours: the answers that it has begun, and the trace to tell the server."""
+    """A library's work for one call of ours: the responses that it has opened, and the trace to send."""
 
     traceparent: str | None
     answers: list[httpx.AsyncByteStream] = field(default_factory=list)
@@ -38,7 +38,7 @@ _generation: ContextVar[_Generation | None] = ContextVar("generation", default=N
 
 @asynccontextmanager
 async def one_generation(traceparent: str | None) -> AsyncIterator[None]:
-    """Calls inside carry the trace, and their answers are closed: a library that is left early may leave one open."""
+    """Calls inside send the trace. Their responses are closed: a library that is left early may leave one open."""
     generation = _Generation(traceparent)
     _generation.set(generation)
     try:
@@ -49,9 +49,9 @@ async def one_generation(traceparent: str | None) -> AsyncIterator[None]:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """For one address. Whatever is no success, breaks, falls silent or grows too large is an `OrchestraError` at once.
+    """For one address. An error status, a broken or silent connection, or too large a body raises `OrchestraError`.
 
-    A library may wrap that error; it is found again along the causes.
+    A library may wrap that error; it is found again among the causes.
     """
 
     def __init__(self, base_url: str, limits: UpstreamLimits) -> None:
@@ -59,7 +59,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._limits = limits
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One call, with our time limits in place of the library's. Raises `OrchestraError`."""
+        """One call, with our time limits instead of the library's. Raises `OrchestraError`."""
         request.headers["accept-encoding"] = "identity"
         generation = _generation.get()
         if generation and generation.traceparent:
@@ -78,7 +78,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             raise unreachable(error) from error
         response.headers.pop("content-encoding", None)
-        response.status_code = 200  # Google's library knows no other one for success.
+        response.status_code = 200  # Google's library accepts no other status as success.
         response.stream = _GuardedStream(
             stream, read, Framing(self._limits.reply_bytes, _MAX_EVENT_BYTES), asked=generation
         )
@@ -92,9 +92,10 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _GuardedStream(httpx.AsyncByteStream):
-    """An answer as libraries can read it, which read less than the standard of event streams has.
+    """A response that libraries can read, as they implement only part of the event stream standard.
 
-    What was ``asked`` for a generation comes as whole events. What else is asked, as a list of models, is a document.
+    If a generation was ``asked`` for, it consists of whole events. Other calls, such as a list of models, return a
+    document.
     """
 
     def __init__(self, inner: httpx.AsyncByteStream, read: Read, framing: Framing, asked: _Generation | None) -> None:
@@ -122,13 +123,13 @@ class _GuardedStream(httpx.AsyncByteStream):
 
 
 def _written(event: Event) -> bytes:
-    name = "" if event.name == "message" else f"event: {event.name}\n"  # Google's library knows no names.
+    name = "" if event.name == "message" else f"event: {event.name}\n"  # Google's library does not support event names.
     data = event.data.translate(_TEXT_BREAKS).replace("\n", "\ndata: ")
     return f"{name}data: {data}\n\n".encode()
 
 
 def _events(document: str) -> Iterator[Event]:
-    """A document in place of a stream, as the events that it could have been. Raises the error that it may be."""
+    """A document instead of a stream, as equivalent events. Raises `OrchestraError` if it is an error."""
     try:
         documents = parsed(document)
     except (ValueError, RecursionError):
@@ -141,7 +142,7 @@ def _events(document: str) -> Iterator[Event]:
 
 
 def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a stream would have said: Gemini's says such documents, Anthropic's takes one apart."""
+    """The events of an equivalent stream: Gemini's consists of such documents, Anthropic's splits one up."""
     if document.get("type") != "message":
         yield document
         return
@@ -153,7 +154,7 @@ def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if text:
             yield {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
         yield {"type": "content_block_stop", "index": index}
-    # A document that is whole tells a whole answer, even where it does not say why it ended.
+    # A complete document is a complete answer, even if it does not say why it ended.
     delta = {"stop_reason": document.get("stop_reason") or "end_turn", "stop_sequence": document.get("stop_sequence")}
     yield {"type": "message_delta", "delta": delta, "usage": usage}
     yield {"type": "message_stop"}

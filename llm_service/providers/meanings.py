@@ -1,6 +1,6 @@
-"""How the model servers that we know say what is wrong, and what that is in our closed list of errors.
+"""Error texts of known model servers, and the error of our closed list that each means.
 
-Their status alone does not tell: an empty account is 400 at Anthropic, 402 at DeepSeek, 429 at OpenAI.
+The status alone is not enough: an empty account is 400 at Anthropic, 402 at DeepSeek, 429 at OpenAI.
 """
 
 import re
@@ -8,22 +8,22 @@ from collections.abc import Iterable
 
 from schemas.errors import ErrorCode
 
-# An error says what is wrong at its beginning; what follows may be anything, and very long.
+# An error says what is wrong at its start; the rest may be anything, and very long.
 _READ_CHARACTERS = 1000
-# What stands in quotes is what was sent, not what is wrong with it.
+# Text in quotes is the input, not what is wrong with it.
 _QUOTED = re.compile(r"""(?<!\w)(['"`])(?:(?!\1).)*(?:\1(?!\w)|\Z)""", re.DOTALL)
-# A proxy's own error, as Python shows a dictionary: what is quoted in it is no quotation.
+# A proxy's error as the repr of a Python dictionary: its quotes do not mark input.
 _SHOWN = re.compile(r"""^\s*\{['"]error['"]: ['"]""")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
-# Lower case, one space between words; `*` is anything on the way, `>` stands between the names of the error and its
-# text. The first row that fits counts, so what somebody says in the words of another stands above it.
+# Lower case, one space between words; `*` matches anything, `>` is between the names of the error and its text. The
+# first matching row counts, so a more specific one is above a general one.
 _TABLE = (
-    # Groq and OpenAI, for more than a whole minute's allowance: it never fits, though the code says rate limit.
+    # Groq and OpenAI, for more than a whole minute's allowance: it never fits, although the code says rate limit.
     (ErrorCode.CONTEXT_TOO_LONG, "request too large"),
-    # Gemini says of a minute's allowance what others say of an empty account; only an id tells a day's apart.
+    # Gemini uses for a minute's allowance the words of others for an empty account; only an id distinguishes a day's.
     (ErrorCode.QUOTA_EXHAUSTED, "perday"),
-    # OpenAI's text goes on to say where a payment method can be added.
+    # OpenAI's text continues with where to add a payment method.
     (ErrorCode.RATE_LIMITED, "resource exhausted*>, rate limit exceeded*>"),
     (
         ErrorCode.QUOTA_EXHAUSTED,
@@ -79,7 +79,7 @@ _ROWS = [(_pattern(phrases), code) for code, phrases in _TABLE]
 
 
 def meaning(names: Iterable[str], words: Iterable[str]) -> ErrorCode | None:
-    """What an error is that calls itself so and says so; None when it is none of the table's."""
+    """The code of an error with these names and this text; None if the table does not have it."""
     said = f"{' '.join(names)[:_READ_CHARACTERS]} > {_QUOTED.sub('', _unwrapped(words)[:_READ_CHARACTERS])}"
     said = _BETWEEN_WORDS.sub(" ", said.lower())
     return next((code for row, code in _ROWS if row.search(said)), None)

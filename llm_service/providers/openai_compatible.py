@@ -1,4 +1,4 @@
-"""Speaks to every server with OpenAI's chat API: the embedded model, Ollama, vLLM, OpenAI itself."""
+"""Calls servers with OpenAI's chat API: the embedded model, Ollama, vLLM, OpenAI itself."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,13 +14,13 @@ from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http.calls import Address
 from schemas.envelope import TRACEPARENT
 
-# How long a server may take to tell the usage of a whole answer, and to end one that has its end mark.
+# How long a server may take to send the usage of a complete answer, and to end the response after its end mark.
 _USAGE_SECONDS = 2.0
 _DRAIN_SECONDS = 0.5
 
 
 class OpenAICompatible:
-    """One server. Always streams, so that a slow answer is told from a dead server by its silence.
+    """One server. It always streams, so that a slow answer can be distinguished from a dead server.
 
     ``base_url`` ends before ``/chat/completions``. OpenAI itself takes ``max_completion_tokens``, all others
     ``max_tokens``.
@@ -89,9 +89,9 @@ class OpenAICompatible:
 
 
 async def _rest(read: Read, parser: ReplyParser) -> str:
-    """Read the end of a whole answer, so that its connection can serve the next call; the text that still came.
+    """Read the end of a complete answer, so that its connection can be reused. Return any further text.
 
-    Whatever goes wrong with it takes nothing from the answer.
+    Errors here do not affect the answer.
     """
     text = ""
     with suppress(TimeoutError, aiohttp.ClientError):

@@ -1,4 +1,4 @@
-"""A provider's refusals, broken connections and silences as errors of our closed list."""
+"""A provider's error responses, broken connections and timeouts as errors of our closed list."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from llm_service.providers.meanings import meaning
 from schemas.errors import ErrorCode, OrchestraError
 
 _MOST_CHARACTERS = 300
-# What a status is where nothing that was said tells more.
+# The meaning of a status if the error document says no more.
 _BY_STATUS = {
     **dict.fromkeys((400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 431), ErrorCode.REFUSED_BY_PROVIDER),
     401: ErrorCode.AUTH,
@@ -30,8 +30,8 @@ _BY_STATUS = {
 class RefusalError(OrchestraError):
     """A provider's own error.
 
-    ``provider_code`` is its name for it. ``words`` are what it said: they may repeat the prompt, so they are in no
-    detail and no log unless somebody asks for it.
+    ``provider_code`` is its name for it. ``words`` are its text, which may repeat the prompt: it is in no detail and no
+    log unless a setting allows it.
     """
 
     def __init__(self, code: ErrorCode, what: str, said: Said, wait: float | None) -> None:
@@ -40,13 +40,13 @@ class RefusalError(OrchestraError):
         self.words = " ".join(said.words)
 
     def tell_words(self) -> None:
-        """Add what the provider said to the detail, without control characters, up to 300 characters of it."""
+        """Add the provider's words to the detail: at most 300 characters, without control characters."""
         words = "".join(each if each.isprintable() else " " for each in self.words[:_MOST_CHARACTERS]).strip()
         self.detail = f"{self.detail} {words}" if words else self.detail
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> RefusalError:
-    """The error for an answer that is not 200."""
+    """The error for a response that is not 200."""
     said = from_body(body)
     said.status = status
     code = meaning(said.names, said.words) or _BY_STATUS.get(status, ErrorCode.BAD_UPSTREAM)
@@ -56,17 +56,17 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> RefusalErro
 
 
 def stated(error: object) -> RefusalError:
-    """The error for an error document inside of an answer that is 200."""
+    """The error for an error document in a 200 response."""
     said = from_document(error)
     code = meaning(said.names, said.words) or _BY_STATUS.get(said.status or 0)
     if code is None:
         faulty = any("invalid" in name.lower() for name in said.names)
         code = ErrorCode.REFUSED_BY_PROVIDER if faulty else ErrorCode.BAD_UPSTREAM
-    return RefusalError(code, "The model's provider broke off with an error", said, said.wait)
+    return RefusalError(code, "The model's provider stopped with an error", said, said.wait)
 
 
 def understood(error: Exception, otherwise: ErrorCode) -> RefusalError:
-    """The error for one that any-llm has understood; ``otherwise`` is what its class says."""
+    """The error for one that any-llm has recognized; ``otherwise`` is the meaning of its class."""
     fields = {name: getattr(error, name, None) for name in ("status_code", "code", "error_type", "param", "message")}
     said = from_document(fields)
     status = fields["status_code"]
@@ -78,8 +78,8 @@ def understood(error: Exception, otherwise: ErrorCode) -> RefusalError:
 
 
 def unreachable(error: Exception) -> OrchestraError:
-    """The error for a connection that could not be made, broke or fell silent."""
-    # httpx's transport calls a refused or dropped connection a timeout as well; only the cause tells them apart.
+    """The error for a connection that could not be made, broke, or timed out."""
+    # httpx's transport reports a refused or dropped connection as a timeout, too; only the cause distinguishes them.
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) else error
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return OrchestraError(ErrorCode.UNAVAILABLE, "The model's provider cannot be reached.")
@@ -89,7 +89,7 @@ def unreachable(error: Exception) -> OrchestraError:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); None when not told."""
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); None if absent."""
     millis = _number(headers.get("retry-after-ms"))
     seconds = millis / 1000 if millis is not None else _number(headers.get("retry-after"))
     if seconds is None:

@@ -1,4 +1,4 @@
-"""The bytes of an OpenAI-compatible answer → the text in them and how it ended."""
+"""The bytes of an OpenAI-compatible answer → its text and how it ended."""
 
 from llm_service.providers.answer_text import AnswerText
 from llm_service.providers.base import Ending
@@ -13,9 +13,9 @@ _WRONG_SHAPE = (ValueError, TypeError, AttributeError, LookupError, RecursionErr
 
 
 class ReplyParser:
-    """One answer. Feed it all that comes, then `close` it. ``done``: the server has said that nothing follows.
+    """One answer. Feed it all bytes, then `close` it. ``done``: the server has sent its end mark.
 
-    Once its ``completion`` has a finish reason it is whole; of what may follow only the usage is of interest.
+    Once its ``completion`` has a finish reason it is complete; after that only the usage matters.
     """
 
     def __init__(self, *, input_estimate: int, reply_bytes: int) -> None:
@@ -30,21 +30,21 @@ class ReplyParser:
         return self._answer.add("".join(map(self._text, self._framing.feed(chunk))))
 
     def close(self) -> str:
-        """The text that is left when no more bytes come. Raises `OrchestraError`."""
+        """The remaining text after the last byte. Raises `OrchestraError`."""
         rest, whole = self._framing.close()
         text = ""
         if rest and whole:
             text = self._answer.add(self._whole(rest.data))
         elif rest and (rest.data == _END_MARK or _is_json(rest.data)):
-            # An event that is cut in two is dropped, as the standard wants it.
+            # An incomplete event is dropped, as in the standard.
             text = self._answer.add(self._text(rest))
         return text + self._answer.close()
 
     def ending(self) -> Ending:
-        """How the whole answer ended. Raises ``bad_upstream`` when it broke off, and what `answered` raises."""
-        # Servers that give no finish reason have an end mark; that a connection ended says nothing.
+        """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
+        # Servers without finish reasons have an end mark. The end of a connection proves nothing.
         if self.completion.finish is None and not self.done:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer broke off.")
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
         return self.completion.ending(self._input_estimate, self._answer.size)
 
     def _text(self, event: Event) -> str:
@@ -60,16 +60,16 @@ class ReplyParser:
             return self.completion.read(parsed(data))
         except _WRONG_SHAPE:
             self.done = data.strip() == _END_MARK
-            # Events with a name of their own, such as a ping, are no part of the answer.
+            # Named events, such as a ping, are not part of the answer.
             if self.done or not data.strip() or event.name != "message":
                 return ""
             raise no_answer() from None
 
     def _whole(self, document: str) -> str:
-        """The text of a document in place of a stream: the answer is whole where its JSON is."""
+        """The text of a document instead of a stream: the answer is complete if its JSON is."""
         try:
             answer = parsed(document)
-            if isinstance(answer, list):  # So Gemini's server for OpenAI's clients gives its errors.
+            if isinstance(answer, list):  # Format of errors of Gemini's OpenAI-compatible server.
                 answer = answer[0]
             text = self.completion.read(answer)
             if not isinstance(answer["choices"], list):

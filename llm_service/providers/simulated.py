@@ -1,4 +1,4 @@
-"""A model that is none, for tests and benchmarks: deterministic, with settable times, lengths and faults.
+"""A fake model for tests and benchmarks: deterministic, with configurable delays, lengths and faults.
 
 ``simulated`` answers ``echo: <last user message>``. Options follow the name, as in
 ``simulated:latency_ms=50,tokens=33,gap_ms=20``:
@@ -7,17 +7,17 @@
 |---|---|
 | ``latency_ms`` | waits before the first token |
 | ``gap_ms`` | waits before every further token |
-| ``tokens`` | answers with so many words in place of the echo; with none at all it is ``empty_reply`` |
+| ``tokens`` | answers with this many words instead of the echo; 0 is ``empty_reply`` |
 | ``reply=hash`` | answers with `conversation_hash` of what it was sent |
 | ``fail`` | ends with this error code (any of ``schemas.generation.GenerationErrorCode``) |
-| ``fail_after`` | the error comes after so many tokens, inside the stream; else before the first byte |
-| ``fail_times`` | only so many calls with the same options and messages fail (with ``fail`` or ``overloaded``) |
-| ``retry_after`` | seconds to wait, given with the error |
-| ``cut_after`` | the stream ends after so many tokens, without an end mark |
-| ``hang_after`` | nothing more comes after so many tokens |
-| ``garbage=1`` | a line that is not JSON comes in place of the end mark |
+| ``fail_after`` | the error is sent after this many tokens, within the stream; by default before the first byte |
+| ``fail_times`` | only this many calls with the same options and messages fail (with ``fail`` or ``overloaded``) |
+| ``retry_after`` | seconds to wait, sent with the error |
+| ``cut_after`` | the stream ends after this many tokens, without an end mark |
+| ``hang_after`` | nothing more is sent after this many tokens |
+| ``garbage=1`` | a line that is not JSON replaces the end mark |
 
-A bad option is ``invalid_request``.
+An invalid option is ``invalid_request``.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Options(BaseModel):
-    """What follows the name ``simulated:``."""
+    """The options after ``simulated:``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,10 +71,10 @@ def parse_options(model: str) -> Options:
         wrong = {
             str(each["loc"][0]) for each in error.errors(include_input=False, include_context=False, include_url=False)
         }
-    # A name is told only if it is one of ours: what else a caller wrote is not repeated.
+    # Only our own names are repeated, never other input.
     known = [name for name in Options.model_fields if name in wrong]
     told = f"{known[0]} has a wrong value" if known else f"there are only {', '.join(Options.model_fields)}"
-    raise OrchestraError(ErrorCode.INVALID_REQUEST, f"The options of the simulated model are wrong: {told}.")
+    raise OrchestraError(ErrorCode.INVALID_REQUEST, f"The options of the simulated model are invalid: {told}.")
 
 
 def conversation_hash(messages: Sequence[ChatMessage]) -> str:
@@ -84,7 +84,7 @@ def conversation_hash(messages: Sequence[ChatMessage]) -> str:
 
 
 class Simulated:
-    """All simulated models. Remembers only how often a call with ``fail_times`` has failed."""
+    """All simulated models. The only state is how often a call with ``fail_times`` has failed."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[str, int] = OrderedDict()
@@ -113,10 +113,10 @@ class Simulated:
         yield answered(Ending(usage, "length" if (options.tokens or 0) > len(words) else "stop"), text=bool(words))
 
     async def check(self) -> None:
-        """It is always there."""
+        """It is always reachable."""
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """It has no connections."""
 
     def _error(self, options: Options, call: Call) -> OrchestraError | None:
         if options.fail is None and options.fail_times is None:

@@ -1,14 +1,23 @@
-"""Agents as a caller sees them."""
+"""Agents as clients see them."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from schemas.api.pages import Page
 from schemas.generation import Sampling
+from schemas.json_schema import described
 
 
 class AgentResource(Sampling):
-    """One agent. What it says to the model is its operator's business and not shown."""
+    """One agent. Its system message is not shown."""
 
-    name: str
-    description: str
-    model: str | None
-    answer_schema: dict[str, Any] | None
+    name: Annotated[str, described("The name under which messages and tasks ask for it.", "analyst")]
+    description: Annotated[str, described("What it is for.", "Answers questions about data.")]
+    model: Annotated[str | None, described("Its model; null: the default model.", "llama3")]
+    answer_schema: Annotated[
+        dict[str, Any] | None,
+        described("JSON Schema that its answers match; null: free text.", {"type": "object", "required": ["answer"]}),
+    ]
+
+
+class AgentPage(Page[AgentResource]):
+    """One page of agents."""

@@ -1,51 +1,56 @@
-"""Conversations: create, list, get, messages."""
+"""Conversations and their messages."""
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas import fields
+from schemas.api.pages import Page
 from schemas.generation import FinishReason
+from schemas.json_schema import described
 from schemas.requests import Metadata
-
-Item = TypeVar("Item")
-
-
-class Page(BaseModel, Generic[Item]):
-    """A page of a list; ``next`` is the cursor of the following page, null on the last."""
-
-    data: list[Item]
-    next: str | None
 
 
 class CreateConversation(BaseModel):
-    """Body of ``POST /v1/conversations``. The client may choose the id."""
+    """Body of ``POST /v1/conversations``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    id: UUID | None = None
-    metadata: Metadata = {}
+    id: Annotated[
+        UUID | None, described("An id of the client's own choice; without it a new one.", fields.A_CONVERSATION)
+    ] = None
+    metadata: Annotated[Metadata, described("Up to 16 key-value pairs of the client's own.", {"topic": "logs"})] = {}
 
 
 class ConversationResource(BaseModel):
-    """A conversation and the requests in it that are not answered yet, oldest first."""
+    """A conversation, with the requests in it that have not ended."""
 
-    id: UUID
-    created_at: datetime
-    metadata: dict[str, str]
-    open_requests: list[UUID]
+    id: Annotated[UUID, described("The conversation's id.", fields.A_CONVERSATION)]
+    created_at: Annotated[datetime, described("When it was created.", "2026-01-31T11:59:58.123456Z")]
+    metadata: Annotated[dict[str, str], described("As sent when it was created.", {"topic": "logs"})]
+    open_requests: Annotated[
+        list[UUID], described("Ids of the requests that have not ended, oldest first.", [fields.A_REQUEST])
+    ]
+
+
+class ConversationPage(Page[ConversationResource]):
+    """One page of conversations."""
 
 
 class StoredMessage(BaseModel):
-    """One message of the history. ``request_id`` is null for rows that came in by plain SQL.
+    """One message of the history."""
 
-    ``finish_reason`` is an answer's: ``length`` when it was cut off at its token limit; null where it is not known.
-    """
+    id: Annotated[int, described("Grows within the conversation.", 17)]
+    role: Annotated[str, described("The speaker: `system`, `user` or `assistant`.", "assistant")]
+    content: Annotated[str, described("The text of the message.", "Hello world")]
+    created_at: Annotated[datetime, described("When it was stored.", "2026-01-31T11:59:59.345678Z")]
+    request_id: Annotated[
+        UUID | None, described("The request that it belongs to; null for rows inserted by SQL.", fields.A_REQUEST)
+    ]
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
 
-    id: int
-    role: str
-    content: str
-    created_at: datetime
-    request_id: UUID | None
-    finish_reason: FinishReason | None = None
+
+class MessagePage(Page[StoredMessage]):
+    """One page of messages."""

@@ -1,4 +1,4 @@
-"""Dead letters: records that were not taken in, as an operator lists, mends and replays them."""
+"""Dead letters: records that could not become requests, as operators list, edit and replay them."""
 
 import base64
 import binascii
@@ -8,17 +8,25 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from schemas import fields
+from schemas.api.pages import Page
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
+from schemas.json_schema import described
 from schemas.replies import RequestError
 from schemas.requests import Moment, storable
 
 _TopicName = Annotated[str, Field(min_length=1, max_length=249), AfterValidator(storable)]
 _Cursor = Annotated[str, Field(max_length=512)]
+_KEY = described("The key, if it is UTF-8; null if there is none.", fields.A_CONVERSATION)
+_KEY_BASE64 = described("The key in base64, if it is not UTF-8.", "/w==")
+_VALUE = described("The value, if it is UTF-8; null if there is none.", '{"messages": [')
+_VALUE_BASE64 = described("The value in base64, if it is not UTF-8.", "/w==")
+_REASON = described("Why it could not become a request.", "not_json")
 
 
 def _encodable(text: str) -> str:
-    # U+0000 is fine here: the text stands for bytes.
+    # U+0000 is fine here: the text represents bytes.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -39,77 +47,90 @@ _Base64 = Annotated[str, AfterValidator(_decodable)]
 
 
 class DeadLetterFilter(BaseModel):
-    """Which letters: all that is named must hold. Times are inclusive at the start and exclusive at the end."""
+    """Which dead letters: those that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: ErrorCode | None = None
-    topic: _TopicName | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
+    reason: Annotated[ErrorCode | None, described("Only those with this reason.", "not_json")] = None
+    topic: Annotated[_TopicName | None, described("Only those from this topic.", "llm.requests")] = None
+    created_after: Annotated[Moment | None, fields.CREATED_AFTER] = None
+    created_before: Annotated[Moment | None, fields.CREATED_BEFORE] = None
 
 
 class DeadLetterQuery(DeadLetterFilter):
     """The query of ``GET /v1/dead-letters``."""
 
-    replayed: Literal["true", "false"] | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: _Cursor | None = None
+    replayed: Annotated[
+        Literal["true", "false"] | None, described("Only those that were replayed, or were not.", "false")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=100), fields.LIMIT] = 20
+    cursor: Annotated[_Cursor | None, fields.CURSOR] = None
 
 
 class ReplayDeadLetters(DeadLetterFilter):
-    """Body of ``POST /v1/dead-letters/replay``; ``cursor``: go on where an earlier answer ended."""
+    """Body of ``POST /v1/dead-letters/replay``."""
 
-    cursor: _Cursor | None = None
+    cursor: Annotated[
+        _Cursor | None, described("`next` of the previous call, to continue there.", "WzE3Njk4NjA3OTgsNDJd")
+    ] = None
 
     @property
     def empty(self) -> bool:
-        """True when it names nothing, and so means every letter."""
+        """True if no field is given, so that it matches every dead letter."""
         return all(getattr(self, name) is None for name in DeadLetterFilter.model_fields)
 
 
 class ReplayedDeadLetters(BaseModel):
-    """Answer of ``POST /v1/dead-letters/replay``.
+    """Response to ``POST /v1/dead-letters/replay``."""
 
-    ``skipped``: those that would be refused again, or that nobody vouches for; they are left as they were. ``next``:
-    the cursor of the following call, null when all were looked at.
-    """
-
-    replayed: int
-    skipped: int
-    next: str | None
+    replayed: Annotated[int, described("Number of dead letters that were sent.", 480)]
+    skipped: Annotated[int, described("Number left alone, because they would be rejected again or are not signed.", 20)]
+    next: Annotated[
+        str | None,
+        described("The `cursor` of the following call; null when there are no more.", "WzE3Njk4NjA3OTgsNDJd"),
+    ]
 
 
 class DeadLetterSummary(BaseModel):
-    """A letter in a list. ``offset`` and ``timestamp_ms`` (milliseconds since 1970) are those of the record.
+    """A dead letter in a list."""
 
-    ``value_bytes``: how long the value is that came, also where it is not kept; null where none came, or where that is
-    not known. ``replayed_as``: the request id that the last replay went by.
-    """
+    id: Annotated[int, described("The dead letter's id.", 42)]
+    request_id: Annotated[
+        UUID | None,
+        described("The id of the request that it would have become; null if it is not known.", fields.A_REQUEST),
+    ]
+    reason: Annotated[ErrorCode, _REASON]
+    detail: Annotated[str, described("The reason in words.", "The body is not JSON")]
+    topic: Annotated[str, described("The record's topic.", "llm.requests")]
+    partition: Annotated[int, described("The record's partition.", 3)]
+    offset: Annotated[int, described("The record's offset.", 43)]
+    timestamp_ms: Annotated[int, described("The record's timestamp, in milliseconds since 1970.", 1_769_860_798_123)]
+    value_bytes: Annotated[
+        int | None,
+        described(
+            "Length of the original value, even if it is not kept; null if there was none or it is not known.", 14
+        ),
+    ]
+    created_at: Annotated[datetime, described("When it was set aside.", "2026-01-31T11:59:58.123456Z")]
+    edited_at: Annotated[datetime | None, described("When it was last edited; null: never.", "2026-01-31T12:10:00Z")]
+    replayed_at: Annotated[
+        datetime | None, described("When it was last replayed; null: never.", "2026-01-31T12:11:00Z")
+    ]
+    replayed_as: Annotated[UUID | None, described("The request id of the last replay.", fields.A_REQUEST)]
 
-    id: int
-    request_id: UUID | None
-    reason: ErrorCode
-    detail: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    value_bytes: int | None
-    created_at: datetime
-    edited_at: datetime | None
-    replayed_at: datetime | None
-    replayed_as: UUID | None
+
+class DeadLetterPage(Page[DeadLetterSummary]):
+    """One page of dead letters."""
 
 
 class LetterHeader(BaseModel):
-    """A header: text where it is UTF-8, else ``value_base64``; both null where it has no value."""
+    """A header of a record. Its value is text or base64; both are null if it has none."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(max_length=1000), AfterValidator(storable)]
-    value: _Text | None = None
-    value_base64: _Base64 | None = None
+    name: Annotated[str, Field(max_length=1000), AfterValidator(storable), described("Its name.", "ce_type")]
+    value: Annotated[_Text | None, described("Its value, if it is UTF-8.", "llm.message.requested")] = None
+    value_base64: Annotated[_Base64 | None, _VALUE_BASE64] = None
 
     @model_validator(mode="after")
     def _one_value(self) -> "LetterHeader":
@@ -118,21 +139,21 @@ class LetterHeader(BaseModel):
 
     @property
     def raw(self) -> bytes | None:
-        """Its bytes."""
+        """The bytes of its value."""
         return _bytes(self.value, self.value_base64)
 
 
 class LetterRecord(BaseModel):
-    """Key, value and headers of a record: text where the bytes are UTF-8, else base64; both null where there is none.
+    """Key, value and headers of a record, as text if the bytes are UTF-8, otherwise in base64.
 
-    A value that is longer than any record may be is cut.
+    A value that is longer than any record may be is truncated.
     """
 
-    key: str | None
-    key_base64: str | None
-    value: str | None
-    value_base64: str | None
-    headers: list[LetterHeader]
+    key: Annotated[str | None, _KEY]
+    key_base64: Annotated[str | None, _KEY_BASE64]
+    value: Annotated[str | None, _VALUE]
+    value_base64: Annotated[str | None, _VALUE_BASE64]
+    headers: Annotated[list[LetterHeader], described("The headers, in order.")]
 
     @classmethod
     def of(cls, key: bytes | None, value: bytes | None, headers: RawHeaders) -> "LetterRecord":
@@ -143,28 +164,28 @@ class LetterRecord(BaseModel):
 
 
 class DeadLetterResource(DeadLetterSummary, LetterRecord):
-    """One letter. Key, value and headers are what a replay would send; ``original`` what came, where that is edited.
+    """One dead letter. Key, value and headers are what a replay would send."""
 
-    ``obstacle``: why it cannot be replayed as it stands, null when it can.
-    """
-
-    original: LetterRecord | None
-    obstacle: RequestError | None
+    original: Annotated[LetterRecord | None, described("The record as it arrived; null if it was not edited.")]
+    obstacle: Annotated[RequestError | None, described("Why it cannot be replayed as it is; null if it can.")]
 
 
 class EditDeadLetter(BaseModel):
-    """Body of ``PUT /v1/dead-letters/{id}``: what a replay sends from now on; what is not named stays as it is.
-
-    Key and value as text or in base64, null for none; ``headers`` are all of them.
-    """
+    """Body of ``PUT /v1/dead-letters/{id}``: what a replay will send. Absent fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid")
 
-    key: _Text | None = None
-    key_base64: _Base64 | None = None
-    value: _Text | None = None
-    value_base64: _Base64 | None = None
-    headers: Annotated[list[LetterHeader], Field(max_length=1000)] | None = None
+    key: Annotated[_Text | None, described("The new key as text; null: no key.", fields.A_CONVERSATION)] = None
+    key_base64: Annotated[_Base64 | None, described("The new key in base64.", "/w==")] = None
+    value: Annotated[
+        _Text | None,
+        described("The new value as text; null: no value.", '{"messages": [{"role": "user", "content": "hi"}]}'),
+    ] = None
+    value_base64: Annotated[_Base64 | None, described("The new value in base64.", "e30=")] = None
+    headers: Annotated[
+        Annotated[list[LetterHeader], Field(max_length=1000)] | None,
+        described("The new headers; they replace all of the old ones."),
+    ] = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "EditDeadLetter":
@@ -174,13 +195,13 @@ class EditDeadLetter(BaseModel):
 
     @property
     def empty(self) -> bool:
-        """True when it names nothing."""
+        """True if it changes nothing."""
         return not self.model_fields_set or (self.model_fields_set == {"headers"} and self.headers is None)
 
     def over(
         self, key: bytes | None, value: bytes | None, headers: RawHeaders
     ) -> tuple[bytes | None, bytes | None, RawHeaders]:
-        """Key, value and headers after this edit of these."""
+        """These key, value and headers with this edit applied."""
         named = self.model_fields_set
         return (
             _bytes(self.key, self.key_base64) if named & {"key", "key_base64"} else key,
@@ -211,4 +232,4 @@ def _bytes(text: str | None, encoded: str | None) -> bytes | None:
 
 def _at_most_one(text: str | None, encoded: str | None, name: str) -> None:
     if text is not None and encoded is not None:
-        raise ValueError(f"{name} and {name}_base64 are one thing: give one of them")
+        raise ValueError(f"{name} and {name}_base64 exclude each other")

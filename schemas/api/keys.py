@@ -1,4 +1,4 @@
-"""API keys: how programs say who they are."""
+"""API keys: credentials of programs."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,14 +7,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from schemas import fields
+from schemas.api.pages import Page
+from schemas.json_schema import described
 from schemas.requests import Moment, visible
 
 
 class Scope(StrEnum):
-    """What a caller may do. ``admin`` may do all of it, to everybody's.
+    """What a caller may do.
 
-    ``priority``: ask for any priority. ``operate``: keep the queue going, as by looking at dead letters and replaying
-    them. Only an admin gives either to a key.
+    ``admin`` includes all others, for the data of all users. ``priority`` allows any priority. ``operate`` is for
+    running the system, such as reading and replaying dead letters. Only an admin can give these three to a key.
     """
 
     READ = "read"
@@ -25,40 +28,65 @@ class Scope(StrEnum):
 
 
 class CreateKey(BaseModel):
-    """Body of ``POST /v1/keys``.
-
-    ``user_id``: whose key it is, only for admins to say; without it an admin's key is a program's own, and anybody
-    else's is their own. ``expires_at``: a time, UTC where it names no zone; without it the key is good until it is
-    revoked.
-    """
+    """Body of ``POST /v1/keys``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] = [Scope.READ, Scope.WRITE]
-    expires_at: Moment | None = None
-    user_id: UUID | None = None
+    name: Annotated[str, Field(min_length=1, max_length=100), described("What the key is for.", "nightly report")]
+    scopes: Annotated[
+        list[Scope],
+        Field(min_length=1, max_length=len(Scope)),
+        described("What the key allows.", [Scope.READ, Scope.WRITE]),
+    ] = [Scope.READ, Scope.WRITE]
+    expires_at: Annotated[
+        Moment | None,
+        described("When it stops working; null: when it is revoked. UTC if it has no zone.", "2027-01-31T00:00:00Z"),
+    ] = None
+    user_id: Annotated[
+        UUID | None,
+        described(
+            "The user who owns the key; only admins may name another one. Without it a key made by an admin belongs "
+            "to a program, any other to the caller.",
+            fields.A_USER,
+        ),
+    ] = None
 
     @field_validator("name")
     @classmethod
     def _speakable(cls, text: str) -> str:
-        return visible(text)  # It is also a part of an owner's name.
+        return visible(text)  # It becomes part of an owner's name.
 
 
 class KeyResource(BaseModel):
-    """A key without its secret. ``last_used_at`` is right to a minute or so."""
+    """A key without its secret."""
 
-    id: str
-    name: str
-    user_id: UUID | None
-    scopes: list[Scope]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
+    id: Annotated[str, described("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c")]
+    name: Annotated[str, described("What the key is for.", "nightly report")]
+    user_id: Annotated[UUID | None, described("The user who owns it; null: a program.", fields.A_USER)]
+    scopes: Annotated[list[Scope], described("What the key allows.", [Scope.READ, Scope.WRITE])]
+    created_at: Annotated[datetime, described("When it was created.", "2026-01-31T11:59:58.123456Z")]
+    expires_at: Annotated[
+        datetime | None, described("When it stops working; null: when it is revoked.", "2027-01-31T00:00:00Z")
+    ]
+    last_used_at: Annotated[
+        datetime | None, described("When it was last used, to about a minute.", "2026-02-01T08:00:00Z")
+    ]
+    revoked_at: Annotated[
+        datetime | None, described("When it was revoked; null while it works.", "2026-03-01T00:00:00Z")
+    ]
+
+
+class KeyPage(Page[KeyResource]):
+    """One page of keys."""
 
 
 class CreatedKey(KeyResource):
-    """The answer to ``POST /v1/keys``, the only one that has the ``key`` itself."""
+    """Response to ``POST /v1/keys``, the only one that contains the key itself."""
 
-    key: str
+    key: Annotated[
+        str,
+        described(
+            "The key, as clients send it in `Authorization: Bearer`. Store it: it is shown once.",
+            "orc_k3x7q2m5ab4c_...",
+        ),
+    ]

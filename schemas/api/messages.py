@@ -5,40 +5,40 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from schemas import fields
 from schemas.generation import FinishReason, Usage
+from schemas.json_schema import described
 from schemas.requests import MessageBody
 
 Warnings = Annotated[
     list[str],
-    Field(
-        exclude_if=lambda names: not names,
-        description="Names of fields that were sent and ignored, and `priority` where it was lowered; 10 at most. "
-        "`other`: fields whose names are longer than 64 characters, or have others than letters, digits, dots and "
-        "underscores; they are not repeated.",
+    Field(exclude_if=lambda names: not names),
+    described(
+        "Names of fields that were sent and ignored, and `priority` if it was lowered; at most 10. Names that are "
+        "longer than 64 characters, or have characters other than letters, digits, dots and underscores, are not "
+        "repeated: they are listed together as `other`.",
+        ["logprobs"],
     ),
 ]
 
 
 class PostMessage(MessageBody):
-    """Body of ``POST /v1/messages``: the old system's fields and ours.
+    """Body of ``POST /v1/messages``.
 
-    ``max_completion_tokens`` is read as ``max_tokens``. Fields of other APIs that would change the answer are refused
-    by name (``not_supported``), unless their value asks for nothing; other unknown fields are ignored, and named in
-    ``warnings``.
+    ``max_completion_tokens`` is accepted as another name of ``max_tokens``. Fields of other APIs that would change the
+    answer are rejected by name (``not_supported``), unless they have a neutral value. Other unknown fields are ignored
+    and listed in ``warnings``.
     """
 
 
 class MessageReply(BaseModel):
-    """Answer of a ``POST /v1/messages`` that waited and was completed.
+    """Response to a ``POST /v1/messages`` that waited until the request was completed."""
 
-    ``finish_reason``: ``length`` when the reply was cut off at its token limit. ``metadata``: as it was sent.
-    """
-
-    conversation_id: UUID
-    reply: str
-    request_id: UUID
-    model: str | None
-    usage: Usage | None
-    finish_reason: FinishReason | None = None
-    metadata: dict[str, str] | None = None
+    conversation_id: Annotated[UUID, fields.CONVERSATION_ID]
+    reply: Annotated[str, described("The text of the answer.", "Hello world")]
+    request_id: Annotated[UUID, fields.REQUEST_ID]
+    model: Annotated[str | None, described("The model that was requested.", "llama3")]
+    usage: Annotated[Usage | None, described("Tokens used by the attempt that answered; null if not known.")]
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
     warnings: Warnings = []

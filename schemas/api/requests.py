@@ -1,4 +1,4 @@
-"""The request resource: a 202, a poll, the answer to a cancel."""
+"""The request resource: the body of a 202, of a poll and of a cancel."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,61 +6,67 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas import fields
 from schemas.api.messages import Warnings
+from schemas.api.pages import Page
 from schemas.generation import FinishReason, Usage
+from schemas.json_schema import described
 from schemas.replies import RequestError
 from schemas.requests import AgentName, Moment, storable
 from schemas.status import Status
 
 
 class RequestResource(BaseModel):
-    """A request as a caller sees it. Before its row exists all but ``id`` and ``status`` may be null.
+    """A request. Until a worker has read its record, all fields but ``id`` and ``status`` may be null."""
 
-    ``finish_reason``: ``length`` when the reply was cut off at its token limit. ``error``: why it failed.
-    ``last_error``: why it has not been answered, while it is open and when it expired. ``metadata``: as it was sent.
-    """
+    id: Annotated[UUID, fields.REQUEST_ID]
+    status: Annotated[Status, fields.STATUS]
+    conversation_id: Annotated[UUID | None, fields.CONVERSATION_ID] = None
+    model: Annotated[str | None, fields.MODEL] = None
+    task_type: Annotated[str | None, fields.TASK_TYPE] = None
+    created_at: Annotated[datetime | None, fields.CREATED_AT] = None
+    started_at: Annotated[datetime | None, fields.STARTED_AT] = None
+    finished_at: Annotated[datetime | None, fields.FINISHED_AT] = None
+    attempts: Annotated[int | None, fields.ATTEMPTS] = None
+    reply: Annotated[str | None, fields.REPLY] = None
+    usage: Annotated[Usage | None, fields.USAGE] = None
+    error: Annotated[RequestError | None, fields.ERROR] = None
+    cancel_requested: Annotated[bool, fields.CANCEL_REQUESTED] = False
+    retry_of: Annotated[UUID | None, fields.RETRY_OF] = None
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    last_error: Annotated[RequestError | None, fields.LAST_ERROR] = None
+    metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
 
-    id: UUID
-    status: Status
-    conversation_id: UUID | None = None
-    model: str | None = None
-    task_type: str | None = None
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    attempts: int | None = None
-    reply: str | None = None
-    usage: Usage | None = None
-    error: RequestError | None = None
-    cancel_requested: bool = False
-    retry_of: UUID | None = None
-    finish_reason: FinishReason | None = None
-    last_error: RequestError | None = None
-    metadata: dict[str, str] | None = None
+
+class RequestPage(Page[RequestResource]):
+    """One page of requests."""
 
 
 class AcceptedRequest(RequestResource):
-    """The 202 of a POST: the resource, and its id under the name that the POST's 200 gives it too."""
+    """The 202 of a POST: the resource, with its id also as ``request_id``, the name in the POST's 200."""
 
-    request_id: UUID
+    request_id: Annotated[UUID, fields.REQUEST_ID]
     warnings: Warnings = []
 
 
 class RequestFilter(BaseModel):
-    """Which requests: all that is named must hold. Times are inclusive at the start and exclusive at the end."""
+    """Which requests to list: those that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Status | None = None
-    model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
-    conversation_id: UUID | None = None
-    task_type: AgentName | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
+    status: Annotated[Status | None, described("Only those in this state.", "failed")] = None
+    model: Annotated[
+        Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None,
+        described("Only those for this model, by the name that was sent.", "llama3"),
+    ] = None
+    conversation_id: Annotated[UUID | None, described("Only those of this conversation.", fields.A_CONVERSATION)] = None
+    task_type: Annotated[AgentName | None, described("Only tasks of this type.", "analyst")] = None
+    created_after: Annotated[Moment | None, fields.CREATED_AFTER] = None
+    created_before: Annotated[Moment | None, fields.CREATED_BEFORE] = None
 
 
 class RequestQuery(RequestFilter):
     """The query of ``GET /v1/requests``."""
 
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(max_length=512)] | None = None
+    limit: Annotated[int, Field(ge=1, le=100), fields.LIMIT] = 20
+    cursor: Annotated[Annotated[str, Field(max_length=512)] | None, fields.CURSOR] = None

@@ -1,4 +1,4 @@
-"""Tasks: requests with a ``task_type``, in the shapes of the old task service and ours."""
+"""Tasks: requests with a ``task_type``, in the shapes of the v0 API and of v1."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,9 +7,12 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas import fields
 from schemas.api.messages import Warnings
+from schemas.api.pages import Page
 from schemas.errors import ErrorCode
-from schemas.generation import ANumber, FinishReason, Sampling, Usage
+from schemas.generation import FinishReason, Priority, Sampling, Usage
+from schemas.json_schema import described
 from schemas.replies import RequestError
 from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy, storable
 from schemas.status import Status
@@ -18,27 +21,29 @@ OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(s
 
 
 class PostTask(Sampling):
-    """Body of ``POST /tasks``. The old service knew the first three; the rest is as in a message.
-
-    Unknown fields are ignored, as there; ``POST /v1/tasks`` refuses them.
-    """
+    """Body of ``POST /tasks``. Unknown fields are ignored, as in the v0 API; ``POST /v1/tasks`` rejects them."""
 
     model_config = ConfigDict(extra="ignore")
 
-    task_type: AgentName
-    prompt: Annotated[str, AfterValidator(storable)]
-    history: Annotated[list[Message], Field(max_length=9_999)] | None = None
-    conversation_id: UUID | None = None
-    model: str | None = None
-    priority: Annotated[int, Field(ge=0, le=9), ANumber] | None = None
-    deadline: Moment | None = None
-    not_before: Moment | None = None
-    on_busy: OnBusy | None = None
-    metadata: Metadata | None = None
+    task_type: Annotated[AgentName, described("Name of the agent that answers the task.", "analyst")]
+    prompt: Annotated[str, AfterValidator(storable), described("What to do.", "Which region sold most in May?")]
+    history: Annotated[
+        Annotated[list[Message], Field(max_length=9_999)] | None,
+        described("Messages before the prompt, oldest first.", [fields.A_MESSAGE]),
+    ] = None
+    conversation_id: Annotated[
+        UUID | None, described("The conversation to continue; without it a new one.", fields.A_CONVERSATION)
+    ] = None
+    model: Annotated[str | None, described("Name or alias of the model; null: the agent's.", "llama3")] = None
+    priority: Annotated[Priority | None, fields.PRIORITY] = None
+    deadline: Annotated[Moment | None, fields.DEADLINE] = None
+    not_before: Annotated[Moment | None, fields.NOT_BEFORE] = None
+    on_busy: Annotated[OnBusy | None, fields.ON_BUSY] = None
+    metadata: Annotated[Metadata | None, fields.METADATA] = None
 
 
 class CreateTask(PostTask):
-    """Body of ``POST /v1/tasks``: the same, but unknown fields are refused."""
+    """Body of ``POST /v1/tasks``. Unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,61 +51,64 @@ class CreateTask(PostTask):
 class AcceptedTask(BaseModel):
     """The 201 of ``POST /tasks``."""
 
-    task_id: UUID
-    status: Status
+    task_id: Annotated[UUID, described("The task's id.", fields.A_REQUEST)]
+    status: Annotated[Status, fields.STATUS]
 
 
 class AttemptError(BaseModel):
     """Why one attempt failed, and when."""
 
-    attempt: int
-    code: ErrorCode
-    detail: str
-    at: datetime
+    attempt: Annotated[int, described("Number of the attempt.", 1)]
+    code: Annotated[ErrorCode, fields.CODE]
+    detail: Annotated[str, fields.DETAIL]
+    at: Annotated[datetime, described("When it failed.", "2026-01-31T11:59:59.345678Z")]
 
 
 class TaskResource(BaseModel):
-    """A task. ``result``: the answer, or the error's text when it failed, else null.
+    """A task. Until a worker has read its record, most fields may be null."""
 
-    ``attempts`` counts the times that a worker took it or another model stood in; ``errors`` has why attempts failed,
-    the first first. ``not_before`` and ``deadline`` are as they hold now. ``finish_reason``: ``length`` when the answer
-    was cut off at its token limit. ``last_error``: why it has not been answered, while it is open and when it expired.
-    """
+    id: Annotated[UUID, described("The task's id.", fields.A_REQUEST)]
+    task_id: Annotated[UUID, described("The same as `id`, under its name in the v0 API.", fields.A_REQUEST)]
+    user_id: Annotated[str | None, described("The owner of the task.", "ann")] = None
+    task_type: Annotated[str | None, described("Name of the agent that answers the task.", "analyst")] = None
+    prompt: Annotated[str | None, described("What to do.", "Which region sold most in May?")] = None
+    history: Annotated[list[Message], described("Messages before the prompt, oldest first.", [fields.A_MESSAGE])] = []
+    status: Annotated[Status, fields.STATUS]
+    result: Annotated[
+        str | None, described("The answer; the text of the error if it failed; otherwise null.", "The north.")
+    ] = None
+    created_at: Annotated[datetime | None, fields.CREATED_AT] = None
+    started_at: Annotated[datetime | None, fields.STARTED_AT] = None
+    completed_at: Annotated[datetime | None, fields.FINISHED_AT] = None
+    conversation_id: Annotated[UUID | None, fields.CONVERSATION_ID] = None
+    model: Annotated[str | None, fields.MODEL] = None
+    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+    not_before: Annotated[
+        datetime | None, described("It does not start before this time; null: no limit.", "2026-01-31T11:00:00Z")
+    ] = None
+    deadline: Annotated[datetime | None, described("When it expires.", "2026-01-31T12:00:00Z")] = None
+    attempts: Annotated[int, fields.ATTEMPTS] = 0
+    errors: Annotated[list[AttemptError], described("Why attempts failed, oldest first.")] = []
+    usage: Annotated[Usage | None, fields.USAGE] = None
+    cancel_requested: Annotated[bool, fields.CANCEL_REQUESTED] = False
+    retry_of: Annotated[UUID | None, described("The task that this one retries.", fields.A_REQUEST)] = None
+    finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    last_error: Annotated[RequestError | None, fields.LAST_ERROR] = None
+    metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
 
-    id: UUID
-    task_id: UUID
-    user_id: str | None = None
-    task_type: str | None = None
-    prompt: str | None = None
-    history: list[Message] = []
-    status: Status
-    result: str | None = None
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    conversation_id: UUID | None = None
-    model: str | None = None
-    priority: int | None = None
-    not_before: datetime | None = None
-    deadline: datetime | None = None
-    attempts: int = 0
-    errors: list[AttemptError] = []
-    usage: Usage | None = None
-    cancel_requested: bool = False
-    retry_of: UUID | None = None
-    finish_reason: FinishReason | None = None
-    last_error: RequestError | None = None
-    metadata: dict[str, str] | None = None
+
+class TaskPage(Page[TaskResource]):
+    """One page of tasks."""
 
 
 class CreatedTask(TaskResource):
-    """The 201 of ``POST /v1/tasks``: the task, and which fields were ignored in its history's messages, or lowered."""
+    """The 201 of ``POST /v1/tasks``. ``warnings`` concern ``priority`` and the messages of ``history``."""
 
     warnings: Warnings = []
 
 
 def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:
-    """What a task asks, which is its last user message (of all, where none is from a user), and what comes before."""
+    """The prompt of a task and the messages before it: its last user message, or its last one if none is a user's."""
     if not messages:
         return None, []
     users = [place for place, message in enumerate(messages) if message.role == "user"]
@@ -109,24 +117,24 @@ def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Me
 
 
 class TaskFilter(BaseModel):
-    """Which tasks: all that is named must hold. Times are inclusive at the start and exclusive at the end."""
+    """Which tasks: those that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Status | None = None
-    type: AgentName | None = None
-    user: OwnerName | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
+    status: Annotated[Status | None, described("Only those in this state.", "pending")] = None
+    type: Annotated[AgentName | None, described("Only those of this `task_type`.", "analyst")] = None
+    user: Annotated[OwnerName | None, described("Only those of this owner.", "ann")] = None
+    created_after: Annotated[Moment | None, fields.CREATED_AFTER] = None
+    created_before: Annotated[Moment | None, fields.CREATED_BEFORE] = None
 
     @property
     def empty(self) -> bool:
-        """True when it names nothing, and so means every task."""
+        """True if no field is given, so that it matches every task."""
         return all(value is None for value in self.model_dump().values())
 
 
 class CancelledTasks(BaseModel):
-    """Answer of ``POST /v1/tasks/cancel``: how many will be cancelled; ``more``: call again for the rest."""
+    """Response to ``POST /v1/tasks/cancel``."""
 
-    cancel_requested: int
-    more: bool
+    cancel_requested: Annotated[int, described("Number of tasks that will be cancelled.", 12)]
+    more: Annotated[bool, described("True if there are more: call again for the rest.", False)]

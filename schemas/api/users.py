@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from schemas import fields
+from schemas.json_schema import described
 from schemas.requests import storable, visible
 
 Role = Literal["admin", "user"]
@@ -14,13 +16,17 @@ MAX_PASSWORD = 1024
 
 
 def _acceptable(password: SecretStr) -> SecretStr:
-    # In our own words: pydantic's would tell how long the refused one was.
+    # A message of our own: pydantic's would reveal how long the rejected password was.
     if not MIN_PASSWORD <= len(storable(password.get_secret_value())) <= MAX_PASSWORD:
         raise ValueError(f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
     return password
 
 
 Username = Annotated[str, Field(min_length=1, max_length=200)]
+_USERNAME = described("The name to sign in with.", "ann")
+_ROLE = described("`admin` may do everything; `user` only what concerns their own data.", "user")
+_PASSWORD = described(f"{MIN_PASSWORD} to {MAX_PASSWORD} characters.", "correct horse battery staple")
+_KEEP_KEYS = described("Keep the user's API keys. Without it a new password revokes them.", False)
 Password = Annotated[
     SecretStr,
     AfterValidator(_acceptable),
@@ -38,51 +44,49 @@ class _UserBody(BaseModel):
 
 
 class CreateUser(_UserBody):
-    """Body of ``POST /v1/users``. Unknown fields are ignored, as in the system before this one."""
+    """Body of ``POST /v1/users``. Unknown fields are ignored, as in the v0 API."""
 
-    username: Username
-    password: Password
-    role: Role = "user"
+    username: Annotated[Username, _USERNAME]
+    password: Annotated[Password, _PASSWORD]
+    role: Annotated[Role, _ROLE] = "user"
 
 
 class ChangeUser(_UserBody):
-    """Body of ``PUT /v1/users/{id}``: any of the first three.
+    """Body of ``PUT /v1/users/{id}``. At least one of ``username``, ``password`` and ``role`` must be given.
 
-    A new password revokes the user's API keys, unless ``keep_keys`` is true. Unknown fields are ignored, as in the
-    system before this one.
+    Unknown fields are ignored, as in the v0 API.
     """
 
-    username: Username | None = None
-    password: Password | None = None
-    role: Role | None = None
-    keep_keys: bool = False
+    username: Annotated[Username | None, _USERNAME] = None
+    password: Annotated[Password | None, _PASSWORD] = None
+    role: Annotated[Role | None, _ROLE] = None
+    keep_keys: Annotated[bool, _KEEP_KEYS] = False
 
 
 class ChangePassword(BaseModel):
-    """Body of ``PUT /v1/users/me/password``.
-
-    ``old_password`` proves that it is the user themself. Their API keys are revoked, unless ``keep_keys`` is true.
-    """
+    """Body of ``PUT /v1/users/me/password``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    old_password: Annotated[SecretStr, Field(max_length=MAX_PASSWORD)]
-    password: Password
-    keep_keys: bool = False
+    old_password: Annotated[
+        SecretStr, Field(max_length=MAX_PASSWORD), described("The current password.", "tr0ub4dor&3")
+    ]
+    password: Annotated[Password, _PASSWORD]
+    keep_keys: Annotated[bool, _KEEP_KEYS] = False
 
 
 class UserResource(BaseModel):
     """A user. The password is never shown."""
 
-    id: UUID
-    username: str
-    role: Role
-    created_at: datetime
+    id: Annotated[UUID, described("The user's id.", fields.A_USER)]
+    username: Annotated[str, _USERNAME]
+    role: Annotated[Role, _ROLE]
+    created_at: Annotated[datetime, described("When the user was created.", "2026-01-31T11:59:58.123456Z")]
 
 
 class Token(BaseModel):
-    """Answer of ``POST /token`` (RFC 6749, 4.3.3). ``expires_in`` in seconds."""
+    """Response to ``POST /token`` (RFC 6749, 4.3.3)."""
 
-    access_token: str
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind, no secret
-    expires_in: int
+    access_token: Annotated[str, described("The token, for `Authorization: Bearer`.", "eyJhbGciOi...")]
+    token_type: Annotated[Literal["bearer"], described("Always `bearer`.")] = "bearer"  # noqa: S105 - a kind, no secret
+    expires_in: Annotated[int, described("Seconds until it expires.", 3600)]

@@ -72,7 +72,7 @@ def test_what_is_no_origin(listed: str) -> None:
 )
 def test_what_is_no_host(listed: str) -> None:
     """A name that no call could have as its host is refused, for it would allow nothing without a word."""
-    with pytest.raises(ValidationError, match="names or addresses of hosts"):
+    with pytest.raises(ValidationError, match="host names or addresses"):
         make(allowed_hosts=listed)
 
 

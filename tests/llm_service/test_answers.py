@@ -63,7 +63,7 @@ async def test_so_is_why_it_breaks_off(server: Upstream, provider: str, *, tells
         error = (await service.generate("error_inside")).json()
 
     assert error["code"] == "overloaded"
-    assert error["detail"].startswith("The model's provider broke off with an error: ")
+    assert error["detail"].startswith("The model's provider stopped with an error: ")
     assert ("secret prompt" in error["detail"]) == tells
 
 
@@ -78,7 +78,7 @@ async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream
     async with running(settings) as talkative:
         told = (await talkative.generate("picky", stream=stream)).json()
 
-    assert (refused["code"], refused["title"]) == ("refused_by_provider", "The model's provider refused the request")
+    assert (refused["code"], refused["title"]) == ("refused_by_provider", "The model's provider rejected the request")
     assert (refused["detail"], refused["status"]) == (_PICKY, 502)
     assert told["detail"].startswith(f"{_PICKY} Unsupported parameter:  [1msecret prompt secret prompt")
     assert len(told["detail"]) <= len(_PICKY) + 301

@@ -93,7 +93,7 @@ def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: P
         ),
         (ENTRY.replace("base_url", "#"), "needs a base_url"),
         (ENTRY + 'stream_options = "no way"', "models.0.stream_options: Input should be a valid boolean"),
-        (ENTRY.replace("4096", "40960"), "max_output_tokens is more"),
+        (ENTRY.replace("4096", "40960"), "max_output_tokens exceeds"),
         (ENTRY + ENTRY, "the name qwen is there twice"),
     ],
 )

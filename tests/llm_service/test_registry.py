@@ -129,7 +129,7 @@ def test_a_chain_is_the_model_its_fallbacks_and_theirs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ({"a": ["nobody"]}, "a: the fallback nobody is no model"),
+        ({"a": ["nobody"]}, "a: the fallback nobody is not a model"),
         ({"a": ["a"]}, "a: the fallback a leads back to it"),
         ({"a": ["a-too"]}, "a: the fallback a-too leads back to it"),
         ({"a": ["b"], "b": ["c"], "c": ["a"]}, "a: the fallback b leads back to it"),

@@ -69,7 +69,7 @@ async def test_what_is_refused(gateway: Gateway, database: Database) -> None:
     """A wrong password, a bad new one and a missing one are one line, with an exit code."""
     await make_user(database, "bob")
     status, _, said = await change(gateway.url, "bob", old="canary")
-    assert (1, "username or password is wrong (unauthorized)\n") == (status, said)
+    assert (1, "wrong username or password (unauthorized)\n") == (status, said)
     status, _, said = await change(gateway.url, "bob", new="canary")
     assert (1, "password: Value error, must have 8 to 1024 characters (invalid_request)\n") == (status, said)
     status, _, said = await change(gateway.url, "bob", new="")

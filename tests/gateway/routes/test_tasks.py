@@ -138,7 +138,8 @@ async def client(world: World, store: dict[str, Calls]) -> AsyncIterator[httpx.A
     desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority, SOON)
     app = FastAPI()
     Problems(Metrics()).install(app)
-    app.include_router(routed(around, Tasks(database, desk).routes(), world.drain))
+    table = Tasks(database, desk)
+    app.include_router(routed(around, [*table.routes(), *table.routes_of_v0()], world.drain))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened

@@ -1,0 +1,59 @@
+"""What fields mean that more than one schema has: described once, with an example."""
+
+from schemas.json_schema import described
+
+A_REQUEST = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01"
+A_CONVERSATION = "3f9d2c74-51aa-4e0b-b0f7-8c6d1e2a4b90"
+A_MESSAGE = {"role": "user", "content": "What is a log?"}
+A_USER = "0d9c6a1e-3b52-4f0a-9a77-51c2b8e4d3f6"
+
+REQUEST_ID = described("The request's id: its receipt, under which status and reply can be fetched.", A_REQUEST)
+CONVERSATION_ID = described("The conversation that the request belongs to.", A_CONVERSATION)
+RETRY_OF = described("The request that this one retries.", A_REQUEST)
+
+MODEL = described("Name or alias of the model; null: the default model.", "llama3")
+AGENT = described("Name of the agent, a preset that answers the request.", "analyst")
+TASK_TYPE = described("Name of the agent that answers the task. A request that is not a task has none.", "analyst")
+PRIORITY = described("0 to 9; higher runs first. Null: 5.", 7)
+DEADLINE = described(
+    "The request expires if it has not been answered by then: at most 7 days ahead, by default 1 hour. "
+    "UTC if it has no zone.",
+    "2026-01-31T12:00:00Z",
+)
+NOT_BEFORE = described(
+    "Do not start earlier: at most 7 days ahead. Requests behind this one in its conversation wait too. "
+    "UTC if it has no zone.",
+    "2026-01-31T11:00:00Z",
+)
+ON_BUSY = described(
+    "What to do if the conversation has open requests: `enqueue` behind them (default), `reject` this one, or "
+    "`interrupt`, which cancels them.",
+    "enqueue",
+)
+METADATA = described("Up to 16 key-value pairs of the client's own. They come back with the reply.", {"order": "7"})
+
+STATUS = described("State of the request. `completed`, `failed`, `cancelled` and `expired` are final.", "completed")
+REPLY = described("The text of the answer; null unless `status` is `completed`.", "Hello world")
+USAGE = described("Tokens used by the attempt that answered; null until then.")
+FINISH_REASON = described(
+    "Why the answer ended: `stop` when it is whole, `length` when it was cut off at the token limit; null while "
+    "unknown.",
+    "stop",
+)
+ERROR = described("Why the request failed; null unless `status` is `failed`.")
+LAST_ERROR = described("Why the latest attempt failed: set while the request is still open, and if it then expired.")
+CANCEL_REQUESTED = described("True once a cancel was accepted, even if the request ended before it took effect.", False)
+ATTEMPTS = described("Number of attempts so far, including those on a fallback model.", 1)
+ATTEMPT = described("Number of the attempt. It only grows: discard events of an earlier attempt.", 1)
+
+CREATED_AT = described("When it was accepted.", "2026-01-31T11:59:58.123456Z")
+STARTED_AT = described("When a worker started the first attempt; null before.", "2026-01-31T11:59:58.234567Z")
+FINISHED_AT = described("When it ended; null before.", "2026-01-31T11:59:59.345678Z")
+
+CODE = described("Stable error code; docs/reference/errors.md lists them.", "timeout")
+DETAIL = described("One sentence for people. It never repeats what was sent.", "The model did not answer in time")
+
+LIMIT = described("Maximum number of items on the page.", 20)
+CURSOR = described("`next` of the previous page; absent for the first page.", "WzE3Njk4NjA3OTgsImEiXQ")
+CREATED_AFTER = described("Only those created at this time or later. UTC if it has no zone.", "2026-01-30T00:00:00Z")
+CREATED_BEFORE = described("Only those created before this time. UTC if it has no zone.", "2026-01-31T00:00:00Z")
