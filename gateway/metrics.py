@@ -1,4 +1,4 @@
-"""What a gateway counts and times."""
+"""The gateway's Prometheus metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -7,7 +7,7 @@ _WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """The gateway's metrics in a registry of their own."""
+    """The gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -15,7 +15,7 @@ class Metrics:
             "orchestra_gateway_accepted", "Records that Kafka acknowledged, by type.", ["type"], registry=registry
         )
         self.problems = Counter(
-            "orchestra_gateway_problems", "Problem documents given out, by code.", ["code"], registry=registry
+            "orchestra_gateway_problems", "Problem documents returned, by code.", ["code"], registry=registry
         )
         self.ack_seconds = Histogram(
             "orchestra_gateway_ack_seconds",
@@ -24,45 +24,51 @@ class Metrics:
             registry=registry,
         )
         self.late_acks = Counter(
-            "orchestra_gateway_late_acks", "Records acknowledged after the caller was told 503.", registry=registry
+            "orchestra_gateway_late_acks",
+            "Records acknowledged after the caller had received a 503.",
+            registry=registry,
         )
         self.pending_sends = Gauge(
             "orchestra_gateway_pending_sends", "Records on their way to Kafka.", registry=registry
         )
-        self.waits = Gauge("orchestra_gateway_waits", "Calls that wait for a reply.", registry=registry)
+        self.waits = Gauge("orchestra_gateway_waits", "Calls that are waiting for a reply.", registry=registry)
         self.wait_seconds = Histogram(
             "orchestra_gateway_wait_seconds",
             "How long calls waited for a reply.",
             buckets=_WAIT_SECONDS,
             registry=registry,
         )
-        self.streams = Gauge("orchestra_gateway_streams", "Streams that are open.", registry=registry)
+        self.streams = Gauge("orchestra_gateway_streams", "Open streams.", registry=registry)
         self.events = Counter(
-            "orchestra_gateway_events", "Records of llm.events that were read, by type.", ["type"], registry=registry
+            "orchestra_gateway_events", "Records of llm.events read, by type.", ["type"], registry=registry
         )
         self.events_skipped = Counter(
-            "orchestra_gateway_events_skipped", "Records of llm.events that made no sense.", registry=registry
+            "orchestra_gateway_events_skipped", "Malformed records of llm.events, skipped.", registry=registry
         )
         self.events_stale = Counter(
-            "orchestra_gateway_events_stale", "Events of an attempt older than seen, or repeated.", registry=registry
+            "orchestra_gateway_events_stale",
+            "Events that were repeated or belong to an earlier attempt.",
+            registry=registry,
         )
         self.events_unsigned = Counter(
-            "orchestra_gateway_events_unsigned", "Events that no worker of ours has signed.", registry=registry
+            "orchestra_gateway_events_unsigned", "Events without a valid signature of a worker.", registry=registry
         )
         self.events_lag = Gauge(
-            "orchestra_gateway_events_lag", "Records of llm.events that are not read yet.", registry=registry
+            "orchestra_gateway_events_lag", "Records of llm.events not read yet.", registry=registry
         )
         self.live_requests = Gauge(
-            "orchestra_gateway_live_requests", "Open requests whose events are at hand.", registry=registry
+            "orchestra_gateway_live_requests", "Requests whose events are held in memory.", registry=registry
         )
         self.live_bytes = Gauge(
-            "orchestra_gateway_live_bytes", "Bytes of text of open requests at hand.", registry=registry
+            "orchestra_gateway_live_bytes", "Bytes held for the texts of these requests.", registry=registry
         )
         self.texts_dropped = Counter(
-            "orchestra_gateway_texts_dropped", "Texts of open requests dropped for want of memory.", registry=registry
+            "orchestra_gateway_texts_dropped",
+            "Texts of open requests dropped because of EVENT_MEMORY_BYTES.",
+            registry=registry,
         )
         self.queue_age_seconds = Gauge(
             "orchestra_gateway_queue_age_seconds",
-            "How long the oldest runnable turn has waited, as last seen.",
+            "How long the oldest runnable turn has waited, as last read from Postgres.",
             registry=registry,
         )

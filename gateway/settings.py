@@ -1,4 +1,4 @@
-"""What a gateway reads from the environment."""
+"""The gateway's settings, read from the environment."""
 
 import re
 
@@ -10,62 +10,65 @@ from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, L
 from orchestra.store.totals import Most
 from schemas.requests import DEFAULT_PRIORITY, Context
 
-# RFC 6454, 6.2: as a browser writes an origin into a header.
+# An origin as a browser writes it into a header (RFC 6454, 6.2).
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({HOST_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
-    "with a scheme, in lower case, without path, wildcard or the scheme's own port, with a possible host and port"
+    "in lower case, with a scheme and a valid host and port, without a path, a wildcard or the scheme's default port"
 )
 
 
 class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
-    """One gateway process."""
+    """Settings of one gateway process."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     port: int = Field(8080, ge=0, le=65535, description="Port to bind.")
     tasks_port: int = Field(8081, ge=0, le=65535, description="Second port with the same routes, for task clients.")
     open_mode: bool | None = Field(
-        None, description="Ask nobody for credentials, or everybody; unset: all but callers of a loopback `HOST`."
+        None,
+        description="`true`: no authentication. `false`: required. Unset: required unless `HOST` is loopback.",
     )
     cors_origins: str = Field(
         "", description="Comma-separated origins whose web pages may call this gateway, as `https://app.example`."
     )
-    llm_model: str = Field("llama3", min_length=1, description="The model of requests that name none.")
-    context_default: Context = Field("auto", description="The `context` of requests that say none.")
+    llm_model: str = Field("llama3", min_length=1, description="The model of requests that do not name one.")
+    context_default: Context = Field("auto", description="The `context` of requests that do not set it.")
     max_priority: int | None = Field(
         None,
         ge=0,
         le=9,
-        description="Highest priority of callers without the scope `admin` or `priority`; what is above is lowered to "
-        "it. Unset: 5, and 9 where nobody is asked for credentials.",
+        description="Highest priority of callers without the scope `admin` or `priority`; a higher one is lowered to "
+        "it. Unset: 5, or 9 where no authentication is required.",
     )
     sync_limit_seconds: float = Field(60, gt=0, description="How long a POST without `Prefer` waits for its reply.")
     accept_timeout_seconds: float = Field(10, gt=0, description="How long Kafka may take to acknowledge a request.")
     max_pending_sends: int = Field(10_000, ge=1, description="Requests that may be on their way to Kafka at once.")
-    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=1024 * 1024, description="Longest body of a call.")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=1024 * 1024, description="Maximum size of a request body.")
     max_queue_age_seconds: float = Field(
-        900, gt=0, description="Nothing more is accepted while the oldest runnable turn has waited longer."
+        900, gt=0, description="Requests are refused while the oldest runnable turn has waited longer than this."
     )
-    max_open_turns: int = Field(1000, ge=1, description="Turns of one conversation that may wait for their answer.")
+    max_open_turns: int = Field(1000, ge=1, description="Maximum number of unanswered turns in one conversation.")
     max_open_requests: int = Field(
-        1_000_000, ge=1, description="As the workers have it. One tenant's callers may have nine tenths of it open."
+        1_000_000, ge=1, description="Set it as on the workers. One tenant may have nine tenths of it open."
     )
-    max_open_by_owner: int = Field(10_000, ge=1, description="Requests of one owner that may wait for their answer.")
-    max_parked_by_owner: int = Field(5000, ge=1, description="Those of them that may wait for their `not_before`.")
+    max_open_by_owner: int = Field(10_000, ge=1, description="Maximum number of unanswered requests of one owner.")
+    max_parked_by_owner: int = Field(5000, ge=1, description="How many of them may wait for their `not_before`.")
     max_parked_by_tenant: int = Field(50_000, ge=1, description="The same for one tenant.")
-    max_stored_mib_by_owner: int = Field(10_240, ge=1, description="MiB that one owner may have stored.")
+    max_stored_mib_by_owner: int = Field(10_240, ge=1, description="Maximum storage of one owner, in MiB.")
     max_stored_mib_by_tenant: int = Field(102_400, ge=1, description="The same for one tenant.")
-    max_streams_by_owner: int = Field(1000, ge=1, description="Streams that one owner may have open at this gateway.")
+    max_streams_by_owner: int = Field(
+        1000, ge=1, description="Maximum number of open streams of one owner at this gateway."
+    )
     max_lists_by_owner: int = Field(
-        4, ge=1, description="Lists and counts of one owner that this gateway makes at once; others wait their turn."
+        4, ge=1, description="Lists and counts of one owner that this gateway runs at once; further ones wait."
     )
     event_memory_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, description="Memory for texts of open requests.")
 
     @field_validator("cors_origins")
     @classmethod
     def _as_browsers_send_them(cls, text: str) -> str:
-        # Any other would never be equal to what a browser sends, and so allow nothing without a word.
+        # Any other spelling never equals what a browser sends, so it would silently allow nothing.
         if not all(map(_is_origin, listed(text))):
             raise ValueError(_NO_ORIGIN)
         return text
@@ -77,19 +80,19 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
     @property
     def asks_credentials(self) -> bool:
-        """True where nobody may call without an API key or a token. Open only on loopback, or where it was said."""
+        """Whether callers need an API key or a token: always, unless OPEN_MODE says otherwise or HOST is loopback."""
         return not (self.loopback if self.open_mode is None else self.open_mode)
 
     @property
     def most_priority(self) -> int:
-        """The highest priority of most callers."""
+        """The highest priority of callers without the scope ``admin`` or ``priority``."""
         if self.max_priority is None:
             return DEFAULT_PRIORITY if self.asks_credentials else 9
         return self.max_priority
 
     @property
     def quota_of_owner(self) -> Most:
-        """What one owner may have."""
+        """The quota of one owner."""
         return Most(
             self.max_open_by_owner, self.max_parked_by_owner, self.max_stored_mib_by_owner << 20,
             self.max_queue_age_seconds,
@@ -97,7 +100,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
     @property
     def quota_of_tenant(self) -> Most:
-        """What one tenant may have: it alone must not stop the intake of others."""
+        """The quota of one tenant; less than MAX_OPEN_REQUESTS, so that one tenant cannot stop all intake."""
         return Most(
             max(1, self.max_open_requests * 9 // 10), self.max_parked_by_tenant, self.max_stored_mib_by_tenant << 20,
             self.max_queue_age_seconds,
@@ -105,7 +108,7 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a browser would write it so: by the URL standard's parser, too, it is what it is."""
+    """Whether a browser would write it like this: parsing it by the URL standard must not change it."""
     if not _ORIGIN.fullmatch(text):
         return False
     try:
