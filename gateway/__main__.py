@@ -18,9 +18,10 @@ from orchestra.telemetry.logging import configure_logging
 
 
 def main() -> None:
-    """Serve until SIGTERM. Exit code 0 after that, 1 when a port cannot be had.
+    """Serve until SIGTERM, then exit with code 0.
 
-    78 for a bad setting, or when strangers may call and nobody could come in.
+    Exits with 1 when a port cannot be bound, and with 78 for a bad setting or when credentials are required but no
+    valid credential exists.
     """
     settings = load(GatewaySettings)
     configure_logging("gateway", settings.log_level)
@@ -51,7 +52,7 @@ def _check_way_in(settings: GatewaySettings) -> None:
 
 def _bind(settings: GatewaySettings) -> list[socket.socket]:
     sockets = []
-    # The same number twice is one port, unless it is 0: any free one.
+    # The same number twice means one port, except 0, which picks any free port each time.
     same = settings.port == settings.tasks_port != 0
     for port in (settings.port,) if same else (settings.port, settings.tasks_port):
         try:

@@ -25,7 +25,7 @@ from schemas.requests import (
 )
 
 SOURCE = "/gateway"
-# A replay gets its own identity and signatures, and no client holds a connection open for it.
+# A replay gets a new identity and new signatures, and no client holds a connection open for it.
 _NOT_REPLAYED = frozenset(
     {envelope.ID, envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CALLER_WAITS}
 )
@@ -36,7 +36,7 @@ _NO_HINTS = Hints()
 
 @dataclass(frozen=True)
 class Replay:
-    """A dead letter that is sent once more, for its tenant and owner, under this request id."""
+    """A dead letter to produce again, for its tenant and owner, under this request id."""
 
     tenant: str
     user: str
@@ -48,9 +48,9 @@ class Replay:
 
 
 class Acceptance:
-    """Writes the three kinds of records, each owner's in turn.
+    """Writes the three kinds of records, a few at a time for each owner.
 
-    Each raises what ``RequestLog.write`` raises, and ``TOO_MANY_CALLS``.
+    Each method raises ``TOO_MANY_CALLS`` and what ``RequestLog.write`` raises.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class Acceptance:
         await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, hints)
 
     async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
-        """Accept a cancel; it takes the way of its request, so that it comes after it.
+        """Accept a cancel. Its record goes to the partition of the request, so that it is read after it.
 
-        ``conversation_id`` None: the request has no row yet and its partition is not known. Its cancel may be read much
-        later than it, so it is in Postgres first; raises ``DatabaseUnavailableError`` too.
+        ``conversation_id`` None: the request has no row yet, so its partition is unknown. The cancel may then be read
+        much later than the request, so it is written to Postgres first; this can also raise
+        ``DatabaseUnavailableError``.
         """
         if conversation_id is None:
             await cancels.keep_early(self._database, caller.request(request_id), caller.only)
@@ -86,7 +87,7 @@ class Acceptance:
         await self._write(caller, CONVERSATION_DELETE_REQUESTED, uuid4(), conversation_id, record)
 
     async def replay(self, replay: Replay) -> None:
-        """Accept what was refused before. ``headers`` of its own that name an id or an identity do not count."""
+        """Accept a record that was refused before. Those of its ``headers`` that name an id or identity are dropped."""
         signature = self._signer.sign(
             id=str(replay.id), type=replay.type, tenant=replay.tenant, user=replay.user, key=replay.key or b"",
             value=replay.value,

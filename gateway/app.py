@@ -1,4 +1,4 @@
-"""The gateway's parts, put together. This is the only place where they are."""
+"""Wires the gateway's parts together; no other module does."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -58,11 +58,12 @@ from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.version import version
 
 _CLIENT_ID = "orchestra-gateway"
-# Records of one owner on their way to Kafka; more of them only make everybody else's calls wait (decision 0024).
+# Records that one owner may have on their way to Kafka; more would only delay other owners' calls (decision 0024).
 _ACCEPTED_AT_ONCE = 8
-# With those that run, as many lists and counts as one owner may have under way.
+# Lists and counts of one owner that may wait behind those that run.
 _LISTS_WAITING = 60
-# What web pages of CORS_ORIGINS may send, beside what every page may, and read of an answer.
+# CORS: the methods and request headers that pages of CORS_ORIGINS may send beyond the safelisted ones, and the response
+# headers that they may read.
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "X-User-ID")
 _EXPOSED = ("Link", "Location", "Preference-Applied", "Retry-After", "x-request-id")
@@ -78,7 +79,7 @@ def create_app(
     consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     timings: Timings = TIMINGS,
 ) -> FastAPI:
-    """The gateway as an ASGI app. It starts at once; `/readyz` tells when Kafka and Postgres are there too."""
+    """The gateway as an ASGI app. It starts at once; `/readyz` reports when Kafka and Postgres are reachable."""
     drain, metrics, agents = drain or Drain(), metrics or Metrics(), load_agents(settings)
     database = database or Database.connect(settings, _CLIENT_ID)
     receipts = Receipts(settings.secrets)
@@ -89,9 +90,9 @@ def create_app(
         producer or partial(open_producer, settings, _CLIENT_ID),
         metrics,
         timeout=settings.accept_timeout_seconds,
-        most_pending=settings.max_pending_sends,
+        max_pending=settings.max_pending_sends,
     )
-    # Without credentials all callers are one owner, with nobody to share with.
+    # Without credentials all callers are one owner, so there is nothing to share.
     asks = settings.asks_credentials
     turns = OwnerTurns(_ACCEPTED_AT_ONCE if asks else None, max_waiting=settings.max_pending_sends)
     acceptance = Acceptance(records, database, settings.secrets, metrics, turns)
@@ -100,8 +101,8 @@ def create_app(
         database,
         metrics,
         quotas,
-        most_age=settings.max_queue_age_seconds,
-        most_turns=settings.max_open_turns,
+        max_age=settings.max_queue_age_seconds,
+        max_turns=settings.max_open_turns,
         timings=timings,
     )
     lookup = Lookup(database, receipts)

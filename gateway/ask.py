@@ -1,4 +1,4 @@
-"""① One message or task on its way in: checked, with its id, and whose it is."""
+"""① One validated message or task on its way in, with its id and its owner."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from schemas.requests import MessageBody, MessageRequested
 
 @dataclass(frozen=True)
 class Ask:
-    """A message or task, checked, with the id that it goes by. ``caller_waits``: it needs an answer in seconds.
+    """A validated message or task with its request id.
 
-    ``warnings``: names of what the caller sent in vain, for the answer to this call.
+    ``caller_waits``: a client holds a connection open for the reply. ``warnings``: fields that the caller sent and that
+    had no effect, for the response to this call.
     """
 
     caller: Principal
@@ -29,17 +30,17 @@ class Ask:
 
     @cached_property
     def conversation_id(self) -> UUID:
-        """The conversation that it belongs to."""
+        """The conversation it belongs to; without one in the body, its own."""
         return self.body.conversation_id or conversation_id_for_request(self.id)
 
     @property
     def agent(self) -> str | None:
-        """The agent that is to answer it, if any."""
+        """The name of the agent that must answer it, if any."""
         return self.body.agent_name if isinstance(self.body, MessageRequested) else self.body.agent
 
 
 def trace(traceparent: str | None) -> str:
-    """The caller's trace, or a new one (W3C Trace Context)."""
+    """The caller's traceparent if it is valid, otherwise a new one (W3C Trace Context)."""
     if traceparent and envelope.TRACEPARENT_FORM.fullmatch(traceparent):
         return traceparent
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

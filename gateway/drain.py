@@ -1,4 +1,4 @@
-"""The way out: who waits or streams is told to come back, nothing new is taken, the process ends."""
+"""Graceful shutdown: waits and streams end with a hint to reconnect, new work is refused, the process exits."""
 
 from collections.abc import Callable
 
@@ -6,24 +6,24 @@ from schemas.errors import ErrorCode, OrchestraError
 
 
 class Drain:
-    """Begins once."""
+    """Whether shutdown has begun. It begins once and is never undone."""
 
     def __init__(self) -> None:
         self.begun = False
         self._listeners: list[Callable[[], None]] = []
 
     def on_begin(self, listener: Callable[[], None]) -> None:
-        """Call this when it begins."""
+        """Call ``listener`` when shutdown begins."""
         self._listeners.append(listener)
 
     def begin(self) -> None:
-        """Begin."""
+        """Begin to shut down; later calls do nothing."""
         if not self.begun:
             self.begun = True
             for listener in self._listeners:
                 listener()
 
     def refuse_new(self) -> None:
-        """Raises ``UNAVAILABLE`` once it has begun."""
+        """Raise ``UNAVAILABLE`` once shutdown has begun."""
         if self.begun:
             raise OrchestraError(ErrorCode.UNAVAILABLE, "this gateway is shutting down", retry_after=1)

@@ -16,8 +16,8 @@ from orchestra.store.progress import Standstill, Why, standstills
 from schemas.json_schema import described
 
 _REASONS = {
-    Why.HELD: "workers do not read {} for now: nothing but dead letters came from there",
-    Why.STALLED: "a transaction that some producer has left open holds up {}: Kafka shows nothing behind it",
+    Why.HELD: "workers have paused reading {}: every recent record from it became a dead letter",
+    Why.STALLED: "a producer has left a transaction open that blocks {}: Kafka returns no records behind it",
 }
 _EVERY_SECONDS = 1.0
 _WHILE_AWAY_SECONDS = 0.1
@@ -42,7 +42,7 @@ class Readiness(BaseModel):
 
 
 class Health:
-    """Asks the parts regularly, so that a probe costs nothing."""
+    """Checks the parts in the background, so that a probe costs nothing."""
 
     def __init__(
         self,
@@ -62,17 +62,17 @@ class Health:
         self._drain = drain
         self._database = database
         self._open_mode = open_mode
-        self._kafka_problem: str | None = "Kafka was not asked yet"
+        self._kafka_problem: str | None = "Kafka has not been checked yet"
         self._standstills: list[Standstill] = []
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Check Kafka repeatedly until cancelled."""
         while True:
             self._kafka_problem = await self._records.ping()
             await asyncio.sleep(_EVERY_SECONDS if self._kafka_problem is None else _WHILE_AWAY_SECONDS)
 
     async def look_for_standstills(self) -> None:
-        """See of which topics workers read nothing, until cancelled."""
+        """Find the topics from which workers read nothing, repeatedly until cancelled."""
         await regularly(
             self._timings.look_for_standstills, self._look, "standstills_unknown", expected=(DatabaseUnavailableError,)
         )
@@ -81,15 +81,15 @@ class Health:
         self._standstills = await standstills(self._database)
 
     def readiness(self) -> Readiness:
-        """How it stands now."""
+        """The state as of the last check of each part."""
         reasons = {
             "kafka": self._kafka_problem,
             "database": self._limits.database_problem,
-            "events": None if self._tail.caught_up else "the events of the last minutes are not read yet",
+            "events": None if self._tail.caught_up else "the events of the last minutes have not been read yet",
             "process": "the gateway is shutting down" if self._drain.begun else None,
         }
         parts = {name: PartHealth(ready=reason is None, reason=reason) for name, reason in reasons.items()}
-        # No other gateway would do better: this one goes on taking requests.
+        # Another gateway would do no better, so this one stays ready and keeps accepting requests.
         parts["intake"] = PartHealth(ready=True, reason=self._warning())
         return Readiness(ready=not any(reasons.values()), open_mode=self._open_mode, parts=parts)
 

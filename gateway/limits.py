@@ -1,4 +1,4 @@
-"""How much may come in: looked up in the background, so that accepting a request reads no database."""
+"""Admission limits, refreshed from Postgres in the background so that accepting a request costs no query."""
 
 import asyncio
 from datetime import datetime
@@ -19,15 +19,16 @@ from schemas.generation import ModelInfo
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
 _ANY_NAME = "*"
-_UNKNOWN_MODEL = "No model has this name; `orchestra models` and GET /models of the LLM service list those there are"
+_UNKNOWN_MODEL = "No model has this name; list them with `orchestra models` or GET /models of the LLM service"
 
 log = structlog.get_logger()
 
 
 class Limits:
-    """What was last seen in Postgres; while that is away it stays as it was.
+    """The limits as last read from Postgres; while it is unreachable, the last values stay in force.
 
-    ``quotas`` None: everybody is one caller, and an old queue is everybody's. With them it is its owner's alone.
+    ``quotas`` None (open mode): all callers count as one, and an old queue refuses all of them. With quotas, an old
+    queue refuses only its owner.
     """
 
     def __init__(
@@ -36,23 +37,23 @@ class Limits:
         metrics: Metrics,
         quotas: Quotas | None,
         *,
-        most_age: float,
-        most_turns: int,
+        max_age: float,
+        max_turns: int,
         timings: Timings = TIMINGS,
     ) -> None:
         self._timings = timings
-        self.database_problem: str | None = "Postgres was not asked yet"
+        self.database_problem: str | None = "Postgres has not been checked yet"
         self._database = database
         self._metrics = metrics
         self._quotas = quotas
-        self._most_age = most_age
-        self._most_turns = most_turns
+        self._max_age = max_age
+        self._max_turns = max_turns
         self._age = 0.0
         self._full: dict[ConversationRef, str | None] = {}
         self._models: dict[str, ModelInfo] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Refresh repeatedly until cancelled."""
         while True:
             try:
                 await self.look()
@@ -60,15 +61,15 @@ class Limits:
             except DatabaseUnavailableError:
                 self.database_problem = "Postgres cannot be reached"
             except Exception as error:
-                self.database_problem = "Postgres refuses our questions; are all migrations applied?"
+                self.database_problem = "Postgres rejects the gateway's queries; are all migrations applied?"
                 log.error("limits_failed", exc_info=error)
             await asyncio.sleep(self._timings.look_at_limits)
 
     async def look(self) -> None:
-        """Look once. Raises ``DatabaseUnavailableError``."""
+        """Refresh once. Raises ``DatabaseUnavailableError``."""
         self._age = await requests.oldest_runnable_age(self._database)
         self._metrics.queue_age_seconds.set(self._age)
-        self._full = await requests.full_conversations(self._database, self._most_turns)
+        self._full = await requests.full_conversations(self._database, self._max_turns)
         if self._quotas:
             await self._quotas.look(self._database)
         known = await models.known_models(self._database)
@@ -77,27 +78,30 @@ class Limits:
     def check(
         self, caller: Principal, conversation_id: UUID, model: str | None, not_before: datetime | None = None
     ) -> None:
-        """Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Quotas.check`` raises."""
+        """Check one new request.
+
+        Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Quotas.check`` raises.
+        """
         conversation = caller.conversation(conversation_id)
         if model is not None and not self._knows(model):
             raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _UNKNOWN_MODEL)
-        # How full another's conversation is, is none of this caller's business.
+        # The error must not reveal how full another owner's conversation is.
         if conversation in self._full and caller.sees(self._full[conversation]):
             raise OrchestraError(ErrorCode.CONVERSATION_FULL, retry_after=_RETRY_FULL_SECONDS)
         if self._quotas:
             self._quotas.check(caller, not_before)
-        elif self._age > self._most_age:
+        elif self._age > self._max_age:
             detail = "the oldest request in the queue has waited too long"
             raise OrchestraError(ErrorCode.OVERLOADED, detail, retry_after=_RETRY_OVERLOADED_SECONDS)
 
     def check_storage(self, caller: Principal) -> None:
-        """Raises ``STORAGE_FULL``."""
+        """Check something new to store. Raises ``STORAGE_FULL``."""
         if self._quotas:
             self._quotas.check_storage(caller)
 
     def _knows(self, name: str) -> bool:
         if not self._models or name in self._models or _ANY_NAME in self._models:
             return True
-        # Its settings come after a colon. Elsewhere a colon belongs to the name, as in `llama3:8b`.
+        # Options of the simulated model follow a colon. Elsewhere a colon is part of the name, as in `llama3:8b`.
         plain = self._models.get(name.partition(":")[0])
         return plain is not None and plain.provider == "simulated"

@@ -1,4 +1,4 @@
-"""A few calls of one owner at once, the others in line: one client never holds everything that all clients share."""
+"""Limits how many calls of one owner run at once, so that one client never uses up what all clients share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ class _Turns:
 
 
 class OwnerTurns:
-    """``max_running`` calls of one owner run at once, ``max_waiting`` more wait in line; None: any number runs."""
+    """Runs at most ``max_running`` calls of one owner (None: no limit) and queues at most ``max_waiting`` more."""
 
     def __init__(self, max_running: int | None, *, max_waiting: int) -> None:
         self._max_running = max_running
@@ -27,7 +27,7 @@ class OwnerTurns:
 
     @asynccontextmanager
     async def turn(self, owner: Owner) -> AsyncIterator[None]:
-        """Wait for this owner's turn, and hold it. Raises ``TOO_MANY_CALLS``."""
+        """Wait for this owner's turn and hold it for the body. Raises ``TOO_MANY_CALLS`` when the queue is full."""
         if self._max_running is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""How much one owner and one tenant may have: open turns, parked turns, stored bytes; as workers last counted it."""
+"""Quotas of an owner and of a tenant: open turns, parked turns, stored bytes, as last counted by the workers."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from orchestra.store.database import Database
 from orchestra.store.totals import Most, Total
 from schemas.errors import ErrorCode, OrchestraError
 
-# What is counted now is counted again, and read here, within about so long; bytes more rarely.
+# The usual time until a new count arrives here; stored bytes are counted less often.
 _COUNTED_SECONDS = 4.0
 _MEASURED_SECONDS = 120.0
 _OVERLOADED_SECONDS = 30.0
@@ -17,7 +17,7 @@ _YOURS, _TENANTS = "you have", "your tenant has"
 
 
 class Quotas:
-    """Who has too much, as it was last read."""
+    """The owners and tenants that have reached a quota, as last read."""
 
     def __init__(self, owner: Most, tenant: Most) -> None:
         self._owner = owner
@@ -25,21 +25,24 @@ class Quotas:
         self._full: Mapping[tuple[str, str | None], Total] = {}
 
     async def look(self, database: Database) -> None:
-        """Read it. Raises ``DatabaseUnavailableError``."""
+        """Read the counts. Raises ``DatabaseUnavailableError``."""
         found = await totals.too_much(database, self._owner, self._tenant)
         self._full = {(each.tenant, each.owner): each for each in found}
 
     def check(self, caller: Principal, not_before: datetime | None) -> None:
-        """One request more. Raises ``TOO_MANY_OPEN``, ``TOO_MANY_PARKED``, ``STORAGE_FULL`` or ``OVERLOADED``."""
+        """Check one more request.
+
+        Raises ``TOO_MANY_OPEN``, ``TOO_MANY_PARKED``, ``STORAGE_FULL`` or ``OVERLOADED``.
+        """
         if not self._full:
             return
         for total, most, whose in self._of(caller):
             parked = not_before is not None and not_before > datetime.now(UTC)
             if parked and total.parked_turns >= most.parked_turns:
-                detail = f"{whose} {total.parked_turns} requests that wait for their not_before"
+                detail = f"{whose} {total.parked_turns} requests waiting for their not_before"
                 raise OrchestraError(ErrorCode.TOO_MANY_PARKED, detail, retry_after=_until_due(total))
             if total.open_turns >= most.open_turns:
-                detail = f"{whose} {total.open_turns} requests that are not answered yet"
+                detail = f"{whose} {total.open_turns} unanswered requests"
                 after = _until_due(total) if total.parked_turns >= total.open_turns else _COUNTED_SECONDS
                 raise OrchestraError(ErrorCode.TOO_MANY_OPEN, detail, retry_after=after)
             if total.age_seconds > most.age_seconds:
@@ -48,10 +51,10 @@ class Quotas:
         self.check_storage(caller)
 
     def check_storage(self, caller: Principal) -> None:
-        """Something more to store. Raises ``STORAGE_FULL``."""
+        """Check something new to store. Raises ``STORAGE_FULL``."""
         for total, most, whose in self._of(caller):
             if total.stored_bytes >= most.stored_bytes:
-                detail = f"{whose} {total.stored_bytes >> 20} MiB stored; delete conversations that are not needed"
+                detail = f"{whose} {total.stored_bytes >> 20} MiB stored; delete conversations you no longer need"
                 raise OrchestraError(ErrorCode.STORAGE_FULL, detail, retry_after=_MEASURED_SECONDS)
 
     def _of(self, caller: Principal) -> list[tuple[Total, Most, str]]:
@@ -63,6 +66,6 @@ class Quotas:
 
 
 def _until_due(total: Total) -> float:
-    """Seconds until the first parked turn may run, and that has been counted."""
+    """Seconds until the first parked turn may run and the next count has seen it."""
     due = (total.next_due - datetime.now(UTC)).total_seconds() if total.next_due else 0.0
     return max(0.0, due) + _COUNTED_SECONDS

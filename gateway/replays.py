@@ -1,4 +1,4 @@
-"""A dead letter → once more onto ``llm.requests``, for whom it belongs to, and only if that can be told."""
+"""Replays dead letters: produces them to ``llm.requests`` again, for their owner, if that owner can be verified."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from schemas.requests import (
 )
 
 MOST = 500
-# A gateway holds so many whole letters at once, each of them as long as a record may be.
+# Letters that are read into memory at once; each may be as long as a record.
 _AT_ONCE = 20
 _IDENTITY = frozenset({envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS})
 
@@ -36,7 +36,10 @@ log = structlog.get_logger()
 
 
 class Replays:
-    """Finds, edits and replays letters of a caller's tenant. Each method raises ``DatabaseUnavailableError`` too."""
+    """Finds, edits and replays dead letters of the caller's tenant.
+
+    Each method can also raise ``DatabaseUnavailableError``.
+    """
 
     def __init__(self, database: Database, acceptance: Acceptance, judge: Judge) -> None:
         self._database = database
@@ -44,14 +47,17 @@ class Replays:
         self._judge = judge
 
     async def find(self, caller: Principal, id: int) -> KeptLetter:
-        """A letter. Raises ``NOT_FOUND``."""
+        """The dead letter with this id. Raises ``NOT_FOUND``."""
         letter = await dead_letters.get(self._database, caller.tenant, id)
         if letter is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return letter
 
     async def edit(self, caller: Principal, id: int, wanted: EditDeadLetter) -> KeptLetter:
-        """Change what a replay sends; the letter. Raises ``NOT_FOUND``, ``NOTHING_TO_CHANGE`` or ``TOO_LARGE``."""
+        """Change what a replay would send, and return the letter.
+
+        Raises ``NOT_FOUND``, ``NOTHING_TO_CHANGE`` or ``TOO_LARGE``.
+        """
         if wanted.empty:
             raise OrchestraError(ErrorCode.NOTHING_TO_CHANGE)
         letter = await self.find(caller, id)
@@ -62,7 +68,7 @@ class Replays:
         return await self.find(caller, id)
 
     async def obstacle(self, letter: KeptLetter) -> OrchestraError | None:
-        """Why it cannot be replayed as it stands."""
+        """Why the letter cannot be replayed as it is; None when it can."""
         try:
             await self._prepare(letter)
         except _Refused as refused:
@@ -70,7 +76,10 @@ class Replays:
         return None
 
     async def send(self, caller: Principal, id: int) -> KeptLetter:
-        """Replay one; the letter. Raises ``NOT_FOUND``, ``NOT_REPLAYABLE`` and what ``RequestLog.write`` raises."""
+        """Replay one letter, and return it.
+
+        Raises ``NOT_FOUND``, ``NOT_REPLAYABLE`` and what ``RequestLog.write`` raises.
+        """
         letter = await self.find(caller, id)
         try:
             replay = await self._prepare(letter)
@@ -81,14 +90,14 @@ class Replays:
         return await self.find(caller, id)
 
     async def send_all(self, caller: Principal, wanted: ReplayDeadLetters) -> ReplayedDeadLetters:
-        """Replay every letter that fits and never was, oldest first; 500 a call are looked at.
+        """Replay every matching letter that was not replayed before, oldest first. One call reads at most 500.
 
-        What is refused again in the meantime is another letter, and none of these: the first call sets the end.
-        Raises ``INVALID_REQUEST`` for a filter that names nothing, and what ``RequestLog.write`` raises; then a second
-        call goes on with the rest.
+        The first call sets the end of the range: a record that is refused again becomes a new letter outside it. Raises
+        ``INVALID_REQUEST`` for a filter that names nothing, and what ``RequestLog.write`` raises; another call then
+        continues with the rest.
         """
         if wanted.empty:
-            raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field: which letters?")
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field to select dead letters by")
         begun = read_letter_cursor(wanted.cursor, times=2)
         until, after = (begun[0][0], (begun[0][1], begun[1])) if begun else (datetime.now(UTC), None)
         seen = replayed = 0
@@ -103,7 +112,7 @@ class Replays:
     async def _send_each(self, caller: Principal, letters: list[KeptLetter]) -> int:
         sent = {}
         try:
-            # One after the other: turns of a conversation stay in their order.
+            # One after the other, so that the turns of a conversation stay in order.
             for letter in letters:
                 with suppress(_Refused):
                     replay = await self._prepare(letter)
@@ -119,28 +128,28 @@ class Replays:
         except OrchestraError as error:
             if error.code is not ErrorCode.TOO_LARGE:
                 raise
-            # With its headers it is longer than Kafka takes: no reason to leave those behind it.
+            # With its new headers it exceeds Kafka's limit; that must not stop the letters behind it.
             raise _Refused(error.code, error.detail) from None
         self._note("dead_letter_replayed", caller, letter, request_id=str(replay.id))
 
     async def _prepare(self, letter: KeptLetter) -> Replay:
-        """The record to send. Raises ``_Refused`` with the reason for which it would be a dead letter again."""
+        """The record to send. Raises ``_Refused`` with the reason why it would become a dead letter again."""
         try:
             replay, body = _read(letter, self._judge, _owner(letter, self._judge))
         except OrchestraError as error:
             raise _Refused(error.code, error.detail) from None
         if not is_signed(letter.came.headers) and await self._is_owned(replay, body):
-            raise _Refused(ErrorCode.UNSIGNED, "it concerns what is a user's, and nobody vouches for this record")
+            raise _Refused(ErrorCode.UNSIGNED, "it refers to data of a user, and this record is not signed")
         if isinstance(body, MessageRequested):
             ref = RequestRef(letter.tenant, replay.id)
             known = (await requests.body_hashes(self._database, [ref])).get(ref)
             if known not in (None, body.body_hash()):
-                detail = "a request with this id and another body was there first"
+                detail = "another request already has this id, with a different body"
                 raise _Refused(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail)
         return replay
 
     async def _is_owned(self, replay: Replay, body: RequestRecord) -> bool:
-        """True when it concerns what is a user's: a worker would not do it either, if nobody had signed it."""
+        """Whether it refers to data of a user: a worker, too, accepts such a record only if it is signed."""
         match body:
             case CancelRequested():
                 return await requests.is_owned(self._database, RequestRef(replay.tenant, body.request_id))
@@ -158,40 +167,40 @@ class Replays:
         )  # fmt: skip
 
 
-class _Refused(OrchestraError):  # noqa: N818 - no mistake of anybody's
-    """A letter that is not sent: ``code`` and ``detail`` say why it would be refused again."""
+class _Refused(OrchestraError):  # noqa: N818 - an outcome, not an error
+    """A letter that is not sent; ``code`` and ``detail`` give the reason why it would be refused again."""
 
 
 def _owner(letter: KeptLetter, judge: Judge) -> str:
-    """Whose it is; empty: the tenant's own.
+    """The owner of the letter; empty for the tenant itself.
 
-    A signature must be good, now, for exactly what came. Without one it is the tenant's whose topic it came by, unless
-    that was the very reason to refuse it.
+    A signature must verify, with the current secrets, for the record as it arrived. An unsigned record belongs to the
+    tenant of its topic, unless it was refused for not being signed correctly.
     """
     came = letter.came
     if not is_signed(came.headers):
         if letter.summary.reason in (ErrorCode.UNSIGNED, ErrorCode.BAD_SIGNATURE):
-            raise OrchestraError(letter.summary.reason, "nobody vouches for this record")
+            raise OrchestraError(letter.summary.reason, "this record has no valid signature")
         return ""
     try:
         tenant, user = judge.whose(letter.tenant, read_headers(came.headers), came.key, came.value)
     except OrchestraError:
         tenant, user = "", None
     if tenant != letter.tenant:
-        raise OrchestraError(ErrorCode.BAD_SIGNATURE, "nobody vouches for this record: its signature does not verify")
+        raise OrchestraError(ErrorCode.BAD_SIGNATURE, "the signature of this record does not verify")
     return user or ""
 
 
 def _read(letter: KeptLetter, judge: Judge, user: str) -> tuple[Replay, RequestRecord]:
-    """The record to send and what it asks for. Raises ``OrchestraError`` as a worker would find."""
+    """The record to send and its parsed body. Raises the ``OrchestraError`` that a worker would refuse it with."""
     record = letter.to_send
     if record.value is None and letter.edited is None and letter.summary.value_bytes is not None:
-        raise OrchestraError(ErrorCode.TOO_LARGE)  # It was not kept.
+        raise OrchestraError(ErrorCode.TOO_LARGE)  # Its value was too long to keep.
     headers = [(name, value) for name, value in record.headers if name not in _IDENTITY]
     vouched = is_signed(letter.came.headers)
     incoming = judge.judge(letter.tenant, record.key, record.value, headers, vouched=vouched)
     id = incoming.id or letter.summary.request_id
     if id is None:
-        raise OrchestraError(ErrorCode.BAD_HEADER, "it has no request id: give it a ce_id")
+        raise OrchestraError(ErrorCode.BAD_HEADER, "the record has no request id; add the header ce_id")
     kind = incoming.envelope.type or MESSAGE_REQUESTED
     return Replay(letter.tenant, user, id, kind, record.key, record.value or b"", headers), incoming.body

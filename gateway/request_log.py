@@ -1,4 +1,4 @@
-"""The gateway's one way to write to ``llm.requests``: an idempotent producer, acknowledged or not in time."""
+"""Writes to ``llm.requests`` through one idempotent producer, and waits a bounded time for the acknowledgement."""
 
 import asyncio
 import time
@@ -24,19 +24,19 @@ from schemas.topics import REQUESTS
 
 _CLOSE_SECONDS = 1.5
 _PING_SECONDS = 3.0
-# Raised before the record entered the producer's queue: it was not sent, and the producer is as good as before.
+# Raised before the record entered the producer's queue: it was not sent, and the producer stays usable.
 _NOT_SENT = (KafkaTimeoutError, ProducerClosed, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 
 _Headers = Sequence[tuple[str, str | bytes | None]]
 
 
 class RequestLog:
-    """Takes records while ``run`` runs and Kafka is there.
+    """Accepts records while ``run`` runs and Kafka is reachable.
 
-    A producer that fails is replaced. What it has not acknowledged is of unknown outcome: it may still arrive, behind
-    what the next one sends, so a caller that sends it again must use the same id.
+    A producer that fails is replaced. The outcome of its unacknowledged records is unknown: they may still arrive,
+    after records of the next producer, so a caller that retries must use the same id.
 
-    ``timeout``: seconds that an acknowledgement may take; ``most_pending``: records that may be on their way.
+    ``timeout``: seconds that an acknowledgement may take; ``max_pending``: records that may be on their way at once.
     """
 
     def __init__(
@@ -45,31 +45,31 @@ class RequestLog:
         metrics: Metrics,
         *,
         timeout: float,
-        most_pending: int,
+        max_pending: int,
     ) -> None:
         self._open_producer = open_producer
         self._metrics = metrics
         self._timeout = timeout
-        self._most_pending = most_pending
+        self._max_pending = max_pending
         self._connected: _Connected | None = None
         self._entering = 0
         self._pending: set[asyncio.Future[object]] = set()
         metrics.pending_sends.set_function(self._on_their_way)
 
     async def run(self) -> None:
-        """Keep a producer connected, until cancelled."""
+        """Keep a producer connected until cancelled."""
         await keep_running(self._connect, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def write(self, key: bytes | None, value: bytes, headers: _Headers) -> None:
-        """Write a record and wait until every replica in sync has it.
+        """Write a record and wait until every in-sync replica has it.
 
-        Whoever stops waiting does not stop the record. Raises ``OrchestraError``: ``OVERLOADED`` and ``UNAVAILABLE``
-        (surely not written), ``TOO_LARGE``, or ``OUTCOME_UNKNOWN``.
+        Cancelling this call does not stop the record. Raises ``OVERLOADED``, ``UNAVAILABLE`` or ``TOO_LARGE`` (not
+        written), or ``OUTCOME_UNKNOWN``.
         """
         connected = self._connected
         if connected is None or connected.failure.done():
             raise OrchestraError(ErrorCode.UNAVAILABLE, "Kafka cannot be reached")
-        if self._on_their_way() >= self._most_pending:
+        if self._on_their_way() >= self._max_pending:
             raise OrchestraError(ErrorCode.OVERLOADED, "too many requests are on their way to Kafka")
         began = time.monotonic()
         acknowledged = await self._enter(connected, key, value, headers)
@@ -82,23 +82,23 @@ class RequestLog:
             raise _too_large() if isinstance(error, MessageSizeTooLargeError) else _unknown() from error
 
     async def ping(self) -> str | None:
-        """Why Kafka cannot take records now; None when it can."""
+        """Why Kafka cannot accept records now; None when it can."""
         if self._connected is None:
             return "Kafka cannot be reached"
         try:
             async with asyncio.timeout(_PING_SECONDS):
                 cluster = await self._connected.producer.client.fetch_all_metadata()
-        except Exception as error:  # noqa: BLE001  whatever the client raises: it does not answer
-            return f"Kafka does not answer ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - whatever the client raises, Kafka does not respond
+            return f"Kafka does not respond ({type(error).__name__})"
         return None if REQUESTS.name in cluster.topics() else f"the topic {REQUESTS.name} is missing"
 
     async def close(self) -> None:
-        """Wait a bounded time for records in flight. ``run`` is cancelled afterwards."""
+        """Wait a bounded time for records in flight; call it before ``run`` is cancelled."""
         if self._pending:
             await asyncio.wait(self._pending, timeout=_CLOSE_SECONDS)
 
     async def _connect(self) -> None:
-        """Connect a producer and keep it until it fails; raises what it failed with."""
+        """Connect a producer and keep it until it fails. Raises what it failed with."""
         async with self._open_producer() as producer:
             self._connected = _Connected(producer, asyncio.get_running_loop().create_future())
             try:
@@ -112,7 +112,7 @@ class RequestLog:
     async def _enter(
         self, connected: "_Connected", key: bytes | None, value: bytes, headers: _Headers
     ) -> "asyncio.Future[object]":
-        """Hand a record to the producer; its acknowledgement to come."""
+        """Hand a record to the producer, and return the future of its acknowledgement."""
         encoded = [(name, text.encode() if isinstance(text, str) else text) for name, text in headers]
         self._entering += 1
         try:
@@ -123,7 +123,9 @@ class RequestLog:
         except MessageSizeTooLargeError:
             raise _too_large() from None
         except (*_NOT_SENT, TimeoutError) as error:
-            raise OrchestraError(ErrorCode.UNAVAILABLE, f"Kafka takes no records ({type(error).__name__})") from error
+            raise OrchestraError(
+                ErrorCode.UNAVAILABLE, f"Kafka does not accept records ({type(error).__name__})"
+            ) from error
         except Exception as error:
             connected.fail(error)
             raise _unknown() from error
@@ -132,7 +134,7 @@ class RequestLog:
         return acknowledged
 
     def _sent(self, began: float, connected: "_Connected", acknowledged: "asyncio.Future[object]") -> None:
-        """Count an acknowledgement, whether anybody still waits for it or not."""
+        """Count an acknowledgement, whether a call still waits for it or not."""
         self._pending.discard(acknowledged)
         error = ProducerClosed() if acknowledged.cancelled() else acknowledged.exception()
         if error is None:
@@ -141,13 +143,13 @@ class RequestLog:
             if seconds > self._timeout:
                 self._metrics.late_acks.inc()
         elif not isinstance(error, MessageSizeTooLargeError):
-            # An idempotent producer gives up only for good (aiokafka issue 1017).
+            # An idempotent producer that has failed once never recovers (aiokafka issue 1017).
             connected.fail(error)
 
 
 @dataclass(frozen=True)
 class _Connected:
-    """A producer that takes records until ``failure`` is set."""
+    """A producer that accepts records until ``failure`` is set."""
 
     producer: AIOKafkaProducer
     failure: asyncio.Future[None]

@@ -10,16 +10,16 @@ from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, L
 from orchestra.store.totals import Most
 from schemas.requests import DEFAULT_PRIORITY, Context
 
-# RFC 6454, 6.2: as a browser writes an origin into a header.
+# An origin as a browser writes it into a header (RFC 6454, 6.2).
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://({HOST_NAME.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
-    "with a scheme, in lower case, without path, wildcard or the scheme's own port, with a possible host and port"
+    "in lower case, with a scheme and a valid host and port, without a path, a wildcard or the scheme's default port"
 )
 
 
 class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
-    """One gateway process."""
+    """Settings of one gateway process."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 

@@ -1,4 +1,4 @@
-"""From a checked message or task to its record: its id, whether it was sent before, limits, accept, compare."""
+"""From a validated message or task to its record: derive the id, detect repeats, check limits, accept, compare."""
 
 import time
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from schemas.requests import MessageBody
 
 _FURTHEST = timedelta(days=7)
 _COMPARE_SECONDS = 2.0
-# Errors that come when the caller's id is one already.
+# Errors about a request whose id the caller needs for the next call.
 _ABOUT_THE_ID = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.OUTCOME_UNKNOWN})
 
 
 class Submissions:
-    """Sends what callers ask for, each thing once."""
+    """Submits messages and tasks, each at most once."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class Submissions:
         self._drain = drain
 
     def id(self, caller: Principal, route: str, key: str | None) -> UUID:
-        """The id of what this caller posts to this route: a new one, or the one of its Idempotency-Key."""
+        """The request id for a POST of this caller to this route: new, or derived from the Idempotency-Key."""
         if key is None:
             return self._receipts.mint(caller.tenant, caller.user, datetime.now(UTC))
         return self._receipts.derive(caller.tenant, caller.user, "POST", route, key)
 
     async def send(self, ask: Ask, live: LiveRequest, *, again: bool, row_seconds: float = 0.0) -> StoredRequest | None:
-        """Accept it, unless that was done before: then its row, if it is there.
+        """Accept ``ask``, unless an earlier call did: then return its row, if there is one.
 
-        ``again``: its id comes from a key, so that it may have been sent before, or be sent just now with another body.
-        ``row_seconds``: how long to wait for the row of a new one. Raises ``IDEMPOTENCY_KEY_REUSED``,
-        ``UNKNOWN_AGENT``, what ``Limits.check`` raises and what ``Acceptance.message`` raises.
+        ``again``: the id is derived from a key, so the request may exist already, or be sent right now with another
+        body. ``row_seconds``: how long to wait for the row of a new request. Raises ``IDEMPOTENCY_KEY_REUSED``,
+        ``UNKNOWN_AGENT``, and what ``Limits.check`` and ``Acceptance.message`` raise.
         """
         if again and (stored := await self._earlier_if_known(ask)):
             return stored
@@ -78,7 +78,7 @@ class Submissions:
         try:
             return await self._earlier(ask)
         except DatabaseUnavailableError:
-            return None  # Then intake decides: under one id there is one request, and another body is refused.
+            return None  # Intake decides later: an id belongs to one request, and another body is refused.
 
     async def _earlier(self, ask: Ask) -> StoredRequest | None:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""
@@ -90,7 +90,7 @@ class Submissions:
         return stored
 
     async def _compare(self, ask: Ask, live: LiveRequest, seconds: float) -> None:
-        """Wait for the row, or an event, that tells whose body came first. Raises ``IDEMPOTENCY_KEY_REUSED``."""
+        """Wait for the row or an event that shows which body came first. Raises ``IDEMPOTENCY_KEY_REUSED``."""
         until = time.monotonic() + seconds
         while live.body_hash is None and not self._drain.begun and time.monotonic() < until:
             seen = live.version
@@ -98,13 +98,13 @@ class Submissions:
                 if await self._earlier(ask):
                     return
             except DatabaseUnavailableError:
-                return  # It is accepted; whoever waits for it compares later.
+                return  # It is accepted; a wait or stream compares later.
             await live.change(seen, self._timings.look_for_row)
         live.check_hash(ask.body_hash)
 
 
 def check_times(body: MessageBody) -> None:
-    """Raises ``INVALID_REQUEST`` for times that are too far ahead, or in an order that cannot be kept."""
+    """Raise ``INVALID_REQUEST`` for a time too far ahead, or a ``not_before`` that is not before the deadline."""
     furthest = datetime.now(UTC) + _FURTHEST
     for name, moment in (("deadline", body.deadline), ("not_before", body.not_before)):
         if moment and moment > furthest:
@@ -115,7 +115,7 @@ def check_times(body: MessageBody) -> None:
 
 @contextmanager
 def about(request_id: UUID) -> Iterator[None]:
-    """Let errors that concern a known id say so."""
+    """Add the request id to errors about an existing request."""
     try:
         yield
     except RequestProblemError:

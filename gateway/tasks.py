@@ -1,4 +1,4 @@
-"""What can be done with tasks, which are requests with a task_type: send, find, try again, cancel, remove."""
+"""Operations on tasks (requests with a task_type): create, find, retry, cancel, remove."""
 
 import asyncio
 import time
@@ -27,14 +27,14 @@ from schemas.status import Status
 ROUTE = "/v1/tasks"
 MOST_CANCELS = 1000
 _CANCELS_AT_ONCE = 100
-# A list that is asked for after a POST shows the task, unless the workers are busier than this.
+# How long a POST waits for its row, so that a list that follows shows the task unless workers are slower than this.
 _ROW_SECONDS = 1.0
 _RETRYABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A task that was accepted, now or (``before``) by an earlier call. ``warnings``: the fields that were changed."""
+    """An accepted task. ``before``: an earlier call accepted it. ``warnings``: fields whose values were changed."""
 
     task: TaskResource
     before: bool
@@ -42,7 +42,10 @@ class Sent:
 
 
 class Desk:
-    """Task operations for a caller; what they may not see is missing. Most raise ``DatabaseUnavailableError`` too."""
+    """Task operations for a caller; tasks they may not see count as missing.
+
+    Most methods can also raise ``DatabaseUnavailableError``.
+    """
 
     def __init__(
         self,
@@ -74,17 +77,17 @@ class Desk:
         return replace(sent, warnings=() if allowed == task.priority else ("priority",))
 
     async def retry(self, caller: Principal, id: UUID, key: str | None, traceparent: str | None) -> Sent:
-        """Accept once more what has failed, in the name of whoever owns it; its times have passed and are left out.
+        """Accept a new task with the body of one that has ended without a reply, for the owner of the old one.
 
-        Without a key of its own the new id follows from the old one. Raises ``NOT_FOUND``, ``NOT_RETRYABLE`` and what
-        ``Submissions.send`` raises.
+        Deadline and not_before are dropped, since they have passed. Without a ``key``, the new id is derived from the
+        old one. Raises ``NOT_FOUND``, ``NOT_RETRYABLE`` and what ``Submissions.send`` raises.
         """
         task = await self.find(caller, id)
         if task.status not in _RETRYABLE:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE)
         stored = await tasks.body(self._database, caller.request(id), caller.only)
         if stored is None:
-            raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record could not be taken in: send it anew")
+            raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record was refused, not stored; send the task again")
         own = task.conversation_id == conversation_id_for_request(id)
         priority = caller.allowed_priority(stored.get("priority"), self._most_priority)
         fresh = {"deadline": None, "not_before": None, "retry_of": id, "priority": priority}
@@ -94,7 +97,10 @@ class Desk:
         return await self._send(owner, new_id, body, traceparent, again=True)
 
     async def find(self, caller: Principal, id: UUID) -> TaskResource:
-        """A task; one that has no row yet, or never will, is little more than its state. Raises ``NOT_FOUND``."""
+        """The task; without a row (not yet, or a dead letter) it is little more than its status.
+
+        Raises ``NOT_FOUND``.
+        """
         ref = caller.request(id)
         if task := await tasks.get(self._database, ref, caller.only):
             return task
@@ -102,13 +108,16 @@ class Desk:
         if resource.created_at is None:
             result = resource.error.detail if resource.error else None
             return TaskResource(id=id, task_id=id, status=resource.status, result=result)
-        # It has a row: one that intake has just written, or one of a message.
+        # There is a row: either intake has just written it, or it belongs to a message.
         if task := await tasks.get(self._database, ref, caller.only):
             return task
         raise OrchestraError(ErrorCode.NOT_FOUND)
 
     async def cancel(self, caller: Principal, id: UUID) -> TaskResource:
-        """Accept a cancel, unless the task has ended; the task. Raises what ``Acceptance.cancel`` raises."""
+        """Accept a cancel unless the task has ended, and return the task.
+
+        Raises ``NOT_FOUND`` and what ``Acceptance.cancel`` raises.
+        """
         task = await self.find(caller, id)
         if task.status.terminal:
             return task
@@ -116,12 +125,12 @@ class Desk:
         return task.model_copy(update={"cancel_requested": True})
 
     async def cancel_all(self, caller: Principal, filter: TaskFilter) -> CancelledTasks:
-        """Accept a cancel for each open task that fits, 1,000 at most.
+        """Accept a cancel for each matching open task, at most 1,000.
 
         Raises ``INVALID_REQUEST`` for a filter that names nothing, and what ``Acceptance.cancel`` raises.
         """
         if filter.empty:
-            raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field: which tasks?")
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field to select tasks by")
         found = await tasks.open_tasks(self._database, caller.tenant, caller.only, filter, MOST_CANCELS + 1)
         chosen = found[:MOST_CANCELS]
         for start in range(0, len(chosen), _CANCELS_AT_ONCE):
@@ -129,20 +138,20 @@ class Desk:
             await asyncio.gather(*(self._acceptance.cancel(caller, each.id, each.conversation_id) for each in chunk))
         more = len(found) > MOST_CANCELS
         if more:
-            # So that the next call finds others.
+            # Until the cancels have arrived, the next call would find the same tasks.
             await self._until_reached(caller, [each.id for each in chosen])
         return CancelledTasks(cancel_requested=len(chosen), more=more)
 
     async def remove(self, caller: Principal, id: UUID) -> None:
-        """Cancel a task if it is open, and take it away, with its conversation if that was made for it alone.
+        """Cancel a task if it is open and delete it, with its conversation if it is the only turn there.
 
-        Raises ``NOT_FOUND``, or ``UNAVAILABLE`` when its row does not come, and what ``Acceptance.cancel`` raises.
+        Raises ``NOT_FOUND``, ``UNAVAILABLE`` when it has no row yet, and what ``Acceptance.cancel`` raises.
         """
         task = await self._with_row(caller, id)
         ref, conversation_id = caller.request(id), task.conversation_id
         assert conversation_id is not None
         whole = await tasks.alone(self._database, ref, conversation_id)
-        # The record goes first: a task that nobody sees any more must not run on because Kafka was away.
+        # The record goes first: if Kafka is unavailable, the task must stay visible instead of running on unseen.
         if whole:
             await self._acceptance.delete_conversation(caller, conversation_id)
         elif not task.status.terminal:
@@ -160,7 +169,7 @@ class Desk:
         try:
             task = await tasks.get(self._database, caller.request(id), caller.only)
         except DatabaseUnavailableError:
-            task = None  # It is accepted.
+            task = None  # The task is accepted all the same.
         return Sent(task or _as_sent(ask, body), before is not None)
 
     async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
@@ -169,7 +178,7 @@ class Desk:
             if task.status.terminal:
                 raise OrchestraError(ErrorCode.NOT_FOUND)  # A dead letter: there is nothing to remove.
             if time.monotonic() >= until:
-                raise OrchestraError(ErrorCode.UNAVAILABLE, "the task is still on its way", retry_after=1)
+                raise OrchestraError(ErrorCode.UNAVAILABLE, "the task has not been taken in yet", retry_after=1)
             await asyncio.sleep(self._timings.look_for_row)
         return task
 

@@ -1,4 +1,4 @@
-"""⑨ What the events on ``llm.events`` mean: the text so far of every open request, and its ending."""
+"""⑨ Applies the events on ``llm.events``: the text so far of every open request, and its ending."""
 
 import asyncio
 import itertools
@@ -25,16 +25,16 @@ from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Comp
 from schemas.replies import RequestError
 from schemas.status import Status
 
-# A lost event is made up for after as long again as the request has been watched, and after so long at the latest.
+# Poll Postgres with back-off (1 s, doubling, at most 10 s) in case an event was lost.
 _LOOK_AFTER_SECONDS = 1.0
 _LOOK_AT_LEAST_SECONDS = 10.0
-# So long an ended request is remembered, for a caller who is just about to ask and against late events.
+# Keep ended requests this long: a caller may be about to ask, and late events must be recognised.
 _ENDED_SECONDS = 5.0
-# Longer than any attempt: nobody will hear of such a request again.
+# Longer than any attempt: no more events of such a request will come.
 _IDLE_SECONDS = 15 * 60.0
 _HIGHEST_ATTEMPT = 2**31 - 1
 _MOST_CODE_POINTS = 2**40
-# It is kept beside the text, and not counted: workers write 600 at most.
+# The detail is kept beside the text and not counted as memory; workers write at most 600 characters.
 _LONGEST_DETAIL = 1000
 
 _KINDS: dict[bytes | None, str] = {kind.encode(): kind for kind in EVENT_TYPES}
@@ -44,18 +44,18 @@ RawHeaders = Iterable[tuple[str, bytes | None]]
 
 
 class Hub:
-    """All open requests, the least recently changed first. One for each gateway; nothing here waits.
+    """All open requests, the least recently changed first. One per gateway; nothing here blocks.
 
-    What no worker has signed is an older release's, or of somebody else who may write to the topic. It is shown until
-    something signed comes of its request. An ending of that kind never is: it is looked up in Postgres at once, and
-    ``hinted`` is set when there is one to look up.
+    An unsigned event comes from an older release, or from another program that may write to the topic. It is shown
+    until the first signed event of its request arrives. An unsigned ending is never shown: it only makes the gateway
+    look the request up in Postgres at once, and ``hinted`` is set when there is one to look up.
     """
 
-    def __init__(self, metrics: Metrics, most_bytes: int, signer: EventSigner) -> None:
+    def __init__(self, metrics: Metrics, max_bytes: int, signer: EventSigner) -> None:
         self._metrics = metrics
         self._signer = signer
         self.hinted = asyncio.Event()
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
         self._bytes = 0
         self._watched: dict[RequestRef, LiveRequest] = {}
@@ -63,7 +63,7 @@ class Hub:
 
     @contextmanager
     def watch(self, ref: RequestRef) -> Iterator[LiveRequest]:
-        """Follow a request: it is remembered, and looked up in Postgres, as long as somebody does."""
+        """Follow a request: while anything follows it, it is kept here and polled in Postgres."""
         live = self._get(ref)
         live.look_after = _LOOK_AFTER_SECONDS
         live.look_at = time.monotonic() + live.look_after
@@ -77,12 +77,12 @@ class Hub:
                 del self._watched[ref]
 
     def due(self) -> list[RequestRef]:
-        """What is watched, has not ended, and is to be looked up in Postgres now."""
+        """The watched, open requests that must be looked up in Postgres now."""
         now = time.monotonic()
         return [ref for ref, live in self._watched.items() if live.ending is None and live.look_at <= now]
 
     def looked(self, refs: Iterable[RequestRef]) -> None:
-        """These were looked up. The longer one is watched the more rarely it is: thousands may be."""
+        """Note that these were looked up. The longer one is watched, the less often that happens: there are many."""
         now = time.monotonic()
         for ref in refs:
             if live := self._watched.get(ref):
@@ -91,30 +91,30 @@ class Hub:
                 live.look_at = now + live.look_after
 
     def take(self, key: bytes | None, headers: RawHeaders, value: bytes | None) -> None:
-        """One record. Whatever it is, this does not raise: one that makes no sense is counted."""
+        """Apply one record. This never raises: a malformed record is counted and skipped."""
         try:
             self._take(key, dict(headers), value)
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
             self._metrics.events_skipped.inc()
 
     def learn(self, ref: RequestRef, stored: StoredRequest) -> None:
-        """What Postgres says of a request that somebody watches."""
+        """Apply the row of a request, if it is watched."""
         if live := self._watched.get(ref):
             self._apply(ref, live, partial(_learn, stored=stored))
 
     def fail(self, ref: RequestRef, code: ErrorCode, detail: str) -> None:
-        """A request that will never have a row, or whose row is gone, has failed."""
+        """Fail a watched request that will never have a row, or whose row is deleted."""
         if live := self._watched.get(ref):
             error = RequestError(code=code, detail=detail)
             self._apply(ref, live, partial(_finish, ending=Ending(Status.FAILED, live.attempt, error=error)))
 
     def wake_all(self) -> None:
-        """Let everybody who waits look round."""
+        """Wake every wait and stream."""
         for live in self._watched.values():
             live.touch()
 
     def forget_old(self) -> None:
-        """Drop what nobody watches and what has ended or been quiet for long."""
+        """Drop requests that are not watched and have ended, or had no event for long."""
         now = time.monotonic()
         quiet = itertools.takewhile(lambda item: item[1].touched < now - _ENDED_SECONDS, self._live.items())
         old = [ref for ref, live in quiet if not live.watchers and (live.ending or live.touched < now - _IDLE_SECONDS)]
@@ -128,16 +128,16 @@ class Hub:
         kind = _KINDS[said]
         ref = _ref(tenant, subject)
         hashed = headers[BODY_HASH]
-        body_hash = hashed.decode()  # type: ignore[union-attr]  # Where it is None that is an error as any.
+        body_hash = hashed.decode()  # type: ignore[union-attr]  # None raises AttributeError, which counts as malformed.
         event = orjson.loads(value or b"")
         attempt = _number(event["attempt"], _HIGHEST_ATTEMPT)
-        change = _change_of(kind, attempt, event)  # Reads all of it before anything is changed.
+        change = _change_of(kind, attempt, event)  # Parses the whole event before anything changes.
         live = self._live.get(ref)
         if live and live.body_hash not in (None, body_hash):
             raise ValueError("a request has one body")
         self._counters[kind].inc()
         signature = headers.get(SIGNATURE)
-        # None of its parts is None: all of them have been read.
+        # Each argument was parsed above, so it is not None.
         if signature is None or not self._signer.verify(signature, said, subject, hashed, tenant, value):  # type: ignore[arg-type]
             self._take_unsigned(ref, kind, attempt, change)
             return
@@ -157,7 +157,7 @@ class Hub:
         live = self._live.get(ref)
         if kind in _ENDINGS:
             if live and live.watchers and live.ending is None:
-                # Not sooner than a second after the last look, however many come.
+                # At most one look per second, no matter how many hints come.
                 live.look_at = min(live.look_at, max(time.monotonic(), live.looked_at + _LOOK_AFTER_SECONDS))
                 self.hinted.set()
             return
@@ -174,12 +174,12 @@ class Hub:
             self._metrics.events_stale.inc()
         self._bytes += live.text_bytes - before
         self._live.move_to_end(ref)
-        if self._bytes > self._most_bytes:
+        if self._bytes > self._max_bytes:
             self._make_room()
 
     def _make_room(self) -> None:
         for _ in range(len(self._live)):
-            if self._bytes <= self._most_bytes:
+            if self._bytes <= self._max_bytes:
                 return
             ref, live = next(iter(self._live.items()))
             self._bytes -= live.size
@@ -201,12 +201,12 @@ class Hub:
 
 @lru_cache(maxsize=16_384)
 def _ref(tenant: bytes | None, subject: bytes | None) -> RequestRef:
-    """Tenant and id as an event names them; a stream names the same ones with every piece."""
+    """The request that an event names; cached, because every delta of a stream names the same one."""
     return RequestRef(_text(tenant), UUID(_text(subject)))
 
 
 def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:
-    """What an event does to its request; the change tells whether it was anything new."""
+    """The change that an event makes to its request; the change returns whether it was new."""
     if kind == DELTA:
         return partial(_add, attempt=attempt, at=_number(event["at"]), text=_string(event["text"]))
     if kind == STARTED:
@@ -214,7 +214,7 @@ def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[Live
     if kind == RESTART:
         restarted = Restarted.model_validate(event)
         if restarted.last_error and len(restarted.last_error.detail) > _LONGEST_DETAIL:
-            raise ValueError("a detail longer than any worker writes")
+            raise ValueError("the detail is longer than any worker writes")
         return partial(_restart, attempt=attempt, text=restarted.text, error=restarted.last_error)
     return partial(_finish, ending=_ending(kind, attempt, event))
 
@@ -266,7 +266,7 @@ def _ending(kind: str, attempt: int, event: dict[str, Any]) -> Ending:
 
 def _text(value: bytes | None) -> str:
     if value is None:
-        raise ValueError("nothing where a text must be")
+        raise ValueError("missing text")
     return value.decode()
 
 
@@ -278,5 +278,5 @@ def _string(value: Any) -> str:
 
 def _number(value: Any, highest: int = _MOST_CODE_POINTS) -> int:
     if type(value) is not int or not 0 <= value <= highest:
-        raise ValueError("not a number that can be")
+        raise ValueError("not a number in range")
     return value

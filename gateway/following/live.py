@@ -1,4 +1,4 @@
-"""One open request as its events tell it: the attempt, the text so far, the ending; wakes whoever waits for it."""
+"""The state of one open request, built from its events: attempt, text so far, ending; wakes its waits and streams."""
 
 import asyncio
 import time
@@ -13,14 +13,14 @@ from schemas.replies import RequestError
 from schemas.status import Status
 
 MOST_TEXT_BYTES = 64 * 1024
-# Beyond so many pieces they are joined: each piece costs more memory than its text.
+# More pieces than this are joined: each piece costs more memory than its text.
 _MOST_PIECES = 64
 _OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a request ended. A completed one whose ``reply`` is None was too long for a record: Postgres has it."""
+    """How a request ended. ``reply`` None of a completed one: too long for a record, so it must be read in Postgres."""
 
     status: Status
     attempt: int
@@ -32,13 +32,13 @@ class Ending:
 
 
 class LiveRequest:
-    """The text at hand is a window: code points ``base`` to ``end`` of the present attempt's text.
+    """The text held here is a window: code points ``base`` to ``end`` of the current attempt's text.
 
-    ``last_error``: why the newest attempt that failed did; ``failed``: whether that is the present one, so that nothing
-    runs until the next begins. ``version`` grows with every change, ``epoch`` whenever the text so far became void.
-    ``look_at``: when Postgres is to be asked about it, should it not have ended; ``look_after``: how long after the
-    last time, in seconds; ``looked_at``: when that was. ``signed``: a worker's own events tell of it, and nothing else
-    does; ``hearsay``: something else did.
+    ``last_error``: the error of the newest failed attempt; ``failed``: whether that is the current attempt, so that
+    nothing runs until the next one begins. ``version`` grows with every change, ``epoch`` whenever the text so far
+    became void. ``look_at``: when to look it up in Postgres if it has not ended by then; ``looked_at``: when that was
+    last done; ``look_after``: the seconds between the two. ``signed``: a signed event has come, and only such events
+    count now; ``hearsay``: an unsigned event was applied.
     """
 
     def __init__(self) -> None:
@@ -61,26 +61,26 @@ class LiveRequest:
         self.hearsay = False
         self.touched = time.monotonic()
         self._pieces: deque[str] = deque()
-        # In the order in which they came; empty it is a third of a set.
+        # A dict, because it keeps the order of arrival, and an empty one takes a third of a set's memory.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     @property
     def size(self) -> int:
-        """Bytes that this one counts for."""
+        """Bytes that this request counts for."""
         return _OVERHEAD_BYTES + self.text_bytes
 
     def begin(self, attempt: int) -> None:
-        """A new attempt: the text of those before it is void."""
+        """Begin a new attempt: the text of earlier ones is void."""
         self._set_text(attempt, 0, "")
         self.touch()
 
     def restart(self, attempt: int, text: str) -> None:
-        """The text so far is another one than was told."""
+        """Replace the text so far."""
         self._set_text(attempt, 0, text)
         self.touch()
 
     def fail_attempt(self, attempt: int, error: RequestError) -> None:
-        """The attempt failed, its text is void, and another one follows later."""
+        """Note that the attempt failed: its text is void, and another attempt follows later."""
         if self.failed and (self.attempt, self.last_error) == (attempt, error):
             return
         self._set_text(attempt, 0, "")
@@ -88,18 +88,18 @@ class LiveRequest:
         self.touch()
 
     def believe(self) -> None:
-        """From now on workers tell of it themselves: what was told before by what nobody signed is void."""
+        """From now on only signed events count: what unsigned ones have changed is void."""
         if self.hearsay and self.ending is None:
             self.conversation_id, self.last_error = None, None
             self.begin(0)
         self.signed = True
 
     def add(self, at: int, text: str) -> bool:
-        """A piece of text that begins at code point ``at``; False when all of it was there before."""
+        """Add a piece of text that begins at code point ``at``; False when all of it was known already."""
         if at + len(text) <= self.end:
             return False
         if at > self.end:
-            # Something in between was lost: only what comes from here on is at hand.
+            # A piece in between was lost: the window starts again here.
             self._drop_pieces(at)
         piece = text[self.end - at :]
         self._pieces.append(piece)
@@ -113,7 +113,7 @@ class LiveRequest:
         return True
 
     def since(self, position: int) -> str | None:
-        """The text from this code point on; None when it is not at hand (any more)."""
+        """The text from this code point on; None when it is outside the window."""
         if position < self.base:
             return None
         wanted: list[str] = []
@@ -126,14 +126,14 @@ class LiveRequest:
         return "".join(reversed(wanted))[position - start :] if wanted else ""
 
     def finish(self, ending: Ending) -> None:
-        """The ending. It never changes."""
+        """Set the ending, unless there is one: it never changes."""
         if self.ending is None:
             self.ending = ending
             self.attempt = max(self.attempt, ending.attempt)
             self.touch()
 
     def learn(self, stored: StoredRequest) -> None:
-        """What Postgres says of the request: the truth, where events were lost."""
+        """Apply the request's row, which is the truth where events were lost."""
         resource = stored.resource
         self.conversation_id = self.conversation_id or resource.conversation_id
         if self.body_hash is None:
@@ -154,26 +154,26 @@ class LiveRequest:
             self.fail_attempt(attempts, resource.last_error)
 
     def forget_text(self) -> None:
-        """Give the memory back; readers that have not kept up go on at the ending."""
+        """Free the memory of the text; readers that are behind receive the rest with the ending."""
         self._drop_pieces(self.end)
 
     def check_hash(self, expected: str | None) -> None:
-        """Raises ``IDEMPOTENCY_KEY_REUSED`` when the request is known to have another body than the caller's."""
+        """Raise ``IDEMPOTENCY_KEY_REUSED`` when the request is known to have another body than the caller's."""
         if expected is not None and self.body_hash is not None and self.body_hash != expected:
             raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
 
     def touch(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake all that wait for a change."""
         self.version += 1
         self.touched = time.monotonic()
         for waiter in self._waiting:
             _wake(waiter)
 
     async def change(self, seen: int, seconds: float) -> bool:
-        """Wait until ``version`` is not ``seen`` any more; False when it still is after so many seconds."""
+        """Wait until ``version`` differs from ``seen``. False if it has not changed after ``seconds``."""
         if self.version != seen:
             return True
-        # Every caller comes here for every piece of text: an event within a timeout would be most of what that costs.
+        # This runs per caller and per piece of text: an asyncio.Event in a timeout would be most of that cost.
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _wake, waiter)

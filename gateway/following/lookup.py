@@ -1,4 +1,4 @@
-"""What is known of an id: its row, or what the id itself tells while there is none."""
+"""Finds what is known about a request id: its row, or what the id itself shows while there is no row."""
 
 import asyncio
 from collections import OrderedDict
@@ -19,15 +19,15 @@ from schemas.replies import RequestError
 from schemas.status import Status
 from schemas.topics import REQUESTS
 
-# Between minting an id and its record's place in the log, and between the clocks of two machines.
+# The time from minting an id to its record's timestamp in the log, plus the clock skew of two machines.
 _SLACK = timedelta(seconds=15)
 _MOST_REMEMBERED = 100_000
-# Statements for rows under way at once; the other connections are for other questions.
+# Statements for rows that run at once; the other connections stay free for other queries.
 _AT_ONCE = 2
 
 
 class _Rows:
-    """Rows of requests: all that are asked for while Postgres is busy with others are asked of it in one statement."""
+    """Reads rows of requests in batches: those wanted while a statement runs are read by the next one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class _Rows:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def find(self, ref: RequestRef) -> StoredRequest | None:
-        """The row as it is after this call began. Raises ``DatabaseUnavailableError``."""
+        """The row, read after this call began. Raises ``DatabaseUnavailableError``."""
         if ref not in self._wanted:
             self._wanted[ref] = asyncio.get_running_loop().create_future()
             self._wanted[ref].add_done_callback(_seen)
@@ -51,7 +51,7 @@ class _Rows:
             wanted, self._wanted = self._wanted, {}
             try:
                 found = await requests.find(self._database, wanted)
-            except Exception as error:  # noqa: BLE001  each of those who wait is told
+            except Exception as error:  # noqa: BLE001 - each waiting call raises it
                 for future in wanted.values():
                     future.set_exception(error)
             else:
@@ -61,7 +61,7 @@ class _Rows:
 
 def _seen(future: "asyncio.Future[StoredRequest | None]") -> None:
     if not future.cancelled():
-        future.exception()  # Whoever still waits has it.
+        future.exception()  # Marks it as retrieved: the calls that still wait raise it.
 
 
 class Lookup:
@@ -71,20 +71,20 @@ class Lookup:
         self._database = database
         self._rows = _Rows(database)
         self._receipts = receipts
-        # An id derived from a key does not tell when it was given out.
+        # An id derived from a key does not contain the time of its creation.
         self._first_asked: OrderedDict[RequestRef, datetime] = OrderedDict()
 
     async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
-        """The row, if there is one and this caller may see it."""
+        """The row, if there is one that this caller may see."""
         found = await self._rows.find(caller.request(id))
         return found if found and caller.sees(found.owner) else None
 
     async def resource(self, caller: Principal, id: UUID) -> RequestResource:
-        """The request as its caller sees it. Raises ``NOT_FOUND`` when it is unknown, deleted or another's."""
+        """The request as its caller sees it. Raises ``NOT_FOUND`` if it is unknown, deleted or another owner's."""
         if stored := await self.stored(caller, id):
             return stored.resource
-        # From here on another's id goes the way of one that is unknown. Who sees everything needs no receipt to be told
-        # of a dead letter: a producer's ids are none of ours.
+        # From here on another owner's id is treated as unknown. An admin sees dead letters without a receipt, because
+        # a producer chooses its own ids.
         receipt = self._receipts.verify(caller.tenant, caller.only, id, datetime.now(UTC))
         if receipt is None and not caller.admin:
             raise OrchestraError(ErrorCode.NOT_FOUND)
@@ -96,13 +96,13 @@ class Lookup:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         if await self._may_be_on_its_way(ref, receipt, replayed_at):
             return RequestResource(id=id, status=Status.PENDING)
-        # Intake may have written the row since it was looked for.
+        # Intake may have written the row since the first look.
         if stored := await self.stored(caller, id):
             return stored.resource
         raise OrchestraError(ErrorCode.NOT_FOUND)
 
     async def with_reply(self, ref: RequestRef, ending: Ending) -> Ending | None:
-        """The ending with its reply, however long that is; None while it cannot be read."""
+        """The ending with its reply, read from Postgres if it was too long for an event; None while that fails."""
         if ending.status is not Status.COMPLETED or ending.reply is not None:
             return ending
         try:

@@ -1,4 +1,4 @@
-"""⑩ A request as server-sent events: from the beginning, or from where a caller left off, on any replica."""
+"""⑩ Streams a request as server-sent events, from the beginning or from where the client left off, on any replica."""
 
 import re
 import time
@@ -33,7 +33,7 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
-# No line ends by the standard of event streams, but many clients split text there.
+# The standard of server-sent events does not end a line at these, but many clients do.
 _ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 # No attempt has this number: a client that claims to have seen it gets the whole text again.
 _NO_ATTEMPT = -1
@@ -41,7 +41,7 @@ _NO_ATTEMPT = -1
 
 @dataclass(frozen=True)
 class Place:
-    """How far a caller has got: code points of the text of an attempt; ``ended``: and its ending."""
+    """How far a client has read: code points of an attempt's text; ``ended``: the ending, too."""
 
     attempt: int
     position: int
@@ -50,9 +50,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Following:
-    """What is streamed, and for whom. ``body_hash``: of the caller's own body, where they sent one.
+    """What to stream. ``body_hash``: of the body that this call sent, if it did.
 
-    ``warnings``: names of what that body said in vain.
+    ``warnings``: fields of that body that had no effect.
     """
 
     ref: RequestRef
@@ -65,7 +65,7 @@ class Following:
 
 
 def read_last_event_id(text: str | None) -> Place | None:
-    """The place that an event id names. One that is none of ours is a place in an attempt that never was."""
+    """The place that an event id names. An id that is not one of ours is a place in an attempt that does not exist."""
     if not text:
         return None
     match = _LAST_EVENT_ID.fullmatch(text.strip())
@@ -73,7 +73,7 @@ def read_last_event_id(text: str | None) -> Place | None:
 
 
 def has_seen(after: Place | None, resource: RequestResource) -> bool:
-    """True when the request has ended and the caller's last event was that very ending."""
+    """True when the request has ended and that ending was the client's last event."""
     if after is None or not after.ended or not resource.status.terminal:
         return False
     return after.attempt == (resource.attempts or 0)
@@ -84,23 +84,22 @@ class Narrator:
 
     def __init__(self, after: Place | None) -> None:
         if after and after.ended:
-            after = Place(
-                _NO_ATTEMPT, 0
-            )  # What ended was another request under this id: a dead letter, since replayed.
+            # That ending was of another request with this id: a dead letter, replayed since.
+            after = Place(_NO_ATTEMPT, 0)
         self._attempt = after.attempt if after else None
         self._position = after.position if after else 0
         self._epoch: int | None = None
-        # Where what was told comes from, unless a worker has signed it.
+        # The request, if what was sent came from unsigned events.
         self._hearsay: LiveRequest | None = None
 
     def catch_up(self, live: LiveRequest) -> list[bytes]:
-        """The events that bring the caller up to what is at hand."""
+        """The events that bring the client up to the present state."""
         hearsay = live if live.hearsay and not live.signed else None
         if self._hearsay and not hearsay:
             self._void()
         self._hearsay = hearsay
         if live.attempt < (self._attempt or 0):
-            return []  # This replica has not heard yet of what the caller has seen.
+            return []  # This replica is behind what the client has seen.
         told: list[bytes] = []
         if live.attempt < 1:
             return self._held_back(live)
@@ -115,7 +114,7 @@ class Narrator:
         return told + self._delta(live.since(self._position))
 
     def end(self, ending: Ending) -> list[bytes]:
-        """The events that are left, the ending last."""
+        """The remaining events, the ending last."""
         told: list[bytes] = []
         reply = ending.reply or ""
         if self._hearsay and not self._is_in(reply, self._hearsay):
@@ -130,17 +129,17 @@ class Narrator:
         elif self._attempt != ending.attempt:
             self._attempt, self._position = ending.attempt, 0
         name, data = _told(ending)
-        # An id of its own, or who was cut off just before it could not be told from who has seen it.
+        # Its id is unique, so that a client cut off just before it differs from one that has seen it.
         return [*told, _event(name, data, f"{self._id}.end")]
 
     @property
     def _id(self) -> str:
         place = f"{self._attempt}.{self._position}"
-        # A caller who comes back with a place goes on behind it: that must be the same text at every replica.
+        # A client that resumes from a place continues behind it, so the text before it must be equal on every replica.
         return f"{place}.unsigned" if self._hearsay else place
 
     def _void(self) -> None:
-        """What was told may be nobody's: the next text is told as another one."""
+        """What was sent may be forged: send the next text as a restart."""
         if self._attempt is not None:
             self._attempt = _NO_ATTEMPT
 
@@ -156,11 +155,11 @@ class Narrator:
         return self._move(attempt, len(text), "restart", text=text, **_why(error))
 
     def _failure(self, live: LiveRequest) -> list[bytes]:
-        """Why nothing comes, for a caller who was not there when the attempt failed."""
+        """Why no text comes, for a client that connected after the attempt failed."""
         return [self._restart(live.attempt, "", live.last_error)] if live.failed else []
 
     def _held_back(self, live: LiveRequest) -> list[bytes]:
-        """Why no attempt begins. There is no place to come back to yet, so the event has no id."""
+        """Why no attempt begins. There is no place to resume from yet, so the event has no id."""
         if not live.failed or self._epoch == live.epoch:
             return []
         self._epoch = live.epoch
@@ -174,7 +173,7 @@ class Narrator:
 
 
 class Streams:
-    """Opens streams; ``most`` at once for one owner, any number for None."""
+    """Opens streams, at most ``most`` at once for one owner (None: no limit)."""
 
     def __init__(
         self,
@@ -194,16 +193,16 @@ class Streams:
         self._metrics = metrics
 
     def check(self, caller: Principal) -> None:
-        """Before anything is done for a stream. Raises ``TOO_MANY_STREAMS``."""
+        """Call this before any work for a stream. Raises ``TOO_MANY_STREAMS``."""
         if self._most is not None and self._open[caller.owner] >= self._most:
             raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
 
     def open(
         self, following: Following, standing: Standing, headers: Mapping[str, str] | None = None
     ) -> StreamingResponse:
-        """The answer that streams a request until its ending.
+        """The response that streams a request until its ending.
 
-        Or until the caller leaves or would not be let in any more, or this gateway stops.
+        It ends earlier when the client leaves or loses its access, or when this gateway shuts down.
         """
         return StreamingResponse(
             self._chunks(following, standing), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
@@ -234,7 +233,7 @@ class Streams:
             seen = live.version
             now = time.monotonic()
             if now >= standing.due and not await _stands(standing):
-                yield _COME_BACK  # They are told why when they do.
+                yield _COME_BACK  # The reconnect gets the error.
                 return
             ending = await self._ending(following, live)
             told = narrator.end(ending) if ending else narrator.catch_up(live)
@@ -244,7 +243,7 @@ class Streams:
                 yield b"".join(told)
             if ending or self._drain.begun:
                 return
-            # An ending whose reply Postgres cannot give now is asked for again.
+            # An ending whose reply cannot be read from Postgres now is read again soon.
             seconds = _READ_AGAIN_SECONDS if live.ending else self._timings.keep_alive
             if not await live.change(seen, min(seconds, standing.due - now)):
                 yield _KEEP_ALIVE
@@ -274,7 +273,7 @@ def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
     match ending.status:
         case Status.COMPLETED:
             told = {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
-            # Absent where it is not known: the reply may have been stored by an older release.
+            # Absent where unknown: an older release may have stored the reply.
             return "completed", {**told, "finish_reason": ending.finish_reason} if ending.finish_reason else told
         case Status.FAILED:
             code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
@@ -284,7 +283,7 @@ def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
 
 def _event(name: str, data: dict[str, Any], id: str | None = None) -> bytes:
     head = b"id: %b\n" % id.encode() if id is not None else b""
-    # The database driver's UUIDs are of a class of their own, which has to be spelt out.
+    # The database driver has its own class of UUIDs, which orjson does not know.
     value = orjson.dumps(data, default=str)
     if not value.isascii():
         for separator, escaped in _ESCAPED.items():

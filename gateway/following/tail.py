@@ -1,4 +1,4 @@
-"""⑨ Follows every partition of ``llm.events`` and hands each record to the hub; never gives up."""
+"""⑨ Reads every partition of ``llm.events`` and hands each record to the hub; reconnects indefinitely."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ async def open_consumer(settings: KafkaSettings) -> AsyncIterator[Any]:
 
 
 class Tail:
-    """``open_reader`` gives a consumer; ``caught_up`` is true once what came before the start has been read."""
+    """Reads ``llm.events`` from 15 minutes ago on. ``open_reader`` returns a started consumer."""
 
     def __init__(self, open_reader: Callable[[], AbstractAsyncContextManager[Any]], hub: Hub, metrics: Metrics) -> None:
         self._open_reader = open_reader
@@ -41,11 +41,11 @@ class Tail:
 
     @property
     def caught_up(self) -> bool:
-        """True once everything has been read that was there at the start."""
+        """True once every record that was there at the start has been read."""
         return self._to_catch_up is not None and not self._to_catch_up
 
     async def run(self) -> None:
-        """Follow until cancelled, with a new consumer whenever one fails."""
+        """Read until cancelled, with a new consumer whenever one fails."""
         await keep_running(self._read, "events_tail_failed", expected=(*KAFKA_ERRORS, LookupError))
 
     async def _read(self) -> None:
@@ -57,7 +57,7 @@ class Tail:
         while True:
             batches = await consumer.getmany(timeout_ms=500, max_records=_MOST_RECORDS)
             if consumer.assignment() != self._assigned:
-                # Partitions were added, and the client has forgotten where it was in all of them.
+                # Partitions were added, and the client has lost its position in all of them.
                 await self._seek(consumer)
                 continue
             if not batches:
@@ -67,7 +67,7 @@ class Tail:
                     self._hub.take(record.key, record.headers, record.value)
                 self._next[partition] = records[-1].offset + 1
             await self._note_progress(consumer)
-            await asyncio.sleep(0)  # A long backlog must not keep the callers waiting.
+            await asyncio.sleep(0)  # A long backlog must not delay the callers.
 
     async def _seek(self, consumer: Any) -> None:
         assigned = set(consumer.assignment())
@@ -90,7 +90,7 @@ class Tail:
 
     async def _note_progress(self, consumer: Any) -> None:
         if self._to_catch_up:
-            # The position also passes what is no record, such as a transaction's marker.
+            # The position also passes offsets without a record, such as a transaction's marker.
             behind = {p: end for p, end in self._to_catch_up.items() if await consumer.position(p) < end}
             self._to_catch_up = behind
         if time.monotonic() - self._lag_seen > _LAG_SECONDS:

@@ -1,4 +1,4 @@
-"""How a request ended → the answer of a POST that waited for it, row by row as the interface has it."""
+"""Waits for the ending of a request, and turns it into the response of a POST."""
 
 import time
 
@@ -21,7 +21,7 @@ _READ_AGAIN_SECONDS = 0.5
 
 
 class Waiting:
-    """Waits for endings."""
+    """Waits for the endings of requests."""
 
     def __init__(self, lookup: Lookup, drain: Drain, metrics: Metrics) -> None:
         self._lookup = lookup
@@ -31,9 +31,9 @@ class Waiting:
     async def ending(
         self, ref: RequestRef, live: LiveRequest, seconds: float, standing: Standing, body_hash: str | None = None
     ) -> Ending | None:
-        """The ending, with its reply; None when it has not come in so many seconds, or this gateway is to stop.
+        """The ending with its reply; None if it has not come after ``seconds``, or this gateway shuts down.
 
-        Raises ``IDEMPOTENCY_KEY_REUSED`` when the request has another body than the one with this hash, and what
+        Raises ``IDEMPOTENCY_KEY_REUSED`` when the body of the request does not have this hash, and what
         ``Standing.check`` raises.
         """
         began = time.monotonic()
@@ -56,14 +56,14 @@ class Waiting:
 
 
 def still_running(ask: Ask, live: LiveRequest) -> RequestProblemError:
-    """The answer of a POST that has waited long enough: what has held its reply up, where that is known."""
+    """The response to a POST whose wait is over: what has delayed its reply, where that is known."""
     error = live.last_error
-    detail = f"it is not answered yet; the last attempt that failed: {error.code}: {error.detail}" if error else ""
+    detail = f"not answered yet; the last failed attempt: {error.code}: {error.detail}" if error else ""
     return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=ask.id)
 
 
 def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
-    """The answer of a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
+    """The response to a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
     match ending.status:
         case Status.COMPLETED:
             reply = MessageReply(

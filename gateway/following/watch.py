@@ -1,4 +1,4 @@
-"""Looks into Postgres for waits and streams, so that nothing hangs on a lost event."""
+"""Polls Postgres for waits and streams, so that none hangs because an event was lost."""
 
 import asyncio
 from contextlib import suppress
@@ -18,26 +18,26 @@ log = structlog.get_logger()
 
 
 class Watch:
-    """Tells the hub what Postgres says of the requests that are watched."""
+    """Updates the hub with the rows of the watched requests."""
 
     def __init__(self, hub: Hub, database: Database) -> None:
         self._hub = hub
         self._database = database
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Poll until cancelled."""
         while True:
             await self._until_due()
             self._hub.forget_old()
             try:
                 await self.look()
             except DatabaseUnavailableError:
-                continue  # The health check says so.
+                continue  # The health check reports it.
             except Exception as error:
                 log.error("watch_failed", exc_info=error)
 
     async def look(self) -> None:
-        """Look once for all that are due. Raises ``DatabaseUnavailableError``."""
+        """Look up all requests that are due, once. Raises ``DatabaseUnavailableError``."""
         due = self._hub.due()
         found = await requests.find(self._database, due)
         for ref, stored in found.items():
@@ -48,7 +48,7 @@ class Watch:
         self._hub.looked(due)
 
     async def _until_due(self) -> None:
-        """A second, or until there is something to look up at once, with what comes just behind it."""
+        """Wait a second, or until there is a hint to follow at once, together with those right behind it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_EVERY_SECONDS):
                 await self._hub.hinted.wait()
@@ -56,7 +56,7 @@ class Watch:
         self._hub.hinted.clear()
 
     async def _fail_the_hopeless(self, missing: list[RequestRef]) -> None:
-        """Of those without a row: what became of it, where it will never have one."""
+        """Fail the requests that will never have a row: deleted ones and dead letters."""
         for ref in await requests.deleted_among(self._database, missing):
             self._hub.fail(ref, ErrorCode.CONVERSATION_DELETED, "the conversation is deleted")
         for ref, (code, detail) in (await dead_letters.reasons_of(self._database, missing)).items():

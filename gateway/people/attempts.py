@@ -1,4 +1,4 @@
-"""Attempts to sign in: one at a time for each address, and fewer the more of them fail."""
+"""Throttles sign-in: one attempt at a time per address, and a growing pause after failures."""
 
 import asyncio
 import hashlib
@@ -14,25 +14,26 @@ from schemas.errors import ErrorCode, OrchestraError
 _WITHIN_SECONDS = 300.0
 _MOST_OF_ADDRESS = 30
 _MOST_KEPT = _MOST_OF_ADDRESS + 1  # One of them may be taken back.
-# So many failures cost no pause; from then on each doubles it.
+# Failures without a pause; each one beyond doubles it.
 _WITHOUT_PAUSE = 5
 _LONGEST_PAUSE_SECONDS = 60.0
 _MOST_IN_LINE = 16
 _LINE_SECONDS = 1.0
 _MOST_REMEMBERED = 30_000
-# What a wrong password is answered with.
+# The errors that a wrong password causes.
 _WRONG = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 
 _Value = TypeVar("_Value")
 
 
 class Attempts:
-    """Attempts to sign in, by address and by username. ``clock`` in seconds.
+    """Sign-in attempts by address and by username. ``clock`` returns seconds.
 
-    An address has 30 failures within five minutes. Beyond five failures of a name, wherever they came from, an address
-    that has failed with this name pauses before it may try it again: 1 s, then twice as long each time, 60 s at most.
-    One that has not is never kept waiting by what others did. An address from which somebody has signed in is counted
-    apart for that name: there neither strangers' failures count nor its own with other names.
+    An address may fail 30 times within five minutes. After five failures with one name, from any address, each address
+    that has failed with this name must pause before it tries the name again: 1 s, doubling each time, at most 60 s. An
+    address that has not failed with the name never has to wait because of others. An address from which the name has
+    signed in before is counted separately for it: neither failures from other addresses nor its own failures with other
+    names count there.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,10 +45,10 @@ class Attempts:
 
     @asynccontextmanager
     async def attempt(self, username: str, address: str) -> AsyncIterator[None]:
-        """One attempt, once those before it from this address are over.
+        """Run one attempt as the body, after the earlier ones from this address have ended.
 
-        It fails when the body raises ``UNAUTHORIZED`` or ``FORBIDDEN``, and counts as failed while it is under way.
-        Raises ``TOO_MANY_ATTEMPTS``, with the seconds after which there may be another.
+        It has failed if the body raises ``UNAUTHORIZED`` or ``FORBIDDEN``, and counts as failed while it runs. Raises
+        ``TOO_MANY_ATTEMPTS`` with the seconds until the next attempt is allowed.
         """
         place = network_of(address)
         async with self._turn(place):
@@ -72,10 +73,10 @@ class Attempts:
 
     @asynccontextmanager
     async def _turn(self, place: str) -> AsyncIterator[None]:
-        """The place's turn: a client that sends many waits behind its own, and in nobody else's way."""
+        """Hold the turn of this place: attempts from one address wait for each other, not for those of others."""
         line = self._lines.setdefault(place, _Line())
         if line.length >= _MOST_IN_LINE:
-            detail = "too many try to sign in from this address at the same time"
+            detail = "too many simultaneous sign-in attempts from this address"
             raise OrchestraError(ErrorCode.TOO_MANY_ATTEMPTS, detail, retry_after=_LINE_SECONDS)
         line.length += 1
         try:
@@ -106,7 +107,7 @@ class Attempts:
 
 
 class _Line:
-    """Those who try to sign in from one address."""
+    """The attempts from one address that wait or run."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -114,7 +115,7 @@ class _Line:
 
 
 class _Latest(OrderedDict[bytes, _Value]):
-    """What was set last, by key: 30,000 of them."""
+    """Keeps the 30,000 keys that were set last."""
 
     def __setitem__(self, key: bytes, value: _Value) -> None:
         super().__setitem__(key, value)

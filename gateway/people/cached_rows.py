@@ -1,4 +1,4 @@
-"""Rows that every call asks for, kept for seconds, so that a call costs no look into Postgres."""
+"""Caches rows that every call needs for some seconds, so that a call costs no query."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ _Row = TypeVar("_Row")
 
 
 class CachedRows(Generic[_Key, _Row]):
-    """The ``most`` rows that were used last. ``clock`` in seconds. What is not there is not remembered as such."""
+    """The ``most`` rows used last. ``clock`` returns seconds. That a row does not exist is not cached."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class CachedRows(Generic[_Key, _Row]):
         self._loading: dict[_Key, tuple[asyncio.Task[_Row | None], float]] = {}
 
     async def get(self, key: _Key) -> _Row | None:
-        """The row as it was at most 20 s ago, while Postgres is away 55 s.
+        """The row, at most 20 s old, or 55 s while Postgres is unreachable.
 
-        Raises ``DatabaseUnavailableError`` when it is away and no such row is at hand.
+        Raises ``DatabaseUnavailableError`` when Postgres is unreachable and there is no such row.
         """
         if known := self._not_older(key, self._timings.fresh_row):
             self._known.move_to_end(key)
@@ -51,12 +51,12 @@ class CachedRows(Generic[_Key, _Row]):
             raise DatabaseUnavailableError(type(error).__name__) from error
 
     def forget(self, key: _Key) -> None:
-        """Look again at the next call, also when a look is under way."""
+        """Query again on the next call, even if a query is running now."""
         self._known.pop(key, None)
         self._loading.pop(key, None)
 
     def forget_where(self, changed: Callable[[_Row], bool]) -> None:
-        """Forget every row of which this is true, and every look that is under way."""
+        """Forget every row for which ``changed`` is true, and the result of every running query."""
         for key in [key for key, (row, _) in self._known.items() if changed(row)] + list(self._loading):
             self.forget(key)
 
@@ -65,7 +65,7 @@ class CachedRows(Generic[_Key, _Row]):
         return known if known is not None and self._clock() - known[1] < seconds else None
 
     def _start(self, key: _Key) -> tuple[asyncio.Task[_Row | None], float]:
-        # One look for all who ask meanwhile; it goes on when the one who asked first has left.
+        # One query for all calls that come meanwhile; it goes on if the first of them is cancelled.
         task = asyncio.create_task(self._look(key))
         self._loading[key] = look = task, asyncio.get_running_loop().time()
         task.add_done_callback(partial(self._ended, key))
@@ -86,7 +86,7 @@ class CachedRows(Generic[_Key, _Row]):
         if self._is_current(key, task):
             del self._loading[key]
         if not task.cancelled():
-            task.exception()  # Whoever still waits has it.
+            task.exception()  # Marks it as retrieved: the calls that still wait raise it.
 
     def _is_current(self, key: _Key, task: "asyncio.Task[_Row | None] | None") -> bool:
         return key in self._loading and self._loading[key][0] is task

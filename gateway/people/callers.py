@@ -1,4 +1,4 @@
-"""A call → who makes it and in whose name, or 401 or 403."""
+"""Identifies the caller of a request, and the user it acts for; otherwise 401 or 403."""
 
 import asyncio
 import hmac
@@ -30,7 +30,7 @@ from schemas.errors import ErrorCode, OrchestraError
 _LONGEST_NAME = 200
 _NO_HASH = bytes(32)
 OF_ROLE: dict[Role, frozenset[Scope]] = {"user": frozenset({Scope.READ, Scope.WRITE}), "admin": EVERYTHING}
-# What an admin may add to anybody's key.
+# Scopes that an admin may add to any user's key.
 GRANTED = frozenset({Scope.PRIORITY, Scope.OPERATE})
 _IMPLIED = {
     Scope.READ: frozenset({Scope.READ}),
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class Callers:
-    """Tells who calls. ``asks``: nobody may without credentials; else who brings none may do everything."""
+    """Identifies callers. ``asks``: credentials are required; otherwise a caller without any may do everything."""
 
     def __init__(
         self,
@@ -64,15 +64,17 @@ class Callers:
         self._used: dict[str, datetime] = {}
 
     async def identify(self, request: Request, scope: Scope) -> Principal:
-        """The caller, who may do this.
+        """The caller, who has this scope.
 
-        Raises ``UNAUTHORIZED``, ``FORBIDDEN``, ``INVALID_REQUEST`` for an X-User-ID that is no name, and
-        ``DatabaseUnavailableError`` while Postgres is away and the caller was not seen in the last 55 s.
+        Raises ``UNAUTHORIZED``, ``FORBIDDEN``, ``INVALID_REQUEST`` for an invalid X-User-ID, and
+        ``DatabaseUnavailableError`` while Postgres is unreachable and the caller was not seen in the last 55 s.
         """
         credentials = self._credentials(request)
         name = _user_header(request)
         if credentials is None and self._asks:
-            raise OrchestraError(ErrorCode.UNAUTHORIZED, "send `Authorization: Bearer` with an API key or a token")
+            raise OrchestraError(
+                ErrorCode.UNAUTHORIZED, "send `Authorization: Bearer` with an API key or an access token"
+            )
         if credentials is None:
             return nameless(name or "")
         by_key = credentials.startswith(KEY_PREFIX)
@@ -82,8 +84,8 @@ class Callers:
         return _in_the_name_of(name, caller, username)
 
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
-        """What tells, while a call lasts, whether its ``caller`` would still be let in."""
-        # Not the call itself: it would keep what was read of it for as long.
+        """A check for the duration of a call: whether its ``caller`` still has access."""
+        # Only the headers: the request itself would keep its body in memory for as long.
         again = partial(self._identify_again, request.scope["headers"], scope)
         return Standing(caller, again, self._timings)
 
@@ -91,31 +93,31 @@ class Callers:
         return await self.identify(Request({"type": "http", "headers": headers}), scope)
 
     def presents_credentials(self, request: Request) -> bool:
-        """True when a call brings credentials that have the form of ours."""
+        """True when a request has credentials in our format, valid or not."""
         return self._credentials(request) is not None
 
     def forget_key(self, id: str) -> None:
-        """Look this key up anew: it was revoked. Other gateways see it within 20 s."""
+        """Read this key again, because it was revoked. Other gateways notice within 20 s."""
         self._keys.forget(id)
 
     def forget_user(self, id: UUID) -> None:
-        """Look this user and their keys up again: they were changed or deleted. Other gateways see it within 20 s."""
+        """Read this user and their keys again, because they changed. Other gateways notice within 20 s."""
         self._users.forget(id)
         self._keys.forget_where(lambda key: key.resource.user_id == id)
 
     async def run(self) -> None:
-        """Keep when keys were last used, once a minute, until cancelled."""
+        """Store once a minute when keys were last used, until cancelled."""
         while True:
             await asyncio.sleep(self._timings.note_used)
             try:
                 await self.note_used()
             except DatabaseUnavailableError:
-                continue  # The health check says so.
+                continue  # The health check reports it.
             except Exception as error:
                 log.error("note_used_failed", exc_info=error)
 
     async def note_used(self) -> None:
-        """Keep it once. Raises ``DatabaseUnavailableError``; then nothing is lost."""
+        """Store once when keys were last used. Raises ``DatabaseUnavailableError``; then nothing is lost."""
         used, self._used = self._used, {}
         if not used:
             return
@@ -182,7 +184,7 @@ def _user_header(request: Request) -> str | None:
         name = ""
     controls = any(unicodedata.category(character) == "Cc" for character in name)
     if len(values) > 1 or controls or not 1 <= len(name) <= _LONGEST_NAME:
-        detail = f"X-User-ID: must be one value of 1 to {_LONGEST_NAME} characters in UTF-8, none of control"
+        detail = f"X-User-ID: must be one value of 1 to {_LONGEST_NAME} characters in UTF-8, without control characters"
         raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
     return name
 
@@ -191,5 +193,5 @@ def _in_the_name_of(name: str | None, caller: Principal, username: str | None) -
     if name is None or name == username or name.lower() == caller.user.lower():
         return caller
     if not caller.admin:
-        raise OrchestraError(ErrorCode.FORBIDDEN, "X-User-ID: only an admin may name somebody else")
+        raise OrchestraError(ErrorCode.FORBIDDEN, "X-User-ID: only an admin may act for another user")
     return replace(caller, user=name)

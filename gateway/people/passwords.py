@@ -1,4 +1,4 @@
-"""Passwords: hashed slowly in threads of their own, and with as much work for nobody as for somebody."""
+"""Hashes passwords in separate threads, with equal work for users that exist and names that do not."""
 
 import asyncio
 import secrets
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from schemas.errors import ErrorCode, OrchestraError
 
-# A hash takes 64 MiB and tenths of a second: so many at once, and so many that wait or are under way.
+# A hash takes 64 MiB and tenths of a second: at most 2 run at once, and at most 64 run or wait.
 _AT_ONCE = 2
 _MOST_WAITING = 64
 # Version and cost, as in `$2b$12$`.
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class Passwords:
-    """Makes Argon2 hashes; takes bcrypt's, which the system before this one made, for good too."""
+    """Creates Argon2 hashes; also accepts bcrypt hashes of the previous system (v0)."""
 
     def __init__(self, hasher: PasswordHash | None = None) -> None:
         self._hasher = hasher or PasswordHash((Argon2Hasher(), BcryptHasher()))
@@ -34,14 +34,14 @@ class Passwords:
         self._nobodys: dict[HasherProtocol, str] = {}
 
     async def hash(self, password: SecretStr) -> str:
-        """The hash to keep. Raises ``OVERLOADED``."""
+        """The hash to store. Raises ``OVERLOADED``."""
         return await self._in_thread(lambda: self._hasher.hash(password.get_secret_value()))
 
     async def verify(self, password: SecretStr, kept: str | None) -> tuple[bool, str | None]:
-        """Whether this is the password of a hash, and a better hash where that one is of an old kind.
+        """Whether the password matches the hash, and a new hash to store if that one is outdated.
 
-        A wrong one costs one hash of each kind, whatever kind the user has and whether there is such a user. Raises
-        ``OVERLOADED``.
+        A wrong password costs one hash of each kind, whatever kind the user has and whether there is such a user.
+        Raises ``OVERLOADED``.
         """
         return await self._in_thread(lambda: self._verify(password.get_secret_value(), kept))
 
@@ -50,17 +50,17 @@ class Passwords:
             mine = kept if kept is not None and hasher.identify(kept) else None
             try:
                 right, better = self._hasher.verify_and_update(password, mine or self._nobody(hasher))
-            except ValueError:  # bcrypt knows no password longer than 72 bytes: then it is passed over for all.
+            except ValueError:  # bcrypt refuses passwords over 72 bytes: then it is skipped for every user.
                 continue
             if mine and isinstance(hasher, BcryptHasher):
-                # The system before this one may have hashed at another cost than we would.
+                # The previous system may have used another cost; a name without a user must take as long.
                 self._nobodys[hasher] = mine[:_COST_OF_BCRYPT] + self._nobody(hasher)[_COST_OF_BCRYPT:]
             if mine and right:
                 return True, better
         return False, None
 
     def _nobody(self, hasher: HasherProtocol) -> str:
-        """A hash of this kind that no password fits."""
+        """A hash of this kind that no password matches."""
         if hasher not in self._nobodys:
             self._nobodys[hasher] = hasher.hash(secrets.token_urlsafe())
         return self._nobodys[hasher]
@@ -68,7 +68,7 @@ class Passwords:
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         # Released when the thread ends, not when the caller leaves: the hash still runs.
         if not self._room.acquire(blocking=False):
-            raise OrchestraError(ErrorCode.OVERLOADED, "too many passwords are being looked at")
+            raise OrchestraError(ErrorCode.OVERLOADED, "too many passwords are being checked")
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: self._room.release())
         return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""Who is calling: whose data it sees, what it may do, and in whose name it makes things."""
+"""The caller of a request: whose data it sees, what it may do, and who owns what it creates."""
 
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -15,11 +15,10 @@ _NOBODY = "nobody"
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller. ``user``: who owns what it makes, a user's id or a name; empty: the tenant itself.
+    """A caller. ``user``: the owner of what it creates, a user's id or a name; empty: the tenant itself.
 
-    ``session``: of one who signed in by password, so a person and no program. ``user_id``: the person's own id, whoever
-    it acts for.
-    ``shown``: the credential, as a log may name it.
+    ``session``: set if it signed in with a password, so it is a person and not a program. ``user_id``: the person's own
+    id, even while acting for another user. ``shown``: the credential as it may appear in logs.
     """
 
     tenant: str
@@ -31,22 +30,22 @@ class Principal:
 
     @property
     def admin(self) -> bool:
-        """True for those who see and may do everything in their tenant."""
+        """True for a caller that may see and do everything in its tenant."""
         return Scope.ADMIN in self.scopes
 
     @property
     def only(self) -> str | None:
-        """The owner whose data it sees, and no other's; None: everybody's."""
+        """The only owner whose data it sees; None: every owner of the tenant."""
         return None if self.admin else self.user
 
     def allowed_priority(self, wanted: int | None, most: int) -> int | None:
-        """The priority that it gets where others get at most this one; nobody in particular is as others."""
+        """The wanted priority, lowered to ``most`` unless the caller has the scope; without credentials, always."""
         may_exceed = Scope.PRIORITY in self.scopes and self.shown != _NOBODY
         return wanted if wanted is None or may_exceed else min(wanted, most)
 
     @property
     def owner(self) -> Owner:
-        """Whose what it makes is."""
+        """The owner of what it creates: tenant and user."""
         return self.tenant, self.user
 
     def request(self, id: UUID) -> RequestRef:
@@ -58,10 +57,10 @@ class Principal:
         return ConversationRef(self.tenant, id)
 
     def sees(self, owner: str | None) -> bool:
-        """True when what this owner has is there for it."""
+        """True when it may see the data of this owner."""
         return self.admin or (owner is not None and owner == self.user)
 
 
 def nameless(user: str = "") -> Principal:
-    """The caller of an open gateway, who may do everything ; ``user`` is what they call themselves."""
+    """A caller without credentials in open mode, who may do everything; ``user`` is the name that they gave."""
     return Principal(DEFAULT_TENANT, user, EVERYTHING)

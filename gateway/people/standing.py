@@ -1,4 +1,4 @@
-"""⑩ A call that lasts is asked again who makes it: whoever lost their rights meanwhile is told no more."""
+"""⑩ Checks the access of a long call again from time to time, so that it ends once the caller has lost it."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -10,9 +10,9 @@ from schemas.errors import ErrorCode, OrchestraError
 
 
 class Standing:
-    """Whether ``caller`` would still be let in, as ``ask`` says; asked again every 20 s of a call.
+    """Checks every 20 s of a call whether ``caller`` still has access; ``ask`` identifies it again.
 
-    ``due``: when a check is, by ``time.monotonic``. Before that it does nothing.
+    ``due``: the time of the next check, by ``time.monotonic``; before it, ``check`` does nothing.
     """
 
     def __init__(self, caller: Principal, ask: Callable[[], Awaitable[Principal]], timings: Timings = TIMINGS) -> None:
@@ -22,9 +22,9 @@ class Standing:
         self.due = time.monotonic() + self._every
 
     async def check(self) -> None:
-        """Ask again if it is time. While Postgres is away nobody loses what they had.
+        """Identify the caller again if a check is due. While Postgres is unreachable, access stays as it was.
 
-        Raises ``UNAUTHORIZED`` or ``FORBIDDEN``, the latter also when the caller is let in and no longer sees the same.
+        Raises ``UNAUTHORIZED``, or ``FORBIDDEN``, also when the caller still has access but to other data.
         """
         if time.monotonic() < self.due:
             return
@@ -34,4 +34,4 @@ class Standing:
         except DatabaseUnavailableError:
             return
         if (now.tenant, now.user, now.only) != (before.tenant, before.user, before.only):
-            raise OrchestraError(ErrorCode.FORBIDDEN, "what you may see has changed meanwhile: ask again")
+            raise OrchestraError(ErrorCode.FORBIDDEN, "your access has changed; send the request again")

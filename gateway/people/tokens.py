@@ -1,4 +1,4 @@
-"""Access tokens of those who sign in with a password: JSON Web Tokens that only gateways of one secret make."""
+"""Access tokens for users who sign in with a password: JSON Web Tokens, signed with the gateways' shared secret."""
 
 import hmac
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,13 @@ _MOST_CHARACTERS = 2048
 
 
 class Tokens:
-    """``secrets``: the signing one first. A key for tokens is derived from each."""
+    """Signs and reads tokens. ``secrets``: the signing one first; a key for tokens is derived from each."""
 
     def __init__(self, secrets: list[bytes]) -> None:
         self._keys = [hmac.digest(secret, b"access tokens", "sha256") for secret in secrets]
 
     def sign(self, user: StoredUser, now: datetime | None = None) -> SecretStr:
-        """A token for this user, good for an hour."""
+        """A token for this user, valid for an hour."""
         now = now or datetime.now(UTC)
         claims = {
             "sub": str(user.resource.id),
@@ -38,7 +38,7 @@ class Tokens:
         return SecretStr(jwt.encode(claims, self._keys[0], _ALGORITHM))
 
     def issued(self, text: str) -> bool:
-        """True for what says that it is a token of ours, good or not."""
+        """True for a token that names us as its issuer, valid or not."""
         if len(text) > _MOST_CHARACTERS:
             return False
         try:
@@ -48,10 +48,10 @@ class Tokens:
         return bool(claims.get("iss") == _ISSUER)
 
     def read(self, text: str) -> Session | None:
-        """What a good token says; None for any other."""
+        """The session of a valid token; None for any other text."""
         for key in self._keys:
             try:
-                # An iat ahead of our clock is another gateway's clock.
+                # An iat in the future only means that another gateway's clock is ahead.
                 options: Any = {"require": _CLAIMS, "verify_iat": False}
                 claims = jwt.decode(text, key, algorithms=[_ALGORITHM], issuer=_ISSUER, options=options)
                 return Session(UUID(claims["sub"]), datetime.fromisoformat(claims[_PASSWORD_SET_AT]))

@@ -1,4 +1,4 @@
-"""Before a gateway listens: it is open, or some credentials could be accepted."""
+"""Refuses to listen publicly while no credential could ever be accepted."""
 
 import asyncio
 
@@ -10,15 +10,15 @@ from orchestra.store import keys
 from orchestra.store.database import Database, DatabaseUnavailableError
 
 _NO_WAY_IN = (
-    "HOST is not loopback, so callers are asked for credentials, but there is no valid API key and no admin: "
-    "`orchestra keys create ops --scope admin` makes a key (OPEN_MODE=true asks nobody)"
+    "HOST is not loopback, so callers need credentials, but there is no valid API key and no admin: "
+    "create a key with `orchestra keys create ops --scope admin` (or set OPEN_MODE=true to require no authentication)"
 )
 
 log = structlog.get_logger()
 
 
 class CannotStartError(Exception):
-    """Why this gateway must not, or cannot, start. ``exit_code``: what its process ends with."""
+    """Why this gateway must not or cannot start. ``exit_code``: the exit code of its process."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -26,9 +26,10 @@ class CannotStartError(Exception):
 
 
 async def check_way_in(settings: GatewaySettings, database: Database, timings: Timings = TIMINGS) -> None:
-    """Log what the start should tell. Waits a while for Postgres where strangers may call.
+    """Check that some credential could be accepted, and warn about open mode.
 
-    Raises ``CannotStartError``: nobody could come in (78), or Postgres does not tell (1).
+    Where HOST is not loopback, wait up to ``patience`` seconds for Postgres. Raises ``CannotStartError`` when there is
+    no valid credential (78), or Postgres cannot be queried (1).
     """
     if not settings.asks_credentials:
         log.warning("open_mode", address=settings.host)
@@ -47,8 +48,8 @@ async def _any_way_in(database: Database, timings: Timings) -> bool:
             return await keys.any_way_in(database)
         except DatabaseUnavailableError:
             reason = f"Postgres could not be reached for {timings.way_in:.0f} s"
-        except Exception as error:  # Its tables may be on their way.
-            reason = "Postgres refuses to tell which API keys there are; are all migrations applied?"
+        except Exception as error:  # Its tables may be created any moment.
+            reason = "Postgres rejects the query for API keys; are all migrations applied?"
             log.warning("way_in_unknown", exc_info=error)
         if loop.time() > limit:
             raise CannotStartError(reason, 1)
@@ -60,4 +61,4 @@ async def _any_way_in_if_known(database: Database) -> bool:
         return await keys.any_way_in(database)
     except Exception as error:
         log.warning("way_in_unknown", exc_info=error)
-        return True  # `/readyz` tells how it stands with Postgres.
+        return True  # `/readyz` reports the state of Postgres.

@@ -1,4 +1,4 @@
-"""What reading a stream promises: the text as a client would have it, and the reply that the ending tells."""
+"""What reading a stream promises: the text as a client would have it, and the reply of the ending."""
 
 from benchmarks.callers import read_stream
 
@@ -8,12 +8,12 @@ _COMPLETED = b'id: 1.3\nevent: completed\ndata: {"reply":"ab","usage":{}}\n\n'
 
 
 def test_pieces_add_up() -> None:
-    """The pieces are one text; comments and other events are none of it."""
+    """The deltas make one text; comments and other events are not part of it."""
     assert read_stream(_BEGIN + b": keep-alive\n\n" + _DELTA + _COMPLETED) == ("ab", "ab")
 
 
 def test_a_restart_throws_away_what_was_there() -> None:
-    """After a restart the text is what that says, and what follows."""
+    """After a restart the text is the restart's text and what follows."""
     restart = b'id: 2.1\nevent: restart\ndata: {"attempt":2,"text":"x"}\n\n'
 
     assert read_stream(_BEGIN + _DELTA + restart + _DELTA) == ("xab", None)

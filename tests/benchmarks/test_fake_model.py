@@ -1,4 +1,4 @@
-"""What the fake model promises: answers that only the question's own caller takes for his."""
+"""What the fake model promises: each answer is recognisable only as the answer to its own question."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ def streamed(text: str) -> list[dict[str, Any]]:
 
 
 async def test_answers_are_each_callers_own() -> None:
-    """Two questions at once have two answers, each made from its own."""
+    """Two concurrent questions get two answers, each made from its own."""
     async with client() as model:
         both = await asyncio.gather(*(model.post(COMPLETIONS, json=asking(number)) for number in (1, 2)))
     replies = [each.json()["choices"][0]["message"]["content"] for each in both]
@@ -38,7 +38,7 @@ async def test_answers_are_each_callers_own() -> None:
 
 
 async def test_a_stream_has_so_many_tokens() -> None:
-    """A stream has the tokens that were set, a reason to end, the usage, and its end mark."""
+    """A stream has the configured number of tokens, a finish reason, the usage, and its end mark."""
     async with client() as model:
         await model.put("/settings", json={"tokens": 5})
         events = streamed((await model.post(COMPLETIONS, json=asking(1, stream=True))).text)
@@ -51,7 +51,7 @@ async def test_a_stream_has_so_many_tokens() -> None:
 
 
 async def test_a_wrong_answer_can_be_planted() -> None:
-    """Told so, each so-manieth answer is one to another question."""
+    """When configured, every n-th answer is one to another question."""
     async with client() as model:
         await model.put("/settings", json={"wrong_every": 2})
         answers = [(await model.post(COMPLETIONS, json=asking(number))).json() for number in range(4)]
@@ -64,7 +64,7 @@ async def test_a_wrong_answer_can_be_planted() -> None:
 
 
 async def test_calls_are_counted_since_the_last_setting() -> None:
-    """Its count of calls, of their messages, and of those at once, begins anew when it is set."""
+    """Its counts of calls, of their messages, and of concurrent ones restart when it is configured."""
     async with client() as model:
         await model.post(COMPLETIONS, json=asking(1))
         await model.put("/settings", json={})
@@ -76,6 +76,6 @@ async def test_calls_are_counted_since_the_last_setting() -> None:
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/nothing", 404)])
 async def test_other_paths(method: str, path: str, status: int) -> None:
-    """It lists its model, and knows nothing else."""
+    """It lists its model, and answers no other path."""
     async with client() as model:
         assert status == (await model.request(method, path)).status_code

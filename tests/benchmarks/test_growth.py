@@ -1,4 +1,4 @@
-"""What growth curves promise: points find their place beside others, and the same figures make the same picture."""
+"""What growth curves promise: points are filed beside others, and the same figures make the same picture."""
 
 import resource
 from pathlib import Path
@@ -33,7 +33,7 @@ def figures(**changed: Any) -> dict[str, Any]:
 
 @every_curve
 def test_each_step_is_higher(curve: Curve) -> None:
-    """A curve has a name of its own, and steps that grow, each of them another ground or another load."""
+    """A curve has its own name, and increasing steps, each with another amount of data or load."""
     points = [curve.point(step) for step in curve.steps]
 
     assert [curve] == chosen([curve.name])
@@ -43,20 +43,20 @@ def test_each_step_is_higher(curve: Curve) -> None:
 
 @pytest.mark.parametrize("curve", chosen(["calls", "streams"]), ids=lambda curve: curve.name)
 def test_so_many_are_open_as_is_said(curve: Curve) -> None:
-    """As many begin in a second as keep the promised number open for as long as the model takes."""
+    """The rate keeps the stated number of requests open for as long as the model takes."""
     cells = [curve.point(step).cell for step in curve.steps]
 
     assert list(curve.steps) == pytest.approx([cell.rate * cell.llm_seconds for cell in cells])
 
 
 def test_an_unknown_curve_is_an_error() -> None:
-    """A name that is no curve's is refused by name, not passed over."""
+    """A name that matches no curve is refused with that name, not ignored."""
     with pytest.raises(ValueError, match="no curve is called hystory;"):
         chosen(["rows", "hystory"])
 
 
 def test_points_find_their_place(tmp_path: Path) -> None:
-    """A point takes the place of an earlier one at its step; others of its curve and other curves stay."""
+    """A point replaces an earlier one at its step; others of its curve and other curves stay."""
     record = with_point({"rows": [{"at": 0}]}, "history", 100, {"rps": 1.0})
     record = with_point(with_point(record, "history", 1, {"rps": 2.0}), "history", 100, {"rps": 3.0})
     write(tmp_path / "deep" / "figures.json", record)
@@ -68,7 +68,7 @@ def test_points_find_their_place(tmp_path: Path) -> None:
 
 
 def test_there_may_be_no_file_yet_but_no_other(tmp_path: Path) -> None:
-    """Without a file there are no points; a file of something else is refused, not written over."""
+    """Without a file there are no points; a file of something else is refused, not overwritten."""
     (tmp_path / "other.json").write_text('{"cells": {}}')
 
     assert {} == read(tmp_path / "figures.json")
@@ -78,7 +78,7 @@ def test_there_may_be_no_file_yet_but_no_other(tmp_path: Path) -> None:
 
 @every_curve
 def test_the_same_figures_make_the_same_picture(curve: Curve, tmp_path: Path) -> None:
-    """A curve is drawn from any of its points, to the same bytes each time; a mishap shows."""
+    """A curve is drawn from any of its points, to the same bytes each time, and shows failures."""
     points = [{"at": step, **figures()} for step in curve.steps]
     from benchmarks.growth.plot import draw  # Matplotlib takes a second, and no other test needs it.
 
@@ -93,14 +93,14 @@ def test_the_same_figures_make_the_same_picture(curve: Curve, tmp_path: Path) ->
 
 
 def test_what_a_call_adds_is_told() -> None:
-    """Memory above that of an idle part is shared out among the open calls; figures keep four digits."""
+    """Memory above that of an idle part is divided by the open calls; figures keep four digits."""
     told = {"kb": kb_each(figures(llm_open=3, idle_pss_mb=dict.fromkeys(PARTS, 40.0))), "answered": 123456}
 
     assert {"kb": dict.fromkeys(PARTS, 3413.0), "answered": 123456} == rounded(told)
 
 
 def test_too_few_files_are_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A point that needs more open files than a process may have is not begun."""
+    """A point that needs more open files than a process may have is not started."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     check_files(2000)
 
@@ -110,7 +110,7 @@ def test_too_few_files_are_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.stack
 async def test_what_is_there_before_is_used() -> None:
-    """Seeds fit the tables as they are now: the model sees the history, a key opens its tenant, nothing goes amiss."""
+    """Seed data fit the current tables: the model gets the history, a key works in its tenant, and no call fails."""
     cell, timing = Cell("tiny", "wait", rate=20, llm_ms=1), Timing(0.2, 0.8, 0.4)
     async with open_bench(partitions=8) as bench:
         await add_rows(bench, 1000)

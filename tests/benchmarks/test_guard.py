@@ -33,7 +33,7 @@ counted = pytest.mark.skipif(
 
 
 async def guard(*words: str, program: Sequence[str] = ("-m", "benchmarks.guard")) -> tuple[int | None, str]:
-    """Exit code of the guard's command in a process of its own, and all that it said."""
+    """Exit code and output of the guard's command in its own process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -47,7 +47,7 @@ def names(*, database: bool) -> str:
 
 @counted
 async def test_no_hot_path_costs_more_than_committed() -> None:
-    """A request, a reply and a piece of text cost what `benchmarks/guard/figures.toml` says, in every service."""
+    """A request, a reply and a delta cost what `benchmarks/guard/figures.toml` says, in every service."""
     code, said = await guard("--only", names(database=False))
 
     assert code == 0, said
@@ -55,7 +55,7 @@ async def test_no_hot_path_costs_more_than_committed() -> None:
 
 @counted
 async def test_no_statement_costs_more_than_committed(stack: Stack) -> None:
-    """The worker's transactions cost what `benchmarks/guard/figures.toml` says, statement for statement."""
+    """The worker's transactions cost what `benchmarks/guard/figures.toml` says, statement by statement."""
     code, said = await guard("--only", names(database=True), "--database", await stack.fresh_database())
 
     assert code == 0, said
@@ -72,7 +72,7 @@ async def test_no_statement_costs_more_than_committed(stack: Stack) -> None:
     ],
 )
 async def test_what_makes_a_path_slower_is_caught(plant: str, name: str, fields: list[str]) -> None:
-    """Work that is done once more than it must be is told, with its path, its figures and how to accept it."""
+    """Work that is done once too often is reported, with its path, its figures and how to accept it."""
     code, said = await guard(plant, "--only", name, program=("-c", PLANTED))
     lines = [line for line in said.splitlines() if line.startswith(f"{name} (")]
 
@@ -85,7 +85,7 @@ async def test_what_makes_a_path_slower_is_caught(plant: str, name: str, fields:
 
 @counted
 async def test_a_statement_for_each_row_is_caught(stack: Stack) -> None:
-    """A statement that comes once for each request of a batch is told, however cheap it is."""
+    """A statement that runs once per request of a batch is reported, however cheap it is."""
     words = ("--only", "store-further", "--database", await stack.fresh_database())
     code, said = await guard("statement_for_each", *words, program=("-c", PLANTED))
 
@@ -94,7 +94,7 @@ async def test_a_statement_for_each_row_is_caught(stack: Stack) -> None:
 
 @pytest.mark.parametrize("share", [0.98, 1.0, 1.02])
 def test_instructions_have_a_margin(share: float) -> None:
-    """What is within the margin is told by nobody."""
+    """A difference within the margin is not reported."""
     measured = replace(COST, instructions=round(COST.instructions * share))
 
     assert figures.differences({NAME: COST}, {NAME: measured}) == []
@@ -110,14 +110,14 @@ def test_a_change_is_told_either_way(instructions: int, change: str) -> None:
 
 @pytest.mark.parametrize("field", ["codecs", "statements", "records", "bytes"])
 def test_all_else_is_exact(field: str) -> None:
-    """One call, statement, record or byte more is told."""
+    """One more call, statement, record or byte is reported."""
     (line,) = figures.differences({NAME: COST}, {NAME: replace(COST, **{field: getattr(COST, field) + 1})})
 
     assert field in line
 
 
 def test_a_path_without_figures_is_told() -> None:
-    """A new path is no pass: its figures must be committed."""
+    """A new path does not pass until its figures are committed."""
     assert figures.differences({}, {NAME: COST}) == [f"{NAME}: has no committed figures"]
 
 
@@ -135,7 +135,7 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_the_same_work_counts_the_same() -> None:
-    """Two counts of one piece of work agree to the instruction."""
+    """Two counts of the same work are equal to the instruction."""
 
     def count() -> tuple[int, int]:
         with Counting() as counting:

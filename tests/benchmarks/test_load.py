@@ -1,4 +1,4 @@
-"""What a load promises: every request that it sends is told as answered, wrong, failed or unanswered."""
+"""What a load promises: every request that it sends is counted as answered, wrong, failed or unanswered."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ CLOSED, OPEN = Cell("closed", "wait", clients=6, llm_ms=0), Cell("open", "wait",
 
 
 class Script:
-    """Answers at once, but for the first few: never, another's, refused, or with an error of the library's."""
+    """Answers at once, except the first few: never, another's, refused, or with an error of the library."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -47,7 +47,7 @@ def plan(cell: Cell) -> Plan:
 
 @pytest.mark.parametrize("cell", [CLOSED, OPEN], ids=lambda cell: cell.name)
 async def test_nothing_is_lost_from_the_count(cell: Cell) -> None:
-    """All that was asked is in the result: one never answered, one wrong, two failed by their reasons, the rest."""
+    """The result has every request: one never answered, one wrong, two failed by their reasons, and the rest."""
     script = Script()
     result: dict[str, Any] = await Load(plan(cell), script).run()
 
@@ -57,12 +57,12 @@ async def test_nothing_is_lost_from_the_count(cell: Cell) -> None:
 
 
 async def test_phases_are_told_in_order(capfd: pytest.CaptureFixture[str]) -> None:
-    """Whoever reads the load's output learns when to read the meters."""
+    """A reader of the load's output learns when to read the meters."""
     await Load(plan(CLOSED), Script()).run()
 
     assert [f'{{"phase":"{name}"}}' for name in ("measured", "counted", "over")] == capfd.readouterr().out.splitlines()
 
 
 def test_a_plan_survives_the_command_line() -> None:
-    """The process gets the plan that was made for it."""
+    """The process gets exactly the plan that was made for it."""
     assert plan(OPEN) == Plan.loaded(plan(OPEN).dumped())

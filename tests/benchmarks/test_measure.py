@@ -1,4 +1,4 @@
-"""What a measurement promises: real parts, every reply held against its question, figures for each request."""
+"""What a measurement promises: real parts, every reply checked against its question, figures per request."""
 
 from collections.abc import AsyncIterator
 
@@ -9,7 +9,7 @@ from benchmarks.cells import Cell, Kind
 from benchmarks.measure import Timing, measure, used
 from benchmarks.meters import PARTS, Reading
 
-# Few calls fit into so short a measurement on a slow machine.
+# Few calls fit into such a short measurement on a slow machine.
 _WRONG_EVERY = 3
 
 
@@ -19,7 +19,7 @@ def reading(cpu: float, busy: float, total: float, records: int, commits: int) -
 
 
 def test_what_was_used_is_told_for_each_request() -> None:
-    """Counters become differences, ours for each request; what is neither ours nor the harness' is a stranger's."""
+    """Counters become differences, ours per request; usage outside our parts and the harness is counted as foreign."""
     figures = used(reading(1, 100, 200, 50, 7), reading(3, 110, 220, 150, 57), answered=100)
 
     assert (20.0, 0.0) == (figures["cpu_s_per_1000"]["worker"], figures["cpu_s_per_1000"]["kafka"])
@@ -36,7 +36,7 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.mark.stack
 @pytest.mark.parametrize("kind", ["wait", "poll", "stream", "kafka"])
 async def test_every_reply_is_checked(bench: Bench, kind: Kind) -> None:
-    """Each way of asking gets answers; of three one is somebody else's, by a bug in the model, and is found."""
+    """Each way of asking gets answers; one in three belongs to another caller, by a bug in the model, and is found."""
     cell = Cell("tiny", kind, clients=4, llm_ms=1, tokens=3, gap_ms=1)
     figures = await measure(bench, cell, Timing(0.2, 0.8, 1.5), wrong_every=_WRONG_EVERY)
     stats = await bench.model_stats()

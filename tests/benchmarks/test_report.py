@@ -1,4 +1,4 @@
-"""What tables promise: one row for each cell, ratios the right way round, noise and mishaps named."""
+"""What tables promise: one row for each cell, ratios in the right direction, noise and failures named."""
 
 from typing import Any
 
@@ -32,12 +32,12 @@ def test_each_cell_has_a_row() -> None:
 
 
 def test_commits_of_offsets_are_no_records() -> None:
-    """Records are those on our own topics."""
+    """Only records on our own topics count, not committed offsets."""
     assert records(figures()) == 3.0
 
 
 def test_ratios_are_of_the_new_by_the_old() -> None:
-    """A comparison has the cells that both runs have, and says how many times the old figure the new one is."""
+    """A comparison has the cells of both runs, and the ratio of each new figure to the old one."""
     lines = comparison(run(light=figures(), gone=figures()), run(light=figures(rps=1500.0), new=figures()))
 
     assert ["cell", "---", "light"] == [line.split(" | ")[0].strip("| ") for line in lines.splitlines()]
@@ -45,7 +45,7 @@ def test_ratios_are_of_the_new_by_the_old() -> None:
 
 
 def test_noise_and_mishaps_are_named() -> None:
-    """Where others took more than a tenth of the machine, or an answer failed, the row says so."""
+    """Where other processes took more than a tenth of the machine, or an answer failed, the row says so."""
     row = comparison(run(light=figures(others_cpu=0.3)), run(light=figures(errors={"502": 1}))).splitlines()[-1]
 
     assert row.endswith("| 0.30 | 1 502 |")

@@ -1,4 +1,4 @@
-"""What the count of statements promises: one for each that Postgres ran, nothing for what else it says."""
+"""What the count of statements promises: one for each that Postgres ran, nothing for its other log lines."""
 
 from benchmarks.statements import count
 
@@ -13,5 +13,5 @@ _LOG = b"""2026-01-01 00:00:00.000 UTC [7] LOG:  statement: BEGIN
 
 
 def test_statements_are_counted() -> None:
-    """Plain and prepared statements count, their further lines and the server's own remarks do not."""
+    """Plain and prepared statements count; their continuation lines and the server's own remarks do not."""
     assert count(_LOG) == 4

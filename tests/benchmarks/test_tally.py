@@ -1,4 +1,4 @@
-"""What the tally promises: nothing that was asked is left out of the figures."""
+"""What the tally promises: every request is in the figures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from benchmarks.tally import Tally, Window, percentile
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
 def test_percentiles_are_of_what_was_seen(share: float, expected: float) -> None:
-    """A percentile is the least value that so many do not exceed."""
+    """A percentile is the minimum value that this share of all values does not exceed."""
     assert expected == percentile([float(number) for number in range(1, 101)], share)
 
 
@@ -17,7 +17,7 @@ def test_a_percentile_of_nothing_is_nothing() -> None:
 
 
 def test_throughput_is_of_what_came_in_the_window() -> None:
-    """An answer counts when it comes in the measured time, whenever it was asked for."""
+    """A reply counts if it arrives within the measured time, whenever its request was sent."""
     tally = Tally()
     for number, (due, whole) in enumerate([(0.0, 0.9), (0.5, 1.0), (1.5, 2.9), (2.5, 3.0)]):
         tally.begin(number, due)
@@ -27,7 +27,7 @@ def test_throughput_is_of_what_came_in_the_window() -> None:
 
 
 def test_latency_begins_when_a_request_was_due() -> None:
-    """Latency counts from the due time, to the first of the answer, of requests that were due in the window."""
+    """Latency counts from the due time to the first of the answer, for requests that were due in the window."""
     tally = Tally()
     for number, (due, first) in enumerate([(0.0, 0.9), (1.0, 1.25), (1.5, 2.5)]):
         tally.begin(number, due)
@@ -38,7 +38,7 @@ def test_latency_begins_when_a_request_was_due() -> None:
 
 
 def test_what_never_came_counts_with_its_age() -> None:
-    """An open request is told as unanswered, and makes the latencies no better."""
+    """An open request counts as unanswered, and does not improve the latencies."""
     tally = Tally()
     tally.begin(0, 1.0)
     tally.begin(1, 1.0)
@@ -49,7 +49,7 @@ def test_what_never_came_counts_with_its_age() -> None:
 
 
 def test_errors_and_wrong_answers_are_no_answers() -> None:
-    """What failed or was another's adds to no throughput, and is counted by itself."""
+    """Failed and wrong answers add nothing to the throughput, and are counted separately."""
     tally = Tally()
     for number in range(3):
         tally.begin(number, 1.0)

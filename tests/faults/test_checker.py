@@ -1,4 +1,4 @@
-"""What the checker promises: nothing wrong in a sound history, and each planted bug found by its trace in the data."""
+"""What the checker promises: no finding in a sound history, and each planted bug found by its trace in the data."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ Spoil = Callable[[Evidence], None]
 
 
 def not_taken_in(evidence: Evidence) -> None:
-    """As with offsets committed too soon: the record is there and was read, the request is not."""
+    """The bug of offsets committed too soon: the record is there and was read, the request is missing."""
     lost = evidence.requests.pop()
     for name in ("messages", "outbox", "replies", "events"):
         kept = [each for each in getattr(evidence, name) if each.request_id != lost.id]
@@ -25,66 +25,66 @@ def not_taken_in(evidence: Evidence) -> None:
 
 
 def never_written(evidence: Evidence) -> None:
-    """As with acks=1: Kafka said yes and has nothing."""
+    """The bug of acks=1: Kafka acknowledged a record and does not have it."""
     not_taken_in(evidence)
     record = evidence.records.pop()
     evidence.log_ends[record.place[:2]] = evidence.committed[record.place[:2]] = record.place[2]
 
 
 def ended_by_a_zombie(evidence: Evidence) -> None:
-    """As without a fence: the row is completed, the answer is nowhere."""
+    """The bug of a missing fence: the row is completed, its answer is missing."""
     lost = evidence.requests[-1]
     evidence.messages = [each for each in evidence.messages if each.request_id != lost.id]
 
 
 def attempt_begun_twice(evidence: Evidence) -> None:
-    """As when a drain gives the fence back."""
+    """The bug of a drain that gives the fence back."""
     evidence.events.append(replace(evidence.events[0], place=("llm.events", 0, 999), event_id="another"))
 
 
 def refused_by_postgres(evidence: Evidence) -> None:
-    """As when a drain gives the fence back and the trigger stands in its way."""
+    """The bug of a drain that gives the fence back, refused by the trigger."""
     ended_by_a_zombie(evidence)
     evidence.requests[-1] = replace(evidence.requests[-1], status="failed", error_code="refused_by_database")
 
 
 def two_rows(evidence: Evidence) -> None:
-    """As without the primary key."""
+    """The bug of a missing primary key."""
     evidence.requests.append(replace(evidence.requests[0], seq=9, place=(TOPIC, 0, 0)))
 
 
 def two_requests_a_key(evidence: Evidence) -> None:
-    """As when an id does not come from its key."""
+    """The bug of an id that is not derived from its key."""
     evidence.requests.append(replace(evidence.requests[0], id=uuid4(), seq=9))
 
 
 def marked_unpublished(evidence: Evidence) -> None:
-    """As with an outbox by last id."""
+    """The bug of an outbox read by last id."""
     evidence.replies.pop()
 
 
 def two_at_a_time(evidence: Evidence) -> None:
-    """As without the rule of the head."""
+    """The bug of a missing head rule."""
     evidence.calls[1] = replace(evidence.calls[1], start=evidence.calls[0].start + 0.5)
 
 
 def half_an_answer(evidence: Evidence) -> None:
-    """As when half a stream counts as a whole one."""
+    """The bug of half a stream that counts as complete."""
     evidence.messages[-1] = replace(evidence.messages[-1], content=evidence.messages[-1].content[:32])
 
 
 def anothers_history(evidence: Evidence) -> None:
-    """As without the tenant in a WHERE."""
+    """The bug of a WHERE without the tenant."""
     evidence.calls[-1] = replace(evidence.calls[-1], seen=(evidence.calls[0].key, *evidence.calls[-1].seen))
 
 
 def taken_from_the_living(evidence: Evidence) -> None:
-    """As with leases by a local clock."""
+    """The bug of leases by a local clock."""
     evidence.requests[0] = replace(evidence.requests[0], losses=1, fence=2)
 
 
 def published_too_soon(evidence: Evidence) -> None:
-    """As when a reply goes out before its commit, which then fails."""
+    """The bug of a reply that is sent before its commit, which then fails."""
     first = evidence.replies[0]
     evidence.replies.append(replace(first, event_id=str(uuid4()), place=("llm.replies", 0, 99)))
 
@@ -96,18 +96,18 @@ def cancel_forgotten(evidence: Evidence) -> None:
 
 
 def another_reply_told(evidence: Evidence) -> None:
-    """A caller who was told another reply than is stored."""
+    """A caller that got another reply than the stored one."""
     evidence.entries[-1] = replace(evidence.entries[-1], reply="another")
 
 
 def answered_out_of_order(evidence: Evidence) -> None:
-    """A turn that was sent after another was acknowledged has the smaller number."""
+    """A turn sent after another was acknowledged has the smaller number."""
     first, second = evidence.requests[0], evidence.requests[1]
     evidence.requests[:2] = [replace(first, seq=second.seq), replace(second, seq=first.seq)]
 
 
 def skipped(evidence: Evidence) -> None:
-    """A record that became nothing."""
+    """A record without any result."""
     evidence.records.append(Record((TOPIC, 0, 3), "message", uuid4(), "hash"))
 
 
@@ -123,12 +123,12 @@ def buried_in_silence(evidence: Evidence) -> None:
 
 
 def impostor_run(evidence: Evidence) -> None:
-    """Another body under a key that is taken, put before the model."""
+    """Another body under a used key, sent to the model."""
     evidence.calls.append(replace(evidence.calls[-1], note=IMPOSTOR, start=900, end=901))
 
 
 def lying_delta(evidence: Evidence) -> None:
-    """A delta of the attempt that counted, with other text than is stored."""
+    """A delta of the winning attempt with other text than the stored one."""
     evidence.events[1] = replace(evidence.events[1], text="nonsense")
 
 
@@ -138,17 +138,17 @@ def stream_with_a_gap(evidence: Evidence) -> None:
 
 
 def needless_call(evidence: Evidence) -> None:
-    """The model asked twice, though the first answer was whole."""
+    """The model was called twice, although the first answer was complete."""
     evidence.calls.append(replace(evidence.calls[-1], start=900, end=901))
 
 
 def told_of_an_error_inside(evidence: Evidence) -> None:
-    """A caller who got a 500."""
+    """A caller that got a 500."""
     evidence.entries.append(replace(evidence.entries[0], what="unknown", code="internal"))
 
 
 def forgotten_id(evidence: Evidence) -> None:
-    """A caller who asked for an accepted id and got 404."""
+    """A caller that got 404 for an accepted id."""
     evidence.entries.append(replace(evidence.entries[0], what="refused", code="not_found"))
 
 
@@ -159,12 +159,12 @@ def replies_crossed(evidence: Evidence) -> None:
 
 
 def still_open(evidence: Evidence) -> None:
-    """A request that nobody ends."""
+    """A request that is never ended."""
     evidence.requests[-1] = replace(evidence.requests[-1], status="pending", finished_at=None)
 
 
 def refused(evidence: Evidence) -> None:
-    """A record that is dead under the id that it named; whoever waits for it was told."""
+    """A record that is a dead letter under the id it named; its consumer got a reply."""
     id, place = uuid4(), (TOPIC, 0, evidence.log_ends[TOPIC, 0])
     evidence.records.append(Record(place, "unreadable", at=1.0))
     evidence.dead_letters.append(DeadLetter(place, "not_json", id))
@@ -175,25 +175,25 @@ def refused(evidence: Evidence) -> None:
 
 
 def refused_in_silence(evidence: Evidence) -> None:
-    """As when nobody replies to who sent a bad record."""
+    """The bug of a bad record without a reply."""
     refused(evidence)
     evidence.replies.pop()
 
 
 def refused_twice(evidence: Evidence) -> None:
-    """As when the reply to a refused record has another id each time."""
+    """The bug of a refusal reply with a new id each time."""
     refused(evidence)
     evidence.replies.append(replace(evidence.replies[-1], event_id=str(uuid4()), place=("llm.replies", 0, 99)))
 
 
 def refused_for_nothing(evidence: Evidence) -> None:
-    """As when a reply says that a record was refused which was not, or for another reason."""
+    """The bug of a refusal reply for a record that was not refused, or with another reason."""
     refused(evidence)
     evidence.dead_letters[-1] = replace(evidence.dead_letters[-1], reason="bad_header")
 
 
 def stale_lease(evidence: Evidence) -> None:
-    """A worker that is long gone and still stands in the table."""
+    """A worker that is long gone and still in the table."""
     evidence.stale_workers = 1
 
 
@@ -234,7 +234,7 @@ SPOILT: list[tuple[Spoil, str]] = [
 
 
 def test_a_sound_history_has_no_findings() -> None:
-    """Nothing is wrong where nothing is."""
+    """An empty history has no findings."""
     findings = check(clean_history(conversations=3, turns=4))
 
     assert [] == findings.lines()
@@ -243,7 +243,7 @@ def test_a_sound_history_has_no_findings() -> None:
 
 @pytest.mark.parametrize(("spoil", "invariant"), SPOILT, ids=lambda each: getattr(each, "__name__", each))
 def test_a_planted_bug_is_found_by_its_trace(spoil: Spoil, invariant: str) -> None:
-    """Each kind of damage breaks the invariant that is there for it."""
+    """Each kind of damage violates the invariant that covers it."""
     evidence = clean_history()
     spoil(evidence)
 
@@ -251,7 +251,7 @@ def test_a_planted_bug_is_found_by_its_trace(spoil: Spoil, invariant: str) -> No
 
 
 def test_what_a_cancelled_turn_leaves_is_sound() -> None:
-    """A turn that was cancelled has a reply and no messages, and those behind it do not see it."""
+    """A cancelled turn has a reply and no messages, and later turns do not see it."""
     evidence = clean_history(conversations=1, turns=1)
     row = replace(
         evidence.requests[0], id=uuid4(), seq=2, status="cancelled", cancel_requested=True, place=(TOPIC, 0, 1)
@@ -268,7 +268,7 @@ def test_what_a_cancelled_turn_leaves_is_sound() -> None:
 
 
 def test_a_refused_record_has_a_reply_and_no_row() -> None:
-    """That is no reply without a request, also when one under its id is taken in later; and it may be repeated."""
+    """The reply to a refused record needs no row, even if its id is taken in later, and may be repeated."""
     evidence = clean_history(conversations=1)
     refused(evidence)
     evidence.replies.append(replace(evidence.replies[-1], place=("llm.replies", 0, 99)))
@@ -281,7 +281,7 @@ def test_a_refused_record_has_a_reply_and_no_row() -> None:
 
 
 def test_a_duplicate_of_the_same_body_is_no_loss() -> None:
-    """A record that asks again for what there is may become nothing, and is counted as a danger that was met."""
+    """A duplicate with the same body may have no result, and counts as a danger that occurred."""
     evidence = clean_history(conversations=1)
     evidence.records.append(replace(evidence.records[0], place=(TOPIC, 0, 3)))
     evidence.log_ends[TOPIC, 0] = evidence.committed[TOPIC, 0] = 4
@@ -292,7 +292,7 @@ def test_a_duplicate_of_the_same_body_is_no_loss() -> None:
 
 
 def test_an_event_that_is_repeated_is_one_event() -> None:
-    """A producer that fails is replaced, and the next one sends again what was not acknowledged."""
+    """A failed producer is replaced, and the next one may repeat what was not acknowledged."""
     evidence = clean_history()
     evidence.events += [replace(event, place=("llm.events", 0, 900 + event.place[2])) for event in evidence.events]
 
@@ -300,7 +300,7 @@ def test_an_event_that_is_repeated_is_one_event() -> None:
 
 
 def test_overlap_is_excused_where_a_worker_was_lost() -> None:
-    """A turn that was taken from a lost worker may be begun while its old call still runs."""
+    """A turn taken from a lost worker may begin while its old call still runs."""
     evidence = clean_history()
     two_at_a_time(evidence)
     taken_from_the_living(evidence)
@@ -312,7 +312,7 @@ def test_overlap_is_excused_where_a_worker_was_lost() -> None:
 @pytest.mark.parametrize("turn", [0, 1], ids=["its call not closed yet", "its call on the way"])
 @pytest.mark.parametrize(("ended", "broken"), [(-0.1, False), (0.1, True), (-5.0, True)])
 def test_overlap_is_excused_where_a_turn_was_just_cancelled(turn: int, ended: float, broken: bool) -> None:
-    """The call of a cancelled turn may come to the model, or run on, just after its turn is over, and no longer."""
+    """The call of a cancelled turn may reach the model, or run on, just after its turn is over, and no longer."""
     evidence = clean_history()
     two_at_a_time(evidence)
     finished_at = evidence.calls[1].start + ended
@@ -322,7 +322,7 @@ def test_overlap_is_excused_where_a_turn_was_just_cancelled(turn: int, ended: fl
 
 
 def test_findings_count_all_and_show_a_few() -> None:
-    """Every violation is counted, and no more than a few are written out."""
+    """Every violation is counted, and only a few are written out."""
     evidence = clean_history(conversations=10)
     evidence.replies = []
     finding = check(evidence).of["I2"]
@@ -331,7 +331,7 @@ def test_findings_count_all_and_show_a_few() -> None:
 
 
 def test_dangers_that_were_never_met_are_named() -> None:
-    """A run without any fault has tested nothing, and says so."""
+    """A run without any fault has tested nothing, and reports that."""
     findings = check(clean_history())
 
     assert set(findings.sometimes) == set(findings.never)

@@ -1,4 +1,4 @@
-"""The campaign's forger: what it writes is well made, names its target, and lacks nothing but a signature."""
+"""The campaign's forger: what it writes is well formed, names its target, and lacks only a signature."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def of(topic: str, at: Target) -> Sequence[Forgery]:
 
 
 def test_a_target_is_what_a_gateway_signed() -> None:
-    """Everything that an event names of a request is read off its record; what nobody signed is nobody's."""
+    """A forger reads all that an event needs from the request's signed record; an unsigned record is no target."""
     found = target()
 
     assert ("tenant", b"key") == (found.tenant, found.key)
@@ -44,7 +44,7 @@ def test_a_target_is_what_a_gateway_signed() -> None:
 
 
 def test_every_kind_of_event_is_forged_and_refused() -> None:
-    """A gateway that heard from the worker takes none of them for true, and counts each as unsigned."""
+    """A gateway that has a signed event applies no forged one, and counts each as unsigned."""
     at, metrics = target(), Metrics()
     hub, events = Hub(metrics, 1 << 20, SIGNER), of(EVENTS.name, at)
     with hub.watch((at.tenant, at.id)) as live:
@@ -60,7 +60,7 @@ def test_every_kind_of_event_is_forged_and_refused() -> None:
 
 
 def test_its_cancels_are_signed_by_nobody() -> None:
-    """A worker takes none of them for a gateway's, wherever it lies."""
+    """A worker verifies no forged cancel as a gateway's, on any partition."""
     at = target()
     cancels = [each for each in of(REQUESTS.name, at) if each.kind == CANCEL_REQUESTED]
     verdicts = [reader().read(Record(each.value, each.key, list(each.headers))) for each in cancels]
@@ -71,7 +71,7 @@ def test_its_cancels_are_signed_by_nobody() -> None:
 
 
 def test_nobody_comes_first_under_anothers_id() -> None:
-    """Other requests under the target's id are dead letters; copies of its own ask for just what it asked for."""
+    """Other requests under the target's id become dead letters; copies of its own record ask for the same thing."""
     id = Receipts([SECRET]).mint("default", "ann", datetime.now(UTC))
     original = signed("default", "ann", id=id)
     at = target_of(original)
@@ -95,7 +95,7 @@ def forger(id: UUID) -> Forger:
 
 
 def test_what_was_believed_is_wrong() -> None:
-    """A text that was told, a request that was cancelled or expired, and a forged record that is nowhere are found."""
+    """Forged text that was shown, a request cancelled or expired by forgery, and a missing forged record are found."""
     row = Request("default", uuid4(), uuid4(), 1, "completed", "hash", ("llm.requests", 0, 1))
     entry = Entry("answered", "key", uuid4(), 0, row.id, status="completed", reply="a reply")
     letters = [DeadLetter(PLACE, "unsigned"), DeadLetter(OTHER_PLACE, "unsigned")]

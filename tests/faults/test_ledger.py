@@ -1,4 +1,4 @@
-"""What the ledger promises: what was written is on disk, whole, and read back as it was."""
+"""What the ledger promises: what was written is on disk, complete, and read back unchanged."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ from faults.ledger import Entry, open_ledger, read_ledger
 
 
 async def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
-    """Written together or one after the other, each is read back whole; none is missing once write has returned."""
+    """Entries written together or in turn are each read back whole, and none is missing once write has returned."""
     path = tmp_path / "ledger.jsonl"
     entries = [Entry("acked", f"key{n}", uuid4(), n, uuid4(), "kafka", "duplicate", None, "pending") for n in range(50)]
     async with open_ledger(path) as ledger:
@@ -21,7 +21,7 @@ async def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 async def test_a_line_that_was_cut_off_never_counted(tmp_path: Path) -> None:
-    """The last line of a client that died in the midst of it is left out."""
+    """The last line of a client that died while writing it is left out."""
     path = tmp_path / "ledger.jsonl"
     async with open_ledger(path) as ledger:
         await ledger.write(Entry("sent", "key", uuid4(), 0))

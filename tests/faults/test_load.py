@@ -1,4 +1,4 @@
-"""What the load promises, on a real stack: it comes by every way, meets its dangers, and finds nothing wrong."""
+"""What the load promises on a real stack: it uses every way in, meets its dangers, and finds nothing wrong."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ FAULTY = "latency_ms=50,gap_ms=5,rate_limited=0.1,error=0.1,cut=0.05,reset=0.05,
 
 @pytest.mark.stack
 async def test_a_short_run_is_sound() -> None:
-    """Every way in, duplicates, impostors, cancels, streams left and resumed, a faulty model: and nothing is wrong."""
+    """A run with every way in, duplicates, forgeries, cancels, resumed streams and a faulty model has no findings."""
     plan = Plan(conversations=40, turns=4, duplicates=0.2, impostors=0.2, cancels=0.2, failing=0.02)
     async with open_ground(brokers=1) as ground:
         async with ground.scene("short", Setup(2, 2, FAULTY)) as scene:
@@ -44,7 +44,7 @@ async def test_a_short_run_is_sound() -> None:
 
 @pytest.mark.stack
 def test_a_planted_bug_is_caught() -> None:
-    """One of the mutants, planted in a copy of the code and run for real; `python -m faults.mutants` has them all."""
+    """One mutant, planted in a copy of the code and run, is caught; `python -m faults.mutants` has them all."""
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == "no_head_of_line")
     outcome = try_out(mutant)
 

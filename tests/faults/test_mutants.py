@@ -1,4 +1,4 @@
-"""What the mutants promise: every bug can still be planted, and what is planted is found."""
+"""What the mutants promise: every bug can still be planted, and planted bugs are found."""
 
 import ast
 
@@ -10,7 +10,7 @@ from faults.scenarios import SCENARIOS
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_has_its_place(mutant: Mutant) -> None:
-    """What each replaces occurs exactly once in its file, and what it leaves is Python still."""
+    """The text that each mutant replaces occurs exactly once in its file, and the result is still valid Python."""
     for edit in mutant.edits:
         text = planted((ROOT / edit.file).read_text("utf-8"), edit)
         if edit.file.endswith(".py"):
@@ -18,12 +18,12 @@ def test_a_mutant_has_its_place(mutant: Mutant) -> None:
 
 
 def test_there_are_thirteen_mutants() -> None:
-    """Each of the planted bugs of the test plan is there, by a name of its own."""
+    """Each of the planted bugs of the test plan exists under its own name."""
     assert 13 == len({mutant.name for mutant in MUTANTS})
 
 
 def test_every_scenario_shows_a_mutant() -> None:
-    """No scenario is there for nothing, and what is no scenario is a test that exists."""
+    """Every scenario reveals a mutant, and what is not a scenario is an existing test."""
     shown = {mutant.shows for mutant in MUTANTS}
     tests = shown - SCENARIOS.keys()
 

@@ -1,4 +1,4 @@
-"""What the oracle promises: replies that only the exact history can give, the faults it is told to, a log of all."""
+"""What the oracle promises: replies that only the exact history gives, the faults it is set to, a complete log."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def logged(log: io.StringIO) -> list[Call]:
 
 
 async def test_the_reply_is_the_hash_of_what_was_sent() -> None:
-    """The pieces of the stream add up to the hash of the messages; the log has who asked, and what was there."""
+    """The deltas of the stream add up to the hash of the messages; the log has the caller and the whole prompt."""
     first, second = Question(uuid4(), 0, "k0"), Question(uuid4(), 1, "k1")
     async with oracle("") as (client, log):
         answer = await (await client.post("/v1/chat/completions", json=asking(first, second))).text()
@@ -57,7 +57,7 @@ async def test_the_reply_is_the_hash_of_what_was_sent() -> None:
     [("rate_limited", 429, "error"), ("error", 500, "error"), ("cut", 200, "cut"), ("garbage", 200, "error")],
 )
 async def test_faults_come_as_told(fault: str, status: int, ended: str) -> None:
-    """Each fault has its status, never a whole answer, and is logged by its name."""
+    """Each fault has its status, never a complete answer, and is logged by its name."""
     async with oracle(f"{fault}=1,retry_after=3") as (client, log):
         response = await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k")))
         assert status == response.status
@@ -91,7 +91,7 @@ async def test_a_caller_who_leaves_is_noticed(spec: str, ended: str) -> None:
 
 
 async def test_a_question_can_ask_to_fail() -> None:
-    """One whose text asks for it fails, whatever the rates; other rates hold from the moment they are told."""
+    """A question that asks for a failure fails at any rate; new rates apply from the moment they are set."""
     async with oracle("") as (client, log):
         asked = await client.post("/v1/chat/completions", json=asking(Question(uuid4(), 0, "k", FAIL)))
         assert 500 == asked.status
@@ -103,7 +103,7 @@ async def test_a_question_can_ask_to_fail() -> None:
 
 
 async def test_a_slow_answer_drips_until_the_spec_changes() -> None:
-    """It comes by characters, and what is left of it at once as soon as the model is told to be quick."""
+    """A slow answer comes by characters, and its rest at once as soon as the model is set to be fast."""
     question = Question(uuid4(), 0, "k", SLOW)
     async with (
         oracle("slow_ms=0,drip_ms=3600000") as (client, log),

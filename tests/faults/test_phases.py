@@ -26,7 +26,7 @@ ASKED = {
 
 
 def test_names_are_names_of_one_phase_each() -> None:
-    """A name chooses one phase, and is a name that a database may have."""
+    """A name selects one phase, and is a valid database name."""
     names = [phase.name for phase in PHASES]
 
     assert len(names) == len(set(names))
@@ -35,7 +35,7 @@ def test_names_are_names_of_one_phase_each() -> None:
 
 @pytest.mark.parametrize(("name", "figure"), ASKED.items())
 def test_the_full_size_reaches_the_figures(name: str, figure: int) -> None:
-    """Every figure of the test plan is asked for by a phase, and CI asks for less of the same."""
+    """Every figure of the test plan is asked for by a phase, and CI asks for fewer of the same."""
     phase: Phase = next(phase for phase in PHASES if phase.name == name)
 
     assert phase.full >= figure

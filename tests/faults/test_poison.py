@@ -1,4 +1,4 @@
-"""The campaign's poison: each kind is what it says, to the very readers of the workers."""
+"""The campaign's poison: each kind is what its name says, to the workers' own readers."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def fetched(poison: Poison) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_becomes_a_dead_letter_for_its_reason(kind: str) -> None:
-    """Nothing of it is run, and the letter gives the reason that the campaign asks for."""
+    """A poison record is never run, and its letter has the reason that the campaign expects."""
     poison = KINDS[kind]()
     record = fetched(poison)
     verdict = reader().read(Record(record.value, record.key, list(record.headers)))
@@ -37,5 +37,5 @@ def test_a_kind_becomes_a_dead_letter_for_its_reason(kind: str) -> None:
 
 
 def test_there_are_eighteen_kinds() -> None:
-    """As many as the test plan names, a bomb of each codec among them."""
+    """There are as many kinds as the test plan names, with a bomb of each codec among them."""
     assert 18 == len(KINDS)

@@ -1,4 +1,4 @@
-"""The proxy that cuts Postgres off after a COMMIT, before the real Postgres."""
+"""The proxy that cuts Postgres connections after a COMMIT, in front of the real Postgres."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +34,7 @@ async def kept(database: Database) -> list[str]:
 
 
 async def test_a_cut_commit_is_committed_and_its_client_cannot_know(stack: Stack) -> None:
-    """The client's connection breaks at its COMMIT; the rows are there all the same, and the next ones work."""
+    """The client's connection breaks at its COMMIT; the rows are there all the same, and later commits work."""
     async with through_proxy(stack) as (opened, database):
         await insert(database, "first")
         opened.cut_commits = 1
@@ -47,7 +47,7 @@ async def test_a_cut_commit_is_committed_and_its_client_cannot_know(stack: Stack
 
 
 async def test_only_commits_are_cut(stack: Stack) -> None:
-    """Statements that read, roll back, or only speak of a COMMIT pass."""
+    """Statements that read, roll back, or only mention COMMIT pass."""
     async with through_proxy(stack) as (opened, database):
         opened.cut_commits = 1
         with pytest.raises(ZeroDivisionError):

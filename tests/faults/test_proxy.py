@@ -13,7 +13,7 @@ TEXT = bytes(range(256)) * 64
 
 
 class Echo:
-    """Sends everything back; ``reads`` are the pieces as they came in, ``left`` is set once a client has gone."""
+    """Echoes everything; ``reads`` are the pieces as they came in, ``left`` is set once a client has gone."""
 
     def __init__(self) -> None:
         self.reads: list[bytes] = []
@@ -41,7 +41,7 @@ async def echo(*toxics: Toxic) -> AsyncIterator[tuple[Proxy, Echo]]:
 
 
 async def said_back(opened: Proxy, text: bytes = TEXT) -> bytes:
-    """What comes back of a text, until the connection ends or all of it is there."""
+    """What comes back for a text, until the connection ends or all of it is there."""
     reader, writer = await asyncio.open_connection("127.0.0.1", opened.port)
     writer.write(text)
     got = b""
@@ -63,7 +63,7 @@ async def test_what_passes_is_what_was_sent(toxics: Sequence[Toxic]) -> None:
 
 
 async def test_latency_keeps_bytes_back() -> None:
-    """Nothing comes before its time, in the direction that was asked for."""
+    """With latency no byte arrives before its time, in the direction that was asked for."""
     async with echo(Latency(seconds=0.2, way=Way.DOWN)) as (opened, _):
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -79,13 +79,13 @@ async def test_a_slicer_cuts_pieces_up() -> None:
 
 
 async def test_limit_data_ends_the_connection_at_its_byte() -> None:
-    """Exactly so many bytes come through, then the end."""
+    """Exactly the limit of bytes comes through, then the end."""
     async with echo(LimitData(most_bytes=1000, way=Way.DOWN)) as (opened, _):
         assert await said_back(opened) == TEXT[:1000]
 
 
 async def test_a_timeout_passes_nothing_on_and_closes() -> None:
-    """The server sees no byte, the client sees the end."""
+    """The server gets no byte, and the client gets the end."""
     async with echo(Timeout(seconds=0.05, way=Way.UP)) as (opened, served):
         assert await said_back(opened) == b""
         await served.left.wait()
@@ -93,7 +93,7 @@ async def test_a_timeout_passes_nothing_on_and_closes() -> None:
 
 
 async def test_a_black_hole_ends_with_a_cut() -> None:
-    """With no time the connection hangs until it is cut; then new ones work again."""
+    """With a timeout of zero the connection hangs until it is cut; then new ones work again."""
     async with echo(Timeout()) as (opened, _):
         hanging = asyncio.create_task(said_back(opened))
         done, _ = await asyncio.wait([hanging], timeout=0.1)
@@ -106,14 +106,14 @@ async def test_a_black_hole_ends_with_a_cut() -> None:
 
 
 async def test_reset_peer_resets() -> None:
-    """The client sees a reset, not an end in good order."""
+    """The client gets a reset, not a clean end."""
     async with echo(ResetPeer(way=Way.DOWN)) as (opened, _):
         with pytest.raises(ConnectionResetError):
             await said_back(opened)
 
 
 async def test_down_takes_no_connection_until_it_is_up() -> None:
-    """While it refuses nothing comes through, then everything does."""
+    """While down, the proxy accepts no connection; afterwards everything passes."""
     async with echo() as (opened, served):
         opened.refusing = True
         with pytest.raises(ConnectionResetError):
@@ -124,7 +124,7 @@ async def test_down_takes_no_connection_until_it_is_up() -> None:
 
 
 async def test_the_end_of_a_client_reaches_its_server() -> None:
-    """A client that leaves is seen to leave."""
+    """The server sees the end of a client that leaves."""
     async with echo() as (opened, served):
         await said_back(opened)
         await asyncio.wait_for(served.left.wait(), 10)

@@ -1,4 +1,4 @@
-"""What a campaign says of itself: the table, the page, the reasons why it failed."""
+"""The report of a campaign: the table, the page, the reasons why it failed."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def outcome(*wrong: str, **dangers: float) -> Outcome:
 
 
 def test_the_table_shows_each_fault_with_its_figures() -> None:
-    """Asked for, injected, requests, violations and the worst recovery stand in the fault's row."""
+    """Faults asked for and injected, requests, violations and the worst recovery are in the fault's row."""
     head, row = table([outcome("two killed", "three lost")]).splitlines()
 
     assert head.startswith("fault ")
@@ -27,7 +27,7 @@ def test_the_table_shows_each_fault_with_its_figures() -> None:
 
 
 def test_a_danger_that_was_never_met_fails_a_whole_campaign() -> None:
-    """Of a few chosen phases nobody asks it."""
+    """A danger that never occurred fails a full campaign, but not one of selected phases."""
     met = dict.fromkeys(SOMETIMES, 1.0)
 
     assert problems([outcome(**met)], whole=True) == []
@@ -36,7 +36,7 @@ def test_a_danger_that_was_never_met_fails_a_whole_campaign() -> None:
 
 
 def test_the_page_tells_what_went_wrong_and_names_no_machine() -> None:
-    """Figures, kinds and problems are on it."""
+    """The page shows figures, kinds and problems."""
     page = markdown([outcome("a reply was lost")], full=True, minutes=61.0, whole=False)
 
     assert "| worker kill -9 | 8 | 2 | 0 | 1 | 14.8 s |" in page

@@ -1,4 +1,4 @@
-"""What the campaign sees of running workers."""
+"""What the campaign reads from running workers."""
 
 from prometheus_client import generate_latest
 
@@ -7,7 +7,7 @@ from workers.metrics import Metrics
 
 
 def test_a_workers_counters_are_read() -> None:
-    """What a worker counts on its page of metrics is what the campaign counts."""
+    """The campaign reads a worker's counters from its metrics page."""
     metrics = Metrics()
     metrics.duplicates.inc(3)
     metrics.outcomes.labels("Completed").inc(2)

@@ -1,4 +1,4 @@
-"""The campaign's strangers: what they send is what a server's bounds are about."""
+"""The campaign's strangers: the connections they open test exactly the server's limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """A server that looks at what is half-open as often as it can."""
+    """A server that checks half-open connections as often as it can."""
     monkeypatch.setattr(http_server, "LOOK_SECONDS", 0.01)
     config = server_config(not_found, Proxies(()), port=0, timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
@@ -42,7 +42,7 @@ async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
 
 
 async def test_a_siege_meets_every_bound(url: str) -> None:
-    """Heads are refused for their length and lines, connections for their age and number; costly heads are read."""
+    """Heads are refused for length and lines, connections for age and number; expensive valid heads are read."""
     done = Injected("siege", 0)
     expected = ("half-open: 408", "half-open: 429", "long head: 431", "many lines: 431", "costly Prefer: 404")
     siege = asyncio.create_task(besiege(url, KEY, done))
@@ -56,5 +56,5 @@ async def test_a_siege_meets_every_bound(url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["half-open", "costly Prefer"])
 def test_a_head_is_within_the_bounds(kind: str) -> None:
-    """What is to be read is not refused for its length before that."""
+    """A head that must be read is never refused for its length first."""
     assert len(HEADS[kind](KEY)) < MOST_HEAD_BYTES

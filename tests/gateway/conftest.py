@@ -1,4 +1,4 @@
-"""An empty database for the tests of what a gateway asks Postgres."""
+"""An empty database for the tests of the gateway's queries."""
 
 from collections.abc import AsyncIterator
 
@@ -11,13 +11,13 @@ from tests.support.stack import Stack
 
 @pytest.fixture(scope="session")
 async def gateway_database(stack: Stack) -> AsyncIterator[Database]:
-    """A pool on a database of these tests."""
+    """A connection pool for a database of these tests."""
     async with open_database(stack) as opened:
         yield opened
 
 
 @pytest.fixture
 async def database(gateway_database: Database) -> Database:
-    """The same, with all migrations and no rows."""
+    """The same database with all migrations applied and no rows."""
     await empty(gateway_database)
     return gateway_database

@@ -55,7 +55,7 @@ class Log:
 
 @given(bodies, st.booleans())
 async def test_message(body: PostMessage, caller_waits: bool) -> None:
-    """A worker reads from the record just the body that was hashed, and may believe who sent it."""
+    """A worker reads exactly the body that was hashed, and can verify its sender."""
     log = Log()
     ask = Ask(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
     await Acceptance(log, None, SECRETS, Metrics(), one_owner()).message(ask)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ async def test_message(body: PostMessage, caller_waits: bool) -> None:
 
 
 async def test_cancel() -> None:
-    """A cancel takes the way of its request, and is an event of its own."""
+    """A cancel goes to its request's partition, and is an event with its own id."""
     log, request, conversation = Log(), uuid4(), uuid4()
     await Acceptance(log, None, SECRETS, Metrics(), one_owner()).cancel(nameless(), request, conversation)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
@@ -89,7 +89,7 @@ async def test_cancel() -> None:
 
 
 def test_trace() -> None:
-    """A good traceparent is passed on; anything else gives way to a new one."""
+    """A valid traceparent is passed on; anything else is replaced by a new one."""
     good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     assert trace(good) == good
     for bad in (None, "", "x", good.upper(), f"ff{good[2:]}", f"00-{'0' * 32}{good[35:]}", f"{good}-more"):
@@ -111,7 +111,7 @@ class HeldLog(Log):
 
 
 async def test_one_owner_has_a_few_records_on_their_way_and_others_are_not_behind_them() -> None:
-    """A flood waits in line at the door, and all of it is accepted; another owner's message goes at once."""
+    """One owner's flood waits its turn and is accepted in full; another owner's message goes at once."""
     log = HeldLog()
     acceptance = Acceptance(log, None, SECRETS, Metrics(), OwnerTurns(2, max_waiting=100))  # type: ignore[arg-type]
     body = PostMessage(messages=[{"role": "user", "content": "Hello"}])

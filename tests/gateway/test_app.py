@@ -1,6 +1,6 @@
-"""Promises that the gateway keeps at every route, held at each operation of its OpenAPI document.
+"""Promises that hold for every route of the gateway, checked for each operation of its OpenAPI document.
 
-Kafka and Postgres are away, so what is refused here is refused before either of them is asked.
+Kafka and Postgres are unreachable, so a call that is refused here is refused before either of them is needed.
 """
 
 import gzip
@@ -38,13 +38,13 @@ class Away(Database):
 
 @cache
 def app_of(**given: Any) -> FastAPI:
-    """A gateway that is not connected to anything; one for all who ask for the same."""
+    """A gateway without connections; cached per arguments."""
     settings = GatewaySettings.model_validate({"orchestra_secret": SECRET, **given})
     return create_app(settings, database=Away.connect(settings, "test"), producer=FakeProducer)  # type: ignore[arg-type]
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
-    """A client of it."""
+    """A client of that gateway."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
 
@@ -65,14 +65,14 @@ WITH_A_BODY = [(method, path) for method, path, operation in OPERATIONS if "requ
 
 
 def at(path: str) -> str:
-    """A path with something in the place of each name that could be one."""
+    """The path with a plausible value for each parameter."""
     return path.replace("{letter_id}", "7").format_map(defaultdict(lambda: ANY_ID))
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
 @pytest.mark.parametrize("encoding", ["gzip", "identity, GZIP", "br", "x"])
 async def test_a_packed_body_is_415(client: httpx.AsyncClient, method: str, path: str, encoding: str) -> None:
-    """No route takes a compressed body for broken JSON: each says that it reads none, and what it would read."""
+    """No route mistakes a compressed body for invalid JSON: each refuses it and names the encoding it accepts."""
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json", "X-User-ID": "ada"}
     answer = await client.request(method, at(path), content=gzip.compress(b"{}"), headers=headers)
 
@@ -82,7 +82,7 @@ async def test_a_packed_body_is_415(client: httpx.AsyncClient, method: str, path
 
 @pytest.mark.parametrize("encoding", ["", "identity", "Identity , identity"])
 async def test_a_plain_body_may_say_so(client: httpx.AsyncClient, encoding: str) -> None:
-    """A body that claims no encoding is read."""
+    """A body with the encoding `identity` is read."""
     answer = await client.post("/v1/messages", content=b"{", headers={"Content-Encoding": encoding})
 
     assert "not_json" == answer.json()["code"]
@@ -90,7 +90,7 @@ async def test_a_plain_body_may_say_so(client: httpx.AsyncClient, encoding: str)
 
 @pytest.mark.parametrize("path", sorted({path for _, path in WITH_A_BODY} - {"/token"}))
 async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str) -> None:
-    """JSON as some editors and languages write it is JSON; a second mark is not."""
+    """JSON with a byte order mark, as some editors and languages write it, is read; a second mark is refused."""
     raw, headers = json.dumps({"canary": 1}).encode(), {"Content-Type": "application/json", "X-User-ID": "ada"}
     method = next(method for method, each in WITH_A_BODY if each == path)
 
@@ -103,7 +103,7 @@ async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str
     assert "not_json" == twice
 
 
-# Bodies in which an unknown field is no error, each with the reason.
+# Bodies in which an unknown field is not an error, each with the reason.
 IGNORING = {
     ("POST", "/v1/messages"): "clients of the old system send what they like; the answer names it in `warnings`",
     ("POST", "/tasks"): "the old system ignored it, and its answer has no room for a warning",
@@ -115,7 +115,7 @@ IGNORING = {
 
 @pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
 async def test_an_unknown_field_is_refused(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """No call does less than its body asks for without a word, but for those that must."""
+    """No route silently ignores a field of its body, except those listed here."""
     answer = await client.request(method, at(path), json={"canary": "canary"}, headers={"X-User-ID": "ada"})
 
     refused = "Extra inputs are not permitted" in answer.json()["detail"]
@@ -125,18 +125,18 @@ async def test_an_unknown_field_is_refused(client: httpx.AsyncClient, method: st
 
 
 def test_every_body_that_is_ignored_in_part_is_there() -> None:
-    """The list of exceptions names routes that exist."""
+    """The list of exceptions names existing routes."""
     assert IGNORING.keys() <= set(WITH_A_BODY)
 
 
-# Probes, and scrapers, send what they like.
+# Probes and scrapers send arbitrary parameters.
 PROBES = {"/healthz", "/readyz", "/metrics"}
 ASKED = [(method, path) for method, path, _ in OPERATIONS if path not in PROBES]
 
 
 @pytest.mark.parametrize(("method", "path"), ASKED)
 async def test_an_unknown_query_is_refused(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """Nothing that is read or done answers as if what its query asks for were not there; nothing of it is repeated."""
+    """No read or action silently ignores a query parameter, and the error repeats nothing of it."""
     refused = await client.request(method, at(path), params={"canary": "canary"}, headers={"X-User-ID": "ada"})
 
     assert (422, "invalid_request") == (refused.status_code, refused.json()["code"])
@@ -150,7 +150,7 @@ LISTS = {path: [each["name"] for each in operation.get("parameters", ()) if each
 
 @pytest.mark.parametrize("path", sorted(path for path, names in LISTS.items() if "limit" in names))
 async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClient, path: str) -> None:
-    """What the OpenAPI document names gets as far as its value; beside it, an unknown name is told what there is."""
+    """Every documented parameter is known to its route; an unknown one beside it is refused with the known names."""
     for name in LISTS[path]:
         answer = await client.get(at(path), params={name: ""})
         assert "unknown parameter" not in answer.json()["detail"]
@@ -159,7 +159,7 @@ async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClien
 
 
 async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> None:
-    """Probes and scrapers send what they like."""
+    """Health and metrics answer whatever the query is."""
     assert 200 == (await client.get("/healthz?probe=1")).status_code
     assert 200 == (await client.get("/metrics?collect[]=x")).status_code
 
@@ -181,7 +181,7 @@ OTHERS = [("GET", path) for path in (*PAGES, "/openapi.json", "/asyncapi.json", 
 @pytest.mark.parametrize("mode", [{}, {"open_mode": False}], ids=["open", "closed"])
 @pytest.mark.parametrize(("method", "path"), [*((method, path) for method, path, _ in OPERATIONS), *OTHERS])
 async def test_no_cache_keeps_an_answer(mode: dict[str, Any], method: str, path: str) -> None:
-    """JSON and problems of every route are kept nowhere, and no browser guesses at them; pages stay as they were."""
+    """JSON and problems of every route are never cached or sniffed; pages stay as they were."""
     async with client_of(app_of(**mode)) as client:
         answers = [
             await client.request(method, at(path), headers={"Host": host}) for host in ("localhost", "evil.test")
@@ -203,7 +203,7 @@ ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers
 @pytest.mark.parametrize("mode", [OPEN, CLOSED], ids=["open", "closed"])
 @pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
 async def test_a_listed_origin_may_ask_first(mode: dict[str, Any], path: str) -> None:
-    """At every path the preflight of a listed origin is answered, without credentials, and that of no other."""
+    """At every path the preflight of a listed origin is answered, without credentials, and any other is not."""
     methods = {method for method, each, _ in OPERATIONS if each == path}
     async with client_of(app_of(**mode)) as client:
         for method in methods:
@@ -220,7 +220,7 @@ async def test_a_listed_origin_may_ask_first(mode: dict[str, Any], path: str) ->
 @pytest.mark.parametrize("header", ["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID",
                                     "traceparent", "X-User-ID"])  # fmt: skip
 async def test_every_header_of_a_call_may_be_sent(header: str) -> None:
-    """A page may send each header that a route reads; one that none reads is refused."""
+    """A page may send each header that a route reads; any other is refused."""
     async with client_of(app_of(**OPEN)) as client:
         for name, status in ((header.lower(), 200), ("x-canary", 400)):
             asks = {**ASKS, "Access-Control-Request-Headers": name}
@@ -228,7 +228,7 @@ async def test_every_header_of_a_call_may_be_sent(header: str) -> None:
 
 
 async def test_the_example_page_may_do_what_it_does() -> None:
-    """Each header that examples/05_browser.html sends may be sent, and each route that it calls is there."""
+    """Each header that examples/05_browser.html sends is allowed, and each route that it calls exists."""
     page = (ROOT / "examples/05_browser.html").read_text("utf-8")
     sent = set(re.findall(r'{ "([A-Za-z-]+)":|, "([A-Za-z-]+)":', page))
     names = {name for pair in sent for name in pair if name}
@@ -252,7 +252,7 @@ async def test_the_example_page_may_do_what_it_does() -> None:
 async def test_a_listed_origin_may_read_every_answer(
     mode: dict[str, Any], method: str, path: str, sent: dict[str, Any]
 ) -> None:
-    """Errors of every kind too; and no cache may give the answer to another origin."""
+    """A page of a listed origin may read every response, errors included, and no cache reuses it for another origin."""
     async with client_of(app_of(**mode)) as client:
         answer = await client.request(method, path, headers={"Origin": APP}, **sent)
         other = await client.request(method, path, headers={"Origin": EVIL}, **sent)
@@ -264,7 +264,7 @@ async def test_a_listed_origin_may_read_every_answer(
 
 
 async def test_a_listed_origin_may_read_an_answer_to_what_nobody_foresaw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug is told to the page as well, be it behind a hot route or another."""
+    """A page may also read the response to an internal error, from a hot route or any other."""
     app = app_of(**OPEN)
     monkeypatch.setattr(Callers, "identify", None)  # Calling it is a TypeError.
     async with client_of(app) as client:
@@ -274,7 +274,7 @@ async def test_a_listed_origin_may_read_an_answer_to_what_nobody_foresaw(monkeyp
 
 
 async def test_without_the_setting_no_page_is_let_in(client: httpx.AsyncClient) -> None:
-    """No page of another origin, be it of this machine, reaches anything, or is told that it may read an answer."""
+    """Without CORS_ORIGINS no page of another origin, even of this machine, reaches a route or may read a response."""
     asked = await client.options("/v1/messages", headers={"Origin": "http://localhost:3000", **ASKS})
     answer = await client.get("/healthz", headers={"Origin": "http://localhost:3000"})
 

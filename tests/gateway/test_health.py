@@ -1,4 +1,4 @@
-"""Promises of gateway/health.py: readiness, part by part, and what to look at."""
+"""Promises of gateway/health.py: readiness part by part, with reasons and warnings."""
 
 from typing import Any
 
@@ -22,11 +22,11 @@ class Ready:
     caught_up = True
 
     async def ping(self) -> None:
-        """Kafka answers."""
+        """Kafka responds."""
 
 
 async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway stays ready: no other would do better; the warning goes when the topic is read again."""
+    """A topic that workers do not read is a warning, not unreadiness, and the warning goes when they read it again."""
     anything: Any = Ready()
     monkeypatch.setattr(
         health,
@@ -37,7 +37,7 @@ async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyP
     healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True, timings=often)
     async with running(healthy.run(), healthy.look_for_standstills()):
         warning = await eventually(lambda: healthy.readiness().parts["intake"].reason)
-        assert "do not read llm.requests, other for now" in warning
+        assert "paused reading llm.requests, other" in warning
         assert "transaction" in warning
         assert healthy.readiness().parts["intake"].ready
         await eventually(lambda: healthy.readiness().ready)

@@ -20,7 +20,7 @@ NAMELESS = nameless()
 
 
 class Store:
-    """What the database would say."""
+    """What the database would return."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.age = 0.0
@@ -50,7 +50,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def looking(store: Store) -> Limits:
-    return Limits(None, Metrics(), None, most_age=900, most_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
+    return Limits(None, Metrics(), None, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
 
 
 def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) -> ModelInfo:
@@ -83,14 +83,14 @@ def refused(
     ],
 )
 async def test_models(store: Store, looking: Limits, name: str | None, known: bool) -> None:
-    """A model is known by its name or an alias; only a simulated one takes settings behind a colon."""
+    """A model is known by its name or an alias; only a simulated one takes options behind a colon."""
     store.models = [model("smollm2", aliases=("llama3",)), model("simulated", "simulated"), model("qwen:7b")]
     await looking.look()
     assert refused(looking, name) == (None if known else ErrorCode.UNKNOWN_MODEL)
 
 
 async def test_who_names_an_unknown_model_is_told_where_to_look(store: Store, looking: Limits) -> None:
-    """The detail names the lists of models, and not what was asked for."""
+    """The error names the lists of models, and does not repeat the model."""
     store.models = [model("smollm2")]
     await looking.look()
 
@@ -102,7 +102,7 @@ async def test_who_names_an_unknown_model_is_told_where_to_look(store: Store, lo
 
 
 async def test_any_model(store: Store, looking: Limits) -> None:
-    """While no list is known, and where any name is passed through, every model may be asked for."""
+    """While no list is known, or if any name is passed through, every model is accepted."""
     assert refused(looking, "anything") is None
     store.models = [model("smollm2"), model("*", "openai")]
     await looking.look()
@@ -110,7 +110,7 @@ async def test_any_model(store: Store, looking: Limits) -> None:
 
 
 async def test_depth(store: Store, looking: Limits) -> None:
-    """A queue that is too old takes nothing, a full conversation nothing more; both pass."""
+    """A queue that is too old refuses every request, a full conversation only its own; both recover."""
     store.age, store.full = 901, {REF: None}
     await looking.look()
     other = ("default", uuid4())
@@ -121,7 +121,7 @@ async def test_depth(store: Store, looking: Limits) -> None:
 
 
 async def test_anothers_full_conversation(store: Store, looking: Limits) -> None:
-    """Whether it is full is told to its owner and to who sees everything, to nobody else."""
+    """Only its owner and an admin learn that a conversation is full."""
     store.full = {REF: "ann"}
     await looking.look()
     ann, bob = (Principal("default", user, frozenset({Scope.WRITE})) for user in ("ann", "bob"))
@@ -131,12 +131,12 @@ async def test_anothers_full_conversation(store: Store, looking: Limits) -> None
 
 @pytest.mark.parametrize(
     ("away", "problem"),
-    [(DatabaseUnavailableError("x"), "Postgres cannot be reached"), (KeyError("x"), "Postgres refuses")],
+    [(DatabaseUnavailableError("x"), "Postgres cannot be reached"), (KeyError("x"), "Postgres rejects")],
 )
 async def test_goes_on(
     store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, away: Exception, problem: str
 ) -> None:
-    """While Postgres is away the limits stay as last seen, and the health check says why; then they go on."""
+    """While Postgres is away the limits stay as last read, and the health check says why; then they are read again."""
     store.full, running = {REF: None}, asyncio.create_task(looking.run())
     async with asyncio.timeout(5):
         while looking.database_problem:

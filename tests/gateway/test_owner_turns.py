@@ -1,4 +1,4 @@
-"""Promises of gateway/owner_turns.py: calls of one owner never keep those of another waiting."""
+"""Promises of gateway/owner_turns.py: calls of one owner never delay those of another."""
 
 import asyncio
 from contextlib import suppress
@@ -28,7 +28,7 @@ class Calls:
 
 
 async def test_one_owner_runs_a_few_at_once_and_others_are_not_behind_them() -> None:
-    """What is more waits its turn, and every one is made."""
+    """Further calls of an owner wait their turn, and each one runs."""
     calls = Calls(4)
     async with asyncio.TaskGroup() as group:
         for _ in range(24):
@@ -45,7 +45,7 @@ async def test_one_owner_runs_a_few_at_once_and_others_are_not_behind_them() -> 
 
 
 async def test_who_has_far_too_many_is_refused_at_once() -> None:
-    """There are no more than 64 under way, whatever is sent; those that left do not count."""
+    """At most 64 calls of one owner run or wait, however many are sent; cancelled ones do not count."""
     calls = Calls(4)
     made = [asyncio.create_task(calls.call(ADA)) for _ in range(64)]
     await steps()
@@ -63,7 +63,7 @@ async def test_who_has_far_too_many_is_refused_at_once() -> None:
 
 
 async def test_nobody_waits_where_there_is_one_caller() -> None:
-    """In open mode."""
+    """In open mode no call waits."""
     calls = Calls(None)
     async with asyncio.TaskGroup() as group:
         for _ in range(100):

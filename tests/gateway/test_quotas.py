@@ -1,4 +1,4 @@
-"""Promises of gateway/quotas.py: who has too much is told so by name, and when to come again; nobody else is."""
+"""Promises of gateway/quotas.py: only an owner over quota is refused, with the quota's name and a Retry-After."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,13 +25,13 @@ def in_an_hour() -> datetime:
 
 
 def total(owner: str | None, **has: Any) -> Total:
-    """What an owner of the default tenant has, or the tenant."""
+    """The totals of an owner of the default tenant, or of the tenant."""
     nothing = {"open_turns": 0, "parked_turns": 0, "next_due": None, "age_seconds": 0.0, "stored_bytes": 0}
     return Total("default", owner, **{**nothing, **has})
 
 
 async def looked(monkeypatch: pytest.MonkeyPatch, *found: Total) -> Quotas:
-    """Quotas that have read this."""
+    """Quotas that have read these totals."""
 
     async def too_much(_database: Any, owner: Most, tenant: Most) -> list[Total]:
         assert (OWNER, TENANT) == (owner, tenant)
@@ -64,7 +64,7 @@ def refused(made: Quotas, caller: Principal, not_before: datetime | None = None)
 async def test_an_owner_who_has_too_much_is_refused_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch, has: dict[str, Any], code: ErrorCode
 ) -> None:
-    """Neither another of the tenant nor the same name in another tenant."""
+    """A quota of one owner refuses no other of the tenant, nor the same name in another tenant."""
     made = await looked(monkeypatch, total("ada", **has))
 
     error = refused(made, ADA)
@@ -79,14 +79,14 @@ async def test_an_owner_who_has_too_much_is_refused_and_nobody_else(
 async def test_a_tenant_that_has_too_much_is_refused_whoever_asks(
     monkeypatch: pytest.MonkeyPatch, has: dict[str, Any]
 ) -> None:
-    """All of its owners, and no other tenant's."""
+    """A quota of a tenant refuses all of its owners, and no other tenant's."""
     made = await looked(monkeypatch, total(None, **has))
 
     assert (True, True, False) == tuple(refused(made, caller) is not None for caller in (ADA, BOB, OTHER))
 
 
 async def test_who_has_too_many_parked_may_send_what_runs_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only one more that waits for its time is refused, until the first of them is due."""
+    """With too many parked requests only another parked one is refused, until the first of them is due."""
     made = await looked(monkeypatch, total("ada", open_turns=10, parked_turns=10, next_due=in_an_hour()))
 
     error = refused(made, ADA, in_an_hour())
@@ -101,7 +101,7 @@ async def test_who_has_too_many_parked_may_send_what_runs_now(monkeypatch: pytes
 async def test_who_has_nothing_open_but_parked_turns_is_told_when_the_first_is_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No sooner can anything of theirs end."""
+    """With only parked turns open, Retry-After is the time until the first is due, since none can end sooner."""
     made = await looked(monkeypatch, total("ada", open_turns=100, parked_turns=100, next_due=in_an_hour()))
 
     error = refused(made, ADA)
@@ -112,7 +112,7 @@ async def test_who_has_nothing_open_but_parked_turns_is_told_when_the_first_is_d
 
 
 async def test_storage_is_asked_for_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where something is stored that is no request; open requests do not matter there."""
+    """Storage is checked on its own for writes that are not requests; open requests do not matter there."""
     made = await looked(monkeypatch, total("ada", open_turns=100), total("bob", stored_bytes=1 << 30))
 
     made.check_storage(ADA)

@@ -1,4 +1,4 @@
-"""Promises of gateway/replays.py: what is sent again, in whose name, and what never is."""
+"""Promises of gateway/replays.py: which dead letters are replayed, and for which owner."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +58,7 @@ def replays(database: Database, log: Log) -> Replays:
 
 
 async def kept(database: Database, *letters: DeadLetter) -> list[int]:
-    """Keep these letters; their numbers."""
+    """Store these letters, and return their numbers."""
     for each in letters:
         await take(database, dead_letters=[each])
     rows = await database.run("SELECT id FROM dead_letters ORDER BY id DESC LIMIT :n", n=len(letters))
@@ -66,7 +66,7 @@ async def kept(database: Database, *letters: DeadLetter) -> list[int]:
 
 
 def signed(tenant: str = "default", user: str = "ann", secret: bytes = SECRET, **changes: Any) -> DeadLetter:
-    """A letter of a record that a gateway has written for somebody."""
+    """A letter of a record that a gateway wrote for a user."""
     id, value, key = uuid4(), changes.pop("value", GOOD), b"key"
     signature = Signer([secret]).sign(
         id=str(id), type=MESSAGE_REQUESTED, tenant=tenant, user=user, key=key, value=value
@@ -92,7 +92,7 @@ async def refusal(replays: Replays, id: int) -> str:
 
 
 def believed(log: Log, tenant: str, user: str, id: UUID | None, key: bytes | None, value: bytes) -> dict[str, Any]:
-    """The headers of the one record that was sent, which a worker believes to be this."""
+    """The headers of the one record that was sent, verified as a worker would."""
     ((sent_key, sent_value, headers),) = log.records
     read = read_headers(headers)
     assert (key, value) == (sent_key, sent_value)
@@ -109,7 +109,7 @@ def believed(log: Log, tenant: str, user: str, id: UUID | None, key: bytes | Non
 async def test_a_strangers_record_goes_as_the_tenants_own(
     database: Database, replays: Replays, log: Log, key: bytes | None
 ) -> None:
-    """Key, value and headers as they came, signed for the tenant of its topic, under the id that it was known by."""
+    """An unsigned record is sent unchanged, signed for the tenant of its topic, under the id it was known by."""
     headers: RawHeaders = [("correlation_id", b"c-1"), ("none", None), ("theirs", b"\xff")]
     asked = letter(key=key, value=GOOD, headers=headers).because(ErrorCode.INTERNAL, "")
     (id,) = await kept(database, asked)
@@ -123,7 +123,7 @@ async def test_a_strangers_record_goes_as_the_tenants_own(
 
 
 async def test_somebodys_record_goes_in_his_name(database: Database, replays: Replays, log: Log) -> None:
-    """What a gateway had signed stays its owner's, whoever replays it; nobody waits for it any more."""
+    """A signed record stays its owner's when an admin replays it, and no longer counts as one a caller waits for."""
     asked = signed()
     (id,) = await kept(database, asked)
 
@@ -135,7 +135,7 @@ async def test_somebodys_record_goes_in_his_name(database: Database, replays: Re
 
 
 async def test_an_edit_is_sent_in_the_same_name(database: Database, replays: Replays, log: Log) -> None:
-    """Value, key and headers of the edit go out, for whom the record was; headers that claim another are not heard."""
+    """Value, key and headers of an edit are sent for the record's owner; headers that claim another are ignored."""
     (id,) = await kept(database, signed(value=b"broken"))
     other = uuid4()
     wanted = {
@@ -168,7 +168,7 @@ async def test_an_edit_is_sent_in_the_same_name(database: Database, replays: Rep
 async def test_what_would_be_refused_again_is_not_sent(
     database: Database, replays: Replays, log: Log, changes: dict[str, Any], reason: str
 ) -> None:
-    """It is told why, and stays as it is, also where all that fit are sent."""
+    """A letter that would be refused again gives the reason and stays as it is, in a replay by filter too."""
     (id,) = await kept(database, letter(**changes).because(ErrorCode.INTERNAL, ""))
 
     assert reason == await refusal(replays, id)
@@ -180,7 +180,7 @@ async def test_what_would_be_refused_again_is_not_sent(
 
 
 async def test_edited_it_is_sent(database: Database, replays: Replays, log: Log) -> None:
-    """A letter whose value was mended goes under the id that it was known by."""
+    """A letter whose value was fixed is sent under the id that it was known by."""
     (id,) = await kept(database, asked := letter(value=b"no json").because(ErrorCode.NOT_JSON, ""))
     await replays.edit(ADMIN, id, EditDeadLetter(value=GOOD.decode()))
 
@@ -190,7 +190,7 @@ async def test_edited_it_is_sent(database: Database, replays: Replays, log: Log)
 
 
 async def test_the_id_in_the_body_is_kept(database: Database, replays: Replays, log: Log) -> None:
-    """A body that names its id goes under it."""
+    """A body that names its id is sent under that id."""
     id = uuid4()
     (number,) = await kept(database, letter(value=(value := message(id=str(id)))).because(ErrorCode.INTERNAL, ""))
 
@@ -200,7 +200,7 @@ async def test_the_id_in_the_body_is_kept(database: Database, replays: Replays, 
 
 
 async def test_other_records_are_sent_too(database: Database, replays: Replays, log: Log) -> None:
-    """A cancel that was mended is a cancel."""
+    """A cancel whose record was fixed is sent as a cancel."""
     bad = letter(value=b"{}", headers=[("ce_type", CANCEL_REQUESTED.encode())]).because(ErrorCode.INVALID_REQUEST, "")
     (id,) = await kept(database, bad)
     value = f'{{"request_id": "{uuid4()}"}}'
@@ -216,7 +216,7 @@ async def test_other_records_are_sent_too(database: Database, replays: Replays, 
 async def test_what_nobody_vouches_for_is_never_sent(
     database: Database, replays: Replays, log: Log, case: str, *, edited: bool
 ) -> None:
-    """No letter without a good signature gets a gateway's, where it claimed one or had to have one, edited or not."""
+    """A record that needs or claims a signature and has no valid one is never sent, edited or not."""
     good = signed()
     headers = dict(good.headers)
     letters = {
@@ -244,7 +244,7 @@ async def test_what_nobody_vouches_for_is_never_sent(
 
 
 async def test_a_secret_that_was_missing_and_is_there_again(database: Database, log: Log) -> None:
-    """What was refused only because its secret was not known is sent once it is."""
+    """A record that was refused only because its secret was unknown is sent once the secret is known."""
     asked = signed(secret=OLD).because(ErrorCode.BAD_SIGNATURE, "")
     (id,) = await kept(database, asked)
     secrets = [SECRET, OLD]
@@ -255,7 +255,7 @@ async def test_a_secret_that_was_missing_and_is_there_again(database: Database, 
 
 
 async def test_what_was_taken_in_meanwhile(database: Database, replays: Replays, log: Log) -> None:
-    """Under the id of a request with another body nothing is sent; with the same body it may be."""
+    """A letter is not sent under the id of a request with another body; with the same body it may be."""
     body = MessageRequested.model_validate_json(GOOD)
     same, other = request(body_hash=body.body_hash()), request(text="other")
     await take(database, same, other)
@@ -269,7 +269,7 @@ async def test_what_was_taken_in_meanwhile(database: Database, replays: Replays,
 
 
 async def test_all_that_fit(database: Database, replays: Replays, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oldest first, a bounded number a call, each once however often it is asked for; others are left."""
+    """A replay by filter sends each matching letter once, oldest first, a bounded number per call, and no others."""
     monkeypatch.setattr("gateway.replays.MOST", 4)
     monkeypatch.setattr("gateway.replays._AT_ONCE", 2)
     asked = [letter(value=message(str(n))).because(ErrorCode.INTERNAL, "") for n in range(5)]
@@ -279,7 +279,7 @@ async def test_all_that_fit(database: Database, replays: Replays, log: Log, monk
     wanted = ReplayDeadLetters(reason=ErrorCode.INTERNAL)
 
     first = await replays.send_all(ADMIN, wanted)
-    # What comes meanwhile, as when a replay is refused again, is none of those that were asked for.
+    # A letter that arrives meanwhile, such as a replay that was refused again, is outside the range.
     await kept(database, letter(value=message("late")).because(ErrorCode.INTERNAL, ""))
     second = await replays.send_all(ADMIN, wanted.model_copy(update={"cursor": first.next}))
 
@@ -292,7 +292,7 @@ async def test_all_that_fit(database: Database, replays: Replays, log: Log, monk
 
 
 async def test_what_was_sent_is_known_when_the_rest_was_not(database: Database, replays: Replays, log: Log) -> None:
-    """Where Kafka fails in the middle it is told, and a second call sends the rest alone; a record too long is left."""
+    """When Kafka fails halfway the call fails, and the next one sends only the rest; a record too long is skipped."""
     await kept(database, *(letter(value=message(str(n))).because(ErrorCode.INTERNAL, "") for n in range(4)))
     log.errors = [None, OrchestraError(ErrorCode.TOO_LARGE), OrchestraError(ErrorCode.OUTCOME_UNKNOWN)]
     wanted = ReplayDeadLetters(reason=ErrorCode.INTERNAL)
@@ -307,14 +307,14 @@ async def test_what_was_sent_is_known_when_the_rest_was_not(database: Database, 
 
 
 async def test_a_filter_that_names_nothing_sends_nothing(replays: Replays) -> None:
-    """It is refused: nobody means every letter there is."""
+    """A filter without fields is refused, because it would match every letter."""
     with pytest.raises(OrchestraError) as caught:
         await replays.send_all(ADMIN, ReplayDeadLetters())
     assert caught.value.code is ErrorCode.INVALID_REQUEST
 
 
 async def test_another_tenants_letters_are_not_there(database: Database, replays: Replays, log: Log) -> None:
-    """Its admin finds, edits and sends none of ours."""
+    """An admin of another tenant cannot find, edit or send our letters."""
     (id,) = await kept(database, letter(value=GOOD).because(ErrorCode.INTERNAL, ""))
     stranger = Principal("them", "admin", EVERYTHING)
     edit = EditDeadLetter(value="x")
@@ -329,7 +329,7 @@ async def test_another_tenants_letters_are_not_there(database: Database, replays
 
 
 async def test_who_did_it_is_in_the_log(database: Database, replays: Replays) -> None:
-    """An edit and a replay leave a line each: whose credential, which letter, as which request, nothing of its text."""
+    """An edit and a replay each log the credential, the letter and the request id, and nothing of its text."""
     asked = letter(value=CANARY.encode(), partition=3, offset=7).because(ErrorCode.NOT_JSON, "")
     (id,) = await kept(database, asked)
 
@@ -346,7 +346,7 @@ async def test_who_did_it_is_in_the_log(database: Database, replays: Replays) ->
 
 
 async def test_an_edit_names_what_it_changes(database: Database, replays: Replays) -> None:
-    """What is not named stays, whether it came or was edited before; null is none, and nothing is an error."""
+    """Fields that an edit does not name stay as they are, edited before or not; null removes one without an error."""
     (id,) = await kept(database, letter(key=b"\xff", value=b"v", headers=[("a", b"b")]))
 
     async def edit(**wanted: Any) -> KeptLetter:
@@ -369,7 +369,7 @@ def _parts(kept_letter: KeptLetter) -> tuple[bytes | None, bytes | None, RawHead
 
 @pytest.mark.parametrize("kind", [MESSAGE_REQUESTED, CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED])
 async def test_a_replay_is_no_way_to_what_is_a_users(database: Database, replays: Replays, log: Log, kind: str) -> None:
-    """What nobody has signed and concerns a user's conversation or request is not signed for sending it again."""
+    """An unsigned record that refers to a user's conversation or request is never signed by replaying it."""
     await take(database, hers := request(user="ann"))
     value = {
         MESSAGE_REQUESTED: GOOD,

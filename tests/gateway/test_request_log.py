@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 
 class Producer:
-    """A producer that acknowledges when the test says so."""
+    """A producer that acknowledges when the test releases it."""
 
     def __init__(self) -> None:
         self.refusals: list[BaseException] = []
@@ -69,7 +69,7 @@ def second() -> Producer:
 async def log(producer: Producer, second: Producer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RequestLog]:
     no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS")
     made = iter([producer, second])
-    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=0.05, most_pending=2)
+    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=0.05, max_pending=2)
     async with running(log.run()):
         await eventually(lambda: log._connected)
         yield log
@@ -82,7 +82,7 @@ async def code_of(log: RequestLog) -> ErrorCode:
 
 
 async def test_acknowledged(log: RequestLog, producer: Producer) -> None:
-    """A write is done when it is acknowledged, and not before."""
+    """A write returns when it is acknowledged, and not before."""
     writing = asyncio.create_task(log.write(b"k", b"v", []))
     while not producer.sent:
         await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_not_in_time(log: RequestLog, producer: Producer) -> None:
 
 
 async def test_caller_leaves(log: RequestLog, producer: Producer) -> None:
-    """A caller who gives up does not take his record back."""
+    """A caller that leaves does not cancel its record."""
     writing = asyncio.create_task(log.write(b"k", b"v", []))
     while not producer.sent:
         await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_caller_leaves(log: RequestLog, producer: Producer) -> None:
 
 
 async def test_too_many(log: RequestLog, producer: Producer) -> None:
-    """Beyond so many records on their way nothing more is taken, until one has arrived."""
+    """At the limit of records on their way no more are accepted until one is acknowledged."""
     assert [await code_of(log) for _ in range(3)] == [ErrorCode.OUTCOME_UNKNOWN] * 2 + [ErrorCode.OVERLOADED]
     assert len(producer.sent) == 2
     producer.sent[0].set_result(None)
@@ -128,7 +128,7 @@ async def test_too_many(log: RequestLog, producer: Producer) -> None:
     [(MessageSizeTooLargeError(), ErrorCode.TOO_LARGE), (TopicAuthorizationFailedError(), ErrorCode.UNAVAILABLE)],
 )
 async def test_not_sent(log: RequestLog, producer: Producer, error: KafkaError, code: ErrorCode) -> None:
-    """A record that surely was not sent is refused as such, and the producer is kept."""
+    """A record that was certainly not sent is refused as such, and the producer is kept."""
     producer.refusals.append(error)
     assert await code_of(log) is code
     await steps()
@@ -141,7 +141,7 @@ FAILURES = [OutOfOrderSequenceNumber(), KafkaError(), OSError(), asyncio.Incompl
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 async def test_beyond_help(log: RequestLog, producer: Producer, second: Producer, error: Exception, late: bool) -> None:
-    """A producer that fails is replaced (aiokafka issue 1017): what it had is of unknown outcome, the next takes on."""
+    """A failed producer is replaced (aiokafka issue 1017): the outcome of its records is unknown, new ones work."""
     writing = asyncio.create_task(code_of(log))
     await eventually(lambda: producer.sent)
     if late:
@@ -158,7 +158,7 @@ async def test_beyond_help(log: RequestLog, producer: Producer, second: Producer
 
 
 async def test_what_an_old_producer_says_does_not_fail_the_next(log: RequestLog, producer: Producer) -> None:
-    """Everything that it had fails with it; that is no news of its successor."""
+    """All records of a failed producer fail with it, and their late errors do not fail its successor."""
     writing = [asyncio.create_task(code_of(log)) for _ in range(2)]
     await eventually(lambda: len(producer.sent) == 2)
     producer.sent[0].set_exception(KafkaError())
@@ -171,13 +171,13 @@ async def test_what_an_old_producer_says_does_not_fail_the_next(log: RequestLog,
 
 
 async def test_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until Kafka is there calls are refused as unavailable; it is tried again and again, whatever goes wrong."""
+    """Until Kafka is there calls are refused as unavailable; connecting is retried whatever goes wrong."""
     no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
     failing = [Producer() for _ in FAILURES]
     for each, error in zip(failing, FAILURES, strict=True):
         each.refusals.append(error)
     made = iter([*failing, Producer()])
-    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=1, most_pending=1)
+    log = RequestLog(lambda: next(made).opened(), Metrics(), timeout=1, max_pending=1)
     assert await code_of(log) is ErrorCode.UNAVAILABLE
     assert await log.ping() == "Kafka cannot be reached"
     async with running(log.run()):
@@ -188,15 +188,15 @@ async def test_connect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_ping(log: RequestLog, producer: Producer) -> None:
-    """A broker that does not answer and a topic that is missing are told apart."""
+    """A broker that does not respond and a missing topic are reported differently."""
     producer.refusals.append(KafkaError())
-    assert await log.ping() == "Kafka does not answer (KafkaError)"
+    assert await log.ping() == "Kafka does not respond (KafkaError)"
     producer.topics = []
     assert await log.ping() == "the topic llm.requests is missing"
 
 
 async def test_no_room_in_time(log: RequestLog, producer: Producer) -> None:
-    """A record that the producer has not taken in time is surely not written, and counts as on its way until then."""
+    """A record that the producer does not accept in time is not written, and counts as on its way until then."""
 
     async def never(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()

@@ -13,7 +13,7 @@ def make(**settings: Any) -> GatewaySettings:
 
 
 def test_hosts() -> None:
-    """The names by which the gateway may be called are the local ones and those of ALLOWED_HOSTS."""
+    """The hosts by which the gateway may be called are the local ones and those of ALLOWED_HOSTS."""
     local = {"127.0.0.1", "localhost", "::1"}
     assert make().hosts == local
     assert make(allowed_hosts=" Orchestra.Example , [fe80::1],,").hosts == local | {"orchestra.example", "fe80::1"}
@@ -24,13 +24,13 @@ def test_hosts() -> None:
     [{"host": "0.0.0.0"}, {"host": "example.org", "open_mode": False}, {"open_mode": False}, {"host": "127.0.0.2"}],
 )
 def test_not_open_by_accident(settings: dict[str, Any]) -> None:
-    """Nobody opens a gateway to strangers without saying so."""
+    """A gateway on a public address is open only if OPEN_MODE says so."""
     assert make(**settings).asks_credentials
 
 
 @pytest.mark.parametrize("settings", [{}, {"host": "::1"}, {"host": "0.0.0.0", "open_mode": True}])
 def test_open(settings: dict[str, Any]) -> None:
-    """On loopback, or when it is said, it is open."""
+    """On loopback, or with OPEN_MODE, it is open."""
     assert not make(**settings).asks_credentials
 
 
@@ -44,7 +44,7 @@ def test_open(settings: dict[str, Any]) -> None:
     ],
 )
 def test_origins(listed: str) -> None:
-    """Pages of these origins may call, each as a browser would send it; without the setting none may."""
+    """Pages of the listed origins may call, each as a browser would send it; without the setting none may."""
     assert make(cors_origins=listed).origins == {each.strip() for each in listed.split(",")} - {""}
     assert make().origins == frozenset()
 
@@ -81,12 +81,12 @@ def test_what_is_no_host(listed: str) -> None:
     [({}, 9), ({"open_mode": False}, 5), ({"max_priority": 3}, 3), ({"open_mode": False, "max_priority": 9}, 9)],
 )
 def test_most_priority(settings: dict[str, Any], most: int) -> None:
-    """Where everybody is one caller any priority is theirs; where others wait beside them, none above the usual."""
+    """In open mode any priority is allowed; otherwise none above the default."""
     assert make(**settings).most_priority == most
 
 
 def test_quotas() -> None:
-    """A tenant may have nine tenths of what stops the intake of all."""
+    """A tenant may have nine tenths of the requests at which all intake pauses."""
     made = make(max_open_requests=1000, max_open_by_owner=50, max_stored_mib_by_owner=2)
     assert (made.quota_of_owner.open_turns, made.quota_of_owner.stored_bytes) == (50, 2 * 2**20)
     assert made.quota_of_tenant.open_turns == 900

@@ -38,7 +38,7 @@ def ask(id: UUID | None = None, **more: Any) -> Ask:
 
 @dataclass
 class Around:
-    """What a submission meets: rows that are found in turn, a limit that may be hit, a log that keeps."""
+    """The parts around a submission: rows found in turn, a limit that may be reached, a log that keeps its records."""
 
     rows: list[StoredRequest | Exception | None] = field(default_factory=list)
     limit: OrchestraError | None = None
@@ -64,7 +64,7 @@ OFTEN = Timings(look_for_row=0.001)
 
 
 class Made:
-    """Submissions among fakes."""
+    """Submissions with fakes around them."""
 
     def __init__(self) -> None:
         self.around, self.drain, self.hub = Around(), Drain(), Hub(Metrics(), 1024 * 1024, SIGNER)
@@ -89,7 +89,7 @@ def row(ask: Ask, body_hash: str | None = None) -> StoredRequest:
 
 
 async def test_the_same_key_is_the_same_id(made: Made) -> None:
-    """A key makes one id for one caller and route; without a key every id is new."""
+    """A key gives one id per caller and route; without a key every id is new."""
     id = made.submissions.id
     assert id(CALLER, "/v1/tasks", "k") == id(CALLER, "/v1/tasks", "k")
     others = {id(CALLER, "/v1/messages", "k"), id(nameless("bob"), "/v1/tasks", "k"), id(CALLER, "/v1/tasks", "l")}
@@ -98,7 +98,7 @@ async def test_the_same_key_is_the_same_id(made: Made) -> None:
 
 
 async def test_an_earlier_one_is_not_sent_again(made: Made) -> None:
-    """What has a row with the same body is not sent, whatever has changed since: a limit, the agents there are."""
+    """A request that has a row with the same body is not sent again, even if limits or agents have changed since."""
     made.around.limit = OrchestraError(ErrorCode.OVERLOADED)
     asked = ask(task_type="forgotten")
     stored = row(asked)
@@ -109,7 +109,7 @@ async def test_an_earlier_one_is_not_sent_again(made: Made) -> None:
 
 
 async def test_another_body_under_the_same_key(made: Made) -> None:
-    """A row with another body refuses, before anything is sent."""
+    """A row with another body refuses the call before anything is sent."""
     asked = ask()
     made.around.rows = [row(asked, "another")]
 
@@ -121,7 +121,7 @@ async def test_another_body_under_the_same_key(made: Made) -> None:
 
 
 async def test_another_body_that_came_first(made: Made) -> None:
-    """Of two with the same key that are sent at once, the one whose body was not taken is told so."""
+    """Of two concurrent calls with the same key, the one whose body was not taken in is refused."""
     asked = ask()
     made.around.rows = [None, None, row(asked, "another")]
 
@@ -134,7 +134,7 @@ async def test_another_body_that_came_first(made: Made) -> None:
 
 @pytest.mark.parametrize("more", [{"agent": "nobody"}, {"task_type": "nobody"}])
 async def test_an_unknown_agent_is_not_sent(made: Made, more: dict[str, Any]) -> None:
-    """A name that no agent has is refused before anything is sent, as an agent and as a task's type."""
+    """An unknown agent is refused before anything is sent, as an agent and as a task's type."""
     with pytest.raises(OrchestraError) as refused:
         await made.send(ask(**more), again=False)
 
@@ -143,7 +143,7 @@ async def test_an_unknown_agent_is_not_sent(made: Made, more: dict[str, Any]) ->
 
 
 async def test_a_limit_refuses(made: Made) -> None:
-    """What a limit refuses is not sent."""
+    """A request over a limit is not sent."""
     made.around.limit = OrchestraError(ErrorCode.OVERLOADED)
 
     with pytest.raises(OrchestraError):
@@ -153,13 +153,13 @@ async def test_a_limit_refuses(made: Made) -> None:
 
 
 async def test_without_a_key_nobody_waits(made: Made) -> None:
-    """What can have been sent by nobody else is sent without a look at the database."""
+    """Without a key there can be no earlier call, so the database is not queried."""
     assert await made.send(ask(), again=False) is None
     assert (len(made.around.sent), made.around.looks) == (1, 0)
 
 
 async def test_waiting_for_the_row(made: Made) -> None:
-    """Who wants the row to be there waits until it is."""
+    """A caller that needs the row waits until it is there."""
     asked = ask()
     made.around.rows = [None, None, row(asked)]
 
@@ -169,7 +169,7 @@ async def test_waiting_for_the_row(made: Made) -> None:
 
 
 async def test_a_row_that_does_not_come(made: Made) -> None:
-    """The wait for a row ends after its time, when Postgres goes away, and when the gateway is to stop."""
+    """The wait for a row ends after its time, when Postgres goes away, and when the gateway shuts down."""
     await made.send(ask(), again=False, row_seconds=0.01)
     made.around.rows = [away()]
     await made.send(ask(), again=False, row_seconds=30)
@@ -179,7 +179,7 @@ async def test_a_row_that_does_not_come(made: Made) -> None:
 
 
 async def test_postgres_away_before_the_send(made: Made) -> None:
-    """It is accepted all the same: under one id intake takes in one request, however often it is sent."""
+    """While Postgres is away a call with a key is accepted: intake takes in one request per id, however often sent."""
     made.around.rows = [away(), away()]
 
     assert await made.send(asked := ask()) is None
@@ -202,7 +202,7 @@ def at(**ahead: float) -> datetime:
     ],
 )
 def test_times_that_can_be_kept(times: dict[str, datetime]) -> None:
-    """Times within 7 days are fine, past ones too, and a start before its deadline."""
+    """Times within 7 days are accepted, past ones too, and a start before its deadline."""
     check_times(body(**times))
 
 
@@ -224,7 +224,7 @@ def test_times_that_cannot_be_kept(times: dict[str, datetime]) -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED])
 def test_about(code: ErrorCode) -> None:
-    """Errors that come when the id is somebody's already name it; the others do not."""
+    """Errors about an existing id contain it; the others do not."""
     id = uuid4()
     with pytest.raises(OrchestraError) as raised, about(id):
         raise OrchestraError(code, retry_after=3)

@@ -1,4 +1,4 @@
-"""`orchestra up` and its verbs, as a person types them."""
+"""`orchestra up` and its commands, as a person types them."""
 
 import asyncio
 import json
@@ -22,13 +22,13 @@ from tests.support.stack import open_folder
 
 START_SECONDS = 240
 UNMOVED = ("gateway", "llm_service", "kafka", "database")
-# Java, Postgres and dbmate each have their own idea of what a path may be.
+# Java, Postgres and dbmate each have their own rules for paths.
 NAME = "größe = 日本 \N{GRINNING FACE} #1"
 HELLO = {"messages": [{"role": "user", "content": "Hello there"}]}
 
 
 class Command:
-    """The command on one data folder and one row of ports."""
+    """The command on one data folder and one range of ports."""
 
     def __init__(self, data: Path, base: int, **env: str) -> None:
         self.data = data
@@ -71,7 +71,7 @@ class Command:
 
 @pytest.fixture
 def command() -> Iterator[Command]:
-    """A stack of simulated models, which is ended whatever the test did."""
+    """A stack of simulated models, which is stopped whatever the test did."""
     with open_folder() as folder:
         made = Command(folder / NAME, free_ports(20), LLM_PROVIDER="simulated")
         yield made
@@ -80,7 +80,7 @@ def command() -> Iterator[Command]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Command]:
-    """A stack of simulated models with two workers, for tests that leave it as it was; in a locale of plain ASCII."""
+    """A stack of simulated models with two workers, in a plain ASCII locale; tests must leave it as it was."""
     with open_folder() as folder:
         made = Command(folder / NAME, free_ports(20), LLM_PROVIDER="simulated", LC_ALL="C")
         started = made.up("--detach", "--workers", "2", "--gateways", "2")
@@ -91,7 +91,7 @@ def running() -> Iterator[Command]:
 
 
 def gone(process: psutil.Process) -> bool:
-    """True when the process runs no more; one that nobody has waited for yet counts as gone."""
+    """True when the process no longer runs; a zombie counts as gone."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -107,7 +107,7 @@ def when(command: Command, holds: Callable[[dict[str, Any]], bool]) -> Callable[
 
 
 def test_status_has_the_documented_shape(running: Command) -> None:
-    """`status --json` has just the documented fields, with one pid for each process, and says ready."""
+    """`status --json` has exactly the documented fields, one pid per process, and says ready."""
     status = running.status()
     part = {"state": "str", "url": "str", "pids": "list"}
 
@@ -128,7 +128,7 @@ def test_status_has_the_documented_shape(running: Command) -> None:
 
 
 def test_the_table_is_for_people(running: Command) -> None:
-    """The plain status names each process with its address, and its exit code says that all is ready."""
+    """The plain status names each process with its address, and its exit code says that all are ready."""
     shown = running("status")
 
     assert shown.returncode == 0
@@ -136,7 +136,7 @@ def test_the_table_is_for_people(running: Command) -> None:
 
 
 def test_a_message_is_answered(running: Command) -> None:
-    """What is sent to any gateway comes back answered, on its tasks port too."""
+    """A message to any gateway is answered, on its tasks port too."""
     for port in (running.base, running.base + 1, running.base + 7):
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/messages", json=HELLO, timeout=30, trust_env=False)
 
@@ -153,7 +153,7 @@ def test_a_message_by_the_command(running: Command) -> None:
 
 
 async def test_a_further_worker_needs_only_the_environment(running: Command) -> None:
-    """`orchestra worker`, started by hand with `env` of the status, becomes ready and ends on SIGTERM."""
+    """`orchestra worker`, started by hand with the `env` of the status, becomes ready and ends on SIGTERM."""
     ready = running.data / "by-hand.ready"
     env = {"PATH": os.environ["PATH"], **running.status()["env"], "READY_FILE": str(ready)}
     command = [sys.executable, "-P", "-m", "orchestra.cli", "worker"]
@@ -179,7 +179,7 @@ def test_a_chat_by_the_command(running: Command) -> None:
 
 
 def test_doctor_finds_nothing_to_mend(running: Command) -> None:
-    """With the stack's own environment the doctor is content."""
+    """With the stack's own environment `orchestra doctor` finds no problem."""
     env = {"PATH": os.environ["PATH"], **running.status()["env"]}
     command = [sys.executable, "-P", "-m", "orchestra.cli", "doctor"]
     found = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -189,7 +189,7 @@ def test_doctor_finds_nothing_to_mend(running: Command) -> None:
 
 
 def test_logs_by_part(running: Command) -> None:
-    """The log of a part is shown by its name; an unknown name is told with those that there are."""
+    """A part's log is shown by its name; an unknown name is refused with the list of names."""
     assert "ready to accept connections" in running("logs", "postgres").stdout
     assert " postgres    " in running("logs").stdout
     assert "worker-2" in running("logs", "nobody").stderr
@@ -198,7 +198,7 @@ def test_logs_by_part(running: Command) -> None:
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(running: Command) -> None:
-    """`up` on a folder that is in use says so, ends with exit code 1, and disturbs nothing."""
+    """`up` on a folder in use says so, ends with exit code 1, and disturbs nothing."""
     for words in ((), ("--detach",)):
         second = running("up", "--port-base", str(free_ports(20)), *words)
 
@@ -209,7 +209,7 @@ def test_a_second_stack_on_the_same_folder_is_refused(running: Command) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--detach",)])
 def test_a_taken_port_is_named(command: Command, words: tuple[str, ...]) -> None:
-    """A port that is taken is told with the part that needs it and who holds it, before anything is started."""
+    """A port in use is reported with the part that needs it and the process that has it, before anything starts."""
     with socket.create_server(("127.0.0.1", command.base + 3)):
         refused = command.up(*words)
 
@@ -229,7 +229,7 @@ def test_nothing_runs_without_up(command: Command) -> None:
 
 
 async def test_a_killed_worker_is_replaced_and_workers_scale(command: Command) -> None:
-    """A worker that is killed has a successor within seconds; workers can be more and fewer, and none but them move."""
+    """A killed worker is replaced within seconds, and scaling workers up and down affects nothing else."""
     assert command.up("--detach").returncode == 0
     before = command.status()
     (first,) = before["workers"]["pids"]
@@ -246,7 +246,7 @@ async def test_a_killed_worker_is_replaced_and_workers_scale(command: Command) -
 
 
 async def test_a_killed_supervisor_leaves_nothing_and_data_survive(command: Command) -> None:
-    """After `kill -9` of the supervisor nothing runs, and the next `up` finds what was written before."""
+    """After `kill -9` of the supervisor nothing runs, and the next `up` finds the data."""
     assert command.up("--detach").returncode == 0
     answer = command.post(HELLO)
     supervisor = command.supervisor()
@@ -283,7 +283,7 @@ async def test_in_the_foreground_it_stays_until_ctrl_c(command: Command) -> None
 
 
 async def test_a_second_ctrl_c_kills(command: Command) -> None:
-    """While a worker waits for a call that is in flight, a second Ctrl-C ends everything at once."""
+    """While a worker waits for a call in flight, a second Ctrl-C ends everything at once."""
     with command.popen("up", "--port-base", str(command.base)) as process:
         assert process.stdout
         while not process.stdout.readline().startswith("Ctrl-C"):
@@ -300,7 +300,7 @@ async def test_a_second_ctrl_c_kills(command: Command) -> None:
 
 
 async def test_an_ollama_that_answers_is_used(command: Command) -> None:
-    """Without LLM_PROVIDER, an Ollama that answers at the start is the model of the stack, which says so."""
+    """Without LLM_PROVIDER, an Ollama that runs at the start becomes the stack's model, and the stack says so."""
     async with ollama({"qwen:7b": CHATS, "llama3:latest": CHATS}) as there:
         real = Command(command.data, command.base, **there)
         started = await asyncio.to_thread(real.up, "--detach")
@@ -313,7 +313,7 @@ async def test_an_ollama_that_answers_is_used(command: Command) -> None:
 
 
 def test_the_real_model_answers(command: Command) -> None:
-    """With the embedded model the first message is answered by it, and rightly; it answers to its old name too."""
+    """The embedded model answers the first message correctly, under its old name too."""
     real = Command(command.data, command.base, LLM_PROVIDER="embedded")
     started = real.up("--detach")
     _, _, reply = started.stdout.partition("\nsmollm2   ")

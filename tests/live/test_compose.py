@@ -20,7 +20,7 @@ OURS = ("gateway", "workers", "llm_service")
 CONVERSATIONS = 100
 TURNS = 3
 MODEL = "simulated:reply=hash,latency_ms=3000"
-# Installers and compilers, of which nothing may be left, as Python modules and as programs.
+# Installers and compilers that must not be left, as Python modules and as programs.
 TOOLS = "python -m pip --version || python -m ensurepip --version || which pip pip3 uv gcc cc make"
 
 
@@ -41,7 +41,7 @@ def caller(compose: Compose, port: str = "GATEWAY_PORT") -> httpx.AsyncClient:
 
 
 async def test_every_service_comes_up_healthy(compose: Compose) -> None:
-    """One container of each service, three workers, and migrations that are done."""
+    """One healthy container of each service, three workers, and applied migrations."""
     (migrate,) = compose.containers("migrate")
 
     assert 0 == migrate.attrs["State"]["ExitCode"]
@@ -51,7 +51,7 @@ async def test_every_service_comes_up_healthy(compose: Compose) -> None:
 
 
 async def test_each_port_answers(compose: Compose) -> None:
-    """Messages, tasks, generations, records and SQL, each on its port of this machine."""
+    """Messages, tasks, generations, records and SQL each answer on their port of this machine."""
     message = {"messages": [{"role": "user", "content": "Hello"}]}
     async with caller(compose) as gateway, caller(compose, "TASKS_PORT") as tasks:
         replied = await gateway.post("/v1/messages", json=message)
@@ -72,7 +72,7 @@ async def test_each_port_answers(compose: Compose) -> None:
 
 
 async def test_a_producer_on_this_machine_is_answered(compose: Compose) -> None:
-    """A record that is written to the published port of Kafka comes back as a reply."""
+    """A record produced to the published port of Kafka gets a reply."""
     env = {
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{compose.ports['KAFKA_PORT']}",
@@ -88,7 +88,7 @@ async def test_a_producer_on_this_machine_is_answered(compose: Compose) -> None:
 
 @pytest.mark.parametrize("service", OURS)
 async def test_a_service_can_do_little_in_its_container(compose: Compose, service: str) -> None:
-    """It is not root, has no capability, writes nothing but /tmp, and finds no installer and no compiler."""
+    """A service runs without root and capabilities, writes only to /tmp, and has no installer or compiler."""
     container = compose.containers(service)[0]
 
     def printed(command: str) -> str:
@@ -102,7 +102,7 @@ async def test_a_service_can_do_little_in_its_container(compose: Compose, servic
 
 
 async def test_workers_that_die_lose_nothing(compose: Compose) -> None:
-    """Of three workers one is killed and one crashes under 300 turns; each turn is answered once, in its order."""
+    """Of three workers one is killed and one crashes under 300 turns; each turn is answered once, in order."""
     killed, crashed, _ = compose.containers("workers")
     async with caller(compose) as client:
         accepted = await send_turns(client, CONVERSATIONS, TURNS, MODEL)
@@ -121,7 +121,7 @@ async def test_workers_that_die_lose_nothing(compose: Compose) -> None:
 
 
 async def test_what_hangs_is_unhealthy(compose: Compose) -> None:
-    """A process that is there and does nothing is noticed by the health check of its image, and so is its return."""
+    """A process that hangs fails the health check of its image, and passes it again when it recovers."""
     containers = [compose.containers(service)[0] for service in OURS]
 
     def first_healths() -> set[str]:
@@ -140,7 +140,7 @@ async def test_what_hangs_is_unhealthy(compose: Compose) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_may_be_restarted(compose: Compose, service: str) -> None:
-    """After a restart of any service everything becomes healthy again by itself, and messages are answered."""
+    """After a restart of any service all become healthy again by themselves, and messages are answered."""
     compose.run("restart", service)
 
     async def answered() -> bool:

@@ -17,7 +17,7 @@ from tests.support.stack import Stack
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
-# The web page 05_browser.html is tried by hand; tests/gateway/test_app.py holds what it needs of a gateway.
+# The web page 05_browser.html is tried by hand; tests/gateway/test_app.py checks what it needs from a gateway.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 SLOW = "simulated:tokens=30,gap_ms=20"
 WORDS = " ".join(f"word{place}" for place in range(1, 31))
@@ -25,7 +25,7 @@ WORDS = " ".join(f"word{place}" for place in range(1, 31))
 
 @pytest.fixture(scope="module")
 async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
-    """One LLM service, one worker, two gateways; what the examples need to know of them."""
+    """One LLM service, one worker, two gateways, and the settings that the examples need."""
     services = Services(stack.env, tmp_path_factory.mktemp("examples"))
     try:
         await services.llm()
@@ -42,7 +42,7 @@ async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 def test_every_example_is_run_here() -> None:
-    """The tests below are about all programs that there are."""
+    """The tests below cover all programs in the folder."""
     assert EXAMPLES == [
         "01_ask_and_poll.py",
         "02_stream_and_resume.py",
@@ -60,7 +60,7 @@ async def test_ask_and_poll(running: dict[str, str]) -> None:
 
 
 async def test_stream_and_resume(running: dict[str, str]) -> None:
-    """A stream that was cut goes on at another gateway, and its text is the stored one."""
+    """A stream that was cut continues at another gateway, and its text is the stored one."""
     cut, ending, text = await _run("02_stream_and_resume.py", running)
 
     assert cut.startswith("cut after ")
@@ -78,7 +78,7 @@ async def test_produce_directly(running: dict[str, str]) -> None:
 
 
 async def test_old_client(running: dict[str, str]) -> None:
-    """A client of the old system gets a reply to each of its turns."""
+    """A client of the previous system gets a reply to each of its turns."""
     assert [
         "user       My name is Ada.",
         "assistant  echo: My name is Ada.",
@@ -97,7 +97,7 @@ async def test_a_record_of_messages_only_is_enough(running: dict[str, str]) -> N
     async with httpx.AsyncClient(base_url=running["GATEWAY_URL"], trust_env=False, timeout=30) as gateway:
 
         async def reply() -> str:
-            # Until it is taken in, nobody but its producer knows of it: 404.
+            # Until it is taken in, only its producer knows of it: 404.
             found = await gateway.get(f"/v1/requests/{request_id}", headers={"Prefer": "wait=20"})
             return str(found.json().get("reply") or "")
 

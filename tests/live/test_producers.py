@@ -31,7 +31,7 @@ PRODUCERS = [
 
 @pytest.fixture(scope="module")
 async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
-    """A whole system, and the tools of other languages; what the programs need to know of them."""
+    """A whole system, the tools of other languages, and the settings that the programs need."""
     services = Services(stack.env, tmp_path_factory.mktemp("producers"))
     try:
         tools = await asyncio.to_thread(toolchains, tmp_path_factory.mktemp("tools"))
@@ -43,7 +43,7 @@ async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 def test_every_producer_is_run_here() -> None:
-    """The test below is about all programs that there are."""
+    """The test below covers all programs in the folder."""
     programs = [
         path for path in (ROOT / "examples/producers").rglob("*.*") if path.suffix in {".py", ".sh", ".go", ".java"}
     ]
@@ -53,7 +53,7 @@ def test_every_producer_is_run_here() -> None:
 
 @pytest.mark.parametrize("program", PRODUCERS)
 async def test_a_round_trip(program: str, running: dict[str, str], stack: Stack, tmp_path: Path) -> None:
-    """The line at the head of a program puts a request where Java's partitioner would, and prints the reply to it."""
+    """The command in a program's head writes to the partition that Java would choose, and prints the reply."""
     async with tail(stack, REPLIES.name) as came:
         output = await _run(_run_line(program), folder_like_ours(tmp_path), running)
         request_id = UUID(output.splitlines()[0].removeprefix("produced request "))
@@ -70,7 +70,7 @@ async def test_a_round_trip(program: str, running: dict[str, str], stack: Stack,
 
 
 def test_maven_takes_the_jars_that_are_tested() -> None:
-    """The versions in the pom of the Java program are those of the jars that it is run with here."""
+    """The versions in the pom of the Java program are those of the jars that run it here."""
     locked = tomllib.loads((ROOT / "orchestra/devstack/kafka.lock.toml").read_text("utf-8"))["dependencies"]
     tested = {(jar["artifactId"], jar["version"]) for jar in locked}
     pom = (ROOT / "examples/producers/java/pom.xml").read_text("utf-8").partition("<build>")[0]
@@ -81,7 +81,7 @@ def test_maven_takes_the_jars_that_are_tested() -> None:
 
 
 def _run_line(program: str) -> str:
-    """What the head of a program says that it is run with."""
+    """The command in the head of a program."""
     head = (ROOT / program).read_text("utf-8")
     found = re.search(rf'^(?:#|//| \*)?[ \t]+(\S.*{re.escape(QUESTION)}")$', head, re.MULTILINE)
     assert found, f"{program} does not say how it is run"
@@ -89,7 +89,7 @@ def _run_line(program: str) -> str:
 
 
 async def _run(line: str, folder: Path, env: dict[str, str]) -> str:
-    """What a line prints in a folder like a reader's."""
+    """What a command prints in a folder like a reader's."""
     process = await asyncio.create_subprocess_exec(
         "sh",
         "-c",

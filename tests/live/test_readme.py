@@ -22,7 +22,7 @@ FURTHER_PORTS = (8090, 8091)
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[dict[Command, Run]]:
-    """What came of each command."""
+    """The result of each command."""
     first = free_ports(20)
     named, ours = Ports(), Ports.from_base(first)
     ports = {getattr(named, name): getattr(ours, name) for name in vars(named)}
@@ -48,7 +48,7 @@ def runs() -> Iterator[dict[Command, Run]]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text[:60]}")
 def test_a_command_does_what_the_page_shows(runs: dict[Command, Run], command: Command) -> None:
-    """The command succeeds and prints what stands below it."""
+    """The command succeeds and prints what the page shows below it."""
     run = runs[command]
 
     assert run.status == 0, run
@@ -56,7 +56,7 @@ def test_a_command_does_what_the_page_shows(runs: dict[Command, Run], command: C
 
 
 def test_there_are_no_other_commands() -> None:
-    """A block of the pages is commands that are run, plain text, or targets that the Makefile has."""
+    """Each block of the pages is a command that is run, plain text, or a target of the Makefile."""
     # The targets are not run here: `.ci/run` runs `make test`, and `make up` is `orchestra up`, as in test_cli_up.py.
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     blocks = [block for page in PAGES for block in fences(page)]

@@ -1,4 +1,4 @@
-"""Hundreds of tasks of all types and three priorities, with workers killed all the while (TEST_TASKS: how many)."""
+"""Hundreds of tasks of all types and three priorities while workers are killed (TEST_TASKS: how many)."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ TASKS = int(os.environ.get("TEST_TASKS", "600"))
 TYPES = ("summarization", "translation", "code_generation", "analyst", "interviewer", "programmer")
 LOW, NORMAL, URGENT = 1, 5, 9
 KILL_EVERY_SECONDS = 4.0
-# Slow enough that there is a queue all the while, also where posting is slow: 3 workers with 4 places each.
+# Slow enough that there is always a queue, even where posting is slow: 3 workers with 4 places each.
 MODEL = "simulated:latency_ms=300"
 PLACES = "4"
 
@@ -33,7 +33,7 @@ FROM requests r WHERE r.user_name = $1 ORDER BY r.started_at
 
 @pytest.mark.timeout(600)
 async def test_every_task_is_done_once_the_urgent_ahead_and_none_starves(services: Services) -> None:
-    """Each is answered once; urgent ones begin before normal and low ones, and low ones go on meanwhile."""
+    """Each task is answered once; urgent ones start before normal and low ones, and low ones do not starve."""
     await services.llm()
     workers = [await services.worker(WORKER_CONCURRENCY=PLACES) for _ in range(3)]
     gateway = await services.gateway()

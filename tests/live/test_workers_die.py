@@ -1,4 +1,4 @@
-"""The promise in one line, with workers killed meanwhile; `make faults` kills them for longer."""
+"""The main promise while workers are killed; `make faults` kills them for longer."""
 
 import asyncio
 

@@ -31,7 +31,7 @@ async def put(database: Database, state: str) -> str:
 
 
 async def test_every_move_is_as_the_contract_says(database: Database) -> None:
-    """All 49 pairs of states, raw: what LEGAL_MOVES allows goes through, all else is refused."""
+    """Of all 49 pairs of states, in plain SQL, those in LEGAL_MOVES are accepted and all others refused."""
     allowed = set()
     for before, after in product(LEGAL_MOVES, repeat=2):
         id = await put(database, str(before))
@@ -49,7 +49,7 @@ async def test_every_move_is_as_the_contract_says(database: Database) -> None:
 
 
 async def test_a_second_head_is_refused(database: Database) -> None:
-    """Nobody can make two turns of a conversation run."""
+    """Two turns of one conversation cannot run at the same time."""
     conversation = uuid4()
     await take(database, request(conversation), second := request(conversation))
 
@@ -58,7 +58,7 @@ async def test_a_second_head_is_refused(database: Database) -> None:
 
 
 async def test_a_falling_fence_is_refused(database: Database) -> None:
-    """It may stay or grow."""
+    """A fence can stay or grow, but never fall."""
     await take(database, asked := request())
     await database.run("UPDATE requests SET fence = 5")
 
@@ -69,7 +69,7 @@ async def test_a_falling_fence_is_refused(database: Database) -> None:
 
 
 async def test_a_second_answer_is_refused(database: Database) -> None:
-    """A request has one assistant message, for ever; users' messages are not counted."""
+    """A request has at most one assistant message, ever; users' messages are not limited."""
     await take(database, asked := request())
     await finish(database, await claim_one(database))
     insert = "INSERT INTO messages (conversation_id, request_id, role, content) VALUES (:c, :r, :role, 'x')"
@@ -96,7 +96,7 @@ async def test_a_second_answer_is_refused(database: Database) -> None:
     ],
 )
 async def test_half_states_are_refused(database: Database, broken: str) -> None:
-    """A running turn has a worker, an ended one its time, every one its conversation; a reply is there once."""
+    """A running turn has a worker, an ended one its time, every one its conversation, and one reply at most."""
     await take(database, request(), request())
     await finish(database, (await claim(database, await new_worker(database), limit=1))[0])
 
@@ -105,7 +105,7 @@ async def test_half_states_are_refused(database: Database, broken: str) -> None:
 
 
 async def test_one_place_in_a_topic_is_one_request(database: Database) -> None:
-    """A record is taken in once, also under another id."""
+    """A record is taken in once, even under another id."""
     await take(database, asked := request())
     again = request(record=asked.record)
 
@@ -115,7 +115,7 @@ async def test_one_place_in_a_topic_is_one_request(database: Database) -> None:
 
 
 async def test_the_old_systems_inserts_still_work(database: Database) -> None:
-    """Its statements name neither tenants nor ids, and find the tables as they were."""
+    """The statements of the previous system, without tenants or ids, find the tables as they were."""
     (user,) = await database.run(
         "INSERT INTO users (username, password_hash, role) VALUES ('ann', 'x', 'admin') RETURNING id, created_at"
     )
@@ -146,7 +146,7 @@ async def test_the_states_of_the_database_are_those_of_the_contract(database: Da
 
 
 async def test_up_down_and_up_again(stack: Stack) -> None:
-    """The way back leaves nothing behind, and the way up works again."""
+    """Migrating down leaves nothing behind, and migrating up works again."""
     url = await stack.fresh_database()
     objects = (
         "SELECT count(*) AS n FROM pg_class"

@@ -1,4 +1,4 @@
-"""Promises of migrations/0002_tasks_users_keys.sql: what the database holds to, whatever the code does."""
+"""Promises of migrations/0002_tasks_users_keys.sql: what the database enforces, whatever the code does."""
 
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ _ENDS = {
 
 @pytest.mark.parametrize(("state", "end"), [(state, end) for state, ends in _ENDS.items() for end in ends])
 async def test_what_was_deleted_is_emptied_however_it_ends(database: Database, state: str, end: str) -> None:
-    """A request that was deleted while it was open keeps nothing of what was asked."""
+    """A request that was deleted while open keeps no text of the question or answer, however it ends."""
     conversation = uuid4()
     await take(database, first := request(conversation), second := request(conversation))
     asked = second if state == "waiting" else first
@@ -33,7 +33,7 @@ async def test_what_was_deleted_is_emptied_however_it_ends(database: Database, s
 
 
 async def test_what_was_not_deleted_is_kept(database: Database) -> None:
-    """An ending alone empties nothing."""
+    """An ending by itself deletes no text."""
     await take(database, asked := request())
 
     await database.run("UPDATE requests SET status = 'cancelled', finished_at = now()")
@@ -45,7 +45,7 @@ async def test_what_was_not_deleted_is_kept(database: Database) -> None:
     ("scopes", "hash_bytes"), [("{}", 32), ("{root}", 32), ("{read,root}", 32), ("{read}", 31), ("{read}", 64)]
 )
 async def test_a_key_that_cannot_be_is_refused(database: Database, scopes: str, hash_bytes: int) -> None:
-    """Without a scope, with one that is none, or with anything but a SHA-256 in the place of its secret."""
+    """A key without a scope, with an unknown one, or with anything but a SHA-256 as its secret is refused."""
     with pytest.raises(DataRefusedError):
         await database.run(
             "INSERT INTO api_keys (id, name, scopes, secret_hash)"
@@ -56,7 +56,7 @@ async def test_a_key_that_cannot_be_is_refused(database: Database, scopes: str, 
 
 
 async def test_keys_go_with_their_user(database: Database) -> None:
-    """Nobody calls in the name of somebody who is gone; a program's own key stays."""
+    """A user's keys are deleted with the user; a program's key stays."""
     (user,) = await database.run("INSERT INTO users (username, password_hash) VALUES ('ann', 'x') RETURNING id")
     for id, owner in (("hers", user.id), ("programs", None)):
         await database.run(
@@ -72,7 +72,7 @@ async def test_keys_go_with_their_user(database: Database) -> None:
 
 
 async def test_errors_go_with_their_request(database: Database) -> None:
-    """What is deleted after its time leaves no story behind."""
+    """A request that is deleted after its retention takes its attempts' errors with it."""
     await take(database, asked := request())
     await database.run(
         "INSERT INTO attempt_errors (tenant, request_id, attempt, code, detail) VALUES ('default', :id, 1, 'c', 'd')",

@@ -1,4 +1,4 @@
-"""Promises of migrations/0003_operators_lists.sql: what the database holds to, whatever the code does."""
+"""Promises of migrations/0003_operators_lists.sql: what the database enforces, whatever the code does."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.support.store import letter, take
     "half", ["replayed_at = now()", "replayed_as = gen_random_uuid()", "edited_at = now()", "edited_headers = '[]'"]
 )
 async def test_half_a_replay_or_edit_is_refused(database: Database, half: str) -> None:
-    """A letter says when it was sent and as what, or neither; an edit is whole, or there is none."""
+    """A letter has both the time and the id of its replay or neither, and an edit is complete or absent."""
     await take(database, dead_letters=[letter()])
 
     with pytest.raises(DataRefusedError):

@@ -8,7 +8,7 @@ from tests.support.store import claim_one, finish, request, take
 
 
 async def test_an_answer_of_before_has_no_reason(database: Database) -> None:
-    """It is shown without one, beside a new one that has its own."""
+    """An older answer is shown without a finish reason, beside a new one that has one."""
     conversation = uuid4()
     await take(database, request(conversation), request(conversation))
     for _ in range(2):

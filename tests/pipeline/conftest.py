@@ -1,4 +1,4 @@
-"""The road that most of these tests take: real Kafka and Postgres, and an LLM service that is told what to do."""
+"""The setup of most of these tests: real Kafka and Postgres, and a scripted LLM service."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ from tests.support.stack import Stack
 
 @pytest.fixture
 def model() -> Held:
-    """Holding back."""
+    """The gate that holds answers back."""
     return Held()
 
 
@@ -24,6 +24,6 @@ async def llm(model: Held) -> AsyncIterator[LlmScript]:
 
 @pytest.fixture
 async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
+    """A setup of this test's own."""
     async with open_road(stack, llm) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""Agents on real Kafka and Postgres: what the model is sent for each, and answers that must fit a schema."""
+"""Agents on real Kafka and Postgres: what each sends to the model, and answers that must match a schema."""
 
 import json
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ properties.city.type = "string"
 
 
 def improves(first: Script) -> Script:
-    """Answers like this the first time, and from then on as the schema wants it."""
+    """The first answer is this text; later ones match the schema."""
     asked = 0
 
     async def script(request: web.Request, response: web.StreamResponse) -> None:
@@ -45,7 +45,7 @@ def improves(first: Script) -> Script:
 
 @pytest.fixture
 def gate() -> Held:
-    """Closed."""
+    """A closed gate."""
     return Held()
 
 
@@ -59,26 +59,26 @@ async def llm(gate: Held) -> AsyncIterator[LlmScript]:
 
 @pytest.fixture
 async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
+    """A setup of this test's own."""
     async with open_road(stack, llm) as opened:
         yield opened
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An operator's folder with an agent of his own."""
+    """An operator's folder with one agent."""
     (tmp_path / "city.toml").write_text(CITY, "utf-8")
     return tmp_path
 
 
 async def produce(road: Road, value: dict[str, Any]) -> UUID:
-    """Write a plain record, without key or headers; the id that it gets."""
+    """Write a plain record without key or headers, and return its request id."""
     sent = await road.send(json.dumps(value).encode())
     return record_id(sent.topic, sent.partition, sent.offset, sent.timestamp)
 
 
 async def test_each_task_type_is_answered_by_its_agent(road: Road) -> None:
-    """Its words come first, then the dialogue so far, then the prompt; plain records, without key or headers."""
+    """An agent's instructions come first, then the dialogue so far, then the prompt; plain records suffice."""
     history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
     async with road.worker():
         ids = [await produce(road, {"task_type": name, "prompt": f"do {name}", "history": history}) for name in TYPES]
@@ -94,7 +94,7 @@ async def test_each_task_type_is_answered_by_its_agent(road: Road) -> None:
 
 
 async def test_a_turn_of_a_conversation_may_name_an_agent(road: Road, folder: Path) -> None:
-    """It speaks before the caller's instructions and before what was said; it is kept nowhere."""
+    """A conversation's turn may name an agent: its instructions come first, and are not stored."""
     conversation = uuid4()
     own = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "two"}]
     async with road.worker(agents_dir=folder):
@@ -115,7 +115,7 @@ async def test_a_turn_of_a_conversation_may_name_an_agent(road: Road, folder: Pa
 
 
 async def test_an_unknown_agent_fails_and_says_so(road: Road) -> None:
-    """A producer hears of it in the reply; nobody was asked."""
+    """An unknown agent fails the request with a reply, without a call to the model."""
     async with road.worker():
         id = await produce(road, {"task_type": "nobody", "prompt": "x"})
         assert ["failed"] == await road.endings([id])
@@ -127,7 +127,7 @@ async def test_an_unknown_agent_fails_and_says_so(road: Road) -> None:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["agent", "plain record"])
 async def test_an_answer_that_does_not_fit_is_asked_for_again(road: Road, folder: Path, plain: bool) -> None:
-    """The second one fits: one reply, two attempts; the model was told the schema and the agent's own limits."""
+    """An answer that does not match the schema is retried: one reply, two attempts, with the agent's own limits."""
     async with road.worker(agents_dir=folder, llm_model="improves"):
         if plain:
             id = await produce(road, {"task_type": "city", "prompt": "x", "history": []})
@@ -146,7 +146,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(road: Road, folder
 
 
 async def test_an_answer_that_never_fits_fails(road: Road, folder: Path) -> None:
-    """After its tries, with the place where it did not fit; what the model said is kept nowhere."""
+    """A request whose answers never match fails after its attempts, with the place of the mismatch but no text."""
     async with road.worker(agents_dir=folder, llm_model="stubborn"):
         ids = [
             await road.ask("x", model="stubborn", agent="city"),
@@ -167,7 +167,7 @@ async def test_an_answer_that_never_fits_fails(road: Road, folder: Path) -> None
 
 
 async def test_a_stream_is_told_to_forget_an_answer_that_did_not_fit(road: Road, folder: Path, gate: Held) -> None:
-    """What it showed is void: restart, then the answer that fits."""
+    """A stream gets a restart for an answer that did not match, then the one that does."""
     env = {**road.stack.env, "DATABASE_URL": road.database_url}
     async with road.worker(agents_dir=folder), running_gateway(env) as gateway:
         id = await road.ask(BAD, model="improves_late", agent="city")

@@ -1,4 +1,4 @@
-"""A bad record on its whole way: refused, looked at, mended and sent again by command, answered once."""
+"""The whole way of a bad record: refused, listed, fixed and replayed with the command line, answered once."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 
 @dataclass
 class Ground:
-    """A worker on topics of its own, and a gateway that asks for credentials. ``theirs``: a topic of tenant acme."""
+    """A worker on topics of its own, and a gateway with authentication. ``theirs``: a topic of tenant acme."""
 
     producer: Stranger
     tail: Tail
@@ -40,7 +40,7 @@ class Ground:
     keys: dict[str, str]
 
     async def letter(self, place: Place, tenant: str = "default") -> dict[str, Any]:
-        """The letter of the record at this place, once it is kept."""
+        """The letter of the record at this place, once it is stored."""
 
         where = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
 
@@ -51,7 +51,7 @@ class Ground:
         return dict(await eventually(attempt))
 
     async def get(self, path: str, tenant: str = "default") -> dict[str, Any]:
-        """What an admin of a tenant is shown."""
+        """What an admin of a tenant sees."""
         response = await self.gateway.get(path, headers=bearer(self.keys[tenant]))
         assert response.status_code == 200, response.text
         return dict(response.json())
@@ -87,7 +87,7 @@ async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
-    """It is failed, then mended and sent by command, then answered once, under its id and with its correlation_id."""
+    """A bad record fails; fixed and replayed by command, it is answered once with its id and correlation_id."""
     id = str(uuid4())
     place = await ground.producer.send(
         b'{"messages": oops', ground.topic, key=b"talk-7", headers={"ce_id": id, "correlation_id": "c-1"}
@@ -100,16 +100,16 @@ async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
     assert number in await ground.orchestra("list", "--reason", "not_json")
     assert "oops" in await ground.orchestra("show", number)
     assert "0 replayed, 1 not" in await ground.orchestra("replay", number, status=1)
-    await ground.orchestra("edit", number, "--value", "-", text=json.dumps(message("mended")))
+    await ground.orchestra("edit", number, "--value", "-", text=json.dumps(message("fixed")))
     assert "1 replayed, 0 not" in await ground.orchestra("replay", number)
 
-    # At once: it is on its way, and never again what it was.
+    # At once: it is on its way, and never shows its old state again.
     response = await ground.gateway.get(
         f"/v1/requests/{id}", headers={**bearer(ground.keys["default"]), "Prefer": "wait=30"}
     )
     answered = response.json()
-    assert (200, "completed", "echo: mended") == (response.status_code, answered["status"], answered["reply"])
-    # Whoever waits on the topic was told of the refusal, and then of the answer.
+    assert (200, "completed", "echo: fixed") == (response.status_code, answered["status"], answered["reply"])
+    # A consumer of the topic got the refusal first and then the reply.
     refused, record = await eventually(lambda: (found := ground.tail.replies(UUID(id)))[1:] and found)
     assert [{"status": "failed"}, {"status": "completed"}] == [
         Reply.model_validate_json(each.value).model_dump(include={"status"}) for each in (refused, record)
@@ -120,7 +120,7 @@ async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
     talk = await ground.get(f"/v1/requests?conversation_id={answered['conversation_id']}")
     assert [answered] == talk["data"]
 
-    # Sent once more it changes nothing, and is no new letter.
+    # Sent once more, it changes nothing and becomes no new letter.
     assert "1 replayed" in await ground.orchestra("replay", number)
     last = await ground.producer.send(message("last"), ground.topic, key=b"talk-7")
     assert (await ground.tail.reply(last.id)).status is Status.COMPLETED
@@ -131,7 +131,7 @@ async def test_from_a_bad_record_to_its_answer(ground: Ground) -> None:
 
 @pytest.mark.parametrize("bad", [{"deadline": "1795000000000"}, {"traceparent": "a\0b"}], ids=str)
 async def test_a_good_id_beside_a_bad_header(ground: Ground, bad: dict[str, str]) -> None:
-    """Over HTTP the request is failed under its id, and on the topic there is a reply, with the correlation id."""
+    """A bad record with a valid id fails under it over HTTP, and gets a reply with its correlation_id."""
     id = uuid4()
     headers = {"ce_id": str(id), "correlation_id": f"c-{id}", **bad}
     place = await ground.producer.send(message("hi"), ground.topic, key=b"talk-8", headers=headers)
@@ -147,7 +147,7 @@ async def test_a_good_id_beside_a_bad_header(ground: Ground, bad: dict[str, str]
 
 
 async def test_a_bad_record_under_a_taken_id_has_no_reply(ground: Ground) -> None:
-    """Who waits for the id hears of the request that was taken in, once, and of nothing else."""
+    """A bad record under the id of an accepted request causes no reply beside that request's own."""
     good = await ground.producer.send(message("hi", id=str(id := uuid4())), ground.topic)
     assert (await ground.tail.reply(id)).status is Status.COMPLETED
     bad = await ground.producer.send(b"{", ground.topic, headers={"ce_id": str(id), "correlation_id": "c-2"})
@@ -162,8 +162,8 @@ async def test_a_bad_record_under_a_taken_id_has_no_reply(ground: Ground) -> Non
 
 
 async def test_many_of_one_reason(ground: Ground) -> None:
-    """By filter all are sent that can be; what is bad still stays, and each is answered once, in its own tenant."""
-    # Written by a newer producer: the type is not known; the edit says it in the old way.
+    """A replay by filter sends the records that are valid now, each answered once in its tenant; the rest stay."""
+    # Written by a newer producer, so its type is unknown; the edit names the current type.
     new = [("ce_type", b"llm.message.requested.v2")]
     places = [await ground.producer.send(message(str(n)), ground.theirs, raw_headers=new) for n in range(3)]
     letters = [await ground.letter(place, "acme") for place in places]
@@ -188,7 +188,7 @@ async def test_many_of_one_reason(ground: Ground) -> None:
 
 
 async def test_another_body_under_the_same_id(ground: Ground) -> None:
-    """What was answered stays so: a letter with another body is not sent under its id."""
+    """A letter with another body is not sent under the id of an answered request, whose reply stays."""
     first = await ground.producer.send(message(id=str(uuid4())), ground.topic, headers={"ce_type": "nonsense"})
     letter = await ground.letter(first)
     id, admin = letter["request_id"], bearer(ground.keys["default"])
@@ -207,7 +207,7 @@ async def test_another_body_under_the_same_id(ground: Ground) -> None:
 
 
 async def test_a_forged_record_is_never_sent(ground: Ground) -> None:
-    """Who forges a signature does not get a good one from an admin who replays all there is."""
+    """A record with a forged signature does not get a valid one when an admin replays all letters."""
     claims = {"orchestra-signature": f"v1={'0' * 64}", "orchestra-tenant": "acme", "orchestra-user": "root"}
     place = await ground.producer.send(message("forged"), ground.topic, headers=claims)
     letter = await ground.letter(place)

@@ -1,4 +1,4 @@
-"""A model that breaks off and the one that stands in for it, through real processes: what clients and consumers see."""
+"""A model that breaks off and its fallback, through real processes: what clients and consumers see."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.support.stack import Stack
 SAID = "who goes on 🦉 where another broke off"
 TEXT = f"echo: {SAID}"
 USAGE = {"input_tokens": 14, "output_tokens": 9, "cost": 3.2e-05, "model": "steady"}
-# The first is slow enough that a piece of it is shown before it breaks off, also on a loaded machine.
+# The first model is slow enough that a piece is sent before it breaks off, on a loaded machine too.
 MODELS = """
 [[models]]
 name = "shaky"
@@ -53,12 +53,12 @@ async def client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 def body(**more: Any) -> dict[str, Any]:
-    """What is asked of the model that breaks off."""
+    """A message for the model that breaks off."""
     return {"model": "shaky", "messages": [{"role": "user", "content": SAID}], **more}
 
 
 def places_hold(told: list[Sse]) -> bool:
-    """Whether each event's id says how much text there is by then, of which attempt."""
+    """Whether each event's id gives the attempt and the length of the text so far."""
     return all(
         event.id.removesuffix(".end") == f"{2 if place >= _restart(told) else 1}.{len(text_of(told[: place + 1]))}"
         for place, event in enumerate(told)
@@ -71,7 +71,7 @@ def _restart(told: list[Sse]) -> int:
 
 
 async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None:
-    """In mid stream: what follows is the other model's text, as it is stored, also for who comes back from before."""
+    """After a restart in mid stream the text is the fallback's, as stored, even for a client that resumes."""
     async with streaming(client, "POST", "/v1/messages", json=body(stream=True)) as reader:
         told = await reader.until("delta")
         before = told[-1]
@@ -86,7 +86,7 @@ async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None
 
     assert str(before.id).startswith("1.")
     assert [event.data["attempt"] for event in told if event.name in ("started", "restart")] == [1, 2]
-    # Pieces are gathered for a moment: those that were said just before the restart may be left out.
+    # Pieces are gathered for a moment: those from just before the restart may be missing.
     so_far = text_of(told[: _restart(told)])
     assert so_far
     assert "".join(f"word{number} " for number in range(1, 13)).startswith(so_far)
@@ -100,7 +100,7 @@ async def test_a_stream_is_told_to_start_anew(client: httpx.AsyncClient) -> None
 
 
 async def test_cost_reaches_everybody_who_is_told_of_usage(client: httpx.AsyncClient, stack: Stack) -> None:
-    """The waiting caller, the request, the task and the reply record; where a model has no price nothing is added."""
+    """The cost is in the reply, the request, the task and the record; for a model without a price it is absent."""
     consumer = AIOKafkaConsumer(bootstrap_servers=stack.bootstrap, auto_offset_reset="latest")
     await consumer.start()
     try:
@@ -132,7 +132,7 @@ async def _reply_of(consumer: AIOKafkaConsumer, id: str) -> Any:
 
 
 async def test_many_chains_at_once_keep_their_texts_apart(client: httpx.AsyncClient) -> None:
-    """Thirty streams, each with its own break: every caller ends with his own text, and so does Postgres."""
+    """Thirty streams, each with its own break: every caller ends with its own text, and so does Postgres."""
 
     async def one(said: str) -> None:
         asked = body(stream=True, messages=[{"role": "user", "content": said}])
@@ -140,7 +140,7 @@ async def test_many_chains_at_once_keep_their_texts_apart(client: httpx.AsyncCli
             told = await reader.rest()
             stored = (await client.get(reader.response.headers["location"])).json()
         assert text_of(told) == told[-1].data["reply"] == stored["reply"] == f"echo: {said}"
-        # None where the break came before a piece had been told.
+        # None where the break came before any text was sent.
         assert [event.name for event in told].count("restart") == 2 - told[1].data["attempt"]
 
     await asyncio.gather(*(one(f"{uuid4()} says {number}") for number in range(30)))

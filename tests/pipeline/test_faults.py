@@ -1,4 +1,4 @@
-"""The whole road while something dies under it: workers, broker, Postgres; no message is lost, none is done twice."""
+"""The whole system while workers, broker or Postgres die: no message is lost, and none is answered twice."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ ENDINGS = ("completed", "failed", "cancelled", "expired")
 
 @pytest.fixture
 async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway, with an LLM service behind; the test starts its own workers."""
+    """A client of a gateway, with an LLM service behind it; the test starts its own workers."""
     await services.llm()
     gateway = await services.gateway()
     async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as opened:
@@ -28,7 +28,7 @@ async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def accept(client: httpx.AsyncClient, model: str, text: str = "hello", conversation: str | None = None) -> str:
-    """Send a message until it is known to be accepted, with one key, as a careful client does; its id."""
+    """Send a message with one key until it is certainly accepted, as a careful client does; its id."""
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
     if conversation:
         body["conversation_id"] = conversation
@@ -43,7 +43,7 @@ async def accept(client: httpx.AsyncClient, model: str, text: str = "hello", con
 
 
 async def look(client: httpx.AsyncClient, id: str, wait: int = 0) -> dict[str, Any]:
-    """The request as it stands, or as it ends within ``wait`` seconds; {} while Postgres is away."""
+    """The request as it is, or as it ends within ``wait`` seconds; {} while Postgres is away."""
     response = await client.get(f"/v1/requests/{id}", headers={"Prefer": f"wait={wait}"} if wait else {})
     assert response.status_code in (200, 503), response.text
     return dict(response.json()) if response.status_code == 200 else {}
@@ -69,7 +69,7 @@ async def running(client: httpx.AsyncClient, id: str) -> None:
 
 
 async def said(client: httpx.AsyncClient, conversation: str) -> list[tuple[str, str]]:
-    """Role and content of what is stored in a conversation."""
+    """Role and content of the messages stored in a conversation."""
     response = await client.get(f"/v1/conversations/{conversation}/messages", params={"limit": 100})
     return [(each["role"], each["content"]) for each in response.raise_for_status().json()["data"]]
 
@@ -84,7 +84,7 @@ async def burst(client: httpx.AsyncClient, conversations: Sequence[str], turns: 
 
 
 def chain(turns: int) -> list[tuple[str, str]]:
-    """What a conversation must hold when each answer is the hash of all that was said before it."""
+    """The messages of a conversation in which each answer is the hash of all messages before it."""
     history: list[ChatMessage] = []
     for turn in range(turns):
         history.append(ChatMessage(role="user", content=f"turn {turn}"))
@@ -93,7 +93,7 @@ def chain(turns: int) -> list[tuple[str, str]]:
 
 
 async def all_in_order(client: httpx.AsyncClient, conversations: Sequence[str], ids: Sequence[str], turns: int) -> None:
-    """Every request completed, and every conversation is the chain that it must be."""
+    """Check that every request completed and every conversation is the expected chain."""
     endings = await asyncio.gather(*(ended(client, id) for id in ids))
     assert {"completed"} == {ending["status"] for ending in endings}
     for conversation in conversations:
@@ -102,7 +102,7 @@ async def all_in_order(client: httpx.AsyncClient, conversations: Sequence[str], 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
 async def test_broker_or_database_away(services: Services, client: httpx.AsyncClient, stack: Stack, part: str) -> None:
-    """Killed and started again in a burst: what was accepted is answered once, in order."""
+    """Broker or Postgres killed and restarted during a burst: accepted messages are answered once, in order."""
     await services.worker()
     await services.worker()
     conversations = [str(uuid4()) for _ in range(20)]

@@ -31,7 +31,7 @@ async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
 
 
 async def test_create_and_get(gateway: Gateway) -> None:
-    """A conversation is made with its metadata, found by its Location, and made once under an id of the caller's."""
+    """A conversation is created with its metadata, found by its Location, and created once under a caller's own id."""
     made = await gateway.client.post(URL, json={"metadata": {"topic": "owls"}})
     assert made.status_code == 201
     assert made.headers["location"] == f"{URL}/{made.json()['id']}"
@@ -47,7 +47,7 @@ async def test_create_and_get(gateway: Gateway) -> None:
 
 
 async def test_an_id_that_others_can_compute(gateway: Gateway) -> None:
-    """Who has a name makes no conversation under it; who has none may."""
+    """A named caller cannot create a conversation under an id that others can compute; an unnamed one can."""
     body = {"id": str(conversation_id_for_key("default", b"customer-42"))}
 
     refused = await gateway.client.post(URL, json=body, headers={"X-User-ID": "ann"})
@@ -70,7 +70,7 @@ async def test_an_id_that_others_can_compute(gateway: Gateway) -> None:
     ],
 )
 async def test_bad_bodies(gateway: Gateway, body: bytes, kind: str, code: str) -> None:
-    """A body that is not JSON of the right shape is refused, and nothing of it is repeated."""
+    """A body that is not JSON or has invalid fields is refused, and nothing of it is repeated."""
     response = await gateway.client.post(URL, content=body, headers={"content-type": kind})
     assert response.json()["code"] == code
     assert response.status_code == {"invalid_request": 422, "not_json": 400, "too_large": 413}[code]
@@ -78,7 +78,7 @@ async def test_bad_bodies(gateway: Gateway, body: bytes, kind: str, code: str) -
 
 
 async def test_list(gateway: Gateway) -> None:
-    """The list is paged, the newest first, and complete."""
+    """The list is paged, newest first, and complete."""
     made = [(await gateway.client.post(URL)).json()["id"] for _ in range(5)]
     found: list[str] = []
     cursor = None
@@ -95,7 +95,7 @@ async def test_list(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=secret", "cursor=secret", "cursor=W10", "cursor=%00"])
 async def test_bad_pages(gateway: Gateway, query: str) -> None:
-    """A limit or a cursor that cannot be is 422, on both lists, without a word of it."""
+    """An invalid limit or cursor is 422 on both lists, and the error does not repeat it."""
     conversation = (await gateway.client.post(URL)).json()["id"]
     for url in (URL, f"{URL}/{conversation}/messages"):
         response = await gateway.client.get(f"{url}?{query}")
@@ -104,7 +104,7 @@ async def test_bad_pages(gateway: Gateway, query: str) -> None:
 
 
 async def test_turns(gateway: Gateway, worker: HandWorker) -> None:
-    """Open requests show while they are open; messages are listed the oldest first, in pages."""
+    """Open requests are shown while they are open; messages are listed oldest first, in pages."""
     conversation = (await gateway.client.post(URL)).json()["id"]
     body = {**HELLO, "conversation_id": conversation}
     requests = []
@@ -133,7 +133,7 @@ async def test_turns(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_delete(gateway: Gateway, worker: HandWorker) -> None:
-    """A deleted conversation is gone at once with all that is in it; its open request is cancelled."""
+    """A deleted conversation is gone at once with its contents; its open request is cancelled."""
     conversation = (await gateway.client.post(URL)).json()["id"]
     body = {**HELLO, "conversation_id": conversation}
     accepted = await gateway.client.post("/v1/messages", json=body, headers={"Prefer": "respond-async"})
@@ -148,12 +148,12 @@ async def test_delete(gateway: Gateway, worker: HandWorker) -> None:
 
     assert (await gateway.client.delete(f"{URL}/{conversation}")).status_code == 404
     await worker.take_in()
-    await worker.take_in()  # The second time too, for the first may not have been acknowledged.
+    await worker.take_in()  # The second time too, because the first may not have been acknowledged.
     assert (await gateway.client.get(accepted.headers["location"])).status_code == 404
 
 
 async def test_unknown(gateway: Gateway, worker: HandWorker) -> None:
-    """A conversation that never was is 404 by every route, and nothing is published for it."""
+    """A conversation that never existed is 404 on every route, and no record is written for it."""
     for name in (str(uuid4()), "nonsense"):
         for method, url in (("GET", name), ("GET", f"{name}/messages"), ("DELETE", name)):
             response = await gateway.client.request(method, f"{URL}/{url}")

@@ -1,4 +1,4 @@
-"""Every row of the outcomes table, on real Kafka and Postgres, with a worker whose steps the test makes."""
+"""Every row of the outcomes table, on real Kafka and Postgres, with a worker that the test steps through."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ async def test_completed(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_named_conversation_and_any_content_type(gateway: Gateway, worker: HandWorker) -> None:
-    """An old client's form content type and unknown fields are taken, and its conversation id kept."""
+    """An old client's form content type and unknown fields are accepted, and its conversation id kept."""
     conversation = str(uuid4())
     body = json.dumps({"conversation_id": conversation, "messages": [{**HELLO["messages"][0], "x": 1}], "y": 2})
     kind = {"content-type": "application/x-www-form-urlencoded"}
@@ -102,7 +102,7 @@ async def test_named_conversation_and_any_content_type(gateway: Gateway, worker:
     ],
 )
 async def test_failed(gateway: Gateway, worker: HandWorker, code: ErrorCode, status: int) -> None:
-    """A failed request is a problem with the request's own code, its id and where it is found."""
+    """A failed request is a problem with the request's error code, its id and its location."""
     answer = post(gateway)
     turn = await worker.begin()
     await worker.end(turn, Status.FAILED, error=(code, "the model said no"))
@@ -123,7 +123,7 @@ async def test_failed(gateway: Gateway, worker: HandWorker, code: ErrorCode, sta
 
 
 async def test_expired(gateway: Gateway, worker: HandWorker) -> None:
-    """A request whose deadline has passed when it comes in is accepted, and answered 504 expired."""
+    """A request that arrives after its deadline is accepted, and answered with 504 expired."""
     answer = post(gateway, {**HELLO, "deadline": "2020-01-01T00:00:00Z"})
     request = await worker.take_in()
 
@@ -148,7 +148,7 @@ async def test_cancelled(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_sync_limit(env: dict[str, str], worker: HandWorker) -> None:
-    """Past the sync limit the caller gets 504 with the id, and the work goes on."""
+    """After the sync limit the caller gets 504 with the id, and the work goes on."""
     async with running_gateway(env, sync_limit_seconds=0.3) as hasty:
         response = await post(hasty)
         problem = response.json()
@@ -173,7 +173,7 @@ async def test_sync_limit(env: dict[str, str], worker: HandWorker) -> None:
     ],
 )
 async def test_accepted(gateway: Gateway, worker: HandWorker, prefer: str, applied: str) -> None:
-    """With a Prefer that says so the caller gets 202, the resource and what was applied."""
+    """With `Prefer: respond-async` the caller gets 202, the resource, and the preference that was applied."""
     response = await post(gateway, Prefer=prefer)
     request = await worker.take_in()
 
@@ -187,7 +187,7 @@ async def test_accepted(gateway: Gateway, worker: HandWorker, prefer: str, appli
 
 
 async def test_reply_within_wait(gateway: Gateway, worker: HandWorker) -> None:
-    """With `wait=N` a reply that comes in time is the answer; so it is with `respond-async, wait=N`."""
+    """With `wait=N`, alone or after `respond-async`, a reply that comes in time is the response."""
     for prefer in ("wait=20", "respond-async, wait=20"):
         answer = post(gateway, Prefer=prefer)
         await worker.complete(await worker.begin(), "soon")
@@ -197,7 +197,7 @@ async def test_reply_within_wait(gateway: Gateway, worker: HandWorker) -> None:
 
 @pytest.mark.parametrize("prefer", ["wait=abc", "wait=-1", "wait", ";;;", "wait=1.5", '"respond-async"'])
 async def test_malformed_prefer(gateway: Gateway, worker: HandWorker, prefer: str) -> None:
-    """A malformed Prefer is as none: the call waits for its reply."""
+    """A malformed Prefer is ignored: the call waits for its reply."""
     answer = post(gateway, Prefer=prefer)
     turn = await worker.begin()
     assert turn.caller_waits
@@ -206,7 +206,7 @@ async def test_malformed_prefer(gateway: Gateway, worker: HandWorker, prefer: st
 
 
 async def test_get_in_every_state(gateway: Gateway, worker: HandWorker) -> None:
-    """From the 202 on GET answers 200 with a true state."""
+    """From the 202 on, GET answers 200 with the current state."""
     location = (await post(gateway, {**HELLO, "model": "llama3"}, Prefer="respond-async")).headers["location"]
 
     async def get() -> dict[str, Any]:
@@ -237,7 +237,7 @@ async def test_get_in_every_state(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_unknown_ids(gateway: Gateway) -> None:
-    """An id that no gateway gave out, or that is none, is 404 as a problem."""
+    """An id that no gateway issued, or that is not an id, is 404 as a problem."""
     for name in (str(uuid4()), "0" * 32, "nonsense", "%00"):
         response = await gateway.client.get(f"/v1/requests/{name}")
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
@@ -264,7 +264,7 @@ async def test_receipts(stack: Stack) -> None:
 
 
 async def test_dead_letter(gateway: Gateway, worker: HandWorker) -> None:
-    """A request whose record became a dead letter has failed with its reason, for whoever polls, waits or streams."""
+    """A request whose record became a dead letter has failed with its reason, in polls, waits and streams."""
     answer = post(gateway)
     worker.takes_another_secret()
     letter = await worker.take_in()
@@ -294,7 +294,7 @@ async def test_long_poll(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_lost_event(gateway: Gateway, worker: HandWorker) -> None:
-    """A wait whose events are all lost ends by what Postgres says."""
+    """A wait whose events are all lost ends with the row in Postgres."""
     answer = post(gateway)
     await worker.complete(await worker.begin(tell=False), "hello", tell=False)
     response = await answer
@@ -302,7 +302,7 @@ async def test_lost_event(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_long_reply(gateway: Gateway, worker: HandWorker) -> None:
-    """A reply too long for a record reaches whoever waits whole."""
+    """A reply too long for a record reaches a waiting caller complete."""
     answer, reply = post(gateway), "ä" * 70_000
     await worker.complete(await worker.begin(), reply)
     assert (await answer).json()["reply"] == reply
@@ -323,9 +323,9 @@ async def test_cancel(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_cancel_before_intake(gateway: Gateway, worker: HandWorker) -> None:
-    """A request that nobody has taken in is born cancelled, also when its cancel is read long after it."""
+    """A request cancelled before intake starts out cancelled, even if its cancel is read long after it."""
     location = (await post(gateway, Prefer="respond-async")).headers["location"]
-    worker.records = [await worker.next_record()]  # Read, and not taken in.
+    worker.records = [await worker.next_record()]  # Read, but not taken in.
     cancel = await gateway.client.post(f"{location}/cancel")
     assert (cancel.status_code, cancel.json()["status"], cancel.json()["cancel_requested"]) == (202, "pending", True)
 
@@ -336,14 +336,14 @@ async def test_cancel_before_intake(gateway: Gateway, worker: HandWorker) -> Non
 
 
 async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:
-    """A caller who goes away while he waits frees his place, and the work goes on."""
+    """A caller that leaves while waiting frees its place, and the work goes on."""
     leaving = post(gateway)
     turn = await worker.begin()
     await eventually(partial(waits_are, gateway, 1))
     leaving.cancel()
     await eventually(partial(waits_are, gateway, 0))
-    await worker.complete(turn, "for nobody")
-    assert (await gateway.client.get(f"/v1/requests/{turn.id}")).json()["reply"] == "for nobody"
+    await worker.complete(turn, "for no one")
+    assert (await gateway.client.get(f"/v1/requests/{turn.id}")).json()["reply"] == "for no one"
 
 
 async def waits_are(gateway: Gateway, count: int) -> bool:
@@ -353,13 +353,13 @@ async def waits_are(gateway: Gateway, count: int) -> bool:
 async def status_is(
     gateway: Gateway, status: int, body: dict[str, Any] = HELLO, **headers: str
 ) -> httpx.Response | None:
-    """The answer of a POST, when it has this status."""
+    """The response to a POST, when it has this status."""
     response = await post(gateway, body, Prefer="respond-async", **headers)
     return response if response.status_code == status else None
 
 
 async def test_same_key_same_body(gateway: Gateway, worker: HandWorker) -> None:
-    """The same key with the same body is the same request, before its row, after it, and when it has ended."""
+    """The same key with the same body is the same request, before its row exists, after, and once it has ended."""
     key, asynchronous = str(uuid4()), {"Prefer": "respond-async"}
     first = post(gateway, Idempotency_Key=key)
     turn = await worker.begin()
@@ -378,7 +378,7 @@ async def test_same_key_same_body(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_same_key_failed(gateway: Gateway, worker: HandWorker) -> None:
-    """The stored answer of a failed request is the same problem again."""
+    """The stored result of a failed request is the same problem again."""
     key = str(uuid4())
     first = post(gateway, Idempotency_Key=key)
     await worker.end(await worker.begin(), Status.FAILED, error=(ErrorCode.AUTH, "bad key"))
@@ -387,7 +387,7 @@ async def test_same_key_failed(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_same_key_other_body(gateway: Gateway, worker: HandWorker) -> None:
-    """The same key with another body is 422 once the row is there, however it is asked for."""
+    """The same key with another body is 422 once the row exists, for every way of answering."""
     key, other = str(uuid4()), {"messages": [{"role": "user", "content": "something else"}]}
     first = post(gateway, Idempotency_Key=key)
     turn = await worker.begin()
@@ -400,7 +400,7 @@ async def test_same_key_other_body(gateway: Gateway, worker: HandWorker) -> None
 
 
 async def test_same_key_other_body_before_the_row(gateway: Gateway, worker: HandWorker) -> None:
-    """Two bodies race under one key: the one that came second is told so, and gets no reply of the other."""
+    """Of two concurrent bodies under one key, the second is refused and does not get the first one's reply."""
     key, other = str(uuid4()), {"messages": [{"role": "user", "content": "something else"}]}
     first = post(gateway, Idempotency_Key=key)
     one = await worker.next_record()
@@ -418,7 +418,7 @@ async def test_same_key_other_body_before_the_row(gateway: Gateway, worker: Hand
 
 
 async def test_same_key_other_body_long_before_the_row(gateway: Gateway, worker: HandWorker) -> None:
-    """When intake is too slow to compare in time, whoever waits or streams still gets no reply but his own."""
+    """When intake is too slow to compare in time, a wait or stream still never gets another body's reply."""
     key, other = str(uuid4()), {"messages": [{"role": "user", "content": "something else"}]}
     asynchronous = {"Prefer": "respond-async"}
     first = await post(gateway, Idempotency_Key=key, **asynchronous)
@@ -437,14 +437,14 @@ async def test_same_key_other_body_long_before_the_row(gateway: Gateway, worker:
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "x" * 256, "ä".encode(), '"unterminated" x'])
 async def test_bad_key(gateway: Gateway, key: str | bytes) -> None:
-    """A key that is none is refused."""
+    """An invalid key is refused."""
     raw = key if isinstance(key, bytes) else key.encode()
     response = await gateway.client.post("/v1/messages", json=HELLO, headers=[(b"Idempotency-Key", raw)])
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
 
 
 async def test_deleted_conversation(gateway: Gateway, worker: HandWorker) -> None:
-    """A message to a deleted conversation is told so, also when its event is lost; its request is not found."""
+    """A message to a deleted conversation fails with that reason, also without its event; its request is not found."""
     conversation = (await gateway.client.post("/v1/conversations")).json()["id"]
     assert (await gateway.client.delete(f"/v1/conversations/{conversation}")).status_code == 204
     await worker.take_in()
@@ -459,7 +459,7 @@ async def test_deleted_conversation(gateway: Gateway, worker: HandWorker) -> Non
 
 
 async def test_full_conversation(stack: Stack) -> None:
-    """A conversation with too many open turns takes no more: 429 with Retry-After; others do."""
+    """A conversation with too many open turns refuses more with 429 and Retry-After; others accept them."""
     env = await own_env(stack)
     body = {**HELLO, "conversation_id": str(uuid4())}
     async with running_gateway(env, max_open_turns=2) as gateway, HandWorker(env) as worker:
@@ -473,7 +473,7 @@ async def test_full_conversation(stack: Stack) -> None:
 
 
 async def test_queue_too_old(stack: Stack) -> None:
-    """While the oldest runnable turn has waited too long, nothing more is accepted: 503 with Retry-After."""
+    """While the oldest runnable turn has waited too long, requests are refused with 503 and Retry-After."""
     env = await own_env(stack)
     async with running_gateway(env, max_queue_age_seconds=0.5) as gateway, HandWorker(env) as worker:
         assert (await post(gateway, Prefer="respond-async")).status_code == 202
@@ -487,7 +487,7 @@ async def test_queue_too_old(stack: Stack) -> None:
 
 
 async def test_context_default(env: dict[str, str], worker: HandWorker) -> None:
-    """CONTEXT_DEFAULT is written into records that say nothing of it, and into no others."""
+    """CONTEXT_DEFAULT is written into records that do not set a context, and into no others."""
     async with running_gateway(env, context_default="given") as gateway:
         await post(gateway, Prefer="respond-async")
         assert (await worker.take_in()).body["context"] == "given"
@@ -496,7 +496,7 @@ async def test_context_default(env: dict[str, str], worker: HandWorker) -> None:
 
 
 async def test_record(gateway: Gateway, worker: HandWorker) -> None:
-    """A record is keyed by its conversation, signed, and carries the caller's trace."""
+    """A record is keyed by its conversation, signed, and has the caller's trace."""
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     response = await post(gateway, Prefer="respond-async", traceparent=parent)
     record = await worker.next_record()
@@ -511,13 +511,13 @@ async def test_record(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def get_is(gateway: Gateway, url: str, status: int) -> httpx.Response | None:
-    """The answer of a GET, when it has this status."""
+    """The response to a GET, when it has this status."""
     response = await gateway.client.get(url)
     return response if response.status_code == status else None
 
 
 async def test_postgres_away(stack: Stack) -> None:
-    """While Postgres is down accepting goes on, with a key too; what needs it is 503; later all is as before."""
+    """While Postgres is down requests are accepted, with a key too; reads are 503; later all is as before."""
     env = await own_env(stack)
     async with running_gateway(env) as gateway:
         await stack.kill_postgres()
@@ -544,7 +544,7 @@ async def test_kafka_away(stack: Stack) -> None:
     env = await own_env(stack)
     async with running_gateway(env, accept_timeout_seconds=1) as gateway:
         key = str(uuid4())
-        assert (await post(gateway, Prefer="respond-async")).status_code == 202  # It knows where to write.
+        assert (await post(gateway, Prefer="respond-async")).status_code == 202  # It still has the broker's addresses.
         await stack.kill_kafka()
         try:
             response = await post(gateway, Prefer="respond-async", Idempotency_Key=key)

@@ -50,7 +50,7 @@ async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
 
 
 async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
-    """Run a gateway that is to refuse its start; its exit code and what it said."""
+    """Run a gateway that must refuse to start; its exit code and stderr."""
     settings = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -77,7 +77,7 @@ async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
     ],
 )
 async def test_bad_settings(env: dict[str, str], settings: dict[str, str], said: str) -> None:
-    """A setting that cannot be, or that would leave the gateway open to strangers, ends the start with one line."""
+    """A bad setting, or one that would leave the gateway open to the network, ends the start with one line."""
     code, lines = await run(env, **settings)
     assert code == 78
     assert said in lines
@@ -86,7 +86,7 @@ async def test_bad_settings(env: dict[str, str], settings: dict[str, str], said:
 
 
 async def test_taken_port(env: dict[str, str], gateway: Service) -> None:
-    """A port that something else has ends the start with one line that names it."""
+    """A port in use ends the start with one line that names it."""
     port = gateway.url.rpartition(":")[2]
     code, lines = await run(env, PORT=str(free_port()), TASKS_PORT=port)
     assert code == 1
@@ -95,7 +95,7 @@ async def test_taken_port(env: dict[str, str], gateway: Service) -> None:
 
 
 async def test_asking_for_credentials(own_services: Services) -> None:
-    """On loopback too a gateway can ask; it says on the way up that nobody could come in yet."""
+    """On loopback, too, a gateway can require credentials; without any it logs a warning at the start."""
     asking = await own_services.gateway(OPEN_MODE="false")
     async with httpx.AsyncClient(base_url=asking.url) as client:
         refused = await client.get("/v1/conversations")
@@ -107,7 +107,7 @@ async def test_asking_for_credentials(own_services: Services) -> None:
 
 
 async def test_an_open_gateway_says_so(gateway: Service) -> None:
-    """It warns once, when it starts, that it asks nobody for credentials."""
+    """An open gateway logs one warning at the start."""
     assert gateway.log.count('"event": "open_mode"') == 1
 
 
@@ -124,7 +124,7 @@ async def test_two_ports(own_services: Services) -> None:
 
 
 async def test_ready(client: httpx.AsyncClient) -> None:
-    """A ready gateway says so part by part, and that it asks nobody for credentials."""
+    """A ready gateway reports each part, and that it is in open mode."""
     ready = await client.get("/readyz")
     assert ready.status_code == 200
     parts = {name: {"ready": True, "reason": None} for name in ("kafka", "database", "events", "process", "intake")}
@@ -151,7 +151,7 @@ async def test_ready(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_bad_bodies(client: httpx.AsyncClient, body: bytes, status: int, code: str) -> None:
-    """A body that cannot be taken is refused with where and why, and nothing of it is repeated."""
+    """An invalid body is refused with the place and the reason, and nothing of it is repeated."""
     response = await client.post("/v1/messages", content=body)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"
@@ -175,7 +175,8 @@ async def test_too_large(gateway: Service, client: httpx.AsyncClient, size: int,
             piece = b"x" * min(65_536, size - sent)
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             await writer.drain()
-            # Look as one sends, as any client does: who only sends is cut off in the end, and his answer with him.
+            # Read while sending, as any client does: one that only sends is cut off in the end, and its response is
+            # lost.
             if (await asyncio.wait([answer], timeout=0))[0]:
                 return
 
@@ -188,7 +189,7 @@ async def test_too_large(gateway: Service, client: httpx.AsyncClient, size: int,
 
 @pytest.mark.parametrize("asks", [b"", b"Expect: 100-continue\r\n"], ids=["sends", "asks"])
 async def test_too_large_by_its_head(gateway: Service, asks: bytes) -> None:
-    """A caller whose head says that the body is too large is told 413 before they send anything of it."""
+    """A caller that declares too large a body gets 413 before sending any of it."""
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n"
@@ -199,7 +200,7 @@ async def test_too_large_by_its_head(gateway: Service, asks: bytes) -> None:
 
 
 async def test_largest_body(client: httpx.AsyncClient, worker: HandWorker) -> None:
-    """A body of just 1 MiB is taken."""
+    """A body of exactly 1 MiB is accepted."""
     empty = json.dumps({"messages": [{"role": "user", "content": ""}]}).encode()
     body = empty.replace(b'""', b'"%b"' % (b"x" * (MIB - len(empty))))
     assert len(body) == MIB
@@ -248,7 +249,7 @@ async def test_other_calls(client: httpx.AsyncClient, method: str, path: str, st
     ],
 )
 async def test_guard(client: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
-    """A web page of somebody else's reaches nothing, by a foreign name or from a foreign origin."""
+    """A page of another origin reaches no route, under a foreign host name or from a foreign origin."""
     for path in ("/healthz", "/docs", "/v1/conversations"):
         assert (await client.get(path, headers=headers)).status_code == status
     if status == 403:
@@ -258,7 +259,7 @@ async def test_guard(client: httpx.AsyncClient, headers: dict[str, str], status:
 
 
 async def test_sigterm(own_services: Services, env: dict[str, str], worker: HandWorker) -> None:
-    """On SIGTERM streams are sent away, waiting calls get their answer, and the process ends well within 10 s."""
+    """On SIGTERM streams get a reconnect hint, waiting calls get their response, and the process ends within 10 s."""
     leaving = await own_services.gateway()
     async with httpx.AsyncClient(base_url=leaving.url, timeout=30) as client:
         waiting = asyncio.create_task(client.post("/v1/messages", json=HELLO))
@@ -275,7 +276,7 @@ async def test_sigterm(own_services: Services, env: dict[str, str], worker: Hand
 
 
 async def test_killed_in_mid_stream(own_services: Services, client: httpx.AsyncClient, worker: HandWorker) -> None:
-    """A stream that breaks with its gateway goes on at another one, with nothing missing."""
+    """A stream that breaks with its gateway continues at another one without a gap."""
     doomed = await own_services.gateway()
     body = {**HELLO, "stream": True}
     async with (
@@ -297,7 +298,7 @@ async def test_killed_in_mid_stream(own_services: Services, client: httpx.AsyncC
 
 
 async def test_documents(client: httpx.AsyncClient) -> None:
-    """`/docs` and the metrics answer; the OpenAPI document names every body, header and problem."""
+    """`/docs` and the metrics answer; the OpenAPI document has every body, header and problem."""
     assert (await client.get("/docs")).status_code == 200
     metrics = (await client.get("/metrics")).text
     assert "orchestra_gateway_accepted_total" in metrics
@@ -343,7 +344,7 @@ async def test_a_head_without_end(gateway: Service, client: httpx.AsyncClient, s
 
 
 async def test_a_proxy_that_is_none(env: dict[str, str]) -> None:
-    """A proxy to trust must be an address or a network."""
+    """A trusted proxy must be an address or a network."""
     code, lines = await run(env, TRUSTED_PROXIES="10.0.0.0/8, proxy.example")
     assert (78, 1) == (code, len(lines.splitlines()))
     assert "TRUSTED_PROXIES" in lines

@@ -1,4 +1,4 @@
-"""Streams on real Kafka and Postgres: what is told, resuming on another gateway at every event, restarts, drains."""
+"""Streams on real Kafka and Postgres: events, resuming on another gateway at every event, restarts, drains."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def say(worker: HandWorker, turn: Any, pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("way", ["field", "header"])
 async def test_post_streams(gateway: Gateway, worker: HandWorker, way: str) -> None:
-    """A POST that wants a stream gets every event in order, each with its place, and where the request is found."""
+    """A POST that asks for a stream gets every event in order, each with its id, and the location of the request."""
     more: dict[str, Any] = {"json": {**HELLO, "stream": True}}
     if way == "header":
         more = {"json": HELLO, "headers": {"Accept": "text/event-stream", "Prefer": "respond-async"}}
@@ -80,7 +80,7 @@ async def test_post_streams(gateway: Gateway, worker: HandWorker, way: str) -> N
 
 
 async def test_deltas_come_as_they_are_said(gateway: Gateway, worker: HandWorker) -> None:
-    """A piece of text reaches the caller before the next one is said."""
+    """A delta reaches the caller before the next one is generated."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin()
@@ -95,7 +95,7 @@ async def test_deltas_come_as_they_are_said(gateway: Gateway, worker: HandWorker
 
 
 async def test_resume_at_every_event_on_another_replica(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
-    """A stream cut after any of its events goes on at another gateway, in mid reply and after the end, text equal."""
+    """A stream cut after any event continues at another gateway, in mid reply and after the end, with the same text."""
     location = await accept(gateway)
     turn = await worker.begin()
     cut: list[Sse] = []
@@ -127,7 +127,7 @@ async def test_resume_at_every_event_on_another_replica(gateway: Gateway, replic
 
 
 async def read_on(reader: Reader, after: Sse, said: str) -> None:
-    """Read what is missing of what was said: one piece, or more where the replica hears of the newest one only now."""
+    """Read the rest of the text: one delta, or more if the replica learns of the newest one only now."""
     position = int(str(after.id).split(".")[1])
     while position < len(said):
         event = await reader.next()
@@ -138,7 +138,7 @@ async def read_on(reader: Reader, after: Sse, said: str) -> None:
 
 
 async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWorker) -> None:
-    """An ended request is told whole; a caller who has seen another attempt, or who cannot tell, starts anew."""
+    """An ended request is sent whole; a client with a place in another attempt, or an invalid id, gets a restart."""
     location = await accept(gateway)
     turn = await worker.begin()
     await worker.complete(turn, TEXT)
@@ -158,7 +158,7 @@ async def test_from_the_beginning_after_the_end(gateway: Gateway, worker: HandWo
 
 
 async def test_who_has_seen_the_ending_is_told_to_stop(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
-    """204 for the ending's own id, which stops an EventSource; who missed only the ending is told it, once."""
+    """The id of the ending is answered with 204, which stops an EventSource; without the ending, it is sent once."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin()
@@ -183,7 +183,7 @@ async def test_who_has_seen_the_ending_is_told_to_stop(gateway: Gateway, replica
 
 
 async def test_second_attempt(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
-    """Another attempt is a restart, with the text that it has so far; what a late worker still says is dropped."""
+    """Another attempt is a restart with its text so far; late events of the earlier one are dropped."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         first = await worker.begin()
@@ -217,7 +217,7 @@ async def say_from(worker: HandWorker, turn: Any, index: int) -> None:
 
 
 async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
-    """Failed, cancelled and expired requests say so and close the stream, live and afterwards, until that was seen."""
+    """Failed, cancelled and expired requests send that ending and close the stream, until a client has seen it."""
     events = {}
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
@@ -251,7 +251,7 @@ async def test_other_endings(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_lost_events(gateway: Gateway, worker: HandWorker) -> None:
-    """When events are lost the stream goes on as best it can, and its text is whole at the end."""
+    """When events are lost the stream continues as far as possible, and its text is complete at the end."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin(tell=False)
@@ -264,7 +264,7 @@ async def test_lost_events(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_long_reply(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
-    """A reply beyond 64 KiB streams on to who keeps up, and reaches a late caller whole at its end."""
+    """A reply over 64 KiB streams to clients that keep up, and reaches a late one complete at the end."""
     location, piece = await accept(gateway), "ź🦉" * 5000
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin()
@@ -298,7 +298,7 @@ async def test_gateway_started_in_mid_stream(env: dict[str, str], gateway: Gatew
 
 
 async def test_idempotent_stream(gateway: Gateway, worker: HandWorker) -> None:
-    """A stream asked for again under its key is the same stream, from its beginning."""
+    """A stream requested again under its key is the same stream, from its beginning."""
     more: dict[str, Any] = {"json": {**HELLO, "stream": True}, "headers": {"Idempotency-Key": str(uuid4())}}
     async with streaming(gateway.client, "POST", "/v1/messages", **more) as first:
         turn = await worker.begin()
@@ -312,7 +312,7 @@ async def test_idempotent_stream(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_forged_and_broken_events(gateway: Gateway, worker: HandWorker) -> None:
-    """Records on llm.events that make no sense are passed over; the streams go on."""
+    """Malformed records on llm.events are skipped, and the streams continue."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin()
@@ -329,7 +329,7 @@ async def test_forged_and_broken_events(gateway: Gateway, worker: HandWorker) ->
 
 
 async def test_a_forged_ending(gateway: Gateway, worker: HandWorker) -> None:
-    """Who writes an ending to llm.events, knowing all of its request, answers nobody: what Postgres has is told."""
+    """An unsigned ending on llm.events, however exact, ends no request: clients get what Postgres has."""
     location = await accept(gateway)
     waiting = asyncio.create_task(gateway.client.get(location, headers={"Prefer": "wait=20"}))
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
@@ -348,7 +348,7 @@ async def test_a_forged_ending(gateway: Gateway, worker: HandWorker) -> None:
 
 
 async def test_a_forged_text(gateway: Gateway, replica: Gateway, worker: HandWorker) -> None:
-    """Text that was forged before the worker began is taken back, also from a caller who goes on at another gateway."""
+    """Text that was forged before the worker began is taken back, also for a client that resumes at another gateway."""
     location = await accept(gateway)
     turn = await worker.begin(tell=False)
     worker.signs = False
@@ -367,7 +367,7 @@ async def test_a_forged_text(gateway: Gateway, replica: Gateway, worker: HandWor
 
 @pytest.mark.parametrize("how", ["stream", "wait"])
 async def test_a_worker_of_before_signatures(gateway: Gateway, worker: HandWorker, how: str) -> None:
-    """Its streams are those that they were, and nobody waits longer than a look into Postgres for its endings."""
+    """Streams of a release without signatures are unchanged, and an ending waits at most for one look into Postgres."""
     worker.signs = False
     more: dict[str, Any] = {"json": {**HELLO, "stream": how == "stream"}}
     if how == "wait":
@@ -386,7 +386,7 @@ async def test_a_worker_of_before_signatures(gateway: Gateway, worker: HandWorke
 
 
 async def test_an_attempt_of_each_release(gateway: Gateway, worker: HandWorker) -> None:
-    """A worker that signs dies and one that does not takes over, or the other way round: the stream ends as it must."""
+    """When a signing worker replaces an unsigned one, or the other way round, the stream ends correctly."""
     for first, second in ((True, False), (False, True)):
         worker.signs = first
         location = await accept(gateway)
@@ -404,7 +404,7 @@ async def test_an_attempt_of_each_release(gateway: Gateway, worker: HandWorker) 
 
 
 async def test_caller_leaves(gateway: Gateway, worker: HandWorker) -> None:
-    """A stream whose caller leaves ends; the request does not."""
+    """A stream whose client leaves ends; the request does not."""
     location = await accept(gateway)
     async with streaming(gateway.client, "GET", f"{location}/events") as reader:
         turn = await worker.begin()
@@ -420,7 +420,7 @@ async def streams_are(gateway: Gateway, count: int) -> bool:
 
 
 async def test_drain(env: dict[str, str], gateway: Gateway, worker: HandWorker) -> None:
-    """A gateway that stops tells its streams to come back and its callers where to look; both go on elsewhere."""
+    """A gateway that shuts down sends reconnect hints to streams and locations to waits; both continue elsewhere."""
     async with running_gateway(env) as leaving:
         location = await accept(leaving)
         turn = await worker.begin()

@@ -1,4 +1,4 @@
-"""Intake on real Kafka: poison among good records, aborted ones, offsets, gaps, replays, a frozen worker."""
+"""Intake on real Kafka: bad records among good ones, aborted records, offsets, gaps, re-reads, a frozen worker."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ HELLO = json.dumps(message()).encode()
 
 
 def content(text: bytes) -> bytes:
-    """A request whose one message holds this piece of JSON as it is."""
+    """A request with one message that contains this piece of JSON unchanged."""
     return b'{"messages":[{"role":"user","content":' + text + b"}]}"
 
 
@@ -79,7 +79,7 @@ POISON: dict[str, tuple[bytes | None, Headers, str]] = {
 
 @dataclass
 class Ground:
-    """One worker on topics of its own, and what comes of it. ``tx``: a topic for transactions."""
+    """One worker on topics of its own, and its results. ``tx``: a topic for transactions."""
 
     producer: Stranger
     tail: Tail
@@ -99,11 +99,11 @@ class Ground:
             assert (await self.tail.reply(place.id)).status is Status.COMPLETED
 
     async def count(self, name: str) -> float:
-        """A counter of the worker's."""
+        """The value of one of the worker's counters."""
         return await metric(self.metrics, f"orchestra_worker_{name}_total")
 
     async def rows(self) -> dict[str, int]:
-        """How many rows each table has that a replay could add to."""
+        """The number of rows in each table that a second read could add to."""
         tables = ("requests", "conversations", "messages", "outbox", "dead_letters")
         return {table: await store.count(self.database, table) for table in tables}
 
@@ -154,7 +154,7 @@ async def all_committed(stack: Stack, topic: str, seconds: float = 30) -> None:
 
 
 async def test_poison_among_good_records(ground: Ground) -> None:
-    """Each bad record becomes a dead letter, whole, with reason and place; the good ones around it are answered."""
+    """Each bad record becomes a complete dead letter with reason and place; the good ones around it are answered."""
     good, bad = [await ground.send()], {}
     for name, (value, headers, _) in POISON.items():
         bad[name] = await ground.send(value, key=name.encode(), raw_headers=headers)
@@ -175,7 +175,7 @@ async def test_poison_among_good_records(ground: Ground) -> None:
 
 
 async def test_what_is_not_poison(ground: Ground) -> None:
-    """Headers of others, whatever bytes they hold, unknown fields and a record of nearly 2 MiB are no fault."""
+    """Unknown headers of any bytes, unknown fields and a record of nearly 2 MiB are all accepted."""
     headers = [("x-trace", b"\xff\xfe\x00"), ("x-null", None), ("", b""), ("x-trace", b"again"), ("größe", b"\xff")]
     places = [
         await ground.send(raw_headers=headers),
@@ -198,7 +198,7 @@ async def test_what_is_not_poison(ground: Ground) -> None:
 async def test_poison_that_barely_fits(
     ground: Ground, stack: Stack, size: int, header_size: int, codec: str | None, reason: str
 ) -> None:
-    """A bad record that leaves a dead letter no room for its headers, compressed ones included, stops nobody."""
+    """A bad record so large that its dead letter has no room for headers, compressed too, blocks no other."""
     headers = [("x-long", b"x" * header_size)]
     async with stranger(stack, max_request_size=8 * 1024 * 1024, compression_type=codec) as producer:
         place = await producer.send(b"x" * size, ground.topic, partition=0, raw_headers=headers)
@@ -214,7 +214,7 @@ async def test_poison_that_barely_fits(
 
 @pytest.fixture
 async def apart(stack: Stack, services: Services, ground: Ground) -> AsyncIterator[tuple[str, Service]]:
-    """A topic and a worker that nothing else needs."""
+    """A topic and a worker of its own."""
     topic = await own_topic(stack)
     worker = await services.worker(INGRESS_TOPICS=f"{topic}=default")
     yield topic, worker
@@ -236,7 +236,7 @@ async def test_a_record_of_nothing(ground: Ground, apart: tuple[str, Service]) -
 
 
 async def test_a_header_name_that_is_not_text(ground: Ground, apart: tuple[str, Service]) -> None:
-    """A header whose name is not UTF-8, which clients in C can send, is nothing that we know, and stops nobody."""
+    """A header whose name is not UTF-8, which C clients can send, is ignored and blocks no record."""
     topic, worker = apart
     before = await ground.producer.send(HELLO, topic)
     place = await ground.producer.send_raw(HELLO, topic, names=[b"\xff\xfe"])
@@ -252,7 +252,7 @@ async def test_a_header_name_that_is_not_text(ground: Ground, apart: tuple[str, 
 
 
 async def test_aborted_records_never_run(ground: Ground, stack: Stack) -> None:
-    """What a producer wrote in a transaction that it then aborted is never taken in; what it committed is."""
+    """Records of an aborted transaction are never taken in; those of a committed one are."""
     places = {}
     async with stranger(stack, transactional_id=uuid4().hex) as producer:
         for name, end in (("aborted", "abort"), ("committed", "commit"), ("aborted too", "abort")):
@@ -268,7 +268,7 @@ async def test_aborted_records_never_run(ground: Ground, stack: Stack) -> None:
 
 
 async def test_transactions_leave_no_lag(ground: Ground, stack: Stack) -> None:
-    """Aborted records and the ends of transactions, which nobody is handed, count as read: the group's lag is 0."""
+    """Aborted records and transaction markers, which no consumer receives, count as read: the group's lag is 0."""
     async with stranger(stack, transactional_id=uuid4().hex) as producer:
         await producer.producer.begin_transaction()
         await producer.send(message("aborted"), ground.tx, partition=0)
@@ -278,7 +278,7 @@ async def test_transactions_leave_no_lag(ground: Ground, stack: Stack) -> None:
 
 
 async def test_everything_taken_is_committed(ground: Ground, stack: Stack) -> None:
-    """After a burst the group has no lag: committed is the end of each partition, and what Postgres says was read."""
+    """After a burst the group has no lag: committed is the end of each partition, and so is Postgres' read position."""
     places = [await ground.producer.producer.send(ground.topic, HELLO, partition=n % PARTITIONS) for n in range(1500)]
     for place in places:
         await place
@@ -292,7 +292,7 @@ async def test_everything_taken_is_committed(ground: Ground, stack: Stack) -> No
 
 
 async def test_nothing_is_committed_before_postgres_has_it(ground: Ground, stack: Stack) -> None:
-    """While Postgres takes nothing in, no offset moves; then the record is answered and its offset committed."""
+    """While Postgres refuses writes no offset is committed; then the record is answered and its offset committed."""
     await ground.answered(await ground.send(partition=1))
     await all_committed(stack, ground.topic)
     before = await committed(stack, ground.topic)
@@ -313,7 +313,7 @@ async def test_nothing_is_committed_before_postgres_has_it(ground: Ground, stack
 
 
 async def test_an_idle_partition_counts_as_read(ground: Ground) -> None:
-    """With nothing new on any partition, each is still known to be read up to about now, and ever later."""
+    """A partition without new records still counts as read up to about now, and the time only grows."""
 
     async def marks() -> dict[int, datetime]:
         rows = await ground.database.run(
@@ -331,7 +331,7 @@ async def test_an_idle_partition_counts_as_read(ground: Ground) -> None:
 
 
 async def test_records_that_were_deleted_unread(ground: Ground, stack: Stack) -> None:
-    """What retention deleted before it was read is counted and raises an alarm; what is left is answered."""
+    """Records that retention deleted unread are counted and raise an alarm; the rest are answered."""
     await ground.answered(await ground.send(partition=2))
     await all_committed(stack, ground.topic)
     await ground.worker.stop()
@@ -349,7 +349,7 @@ async def test_records_that_were_deleted_unread(ground: Ground, stack: Stack) ->
 
 
 async def test_a_topic_read_again(ground: Ground, stack: Stack) -> None:
-    """Offsets set back to the start: every record is taken in again, and no row and no reply is added or changed."""
+    """Offsets reset to the start: every record is read again, and no row and no reply is added or changed."""
     await all_committed(stack, ground.topic)
     await ground.worker.stop()
     rows, replies = await ground.rows(), len(ground.tail.published())
@@ -375,7 +375,7 @@ async def test_a_topic_read_again(ground: Ground, stack: Stack) -> None:
 
 
 async def test_a_worker_that_was_frozen(ground: Ground, services: Services) -> None:
-    """A worker that hangs for longer than its lease loses its turn, and when it goes on its answer is thrown away."""
+    """A worker frozen for longer than its lease loses its turn, and when it wakes its answer is discarded."""
     conversation = uuid4()
     place = await ground.send(message("once", "simulated:latency_ms=3000"), key=str(conversation).encode())
 

@@ -1,4 +1,4 @@
-"""What a message does in a conversation that has open turns, seen by its caller; on real services."""
+"""What a message does in a conversation with open turns, as its caller sees it, on real services."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ def message(conversation: str, model: str, **more: Any) -> dict[str, Any]:
 
 
 async def begun(client: httpx.AsyncClient, conversation: str) -> str:
-    """The id of a turn that runs, and would for a minute."""
+    """The id of a turn that is running, and would run for a minute."""
     body = message(conversation, ENDLESS)
     id = (await client.post("/v1/messages", json=body, headers={"Prefer": "respond-async"})).json()["id"]
 
@@ -42,7 +42,7 @@ async def begun(client: httpx.AsyncClient, conversation: str) -> str:
 
 
 async def test_reject(client: httpx.AsyncClient) -> None:
-    """Whoever does not want to wait is told at once that the conversation is busy; the open turn goes on."""
+    """With `reject` the caller learns at once that the conversation is busy; the open turn goes on."""
     conversation = str(uuid4())
     open_turn = await begun(client, conversation)
 
@@ -53,14 +53,14 @@ async def test_reject(client: httpx.AsyncClient) -> None:
 
 
 async def test_reject_in_a_free_conversation(client: httpx.AsyncClient) -> None:
-    """Nothing is open, so it is answered like any other."""
+    """With `reject` and no open turn the message is answered like any other."""
     answered = await client.post("/v1/messages", json=message(str(uuid4()), QUICK, on_busy="reject"))
 
     assert (answered.status_code, answered.json()["reply"]) == (200, "echo: hi")
 
 
 async def test_interrupt(client: httpx.AsyncClient) -> None:
-    """The turn that ran is cancelled, its caller is told, and the new one is answered without its text."""
+    """With `interrupt` the running turn is cancelled, its caller learns that, and the new one has none of its text."""
     conversation = str(uuid4())
     open_turn = await begun(client, conversation)
     waiting = asyncio.create_task(client.get(f"/v1/requests/{open_turn}", headers={"Prefer": "wait=60"}))
@@ -74,7 +74,7 @@ async def test_interrupt(client: httpx.AsyncClient) -> None:
 
 
 async def test_enqueue(client: httpx.AsyncClient) -> None:
-    """Said or not, a turn waits for those before it."""
+    """With `enqueue`, or by default, a turn waits for those before it."""
     conversation = str(uuid4())
     open_turn = await begun(client, conversation)
     body = message(conversation, QUICK, on_busy="enqueue")

@@ -1,4 +1,4 @@
-"""Records that are small only while they are packed: a few KiB of them stop nobody and fill nobody's memory."""
+"""Compressed records: a few KiB that unpack to far more block no other record and exhaust no process's memory."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 from workers.intake import _murmur2_partition
 
 MIB = 1 << 20
-# What a bomb may add to a process: 64 MiB that a codec has to remember, and several records of 2 MiB in some copies.
+# The memory that a bomb may add to a process: 64 MiB that a codec must remember, and a few copies of 2 MiB records.
 MOST_GROWTH = 200 * MIB
 
 
@@ -35,7 +35,7 @@ async def llm() -> AsyncIterator[LlmScript]:
 
 @pytest.fixture
 async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
+    """A setup of this test's own."""
     async with open_road(stack, llm) as opened:
         yield opened
 
@@ -48,19 +48,19 @@ async def producer(stack: Stack) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def send(producer: AIOKafkaProducer, whole: Batch, topic: str, partition: int) -> RecordMetadata:
-    """Write a batch as it is; where its first record lies."""
+    """Write a batch as it is, and return the place of its first record."""
     done: RecordMetadata = await (await producer.send_batch(whole, topic, partition=partition))
     return done
 
 
 def most_memory(service: Service) -> int:
-    """How many bytes this process has had at most so far."""
+    """The peak memory of this process in bytes."""
     (line,) = (line for line in Path(f"/proc/{service.pid}/status").read_text().splitlines() if "VmHWM" in line)
     return int(line.split()[1]) * 1024
 
 
 def partition_of(conversation: UUID) -> int:
-    """Where the records of a conversation lie."""
+    """The partition of a conversation's records."""
     return _murmur2_partition(str(conversation).encode(), PARTITIONS)
 
 
@@ -71,7 +71,7 @@ def turn(conversation: UUID, id: UUID) -> Record:
 
 
 async def order(road: Road, conversation: UUID) -> Sequence[UUID]:
-    """The turns of a conversation, in their order."""
+    """The turns of a conversation, in order."""
     rows = await road.database.run("SELECT id FROM requests WHERE conversation_id = :id ORDER BY seq", id=conversation)
     return [row.id for row in rows]
 
@@ -80,7 +80,7 @@ async def order(road: Road, conversation: UUID) -> Sequence[UUID]:
 async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
     road: Road, services: Services, producer: AIOKafkaProducer, codec: str
 ) -> None:
-    """Others are answered, the conversation keeps its order, the worker stays small, and it is known what was lost."""
+    """A bomb is a dead letter: other records are answered in order, and the worker stays small."""
     size, conversation = MAX_BYTES[codec], uuid4()
     reached = size < MAX_BATCH_BYTES
     before, behind, bomb_id = uuid4(), uuid4(), uuid4()
@@ -115,7 +115,7 @@ async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
 
 
 async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: AIOKafkaProducer) -> None:
-    """As many as fit a fetch, before every other request: those behind them and elsewhere are answered."""
+    """As many bombs as fit a fetch, ahead of all other requests, block none of those behind them or elsewhere."""
     worker = await services.worker(**road.env)
     await road.endings([await road.ask()])
     memory = most_memory(worker)
@@ -133,7 +133,7 @@ async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: 
 async def test_a_gateway_reads_events_behind_a_bomb(
     stack: Stack, services: Services, producer: AIOKafkaProducer
 ) -> None:
-    """Whoever may write to llm.events stops no stream and fills no gateway's memory."""
+    """Bombs on llm.events stop no stream and exhaust no gateway's memory."""
     gateway = await services.gateway()
     memory, name = most_memory(gateway), "orchestra_gateway_events_skipped_total"
     skipped = await metric(gateway.url, name)
@@ -149,7 +149,7 @@ async def test_a_gateway_reads_events_behind_a_bomb(
 
 
 async def test_a_record_that_is_too_large_gets_its_failed_reply(road: Road, producer: AIOKafkaProducer) -> None:
-    """Whoever waits for a record of 10 MiB that names its id hears why it was not taken in."""
+    """A consumer that waits for a record of 10 MiB with an id gets a failed reply with the reason."""
     id = uuid4()
     async with road.worker():
         large = Record(10 * MIB, b"key", [(b"ce_id", str(id).encode()), (b"correlation_id", b"mine")])

@@ -1,4 +1,4 @@
-"""The provider promises, kept with a real language model behind a real OpenAI-compatible server."""
+"""Promises about providers, checked with a real language model behind a real OpenAI-compatible server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture
 async def service(model_url: str) -> AsyncIterator[Service]:
-    """The LLM service before the embedded model, whose address ``model_url`` may or may not end in ``/v1``."""
+    """An LLM service in front of the embedded model, whose ``model_url`` may or may not end in ``/v1``."""
     base = f"{model_url.rstrip('/').removesuffix('/v1')}/v1"
     async with running(
         LlmServiceSettings.model_validate({"embedded_base_url": base, "embedded_api_key": MODEL_KEY})
@@ -26,7 +26,7 @@ async def service(model_url: str) -> AsyncIterator[Service]:
 
 
 async def test_the_model_answers_the_same_plain_and_streamed(service: Service) -> None:
-    """With the temperature at zero both ways give one text, its usage and why it ended."""
+    """With temperature 0, plain and streamed answers have the same text, usage and finish reason."""
     said = "Name three colours."
     whole = await service.generate("llama3", said, temperature=0, max_tokens=24)
     plain = GenerateReply.model_validate_json(whole.content)
@@ -40,14 +40,14 @@ async def test_the_model_answers_the_same_plain_and_streamed(service: Service) -
 
 
 async def test_a_limit_on_tokens_is_told(service: Service) -> None:
-    """An answer that the limit cut short says `length`."""
+    """An answer that the limit cut off has the finish reason `length`."""
     done = DoneLine.model_validate((await service.lines("llama3", "Tell a long story.", max_tokens=3))[-1])
 
     assert (done.finish_reason, done.usage.output_tokens) == ("length", 3)
 
 
 async def test_too_long_a_prompt_is_told_by_name(service: Service) -> None:
-    """A prompt over the model's context is 422 `context_too_long`."""
+    """A prompt longer than the model's context is 422 `context_too_long`."""
     response = await service.generate("llama3", "word " * 20_000)
 
     assert (response.status_code, response.json()["code"]) == (422, ErrorCode.CONTEXT_TOO_LONG)
@@ -55,7 +55,7 @@ async def test_too_long_a_prompt_is_told_by_name(service: Service) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_caller_who_leaves_frees_the_model(service: Service, model_url: str, *, stream: bool) -> None:
-    """When the caller goes away, the model stops to generate."""
+    """When the caller leaves, the model stops generating."""
     slots = f"{model_url.rstrip('/').removesuffix('/v1')}/slots"
     asked = service.generate("llama3", "Count to one thousand.", stream=stream, max_tokens=500)
     call = asyncio.create_task(asked)
@@ -66,7 +66,7 @@ async def test_a_caller_who_leaves_frees_the_model(service: Service, model_url: 
 
 
 async def test_more_callers_than_places_are_answered_or_told_to_come_again(service: Service) -> None:
-    """Of twelve callers at once each gets a whole answer or 429 with Retry-After, and no place stays empty."""
+    """Of twelve concurrent callers each gets a complete answer or 429 with Retry-After, and no place stays unused."""
     answers = await asyncio.gather(*(service.generate("llama3", f"Say {n}.", max_tokens=8) for n in range(12)))
     told = [answer for answer in answers if answer.status_code == 429]
 

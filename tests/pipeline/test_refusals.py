@@ -1,4 +1,4 @@
-"""A model that refuses, from end to end: it is asked rarely, and everybody who waits learns why."""
+"""A model that refuses calls, end to end: calls to it become rare, and every waiting client learns why."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 def model(fail: str, **options: Any) -> str:
-    """A model of a test's own, so that no other test's refusals hold it back."""
+    """A model that only this test uses, so that it is not held back because of others."""
     named = {"fail": fail, **options, "cut_after": 1000 + uuid4().int % 100_000}
     return "simulated:" + ",".join(f"{name}={value}" for name, value in named.items())
 
@@ -53,7 +53,7 @@ def why(error: dict[str, Any] | None) -> str:
 
 
 async def test_a_refused_request_is_tried_ever_more_rarely(client: httpx.AsyncClient) -> None:
-    """After one second, two, four: the waits grow though no try is spent, and the task tells of each attempt."""
+    """A refused request is retried after 1, 2 and 4 seconds, costs no try, and the task lists each attempt's error."""
     task = {"task_type": "summarization", "prompt": "hello", "model": model("rate_limited")}
     id = (await client.post("/v1/tasks", json=task)).raise_for_status().json()["id"]
 
@@ -72,7 +72,7 @@ async def test_a_refused_request_is_tried_ever_more_rarely(client: httpx.AsyncCl
 
 
 async def test_a_stream_sees_why_nothing_comes(client: httpx.AsyncClient) -> None:
-    """As soon as the first attempt has failed; so does who looks, and a stream that is opened later."""
+    """A stream and a GET show the error as soon as the first attempt has failed, and so does a later stream."""
     asked = body(model("auth"), stream=True)
     async with streaming(client, "POST", "/v1/messages", json=asked) as reader:
         told = await reader.until("restart")
@@ -91,7 +91,7 @@ async def test_a_stream_sees_why_nothing_comes(client: httpx.AsyncClient) -> Non
 
 
 async def test_who_comes_while_a_model_is_held_back_is_told(client: httpx.AsyncClient) -> None:
-    """Without an attempt: a caller who waits fails with the reason, a stream and a look see it and go on waiting."""
+    """While a model is held back, a waiting POST fails with the reason; a stream and GET show it meanwhile."""
     wrong = model("quota_exhausted")
     first = (await client.post("/v1/messages", json=body(wrong), headers=LATER)).headers["location"]
     await eventually(lambda: _attempted(client, first))
@@ -120,7 +120,7 @@ async def _attempted(client: httpx.AsyncClient, path: str) -> bool:
 async def test_a_caller_who_waits_in_vain_is_told_at_once(
     client: httpx.AsyncClient, fail: str, options: dict[str, Any]
 ) -> None:
-    """What cannot pass while they wait is an answer after one attempt, not a 504 after a minute."""
+    """An error that cannot pass while the caller waits is the response after one attempt, not a 504 after a minute."""
     answer = await client.post("/v1/messages", json=body(model(fail, **options)))
 
     assert (502, fail) == (answer.status_code, answer.json()["code"])
@@ -128,7 +128,7 @@ async def test_a_caller_who_waits_in_vain_is_told_at_once(
 
 
 async def test_an_empty_answer_is_asked_for_once_more(client: httpx.AsyncClient) -> None:
-    """Two attempts, and then the reason; also where nobody waits."""
+    """An empty answer is retried once and then fails with the reason, whether a caller waits or not."""
     sent = await client.post("/v1/messages", json=body(model("empty_reply")), headers=LATER)
     path = sent.headers["location"]
 
@@ -139,7 +139,7 @@ async def test_an_empty_answer_is_asked_for_once_more(client: httpx.AsyncClient)
 
 
 async def test_a_model_with_few_places_is_not_held_back(client: httpx.AsyncClient) -> None:
-    """Two at a time, and as many again in its queue: of forty requests all are answered, and few are refused twice."""
+    """A model with two places and a queue of two completes all of forty requests, in few attempts."""
     sent = await asyncio.gather(*(client.post("/v1/messages", json=body("narrow"), headers=LATER) for _ in range(40)))
 
     paths = [each.headers["location"] for each in sent]
@@ -150,7 +150,7 @@ async def test_a_model_with_few_places_is_not_held_back(client: httpx.AsyncClien
 
 
 async def test_a_cut_answer_says_so_everywhere(client: httpx.AsyncClient) -> None:
-    """In the reply, the request, the stream and the history; and the metadata comes back wherever the request does."""
+    """A cut-off answer has its finish reason in reply, request, stream and history, and its metadata everywhere."""
     asked = body("simulated:tokens=50", max_tokens=3, metadata={"order": "7"})
     reply = (await client.post("/v1/messages", json=asked)).json()
     found = await look(client, f"/v1/requests/{reply['request_id']}")

@@ -1,4 +1,4 @@
-"""One owner's flood, on real Kafka and Postgres: it fills its share of the slots, and everybody else is answered."""
+"""One owner's flood on real Kafka and Postgres: it fills only its share of the slots, and others are answered."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,20 +37,20 @@ FROM requests WHERE tenant = 'default' AND user_name = 'bob'
 
 @pytest.fixture
 def gate() -> Held:
-    """Closed: whoever asks this model waits."""
+    """A closed gate: calls to this model wait."""
     return Held()
 
 
 @pytest.fixture
 async def llm(gate: Held) -> AsyncIterator[LlmScript]:
-    """A service with a slow model and a quick one."""
+    """A service with a slow model and a fast one."""
     async with llm_script(slow=gate) as running:
         yield running
 
 
 @pytest.fixture
 async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road on which somebody has credentials."""
+    """A setup with authentication."""
     async with open_road(stack, llm) as opened:
         await make_key(opened.database, "write")
         yield opened
@@ -71,7 +71,7 @@ async def ask(road: Road, tenant: str, user: str, model: str, **more: object) ->
 
 
 async def test_others_are_answered_while_one_owner_floods(road: Road, llm: LlmScript, gate: Held) -> None:
-    """Of two workers each keeps slots for another owner and for another tenant, whatever the flood's priority."""
+    """Two workers keep slots free for another owner and another tenant, whatever the flood's priority."""
     async with road.worker(worker_concurrency=SLOTS), road.worker(worker_concurrency=SLOTS):
         flood = [await ask(road, "default", "bob", "slow", priority=9) for _ in range(FLOOD)]
         await eventually(lambda: llm.open_now == 2 * SLOTS * 75 // 100)
@@ -87,7 +87,7 @@ async def test_others_are_answered_while_one_owner_floods(road: Road, llm: LlmSc
 
 
 async def test_a_tenant_of_many_owners_leaves_slots_for_another(road: Road, llm: LlmScript, gate: Held) -> None:
-    """Its owners fill the tenant's share between them, and not one slot more."""
+    """A tenant's owners together fill the tenant's share, and not one slot more."""
     async with road.worker(worker_concurrency=SLOTS):
         flood = [await ask(road, "default", f"owner-{number % 7}", "slow") for number in range(3 * SLOTS)]
         await eventually(lambda: llm.open_now == SLOTS * 90 // 100)
@@ -104,7 +104,7 @@ async def test_a_tenant_of_many_owners_leaves_slots_for_another(road: Road, llm:
 async def test_others_are_answered_while_one_owner_floods_a_model_with_few_places(
     stack: Stack, tmp_path: Path, places: int, flood: int, queue_seconds: float
 ) -> None:
-    """However long callers wait for its places: nobody stands behind the whole flood, nor behind its retries."""
+    """When a model has few places, other owners wait neither behind the whole flood nor behind its retries."""
     (table := tmp_path / "models.toml").write_text(NARROW.format(places=places))
     settings = LlmServiceSettings(llm_provider="simulated", models_file=table, queue_seconds=queue_seconds)
     async with running(settings) as service, open_road(stack, LlmScript({}, str(service.client.base_url))) as road:

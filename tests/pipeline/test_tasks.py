@@ -1,4 +1,4 @@
-"""Tasks from end to end: gateway, worker and LLM service as processes, on real Kafka and Postgres."""
+"""Tasks end to end: gateway, worker and LLM service as processes, on real Kafka and Postgres."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ FIELDS = {"id", "user_id", "task_type", "prompt", "status", "result", "created_a
 
 @dataclass
 class Road:
-    """A gateway, and what lies behind it. ``direct`` produces to a topic ``theirs`` whose records need no signature."""
+    """A gateway and the services behind it. ``direct`` produces to ``theirs``, whose records need no signature."""
 
     client: httpx.AsyncClient
     database: Database
@@ -55,7 +55,7 @@ class Road:
         return found
 
     async def ended(self, id: UUID) -> dict[str, Any]:
-        """The task as it ended."""
+        """The task once it has ended."""
         return await self.until(id, *ENDED)
 
     async def row(self, id: UUID) -> Any:
@@ -63,7 +63,7 @@ class Road:
         return await store.row(self.database, (DEFAULT_TENANT, id))
 
     async def emptied(self, id: UUID) -> bool:
-        """Return once nothing of its text is left."""
+        """Return once none of its text is left."""
 
         async def attempt() -> bool:
             row = await self.row(id)
@@ -90,7 +90,7 @@ async def road(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
 
 async def test_the_old_calls(road: Road) -> None:
-    """The six calls of the old service answer as it did, and are real."""
+    """The six calls of the old service answer as it did, with real effects."""
     user, counted = f"user-{uuid4()}", (await road.client.get("/tasks/stats/type")).json().get("translation", 0)
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     body = {"task_type": "translation", "prompt": "Bonjour", "history": history, "model": "simulated"}
@@ -101,7 +101,7 @@ async def test_the_old_calls(road: Road) -> None:
     assert made.status_code == 201
     id = made.json()["task_id"]
     assert made.json() == {"task_id": str(UUID(id)), "status": "pending"}
-    # At once: nothing is waited for.
+    # At once: this does not wait.
     listed = (await road.client.get("/tasks", params={"user": user})).json()
     assert [each["id"] for each in listed] == [id]
     task = await road.ended(UUID(id))
@@ -122,7 +122,7 @@ async def test_the_old_calls(road: Road) -> None:
 
 
 async def test_a_failed_attempt_is_told_and_tried_again(road: Road) -> None:
-    """A task whose model fails at first is completed in the end, and tells why each earlier attempt failed."""
+    """A task whose model fails at first completes in the end, and lists the error of each earlier attempt."""
     task = await road.ended(await road.make("flaky", model="simulated:fail_times=1"))
 
     assert (task["status"], task["result"], task["attempts"]) == ("completed", "echo: flaky", 2)
@@ -130,7 +130,7 @@ async def test_a_failed_attempt_is_told_and_tried_again(road: Road) -> None:
 
 
 async def test_a_failed_task_can_be_tried_again(road: Road) -> None:
-    """A retry is a task of its own that says which one it tries again; asked for twice, it is the same."""
+    """A retry is a new task that names the one it retries; repeating the retry returns the same task."""
     id = await road.make("refused", model="simulated:fail=content_filter,fail_times=1", priority=7)
     failed = await road.ended(id)
     assert (failed["status"], [each["code"] for each in failed["errors"]]) == ("failed", ["content_filter"])
@@ -151,7 +151,7 @@ async def test_a_failed_task_can_be_tried_again(road: Road) -> None:
 
 
 async def test_an_expired_task_is_tried_again_without_its_deadline(road: Road) -> None:
-    """A task past its deadline expires unasked, and its retry, which has a new deadline, is answered."""
+    """A task past its deadline expires by itself, and its retry, without that deadline, is answered."""
     expired = await road.ended(await road.make("late", deadline="2020-01-01T00:00:00Z"))
     assert (expired["status"], expired["attempts"], expired["result"]) == ("expired", 0, None)
 
@@ -161,7 +161,7 @@ async def test_an_expired_task_is_tried_again_without_its_deadline(road: Road) -
 
 
 async def test_priority_deadline_and_start_are_kept(road: Road) -> None:
-    """A task keeps its priority, deadline and earliest start, and is not begun before that."""
+    """A task keeps its priority, deadline and not_before, and does not start earlier."""
     not_before = datetime.now(UTC) + timedelta(seconds=2)
     deadline = not_before + timedelta(hours=1)
     times = {"not_before": not_before.isoformat(), "deadline": deadline.isoformat()}
@@ -179,7 +179,7 @@ async def test_priority_deadline_and_start_are_kept(road: Road) -> None:
 
 
 async def test_cancel(road: Road) -> None:
-    """A running task that is cancelled ends as cancelled; once it has, a cancel changes nothing."""
+    """A running task that is cancelled ends as cancelled; after that a cancel changes nothing."""
     id = await road.make(model=SLOW)
     await road.until(id, "in_progress")
 
@@ -192,7 +192,7 @@ async def test_cancel(road: Road) -> None:
 
 
 async def test_cancel_by_filter(road: Road) -> None:
-    """A cancel by filter ends every open task that fits, running or not, and no other."""
+    """A cancel by filter ends every matching open task, running or not, and no other."""
     user = f"user-{uuid4()}"
     running = await road.make(user=user, model=SLOW)
     waiting = await asyncio.gather(*(road.make(user=user, not_before=ahead(hours=1)) for _ in range(3)))
@@ -213,7 +213,7 @@ def ahead(**time: float) -> str:
 
 
 async def test_delete_while_it_runs(road: Road) -> None:
-    """A running task that is deleted is gone at once, is cancelled, and leaves no text; nor does its conversation."""
+    """A running task that is deleted disappears at once, is cancelled, and leaves no text or conversation."""
     id = await road.make("secret", model=SLOW)
     task = await road.until(id, "in_progress")
 
@@ -227,7 +227,7 @@ async def test_delete_while_it_runs(road: Road) -> None:
 
 
 async def test_delete_from_a_conversation(road: Road) -> None:
-    """A deleted task takes its own words out of a conversation that goes on, and leaves the others'."""
+    """Deleting a task from a shared conversation removes its messages and keeps the others'."""
     conversation = str(uuid4())
     kept = await road.make("kept", conversation_id=conversation)
     await road.ended(kept)
@@ -268,7 +268,7 @@ async def test_pages(road: Road) -> None:
 
 
 async def test_a_direct_producer_sends_tasks_too(road: Road) -> None:
-    """A record with a task_type is a task like any other; one of no known type is failed with the reason."""
+    """A record with a task_type is a task like any other; one of an unknown type fails with the reason."""
     id, unknown = uuid4(), uuid4()
     body = {"task_type": "summarization", "prompt": "direct", "model": "simulated"}
     await road.direct.send(body, road.theirs, headers={"ce_id": str(id)})
@@ -286,7 +286,7 @@ async def test_a_direct_producer_sends_tasks_too(road: Road) -> None:
 
 
 async def test_the_same_key_is_one_task(road: Road) -> None:
-    """A POST that is repeated with its key makes no second task; with another body it is refused."""
+    """A POST repeated with its key creates no second task; with another body it is refused."""
     headers, user = {"Idempotency-Key": str(uuid4())}, f"user-{uuid4()}"
     body = {"task_type": "summarization", "prompt": "once", "model": "simulated"}
     headers["X-User-ID"] = user
@@ -300,7 +300,7 @@ async def test_the_same_key_is_one_task(road: Road) -> None:
 
 
 async def test_a_user_has_his_own_tasks_only(road: Road) -> None:
-    """Another's task is as good as unknown whatever is asked of it; an admin may try it again for its owner."""
+    """Another user's task counts as unknown for every operation; an admin may retry it for its owner."""
     name = uuid4().hex
     people = [await make_user(road.database, f"{each}-{name}") for each in ("ann", "bob")]
     ann, bob = [bearer(await make_key(road.database, "read", "write", user=each)) for each in people]

@@ -1,4 +1,4 @@
-"""A terminal's way of asking, on a real gateway that is killed and started again in the midst of the reply."""
+"""`orchestra chat` on a real gateway that is killed and restarted in the middle of the reply."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ class Shown(Screen):
 
 
 async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) -> None:
-    """Killed in mid reply and started again, a gateway goes on: what was shown is the stored reply, nothing twice."""
+    """After its gateway is killed and restarted in mid reply, the text shown equals the stored reply."""
     services.env |= await own_env(stack)
     await services.llm()
     _, gateway = await asyncio.gather(services.worker(), services.gateway())

@@ -1,4 +1,4 @@
-"""`orchestra password` against a gateway, and against what is none."""
+"""`orchestra password` against a gateway, and against other servers."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ async def change(url: str, *words: str, old: str = PASSWORD, new: str = NEW) -> 
 
 @pytest.mark.parametrize("keep", [False, True])
 async def test_a_password_is_changed(gateway: Gateway, database: Database, keep: bool) -> None:
-    """With the old one, which is none from then on; the keys go with it, unless they are to stay."""
+    """The old password is required and ends; the keys end with it unless they are to be kept."""
     ann = await make_user(database, f"ann, {keep}")
     key = await make_key(database, "read", user=ann)
     name = ann.resource.username
@@ -66,7 +66,7 @@ async def test_a_password_is_changed(gateway: Gateway, database: Database, keep:
 
 
 async def test_what_is_refused(gateway: Gateway, database: Database) -> None:
-    """A wrong password, a bad new one and a missing one are one line, with an exit code."""
+    """A wrong password, a bad new one and a missing one each give one line and an exit code."""
     await make_user(database, "bob")
     status, _, said = await change(gateway.url, "bob", old="canary")
     assert (1, "wrong username or password (unauthorized)\n") == (status, said)
@@ -80,7 +80,7 @@ async def test_what_is_refused(gateway: Gateway, database: Database) -> None:
 
 @pytest.mark.parametrize("answer", ["<html>", "[]", '{"access_token": "caf\\u00e9"}'])
 async def test_what_is_no_gateway(answer: str) -> None:
-    """Another server's answer is told as such."""
+    """A response of another server is reported as one."""
     app, port = web.Application(), free_port()
 
     async def token(_call: web.Request) -> web.Response:

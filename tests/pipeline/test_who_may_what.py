@@ -1,4 +1,4 @@
-"""Every route of the gateway as everybody: whom it refuses, and that another's things are as good as unknown."""
+"""Every route of the gateway as every kind of caller: who is refused, and that another user's data count as unknown."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ READ, WRITE, OPERATE, ADMIN = Scope.READ, Scope.WRITE, Scope.OPERATE, Scope.ADMI
 
 
 class Rule(NamedTuple):
-    """What a route needs (None: no credentials), and what it answers to who has that."""
+    """The scope a route needs (None: no credentials), and its response to a caller that has it."""
 
     scope: Scope | None
     status: int = 200
     body: Any = None
-    # Which of the owner's things it is done to, where not all will do.
+    # Which of the owner's things to use, where not all will do.
     to: str = ""
 
 
@@ -76,7 +76,7 @@ ROUTES = {
     "POST /v1/users": Rule(ADMIN, 201, NAME),
     "PUT /v1/users/{user_id}": Rule(ADMIN, 200, {"role": "user"}),
     "DELETE /v1/users/{user_id}": Rule(ADMIN, 204),
-    # Not with this old password.
+    # Refused, because the old password is wrong.
     "PUT /v1/users/me/password": Rule(WRITE, 403, {"old_password": "none of hers", "password": "a long one"}),
     "POST /token": Rule(None),
     "GET /users/me": Rule(READ),
@@ -87,13 +87,13 @@ ROUTES = {
     "GET /readyz": Rule(None),
     "GET /metrics": Rule(None),
 }
-# Nothing that an ordinary user has.
+# Scopes that an ordinary user does not have.
 GRANTED = (OPERATE, ADMIN)
 CLOSED = [route for route, rule in ROUTES.items() if rule.scope]
 WITH_ID = [route for route in CLOSED if "{" in route]
 WITHOUT_ID = [route for route in CLOSED if "{" not in route]
 LISTS = [route for route in WITHOUT_ID if route.startswith("GET")]
-# What a call of theirs ends with.
+# How a call of each of these ends.
 LOST = {
     "revoked": (401, "unauthorized"),
     "deleted": (401, "unauthorized"),
@@ -129,7 +129,7 @@ def ids(route: str, things: Things) -> list[str]:
 
 
 def unknown_ids(house: House, route: str) -> list[str]:
-    """Ids that nobody has, of every kind that could stand there."""
+    """Ids that do not exist, of every kind that could be in this path."""
     if "{key_id}" in route:
         return ["a" * 12, "no key's form"]
     if "{letter_id}" in route:
@@ -142,7 +142,7 @@ def unknown_ids(house: House, route: str) -> list[str]:
 
 
 def shown(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All that a caller sees of an answer, but for its time."""
+    """All that a caller sees of a response, except its time."""
     return response.status_code, response.content, {**response.headers, "date": ""}
 
 
@@ -157,7 +157,7 @@ def nothing_of(things: Things, response: httpx.Response) -> None:
 
 
 async def test_every_route_is_known(house: House) -> None:
-    """There is no route beside those of this file's table."""
+    """Every route of the gateway is in this file's table."""
     paths = (await house.client.get("/openapi.json")).json()["paths"]
 
     assert {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods} == ROUTES.keys()
@@ -167,7 +167,7 @@ async def test_every_route_is_known(house: House) -> None:
     "path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi", "/asyncapi.json"]
 )
 async def test_what_is_for_all(house: House, path: str) -> None:
-    """What is for all says nothing of anybody, and minds no credentials."""
+    """Public routes reveal no user's data and ignore credentials."""
     for caller in ("nobody", "a revoked key", "bob"):
         response = await house.ask("GET", path, house.people[caller])
         assert response.status_code == 200
@@ -176,7 +176,7 @@ async def test_what_is_for_all(house: House, path: str) -> None:
 
 @pytest.mark.parametrize("route", CLOSED)
 async def test_without_good_credentials(house: House, route: str) -> None:
-    """Who has no credentials, or none that count any more, is told so, whatever they ask for."""
+    """A caller without credentials, or with invalid ones, gets 401 on every route."""
     async with house.nothing_happens():
         for caller, id in product(REFUSED, ids(route, house.anns)):
             response = await house.ask(*split(route, id), house.people[caller], ROUTES[route].body)
@@ -186,7 +186,7 @@ async def test_without_good_credentials(house: House, route: str) -> None:
 
 @pytest.mark.parametrize("route", [route for route in CLOSED if ROUTES[route].scope is not READ])
 async def test_with_too_low_a_scope(house: House, route: str) -> None:
-    """A key that may only read changes nothing; who is no admin, or no operator, does nothing that is for those."""
+    """A read-only key changes nothing; a caller that is not an admin or operator gets none of their routes."""
     low = ["ann's reading key"]
     if ROUTES[route].scope in GRANTED:
         low += ["ann", "bob", "bob's key", "former admin's key", "their program"]
@@ -199,7 +199,7 @@ async def test_with_too_low_a_scope(house: House, route: str) -> None:
 
 
 async def test_an_operator_reads_letters_and_nothing_else(house: House) -> None:
-    """The scope is enough for what it is for, and for nothing beside it."""
+    """The scope `operate` is enough for its routes, and for no others."""
     operator = house.people["an operator's key"]
 
     answers = {route: (await house.ask(*split(route), operator)).status_code for route in LISTS}
@@ -209,7 +209,7 @@ async def test_an_operator_reads_letters_and_nothing_else(house: House) -> None:
 
 @pytest.mark.parametrize("route", WITH_ID)
 async def test_what_is_anothers_is_unknown(house: House, route: str) -> None:
-    """Another's id is answered in all as one that nobody has, and nothing comes of it."""
+    """Another user's id gets exactly the response of an unknown id, and has no effect."""
     body = ROUTES[route].body
     async with house.nothing_happens():
         for caller in STRANGERS:
@@ -223,7 +223,7 @@ async def test_what_is_anothers_is_unknown(house: House, route: str) -> None:
 
 @pytest.mark.parametrize("route", [route for route in WITHOUT_ID if ROUTES[route].scope not in GRANTED])
 async def test_nothing_of_anothers_shows(house: House, route: str) -> None:
-    """Lists, counts and answers hold nothing of another's."""
+    """Lists, counts and responses contain nothing of another user."""
     for caller in STRANGERS:
         response = await house.ask(*split(route), house.people[caller], ROUTES[route].body)
         assert response.status_code in ({403, 404} if response.is_error else {ROUTES[route].status})
@@ -232,7 +232,7 @@ async def test_nothing_of_anothers_shows(house: House, route: str) -> None:
 
 @pytest.mark.parametrize("caller", ["bob", "their admin"])
 async def test_lists_that_are_asked_for_anothers(house: House, caller: str) -> None:
-    """A filter or a cursor that comes from another shows nothing of his."""
+    """A filter or cursor taken from another user shows none of their data."""
     ann, headers = house.people["ann"], house.people[caller]
     for route in ("/tasks", "/v1/tasks"):
         for query in (f"user={house.anns.user}", "status=failed", "created_after=2020-01-01"):
@@ -249,7 +249,7 @@ async def test_lists_that_are_asked_for_anothers(house: House, caller: str) -> N
 
 @pytest.mark.parametrize("route", CLOSED)
 async def test_in_anothers_name(house: House, route: str) -> None:
-    """Who names another in X-User-ID, by id or by username, is refused unless he is an admin."""
+    """Only an admin may name another user in X-User-ID, by id or by username."""
     async with house.nothing_happens():
         for caller in ("bob", "bob's key", "their program"):
             for name in (house.anns.user, f"ann-{CANARY}"):
@@ -262,7 +262,7 @@ async def test_in_anothers_name(house: House, route: str) -> None:
 @pytest.mark.parametrize("caller", ["carol", "admin"])
 @pytest.mark.parametrize("route", CLOSED)
 async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
-    """The owner may do to what is his all that is no admin's business; an admin may do all of it to anybody's."""
+    """An owner may do everything with their own data except what needs an admin; an admin may do it for every user."""
     rule, headers = ROUTES[route], house.people[caller]
     if rule.scope in GRANTED and caller != "admin":
         assert (await house.ask(*split(route, house.ids["carol"]), headers, rule.body)).status_code == 403
@@ -286,7 +286,7 @@ async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
 
 
 async def test_an_admin_sees_everybodys(house: House) -> None:
-    """The lists of an admin hold what is Ann's."""
+    """An admin's lists contain Ann's data."""
     headers = house.people["admin"]
     for path, ours in {
         f"/tasks?user={house.anns.user}": [house.anns.done_task, house.anns.failed_task, house.anns.open_task],
@@ -302,7 +302,7 @@ async def test_an_admin_sees_everybodys(house: House) -> None:
 
 
 async def test_the_admin_of_another_tenant_has_no_letters_of_ours(house: House) -> None:
-    """His list is empty whatever he asks for, and what he replays is none of ours."""
+    """An admin of another tenant lists and replays none of our dead letters, whatever the filter."""
     headers = house.people["their admin"]
     async with house.nothing_happens():
         for query in ("", "?topic=the.house", "?replayed=false&limit=100"):
@@ -315,7 +315,7 @@ async def test_the_admin_of_another_tenant_has_no_letters_of_ours(house: House) 
 @pytest.mark.parametrize("on_busy", ["enqueue", "interrupt", "reject"])
 @pytest.mark.parametrize("caller", ["bob", "bob's key", "program"])
 async def test_a_word_in_anothers_conversation(house: House, caller: str, on_busy: str) -> None:
-    """Whichever way it comes, it fails as if the conversation were not there, and changes nothing in it."""
+    """A message into another user's conversation fails in every way as if that did not exist, and changes nothing."""
     headers = house.people[caller]
     body = message("let me in", conversation_id=house.anns.conversation, on_busy=on_busy)
     before = await _anns(house)
@@ -350,7 +350,7 @@ async def _anns(house: House) -> tuple[Any, ...]:
 
 
 async def test_a_conversation_that_another_has_deleted(house: House) -> None:
-    """It is no more there for a stranger than before, and cannot be made by him."""
+    """A deleted conversation is as unknown to a stranger as before, and they cannot create it."""
     ann, bob = house.people["ann"], house.people["bob"]
     mine = (await house.made("/v1/conversations", house.people["carol"], {}))["id"]
     assert (await house.ask("DELETE", f"/v1/conversations/{mine}", house.people["carol"])).status_code == 204
@@ -362,7 +362,7 @@ async def test_a_conversation_that_another_has_deleted(house: House) -> None:
 
 
 async def test_the_same_conversation_id_in_another_tenant(house: House) -> None:
-    """It is a conversation of its own there: the model is told nothing of what was said in the other."""
+    """The same conversation id in another tenant is another conversation: its model call has nothing of the first."""
     headers, before = house.people["their key"], await _anns(house)
     body = message("theirs", "simulated:reply=hash", conversation_id=house.anns.conversation, context="stored")
     answer = await house.ask("POST", "/v1/messages", headers, body)
@@ -375,7 +375,7 @@ async def test_the_same_conversation_id_in_another_tenant(house: House) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/tasks", "/v1/tasks"])
 async def test_the_same_idempotency_key(house: House, path: str) -> None:
-    """Another's Idempotency-Key means nothing: the same body is a request of its own, another body no conflict."""
+    """Another user's Idempotency-Key has no effect: the same body is a new request, another body no conflict."""
     key = {"Idempotency-Key": str(uuid4())}
     make, status = (message, 200) if path == "/v1/messages" else (task, 201)
 
@@ -394,7 +394,7 @@ async def test_the_same_idempotency_key(house: House, path: str) -> None:
 
 
 async def test_the_stream_of_another(house: House) -> None:
-    """It is not resumed for a stranger, wherever its owner has got to."""
+    """A stranger cannot resume a stream, at any place that its owner has reached."""
     url = f"/v1/requests/{house.anns.open}/events"
     async with streaming(house.client, "GET", url, headers=house.people["ann"]) as reader:
         place = (await reader.until("delta"))[-1].id
@@ -412,7 +412,7 @@ async def test_the_stream_of_another(house: House) -> None:
 
 @pytest.mark.parametrize("caller", STRANGERS)
 async def test_many_cancels_at_once(house: House, caller: str) -> None:
-    """No filter reaches another's tasks."""
+    """A cancel by filter never matches another user's tasks."""
     async with house.nothing_happens():
         for filter in (
             {"user": house.anns.user},
@@ -424,7 +424,7 @@ async def test_many_cancels_at_once(house: House, caller: str) -> None:
 
 
 async def test_what_an_admin_makes_for_somebody(house: House) -> None:
-    """What an admin makes in somebody's name is that one's, and nobody else's."""
+    """What an admin creates in a user's name belongs to that user alone."""
     headers = {**house.people["program"], "X-User-ID": house.ids["carol"]}
     made = await house.made("/v1/tasks", headers, task())
 
@@ -433,7 +433,7 @@ async def test_what_an_admin_makes_for_somebody(house: House) -> None:
 
 
 async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A revoked key, a deleted user, an old password and a lost role count on another gateway too, 20 s later."""
+    """A revoked key, a deleted user, a changed password and a lost role take effect on another gateway 20 s later."""
     clock = Clock()
     monkeypatch.setattr("gateway.app.Callers", partial(Callers, clock=clock))
     names = ("revoked", "deleted", "new password", "no admin")
@@ -462,8 +462,7 @@ async def test_what_is_taken_away_counts_everywhere(house: House, monkeypatch: p
 
 
 async def test_who_loses_their_rights_is_told_no_more(house: House) -> None:
-    """Open streams and waits end, at another gateway too: of a revoked key, a deleted user, an old password, an admin
-    who is none any more; those of others go on."""
+    """Open streams and waits of a caller that loses its access end, on another gateway too; others continue."""
     soon = Timings(ask_again=0.1, fresh_row=0.0)
     people = {name: await house.move_in(f"{name} two") for name in ("revoked", "deleted", "new password", "stays")}
     people["no admin"] = await house.move_in("no admin two", "admin")
@@ -502,7 +501,7 @@ async def test_who_loses_their_rights_is_told_no_more(house: House) -> None:
 
 
 async def test_the_logs_and_problems_keep_secrets(house: House) -> None:
-    """No key, token, password, name or prompt is in a problem document, nor in a log of any service."""
+    """No key, token, password, name or prompt is in a problem document or in any service's log."""
     ann, bad = house.people["ann"], f"{CANARY}-{uuid4()}"
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     text = {"messages": [{"role": bad, "content": bad}], "model": bad, bad: bad, "metadata": {bad: [bad]}}
@@ -540,11 +539,11 @@ async def test_the_logs_and_problems_keep_secrets(house: House) -> None:
 
 
 async def test_all_this_has_left_anns_things_alone(house: House) -> None:
-    """After everything that strangers tried, what was Ann's is as it was."""
+    """After all that strangers have tried, Ann's data are unchanged."""
     ann = house.people["ann"]
     for id, status in ((house.anns.open, "in_progress"), (house.anns.open_task, "in_progress")):
         assert (await house.ask("GET", f"/v1/requests/{id}", ann)).json()["status"] == status
-    # Whatever was sent for her by mistake lies before this on its way.
+    # Anything that was sent for her by mistake is ahead of this on its way.
     last = {**ann, "Prefer": "respond-async"}
     turn = await house.made("/v1/messages", last, message(conversation_id=house.anns.conversation, model=ENDLESS), 202)
     await house.until(turn["id"], ann, "pending")

@@ -1,4 +1,4 @@
-"""What workers promise when something breaks: killed, paused, drained, joined and left; Kafka and Postgres away."""
+"""What workers promise under faults: killed, paused, drained, joined and left; Kafka and Postgres unreachable."""
 
 import asyncio
 import random
@@ -15,13 +15,13 @@ from tests.support.waiting import eventually
 
 
 async def burst(road: Road, conversations: int, turns: int) -> list[UUID]:
-    """So many turns in each of so many conversations, mixed."""
+    """``turns`` turns in each of ``conversations`` conversations, interleaved."""
     names = [uuid4() for _ in range(conversations)]
     return [await road.ask(f"{turn}", name, "model") for turn in range(turns) for name in names]
 
 
 async def check_answered_once(road: Road, ids: list[UUID]) -> None:
-    """Each of them completed, with one answer and one row in the outbox; nothing is left of any worker."""
+    """Check that each completed with one answer and one outbox row, and that no lease is left."""
     assert {"completed"} == set(await road.endings(ids, 90))
     answers = await road.answers()
     assert set(ids) == answers.keys()
@@ -31,7 +31,7 @@ async def check_answered_once(road: Road, ids: list[UUID]) -> None:
 
 
 async def test_a_killed_workers_turn_is_answered_by_another(road: Road, model: Held, services: Services) -> None:
-    """kill -9 in the midst of a call: another worker begins again, and there is one answer."""
+    """After kill -9 in the middle of a call another worker starts the turn again, and there is one answer."""
     killed = await services.worker(**road.env)
     id = await road.ask("hello", model="model")
     await eventually(lambda: road.llm.open_now == 1)
@@ -45,7 +45,7 @@ async def test_a_killed_workers_turn_is_answered_by_another(road: Road, model: H
 
 
 async def test_a_paused_worker_cannot_write_when_it_wakes(road: Road, model: Held, services: Services) -> None:
-    """Its turn was given to another; what it has to say comes too late, and it works on under a new lease."""
+    """A paused worker whose turn another has taken cannot write its late answer, and works on under a new lease."""
     paused = await services.worker(**road.env)
     id = await road.ask("hello", model="model")
     await eventually(lambda: road.llm.open_now == 1)
@@ -64,7 +64,7 @@ async def test_a_paused_worker_cannot_write_when_it_wakes(road: Road, model: Hel
 
 
 async def test_a_worker_that_is_told_to_stop_gives_back_at_once(road: Road, model: Held, services: Services) -> None:
-    """SIGTERM: when its drain is over the turn is free, the try given back, and nobody waits for a lease."""
+    """On SIGTERM, after the drain, the turn is free at once, without waiting for a lease, and the try is given back."""
     stopped = await services.worker(**road.env, DRAIN_SECONDS="0")
     id = await road.ask("hello", model="model")
     await eventually(lambda: road.llm.open_now == 1)
@@ -82,7 +82,7 @@ async def test_a_worker_that_is_told_to_stop_gives_back_at_once(road: Road, mode
 
 
 async def test_a_draining_worker_finishes_what_it_runs(road: Road, model: Held) -> None:
-    """It ends its calls, writes and publishes their answers; its partitions are others' from the first moment."""
+    """A draining worker ends its calls, writes and publishes their answers, and gives its partitions up at once."""
     async with road.worker(drain_seconds=60) as running:
         held = [await road.ask("hello", model="model") for _ in range(20)]
         await eventually(lambda: road.llm.open_now == 20)
@@ -100,7 +100,7 @@ async def test_a_draining_worker_finishes_what_it_runs(road: Road, model: Held) 
 
 
 async def test_joining_and_leaving_costs_no_call(road: Road, model: Held) -> None:
-    """Workers come and go during a burst: everything is answered once, the model is asked once for each."""
+    """While workers come and go during a burst, each turn is answered once with one call to the model."""
     model.open.set()
     model.seconds = 0.05
     async with AsyncExitStack() as workers:
@@ -118,7 +118,7 @@ async def test_joining_and_leaving_costs_no_call(road: Road, model: Held) -> Non
 
 
 async def test_a_killed_broker_loses_nothing(road: Road, model: Held, stack: Stack) -> None:
-    """Kafka dies in the midst of a burst and comes back: what was acknowledged is answered, once."""
+    """Kafka dies during a burst and comes back: every acknowledged request is answered once."""
     model.open.set()
     model.seconds = 0.2
     async with road.worker(), road.worker():
@@ -133,7 +133,7 @@ async def test_a_killed_broker_loses_nothing(road: Road, model: Held, stack: Sta
 
 
 async def test_a_killed_database_loses_nothing(road: Road, model: Held, stack: Stack) -> None:
-    """Postgres dies in the midst of a burst and comes back: no worker ends, everything is answered, once."""
+    """Postgres dies during a burst and comes back: no worker exits, and everything is answered once."""
     model.open.set()
     model.seconds = 0.2
     async with road.worker(), road.worker():
@@ -146,13 +146,13 @@ async def test_a_killed_database_loses_nothing(road: Road, model: Held, stack: S
 
 
 def through(road: Road, opened: Proxy) -> str:
-    """The road's database by way of a proxy."""
+    """The setup's database behind a proxy."""
     split = urlsplit(road.database_url)
     return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{opened.port}")))
 
 
 async def test_a_database_whose_connections_break_leaves_nothing_stuck(road: Road, model: Held) -> None:
-    """Cut at any message, commits of unknown outcome among them: every turn is found again, and answered once."""
+    """With connections cut at any point, commits included, every turn is recovered and answered once."""
     model.open.set()
     split = urlsplit(road.database_url)
     assert split.hostname
@@ -173,7 +173,7 @@ async def test_a_database_whose_connections_break_leaves_nothing_stuck(road: Roa
 
 
 async def test_a_worker_can_stop_while_the_database_is_away(road: Road, model: Held) -> None:
-    """It does not wait for ever; what it could not write down is taken in again by the next one."""
+    """A worker stops in bounded time while Postgres is away; the next one takes in again what it could not write."""
     model.open.set()
     split = urlsplit(road.database_url)
     assert split.hostname

@@ -1,4 +1,4 @@
-"""What goes wrong between a worker and Kafka touches no turn, and what goes wrong inside lets the rest end first."""
+"""Errors between a worker and Kafka touch no turn, and errors inside a worker let running calls end first."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ from workers import dlq_limit, intake, stalls
 
 
 async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fetch that fails as one partition's does when its broker dies: calls in flight go on, reading begins anew."""
+    """When a fetch fails, as if a partition's broker died, calls in flight go on and reading restarts."""
     errors: list[Exception] = []
     getmany = AIOKafkaConsumer.getmany
 
@@ -55,7 +55,7 @@ async def test_errors_of_the_reader_touch_no_turn(road: Road, model: Held, monke
 
 
 async def test_errors_of_the_producer_touch_no_turn(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is replaced; every reply goes out, and first occurrences keep the order of their conversation."""
+    """A failed producer is replaced: every reply is sent, and first occurrences keep their conversation's order."""
     model.open.set()
     sends, send = 0, AIOKafkaProducer.send
 
@@ -67,7 +67,7 @@ async def test_errors_of_the_producer_touch_no_turn(road: Road, model: Held, mon
         if sends % 2:
             raise KafkaError("while it was handed in")
         sent = await send(producer, topic, *args, **options)
-        sent.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else asks for its error.
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())  # No other code retrieves its error.
         refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         refused.set_exception(OutOfOrderSequenceNumber())
         return refused
@@ -92,7 +92,7 @@ async def test_errors_of_the_producer_touch_no_turn(road: Road, model: Held, mon
 
 
 async def test_a_worker_starts_and_works_without_kafka(road: Road, model: Held, tmp_path: Any) -> None:
-    """It runs what Postgres has and is not ready; another publishes the replies; it can be stopped."""
+    """Without Kafka a worker runs what Postgres has, is not ready, and can be stopped; another sends the replies."""
     model.open.set()
     waiting = [request(model="model") for _ in range(3)]
     await take(road.database, *waiting)
@@ -112,7 +112,7 @@ async def test_a_worker_starts_and_works_without_kafka(road: Road, model: Held, 
 
 
 async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It drains: what is in flight comes to its end and is written, what is owed is published; then it has failed."""
+    """After a bug a worker drains: calls in flight end and are written, replies are sent, then it fails."""
     finish, broken = store.finish, asyncio.Event()
 
     async def buggy(database: Database, endings: Sequence[Ending]) -> Finished:
@@ -140,7 +140,7 @@ async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monk
 async def test_a_topic_of_dead_letters_alone_stands_still(
     road: Road, model: Held, monkeypatch: pytest.MonkeyPatch, stack: Stack
 ) -> None:
-    """Only that one; its records stay in Kafka, gateways learn of it, and a good record brings it back."""
+    """A topic with nothing but bad records is paused, alone and visibly; a good record resumes it, none is lost."""
     model.open.set()
     monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 20)
     monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0.0)
@@ -161,7 +161,7 @@ async def test_a_topic_of_dead_letters_alone_stands_still(
         assert kept + 30 > len(road.dead_letters())
 
         monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 0.1)
-        monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 1_000)  # What is left of the bad ones is no reason any more.
+        monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 1_000)  # The rest of the bad records no longer pauses it.
         id = await road.ask(model="model", conversation=request().conversation_id)
         assert ["completed"] == await road.endings([id])
         await eventually(lambda: not running.count("topic_held", topic=road.topic))
@@ -171,7 +171,7 @@ async def test_a_topic_of_dead_letters_alone_stands_still(
 async def test_an_open_transaction_holds_its_topic_up_and_is_told(
     road: Road, model: Held, monkeypatch: pytest.MonkeyPatch, stack: Stack
 ) -> None:
-    """Nothing is lost or taken early: what lies behind is answered when it ends, and till then gateways say why not."""
+    """An open transaction blocks its topic, and gateways report that; records behind it are answered once it ends."""
     model.open.set()
     monkeypatch.setattr(stalls, "STALLED_SECONDS", 0.5)
     producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap, transactional_id=f"open-{road.topic}")
@@ -197,8 +197,8 @@ async def _holds(road: Road) -> bool:
 
 
 async def test_an_abandoned_producer_sends_nothing_more(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
-    """What it still had fails at once for whoever waits; nothing of it is left running, nor tells of errors later."""
-    gc.collect()  # What earlier tests left behind tells its errors now.
+    """Records of an abandoned producer fail at once for their callers; no task of it is left or logs errors later."""
+    gc.collect()  # Errors of what earlier tests left behind are logged now.
     caplog.clear()
     before = asyncio.all_tasks()
     producer = make_producer(stack.kafka_settings, "test")

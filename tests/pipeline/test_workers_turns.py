@@ -30,14 +30,14 @@ from workers.timings import Timings
 
 
 async def hash_history(request: web.Request, response: web.StreamResponse) -> None:
-    """Answer with a hash of all that was sent: one lost, doubled or misplaced turn changes every later answer."""
+    """Answer with a hash of the whole prompt: one lost, doubled or misplaced turn changes every later answer."""
     body = await request.json()
     text = conversation_hash([ChatMessage.model_validate(each) for each in body["messages"]])
     await sends(line(delta=text), END)(request, response)
 
 
 def fails_first(times: int, failure: Script) -> Script:
-    """A service that fails so often for each question, then echoes."""
+    """A service that fails ``times`` times for each question, then echoes."""
     seen: Counter[str] = Counter()
 
     async def script(request: web.Request, response: web.StreamResponse) -> None:
@@ -50,7 +50,7 @@ def fails_first(times: int, failure: Script) -> Script:
 
 @pytest.fixture
 def gate() -> Held:
-    """Closed."""
+    """A closed gate."""
     return Held()
 
 
@@ -73,7 +73,7 @@ async def llm(gate: Held) -> AsyncIterator[LlmScript]:
 
 @pytest.fixture
 async def road(stack: Stack, llm: LlmScript) -> AsyncIterator[Road]:
-    """A road of this test's own."""
+    """A setup of this test's own."""
     async with open_road(stack, llm) as opened:
         yield opened
 
@@ -88,7 +88,7 @@ def expected(turns: int) -> list[str]:
 
 
 async def test_a_long_conversation_keeps_its_order_through_many_workers(road: Road) -> None:
-    """50 turns and nine other conversations, three workers, all at once: each answer rests on all before it."""
+    """50 turns and nine other conversations on three workers keep their order: each answer depends on all before it."""
     conversations = [uuid4() for _ in range(10)]
     turns = {conversation: 50 if place == 0 else 5 for place, conversation in enumerate(conversations)}
     asked: dict[UUID, list[UUID]] = {}
@@ -110,7 +110,7 @@ async def test_a_long_conversation_keeps_its_order_through_many_workers(road: Ro
 
 
 async def test_a_request_whose_time_is_up_expires(road: Road, gate: Held) -> None:
-    """Running it is stopped; waiting behind another, or too late at the start, it never runs."""
+    """A request past its deadline is stopped while running, and never starts while waiting or too late."""
     conversation = uuid4()
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     async with road.worker():
@@ -124,7 +124,7 @@ async def test_a_request_whose_time_is_up_expires(road: Road, gate: Held) -> Non
 
 
 async def test_a_failed_turn_is_told_and_lets_the_next_one_run(road: Road) -> None:
-    """What cannot succeed fails with its reason; what is asked next does not see it."""
+    """A turn that cannot succeed fails with its reason, and the next turn's prompt does not contain it."""
     conversation = uuid4()
     async with road.worker():
         bad = await road.ask("bad", conversation, "filtered")
@@ -137,7 +137,7 @@ async def test_a_failed_turn_is_told_and_lets_the_next_one_run(road: Road) -> No
 
 
 async def test_a_slow_conversation_delays_no_other(road: Road, gate: Held) -> None:
-    """While a turn hangs all others are answered, and what waits behind it waits."""
+    """While a turn hangs all other conversations are answered, and the turns behind it wait."""
     conversation = uuid4()
     async with road.worker():
         slow = [await road.ask("slow", conversation, "gate") for _ in range(2)]
@@ -149,8 +149,8 @@ async def test_a_slow_conversation_delays_no_other(road: Road, gate: Held) -> No
 
 
 async def test_thousands_of_calls_are_in_flight_in_one_worker(road: Road, gate: Held) -> None:
-    """A thousand open calls at once in one process, every one answered, none asked twice."""
-    # On a busy machine the last call begins long after the first, which says nothing meanwhile.
+    """One process has a thousand open calls at once; every one is answered, and none is sent twice."""
+    # On a busy machine the last call begins long after the first, which sends nothing meanwhile.
     timings = Timings(silence=3_600.0)
     ids = await asyncio.gather(*(road.ask(f"{number}", model="gate") for number in range(1100)))
     async with road.worker(timings, worker_concurrency=1000) as running:
@@ -163,7 +163,7 @@ async def test_thousands_of_calls_are_in_flight_in_one_worker(road: Road, gate: 
 
 
 async def test_an_answer_in_huge_pieces_arrives(road: Road) -> None:
-    """A line of four megabytes goes out in records that fit; the reply points to where the text is."""
+    """A line of four megabytes goes out in records that fit, and the reply says where the text is."""
     async with road.worker():
         id = await road.ask("much", model="huge")
         assert ["completed"] == await road.endings([id])

@@ -23,8 +23,8 @@ ID, CONVERSATION = uuid4(), str(uuid4())
 REF = ("default", ID)
 
 
-def make_hub(most_bytes: int = 1024 * 1024) -> Hub:
-    return Hub(Metrics(), most_bytes, SIGNER)
+def make_hub(max_bytes: int = 1024 * 1024) -> Hub:
+    return Hub(Metrics(), max_bytes, SIGNER)
 
 
 def tell(hub: Hub, kind: str, id: UUID = ID, **said: Any) -> None:
@@ -38,7 +38,7 @@ def count(hub: Hub, name: str) -> float:
 
 
 def test_life() -> None:
-    """Events make up the attempt, the text and the ending; the ending wakes and stays."""
+    """Events set the attempt, the text and the ending; the ending wakes waiting calls and never changes."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
@@ -64,7 +64,7 @@ def test_life() -> None:
     ],
 )
 def test_endings(kind: str, value: dict[str, Any], ending: Ending) -> None:
-    """Each kind of ending is understood."""
+    """Each kind of ending is parsed."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, kind, attempt=2, **value)
@@ -72,7 +72,7 @@ def test_endings(kind: str, value: dict[str, Any], ending: Ending) -> None:
 
 
 def test_late_attempt() -> None:
-    """Whatever a worker of an older attempt still says is dropped; a later attempt voids the text."""
+    """Events of an earlier attempt are dropped; a later attempt voids the text."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
@@ -92,7 +92,7 @@ def test_late_attempt() -> None:
 
 
 def test_a_failed_attempt_is_told() -> None:
-    """A restart that brings the reason is one of an attempt that failed; one that cannot be read changes nothing."""
+    """A restart with an error marks its attempt as failed; a malformed one changes nothing."""
     hub, error = make_hub(), {"code": "rate_limited", "detail": "not now"}
     with hub.watch(REF) as live:
         tell(hub, RESTART, attempt=0, text="", last_error=error)
@@ -107,7 +107,7 @@ def test_a_failed_attempt_is_told() -> None:
 
 
 def test_why_an_answer_ended() -> None:
-    """The reason is part of the ending; an older record has none."""
+    """The finish reason is part of the ending; a record of an older release has none."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, COMPLETED, attempt=1, reply="Hel", usage={}, finish_reason="length")
@@ -123,7 +123,7 @@ def test_tenants_apart() -> None:
 
 
 def test_other_body() -> None:
-    """An event that tells of another body than those before it is no event of this request."""
+    """An event with another body hash than the ones before it does not belong to this request."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, DELTA, attempt=1, at=0, text="mine")
@@ -146,13 +146,13 @@ kinds = st.sampled_from([STARTED, DELTA, RESTART, COMPLETED, FAILED, CANCELLED, 
     ),
 )
 def test_nonsense(kind: str, value: dict[str, Any]) -> None:
-    """Whatever anybody writes, the hub neither raises nor changes a request by half."""
+    """Whatever a record contains, the hub neither raises nor changes a request halfway."""
     hub = make_hub()
     with hub.watch(REF) as live:
         try:
             tell(hub, kind, **value)
         except TypeError:
-            return  # An integer that JSON of 64 bits cannot hold: nothing was told.
+            return  # An integer that 64-bit JSON cannot hold: nothing was applied.
         assert count(hub, "events_skipped_total") == (live.version == 0 and live.body_hash is None)
 
 
@@ -167,7 +167,7 @@ def test_nonsense(kind: str, value: dict[str, Any]) -> None:
     st.none() | st.binary(),
 )
 def test_noise(key: bytes | None, headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
-    """Records of bytes that mean nothing are counted and passed over."""
+    """Records of random bytes are counted and skipped."""
     hub = make_hub()
     hub.take(key, headers, value)
     assert count(hub, "events_skipped_total") == 1
@@ -175,7 +175,7 @@ def test_noise(key: bytes | None, headers: list[tuple[str, bytes | None]], value
 
 
 def test_memory() -> None:
-    """Past the limit the texts of the least recently changed go first; who watches one keeps his place in it."""
+    """Over the memory limit the least recently changed texts go first; a client that watches one keeps its place."""
     hub, ids = make_hub(1024 * 1024), [uuid4() for _ in range(40)]
     with hub.watch(("default", ids[0])) as watched:
         for id in ids:
@@ -193,7 +193,7 @@ def test_memory() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3), st.integers(0, 50), st.text(max_size=30)), max_size=60))
 def test_count_of_bytes(steps: list[tuple[int, int, int, str]]) -> None:
-    """The bytes that the hub counts are those that its requests have, whatever happens to them."""
+    """The bytes that the hub counts equal those of its requests, whatever happens to them."""
     hub, ids = make_hub(6000), [uuid4() for _ in range(5)]
     for which, attempt, at, text in steps:
         kind = random.Random(text).choice([DELTA, DELTA, STARTED, RESTART, CANCELLED])
@@ -202,7 +202,7 @@ def test_count_of_bytes(steps: list[tuple[int, int, int, str]]) -> None:
 
 
 def test_forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has ended and is watched by nobody is forgotten soon, what is quiet for long too; the watched never."""
+    """Unwatched requests are dropped soon after they end or after a long silence; watched ones are never dropped."""
     hub, other = make_hub(), uuid4()
     with hub.watch(REF):
         tell(hub, CANCELLED, attempt=1)
@@ -220,7 +220,7 @@ def test_forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked up in Postgres is what has been watched for a second and has not ended."""
+    """A request is looked up in Postgres when it has been watched for a second and has not ended."""
     hub, ended, unwatched = make_hub(), uuid4(), uuid4()
     tell(hub, DELTA, unwatched, attempt=1, at=0, text="x")
     with hub.watch(REF), hub.watch(("default", ended)):
@@ -232,7 +232,7 @@ def test_due(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_watched_for_long_is_looked_up_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 1, 3, 7 and 15 seconds, then every ten; every second again for somebody who has just come."""
+    """Looks come after 1, 3, 7 and 15 seconds, then every ten; each new watcher starts again at one second."""
     hub, clock = make_hub(), 1000.0
     monkeypatch.setattr(events.time, "monotonic", lambda: clock)
     looks = []
@@ -250,7 +250,7 @@ def test_what_is_watched_for_long_is_looked_up_rarely(monkeypatch: pytest.Monkey
 
 
 def test_fail() -> None:
-    """A request whose record became a dead letter fails for whoever watches it; for nobody it is not remembered."""
+    """A request whose record became a dead letter fails for its watchers; without a watcher it is not remembered."""
     hub = make_hub()
     hub.fail(REF, ErrorCode.TOMBSTONE, "no value")
     assert not hub._live
@@ -260,7 +260,7 @@ def test_fail() -> None:
 
 
 def test_an_unsigned_ending_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is never told; Postgres is asked at once, and once a second at most, however many such endings come."""
+    """An unsigned ending is never shown; it triggers a look into Postgres, at most one per second."""
     hub, clock = make_hub(), 1000.0
     monkeypatch.setattr(events.time, "monotonic", lambda: clock)
     with hub.watch(REF) as live:
@@ -278,14 +278,14 @@ def test_an_unsigned_ending_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_unsigned_ending_that_nobody_waits_for_is_nothing() -> None:
-    """Nobody asks Postgres for it, and nothing is remembered."""
+    """An unsigned ending of a request without watchers triggers no look, and nothing is remembered."""
     hub = make_hub()
     tell(hub, CANCELLED, signer=None, attempt=1)
     assert (hub.hinted.is_set(), len(hub._live)) == (False, 0)
 
 
 def test_events_of_an_older_release_are_shown() -> None:
-    """Where nothing of a request is signed, its text is that of the unsigned events."""
+    """While no event of a request is signed, the text of the unsigned events is shown."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, STARTED, signer=None, attempt=1, conversation_id=CONVERSATION)
@@ -297,7 +297,7 @@ def test_events_of_an_older_release_are_shown() -> None:
 
 @pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
 def test_what_a_worker_signs_alone_counts(kind: str) -> None:
-    """Behind a signed event no unsigned one of its request is shown, whatever attempt it names."""
+    """After a signed event no unsigned one of the same request is shown, whatever attempt it names."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, DELTA, attempt=1, at=0, text="true")
@@ -311,7 +311,7 @@ def test_what_a_worker_signs_alone_counts(kind: str) -> None:
 @pytest.mark.parametrize("attempt", [1, 2**31 - 1])
 @pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
 def test_what_was_forged_before_is_void(kind: str, attempt: int) -> None:
-    """The first signed event takes all of it back: text, attempt, conversation, and the hash of the body."""
+    """The first signed event takes everything unsigned back: text, attempt, conversation and body hash."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(
@@ -327,7 +327,7 @@ def test_what_was_forged_before_is_void(kind: str, attempt: int) -> None:
 
 
 def test_a_bad_signature_is_none() -> None:
-    """One of another secret, or of another event, changes no more than none at all."""
+    """A signature with another secret or of another event counts as no signature."""
     hub, record = make_hub(), SIGNER.sign(DELTA.encode(), str(ID).encode(), b"hash", b"other tenant", b"{}")
     with hub.watch(REF) as live:
         tell(hub, DELTA, attempt=1, at=0, text="true")
@@ -345,7 +345,7 @@ def test_a_bad_signature_is_none() -> None:
 
 
 def test_signatures_while_the_secret_changes() -> None:
-    """A gateway that knows the old secret believes workers that still sign with it."""
+    """A gateway that knows the old secret accepts the events of workers that still sign with it."""
     old, new = b"o" * 32, b"n" * 32
     hub = Hub(Metrics(), 2**20, EventSigner([new, old]))
     with hub.watch(REF) as live:

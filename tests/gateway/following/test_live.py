@@ -19,7 +19,7 @@ LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
 
 @given(st.lists(texts, max_size=150), st.randoms())
 def test_any_position(pieces: list[str], order: random.Random) -> None:
-    """From every position on the text is what was said from there, however the pieces overlap."""
+    """From every position on, the text is what was sent from there, however the pieces overlap."""
     live, whole, at = LiveRequest(), "".join(pieces), 0
     live.begin(1)
     for piece in pieces:
@@ -32,7 +32,7 @@ def test_any_position(pieces: list[str], order: random.Random) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=5000), min_size=10, max_size=40))
 def test_window(pieces: list[str]) -> None:
-    """A text never takes more than 64 KiB; its newest part stays at hand, and what is not at hand says so."""
+    """A text never takes more than 64 KiB; its newest part is kept, and a read before it returns None."""
     live, whole = LiveRequest(), "".join(pieces)
     at = 0
     for piece in pieces:
@@ -47,7 +47,7 @@ def test_window(pieces: list[str]) -> None:
 
 
 def test_lost_piece() -> None:
-    """After a lost piece only what follows it is at hand."""
+    """After a lost piece only the text behind it is available."""
     live = LiveRequest()
     live.begin(1)
     assert live.add(0, "abc")
@@ -56,7 +56,7 @@ def test_lost_piece() -> None:
 
 
 def test_huge_piece() -> None:
-    """A single piece far beyond the limit is not kept, and does not break the count."""
+    """A single piece far beyond the limit is not kept and does not break the count of bytes."""
     live = LiveRequest()
     live.add(0, "x" * 1_000_000)
     assert (live.since(0), live.end, live.text_bytes) == (None, 1_000_000, 0)
@@ -73,7 +73,7 @@ def test_ending_never_changes() -> None:
 
 
 def test_learn() -> None:
-    """A row that is ahead of the events begins its attempt; one that has ended brings the ending."""
+    """A row that is ahead of the events begins its attempt; a row that has ended sets the ending."""
     live, id = LiveRequest(), uuid4()
     live.learn(StoredRequest(RequestResource(id=id, status=Status.PENDING, attempts=0), "hash"))
     assert (live.attempt, live.body_hash, live.ending) == (0, "hash", None)
@@ -86,7 +86,7 @@ def test_learn() -> None:
 
 
 def test_a_failed_attempt() -> None:
-    """It voids the text and stays failed until the next begins; the reason stays until then and beyond."""
+    """A failed attempt voids its text and stays failed until the next begins; its error is kept beyond that."""
     live = LiveRequest()
     live.begin(1)
     live.add(0, "abc")
@@ -100,7 +100,7 @@ def test_a_failed_attempt() -> None:
 
 
 def test_learn_why_it_waits() -> None:
-    """A row that waits after a failure says so, unless a newer attempt is known to have begun."""
+    """A row that waits after a failure shows its error, unless a newer attempt is known to have begun."""
     id = uuid4()
 
     def row(status: Status, attempts: int) -> StoredRequest:
@@ -118,7 +118,7 @@ def test_learn_why_it_waits() -> None:
 
 
 def test_hash() -> None:
-    """A body that is known to be another one is told apart; one of which nothing is known is not."""
+    """A body with another hash is detected; while the hash is unknown, no body is refused."""
     live = LiveRequest()
     live.check_hash("mine")
     live.body_hash = "mine"
@@ -129,7 +129,7 @@ def test_hash() -> None:
 
 
 async def test_change() -> None:
-    """Everybody who waits wakes at a change, and one that came before the wait is not missed."""
+    """Every waiting call wakes at a change, and a change that came before the wait is not missed."""
     live = LiveRequest()
     seen = live.version
     waiting = [asyncio.create_task(live.change(seen, 60)) for _ in range(3)]
@@ -141,7 +141,7 @@ async def test_change() -> None:
 
 
 async def test_who_waits_no_longer_keeps_nobody_from_waking() -> None:
-    """Of those who wait together one leaves and one gives up; the others wake at the change."""
+    """When one of several waiting calls is cancelled and one times out, the others still wake at the change."""
     live = LiveRequest()
     leaving, patient = (asyncio.create_task(live.change(0, 60)) for _ in range(2))
     assert not await live.change(0, 0)

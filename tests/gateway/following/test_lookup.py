@@ -27,7 +27,7 @@ CALLER = nameless()
 
 
 class Table:
-    """Rows for whoever asks, once ``busy`` is set; ``asked``: what each statement asked for."""
+    """Returns rows once ``busy`` is set; ``asked``: the requests that each statement asked for."""
 
     def __init__(self) -> None:
         self.asked: list[list[RequestRef]] = []
@@ -56,7 +56,7 @@ def looking(table: Table) -> Lookup:
 
 
 async def asking(looking: Lookup, count: int) -> list["asyncio.Task[StoredRequest | None]"]:
-    """So many callers, each of whom asks for a request of his own and waits."""
+    """This many callers, each of which waits for a request of its own."""
     tasks = [asyncio.create_task(looking.stored(CALLER, uuid4())) for _ in range(count)]
     for _ in range(5):
         await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def asking(looking: Lookup, count: int) -> list["asyncio.Task[StoredReques
 
 
 async def test_many_who_ask_take_two_connections(looking: Lookup, table: Table) -> None:
-    """Whoever comes while Postgres is busy waits for one statement with all the others: the pool is not theirs."""
+    """Callers that come while Postgres is busy share one statement, so they do not use up the pool."""
     tasks = await asking(looking, 1) + await asking(looking, 1) + await asking(looking, 500)
     assert [1, 1] == [len(refs) for refs in table.asked]
 
@@ -76,7 +76,7 @@ async def test_many_who_ask_take_two_connections(looking: Lookup, table: Table) 
 
 
 async def test_a_row_is_as_it_is_after_it_was_asked_for(looking: Lookup, table: Table) -> None:
-    """Nobody is given what a statement found that began before he asked, also not for the same request."""
+    """A caller never gets the result of a statement that began before its call, even for the same request."""
     id = uuid4()
     first = asyncio.create_task(looking.stored(CALLER, id))
     for _ in range(5):
@@ -93,7 +93,7 @@ async def test_a_row_is_as_it_is_after_it_was_asked_for(looking: Lookup, table: 
 async def test_all_who_wait_are_told_that_postgres_is_away_and_the_next_are_answered(
     looking: Lookup, table: Table
 ) -> None:
-    """An error goes to those of that statement alone; one who has left troubles nobody."""
+    """An error reaches only the callers of that statement; a caller that has left disturbs nothing."""
     table.failing = 2
     tasks = await asking(looking, 1) + await asking(looking, 1) + await asking(looking, 3)
     tasks[0].cancel()
@@ -106,7 +106,7 @@ async def test_all_who_wait_are_told_that_postgres_is_away_and_the_next_are_answ
 
 
 async def test_what_was_replayed_is_on_its_way(database: Database) -> None:
-    """A letter that was sent again is no ending any more: its request is pending until intake has read so far."""
+    """A replayed dead letter no longer counts as an ending: its request is pending until intake has read that far."""
     receipts, now = Receipts([b"x" * 32]), datetime.now(UTC)
     ann = Principal("default", "ann", frozenset({Scope.READ}))
     hers, theirs = receipts.mint("default", "ann", now - timedelta(days=2)), uuid4()
@@ -131,5 +131,5 @@ async def test_what_was_replayed_is_on_its_way(database: Database) -> None:
 
 
 async def read_everything(database: Database, moment: datetime) -> None:
-    """Say that intake has read all partitions up to a time."""
+    """Record that intake has read all partitions up to a time."""
     await progress.note_idle(database, [progress.Progress(REQUESTS.name, 0, 0, moment)])

@@ -38,7 +38,7 @@ def read(chunks: list[bytes]) -> Told:
 
 
 class Caller:
-    """What a caller has after the events so far."""
+    """The text that a client has after the events so far."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -64,7 +64,7 @@ class Caller:
     data=st.data(),
 )
 def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
-    """Cut after any event, on a replica that knows all, late, or only what Postgres knows: the text is the reply."""
+    """A client cut off after any event gets the exact reply from any replica, even one that only has Postgres."""
     caller, narrator, live = Caller(), Narrator(None), LiveRequest()
 
     def maybe_cut() -> None:
@@ -83,7 +83,7 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
                 caller.hear(narrator.catch_up(live))
             maybe_cut()
         if data.draw(st.booleans()):
-            live = LiveRequest()  # Another replica, which has heard nothing yet.
+            live = LiveRequest()  # Another replica, which has received no event yet.
             live.begin(number)
     reply = "".join(attempts[-1])
     caller.hear(narrator.end(Ending(Status.COMPLETED, len(attempts), reply)))
@@ -94,7 +94,7 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
 
 @pytest.mark.parametrize("status", sorted(ENDINGS))
 def test_no_ending_shares_its_id(status: Status) -> None:
-    """Whatever came before, a caller who has seen all but the ending shows another id than one who has seen it."""
+    """A client that lacks only the ending always has another event id than one that has seen it."""
     narrator, live = Narrator(None), LiveRequest()
     live.begin(1)
     live.add(0, "text")
@@ -106,7 +106,7 @@ def test_no_ending_shares_its_id(status: Status) -> None:
 
 @given(reply=texts, attempt=st.integers(1, 3), place=st.builds(Place, st.integers(-1, 4), st.integers(0, 15)))
 def test_ended(reply: str, attempt: int, place: Place) -> None:
-    """An ended request is sliced at the caller's place in its last attempt, and told anew to any other caller."""
+    """An ended request continues from the client's place in its last attempt; any other client gets the whole text."""
     told = read(Narrator(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
     end = f"{attempt}.{len(reply)}"
     usage = {"input_tokens": 0, "output_tokens": 0}
@@ -119,7 +119,7 @@ def test_ended(reply: str, attempt: int, place: Place) -> None:
 
 
 def test_replica_behind() -> None:
-    """A replica that has not yet heard of what the caller has seen says nothing until it has."""
+    """A replica that is behind what the client has seen sends nothing until it has caught up."""
     narrator, live = Narrator(Place(2, 3)), LiveRequest()
     live.begin(1)
     live.add(0, "old")
@@ -132,7 +132,7 @@ def test_replica_behind() -> None:
 
 
 def test_restart_within_an_attempt() -> None:
-    """When the text of the same attempt was another one, the caller is told the right one."""
+    """When an attempt's text differs from what was sent, the client gets a restart with the right text."""
     narrator, live = Narrator(None), LiveRequest()
     live.begin(1)
     live.add(0, "wrong")
@@ -143,7 +143,7 @@ def test_restart_within_an_attempt() -> None:
 
 
 def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
-    """What nobody has signed."""
+    """An unsigned event."""
     live.hearsay = True
     live.begin(attempt)
     for piece in pieces:
@@ -153,7 +153,7 @@ def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
 @pytest.mark.parametrize("attempt", [1, 1_000_000])
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: bool) -> None:
-    """A forged text is taken back by the first that a worker signed, here and at a replica that never heard of it."""
+    """A forged text is taken back by the first signed event, on this replica and on one that never saw it."""
     caller, narrator, live = Caller(), Narrator(None), LiveRequest()
     heard(live, attempt, "FORGED")
     caller.hear(narrator.catch_up(live))
@@ -173,7 +173,7 @@ def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: b
     [("FORGED", ["started", "delta", "restart", "completed"]), ("a true", ["started", "delta", "delta", "completed"])],
 )
 def test_an_ending_takes_back_what_is_not_in_it(text: str, names: list[str]) -> None:
-    """Where Postgres tells the ending before any worker did: what an older worker said stays, anything else goes."""
+    """When Postgres has the ending before any signed event, unsigned text stays only if the reply begins with it."""
     caller, narrator, live = Caller(), Narrator(None), LiveRequest()
     heard(live, 1, text)
     caller.hear(narrator.catch_up(live))
@@ -186,7 +186,7 @@ WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
 
 
 def test_a_failed_attempt_is_told_at_once() -> None:
-    """Why nothing comes, with the attempt that failed; the next one begins with the same reason."""
+    """A stream reports the failed attempt and its error; the next attempt begins with the same error."""
     narrator, live = Narrator(None), LiveRequest()
     live.begin(1)
     live.add(0, "half")
@@ -200,7 +200,7 @@ def test_a_failed_attempt_is_told_at_once() -> None:
 
 @pytest.mark.parametrize(("place", "known"), [(None, False), (Place(1, 0), True), (Place(1, 4), True)])
 def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, known: bool) -> None:
-    """On any replica, from the beginning or in the middle of what is void by now; once."""
+    """A client that connects after a failure, on any replica and from any place, gets the error once."""
     narrator, live = Narrator(place), LiveRequest()
     live.fail_attempt(1, LIMITED)
     started = [] if known else [("started", {"attempt": 1}, "1.0")]
@@ -209,7 +209,7 @@ def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, know
 
 
 def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
-    """A stream that goes on in an attempt that runs is told its text, and no restart."""
+    """A stream that resumes in a running attempt gets its text and no restart."""
     narrator, live = Narrator(Place(2, 1)), LiveRequest()
     live.fail_attempt(1, LIMITED)
     live.begin(2)
@@ -218,7 +218,7 @@ def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
 
 
 def test_a_request_that_never_began_is_told_why() -> None:
-    """Its model is held back: the event has no place to come back to, and the first attempt begins as always."""
+    """A request whose model is held back gets an event without an id, and its first attempt begins as usual."""
     narrator, live = Narrator(None), LiveRequest()
     live.fail_attempt(0, LIMITED)
     assert read(narrator.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
@@ -228,7 +228,7 @@ def test_a_request_that_never_began_is_told_why() -> None:
 
 
 def test_no_client_finds_a_line_end_inside_of_an_event() -> None:
-    """Also one that splits text where Unicode ends lines: those characters are escaped, and read as they were."""
+    """No event contains a Unicode line separator: those characters are escaped and parse back unchanged."""
     reply = "a\u2028b\u2029c\x85d\r\ne"
     chunks = Narrator(Place(1, 0)).end(Ending(Status.COMPLETED, 1, reply, Usage()))
     lines = b"".join(chunks).decode().splitlines()
@@ -238,7 +238,7 @@ def test_no_client_finds_a_line_end_inside_of_an_event() -> None:
 
 
 def test_why_an_answer_ended() -> None:
-    """`completed` says whether it was cut off; of an answer of an older release that is not known."""
+    """`completed` gives the finish reason; for a reply stored by an older release there is none."""
     usage = {"input_tokens": 0, "output_tokens": 0}
     for reason, more in (("length", {"finish_reason": "length"}), (None, {})):
         ending = Ending(Status.COMPLETED, 1, "a", Usage(), finish_reason=reason)  # type: ignore[arg-type]
@@ -267,12 +267,12 @@ def test_why_an_answer_ended() -> None:
     ],
 )
 def test_last_event_id(text: str | None, expected: Place | None) -> None:
-    """An event id is read as it was given out; any other stands for a caller who must be told everything anew."""
+    """An event id is read back as it was sent; any other id means a client that needs the whole text again."""
     assert read_last_event_id(text) == expected
 
 
 class Lasting:
-    """A standing that lasts, or one that ends at the next look."""
+    """An access check that always passes, or fails the next time."""
 
     def __init__(self, caller: Principal | None = None, *, lasts: bool = True) -> None:
         self.caller = caller or nameless()
@@ -291,7 +291,7 @@ def make_streams(hub: Hub, drain: Drain, timings: Timings = TIMINGS) -> Streams:
 
 
 async def test_keep_alive() -> None:
-    """A stream on which nothing happens sends comments."""
+    """A stream without events sends keep-alive comments."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(Following(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
@@ -305,7 +305,7 @@ async def test_keep_alive() -> None:
 
 
 async def test_slow_caller() -> None:
-    """A caller who does not read costs no memory of his own; what he has missed comes as one event."""
+    """A client that does not read costs no extra memory; what it missed comes as one event."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
@@ -318,7 +318,7 @@ async def test_slow_caller() -> None:
 
 
 async def test_drain() -> None:
-    """A gateway that stops sends its streams away; one that has ended is told its ending all the same."""
+    """On shutdown open streams are asked to reconnect; one whose request has ended still gets the ending."""
     hub, drain, ref = Hub(Metrics(), 2**20, SIGNER), Drain(), ("default", uuid4())
     drain.on_begin(hub.wake_all)
 
@@ -335,7 +335,7 @@ async def test_drain() -> None:
 
 
 async def test_who_lost_their_rights() -> None:
-    """A stream whose caller would not be let in any more ends with the word to come back, and tells nothing further."""
+    """A stream whose caller loses its access ends with a reconnect hint and sends nothing further."""
     hub, ref, standing = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4()), Lasting()
     response = make_streams(hub, Drain()).open(Following(ref, None), standing)  # type: ignore[arg-type]
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
@@ -351,7 +351,7 @@ async def test_who_lost_their_rights() -> None:
 
 
 async def test_one_owner_has_so_many_streams_and_no_more() -> None:
-    """Whoever has them is refused one more, until one ends; nobody else is."""
+    """An owner at the limit gets no further stream until one ends; other owners do."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
     streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")

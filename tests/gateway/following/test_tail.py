@@ -33,7 +33,7 @@ class Hub:
 
 
 class Consumer:
-    """Partitions as lists of (age in seconds, text); like aiokafka it forgets its places when some are added."""
+    """Partitions as lists of (age in seconds, text); like aiokafka it loses its positions when some are added."""
 
     def __init__(self, logs: dict[int, list[tuple[float, str]]]) -> None:
         self.logs = logs
@@ -112,7 +112,7 @@ OLD = BACK_SECONDS + 60
 
 
 async def test_catches_up() -> None:
-    """It begins 15 minutes back, and has caught up once all that was there has been read."""
+    """It begins 15 minutes back and has caught up once everything that was there has been read."""
     consumer = Consumer({0: [(OLD, "old"), (60, "a"), (50, "b"), (40, "c")], 1: [(OLD, "old")], 2: []})
     async with following([consumer]) as (tail, hub):
         assert not tail.caught_up
@@ -123,7 +123,7 @@ async def test_catches_up() -> None:
 
 
 async def test_added_partitions() -> None:
-    """When partitions are added nothing is lost of the old ones, and the new ones are read from their beginning."""
+    """When partitions are added, no record of the old ones is lost and the new ones are read from their beginning."""
     consumer = Consumer({0: [(60, "a")]})
     async with following([consumer]) as (tail, hub):
         await until(lambda: tail.caught_up)
@@ -134,7 +134,7 @@ async def test_added_partitions() -> None:
 
 
 async def test_goes_on() -> None:
-    """After any failure it goes on with a new consumer, where it was."""
+    """After any failure it continues where it was, with a new consumer."""
     logs = {0: [(60.0, "a")]}
     first, second = Consumer(logs), Consumer(logs)
     async with following([first, second]) as (tail, hub):
@@ -146,7 +146,7 @@ async def test_goes_on() -> None:
 
 
 async def test_missing_topic() -> None:
-    """While the topic is not there it has not caught up, and it looks again until it is."""
+    """While the topic is missing it has not caught up, and it tries again until the topic exists."""
     none, there = Consumer({}), Consumer({0: []})
     async with following([none, none, there]) as (tail, _hub):
         await until(lambda: tail.caught_up)

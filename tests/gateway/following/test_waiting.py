@@ -1,4 +1,4 @@
-"""Promises of gateway/following/waiting.py: what a POST that waited is told."""
+"""Promises of gateway/following/waiting.py: the response to a POST that waited."""
 
 from uuid import uuid4
 
@@ -18,20 +18,20 @@ from tests.support.tree import ROOT
 
 
 def ask() -> Ask:
-    """What a caller who waits has asked for."""
+    """The submission of a caller that waits."""
     body = PostMessage.model_validate({"messages": [{"role": "user", "content": "hi"}]})
     return Ask(Principal(DEFAULT_TENANT, "", frozenset()), uuid4(), body, "hash", trace(None), caller_waits=True)
 
 
 def told(ending: Ending) -> RequestProblemError:
-    """What the caller is told of an ending that is no reply."""
+    """The problem that the caller gets for an ending without a reply."""
     with pytest.raises(RequestProblemError) as raised:
         answer(ask(), ending, "llama3")
     return raised.value
 
 
 def on_the_page() -> dict[str, dict[str, str]]:
-    """The rows of docs/reference/errors.md by their code, each by the heads of its columns."""
+    """The rows of docs/reference/errors.md by their code, each by its column titles."""
     page = (ROOT / "docs/reference/errors.md").read_text("utf-8")
     head, _, *rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     return {row[0].strip("`"): dict(zip(head, row, strict=True)) for row in rows}
@@ -39,7 +39,7 @@ def on_the_page() -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("code", ErrorCode)
 def test_who_waits_is_told_the_status_of_the_errors_page(code: ErrorCode) -> None:
-    """Whatever a request ends with, who waited for it gets the status that the page has for this code."""
+    """Whatever a request ends with, a waiting caller gets the status that the errors page has for its code."""
     statuses = {ErrorCode.EXPIRED: Status.EXPIRED, ErrorCode.CANCELLED: Status.CANCELLED}
     error = RequestError(code=code, detail="the model said no")
     problem = told(Ending(statuses.get(code, Status.FAILED), 1, error=error))
@@ -48,7 +48,7 @@ def test_who_waits_is_told_the_status_of_the_errors_page(code: ErrorCode) -> Non
 
 
 def test_the_models_side_is_502() -> None:
-    """As in the system before this one: whatever is wrong behind us, a client that waits sees one status."""
+    """As in the previous system, a waiting client sees one status for all failures behind the gateway."""
     behind_us = "rate_limited overloaded timeout auth content_filter bad_upstream quota_exhausted internal"
     for code in behind_us.split():
         assert "502" == on_the_page()[code]["waiting"]
@@ -57,7 +57,7 @@ def test_the_models_side_is_502() -> None:
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_who_has_waited_long_enough_is_told_what_held_it_up(failed: bool) -> None:
-    """The last attempt's error, where there was one; the request goes on."""
+    """A POST that has waited long enough names the last attempt's error, if there was one; the request goes on."""
     asked = ask()
     live = LiveRequest()
     if failed:
@@ -66,5 +66,5 @@ def test_who_has_waited_long_enough_is_told_what_held_it_up(failed: bool) -> Non
     problem = still_running(asked, live)
 
     assert (ErrorCode.STILL_RUNNING, asked.id) == (problem.code, problem.request_id)
-    said = "it is not answered yet; the last attempt that failed: rate_limited: status 429"
+    said = "not answered yet; the last failed attempt: rate_limited: status 429"
     assert (said if failed else ERRORS[ErrorCode.STILL_RUNNING].title) == problem.detail

@@ -21,7 +21,7 @@ def request(chunks: list[bytes], **headers: str) -> Request:
 
 
 async def test_limit() -> None:
-    """A body of exactly the limit is read, one more byte is too large, in one chunk or in many."""
+    """A body of exactly the limit is read and one more byte is too large, in one chunk or in many."""
     assert await read_body(request([b"x" * 10]), 10) == b"x" * 10
     assert await read_body(request([b"x"] * 10), 10) == b"x" * 10
     for chunks in ([b"x" * 11], [b"x"] * 11):
@@ -32,7 +32,7 @@ async def test_limit() -> None:
 
 @pytest.mark.parametrize("asks", [{}, {"expect": "100-continue"}], ids=["sends", "asks"])
 async def test_what_says_that_it_is_too_large(asks: dict[str, str]) -> None:
-    """A body that says its length is refused before anything of it is read, whether its caller asks first or not."""
+    """A body whose declared length is too large is refused before any of it is read, with or without `Expect`."""
     sent = request([], content_length="11", **asks)
     sent._receive = None  # type: ignore[assignment]
     with pytest.raises(OrchestraError) as caught:
@@ -59,7 +59,7 @@ def test_bad_keys(header: str) -> None:
 
 
 def test_two_keys() -> None:
-    """Two keys are none."""
+    """Two Idempotency-Key headers are refused."""
     twice = request([])
     twice.scope["headers"] = [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
     with pytest.raises(OrchestraError):
@@ -72,7 +72,7 @@ def test_no_key() -> None:
 
 
 def test_ids() -> None:
-    """A name that is no UUID is the name of nothing."""
+    """An id that is not a UUID is not found."""
     with pytest.raises(OrchestraError) as caught:
         read_id("canary")
     assert caught.value.code is ErrorCode.NOT_FOUND
@@ -80,7 +80,7 @@ def test_ids() -> None:
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_body(raw: bytes) -> None:
-    """Whatever bytes come, they are a message or one of two errors."""
+    """Any sequence of bytes is either a message or one of two errors."""
     try:
         parse(PostMessage, raw)
     except OrchestraError as error:

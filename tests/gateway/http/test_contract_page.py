@@ -1,4 +1,4 @@
-"""Promises of gateway/http/contract_page.py: a page that is whole by itself."""
+"""Promises of gateway/http/contract_page.py: a page that needs no other file."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ def test_everything_of_the_document_is_on_it() -> None:
 
 
 def test_links_lead_to_places_of_the_page() -> None:
-    """Each link within the page leads to a place that is there, and there is just one of each."""
+    """Each link within the page leads to an anchor that exists exactly once."""
     places = re.findall(r'\bid="([^"]+)"', PAGE)
 
     assert set(re.findall(r'href="#([^"]+)"', PAGE)) <= set(places)
@@ -38,7 +38,7 @@ def test_links_lead_to_places_of_the_page() -> None:
 
 
 def test_texts_stay_texts() -> None:
-    """What looks like HTML in a description is shown, not obeyed."""
+    """HTML in a description is shown as text."""
     hostile: dict[str, Any] = {**DOCUMENT, "info": {**DOCUMENT["info"], "description": "<script>`<b>`</script>"}}
 
     assert "&lt;script&gt;<code>&lt;b&gt;</code>&lt;/script&gt;" in render(hostile)

@@ -11,19 +11,19 @@ from schemas.errors import ErrorCode, OrchestraError
 
 @given(st.datetimes(timezones=st.just(UTC)), st.uuids())
 def test_time(moment: datetime, id: UUID) -> None:
-    """A cursor of a time and an id gives them back exactly."""
+    """A cursor of a time and an id decodes to exactly these."""
     assert read_time_cursor(write_cursor(moment, id)) == (moment, id)
 
 
 @given(st.integers(0, 2**63 - 1))
 def test_number(number: int) -> None:
-    """A cursor of a number gives it back."""
+    """A cursor of a number decodes to it."""
     assert read_number_cursor(write_cursor(number)) == number
 
 
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1, max_size=2), st.integers(0, 2**63 - 1))
 def test_letter(moments: list[datetime], number: int) -> None:
-    """A cursor of times and a number gives them back exactly, and only where so many are asked for."""
+    """A cursor of times and a number decodes to exactly these, and only if as many times are expected."""
     cursor = write_cursor(*moments, number)
     assert read_letter_cursor(cursor, times=len(moments)) == (moments, number)
     with pytest.raises(OrchestraError):
@@ -32,7 +32,7 @@ def test_letter(moments: list[datetime], number: int) -> None:
 
 @given(st.text(max_size=60) | st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", max_size=60))
 def test_any_text(text: str) -> None:
-    """A cursor that no list gave out is refused by name; no other error comes of it."""
+    """A cursor that no list returned is refused as an invalid cursor, and causes no other error."""
     for read in (read_time_cursor, read_number_cursor, read_letter_cursor):
         try:
             read(text)
@@ -42,13 +42,13 @@ def test_any_text(text: str) -> None:
 
 @pytest.mark.parametrize("values", [(2**63,), (1, 2)])
 def test_bad_numbers(values: tuple[int, ...]) -> None:
-    """A number that Postgres could not take is refused, and so is a cursor of another list."""
+    """A number that Postgres cannot store is refused, and so is a cursor of another list."""
     with pytest.raises(OrchestraError):
         read_number_cursor(write_cursor(*values))
 
 
 def test_none() -> None:
-    """No cursor is the beginning."""
+    """Without a cursor a list starts at its beginning."""
     assert read_time_cursor(None) is None
     assert read_number_cursor(None) is None
     assert read_letter_cursor(None) is None

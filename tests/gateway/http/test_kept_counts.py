@@ -1,4 +1,4 @@
-"""Promises of gateway/http/kept_counts.py: expensive counts are kept, cheap ones are not."""
+"""Promises of gateway/http/kept_counts.py: slow counts are cached, fast ones are not."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.support.people import Clock
 
 
 class Count:
-    """A count that takes so many seconds by the clock."""
+    """A count that takes this many seconds by the clock."""
 
     def __init__(self, seconds: float) -> None:
         self.clock, self.seconds, self.made = Clock(), seconds, 0
@@ -21,7 +21,7 @@ class Count:
 
 
 async def test_a_dear_count_is_told_again_for_as_long_as_it_was_dear() -> None:
-    """So that counting never takes more than a small part of the time, however much there is to count."""
+    """A slow count is cached for a multiple of the time it took, so that counting never takes much of the time."""
     count = Count(0.5)
     kept = KeptCounts(count.clock)
 
@@ -34,7 +34,7 @@ async def test_a_dear_count_is_told_again_for_as_long_as_it_was_dear() -> None:
 
 
 async def test_a_cheap_count_is_made_each_time() -> None:
-    """Who counts few things is told how many there are now."""
+    """A fast count is made for every call, so that it is current."""
     count = Count(0.01)
     kept = KeptCounts(count.clock)
 
@@ -42,7 +42,7 @@ async def test_a_cheap_count_is_made_each_time() -> None:
 
 
 async def test_those_who_ask_at_once_are_told_one_count() -> None:
-    """One of the same, of each owner."""
+    """Calls of one owner that come at the same time share one count."""
     count, other = Count(0.01), Count(0.01)
     kept = KeptCounts(count.clock)
 

@@ -28,7 +28,7 @@ from gateway.http.prefer import Prefer, read_prefer, wants_stream
     ],
 )
 def test_preferences(values: list[str], expected: Prefer) -> None:
-    """Preferences are read as RFC 7240 has them; a wait is at most 300 s, and the first of a name counts."""
+    """Preferences are read by RFC 7240; a wait is at most 300 s, and the first of each name counts."""
     assert read_prefer(values) == expected
 
 
@@ -36,19 +36,19 @@ def test_preferences(values: list[str], expected: Prefer) -> None:
     "value", ["", ",", ";", "wait", "wait=", "wait=x", "wait=-1", "wait=1.5", "wait=1 2", '"wait=1"']
 )
 def test_malformed(value: str) -> None:
-    """What is malformed is as if it had not been sent."""
+    """A malformed preference is ignored."""
     assert read_prefer([value]) == Prefer()
 
 
 def test_malformed_beside_good() -> None:
-    """A malformed preference does not take a good one with it."""
+    """A malformed preference does not invalidate a good one beside it."""
     assert read_prefer(["wait=abc, respond-async"]) == Prefer(respond_async=True)
     assert read_prefer(["(((, respond-async"]) == Prefer(respond_async=True)
 
 
 @given(st.lists(st.text(alphabet=st.characters(max_codepoint=255)), max_size=3))
 def test_never_raises(values: list[str]) -> None:
-    """Whatever the header holds, reading it gives a wait between 0 and 300 or none."""
+    """Any header value gives a wait between 0 and 300 seconds, or none."""
     wait = read_prefer(values).wait
     assert wait is None or 0 <= wait <= 300
 
@@ -69,5 +69,5 @@ def test_never_raises(values: list[str]) -> None:
     ],
 )
 def test_accept(accept: list[str], expected: bool) -> None:
-    """A stream is given to whoever names its type, and to nobody else."""
+    """Only a client that accepts the event stream's type by name gets a stream."""
     assert wants_stream(accept) is expected

@@ -44,7 +44,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize("code", ErrorCode)
 async def test_every_code(client: httpx.AsyncClient, code: ErrorCode) -> None:
-    """Every error of the closed list is a whole problem document with its own status."""
+    """Every error code has a complete problem document with its own status."""
     response = await client.get(f"/{code}")
     assert response.status_code == ERRORS[code].status
     assert response.headers["content-type"] == "application/problem+json"
@@ -59,12 +59,12 @@ async def test_every_code(client: httpx.AsyncClient, code: ErrorCode) -> None:
 
 
 async def test_retry_after(client: httpx.AsyncClient) -> None:
-    """Retry-After is in whole seconds, never too few."""
+    """Retry-After is in whole seconds, rounded up."""
     assert (await client.get("/retry")).headers["retry-after"] == "30"
 
 
 async def test_about_a_request(client: httpx.AsyncClient) -> None:
-    """An error about a request names it and where it is; its status may be another than its code's."""
+    """An error about a request contains its id and location; its status may differ from its code's."""
     response = await client.get("/request")
     assert response.status_code == response.json()["status"] == 502
     assert response.headers["location"] == f"/v1/requests/{ID}"
@@ -76,7 +76,7 @@ async def test_about_a_request(client: httpx.AsyncClient) -> None:
     [("database", 503, "unavailable"), ("data", 422, "refused_by_database"), ("bug", 500, "internal")],
 )
 async def test_inside(client: httpx.AsyncClient, name: str, status: int, code: str) -> None:
-    """What went wrong inside is named by kind only."""
+    """An internal error shows only the type of the exception."""
     with capture_logs() as logged:
         response = await client.get(f"/{name}")
     assert (response.status_code, response.json()["code"]) == (status, code)
@@ -85,7 +85,7 @@ async def test_inside(client: httpx.AsyncClient, name: str, status: int, code: s
 
 
 async def test_allow(client: httpx.AsyncClient) -> None:
-    """A method that a path does not answer to is refused with all those that it does, whichever route each has."""
+    """A method that a path does not support is refused with all those it does, whichever route each belongs to."""
     for method, path in (("POST", "/pair"), ("OPTIONS", "/pair"), ("PUT", "/pair/of/one")):
         response = await client.request(method, path)
         assert response.status_code == 405
@@ -93,7 +93,7 @@ async def test_allow(client: httpx.AsyncClient) -> None:
 
 
 async def test_framework(client: httpx.AsyncClient) -> None:
-    """Errors that the framework raises are problems too, without any of the input."""
+    """Errors that the framework raises are problem documents too, without any of the input."""
     for method, path, status in (("GET", "/a/canary", 404), ("POST", "/canary", 405), ("GET", "/x?limit=canary", 422)):
         response = await client.request(method, path)
         assert response.status_code == response.json()["status"] == status
@@ -107,7 +107,7 @@ async def test_framework(client: httpx.AsyncClient) -> None:
      "/v1/embeddings", "/v1/files", "/v1/images/generations", "/chat/completions", "/models/m"],
 )  # fmt: skip
 async def test_openais_paths(client: httpx.AsyncClient, path: str) -> None:
-    """A client of OpenAI's API is told that it is not here, and what is; no other path is taken for one of its."""
+    """A client of OpenAI's API learns that it is not offered and what is; no other path gets this error."""
     told, plain = (await client.post(f"/elsewhere{path}")).json(), (await client.post(path)).json()
 
     assert (404, "not_found") == (plain["status"], plain["code"])

@@ -1,4 +1,4 @@
-"""Promises of gateway/http/route.py: what a route asks of a call holds before its handler runs, and is documented."""
+"""Promises of gateway/http/route.py: a route's checks run before its handler and are documented."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +30,7 @@ class Wanted(BaseModel):
 
 
 class Handlers:
-    """They say what reached them. A list ends when it is told to."""
+    """The handlers keep what they were called with; a list ends when it is released."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -104,7 +104,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 async def test_the_caller_comes_first(
     client: httpx.AsyncClient, handlers: Handlers, drain: Drain, reader: dict[str, str]
 ) -> None:
-    """Whatever else is wrong, who may not is told so, and no handler runs."""
+    """Whatever else is wrong, a caller without access gets 401 or 403, and no handler runs."""
     drain.begin()
 
     for headers, expected in (({}, (401, "unauthorized")), (reader, (403, "forbidden"))):
@@ -116,7 +116,7 @@ async def test_the_caller_comes_first(
 async def test_nothing_is_written_while_the_gateway_drains(
     client: httpx.AsyncClient, handlers: Handlers, drain: Drain, writer: dict[str, str]
 ) -> None:
-    """A route that writes to the log refuses then, and no other does."""
+    """While draining, a route that writes to the log refuses, and no other does."""
     drain.begin()
 
     assert (503, "unavailable") == code(await client.post("/things", json={}, headers=writer))
@@ -136,7 +136,7 @@ async def test_nothing_is_written_while_the_gateway_drains(
 async def test_a_handler_gets_its_body(
     client: httpx.AsyncClient, writer: dict[str, str], path: str, body: bytes, headers: dict[str, str], expected: int
 ) -> None:
-    """As its model, or as what its own reader makes of it; no body is an empty object."""
+    """A handler gets its body as its model, or as its own reader returns it; no body is an empty object."""
     answer = await client.post(path, content=body, headers={**writer, **headers})
 
     assert {"user": "key:program", "body": expected} == answer.json()
@@ -156,7 +156,7 @@ async def test_a_bad_body_reaches_no_handler(
     client: httpx.AsyncClient, handlers: Handlers, writer: dict[str, str], path: str, body: bytes, kind: str,
     expected: tuple[int, str],
 ) -> None:  # fmt: skip
-    """It is refused by name."""
+    """A bad body is refused with its error code before it reaches a handler."""
     assert expected == code(await client.post(path, content=body, headers={**writer, "content-type": kind}))
     assert 0 == handlers.calls
 
@@ -164,7 +164,7 @@ async def test_a_bad_body_reaches_no_handler(
 async def test_a_handler_gets_what_the_path_and_the_query_say(
     client: httpx.AsyncClient, reader: dict[str, str]
 ) -> None:
-    """An id as a UUID, and nothing goes by a name that is none; a name in the query that is unknown is refused."""
+    """An id is a UUID, an invalid one is not found, and an unknown query parameter is refused."""
     there = await client.get(f"/things/{uuid4()}?more=2", headers=reader)
 
     assert {"is_id": True, "more": 2, "body": None} == there.json()
@@ -175,7 +175,7 @@ async def test_a_handler_gets_what_the_path_and_the_query_say(
 async def test_lists_of_one_owner_wait_for_their_turn(
     client: httpx.AsyncClient, handlers: Handlers, reader: dict[str, str]
 ) -> None:
-    """No more of them run at once than the gateway allows."""
+    """No more lists of one owner run at once than the gateway allows."""
     asked = [asyncio.create_task(client.get("/things", headers=reader)) for _ in range(5)]
     await asyncio.sleep(0)
     handlers.go_on.set()
@@ -185,7 +185,7 @@ async def test_lists_of_one_owner_wait_for_their_turn(
 
 
 def test_a_route_documents_what_its_checks_answer(handlers: Handlers) -> None:
-    """Each problem that a check of the row can raise is in the document, and those that the handler adds."""
+    """The document names each problem that a route's checks can raise, and those that its handler adds."""
     make, old, own, listed, get = handlers.table()
 
     assert {400, 401, 403, 413, 415, 422, 503, 200} <= make.responses.keys()

@@ -1,4 +1,4 @@
-"""Promises of gateway/people/attempts.py: guessing gets slower, and nobody is kept out by strangers."""
+"""Promises of gateway/people/attempts.py: guessing gets slower, and no user is locked out by others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ async def succeed(attempts: Attempts, username: str = "ann", address: str = HERE
 
 
 async def pauses(clock: Clock, attempt: Callable[[], Awaitable[OrchestraError]], count: int) -> list[float]:
-    """How long each of so many failures was kept waiting for, in seconds."""
+    """How long each of several failures had to wait, in seconds."""
     waited = []
     for _ in range(count):
         began = clock.now
@@ -50,12 +50,12 @@ async def pauses(clock: Clock, attempt: Callable[[], Awaitable[OrchestraError]],
 
 
 async def test_guessing_at_a_name_gets_slower(attempts: Attempts, clock: Clock) -> None:
-    """Five failures cost no pause; from then on each doubles it, up to a minute, as Retry-After says."""
+    """Five failures cost no pause; after that each doubles it, up to a minute, as Retry-After says."""
     assert [0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60] == await pauses(clock, lambda: fail(attempts), 14)
 
 
 async def test_guesses_from_many_addresses_count_together(attempts: Attempts, clock: Clock) -> None:
-    """An address that has failed with a name pauses for as long as all failures of the name ask for."""
+    """An address that has failed with a name pauses as long as all failures of that name require."""
     for number in range(20):
         await fail(attempts, address=f"198.51.100.{number}")
     await fail(attempts)
@@ -66,7 +66,7 @@ async def test_guesses_from_many_addresses_count_together(attempts: Attempts, cl
 
 
 async def test_strangers_keep_nobody_out(attempts: Attempts, clock: Clock) -> None:
-    """The right password is taken at once from an address without failures, however many others fail with the name."""
+    """The right password is accepted at once from an address without failures, whatever other addresses did."""
     for number in range(200):
         await fail(attempts, address=f"198.51.100.{number}")
 
@@ -74,7 +74,7 @@ async def test_strangers_keep_nobody_out(attempts: Attempts, clock: Clock) -> No
 
 
 async def test_a_slip_is_waited_for_once(attempts: Attempts, clock: Clock) -> None:
-    """What strangers do after one's own failure makes the pause that it was told no longer."""
+    """Failures from other addresses do not extend a pause that was already announced."""
     for number in range(8):
         await fail(attempts, address=f"198.51.100.{number}")
     await fail(attempts)
@@ -88,7 +88,7 @@ async def test_a_slip_is_waited_for_once(attempts: Attempts, clock: Clock) -> No
 
 
 async def test_an_address_has_thirty_failures(attempts: Attempts, clock: Clock) -> None:
-    """With ever new names an address fails thirty times within five minutes; then none of its attempts is looked at."""
+    """With ever new names an address may fail thirty times within five minutes; after that nothing is checked."""
     for number in range(30):
         assert ErrorCode.UNAUTHORIZED == (await fail(attempts, f"user {number}")).code
         clock.now += 1
@@ -102,7 +102,7 @@ async def test_an_address_has_thirty_failures(attempts: Attempts, clock: Clock) 
 
 
 async def test_who_signed_in_from_an_address_is_counted_apart_there(attempts: Attempts, clock: Clock) -> None:
-    """Neither strangers at the name nor neighbours at the address keep out who signed in from there before."""
+    """Neither attacks on a name nor neighbours at an address lock out a user who signed in from there before."""
     await succeed(attempts)
     for number in range(30):
         await fail(attempts, address=f"198.51.100.{number}")
@@ -115,7 +115,7 @@ async def test_who_signed_in_from_an_address_is_counted_apart_there(attempts: At
 
 
 async def test_a_success_does_not_wipe_the_failures_of_an_address(attempts: Attempts) -> None:
-    """Who has an account of their own gets no more guesses at those of others by signing in between."""
+    """A user's own successful sign-ins allow no more guesses at other accounts."""
     codes = []
     for number in range(31):
         await succeed(attempts, "mallory")
@@ -125,7 +125,7 @@ async def test_a_success_does_not_wipe_the_failures_of_an_address(attempts: Atte
 
 
 async def test_what_is_nobodys_fault_does_not_count(attempts: Attempts) -> None:
-    """An attempt that met Postgres away or too many passwords is none, and one that was paused stays so."""
+    """An attempt that failed because of Postgres or overload does not count, and a pause stays as it was."""
     for _ in range(40):
         assert ErrorCode.OVERLOADED == (await fail(attempts, code=ErrorCode.OVERLOADED)).code
         with pytest.raises(RuntimeError):
@@ -139,7 +139,7 @@ async def test_what_is_nobodys_fault_does_not_count(attempts: Attempts) -> None:
      ("192.0.2.1", "::ffff:192.0.2.1", True), ("192.0.2.1", "192.0.2.2", False), ("", "", True)],
 )  # fmt: skip
 async def test_what_is_one_address(attempts: Attempts, one: str, other: str, same: bool) -> None:
-    """A network of 64 bits is one address, and so is an IPv4 address in either form."""
+    """A 64-bit IPv6 network is one address, and so is an IPv4 address in either notation."""
     for number in range(30):
         await fail(attempts, f"user {number}", one)
 
@@ -148,7 +148,7 @@ async def test_what_is_one_address(attempts: Attempts, one: str, other: str, sam
 
 
 async def test_one_at_a_time_for_each_address(attempts: Attempts) -> None:
-    """A flood from one address waits in a line of its own, of sixteen, while others are served; the rest is refused."""
+    """Attempts from one address queue separately, at most sixteen, while others are served; more are refused."""
     gate, under_way = asyncio.Event(), 0
 
     async def attempt(number: int) -> None:
@@ -170,7 +170,7 @@ async def test_one_at_a_time_for_each_address(attempts: Attempts) -> None:
 
 
 async def test_guesses_under_way_count(attempts: Attempts) -> None:
-    """Guesses at one name from many addresses at the same time count before they have failed."""
+    """Concurrent guesses at one name from many addresses count before they have failed."""
     gate = asyncio.Event()
 
     async def attempt(number: int) -> None:
@@ -187,7 +187,7 @@ async def test_guesses_under_way_count(attempts: Attempts) -> None:
 
 
 async def test_it_does_not_grow_without_end(attempts: Attempts) -> None:
-    """What failed and who signed in is remembered in bounds, the oldest forgotten first; a refusal adds nothing."""
+    """Failures and sign-ins are remembered within bounds, the oldest dropped first; a refusal adds nothing."""
     for number in range(_MOST_REMEMBERED // 2):
         await fail(attempts, f"user {number}", f"2001:db8:{number % 60_000:x}::1")
         await succeed(attempts, f"user {number}", f"2001:db9:{number % 60_000:x}::1")

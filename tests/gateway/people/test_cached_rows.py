@@ -10,7 +10,7 @@ from tests.support.people import Clock
 
 
 class Table:
-    """Rows by key. Counts looks; fails while ``away``; answers only when told while ``slow``."""
+    """Rows by key. Counts queries; fails while ``away``; returns only when released while ``slow``."""
 
     def __init__(self) -> None:
         self.rows: dict[str, str] = {"a": "1"}
@@ -44,7 +44,7 @@ def rows(table: Table, clock: Clock) -> CachedRows[str, str]:
 
 
 async def test_twenty_seconds(rows: CachedRows[str, str], table: Table, clock: Clock) -> None:
-    """A row is looked up once in twenty seconds, and a change is seen after them."""
+    """A row is queried once in twenty seconds, and a change is visible after that."""
     assert await rows.get("a") == "1"
     table.rows["a"] = "2"
     clock.now += 19.9
@@ -55,7 +55,7 @@ async def test_twenty_seconds(rows: CachedRows[str, str], table: Table, clock: C
 
 
 async def test_while_postgres_is_away(rows: CachedRows[str, str], table: Table, clock: Clock) -> None:
-    """A row counts for 55 seconds in all, then nothing is known any more."""
+    """While Postgres is away a row counts for 55 seconds in all; then it is an error."""
     await rows.get("a")
     table.away = True
     clock.now += 54.9
@@ -67,7 +67,7 @@ async def test_while_postgres_is_away(rows: CachedRows[str, str], table: Table, 
 
 
 async def test_while_postgres_hangs(table: Table, clock: Clock) -> None:
-    """Nobody waits long for a look that does not end: an older row counts, without one nothing is known."""
+    """A query that hangs delays no call for long: an older row counts, and without one it is an error."""
     rows = CachedRows(table.load, clock, Timings(look_with_stale_row=0.01, look_without_row=0.02))
     await rows.get("a")
     table.told.clear()
@@ -79,7 +79,7 @@ async def test_while_postgres_hangs(table: Table, clock: Clock) -> None:
 
 
 async def test_one_look_for_all(rows: CachedRows[str, str], table: Table) -> None:
-    """A hundred at once look once, also when the first of them leaves."""
+    """A hundred calls at once cause one query, even when the first of them leaves."""
     table.told.clear()
     first, *others = [asyncio.create_task(rows.get("a")) for _ in range(100)]
     await steps()
@@ -91,7 +91,7 @@ async def test_one_look_for_all(rows: CachedRows[str, str], table: Table) -> Non
 
 
 async def test_what_is_forgotten_is_looked_up_anew(rows: CachedRows[str, str], table: Table) -> None:
-    """Also while a look from before the change is under way, whose answer is not kept."""
+    """A forgotten row is queried again, even while an earlier query runs, whose result is not kept."""
     table.told.clear()
     before = asyncio.create_task(rows.get("a"))
     await steps()
@@ -110,7 +110,7 @@ async def test_what_is_forgotten_is_looked_up_anew(rows: CachedRows[str, str], t
 
 
 async def test_what_is_gone_is_gone(rows: CachedRows[str, str], table: Table, clock: Clock) -> None:
-    """A row that was deleted is not there, nor is it while Postgres is away after that."""
+    """A deleted row is gone, and stays gone if Postgres goes away after that."""
     await rows.get("a")
     del table.rows["a"]
     clock.now += 20
@@ -121,7 +121,7 @@ async def test_what_is_gone_is_gone(rows: CachedRows[str, str], table: Table, cl
 
 
 async def test_it_does_not_grow_without_end(rows: CachedRows[str, str], table: Table) -> None:
-    """The row that was not asked for the longest is forgotten first; unknown keys take no room."""
+    """The least recently used row is dropped first; unknown keys take no room."""
     table.rows |= {"b": "2", "c": "3", "d": "4"}
     for key in ("a", "b", "c", "a", "x", "y", "z", "d"):
         await rows.get(key)

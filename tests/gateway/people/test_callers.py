@@ -57,14 +57,14 @@ async def refused(callers: Callers, request: Request, scope: Scope = READ) -> Er
 
 @pytest.mark.parametrize("header", [None, "", "sk-of-somebody-else", "orc_", "a.b.c"])
 async def test_who_brings_nothing_is_refused(callers: Callers, header: str | None) -> None:
-    """Where credentials are asked for, none, foreign and broken ones are all the same."""
+    """Where credentials are required, missing, foreign and malformed ones get the same 401."""
     assert await refused(callers, call(header)) is ErrorCode.UNAUTHORIZED
     assert await refused(callers, call(header, user="ann")) is ErrorCode.UNAUTHORIZED
     assert await refused(callers, call("YW5uOnBhc3N3b3Jk", scheme="Basic")) is ErrorCode.UNAUTHORIZED
 
 
 async def test_open_mode_asks_nobody(opened: Callers) -> None:
-    """Who brings nothing of ours may do everything, in the name that he gives himself."""
+    """In open mode a caller without our credentials may do everything, under the name that it gives."""
     assert Principal("default", "", EVERYTHING) == await opened.identify(call(), ADMIN)
     for request in (call("sk-123", user="ann"), call("dTpw", user="ann", scheme="Basic"), call("a.b.c", user=" ann ")):
         assert Principal("default", "ann", EVERYTHING) == await opened.identify(request, ADMIN)
@@ -72,7 +72,7 @@ async def test_open_mode_asks_nobody(opened: Callers) -> None:
 
 
 async def test_open_mode_believes_no_bad_credentials(opened: Callers, database: Database) -> None:
-    """Credentials of ours that come are checked, and then count."""
+    """In open mode, too, credentials of ours are checked, and then count."""
     ann = await make_user(database, "ann")
     good = await make_key(database, "read", user=ann)
     forged = Tokens([b"x" * 32]).sign(ann).get_secret_value()
@@ -94,7 +94,7 @@ async def test_open_mode_believes_no_bad_credentials(opened: Callers, database: 
     ],
 )
 async def test_scopes_of_a_programs_key(callers: Callers, database: Database, given: set[str], may: set[Scope]) -> None:
-    """A key may do what its scopes say and what they imply; what it makes belongs to its name."""
+    """A program's key may do what its scopes allow and imply; what it creates belongs to its name."""
     text = await make_key(database, *given, name="nightly", tenant="acme")
 
     caller = await callers.identify(call(text), READ)
@@ -105,14 +105,14 @@ async def test_scopes_of_a_programs_key(callers: Callers, database: Database, gi
 
 
 async def test_a_users_key_may_be_given_priority(callers: Callers, database: Database) -> None:
-    """It is no part of his role: an admin says so of the key."""
+    """The scope `priority` is not part of a role: an admin grants it to a key."""
     text = await make_key(database, "write", "priority", user=await make_user(database, "ann"))
 
     assert {READ, WRITE, Scope.PRIORITY} == (await callers.identify(call(text), WRITE)).scopes
 
 
 async def test_a_users_key_never_has_more_than_he(callers: Callers, database: Database, clock: Clock) -> None:
-    """A user's key acts for him within his role of now: when he is demoted, it is no admin any more."""
+    """A user's key is limited to the user's current role: after a demotion it is no longer an admin's."""
     ann = await make_user(database, "ann", "admin")
     id = ann.resource.id
     text = await make_key(database, "admin", user=ann)
@@ -125,7 +125,7 @@ async def test_a_users_key_never_has_more_than_he(callers: Callers, database: Da
 
 
 async def test_who_signed_in(callers: Callers, database: Database, clock: Clock) -> None:
-    """A token acts for its user within his role of now, until he is deleted."""
+    """A token acts for its user within their current role, until the user is deleted."""
     ann = await make_user(database, "ann", tenant="acme")
     token = TOKENS.sign(ann).get_secret_value()
     id, both = ann.resource.id, frozenset({READ, WRITE})
@@ -142,7 +142,7 @@ async def test_who_signed_in(callers: Callers, database: Database, clock: Clock)
 
 
 async def test_a_new_password_ends_sessions(callers: Callers, database: Database, clock: Clock) -> None:
-    """Old tokens end within the cache's time; a new one is good at once, on a gateway that knew the old password."""
+    """Old tokens end within the cache's time; a new one works at once, even where the old password was cached."""
     ann = await make_user(database, "ann")
     old = TOKENS.sign(ann).get_secret_value()
     await callers.identify(call(old), READ)
@@ -157,7 +157,7 @@ async def test_a_new_password_ends_sessions(callers: Callers, database: Database
 async def test_a_revoked_key_is_dead_within_the_caches_time(
     callers: Callers, opened: Callers, database: Database, clock: Clock
 ) -> None:
-    """At once where it was revoked, after twenty seconds elsewhere."""
+    """A revoked key ends at once where it was revoked, and after twenty seconds elsewhere."""
     text = await make_key(database, "read")
     for each in (callers, opened):
         await each.identify(call(text), READ)
@@ -172,7 +172,7 @@ async def test_a_revoked_key_is_dead_within_the_caches_time(
 async def test_a_revoked_key_is_dead_within_a_minute_while_postgres_goes_away(
     callers: Callers, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that was seen before goes on for 55 seconds, then nobody is let in before Postgres is back."""
+    """While Postgres is away a known key works for 55 seconds; then every caller is refused until it is back."""
     text, revoked = await make_key(database, "read"), await make_key(database, "read")
     for each in (text, revoked):
         await callers.identify(call(each), READ)
@@ -193,7 +193,7 @@ async def test_a_revoked_key_is_dead_within_a_minute_while_postgres_goes_away(
 
 
 async def test_expired_keys(callers: Callers, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key is good until its time and not a moment longer, also when it is remembered."""
+    """A key works until the moment it expires, even when it is cached."""
     now = datetime.now(UTC)
     assert await refused(callers, call(await make_key(database, "read", expires_at=PAST))) is ErrorCode.UNAUTHORIZED
     text = await make_key(database, "read", expires_at=now + SOON)
@@ -209,7 +209,7 @@ async def test_expired_keys(callers: Callers, database: Database, monkeypatch: p
 
 
 async def test_a_deleted_users_key_is_dead(callers: Callers, database: Database) -> None:
-    """Where he was deleted at once, and so is his session."""
+    """A deleted user's key ends at once where the user was deleted, and so does the session."""
     ann = await make_user(database, "ann")
     text, token = await make_key(database, "read", user=ann), TOKENS.sign(ann).get_secret_value()
     programs = await make_key(database, "read")
@@ -224,7 +224,7 @@ async def test_a_deleted_users_key_is_dead(callers: Callers, database: Database)
 
 
 async def test_the_secret_must_fit_the_id(callers: Callers, database: Database) -> None:
-    """The secret of one key is none for another, and an unknown id has none at all."""
+    """A key works only with its own secret, and an unknown id with none."""
     first, second = await make_key(database, "read"), await make_key(database, "read")
     mixed = f"orc_{key_id(first)}_{second.rpartition('_')[2]}"
     unknown = f"orc_{'a' * 12}_{second.rpartition('_')[2]}"
@@ -234,7 +234,7 @@ async def test_the_secret_must_fit_the_id(callers: Callers, database: Database) 
 
 
 async def test_x_user_id_with_credentials(callers: Callers, database: Database) -> None:
-    """It must be the caller, by id or name; only an admin may name another, who then owns what is made."""
+    """X-User-ID must be the caller, by id or name; only an admin may name another user, who then owns the result."""
     ann, root = await make_user(database, "Änn"), await make_user(database, "root", "admin")
     for text in (await make_key(database, "read", user=ann), TOKENS.sign(ann).get_secret_value()):
         plain = await callers.identify(call(text), READ)
@@ -255,12 +255,12 @@ async def test_x_user_id_with_credentials(callers: Callers, database: Database) 
 
 @pytest.mark.parametrize("name", ["x" * 201, "a\x01b", "a\x7fb", "a\x85b", b"\xff", "a\tb"])
 async def test_names_that_are_none(opened: Callers, name: str | bytes) -> None:
-    """A name that is too long, has control characters or is no UTF-8 is refused."""
+    """A name that is too long, has control characters or is not UTF-8 is refused."""
     assert await refused(opened, call(user=name)) is ErrorCode.INVALID_REQUEST
 
 
 async def test_one_name(opened: Callers) -> None:
-    """Two names are none; one of 200 characters of any script is one."""
+    """Two X-User-ID headers are refused; a name of 200 characters of any script is accepted."""
     twice = Request({"type": "http", "headers": [(b"x-user-id", b"a"), (b"x-user-id", b"b")]})
 
     assert await refused(opened, twice) is ErrorCode.INVALID_REQUEST
@@ -268,7 +268,7 @@ async def test_one_name(opened: Callers) -> None:
 
 
 async def test_last_use_is_kept(callers: Callers, database: Database) -> None:
-    """In the background, in one statement for all keys, and only of keys that were good."""
+    """Last use is stored in the background, in one statement for all keys, and only for valid keys."""
     used, other = await make_key(database, "read"), await make_key(database, "read")
     for _ in range(3):
         await callers.identify(call(used), READ)
@@ -284,7 +284,7 @@ async def test_last_use_is_kept(callers: Callers, database: Database) -> None:
 
 
 async def test_last_use_is_not_lost(callers: Callers, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Postgres is away it is remembered, and a mistake does not end the task."""
+    """While Postgres is away last use is remembered, and an unexpected error does not end the task."""
     text = await make_key(database, "read")
     await callers.identify(call(text), READ)
     noted = Calls(away(), ZeroDivisionError(), None)
@@ -296,7 +296,7 @@ async def test_last_use_is_not_lost(callers: Callers, database: Database, monkey
 
 
 async def test_nothing_secret_is_logged_or_told(callers: Callers, database: Database) -> None:
-    """Neither a good nor a bad key or token is in any log line or refusal."""
+    """No key or token, valid or not, is in a log line or an error."""
     ann = await make_user(database, "ann")
     text, token = await make_key(database, "read", user=ann), TOKENS.sign(ann).get_secret_value()
     said = []

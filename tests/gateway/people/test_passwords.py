@@ -16,7 +16,7 @@ RIGHT, WRONG = SecretStr(PASSWORD), SecretStr("wrong")
 
 
 class Counting(PasswordHash):
-    """Counts what it verifies, and how much of it at once; waits while ``gate`` is closed."""
+    """Counts what it verifies, and how much at once; waits while ``gate`` is closed."""
 
     def __init__(self) -> None:
         super().__init__(FAST.hashers)
@@ -28,7 +28,7 @@ class Counting(PasswordHash):
 
     def verify_and_update(self, password: Any, hash: Any) -> tuple[bool, str | None]:
         found = super().verify_and_update(password, hash)
-        self._count(hash)  # Not of what bcrypt refuses without any work.
+        self._count(hash)  # Passwords that bcrypt refuses cost no work, so they do not count.
         return found
 
     def computed(self, kind: str) -> int:
@@ -45,7 +45,7 @@ class Counting(PasswordHash):
 
 
 async def test_right_and_wrong() -> None:
-    """The right password is right, any other is not, and a hash of today needs no better one."""
+    """The right password is accepted, any other is not, and a current hash needs no upgrade."""
     passwords = Passwords(FAST)
     kept = await passwords.hash(RIGHT)
 
@@ -55,7 +55,7 @@ async def test_right_and_wrong() -> None:
 
 
 async def test_bcrypt_is_taken_and_upgraded() -> None:
-    """The right password of a bcrypt hash comes with an Argon2 hash of the same password."""
+    """The right password of a bcrypt hash returns an Argon2 hash of the same password."""
     passwords, kept = Passwords(FAST), BCRYPT.hash(PASSWORD)
     right, better = await passwords.verify(RIGHT, kept)
 
@@ -74,7 +74,7 @@ async def test_bcrypt_is_taken_and_upgraded() -> None:
     ids=["nobody", "plain text", "empty", "argon2", "bcrypt"],
 )
 async def test_a_wrong_password_costs_the_same_for_everybody(password: str, kept: str | None) -> None:
-    """Whether a name is unknown, of today or of the system before: as many hashes of each kind are computed."""
+    """An unknown name, a current hash and one of the previous system cost the same number of hashes of each kind."""
     hasher = Counting()
     passwords = Passwords(hasher)
     assert (False, None) == await passwords.verify(SecretStr(password), kept)
@@ -84,14 +84,14 @@ async def test_a_wrong_password_costs_the_same_for_everybody(password: str, kept
 
 
 async def test_no_password_is_nobodys() -> None:
-    """Where there is no user, or a hash of no known kind, no password is right."""
+    """Without a user, or with a hash of an unknown kind, no password is right."""
     passwords = Passwords(FAST)
     for kept in (None, "plain text", "", "nobody's"):
         assert (False, None) == await passwords.verify(SecretStr("nobody's"), kept)
 
 
 async def test_nobody_costs_what_the_system_before_costs() -> None:
-    """Once an old hash was seen, nobody's bcrypt hash has its cost."""
+    """Once an old hash was seen, an unknown name is checked at that bcrypt cost."""
     hasher = Counting()
     passwords = Passwords(hasher)
     await passwords.verify(WRONG, BcryptHasher(5, "2a").hash(PASSWORD))
@@ -102,7 +102,7 @@ async def test_nobody_costs_what_the_system_before_costs() -> None:
 
 
 async def test_only_two_at_once_and_not_without_end() -> None:
-    """Two are hashed at a time, more wait, and what would wait too long is refused."""
+    """Two hashes run at a time, a bounded number waits, and further ones are refused."""
     hasher = Counting()
     passwords = Passwords(hasher)
     hasher.gate.clear()

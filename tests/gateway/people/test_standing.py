@@ -1,4 +1,4 @@
-"""Promises of gateway/people/standing.py: who makes a call that lasts is asked for again."""
+"""Promises of gateway/people/standing.py: the caller of a long call is identified again."""
 
 import time
 from dataclasses import replace
@@ -20,7 +20,7 @@ ADMIN = replace(ANN, scopes=EVERYTHING)
 
 
 class Asked:
-    """Says who calls now, and counts how often it was asked."""
+    """Returns the current caller, and counts how often it was called."""
 
     def __init__(self, answer: Principal | Exception) -> None:
         self.answer, self.times = answer, 0
@@ -36,7 +36,7 @@ AT_ONCE = Timings(ask_again=0.0)
 
 
 async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two looks a check costs nothing; then there is one look, and another 20 seconds."""
+    """Between two checks nothing is queried; then there is one query, and another after 20 seconds."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     asked = Asked(ANN)
@@ -52,14 +52,14 @@ async def test_nobody_is_asked_for_before_it_is_time(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("caller", [ANN, ADMIN, nameless(), nameless("ann")])
 async def test_who_is_the_same_stays(caller: Principal) -> None:
-    """Also when they may do more or less of what does not show others' things."""
+    """A call continues when the caller's rights change but not the data it sees."""
     await Standing(caller, Asked(replace(caller, session=Session(uuid4(), datetime.now(UTC)))), AT_ONCE).check()
     await Standing(ANN, Asked(replace(ANN, scopes=frozenset({Scope.READ}))), AT_ONCE).check()
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN])
 async def test_who_would_not_be_let_in_is_told_so(code: ErrorCode) -> None:
-    """With the error of a new call."""
+    """A caller that has lost its access gets the error that a new call would get."""
     with pytest.raises(OrchestraError) as caught:
         await Standing(ANN, Asked(OrchestraError(code)), AT_ONCE).check()
     assert caught.value.code is code
@@ -67,14 +67,14 @@ async def test_who_would_not_be_let_in_is_told_so(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("now", [ANN, replace(ADMIN, user="bob"), replace(ADMIN, tenant="them")])
 async def test_who_sees_something_else_now_asks_again(now: Principal) -> None:
-    """An admin who is none any more does not go on reading what is another's."""
+    """An admin who has lost that role does not continue to read other users' data."""
     with pytest.raises(OrchestraError) as caught:
         await Standing(ADMIN, Asked(now), AT_ONCE).check()
     assert caught.value.code is ErrorCode.FORBIDDEN
 
 
 async def test_postgres_away_takes_nothing_from_anybody() -> None:
-    """Nothing can be taken away meanwhile; it is asked again later."""
+    """While Postgres is away no access is lost; it is checked again later."""
     asked = Asked(DatabaseUnavailableError("away"))
     standing = Standing(ANN, asked, AT_ONCE)
     await standing.check()

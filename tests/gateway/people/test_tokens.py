@@ -19,11 +19,11 @@ SESSION = Session(USER.resource.id, NOW)
 
 
 def forged(key: bytes | None, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **changes: Any) -> str:
-    """A token as ours is, with changes; None leaves a claim out."""
+    """A token like ours with changes; None removes a claim."""
     claims = jwt.decode(Tokens([NEW]).sign(USER).get_secret_value(), options={"verify_signature": False})
     claims = {name: value for name, value in {**claims, **changes}.items() if value is not None}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of a key that is short for its algorithm.
+        warnings.simplefilter("ignore")  # The key is short for its algorithm.
         return jwt.encode(claims, key, algorithm, headers)
 
 
@@ -32,7 +32,7 @@ def key_of(tokens: Tokens) -> bytes:
 
 
 def test_a_token_says_who_signed_in() -> None:
-    """Any gateway of the same secret reads it, to the microsecond."""
+    """Any gateway with the same secret reads it, to the microsecond."""
     token = Tokens([NEW]).sign(USER)
 
     assert Tokens([NEW]).read(token.get_secret_value()) == SESSION
@@ -41,7 +41,7 @@ def test_a_token_says_who_signed_in() -> None:
 
 
 def test_a_change_of_secret() -> None:
-    """A token of the old secret is good while that still verifies, and no longer."""
+    """A token of the old secret is valid while that secret still verifies, and no longer."""
     token = Tokens([OLD]).sign(USER).get_secret_value()
 
     assert Tokens([NEW, OLD]).read(token) == SESSION
@@ -49,7 +49,7 @@ def test_a_change_of_secret() -> None:
 
 
 def test_an_hour() -> None:
-    """A token of 59 minutes is good, one of 61 is not."""
+    """A token of 59 minutes is valid, one of 61 is not."""
     tokens = Tokens([NEW])
     young = tokens.sign(USER, datetime.now(UTC) - timedelta(minutes=59)).get_secret_value()
     old = tokens.sign(USER, datetime.now(UTC) - timedelta(minutes=61)).get_secret_value()
@@ -58,7 +58,7 @@ def test_an_hour() -> None:
 
 
 def test_another_gateways_clock() -> None:
-    """A token that was made a little in the future is good."""
+    """A token issued a little in the future is valid."""
     ahead = Tokens([NEW]).sign(USER, datetime.now(UTC) + timedelta(seconds=10)).get_secret_value()
 
     assert Tokens([NEW]).read(ahead) == SESSION
@@ -83,9 +83,9 @@ def bad_tokens() -> dict[str, str]:
         "no start": forged(key, iat=None),
         "no user": forged(key, sub=None),
         "no time of password": forged(key, pwd_at=None),
-        "a user that is no UUID": forged(key, sub="admin"),
-        "a time that is none": forged(key, pwd_at=3),
-        "an end that is none": forged(key, exp="never"),
+        "a user that is not a UUID": forged(key, sub="admin"),
+        "an invalid time": forged(key, pwd_at=3),
+        "an invalid end": forged(key, exp="never"),
         "another body": f"{head}.{other.rstrip('=')}.{signature}",
         "no signature": f"{head}.{body}.",
         "cut": good[:-4],
@@ -97,12 +97,12 @@ def bad_tokens() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", bad_tokens())
 def test_bad_tokens(name: str) -> None:
-    """A token with anything wrong is none."""
+    """A token with anything wrong is not valid."""
     assert Tokens([NEW]).read(bad_tokens()[name]) is None
 
 
 @pytest.mark.parametrize("text", ["sk-123", "", "a.b.c", "..", "x" * 5000, forged(b"x" * 32, iss="elsewhere")])
 def test_what_was_never_ours(text: str) -> None:
-    """What does not say that it is ours is told apart from a bad one of ours."""
+    """A token of another issuer is distinguished from an invalid one of ours."""
     assert not Tokens([NEW]).issued(text)
     assert Tokens([NEW]).issued(forged(b"x" * 32))

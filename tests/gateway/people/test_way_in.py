@@ -28,13 +28,13 @@ async def events(database: Database, **more: Any) -> list[str]:
 
 
 async def test_an_open_gateway_says_so(database: Database) -> None:
-    """One warning, wherever it listens; nobody needs a key."""
+    """An open gateway logs one warning, wherever it listens, and needs no key."""
     assert ["open_mode"] == await events(database)
     assert ["open_mode"] == await events(database, host="0.0.0.0", open_mode=True)
 
 
 async def test_strangers_without_a_way_in(database: Database) -> None:
-    """Without a key or an admin the start is refused as a bad setting, in one line that says how to make a key."""
+    """Without a key or an admin a public gateway refuses to start, with one line on how to create a key."""
     await make_user(database, "ann")
     await make_key(database, "admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     for more in (STRANGERS, {**STRANGERS, **OWN}):
@@ -46,20 +46,20 @@ async def test_strangers_without_a_way_in(database: Database) -> None:
 
 
 async def test_strangers_with_a_way_in(database: Database) -> None:
-    """A key is enough, and nothing has to be said."""
+    """With a valid key a public gateway starts without a warning."""
     await make_key(database, "admin", expires_at=datetime.now(UTC) + timedelta(days=1))
     assert [] == await events(database, **STRANGERS)
 
 
 async def test_only_ourselves(database: Database) -> None:
-    """On loopback a gateway that asks starts without a key, with a warning."""
+    """On loopback a gateway that requires credentials starts without a key, with a warning."""
     assert ["no_way_in"] == await events(database, **OWN)
     await make_user(database, "root", "admin")
     assert [] == await events(database, **OWN)
 
 
 async def test_postgres_may_come_late(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strangers are let in once Postgres and its tables are there."""
+    """A public gateway starts once Postgres and its tables are there."""
     monkeypatch.setattr(keys, "any_way_in", Calls(away(), RuntimeError("no table"), True))
     assert ["way_in_unknown"] == await events(database, **STRANGERS)
 
@@ -68,7 +68,7 @@ async def test_postgres_may_come_late(database: Database, monkeypatch: pytest.Mo
 async def test_postgres_does_not_come(
     database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    """Patience has an end, which is told in one line; on loopback the start does not wait at all."""
+    """The wait for Postgres ends with an error of one line; on loopback the start does not wait at all."""
     monkeypatch.setattr(keys, "any_way_in", Calls(error))
     with pytest.raises(CannotStartError) as caught:
         await check_way_in(settings(**STRANGERS), database, Timings(look_for_way_in=0.001, way_in=0.01))

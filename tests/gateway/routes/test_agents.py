@@ -1,4 +1,4 @@
-"""Promises of gateway/routes/agents.py: a caller learns which agents there are."""
+"""Promises of gateway/routes/agents.py: a caller can list the available agents."""
 
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,20 @@ type = "object"
 
 
 class Callers:
-    """Lets everybody do this much."""
+    """Gives every caller these scopes."""
 
     def __init__(self, *scopes: Scope) -> None:
         self._scopes = scopes
 
     async def identify(self, _request: object, scope: Scope) -> Principal:
-        """Refuse who may not."""
+        """Refuse a caller without the scope."""
         if scope not in self._scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN)
         return nameless()
 
 
 async def listed(agents: Agents, *scopes: Scope) -> httpx.Response:
-    """What a caller with these scopes is answered."""
+    """The response to a caller with these scopes."""
     app, callers = FastAPI(), Callers(*scopes)
     anybody: Any = callers
     Problems(Metrics()).install(app)
@@ -52,7 +52,7 @@ async def listed(agents: Agents, *scopes: Scope) -> httpx.Response:
 
 
 async def test_agents_are_listed_by_name(tmp_path: Path) -> None:
-    """The shipped ones and the operator's, with all that a caller may know."""
+    """The list has the built-in agents and the operator's, with all that a caller may know."""
     (tmp_path / "poet.toml").write_text(POET)
 
     answer = await listed(Agents.load(tmp_path), Scope.READ)
@@ -75,7 +75,7 @@ async def test_agents_are_listed_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scopes", [(), (Scope.WRITE,)])
 async def test_who_may_not_read_is_refused(scopes: tuple[Scope, ...]) -> None:
-    """As everywhere."""
+    """A caller without the scope `read` is refused."""
     answer = await listed(Agents.load(None), *scopes)
 
     assert (403, "forbidden") == (answer.status_code, answer.json()["code"])

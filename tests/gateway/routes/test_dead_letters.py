@@ -1,4 +1,4 @@
-"""Promises of gateway/routes/dead_letters.py: what an operator is shown, and what is refused."""
+"""Promises of gateway/routes/dead_letters.py: what an operator sees, and what is refused."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 
 async def kept(client: httpx.AsyncClient, database: Database, **changes: Any) -> str:
-    """The address of a letter."""
+    """The URL of a letter."""
     asked: DeadLetter = letter(**changes).because(ErrorCode.NOT_JSON, "why")
     await take(database, dead_letters=[asked])
     newest = (await client.get(URL, params={"limit": 1})).json()["data"][0]
@@ -72,7 +72,7 @@ async def kept(client: httpx.AsyncClient, database: Database, **changes: Any) ->
 
 
 async def test_a_letter_is_shown_as_text_where_it_is_text(client: httpx.AsyncClient, database: Database) -> None:
-    """Key, value and headers as text, in base64, or null, and why it cannot be replayed."""
+    """A letter shows key, value and headers as text, base64 or null, and why it cannot be replayed."""
     headers = [("text", "ä".encode()), ("bytes", BYTES), ("none", None)]
     url = await kept(client, database, key=b"a\0b", value=BYTES, headers=headers)
 
@@ -94,7 +94,7 @@ async def test_a_letter_is_shown_as_text_where_it_is_text(client: httpx.AsyncCli
 
 
 async def test_from_a_letter_to_its_replay(client: httpx.AsyncClient, database: Database, log: Log) -> None:
-    """What is shown can be put back as it is; an edit shows beside what came; then it is sent, and says so."""
+    """What a letter shows can be sent back as an edit; edits appear beside the original, and a replay is recorded."""
     url = await kept(client, database, value=b"bad")
     assert (409, "not_replayable") == code(await client.post(f"{url}/replay"))
     shown = (await client.get(url)).json()
@@ -113,7 +113,7 @@ async def test_from_a_letter_to_its_replay(client: httpx.AsyncClient, database: 
 
 
 async def test_lists_go_on(client: httpx.AsyncClient, database: Database, log: Log) -> None:
-    """Pages by cursor, newest first; and a replay of all that fit."""
+    """Lists page by cursor, newest first, and a replay by filter continues by cursor."""
     urls = [await kept(client, database, value=GOOD) for _ in range(3)]
     first = (await client.get(URL, params={"limit": 2, "reason": "not_json"})).json()
     second = (await client.get(URL, params={"limit": 2, "cursor": first["next"]})).json()
@@ -130,7 +130,7 @@ async def test_lists_go_on(client: httpx.AsyncClient, database: Database, log: L
               "created_after=canary", "created_before=12"],
 )  # fmt: skip
 async def test_bad_queries(client: httpx.AsyncClient, query: str) -> None:
-    """A query that makes no sense is refused, a name that is not known too; nothing is repeated."""
+    """An invalid query is refused, an unknown parameter too, and the error repeats nothing of it."""
     refused = await client.get(f"{URL}?{query}")
 
     assert (422, "invalid_request") == code(refused)
@@ -151,7 +151,7 @@ async def test_bad_queries(client: httpx.AsyncClient, query: str) -> None:
     ],
 )
 async def test_bad_edits(client: httpx.AsyncClient, database: Database, body: dict[str, Any], said: str) -> None:
-    """An edit that makes no sense names the field, repeats nothing and changes nothing."""
+    """An invalid edit names the field, repeats nothing and changes nothing."""
     url = await kept(client, database)
 
     refused = await client.put(url, content=json.dumps(body), headers={"Content-Type": "application/json"})
@@ -163,7 +163,7 @@ async def test_bad_edits(client: httpx.AsyncClient, database: Database, body: di
 
 
 async def test_other_refusals(client: httpx.AsyncClient, database: Database, log: Log, drain: Drain) -> None:
-    """No such letter is 404 by any name; an edit of nothing, one too long, a replay of no filter are refused."""
+    """An unknown letter is 404 everywhere; an empty edit, one too long and a replay without a filter are refused."""
     url = await kept(client, database, value=GOOD)
     for name in ("0", "999999999", "9" * 19, "9" * 30, "-1", "x", "٣", "1.0", "%00"):
         for method, path in (("GET", ""), ("PUT", ""), ("POST", "/replay")):
@@ -183,7 +183,7 @@ async def test_other_refusals(client: httpx.AsyncClient, database: Database, log
 
 @pytest.mark.parametrize("scope", ["read", "write"])
 async def test_letters_are_for_admins(client: httpx.AsyncClient, database: Database, log: Log, scope: str) -> None:
-    """Nobody else is shown one or sends one."""
+    """Only an admin or operator of the tenant sees or replays dead letters."""
     url = await kept(client, database, value=GOOD)
     low = bearer(await make_key(database, scope))
 

@@ -1,4 +1,4 @@
-"""Promises of gateway/routes/docs.py: there is something to read where no other server can be reached."""
+"""Promises of gateway/routes/docs.py: the documentation works without access to any other server."""
 
 import re
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_the_document_is_served(client: httpx.AsyncClient) -> None:
-    """`/asyncapi.json` is the document that is published."""
+    """`/asyncapi.json` is the published document."""
     response = await client.get("/asyncapi.json")
 
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
@@ -31,7 +31,7 @@ async def test_the_document_is_served(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 async def test_pages_are_whole_on_a_closed_network(client: httpx.AsyncClient, page: str) -> None:
-    """A page is HTML, and whatever it loads or leads to is here too."""
+    """A page is HTML, and everything it loads or links to is on this gateway."""
     response = await client.get(page)
     wanted = set(re.findall(r'(?:src|href)="([^#"]+)"', response.text)) - {"data:,"}
 
@@ -42,7 +42,7 @@ async def test_pages_are_whole_on_a_closed_network(client: httpx.AsyncClient, pa
 
 @pytest.mark.parametrize("page", PAGES)
 async def test_pages_may_load_nothing_from_elsewhere(client: httpx.AsyncClient, page: str) -> None:
-    """The policy of a page names no other place than this gateway, and no script that stands within the page."""
+    """The policy of a page allows no other host and no inline script."""
     policy = (await client.get(page)).headers["content-security-policy"]
     sources = {word for rule in policy.split(";") for word in rule.split()[1:]}
     script = next((rule for rule in policy.split(";") if rule.strip().startswith("script-src")), "")
@@ -53,7 +53,7 @@ async def test_pages_may_load_nothing_from_elsewhere(client: httpx.AsyncClient, 
 
 
 async def test_swagger_ui_is_there(client: httpx.AsyncClient) -> None:
-    """What `/docs` loads is Swagger UI itself, and starts on this gateway's own document."""
+    """`/docs` loads Swagger UI itself and opens this gateway's own document."""
     script = (await client.get("/docs/swagger-ui-bundle.js")).text
 
     assert "SwaggerUIBundle" in script

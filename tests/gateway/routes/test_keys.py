@@ -49,7 +49,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_a_key_is_shown_once(client: httpx.AsyncClient, ann: StoredUser) -> None:
-    """The answer to its making has the key; no list has it, and it works."""
+    """Only the response that creates a key contains it; no list does, and the key works."""
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
     with capture_logs() as logs:
         made = await make(client, signed_in(ann), expires_at=until.isoformat())
@@ -67,7 +67,7 @@ async def test_a_key_is_shown_once(client: httpx.AsyncClient, ann: StoredUser) -
 async def test_who_may_make_keys(
     client: httpx.AsyncClient, database: Database, ann: StoredUser, root: StoredUser
 ) -> None:
-    """A user for himself, an admin for anybody; a key that is no admin's makes none."""
+    """A user creates keys for themselves, an admin for any user; a key without the scope `admin` creates none."""
     mine = await make(client, signed_in(ann), scopes=["read", "read"], user_id=str(ann.resource.id))
     assert (201, ["read"]) == (mine.status_code, mine.json()["scopes"])
     for more in (
@@ -110,7 +110,7 @@ async def test_who_may_make_keys(
     ],
 )
 async def test_bad_keys(client: httpx.AsyncClient, ann: StoredUser, body: dict[str, Any], said: str) -> None:
-    """A refusal names the field and repeats nothing of what came; no key is made."""
+    """A refusal names the field, repeats nothing of the input, and creates no key."""
     refused = await make(client, signed_in(ann), **body)
 
     assert (422, "invalid_request") == code(refused)
@@ -122,7 +122,7 @@ async def test_bad_keys(client: httpx.AsyncClient, ann: StoredUser, body: dict[s
 async def test_everybody_sees_his_own(
     client: httpx.AsyncClient, database: Database, ann: StoredUser, root: StoredUser
 ) -> None:
-    """A user his keys, an admin those of the tenant, page by page; a program none."""
+    """A user lists their own keys, an admin those of the tenant, page by page; a program lists none."""
     own = [key_id(await make_key(database, "read", user=ann)) for _ in range(3)]
     other = key_id(await make_key(database, "read", user=root))
     await make_key(database, "read", tenant="other")
@@ -161,7 +161,7 @@ async def test_revoking(client: httpx.AsyncClient, database: Database, ann: Stor
 async def test_another_ones_key_is_unknown(
     client: httpx.AsyncClient, database: Database, ann: StoredUser, root: StoredUser
 ) -> None:
-    """To revoke it answers exactly as one that never was, and it goes on."""
+    """Revoking another user's key answers exactly like an unknown id, and the key still works."""
     text = await make_key(database, "admin", user=root)
     elsewhere = await make_key(database, "read", tenant="other")
     answers = [

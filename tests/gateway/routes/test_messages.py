@@ -28,7 +28,7 @@ USAGE = {"input_tokens": 1, "output_tokens": 1}
 
 @dataclass
 class World:
-    """A gateway, and the ends of Kafka that it holds."""
+    """A gateway, and the Kafka ends that it writes to and reads from."""
 
     client: httpx.AsyncClient
     producer: Producer
@@ -36,7 +36,7 @@ class World:
     tally: Tally
 
     async def post(self, body: dict[str, Any], **headers: str) -> httpx.Response:
-        """The answer of a POST whose request is completed as soon as it is accepted."""
+        """The response to a POST whose request completes as soon as it is accepted."""
         posting = asyncio.ensure_future(self.client.post("/v1/messages", json=body, headers=headers))
         accepted = asyncio.ensure_future(self.producer.until(self.tally.records + 1))
         await asyncio.wait([posting, accepted], return_when=asyncio.FIRST_COMPLETED)
@@ -73,7 +73,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_a_reply_names_what_was_ignored(world: World) -> None:
-    """Beside the reply, and not at all where nothing was ignored."""
+    """A reply lists the fields that were ignored, and has no such list when there are none."""
     warned, plain = await world.post(IN_VAIN), await world.post(HELLO)
 
     assert (200, "echo: hi", WARNINGS) == (warned.status_code, warned.json()["reply"], warned.json()["warnings"])
@@ -81,7 +81,7 @@ async def test_a_reply_names_what_was_ignored(world: World) -> None:
 
 
 async def test_a_202_names_what_was_ignored(world: World) -> None:
-    """As the reply would have, and it is not kept: what goes to Kafka is as without."""
+    """A 202 lists the same ignored fields as a reply, and the record on Kafka does not contain them."""
     warned = await world.post(IN_VAIN, Prefer="respond-async")
     plain = await world.post(HELLO, Prefer="respond-async")
 
@@ -95,7 +95,7 @@ async def test_a_202_names_what_was_ignored(world: World) -> None:
 
 
 async def test_a_stream_names_what_was_ignored_at_its_beginning(world: World) -> None:
-    """The event `pending` does, and no other."""
+    """A stream lists the ignored fields in its event `pending`, and in no other."""
     warned = await world.post({**IN_VAIN, "stream": True})
     plain = await world.post({**HELLO, "stream": True})
 
@@ -106,7 +106,7 @@ async def test_a_stream_names_what_was_ignored_at_its_beginning(world: World) ->
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_listed_web_page_may_read_it(world: World, stream: bool) -> None:
-    """The reply as well as a stream, from its first byte on; and no cache keeps either."""
+    """A page of a listed origin may read the reply and, from its first byte, a stream; no cache keeps either."""
     answer = await world.post({**HELLO, "stream": stream}, Origin=APP)
 
     assert (200, APP) == (answer.status_code, answer.headers["access-control-allow-origin"])
@@ -116,7 +116,7 @@ async def test_a_listed_web_page_may_read_it(world: World, stream: bool) -> None
 
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "respond-async"}, {"Accept": "text/event-stream"}], ids=str)
 async def test_what_is_not_supported_is_never_accepted(world: World, preference: dict[str, str]) -> None:
-    """However the caller wants to be answered: 422, and no record."""
+    """A field that is not supported is 422 for every way of answering, and no record is written."""
     answer = await world.post({**HELLO, "tools": [{"type": "function"}]}, **preference)
 
     assert (422, "not_supported", "tools: not supported yet") == (
@@ -140,7 +140,7 @@ async def test_what_is_not_supported_is_never_accepted(world: World, preference:
     ],
 )
 def test_the_better_reason(body: bytes, code: ErrorCode) -> None:
-    """A body that has the wrong shape because it asks for what is not offered is told that."""
+    """A body that is invalid only because of an unsupported field gets the error about that field."""
     with pytest.raises(OrchestraError) as caught:
         read_message(body)
 
@@ -149,7 +149,7 @@ def test_the_better_reason(body: bytes, code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("sent", [{}, {"max_tokens": 5}, {"max_tokens": None}])
 def test_max_completion_tokens_is_max_tokens(sent: dict[str, Any]) -> None:
-    """OpenAI's newer name means the same, and makes the same body, so that one Idempotency-Key goes with both."""
+    """`max_completion_tokens` means `max_tokens` and makes the same body, so both match one Idempotency-Key."""
     plain, _ = read_message(orjson.dumps({**HELLO, "max_tokens": 5}))
     newer, warnings = read_message(orjson.dumps({**HELLO, **sent, "max_completion_tokens": 5}))
 
@@ -157,7 +157,7 @@ def test_max_completion_tokens_is_max_tokens(sent: dict[str, Any]) -> None:
 
 
 def test_max_completion_tokens_of_nothing() -> None:
-    """Null is as good as absent, under either name."""
+    """Null means absent, under either name."""
     body, warnings = read_message(orjson.dumps({**HELLO, "max_tokens": 5, "max_completion_tokens": None}))
 
     assert (5, []) == (body.max_tokens, list(warnings))
@@ -168,7 +168,7 @@ def test_max_completion_tokens_of_nothing() -> None:
     [{"max_tokens": 5, "max_completion_tokens": 6}, {"max_completion_tokens": 0}, {"max_completion_tokens": "5"}],
 )
 def test_a_bad_limit_is_refused_under_either_name(sent: dict[str, Any]) -> None:
-    """Two different limits, or one that is none."""
+    """Two different limits, or an invalid one, are refused."""
     with pytest.raises(OrchestraError) as caught:
         read_message(orjson.dumps({**HELLO, **sent}))
 
@@ -177,7 +177,7 @@ def test_a_bad_limit_is_refused_under_either_name(sent: dict[str, Any]) -> None:
 
 
 async def test_a_priority_above_the_highest_is_lowered_with_a_warning(world: World) -> None:
-    """What the caller may ask for is taken without one."""
+    """A priority within the caller's limit is accepted without a warning; a higher one is lowered with a warning."""
     later = {"Prefer": "respond-async"}
 
     high, highest = [(await world.post({**HELLO, "priority": each}, **later)).json() for each in (7, 9)]

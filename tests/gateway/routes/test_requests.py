@@ -1,4 +1,4 @@
-"""Promises of the list in gateway/routes/requests.py; what is done to one request is in tests/pipeline."""
+"""Promises of the list in gateway/routes/requests.py; operations on one request are in tests/pipeline."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,7 +25,7 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_everybody_sees_his_own(client: httpx.AsyncClient, database: Database) -> None:
-    """A caller his own requests, an admin those of the tenant, page by page, newest first."""
+    """A caller lists its own requests, an admin those of the tenant, page by page, newest first."""
     mine, other = [request(user="key:program") for _ in range(3)], request(user="somebody")
     for each in (*mine, other):
         await take(database, each)
@@ -43,7 +43,7 @@ async def test_everybody_sees_his_own(client: httpx.AsyncClient, database: Datab
 
 
 async def test_a_filter_by_name(client: httpx.AsyncClient, database: Database) -> None:
-    """All that the query names must hold."""
+    """All filters of a query must match."""
     wanted = request(uuid4(), model="m", task_type="analyst")
     await take(database, wanted, request(model="m"))
     headers = bearer(await make_key(database, "admin"))
@@ -62,7 +62,7 @@ async def test_a_filter_by_name(client: httpx.AsyncClient, database: Database) -
               "task_type=CANARY%20", "limit=0", "limit=canary", "cursor=canary", "created_after=canary"],
 )  # fmt: skip
 async def test_bad_queries(client: httpx.AsyncClient, database: Database, query: str) -> None:
-    """A query that makes no sense is refused, a name that is not known too; nothing is repeated."""
+    """An invalid query is refused, an unknown parameter too, and the error repeats nothing of it."""
     refused = await client.get(f"{URL}?{query}", headers=bearer(await make_key(database, "read")))
 
     assert (422, "invalid_request") == (refused.status_code, refused.json()["code"])

@@ -56,7 +56,7 @@ def resource(status: Status = Status.COMPLETED, **more: Any) -> TaskResource:
 
 @dataclass
 class World:
-    """What the routes stand on. ``caller`` None: an open gateway, where X-User-ID is the name."""
+    """The parts behind the routes. ``caller`` None: an open gateway, where X-User-ID is the name."""
 
     caller: Principal | None = None
     scopes: list[Scope] = field(default_factory=list)
@@ -91,11 +91,11 @@ class World:
         return self.looked_up
 
     def check(self, *_: Any) -> None:
-        """No limit is hit."""
+        """No limit is reached."""
 
     @property
     def body(self) -> MessageRequested:
-        """What was asked for last."""
+        """The last submission."""
         body = self.asked[-1].body
         assert isinstance(body, MessageRequested)
         return body
@@ -116,7 +116,7 @@ def world(most_priority: int) -> World:
 
 @pytest.fixture
 def store(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calls]:
-    """The functions of the store: each keeps how it was called, and gives what a test says."""
+    """Functions of the store that record their calls and return what a test sets."""
     results: dict[str, Any] = {
         "get": None, "page": ([], False), "body": None, "remove": True, "alone": False, "untouched": 0,
         "open_tasks": [], "count_by_status": {"pending": 1}, "count_by_type": {"analyst": 2},
@@ -146,7 +146,7 @@ async def client(world: World, store: dict[str, Calls]) -> AsyncIterator[httpx.A
 
 
 def gives(call: Calls, *results: Any) -> None:
-    """Let a function of the store give these in turn, the last one for ever."""
+    """Let a function of the store return these in turn, and the last one from then on."""
     call._results = list(results)
 
 
@@ -155,7 +155,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
-    """The old POST answers with id and state, for any content type, and passes by what it does not know."""
+    """The old POST answers with id and status, accepts any content type, and ignores unknown fields."""
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "x": 1}]
     headers = {**ALICE, "content-type": "application/x-www-form-urlencoded"}
     sent = json.dumps({**WANTED, "history": said, "unknown": 1})
@@ -178,7 +178,7 @@ async def test_the_old_post(client: httpx.AsyncClient, world: World) -> None:
 
 
 async def test_the_old_post_takes_what_it_took(client: httpx.AsyncClient, world: World) -> None:
-    """A task that asks for what a message may not ask for is accepted as ever; its answer has no room for a warning."""
+    """The old POST still accepts a task with unsupported fields; its response has no room for a warning."""
     plain = await client.post("/tasks", json=WANTED, headers=ALICE)
     asking = await client.post("/tasks", json={**WANTED, "tools": [{}], "n": 1, "user": None}, headers=ALICE)
 
@@ -187,7 +187,7 @@ async def test_the_old_post_takes_what_it_took(client: httpx.AsyncClient, world:
 
 
 async def test_a_warning_of_the_new_post(client: httpx.AsyncClient) -> None:
-    """An unknown field is refused, and one in the history named in the answer."""
+    """An unknown field is refused, and one in the history is listed as a warning."""
     said = [{"role": "user", "content": "a", "name": "ada"}]
     warned = await client.post("/v1/tasks", json={**WANTED, "history": said}, headers=ALICE)
 
@@ -206,7 +206,7 @@ async def test_the_old_post_wants_a_user(client: httpx.AsyncClient, world: World
 
 
 async def test_the_new_post(client: httpx.AsyncClient, world: World) -> None:
-    """The new POST answers with the whole task, also when its row is not there yet."""
+    """The new POST answers with the whole task, even before its row exists."""
     sent = {
         **WANTED, "history": [{"role": "user", "content": "a"}], "priority": 9, "model": "m", "temperature": 0.5,
         "not_before": "2026-01-01T00:00:00", "deadline": "2026-01-01T01:00:00Z", "on_busy": "reject",
@@ -257,7 +257,7 @@ async def test_the_new_post_is_strict(client: httpx.AsyncClient, world: World) -
 async def test_bad_bodies(
     client: httpx.AsyncClient, world: World, path: str, change: dict[str, Any], expected: str
 ) -> None:
-    """A wrong shape, an unknown type and times that cannot be kept are refused; nothing is sent, nothing echoed."""
+    """Invalid fields, an unknown type and impossible times are refused; nothing is sent and nothing echoed."""
     response = await client.post(path, json={**WANTED, **change}, headers=ALICE)
 
     assert code(response) == (422, expected)
@@ -266,13 +266,13 @@ async def test_bad_bodies(
 
 
 async def test_not_json_and_too_large(client: httpx.AsyncClient) -> None:
-    """What is not JSON is a 400, and a body beyond the limit a 413."""
+    """Invalid JSON is a 400, and a body over the limit a 413."""
     assert code(await client.post("/tasks", content=b"{", headers=ALICE)) == (400, "not_json")
     assert code(await client.post("/tasks", content=b" " * 10_001, headers=ALICE)) == (413, "too_large")
 
 
 async def test_the_same_key_makes_one_task(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """The same key and body is the same task on both paths, with its state by now; another body is refused."""
+    """The same key and body is the same task on both paths, with its current status; another body is refused."""
     headers = {**ALICE, "Idempotency-Key": "k"}
     first = (await client.post("/tasks", json=WANTED, headers=headers)).json()
     gives(store["get"], resource(id=first["task_id"], task_id=first["task_id"]))
@@ -289,7 +289,7 @@ async def test_the_same_key_makes_one_task(client: httpx.AsyncClient, world: Wor
 
 
 async def test_lists_pass_on_what_is_asked(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """A list asks for just what was named, for the caller's own unless he sees everything, and goes on by a cursor."""
+    """A list is filtered by what was named, shows only the caller's own unless it is an admin, and pages by cursor."""
     world.caller = Principal(DEFAULT_TENANT, "alice", frozenset({Scope.READ}))
     gives(store["page"], ([resource()], True), ([], False))
     query = "status=failed&type=analyst&user=bob&created_after=2026-01-01T00:00:00&created_before=2026-02-01T00:00:00Z"
@@ -310,7 +310,7 @@ async def test_lists_pass_on_what_is_asked(client: httpx.AsyncClient, world: Wor
 
 
 async def test_the_old_list_is_a_bare_array(client: httpx.AsyncClient, store: dict[str, Calls]) -> None:
-    """The old list is an array of 100 at most, with a Link to the next page as long as there is one."""
+    """The old list is an array of at most 100, with a Link to the next page while there is one."""
     gives(store["page"], ([resource()], True), ([], False))
 
     first = await client.get("/tasks?type=analyst")
@@ -333,7 +333,7 @@ async def test_the_old_list_is_a_bare_array(client: httpx.AsyncClient, store: di
     ],
 )  # fmt: skip
 async def test_bad_queries(client: httpx.AsyncClient, store: dict[str, Calls], path: str, query: str) -> None:
-    """Parameters of a list that mean nothing are refused."""
+    """Invalid parameters of a list are refused."""
     assert code(await client.get(f"{path}?{query}")) == (422, "invalid_request")
     assert store["page"].calls == []
 
@@ -351,7 +351,7 @@ async def test_counts_and_one(client: httpx.AsyncClient, store: dict[str, Calls]
 
 
 async def test_a_task_without_a_row(client: httpx.AsyncClient, world: World) -> None:
-    """A task on its way is pending, a dead letter failed with its reason, and what is unknown 404."""
+    """A task without a row is pending, a dead letter failed with its reason, and an unknown id 404."""
     assert code(await client.get(f"/tasks/{ID}")) == (404, "not_found")
     assert code(await client.get("/tasks/no-uuid")) == (404, "not_found")
     world.looked_up = RequestResource(id=ID, status=Status.PENDING)
@@ -364,7 +364,7 @@ async def test_a_task_without_a_row(client: httpx.AsyncClient, world: World) -> 
 
 
 async def test_a_message_is_no_task(client: httpx.AsyncClient, world: World) -> None:
-    """An id of a message is unknown here, whatever is asked of it."""
+    """The id of a message is unknown here, for every operation."""
     world.looked_up = RequestResource(id=ID, status=Status.FAILED, created_at=datetime.now(UTC))
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry")):
         assert code(await client.request(method, f"/v1/tasks/{ID}{path}")) == (404, "not_found")
@@ -372,7 +372,7 @@ async def test_a_message_is_no_task(client: httpx.AsyncClient, world: World) -> 
 
 
 async def test_cancel(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """A cancel of an open task is accepted and shown; one that has ended stays as it is."""
+    """A cancel of an open task is accepted and shown; a task that has ended stays as it is."""
     gives(store["get"], resource(Status.IN_PROGRESS), resource(Status.COMPLETED))
 
     first, second = [await client.post(f"/v1/tasks/{ID}/cancel") for _ in range(2)]
@@ -386,7 +386,7 @@ async def test_cancel(client: httpx.AsyncClient, world: World, store: dict[str, 
 async def test_cancel_by_filter(
     client: httpx.AsyncClient, world: World, store: dict[str, Calls], count: int, cancelled: int, more: bool
 ) -> None:
-    """A cancel goes out for each open task that fits, at most 1,000 a call, and the answer says whether to go on."""
+    """A cancel by filter cancels each matching open task, at most 1,000 per call, and says whether there are more."""
     found = [OpenTask(uuid4(), uuid4()) for _ in range(count)]
     gives(store["open_tasks"], found)
 
@@ -401,14 +401,14 @@ async def test_cancel_by_filter(
 async def test_cancel_by_a_filter_that_names_nothing(
     client: httpx.AsyncClient, store: dict[str, Calls], body: Any
 ) -> None:
-    """A filter that would mean every task, or that means nothing, is refused."""
+    """A filter that would match every task, or is invalid, is refused."""
     assert code(await client.post("/v1/tasks/cancel", json=body)) == (422, "invalid_request")
     assert store["open_tasks"].calls == []
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.EXPIRED, Status.CANCELLED])
 async def test_retry(client: httpx.AsyncClient, world: World, store: dict[str, Calls], status: Status) -> None:
-    """What has failed is asked anew, without its times, in its owner's name, and asking twice makes one."""
+    """A retry sends the failed task again, without its times and for its owner, and repeating it creates one task."""
     gives(store["get"], resource(status), None)
     body = {
         "task_type": "analyst", "messages": [{"role": "user", "content": "x"}], "priority": 8,
@@ -431,7 +431,7 @@ async def test_retry(client: httpx.AsyncClient, world: World, store: dict[str, C
 
 
 async def test_retry_in_a_named_conversation(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """A retry goes into the conversation of the first one, however that was named; a key of its own makes another."""
+    """A retry joins the conversation of the first task, however that was named; a key of its own makes another task."""
     conversation = uuid4()
     gives(store["get"], resource(Status.FAILED, conversation_id=conversation))
     gives(store["body"], {"task_type": "analyst", "messages": [{"role": "user", "content": "x"}]})
@@ -444,7 +444,7 @@ async def test_retry_in_a_named_conversation(client: httpx.AsyncClient, world: W
 
 
 async def test_not_retryable(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """What is open, completed or never came in cannot be tried again."""
+    """A task that is open, completed or was never taken in cannot be retried."""
     gives(store["get"], *[resource(each) for each in (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED)], None)
     error = RequestError(code=ErrorCode.NOT_JSON, detail="no")
     world.looked_up = RequestResource(id=ID, status=Status.FAILED, error=error)
@@ -472,7 +472,7 @@ async def test_delete(
     alone: bool,
     record: str | None,
 ) -> None:
-    """A removed task is cancelled if it is open, and its conversation goes with it if that holds nothing else."""
+    """Deleting a task cancels it if it is open, and deletes its conversation if that holds nothing else."""
     conversation = conversation_id_for_request(ID)
     gives(store["get"], resource(status))
     gives(store["alone"], alone)
@@ -486,7 +486,7 @@ async def test_delete(
 
 
 async def test_delete_before_the_row_is_there(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """A removal waits for the row, says to come again when it does not come, and finds no dead letter."""
+    """A deletion waits for the row, asks to retry if it does not come, and does not find a dead letter."""
     world.looked_up = RequestResource(id=ID, status=Status.PENDING)
     early = await client.delete(f"/tasks/{ID}")
     assert (*code(early), early.headers["retry-after"]) == (503, "unavailable", "1")
@@ -498,7 +498,7 @@ async def test_delete_before_the_row_is_there(client: httpx.AsyncClient, world: 
 async def test_a_removal_whose_record_is_lost_removes_nothing(
     client: httpx.AsyncClient, world: World, store: dict[str, Calls], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While Kafka is away an open task stays in sight, so that its removal can be asked for again."""
+    """While Kafka is away an open task stays visible, so that its deletion can be requested again."""
     gives(store["get"], resource(Status.IN_PROGRESS))
 
     async def lost(*_: Any) -> None:
@@ -510,7 +510,7 @@ async def test_a_removal_whose_record_is_lost_removes_nothing(
 
 
 async def test_postgres_away(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
-    """While Postgres is away a task is still accepted, and every look is a 503."""
+    """While Postgres is away a task is still accepted, and every read is a 503."""
     for name in ("get", "page", "count_by_status"):
         store[name].__init__(away())  # type: ignore[misc]
     made = await client.post("/v1/tasks", json=WANTED)
@@ -520,7 +520,7 @@ async def test_postgres_away(client: httpx.AsyncClient, world: World, store: dic
 
 
 async def test_scopes_and_drain(client: httpx.AsyncClient, world: World) -> None:
-    """Reading needs to read, all else to write; a gateway that is to stop takes nothing new."""
+    """Reads need the scope `read`, everything else `write`; while draining no new work is accepted."""
     world.caller = Principal(DEFAULT_TENANT, "alice", EVERYTHING)
     world.drain.begin()
     written = [
@@ -551,7 +551,7 @@ async def test_other_methods(client: httpx.AsyncClient) -> None:
 async def test_a_priority_above_what_the_caller_may_is_lowered(
     client: httpx.AsyncClient, world: World, scopes: set[str], priority: int, warnings: list[str]
 ) -> None:
-    """With a warning where the answer has room for one; the old call's has none."""
+    """A priority above the caller's limit is lowered, with a warning except in the old call's response."""
     world.caller = Principal(DEFAULT_TENANT, "alice", frozenset(map(Scope, scopes)), shown="key x")
 
     new = await client.post("/v1/tasks", json={**WANTED, "priority": 9})

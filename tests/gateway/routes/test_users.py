@@ -65,7 +65,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_the_old_calls(opened: httpx.AsyncClient) -> None:
-    """A client of the system before makes, lists, changes and deletes users without credentials, as it did there."""
+    """In open mode a client of the previous system creates, lists, changes and deletes users as it did there."""
     assert (200, []) == ((first := await opened.get("/v1/users")).status_code, first.json())
     body = json.dumps({"username": "ann", "password": PASSWORD, "extra": 1})
     made = await opened.post("/v1/users", content=body, headers=FORM)
@@ -86,7 +86,7 @@ async def test_the_old_calls(opened: httpx.AsyncClient) -> None:
 
 
 async def test_pages(client: httpx.AsyncClient, database: Database, admin: dict[str, str]) -> None:
-    """The Link header leads through all of them, the newest first."""
+    """The Link header leads through all users, newest first."""
     for number in range(4):
         await make_user(database, f"user {number}")
     url, seen = "/v1/users?limit=2", []
@@ -118,7 +118,7 @@ async def test_pages(client: httpx.AsyncClient, database: Database, admin: dict[
     ],
 )
 async def test_bad_users(opened: httpx.AsyncClient, body: Any, status: int, said: str) -> None:
-    """A refusal names the field and repeats nothing of what came."""
+    """A refusal names the field and repeats nothing of the input."""
     content = json.dumps(body)
     with capture_logs() as logs:
         refused = await opened.post("/v1/users", content=content)
@@ -130,13 +130,13 @@ async def test_bad_users(opened: httpx.AsyncClient, body: Any, status: int, said
 
 
 async def test_bodies_that_are_none(opened: httpx.AsyncClient) -> None:
-    """What is no JSON, and what is too long, is told as such."""
+    """Invalid JSON and a body that is too long get their own errors."""
     assert (400, "not_json") == code(await opened.post("/v1/users", content=b"{"))
     assert (413, "too_large") == code(await opened.post("/v1/users", content=b" " * 20_000))
 
 
 async def test_changes(client: httpx.AsyncClient, database: Database, admin: dict[str, str]) -> None:
-    """Any of the three can be changed; nothing, a taken name and a short password are refused."""
+    """Each of the three fields can be changed; an empty change, a taken name and a short password are refused."""
     ann = await make_user(database, "ann")
     path = f"/v1/users/{ann.resource.id}"
     assert (400, "nothing_to_change") == code(await client.put(path, json={"extra": 1, "role": None}, headers=admin))
@@ -153,7 +153,7 @@ async def test_changes(client: httpx.AsyncClient, database: Database, admin: dic
 
 
 async def test_only_admins(client: httpx.AsyncClient, database: Database) -> None:
-    """Nobody else sees or changes users: not who has no credentials, no user, no key of low scope."""
+    """Only an admin sees or changes users: not a caller without credentials, a user, or a key of lower scope."""
     ann = await make_user(database, "ann")
     token, key = TOKENS.sign(ann).get_secret_value(), await make_key(database, "admin", user=ann)
     low = await make_key(database, "read", "write")
@@ -170,7 +170,7 @@ async def test_only_admins(client: httpx.AsyncClient, database: Database) -> Non
 
 
 async def test_nobody_deletes_himself(client: httpx.AsyncClient, database: Database, root: StoredUser) -> None:
-    """Neither signed in nor by his own key; another admin may."""
+    """No user can delete themselves, signed in or by key; another admin can."""
     path = f"/v1/users/{root.resource.id}"
     own = await make_key(database, "admin", user=root)
     for each in (TOKENS.sign(root).get_secret_value(), own):
@@ -184,7 +184,7 @@ async def test_nobody_deletes_himself(client: httpx.AsyncClient, database: Datab
 async def test_the_last_admin_stays(
     client: httpx.AsyncClient, opened: httpx.AsyncClient, database: Database, root: StoredUser, admin: dict[str, str]
 ) -> None:
-    """Nobody gives up the last way in for admins; with another one, or on an open gateway, they may."""
+    """An admin cannot remove the last admin access; with another admin, or on an open gateway, they can."""
     path, demoted = f"/v1/users/{root.resource.id}", {"role": "user"}
     assert (403, "forbidden") == code(await client.put(path, json=demoted, headers=admin))
     assert 200 == (await client.get("/v1/users", headers=admin)).status_code
@@ -199,7 +199,7 @@ async def test_the_last_admin_stays(
 async def test_another_tenants_user_is_unknown(
     client: httpx.AsyncClient, database: Database, admin: dict[str, str]
 ) -> None:
-    """He looks exactly as one who never was."""
+    """A user of another tenant looks exactly like an unknown id."""
     ann = await make_user(database, "ann", tenant="other")
     for method in ("PUT", "DELETE"):
         there, nowhere, no_id = [
@@ -213,14 +213,14 @@ async def test_another_tenants_user_is_unknown(
 
 
 async def test_a_name_of_before_signs_in(client: httpx.AsyncClient, database: Database) -> None:
-    """Also one that could not be chosen today."""
+    """A user with an old username that would be refused today can still sign in."""
     await make_user(database, "a\u202eb\x1b")
 
     assert 200 == (await sign_in(client, "a\u202eb\x1b")).status_code
 
 
 async def test_sign_in_and_who_am_i(client: httpx.AsyncClient, database: Database) -> None:
-    """The right password brings a token, with which a user learns who he is."""
+    """The right password returns a token, with which users can read their own data."""
     ann = await make_user(database, "Änn")
     signed_in = await sign_in(client, "Änn")
     token = signed_in.json()
@@ -237,7 +237,7 @@ async def test_sign_in_and_who_am_i(client: httpx.AsyncClient, database: Databas
 async def test_who_am_i_without_a_user(
     client: httpx.AsyncClient, opened: httpx.AsyncClient, database: Database
 ) -> None:
-    """A program's key is nobody, and who brings no credentials is asked for them, in open mode too."""
+    """A program's key belongs to no user, and without credentials the answer is 401, in open mode too."""
     key = await make_key(database, "admin")
     for each in (client, opened):
         assert (404, "not_found") == code(await each.get("/users/me", headers=bearer(key)))
@@ -245,7 +245,7 @@ async def test_who_am_i_without_a_user(
 
 
 async def test_wrong_passwords(client: httpx.AsyncClient, database: Database) -> None:
-    """A wrong password and an unknown name are told alike, and after some of them there is a pause."""
+    """A wrong password and an unknown name get the same answer, and repeated failures lead to a pause."""
     await make_user(database, "ann")
     wrong, unknown = await sign_in(client, "ann", "canary"), await sign_in(client, "canary")
     assert (401, "unauthorized") == code(wrong)
@@ -259,7 +259,7 @@ async def test_wrong_passwords(client: httpx.AsyncClient, database: Database) ->
 
 
 async def test_strangers_keep_nobody_out(database: Database) -> None:
-    """However many fail with her name elsewhere, or from one address with many, she signs in from another."""
+    """However many sign-ins with a name fail at other addresses, its user signs in from a new address."""
     await make_user(database, "ann")
     both = routers(database, asks=True)
     async with calling(*both, address="192.0.2.1") as strangers, calling(*both, address="192.0.2.2") as hers:
@@ -275,7 +275,7 @@ async def test_strangers_keep_nobody_out(database: Database) -> None:
      b"username=canary%00&password=x", b"username=ann&password=x&grant_type=canary", b"&".join([b"a=canary"] * 30)],
 )  # fmt: skip
 async def test_forms_that_are_none(client: httpx.AsyncClient, form: bytes) -> None:
-    """A token form that is not one is refused, and nothing of it is repeated."""
+    """An invalid sign-in form is refused, and nothing of it is repeated."""
     refused = await client.post("/token", content=form, headers=FORM)
 
     assert (422, "invalid_request") == code(refused)
@@ -284,7 +284,7 @@ async def test_forms_that_are_none(client: httpx.AsyncClient, form: bytes) -> No
 
 
 async def test_an_old_hash_is_upgraded(client: httpx.AsyncClient, database: Database) -> None:
-    """A user of the system before signs in with his bcrypt hash, which is Argon2 from then on; his session stays."""
+    """A user of the previous system signs in with a bcrypt hash, which becomes Argon2 and keeps the session."""
     made = await users.create(database, "default", "old", BCRYPT.hash(PASSWORD), "user")
     token = (await sign_in(client, "old")).json()["access_token"]
 
@@ -298,7 +298,7 @@ async def test_an_old_hash_is_upgraded(client: httpx.AsyncClient, database: Data
 async def test_sign_in_while_postgres_goes_away(
     client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told as such and counts for no failed attempt; an upgrade that cannot be kept waits for another time."""
+    """While Postgres is away a sign-in is a 503 and no failed attempt; a failed hash upgrade is left for later."""
     await users.create(database, "default", "old", BCRYPT.hash(PASSWORD), "user")
     monkeypatch.setattr(users, "set_hash", Calls(away()))
     assert 200 == (await sign_in(client, "old")).status_code
@@ -312,7 +312,7 @@ async def test_sign_in_while_postgres_goes_away(
 
 
 async def test_changes_end_sessions_and_keys_at_once(client: httpx.AsyncClient, database: Database) -> None:
-    """Where a user is changed or deleted, what he was before counts no more."""
+    """After a change or deletion of a user, old sessions and keys end at once on that gateway."""
     root, ann = await make_user(database, "root", "admin"), await make_user(database, "ann", "admin")
     admin, ref = bearer(TOKENS.sign(root).get_secret_value()), f"/v1/users/{ann.resource.id}"
     token = bearer((await sign_in(client, "ann")).json()["access_token"])
@@ -346,7 +346,7 @@ async def change(
 
 @pytest.mark.parametrize("keep", [False, True])
 async def test_ones_own_password(client: httpx.AsyncClient, database: Database, keep: bool) -> None:
-    """It is changed with the old one, and ends the session and the keys that were made with that, unless kept."""
+    """Changing one's own password ends the session and the keys that were made with the old one, unless kept."""
     ann, bob = await make_user(database, "ann"), await make_user(database, "bob")
     token = bearer((await sign_in(client, "ann")).json()["access_token"])
     key, bobs = [bearer(await make_key(database, "read", "write", user=each)) for each in (ann, bob)]
@@ -363,7 +363,7 @@ async def test_ones_own_password(client: httpx.AsyncClient, database: Database, 
 async def test_ones_own_password_needs_the_old_one(
     client: httpx.AsyncClient, opened: httpx.AsyncClient, database: Database, root: StoredUser
 ) -> None:
-    """Neither a key nor a token alone changes a password, and guesses at the old one are counted as at sign-in."""
+    """A key or token alone cannot change a password, and guesses at the old one count as sign-in attempts."""
     token, admins = bearer(TOKENS.sign(root).get_secret_value()), bearer(await make_key(database, "admin"))
     own = bearer(await make_key(database, "admin", user=root))
     for headers in (own, admins):
@@ -384,7 +384,7 @@ async def test_ones_own_password_needs_the_old_one(
 async def test_a_password_that_was_changed_meanwhile_is_not_changed_with_the_old_one(
     client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two who know the old password only one changes it."""
+    """Of two concurrent changes with the old password only one succeeds."""
     ann = await make_user(database, "ann")
     token = bearer(TOKENS.sign(ann).get_secret_value())
     hashed = Passwords.hash
@@ -399,7 +399,7 @@ async def test_a_password_that_was_changed_meanwhile_is_not_changed_with_the_old
 
 
 async def test_no_password_is_ever_shown(opened: httpx.AsyncClient, database: Database) -> None:
-    """Neither it nor its hash is in an answer or a log line, whatever is done with it."""
+    """No password and no hash is in a response or log line, whatever is done with it."""
     canary = "canary of a password"
     with capture_logs() as logs:
         made = await opened.post("/v1/users", json={"username": "ann", "password": canary})
