@@ -1,0 +1,243 @@
+"""The tables as the migrations make them: the columns and keys that statements are composed of.
+
+Defaults, checks, indexes and triggers are in the migrations alone. `tests/orchestra/store/test_tables.py` holds the two
+together.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    FetchedValue,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+METADATA = MetaData()
+
+_Moment = TIMESTAMP(timezone=True)
+
+users = Table(
+    "users",
+    METADATA,
+    Column("id", Uuid, FetchedValue(), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("password_set_at", _Moment, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE")),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("expires_at", _Moment),
+    Column("last_used_at", _Moment),
+    Column("revoked_at", _Moment),
+)
+
+conversations = Table(
+    "conversations",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("created_at", _Moment, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    Column("next_seq", BigInteger, nullable=False),
+    Column("deleted_at", _Moment),
+    Column("owner", Text),
+)
+
+messages = Table(
+    "messages",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("request_id", Uuid),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("finish_reason", Text),
+    ForeignKeyConstraint(["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"]),
+)
+
+requests = Table(
+    "requests",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("task_type", Text),
+    Column("body", JSONB),
+    Column("body_hash", Text, nullable=False),
+    Column("user_name", Text),
+    Column("correlation_id", Text),
+    Column("traceparent", Text),
+    Column("caller_waits", Boolean, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("max_tries", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("worker_id", Uuid),
+    Column("created_at", _Moment, nullable=False),
+    Column("run_at", _Moment, nullable=False),
+    Column("not_before", _Moment),
+    Column("deadline_at", _Moment, nullable=False),
+    Column("started_at", _Moment),
+    Column("finished_at", _Moment),
+    Column("cancel_requested_at", _Moment),
+    Column("deleted_at", _Moment),
+    Column("retry_of", Uuid),
+    Column("usage", JSONB),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("src_topic", Text, nullable=False),
+    Column("src_partition", Integer, nullable=False),
+    Column("src_offset", BigInteger, nullable=False),
+    Column("src_timestamp", BigInteger, nullable=False),
+    ForeignKeyConstraint(["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"]),
+)
+
+attempt_errors = Table(
+    "attempt_errors",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    ForeignKeyConstraint(["tenant", "request_id"], ["requests.tenant", "requests.id"], ondelete="CASCADE"),
+)
+
+outbox = Table(
+    "outbox",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("request_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("published_at", _Moment),
+)
+
+early_cancels = Table(
+    "early_cancels",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("created_at", _Moment, nullable=False),
+    Column("signed", Boolean),
+    Column("owner", Text),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    Column("record_timestamp", BigInteger, nullable=False),
+    Column("request_id", Uuid),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("record_key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("value_bytes", BigInteger),
+    Column("headers", JSONB, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("edited_at", _Moment),
+    Column("edited_key", LargeBinary),
+    Column("edited_value", LargeBinary),
+    Column("edited_headers", JSONB),
+    Column("replayed_at", _Moment),
+    Column("replayed_as", Uuid),
+)
+
+intake_progress = Table(
+    "intake_progress",
+    METADATA,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("read_up_to", _Moment, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("lease_until", _Moment, nullable=False),
+    Column("started_at", _Moment, nullable=False),
+)
+
+owner_totals = Table(
+    "owner_totals",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("whole", Boolean, primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("open_turns", BigInteger, nullable=False),
+    Column("parked_turns", BigInteger, nullable=False),
+    Column("next_due", _Moment),
+    Column("runnable_since", _Moment),
+    Column("stored_bytes", BigInteger, nullable=False),
+)
+
+totals_due = Table(
+    "totals_due",
+    METADATA,
+    Column("what", Text, primary_key=True),
+    Column("due_at", _Moment, nullable=False),
+)
+
+models = Table(
+    "models",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("aliases", ARRAY(Text), nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("context_tokens", Integer, nullable=False),
+    Column("max_output_tokens", Integer, nullable=False),
+    Column("seen_at", _Moment, nullable=False),
+)
+
+logs = Table(
+    "logs",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+)
