@@ -8,50 +8,51 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Text, bindparam, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database
+from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.tables import conversations, requests
 from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
-_CREATE = """
-INSERT INTO conversations (tenant, id, owner, metadata) VALUES (:tenant, :id, :owner, CAST(:metadata AS jsonb))
-ON CONFLICT DO NOTHING RETURNING id
-"""
+conversation_owner = func.coalesce(conversations.c.owner, cast(conversations.c.user_id, Text))
+"""The owner of a conversation, as the index has it."""
 
-_OWNED = """
-SELECT c.id FROM conversations c
-WHERE c.tenant = :tenant AND c.id = :id AND coalesce(c.owner, c.user_id::text) IS NOT NULL
-"""
+_ONE = matches(conversations.c.tenant, conversations.c.id)
 
-_COLUMNS = """
-SELECT c.id, c.created_at, c.metadata, ARRAY(
-    SELECT r.id FROM requests r WHERE r.tenant = c.tenant AND r.conversation_id = c.id
-        AND r.status IN ('waiting', 'pending', 'in_progress')
-    ORDER BY r.seq LIMIT 1000
-) AS open_requests
-FROM conversations c
-"""
-
-_GET = (
-    _COLUMNS
-    + """
-WHERE c.tenant = :tenant AND c.id = :id AND c.deleted_at IS NULL
-    AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
-"""
+_CREATE = composed(
+    insert(conversations)
+    .values(**parameters("tenant", "id", "owner"), metadata=cast(bindparam("metadata"), JSONB))
+    .on_conflict_do_nothing()
+    .returning(conversations.c.id)
 )
 
-_PAGE = (
-    _COLUMNS
-    + """
-WHERE c.tenant = :tenant AND c.deleted_at IS NULL
-    AND (CAST(:before AS timestamptz) IS NULL
-        OR (c.created_at, c.id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
-    {owned}
-ORDER BY c.created_at DESC, c.id DESC LIMIT :limit
-"""
+_OWNED = composed(select(conversations.c.id).where(_ONE, conversation_owner.is_not(None)))
+
+_OPEN_REQUESTS = (
+    select(requests.c.id)
+    .where(
+        requests.c.tenant == conversations.c.tenant,
+        requests.c.conversation_id == conversations.c.id,
+        requests.c.status.in_(("waiting", "pending", "in_progress")),
+    )
+    .order_by(requests.c.seq)
+    .limit(1000)
 )
-# Two statements, so that each has its own index.
-_PAGE_OF_ALL = _PAGE.format(owned="")
-_PAGE_OF_ONE = _PAGE.format(owned="AND coalesce(c.owner, c.user_id::text) = :only")
+_THERE = select(
+    conversations.c.id,
+    conversations.c.created_at,
+    conversations.c.metadata,
+    func.array(_OPEN_REQUESTS.scalar_subquery()).label("open_requests"),
+).where(matches(conversations.c.tenant), conversations.c.deleted_at.is_(None))
+
+_ONLY = cast(bindparam("only"), Text)
+_GET = composed(_THERE.where(matches(conversations.c.id), or_(_ONLY.is_(None), conversation_owner == _ONLY)))
+
+_CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("only"))
 
 
 async def create(database: Database, ref: ConversationRef, owner: str | None, metadata: dict[str, str]) -> bool:
@@ -74,11 +75,8 @@ async def page(
     database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int, only: str | None = None
 ) -> list[ConversationResource]:
     """Conversations older than ``before`` (creation time and id), newest first."""
-    moment, id = before or (None, None)
-    place = {"tenant": tenant, "before": moment, "id": id, "limit": limit}
-    rows = await (
-        database.run(_PAGE_OF_ALL, **place) if only is None else database.run(_PAGE_OF_ONE, **place, only=only)
-    )
+    where, values = applied(_CONDITIONS, only=only, before=before)
+    rows = await database.run(newest_page(_THERE, conversations, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 
 

@@ -5,10 +5,17 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, bindparam, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.tables import dead_letters
 from orchestra.store.turns import KEYS, RequestRef, refs_json
 from schemas.api.dead_letters import DeadLetterFilter, DeadLetterSummary
 from schemas.dead_letters import RawHeaders
@@ -70,22 +77,54 @@ ORDER BY d.tenant, d.request_id, d.id
 # Of those under whose id there is a request, another reply says what became of that.
 _TAKEN_IN = f"SELECT r.tenant, r.id FROM {KEYS} AS k JOIN requests r ON r.tenant = k.tenant AND r.id = k.id"
 
-_SUMMARY = """
-SELECT d.id, d.request_id, d.reason, d.detail, d.topic, d.partition, d.record_offset AS offset,
-    d.record_timestamp AS timestamp_ms, coalesce(d.value_bytes, octet_length(d.value)) AS value_bytes, d.created_at,
-    d.edited_at, d.replayed_at, d.replayed_as
-"""
+_SUMMARY = (
+    dead_letters.c.id,
+    dead_letters.c.request_id,
+    dead_letters.c.reason,
+    dead_letters.c.detail,
+    dead_letters.c.topic,
+    dead_letters.c.partition,
+    dead_letters.c.record_offset.label("offset"),
+    dead_letters.c.record_timestamp.label("timestamp_ms"),
+    func.coalesce(dead_letters.c.value_bytes, func.octet_length(dead_letters.c.value)).label("value_bytes"),
+    dead_letters.c.created_at,
+    dead_letters.c.edited_at,
+    dead_letters.c.replayed_at,
+    dead_letters.c.replayed_as,
+)
+_OF_TENANT = matches(dead_letters.c.tenant)
+_SUMMARIES = select(*_SUMMARY).where(_OF_TENANT)
 # Releases up to 0.1.0 kept values whole, whatever they unpacked to: a gateway holds no more than a record may have.
-_WHOLE = f"""
-{_SUMMARY}, d.tenant, d.record_key, substring(d.value FROM 1 FOR {MAX_RECORD_BYTES + 1}) AS value, d.headers,
-    d.edited_key, d.edited_value, d.edited_headers
-"""
+_WHOLE = select(
+    *_SUMMARY,
+    dead_letters.c.tenant,
+    dead_letters.c.record_key,
+    func.substring(dead_letters.c.value, 1, MAX_RECORD_BYTES + 1).label("value"),
+    dead_letters.c.headers,
+    dead_letters.c.edited_key,
+    dead_letters.c.edited_value,
+    dead_letters.c.edited_headers,
+).where(_OF_TENANT)
+_CONDITIONS = conditions(
+    dead_letters,
+    reason=matches(dead_letters.c.reason),
+    topic=matches(dead_letters.c.topic),
+    replayed={True: dead_letters.c.replayed_at.is_not(None), False: dead_letters.c.replayed_at.is_(None)},
+    until=dead_letters.c.created_at < bindparam("until"),
+)
 
-_EDIT = """
-UPDATE dead_letters SET edited_at = now(), edited_key = decode(:key, 'base64'),
-    edited_value = decode(:value, 'base64'), edited_headers = CAST(:headers AS jsonb)
-WHERE tenant = :tenant AND id = :id
-"""
+_GET = composed(_WHOLE.where(matches(dead_letters.c.id)))
+
+_EDIT = composed(
+    update(dead_letters)
+    .values(
+        edited_at=func.now(),
+        edited_key=func.decode(bindparam("key"), "base64"),
+        edited_value=func.decode(bindparam("value"), "base64"),
+        edited_headers=cast(bindparam("headers"), JSONB),
+    )
+    .where(_OF_TENANT, matches(dead_letters.c.id))
+)
 
 _NOTE_REPLAYED = """
 UPDATE dead_letters d SET replayed_at = now(), replayed_as = k.request_id
@@ -93,14 +132,12 @@ FROM json_to_recordset(CAST(:rows AS json)) AS k(id bigint, request_id uuid)
 WHERE d.tenant = :tenant AND d.id = k.id
 """
 
-_LAST_REPLAY = "SELECT max(replayed_at) AS at FROM dead_letters WHERE tenant = :tenant AND replayed_as = :id"
+_LAST_REPLAY = composed(
+    select(func.max(dead_letters.c.replayed_at).label("at")).where(
+        _OF_TENANT, dead_letters.c.replayed_as == bindparam("id")
+    )
+)
 
-_CONDITIONS = {
-    "reason": "d.reason = :reason",
-    "topic": "d.topic = :topic",
-    "created_after": "d.created_at >= :created_after",
-    "created_before": "d.created_at < :created_before",
-}
 Place = tuple[datetime, int]
 """Where a letter stands in a list: when it was kept, and its id."""
 
@@ -194,33 +231,29 @@ async def page(
     replayed: bool | None,
 ) -> list[DeadLetterSummary]:
     """Letters of a tenant that were kept before this place, newest first. ``replayed`` None: both kinds."""
-    where, parameters = _where(tenant, filter)
-    if before:
-        where += " AND (d.created_at, d.id) < (CAST(:at AS timestamptz), :id)"
-        parameters |= {"at": before[0], "id": before[1]}
-    if replayed is not None:
-        where += f" AND d.replayed_at IS {'NOT' if replayed else ''} NULL"
-    sql = f"{_SUMMARY} {where} ORDER BY d.created_at DESC, d.id DESC LIMIT :limit"
-    return [_summary(row) for row in await database.run(sql, **parameters, limit=limit)]
+    where, values = applied(_CONDITIONS, filter, before=before, replayed=replayed)
+    sql = newest_page(_SUMMARIES, dead_letters, where)
+    return [_summary(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
 
 
 async def to_replay(
     database: Database, tenant: str, filter: DeadLetterFilter, after: Place | None, until: datetime, limit: int
 ) -> list[KeptLetter]:
     """Letters that were never replayed, kept after this place and before ``until``, oldest first."""
-    where, parameters = _where(tenant, filter)
-    if after:
-        where += " AND (d.created_at, d.id) > (CAST(:at AS timestamptz), :id)"
-        parameters |= {"at": after[0], "id": after[1]}
-    where += " AND d.replayed_at IS NULL AND d.created_at < :until"
-    sql = f"{_WHOLE} {where} ORDER BY d.created_at, d.id LIMIT :limit"
-    return [_kept(row) for row in await database.run(sql, **parameters, until=until, limit=limit)]
+    where, values = applied(_CONDITIONS, filter, after=after, until=until, replayed=False)
+    rows = await database.run(_oldest_page(where), **values, tenant=tenant, limit=limit)
+    return [_kept(row) for row in rows]
+
+
+@lru_cache
+def _oldest_page(where: tuple[ColumnElement[bool], ...]) -> str:
+    oldest = _WHOLE.where(*where).order_by(dead_letters.c.created_at, dead_letters.c.id)
+    return composed(oldest.limit(bindparam("limit")))
 
 
 async def get(database: Database, tenant: str, id: int) -> KeptLetter | None:
     """One letter of a tenant."""
-    where, parameters = _where(tenant, DeadLetterFilter())
-    rows = await database.run(f"{_WHOLE} {where} AND d.id = :id", **parameters, id=id)
+    rows = await database.run(_GET, tenant=tenant, id=id)
     return _kept(rows[0]) if rows else None
 
 
@@ -237,12 +270,6 @@ async def note_replayed(database: Database, tenant: str, sent: Mapping[int, UUID
     rows = [{"id": id, "request_id": request_id} for id, request_id in sent.items()]
     if rows:
         await database.run(_NOTE_REPLAYED, tenant=tenant, rows=as_json(rows))
-
-
-def _where(tenant: str, filter: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
-    given = {name: value for name in _CONDITIONS if (value := getattr(filter, name)) is not None}
-    where = "".join(f" AND {_CONDITIONS[name]}" for name in given)
-    return f"FROM dead_letters d WHERE d.tenant = :tenant{where}", {"tenant": tenant, **given}
 
 
 def _summary(row: Any) -> DeadLetterSummary:

@@ -6,8 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Uuid, and_, any_, bindparam, exists, func, insert, or_, select, update
+
 from orchestra.credentials import NewKey
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.tables import api_keys, users
 from schemas.api.keys import CreateKey, KeyResource
 from schemas.api.users import Role
 from schemas.errors import ErrorCode, OrchestraError
@@ -24,43 +29,55 @@ class StoredKey:
     role: Role | None
 
 
-_COLUMNS = """
-k.id, k.name, k.user_id, k.scopes, k.created_at, k.expires_at, k.last_used_at, k.revoked_at
-"""
+_COLUMNS = (
+    api_keys.c.id,
+    api_keys.c.name,
+    api_keys.c.user_id,
+    api_keys.c.scopes,
+    api_keys.c.created_at,
+    api_keys.c.expires_at,
+    api_keys.c.last_used_at,
+    api_keys.c.revoked_at,
+)
 
 # The lock is for those who set another password meanwhile: they revoke the key too, or there is none.
-_CREATE = f"""
-WITH session AS (
-    SELECT id FROM users
-    WHERE id = CAST(:maker AS uuid) AND password_set_at = CAST(:password_set_at AS timestamptz) FOR SHARE
+_MAKER = bindparam("maker", type_=Uuid)
+_SESSION = (
+    select(users.c.id)
+    .where(users.c.id == _MAKER, matches(users.c.password_set_at))
+    .with_for_update(read=True)
+    .cte("session")
 )
-INSERT INTO api_keys AS k (id, tenant, name, user_id, scopes, secret_hash, expires_at)
-SELECT :id, :tenant, :name, CAST(:user_id AS uuid), CAST(:scopes AS text[]), :secret_hash,
-    CAST(:expires_at AS timestamptz)
-WHERE CAST(:maker AS uuid) IS NULL OR EXISTS (SELECT FROM session)
-RETURNING {_COLUMNS}
-"""
+_NEW = parameters("id", "tenant", "name", "user_id", "scopes", "secret_hash", "expires_at")
+_CREATE = composed(
+    insert(api_keys)
+    .from_select([*_NEW], select(*_NEW.values()).where(or_(_MAKER.is_(None), exists(select(_SESSION.c.id)))))
+    .returning(*_COLUMNS)
+)
 
-_FIND = f"""
-SELECT {_COLUMNS}, k.tenant, k.secret_hash, u.username, u.role
-FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.id = :id
-"""
+_FIND = composed(
+    select(*_COLUMNS, api_keys.c.tenant, api_keys.c.secret_hash, users.c.username, users.c.role)
+    .select_from(api_keys.outerjoin(users, users.c.id == api_keys.c.user_id))
+    .where(matches(api_keys.c.id))
+)
 
-_PAGE = f"""
-SELECT {_COLUMNS} FROM api_keys k
-WHERE k.tenant = :tenant AND (CAST(:user_id AS uuid) IS NULL OR k.user_id = CAST(:user_id AS uuid))
-    AND (CAST(:before AS timestamptz) IS NULL
-        OR (k.created_at, k.id) < (CAST(:before AS timestamptz), CAST(:id AS text)))
-ORDER BY k.created_at DESC, k.id DESC LIMIT :limit
-"""
+_OF_TENANT = select(*_COLUMNS).where(matches(api_keys.c.tenant))
+_CONDITIONS = conditions(api_keys, user_id=matches(api_keys.c.user_id))
 
-_REVOKE = """
-UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
-WHERE tenant = :tenant AND id = :id AND (CAST(:user_id AS uuid) IS NULL OR user_id = CAST(:user_id AS uuid))
-RETURNING id
-"""
+_USER = bindparam("user_id", type_=Uuid)
+_REVOKE = composed(
+    update(api_keys)
+    .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+    .where(
+        matches(api_keys.c.tenant, api_keys.c.id),
+        or_(_USER.is_(None), api_keys.c.user_id == _USER),
+    )
+    .returning(api_keys.c.id)
+)
 
-_REVOKE_ALL = "UPDATE api_keys SET revoked_at = now() WHERE user_id = :user_id AND revoked_at IS NULL"
+_REVOKE_ALL = composed(
+    update(api_keys).values(revoked_at=func.now()).where(matches(api_keys.c.user_id), api_keys.c.revoked_at.is_(None))
+)
 
 # Locked in one order, so that two gateways that note the same keys do not stop each other.
 _NOTE_USED = """
@@ -71,22 +88,24 @@ WITH used AS (
 UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, used.at) FROM used WHERE k.id = used.id
 """
 
-_ANY_WAY_IN = """
-SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))
-    OR EXISTS (SELECT FROM users WHERE role = 'admin') AS found
-"""
+_GOOD = and_(api_keys.c.revoked_at.is_(None), or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > func.now()))
+_ANY_WAY_IN = composed(select(or_(exists().where(_GOOD), exists().where(users.c.role == "admin")).label("found")))
 
-_ANYBODY = "SELECT EXISTS (SELECT FROM api_keys) OR EXISTS (SELECT FROM users) AS found"
-
+_ANYBODY = composed(select(or_(exists(select(api_keys.c.id)), exists(select(users.c.id))).label("found")))
 
 # By a key of an admin's role or of a program, or with a password.
-_ANY_ADMIN = """
-SELECT EXISTS (
-    SELECT FROM api_keys k LEFT JOIN users u ON u.id = k.user_id
-    WHERE k.tenant = :tenant AND 'admin' = ANY (k.scopes) AND (k.user_id IS NULL OR u.role = 'admin')
-        AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-) OR EXISTS (SELECT FROM users WHERE tenant = :tenant AND role = 'admin') AS found
-"""
+_ADMINS_KEY = (
+    select(api_keys.c.id)
+    .select_from(api_keys.outerjoin(users, users.c.id == api_keys.c.user_id))
+    .where(
+        matches(api_keys.c.tenant),
+        any_(api_keys.c.scopes) == "admin",
+        or_(api_keys.c.user_id.is_(None), users.c.role == "admin"),
+        _GOOD,
+    )
+)
+_ADMIN = select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin")
+_ANY_ADMIN = composed(select(or_(exists(_ADMINS_KEY), exists(_ADMIN)).label("found")))
 
 
 @dataclass(frozen=True)
@@ -136,8 +155,8 @@ async def page(
     database: Database, tenant: str, user_id: UUID | None, before: tuple[datetime, str] | None, limit: int
 ) -> list[KeyResource]:
     """Keys of a user, or of everybody, that are older than ``before`` (creation time and id), newest first."""
-    moment, id = before or (None, None)
-    rows = await database.run(_PAGE, tenant=tenant, user_id=user_id, before=moment, id=id, limit=limit)
+    where, values = applied(_CONDITIONS, user_id=user_id, before=before)
+    rows = await database.run(newest_page(_OF_TENANT, api_keys, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 
 

@@ -4,7 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Text, and_, bindparam, cast, func, or_, select
+
+from orchestra.store.compose import composed, matches
+from orchestra.store.conversations import conversation_owner
 from orchestra.store.database import Database, as_json
+from orchestra.store.pages import measured, page_rows, within_page
+from orchestra.store.tables import conversations, messages
 from orchestra.store.turns import PAGE_BYTES, ConversationRef
 from schemas.api.conversations import StoredMessage
 from schemas.generation import ChatMessage
@@ -25,21 +31,30 @@ WHERE m.so_far <= k.budget
 ORDER BY k.tenant, k.id, m.id
 """
 
-_PAGE = """
-SELECT p.id, p.role, p.content, p.created_at, p.request_id, p.finish_reason, p.found FROM (
-    SELECT n.*, count(*) OVER () AS found, row_number() OVER w AS place, sum(octet_length(n.content)) OVER w AS so_far
-    FROM (
-        SELECT m.* FROM messages m
-        JOIN conversations c ON c.tenant = m.tenant AND c.id = m.conversation_id AND c.deleted_at IS NULL
-            AND (CAST(:only AS text) IS NULL OR coalesce(c.owner, c.user_id::text) = :only)
-        WHERE m.tenant = :tenant AND m.conversation_id = :id AND m.id > :after
-        ORDER BY m.id LIMIT :limit
-    ) AS n
-    WINDOW w AS (ORDER BY n.id)
-) AS p
-WHERE p.place = 1 OR p.so_far <= :most_bytes
-ORDER BY p.id
-"""
+_ONLY = cast(bindparam("only"), Text)
+_NEXT = (
+    select(messages)
+    .join(
+        conversations,
+        and_(
+            conversations.c.tenant == messages.c.tenant,
+            conversations.c.id == messages.c.conversation_id,
+            conversations.c.deleted_at.is_(None),
+            or_(_ONLY.is_(None), conversation_owner == _ONLY),
+        ),
+    )
+    .where(
+        matches(messages.c.tenant),
+        messages.c.conversation_id == bindparam("id"),
+        messages.c.id > bindparam("after"),
+    )
+    .order_by(messages.c.id)
+    .limit(bindparam("limit"))
+    .subquery("n")
+)
+_MEASURED = measured(select(_NEXT), func.octet_length(_NEXT.c.content), _NEXT.c.id)
+_SHOWN = ("id", "role", "content", "created_at", "request_id", "finish_reason", "found")
+_PAGE = composed(select(*(_MEASURED.c[name] for name in _SHOWN)).where(within_page(_MEASURED)).order_by(_MEASURED.c.id))
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,7 @@ async def page(
     """
     tenant, id = conversation
     rows = await database.run(
-        _PAGE, tenant=tenant, id=id, after=after, limit=limit + 1, only=only, most_bytes=PAGE_BYTES
+        _PAGE, tenant=tenant, id=id, after=after, limit=limit + 1, only=only, max_bytes=PAGE_BYTES
     )
-    found = [StoredMessage.model_validate(dict(row)) for row in rows[:limit]]
-    return found, bool(rows) and rows[0].found > min(len(rows), limit)
+    found, more = page_rows(rows, limit)
+    return [StoredMessage.model_validate(dict(row)) for row in found], more

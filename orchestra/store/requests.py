@@ -1,70 +1,100 @@
 """Requests as a gateway reads them: state and answer, by id."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, case, func, literal, or_, select
+
 from orchestra.store.claims import HELD_BACK
+from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
-from orchestra.store.turns import KEYS, PAGE_BYTES, ConversationRef, RequestRef, refs_json
+from orchestra.store.pages import applied, conditions, measured, newest, page_rows, within_page
+from orchestra.store.tables import conversations, messages, requests
+from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
 
-_RESOURCE = """
-SELECT r.id, CASE WHEN r.status = 'waiting' THEN 'pending' ELSE r.status END AS status, r.conversation_id,
-    r.model, r.task_type, r.created_at, r.started_at, r.finished_at, r.fence AS attempts, m.content AS reply, r.usage,
-    CASE WHEN r.status = 'failed'
-        THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS error,
-    r.cancel_requested_at IS NOT NULL AS cancel_requested, r.retry_of, m.finish_reason,
-    CASE WHEN r.error_code IS NOT NULL AND r.status IN ('waiting', 'pending', 'in_progress', 'expired')
-        THEN json_build_object('code', r.error_code, 'detail', r.error_detail) END AS last_error,
-    r.body -> 'metadata' AS metadata
-"""
+CONDITIONS = conditions(
+    requests,
+    only=requests.c.user_name == bindparam("only"),
+    # Word for word as the indexes of open and of unanswered requests have it.
+    status={status: requests.c.status == status for status in Status}
+    | {Status.PENDING: or_(requests.c.status == "pending", requests.c.status == "waiting")},
+    model=matches(requests.c.model),
+    conversation_id=matches(requests.c.conversation_id),
+    task_type=matches(requests.c.task_type),
+)
 
-_FIND = f"""
-{_RESOURCE}, r.tenant, r.body_hash, r.user_name AS owner
-FROM {KEYS} AS k
-JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
-LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
-WHERE r.deleted_at IS NULL AND c.deleted_at IS NULL
-"""
 
-_THERE = """
-SELECT r.* FROM requests r
-JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id AND c.deleted_at IS NULL
-WHERE r.tenant = :tenant AND r.deleted_at IS NULL
-"""
-# Only the conditions that are asked for, so that each kind of list has a plan with the index that fits it.
-_CONDITIONS = {
-    "only": "r.user_name = :only",
-    "status": "r.status = :status",
-    "model": "r.model = :model",
-    "conversation_id": "r.conversation_id = :conversation_id",
-    "task_type": "r.task_type = :task_type",
-    "created_after": "r.created_at >= :created_after",
-    "created_before": "r.created_at < :created_before",
-    "before": "(r.created_at, r.id) < (CAST(:before AS timestamptz), CAST(:before_id AS uuid))",
-}
-# Word for word as the indexes of open and of unanswered requests have it: a parameter would not show that they fit.
-_OF_STATUS = {status: f"r.status = '{status}'" for status in Status}
-_OF_STATUS[Status.PENDING] = "(r.status = 'pending' OR r.status = 'waiting')"
+_OF_CONVERSATION = and_(conversations.c.tenant == requests.c.tenant, conversations.c.id == requests.c.conversation_id)
 
-_HASHES = f"""
-SELECT r.tenant, r.id, r.body_hash FROM {KEYS} AS k
-JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-"""
 
-_OWNED = "SELECT id FROM requests WHERE tenant = :tenant AND id = :id AND user_name IS NOT NULL"
+def visible(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Columns of a tenant's requests that are not deleted, neither by themselves nor with their conversation."""
+    rows = requests.join(conversations, and_(_OF_CONVERSATION, conversations.c.deleted_at.is_(None)))
+    return select(*columns).select_from(rows).where(matches(requests.c.tenant), requests.c.deleted_at.is_(None))
 
-_DELETED = f"""
-SELECT r.tenant, r.id FROM {KEYS} AS k
-JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
-JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id
-WHERE r.deleted_at IS NOT NULL OR c.deleted_at IS NOT NULL
-"""
+
+def answer_of(r: FromClause, m: FromClause) -> ColumnElement[bool]:
+    """Whether a message (m) is the answer to a request (r)."""
+    return and_(m.c.tenant == r.c.tenant, m.c.request_id == r.c.id, m.c.role == "assistant")
+
+
+def shared_columns(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    """The columns that requests and tasks have in common, of a request (r) and its answer (m)."""
+    unanswered = and_(r.c.error_code.is_not(None), r.c.status.in_(("waiting", "pending", "in_progress", "expired")))
+    return (
+        r.c.id,
+        case((r.c.status == "waiting", "pending"), else_=r.c.status).label("status"),
+        r.c.conversation_id,
+        r.c.model,
+        r.c.task_type,
+        r.c.created_at,
+        r.c.started_at,
+        r.c.fence.label("attempts"),
+        r.c.usage,
+        r.c.cancel_requested_at.is_not(None).label("cancel_requested"),
+        r.c.retry_of,
+        m.c.finish_reason,
+        case((unanswered, _error(r))).label("last_error"),
+        func.jsonb_extract_path(r.c.body, "metadata").label("metadata"),
+    )
+
+
+def _error(r: FromClause) -> ColumnElement[Any]:
+    return func.json_build_object("code", r.c.error_code, "detail", r.c.error_detail)
+
+
+def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    error = case((r.c.status == "failed", _error(r))).label("error")
+    return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error)
+
+
+_BY_KEY = keys.join(requests, and_(requests.c.tenant == keys.c.tenant, requests.c.id == keys.c.id))
+_WITH_CONVERSATION = _BY_KEY.join(conversations, _OF_CONVERSATION)
+_M = messages.alias("m")
+
+_FIND = composed(
+    select(*_resource(requests, _M), requests.c.tenant, requests.c.body_hash, requests.c.user_name.label("owner"))
+    .select_from(_WITH_CONVERSATION.outerjoin(_M, answer_of(requests, _M)))
+    .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
+)
+
+_HASHES = composed(select(requests.c.tenant, requests.c.id, requests.c.body_hash).select_from(_BY_KEY))
+
+_OWNED = composed(
+    select(requests.c.id).where(matches(requests.c.tenant, requests.c.id), requests.c.user_name.is_not(None))
+)
+
+_DELETED = composed(
+    select(requests.c.tenant, requests.c.id)
+    .select_from(_WITH_CONVERSATION)
+    .where(or_(requests.c.deleted_at.is_not(None), conversations.c.deleted_at.is_not(None)))
+)
 
 # A turn's age counts from when it could have run; what waits for a model that is held back says nothing of the queue.
 # One look into the index for each priority.
@@ -125,37 +155,36 @@ async def page(
     ``only``: the owner whose requests there are, and no others; None: everybody's. Long replies make a page shorter,
     but never empty.
     """
-    sql, parameters = page_statement(tenant, only, filter, before)
-    rows = await database.run(sql, **parameters, limit=limit + 1)
-    found = [RequestResource.model_validate(dict(row)) for row in rows[:limit]]
-    return found, bool(rows) and rows[0].found > min(len(rows), limit)
+    sql, values = page_statement(tenant, only, filter, before)
+    rows, more = page_rows(await database.run(sql, **values, limit=limit + 1), limit)
+    return [RequestResource.model_validate(dict(row)) for row in rows], more
 
 
 def page_statement(
     tenant: str, only: str | None, filter: RequestFilter, before: tuple[datetime, UUID] | None
 ) -> tuple[str, dict[str, Any]]:
     """The statement of a page and its parameters, without ``limit``."""
-    named = {"only": only, **{name: getattr(filter, name) for name in RequestFilter.model_fields}}
-    given = {name: value for name, value in named.items() if value is not None}
-    if before:
-        given |= {"before": before[0], "before_id": before[1]}
-    conditions = [_CONDITIONS[name] for name in given if name not in ("status", "before_id")]
-    if filter.status:
-        conditions.append(_OF_STATUS[given.pop("status")])
-    newest = " AND ".join([_THERE, *conditions]) + " ORDER BY r.created_at DESC, r.id DESC LIMIT :limit"
-    sql = f"""
-    {_RESOURCE}, r.found FROM (
-        SELECT n.*, count(*) OVER () AS found, row_number() OVER w AS place,
-            sum(coalesce(octet_length(a.content), 0)) OVER w AS so_far
-        FROM ({newest}) AS n
-        LEFT JOIN messages a ON a.tenant = n.tenant AND a.request_id = n.id AND a.role = 'assistant'
-        WINDOW w AS (ORDER BY n.created_at DESC, n.id DESC)
-    ) AS r
-    LEFT JOIN messages m ON m.tenant = r.tenant AND m.request_id = r.id AND m.role = 'assistant'
-    WHERE r.place = 1 OR r.so_far <= {PAGE_BYTES}
-    ORDER BY r.created_at DESC, r.id DESC
-    """
-    return sql, {"tenant": tenant, **given}
+    where, values = applied(CONDITIONS, filter, only=only, before=before)
+    return _page(where), {"tenant": tenant, "max_bytes": PAGE_BYTES, **values}
+
+
+@lru_cache
+def _page(where: tuple[ColumnElement[bool], ...]) -> str:
+    return page_of(visible(*requests.c).where(*where), _resource, lambda _: literal(0))
+
+
+Resource = Callable[[FromClause, FromClause], Sequence[ColumnElement[Any]]]
+"""What is shown of a request and its answer."""
+
+
+def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], ColumnElement[int]]) -> str:
+    """The statement of a page of these requests, newest first. ``size``: the bytes of one without its answer."""
+    n = newest(rows, requests).subquery("n")
+    a, m = messages.alias("a"), messages.alias("m")
+    bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0)
+    p = measured(select(n).outerjoin(a, answer_of(n, a)), bytes, n.c.created_at.desc(), n.c.id.desc())
+    page = select(*resource(p, m), p.c.found).select_from(p).outerjoin(m, answer_of(p, m))
+    return composed(page.where(within_page(p)).order_by(p.c.created_at.desc(), p.c.id.desc()))
 
 
 async def body_hashes(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, str]:

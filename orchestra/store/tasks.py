@@ -7,40 +7,98 @@ whose conversation is deleted.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database
+from orchestra.store.pages import applied, page_rows
+from orchestra.store.requests import CONDITIONS, answer_of, page_of, shared_columns, visible
+from orchestra.store.tables import attempt_errors, messages, requests
 from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, lock_conversations
 from schemas.api.tasks import TaskFilter, TaskResource, prompt_and_history
 from schemas.ids import conversation_id_for_request
 from schemas.requests import Message
 from schemas.status import Status
 
-_OPEN = "r.status IN ('waiting', 'pending', 'in_progress')"
+_OPEN = and_(requests.c.status.in_(("waiting", "pending", "in_progress")), requests.c.cancel_requested_at.is_(None))
 
-_THERE = """
-FROM requests r
-JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id AND c.deleted_at IS NULL
-WHERE r.tenant = :tenant AND r.task_type IS NOT NULL AND r.deleted_at IS NULL
-"""
+_CONDITIONS = CONDITIONS | {
+    "type": requests.c.task_type == bindparam("type"),
+    "user": requests.c.user_name == bindparam("user"),
+}
 
-_COLUMNS = """
-SELECT p.id, p.id AS task_id, p.user_name AS user_id, p.task_type, p.body -> 'messages' AS messages,
-    CASE WHEN p.status = 'waiting' THEN 'pending' ELSE p.status END AS status,
-    CASE p.status WHEN 'completed' THEN m.content WHEN 'failed' THEN p.error_detail END AS result,
-    p.created_at, p.started_at, p.finished_at AS completed_at, p.conversation_id, p.model, p.priority, p.not_before,
-    p.deadline_at AS deadline, p.fence AS attempts, p.usage, p.cancel_requested_at IS NOT NULL AS cancel_requested,
-    p.retry_of, m.finish_reason, p.body -> 'metadata' AS metadata,
-    CASE WHEN p.error_code IS NOT NULL AND p.status IN ('waiting', 'pending', 'in_progress', 'expired')
-        THEN json_build_object('code', p.error_code, 'detail', p.error_detail) END AS last_error, (
-        SELECT coalesce(json_agg(json_build_object(
-            'attempt', e.attempt, 'code', e.code, 'detail', e.detail, 'at', e.created_at) ORDER BY e.attempt), '[]')
-        FROM attempt_errors e WHERE e.tenant = p.tenant AND e.request_id = p.id
-    ) AS errors
-"""
-_ANSWER = "LEFT JOIN messages m ON m.tenant = p.tenant AND m.request_id = p.id AND m.role = 'assistant'"
 
+def _visible(*columns: ColumnElement[Any]) -> Select[Any]:
+    return visible(*columns).where(requests.c.task_type.is_not(None))
+
+
+def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    e = attempt_errors
+    error = func.json_build_object("attempt", e.c.attempt, "code", e.c.code, "detail", e.c.detail, "at", e.c.created_at)
+    errors = select(func.coalesce(func.json_agg(aggregate_order_by(error, e.c.attempt)), literal_column("'[]'")))
+    return (
+        *shared_columns(r, m),
+        r.c.id.label("task_id"),
+        r.c.user_name.label("user_id"),
+        func.jsonb_extract_path(r.c.body, "messages").label("messages"),
+        case((r.c.status == "completed", m.c.content), (r.c.status == "failed", r.c.error_detail)).label("result"),
+        r.c.finished_at.label("completed_at"),
+        r.c.priority,
+        r.c.not_before,
+        r.c.deadline_at.label("deadline"),
+        errors.where(e.c.tenant == r.c.tenant, e.c.request_id == r.c.id).scalar_subquery().label("errors"),
+    )
+
+
+@lru_cache
+def _page(where: tuple[ColumnElement[bool], ...]) -> str:
+    return page_of(_visible(*requests.c).where(*where), _resource, lambda r: func.pg_column_size(r.c.body))
+
+
+@lru_cache
+def _get(where: tuple[ColumnElement[bool], ...]) -> str:
+    m = messages.alias("m")
+    one = _visible(*_resource(requests, m)).outerjoin(m, answer_of(requests, m))
+    return composed(one.where(*where, matches(requests.c.id)))
+
+
+@lru_cache
+def _body(where: tuple[ColumnElement[bool], ...]) -> str:
+    body = requests.c.body
+    return composed(_visible(body).where(*where, matches(requests.c.id), body.is_not(None)))
+
+
+@lru_cache
+def _count(by: ColumnElement[str], where: tuple[ColumnElement[bool], ...]) -> str:
+    return composed(_visible(by, func.count().label("n")).where(*where).group_by(by).order_by(by))
+
+
+@lru_cache
+def _open(where: tuple[ColumnElement[bool], ...]) -> str:
+    oldest = _visible(requests.c.id, requests.c.conversation_id).where(*where, _OPEN)
+    return composed(oldest.order_by(requests.c.created_at, requests.c.id).limit(bindparam("limit")))
+
+
+# Beside `turns.empty` and `cancels.delete_conversations`, which empty the same tables in the same way.
 _REMOVE = """
 WITH removed AS (
     UPDATE requests r SET deleted_at = now(), body = CASE WHEN r.finished_at IS NULL THEN r.body END
@@ -59,20 +117,20 @@ WITH removed AS (
 SELECT id FROM removed
 """
 
-_ALONE = """
-SELECT NOT EXISTS (
-    SELECT 1 FROM requests WHERE tenant = :tenant AND conversation_id = :conversation_id AND id <> :id
-        AND deleted_at IS NULL
-) AND NOT EXISTS (
-    SELECT 1 FROM messages WHERE tenant = :tenant AND conversation_id = :conversation_id
-        AND request_id IS DISTINCT FROM :id
-) AS alone
-"""
+_ANOTHER_REQUEST = exists().where(
+    matches(requests.c.tenant, requests.c.conversation_id),
+    requests.c.id != bindparam("id"),
+    requests.c.deleted_at.is_(None),
+)
+_ANOTHER_MESSAGE = exists().where(
+    matches(messages.c.tenant, messages.c.conversation_id),
+    messages.c.request_id.is_distinct_from(bindparam("id")),
+)
+_ALONE = composed(select(not_(or_(_ANOTHER_REQUEST, _ANOTHER_MESSAGE)).label("alone")))
 
-_UNSETTLED = f"""
-SELECT count(*) AS n FROM requests r
-WHERE r.tenant = :tenant AND r.id = ANY(:ids) AND {_OPEN} AND r.cancel_requested_at IS NULL
-"""
+_UNSETTLED = composed(
+    select(func.count().label("n")).where(matches(requests.c.tenant), requests.c.id == any_(bindparam("ids")), _OPEN)
+)
 
 
 @dataclass(frozen=True)
@@ -95,45 +153,30 @@ async def page(
 
     Long texts make a page shorter, but never empty.
     """
-    where, parameters = _where(tenant, only, filter)
-    if before:
-        where += " AND (r.created_at, r.id) < (CAST(:before AS timestamptz), CAST(:before_id AS uuid))"
-        parameters |= {"before": before[0], "before_id": before[1]}
-    newest = f"SELECT r.* {where} ORDER BY r.created_at DESC, r.id DESC LIMIT :limit"
-    sql = f"""
-    {_COLUMNS}, p.found FROM (
-        SELECT n.*, count(*) OVER () AS found, row_number() OVER w AS place,
-            sum(pg_column_size(n.body) + coalesce(octet_length(a.content), 0)) OVER w AS so_far
-        FROM ({newest}) AS n
-        LEFT JOIN messages a ON a.tenant = n.tenant AND a.request_id = n.id AND a.role = 'assistant'
-        WINDOW w AS (ORDER BY n.created_at DESC, n.id DESC)
-    ) AS p {_ANSWER}
-    WHERE p.place = 1 OR p.so_far <= {PAGE_BYTES}
-    ORDER BY p.created_at DESC, p.id DESC
-    """
-    rows = await database.run(sql, **parameters, limit=limit + 1)
-    return [_task(row) for row in rows[:limit]], bool(rows) and rows[0].found > min(len(rows), limit)
+    where, values = applied(_CONDITIONS, filter, only=only, before=before)
+    rows = await database.run(_page(where), **values, tenant=tenant, limit=limit + 1, max_bytes=PAGE_BYTES)
+    found, more = page_rows(rows, limit)
+    return [_task(row) for row in found], more
 
 
 async def get(database: Database, ref: RequestRef, only: str | None) -> TaskResource | None:
     """A task, with the errors of its attempts."""
-    where, parameters = _where(ref[0], only, TaskFilter())
-    sql = f"{_COLUMNS} FROM (SELECT r.* {where} AND r.id = :id) AS p {_ANSWER}"
-    rows = await database.run(sql, **parameters, id=ref[1])
+    where, values = applied(_CONDITIONS, only=only)
+    rows = await database.run(_get(where), **values, **ref._asdict())
     return _task(rows[0]) if rows else None
 
 
 async def body(database: Database, ref: RequestRef, only: str | None) -> dict[str, Any] | None:
     """What a task asked for, as it came."""
-    where, parameters = _where(ref[0], only, TaskFilter())
-    rows = await database.run(f"SELECT r.body {where} AND r.id = :id AND r.body IS NOT NULL", **parameters, id=ref[1])
+    where, values = applied(_CONDITIONS, only=only)
+    rows = await database.run(_body(where), **values, **ref._asdict())
     return dict(rows[0].body) if rows else None
 
 
 async def count_by_status(database: Database, tenant: str, only: str | None) -> dict[str, int]:
     """How many tasks there are in each state; every state is named."""
-    where, parameters = _where(tenant, only, TaskFilter())
-    rows = await database.run(f"SELECT r.status, count(*) AS n {where} GROUP BY r.status", **parameters)
+    where, values = applied(_CONDITIONS, only=only)
+    rows = await database.run(_count(requests.c.status, where), **values, tenant=tenant)
     found = {row.status: row.n for row in rows}
     found["pending"] = found.get("pending", 0) + found.get("waiting", 0)
     return {status.value: found.get(status.value, 0) for status in Status}
@@ -141,21 +184,18 @@ async def count_by_status(database: Database, tenant: str, only: str | None) -> 
 
 async def count_by_type(database: Database, tenant: str, only: str | None) -> dict[str, int]:
     """How many tasks there are of each type, by name."""
-    where, parameters = _where(tenant, only, TaskFilter())
-    sql = f"SELECT r.task_type, count(*) AS n {where} GROUP BY r.task_type ORDER BY r.task_type"
-    return {row.task_type: row.n for row in await database.run(sql, **parameters)}
+    where, values = applied(_CONDITIONS, only=only)
+    rows = await database.run(_count(requests.c.task_type, where), **values, tenant=tenant)
+    return {row.task_type: row.n for row in rows}
 
 
 async def open_tasks(
     database: Database, tenant: str, only: str | None, filter: TaskFilter, limit: int
 ) -> list[OpenTask]:
     """Up to ``limit`` tasks that have not ended and that nobody has asked to cancel, oldest first."""
-    where, parameters = _where(tenant, only, filter)
-    sql = f"""
-    SELECT r.id, r.conversation_id {where} AND {_OPEN} AND r.cancel_requested_at IS NULL
-    ORDER BY r.created_at, r.id LIMIT :limit
-    """
-    return [OpenTask(row.id, row.conversation_id) for row in await database.run(sql, **parameters, limit=limit)]
+    where, values = applied(_CONDITIONS, filter, only=only)
+    rows = await database.run(_open(where), **values, tenant=tenant, limit=limit)
+    return [OpenTask(row.id, row.conversation_id) for row in rows]
 
 
 async def untouched(database: Database, tenant: str, ids: Collection[UUID]) -> int:
@@ -179,26 +219,6 @@ async def alone(database: Database, ref: RequestRef, conversation_id: UUID) -> b
         return False
     rows = await database.run(_ALONE, tenant=ref.tenant, id=ref.id, conversation_id=conversation_id)
     return bool(rows[0].alone)
-
-
-def _where(tenant: str, only: str | None, filter: TaskFilter) -> tuple[str, dict[str, Any]]:
-    # Only the conditions that are asked for, so that each kind of list has a plan with the index that fits it.
-    conditions = {
-        "only": "r.user_name = :only",
-        "status": f"r.status {_IN_STATUS if filter.status is Status.PENDING else '= :status'}",
-        "type": "r.task_type = :type",
-        "user": "r.user_name = :user",
-        "created_after": "r.created_at >= :created_after",
-        "created_before": "r.created_at < :created_before",
-    }
-    given = {name: value for name, value in {"only": only, **filter.model_dump()}.items() if value is not None}
-    where = "".join(f" AND {conditions[name]}" for name in given)
-    if filter.status is Status.PENDING:
-        del given["status"]
-    return _THERE + where, {"tenant": tenant, **given}
-
-
-_IN_STATUS = "IN ('waiting', 'pending')"
 
 
 def _task(row: Any) -> TaskResource:

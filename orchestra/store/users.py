@@ -7,8 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Text, bindparam, case, cast, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
 from orchestra.store import keys
+from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, DataRefusedError, Transaction
+from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.tables import users
 from schemas.api.users import Role, UserResource
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -24,41 +30,51 @@ class StoredUser:
     password_set_at: datetime
 
 
-_COLUMNS = "id, username, role, created_at"
+_COLUMNS = (users.c.id, users.c.username, users.c.role, users.c.created_at)
 
-_CREATE = f"""
-INSERT INTO users (tenant, username, password_hash, role) VALUES (:tenant, :username, :password_hash, :role)
-ON CONFLICT (username) DO NOTHING RETURNING {_COLUMNS}
-"""
+_CREATE = composed(
+    insert(users)
+    .values(parameters("tenant", "username", "password_hash", "role"))
+    .on_conflict_do_nothing(index_elements=["username"])
+    .returning(*_COLUMNS)
+)
 
-_CHANGE = f"""
-UPDATE users SET
-    username = coalesce(CAST(:username AS text), username),
-    password_hash = coalesce(CAST(:password_hash AS text), password_hash),
-    password_set_at = CASE WHEN CAST(:password_hash AS text) IS NULL THEN password_set_at ELSE clock_timestamp() END,
-    role = coalesce(CAST(:role AS text), role)
-WHERE tenant = :tenant AND id = :id AND password_hash = coalesce(CAST(:old_hash AS text), password_hash)
-RETURNING {_COLUMNS}
-"""
+_NEW_HASH = cast(bindparam("password_hash"), Text)
+_CHANGE = composed(
+    update(users)
+    .values(
+        username=func.coalesce(bindparam("username"), users.c.username),
+        password_hash=func.coalesce(_NEW_HASH, users.c.password_hash),
+        password_set_at=case((_NEW_HASH.is_(None), users.c.password_set_at), else_=func.clock_timestamp()),
+        role=func.coalesce(bindparam("role"), users.c.role),
+    )
+    .where(
+        matches(users.c.tenant, users.c.id),
+        users.c.password_hash == func.coalesce(bindparam("old_hash"), users.c.password_hash),
+    )
+    .returning(*_COLUMNS)
+)
 
 # In one order, so that those who wait for each other do not stop each other.
-_HOLD_ADMINS = "SELECT id FROM users WHERE tenant = :tenant AND role = 'admin' ORDER BY id FOR UPDATE"
+_HOLD_ADMINS = composed(
+    select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin").order_by(users.c.id).with_for_update()
+)
 
-_DELETE = "DELETE FROM users WHERE tenant = :tenant AND id = :id RETURNING id"
+_DELETE = composed(users.delete().where(matches(users.c.tenant, users.c.id)).returning(users.c.id))
 
-_PAGE = f"""
-SELECT {_COLUMNS} FROM users
-WHERE tenant = :tenant
-    AND (CAST(:before AS timestamptz) IS NULL OR (created_at, id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
-ORDER BY created_at DESC, id DESC LIMIT :limit
-"""
+_OF_TENANT = select(*_COLUMNS).where(matches(users.c.tenant))
+_CONDITIONS = conditions(users)
 
-_BY_ID = f"SELECT {_COLUMNS}, tenant, password_set_at FROM users WHERE id = :id"
-
-_BY_USERNAME = f"SELECT {_COLUMNS}, tenant, password_set_at, password_hash FROM users WHERE username = :username"
+_STORED = (*_COLUMNS, users.c.tenant, users.c.password_set_at)
+_BY_ID = composed(select(*_STORED).where(matches(users.c.id)))
+_BY_USERNAME = composed(select(*_STORED, users.c.password_hash).where(matches(users.c.username)))
 
 # Not over a password that was set meanwhile.
-_SET_HASH = "UPDATE users SET password_hash = :new WHERE id = :id AND password_hash = :old"
+_SET_HASH = composed(
+    update(users)
+    .values(password_hash=bindparam("new"))
+    .where(matches(users.c.id), users.c.password_hash == bindparam("old"))
+)
 
 
 async def create(database: Database, tenant: str, username: str, password_hash: str, role: Role) -> UserResource:
@@ -121,8 +137,9 @@ async def _admin_left(transaction: Transaction, tenant: str, *, asked: bool) -> 
 
 async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int) -> list[UserResource]:
     """Users older than ``before`` (creation time and id), newest first."""
-    moment, id = before or (None, None)
-    return [_resource(row) for row in await database.run(_PAGE, tenant=tenant, before=moment, id=id, limit=limit)]
+    where, values = applied(_CONDITIONS, before=before)
+    sql = newest_page(_OF_TENANT, users, where)
+    return [_resource(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
 
 
 async def by_id(database: Database, id: UUID) -> StoredUser | None:
