@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
@@ -14,18 +14,33 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _HIGHEST_ID = 2**63 - 1
 
-Item = TypeVar("Item")
-Value = datetime | UUID | str | int
+Value = datetime | UUID | str | int | None
 
 
-def cut(found: list[Item], limit: int, place: Callable[[Item], tuple[Value, ...]]) -> tuple[list[Item], str | None]:
-    """One page of what was found, of which one more than ``limit`` was asked for, and the cursor of the next page.
+class Listed(Protocol):
+    """What is listed by age: those of the same time by their id."""
 
-    ``place``: what the cursor holds of the last item shown.
-    """
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], write_cursor(*place(found[limit - 1]))
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was made."""
+
+    @property
+    def id(self) -> UUID | str | int:
+        """Its id."""
+
+
+Item = TypeVar("Item", bound=Listed)
+
+
+def cut(found: list[Item], limit: int) -> tuple[list[Item], str | None]:
+    """One page of what was found, of which one more than ``limit`` was asked for, and the cursor of the next page."""
+    page = found[:limit]
+    return page, next_after(page, more=len(found) > limit)
+
+
+def next_after(page: Sequence[Listed], *, more: bool) -> str | None:
+    """The cursor of the page after this one, if there are ``more``."""
+    return write_cursor(page[-1].created_at, page[-1].id) if more else None
 
 
 def write_cursor(*values: Value) -> str:

@@ -74,7 +74,7 @@ class Conversations:
         """The caller's conversations, the newest first."""
         before, caller = read_time_cursor(cursor), call.caller
         found = await conversations.page(self._database, caller.tenant, before, limit + 1, caller.only)
-        data, following = cut(found, limit, lambda last: (last.created_at, last.id))
+        data, following = cut(found, limit)
         return json_answer(Page[ConversationResource](data=data, next=following))
 
     async def get(self, call: Call[None], conversation_id: UUID) -> Response:

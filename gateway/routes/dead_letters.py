@@ -61,7 +61,7 @@ class DeadLetters:
         found = await dead_letters.page(
             self._database, call.caller.tenant, query, place, query.limit + 1, replayed=replayed
         )
-        data, following = cut(found, query.limit, lambda last: (last.created_at, last.id))
+        data, following = cut(found, query.limit)
         return json_answer(Page[DeadLetterSummary](data=data, next=following))
 
     async def get(self, call: Call[None], letter_id: str) -> Response:

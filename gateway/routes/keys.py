@@ -66,7 +66,7 @@ class Keys:
         """The caller's own keys, for an admin everybody's, the newest first."""
         before, caller = read_key_cursor(cursor), call.caller
         found = await keys.page(self._database, caller.tenant, _whose(caller), before, limit + 1)
-        data, following = cut(found, limit, lambda last: (last.created_at, last.id))
+        data, following = cut(found, limit)
         return json_answer(Page[KeyResource](data=data, next=following))
 
     async def revoke(self, call: Call[None], key_id: str) -> Response:

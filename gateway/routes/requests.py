@@ -14,7 +14,7 @@ from gateway.following.stream import Following, Streams, has_seen, read_last_eve
 from gateway.following.waiting import Waiting
 from gateway.http import openapi
 from gateway.http.answers import json_answer
-from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.http.cursors import next_after, read_time_cursor
 from gateway.http.prefer import read_prefer
 from gateway.http.route import Call, Route
 from orchestra.http.disconnect import unless_gone
@@ -73,9 +73,7 @@ class Requests:
         """The caller's requests, the newest first."""
         before, caller = read_time_cursor(query.cursor), call.caller
         found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
-        last = found[-1] if more else None
-        following = write_cursor(last.created_at, last.id) if last and last.created_at else None
-        return json_answer(Page[RequestResource](data=found, next=following))
+        return json_answer(Page[RequestResource](data=found, next=next_after(found, more=more)))
 
     async def get(self, call: Call[None], request_id: UUID) -> Response:
         """The request as it stands, or, with `Prefer: wait=N`, as it ended within N seconds."""

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from gateway.http import openapi
 from gateway.http.answers import json_answer
 from gateway.http.bodies import read_idempotency_key, validate
-from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.http.cursors import next_after, read_time_cursor
 from gateway.http.kept_counts import Counts, KeptCounts
 from gateway.http.route import Body, Call, Route
 from gateway.people.principal import Principal
@@ -201,8 +201,7 @@ class Tasks:
     ) -> tuple[list[TaskResource], str | None]:
         before = read_time_cursor(cursor)
         found, more = await tasks.page(self._database, caller.tenant, caller.only, filter, before, limit)
-        last = found[-1] if more else None
-        return found, write_cursor(last.created_at, last.id) if last and last.created_at else None
+        return found, next_after(found, more=more)
 
 
 def read_task(raw: bytes) -> tuple[CreateTask, Sequence[str]]:

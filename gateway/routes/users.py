@@ -65,7 +65,7 @@ class Users:
     async def list(self, call: Call[None], limit: Limit = 100, cursor: Cursor = None) -> Response:
         """All users, the newest first; the `Link` header leads to more of them. For admins."""
         found = await users.page(self._database, call.caller.tenant, read_time_cursor(cursor), limit + 1)
-        data, following = cut(found, limit, lambda last: (last.created_at, last.id))
+        data, following = cut(found, limit)
         headers = {}
         if following:
             headers["Link"] = f'</v1/users?{urlencode({"limit": limit, "cursor": following})}>; rel="next"'
