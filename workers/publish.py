@@ -167,9 +167,8 @@ class Publisher:
 
     async def run(self) -> None:
         """Send what is queued and mark what is acknowledged, until cancelled, however long Kafka is away."""
-        unavailable = (DatabaseUnavailableError,)
-        marking = regularly(self._timings.mark, self._mark, "replies_not_marked", expected=unavailable)
-        async with beside(marking):
+        expected = (DatabaseUnavailableError,)
+        async with beside(regularly(self._timings.mark, self._mark, "replies_not_marked", expected=expected)):
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:
