@@ -1,4 +1,4 @@
-"""Cancels and deletions: what ends a request from outside, also before it is there."""
+"""Cancels and deletions: they end a request from outside, even before its row exists."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from orchestra.store.turns import (
 
 @dataclass
 class Cancelled:
-    """What a batch of cancels did. ``running``: what a worker is still running; it is told by its heartbeat."""
+    """What a batch of cancels did. ``running``: requests still running; their workers learn of it by heartbeat."""
 
     announcements: list[Announcement] = field(default_factory=list)
     running: list[RequestRef] = field(default_factory=list)
@@ -32,13 +32,13 @@ FROM {KEYS} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 """
 
-# Whom an early cancel (e) counts for: what has no owner, and if a gateway signed it, what it was signed for. Where that
-# is not known a release before these columns has kept it.
+# An early cancel (e) counts for a request without an owner and, if a gateway signed it, for the owner it was signed
+# for. ``signed`` is null in rows of releases that did not have these columns.
 EARLY_COUNTS = (
     "(CAST({user} AS text) IS NULL OR e.signed IS NULL OR (e.signed AND (e.owner IS NULL OR e.owner = {user})))"
 )
 
-# Nobody takes a right away by being first. Who cancels for two owners may cancel for any.
+# An earlier cancel must not weaken a later one. A signed cancel from two owners counts for every owner.
 _KEEP = """
 INSERT INTO early_cancels AS e (tenant, id, signed, owner)
 SELECT k.tenant, k.id, CAST(:signed AS boolean), CAST(:owner AS text)
@@ -78,7 +78,7 @@ SELECT r.tenant, r.id FROM requests r JOIN gone g ON r.tenant = g.tenant AND r.c
 WHERE r.finished_at IS NULL
 """
 
-# The request may have been taken in by another worker in the very moment in which its cancel was kept as an early one.
+# Another worker may have inserted the request at the moment its cancel was kept as an early one.
 _UNSETTLED = f"""
 SELECT r.tenant, r.id FROM early_cancels e JOIN requests r ON r.tenant = e.tenant AND r.id = e.id
 WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
@@ -98,9 +98,10 @@ RETURNING before.deleted_at IS NOT NULL AS already
 
 
 async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
-    """Cancel what has not ended; keep the cancels of requests that are not there yet.
+    """Cancel requests that have not ended, and keep the cancels of requests that have no row yet.
 
-    Those count only if their request turns out to have no owner: for one that has, ``keep_early`` was there first.
+    A cancel kept here counts only for a request without an owner. The gateway keeps those for owned requests with
+    ``keep_early``.
     """
     if not refs:
         return Cancelled()
@@ -113,7 +114,7 @@ async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
     if not conversations:
         return Cancelled()
     await lock_conversations(tx, conversations)
-    # Not the early ones, should they be there by now: their conversations are not locked. They are settled later.
+    # Not the early ones, even if their rows exist by now: their conversations are not locked. `settle_early` does it.
     rows = await tx.run(_CANCEL, refs=refs_json(known))
     ended = [RequestRef(row.tenant, row.id) for row in rows if row.status == "cancelled"]
     announcements = await announce(tx, conversations if ended else (), ended)
@@ -122,21 +123,21 @@ async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
 
 
 async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> None:
-    """Keep the cancel of a request that has no row yet, so that it is born cancelled if it is ``owner``'s.
+    """Keep the cancel of a request that has no row yet. If the request is ``owner``'s, it is cancelled on arrival.
 
-    None: whoever's it is.
+    ``owner`` None: whatever its owner.
     """
     await database.run(_KEEP, refs=refs_json([ref]), signed=True, owner=owner)
 
 
 async def owned_among(tx: Transaction, requests: Collection[RequestRef]) -> set[RequestRef]:
-    """Those of these requests that have an owner."""
+    """The requests among these that have an owner."""
     rows = await tx.run(_OWNED, refs=refs_json(requests)) if requests else ()
     return {RequestRef(row.tenant, row.id) for row in rows}
 
 
 async def conversations_of(tx: Transaction, requests: Collection[RequestRef]) -> set[ConversationRef]:
-    """The conversations of those of these requests that are there."""
+    """The conversations of the requests among these that have a row."""
     found = await tx.run(_FIND, refs=refs_json(requests)) if requests else ()
     return _conversations(found)
 
@@ -146,18 +147,18 @@ def _conversations(found: Sequence[Any]) -> set[ConversationRef]:
 
 
 async def delete_conversations(tx: Transaction, refs: Collection[ConversationRef]) -> list[Announcement]:
-    """Delete conversations with their messages and cancel what is open in them. Their rows stay, as tombstones."""
+    """Delete conversations with their messages and cancel their open requests. Their rows stay as tombstones."""
     if not refs:
         return []
     await lock_conversations(tx, refs)
     open_requests = [RequestRef(row.tenant, row.id) for row in await tx.run(_DELETE, refs=refs_json(refs))]
-    # First: what was answered and not published yet goes out with the cancels, without its text.
+    # Before `cancel`: it returns unpublished replies too, and they must go out without their texts.
     await empty(tx, refs)
     return (await cancel(tx, open_requests)).announcements
 
 
 async def settle_early(database: Database) -> list[Announcement]:
-    """Cancel what is open although its cancel came before it."""
+    """Cancel requests that are open although their cancel came first."""
     refs = [RequestRef(row.tenant, row.id) for row in await database.run(_UNSETTLED)]
     if not refs:
         return []
@@ -166,9 +167,9 @@ async def settle_early(database: Database) -> list[Announcement]:
 
 
 async def mark_deleted(database: Database, ref: ConversationRef, only: str | None = None) -> bool | None:
-    """Hide a conversation (of ``only`` this owner's) at once, in one statement; its record does the rest.
+    """Hide a conversation (if ``only``, then of that owner) at once; its deletion record does the rest.
 
-    True: hidden now. False: it already was. None: there is none.
+    True: it is hidden now. False: it already was. None: there is no such conversation.
     """
     rows = await database.run(_MARK_DELETED, tenant=ref[0], id=ref[1], only=only)
     return None if not rows else not rows[0].already

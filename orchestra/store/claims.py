@@ -1,4 +1,4 @@
-"""③ Which turns may run now, and who holds them: claims and fences."""
+"""③ Which turns may run now, and which worker holds them: claims and fences."""
 
 import random
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from orchestra.store.database import Database, Transaction, as_json
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 
-# The errors for which a worker holds back the whole model: turns that wait because of them wait for no slot.
+# Errors for which a worker holds back the whole model. Turns that wait because of them are not waiting for a slot.
 HELD_BACK = frozenset(
     {
         ErrorCode.AUTH,
@@ -19,12 +19,12 @@ HELD_BACK = frozenset(
         ErrorCode.UNAVAILABLE,
     }
 )
-# So long a caller holds a connection open for the answer: what a gateway waits unless it is told otherwise.
+# How long a caller holds a connection open for the answer: the gateway's default wait.
 CALLER_SECONDS = 60
-# One claim in so many goes by age alone, so that no priority starves behind a higher one.
+# One claim in AGE_SHARE goes by age alone, so that no priority starves behind a higher one.
 AGE_SHARE = 8
-# Where somebody's share is full, a claim looks at so many owners more than it has room for turns, and at so many turns
-# of each priority of each of them; of more where there are few owners.
+# While an owner's share is full, a claim looks at _MORE_OWNERS more owners than it has room for turns, and at
+# _FROM_EACH turns of each of their priorities. Where there are few owners it looks at more turns of each.
 _MORE_OWNERS = 32
 _FROM_EACH = 16
 
@@ -34,9 +34,9 @@ Owner = tuple[str, str]
 
 @dataclass(frozen=True)
 class Without:
-    """A claim of up to ``limit`` turns that passes over those of these owners and tenants, without reading them.
+    """A claim of up to ``limit`` turns that skips these owners and tenants, without reading their turns.
 
-    It looks at the owners behind ``after`` first, so that those whom it does not get to have their turn next time.
+    It starts with the owner after ``after``, so that the owners it does not reach come first next time.
     """
 
     limit: int
@@ -49,7 +49,7 @@ class Without:
 class ModelLimit:
     """How many more turns of this model may be claimed, however many slots are free.
 
-    ``shares`` divide its places as those of a ``ClaimOrder`` divide the slots.
+    ``shares`` divide this room as those of a ``ClaimOrder`` divide the slots.
     """
 
     model: str
@@ -59,11 +59,11 @@ class ModelLimit:
 
 @dataclass(frozen=True)
 class ClaimOrder:
-    """Who claims, how many turns it has room for, and of which models fewer.
+    """The worker that claims, how many turns it has room for, and the models with less room.
 
-    ``shares``: the claims to make one after the other where somebody's share of the slots is nearly full; empty: one
-    claim, in which everybody has room for ``limit``. The first is for those who have room for all of it; what the
-    others take counts towards the limit of each of them.
+    ``shares``: the claims to make in order while an owner's share of the slots is nearly full. Empty: one claim, in
+    which every owner may take ``limit`` turns. The first claim is for the owners with room for all of it. The others
+    share a count: what one of them takes counts towards the limit of each.
     """
 
     worker_id: UUID
@@ -74,10 +74,10 @@ class ClaimOrder:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A turn that this worker may run. ``fence`` is also the number of the attempt; times are seconds from now.
+    """A turn that this worker may run. ``fence`` is also the number of the attempt.
 
-    ``caller_seconds``: how long a caller still holds a connection open for the answer. ``last_error``: why the attempt
-    before this one failed.
+    ``caller_seconds``: how long a caller will still hold a connection open for the answer. ``seconds_left``: until the
+    deadline. ``seconds_queued``: since it could first run. ``last_error``: why the previous attempt failed.
     """
 
     tenant: str
@@ -106,17 +106,17 @@ class Claimed:
 
     @property
     def conversation(self) -> ConversationRef:
-        """Its conversation."""
+        """The conversation it belongs to."""
         return ConversationRef(self.tenant, self.conversation_id)
 
     @property
     def owner(self) -> Owner:
-        """Whose it is."""
+        """Tenant and owner."""
         return self.tenant, self.user or ""
 
     @property
     def caller_waits(self) -> bool:
-        """True while somebody holds a connection open for the answer."""
+        """Whether a caller still holds a connection open for the answer."""
         return self.caller_seconds > 0
 
 
@@ -130,7 +130,7 @@ _CLAIMED = f"""r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.
     r.cancel_requested_at IS NOT NULL AS cancelled, r.error_code AS last_error
 """
 
-# Held until the commit, so that nobody takes the lease away in between.
+# Locked until the commit, so that no other worker ends the lease in between.
 _ALIVE = "SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE"
 _RUNNABLE = (
     """status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these"""
@@ -165,11 +165,11 @@ WITH alive AS (
 {_TAKE}
 """
 
-# As the index has it. Both are compared with "C", so that no name comes behind the last character that there is.
+# Exactly the indexed expression. Both are compared with "C", in which no name sorts after the last code point.
 _OWNER = """coalesce(r.user_name, '') COLLATE "C\""""
 _LAST = "U&'\\+10FFFF'"
-# From owner to owner by the index, one row each, round from the last to the first; then of each the turns in front, by
-# priority. More than are picked, since other workers may hold some of them at this moment.
+# Walk the index from owner to owner, one row each, wrapping from the last to the first. Then take the front turns of
+# each owner by priority: more than are picked, because other workers may hold locks on some of them.
 _CLAIM_WITHOUT = f"""
 WITH RECURSIVE alive AS (
     {_ALIVE}
@@ -191,7 +191,7 @@ WITH RECURSIVE alive AS (
             ORDER BY r.tenant, {_OWNER} LIMIT 1
         ) LIMIT 1
     ) AS n
-    WHERE w.place < :most_owners
+    WHERE w.place < :max_owners
         AND NOT (n.round AND (n.tenant, n.owner) > (:after_tenant, CAST(:after_owner AS text) COLLATE "C"))
 ), others AS (
     SELECT w.tenant, w.owner FROM walk w
@@ -230,7 +230,7 @@ WITH RECURSIVE alive AS (
 
 _MINE = f"SELECT {_CLAIMED} FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'"
 
-# The number may be there already, when it is not known whether the same statement was committed before.
+# The fence may already have this number: an earlier run of this statement may have been committed.
 _NEXT_ATTEMPT = """
 UPDATE requests SET fence = :next
 WHERE tenant = :tenant AND id = :id AND status = 'in_progress' AND worker_id = :worker_id
@@ -240,7 +240,7 @@ RETURNING fence
 
 
 class _Pool:
-    """Slots, or a model's places, to be filled by the claims of ``shares``."""
+    """The free slots of a worker or the room of a model, to be filled by the claims of ``shares``."""
 
     def __init__(self, limit: int, shares: tuple[Without, ...]) -> None:
         self.shares = shares or (Without(limit),)
@@ -248,17 +248,17 @@ class _Pool:
         self._taken = [0, 0]  # By the first claim, and by the others.
 
     def room(self, number: int) -> int:
-        """How many turns the claim of this number may still take."""
+        """How many turns claim ``number`` may still take."""
         return min(self._left, self.shares[number].limit - self._taken[number > 0])
 
     def take(self, number: int, count: int) -> None:
-        """It has taken so many."""
+        """Note that claim ``number`` has taken ``count`` turns."""
         self._left -= count
         self._taken[number > 0] += count
 
 
 async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
-    """Claim within a transaction; nothing when this worker's lease was taken away."""
+    """Claim within a transaction. Claims nothing if this worker has lost its lease."""
     slots = _Pool(order.limit, order.shares)
     models = {each.model: _Pool(each.room, each.shares) for each in order.models}
     claimed: list[Claimed] = []
@@ -283,9 +283,9 @@ async def _claim(
 ) -> list[Claimed]:
     if limit <= 0:
         return []
-    # One in AGE_SHARE, also where there is room for fewer than that at a time.
+    # One in AGE_SHARE on average, even if there is room for fewer than AGE_SHARE turns.
     by_age = int(limit / AGE_SHARE + random.random())
-    # Plain numbers, for which the planner takes the index; were there fewer oldest, there would be no urgent ones.
+    # Plain numbers, so that the planner uses the index.
     parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
     if not without.owners and not without.tenants:
         rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
@@ -299,27 +299,27 @@ async def _claim(
             tenants=list(without.tenants),
             after_tenant=without.after[0],
             after_owner=without.after[1],
-            most_owners=limit + _MORE_OWNERS,
+            max_owners=limit + _MORE_OWNERS,
             turns=limit,
         )
     return [Claimed(**row) for row in rows]
 
 
 async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
-    """Claim up to ``order.limit`` turns: one in ``AGE_SHARE`` by age, the others by urgency and then age."""
+    """Claim up to ``order.limit`` turns: one in ``AGE_SHARE`` by age, the others by priority and then age."""
     async with database.transaction() as tx:
         return await claim_in(tx, order)
 
 
 async def held(database: Database, worker_id: UUID) -> list[Claimed]:
-    """What this worker holds by now: for one that does not know whether a claim of its was committed."""
+    """The turns this worker holds now: for a worker that does not know whether its last claim was committed."""
     return [Claimed(**row) for row in await database.run(_MINE, worker_id=worker_id)]
 
 
 async def next_attempt(database: Database, turn: Claimed) -> Claimed | None:
-    """Give a turn that this worker runs the next attempt's number, at the cost of no try; None when it was lost.
+    """Give a turn that this worker runs the next attempt's number, without using up a try. None if it lost the turn.
 
-    After ``DatabaseUnavailableError`` it may or may not be done, and doing it again is safe.
+    After ``DatabaseUnavailableError`` the change may or may not be committed, and repeating it is safe.
     """
     again = replace(turn, fence=turn.fence + 1)
     rows = await database.run(_NEXT_ATTEMPT, tenant=turn.tenant, id=turn.id, worker_id=turn.worker_id, next=again.fence)

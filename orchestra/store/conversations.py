@@ -1,6 +1,6 @@
 """Conversations as a gateway creates, lists and shows them.
 
-``only``: the owner whose conversations there are, and no others; None: everybody's.
+``only``: restrict the result to this owner's conversations. None: those of every owner.
 """
 
 import json
@@ -19,7 +19,7 @@ from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
 conversation_owner = func.coalesce(conversations.c.owner, cast(conversations.c.user_id, Text))
-"""The owner of a conversation, as the index has it."""
+"""The owner of a conversation: exactly the indexed expression."""
 
 _ONE = matches(conversations.c.tenant, conversations.c.id)
 
@@ -56,18 +56,18 @@ _CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("on
 
 
 async def create(database: Database, ref: ConversationRef, owner: str | None, metadata: dict[str, str]) -> bool:
-    """Make a conversation; False when there is, or was, one by this id, whoever's."""
+    """Create a conversation. False if this id is or was in use, by any owner."""
     return bool(await database.run(_CREATE, tenant=ref[0], id=ref[1], owner=owner, metadata=json.dumps(metadata)))
 
 
 async def get(database: Database, ref: ConversationRef, only: str | None = None) -> ConversationResource | None:
-    """A conversation that is not deleted."""
+    """The conversation, or None if there is no such conversation or it is deleted."""
     rows = await database.run(_GET, tenant=ref[0], id=ref[1], only=only)
     return _resource(rows[0]) if rows else None
 
 
 async def is_owned(database: Database, ref: ConversationRef) -> bool:
-    """True for a conversation of somebody's, deleted or not."""
+    """Whether the conversation has an owner. Counts deleted conversations too."""
     return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 
 

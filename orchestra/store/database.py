@@ -1,6 +1,6 @@
-"""The pool of connections, transactions, and the two ways in which Postgres can say no.
+"""The connection pool, transactions, and the two kinds of failure: unavailable and refused.
 
-SQLAlchemy keeps the connections; statements go to asyncpg itself, which takes a fifth of the CPU (docs/decisions/0015).
+SQLAlchemy pools the connections. Statements go straight to asyncpg, for a fifth of the CPU (docs/decisions/0015).
 """
 
 import json
@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from orchestra.settings import DatabaseSettings
 
-# Classes of SQLSTATE that blame the data: 22 data exception, 23 integrity, 54 program limit exceeded.
+# SQLSTATE classes for bad data: 22 data exception, 23 integrity, 54 program limit exceeded.
 _DATA_CLASSES = ("22", "23", "54")
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
-# Of the client's own: the last is what a session that was ended between two statements looks like. Time limits are
-# among the first.
+# Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
+# statements.
 _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 
 
@@ -31,14 +31,14 @@ class DatabaseUnavailableError(Exception):
 
 
 class DataRefusedError(Exception):
-    """Postgres refuses the data of this statement. Trying the same again does not help."""
+    """Postgres refuses the data of this statement. The same data will be refused again."""
 
 
 class Row(asyncpg.Record):
-    """A row: its columns are attributes, and `dict(row)` has them all."""
+    """A row with its columns as attributes; `dict(row)` has all of them."""
 
     def __getattr__(self, name: str) -> Any:
-        """A column. Raises ``AttributeError`` when there is none of this name."""
+        """A column's value. Raises ``AttributeError`` if there is no such column."""
         try:
             return self[name]
         except KeyError:
@@ -46,13 +46,13 @@ class Row(asyncpg.Record):
 
 
 class Transaction:
-    """An open transaction; statements take named parameters, rows go in as one JSON parameter."""
+    """An open transaction. Statements take named parameters; rows go in as one JSON parameter."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     async def run(self, sql: str, **parameters: Any) -> Sequence[Row]:
-        """Run one statement; the rows that it returns."""
+        """Run one statement. Returns its rows."""
         statement, names = _statement(sql)
         found: list[Row] = await self._connection.fetch(
             statement, *[parameters[name] for name in names], record_class=Row
@@ -61,17 +61,17 @@ class Transaction:
 
 
 class Database:
-    """One process's pool."""
+    """The connection pool of one process."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @classmethod
     def connect(cls, settings: DatabaseSettings, application: str, *, takes_first: bool = False) -> "Database":
-        """A pool that connects when it is first used. ``application`` is the name shown in pg_stat_activity.
+        """A pool that connects on first use. ``application`` is the name shown in pg_stat_activity.
 
-        ``takes_first``: its statements take the first rows of an index and never all of them, as a worker's do. Without
-        it Postgres may collect every match of several indexes first (a bitmap scan), which lists need.
+        ``takes_first``: turn off bitmap scans, for statements that take only the first rows of an index, as a worker's
+        do. Lists need those scans: they collect every match of several indexes.
         """
         engine = create_async_engine(
             settings.driver_url,
@@ -90,10 +90,10 @@ class Database:
                     # A process that freezes in a transaction must not hold its locks longer than its lease.
                     "idle_in_transaction_session_timeout": "5000",
                     "jit": "off",
-                    # Plans are kept, and tables grow: one made while a table was small would read all of it for ever.
+                    # Plans are cached: one made while a table was small would keep scanning the table as it grows.
                     "enable_seqscan": "off",
-                    # Statistics of a quiet moment say that an index of what is open is empty; then the planner would
-                    # read the whole of it for one turn, also the entries of turns that have long ended.
+                    # Statistics from an idle moment say that the index of open turns is empty. The planner would then
+                    # read all of it for one turn, including entries of turns that ended long ago.
                     "enable_bitmapscan": "off" if takes_first else "on",
                     "timezone": "UTC",
                 },
@@ -103,9 +103,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction, committed at its edge.
+        """Run the body in one transaction, committed when the body ends and rolled back if it raises.
 
-        Raises ``DatabaseUnavailableError`` (whether it was committed may then be unknown) or ``DataRefusedError``.
+        Raises ``DatabaseUnavailableError`` (it may or may not be committed) or ``DataRefusedError``.
         """
         with _translated():
             async with self._connection() as connection:
@@ -119,13 +119,13 @@ class Database:
                     raise
 
     async def run(self, sql: str, **parameters: Any) -> Sequence[Row]:
-        """One statement, which is a transaction of its own."""
+        """Run one statement as its own transaction. Returns its rows. Raises as ``transaction`` does."""
         with _translated():
             async with self._connection() as connection:
                 return await Transaction(connection).run(sql, **parameters)
 
     async def is_well(self) -> bool:
-        """Whether a transaction that asks for nothing succeeds now."""
+        """Whether an empty transaction succeeds now."""
         try:
             async with self.transaction() as tx:
                 await tx.run("SELECT 1")
@@ -139,13 +139,13 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection out of the pool. One that is not surely as good as new does not go back."""
+        """A connection from the pool. It goes back only if it is certainly clean, and is closed otherwise."""
         pooled = await self._from_pool()
-        while pooled.driver_connection.is_closed():  # Postgres was started again since.
+        while pooled.driver_connection.is_closed():  # Postgres has restarted since.
             pooled.invalidate()
             pooled = await self._from_pool()
         connection: asyncpg.Connection = pooled.driver_connection
-        # Until it is known: what was asked last may be under way still, or be stopped just when the next one asks.
+        # Unknown until the body ends: the last statement may still run, or its cancel may hit the next statement.
         sound = False
         try:
             yield connection
@@ -163,7 +163,7 @@ class Database:
         assert self._engine.dialect.dbapi
         try:
             return await self._engine.raw_connection()
-        except self._engine.dialect.dbapi.Error as error:  # Postgres turns us away.
+        except self._engine.dialect.dbapi.Error as error:  # Postgres refuses the connection.
             raise DatabaseUnavailableError(getattr(error, "sqlstate", None) or type(error).__name__) from error
 
 
@@ -185,7 +185,7 @@ def _translated() -> Iterator[None]:
         state = error.sqlstate or ""
         if state.startswith(_DATA_CLASSES):
             raise DataRefusedError(state) from error
-        if state.startswith("42"):  # A mistake in our own SQL: neither the data nor the weather.
+        if state.startswith("42"):  # A bug in our SQL, not bad data or an outage.
             raise
         raise DatabaseUnavailableError(state or type(error).__name__) from error
     except (*_BROKEN, PoolTimeoutError) as error:
@@ -196,14 +196,14 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as the one JSON parameter that a statement unpacks with ``json_to_recordset``."""
     try:
         return orjson.dumps(rows, default=str).decode()
-    except TypeError:  # Half a surrogate pair, or a number beyond 64 bits: Postgres says what is wrong with it.
+    except TypeError:  # A lone surrogate or a number beyond 64 bits: let Postgres report what is wrong.
         return json.dumps(rows, default=str)
 
 
 def few(parameter: str, columns: str) -> str:
-    """The rows of a JSON parameter, to look something up by each; one of their ``columns`` is the tenant.
+    """The rows of a JSON parameter, as a subquery to join; ``columns`` must include the tenant.
 
-    The planner guesses a hundred, and would read a whole index instead whenever it takes that for small. The condition
-    always holds and has it guess one.
+    The planner estimates 100 rows, and would then scan a whole index that it believes to be small. The condition is
+    always true and brings the estimate down to one row.
     """
     return f"(SELECT * FROM json_to_recordset(CAST(:{parameter} AS json)) AS j({columns}) WHERE tenant || '' = tenant)"

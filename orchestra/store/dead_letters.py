@@ -1,4 +1,4 @@
-"""Records that could not be taken in: the bytes as they came, and why."""
+"""Records that could not become requests: their original bytes, and the reason."""
 
 import base64
 import json
@@ -25,9 +25,9 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record with the reason why it was not taken in. ``value_bytes``: how long its value was, if it is not kept.
+    """A record that could not become a request, and the reason.
 
-    ``vouched``: a gateway signed it.
+    ``value_bytes``: the length of the value if the value itself is not kept. ``vouched``: a gateway signed the record.
     """
 
     tenant: str
@@ -45,7 +45,7 @@ class DeadLetter:
     vouched: bool = field(default=False, compare=False)
 
     def because(self, reason: ErrorCode, detail: str) -> "DeadLetter":
-        """The same record with a reason."""
+        """The same record with this reason."""
         return replace(self, reason=reason, detail=detail)
 
 
@@ -74,7 +74,7 @@ AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.tenant = k.tenant AND r.id = k.
 ORDER BY d.tenant, d.request_id, d.id
 """
 
-# Of those under whose id there is a request, another reply says what became of that.
+# Requests with these ids: their own replies say what became of them.
 _TAKEN_IN = f"SELECT r.tenant, r.id FROM {KEYS} AS k JOIN requests r ON r.tenant = k.tenant AND r.id = k.id"
 
 _SUMMARY = (
@@ -94,7 +94,7 @@ _SUMMARY = (
 )
 _OF_TENANT = matches(dead_letters.c.tenant)
 _SUMMARIES = select(*_SUMMARY).where(_OF_TENANT)
-# Releases up to 0.1.0 kept values whole, whatever they unpacked to: a gateway holds no more than a record may have.
+# Releases up to 0.1.0 kept decompressed values whole. A gateway reads no more of one than a record may hold.
 _WHOLE = select(
     *_SUMMARY,
     dead_letters.c.tenant,
@@ -139,12 +139,12 @@ _LAST_REPLAY = composed(
 )
 
 Place = tuple[datetime, int]
-"""Where a letter stands in a list: when it was kept, and its id."""
+"""The position of a letter in a list: when it was kept, and its id."""
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """What a record carries."""
+    """The content of a record."""
 
     key: bytes | None
     value: bytes | None
@@ -153,7 +153,7 @@ class RawRecord:
 
 @dataclass(frozen=True)
 class KeptLetter:
-    """A letter as it is kept. ``came``: what came, its value cut where it is longer than any record may be."""
+    """A stored letter. ``came``: the original, its value cut to ``MAX_RECORD_BYTES`` + 1 bytes."""
 
     tenant: str
     summary: DeadLetterSummary
@@ -167,12 +167,12 @@ class KeptLetter:
 
     @property
     def place(self) -> Place:
-        """Where it stands in a list."""
+        """Its position in a list."""
         return self.summary.created_at, self.summary.id
 
 
 async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
-    """Store dead letters; one that is already there is left as it is."""
+    """Store dead letters. One that is already stored is left unchanged."""
     rows = [
         {
             "tenant": letter.tenant,
@@ -195,7 +195,7 @@ async def keep(tx: Transaction, letters: Sequence[DeadLetter]) -> None:
 
 
 async def without_request(tx: Transaction, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Those of these letters under whose id nothing was taken in."""
+    """The letters among these whose id has no request."""
     if not letters:
         return []
     refs = [RequestRef(letter.tenant, letter.request_id) for letter in letters]
@@ -204,19 +204,19 @@ async def without_request(tx: Transaction, letters: Sequence[DeadLetter]) -> lis
 
 
 async def reason_of(database: Database, tenant: str, request_id: UUID) -> tuple[ErrorCode, str] | None:
-    """Why the record of this request became a dead letter, if it did and none under its id was taken in."""
+    """Why the record of this request became a dead letter. None if it did not, or if the id has a request."""
     ref = RequestRef(tenant, request_id)
     return (await reasons_of(database, [ref])).get(ref)
 
 
 async def reasons_of(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, tuple[ErrorCode, str]]:
-    """The same for many requests; those whose record became no dead letter are left out."""
+    """The reasons for many requests, as ``reason_of`` gives one; requests without a reason are left out."""
     rows = await database.run(_REASONS, refs=refs_json(refs)) if refs else ()
     return {RequestRef(row.tenant, row.id): (ErrorCode(row.reason), row.detail) for row in rows}
 
 
 async def last_replay(database: Database, tenant: str, request_id: UUID) -> datetime | None:
-    """When a letter was last replayed under this request id."""
+    """When a letter was last replayed under this request id. None if never."""
     moment: datetime | None = (await database.run(_LAST_REPLAY, tenant=tenant, id=request_id))[0].at
     return moment
 
@@ -230,7 +230,10 @@ async def page(
     *,
     replayed: bool | None,
 ) -> list[DeadLetterSummary]:
-    """Letters of a tenant that were kept before this place, newest first. ``replayed`` None: both kinds."""
+    """Letters of a tenant that were kept before this place, newest first.
+
+    ``replayed``: only letters that were replayed, or only those that were not. None: both.
+    """
     where, values = applied(_CONDITIONS, filter, before=before, replayed=replayed)
     sql = newest_page(_SUMMARIES, dead_letters, where)
     return [_summary(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
@@ -239,7 +242,7 @@ async def page(
 async def to_replay(
     database: Database, tenant: str, filter: DeadLetterFilter, after: Place | None, until: datetime, limit: int
 ) -> list[KeptLetter]:
-    """Letters that were never replayed, kept after this place and before ``until``, oldest first."""
+    """Letters that were never replayed, kept after the place ``after`` and before ``until``, oldest first."""
     where, values = applied(_CONDITIONS, filter, after=after, until=until, replayed=False)
     rows = await database.run(_oldest_page(where), **values, tenant=tenant, limit=limit)
     return [_kept(row) for row in rows]
@@ -252,13 +255,13 @@ def _oldest_page(where: tuple[ColumnElement[bool], ...]) -> str:
 
 
 async def get(database: Database, tenant: str, id: int) -> KeptLetter | None:
-    """One letter of a tenant."""
+    """One letter of a tenant, or None if there is no such letter."""
     rows = await database.run(_GET, tenant=tenant, id=id)
     return _kept(rows[0]) if rows else None
 
 
 async def edit(database: Database, tenant: str, id: int, record: RawRecord) -> None:
-    """Let replays of this letter send this; what came is left as it is."""
+    """Set what replays of this letter send. The original is left unchanged."""
     headers = json.dumps(_stored_headers(record.headers))
     await database.run(
         _EDIT, tenant=tenant, id=id, key=_base64(record.key), value=_base64(record.value), headers=headers
@@ -266,7 +269,7 @@ async def edit(database: Database, tenant: str, id: int, record: RawRecord) -> N
 
 
 async def note_replayed(database: Database, tenant: str, sent: Mapping[int, UUID]) -> None:
-    """Keep that these letters were replayed now, and under which request ids."""
+    """Record that these letters were replayed now. ``sent``: the request id each one was sent under."""
     rows = [{"id": id, "request_id": request_id} for id, request_id in sent.items()]
     if rows:
         await database.run(_NOTE_REPLAYED, tenant=tenant, rows=as_json(rows))
@@ -284,7 +287,7 @@ def _kept(row: Any) -> KeptLetter:
 
 
 def _stored_headers(headers: RawHeaders) -> list[list[str | None]]:
-    # A header name may hold what jsonb refuses; the topic has it as it came.
+    # A header name may hold text that jsonb refuses; the topic keeps the original.
     return [[_storable(name), _base64(value)] for name, value in headers]
 
 

@@ -24,17 +24,17 @@ from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
 from schemas.status import Status
 
-# Seconds beyond any that a caller waits.
+# More seconds than any caller waits.
 _FOREVER = 1e9
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How one attempt ended. ``status`` pending: back into the queue in ``delay`` seconds.
+    """How one attempt ended. ``status`` pending: it goes back to the queue for ``delay`` seconds.
 
-    ``question`` is the message to store before the reply, as (role, content); these two and ``finish_reason`` only when
-    completed. ``error``: why the attempt failed, whether another follows or not. ``log`` is a row for the logs table,
-    as (type, message).
+    ``question``: the message to store before the reply, as (role, content). ``question``, ``reply`` and
+    ``finish_reason`` are set only if completed. ``error``: why the attempt failed, whether or not another follows.
+    ``log``: a row for the logs table, as (type, message).
     """
 
     tenant: str
@@ -51,7 +51,7 @@ class Ending:
     give_try_back: bool = False
     log: tuple[str, str] | None = None
 
-    # Asked for again and again while a batch is written.
+    # Built once, because writing a batch reads them many times.
     ref: RequestRef = field(init=False, repr=False, compare=False)
     conversation: ConversationRef = field(init=False, repr=False, compare=False)
 
@@ -62,7 +62,11 @@ class Ending:
 
 @dataclass
 class Finished:
-    """What became of a batch of endings. ``announcements``: all that is not published of the same conversations."""
+    """The result of a batch of endings.
+
+    ``announcements``: every unpublished reply of the same conversations. ``fenced``: requests whose ending changed
+    nothing, because its fence no longer holds. ``promoted``: how many turns became runnable.
+    """
 
     announcements: list[Announcement] = field(default_factory=list)
     fenced: list[RequestRef] = field(default_factory=list)
@@ -71,7 +75,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class HeldModel:
-    """A model that no call is made to for ``seconds``, and what it said."""
+    """A model that is not called for ``seconds``, and the error it gave."""
 
     model: str
     code: ErrorCode
@@ -81,7 +85,7 @@ class HeldModel:
 
 @dataclass(frozen=True)
 class Told:
-    """A request that waits for a model that is held back. ``fence`` counts its attempts so far."""
+    """A request whose last error now says that its model is held back. ``fence`` counts its attempts so far."""
 
     tenant: str
     id: UUID
@@ -94,7 +98,7 @@ class Told:
 
 @dataclass
 class HeldBack:
-    """What became of requests whose model is held back: ``told`` wait on, ``refused`` have failed."""
+    """The result for requests whose model is held back: ``told`` keep waiting, ``refused`` have failed."""
 
     told: list[Told] = field(default_factory=list)
     refused: int = 0
@@ -165,7 +169,7 @@ RETURNING r.tenant, r.id
 """
 
 
-# Of held models only those that do not know yet why they wait, and those whose caller leaves before the hold ends.
+# Only requests without a last error yet, and those whose caller will leave before the hold ends.
 _HOPELESS = f"""(r.caller_waits AND r.created_at + interval '{CALLER_SECONDS} seconds' BETWEEN now()
     AND now() + make_interval(secs => CAST(CAST(:held AS jsonb) ->> r.model AS float8)))"""
 _BEHIND_HELD = f"""
@@ -184,7 +188,7 @@ FROM (
     SELECT w.tenant, w.id, k.code, k.detail FROM {_WHY} AS k
     JOIN requests w ON w.tenant = k.tenant AND w.id = k.id
     WHERE w.status = 'pending' AND w.error_code IS NULL
-    FOR UPDATE OF w SKIP LOCKED -- Another worker may be telling them too, or claiming one.
+    FOR UPDATE OF w SKIP LOCKED -- Another worker may be writing the same, or claiming one.
 ) AS k
 WHERE r.tenant = k.tenant AND r.id = k.id
 RETURNING r.tenant, r.id, r.fence, r.body_hash, r.traceparent, r.error_code AS code, r.error_detail AS detail
@@ -199,24 +203,24 @@ RETURNING r.tenant, r.id
 
 
 async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
-    """Write a batch of endings in one transaction; those whose fence no longer holds change nothing.
+    """Write a batch of endings in one transaction. An ending whose fence no longer holds changes nothing.
 
-    Raises ``DataRefusedError`` (halve the batch) or ``DatabaseUnavailableError``: then it may or may not be
-    committed, and doing it again is safe.
+    Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (it may or may not be committed, and
+    repeating it is safe).
     """
     conversations = {ending.conversation for ending in endings}
     async with database.transaction() as tx:
         deleted = await lock_conversations(tx, conversations)
         endings = [_in_deleted(ending) if ending.conversation in deleted else ending for ending in endings]
         rows = await tx.run(_END, rows=as_json(_rows(endings)))
-        # By fence too: an old attempt's ending may be in the batch of the new one's.
+        # By fence too: the batch may hold the endings of an old and of a new attempt.
         ended = {(RequestRef(row.tenant, row.id), row.fence): row.status for row in rows}
         written = [ending for ending in endings if (ending.ref, ending.fence) in ended]
         await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
         await _store_logs(tx, written)
         await _store_errors(tx, written)
         over = [ref for (ref, _), status in ended.items() if status != "pending"]
-        await empty(tx, deleted)  # Before it is told how they ended: nothing that was sent is to be told.
+        await empty(tx, deleted)  # Before `announce`: replies must not carry texts of a deleted conversation.
         announcements = await announce(tx, conversations, over)
         promoted = await promote(tx, conversations)
     fenced = [ending.ref for ending in endings if (ending.ref, ending.fence) not in ended]
@@ -224,7 +228,7 @@ async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
 
 
 async def expire(database: Database, limit: int) -> list[Announcement]:
-    """End requests whose deadline has passed and that nobody runs."""
+    """Expire up to ``limit`` requests whose deadline has passed and that no worker runs."""
     due = await database.run(_EXPIRE, limit=limit)
     if not due:
         return []
@@ -238,10 +242,10 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
 
 
 async def hold_back(database: Database, held: Sequence[HeldModel], hopeless: Collection[str], limit: int) -> HeldBack:
-    """Tell requests of models that are held back why they wait, up to ``limit``; no attempt is made or counted.
+    """Write into up to ``limit`` requests of models that are held back why they wait. No attempt is made or counted.
 
-    Whose caller holds a connection open and would leave before the hold ends fails. ``hopeless``: models for
-    which no caller waits.
+    A request whose caller holds a connection open and would leave before the hold ends fails.
+    ``hopeless``: models for which such requests fail however short the hold is.
     """
     waits = {each.model: _FOREVER if each.model in hopeless else each.seconds for each in held}
     found = await database.run(_BEHIND_HELD, held=orjson.dumps(waits).decode(), limit=limit)
@@ -268,7 +272,7 @@ def _why(row: Any, held: HeldModel) -> dict[str, Any]:
 
 
 def _in_deleted(ending: Ending) -> Ending:
-    # An answer to a conversation that was deleted meanwhile is thrown away.
+    # The conversation was deleted meanwhile: discard the answer.
     return Ending(ending.tenant, ending.id, ending.conversation_id, ending.fence, Status.CANCELLED)
 
 
@@ -310,7 +314,7 @@ async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
 def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str, FinishReason | None]]:
     if ending.question:
         role, content = ending.question
-        # A request has one assistant message, its answer: a question that an assistant's message is belongs to none.
+        # A request has at most one assistant message, its answer: a question with that role gets no request id.
         yield None if role == "assistant" else ending.id, role, content, None
     if ending.reply is not None:
         yield ending.id, "assistant", ending.reply, ending.finish_reason

@@ -20,10 +20,12 @@ from schemas.requests import OnBusy
 
 @dataclass(frozen=True)
 class NewRequest:
-    """A request as its record says it. ``deadline`` None: the default. ``record``: its dead letter, should it lose.
+    """A request as read from its record.
 
-    ``user``: whose it is; it may go only into a conversation of theirs. None: the tenant's own, which may go into any
-    if a gateway ``signed`` it, else into those without an owner. ``keyed``: its conversation is named by its key.
+    ``user``: the owner; the request may join only that owner's conversations. None: the request is the tenant's own.
+    It may join any conversation if a gateway ``signed`` it, and otherwise only those without an owner.
+    ``keyed``: the record's key names the conversation. ``deadline`` None: the default.
+    ``record``: the dead letter to keep if another request already has this id.
     """
 
     tenant: str
@@ -47,7 +49,7 @@ class NewRequest:
     signed: bool = True
     keyed: bool = False
 
-    # Asked for again and again while a batch is written.
+    # Built once, because writing a batch reads them many times.
     ref: RequestRef = field(init=False, repr=False, compare=False)
     conversation: ConversationRef = field(init=False, repr=False, compare=False)
 
@@ -61,9 +63,9 @@ AnyRef = TypeVar("AnyRef", RequestRef, ConversationRef)
 
 @dataclass(frozen=True)
 class Unsigned(Generic[AnyRef]):
-    """A request to cancel, or a conversation to delete, as no gateway asks: it counts if that has no owner.
+    """A cancel or a deletion that no gateway signed: it applies only to a request or conversation without an owner.
 
-    ``record``: its dead letter, should it not.
+    ``record``: the dead letter to keep if there is an owner.
     """
 
     ref: AnyRef
@@ -72,7 +74,10 @@ class Unsigned(Generic[AnyRef]):
 
 @dataclass
 class Batch:
-    """What a batch of records asks for. ``cancels`` and ``deletes``: signed by a gateway, which saw to whose it is."""
+    """What a batch of records asks for.
+
+    ``cancels`` and ``deletes`` are signed: the gateway has checked that the caller may make them.
+    """
 
     requests: list[NewRequest] = field(default_factory=list)
     cancels: list[RequestRef] = field(default_factory=list)
@@ -85,9 +90,9 @@ class Batch:
 
 @dataclass
 class Intaken:
-    """What became of a batch. ``dead_letters`` are to be published before the offsets are committed.
+    """The result of a batch. Publish ``dead_letters`` before committing the offsets.
 
-    ``refused``: those of them that are all that there is under their id; whoever waits is due a reply.
+    ``refused``: the dead letters whose id has no request. A caller waiting for that id must get a reply.
     """
 
     inserted: int = 0
@@ -101,7 +106,7 @@ class Intaken:
 
 @dataclass
 class _Conversation:
-    """A locked conversation: the seq of its next turn, whose it is, and whether it has a head."""
+    """A locked conversation: the seq of its next turn, its owner, and whether it has a head."""
 
     next_seq: int
     owner: str | None
@@ -135,7 +140,7 @@ SELECT c.tenant, c.id FROM conversations c JOIN {KEYS} AS k ON c.tenant = k.tena
 WHERE c.deleted_at IS NOT NULL AND coalesce(c.owner, c.user_id::text) IS NOT NULL
 """
 
-_NOT_THEIRS = "it concerns what is a user's, and no gateway has signed it for them"
+_UNSIGNED = "it refers to data of a user, and this record is not signed"
 
 _INSERT = """
 INSERT INTO requests (
@@ -175,10 +180,10 @@ WHERE r.status IN ('waiting', 'pending', 'in_progress')
 
 
 async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = None) -> Intaken:
-    """Write a batch in one transaction. A batch that comes again changes nothing.
+    """Write a batch in one transaction. Writing the same batch again changes nothing.
 
-    ``order``: claim in the same transaction, for a worker that has nothing else to run.
-    Raises ``DataRefusedError`` (halve the batch) or ``DatabaseUnavailableError`` (try again).
+    ``order``: claim turns in the same transaction, for an idle worker.
+    Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (try again).
     """
     done = Intaken()
     async with database.transaction() as tx:
@@ -206,7 +211,10 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
 
 
 async def _beside_tombstones(tx: Transaction, requests: Sequence[NewRequest]) -> Sequence[NewRequest]:
-    """A key that names what a user has deleted has another conversation: a tombstone counts for its owner alone."""
+    """Move unsigned requests off the tombstones of users' conversations: a tombstone counts only for its owner.
+
+    A request whose key names one goes into the conversation beside it.
+    """
     keyed = {request.conversation for request in requests if request.keyed and not request.signed}
     if not keyed:
         return requests
@@ -220,22 +228,22 @@ async def _beside_tombstones(tx: Transaction, requests: Sequence[NewRequest]) ->
 
 
 def _without_owner(unsigned: Sequence[Unsigned[AnyRef]], owned: Collection[AnyRef], done: Intaken) -> list[AnyRef]:
-    """What these may end; those that may not are dead letters."""
+    """The refs without an owner; the others become dead letters."""
     for each in unsigned:
         if each.ref in owned:
-            done.dead_letters.append(each.record.because(ErrorCode.UNSIGNED, _NOT_THEIRS))
+            done.dead_letters.append(each.record.because(ErrorCode.UNSIGNED, _UNSIGNED))
     return [each.ref for each in unsigned if each.ref not in owned]
 
 
 async def _lock_all(
     tx: Transaction, batch: Batch, requests: Sequence[NewRequest]
 ) -> dict[ConversationRef, _Conversation]:
-    # All of them at once and in order, so that two batches never wait for each other.
+    # In one statement and in a fixed order, so that two batches cannot deadlock.
     turns: dict[ConversationRef, int] = defaultdict(int)
     owners: dict[ConversationRef, str | None] = {}
     for request in requests:
         turns[request.conversation] += 1
-        # One that may not make it leaves nobody's: what it names is then there for those who may.
+        # A request that may not create the conversation must not own it: an entitled caller can still use it.
         if request.user is None or may_be_made_by_an_owner(request.conversation_id, request.id):
             owners.setdefault(request.conversation, request.user)
     deletes = [*batch.deletes, *(each.ref for each in batch.unsigned_deletes)]
@@ -253,7 +261,7 @@ async def _lock_all(
 async def _insert_requests(
     tx: Transaction, requests: Sequence[NewRequest], conversations: dict[ConversationRef, _Conversation], done: Intaken
 ) -> dict[RequestRef, str]:
-    """Write what is new; the hash of the body that is kept under each id."""
+    """Write new requests. Returns the hash of the body stored under each id."""
     if not requests:
         return {}
     rows = await tx.run(_FACTS, rows=_keys(requests))
@@ -283,7 +291,7 @@ async def _insert(
     conversations = {ConversationRef(row.tenant, row.conversation_id) for row in ended}
     done.announcements += await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in ended])
     if ended or len(rows) < len(new):
-        # A turn that was to be the head is not: the first of those behind it takes its place.
+        # The turn meant to be the head may have ended at once or be a duplicate: promote the next one.
         await promote(tx, [request.conversation for request, _ in new])
     open_now = inserted - {(row.tenant, row.id) for row in ended}
     await _interrupt(
@@ -293,7 +301,7 @@ async def _insert(
 
 
 async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Intaken) -> None:
-    """Cancel what is open before these turns in their conversations."""
+    """Cancel the open turns before these in their conversations."""
     if not rows:
         return
     places = [{name: row[name] for name in ("tenant", "conversation_id", "seq")} for row in rows]
@@ -304,7 +312,7 @@ async def _interrupt(tx: Transaction, rows: Sequence[dict[str, Any]], done: Inta
 
 
 async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Intaken) -> dict[RequestRef, str]:
-    """These were not there a moment ago, and now are: another worker has taken in their ids."""
+    """Count requests as duplicates whose ids another worker has inserted since the first look."""
     if not requests:
         return {}
     rows = await tx.run(_FACTS, rows=_keys(requests))
@@ -316,7 +324,7 @@ async def _look_again(tx: Transaction, requests: Sequence[NewRequest], done: Int
 
 
 def _first_of_each(requests: Sequence[NewRequest]) -> tuple[list[NewRequest], list[NewRequest]]:
-    """The first request of each id, and the others. Which of them is a loser shows only once the first is written."""
+    """The first request of each id, and the others, which can be judged only once the first is written."""
     first: dict[RequestRef, NewRequest] = {}
     others = [request for request in requests if first.setdefault(request.ref, request) is not request]
     return list(first.values()), others
@@ -326,7 +334,7 @@ def _duplicate(request: NewRequest, known_hash: str, done: Intaken) -> None:
     if request.body_hash == known_hash:
         done.duplicates += 1
     else:
-        detail = "a request with this id and another body was there first"
+        detail = "another request already has this id, with a different body"
         done.dead_letters.append(request.record.because(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail))
 
 
@@ -337,12 +345,12 @@ def _keys(requests: Sequence[NewRequest]) -> str:
 
 
 def _refusal(request: NewRequest, conversation: _Conversation) -> tuple[ErrorCode, str] | None:
-    """Why a request is born failed, if it is."""
-    # Before anything else: whose conversation it is must not show by another answer than for one that is not there.
+    """Why a request fails at once. None if it does not."""
+    # Checked first: the answer must not reveal whether a conversation exists that belongs to another owner.
     if request.user is not None and request.user != conversation.owner:
         return ErrorCode.NOT_FOUND, "there is no such conversation"
     if not request.signed and conversation.owner is not None:
-        return ErrorCode.NOT_FOUND, "the conversation is a user's, and no gateway has signed the record for them"
+        return ErrorCode.NOT_FOUND, _UNSIGNED
     if conversation.deleted:
         return ErrorCode.CONVERSATION_DELETED, "the conversation is deleted"
     if conversation.busy and request.on_busy == "reject":

@@ -1,4 +1,4 @@
-"""API keys: made, found with the user whose they are, listed, revoked. Of a secret there is only its hash."""
+"""API keys: create, find with their user, list, revoke. Only the hash of a secret is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from schemas.errors import ErrorCode, OrchestraError
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A key's row with its user's name and role as they are now; None for a program's own key."""
+    """A key's row with the present name and role of its user; both None for a program's own key."""
 
     resource: KeyResource
     tenant: str
@@ -40,7 +40,7 @@ _COLUMNS = (
     api_keys.c.revoked_at,
 )
 
-# The lock is for those who set another password meanwhile: they revoke the key too, or there is none.
+# The lock serialises with a password change: either the change revokes this key too, or the key is not created.
 _MAKER = bindparam("maker", type_=Uuid)
 _SESSION = (
     select(users.c.id)
@@ -79,7 +79,7 @@ _REVOKE_ALL = composed(
     update(api_keys).values(revoked_at=func.now()).where(matches(api_keys.c.user_id), api_keys.c.revoked_at.is_(None))
 )
 
-# Locked in one order, so that two gateways that note the same keys do not stop each other.
+# Locked in a fixed order, so that two gateways noting the same keys cannot deadlock.
 _NOTE_USED = """
 WITH used AS (
     SELECT k.id, n.at FROM json_to_recordset(CAST(:rows AS json)) AS n(id text, at timestamptz)
@@ -93,7 +93,7 @@ _ANY_WAY_IN = composed(select(or_(exists().where(_GOOD), exists().where(users.c.
 
 _ANYBODY = composed(select(or_(exists(select(api_keys.c.id)), exists(select(users.c.id))).label("found")))
 
-# By a key of an admin's role or of a program, or with a password.
+# By an admin key of an admin or of a program, or by an admin's password.
 _ADMINS_KEY = (
     select(api_keys.c.id)
     .select_from(api_keys.outerjoin(users, users.c.id == api_keys.c.user_id))
@@ -110,7 +110,7 @@ _ANY_ADMIN = composed(select(or_(exists(_ADMINS_KEY), exists(_ADMIN)).label("fou
 
 @dataclass(frozen=True)
 class Session:
-    """Somebody who signed in with the password that was set at this moment."""
+    """A signed-in user, and when the password they signed in with was set."""
 
     user_id: UUID
     password_set_at: datetime
@@ -124,9 +124,11 @@ async def create(
     user_id: UUID | None = None,
     maker: Session | None = None,
 ) -> KeyResource:
-    """Keep a key of this user of the tenant; without one it is a program's own.
+    """Store a key. Raises ``UNAUTHORIZED`` if the maker's password has changed since, or the maker is deleted.
 
-    Raises ``UNAUTHORIZED`` when the maker has another password since, or is gone.
+    ``key``: its id and the hash of its secret. ``wanted``: its name, scopes and expiry.
+    ``user_id``: the user it belongs to; None: a program's own key.
+    ``maker``: the session that creates it; None: not created by a signed-in user.
     """
     rows = await database.run(
         _CREATE,
@@ -146,7 +148,7 @@ async def create(
 
 
 async def find(database: Database, id: str) -> StoredKey | None:
-    """A key of any tenant, revoked and expired ones too."""
+    """A key of any tenant, even if revoked or expired. None if there is no such key."""
     rows = await database.run(_FIND, id=id)
     return _stored(rows[0]) if rows else None
 
@@ -154,40 +156,43 @@ async def find(database: Database, id: str) -> StoredKey | None:
 async def page(
     database: Database, tenant: str, user_id: UUID | None, before: tuple[datetime, str] | None, limit: int
 ) -> list[KeyResource]:
-    """Keys of a user, or of everybody, that are older than ``before`` (creation time and id), newest first."""
+    """Keys of a user that are older than ``before`` (creation time and id), newest first.
+
+    ``user_id`` None: every key of the tenant.
+    """
     where, values = applied(_CONDITIONS, user_id=user_id, before=before)
     rows = await database.run(newest_page(_OF_TENANT, api_keys, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 
 
 async def revoke(database: Database, tenant: str, user_id: UUID | None, id: str) -> bool:
-    """Revoke a key of a user, or of anybody; False when there is none. Once revoked it stays so."""
+    """Revoke a key for good. ``user_id``: only if it is this user's. False if there is no such key."""
     return bool(await database.run(_REVOKE, tenant=tenant, user_id=user_id, id=id))
 
 
 async def revoke_all(transaction: Transaction, user_id: UUID) -> None:
-    """Revoke every key of a user, whose row the transaction holds."""
+    """Revoke every key of a user. The transaction must hold a lock on the user's row."""
     await transaction.run(_REVOKE_ALL, user_id=user_id)
 
 
 async def note_used(database: Database, moments: Mapping[str, datetime]) -> None:
-    """Keep when keys were last used, by their id."""
+    """Record when keys were last used, by key id."""
     rows = [{"id": id, "at": moment.isoformat()} for id, moment in moments.items()]
     await database.run(_NOTE_USED, rows=as_json(rows))
 
 
 async def any_way_in(database: Database) -> bool:
-    """True when somebody could come in: by a key that is good, or as an admin with a password."""
+    """Whether any credential can be accepted: a valid key, or an admin's password."""
     return bool((await database.run(_ANY_WAY_IN))[0].found)
 
 
 async def anybody(database: Database) -> bool:
-    """True when somebody has credentials, or had: a key or a user."""
+    """Whether there is any user or any key, valid or not."""
     return bool((await database.run(_ANYBODY))[0].found)
 
 
 async def any_admin(transaction: Transaction, tenant: str) -> bool:
-    """True when somebody could come in as an admin of this tenant: by a key that is good, or with a password."""
+    """Whether any credential gives admin rights in this tenant: a valid key, or an admin's password."""
     return bool((await transaction.run(_ANY_ADMIN, tenant=tenant))[0].found)
 
 

@@ -1,4 +1,4 @@
-"""③ How long a worker holds what it has claimed: its lease, and what becomes of the turns of one that lost it."""
+"""③ Leases: how long a worker's claims are valid, and how its turns go back once the lease has expired."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LEASE_SECONDS = 15
 
 @dataclass(frozen=True)
 class Lost:
-    """What was done about workers whose lease ran out."""
+    """How many workers lost their lease, and how many requests were taken from them."""
 
     workers: int
     returned: int
@@ -50,7 +50,7 @@ _HELD = """
 SELECT tenant, id, conversation_id FROM requests WHERE worker_id = ANY(:workers) AND status = 'in_progress'
 """
 
-# At once the first time, with back-off from the second. A cancelled or exhausted one ends here.
+# Runnable at once after the first loss, with back-off from the second. A cancelled or exhausted request ends here.
 _GIVE_BACK_LOST = """
 WITH given AS (
 UPDATE requests r SET
@@ -83,20 +83,20 @@ async def register(database: Database, worker_id: UUID) -> None:
 
 
 async def renew(database: Database, worker_id: UUID) -> list[RequestRef] | None:
-    """Renew the lease; the cancelled ones among this worker's requests, or None when the lease is lost."""
+    """Renew the lease. Returns this worker's requests that are to be cancelled, or None if the lease is lost."""
     rows = await database.run(_RENEW, worker_id=worker_id, lease=LEASE_SECONDS)
     return [RequestRef(row.tenant, row.id) for row in rows if row.id is not None] if rows else None
 
 
 async def give_back_lost(database: Database) -> Lost:
-    """Take the requests of workers whose lease ran out away from them."""
+    """Put the requests of workers whose lease has expired back into the queue."""
     async with database.transaction() as tx:
         workers = [row.id for row in await tx.run(_EXPIRED_WORKERS)]
         return await _take_from(tx, workers) if workers else Lost(0, 0, [])
 
 
 async def leave(database: Database, worker_id: UUID) -> Lost:
-    """Give up a lease, and with it whatever was not finished: for a worker that stops and has lost count."""
+    """Give up a lease and every turn held under it: for a worker that stops and may hold turns it does not know of."""
     async with database.transaction() as tx:
         await tx.run("DELETE FROM workers WHERE id = :id", id=worker_id)
         return await _take_from(tx, [worker_id])

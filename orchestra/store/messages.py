@@ -1,4 +1,4 @@
-"""The history: what was said in a conversation, one row a message."""
+"""The history of conversations, one row per message."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from orchestra.store.turns import PAGE_BYTES, ConversationRef
 from schemas.api.conversations import StoredMessage
 from schemas.generation import ChatMessage
 
-_LEAST_BYTES_A_MESSAGE = 8
+_MIN_BYTES_PER_MESSAGE = 8
 
 _RECALL = """
 SELECT k.tenant, k.id AS conversation_id, m.role, m.content, m.request_id
@@ -59,7 +59,7 @@ _PAGE = composed(select(*(_MEASURED.c[name] for name in _SHOWN)).where(within_pa
 
 @dataclass(frozen=True)
 class Recall:
-    """Which history is wanted, and how many bytes of it fit."""
+    """A conversation whose history to load, and how many bytes of it fit."""
 
     conversation: ConversationRef
     budget: int
@@ -75,7 +75,7 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Conversat
                     "tenant": want.conversation[0],
                     "id": want.conversation[1],
                     "budget": want.budget,
-                    "most": max(2, min(want.budget // _LEAST_BYTES_A_MESSAGE, 10_000)),
+                    "most": max(2, min(want.budget // _MIN_BYTES_PER_MESSAGE, 10_000)),
                 }
                 for want in wanted
                 if want.budget > 0
@@ -86,7 +86,7 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Conversat
     for row in rows:
         messages = found[ConversationRef(row.tenant, row.conversation_id)]
         if not messages and row.role == "assistant":
-            continue  # The answer of a turn whose question did not fit.
+            continue  # The answer to a question that did not fit.
         messages.append(ChatMessage.model_construct(role=row.role, content=row.content))
     return found
 
@@ -94,9 +94,10 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Conversat
 async def page(
     database: Database, conversation: ConversationRef, after: int, limit: int, only: str | None = None
 ) -> tuple[list[StoredMessage], bool]:
-    """Up to ``limit`` messages of a conversation (of ``only`` this owner's) after the one with id ``after``.
+    """Up to ``limit`` messages of a conversation after the message with id ``after``, oldest first.
 
-    Oldest first; True when there are more. Long texts make a page shorter, but never empty.
+    Also True if there are more. Long texts make a page shorter, but never empty.
+    ``only``: nothing unless the conversation is this owner's.
     """
     tenant, id = conversation
     rows = await database.run(

@@ -1,4 +1,4 @@
-"""The models that can be asked for, as the workers learnt them from the LLM service."""
+"""The models that a request may ask for, as workers read them from the LLM service."""
 
 from orchestra.store.database import Database, as_json
 from schemas.generation import ModelInfo, ModelList
@@ -24,9 +24,9 @@ _ALL = "SELECT name, aliases, provider, context_tokens, max_output_tokens FROM m
 
 
 async def note_models(database: Database, offer: ModelList) -> None:
-    """Keep what the LLM service offers now; what it has not offered for five minutes is forgotten.
+    """Store the models that the LLM service offers now, and delete those not offered for five minutes.
 
-    Where it passes any other name on to a provider, that is kept as a model named ``*``.
+    If the service passes all other names on to a provider, that provider is stored as a model named ``*``.
     """
     models = [model.model_dump() for model in offer.data]
     if offer.other:
@@ -35,5 +35,5 @@ async def note_models(database: Database, offer: ModelList) -> None:
 
 
 async def known_models(database: Database) -> list[ModelInfo]:
-    """What can be asked for; empty when no worker has looked yet."""
+    """The models that a request may ask for. Empty if no worker has stored any yet."""
     return [ModelInfo.model_validate(dict(row)) for row in await database.run(_ALL)]

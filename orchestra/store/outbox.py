@@ -1,4 +1,4 @@
-"""⑧ Replies on their way out: which are not published yet, which are."""
+"""⑧ The outbox: find unpublished replies, and mark published ones."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ _MARK = "UPDATE outbox SET published_at = coalesce(published_at, now()) WHERE id
 
 
 async def unpublished(database: Database, older_than: float, limit: int) -> list[Announcement]:
-    """Replies that nobody marked as published for ``older_than`` seconds, oldest first."""
+    """Replies still unpublished ``older_than`` seconds after they were written, oldest first."""
     return [announcement(row) for row in await database.run(_UNPUBLISHED, older_than=older_than, limit=limit)]
 
 
 async def mark_published(database: Database, ids: Sequence[int]) -> None:
-    """Mark replies that Kafka has acknowledged."""
+    """Mark replies as published, once Kafka has acknowledged them."""
     await database.run(_MARK, ids=list(ids))

@@ -1,7 +1,7 @@
-"""Lists with filters and pages: which rows are asked for, from which place on, and whether there are more.
+"""Lists with filters and pages: which rows, from which place on, and whether there are more.
 
-A list has a statement for each combination of conditions, with no other conditions in it, so that each has a plan with
-the index that fits it.
+Each combination of conditions has its own statement without any other condition, so that each plan uses the index that
+fits it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from orchestra.store.compose import composed
 from orchestra.store.database import Row
 
 Condition = ColumnElement[bool] | Mapping[Any, ColumnElement[bool]]
-"""On the parameter of its name; or one for each value that may be asked for."""
+"""A condition on the parameter of its name, or a mapping from each possible value to a condition."""
 
 _Rows = TypeVar("_Rows", bound=Select[Any])
 
 
 def conditions(table: FromClause, **more: Condition) -> dict[str, Condition]:
-    """What a list can be asked for, by name: these conditions, and those on the time and place of its rows.
+    """The conditions a list supports, by name: these, and those on the time and place of its rows.
 
     A place is a creation time and an id, in two parameters: ``before`` and ``before_id``, ``after`` and ``after_id``.
     """
@@ -37,7 +37,7 @@ def conditions(table: FromClause, **more: Condition) -> dict[str, Condition]:
 def applied(
     known: Mapping[str, Condition], filter: object = None, **more: Any
 ) -> tuple[tuple[ColumnElement[bool], ...], dict[str, Any]]:
-    """The conditions that a filter and ``more`` ask for, and the values of their parameters; None asks for nothing."""
+    """The conditions set in a filter or in ``more``, and the values of their parameters. A value of None is not set."""
     where: list[ColumnElement[bool]] = []
     values: dict[str, Any] = {}
     for name, condition in known.items():
@@ -59,12 +59,12 @@ def newest(rows: _Rows, table: FromClause) -> _Rows:
 
 @lru_cache
 def newest_page(rows: Select[Any], table: FromClause, where: tuple[ColumnElement[bool], ...]) -> str:
-    """The statement of such a page of the rows that are asked for."""
+    """The statement for one page of these rows, newest first."""
     return composed(newest(rows.where(*where), table))
 
 
 def measured(rows: Select[Any], size: ColumnElement[int], *order: ColumnElement[Any]) -> Subquery:
-    """These rows with how many were ``found``, the ``place`` of each, and how many bytes there are ``so_far``."""
+    """These rows with the number ``found``, the ``place`` of each, and the running total of bytes, ``so_far``."""
     return rows.add_columns(
         func.count().over().label("found"),
         func.row_number().over(order_by=order).label("place"),
@@ -73,10 +73,10 @@ def measured(rows: Select[Any], size: ColumnElement[int], *order: ColumnElement[
 
 
 def within_page(page: Subquery) -> ColumnElement[bool]:
-    """Which of the measured rows a page shows: the first, and those within the parameter ``max_bytes``."""
+    """The condition for the measured rows that a page shows: the first, and those within parameter ``max_bytes``."""
     return or_(page.c.place == 1, page.c.so_far <= bindparam("max_bytes"))
 
 
 def page_rows(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
-    """Up to ``limit`` of the rows that fit, and whether there are more; one more than that was asked for."""
+    """The first ``limit`` rows, and whether there are more. The query must have asked for ``limit`` + 1."""
     return rows[:limit], bool(rows) and rows[0].found > min(len(rows), limit)

@@ -1,4 +1,4 @@
-"""Work on Postgres that is done sooner or later: tried again for as long as Postgres is away."""
+"""Work on Postgres that must be done sooner or later: retried while Postgres is unavailable."""
 
 import asyncio
 import random
@@ -22,10 +22,11 @@ async def until_available(
     pause: float,
     **known: Any,
 ) -> T:
-    """What ``work`` gives, once Postgres answers. It must be safe to repeat: it may have been done unheard.
+    """The result of ``work``, retried until Postgres is available.
 
-    Between two tries are ``pause`` seconds, half of that more or less.
-    Each failure is logged as ``event``, with what is ``known``, and told to ``on_failure``.
+    ``work`` must be safe to repeat: a failed call may have been committed.
+    Between two tries are ``pause`` seconds, plus or minus half of that.
+    Each failure is logged as ``event`` with the fields ``known``, and then ``on_failure`` is called.
     """
     while True:
         try:
@@ -33,5 +34,5 @@ async def until_available(
         except DatabaseUnavailableError as error:
             log.warning(event, reason=str(error), **known)
             on_failure()
-            # Not all at once, when it is back.
+            # Jitter: when Postgres is back, processes do not all call at once.
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))

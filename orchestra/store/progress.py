@@ -1,4 +1,4 @@
-"""How far intake has read each partition: what lets a gateway tell "not there yet" from "never was"."""
+"""How far intake has read each partition, so that a gateway can tell "not there yet" from "never existed"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from orchestra.store.database import Database, Transaction, as_json
 
 @dataclass(frozen=True)
 class Progress:
-    """Every record of this partition up to ``read_up_to`` has been taken in. None: nothing is known of the time."""
+    """Every record of this partition up to the time ``read_up_to`` and before ``next_offset`` is in Postgres."""
 
     topic: str
     partition: int
@@ -31,8 +31,8 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     read_up_to = greatest(i.read_up_to, excluded.read_up_to)
 """
 
-# No topic has a colon in its name. Such a row is no mark of a partition: it says when a worker last told that the topic
-# behind the colon stands still, and before it why.
+# No topic has a colon in its name. A row with one is not the mark of a partition: it says when a worker last reported
+# a standstill, with the reason before the colon and the topic after it.
 _STANDSTILLS = """
 SELECT split_part(topic, ':', 1) AS why, split_part(topic, ':', 2) AS topic FROM intake_progress
 WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY topic
@@ -57,7 +57,7 @@ async def note_progress(tx: Transaction, progress: Sequence[Progress]) -> None:
 
 
 async def note_idle(database: Database, progress: Sequence[Progress]) -> None:
-    """The same in a transaction of its own: for partitions that have nothing new."""
+    """As ``note_progress``, in its own transaction: for partitions without new records."""
     if progress:
         async with database.transaction() as tx:
             await note_progress(tx, progress)
@@ -67,21 +67,22 @@ class Why(StrEnum):
     """Why a topic stands still."""
 
     HELD = "held"
-    """It brings nothing but dead letters, and is not read for now."""
+    """Every record becomes a dead letter, so the topic is not read for now."""
     STALLED = "stalled"
-    """A transaction of some producer is open: Kafka shows nothing behind its first record until it ends."""
+    """A producer has a transaction open: Kafka delivers nothing after its first record until it ends."""
 
 
 class Standstill(NamedTuple):
-    """A topic of which some worker reads nothing."""
+    """A topic from which some worker reads nothing."""
 
     why: Why
     topic: str
 
     @property
     def mark(self) -> Progress:
-        """What a worker notes every second of it."""
-        return Progress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))  # Postgres makes it now.
+        """The row that a worker writes every second meanwhile."""
+        # Postgres cuts the time to `now()`.
+        return Progress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))
 
 
 async def standstills(database: Database) -> list[Standstill]:
@@ -90,7 +91,7 @@ async def standstills(database: Database) -> list[Standstill]:
 
 
 async def read_up_to(database: Database, topic: str) -> datetime | None:
-    """The time up to which every partition of the topic has been read; None when nothing has been read yet."""
+    """The time up to which every partition of the topic has been read. None if nothing has been read yet."""
     rows = await database.run(_OLDEST, topic=topic)
     moment: datetime | None = rows[0].read_up_to
     return moment

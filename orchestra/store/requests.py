@@ -21,7 +21,7 @@ from schemas.status import Status
 CONDITIONS = conditions(
     requests,
     only=requests.c.user_name == bindparam("only"),
-    # Word for word as the indexes of open and of unanswered requests have it.
+    # Exactly the predicates of the partial indexes of open and of unanswered requests.
     status={status: requests.c.status == status for status in Status}
     | {Status.PENDING: or_(requests.c.status == "pending", requests.c.status == "waiting")},
     model=matches(requests.c.model),
@@ -34,18 +34,18 @@ _OF_CONVERSATION = and_(conversations.c.tenant == requests.c.tenant, conversatio
 
 
 def visible(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Columns of a tenant's requests that are not deleted, neither by themselves nor with their conversation."""
+    """Select columns of a tenant's requests, except those that are deleted or whose conversation is."""
     rows = requests.join(conversations, and_(_OF_CONVERSATION, conversations.c.deleted_at.is_(None)))
     return select(*columns).select_from(rows).where(matches(requests.c.tenant), requests.c.deleted_at.is_(None))
 
 
 def answer_of(r: FromClause, m: FromClause) -> ColumnElement[bool]:
-    """Whether a message (m) is the answer to a request (r)."""
+    """The condition that a message (m) is the answer to a request (r)."""
     return and_(m.c.tenant == r.c.tenant, m.c.request_id == r.c.id, m.c.role == "assistant")
 
 
 def shared_columns(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
-    """The columns that requests and tasks have in common, of a request (r) and its answer (m)."""
+    """The columns that requests and tasks share, from a request (r) and its answer (m)."""
     unanswered = and_(r.c.error_code.is_not(None), r.c.status.in_(("waiting", "pending", "in_progress", "expired")))
     return (
         r.c.id,
@@ -96,8 +96,8 @@ _DELETED = composed(
     .where(or_(requests.c.deleted_at.is_not(None), conversations.c.deleted_at.is_not(None)))
 )
 
-# A turn's age counts from when it could have run; what waits for a model that is held back says nothing of the queue.
-# One look into the index for each priority.
+# A turn's age counts from when it could first run. Turns that wait for a model that is held back say nothing about the
+# queue. One index lookup per priority.
 _OLDEST_RUNNABLE = f"""
 SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
 FROM generate_series(0, 9) AS p(priority)
@@ -109,13 +109,13 @@ CROSS JOIN LATERAL (
 ) AS oldest
 """
 
-# seq counts turns, so that the distance to the head bounds what is open without counting it.
+# seq numbers the turns, so the distance to the head is an upper bound of the open turns that needs no count.
 _FULL = """
 SELECT h.tenant, h.conversation_id, coalesce(c.owner, c.user_id::text) AS owner FROM requests h
 JOIN conversations c ON c.tenant = h.tenant AND c.id = h.conversation_id
-WHERE h.status IN ('pending', 'in_progress') AND c.next_seq - h.seq > :most
+WHERE h.status IN ('pending', 'in_progress') AND c.next_seq - h.seq > :max_open
     AND (SELECT count(*) FROM requests w
-         WHERE w.tenant = h.tenant AND w.conversation_id = h.conversation_id AND w.status = 'waiting') >= :most
+         WHERE w.tenant = h.tenant AND w.conversation_id = h.conversation_id AND w.status = 'waiting') >= :max_open
 """
 
 
@@ -127,7 +127,7 @@ WHERE oid IN (to_regclass('requests_one_head'), to_regclass('requests_waiting'))
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """A request's row. ``body_hash`` tells whether it is the one that was asked for, ``owner`` whose it is."""
+    """A request's row. ``body_hash`` shows whether a repeated id has the same body."""
 
     resource: RequestResource
     body_hash: str
@@ -135,7 +135,7 @@ class StoredRequest:
 
 
 async def find(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:
-    """The requests that have a row; deleted ones have none."""
+    """The stored requests among these; deleted ones are left out."""
     if not refs:
         return {}
     rows = await database.run(_FIND, refs=refs_json(refs))
@@ -150,10 +150,11 @@ async def page(
     before: tuple[datetime, UUID] | None,
     limit: int,
 ) -> tuple[list[RequestResource], bool]:
-    """Up to ``limit`` requests older than ``before`` (creation time and id), newest first; True when there are more.
+    """Up to ``limit`` requests, newest first; also True if there are more.
 
-    ``only``: the owner whose requests there are, and no others; None: everybody's. Long replies make a page shorter,
-    but never empty.
+    ``only``: restrict the result to this owner's requests. None: those of every owner.
+    ``before``: older than this creation time and id.
+    Long replies make a page shorter, but never empty.
     """
     sql, values = page_statement(tenant, only, filter, before)
     rows, more = page_rows(await database.run(sql, **values, limit=limit + 1), limit)
@@ -163,7 +164,7 @@ async def page(
 def page_statement(
     tenant: str, only: str | None, filter: RequestFilter, before: tuple[datetime, UUID] | None
 ) -> tuple[str, dict[str, Any]]:
-    """The statement of a page and its parameters, without ``limit``."""
+    """The statement for a page and its parameters, except ``limit``."""
     where, values = applied(CONDITIONS, filter, only=only, before=before)
     return _page(where), {"tenant": tenant, "max_bytes": PAGE_BYTES, **values}
 
@@ -174,11 +175,11 @@ def _page(where: tuple[ColumnElement[bool], ...]) -> str:
 
 
 Resource = Callable[[FromClause, FromClause], Sequence[ColumnElement[Any]]]
-"""What is shown of a request and its answer."""
+"""The columns to show of a request and its answer."""
 
 
 def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], ColumnElement[int]]) -> str:
-    """The statement of a page of these requests, newest first. ``size``: the bytes of one without its answer."""
+    """The statement for a page of these requests, newest first. ``size``: bytes of a request without its answer."""
     n = newest(rows, requests).subquery("n")
     a, m = messages.alias("a"), messages.alias("m")
     bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0)
@@ -188,31 +189,32 @@ def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], 
 
 
 async def body_hashes(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, str]:
-    """The hashes of the bodies under these ids; of those that are deleted too."""
+    """The hashes of the bodies stored under these ids, including deleted requests."""
     rows = await database.run(_HASHES, refs=refs_json(refs)) if refs else ()
     return {RequestRef(row.tenant, row.id): row.body_hash for row in rows}
 
 
 async def is_owned(database: Database, ref: RequestRef) -> bool:
-    """True for a request of somebody's that has a row, deleted or not."""
+    """Whether the request has a row with an owner, deleted or not."""
     return bool(await database.run(_OWNED, tenant=ref[0], id=ref[1]))
 
 
 async def deleted_among(database: Database, refs: Collection[RequestRef]) -> set[RequestRef]:
-    """Those of these requests that are deleted, by themselves or with their conversation."""
+    """The requests among these that are deleted, or whose conversation is."""
     if not refs:
         return set()
     return {RequestRef(row.tenant, row.id) for row in await database.run(_DELETED, refs=refs_json(refs))}
 
 
 async def oldest_runnable_age(database: Database) -> float:
-    """Seconds that the oldest runnable turn has been waiting for a worker."""
+    """How many seconds the oldest runnable turn has waited for a worker."""
     return float((await database.run(_OLDEST_RUNNABLE))[0].age)
 
 
-async def full_conversations(database: Database, most: int) -> dict[ConversationRef, str | None]:
-    """Conversations with more than ``most`` open turns, and whose they are."""
-    return {ConversationRef(row.tenant, row.conversation_id): row.owner for row in await database.run(_FULL, most=most)}
+async def full_conversations(database: Database, max_open: int) -> dict[ConversationRef, str | None]:
+    """Conversations with more than ``max_open`` open turns, and their owners."""
+    rows = await database.run(_FULL, max_open=max_open)
+    return {ConversationRef(row.tenant, row.conversation_id): row.owner for row in rows}
 
 
 def _stored(row: Any) -> StoredRequest:
@@ -223,6 +225,6 @@ def _stored(row: Any) -> StoredRequest:
 
 
 async def estimated_open(database: Database) -> int:
-    """About how many requests are open, from the statistics of their indexes: counting millions would be dear."""
+    """About how many requests are open, from index statistics: counting millions would be expensive."""
     rows = await database.run(_ESTIMATED_OPEN)
     return int(rows[0].estimate)

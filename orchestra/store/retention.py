@@ -1,9 +1,9 @@
-"""Deletes what has had its time: ended requests, published replies, dead letters, early cancels."""
+"""Retention: delete old ended requests, published replies, dead letters, logs and early cancels."""
 
 from orchestra.store.database import Database
 
 _EARLY_CANCEL_DAYS = 7
-_LEAST_DAYS = 7
+_MIN_DAYS = 7
 
 _SWEEP = (
     """DELETE FROM requests WHERE (tenant, id) IN (
@@ -24,11 +24,12 @@ _EARLY_CANCELS = "DELETE FROM early_cancels WHERE created_at < now() - make_inte
 
 
 async def sweep_old(database: Database, days: int, limit: int) -> int:
-    """Delete up to ``limit`` rows of each kind older than ``days`` (at least 7: a late duplicate must still be known).
+    """Delete up to ``limit`` rows of each kind older than ``days``. Returns how many rows were deleted.
 
-    Messages go only with their conversation.
+    ``days`` below 7 count as 7: late duplicates must still be recognised. Early cancels go after 7 days, without a
+    limit. Messages are deleted only with their conversation.
     """
     gone = len(await database.run(_EARLY_CANCELS, days=_EARLY_CANCEL_DAYS))
     for statement in _SWEEP:
-        gone += len(await database.run(statement, days=max(days, _LEAST_DAYS), limit=limit))
+        gone += len(await database.run(statement, days=max(days, _MIN_DAYS), limit=limit))
     return gone

@@ -1,8 +1,8 @@
-"""What the planner knows of young tables: autovacuum looks once a minute, and a system fills them in seconds."""
+"""Planner statistics of new tables: autovacuum runs once a minute, but the tables can fill up in seconds."""
 
 from orchestra.store.database import Database
 
-# By tenant alone an empty table's statistics make every index look as good as the key itself.
+# With statistics of an empty table, any index on the tenant looks as good as the primary key.
 _TABLES = ["conversations", "messages", "outbox", "requests"]
 
 _GROWN = """
@@ -13,9 +13,9 @@ WHERE s.schemaname = current_schema() AND s.relname = ANY(:tables)
 
 
 async def analyze_grown(database: Database) -> list[str]:
-    """Gather statistics of tables that are many times as large as when that was last done; their names.
+    """Analyze tables that have grown many times over since the last time. Returns their names.
 
-    Sessions then plan anew. It takes the rights of the tables' owner, or ``MAINTAIN``; without, Postgres skips it.
+    Sessions then plan again. Requires ownership of the tables or ``MAINTAIN``; otherwise Postgres skips them.
     """
     grown = [row.name for row in await database.run(_GROWN, tables=_TABLES)]
     for name in grown:

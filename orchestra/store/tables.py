@@ -1,7 +1,7 @@
-"""The tables as the migrations make them: the columns and keys that statements are composed of.
+"""The tables as the migrations create them: the columns and keys used to compose statements.
 
-Defaults, checks, indexes and triggers are in the migrations alone. `tests/orchestra/store/test_tables.py` holds the two
-together.
+Defaults, checks, indexes and triggers are only in the migrations. `tests/orchestra/store/test_tables.py` compares the
+two.
 """
 
 from sqlalchemy import (

@@ -1,7 +1,7 @@
 """Tasks as a gateway lists, counts, shows and removes them: the requests that have a task_type.
 
-``only``: the owner whose tasks there are, and no others; None: everybody's. A removed task is not there, nor is one
-whose conversation is deleted.
+``only``: restrict the result to this owner's tasks. None: those of every owner. A removed task does not exist here, and
+neither does a task whose conversation is deleted.
 """
 
 from collections.abc import Collection, Sequence
@@ -98,7 +98,7 @@ def _open(where: tuple[ColumnElement[bool], ...]) -> str:
     return composed(oldest.order_by(requests.c.created_at, requests.c.id).limit(bindparam("limit")))
 
 
-# Beside `turns.empty` and `cancels.delete_conversations`, which empty the same tables in the same way.
+# Keep in step with `turns.empty` and `cancels.delete_conversations`, which empty the same tables.
 _REMOVE = """
 WITH removed AS (
     UPDATE requests r SET deleted_at = now(), body = CASE WHEN r.finished_at IS NULL THEN r.body END
@@ -135,7 +135,7 @@ _UNSETTLED = composed(
 
 @dataclass(frozen=True)
 class OpenTask:
-    """A task that has not ended, and the conversation that its cancel goes to."""
+    """A task that has not ended, and its conversation, which is the key of the cancel's record."""
 
     id: UUID
     conversation_id: UUID
@@ -149,9 +149,9 @@ async def page(
     before: tuple[datetime, UUID] | None,
     limit: int,
 ) -> tuple[list[TaskResource], bool]:
-    """Up to ``limit`` tasks older than ``before`` (creation time and id), newest first; True when there are more.
+    """Up to ``limit`` tasks, newest first; also True if there are more.
 
-    Long texts make a page shorter, but never empty.
+    ``before``: older than this creation time and id. Long texts make a page shorter, but never empty.
     """
     where, values = applied(_CONDITIONS, filter, only=only, before=before)
     rows = await database.run(_page(where), **values, tenant=tenant, limit=limit + 1, max_bytes=PAGE_BYTES)
@@ -160,21 +160,21 @@ async def page(
 
 
 async def get(database: Database, ref: RequestRef, only: str | None) -> TaskResource | None:
-    """A task, with the errors of its attempts."""
+    """A task with the errors of its attempts, or None if there is no such task."""
     where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_get(where), **values, **ref._asdict())
     return _task(rows[0]) if rows else None
 
 
 async def body(database: Database, ref: RequestRef, only: str | None) -> dict[str, Any] | None:
-    """What a task asked for, as it came."""
+    """The original body of a task. None if there is no such task, or its body has been removed."""
     where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_body(where), **values, **ref._asdict())
     return dict(rows[0].body) if rows else None
 
 
 async def count_by_status(database: Database, tenant: str, only: str | None) -> dict[str, int]:
-    """How many tasks there are in each state; every state is named."""
+    """How many tasks there are in each state; states without tasks count 0."""
     where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_count(requests.c.status, where), **values, tenant=tenant)
     found = {row.status: row.n for row in rows}
@@ -192,21 +192,21 @@ async def count_by_type(database: Database, tenant: str, only: str | None) -> di
 async def open_tasks(
     database: Database, tenant: str, only: str | None, filter: TaskFilter, limit: int
 ) -> list[OpenTask]:
-    """Up to ``limit`` tasks that have not ended and that nobody has asked to cancel, oldest first."""
+    """Up to ``limit`` tasks that have neither ended nor been asked to cancel, oldest first."""
     where, values = applied(_CONDITIONS, filter, only=only)
     rows = await database.run(_open(where), **values, tenant=tenant, limit=limit)
     return [OpenTask(row.id, row.conversation_id) for row in rows]
 
 
 async def untouched(database: Database, tenant: str, ids: Collection[UUID]) -> int:
-    """How many of these requests no cancel has reached, though they are open."""
+    """How many of these requests are open without a cancel."""
     return int((await database.run(_UNSETTLED, tenant=tenant, ids=list(ids)))[0].n)
 
 
 async def remove(database: Database, ref: RequestRef, conversation_id: UUID, only: str | None) -> bool:
-    """Take a task away, with its texts once it has ended; False when it is not there.
+    """Remove a task and, if it has ended, its texts. False if there is no such task.
 
-    One that is open keeps them until its cancel, or its own end, empties it.
+    An open task keeps its texts until it ends.
     """
     async with database.transaction() as tx:
         await lock_conversations(tx, [ConversationRef(ref.tenant, conversation_id)])
@@ -214,7 +214,7 @@ async def remove(database: Database, ref: RequestRef, conversation_id: UUID, onl
 
 
 async def alone(database: Database, ref: RequestRef, conversation_id: UUID) -> bool:
-    """True when the task's conversation was made for it and holds nothing else, so that it may go with the task."""
+    """Whether the conversation was created for this task and holds nothing else, so that it may go with the task."""
     if conversation_id != conversation_id_for_request(ref[1]):
         return False
     rows = await database.run(_ALONE, tenant=ref.tenant, id=ref.id, conversation_id=conversation_id)

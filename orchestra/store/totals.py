@@ -1,6 +1,7 @@
-"""What each owner and each tenant has: open turns, parked turns, stored bytes. Counted now and then, by one worker.
+"""Totals per owner and tenant: open turns, parked turns, stored bytes. One worker counts them now and then.
 
-Nothing here is on a request's way: gateways read who has too much, and workers that accept, claim or end write nothing.
+Nothing here is on a request's path. Gateways read which owners and tenants have too much; accepting, claiming and
+ending a request write nothing.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,13 @@ from datetime import datetime
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.database import Database
 
-# Of each table so many pages are read, by chance, to estimate what is stored.
+# Stored bytes are estimated from this many randomly chosen pages of each table.
 _SAMPLE_PAGES = 1000
 
 
 @dataclass(frozen=True)
 class Most:
-    """From how much on somebody is among those who have too much."""
+    """Thresholds from which an owner or tenant counts as having too much."""
 
     open_turns: int
     parked_turns: int
@@ -26,10 +27,10 @@ class Most:
 
 @dataclass(frozen=True)
 class Total:
-    """What an owner of a tenant has; owner None: the whole tenant, owner empty: its own.
+    """The totals of one owner. ``owner`` None: the whole tenant. ``owner`` empty: the tenant's own.
 
-    ``next_due``: when the first parked turn may run. ``age_seconds``: how long an owner's oldest that may run has
-    waited; a tenant has no age.
+    ``next_due``: when the first parked turn may run. ``age_seconds``: how long the owner's oldest runnable turn has
+    waited; 0 for a whole tenant.
     """
 
     tenant: str
@@ -43,14 +44,14 @@ class Total:
 
 # One worker counts; the others find the row locked, or not due.
 _DUE = "SELECT what FROM totals_due WHERE what = :what AND due_at <= now() FOR UPDATE SKIP LOCKED"
-# Counting takes at most one part in twenty of the time, however much there is to count.
+# Counting takes at most one twentieth of the time, however much there is to count.
 _COUNTED = """
 UPDATE totals_due SET due_at = clock_timestamp() + make_interval(secs => :every) + 20 * (clock_timestamp() - now())
 WHERE what = :what
 """
 
 _HELD_BACK = ", ".join(f"'{code}'" for code in sorted(HELD_BACK))
-# Each state by itself, so that each is read by its own index.
+# One query per state, so that each uses its own index.
 _OPEN = " UNION ALL ".join(
     f"SELECT tenant, user_name, status, not_before, run_at, error_code FROM requests WHERE status = '{status}'"
     for status in ("waiting", "pending", "in_progress")
@@ -79,7 +80,7 @@ WHERE (t.open_turns, t.parked_turns, t.next_due, t.runnable_since)
     IS DISTINCT FROM (excluded.open_turns, excluded.parked_turns, excluded.next_due, excluded.runnable_since)
 """
 
-# Each table's pages in memory and on disk, so that a sample is of as many of them whatever the table's size.
+# The percentage comes from the table's present size, so that a sample has the same number of pages at any size.
 _SAMPLED = """
     SELECT {tenant} AS tenant, {owner} AS owner, sum({bytes}) * 100 / s.percent AS stored_bytes
     FROM (
@@ -131,17 +132,17 @@ WHERE NOT whole AND (
 
 
 async def count_turns(database: Database, every: float) -> bool:
-    """Count the open turns if that is due, and have it be due again in ``every`` seconds; True when it was done."""
+    """Count the open turns if a count is due; the next one is due in at least ``every`` seconds. True if counted."""
     return await _count(database, "turns", _COUNT_TURNS, every)
 
 
 async def count_bytes(database: Database, every: float) -> bool:
-    """Estimate the bytes of what is stored, in the same way."""
+    """Estimate the stored bytes, on the same terms as ``count_turns``."""
     return await _count(database, "bytes", _COUNT_BYTES, every)
 
 
 async def too_much(database: Database, owner: Most, tenant: Most) -> Sequence[Total]:
-    """The owners and the tenants that have reached something of these, as they were last counted."""
+    """The owners and tenants that had reached any of these thresholds when they were last counted."""
     rows = await database.run(
         _TOO_MUCH,
         open_turns=owner.open_turns,

@@ -1,7 +1,7 @@
 """What every change of a conversation's turns shares: lock the conversation, announce endings, promote the next turn.
 
-Lock order everywhere: conversations by (tenant, id), then requests. Whoever ends a head promotes in the same
-transaction.
+Lock order everywhere: conversations by (tenant, id), then requests. The transaction that ends a head also promotes the
+next turn.
 """
 
 from collections.abc import Collection
@@ -28,10 +28,10 @@ class ConversationRef(NamedTuple):
 
 
 PAGE_BYTES = 8 * 1024 * 1024
-"""A page of a list ends before it, whatever its limit: texts may be long, and a gateway holds them all at once."""
+"""Largest page of a list, whatever its limit: texts may be long, and a gateway holds a whole page in memory."""
 
 KEYS = few("refs", "tenant text, id uuid")
-"""The refs in the parameter ``refs``, to look something up by."""
+"""The refs in the parameter ``refs``, as rows to join."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ WHERE r.tenant = k.tenant AND r.id = next.id AND NOT EXISTS (
 RETURNING r.id
 """
 
-# The rows stay, emptied, so that a late duplicate is still dropped; one that runs is emptied when it ends.
+# The emptied rows stay, so that a late duplicate is still dropped. A running request is emptied when it ends.
 _EMPTY = f"""
 WITH emptied AS (
     UPDATE requests r SET body = NULL, deleted_at = coalesce(r.deleted_at, now())
@@ -85,7 +85,7 @@ UPDATE outbox o SET value = (CAST(o.value AS jsonb) - 'metadata' || '{{"reply": 
 FROM emptied e WHERE o.tenant = e.tenant AND o.request_id = e.id
 """
 
-# What an earlier ending left unpublished goes with the new ones: another worker may be about to publish it, or dead.
+# Also returns earlier unpublished replies: the worker that wrote them may be about to publish them, or dead.
 _ANNOUNCE = f"""
 WITH written AS (
 INSERT INTO outbox (tenant, request_id, conversation_id, value, headers)
@@ -132,12 +132,12 @@ ORDER BY id
 
 
 def refs_json(refs: Collection[RequestRef] | Collection[ConversationRef]) -> str:
-    """Tenants and ids as a JSON parameter, in the order in which locks are taken."""
+    """Tenants and ids as a JSON parameter, in lock order."""
     return as_json([{"tenant": tenant, "id": id} for tenant, id in sorted(set(refs))])
 
 
 async def lock_conversations(tx: Transaction, refs: Collection[ConversationRef]) -> set[ConversationRef]:
-    """Lock these conversations; those of them that are deleted."""
+    """Lock these conversations. Returns the deleted ones."""
     rows = await tx.run(_LOCK, refs=refs_json(refs))
     return {ConversationRef(row.tenant, row.id) for row in rows if row.deleted}
 
@@ -147,7 +147,7 @@ async def announce(
 ) -> list[Announcement]:
     """Write the replies of requests that have just ended in these (locked) conversations to the outbox.
 
-    Returns all that is not published yet of these conversations, in the order in which it is to be published.
+    Returns every unpublished reply of these conversations, in publishing order.
     """
     if not conversations:
         return []
@@ -156,16 +156,19 @@ async def announce(
 
 
 async def promote(tx: Transaction, conversations: Collection[ConversationRef]) -> int:
-    """Make the first waiting turn runnable in each of these (locked) conversations that has no head."""
+    """Make the first waiting turn runnable in each of these (locked) conversations that has no head.
+
+    Returns how many turns were promoted.
+    """
     return len(await tx.run(_PROMOTE, refs=refs_json(conversations))) if conversations else 0
 
 
 async def empty(tx: Transaction, deleted: Collection[ConversationRef]) -> None:
-    """Take the text out of all that has ended in these deleted conversations."""
+    """Remove the texts of all ended requests in these deleted conversations."""
     if deleted:
         await tx.run(_EMPTY, refs=refs_json(deleted))
 
 
 def announcement(row: Any) -> Announcement:
-    """The announcement in a row of the outbox."""
+    """Build the announcement from a row of the outbox."""
     return Announcement(row.id, row.tenant, row.request_id, row.conversation_id, row.event_id, row.value, row.headers)

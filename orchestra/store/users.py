@@ -1,4 +1,4 @@
-"""Users: people who sign in with a password, of which only a slow hash is kept."""
+"""Users: people who sign in with a password. Only a slow hash of it is stored."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ _UNIQUE_VIOLATION = "23505"
 
 @dataclass(frozen=True)
 class StoredUser:
-    """A user's row without the hash. Who signed in before ``password_set_at`` must do so again."""
+    """A user's row without the hash. A session from before ``password_set_at`` is no longer valid."""
 
     resource: UserResource
     tenant: str
@@ -55,7 +55,7 @@ _CHANGE = composed(
     .returning(*_COLUMNS)
 )
 
-# In one order, so that those who wait for each other do not stop each other.
+# In a fixed order, so that concurrent changes cannot deadlock.
 _HOLD_ADMINS = composed(
     select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin").order_by(users.c.id).with_for_update()
 )
@@ -69,7 +69,7 @@ _STORED = (*_COLUMNS, users.c.tenant, users.c.password_set_at)
 _BY_ID = composed(select(*_STORED).where(matches(users.c.id)))
 _BY_USERNAME = composed(select(*_STORED, users.c.password_hash).where(matches(users.c.username)))
 
-# Not over a password that was set meanwhile.
+# Must not overwrite a password that was set meanwhile.
 _SET_HASH = composed(
     update(users)
     .values(password_hash=bindparam("new"))
@@ -78,7 +78,7 @@ _SET_HASH = composed(
 
 
 async def create(database: Database, tenant: str, username: str, password_hash: str, role: Role) -> UserResource:
-    """Make a user. Raises ``USERNAME_TAKEN``; names are unique over all tenants."""
+    """Create a user. Raises ``USERNAME_TAKEN``: names are unique across all tenants."""
     rows = await database.run(_CREATE, tenant=tenant, username=username, password_hash=password_hash, role=role)
     if not rows:
         raise OrchestraError(ErrorCode.USERNAME_TAKEN)
@@ -97,10 +97,14 @@ async def change(
     keep_keys: bool = False,
     leave_admin: bool = False,
 ) -> UserResource | None:
-    """Change what is not None; a new password ends old sessions and, unless ``keep_keys``, revokes the user's keys.
+    """Change the fields that are not None. A new password ends the user's sessions and revokes their keys.
 
-    ``leave_admin``: not where nobody could come in as an admin of the tenant any more. None: unknown, or not with
-    ``old_hash``. Raises ``USERNAME_TAKEN``, and ``FORBIDDEN`` for the last admin.
+    ``old_hash``: change nothing unless this is still the hash of the password.
+    ``keep_keys``: do not revoke the keys.
+    ``leave_admin``: refuse a change after which no credential would give admin rights in the tenant.
+
+    Returns None if the user is unknown or has another hash than ``old_hash``.
+    Raises ``USERNAME_TAKEN``, and ``FORBIDDEN`` for the last admin.
     """
     wanted = {"username": username, "password_hash": password_hash, "role": role}
     try:
@@ -117,9 +121,9 @@ async def change(
 
 
 async def delete(database: Database, tenant: str, id: UUID, *, leave_admin: bool = False) -> bool:
-    """Delete a user and their keys; False when they are unknown. What they made stays.
+    """Delete a user and their keys, but not their requests and conversations. False if the user is unknown.
 
-    ``leave_admin`` and ``FORBIDDEN``: as with ``change``.
+    ``leave_admin`` and ``FORBIDDEN``: as in ``change``.
     """
     async with database.transaction() as transaction, _admin_left(transaction, tenant, asked=leave_admin):
         return bool(await transaction.run(_DELETE, tenant=tenant, id=id))
@@ -127,12 +131,12 @@ async def delete(database: Database, tenant: str, id: UUID, *, leave_admin: bool
 
 @asynccontextmanager
 async def _admin_left(transaction: Transaction, tenant: str, *, asked: bool) -> AsyncIterator[None]:
-    """Do the body only where an admin is left afterwards, also of two at once. Raises ``FORBIDDEN``."""
+    """Raise ``FORBIDDEN`` if no admin is left after the body. Concurrent changes wait for each other."""
     if asked:
         await transaction.run(_HOLD_ADMINS, tenant=tenant)
     yield
     if asked and not await keys.any_admin(transaction, tenant):
-        raise OrchestraError(ErrorCode.FORBIDDEN, "nobody could come in as an admin any more")
+        raise OrchestraError(ErrorCode.FORBIDDEN, "no admin of the tenant would be left")
 
 
 async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int) -> list[UserResource]:
@@ -143,19 +147,19 @@ async def page(database: Database, tenant: str, before: tuple[datetime, UUID] | 
 
 
 async def by_id(database: Database, id: UUID) -> StoredUser | None:
-    """A user of any tenant."""
+    """A user of any tenant, or None if there is no such user."""
     rows = await database.run(_BY_ID, id=id)
     return _stored(rows[0]) if rows else None
 
 
 async def by_username(database: Database, username: str) -> tuple[StoredUser, str] | None:
-    """A user of any tenant and the hash of their password."""
+    """A user of any tenant and the hash of their password, or None if there is no such user."""
     rows = await database.run(_BY_USERNAME, username=username)
     return (_stored(rows[0]), rows[0].password_hash) if rows else None
 
 
 async def set_hash(database: Database, id: UUID, old: str, new: str) -> None:
-    """Put another hash of the same password in the old one's place."""
+    """Replace ``old`` by another hash of the same password, unless the password has changed meanwhile."""
     await database.run(_SET_HASH, id=id, old=old, new=new)
 
 
