@@ -1,4 +1,4 @@
-"""Promises of orchestra/addresses.py: what can never be reached is told from what may be."""
+"""Promises of orchestra/addresses.py: addresses that can never be reached are distinguished from those that may be."""
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ def test_urls(url: str) -> None:
                                  "http://a:x", "http://[::1", "http:///x", "//a",
                                  "http://a..b"])  # fmt: skip
 def test_what_is_no_url(url: str) -> None:
-    """Nobody could be called there."""
+    """No server could be reached there."""
     assert not is_http_url(url)
 
 

@@ -1,4 +1,4 @@
-"""Promises of orchestra/credentials.py: a key is told by its form, and its text is nowhere but in itself."""
+"""Promises of orchestra/credentials.py: a key is recognised by its form, and its text is nowhere but in itself."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Failpoints: where a process dies when it is told to."""
+"""Failpoints: a process dies exactly where it is set to."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Promises of orchestra/loops.py: a loop outlives every error in it, and ends when it is told to."""
+"""Promises of orchestra/loops.py: a loop outlives every error in it, and ends when it is stopped."""
 
 import ast
 import asyncio
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_work_is_done_again_whatever_it_fails_with(error: BaseException) -> None:
-    """A CancelledError that a client lets out is no exception: nobody asked for it."""
+    """A CancelledError that a client lets out counts as an error: the loop itself was not cancelled."""
     work = Work(error, error)
 
     await asyncio.wait_for(keep_running(work, "failed"), 10)
@@ -77,7 +77,7 @@ async def test_pauses_grow_and_begin_anew_after_a_run_that_lasted(monkeypatch: p
 
 
 async def test_a_bug_is_told_apart_from_what_is_expected() -> None:
-    """What was expected is a warning by its name; a bug is an error with its place, and somebody hears of it."""
+    """An expected error is a warning by its name; a bug is an error with its place, and is reported."""
     bugs: list[str] = []
     with structlog.testing.capture_logs() as lines:
         work = Work(OSError(), ValueError("secret"))
@@ -91,7 +91,7 @@ async def test_a_bug_is_told_apart_from_what_is_expected() -> None:
 
 
 async def test_work_that_is_over_is_not_begun_again() -> None:
-    """It returned, or nobody wants it any more; then a pause is cut short."""
+    """It ends when it has returned or is stopped; a stop cuts a pause short."""
     done = Work()
     await keep_running(done, "failed")
     assert 1 == done.runs
@@ -141,7 +141,7 @@ async def test_what_runs_beside_ends_with_the_body() -> None:
     assert all(task.done() for task in tasks)
 
 
-# What may be started bare: it ends by itself, and whoever starts it looks at how.
+# What may be started bare: it ends by itself, and its starter checks the result.
 ONE_SHOT = {
     ("gateway/people/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
     ("gateway/http/kept_counts.py", "self._count(key, count)"): "one count; its errors go to those who asked",

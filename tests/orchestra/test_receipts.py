@@ -69,7 +69,7 @@ def test_parts_that_run_together_are_told_apart() -> None:
 
 
 def test_an_id_is_good_for_its_tenant_only() -> None:
-    """Another tenant's receipt is none."""
+    """Another tenant's receipt is not valid."""
     receipts = Receipts([SECRET])
 
     assert receipts.verify("other", "u", receipts.mint("t", "u", NOW), NOW) is None
@@ -77,7 +77,7 @@ def test_an_id_is_good_for_its_tenant_only() -> None:
 
 
 def test_an_id_is_good_for_its_user_and_for_those_who_see_everything() -> None:
-    """Whoever may see everything in the tenant need not be the one that it was given to; any other user must."""
+    """A caller who may see everything in the tenant can use another's receipt; any other user cannot."""
     receipts = Receipts([SECRET])
     ids = [receipts.mint("t", "user", NOW) for _ in range(1000)]
 
@@ -87,7 +87,7 @@ def test_an_id_is_good_for_its_user_and_for_those_who_see_everything() -> None:
 
 
 def test_an_id_from_the_future_is_none_of_ours() -> None:
-    """Beyond what clocks may differ: it would be taken for one that is still on its way, for ever."""
+    """A time further ahead than clocks may differ is refused: such a receipt would count as on its way indefinitely."""
     receipts = Receipts([SECRET])
 
     assert receipts.verify("t", None, receipts.mint("t", "u", NOW + timedelta(seconds=14)), NOW) is not None
@@ -95,7 +95,7 @@ def test_an_id_from_the_future_is_none_of_ours() -> None:
 
 
 def test_another_secret_vouches_for_nothing() -> None:
-    """What somebody else's gateway gave out is unknown here."""
+    """A receipt from a gateway with another secret is unknown here."""
     assert Receipts([OTHER]).verify("t", "u", Receipts([SECRET]).mint("t", "u", NOW), NOW) is None
 
 

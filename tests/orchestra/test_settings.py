@@ -24,7 +24,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_is_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables are found under their documented names; others are nobody's business."""
+    """Variables are found under their documented names; others are ignored."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1, b:2,,")
     monkeypatch.setenv("KAFKA_NONSENSE", "1")
 

@@ -50,7 +50,7 @@ def test_every_part_is_signed(field: str) -> None:
 
 
 def test_letters_cannot_move_between_parts() -> None:
-    """Parts that are one text when joined are told apart."""
+    """Fields that give the same text when joined have different signatures."""
     signer = Signer([SECRET])
     moved = {**RECORD, "tenant": "tenantu", "user": "ser"}
 
@@ -59,12 +59,12 @@ def test_letters_cannot_move_between_parts() -> None:
 
 @pytest.mark.parametrize("signature", ["", "v1=", "nonsense", "\N{SNOWMAN}", "v1=" + "0" * 64])
 def test_nonsense_is_no_signature(signature: str) -> None:
-    """Whatever stands in the header, the answer is no."""
+    """Whatever the header holds, it is not a valid signature."""
     assert not Signer([SECRET]).verify(signature, **RECORD)
 
 
 def test_a_signature_names_its_kind() -> None:
-    """Cut off what says how it was made, it is none."""
+    """Without the prefix that names its kind, a signature is not valid."""
     signer = Signer([SECRET])
 
     assert not signer.verify(signer.sign(**RECORD).removeprefix("v1="), **RECORD)
@@ -102,7 +102,7 @@ def test_events_while_the_secret_changes() -> None:
 
 
 def test_the_signature_of_an_event_is_no_signature_of_a_request() -> None:
-    """What a worker has signed makes nobody a gateway, though both have the same secret."""
+    """A worker's signature is never accepted as a gateway's, though both have the same secret."""
     made = EventSigner([SECRET]).sign(*(each if isinstance(each, bytes) else each.encode() for each in RECORD.values()))
 
     assert not Signer([SECRET]).verify(made.decode(), **RECORD)

@@ -117,7 +117,7 @@ def test_what_is_no_schema_is_refused(schema: dict[str, Any], why: str) -> None:
     ids=str,
 )
 def test_equal_is_what_is_equal_in_json(items: list[Any], unique: bool) -> None:
-    """Whatever the order of names; 1 and 1.0 are one number, true is none."""
+    """The order of names does not matter; 1 and 1.0 are the same number, and true is not a number."""
     assert unique == (AnswerSchema({"uniqueItems": True}).mismatch(json.dumps(items)) is None)
 
 

@@ -1,4 +1,4 @@
-"""Promises of orchestra/agents/catalogue.py: which agents there are, and what is said of a file that is none."""
+"""Promises of orchestra/agents/catalogue.py: which agents there are, and how a bad file is reported."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_six_agents_ship() -> None:
     ],
 )
 def test_a_shipped_agent_says_what_it_is_for(name: str, words: str) -> None:
-    """On one line, for a line break in the file is none in the prompt."""
+    """Instructions are on one line, because a line break in the file is not one in the prompt."""
     agent = Agents.load(None).find(name)
 
     assert agent
@@ -112,7 +112,7 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, text: str, field: str) -
 
 @pytest.mark.parametrize("name", ["Poet", "-poet", "poét", "a" * 65, "po et"])
 def test_a_file_name_must_be_one_that_a_request_can_say(tmp_path: Path, name: str) -> None:
-    """Else nobody could ask for this agent."""
+    """An agent under any other name could not be asked for."""
     with pytest.raises(AgentFileError, match="the name of the file must be"):
         Agents.load(folder(tmp_path, **{name: PLAIN}))
 
@@ -144,7 +144,7 @@ def test_a_bad_file_ends_the_process_with_its_line(tmp_path: Path, capsys: pytes
 def test_a_folder_that_is_none_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the name of the setting; an empty setting is none."""
+    """A bad folder is reported with the setting's name; an empty setting means that there is no folder."""
     monkeypatch.setenv("AGENTS_DIR", "")
     assert load(AgentSettings).agents_dir is None
     monkeypatch.setenv("AGENTS_DIR", str(tmp_path / "gone"))

@@ -77,7 +77,7 @@ async def test_the_reply_is_shown_as_it_arrives() -> None:
     ],
 )
 async def test_a_text_that_does_not_go_on_starts_again(script: list[Step], pieces: list[str]) -> None:
-    """A restart shows what is new where the text goes on, and is told where it does not; the final text is whole."""
+    """A restart shows only new text where it continues the old, and a notice where not; the final text is whole."""
     reply, shown, _ = await told(script)
 
     assert pieces == shown.pieces
@@ -95,7 +95,7 @@ async def test_a_broken_stream_is_gone_on_with(cut: type[Break] | type[str]) -> 
 
 
 async def test_a_message_is_sent_under_one_key() -> None:
-    """A POST that breaks before its id was told is sent again under the same key, so that it counts once."""
+    """A POST that breaks before its id arrived is sent again under the same key, so that it counts once."""
     shown = Shown()
     async with fake_gateway([Break(""), Refusal(503, "unavailable"), PENDING + HEL + COMPLETED]) as gateway:
         await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
@@ -105,7 +105,7 @@ async def test_a_message_is_sent_under_one_key() -> None:
 
 
 async def test_a_gateway_may_be_started_again() -> None:
-    """While nobody answers on the port it is tried again, and the reply goes on when somebody does."""
+    """While the port is closed the call is retried, and the reply goes on once there is a server again."""
     shown, port = Shown(), free_port()
     asking = Asking(Where(f"http://127.0.0.1:{port}"), BODY, shown)
     async with fake_gateway([Break(PENDING + STARTED + HEL)], port):
@@ -151,7 +151,7 @@ async def test_a_gateway_that_is_away_is_told_once() -> None:
     ],
 )
 async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str) -> None:
-    """A request that ends in any other way, or is refused, is told with its detail."""
+    """A request that ends in any other way, or is refused, is reported with its detail."""
     with pytest.raises(NoReplyError, match=why):
         await told(script)
 
@@ -174,7 +174,7 @@ async def test_a_fault_of_ours_is_not_the_gateways(monkeypatch: pytest.MonkeyPat
 
 
 async def test_why_an_attempt_failed_is_told() -> None:
-    """The error of the last attempt is told while the next one is under way: once, until it is for another reason."""
+    """The error of the last attempt is shown once while the next one runs, and again only for another reason."""
     refused, busy = [f'"last_error": {{"code": "{code}", "detail": "No."}}' for code in ("auth", "rate_limited")]
     again = [f'event: restart\ndata: {{"text": "", {error}}}\n\n' for error in (refused, refused, busy)]
     pending = PENDING.replace("}", f", {refused}}}")
@@ -194,7 +194,7 @@ async def test_a_reply_that_was_cut_is_told_as_such(reason: str | None, notes: l
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"request_id": 7}'])
 async def test_what_is_no_gateway_is_told(body: str) -> None:
-    """A server that takes the message and answers something else is told, whether one waits or not."""
+    """A server that accepts the message and answers something else is reported, with waiting and without."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=body)
@@ -216,7 +216,7 @@ async def test_what_is_no_gateway_is_told(body: str) -> None:
 
 
 async def test_nobody_there_is_an_error() -> None:
-    """A gateway out of reach is told with its address, at once."""
+    """An unreachable gateway is reported at once, with its address."""
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(LostGatewayError, match=url):
         await Asking(Where(url), BODY, Shown()).reply()

@@ -212,7 +212,7 @@ async def test_an_interrupted_send_names_the_request() -> None:
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 @pytest.mark.parametrize("words", [("send", "-"), ("chat",)])
 async def test_input_that_is_no_text_is_refused(words: tuple[str, ...], locale: str) -> None:
-    """Bytes that are no UTF-8 are told as such in any locale; a chat goes on with the next line."""
+    """Bytes that are not UTF-8 are reported as such in any locale; a chat goes on with the next line."""
     async with fake_gateway([HELLO]) as gateway:
         status, output, errors = await run_in(locale, gateway.url, *words, said=b"caf\xe9\nyes\n")
 
@@ -256,7 +256,7 @@ async def test_arguments_that_cannot_be_sent_are_refused(words: tuple[str | byte
 @pytest.mark.parametrize("url", ["http://[", "nonsense", "ftp://x", "http://127.0.0.1:9999999"])
 @pytest.mark.parametrize("words", [("send", "hi"), ("chat",)])
 async def test_what_is_no_address_is_told(words: tuple[str, ...], url: str) -> None:
-    """An address that nobody can be reached at is wrong usage, told before anything is sent."""
+    """An address that cannot exist is wrong usage, reported before anything is sent."""
     status, output, errors = await run(url, *words)
 
     assert (2, "") == (status, output), errors

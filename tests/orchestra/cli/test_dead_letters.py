@@ -138,7 +138,7 @@ async def test_an_edit_from_a_file(script: Script, tmp_path: Path, source: str) 
 
 
 async def test_an_edit_in_an_editor(script: Script) -> None:
-    """Without a file $EDITOR is opened on the value; a value that stays as it was, or an editor that fails, is told."""
+    """Without a file $EDITOR opens the value; an unchanged value, or an editor that fails, is reported."""
     script.answers = {"GET /7": LETTER, "PUT /7": LETTER}
 
     changed = await script.orchestra("edit", "7", EDITOR="sed -i s/bad/good/", VISUAL="")
@@ -158,7 +158,7 @@ async def test_an_edit_in_an_editor(script: Script) -> None:
 
 
 async def test_replay_by_number(script: Script) -> None:
-    """Each that is named is tried; one that is refused is told, and the exit code says that there was one."""
+    """Each named letter is tried; a refused one is reported, and the exit code shows that there was one."""
     script.answers = {"POST /7/replay": {**LETTER, "replayed_as": "x"}, "POST /8/replay": "not_replayable"}
 
     both = await script.orchestra("replay", "8", "7", "--json")

@@ -79,7 +79,7 @@ async def test_what_is_missing_is_found(services: Services, stack: Stack, monkey
 
 
 async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nothing there each address is told, and nothing is waited for without end."""
+    """With nothing running, each address is reported, and no wait is endless."""
     monkeypatch.delenv("ORCHESTRA_SECRET", raising=False)
     port = free_port()
     findings = await examine(

@@ -81,7 +81,7 @@ def test_a_stack_that_is_stopped_can_be_stopped_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--wipe",)])
 def test_what_cannot_be_asked_is_not_said_to_be_stopped(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Where it cannot be told whether a stack runs, `down` fails, and nothing is removed."""
+    """If it is unknown whether a stack runs, `down` fails, and nothing is removed."""
     folder = DataFolder.at(tmp_path / "data")
     folder.create()
     folder.socket.symlink_to(folder.socket)
@@ -96,7 +96,7 @@ def test_what_cannot_be_asked_is_not_said_to_be_stopped(tmp_path: Path, words: t
 def test_a_start_that_is_refused_for_its_ports_leaves_nothing(
     tmp_path: Path, words: tuple[str, ...], there: bool
 ) -> None:
-    """Where a port is taken, that is told before there is a folder, or anything in one that was empty."""
+    """A port that is in use is reported before the folder is created, or anything in an empty one."""
     data = tmp_path / "data"
     if there:
         data.mkdir()

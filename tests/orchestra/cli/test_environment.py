@@ -55,7 +55,7 @@ async def test_an_address_goes_before_the_stack(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "status"), [(("send", "-"), 3), (("chat",), 1), (("dead-letters", "list"), 1)])
 async def test_a_folder_that_is_named_must_have_a_stack(tmp_path: Path, words: tuple[str, ...], status: int) -> None:
-    """Where no stack runs on a folder that was named, that is told, and no other gateway is asked instead."""
+    """If no stack runs on the named folder, that is reported, and no other gateway is asked instead."""
     named = await orchestra(*words, "--data", "other", said=b"hi\n", folder=tmp_path)
 
     assert (status, "") == (named.status, named.output)

@@ -81,7 +81,7 @@ async def test_why_it_takes_long_is_told_at_once() -> None:
 
 
 async def test_it_is_not_waited_for_without_end() -> None:
-    """When the time is up, what it waits for, the request's id and how to look at it are told."""
+    """When time is up, the command shows what it waits for, the request's id and how to look it up."""
     for script, waiting in (
         ([PENDING + UNTIL_CANCELLED + COMPLETED], "worker"),
         ([PENDING + STARTED + UNTIL_CANCELLED + COMPLETED], "model"),
@@ -96,7 +96,7 @@ async def test_it_is_not_waited_for_without_end() -> None:
 
 
 async def test_no_reply_is_told_with_its_reason() -> None:
-    """A message that is refused or fails is told with its detail, and where to look."""
+    """A message that is refused or fails is reported with its detail, and where to look."""
     for script in (
         [Refusal(422, "unknown_model", "No model")],
         [PENDING + 'event: failed\ndata: {"code": "unknown_model", "detail": "No model"}\n\n'],

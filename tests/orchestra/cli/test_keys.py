@@ -55,7 +55,7 @@ async def test_from_the_first_key_to_its_end(stack: Stack, tmp_path: Path) -> No
 
 
 async def test_a_users_key(stack: Stack, tmp_path: Path) -> None:
-    """A key of a person has his name; without more it reads and writes until it is revoked."""
+    """A person's key has their name; without options it reads and writes until it is revoked."""
     url = await stack.fresh_database()
     database = connect(url)
     ann = await make_user(database, "ann")
@@ -69,7 +69,7 @@ async def test_a_users_key(stack: Stack, tmp_path: Path) -> None:
 
 
 async def test_a_tenant_that_is_misspelt_is_seen(stack: Stack, tmp_path: Path) -> None:
-    """The first key of a tenant is told as such, and each name of a tenant that has no keys."""
+    """The first key of a tenant is announced as such, and so is each name of a tenant that has no keys."""
     url = await stack.fresh_database()
     first, second = [await orchestra(tmp_path, "create", "x", "--tenant", "defualt", url=url) for _ in range(2)]
     listed = await orchestra(tmp_path, "list", "--tenant", "other", url=url)

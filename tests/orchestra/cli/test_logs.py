@@ -45,7 +45,7 @@ def run(tmp_path: Path, utc: None) -> Callable[..., Result]:
 
 
 def test_all_parts_in_the_order_of_time(run: Callable[..., Result]) -> None:
-    """The lines of all parts stand in the order of their times; one without a time behind the one before it."""
+    """The lines of all parts are in the order of their times; a line without a time follows the one before it."""
     lines = run().stdout.splitlines()
 
     assert [line.split()[:2] for line in lines] == [
@@ -82,7 +82,7 @@ def test_all_parts_of_a_kind(run: Callable[..., Result], word: str) -> None:
 
 @pytest.mark.parametrize(("word", "meant"), [("workr-2", "worker-2"), ("wroker", "worker"), ("postgers", "postgres")])
 def test_a_part_that_is_not_there(run: Callable[..., Result], word: str, meant: str) -> None:
-    """An unknown part is told, with what was probably meant and with those that there are."""
+    """An unknown part is reported with the nearest name and a list of those that there are."""
     done = run(word)
 
     assert (done.exit_code, done.stdout) == (1, "")
@@ -114,7 +114,7 @@ def test_a_log_gives_the_terminal_no_orders(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_log_is_read_on(tmp_path: Path) -> None:
-    """What is added is read once and in whole lines; a log that was put aside is begun again; one that went is none."""
+    """Added lines are read once and whole; a rotated log is read from its start; one that is gone has no new lines."""
     log = tmp_path / "model.log"
     reader = Reader("model", log)
     assert reader.new_lines() == []

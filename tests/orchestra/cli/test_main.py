@@ -42,7 +42,7 @@ def test_the_version_is_told() -> None:
 
 
 def test_a_verb_that_is_misspelt_is_recognised() -> None:
-    """A verb that is not there is told with the one that was probably meant."""
+    """An unknown verb is reported with the nearest one."""
     shown = CliRunner().invoke(build(), ["satus"])
 
     assert (shown.exit_code, "Did you mean 'status'?" in shown.stderr) == (2, True)
@@ -50,7 +50,7 @@ def test_a_verb_that_is_misspelt_is_recognised() -> None:
 
 @pytest.mark.parametrize("what", ["worker", "workers"])
 def test_workers_are_scaled_by_either_name(tmp_path: Path, what: str) -> None:
-    """One may say `worker` or `workers`; where no stack runs, that is what is told."""
+    """Both `worker` and `workers` are accepted; if no stack runs, that is the error."""
     shown = CliRunner().invoke(build(), ["scale", what, "3", "--data", str(tmp_path)])
 
     assert (shown.exit_code, "no stack is running" in shown.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""`orchestra models`, against a real LLM service and against what is none."""
+"""`orchestra models`, against a real LLM service and against a server that is not one."""
 
 import asyncio
 from collections.abc import AsyncIterator

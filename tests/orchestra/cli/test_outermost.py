@@ -77,7 +77,7 @@ def test_output_that_cannot_be_written_is_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reader_that_goes_away_ends_it_quietly(name: str) -> None:
-    """A broken pipe is no error to tell anybody: the exit code is that of a program ended by SIGPIPE."""
+    """A broken pipe is not reported as an error: the exit code is that of a program ended by SIGPIPE."""
     done = call(Call((*name.split(), "--help"), broken_pipe=True))
 
     assert (done.status, done.stderr) == (141, "")
@@ -142,7 +142,7 @@ def test_an_address_in_the_environment_that_cannot_be_is_told(name: str, wrong: 
 )
 @pytest.mark.parametrize("key", ["a\nb", "ä", " ", "a ", "\x7f"])
 def test_a_key_that_no_header_can_hold_is_wrong_usage(name: str, key: str) -> None:
-    """A key that cannot be sent is refused before anybody is asked."""
+    """A key that cannot be sent is refused before any call is made."""
     done = call(Call(least(tuple(name.split()), key=key), env=nothing()))
 
     assert (done.status, "printable ASCII" in done.stderr) == (2, True), done
@@ -187,7 +187,7 @@ def test_a_real_process_ends_without_a_word_of_the_interpreter(verb: str) -> Non
 
 
 def nothing() -> dict[str, str]:
-    """An environment in which nobody is there."""
+    """An environment in which no service is running."""
     return {
         "ORCHESTRA_GATEWAY": "http://127.0.0.1:9",
         "LLM_SERVICE_URL": "http://127.0.0.1:9",

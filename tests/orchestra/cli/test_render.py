@@ -24,7 +24,7 @@ def test_plain_lines_elsewhere() -> None:
 
 
 def test_a_download_is_a_few_lines() -> None:
-    """A download of many files is told by quarters."""
+    """A download of many files is reported by quarters."""
     lines = shown(*(Progress("kafka", "downloading", "jars", done, 100) for done in range(1, 101))).splitlines()
 
     assert [line.split("jars, ")[1] for line in lines] == [

@@ -39,6 +39,6 @@ async def test_a_comment_is_a_sign_of_life() -> None:
 
 
 async def test_data_that_is_not_json_is_a_value_error() -> None:
-    """A stream that is no gateway's is told from one that broke."""
+    """A stream that is not a gateway's is distinguished from one that broke."""
     with pytest.raises(ValueError, match="Expecting value"):
         await read(b"data: nonsense\n\n", 1000)

@@ -29,7 +29,7 @@ JOINED = "\u0645\u06cc\u200c\u0631\u0648\u0645 \U0001f469\u200d\U0001f680"
 
 
 def obeyed(text: str) -> list[str]:
-    """The characters of a text that a terminal obeys, or nobody sees."""
+    """The characters of a text that a terminal obeys, or that are invisible."""
     kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
     return [ascii(each) for each in text if unicodedata.category(each) in kinds and each not in "\n\t\u200c\u200d"]
 
@@ -75,7 +75,7 @@ def test_what_writes_is_found(tmp_path: Path) -> None:
 
 
 def test_no_orders() -> None:
-    """No character that a terminal obeys or nobody sees is left, of all there are; what is written by people is."""
+    """Of all characters, none that a terminal obeys or that is invisible is left; ordinary writing is unchanged."""
     every = "".join(map(chr, range(sys.maxunicode + 1)))
 
     assert [] == obeyed(harmless(every))

@@ -84,7 +84,7 @@ async def looked(child: Child, state: State) -> None:
 
 
 def gone(pid: int) -> bool:
-    """True when no such process runs; one that nobody has waited for yet runs no more."""
+    """True if no such process runs; a zombie does not count as running."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -99,7 +99,7 @@ async def test_it_is_ready_when_its_probe_says_so(child: Child) -> None:
 
 
 async def test_it_keeps_its_pid_through_the_launcher(child: Child) -> None:
-    """The pid that is told is the program's own."""
+    """The reported pid is the program's own."""
     assert child.pid
     assert psutil.Process(child.pid).cmdline()[2] == SERVE
 
@@ -122,7 +122,7 @@ async def test_one_that_will_not_stop_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_failed_start_tells_how_and_shows_the_log(tmp_path: Path) -> None:
-    """A process that ends before it is ready is told with its exit code and its last words."""
+    """A process that ends before it is ready is reported with its exit code and its last words."""
     failing = Child(part(tmp_path, "print('no disk'); raise SystemExit(7)"), tmp_path / "part.log")
     with pytest.raises(PartFailedError) as caught:
         await failing.start()

@@ -45,7 +45,7 @@ async def path(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_it_answers_with_progress_and_a_result(path: Path) -> None:
-    """Who asks is told what happens meanwhile, and then the result; however long the folder's path is."""
+    """The caller receives the progress and then the result, however long the folder's path is."""
     heard: list[Progress] = []
     result = await ask(path, {"do": "work"}, heard.append)
 
@@ -54,13 +54,13 @@ async def test_it_answers_with_progress_and_a_result(path: Path) -> None:
 
 
 async def test_a_failure_comes_with_the_log(path: Path) -> None:
-    """What could not be done is told with the last words of the part's log."""
+    """A failed step is reported with the last words of the part's log."""
     with pytest.raises(RefusedError, match="exit code 1\nits last words"):
         await ask(path, {"do": "fail"}, lambda _: None)
 
 
 async def test_a_fault_of_ours_is_told_as_such(path: Path) -> None:
-    """What goes wrong while a request is carried out is told to who asked, and not blamed on the request."""
+    """An error while a request is carried out is reported to the caller, and not blamed on the request."""
     with pytest.raises(RefusedError, match=r"failed: .*No space left") as caught:
         await ask(path, {"do": "break"}, lambda _: None)
 
@@ -69,7 +69,7 @@ async def test_a_fault_of_ours_is_told_as_such(path: Path) -> None:
 
 @pytest.mark.parametrize("request_", [{"do": "sing"}, {"do": None}, []])
 async def test_nonsense_is_refused(path: Path, request_: Any) -> None:
-    """What nobody understands is refused, and the server goes on."""
+    """A request that is not understood is refused, and the server goes on."""
     with pytest.raises(RefusedError, match="not understood"):
         await ask(path, request_, lambda _: None)
 

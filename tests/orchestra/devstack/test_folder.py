@@ -62,7 +62,7 @@ def test_logs_and_lock_are_private(folder: DataFolder) -> None:
 
 
 def test_data_and_logs_are_closed_to_others(folder: DataFolder) -> None:
-    """Nobody else lists the folder, or reads Kafka's data and the logs, which may hold what people wrote."""
+    """No other user can list the folder, or read Kafka's data and the logs, which may hold what people wrote."""
     assert mode(folder.path) & 0o066 == 0
     assert [mode(path) for path in (folder.kafka, folder.logs)] == [0o700, 0o700]
 
@@ -111,7 +111,7 @@ def test_a_wipe_leaves_what_is_not_the_stacks(folder: DataFolder) -> None:
 
 
 def test_a_wipe_follows_no_link_out(folder: DataFolder, tmp_path: Path) -> None:
-    """What a link leads to stays, whether the link stands for one of the stack's folders or for something in one."""
+    """The target of a link stays, whether the link is one of the stack's folders or something in one."""
     outside = tmp_path / "outside"
     (outside / "data").mkdir(parents=True)
     fill(folder)
@@ -141,7 +141,7 @@ def test_a_wipe_follows_the_link_to_its_own_postgres(
 
 
 def test_what_cannot_be_removed_is_told(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A removal that fails is told with its place and reason, and the folder can be wiped again."""
+    """A removal that fails is reported with its place and reason, and the folder can be wiped again."""
 
     def busy(path: Path) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", str(path / "topic-0"))

@@ -70,7 +70,7 @@ async def test_data_without_their_password_are_kept(folder: Path) -> None:
     assert (data / "PG_VERSION").read_text() == "18\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as another user")
 async def test_closed_binaries_are_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the other user cannot read the wheel, a copy of its programs serves as well."""
     own = postgres_module._can_run
@@ -91,7 +91,7 @@ async def test_closed_binaries_are_copied(folder: Path, monkeypatch: pytest.Monk
 
 
 async def test_the_model_has_the_slots_and_the_context_that_we_tell(model_url: str) -> None:
-    """The server serves as many requests at once, each with as much context, as the LLM service is told."""
+    """The server takes as many requests at once, each with as much context, as the LLM service is configured for."""
     async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {MODEL_KEY}"}) as client:
         slots = (await client.get(f"{model_url.removesuffix('/v1')}/slots")).json()
 

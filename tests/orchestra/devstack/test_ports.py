@@ -22,7 +22,7 @@ def test_the_usual_ports() -> None:
 
 
 def test_ports_from_a_base() -> None:
-    """With a base all ports stand in one row, in the documented order."""
+    """With a base all ports are consecutive, in the documented order."""
     assert Ports.from_base(21000).needed(2, model=True) == {
         "gateway 1": 21000,
         "gateway 1 (tasks)": 21001,

@@ -1,4 +1,4 @@
-"""Promises of orchestra/devstack/services.py: what our own services are told when a stack starts them."""
+"""Promises of orchestra/devstack/services.py: the settings that our own services get when a stack starts them."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from workers.settings import WorkerSettings
 
 
 def test_each_worker_shows_its_metrics_on_a_port_of_its_own() -> None:
-    """From 9464 on; whoever names a port for a worker gets that one."""
+    """Metrics ports go from 9464 up, unless a worker's port is set."""
     ports = [worker_part({}, number, Path("ready")).env["METRICS_PORT"] for number in (1, 2, 3)]
 
     assert ["9464", "9465", "9466"] == ports
@@ -45,7 +45,7 @@ def test_each_stack_has_tokens_of_its_own(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("token", ["theirs", ""])
 def test_a_token_of_the_callers_goes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
-    """Who starts a stack names the LLM service's token, or says with an empty one that it asks for none."""
+    """The caller's token for the LLM service wins over a generated one; an empty one means that none is required."""
     monkeypatch.setenv("LLM_SERVICE_TOKEN", token)
 
     assert token == environment(tmp_path / "one")["LLM_SERVICE_TOKEN"]
@@ -61,7 +61,7 @@ def parts(shared: dict[str, str]) -> list[tuple[Part, type[BaseSettings]]]:
 
 
 def test_each_part_is_told_what_it_reads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what a stack shares, and of anybody's credentials, no process has what another one reads."""
+    """Among settings that a stack shares, and all credentials, no process has those that only another one reads."""
     read = {name.upper() for _, settings in parts({}) for name in settings.model_fields}
     credentials = {name for name in read if name.endswith(("_KEY", "_TOKEN", "_SECRET", "_OLD", "_PASSWORD"))}
     for name in {*credentials, *services._PASSED_ON, "DATABASE_URL"}:

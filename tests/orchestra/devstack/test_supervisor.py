@@ -53,7 +53,7 @@ def part(folder: Path, name: str, script: str = SERVE) -> Part:
 
 
 async def test_one_that_is_killed_is_started_again(supervisor: Supervisor, heard: Heard, tmp_path: Path) -> None:
-    """After `kill -9` the part runs again under another pid, and both are told."""
+    """After `kill -9` the part runs again under another pid, and both are reported."""
     await supervisor.add(part(tmp_path, "one"))
     child = supervisor.children["one"]
     first = child.pid
@@ -95,7 +95,7 @@ async def test_one_that_cannot_be_started_is_not_kept(supervisor: Supervisor, he
 
 
 class FullDisk:
-    """Fails as writing to a full disk does, for the first few times or for ever."""
+    """Fails as writing to a full disk does, for the first few times or always."""
 
     def __init__(self, times: float) -> None:
         self.times = times
@@ -125,7 +125,7 @@ async def test_one_is_kept_though_nobody_can_be_told(tmp_path: Path) -> None:
 async def test_one_is_kept_though_its_start_fails_in_any_way(
     supervisor: Supervisor, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Whatever goes wrong at a start, not only what we foresaw, is told, and the part is tried again."""
+    """Any error at a start, even an unforeseen one, is reported, and the part is tried again."""
     fails = FullDisk(0)
     made = part(tmp_path, "one")
     before, ready = made.before_start, made.ready

@@ -87,7 +87,7 @@ async def test_no_call_is_lost_to_a_server_that_closes_after_each_answer() -> No
 
 
 async def test_a_close_that_the_event_loop_has_not_seen_is_seen() -> None:
-    """A connection closed while this process was busy is not used, though nobody has told the client so far."""
+    """A connection closed while this process was busy is not used, even if the client has not seen the close yet."""
 
     def answer_once(listener: socket.socket) -> None:
         connection, _ = listener.accept()
@@ -168,7 +168,7 @@ async def test_a_call_down_a_dead_connection_is_made_again(*, reset: bool) -> No
 
 
 async def test_so_are_calls_of_libraries() -> None:
-    """Who speaks httpx over these connections loses none to a dead one either."""
+    """A client that uses httpx over these connections loses no call to a dead one either."""
     server = Deserter()
     async with url_of(server) as url, httpx.AsyncClient(transport=transport(url, Keeping(60))) as client:
         assert [b"ok", b"ok"] == [(await client.post(url, content=b"paid")).content for _ in range(2)]
@@ -178,7 +178,7 @@ async def test_so_are_calls_of_libraries() -> None:
 
 @pytest.mark.parametrize("last", [b"H", b"HTTP/1.1 200 OK\r\n"])
 async def test_a_call_whose_answer_has_begun_is_not_made_again(last: bytes) -> None:
-    """One byte shows that the server had the request: the caller is told."""
+    """One byte shows that the server had the request: the caller gets the error."""
     server = Deserter(last=last)
     async with url_of(server) as url:
         address = Address(url, {}, Patience(5, 5), Keeping(60))

@@ -50,7 +50,7 @@ def test_never_raises(values: list[str]) -> None:
 
 
 def test_one_machine_of_the_newer_kind_counts_once() -> None:
-    """All addresses of an IPv6 network that one machine has are one; those of IPv4 are told apart."""
+    """All IPv6 addresses of one machine's network count as one; IPv4 addresses are distinct."""
     assert network_of("2001:db8:1:2::1") == network_of("2001:db8:1:2:ffff::9") != network_of("2001:db8:1:3::1")
     assert network_of("192.0.2.1") != network_of("192.0.2.2")
     assert network_of("::ffff:192.0.2.1") != network_of("::ffff:192.0.2.2")

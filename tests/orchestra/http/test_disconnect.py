@@ -20,7 +20,7 @@ class Caller:
         self._left.set()
 
     async def receive(self) -> Message:
-        """What a server tells of him."""
+        """What a server receives from the client."""
         await self._left.wait()
         return {"type": "http.disconnect"}
 

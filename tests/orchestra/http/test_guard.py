@@ -13,7 +13,7 @@ LOCAL = (b"host", b"localhost:8080")
 
 
 async def nobody_reads() -> Message:
-    raise AssertionError("nobody reads the body")
+    raise AssertionError("the body is never read")
 
 
 async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -183,7 +183,7 @@ def test_plain_names(host: str, refused: bool) -> None:
     ],
 )
 async def test_links(method: str, changed: dict[str, str], let_in: bool) -> None:
-    """Somebody who follows a link of another local page arrives, and may not be framed, sent or read by that page."""
+    """A browser that follows a link of another local page arrives, but that page cannot frame, send to or read ours."""
     link = {"host": "localhost:8080", "sec-fetch-site": "same-site", "sec-fetch-mode": "navigate",
             "sec-fetch-dest": "document", **changed}  # fmt: skip
     headers = [(name.encode(), value.encode()) for name, value in link.items()]

@@ -22,7 +22,7 @@ class _KinError(_KnownError):
 
 
 class _Doorman:
-    """Middleware that lets nobody pass who does not knock."""
+    """Middleware that rejects every caller that does not knock."""
 
     def __init__(self, app: ASGIApp, word: bytes) -> None:
         self._app = app
@@ -101,7 +101,7 @@ async def test_a_hot_route_answers() -> None:
 
 
 async def test_the_apps_middleware_stands_before_a_hot_route() -> None:
-    """Whoever the middleware refuses does not reach it."""
+    """A caller that the middleware rejects does not reach the route."""
     assert (await _call(_app(_echo), knock=b"never"))[0] == 403
 
 

@@ -192,7 +192,7 @@ class Serving:
             self.half_open._look(asyncio.get_running_loop())
 
     async def settled(self, half_open: int) -> None:
-        """Wait until so many are half-open."""
+        """Wait until this many are half-open."""
         await eventually(lambda: len(self.half_open) == half_open)
 
     def hang_up(self) -> None:
@@ -352,7 +352,7 @@ async def test_a_slow_head_is_refused(server: Serving, sent: bytes) -> None:
 
 
 async def test_silence_is_closed_without_a_word(server: Serving) -> None:
-    """Who connects and asks nothing for ten seconds is let go, and not told what they did not ask."""
+    """A client that connects and sends nothing for ten seconds is disconnected without an answer it did not ask for."""
     caller = await server.call()
     server.look(HEAD_LOOKS)
 
@@ -371,7 +371,7 @@ async def test_a_connection_between_two_calls_owes_nothing(server: Serving) -> N
 
 
 async def test_a_body_that_stalls_is_refused(server: Serving) -> None:
-    """A body that brings too little for 30 s is 408, and what worked for it is told that the caller is gone."""
+    """A body that brings too little for 30 s is 408, and its handler learns that the caller is gone."""
     caller = await server.call()
     await caller.send(HEAD + b"Content-Length: %d\r\n\r\n" % BODY_BYTES)
     await eventually(lambda: server.app.calls)
@@ -445,7 +445,7 @@ async def test_an_answer_that_nobody_reads_is_dropped(server: Serving, path: byt
 
 
 async def test_calls_behind_an_unread_answer_gain_no_time(server: Serving) -> None:
-    """Who goes on asking and reads nothing is cut off all the same."""
+    """A client that keeps sending and reads nothing is cut off all the same."""
     caller = await unread(server, b"/?long")
     for _ in range(BODY_LOOKS):
         await caller.send(GET)
@@ -456,7 +456,7 @@ async def test_calls_behind_an_unread_answer_gain_no_time(server: Serving) -> No
 
 @pytest.mark.parametrize("path", [b"/?long", b"/?stream"])
 async def test_a_slow_reader_is_served(server: Serving, path: bytes) -> None:
-    """Who takes more than a kilobyte a second gets all of a long answer, however much the kernel has of it."""
+    """A client that takes more than a kilobyte a second gets all of a long answer, however much the kernel buffers."""
     caller = await unread(server, path)
     (connection,) = server._server.server_state.connections
     assert isinstance(connection, BoundedProtocol)
@@ -520,7 +520,7 @@ async def test_pipelined_calls_are_answered_in_their_order(server: Serving) -> N
 
 
 async def test_an_answer_under_way_is_not_mixed_with_a_refusal(server: Serving) -> None:
-    """Who sends a bad head before the answer to a good one came is cut off without a word."""
+    """A client that sends a bad head before the previous answer is out is cut off without a word."""
     server.app.gate = asyncio.Event()
     caller = await server.call()
     await caller.send(GET + b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200)
@@ -554,7 +554,7 @@ async def test_half_open_connections_are_bounded(server: Serving, sent: bytes) -
 
 
 async def stalled(server: Serving, count: int, path: bytes, forwarded: Iterable[bytes]) -> int:
-    """How many of so many connections with a body that stalls are left after a while."""
+    """How many of ``count`` connections with a body that stalls are left after a while."""
     for _, address in zip(range(count), forwarded, strict=False):
         caller = await server.call()
         await caller.send(b"POST %b HTTP/1.1\r\nX-Forwarded-For: %b\r\nContent-Length: 9\r\n\r\n" % (path, address))

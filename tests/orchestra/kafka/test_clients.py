@@ -74,7 +74,7 @@ async def test_a_group_reader_starts_at_the_beginning_and_reads_what_is_committe
 
 
 async def test_a_tail_reader_reads_every_partition_from_now_on(broker: KafkaBroker) -> None:
-    """Without a group, so that no other replica takes its share; nobody's open transaction holds it up."""
+    """It reads without a group, so that no other replica takes its share; no open transaction blocks it."""
     subscriber = tail_reader(broker, EVENTS.name)
     await broker.start()
 

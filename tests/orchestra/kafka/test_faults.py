@@ -1,4 +1,4 @@
-"""Promises of orchestra/kafka/faults.py: clients fail as they are told, and only then."""
+"""Promises of orchestra/kafka/faults.py: clients fail when they are set to, and only then."""
 
 import json
 import os

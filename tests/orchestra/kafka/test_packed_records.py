@@ -37,13 +37,13 @@ def unread(record: Any) -> UnreadRecord:
 
 
 def spaces(count: int) -> str:
-    """The SHA-256 of so many spaces."""
+    """The SHA-256 of this many spaces."""
     return hashlib.sha256(b" " * count).hexdigest()
 
 
 @pytest.mark.parametrize("codec", MAX_BYTES)
 def test_a_record_that_is_too_large_leaves_its_neighbours_alone(codec: str) -> None:
-    """It is told by its length and SHA-256, with key and headers; those before and behind it are read."""
+    """It is reported by its length and SHA-256, with key and headers; the records before and behind it are read."""
     large = Record(10 * MIB, b"key", [(b"ce_id", b"id"), (b"\xff", None)])
 
     before, record, behind = read(batch(codec, [Record(b"before"), large, Record(b"behind")], 7).raw)
@@ -56,7 +56,7 @@ def test_a_record_that_is_too_large_leaves_its_neighbours_alone(codec: str) -> N
 
 @pytest.mark.parametrize("codec", BOMBS)
 def test_nothing_is_unpacked_past_the_bound_of_a_batch(codec: str) -> None:
-    """Of a bomb its claimed length is told and a hash of what was read; one record names all that lies behind it."""
+    """A bomb is reported with its claimed length and a hash of what was read; one record names all that follows it."""
     raw = batch(codec, [Record(b"before"), Record(100 * MIB), *[Record(b"behind")] * 3], 7).raw
     source = PackedBatch(raw)
     pieces = list(source)
@@ -96,7 +96,7 @@ def test_no_more_records_are_read_than_a_batch_may_have(codec: str) -> None:
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_record_has_no_more_headers_than_it_may(codec: str, more: int) -> None:
-    """One that has more is told by its value's length; the first of its headers are kept."""
+    """A record with more is reported by its value's length; the first of its headers are kept."""
     headers = [(b"a%d" % number, b"b") for number in range(MAX_HEADERS + more)]
 
     (record,) = read(batch(codec, [Record(b"value", None, headers)]).raw)

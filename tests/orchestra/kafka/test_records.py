@@ -184,7 +184,7 @@ def test_a_batch_that_was_damaged_is_fetched_again() -> None:
 
 
 def test_records_that_contradict_their_length_are_one_unread_record() -> None:
-    """Those before it are read, and those in later batches; nobody fetches it again and again."""
+    """The records before it are read, and those in later batches; the broken one is not fetched again and again."""
     broken = Record(b"", headers=[(b"", b"")])
     with patch.object(Record, "parts", lambda _, delta: [b"\x0e\0\0" + bytes([2 * delta]) + b"\1\1\x7f\0"]):
         raw = batch("none", [broken, broken]).raw
@@ -195,7 +195,7 @@ def test_records_that_contradict_their_length_are_one_unread_record() -> None:
 
 
 class Assignment:
-    """Stands in for what aiokafka knows of a partition that is read."""
+    """Replaces what aiokafka knows of a partition that is read."""
 
     active = True
 

@@ -28,7 +28,7 @@ async def test_missing_topics_are_made_as_the_table_says(stack: Stack) -> None:
 
 
 async def test_wrong_settings_are_named_and_left_alone(stack: Stack) -> None:
-    """Every wrong setting of an existing topic is told by name, each time: nothing is changed."""
+    """Every wrong setting of an existing topic is reported by name, each time: nothing is changed."""
     topic = unique()
     config = {"retention.ms": "1000", "cleanup.policy": "compact", "min.insync.replicas": "2"}
     async with Admin(stack.kafka_settings) as admin:

@@ -11,13 +11,13 @@ from tests.support.stack import Stack
 
 @pytest.fixture(scope="package")
 async def opened_database(stack: Stack) -> AsyncIterator[Database]:
-    """A pool on a database of this folder's tests."""
+    """A pool on an empty database, for the tests of this folder."""
     async with open_database(stack) as opened:
         yield opened
 
 
 @pytest.fixture
 async def database(opened_database: Database) -> Database:
-    """The same, with all migrations and no rows."""
+    """A pool on a database with all migrations and no rows."""
     await empty(opened_database)
     return opened_database

@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/cancels.py: cancels and deletions, also before what they end is there."""
+"""Promises of orchestra/store/cancels.py: cancels and deletions end what they name, even if they arrive first."""
 
 import asyncio
 from collections.abc import Collection
@@ -49,7 +49,7 @@ async def test_a_cancelled_waiting_turn_leaves_the_head_alone(database: Database
 
 
 async def test_a_running_turn_is_only_asked_to_stop(database: Database) -> None:
-    """Who runs it is told; until it stops the turn stays the head."""
+    """The worker that runs a cancelled turn is asked to stop; until it does, the turn stays the head."""
     conversation = uuid4()
     first, second = request(conversation), request(conversation)
     await take(database, first, second)
@@ -75,7 +75,7 @@ async def test_a_cancel_twice_is_one(database: Database) -> None:
 
 
 async def test_an_ended_request_is_not_cancelled(database: Database) -> None:
-    """Whoever commits first wins: an answer stays an answer."""
+    """Whichever commits first wins: a completed request stays completed."""
     await take(database, asked := request())
     await finish(database, await claim_one(database))
 
@@ -95,7 +95,7 @@ async def test_a_tenant_cannot_cancel_anothers_request(database: Database) -> No
 
 
 async def test_a_cancel_that_comes_at_the_same_moment_as_its_request_is_not_lost(database: Database) -> None:
-    """Two workers take in a request and its cancel at once: whoever is first, the request ends cancelled."""
+    """Two workers take in a request and its cancel at once: in either order the request ends cancelled."""
     asked = [request() for _ in range(50)]
 
     await asyncio.gather(
@@ -109,7 +109,7 @@ async def test_a_cancel_that_comes_at_the_same_moment_as_its_request_is_not_lost
 async def test_a_request_that_comes_in_the_midst_of_its_cancel_blocks_nobody(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken in after the cancel has looked for it, it ends when that is settled, and the turn behind it may run."""
+    """A request inserted after its cancel has looked for it ends when that is settled, and the next turn may run."""
     conversation = uuid4()
     known, late, behind = request(), request(conversation), request(conversation)
     await take(database, known)
@@ -139,7 +139,7 @@ async def test_settling_finds_the_running_turn_too(database: Database) -> None:
 
 
 async def test_settling_announces_once(database: Database) -> None:
-    """What settling ends is announced; a second look finds nothing to do."""
+    """Requests ended by settling are announced; settling again finds nothing to do."""
     conversation = uuid4()
     first, second = request(conversation), request(conversation)
     await take(database, first, second)
@@ -151,7 +151,7 @@ async def test_settling_announces_once(database: Database) -> None:
 
 
 async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Database) -> None:
-    """Messages go, open turns end, no row keeps what was said, also not in replies that are on their way."""
+    """Messages go, open turns end, and no row keeps any text, not even in replies that are not published yet."""
     conversation = uuid4()
     turns = [request(conversation, text="secret") for _ in range(3)]
     await take(database, *turns)
@@ -169,7 +169,7 @@ async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Dat
 
 
 async def test_a_turn_that_ran_while_its_conversation_was_deleted_leaves_nothing(database: Database) -> None:
-    """Its answer is thrown away, its row is emptied when it ends, its duplicate is still known."""
+    """The answer of a running turn is discarded, its row is emptied when it ends, and its duplicate is recognised."""
     await take(database, asked := request(text="secret"))
     turn = await claim_one(database)
     await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
@@ -199,7 +199,7 @@ async def test_a_lost_turn_of_a_deleted_conversation_leaves_nothing(database: Da
 
 
 async def test_the_deletion_of_an_unknown_conversation_is_kept(database: Database) -> None:
-    """A deletion may come before the conversation; what comes later finds it deleted."""
+    """A deletion may come before its conversation; requests that come later find it deleted."""
     conversation = uuid4()
 
     await take(database, deletes=[ConversationRef("default", conversation)])
@@ -209,7 +209,7 @@ async def test_the_deletion_of_an_unknown_conversation_is_kept(database: Databas
 
 
 async def test_a_deletion_twice_is_one(database: Database) -> None:
-    """The second changes nothing, not even the time."""
+    """The second deletion changes nothing, not even the time."""
     await take(database, asked := request())
     await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
     before = await database.run("SELECT * FROM conversations")
@@ -252,7 +252,7 @@ async def test_deleting_leaves_other_conversations_alone(database: Database) -> 
 
 
 async def test_a_reply_that_was_not_published_goes_out_without_its_text(database: Database) -> None:
-    """The ending of a deleted request is still told, its text is not."""
+    """The ending of a deleted request is still announced, without its text."""
     await take(database, asked := request())
     await finish(database, await claim_one(database), reply="secret")
 
@@ -264,7 +264,7 @@ async def test_a_reply_that_was_not_published_goes_out_without_its_text(database
 
 
 async def test_a_cancelled_turn_is_not_claimed(database: Database) -> None:
-    """Nobody runs what was cancelled before its claim."""
+    """No worker runs a turn that was cancelled before its claim."""
     await take(database, asked := request())
     await take(database, cancels=[asked.ref])
 
@@ -272,7 +272,7 @@ async def test_a_cancelled_turn_is_not_claimed(database: Database) -> None:
 
 
 async def test_early_cancels_are_kept_once(database: Database) -> None:
-    """A cancel that comes again before its request is one row."""
+    """A repeated cancel of a request that has not arrived is one row."""
     ref = ("default", uuid4())
 
     await take(database, cancels=[ref])
@@ -294,7 +294,7 @@ async def test_early_cancels_are_kept_once(database: Database) -> None:
 async def test_an_early_cancel_of_a_gateway_counts_for_whom_it_was_signed(
     database: Database, owner: str | None, user: str | None, status: str
 ) -> None:
-    """Its owner is kept with it, and held against the request's."""
+    """The owner of an early cancel is kept with it and compared with the request's."""
     asked = request(user=user)
     await cancels.keep_early(database, asked.ref, owner)
 
@@ -306,7 +306,7 @@ async def test_an_early_cancel_of_a_gateway_counts_for_whom_it_was_signed(
 
 @pytest.mark.parametrize("how", ["record", "settled"])
 async def test_an_early_cancel_by_record_counts_for_what_is_nobodys(database: Database, how: str) -> None:
-    """Whose a request is shows when it comes; an owner's is cancelled by what the gateway itself has kept."""
+    """The owner is known once the request arrives; an owned request is cancelled only by a cancel the gateway kept."""
     hers, free = request(user="ann"), request()
     if how == "record":
         await take(database, cancels=[hers.ref, free.ref])
@@ -320,7 +320,7 @@ async def test_an_early_cancel_by_record_counts_for_what_is_nobodys(database: Da
 
 
 async def test_nobody_takes_a_cancel_from_its_owner(database: Database) -> None:
-    """One who was first with an unsigned cancel, or one in another's name, makes the owner's own no weaker."""
+    """An earlier unsigned cancel, or one in another's name, does not weaken the owner's own."""
     asked = [request(user="ann") for _ in range(3)]
     await take(database, cancels=[asked[0].ref])
     await cancels.keep_early(database, asked[1].ref, "bob")
@@ -335,7 +335,7 @@ async def test_nobody_takes_a_cancel_from_its_owner(database: Database) -> None:
 
 
 async def test_an_early_cancel_of_an_older_release_counts_as_it_did(database: Database) -> None:
-    """It says neither who signed it nor for whom."""
+    """An early cancel from an older release says neither whether it was signed nor for whom."""
     asked = request(user="ann")
     await database.run("INSERT INTO early_cancels (tenant, id) VALUES ('default', :id)", id=asked.id)
 
@@ -345,7 +345,7 @@ async def test_an_early_cancel_of_an_older_release_counts_as_it_did(database: Da
 
 
 async def _mentions(database: Database, text: str) -> list[str]:
-    """The tables in which a text still stands."""
+    """The tables that still hold a text."""
     tables = "conversations messages logs requests outbox dead_letters".split()
     found = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/claims.py: who may run what, and what becomes of the turns of lost workers."""
+"""Promises of orchestra/store/claims.py: which turns may run where, and what becomes of the turns of lost workers."""
 
 import asyncio
 from collections import Counter
@@ -113,7 +113,7 @@ async def test_a_delayed_turn_behind_another_keeps_its_time(database: Database) 
 
 
 async def test_a_lost_worker_is_kept_as_the_error_of_its_attempt(database: Database) -> None:
-    """Whoever asks why a request took so long is told."""
+    """The errors of a request show that it took long because a worker was lost."""
     await take(database, asked := request())
     worker_id = await new_worker(database)
     await claim(database, worker_id)
@@ -196,7 +196,7 @@ async def test_no_two_workers_claim_the_same_turn(database: Database) -> None:
 
 
 async def test_a_claim_that_races_with_the_loss_of_its_lease_leaves_nothing_stuck(database: Database) -> None:
-    """Whatever a worker got hold of while its lease was taken away goes back; nobody who is gone holds anything."""
+    """Turns claimed while the lease is taken away go back; a worker that is gone holds nothing."""
     for _ in range(30):
         await take(database, *(request() for _ in range(5)))
         worker_id = await new_worker(database)
@@ -288,7 +288,7 @@ async def test_a_turn_that_loses_every_worker_fails(database: Database) -> None:
 
 
 async def test_a_lost_worker_is_the_last_error_of_its_turns(database: Database) -> None:
-    """Whoever asks why there is no answer yet is told, until there is one."""
+    """The last error says why there is no answer yet, until there is one."""
     await take(database, asked := request())
     worker_id = await new_worker(database)
     await claim_one(database, worker_id)
@@ -319,7 +319,7 @@ async def test_a_caller_waits_for_a_minute(database: Database, waited: int, seco
 
 
 async def test_a_cancelled_turn_of_a_lost_worker_ends(database: Database) -> None:
-    """Nobody runs it again; a cancel wins over exhausted tries."""
+    """No worker runs it again; a cancel wins over exhausted tries."""
     await take(database, asked := request(max_tries=1))
     worker_id = await new_worker(database)
     await claim_one(database, worker_id)
@@ -334,7 +334,7 @@ async def test_a_cancelled_turn_of_a_lost_worker_ends(database: Database) -> Non
 
 
 async def test_only_lost_workers_lose_their_turns(database: Database) -> None:
-    """Who renews keeps what it runs."""
+    """A worker that renews its lease keeps its turns."""
     await take(database, request(), request())
     alive, dead = await new_worker(database), await new_worker(database)
     (kept,) = await claim(database, alive, limit=1)

@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/database.py: transactions, and the two ways in which Postgres can say no."""
+"""Promises of orchestra/store/database.py: transactions, and the two kinds of failure, unavailable and refused."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ def upstream(stack: Stack) -> tuple[str, int]:
 
 
 async def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
-    """An exception inside of it leaves no trace and comes out as it is."""
+    """An exception inside a transaction leaves no trace and comes out unchanged."""
     with pytest.raises(RuntimeError, match="mine"):
         async with database.transaction() as tx:
             await tx.run("INSERT INTO logs (type, message) VALUES ('a', 'b')")
@@ -54,7 +54,7 @@ async def test_nobody_there_is_unavailable(stack: Stack) -> None:
 
 @pytest.mark.parametrize("path", ["/not_there", "/"], ids=["no such database", "no such user"])
 async def test_a_server_that_turns_us_away_is_unavailable(stack: Stack, path: str) -> None:
-    """What Postgres says while it lets nobody in can be tried again too."""
+    """Errors of a Postgres that refuses connections can be retried too."""
     url = urlsplit(stack.database_url)._replace(path=path)
     database = connect(urlunsplit(url if path == "/not_there" else url._replace(netloc=f"nobody@{url.netloc[-15:]}")))
 
@@ -75,7 +75,7 @@ async def test_an_error_of_the_weather_names_no_address(stack: Stack) -> None:
 
 
 async def test_it_is_well_while_a_transaction_succeeds(stack: Stack, database: Database) -> None:
-    """And is not where nobody answers."""
+    """A database is well while a transaction succeeds, and not where there is no server."""
     away = connect(moved(stack.database_url, 1))
 
     assert (True, False) == (await database.is_well(), await away.is_well())
@@ -83,7 +83,7 @@ async def test_it_is_well_while_a_transaction_succeeds(stack: Stack, database: D
 
 
 async def test_a_session_that_was_ended_is_unavailable_and_the_next_one_works(database: Database) -> None:
-    """An administrator, or a restart, ends a session in the midst of its work; the pool gets over it."""
+    """A session ended by an administrator or a restart is an outage, and the pool recovers from it."""
     for _ in range(20):
         with pytest.raises(DatabaseUnavailableError):
             async with database.transaction() as tx:
@@ -130,7 +130,7 @@ async def _until_reached(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def test_an_empty_pool_is_unavailable(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who gets no connection in time may try again."""
+    """A caller that gets no connection in time may try again."""
     database = connect(stack.database_url, database_pool_size=1)
     monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
     async with database.transaction():
@@ -141,7 +141,7 @@ async def test_an_empty_pool_is_unavailable(stack: Stack, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=["NUL", "lone surrogate"])
 async def test_text_that_cannot_be_kept_is_refused(database: Database, text: str) -> None:
-    """What JSON can hold and Postgres cannot blames the data."""
+    """Text that JSON can hold and Postgres cannot is an error of the data."""
     with pytest.raises(DataRefusedError):
         await database.run("SELECT CAST(:rows AS jsonb)", rows=as_json([{"text": text}]))
 
@@ -156,19 +156,19 @@ async def test_text_that_cannot_be_kept_is_refused(database: Database, text: str
     ],
 )
 async def test_data_against_the_rules_is_refused(database: Database, statement: str) -> None:
-    """Constraints and ranges blame the data, and say which by SQLSTATE only."""
+    """Violated constraints and ranges are errors of the data, named by SQLSTATE alone."""
     with pytest.raises(DataRefusedError, match=r"^2[23]\w{3}$"):
         await database.run(statement)
 
 
 async def test_our_own_mistakes_are_no_weather(database: Database) -> None:
-    """A wrong statement is neither retried nor blamed on the data."""
+    """A wrong statement is neither retried nor reported as bad data."""
     with pytest.raises(asyncpg.PostgresError):
         await database.run("SELECT nothing FROM nowhere")
 
 
 async def test_a_deadlock_can_be_tried_again(database: Database) -> None:
-    """The victim of a deadlock is told to try again; the other goes on."""
+    """The victim of a deadlock may try again; the other transaction goes on."""
     await database.run("INSERT INTO workers (id, lease_until) VALUES (:a, now()), (:b, now())", a=uuid4(), b=uuid4())
     one, two = [each.id for each in await database.run("SELECT id FROM workers")]
     both = asyncio.Barrier(2)
@@ -185,7 +185,7 @@ async def test_a_deadlock_can_be_tried_again(database: Database) -> None:
 
 
 async def test_a_cancelled_task_leaves_the_pool_clean(stack: Stack) -> None:
-    """Tasks that are cancelled anywhere in a transaction hand back no open one, and no connection is lost."""
+    """Tasks cancelled anywhere in a transaction return no connection with an open one, and lose none."""
     database = connect(await stack.fresh_database(), database_pool_size=2)
     chance = random.Random(2)
     for _ in range(100):
@@ -203,7 +203,7 @@ async def test_a_cancelled_task_leaves_the_pool_clean(stack: Stack) -> None:
 
 
 async def test_a_connection_says_whose_it_is_and_keeps_time_in_utc(database: Database) -> None:
-    """Who looks at the sessions sees our name; statements and idle transactions have an end."""
+    """Sessions show our name; statements and idle transactions have time limits."""
     names = ("application_name", "timezone", "statement_timeout", "idle_in_transaction_session_timeout")
 
     found = [(await database.run(f"SHOW {name}"))[0][0] for name in names]

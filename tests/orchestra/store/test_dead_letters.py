@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/dead_letters.py: a record that was not taken in is kept whole."""
+"""Promises of orchestra/store/dead_letters.py: a record that could not become a request is kept whole."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ async def test_nothing_stays_nothing(database: Database) -> None:
 
 
 async def test_a_header_name_that_cannot_be_kept_loses_nothing_else(database: Database) -> None:
-    """Its bad characters are replaced; the record is there."""
+    """Bad characters of a header name are replaced; the record is kept."""
     await take(database, dead_letters=[letter(headers=[("a\0b", b"1"), ("\ud800", b"2")])])
 
     (kept,) = await database.run("SELECT headers FROM dead_letters")
@@ -56,7 +56,7 @@ async def test_a_header_name_that_cannot_be_kept_loses_nothing_else(database: Da
 
 
 async def test_the_reason_is_found_by_request(database: Database) -> None:
-    """Its own tenant's only; the first one, should there be several."""
+    """A reason is that of its own tenant's letter: the first one if there are several."""
     id = uuid4()
     first = letter(request_id=id).because(ErrorCode.NOT_JSON, "first")
     await take(database, dead_letters=[first, letter(request_id=id).because(ErrorCode.TOMBSTONE, "second")])
@@ -67,7 +67,7 @@ async def test_the_reason_is_found_by_request(database: Database) -> None:
 
 
 async def test_the_reasons_of_many_are_found_at_once(database: Database) -> None:
-    """The first one of each, for those that have one, of their own tenant."""
+    """The reasons of many requests are the first of each that has one, of its own tenant."""
     one, other = letter().because(ErrorCode.NOT_JSON, "one"), letter(tenant="them").because(ErrorCode.UNSIGNED, "two")
     again = letter(request_id=one.request_id).because(ErrorCode.TOMBSTONE, "later")
     await take(database, dead_letters=[one, other, again])
@@ -80,7 +80,7 @@ async def test_the_reasons_of_many_are_found_at_once(database: Database) -> None
 
 
 async def test_a_letter_says_nothing_of_a_request_that_was_taken_in(database: Database) -> None:
-    """It is about another body under the same id: whoever asks for the request is not told that it failed."""
+    """The letter is about another body under the same id: the request itself is not reported as failed."""
     await take(database, asked := request(), dead_letters=[letter(request_id=(id := asked.id), tenant="default")])
 
     assert await dead_letters.reason_of(database, "default", id) is None
@@ -93,7 +93,7 @@ async def listed(database: Database, filter: DeadLetterFilter = EVERYTHING, **mo
 
 
 async def born(database: Database, *days: int) -> None:
-    """As if the letters had been kept on these days of January, in their order."""
+    """Act as if the letters had been kept on these days of January, in their order."""
     for place, day in enumerate(days):
         at = datetime(2026, 1, day, tzinfo=UTC)
         await database.run(
@@ -105,7 +105,7 @@ async def born(database: Database, *days: int) -> None:
 
 
 async def test_a_list_shows_what_was_refused_and_not_what_it_says(database: Database) -> None:
-    """The newest first, with reason, place and length; another tenant's are not there."""
+    """Letters are listed newest first, with reason, place and length, and without those of another tenant."""
     first = letter(value=b"12345", partition=3, offset=7).because(ErrorCode.NOT_JSON, "bad")
     second = letter(value=None).because(ErrorCode.TOMBSTONE, "")
     await take(database, dead_letters=[first, second, letter(tenant="them")])
@@ -134,7 +134,7 @@ async def test_a_list_shows_what_was_refused_and_not_what_it_says(database: Data
     ],
 )
 async def test_filters(database: Database, filter: dict[str, Any], more: dict[str, Any], places: set[int]) -> None:
-    """All that is named must hold."""
+    """Every condition of a filter must hold."""
     made = [
         letter().because(ErrorCode.NOT_JSON, ""),
         letter(topic="theirs").because(ErrorCode.TOMBSTONE, ""),
@@ -151,7 +151,7 @@ async def test_filters(database: Database, filter: dict[str, Any], more: dict[st
 
 
 async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
-    """Each letter once, also among those of the same moment; both ways."""
+    """Pages show each letter once, even among those of the same moment, in both directions."""
     await take(database, dead_letters=[letter() for _ in range(5)])
     await born(database, 1, 1)
     seen: list[int] = []
@@ -172,7 +172,7 @@ async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
 
 
 async def test_an_edit_keeps_what_came(database: Database) -> None:
-    """Whatever is edited, and however often, the bytes that came stay beside it."""
+    """However often a letter is edited, its original bytes are kept."""
     headers: RawHeaders = [("name", BYTES), ("none", None)]
     await take(database, dead_letters=[letter(key=BYTES, value=BYTES, headers=headers)])
     (summary,) = await listed(database)
@@ -189,7 +189,7 @@ async def test_an_edit_keeps_what_came(database: Database) -> None:
 
 
 async def test_a_value_longer_than_a_record_may_be_is_not_read_whole(database: Database) -> None:
-    """It is cut behind the limit, and its length is told."""
+    """The value is cut after the limit, and its full length is shown."""
     await take(database, dead_letters=[letter(value=bytes(3 * 1024 * 1024))])
     (summary,) = await listed(database)
 
@@ -200,7 +200,7 @@ async def test_a_value_longer_than_a_record_may_be_is_not_read_whole(database: D
 
 
 async def test_a_value_that_was_not_kept_has_its_length(database: Database) -> None:
-    """However long it was; one whose length nobody knows has none."""
+    """A value that was not kept shows its length, if that is known."""
     await take(database, dead_letters=[letter(value=None, value_bytes=2**40), letter(value=None)])
 
     unknown, known = await listed(database)
@@ -209,7 +209,7 @@ async def test_a_value_that_was_not_kept_has_its_length(database: Database) -> N
 
 
 async def test_after_a_replay_the_old_reason_is_none_any_more(database: Database) -> None:
-    """Under the id that it went by; a new refusal is told, and so is the old one if it went by another id."""
+    """A replay under the same id removes the old reason until a new refusal; under another id the old reason stays."""
     id = uuid4()
     await take(database, dead_letters=[letter(request_id=id).because(ErrorCode.NOT_JSON, "first")])
     (summary,) = await listed(database)

@@ -84,7 +84,7 @@ async def test_a_failed_turn_leaves_no_messages_and_makes_room(database: Databas
 
 
 async def test_a_retry_keeps_its_place(database: Database) -> None:
-    """The head goes back to be run later; the try stays spent, nothing is announced, nobody overtakes it."""
+    """The head goes back to be run later; the try stays spent, nothing is announced, and no turn overtakes it."""
     conversation = uuid4()
     first, second = request(conversation), request(conversation)
     await take(database, first, second)
@@ -98,7 +98,7 @@ async def test_a_retry_keeps_its_place(database: Database) -> None:
 
 
 async def test_a_try_can_be_given_back_the_fence_never(database: Database) -> None:
-    """Who is interrupted, or told to wait, has its try again; the next attempt has a higher number all the same."""
+    """An interrupted or rate-limited attempt costs no try, and the next attempt still has a higher number."""
     await take(database, request())
     worker_id = await new_worker(database)
     await finish(database, await claim_one(database, worker_id), Status.PENDING, give_try_back=True)
@@ -151,7 +151,7 @@ async def test_finishing_at_the_same_moment_is_finishing_once(database: Database
 
 
 async def test_a_requested_cancel_wins_over_a_retry(database: Database) -> None:
-    """Put back, a turn that somebody has cancelled ends, and the next may run."""
+    """A cancelled turn that is put back ends, and the next may run."""
     conversation = uuid4()
     first, second = request(conversation), request(conversation)
     await take(database, first, second)
@@ -177,7 +177,7 @@ async def test_an_answer_wins_over_a_requested_cancel(database: Database) -> Non
 
 
 async def test_earlier_replies_that_were_not_published_come_along(database: Database) -> None:
-    """Whoever ends a turn also gets the conversation's unpublished replies, which go first; published ones not."""
+    """The worker that ends a turn also gets the conversation's unpublished replies, which go first."""
     conversation = uuid4()
     turns = [request(conversation) for _ in range(3)]
     await take(database, *turns)
@@ -231,7 +231,7 @@ async def test_a_batch_ends_many_turns(database: Database) -> None:
 
 
 async def test_an_answer_to_a_question_that_no_user_asked_is_kept(database: Database) -> None:
-    """Where no message is a user's the last one is stored, whoever's it is, an assistant's too."""
+    """Where no message has the role user, the last one is stored, even an assistant's."""
     await take(database, asked := request())
 
     await finish(database, await claim_one(database), question=("assistant", "as I said"), reply="go on")
@@ -286,7 +286,7 @@ async def test_what_is_due_expires(database: Database) -> None:
 
 
 async def test_a_running_turn_does_not_expire_under_its_worker(database: Database) -> None:
-    """Who runs it ends it."""
+    """A running turn is ended by its worker."""
     await take(database, asked := request())
     await claim_one(database)
     await database.run("UPDATE requests SET deadline_at = now() - interval '1 hour'")
@@ -308,7 +308,7 @@ async def test_why_attempts_failed_is_kept_one_by_one(database: Database) -> Non
 
 
 async def test_the_error_of_a_fenced_attempt_is_not_kept(database: Database) -> None:
-    """Whoever lost the turn has no say in its story."""
+    """A worker that lost its turn adds nothing to the turn's errors."""
     await take(database, request())
     turn = await claim_one(database)
     await finish(database, turn, Status.PENDING)
@@ -394,7 +394,7 @@ async def test_why_the_last_attempt_failed_is_kept_while_a_request_is_open(datab
 
 @pytest.mark.parametrize("how", ["by its worker", "by the sweep"])
 async def test_what_expires_keeps_why_it_was_not_answered(database: Database, how: str) -> None:
-    """It has no error of its own, and its reply has none; but whoever looks sees why nothing came."""
+    """An expired request and its reply have no error, but the last error shows why there was no answer."""
     await take(database, asked := request())
     error = (ErrorCode.AUTH, "wrong key")
     if how == "by its worker":
@@ -436,7 +436,7 @@ async def test_what_waits_for_a_model_that_is_held_back_is_told_once(database: D
 
 
 async def test_what_knows_why_it_waits_keeps_that(database: Database) -> None:
-    """The error of its own attempt says more than that of another's."""
+    """The error of a request's own attempt says more than another's."""
     await take(database, asked := request())
     await finish(database, await claim_one(database), Status.PENDING, error=(ErrorCode.BAD_UPSTREAM, "broke"))
 
@@ -477,7 +477,7 @@ async def test_a_caller_who_would_leave_before_the_hold_ends_is_told(
 
 
 async def test_two_workers_that_tell_the_same_turns_tell_each_once(database: Database) -> None:
-    """Nobody waits for the other, and nothing is told twice."""
+    """Neither worker waits for the other, and each turn is noted once."""
     await take(database, *(request(caller_waits=number % 2 == 0) for number in range(20)))
     held = HeldModel("llama3", ErrorCode.AUTH, "no", 20.0)
 

@@ -40,7 +40,7 @@ async def database(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 async def whole(database: Database, requests: int) -> None:
-    """So many requests from intake to the mark of what was published, one after the other."""
+    """Run this many requests from intake to the mark of what was published, one after the other."""
     worker = await new_worker(database)
     for _ in range(requests):
         intaken = await take(database, request(), order=ClaimOrder(worker, 1))
@@ -49,7 +49,7 @@ async def whole(database: Database, requests: int) -> None:
 
 
 async def rows_read(database: Database) -> int:
-    """How many rows this session's statements have read since the database is there."""
+    """How many rows this session's statements have read since the database was created."""
     await database.run("SELECT pg_stat_force_next_flush()")
     return int((await database.run(_ROWS_READ))[0].n)
 

@@ -32,7 +32,7 @@ from tests.support.store import (
 
 
 async def test_a_batch_that_comes_again_changes_nothing(database: Database) -> None:
-    """A redelivered batch inserts nothing, and says that it was known."""
+    """A redelivered batch inserts nothing and is counted as duplicates."""
     conversation = uuid4()
     batch = [request(conversation), request(conversation), request()]
     first = await take(database, *batch, dead_letters=[bad := letter()])
@@ -59,7 +59,7 @@ async def test_a_batch_that_comes_again_after_the_answer_changes_nothing(databas
 
 
 async def test_an_empty_batch_is_harmless(database: Database) -> None:
-    """Nothing asked for, nothing done."""
+    """An empty batch does nothing."""
     assert await take(database) == Intaken()
 
 
@@ -79,7 +79,7 @@ async def test_another_body_under_a_known_id_is_a_dead_letter(database: Database
 
 
 async def test_another_body_in_the_same_batch_is_a_dead_letter(database: Database) -> None:
-    """Of two bodies under one id in one batch the first is taken in, the second is kept as a dead letter."""
+    """Of two bodies under one id in one batch, the first becomes a request and the second a dead letter."""
     asked = request(text="first")
     same = request(asked.conversation_id, id=asked.id, text="first")
     other = request(asked.conversation_id, id=asked.id, text="second")
@@ -90,7 +90,7 @@ async def test_another_body_in_the_same_batch_is_a_dead_letter(database: Databas
 
 
 async def test_only_what_has_no_request_is_refused(database: Database) -> None:
-    """Who waits for an id has one ending: a letter under an id that was taken in, now or before, changes none."""
+    """An id has one ending: a letter under the id of a request, from this or an earlier batch, does not change it."""
     before, now = request(), request()
     await take(database, before)
     letters = [
@@ -106,7 +106,7 @@ async def test_only_what_has_no_request_is_refused(database: Database) -> None:
 
 
 async def test_another_body_that_comes_at_the_same_moment_is_a_dead_letter(database: Database) -> None:
-    """Two workers that take in two bodies of one id at once: one is taken in, the other kept, whoever is first."""
+    """When two workers take in two bodies of one id at once, one becomes a request and the other a dead letter."""
     for _ in range(20):
         id = uuid4()
         done = await asyncio.gather(
@@ -159,7 +159,7 @@ async def test_a_turn_behind_ended_ones_may_run(database: Database) -> None:
 
 
 async def test_duplicates_between_new_turns_leave_the_order(database: Database) -> None:
-    """Known records in a batch move nobody out of order, and the new ones behind them have a head."""
+    """Known records in a batch do not change the order, and the new turns behind them have a head."""
     conversation = uuid4()
     await take(database, known := request(conversation))
     await finish(database, await claim_one(database))
@@ -173,7 +173,7 @@ async def test_duplicates_between_new_turns_leave_the_order(database: Database) 
 
 
 async def test_a_deadline_in_the_past_is_an_expired_request(database: Database) -> None:
-    """A request that comes too late ends at once, is announced, and keeps nobody behind it waiting."""
+    """A request that comes too late ends at once, is announced, and delays no turn behind it."""
     conversation = uuid4()
     late = request(conversation, deadline=datetime.now(UTC) - timedelta(seconds=1))
 
@@ -185,14 +185,14 @@ async def test_a_deadline_in_the_past_is_an_expired_request(database: Database) 
 
 @pytest.mark.parametrize("deadline", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 async def test_any_deadline_can_be_kept(database: Database, deadline: datetime) -> None:
-    """The first and the last moment that there is are deadlines too."""
+    """The earliest and the latest possible moments are valid deadlines."""
     done = await take(database, request(deadline=deadline))
 
     assert done.inserted == 1
 
 
 async def test_a_deadline_is_an_hour_by_default_and_seven_days_at_most(database: Database) -> None:
-    """No deadline is one hour; one beyond seven days is seven days."""
+    """Without a deadline it is one hour; one beyond seven days becomes seven days."""
     await take(database, request(), request(deadline=datetime.now(UTC) + timedelta(days=100)))
 
     found = await database.run("SELECT deadline_at - created_at AS time FROM requests ORDER BY 1")
@@ -201,7 +201,7 @@ async def test_a_deadline_is_an_hour_by_default_and_seven_days_at_most(database:
 
 
 async def test_a_turn_of_a_deleted_conversation_fails(database: Database) -> None:
-    """What comes after the deletion is refused with its reason, announced, and keeps no text."""
+    """A request after the deletion fails with its reason, is announced, and keeps no text."""
     conversation = uuid4()
     await take(database, deletes=[ConversationRef("default", conversation)])
 
@@ -238,7 +238,7 @@ async def test_intake_claims_when_it_is_told_to(database: Database) -> None:
 
 
 async def test_intake_marks_how_far_it_has_read(database: Database) -> None:
-    """The marks are written with the rows that they speak of."""
+    """The marks are written in one transaction with the rows they cover."""
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
     await take(database, request(), progress=[Progress("llm.requests", 3, 42, moment)])
@@ -248,7 +248,7 @@ async def test_intake_marks_how_far_it_has_read(database: Database) -> None:
 
 
 async def test_data_that_postgres_refuses_changes_nothing(database: Database) -> None:
-    """A batch with a NUL in it is refused whole, by name; nothing of it is there."""
+    """A batch with a NUL in it is refused as a whole, and nothing of it is written."""
     bad = request()
     bad.body["messages"][0]["content"] = "a\0b"
 
@@ -259,7 +259,7 @@ async def test_data_that_postgres_refuses_changes_nothing(database: Database) ->
 
 
 async def test_requests_and_their_deletion_in_one_batch(database: Database) -> None:
-    """A conversation that is deleted in the batch of its own requests ends them, and keeps none of their text."""
+    """A conversation deleted in the batch of its own requests ends them and keeps none of their texts."""
     asked = request()
 
     done = await take(database, asked, deletes=[ConversationRef("default", asked.conversation_id)])
@@ -270,7 +270,7 @@ async def test_requests_and_their_deletion_in_one_batch(database: Database) -> N
 
 
 async def test_batches_of_the_same_conversations_never_wait_for_each_other_for_ever(database: Database) -> None:
-    """Many batches over the same conversations in other orders at once: all are taken in, nobody is the second head."""
+    """Many batches with the same conversations in different orders are all taken in, with one head each."""
     conversations = [uuid4() for _ in range(5)]
     orders = [conversations, conversations[::-1], conversations[2:] + conversations[:2], conversations[3:]]
 
@@ -291,7 +291,7 @@ async def test_taking_in_writes_no_messages(database: Database) -> None:
 
 
 async def test_a_new_conversation_is_the_users_who_began_it(database: Database) -> None:
-    """And further turns of his go into it."""
+    """A user's first turn makes the conversation theirs, and their further turns join it."""
     conversation = uuid4()
     await take(database, first := request(conversation, user="ann"))
     await take(database, second := request(conversation, user="ann"))
@@ -303,7 +303,7 @@ async def test_a_new_conversation_is_the_users_who_began_it(database: Database) 
 
 @pytest.mark.parametrize("owner", ["ann", None])
 async def test_nobody_speaks_in_anothers_conversation(database: Database, owner: str | None) -> None:
-    """The turn is born failed, as if there were no such conversation; nothing of the other's is changed."""
+    """The turn fails at once, as if there were no such conversation; nothing of its owner's is changed."""
     conversation = uuid4()
     await take(database, first := request(conversation, user=owner), foreign := request(conversation, user="bob"))
     await take(database, again := request(conversation, user="bob", on_busy="interrupt"))
@@ -316,7 +316,7 @@ async def test_nobody_speaks_in_anothers_conversation(database: Database, owner:
 
 
 async def test_a_deleted_conversation_of_another_looks_like_any_of_anothers(database: Database) -> None:
-    """Whether it was deleted is not told."""
+    """Whether another owner's conversation is deleted is not revealed."""
     conversation = uuid4()
     await take(database, request(conversation, user="ann"))
     await take(database, deletes=[ConversationRef("default", conversation)])
@@ -328,7 +328,7 @@ async def test_a_deleted_conversation_of_another_looks_like_any_of_anothers(data
 
 
 async def test_the_tenant_itself_speaks_in_any_conversation(database: Database) -> None:
-    """A caller of an open gateway who says no name may do everything: the gateway has signed for them."""
+    """A caller of an open gateway without a name may do everything, because the gateway signs for them."""
     conversation = uuid4()
     await take(database, request(conversation, user="ann"))
 
@@ -342,7 +342,7 @@ async def test_the_tenant_itself_speaks_in_any_conversation(database: Database) 
 async def test_what_nobody_signed_never_joins_a_users_conversation(
     database: Database, *, keyed: bool, together: bool
 ) -> None:
-    """It is born failed, with a reply; nothing of hers is changed, and she does not see it."""
+    """It fails at once with a reply; nothing of the user's is changed, and they do not see it."""
     conversation = uuid4()
     hers = request(conversation, user="ann")
     strange = request(conversation, signed=False, keyed=keyed, on_busy="interrupt")
@@ -361,7 +361,7 @@ async def test_what_nobody_signed_never_joins_a_users_conversation(
 
 
 async def test_nobody_makes_a_conversation_that_others_can_compute(database: Database) -> None:
-    """A user's turn under the id of a producer's key is born failed; the producer's own runs, unread by the user."""
+    """A user's turn under the id of a producer's key fails at once; the producer's own runs, unread by the user."""
     conversation = conversation_id_for_key("default", b"customer-42")
     squatter = request(conversation, user="bob")
     await take(database, squatter, first := request(conversation, signed=False, keyed=True))
@@ -375,7 +375,7 @@ async def test_nobody_makes_a_conversation_that_others_can_compute(database: Dat
 
 
 async def test_a_user_who_comes_first_leaves_it_nobodys(database: Database) -> None:
-    """Also alone in its batch: the conversation of the key is the tenant's own when the producer's record comes."""
+    """Even alone in its batch: the key's conversation is the tenant's own when the producer's record comes."""
     conversation = conversation_id_for_key("default", b"customer-42")
     await take(database, request(conversation, user="bob"))
 
@@ -427,7 +427,7 @@ async def test_a_tombstone_of_the_tenants_own_stays_one(database: Database) -> N
 
 
 async def test_what_nobody_signed_ends_only_what_is_nobodys(database: Database) -> None:
-    """An unsigned cancel or deletion of a user's is a dead letter, `unsigned`, and changes nothing."""
+    """An unsigned cancel or deletion of a user's data is a dead letter, `unsigned`, and changes nothing."""
     hers, free, deleted = request(user="ann"), request(), request()
     await take(database, hers, free, deleted)
     bad = [letter(), letter()]
@@ -445,7 +445,7 @@ async def test_what_nobody_signed_ends_only_what_is_nobodys(database: Database) 
 
 
 async def test_an_unsigned_cancel_in_the_batch_of_its_request(database: Database) -> None:
-    """It counts as it would a batch later."""
+    """An owner set earlier in the same batch counts as one set in an earlier batch."""
     hers, free = request(user="ann"), request()
     cancels = [Unsigned(each.ref, letter()) for each in (hers, free)]
 
@@ -456,7 +456,7 @@ async def test_an_unsigned_cancel_in_the_batch_of_its_request(database: Database
 
 
 async def test_a_conversation_of_the_old_system_is_its_users(database: Database) -> None:
-    """Its rows have a user_id and no owner."""
+    """Conversations of older releases have a user_id and no owner."""
     (user,) = await database.run("INSERT INTO users (username, password_hash) VALUES ('old', 'x') RETURNING id")
     (old,) = await database.run("INSERT INTO conversations (user_id) VALUES (:id) RETURNING id", id=user.id)
 
@@ -466,7 +466,7 @@ async def test_a_conversation_of_the_old_system_is_its_users(database: Database)
 
 
 async def test_reject_when_the_conversation_is_busy(database: Database) -> None:
-    """A turn that does not want to wait is born failed, and announced; in a free conversation it runs."""
+    """A turn with `reject` fails at once in a busy conversation and is announced; in a free one it runs."""
     conversation = uuid4()
     await take(database, free := request(conversation, on_busy="reject"))
     done = await take(database, busy := request(conversation, on_busy="reject"))
@@ -477,7 +477,7 @@ async def test_reject_when_the_conversation_is_busy(database: Database) -> None:
 
 
 async def test_interrupt_takes_the_place_of_all_that_is_open(database: Database) -> None:
-    """What waits is cancelled at once, what runs is told to stop; then the interrupting turn is the next."""
+    """Waiting turns are cancelled at once, the running one is asked to stop, and the interrupting turn is next."""
     conversation = uuid4()
     await take(database, running := request(conversation), waiting := request(conversation))
     turn = await claim_one(database)
@@ -491,7 +491,7 @@ async def test_interrupt_takes_the_place_of_all_that_is_open(database: Database)
 
 
 async def test_interrupt_within_one_batch(database: Database) -> None:
-    """The order of the records decides: those before it are cancelled, those behind it wait for it."""
+    """The order of the records decides: turns before it are cancelled, turns after it wait for it."""
     conversation = uuid4()
     before, interrupting, behind = (
         request(conversation),
@@ -518,7 +518,7 @@ async def test_an_interrupt_that_comes_again_cancels_nothing(database: Database)
 
 
 async def test_a_delayed_turn_has_its_time_from_its_beginning(database: Database) -> None:
-    """Without a deadline of its own it expires an hour after it might have begun."""
+    """Without a deadline of its own it expires an hour after it could first run."""
     later = datetime.now(UTC) + timedelta(hours=5)
 
     await take(database, delayed := request(not_before=later))
@@ -538,7 +538,7 @@ async def test_a_task_keeps_its_type_and_what_it_tries_again(database: Database)
 
 
 async def test_two_bodies_of_one_id_are_held_against_the_one_that_is_kept(database: Database) -> None:
-    """Not against the first in the batch: another worker may have taken the second in before."""
+    """A later body is compared with the stored one: another worker may have inserted it first."""
     id = uuid4()
     first, second = request(id=id, text="first"), request(id=id, text="second")
     await take(database, second)

@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/keys.py: kept as a hash, found with their user, listed, revoked."""
+"""Promises of orchestra/store/keys.py: keys are stored as hashes, found with their user, listed and revoked."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def test_a_key_is_found_with_its_user(database: Database) -> None:
-    """Name and role are those of now; a program's own key has none."""
+    """A key has the present name and role of its user; a program's own key has none."""
     ann = await make_user(database, "ann")
     own, programs = await make_key(database, "read", user=ann), await make_key(database, "write", "read", "read")
     await users.change(database, "default", ann.resource.id, username="anna", role="admin")
@@ -37,7 +37,7 @@ async def test_a_key_is_found_with_its_user(database: Database) -> None:
 
 
 async def test_a_key_of_nobody_is_refused(database: Database) -> None:
-    """A key of a user who is gone meanwhile is not kept."""
+    """A key of a user who has been deleted is not stored."""
     ann = await make_user(database, "ann")
     await users.delete(database, "default", ann.resource.id)
     with pytest.raises(DataRefusedError):
@@ -45,7 +45,7 @@ async def test_a_key_of_nobody_is_refused(database: Database) -> None:
 
 
 async def test_no_table_has_a_raw_key_or_password(database: Database) -> None:
-    """In all text and bytes of the database there is nothing that a caller could come in with."""
+    """No text and no bytes in the database would serve as a credential."""
     text = await make_key(database, "admin", user=await make_user(database, "ann", "admin"))
     secret = text.rpartition("_")[2]
     columns = await database.run(
@@ -64,7 +64,7 @@ async def test_no_table_has_a_raw_key_or_password(database: Database) -> None:
 
 
 async def test_what_is_revoked_stays_so(database: Database) -> None:
-    """The second time changes nothing; another user's or tenant's key is unknown."""
+    """Revoking again changes nothing; another user's or tenant's key is unknown."""
     ann, bob = await make_user(database, "ann"), await make_user(database, "bob")
     id = key_id(await make_key(database, "read", user=ann))
 
@@ -83,7 +83,7 @@ async def test_what_is_revoked_stays_so(database: Database) -> None:
 
 
 async def test_pages_show_each_key_once_newest_first(database: Database) -> None:
-    """A user's own, or everybody's of the tenant, also those of the same moment."""
+    """A user's own keys, or all of the tenant, each once and newest first, even those of the same moment."""
     ann = await make_user(database, "ann")
     own = [key_id(await make_key(database, "read", user=ann)) for _ in range(2)]
     others = [key_id(await make_key(database, "read")) for _ in range(3)]
@@ -114,7 +114,7 @@ async def test_last_use_only_moves_on(database: Database) -> None:
 
 
 async def test_whether_there_is_a_way_in(database: Database) -> None:
-    """A good key or an admin is one; a user, a revoked and an expired key are none."""
+    """A valid key or an admin counts; a user, a revoked and an expired key do not."""
     assert await keys.any_way_in(database) is False
     await make_user(database, "ann")
     await make_key(database, "admin", expires_at=PAST)
@@ -139,7 +139,7 @@ def session_of(user: StoredUser) -> keys.Session:
 
 
 async def make(database: Database | Transaction, maker: keys.Session, user: StoredUser | None) -> str:
-    """A key that somebody makes who has signed in; its id."""
+    """Create a key in the session of a signed-in user; returns its id."""
     key = new_key()
     owner = user.resource.id if user else None
     await keys.create(cast(Database, database), "default", key, CreateKey(name="program"), owner, maker)
@@ -152,7 +152,7 @@ async def waits_for_a_lock(database: Database) -> bool:
 
 
 async def test_a_session_of_an_old_password_makes_no_keys(database: Database) -> None:
-    """Neither one's own nor a program's, though a gateway may still take the token for good."""
+    """Such a session creates neither a user's key nor a program's, even if a gateway still accepts the token."""
     root = await make_user(database, "root", "admin")
     old = session_of(root)
     assert await make(database, old, root)
@@ -165,7 +165,7 @@ async def test_a_session_of_an_old_password_makes_no_keys(database: Database) ->
 
 
 async def test_a_key_that_is_made_while_the_password_changes(database: Database) -> None:
-    """It is not made, or it is revoked with the others: no key of an old password is left."""
+    """The key is not created, or is revoked with the others: no key of an old password is left."""
     ann = await make_user(database, "ann")
     async with database.transaction() as transaction:
         id = await make(transaction, session_of(ann), ann)
@@ -188,7 +188,7 @@ async def test_a_key_that_is_made_while_the_password_changes(database: Database)
 
 @pytest.mark.parametrize("keep", [False, True])
 async def test_a_new_password_revokes_keys(database: Database, keep: bool) -> None:
-    """Those of the user, unless they are to be kept; another change of the user revokes none."""
+    """A new password revokes the user's keys unless they are to be kept; another change revokes none."""
     ann, bob = await make_user(database, "ann"), await make_user(database, "bob")
     made = [key_id(await make_key(database, "read", user=user)) for user in (ann, bob, None)]
     ref = ("default", ann.resource.id)

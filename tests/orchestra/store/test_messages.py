@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/messages.py: what was said, and how much of it is recalled."""
+"""Promises of orchestra/store/messages.py: what was said, and how much of it is loaded for a prompt."""
 
 from uuid import UUID, uuid4
 
@@ -18,7 +18,7 @@ async def say(database: Database, conversation: UUID, *turns: tuple[str, str]) -
 
 
 async def recalled(database: Database, conversation: UUID, budget: int) -> list[str]:
-    """The texts that are recalled within so many bytes."""
+    """The texts that are recalled within this many bytes."""
     found = await messages.recall(database, [Recall(("default", conversation), budget)])
     return [each.content for each in found.get(("default", conversation), [])]
 
@@ -38,7 +38,7 @@ async def test_the_newest_whole_turns_that_fit_are_recalled(database: Database) 
 
 
 async def test_the_budget_counts_bytes(database: Database) -> None:
-    """Text beyond ASCII takes more than a byte a character."""
+    """Text beyond ASCII takes more than one byte per character."""
     conversation = uuid4()
     await say(database, conversation, ("ü" * 10, "ü" * 10))
 
@@ -46,7 +46,7 @@ async def test_the_budget_counts_bytes(database: Database) -> None:
 
 
 async def test_many_conversations_are_recalled_at_once(database: Database) -> None:
-    """Each within its own budget; one without history is not there."""
+    """Each conversation has its own budget; one without history is left out."""
     full, short, none = uuid4(), uuid4(), uuid4()
     await say(database, full, ("q1", "a1"), ("q2", "a2"))
     await say(database, short, ("q1", "a1"), ("q2", "a2"))
@@ -68,7 +68,7 @@ async def test_another_tenants_history_is_never_recalled(database: Database) -> 
 
 
 async def test_a_page_goes_on_where_the_last_one_ended(database: Database) -> None:
-    """Oldest first, after the id that is named, up to the limit."""
+    """Messages come oldest first, after the given id, up to the limit."""
     conversation = uuid4()
     await say(database, conversation, ("q1", "a1"), ("q2", "a2"))
 
@@ -95,7 +95,7 @@ async def test_long_messages_make_a_page_short(database: Database, monkeypatch: 
 
 
 async def test_a_deleted_conversation_shows_no_messages(database: Database) -> None:
-    """Hidden is hidden at once, before its record has done the rest; and others see nothing ever."""
+    """A hidden conversation shows nothing at once, before its record is processed; other owners never see it."""
     conversation = uuid4()
     await say(database, conversation, ("q", "a"))
     await cancels.mark_deleted(database, ("default", conversation))

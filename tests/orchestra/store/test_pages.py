@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/pages.py: a list has a statement for what is asked for, and is told where to go on."""
+"""Promises of orchestra/store/pages.py: a list has a statement per set of conditions, and continues from a place."""
 
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ def text(*where: ColumnElement[bool]) -> str:
 
 
 def test_only_what_is_asked_for_is_a_condition() -> None:
-    """A condition that nobody asked for is not in the statement, nor are its parameters."""
+    """A condition that was not asked for is not in the statement, nor are its parameters."""
     where, values = applied(KNOWN, DeadLetterFilter(reason=ErrorCode.NOT_JSON), replayed=None)
 
     assert ("reason = :reason", {"reason": ErrorCode.NOT_JSON}) == (text(*where), values)
@@ -47,7 +47,7 @@ def test_a_page_begins_behind_a_place() -> None:
 
 
 def test_the_same_list_is_composed_once() -> None:
-    """However often it is asked for: composing costs more than the list."""
+    """A statement is composed once, because composing costs more than the list."""
     reasons = (ErrorCode.NOT_JSON, ErrorCode.AUTH)
     first, again = (applied(KNOWN, DeadLetterFilter(reason=reason))[0] for reason in reasons)
 

@@ -9,7 +9,7 @@ from tests.support.fakes import Calls, away
 
 
 async def test_work_is_repeated_while_postgres_is_away() -> None:
-    """Each failure is logged and told; then its answer comes."""
+    """Each failure is logged and reported; then the result is returned."""
     work, failures = Calls(away(), away(), "done"), Calls(None)
 
     with capture_logs() as logs:
@@ -22,6 +22,6 @@ async def test_work_is_repeated_while_postgres_is_away() -> None:
 
 @pytest.mark.parametrize("error", [DataRefusedError("22P05"), RuntimeError()])
 async def test_other_errors_are_raised(error: Exception) -> None:
-    """They would come again each time."""
+    """Other errors are raised, because they would come again each time."""
     with pytest.raises(type(error)):
         await until_available(lambda: Calls(error)(None), "not_done", pause=0)

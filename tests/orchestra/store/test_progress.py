@@ -10,7 +10,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 async def test_a_mark_never_moves_back(database: Database) -> None:
-    """Whoever read further first is right, in offset and in time, each by itself."""
+    """The furthest offset and the latest time win, each by itself."""
     for offset, moment in ((10, NOON), (8, NOON + timedelta(hours=1)), (12, NOON - timedelta(hours=1))):
         await progress.note_idle(database, [Progress("t", 0, offset, moment)])
 
@@ -19,7 +19,7 @@ async def test_a_mark_never_moves_back(database: Database) -> None:
 
 
 async def test_a_mark_is_never_in_the_future(database: Database) -> None:
-    """A worker whose clock is fast has read up to now, by the database's clock."""
+    """A mark is never later than now by the database's clock, even from a worker whose clock is fast."""
     await progress.note_idle(database, [Progress("t", 0, 1, datetime.now(UTC) + timedelta(days=1))])
 
     (mark,) = await database.run("SELECT read_up_to <= now() AS past FROM intake_progress")
@@ -27,7 +27,7 @@ async def test_a_mark_is_never_in_the_future(database: Database) -> None:
 
 
 async def test_a_topic_is_read_up_to_its_slowest_partition(database: Database) -> None:
-    """The oldest mark of the topic counts; another topic's do not; without any nothing is known."""
+    """The oldest mark of the topic counts, and no other topic's; without a mark nothing is known."""
     assert await progress.read_up_to(database, "t") is None
     marks = [Progress("t", 0, 1, NOON), Progress("t", 1, 1, NOON - timedelta(hours=1))]
     await progress.note_idle(database, [*marks, Progress("other", 0, 1, NOON - timedelta(days=1))])
@@ -36,7 +36,7 @@ async def test_a_topic_is_read_up_to_its_slowest_partition(database: Database) -
 
 
 async def test_nothing_to_note_is_no_statement(database: Database) -> None:
-    """A worker without partitions says nothing."""
+    """A worker without partitions writes nothing."""
     await progress.note_idle(database, [])
 
     assert await database.run("SELECT 1 FROM intake_progress") == []
@@ -46,7 +46,7 @@ HELD, STALLED = Standstill(Why.HELD, "t"), Standstill(Why.STALLED, "u")
 
 
 async def test_a_topic_stands_still_as_long_as_a_worker_says_so(database: Database) -> None:
-    """It says so every second; what was said a while ago is over, and no topic's marks are touched."""
+    """A standstill is noted every second, is forgotten soon after the last note, and changes no topic's marks."""
     await progress.note_idle(database, [Progress("t", 0, 1, NOON), HELD.mark, STALLED.mark])
     past = "UPDATE intake_progress SET read_up_to = now() - interval '1 minute' WHERE topic = :topic"
     await database.run(past, topic="stalled:u")

@@ -46,7 +46,7 @@ async def test_a_request_is_seen_as_it_stands(database: Database) -> None:
 
 
 async def test_a_failure_is_seen_with_its_reason(database: Database) -> None:
-    """Code and detail, and no reply."""
+    """A failed request has a code and a detail, and no reply."""
     await take(database, asked := request())
     await finish(database, await claim_one(database), Status.FAILED, error=(ErrorCode.TIMEOUT, "too slow"))
 
@@ -57,7 +57,7 @@ async def test_a_failure_is_seen_with_its_reason(database: Database) -> None:
 
 
 async def test_an_open_request_shows_why_its_last_attempt_failed(database: Database) -> None:
-    """It has no error as long as it may be answered; an answer, or a cancel, makes the past uninteresting."""
+    """A request that may still be answered has no error; an answer or a cancel removes the last error."""
     answered, cancelled = request(), request()
     await take(database, answered, cancelled)
     worker, last = await new_worker(database), RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
@@ -77,7 +77,7 @@ async def test_an_open_request_shows_why_its_last_attempt_failed(database: Datab
 
 
 async def test_a_request_shows_its_metadata_and_how_its_answer_ended(database: Database) -> None:
-    """What the caller sent along comes back, in a look and in a list."""
+    """The caller's metadata comes back, in a look-up and in a list."""
     asked = request()
     await take(database, replace(asked, body={**asked.body, "metadata": {"order": "7"}}))
     await finish(database, await claim_one(database), finish_reason="length")
@@ -90,7 +90,7 @@ async def test_a_request_shows_its_metadata_and_how_its_answer_ended(database: D
 
 
 async def test_a_wanted_cancel_is_seen_while_the_turn_runs(database: Database) -> None:
-    """Before the worker has stopped it."""
+    """A cancel shows before the worker has stopped the request."""
     await take(database, asked := request())
     await claim_one(database)
     await take(database, cancels=[asked.ref])
@@ -101,7 +101,7 @@ async def test_a_wanted_cancel_is_seen_while_the_turn_runs(database: Database) -
 
 
 async def test_what_is_not_there_deleted_or_anothers_is_not_found(database: Database) -> None:
-    """All three look the same."""
+    """Deleted, hidden and unknown requests look the same."""
     mine, deleted = request(), request()
     await take(database, mine, deleted)
     await cancels.mark_deleted(database, ConversationRef("default", deleted.conversation_id))
@@ -122,7 +122,7 @@ async def test_the_age_of_the_queue_is_that_of_what_could_run(database: Database
 
 
 async def test_a_model_that_is_held_back_does_not_age_the_queue(database: Database) -> None:
-    """What waits for it waits for no worker; what waits after another failure does."""
+    """Turns that wait for a held-back model do not count as waiting for a worker; turns that failed otherwise do."""
     await take(database, held := request(), failed := request())
     age = "UPDATE requests SET run_at = now() - interval '1 hour', error_code = :code WHERE id = :id"
     await database.run(age, id=held.id, code="auth")
@@ -145,7 +145,7 @@ async def test_a_conversation_with_too_many_open_turns_is_full(database: Databas
 
 
 async def test_how_much_is_open_is_estimated(database: Database) -> None:
-    """From statistics: about right once they were gathered, and never negative."""
+    """The estimate comes from statistics: about right once they are gathered, and never negative."""
     assert await requests.estimated_open(database) >= 0
     conversation = uuid4()
     await take(database, *(request() for _ in range(20)), *(request(conversation) for _ in range(20)))
@@ -217,7 +217,7 @@ async def test_a_list_shows_what_a_look_shows(database: Database) -> None:
     ],
 )
 async def test_filters(database: Database, filter: dict[str, Any], places: set[int]) -> None:
-    """All that is named must hold; a waiting request is pending; a time counts from its start up to its end."""
+    """Every condition must hold; a waiting request is pending; a period includes its start and not its end."""
     made = [request(), request(), request(UUID(int=7), model="m"), request(UUID(int=7), task_type="analyst")]
     await take(database, made[0])
     await finish(database, await claim_one(database))
@@ -231,7 +231,7 @@ async def test_filters(database: Database, filter: dict[str, Any], places: set[i
 
 
 async def test_a_list_holds_ones_own(database: Database) -> None:
-    """With an owner named nobody else's; of the tenant alone; nothing that is deleted, also with its conversation."""
+    """With an owner, the list has no other owner's requests, no other tenant's, and none that is deleted."""
     hers, his, theirs, gone = request(user="ann"), request(user="bob"), request(tenant="them"), request(user="ann")
     await take(database, hers, his, theirs, gone)
     await cancels.mark_deleted(database, gone.conversation)

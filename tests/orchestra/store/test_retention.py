@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/retention.py: what has had its time goes, and nothing else."""
+"""Promises of orchestra/store/retention.py: what is old enough is deleted, and nothing else."""
 
 import pytest
 
@@ -23,7 +23,7 @@ async def fill(database: Database) -> None:
 
 
 async def age(database: Database, days: float) -> None:
-    """Make everything so old."""
+    """Make everything this old."""
     for table, column in _AGE.items():
         await database.run(f"UPDATE {table} SET {column} = now() - make_interval(secs => :s)", s=days * 86_400)
 
@@ -41,7 +41,7 @@ async def test_rows_are_kept_for_their_days(database: Database, days: float, kep
 
 
 async def test_nothing_goes_before_seven_days(database: Database) -> None:
-    """However few days are set, a late duplicate must still be known; early cancels are kept as long."""
+    """However few days are set, late duplicates are still recognised; early cancels are kept as long."""
     await fill(database)
     await age(database, 6.9)
     assert await retention.sweep_old(database, 0, 100) == 0

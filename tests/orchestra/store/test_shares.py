@@ -1,4 +1,4 @@
-"""Promises of a claim that passes over somebody: it takes what the others have, and reads none of what it leaves."""
+"""Promises of a claim that passes over owners: it takes the others' turns, and reads none of those it skips."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +38,7 @@ def without(
 
 
 async def rows_read(database: Database) -> int:
-    """How many rows this session's statements have read since the database is there."""
+    """How many rows this session's statements have read since the database was created."""
     await database.run("SELECT pg_stat_force_next_flush()")
     return int((await database.run(_ROWS_READ))[0].n)
 
@@ -79,7 +79,7 @@ async def test_a_flood_that_is_passed_over_is_not_read(flooded: Database, monkey
 
 
 async def test_a_flood_that_is_passed_over_costs_no_rows_when_there_is_nothing_else(flooded: Database) -> None:
-    """Idle slots look again and again: each look reads next to nothing."""
+    """Idle slots claim again and again, and each such claim reads next to nothing."""
     worker = await new_worker(flooded)
     before = await rows_read(flooded)
 
@@ -91,7 +91,7 @@ async def test_a_flood_that_is_passed_over_costs_no_rows_when_there_is_nothing_e
 async def test_the_others_are_claimed_by_priority_then_by_age(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As everybody is where no share is full, whosever turns they are."""
+    """Turns go by priority and age, as where no share is full, whatever owners they have."""
     monkeypatch.setattr(claims.random, "random", lambda: 0.0)
     flood = [request(user="ada", priority=9) for _ in range(10)]
     low, high, oldest, newest = (
@@ -129,7 +129,7 @@ async def test_one_in_eight_of_the_others_goes_by_age_alone(database: Database) 
 async def test_more_owners_than_a_claim_looks_at_have_their_turn_one_after_another(
     database: Database, last: int, next_ones: Sequence[int]
 ) -> None:
-    """A claim goes on behind the owner at whom the last one ended, and round to the first."""
+    """A claim starts with the owner after the last one's, and wraps round to the first."""
     await take(database, *(request(user=f"owner-{number:03}") for number in range(100)))
     worker, full = await new_worker(database), ("default", "somebody")
     order = ClaimOrder(worker, 1, shares=without(full, limit=1, after=("default", f"owner-{last:03}")))
@@ -140,7 +140,7 @@ async def test_more_owners_than_a_claim_looks_at_have_their_turn_one_after_anoth
 
 
 async def test_delayed_held_back_and_waiting_turns_stay(database: Database) -> None:
-    """A claim that passes over somebody takes no turn of the others that another would not take."""
+    """A claim that passes over owners takes no turn that a plain claim would not take."""
     busy = uuid4()
     head, behind = request(busy, user="bob"), request(busy, user="bob")
     held, limited = request(user="bob", model="held"), [request(user="bob", model="limited") for _ in range(3)]
@@ -164,7 +164,7 @@ async def test_delayed_held_back_and_waiting_turns_stay(database: Database) -> N
 async def test_what_is_left_of_a_share_is_claimed_after_the_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has room for one more gets one, behind those who have room for all."""
+    """An owner with room for one more gets one, after those with room for all."""
     monkeypatch.setattr(claims.random, "random", lambda: 0.0)
     flood = [request(user="ada", priority=9) for _ in range(5)]
     other = request(user="bob", priority=0)
@@ -197,7 +197,7 @@ async def test_a_flood_of_a_model_with_few_places_is_not_read(
 
 
 async def test_the_places_of_a_model_go_to_others_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then to who had the last one; of other models everybody has what there are slots for."""
+    """A model's room goes to other owners first, then to the last one's owner; other models use all free slots."""
     monkeypatch.setattr(claims.random, "random", lambda: 0.0)
     few = [request(user="ada", priority=9, model="few") for _ in range(5)]
     more = [request(user="ada", priority=9, model="more") for _ in range(5)]
@@ -214,7 +214,7 @@ async def test_the_places_of_a_model_go_to_others_first(database: Database, monk
 
 
 async def test_the_claims_of_a_models_places_take_no_more_than_its_room(database: Database) -> None:
-    """However many claims there are, of the slots and of the places."""
+    """The limits hold over all claims, of the slots and of a model's room."""
     for user in ("ada", "bob", "eve"):
         await take(database, *(request(user=user, model="few") for _ in range(5)))
     worker = await new_worker(database)

@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/statistics.py: young tables are known to the planner before autovacuum comes by."""
+"""Promises of orchestra/store/statistics.py: the planner knows new tables before autovacuum runs."""
 
 from orchestra.store.database import Database
 from orchestra.store.statistics import analyze_grown
@@ -8,7 +8,7 @@ _ROWS = "SELECT c.reltuples AS n FROM pg_class c WHERE c.oid = CAST('requests' A
 
 
 async def test_a_table_that_has_grown_is_analyzed_once(database: Database) -> None:
-    """Its number of rows is known afterwards, and it is left alone until it has grown many times over."""
+    """Its number of rows is known afterwards, and it is not analyzed again until it has grown many times over."""
     # Autovacuum would do it too, at a moment of its own.
     await database.run("ALTER TABLE requests SET (autovacuum_enabled = false)")
     await database.run("ANALYZE")

@@ -48,7 +48,7 @@ async def ids(database: Database, filter: TaskFilter = EVERYTHING, **more: Any) 
 
 
 async def born(database: Database, each: NewRequest, at: datetime) -> None:
-    """As if intake had written it then."""
+    """Act as if intake had written it then."""
     await database.run("UPDATE requests SET created_at = :at WHERE id = :id", at=at, id=each.id)
 
 
@@ -129,7 +129,7 @@ async def test_a_message_is_no_task(database: Database) -> None:
 
 
 async def test_an_owner_sees_his_own_only(database: Database) -> None:
-    """With an owner named, lists, counts, look-ups, cancels and removal know of nobody else's tasks."""
+    """With an owner named, lists, counts, look-ups, cancels and removal see no other owner's tasks."""
     hers, his, nobodys = task(user="alice"), task(user="bob"), task()
     await take(database, hers, his, nobodys)
 
@@ -146,7 +146,7 @@ async def test_an_owner_sees_his_own_only(database: Database) -> None:
 
 
 async def test_another_tenants_tasks_are_not_there(database: Database) -> None:
-    """A tenant sees nothing of another's, whoever asks."""
+    """A tenant sees nothing of another's, for any owner."""
     each = task(tenant="acme")
     await take(database, each)
 
@@ -170,7 +170,7 @@ async def test_another_tenants_tasks_are_not_there(database: Database) -> None:
     ],
 )
 async def test_filters(database: Database, filter: dict[str, Any], places: set[int]) -> None:
-    """Every field of a filter must hold; a waiting task is pending; a time counts from its start up to its end."""
+    """Every condition must hold; a waiting task is pending; a period includes its start and not its end."""
     shared = uuid4()
     made = [task(), task(user="bob", conversation=shared), task(type="analyst", conversation=shared)]
     await take(database, made[0])
@@ -276,7 +276,7 @@ async def test_an_ended_task_goes_with_its_texts(database: Database) -> None:
 
 
 async def test_an_open_task_is_gone_at_once_and_emptied_when_it_ends(database: Database) -> None:
-    """A removed task that runs is not seen any more, and what it still brings is thrown away when it ends."""
+    """A removed task that runs is not seen any more, and its answer is discarded when it ends."""
     each = task("secret question", conversation=uuid4())
     await take(database, each)
     turn = await claim_one(database)
@@ -293,7 +293,7 @@ async def test_an_open_task_is_gone_at_once_and_emptied_when_it_ends(database: D
 
 
 async def test_a_removed_task_is_emptied_by_its_cancel(database: Database) -> None:
-    """A removed task that waits keeps no text once its cancel is taken in."""
+    """A removed task that waits keeps no text once its cancel is processed."""
     each = task(conversation=uuid4())
     await take(database, each)
     assert await tasks.remove(database, each.ref, each.conversation_id, None)
@@ -305,7 +305,7 @@ async def test_a_removed_task_is_emptied_by_its_cancel(database: Database) -> No
 
 
 async def test_a_task_goes_with_its_conversation(database: Database) -> None:
-    """Tasks of a deleted conversation are not there, before its record is taken in and after."""
+    """Tasks of a deleted conversation do not exist, before its record is processed and after."""
     each = task()
     await take(database, each)
     conversation = ConversationRef("default", each.conversation_id)
@@ -333,7 +333,7 @@ async def test_alone(database: Database) -> None:
 
 
 async def test_body(database: Database) -> None:
-    """What a task asked for comes back as it came."""
+    """The body of a task comes back as it was sent."""
     each = task("again", history=[{"role": "user", "content": "before"}])
     await take(database, each)
 

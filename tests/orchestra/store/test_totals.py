@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/totals.py: what everybody has is counted, by one worker at a time."""
+"""Promises of orchestra/store/totals.py: the totals of every owner are counted, by one worker at a time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
 async def counted(database: Database) -> dict[tuple[str, str | None], Total]:
-    """What everybody has, counted now."""
+    """The totals of every owner and tenant, counted now."""
     await database.run("UPDATE totals_due SET due_at = now()")
     assert await totals.count_turns(database, 60)
     return {(each.tenant, each.owner): each for each in await totals.too_much(database, ALL, ALL)}
@@ -57,7 +57,7 @@ async def test_open_and_parked_turns_are_counted_by_owner_and_by_tenant(database
 
 
 async def test_who_has_nothing_any_more_is_forgotten(database: Database) -> None:
-    """The table holds those who have something."""
+    """The table holds only owners that have something."""
     await take(database, request(user="ada"))
     assert await counted(database)
     await finish(database, await claim_one(database))
@@ -102,7 +102,7 @@ async def test_stored_bytes_are_those_of_texts_bodies_and_metadata(database: Dat
 
 
 async def test_only_one_counts_and_not_again_at_once(database: Database) -> None:
-    """Every worker asks; what one has just done, or is doing, the others leave."""
+    """Every worker asks; a count that one has just done, or is doing, is not repeated by the others."""
     await database.run("UPDATE totals_due SET due_at = now()")
 
     done = await asyncio.gather(*(totals.count_turns(database, 60) for _ in range(5)))
@@ -112,7 +112,7 @@ async def test_only_one_counts_and_not_again_at_once(database: Database) -> None
 
 
 async def test_only_those_who_have_too_much_are_told(database: Database) -> None:
-    """By what an owner may have and by what a tenant may."""
+    """Owners and tenants are compared with thresholds of their own."""
     await take(database, *(request(user=user) for user in ("ada", "ada", "bob")))
     await counted(database)
     most = Most(2, 10, 10**9, 900.0)

@@ -1,4 +1,4 @@
-"""The promises that hold after every step, whatever comes when: one head, no gap, no second answer, nobody else's.
+"""The promises that hold after every step, in any order: one head, no gap, no second answer, no other owner's text.
 
 Storms do several things at once, by chance; the machine does one after the other, and Hypothesis looks for the shortest
 way to what breaks. TEST_STORMS and TEST_STORM_STEPS: how many of both there are, and how many steps each has.
@@ -57,12 +57,12 @@ _INVARIANTS = {
         SELECT 1 FROM requests r JOIN conversations c ON c.id = r.conversation_id
         WHERE r.status = 'completed' AND r.deleted_at IS NULL AND c.deleted_at IS NULL AND NOT EXISTS (
             SELECT 1 FROM messages m WHERE m.request_id = r.id AND m.role = 'assistant')""",
-    "an ending that nobody was told": """
+    "an ending without a reply": """
         SELECT 1 FROM requests r WHERE r.finished_at IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.request_id = r.id)""",
     "a reply of what is still open": """
         SELECT 1 FROM outbox o JOIN requests r ON r.id = o.request_id WHERE r.finished_at IS NULL""",
-    "a turn held by nobody": """
+    "a turn held by no worker": """
         SELECT 1 FROM requests WHERE status = 'in_progress' AND worker_id NOT IN (SELECT id FROM workers)""",
     "messages out of the order of their turns": """
         SELECT 1 FROM (
@@ -231,7 +231,7 @@ class Storm:
             await endings.finish(self._database, batch)
 
     async def _finish_again(self) -> None:
-        """Two that both think that a turn is theirs."""
+        """Two workers that both believe that a turn is theirs."""
         if self._running:
             turn = self._running.pop()
             await asyncio.gather(
@@ -244,7 +244,7 @@ class Storm:
         await take(self._database, cancels=[*refs, RequestRef("default", uuid4())])
 
     async def _lose_worker(self) -> None:
-        """Somebody else takes what it held, while it may still believe that it holds it."""
+        """Another worker takes its turns, while it may still believe that it holds them."""
         if self._workers:
             lost = self._workers.pop(self._random.randrange(len(self._workers)))
             await let_lease_run_out(self._database, lost)
@@ -256,7 +256,7 @@ class Storm:
             await leases.renew(self._database, self._random.choice(self._workers))
 
     async def _pass_time(self) -> None:
-        """It is twenty minutes later for all that is asked for."""
+        """Act as if twenty minutes had passed for every request."""
         async with self._database.transaction() as tx:
             conversations = await tx.run("SELECT tenant, id FROM conversations")
             await lock_conversations(tx, [(row.tenant, row.id) for row in conversations])
@@ -272,7 +272,7 @@ class Storm:
             await tasks.remove(self._database, task.ref, task.conversation_id, self._random.choice([None, task.user]))
 
     async def _intrude(self) -> None:
-        """Somebody else speaks in a conversation, and would remove a task: nothing of it changes."""
+        """Another user sends a turn to a conversation and tries to remove a task: neither changes anything."""
         owned = await self._database.run("SELECT id FROM conversations WHERE owner IS NOT NULL ORDER BY id")
         if not owned:
             return
@@ -326,7 +326,7 @@ class Storm:
                 self._ended[row.id] = row.status
 
     async def _calm(self) -> None:
-        """When nothing more comes, everything that was sent ends."""
+        """When nothing more comes, every request that was sent ends."""
         await take(self._database, *self._sent)  # What a deadlock kept out comes again.
         await cancels.settle_early(self._database)
         await leases.give_back_lost(self._database)  # Whose lease was passed over, as they were just claiming.

@@ -56,7 +56,7 @@ async def test_a_taken_name_cannot_be_changed_to(database: Database) -> None:
 
 
 async def test_another_tenants_user_is_unknown(database: Database) -> None:
-    """He is neither changed nor deleted nor listed."""
+    """Another tenant's user is neither changed nor deleted nor listed."""
     ann = await make_user(database, "ann")
 
     assert await users.change(database, "other", ann.resource.id, role="admin") is None
@@ -66,7 +66,7 @@ async def test_another_tenants_user_is_unknown(database: Database) -> None:
 
 
 async def test_a_deleted_user_takes_his_keys_along(database: Database) -> None:
-    """What he made stays; the second time there is nobody to delete."""
+    """A user's requests stay; deleting them again finds no user."""
     ann = await make_user(database, "ann")
     key = await make_key(database, "read", user=ann)
     id = ann.resource.id

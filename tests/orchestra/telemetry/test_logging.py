@@ -34,7 +34,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
 
 
 def raised() -> ValueError:
-    """An error whose text holds what nobody may see, from a place that has a line."""
+    """An error with secret text, raised from a line that a log may name."""
     try:
         raise ValueError(CANARY)
     except ValueError as error:
@@ -52,7 +52,7 @@ def test_a_line_is_json_with_time_level_and_service(lines: Lines) -> None:
 
 
 def test_only_named_fields_are_logged(lines: Lines) -> None:
-    """What is not on the list is left out, whoever passes it on and however."""
+    """A field that is not on the list is left out, from any code and in any form."""
     structlog.contextvars.bind_contextvars(prompt=CANARY)
     structlog.get_logger().bind(reply=CANARY).warning("event", body=CANARY, password=CANARY, url=CANARY, code="x")
     structlog.contextvars.clear_contextvars()
@@ -101,7 +101,7 @@ def test_libraries_log_in_the_same_form(lines: Lines) -> None:
 
 
 async def test_a_forgotten_task_is_logged_without_its_text(lines: Lines) -> None:
-    """asyncio tells of errors that nobody looked at; what it says of them is theirs too."""
+    """asyncio reports errors that were never retrieved; the exceptions' texts in those reports are secret too."""
 
     async def fail() -> None:
         raise ValueError(CANARY)
@@ -199,7 +199,7 @@ print("worked on")
 
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed pipe", "closed"])
 def test_a_line_that_cannot_be_written_fails_nothing(stderr: str) -> None:
-    """A full disk, a pipe that nobody reads, no stderr at all: the line is lost, the work goes on."""
+    """A full disk, a pipe without a reader, no stderr at all: the line is lost, the work goes on."""
     command = [sys.executable, "-c", SPEAKS_ONCE_AND_WORKS_ON]
     if stderr == "closed":
         command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
