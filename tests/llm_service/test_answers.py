@@ -72,7 +72,7 @@ _PICKY = "The model's provider answered with status 400: unsupported_parameter, 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream, *, stream: bool) -> None:
-    """By its own code and parameter; what else it said may repeat the prompt, and is told only where that is wanted."""
+    """The provider's own code and parameter are passed on; its text may repeat the prompt, and is sent only if wanted."""
     refused = (await service.generate("picky", stream=stream)).json()
     settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, provider_messages=True)
     async with running(settings) as talkative:
@@ -99,7 +99,7 @@ async def test_the_callers_trace_reaches_the_provider(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_of_nothing_is_an_error(service: Service, *, stream: bool) -> None:
-    """An end without a text is told as such, before the first byte of a stream."""
+    """An end without any text is reported as such, before the first byte of a stream."""
     response = await service.generate("simulated:tokens=0", stream=stream)
 
     assert (response.status_code, response.json()["code"]) == (502, "empty_reply")
@@ -114,7 +114,7 @@ async def test_an_answer_cut_before_its_first_word_is_whole(service: Service) ->
 
 
 async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection whose caller neither reads nor closes does not hold the generation for ever."""
+    """A connection whose caller neither reads nor closes does not hold the generation indefinitely."""
     monkeypatch.setattr(answers, "_LAST_WORDS_SECONDS", 0.05)
     chain = build_registry(LlmServiceSettings()).chain("simulated")
     ask = GenerateRequest(messages=[ChatMessage(role="user", content="hi")])
@@ -132,7 +132,7 @@ async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_fallback_in_mid_stream_is_a_line_and_in_a_document_nothing(tmp_path: Path) -> None:
-    """A reader of lines learns which model begins anew; a document is the last model's text. Usage names the model."""
+    """A reader of lines learns which model starts again; a document is the last model's text; usage names the model."""
     path = tmp_path / "models.toml"
     model = '[[models]]\nname = "{}"\nprovider = "simulated"\nupstream = "simulated:{}"\n{}'
     limits = "context_tokens = 1000\nmax_output_tokens = 100\n"

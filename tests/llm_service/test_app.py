@@ -28,7 +28,7 @@ async def test_two_apps_in_one_process_count_apart() -> None:
 
 
 async def test_a_bug_is_a_problem_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw is 500 `internal` and tells nothing of itself."""
+    """An unforeseen error is 500 `internal` and reveals nothing about itself."""
 
     def broken(_metrics: Metrics, *_labels: object) -> None:
         raise RuntimeError("secret")
@@ -71,7 +71,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 async def test_no_foreign_page_is_answered(headers: dict[str, str]) -> None:
-    """Without a token no page of somebody else's spends tokens or reads anything, by whatever name it comes."""
+    """Without a token, no other site's page spends tokens or reads anything, under any host name."""
     async with running(LlmServiceSettings(llm_provider="simulated")) as service:
         for method, path in (("POST", "/generate"), ("GET", "/models"), ("GET", "/healthz"), ("GET", "/metrics")):
             answer = await service.client.request(method, path, headers={"content-type": "text/plain", **headers})
@@ -95,7 +95,7 @@ async def test_a_network_calls_by_its_own_names() -> None:
 
 
 async def test_with_a_token_any_name_will_do() -> None:
-    """Who shows the token is no page, so nothing else of the call is looked at."""
+    """A caller with the token is not a page, so no other header of the call is checked."""
     async with running(LlmServiceSettings.model_validate({"llm_service_token": "s3cret"})) as service:
         for headers in FOREIGN:
             bearer = {"authorization": "Bearer s3cret", **headers}

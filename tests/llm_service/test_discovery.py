@@ -128,7 +128,7 @@ async def test_nonsense_changes_nothing(
 
 
 async def test_a_service_finds_them_by_itself(ollama: Ollama) -> None:
-    """A service that starts beside an Ollama offers its models at `GET /models`, unless it is told not to look."""
+    """A service started beside an Ollama offers its models at `GET /models`, unless discovery is turned off."""
     async with running(LlmServiceSettings.model_validate({"ollama_base_url": ollama.url})) as service:
         await service.until_offered("tiny:1")
     shows = ollama.shows

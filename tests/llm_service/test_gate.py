@@ -36,7 +36,7 @@ async def test_as_many_wait_as_there_are_places_and_the_rest_are_sent_away() -> 
 
 
 async def test_nobody_waits_for_ever() -> None:
-    """Who gets no place in time hears 429."""
+    """A caller that gets no place in time receives 429."""
     crowd = Crowd(Gate(1, 0.05))
     holder = asyncio.create_task(crowd.call())
     await eventually(lambda: crowd.inside == 1)
@@ -60,7 +60,7 @@ async def test_who_leaves_gives_the_place_back() -> None:
 
 
 def test_no_minute_has_more_calls_than_it_may() -> None:
-    """Within any 60 seconds, wherever they begin; who is refused is told how long to wait, and then is let in."""
+    """The limit holds within any 60 seconds; a refused caller learns how long to wait, and is then let in."""
     now = 100.0
     rate = Rate(2, lambda: now)
     rate.take()

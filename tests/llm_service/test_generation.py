@@ -43,7 +43,7 @@ async def test_a_generation_has_a_time_limit() -> None:
 
 
 async def test_a_cancelled_generation_is_counted_as_abandoned() -> None:
-    """Leaving early is told apart from failing, and nothing stays in flight."""
+    """A client that leaves early is not counted as a failure, and nothing stays in flight."""
     metrics = Metrics()
     task = asyncio.create_task(_words(_generation("simulated:hang_after=0", metrics)))
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def _told(registry: Registry, metrics: Metrics | None = None, silence: flo
     " tokens=0 cut_after=0 hang_after=0".split(),
 )
 async def test_a_model_that_is_out_of_order_is_replaced_without_a_word(tmp_path: Path, options: str) -> None:
-    """Before any text came nobody learns that another model answers; it is counted, with the reason."""
+    """Before any text, no client learns that another model answers; the switch is counted with its reason."""
     metrics = Metrics()
     told = await _told(_models(tmp_path, options, "tokens=2"), metrics, silence=0.05)
 
@@ -120,7 +120,7 @@ async def test_what_is_wrong_with_the_request_is_asked_of_no_other_model(tmp_pat
 
 @pytest.mark.parametrize("last", ["fail=bad_upstream", "fail=content_filter", "tokens=2,cut_after=1", "cut_after=0"])
 async def test_when_all_fail_the_first_error_is_told(tmp_path: Path, last: str) -> None:
-    """The caller waits for the model that he asked for: its code and its Retry-After go out."""
+    """The caller waits for the model they asked for: its code and its Retry-After go out."""
     with pytest.raises(OrchestraError) as ended:
         await _told(_models(tmp_path, "fail=rate_limited,retry_after=7", last))
 

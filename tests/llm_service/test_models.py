@@ -50,7 +50,7 @@ def test_the_limits_of_the_embedded_model_follow_its_server() -> None:
 
 
 def test_a_limit_of_the_table_is_told_and_a_guess_is_not(tmp_path: Path) -> None:
-    """What an operator wrote holds for every call; of a model that nobody described only what is asked for."""
+    """An operator's settings hold for every call; a model without any has only what the call asks for."""
     listed, guessed = table(_file(tmp_path, ENTRY))[0], pass_through(_settings(llm_provider="openai"))
 
     assert guessed
@@ -98,7 +98,7 @@ def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: P
     ],
 )
 def test_a_bad_models_file_is_refused_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
-    """What is wrong with the file is told in one line."""
+    """What is wrong with the file is reported in one line."""
     with pytest.raises(ModelsFileError) as refused:
         table(_file(tmp_path, text))
 

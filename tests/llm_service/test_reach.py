@@ -52,7 +52,7 @@ async def test_each_model_tells_whether_its_provider_answers(tmp_path: Path, ser
 
 @pytest.mark.parametrize("status", [401, 402])
 async def test_a_refused_account_is_out_of_reach(tmp_path: Path, server: Upstream, status: int) -> None:
-    """A provider that refuses our key, or has no credit left for us, is told as such."""
+    """A provider that refuses our key, or has no credit left for us, is reported as such."""
 
     async def refuse() -> web.Response:
         return web.json_response({}, status=status)

@@ -129,7 +129,7 @@ def test_a_chain_is_the_model_its_fallbacks_and_theirs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ({"a": ["nobody"]}, "a: the fallback nobody is not a model"),
+        ({"a": ["missing"]}, "a: the fallback missing is not a model"),
         ({"a": ["a"]}, "a: the fallback a leads back to it"),
         ({"a": ["a-too"]}, "a: the fallback a-too leads back to it"),
         ({"a": ["b"], "b": ["c"], "c": ["a"]}, "a: the fallback b leads back to it"),
@@ -139,7 +139,7 @@ def test_a_chain_is_the_model_its_fallbacks_and_theirs(tmp_path: Path) -> None:
 def test_a_chain_that_cannot_be_is_refused_at_the_start(
     tmp_path: Path, table: dict[str, list[str]], complaint: str
 ) -> None:
-    """An unknown name or a circle is told by the names in it."""
+    """An unknown name or a cycle is reported with the names in it."""
     with pytest.raises(ModelsFileError) as refused:
         _registry(models_file=_table(tmp_path, **table))
 
@@ -177,7 +177,7 @@ def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
 def test_callers_say_how_a_simulated_model_behaves_only_where_that_is_offered(
     values: dict[str, object], *, offered: bool
 ) -> None:
-    """Beside real models nobody may make calls of any length; the plain one, which echoes, is always there."""
+    """Beside real models, options of the simulated model are refused; the plain one, which echoes, is always there."""
     registry = _registry(**values)
 
     assert "simulated" == registry.resolve("simulated").upstream

@@ -27,7 +27,7 @@ async def guarded() -> AsyncIterator[Service]:
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "text/plain", None])
 async def test_an_old_call_is_answered_as_before(service: Service, content_type: str | None) -> None:
-    """The old service's call works whatever its content type, with fields that nobody knows."""
+    """The old service's call works with any content type and with unknown fields."""
     headers = {"content-type": content_type} if content_type else {}
     response = await service.client.post("/generate", content=SEED, headers=headers)
 
@@ -70,7 +70,7 @@ async def test_a_byte_order_mark_is_passed_over(service: Service) -> None:
 
 @pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br", 415), ("x, identity", 415), ("Identity", 200)])
 async def test_a_packed_body_is_refused_by_name(service: Service, encoding: str, status: int) -> None:
-    """A body that would have to be unpacked is no JSON gone wrong: what is wrong with it is told."""
+    """A body with a content encoding is 415, and not reported as bad JSON."""
     response = await service.client.post("/generate", content=SEED, headers={"content-encoding": encoding})
 
     assert response.status_code == status
@@ -155,7 +155,7 @@ async def test_metrics_hold_no_text_of_callers(service: Service) -> None:
 
 
 async def test_metrics_show_the_limits_of_models() -> None:
-    """Who watches a model sees how near it is to its limits."""
+    """The metrics show the limits of each model."""
     async with running(LlmServiceSettings(embedded_max_concurrency=3)) as service:
         page = (await service.client.get("/metrics")).text
 
@@ -176,7 +176,7 @@ async def test_strangers_are_refused(guarded: Service, path: str, header: str | 
 
 
 async def test_the_token_opens(guarded: Service) -> None:
-    """Who shows the token is answered."""
+    """A caller with the token is answered."""
     headers = httpx.Headers({"authorization": "Bearer s3cret"})
     body = {"model": "simulated", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -38,7 +38,7 @@ def test_the_environment_is_read_by_its_documented_names(monkeypatch: pytest.Mon
 def test_an_open_address_needs_a_token_or_open_mode(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environment: dict[str, str], *, allowed: bool
 ) -> None:
-    """Beyond loopback the service refuses to start unless it is told who may call, in one line and with code 78."""
+    """Beyond loopback the service refuses to start without a rule for callers, in one line and with exit code 78."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if allowed:

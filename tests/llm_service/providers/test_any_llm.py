@@ -233,7 +233,7 @@ async def test_the_trace_goes_along(server: Upstream, kind: str) -> None:
 
 @kinds
 async def test_a_check_spends_nothing(server: Upstream, kind: str) -> None:
-    """A check asks for the list of models, generates nothing, and tells when nobody is there."""
+    """A check requests the list of models, generates nothing, and fails if there is no server."""
     async with _provider(kind, server.root) as provider:
         await provider.check()
     async with _provider(kind, "http://127.0.0.1:9") as provider:

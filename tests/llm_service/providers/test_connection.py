@@ -25,7 +25,7 @@ async def _all(read: Read) -> list[bytes]:
 
 @pytest.mark.parametrize("headers", [{}, {"content-encoding": "identity"}, {"content-encoding": ""}])
 async def test_what_is_not_packed_is_read_as_it_comes(headers: dict[str, str]) -> None:
-    """Nothing stands in its way."""
+    """A body that is not compressed is read directly."""
     read = AsyncMock()
 
     assert readable(headers, read) is read
@@ -62,7 +62,7 @@ async def test_what_cannot_be_unpacked_is_refused(encoding: str, body: bytes) ->
 
 
 async def test_what_came_of_a_packed_answer_that_broke_off_is_read() -> None:
-    """Whether the answer is whole is told by its own end mark."""
+    """The end mark of an answer itself shows whether the answer is whole."""
     pack = zlib.compressobj(wbits=31)
     begun = pack.compress(b"begun") + pack.flush(zlib.Z_SYNC_FLUSH)
 

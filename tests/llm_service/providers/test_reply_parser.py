@@ -128,7 +128,7 @@ def _halves(*pieces: str) -> bytes:
 )
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_character_in_halves_is_joined(pieces: list[str], text: str, *, at_once: bool) -> None:
-    """Servers that cut a text by UTF-16 units cut a character in two; a half alone is told as U+FFFD."""
+    """Servers that cut a text by UTF-16 units cut a character in two; a lone half becomes U+FFFD."""
     streams = [_halves(*pieces)] if at_once else [_halves(piece) for piece in pieces]
     said, ending = _read(_parser(), *streams, OPENAI_DONE)
 

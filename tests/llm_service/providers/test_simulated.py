@@ -78,7 +78,7 @@ async def test_fail_times_fails_so_often_for_one_conversation() -> None:
 
 
 async def test_a_cut_stream_has_no_ending() -> None:
-    """`cut_after` gives so many words and nothing that says it is whole."""
+    """`cut_after` sends this many words and no end mark."""
     assert await _pieces("simulated:tokens=5,cut_after=2") == ["word1 ", "word2 "]
 
 
