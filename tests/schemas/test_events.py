@@ -9,7 +9,7 @@ from schemas.status import ENDINGS
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
 def test_every_event_has_its_attempt(name: str) -> None:
-    """An event without an attempt, which nobody could tell from an old one, is refused."""
+    """An event without an attempt, which could not be distinguished from an old one, is refused."""
     with pytest.raises(ValidationError, match="attempt"):
         EVENT_TYPES[name].model_validate({})
 

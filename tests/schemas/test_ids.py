@@ -35,7 +35,7 @@ def test_records_share_an_id_only_with_themselves(
 
 @given(st.uuids())
 def test_a_uuid_key_is_the_conversation(conversation: UUID) -> None:
-    """A key that is a UUID names the conversation itself, whoever's it is."""
+    """A key that is a UUID names the conversation itself, whatever its owner."""
     assert conversation == conversation_id_for_key("default", str(conversation).encode())
     assert conversation == conversation_id_for_key("other", str(conversation).upper().encode())
 

@@ -19,7 +19,7 @@ def test_nothing_has_drifted() -> None:
 
 
 def test_drift_is_named(tmp_path: Path) -> None:
-    """Missing, edited and left-over files are each named, and writing mends them."""
+    """Missing, edited and left-over files are each named, and writing repairs them."""
     publish.write(tmp_path)
     (tmp_path / "llm.reply.json").unlink()
     (tmp_path / "http.problem.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Promises of schemas/unsupported.py: what a client asks for in vain is refused or named, never dropped in silence."""
+"""Promises of schemas/unsupported.py: a field without effect is refused or named, never dropped in silence."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_what_asks_for_nothing_is_let_through_in_silence(field: dict[str, Any]) 
 
 
 def test_the_rest_is_named() -> None:
-    """What changes nothing, or nobody knows, is ignored; each name comes once, and at most ten do."""
+    """Fields without effect and unknown fields are ignored and named, once each, at most ten of them."""
     body = {
         "user": "ada", "store": True, "stream_options": {"include_usage": True}, "max_token": 5,
         "messages": [{**HELLO, "name": "ada"}, {**HELLO, "name": "bob", "x-y": 1}],
@@ -105,7 +105,7 @@ def test_a_name_that_is_not_repeated_still_counts(name: str) -> None:
 
 @given(st.dictionaries(st.text(), any_json().filter(lambda value: value is not None), min_size=1, max_size=3))
 def test_no_field_is_dropped_in_silence(body: dict[str, Any]) -> None:
-    """Whatever its name, a field with a value that nobody knows leaves a warning."""
+    """Under any name, an unknown field with a value leaves a warning."""
     assert ignored_fields({f"!{name}": value for name, value in body.items()}, ())
 
 

@@ -23,7 +23,7 @@ def test_what_is_shown_can_be_given_back(
 
 
 def test_what_is_not_named_stays() -> None:
-    """An edit of one thing leaves the others; null is none."""
+    """An edit of one field leaves the others unchanged; null removes a field."""
     before = (b"key", b"value", [("a", b"b")])
 
     assert before == EditDeadLetter().over(*before)

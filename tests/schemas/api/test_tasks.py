@@ -40,7 +40,7 @@ def test_times_are_in_utc() -> None:
 
 @pytest.mark.parametrize("filter", [{"user": "a\0"}, {"user": "\ud800"}, {"user": "u" * 201}, {"status": "waiting"}])
 def test_filters_that_mean_nothing(filter: dict[str, str]) -> None:
-    """A name that nothing can have, and a state that nobody sees, are refused."""
+    """A name that nothing can have, and an internal state, are refused."""
     with pytest.raises(ValidationError):
         TaskFilter.model_validate(filter)
 
