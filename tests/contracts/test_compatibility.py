@@ -1,4 +1,4 @@
-"""What the last release published holds: nobody who wrote to us, or reads from us, is broken by accident."""
+"""The published contract of the last release holds: no producer and no reader is broken by accident."""
 
 import copy
 import tomllib
@@ -74,7 +74,7 @@ def put(name: str, what: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
     ],
 )
 def test_a_break_is_named(name: str, change: Callable[[dict[str, Any]], object], told: list[str] | None) -> None:
-    """What is taken away, narrowed, newly required or no longer certain is told with its place."""
+    """Anything removed, narrowed, newly required or no longer certain is reported with its place."""
     found = changed(name, change)
 
     assert found
@@ -92,7 +92,7 @@ def test_a_break_is_named(name: str, change: Callable[[dict[str, Any]], object],
     ],
 )
 def test_growth_is_no_break(name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """A field more, a value more, or less that is asked for breaks nobody."""
+    """One more field, one more value, or one requirement less breaks no client."""
     found = [line for line in changed(name, change) if "may be missing" not in line]
 
     assert found == []

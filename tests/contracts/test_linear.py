@@ -268,7 +268,7 @@ def _is_bytes(node: ast.expr) -> bool:
 
 
 def test_every_read_of_a_header_is_known() -> None:
-    """Whoever reads another header adds it to the table above, and so has it tried."""
+    """Code that reads another header must add it to the table above, so that it is tested too."""
     assert set(HEADERS) == {name for _, name in reads()}
 
 

@@ -94,7 +94,7 @@ async def test_any_content_type(old: OldSystem, content_type: str | None) -> Non
 
 
 async def test_unknown_fields_are_ignored(old: OldSystem) -> None:
-    """A field that nobody knows, in the body or in a message, does no harm."""
+    """An unknown field, in the body or in a message, does no harm."""
     body = {"messages": [{"role": "user", "content": "Hello", "name": "ada"}], "colour": "blue"}
 
     assert "echo: Hello" == (await old.orchestrator.post("/v1/messages", json=body)).json()["reply"]

@@ -33,7 +33,7 @@ NOT_THERE = ["00000000-0000-4000-8000-000000000000", "42", "task-1"]
 
 @dataclass
 class OldSystem:
-    """Where the old system is: ``url`` asks nobody for credentials, as its services did; ``closed`` asks everybody."""
+    """Where the old system is: ``url`` requires no credentials, as its services did; ``closed`` always does."""
 
     url: str
     closed: str
@@ -79,7 +79,7 @@ class OldSystem:
 
 @dataclass
 class Ground:
-    """Both gateways by port, the database, and what the list of users was before anybody was made."""
+    """Both gateways by port, the database, and the list of users before any user was created."""
 
     ports: dict[str, str]
     closed: dict[str, str]
@@ -106,7 +106,7 @@ def ahead() -> str:
 
 @pytest.fixture(scope="module")
 async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    """Our services in the place of the old ones, with a database in which nobody was before."""
+    """Our services in the place of the old ones, with a database that had no users."""
     env = await own_env(stack)
     services = Services(env, tmp_path_factory.mktemp("old"))
     async with AsyncExitStack() as undo:
@@ -307,7 +307,7 @@ async def test_a_task_with_credentials(old: OldSystem) -> None:
 
 
 async def test_whose_tasks_are_seen(old: OldSystem) -> None:
-    """A user sees and counts only his own tasks; all of them are for admins."""
+    """Users see and count only their own tasks; admins see all of them."""
     ann, bob, root = name(), name(), name()
     for each, role in ((ann, "user"), (bob, "user"), (root, "admin")):
         assert (await old.post_user(each, role=role)).status == 201
@@ -328,7 +328,7 @@ async def test_whose_tasks_are_seen(old: OldSystem) -> None:
 
 
 async def test_no_users(running: Ground) -> None:
-    """`GET /v1/users` is an empty array as long as there is nobody."""
+    """`GET /v1/users` is an empty array while there are no users."""
     assert (running.no_users.status, running.no_users.text) == (200, "[]")
 
 
@@ -345,7 +345,7 @@ async def test_a_user(old: OldSystem) -> None:
 
 
 async def test_a_name_that_is_taken(old: OldSystem) -> None:
-    """A username that somebody has is 409, for a new user and for one who changes."""
+    """A username that is already taken is 409, for a new user and for a change."""
     one, other = name(), name()
     assert (await old.post_user(one)).status == 201
     id = (await old.post_user(other)).json["id"]
@@ -414,7 +414,7 @@ async def test_no_such_user(old: OldSystem, id: str) -> None:
 
 
 async def test_delete_a_user(old: OldSystem) -> None:
-    """`DELETE /v1/users/{id}` is 204 without a body; then he is gone, and a second one 404."""
+    """`DELETE /v1/users/{id}` is 204 without a body; then the user is gone, and a second call is 404."""
     made = (await old.post_user(name())).json
     reply = await curl(f"-X DELETE {old.url}/v1/users/{made['id']}")
 
@@ -425,7 +425,7 @@ async def test_delete_a_user(old: OldSystem) -> None:
 
 
 async def test_users_are_for_admins(old: OldSystem) -> None:
-    """Where credentials are asked for, users are for admins, and no admin deletes himself."""
+    """Where credentials are required, only admins manage users, and no admin deletes their own account."""
     root, ann = name(), name()
     id = (await old.post_user(root, role="admin")).json["id"]
     anns_id = (await old.post_user(ann)).json["id"]

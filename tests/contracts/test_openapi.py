@@ -71,7 +71,7 @@ async def run(url: str, report: Path, *options: str) -> dict[str, Any]:
 
 
 def assert_all_was_tried(ground: Ground, found: dict[str, Any], least: int) -> None:
-    """Every operation, and not just a few calls; and nobody died of it."""
+    """Every operation was called, more than a few times, and no service died of it."""
     assert [service.name for service in ground.services.started if not service.alive] == []
     assert found["operations"]["tested"] == found["operations"]["total"] >= 43
     assert found["test_cases"]["generated"] >= least

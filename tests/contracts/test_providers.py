@@ -176,7 +176,7 @@ async def test_a_broken_answer_never_looks_whole(service: Service, subject: Subj
 
 
 async def test_empty_messages_of_the_history_are_not_sent(service: Service, subject: Subject, server: Upstream) -> None:
-    """One empty answer ends no conversation: what says nothing is left out, whoever the provider is."""
+    """One empty answer ends no conversation: empty messages are left out, with every provider."""
     said = [("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", " \n"), ("user", "three")]
     messages = [{"role": role, "content": content} for role, content in said]
     model = "simulated:reply=hash" if subject.provider == "simulated" else subject.whole
@@ -201,7 +201,7 @@ _LIMITS = ("max_tokens", "max_completion_tokens", "maxOutputTokens")
 async def test_a_limit_that_nobody_asked_for_is_not_sent(
     service: Service, subject: Subject, server: Upstream, asked: int | None
 ) -> None:
-    """A model that is in no table may have a smaller limit than we think; Anthropic's API alone must be told one."""
+    """A model that is in no table may have a smaller limit than we assume; only Anthropic's API requires one."""
     await service.generate(subject.whole, **({"max_tokens": asked} if asked else {}))
 
     sent = [{**call.body, **_inside(call.body, "generationConfig")} for call in server.calls]
