@@ -30,7 +30,7 @@ _processes.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Call:
-    """One call. Streams are paths, ``CLOSED`` is none, a missing output is caught; standard output has ``encoding``.
+    """One call. Streams are paths, ``CLOSED`` closes one, a missing output is caught; standard output has ``encoding``.
 
     Without a ``folder`` it runs in a new one. ``env`` is added to what the tests were started with.
     """

@@ -37,7 +37,7 @@ def released() -> dict[str, Schema]:
 
 
 def breaks(before: dict[str, Schema], now: dict[str, Schema]) -> list[str]:
-    """Every change that breaks somebody, each as a line that says where and what."""
+    """Every change that breaks a client, each as a line that says where and what."""
     lines = [f"{name}: is gone" for name in before.keys() - now.keys()]
     for name in before.keys() & now.keys():
         read = name.startswith(_WRITTEN_BY_CALLERS) or not name.startswith("http.")
@@ -63,7 +63,7 @@ class Comparison:
         return list(dict.fromkeys(self._compare(self._before, self._now, "")))
 
     def _compare(self, before: Schema, now: Schema, at: str) -> list[str]:
-        # What several places share is told once, by its own name.
+        # A schema that several places share is reported once, by its own name.
         at = f" {before['$ref'].rsplit('/', 1)[1]}" if "$ref" in before else at
         before, now = _resolve(self._before, before), _resolve(self._now, now)
         pair = (id(before), id(now))

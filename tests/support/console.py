@@ -17,7 +17,7 @@ _COMMAND = re.compile(r"^\$ (.*(?:\n> .*)*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what the page says that it prints; ``…`` there stands for anything."""
+    """A command and what the page says that it prints; ``…`` there matches anything."""
 
     page: str
     text: str

@@ -12,7 +12,7 @@ from schemas.generation import ChatMessage
 
 
 async def send_turns(client: httpx.AsyncClient, conversations: int, turns: int, model: str) -> dict[str, list[str]]:
-    """Send so many turns in each of so many conversations, without waiting for answers; request ids of each."""
+    """Send this many turns in each of this many conversations, without waiting for answers; request ids of each."""
     ids = [str(uuid4()) for _ in range(conversations)]
     accepted = await asyncio.gather(*(_send(client, conversation, turns, model) for conversation in ids))
     return dict(zip(ids, accepted, strict=True))

@@ -60,7 +60,7 @@ class FakeProducer:
 
 
 class Calls:
-    """A function of the store: keeps what it was called with, gives ``results`` in turn, the last one for ever."""
+    """A function of the store: records its calls and returns ``results`` in turn, then the last one each time."""
 
     def __init__(self, *results: Any) -> None:
         self._results = list(results)

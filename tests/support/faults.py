@@ -8,7 +8,7 @@ from tests.support.services import Service
 
 
 async def kill_in_turn(services: Sequence[Service], every_seconds: float, times: int | None = None) -> None:
-    """Kill one after the other as `kill -9` does and start it again, at this pace, so many times or until cancelled."""
+    """Kill one after the other as `kill -9` does and restart it, at this pace, ``times`` times or until cancelled."""
     for service in itertools.islice(itertools.cycle(services), times):
         await asyncio.sleep(every_seconds)
         await service.kill()

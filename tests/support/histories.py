@@ -13,7 +13,7 @@ TOPIC = "llm.requests"
 
 
 def clean_history(conversations: int = 2, turns: int = 3) -> Evidence:
-    """So many conversations of so many turns each, all completed, streamed and published, on one partition each."""
+    """This many conversations of this many turns each, all completed, streamed and published, on one partition each."""
     evidence = Evidence(worker_faults=0)
     for partition in range(conversations):
         _converse(evidence, uuid4(), partition, turns)

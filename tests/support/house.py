@@ -21,7 +21,7 @@ from tests.support.stack import Stack
 from tests.support.store import connect, letter, take
 from tests.support.waiting import eventually
 
-# In everything that Ann, or whoever's things are at stake, can put words in: what a stranger must never see.
+# In everything that Ann, or another owner under test, can put words in: what a stranger must never see.
 CANARY = "canary-8c1f"
 # In the names of the others. Neither belongs into a log.
 _NAME = "magpie-77d0"
@@ -52,7 +52,7 @@ _STATE = " UNION ALL ".join(f"SELECT '{name}', (p.row)::text FROM ({sql}) AS p(r
 class Things:
     """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``.
 
-    ``letter``: a dead letter of the tenant, which says what is his.
+    ``letter``: a dead letter of the tenant, whose detail names the tenant.
     """
 
     user: str
@@ -66,7 +66,7 @@ class Things:
     letter: str
 
     def by_parameter(self, name: str) -> list[str]:
-        """All that could stand in the place of a parameter of a path."""
+        """Every value that a path's parameter could have."""
         tasks = [self.done_task, self.failed_task, self.open_task]
         return {
             "request_id": [self.answered, self.open, *tasks],
@@ -135,12 +135,12 @@ class House:
         return await self.sign_in(body["username"], name)
 
     async def key(self, of: str, name: str, *scopes: str) -> Headers:
-        """A key that somebody makes for himself."""
+        """Create a key in the session of this user, for themselves."""
         made = await self.made("/v1/keys", self.people[of], {"name": _NAME, "scopes": list(scopes)})
         return self.keep(name, made["key"])
 
     async def furnish(self, name: str) -> Things:
-        """Make one of everything for somebody who has signed in; return when all of it is in the state that it says."""
+        """Create one of everything for a signed-in user; return when all of it is in the state that its name says."""
         me = self.people[name]
         talk = (await self.made("/v1/conversations", me, {"metadata": {CANARY: CANARY}}))["id"]
         answered = (await self.made("/v1/messages", me, message(conversation_id=talk), 200))["request_id"]
@@ -202,7 +202,7 @@ def task(text: str = CANARY, model: str = ECHO, **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_house(stack: Stack, folder: Path) -> AsyncIterator[House]:
-    """A house with everybody in it, and with Ann's things."""
+    """A house with every user in it, and with Ann's things."""
     env = await own_env(stack)
     services = Services(env, folder)
     async with AsyncExitStack() as undo:

@@ -44,7 +44,7 @@ class Place:
 
 
 class Stranger:
-    """A producer that is none of ours."""
+    """A producer that does not use our settings."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer

@@ -25,7 +25,7 @@ class Wire:
     no_model: str
     tool: bytes
     document: Callable[[str], dict[str, object]]
-    # Where the wait is told: Gemini tells it in the body.
+    # Where a 429 gives the time to wait: Gemini puts it in the body.
     retry_header: bool = True
 
 

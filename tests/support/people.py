@@ -87,5 +87,5 @@ async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncItera
 
 
 def one_owner() -> OwnerTurns:
-    """Turns where all callers are one owner: nobody waits."""
+    """Turns where all callers are one owner: none of them waits."""
     return OwnerTurns(None, max_waiting=0)

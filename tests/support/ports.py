@@ -15,12 +15,12 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that no test run has given to anybody."""
+    """A port that nothing listens on and that no other test run has taken."""
     return free_ports(1)
 
 
 def free_ports(count: int) -> int:
-    """The first of so many such ports in a row."""
+    """The first of ``count`` such ports in a row."""
     start, _ = _block()
     while True:
         first = random.randrange(start, start + _BLOCK - count)

@@ -69,7 +69,7 @@ class Road:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a worker process is told to serve this road."""
+        """The settings of a worker process that serves this road."""
         return {
             "DATABASE_URL": self.database_url,
             "INGRESS_TOPICS": f"{self.topic}=default",

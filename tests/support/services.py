@@ -87,7 +87,7 @@ class Service:
 
 
 class Services:
-    """The processes of one test. ``env`` is what each is told; what is given at a start adds to it.
+    """The processes of one test. ``env`` is given to each; what is given at a start adds to it.
 
     ``release``: whose code they run, if it is not the present one.
     """

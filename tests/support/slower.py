@@ -1,4 +1,4 @@
-"""Ways in which a hot path gets slower without anybody's meaning it; each is planted for the life of a process."""
+"""Ways in which a hot path gets slower by accident; each is planted for the life of a process."""
 
 import copy
 import json
@@ -38,7 +38,7 @@ def event_through_json() -> None:
 
 
 def message_copied() -> None:
-    """What is sent is copied, deeply, so that nobody can change it."""
+    """What is sent is copied, deeply, so that no other code can change it."""
     plain = Submissions.send
 
     async def send(self: Submissions, ask: Any, live: Any, **more: Any) -> Any:
