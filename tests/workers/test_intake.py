@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 from unittest.mock import Mock
 
@@ -540,9 +541,8 @@ async def test_a_reader_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, 
 async def test_a_reader_that_has_silently_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fetches in the client's background may end of an error, and getmany goes on to give nothing."""
     taking = Taking(monkeypatch, Calls(Intaken()))
-    monkeypatch.setattr(
-        intake, "check_reading", Mock(side_effect=[None, KafkaError(), None, KafkaError(), *[None] * 999])
-    )
+    checks = chain([None, KafkaError(), None, KafkaError()], repeat(None))
+    monkeypatch.setattr(intake, "check_reading", Mock(side_effect=checks))
     async with running(taking.run()):
         await eventually(lambda: taking.opened == 3)
 
