@@ -68,7 +68,6 @@ NOT_DONE = (
     "orchestra",
     "pyproject.toml",
     "tests",
-    "workers",
 )
 
 _COMMENTED = {".sql", ".toml", ".yaml", ".yml", ".go", ".java", ".js"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchestra.store.claims import Claimed
 from tests.support.records import claimed
 from tests.support.waiting import eventually
-from workers.deltas import MOST_CHARACTERS, Deltas
+from workers.deltas import MAX_CHARACTERS, Deltas
 from workers.metrics import Metrics
 
 
@@ -93,13 +93,13 @@ async def test_empty_pieces_are_none() -> None:
 async def test_a_huge_piece_travels_in_records_that_fit() -> None:
     """Whatever characters it is made of."""
     deltas, sent = gather()
-    text = "\x01" * (MOST_CHARACTERS * 3 + 1)
+    text = "\x01" * (MAX_CHARACTERS * 3 + 1)
 
     deltas.add(text)
 
     assert text == "".join(piece for _, piece in sent)
-    assert MOST_CHARACTERS == max(len(piece) for _, piece in sent)
-    assert MOST_CHARACTERS * 6 < 1024 * 1024
+    assert MAX_CHARACTERS == max(len(piece) for _, piece in sent)
+    assert MAX_CHARACTERS * 6 < 1024 * 1024
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.booleans()), max_size=20))

@@ -360,12 +360,12 @@ async def test_a_cancel_that_fails_while_postgres_is_well_is_given_up(monkeypatc
 
 async def test_connections_that_break_are_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they break now and then, and Postgres is well in between, a good record is taken in all the same."""
-    unlucky = [away()] * (intake.MOST_FAILURES_ALONE - 1)
+    unlucky = [away()] * (intake.MAX_FAILURES_ALONE - 1)
     taking = Taking(monkeypatch, Calls(*unlucky, Intaken()), {TP: records(message())})
 
     await taking.all()
 
-    assert (intake.MOST_FAILURES_ALONE, []) == (len(taking.taken), taking.publisher.letters)
+    assert (intake.MAX_FAILURES_ALONE, []) == (len(taking.taken), taking.publisher.letters)
     assert [{TP: 11}] == taking.consumer.committed_now
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from tests.support.records import claimed
 from workers.outcome import Expired, Failed, RetryLater
-from workers.retry import MOST_RETRY_AFTER, PACES, after_error
+from workers.retry import MAX_RETRY_AFTER, PACES, after_error
 
 RETRYABLE = sorted(code for code in ErrorCode if ERRORS[code].retryable)
 ACCOUNT = {ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED}
@@ -28,8 +28,8 @@ def test_a_delay_is_never_negative_and_never_endless(
     outcome = after_error(turn, OrchestraError(code, retry_after=retry_after), uniform, held)  # type: ignore[arg-type]
 
     assert isinstance(outcome, RetryLater)
-    most = PACES[code].most if code in PACES else 120.0
-    advised = 0.0 if retry_after is None else MOST_RETRY_AFTER * 1.25 + 1
+    most = PACES[code].max_seconds if code in PACES else 120.0
+    advised = 0.0 if retry_after is None else MAX_RETRY_AFTER * 1.25 + 1
     assert 0 <= outcome.delay <= max(most, advised, held)
 
 
@@ -93,8 +93,8 @@ def test_what_costs_no_try_is_slowed_down_by_the_number_of_the_attempt(
     outcome = after_error(claimed(tries=1, fence=fence), OrchestraError(code), uniform)  # type: ignore[arg-type]
 
     assert isinstance(outcome, RetryLater)
-    least = min(PACES[code].most, PACES[code].first * 2.0 ** max(0, fence - 3))
-    assert least <= outcome.delay <= min(PACES[code].most, 1.25 * least)
+    least = min(PACES[code].max_seconds, PACES[code].first_seconds * 2.0 ** max(0, fence - 3))
+    assert least <= outcome.delay <= min(PACES[code].max_seconds, 1.25 * least)
 
 
 def test_a_model_whose_answer_does_not_fit_is_asked_again_at_once() -> None:
@@ -216,7 +216,7 @@ def test_a_caller_who_would_leave_first_is_told_at_once(
     outcome = after_error(turn, OrchestraError(code, "why", retry_after=retry_after), uniform, held)  # type: ignore[arg-type]
 
     if isinstance(outcome, RetryLater):
-        assert max(min(retry_after or 0.0, MOST_RETRY_AFTER), held) <= outcome.delay < caller_seconds
+        assert max(min(retry_after or 0.0, MAX_RETRY_AFTER), held) <= outcome.delay < caller_seconds
     else:
         assert isinstance(outcome, Failed)
         assert (code, True) == (outcome.code, outcome.detail.startswith("why"))

@@ -10,7 +10,7 @@ from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.waiting import eventually
 from workers import sweep
 from workers.metrics import Metrics
-from workers.sweep import MOST_AT_ONCE, Sweeper
+from workers.sweep import MAX_AT_ONCE, Sweeper
 
 
 class Trust:
@@ -59,7 +59,7 @@ class Swept:
             self.metrics,
             announce=self.announced.extend,
             hold_intake=self.held.append,
-            most_open=100,
+            max_open=100,
             retention_days=30,
             timings=QUICK,
         )
@@ -86,12 +86,12 @@ async def test_nobody_is_judged_after_an_absence_of_the_database(monkeypatch: py
 
 async def test_everything_that_is_due_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rounds as it takes."""
-    full = ["reply"] * MOST_AT_ONCE
+    full = ["reply"] * MAX_AT_ONCE
     swept = Swept(monkeypatch, expire=Calls(full, full, ["last"]))
 
     await swept.sweeper.expire()
 
-    assert 2 * MOST_AT_ONCE + 1 == len(swept.announced)
+    assert 2 * MAX_AT_ONCE + 1 == len(swept.announced)
 
 
 async def test_early_cancels_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ async def test_replies_that_lie_too_long_are_sent_again(monkeypatch: pytest.Monk
     await swept.sweeper.republish()
 
     assert (["late", "later"], 2) == (swept.announced, swept.metrics.republished._value.get())
-    assert [(5.0, MOST_AT_ONCE)] == swept.store["unpublished"].calls
+    assert [(5.0, MAX_AT_ONCE)] == swept.store["unpublished"].calls
 
 
 async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +124,11 @@ async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeyp
 
 async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """In rounds of a size that no lock minds."""
-    swept = Swept(monkeypatch, sweep_old=Calls(MOST_AT_ONCE, MOST_AT_ONCE, 3))
+    swept = Swept(monkeypatch, sweep_old=Calls(MAX_AT_ONCE, MAX_AT_ONCE, 3))
 
     await swept.sweeper.delete_old()
 
-    assert [(30, MOST_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
+    assert [(30, MAX_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
 
 
 @pytest.mark.parametrize("error", [away(), DataRefusedError("22P05"), RuntimeError()], ids=["away", "refused", "bug"])

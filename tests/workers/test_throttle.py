@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestra.store.claims import ModelLimit
 from schemas.errors import ErrorCode, OrchestraError
 from workers.retry import PACES
-from workers.throttle import MOST_MODELS, Throttle
+from workers.throttle import MAX_MODELS, Throttle
 
 FULL = OrchestraError(ErrorCode.RATE_LIMITED, "full")
 ACCOUNT = [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED]
@@ -138,7 +138,7 @@ def test_the_wait_doubles_with_each_refusal_in_a_row(code: ErrorCode) -> None:
         waits.append(seconds := model.refuse(code))
         model.clock.now += seconds
 
-    assert [min(pace.most, pace.first * 2**times) for times in range(12)] == waits
+    assert [min(pace.max_seconds, pace.first_seconds * 2**times) for times in range(12)] == waits
 
 
 def test_the_first_answer_ends_it() -> None:
@@ -149,7 +149,7 @@ def test_the_first_answer_ends_it() -> None:
 
     model.throttle.accepted("m", model.clock.now)
 
-    assert PACES[ErrorCode.RATE_LIMITED].first == model.refuse()
+    assert PACES[ErrorCode.RATE_LIMITED].first_seconds == model.refuse()
 
 
 def test_refusals_of_one_round_count_once() -> None:
@@ -242,11 +242,11 @@ def test_what_is_held_back_is_told() -> None:
 def test_names_of_models_take_no_room_without_end() -> None:
     """A caller may think up any number of them; those refused last are remembered."""
     model = Model()
-    names = [f"simulated:fail=auth,tokens={number}" for number in range(10 * MOST_MODELS)]
+    names = [f"simulated:fail=auth,tokens={number}" for number in range(10 * MAX_MODELS)]
     for name in names:
         model.throttle.begun(name)
         model.throttle.refused(name, OrchestraError(ErrorCode.AUTH), model.clock.now)
         model.throttle.ended(name)
 
-    assert names[-MOST_MODELS:] == [limit.model for limit in model.throttle.limits()]
+    assert names[-MAX_MODELS:] == [limit.model for limit in model.throttle.limits()]
     assert not model.throttle._in_flight

@@ -361,7 +361,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(
 
 async def test_an_endless_answer_fits_no_schema(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
     """The call is closed as soon as the text is longer than is worth its checking."""
-    monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
     turn = claimed(body={**_body("x"), "agent": "form"}, tries=5)
     attempt = Attempt(monkeypatch, Model("1" * 10, "1", "never", Done(USAGE)), turn, agents=form)
 
