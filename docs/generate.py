@@ -1,6 +1,6 @@
 """Write docs/reference from the code: settings, metrics, topics, states, errors, commands.
 
-`python docs/generate.py` writes; with `--check` it only names what differs.
+`python docs/generate.py` writes; with `--check` it only lists what differs.
 """
 
 import sys
@@ -36,7 +36,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def settings() -> str:
     """Every environment variable of every service."""
-    sections = ["# Settings\n\nRead from the environment once, at the start of a service.\n"]
+    sections = ["# Settings\n\nEach service reads them from the environment once, at its start.\n"]
     for package, title in SERVICES.items():
         for piece in _defined_in(f"{package}.settings", Piece):
             rows = [_setting(name, field) for name, field in sorted(piece.model_fields.items())]
@@ -68,13 +68,13 @@ def metrics() -> str:
 
 def _metric(registry: CollectorRegistry, metric: Metric) -> list[str]:
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    # The library tells the labels only of what was counted already; the collectors know them from the start.
+    # The library shows labels only of what was counted already; the collectors know them from the start.
     labels = vars(registry._names_to_collectors[metric.name])["_labelnames"]  # noqa: SLF001
     return [f"`{name}`", metric.type, ", ".join(f"`{label}`" for label in labels), metric.documentation]
 
 
 def topics() -> str:
-    """The topics and what `orchestra topics` makes of them."""
+    """The topics and their settings."""
     rows = [
         [
             f"`{topic.name}`",
@@ -91,9 +91,9 @@ def topics() -> str:
     ]
     exact = [[f"`{topic.name}`", f"`{name}`", f"`{value}`"] for topic in TOPICS for name, value in topic.config.items()]
     return (
-        "# Topics\n\nMade and checked by `orchestra topics`. Partitions and retention are least values.\n\n"
+        "# Topics\n\nCreated and checked by `orchestra topics`. Partitions and retention are minimums.\n\n"
         + _table(["topic", "key", "carries", "written by", "read by", "partitions", "kept"], rows)
-        + "\n## Settings that must be exactly so\n\n"
+        + "\n## Settings that must match exactly\n\n"
         + _table(["topic", "setting", "value"], exact)
         + "\nThe records themselves: [AsyncAPI](../../schemas/published/asyncapi.json), which each gateway shows at "
         "`/asyncapi`, and [JSON Schema](../../schemas/published), one file for each type.\n"
@@ -107,8 +107,8 @@ def states() -> str:
         for state in (WAITING, *Status)
     ]
     return (
-        "# States of a request\n\nOutside, `waiting` (a turn behind another) shows as `pending`. "
-        "The database itself refuses any other move.\n\n" + _table(["from", "to"], rows)
+        "# States of a request\n\nClients see `waiting` (a turn behind another) as `pending`. "
+        "The database itself rejects any other move.\n\n" + _table(["from", "to"], rows)
     )
 
 
@@ -125,14 +125,14 @@ def errors() -> str:
         for code, kind in ERRORS.items()
     ]
     return (
-        "# Errors\n\nThe `code` of a problem document, of a failed request, and of a dead letter's reason.\n\n"
-        "*Refused*: the HTTP status of a call that is not accepted, also by the LLM service. *Waiting*: that of a "
-        "`POST /v1/messages` which waits for its reply, when the request was accepted and then ended with this code. "
-        "It is 502, as in the system before this one, for every fault of the model's side; the `code` tells which. "
-        "Everywhere else a request that failed is a 200 or an event, with the code in it.\n\n"
-        "Answers with 429 or 503 have `Retry-After`. A 502 has none; where it is known how long a model will go on "
-        "refusing, its `detail` says so.\n\n"
-        + _table(["code", "refused", "waiting", "trying again can help", "what"], rows)
+        "# Errors\n\nThe `code` of a problem document or a failed request, and the reason of a dead letter.\n\n"
+        "**Refused*: the HTTP status of a call that is rejected, also by the LLM service. *Waiting*: the status of a "
+        "`POST /v1/messages` that waits for its reply, if the request was accepted and then ended with this code. "
+        "As in the v0 API it is 502 for every fault of the model's side; the `code` distinguishes them. "
+        "Everywhere else a failed request is a 200 or an event that contains the code.\n\n"
+        "Responses with 429 or 503 have `Retry-After`. A 502 has none; if it is known how long a model will keep "
+        "refusing, the `detail` says so.\n\n"
+        + _table(["code", "refused", "waiting", "retry can help", "meaning"], rows)
     )
 
 
@@ -160,9 +160,9 @@ def _verb(name: str, verb: Any) -> str:
 
 def _parameter(parameter: Any) -> list[str]:
     names = parameter.opts if parameter.param_type_name == "option" else [parameter.name]
-    # A default may be told in words where the value itself would say little.
-    told = parameter.show_default if isinstance(parameter.show_default, str) else parameter.default
-    default = "" if told in (None, False) else f"`{told}`"
+    # A default may be described in words if the value itself says little.
+    shown = parameter.show_default if isinstance(parameter.show_default, str) else parameter.default
+    default = "" if shown in (None, False) else f"`{shown}`"
     return [", ".join(f"`{name}`" for name in names), default, parameter.help or ""]
 
 

@@ -30,7 +30,7 @@ class Timings:
     keep_alive: float = 15.0
     """Between two comments on a stream on which nothing happens."""
     look_for_way_in: float = 0.5
-    """Between two questions at the start whether anybody has credentials."""
+    """Between two checks at the start whether any credentials exist."""
     way_in: float = 60.0
     """At most, for Postgres to answer that question."""
 

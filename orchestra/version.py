@@ -1,4 +1,4 @@
-"""The version of the package, which stands in ``pyproject.toml`` and nowhere else."""
+"""The version of the package, which is written in ``pyproject.toml`` only."""
 
 from importlib import metadata
 

@@ -167,9 +167,8 @@ class Publisher:
 
     async def run(self) -> None:
         """Send queued records and mark acknowledged replies until cancelled, through outages of Kafka of any length."""
-        unavailable = (DatabaseUnavailableError,)
-        marking = regularly(self._timings.mark, self._mark, "replies_not_marked", expected=unavailable)
-        async with beside(marking):
+        expected = (DatabaseUnavailableError,)
+        async with beside(regularly(self._timings.mark, self._mark, "replies_not_marked", expected=expected)):
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:

@@ -307,7 +307,7 @@ async def test_an_ollama_that_answers_is_used(command: Command) -> None:
         status = await asyncio.to_thread(real.status)
 
     assert started.returncode == 0, started.stdout + started.stderr
-    assert "Model     llama3  (of the Ollama that answers" in started.stdout
+    assert "Model     llama3  (from the Ollama on this machine" in started.stdout
     assert "\nllama3    I am llama3." in started.stdout
     assert (status["env"]["LLM_PROVIDER"], status["model"]["state"]) == ("ollama", "off")
 

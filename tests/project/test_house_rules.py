@@ -34,7 +34,7 @@ def naps(path: Path) -> Iterator[str]:
 
 
 def test_no_file_names_a_registry_or_a_machine() -> None:
-    """No file names the host of a package registry or a path of somebody's machine."""
+    """No file names the host of a package registry or a path of a developer's machine."""
     texts = {path.relative_to(ROOT): path.read_bytes().decode("utf-8", "replace") for path in project_files()}
 
     assert {str(path): match[0] for path, text in texts.items() if (match := FORBIDDEN.search(text))} == {}

@@ -15,7 +15,7 @@ from tests.support.previous_release import check_out
 from tests.support.tree import ROOT, project_files
 
 DECLARED: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-# Prose may tell of any release; locks, the rest of pyproject.toml and what others have written, of anybody's.
+# Prose may mention any release; locks, the rest of pyproject.toml and third-party files have versions of their own.
 NOT_LOOKED_AT = {".md", ".lock"}
 OTHERS = ("pyproject.toml", "tests/contracts/")
 # Of the contract, which has numbers of its own.

@@ -9,14 +9,14 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults.bombs import CODECS, MOST_BYTES, Batch, Record, batch
+from faults.bombs import CODECS, MAX_BYTES, Batch, Record, batch
 from orchestra.kafka.packed_records import PackedBatch, Unread, UnreadRecord, header_of
 from schemas.errors import ErrorCode
 from schemas.topics import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADERS, MAX_MESSAGE_BYTES
 
 MIB = 1 << 20
-REACHED = [name for name, most in MOST_BYTES.items() if most < MAX_BATCH_BYTES]
-BOMBS = [name for name in MOST_BYTES if name not in REACHED]
+REACHED = [name for name, most in MAX_BYTES.items() if most < MAX_BATCH_BYTES]
+BOMBS = [name for name in MAX_BYTES if name not in REACHED]
 
 
 def read(raw: bytes, most_bytes: int = MAX_BATCH_BYTES) -> list[Any]:
@@ -41,7 +41,7 @@ def spaces(count: int) -> str:
     return hashlib.sha256(b" " * count).hexdigest()
 
 
-@pytest.mark.parametrize("codec", MOST_BYTES)
+@pytest.mark.parametrize("codec", MAX_BYTES)
 def test_a_record_that_is_too_large_leaves_its_neighbours_alone(codec: str) -> None:
     """It is told by its length and SHA-256, with key and headers; those before and behind it are read."""
     large = Record(10 * MIB, b"key", [(b"ce_id", b"id"), (b"\xff", None)])
@@ -72,7 +72,7 @@ def test_nothing_is_unpacked_past_the_bound_of_a_batch(codec: str) -> None:
     assert max(len(piece.plain) for piece in pieces) < MIB
 
 
-@pytest.mark.parametrize("codec", MOST_BYTES)
+@pytest.mark.parametrize("codec", MAX_BYTES)
 def test_good_records_before_the_bound_are_read(codec: str) -> None:
     """Also when the bound lies in the middle of a record that would have been good."""
     found = read(batch(codec, [Record(MIB)] * 7).raw, 5 * MIB)
@@ -132,7 +132,7 @@ def test_times_are_those_of_the_batch() -> None:
         assert (before.timestamp, before.timestamp_type) == (unread(record).timestamp, record.timestamp_type)
 
 
-@pytest.mark.parametrize("codec", MOST_BYTES)
+@pytest.mark.parametrize("codec", MAX_BYTES)
 def test_what_cannot_be_unpacked_is_one_unread_record(codec: str) -> None:
     """Records in front of it are read; it says which ones are lost."""
     whole = batch(codec, [Record(b"first"), *[Record(200_000)] * 4]).raw
