@@ -1,1 +1,1 @@
-"""ANSWER a request: records in, turns run, endings written, replies out."""
+"""ANSWER a request: take in records, run turns, write endings, publish replies."""

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 async def _serve(settings: WorkerSettings) -> bool:
-    """Serve until told to stop; False when a bug ended it."""
+    """Serve until SIGTERM or SIGINT. False if a bug ended it."""
     metrics = Metrics()
     async with worker(settings, metrics) as running:
         _show(metrics, settings)
@@ -36,7 +36,7 @@ async def _serve(settings: WorkerSettings) -> bool:
 
 
 def _show(metrics: Metrics, settings: WorkerSettings) -> None:
-    """Serve the metrics. A port that another process has is no reason not to work."""
+    """Serve the metrics. If the port is taken, log a warning and work without them."""
     try:
         server, _ = start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
     except OSError as error:
@@ -48,13 +48,13 @@ def _show(metrics: Metrics, settings: WorkerSettings) -> None:
 
 
 def main() -> None:
-    """Run until SIGTERM or Ctrl-C. Exit code 0 after that, 1 when it cannot start, or drained because of a bug."""
+    """Run until SIGTERM or Ctrl-C. Exit code 0 after that; 1 if it cannot start or if a bug caused the drain."""
     settings = load(WorkerSettings)
     configure_logging("worker", settings.log_level)
     allow_many_connections()
     try:
         good = uvloop.run(_serve(settings))
-    except Exception as error:  # Said in one line, not as a stack trace.
+    except Exception as error:  # Logged as one line each, not as a stack trace.
         for each in _leaves(error):
             log.error("worker_failed", exc_info=each)
         sys.exit(1)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    """The errors inside of groups inside of groups: a group's own name tells nothing."""
+    """The errors inside nested exception groups: the group's own message is of no use in a log."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for each in error.exceptions for leaf in _leaves(each)]
     return [error]

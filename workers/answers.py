@@ -1,4 +1,4 @@
-"""A model's answer → fits its agent's schema, or is one to be asked for again."""
+"""Checks a model's answer against its agent's schema; an answer that does not fit is retried."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -6,23 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from orchestra.agents.answer_schema import AnswerSchema
 from schemas.errors import ErrorCode, OrchestraError
 
-# A longer one is not worth its checking.
-MOST_CHARACTERS = 256 * 1024
-_MOST_CHARACTERS_AT_ONCE = 4 * 1024
+# A longer answer is refused without a check, which would cost too much.
+MAX_CHARACTERS = 256 * 1024
+_MAX_CHARACTERS_INLINE = 4 * 1024
 _THREADS = 2
 
 
 class Answers:
-    """Checks answers, long ones beside the event loop: a few at once, for they take the processor from it."""
+    """Checks answers, long ones in threads. The threads are few because they compete with the event loop."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "answers")
 
     async def check(self, schema: AnswerSchema | None, answer: str) -> None:
-        """Raise ``OrchestraError(ANSWER_MISMATCH)``, which tells where the answer does not fit, never what it says."""
+        """Check an answer against the schema; without a schema every answer fits.
+
+        Raises ``OrchestraError(ANSWER_MISMATCH)``. Its detail names the place of the mismatch and quotes no content.
+        """
         if schema is None:
             return
-        if len(answer) <= _MOST_CHARACTERS_AT_ONCE:
+        if len(answer) <= _MAX_CHARACTERS_INLINE:
             where = schema.mismatch(answer)
         else:
             where = await asyncio.get_running_loop().run_in_executor(self._threads, schema.mismatch, answer)
@@ -31,5 +34,5 @@ class Answers:
 
 
 def mismatch(where: str) -> OrchestraError:
-    """The error of an answer that does not fit."""
+    """The error for an answer that does not fit the schema. ``where``: the place and the rule."""
     return OrchestraError(ErrorCode.ANSWER_MISMATCH, f"the model's answer does not fit the agent's schema: {where}")

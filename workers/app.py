@@ -1,4 +1,4 @@
-"""The wiring of one worker, and its life: start, run, drain."""
+"""The wiring of one worker and its lifecycle: start, run, drain."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,10 +41,10 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """One worker. ``run`` ends when ``stop`` was called and what was in flight has ended or gone back.
+    """One worker. ``run`` returns after ``stop``, once every turn in flight has ended or been given back.
 
-    What goes wrong between it and Kafka or Postgres ends nothing: every loop goes on when that is back. A bug in what
-    holds turns begins the drain, and ``failed`` is true.
+    An outage of Kafka or Postgres ends nothing: every loop continues once the service is back. A bug in a loop that
+    holds turns starts the drain and sets ``failed``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Worker:
         self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets), timings)
         self.models = Models(llm, database, timings)
         self.lease = Lease(database, metrics, timings)
-        # Something may have become runnable.
+        # Set when a turn may have become runnable.
         self.look = asyncio.Event()
         self.finisher = Finisher(database, metrics, self.publisher.announce, self.look, timings)
         throttle = Throttle(settings.worker_concurrency)
@@ -93,13 +93,13 @@ class Worker:
             metrics,
             announce=self.publisher.announce,
             hold_intake=lambda full: self.intake.hold(full=full),
-            most_open=settings.max_open_requests,
+            max_open=settings.max_open_requests,
             retention_days=settings.retention_days,
             timings=timings,
         )
 
     def stop(self) -> None:
-        """Begin the drain."""
+        """Start the drain."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -142,11 +142,11 @@ class Worker:
         self.stop()
 
     async def _drain(self, *taking: asyncio.Task[None]) -> None:
-        """Take nothing more, let running calls end, give the rest back, publish what is owed, leave."""
+        """Stop intake and claims, let running calls end, give the rest back, publish pending replies, leave."""
         log.info("draining", seconds=self._settings.drain_seconds)
         began = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
-            # What was taken is written first, but not for ever: Postgres or Kafka may be away.
+            # Records already read are written first, within a time limit: Postgres or Kafka may be down.
             async with asyncio.timeout(max(self._settings.drain_seconds, self._timings.flush)):
                 await asyncio.gather(*taking)
         with suppress(TimeoutError):
@@ -164,7 +164,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = TIMINGS) -> AsyncIterator[Worker]:
-    """A worker with its connections, registered, ready to ``run``; Kafka may be away for now."""
+    """A connected and registered worker, ready to ``run``. Kafka need not be reachable yet."""
     agents = load_agents(settings)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker", takes_first=True)

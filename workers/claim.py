@@ -1,4 +1,4 @@
-"""③ Which turns run here: free slots are filled from Postgres, the most urgent and then the oldest first."""
+"""③ Claims turns for free slots from Postgres: highest priority first, then oldest first."""
 
 import asyncio
 import random
@@ -22,15 +22,20 @@ from workers.shares import Shares
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 
 log = structlog.get_logger()
 
 
 class Slots:
-    """The turns in flight. ``run_turns`` makes one coroutine a turn, to be run as a task each.
+    """The turns in flight. ``run_turns`` returns one coroutine per turn; each runs as its own task.
 
-    ``look`` is set when something may have become runnable, or a slot free: then it looks at once.
+    ``look`` is set when a turn may have become runnable or a slot has become free. Then the next claim comes at once.
+    Three flags steer the claims:
+
+    - hungry: the last claim found fewer turns than it asked for, so nothing else is runnable and intake may claim.
+    - unsure: a claim may have been committed without its answer. The next look searches for such turns first.
+    - open: cleared by ``close``. From then on there are no more claims.
     """
 
     def __init__(
@@ -66,22 +71,22 @@ class Slots:
             await asyncio.gather(*(flight.landed() for flight in self._running.values()))
 
     def wake(self) -> None:
-        """Something may have become runnable: look at once."""
+        """Look at once, because a turn may have become runnable."""
         self._look.set()
 
     @contextmanager
     def intake_order(self) -> Iterator[ClaimOrder | None]:
-        """What intake may claim in its own transaction: only when nothing else was runnable at the last look."""
+        """The order that intake may claim by in its transaction; None if other turns were runnable at the last look."""
         with self._order() as order:
             yield order if self._hungry else None
 
     def doubt(self) -> None:
-        """A transaction that may have claimed has broken off: look for what it claimed, should it be committed."""
+        """Look for forgotten claims: a transaction that may have claimed ended without an answer."""
         self._unsure = True
         self._look.set()
 
     def start(self, claimed: Sequence[Claimed]) -> None:
-        """Run these turns, those that do not run here already."""
+        """Run these turns, except those that already run here."""
         flights = [Flight(turn) for turn in claimed if not self._runs(turn)]
         self._metrics.claimed.inc(len(flights))
         for flight, work in zip(flights, self._run_turns(flights), strict=True):
@@ -95,7 +100,7 @@ class Slots:
         self._metrics.in_flight.set(len(self._running))
 
     def stop(self, refs: Sequence[RequestRef], why: Stop) -> None:
-        """Stop these turns if they run here, and close their calls."""
+        """Stop those of these turns that run here and close their calls to the LLM service."""
         for ref in refs:
             if flight := self._running.get(ref):
                 flight.stop(why)
@@ -112,15 +117,15 @@ class Slots:
                 await self._wait()
 
     def close(self) -> None:
-        """Claim nothing more."""
+        """Make no more claims."""
         self._open = False
         self._look.set()
 
     @contextmanager
     def _order(self) -> Iterator[ClaimOrder | None]:
-        """Free slots, held while somebody claims for them; what is claimed must be started before they are let go."""
+        """Reserve free slots for one claim. Its turns must be started before the context ends."""
         ordered = sum(order.limit for order in self._under_way)
-        free = max(0, min(MOST_AT_ONCE, self._limit - len(self._running) - ordered)) if self._open else 0
+        free = max(0, min(MAX_AT_ONCE, self._limit - len(self._running) - ordered)) if self._open else 0
         models = tuple(self._throttle.limits())
         order = self._shares.order(self._lease.worker_id, free, models, self._under_way)
         if order is None:
@@ -133,10 +138,10 @@ class Slots:
             self._under_way.remove(order)
 
     async def _claim(self) -> bool:
-        """Claim once; True when there may be more to claim at once."""
+        """Claim once. True if more turns may be claimable at once."""
         with self._order() as order:
             if order is None:
-                self._hungry = False  # Nobody knows what waits for a slot.
+                self._hungry = False  # Without a look it is unknown which turns wait for a slot.
                 return False
             try:
                 if self._unsure:
@@ -153,9 +158,9 @@ class Slots:
             return not self._hungry
 
     async def _forgotten(self) -> list[Claimed]:
-        """What this worker holds and does not run."""
+        """The turns that are claimed by this worker in Postgres but do not run here."""
         before = {(ref, fence) for ref, flight in self._running.items() for fence in flight.fences}
-        # A renewal under way may have the number that is found: look again when it is settled whose that is.
+        # A renewal in flight may already own the fence that is found: look again once it has settled.
         self._unsure = any(flight.stage is Stage.RENEWING for flight in self._running.values())
         held = await claims.held(self._database, self._lease.worker_id)
         return [turn for turn in held if (turn.ref, turn.fence) not in before]
@@ -182,4 +187,4 @@ class Slots:
         was_full = self._shares.ended(flight.turn)
         was_limited = any(limit.model == flight.turn.model for limit in self._throttle.limits())
         if not self._hungry or was_full or was_limited:
-            self._look.set()  # Something was left for want of a place.
+            self._look.set()  # Some turns may have been left because there was no free place.

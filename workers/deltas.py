@@ -1,6 +1,6 @@
-"""Gathers the pieces of one answer into events: the first at once, then what came within 15 ms as one.
+"""Batches the pieces of one answer into events: the first piece at once, then one event per 15 ms.
 
-While somebody waits for the whole answer, an attempt says nothing of itself for its first two seconds.
+If a client waits for the whole answer, an attempt publishes nothing for its first two seconds.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from workers.metrics import Metrics
 from workers.publish import Publisher
 from workers.timings import TIMINGS, Timings
 
-# In one event: fits a record, even where JSON needs six bytes for each.
-MOST_CHARACTERS = 64 * 1024
+# Per event. Fits into a record even if JSON needs six bytes for each character.
+MAX_CHARACTERS = 64 * 1024
 
 
 class Deltas:
-    """The text of one attempt so far, and what of it is still to be passed on; it also says that the attempt began."""
+    """The text of one attempt and the part of it that is not published yet. Also publishes the attempt's start."""
 
     def __init__(self, turn: Claimed, publisher: Publisher, metrics: Metrics, timings: Timings = TIMINGS) -> None:
         self._turn = turn
@@ -30,15 +30,15 @@ class Deltas:
         self._timer: asyncio.TimerHandle | None = None
         self._told = False
         self.length = 0
-        """Code points so far."""
+        """Length of the text so far, in code points."""
         if turn.caller_seconds:
-            # A client that waits reads no pieces, and events cost every gateway; but others may watch a long answer.
+            # A blocking client never reads deltas, and each one costs every gateway. Others may watch a long answer.
             self._timer = self._loop.call_later(timings.quiet, self.flush)
         else:
             self.flush()
 
     def add(self, piece: str) -> None:
-        """Take in a piece."""
+        """Add a piece of text; an empty one is ignored."""
         if not piece:
             return
         if not self._pieces:
@@ -52,27 +52,27 @@ class Deltas:
             self._timer = self._loop.call_later(self._gather, self.flush)
 
     def flush(self) -> None:
-        """Pass on what is waiting."""
+        """Publish the text that is waiting."""
         self._stop_timer()
         if not self._told:
             self._told = True
             self._publisher.started(self._turn)
         if self._waiting:
             text = "".join(self._waiting)
-            for start in range(0, len(text), MOST_CHARACTERS):
-                self._publisher.delta(self._turn, self._sent + start, text[start : start + MOST_CHARACTERS])
+            for start in range(0, len(text), MAX_CHARACTERS):
+                self._publisher.delta(self._turn, self._sent + start, text[start : start + MAX_CHARACTERS])
             self._sent += len(text)
             self._waiting.clear()
 
     def close(self) -> None:
-        """The attempt is over: pass on what is waiting, unless nobody heard of it so far."""
+        """End the attempt: publish the waiting text, unless its start was never published."""
         if self._told:
             self.flush()
         else:
             self._stop_timer()
 
     def drop(self) -> None:
-        """Forget what is waiting: another attempt takes the place of this one."""
+        """Discard the waiting text, because another attempt replaces this one."""
         self._waiting.clear()
         self._stop_timer()
 

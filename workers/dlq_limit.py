@@ -1,7 +1,7 @@
-"""Stops reading a topic that brings nothing but dead letters: after a bad deploy every record would become one.
+"""Stops reading a topic that yields only dead letters: after a bad deploy every record would become one.
 
-On the topic of gateways only what a gateway has signed, or what we fail at, says so: others may write bad records, be
-they as many as they like, and whoever wrote them must not be able to stop everybody (docs/decisions/0028).
+On the gateways' topic only records that a gateway signed, and records that failed by our fault, count. Other
+producers may write any number of bad records there and must not be able to stop the topic (docs/decisions/0028).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from schemas.errors import ErrorCode
 from schemas.topics import REQUESTS
 from workers.metrics import Metrics
 
-# Both: so many records, and for so long, without a good one.
+# Both limits must be reached without a good record in between.
 MIN_RECORDS = 1_000
 MIN_SECONDS = 60.0
 PROBE_SECONDS = 30.0
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass
 class _Topic:
-    """What came of one topic since its last good record. ``probe_at``: when it is looked at again, once it is held."""
+    """The dead letters of one topic since its last good record. ``probe_at``: the next probe, if the topic is held."""
 
     bad: int = 0
     since: float = 0.0
@@ -34,14 +34,14 @@ class _Topic:
 
 
 def counts(letter: DeadLetter) -> bool:
-    """Whether a dead letter may be our fault."""
+    """Whether a dead letter counts towards the limit, because it may be our fault."""
     return letter.topic != REQUESTS.name or letter.vouched or letter.reason is ErrorCode.INTERNAL
 
 
 class DlqLimit:
-    """Which topics this worker does not read for now. Their records stay in Kafka; every 30 s a few of them are tried.
+    """The topics that this worker does not read for now. Their records stay in Kafka; a few are tried every 30 s.
 
-    A good record ends it, and a new worker begins without it.
+    The first good record releases the topic. The state is not stored: a new worker starts without held topics.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -49,7 +49,7 @@ class DlqLimit:
         self._topics: dict[str, _Topic] = {}
 
     def note(self, topic: str, *, good: int, bad: int) -> None:
-        """So many records were taken in, and so many became dead letters that count."""
+        """Count the records of a batch: ``good`` were taken in, ``bad`` became dead letters that count."""
         state, now = self._topics.setdefault(topic, _Topic()), asyncio.get_running_loop().time()
         if good:
             if state.probe_at is not None:
@@ -65,11 +65,11 @@ class DlqLimit:
 
     @property
     def held(self) -> frozenset[str]:
-        """The topics that are held, also those that are about to be probed."""
+        """The held topics, including those that are about to be probed."""
         return frozenset(topic for topic, state in self._topics.items() if state.probe_at is not None)
 
     def unread(self, topics: Iterable[str]) -> frozenset[str]:
-        """Which of these topics are not to be read now; a held one that is to be probed may be."""
+        """Those of these topics that must not be read now. A held topic whose probe is due is not among them."""
         now = asyncio.get_running_loop().time()
         probe_at = {topic: self._topics[topic].probe_at for topic in topics if topic in self._topics}
         return frozenset(topic for topic, at in probe_at.items() if at is not None and now < at)

@@ -1,4 +1,4 @@
-"""⑦ Endings from many turns, written in batches: whatever is there when the last batch is done is the next one."""
+"""⑦ Writes the endings of many turns in batches: the endings that arrive during one batch form the next."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from schemas.status import Status
 from workers.metrics import Metrics
 from workers.timings import TIMINGS, Timings
 
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 
 log = structlog.get_logger()
 
 
 class Finisher:
-    """Takes endings; ``announce`` gets the replies of each batch once it is committed.
+    """Writes endings. ``announce`` receives the replies of each batch once it is committed.
 
     ``look`` is set when an ending has made another turn runnable.
     """
@@ -46,7 +46,7 @@ class Finisher:
         self._something = asyncio.Event()
 
     async def finish(self, ending: Ending) -> None:
-        """Hand an ending in; returns when it is committed, or thrown away because its fence no longer holds."""
+        """Write an ending. Returns when it is committed, or discarded because its fence is no longer valid."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((ending, done))
         self._something.set()
@@ -56,7 +56,7 @@ class Finisher:
         """Write batches until cancelled."""
         while True:
             await self._something.wait()
-            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            batch, self._waiting = self._waiting[:MAX_AT_ONCE], self._waiting[MAX_AT_ONCE:]
             if not self._waiting:
                 self._something.clear()
             await self._write([ending for ending, _ in batch])
@@ -67,7 +67,7 @@ class Finisher:
     async def _write(self, endings: Sequence[Ending]) -> None:
         unheard = asyncio.Event()
         try:
-            # Repeated after a commit unheard, the fences no longer hold and nothing is done twice.
+            # If a commit succeeded without an answer, the retry finds invalid fences and changes nothing.
             finished = await until_available(
                 partial(self._finish, endings),
                 "finish_failed",

@@ -1,4 +1,4 @@
-"""One turn that runs here, from its claim to its ending."""
+"""One turn that runs in this worker, from its claim to its ending."""
 
 import asyncio
 import time
@@ -12,21 +12,26 @@ from workers.outcome import Stop
 
 
 class Stage(Enum):
-    """Where a flight is: running, renewing and running again, and in the end over."""
+    """The state of a flight: ``RUNNING ⇄ RENEWING``, and finally ``OVER``.
+
+    A flight starts as RUNNING. Each restart within the LLM service moves it to RENEWING, until Postgres has given the
+    turn the number of its next attempt, and then back to RUNNING. OVER is final. A stop is not a stage: it is noted
+    in ``Flight.stopped`` and cancels the task in any stage but OVER. The task then ends the turn for that reason.
+    """
 
     RUNNING = auto()
-    """Its call is open, or about to be."""
+    """The call to the model is open or about to open. The fence is ``turn.fence``."""
     RENEWING = auto()
-    """It takes the next attempt's number, and may have it in Postgres already: its fence is in doubt."""
+    """The next attempt's number is being taken. Postgres may have it already, so two fences are possible."""
     OVER = auto()
-    """What it ended with is decided and being written: nothing stops it any more."""
+    """The outcome is decided and its ending is being written. A stop has no effect any more."""
 
 
 class Flight:
-    """A turn in flight. ``turn`` is as it was claimed, or with the number of its latest attempt.
+    """A turn in flight. ``turn`` is the claimed turn, with the fence of its latest attempt.
 
-    ``began``: when it was claimed, by the monotonic clock. ``stopped``: why, once somebody wants it stopped; the first
-    reason counts.
+    ``began``: the time of the claim, by the monotonic clock. ``stopped``: the first reason to stop it, None if there
+    is no reason yet.
     """
 
     def __init__(self, turn: Claimed) -> None:
@@ -38,30 +43,30 @@ class Flight:
 
     @property
     def fences(self) -> set[int]:
-        """The numbers of attempts that may be this one's in Postgres."""
+        """The fences that this turn may have in Postgres."""
         fence = self.turn.fence
         return {fence, fence + 1} if self.stage is Stage.RENEWING else {fence}
 
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin."""
+        """Run this coroutine as the flight's task."""
         self._task = asyncio.create_task(work)
         return self._task
 
     async def landed(self) -> None:
-        """Wait until its task has ended, however it does."""
+        """Wait until the task has ended, with any result."""
         if self._task:
             await asyncio.wait([self._task])
 
     def stop(self, why: Stop) -> None:
-        """End it soon for this reason, unless it has another one already or is over; its call is closed."""
+        """Stop the turn for this reason and close its call. No effect if it was stopped before or is over."""
         if self.stopped is None:
             self.stopped = why
-            # Not before the task's first step: a coroutine that never began would never end its turn.
+            # Not before the task's first step: a coroutine that never started would never end its turn.
             asyncio.get_running_loop().call_soon(self._cancel)
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
-        """While it takes the next attempt's number."""
+        """RENEWING while the next attempt's number is being taken."""
         self.stage = Stage.RENEWING
         try:
             yield
@@ -69,7 +74,7 @@ class Flight:
             self.stage = Stage.RUNNING
 
     def end(self) -> None:
-        """It is decided how it ended."""
+        """Mark the flight as OVER: its outcome is decided."""
         self.stage = Stage.OVER
 
     def _cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""⑤ HTTP to the LLM service: one streamed call, piece by piece."""
+"""⑤ HTTP client of the LLM service: streams one answer piece by piece."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,19 +34,19 @@ _KEEPING = Keeping(seconds=30.0)
 
 @dataclass(frozen=True)
 class Restart:
-    """All pieces before this one are void: another model begins anew."""
+    """All pieces before this one are void: another model starts its own answer."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The end mark of a whole stream."""
+    """The end mark of a complete stream."""
 
     usage: Usage
     finish_reason: FinishReason = "stop"
 
 
 class LlmService:
-    """The LLM service as a worker sees it."""
+    """A client of the LLM service."""
 
     def __init__(self, address: Address, timings: Timings = TIMINGS) -> None:
         self._address = address
@@ -55,9 +55,9 @@ class LlmService:
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
     ) -> AsyncGenerator[str | Restart | Done, None]:
-        """Pieces of text as they come, then ``Done``. A ``Restart`` makes all before it void.
+        """Yield pieces of text as they arrive, then ``Done``. A ``Restart`` voids everything before it.
 
-        ``request_id`` and ``traceparent`` go along as headers, so that the service's logs and traces name the request.
+        ``request_id`` and ``traceparent`` are sent as headers, so that the service's logs and traces name the request.
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
@@ -71,7 +71,7 @@ class LlmService:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
                 done: Done | None = None
-                async for line in _lines(response):  # To the very end, so that the connection can be used again.
+                async for line in _lines(response):  # Read to the very end, so that the connection can be reused.
                     piece = _piece(line)
                     if isinstance(piece, Done):
                         done = piece
@@ -84,7 +84,7 @@ class LlmService:
         yield done
 
     async def models(self) -> ModelList:
-        """What can be asked for. Raises ``OrchestraError``."""
+        """The models that the service offers. Raises ``OrchestraError``."""
         with _as_orchestra_errors(self._silence):
             async with self._address.call("GET", "/models") as response:
                 if response.status != HTTPStatus.OK:
@@ -98,7 +98,7 @@ class LlmService:
 
 @asynccontextmanager
 async def connect(settings: WorkerSettings, timings: Timings = TIMINGS) -> AsyncIterator[LlmService]:
-    """A client over aiohttp's connections, any number of them: the worker's slots are the limit."""
+    """A client over any number of pooled aiohttp connections: the worker's slots are the limit."""
     token, headers = settings.llm_service_token, {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
@@ -110,7 +110,7 @@ async def connect(settings: WorkerSettings, timings: Timings = TIMINGS) -> Async
         await address.aclose()
 
 
-class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
+class _as_orchestra_errors:  # noqa: N801  reads like a statement
     def __init__(self, silence: float) -> None:
         self._silence = silence
 
@@ -124,13 +124,13 @@ class _as_orchestra_errors:  # noqa: N801  reads as the statement that it is
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 raise OrchestraError(ErrorCode.UNAVAILABLE, "the LLM service cannot be reached") from error
             case aiohttp.ServerTimeoutError():
-                raise OrchestraError(ErrorCode.TIMEOUT, f"no byte came for {self._silence:.0f} s") from error
+                raise OrchestraError(ErrorCode.TIMEOUT, f"no data came for {self._silence:.0f} s") from error
             case aiohttp.ClientError() | OSError():
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the connection to the LLM service broke") from error
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    begun = bytearray()  # Each byte is looked at once, however small the pieces are.
+    begun = bytearray()  # Each byte is searched once, however small the chunks are.
     while chunk := await response.content.readany():
         *lines, rest = chunk.split(b"\n")
         if begun and lines:
@@ -153,7 +153,7 @@ def _piece(line: bytes) -> str | Restart | Done:
         if "delta" in fields:
             delta = fields["delta"]
             if isinstance(delta, str):
-                # Postgres keeps no U+0000; it is replaced before anybody sees it.
+                # Postgres cannot store U+0000, so it is replaced before the text is published.
                 return delta.replace("\0", "\ufffd") if "\0" in delta else delta
         elif "error" in fields:
             raise _error(fields["error"])
@@ -169,7 +169,7 @@ def _piece(line: bytes) -> str | Restart | Done:
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> OrchestraError:
-    """The error that a problem document tells; without one, what the status says."""
+    """The error of a problem document, or of the HTTP status if there is no such document."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
@@ -184,7 +184,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> OrchestraError:
         return OrchestraError(code, detail, retry_after=_seconds(response.headers.get("retry-after")))
 
 
-# What stands before the service, a proxy, says no more than this.
+# A proxy in front of the service sends no problem document, only a status.
 _BY_STATUS: dict[int, ErrorCode] = {
     HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.RATE_LIMITED,
     HTTPStatus.SERVICE_UNAVAILABLE: ErrorCode.UNAVAILABLE,
@@ -197,7 +197,7 @@ def _error(fields: dict[str, Any]) -> OrchestraError:
     if code == ErrorCode.UNAUTHORIZED:
         return OrchestraError(ErrorCode.AUTH, "the LLM service refused this worker's token")
     if not isinstance(code, str) or code not in _CODES:
-        return OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service failed for a reason of its own")
+        return OrchestraError(ErrorCode.BAD_UPSTREAM, "the LLM service failed without a known error code")
     retry_after = fields.get("retry_after")
     return OrchestraError(
         ErrorCode(code),

@@ -1,4 +1,4 @@
-"""Turns whose model is held back: each is told why it waits; a caller who cannot wait that long gets the error."""
+"""Turns whose model is held back: an event says why they wait; a blocking client that cannot wait gets the error."""
 
 import structlog
 
@@ -10,13 +10,13 @@ from workers.retry import PACES
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 
 log = structlog.get_logger()
 
 
 class HeldBack:
-    """Looks after the turns that are not claimed because this worker holds their model back. No call is made."""
+    """Handles turns that are not claimed because this worker holds their model back. It calls no model."""
 
     def __init__(
         self, database: Database, throttle: Throttle, publisher: Publisher, timings: Timings = TIMINGS
@@ -27,7 +27,7 @@ class HeldBack:
         self._timings = timings
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look regularly until cancelled."""
         expected = (DatabaseUnavailableError, DataRefusedError)
         await regularly(self._timings.look_at_held, self.look, "held_back_not_told", expected=expected)
 
@@ -37,7 +37,7 @@ class HeldBack:
         if not held:
             return
         hopeless = {each.model for each in held if each.seconds > PACES[each.code].patience}
-        done = await endings.hold_back(self._database, held, hopeless, MOST_AT_ONCE)
+        done = await endings.hold_back(self._database, held, hopeless, MAX_AT_ONCE)
         for turn in done.told:
             self._publisher.restart(turn, turn.code, turn.detail)
         self._publisher.announce(done.announcements)

@@ -1,4 +1,7 @@
-"""② Kafka batch → rows in one transaction, the offsets a little later; bad records → dead letters."""
+"""② Writes each Kafka batch to Postgres in one transaction and commits its offsets soon after.
+
+Bad records become dead letters.
+"""
 
 import asyncio
 from collections import Counter
@@ -29,13 +32,13 @@ from workers.publish import Publisher
 from workers.records import Cancel, Delete, RecordReader, Verdict, moment
 from workers.stalls import NOT_ASSIGNED, Stalls, position
 
-MOST_RECORDS = 500
+MAX_RECORDS = 500
 POLL_MS = 500
 RETRY_SECONDS = 0.5
-# So often a batch may fail while Postgres is well; then it is halved.
-MOST_FAILURES = 3
-# The same of one record, which is then given up: enough not to take connections that break at random for its fault.
-MOST_FAILURES_ALONE = 10
+# After this many failures of a batch while Postgres is available, the batch is halved.
+MAX_FAILURES = 3
+# The same limit for a single record, which is then given up. High enough not to blame it for random connection losses.
+MAX_FAILURES_ALONE = 10
 COMMIT_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
 IDLE_SECONDS = 1.0
@@ -49,9 +52,10 @@ OpenReader = Callable[[], AbstractAsyncContextManager[AIOKafkaConsumer]]
 
 
 class Intake:
-    """Takes records in. It never raises for a record and never skips one; it waits while Postgres is unwell.
+    """Takes in records. It never raises for a record and never skips one; it waits while Postgres is unavailable.
 
-    A reader that fails is replaced. The next one begins behind what is committed: what comes again changes nothing.
+    A reader that fails is replaced. The next one starts at the committed offsets, and records that it reads again
+    change nothing.
     """
 
     def __init__(
@@ -72,35 +76,35 @@ class Intake:
         self._closed = asyncio.Event()
 
     def hold(self, *, full: bool) -> None:
-        """Stop reading while the table is at its emergency limit."""
+        """Pause reading while ``full``: the number of open requests is at its emergency limit."""
         if full:
             self._may_read.clear()
         else:
             self._may_read.set()
 
     def close(self) -> None:
-        """Read nothing more; the batch at hand is finished."""
+        """Stop reading. The current batch is finished."""
         self._closed.set()
         self._may_read.set()
 
     async def run(self, open_reader: OpenReader) -> None:
-        """Join the group, read until ``close``, and leave the group."""
+        """Join the consumer group, read until ``close``, and leave the group."""
         reading = partial(self._read, open_reader)
         await keep_running(reading, "kafka_reader_failed", expected=KAFKA_ERRORS, until=self._closed)
         reach("drain.after_leaving")
 
     async def _read(self, open_reader: OpenReader) -> None:
-        """Read with one reader; raises what it fails with.
+        """Read with one reader until ``close``. Raises the reader's error.
 
-        It is never read on with after an error: records that it had counted as read by then would be skipped.
+        A reader is never used after an error: records that it has already counted as read would be skipped.
         """
         self._at_hand, self._taken, self._committed = (), {}, {}
-        # Joining takes as long as the group needs to notice the members that it has lost.
+        # Joining takes until the group has noticed its lost members.
         async with (
             open_reader() as consumer,
             beside(
                 regularly(IDLE_SECONDS, partial(self._note_idle, consumer), "idle_not_noted", expected=KAFKA_ERRORS),
-                # Not after each batch: a commit is a record for each of its partitions, and would hold up the next.
+                # Not after each batch: a commit writes one record per partition and would delay the next batch.
                 regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed"),
             ),
         ):
@@ -111,13 +115,13 @@ class Intake:
                     await self._take(consumer, polled)
                 else:
                     check_reading(consumer)
-            with suppress(TimeoutError):  # While Kafka is away a commit would wait for it.
+            with suppress(TimeoutError):  # While Kafka is down a commit would wait for it.
                 async with asyncio.timeout(LAST_COMMIT_SECONDS):
                     await self._commit(consumer)
-        # Left at once: a drain may take long, and the partitions are for others from now on.
+        # The group is left at once: a drain may take long, and other workers can take the partitions now.
 
     def _hold_back(self, consumer: AIOKafkaConsumer) -> int:
-        """Pause what is not to be read for now, and nothing else; how many records may come at once."""
+        """Pause exactly the partitions of held topics. Returns the maximum number of records for the next poll."""
         assigned, paused = consumer.assignment(), consumer.paused()
         topics = {tp.topic for tp in assigned}
         unread = self._limit.unread(topics)
@@ -127,13 +131,13 @@ class Intake:
         if over := paused - held:
             consumer.resume(*over)
         probing = topics & self._limit.held - unread
-        return PROBE_RECORDS if probing else MOST_RECORDS
+        return PROBE_RECORDS if probing else MAX_RECORDS
 
     async def _note_idle(self, consumer: AIOKafkaConsumer) -> None:
-        """Say of partitions without anything new that they are read up to now, and which topics are held."""
+        """Store that idle partitions are read up to now, and which topics are held or stalled."""
         partitions = consumer.assignment().difference(self._at_hand)
         marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
-        # Behind what is never handed out: aborted records, and the ends of transactions.
+        # Commit past records that are never returned: aborted ones and transaction markers.
         behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
         self._taken |= {tp: offset for tp, offset in behind.items() if offset}
         marks += [Standstill(Why.HELD, topic).mark for topic in self._limit.held]
@@ -144,7 +148,7 @@ class Intake:
             log.warning("progress_not_noted", reason=str(error))
 
     async def _take(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
-        self._at_hand = polled.keys()  # Read from Kafka, and not in Postgres yet.
+        self._at_hand = polled.keys()  # Read from Kafka, but not in Postgres yet.
         reach("intake.after_read")
         records = [record for batch in polled.values() for record in batch]
         self._count_misplaced(consumer, records)
@@ -170,7 +174,7 @@ class Intake:
             self._limit.note(topic, good=good[topic], bad=bad[topic])
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit the offsets of what is in Postgres. A failure is harmless: the records come again, to no effect."""
+        """Commit the offsets of records that are in Postgres. A failure is harmless: taking them in is idempotent."""
         taken, self._taken = self._taken, {}
         new = {tp: offset for tp, offset in taken.items() if self._committed.get(tp) != offset}
         if not new:
@@ -184,9 +188,9 @@ class Intake:
             reach("intake.after_offsets")
 
     async def _write(
-        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], most_failures: int = MOST_FAILURES
+        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], max_failures: int = MAX_FAILURES
     ) -> None:
-        failures, most_failures = 0, most_failures if len(verdicts) > 1 else MOST_FAILURES_ALONE
+        failures, max_failures = 0, max_failures if len(verdicts) > 1 else MAX_FAILURES_ALONE
         while True:
             try:
                 reach("intake.before_transaction")
@@ -198,8 +202,8 @@ class Intake:
                 self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
                 failures = failures + 1 if await self._database.is_well() else 0
-                if verdicts and failures >= most_failures:
-                    detail = f"taking it in failed {failures} times while the database was well ({error})"
+                if verdicts and failures >= max_failures:
+                    detail = f"storing the record failed {failures} times while the database was available ({error})"
                     return await self._write_halves(verdicts, progress, detail)
             except DataRefusedError as error:
                 if not verdicts:
@@ -216,7 +220,7 @@ class Intake:
                 await self._write(half, marks, 1)
             return
         if isinstance(verdict := verdicts[0], DeadLetter):
-            # Not even as a dead letter; then the topic alone keeps it.
+            # Postgres refuses even the dead letter, so it is kept only on the dead-letter topic.
             log.error("dead_letter_refused", topic=verdict.topic, partition=verdict.partition, offset=verdict.offset)
             await self._publisher.dead_letters([verdict])
             await self._write([], progress)
@@ -241,17 +245,17 @@ class Intake:
 
 
 class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
-    """On assignment: did retention delete records that were never read? That is an alarm, never silent."""
+    """Checks on assignment whether retention deleted records that were never read: logged as an error and counted."""
 
     def __init__(self, metrics: Metrics, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
         self._metrics = metrics
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Nothing to do: a batch at hand goes on, and what another worker takes in again changes nothing."""
+        """Do nothing: the current batch continues, and taking in its records again elsewhere changes nothing."""
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Compare what was committed with the start of the log. Its errors would be swallowed, so it logs them."""
+        """Compare committed offsets with the start of the log. aiokafka swallows errors here, so they are logged."""
         try:
             await self._compare(assigned)
         except (*KAFKA_ERRORS, IllegalStateError) as error:
@@ -290,7 +294,7 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
 
 
 def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
-    """The mark of a partition whose last fetch showed that everything is read."""
+    """The progress of a partition that its last fetch showed to be read to the end; None for any other."""
     try:
         end, fetched_ms, here = consumer.highwater(tp), consumer.last_poll_timestamp(tp), position(consumer, tp)
     except NOT_ASSIGNED:

@@ -1,4 +1,4 @@
-"""This worker's lease: renewed every 3 s; the same round trip brings the cancels of its requests."""
+"""This worker's lease, renewed every 3 s; each renewal also returns the cancels of its requests."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """Holds the worker's id, by which its claims are known."""
+    """The worker's lease. ``worker_id`` marks its claims in Postgres; it changes when the lease is lost."""
 
     def __init__(self, database: Database, metrics: Metrics, timings: Timings = TIMINGS) -> None:
         self._database = database
@@ -31,22 +31,22 @@ class Lease:
 
     @property
     def may_judge_others(self) -> bool:
-        """False for one lease time after Postgres was away: then everybody's lease looks lost."""
+        """False for one lease time after an outage of Postgres: until then every worker's lease looks lost."""
         return asyncio.get_running_loop().time() >= self._trust_from
 
     async def take(self) -> None:
-        """Register under a new id, as soon as Postgres can be reached."""
+        """Register under a new id as soon as Postgres is reachable."""
         await until_available(self._register, "database_unavailable", self._doubt, pause=self._timings.retry_database)
 
     def tell(self, ready_file: Path | None) -> None:
-        """Touch this file now and whenever the lease is renewed. The worker is ready; its health shows in the file."""
+        """Touch this file now and at each renewal. It shows that the worker is ready; its age shows its health."""
         self._ready_file = ready_file
         self._touch()
 
     async def run(self, on_cancelled: Callable[[Sequence[RequestRef]], None], on_lost: Callable[[], None]) -> None:
-        """Renew until cancelled; ``on_cancelled`` is told what to stop, ``on_lost`` to drop everything.
+        """Renew until cancelled. ``on_cancelled`` receives the requests to stop; ``on_lost`` must drop all turns.
 
-        Failing to reach Postgres loses nothing by itself: only a missing row does.
+        The lease is lost only if its row is missing, not if Postgres is unreachable.
         """
         while True:
             await asyncio.sleep(self._timings.renew)
@@ -66,13 +66,13 @@ class Lease:
             self._touch()
 
     async def _register(self) -> None:
-        # Not under an id that may be registered already.
+        # A new id each time: an earlier attempt may have been committed.
         self.worker_id = uuid4()
         await leases.register(self._database, self.worker_id)
 
     def _touch(self) -> None:
         if self._ready_file:
-            with suppress(OSError):  # A full disk is no reason to let the lease go.
+            with suppress(OSError):  # A full disk must not cost the lease.
                 self._ready_file.touch()
 
     def _doubt(self) -> None:

@@ -6,39 +6,41 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 
 class Metrics:
-    """The metrics of one worker, in a registry of its own."""
+    """The metrics of one worker, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.records = self._counter("records_total", "Records taken in", "kind")
         self.dead_letters = self._counter("dead_letters_total", "Records that became dead letters", "reason")
-        self.duplicates = self._counter("duplicate_records_total", "Records of requests that were already there")
+        self.duplicates = self._counter("duplicate_records_total", "Records whose request already existed")
         self.partition_mismatch = self._counter(
-            "partition_mismatch_total", "Records that lie on another partition than murmur2 of their key says"
+            "partition_mismatch_total", "Records on another partition than the murmur2 hash of their key gives"
         )
         self.log_gap = self._counter("log_gap_records_total", "Records that retention deleted before they were read")
         self.claimed = self._counter("claimed_total", "Turns claimed")
-        self.outcomes = self._counter("attempts_total", "Attempts by how they ended", "outcome")
-        self.fenced = self._counter("fenced_endings_total", "Endings thrown away because their fence no longer held")
-        self.leases_lost = self._counter("leases_lost_total", "Leases that this worker found taken away")
-        self.workers_lost = self._counter("workers_lost_total", "Other workers whose lease this worker took away")
-        self.republished = self._counter("replies_republished_total", "Replies that the sweeper published again")
-        self.deltas_dropped = self._counter("deltas_dropped_total", "Pieces of text not passed on, for Kafka was away")
+        self.outcomes = self._counter("attempts_total", "Attempts by outcome", "outcome")
+        self.fenced = self._counter("fenced_endings_total", "Endings discarded because their fence was no longer valid")
+        self.leases_lost = self._counter("leases_lost_total", "Leases that this worker lost")
+        self.workers_lost = self._counter("workers_lost_total", "Other workers whose expired lease this worker revoked")
+        self.republished = self._counter("replies_republished_total", "Replies published again by the sweeper")
+        self.deltas_dropped = self._counter("deltas_dropped_total", "Events dropped because Kafka was unavailable")
         self.stalled_partitions = Gauge(
             "orchestra_worker_stalled_partitions",
-            "Partitions of which nothing is read, for a transaction of some producer is open",
+            "Partitions blocked by a producer's open transaction",
             registry=self.registry,
         )
         self.topic_held = Gauge(
             "orchestra_worker_topic_held",
-            "1 while this worker does not read a topic, for nothing but dead letters came",
+            "1 while this worker does not read a topic because it yielded only dead letters",
             ["topic"],
             registry=self.registry,
         )
-        self.in_flight = Gauge("orchestra_worker_in_flight", "Turns that this worker holds", registry=self.registry)
-        self.queue_seconds = self._histogram("queue_seconds", "From a turn being runnable to its claim")
-        self.first_delta_seconds = self._histogram("first_delta_seconds", "From a claim to the first piece of text")
-        self.attempt_seconds = self._histogram("attempt_seconds", "From a claim to the end of the attempt")
+        self.in_flight = Gauge("orchestra_worker_in_flight", "Turns in flight in this worker", registry=self.registry)
+        self.queue_seconds = self._histogram("queue_seconds", "Seconds from when a turn becomes runnable to its claim")
+        self.first_delta_seconds = self._histogram(
+            "first_delta_seconds", "Seconds from the start of an attempt to its first piece of text"
+        )
+        self.attempt_seconds = self._histogram("attempt_seconds", "Seconds from a claim to its outcome")
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(f"orchestra_worker_{name}", description, labels, registry=self.registry)

@@ -1,4 +1,4 @@
-"""What the LLM service offers, refreshed every 30 s and kept in Postgres for the gateways."""
+"""The models that the LLM service offers, refreshed every 30 s and stored in Postgres for the gateways."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Models:
-    """The table of models, by name and alias."""
+    """The offered models by name and alias."""
 
     def __init__(self, llm: LlmService, database: Database, timings: Timings = TIMINGS) -> None:
         self._llm = llm
@@ -25,7 +25,7 @@ class Models:
         self._other: ModelInfo | None = None
 
     def find(self, name: str) -> ModelInfo | None:
-        """The model by this name, alias, or name with options behind a colon; None when it is not known here."""
+        """Find a model by name, alias, or name with options after a colon; None if it is unknown."""
         return self._by_name.get(name) or self._by_name.get(name.partition(":")[0]) or self._other
 
     async def run(self) -> None:
@@ -35,7 +35,7 @@ class Models:
             await asyncio.sleep(self._timings.refresh_models if fresh else self._timings.retry_models)
 
     async def refresh(self) -> bool:
-        """Ask once; False when the LLM service or Postgres did not answer."""
+        """Refresh the table once. False if the LLM service or Postgres failed."""
         try:
             offer = await self._llm.models()
             self._by_name = {name: model for model in offer.data for name in (*model.aliases, model.name)}

@@ -1,4 +1,4 @@
-"""How an attempt ends: a value, matched once in `turn.py`."""
+"""The outcome of an attempt as a value, matched once in `turn.py`."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from schemas.generation import FinishReason, Usage
 
 @dataclass(frozen=True)
 class Completed:
-    """The model answered to its end, or to the limit of tokens (``length``)."""
+    """The model finished its answer or reached the token limit (``length``)."""
 
     text: str
     usage: Usage
@@ -17,7 +17,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class RetryLater:
-    """Another attempt in ``delay`` seconds. ``give_try_back``: the model asked to wait, which costs no try."""
+    """Another attempt in ``delay`` seconds. ``give_try_back``: this attempt does not use up a try."""
 
     delay: float
     give_try_back: bool
@@ -27,7 +27,7 @@ class RetryLater:
 
 @dataclass(frozen=True)
 class Failed:
-    """No further attempt can help, or none is left."""
+    """No further attempt can help, or no tries are left."""
 
     code: ErrorCode
     detail: str
@@ -35,24 +35,24 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Somebody asked to stop."""
+    """The request was cancelled by a client or together with its conversation."""
 
 
 @dataclass(frozen=True)
 class Expired:
-    """The deadline passed, or the next attempt would come after it: then ``error`` is why this one failed."""
+    """The deadline passed, or the next attempt would start after it; then ``error`` is why this one failed."""
 
     error: tuple[ErrorCode, str] | None = None
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """This worker stops. The turn goes back as if it had not been claimed."""
+    """This worker is shutting down. The turn goes back as if it had not been claimed."""
 
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """Somebody else has the turn by now. Nothing is to be written."""
+    """Another worker may have the turn by now, so nothing is written."""
 
 
 Stop = Cancelled | Interrupted | LeaseLost

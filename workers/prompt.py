@@ -1,4 +1,4 @@
-"""What the model sees and what is kept of it: context rules, budgets, the message to store."""
+"""What the model is sent and what is stored of it: context rules, budgets, the message to store."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from schemas.agents import Agent
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo
 
-# Estimated, for every model has a tokenizer of its own; 3 bytes a token errs on the safe side for most texts.
+# An estimate, because every model has its own tokenizer; 3 bytes per token is on the safe side for most texts.
 BYTES_A_TOKEN = 3
 _UNKNOWN_CONTEXT_TOKENS = 8192
 _UNKNOWN_OUTPUT_TOKENS = 1024
@@ -18,10 +18,10 @@ _UNKNOWN_OUTPUT_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Prompt:
-    """A turn's messages, read once, what its agent says before all others.
+    """A turn's messages, parsed once, with its agent's instructions first.
 
-    ``history_budget``: bytes of history that fit; 0 when none is wanted. ``output_tokens``: what was asked for, as far
-    as the model has it; what nobody asked for is the LLM service's to choose. ``schema``: what the answer must fit.
+    ``history_budget``: bytes of history that fit; 0 if no history is wanted. ``output_tokens``: the requested limit,
+    capped at the model's own; None leaves the choice to the LLM service. ``schema``: the schema for the answer.
     """
 
     messages: list[ChatMessage]
@@ -32,20 +32,20 @@ class Prompt:
 
     @property
     def question(self) -> tuple[str, str]:
-        """Role and content of the message to store: the last from a user, else the last."""
+        """Role and content of the message to store: the last one from a user, or else the last one."""
         last = next((message for message in reversed(self.messages) if message.role == "user"), self.messages[-1])
         return last.role, last.content
 
     def with_history(self, history: list[ChatMessage]) -> list[ChatMessage]:
-        """Leading system messages, the history, the rest."""
+        """The messages with the history inserted after the leading system messages."""
         lead = next((at for at, message in enumerate(self.messages) if message.role != "system"), len(self.messages))
         return [*self.messages[:lead], *history, *self.messages[lead:]]
 
 
 def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
-    """Read a turn's body.
+    """Parse a turn's body.
 
-    Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` when what was sent does not fit by itself.
+    Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` if the messages alone do not fit.
     """
     body = turn.body
     name = body.get("agent") or body.get("task_type")
@@ -54,8 +54,8 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
     messages = [ChatMessage(role=m["role"], content=m["content"]) for m in body["messages"]]
     messages = [*_instructions(agent, schema), *messages]
     asked = _said(body, agent, "max_tokens")
-    most_output = model.max_output_tokens if model else _UNKNOWN_OUTPUT_TOKENS
-    output_tokens = min(asked, most_output) if asked else most_output
+    max_output = model.max_output_tokens if model else _UNKNOWN_OUTPUT_TOKENS
+    output_tokens = min(asked, max_output) if asked else max_output
     context_tokens = model.context_tokens if model else _UNKNOWN_CONTEXT_TOKENS
     room = (context_tokens - output_tokens) * BYTES_A_TOKEN - sum(len(m.content.encode()) for m in messages)
     if room < 0 and model:
@@ -65,7 +65,7 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
 
 
 def generation(turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> GenerateRequest:
-    """The body for the LLM service."""
+    """The request body for the LLM service."""
     return GenerateRequest(
         model=turn.model,
         messages=prompt.with_history(history),
@@ -85,7 +85,7 @@ def _instructions(agent: Agent | None, schema: AnswerSchema | None) -> list[Chat
 
 
 def _said(body: dict[str, Any], agent: Agent | None, name: str) -> Any:
-    """What the request says itself goes before what its agent says."""
+    """The request's own value, or else its agent's."""
     own = body.get(name)
     return own if own is not None or agent is None else getattr(agent, name)
 

@@ -1,6 +1,6 @@
-"""⑧ Everything that leaves a worker for Kafka: deltas as they come, endings after their commit, dead letters.
+"""⑧ Publishes to Kafka: deltas as they arrive, endings after their commit, dead letters.
 
-One idempotent producer at a time and one queue, so that what concerns a request keeps its order.
+There is one queue and one idempotent producer at a time, so that all records about a request keep their order.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ from workers.records import refusal
 from workers.timings import TIMINGS, Timings
 
 SOURCE = "/workers"
-# Beyond either Kafka is away. Events are dropped: the final text is in Postgres. Beyond twice that replies are left to
-# the outbox: the sweeper brings them back.
+# Beyond either limit Kafka counts as unavailable, and events are dropped: the final text is in Postgres. Beyond twice
+# the limit replies are left in the outbox, and the sweeper publishes them later.
 MAX_QUEUED_BEFORE_EVENTS_DROP = 20_000
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
-# The record itself is at fault: another producer would be refused too.
+# The record itself is the cause: another producer would fail in the same way.
 _REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 _ENDINGS = {
     Status.COMPLETED: COMPLETED,
@@ -75,7 +75,7 @@ class _Outgoing:
 
 
 class _Attempt(Protocol):
-    """What an event says of the request that it is about."""
+    """The fields of a turn that its events need."""
 
     @property
     def tenant(self) -> str: ...
@@ -90,10 +90,10 @@ class _Attempt(Protocol):
 
 
 class Publisher:
-    """The worker's way out to Kafka. ``run`` must be running; ``connected`` is set once Kafka was reached.
+    """The worker's publisher to Kafka. ``run`` must be running; ``connected`` is set at the first connection to Kafka.
 
-    A producer that fails is replaced. What it has not acknowledged is sent again by the next one, in its old order and
-    before everything else, so that first occurrences keep the order of their conversation; repeats have the same id.
+    A producer that fails is replaced. The next one first resends all unacknowledged records in their old order. First
+    occurrences thus keep the order of their conversation, and repeats have the same id.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Publisher:
         self.connected = asyncio.Event()
         self._queue: deque[_Outgoing] = deque()
         self._bytes = 0
-        # Handed to the producer and not acknowledged yet, in order, by what will tell of it.
+        # Sent and not acknowledged yet, in order, by the future of the acknowledgement.
         self._sent: dict[asyncio.Future[object], _Outgoing] = {}
         self._something = asyncio.Event()
         self._on_the_way: set[int] = set()
@@ -120,23 +120,23 @@ class Publisher:
         self._to_mark: list[int] = []
 
     def started(self, turn: Claimed) -> None:
-        """Say that an attempt began."""
+        """Publish the event that an attempt has started."""
         self._event(STARTED, turn, {"attempt": turn.fence, "conversation_id": str(turn.conversation_id)})
 
     def delta(self, turn: Claimed, at: int, text: str) -> None:
-        """Pass on a piece of text; best effort."""
+        """Publish a piece of text, best effort. ``at``: code points of the attempt's text before it."""
         self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
 
     def restart(self, attempt: _Attempt, code: ErrorCode, detail: str) -> None:
-        """Say that an attempt failed and why, and that another follows later; or why no attempt begins."""
+        """Publish the error of a failed attempt that will be retried, or the reason why no attempt starts yet."""
         error = {"code": code, "detail": detail}
         self._event(RESTART, attempt, {"attempt": attempt.fence, "text": "", "last_error": error})
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
-        """Publish replies and their events, in the order of the outbox; those already on their way are left out.
+        """Publish replies and their events in the order of the outbox, except those that are already on their way.
 
-        When too much waits for Kafka the last ones are left to the outbox. Whoever hands in a later one of their
-        conversation hands them in again with it, so the order holds.
+        If too many records wait for Kafka, the last replies stay in the outbox. A caller with a later reply of the same
+        conversation passes them in again with it, so the order is kept.
         """
         for announcement in sorted(announcements, key=lambda a: a.id):
             if announcement.id in self._on_the_way:
@@ -148,7 +148,7 @@ class Publisher:
                 self._put(outgoing)
 
     async def dead_letters(self, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter] = ()) -> None:
-        """Publish dead letters, and replies to those of them that are ``refused``; wait until Kafka has them."""
+        """Publish dead letters and replies to the ``refused`` ones. Returns when Kafka has acknowledged them all."""
         waits: list[asyncio.Future[None]] = []
         for letter in letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
@@ -166,7 +166,7 @@ class Publisher:
             await asyncio.gather(*waits)
 
     async def run(self) -> None:
-        """Send what is queued and mark what is acknowledged, until cancelled, however long Kafka is away."""
+        """Send queued records and mark acknowledged replies until cancelled, through outages of Kafka of any length."""
         expected = (DatabaseUnavailableError,)
         async with beside(regularly(self._timings.mark, self._mark, "replies_not_marked", expected=expected)):
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
@@ -188,14 +188,14 @@ class Publisher:
         self, id: str, kind: str, subject: str, tenant: str, body_hash: str, traceparent: str | None,
         value: dict[str, object],
     ) -> _Outgoing:  # fmt: skip
-        """An event, signed."""
+        """A signed event."""
         headers, said = _headers(id, kind, subject, tenant, body_hash, traceparent), orjson.dumps(value)
         key = subject.encode()
         signature = self._signer.sign(kind.encode(), key, body_hash.encode(), tenant.encode(), said)
         return _Outgoing(EVENTS.name, key, said, [*headers, (envelope.SIGNATURE, signature)])
 
     def _ending(self, announcement: Announcement) -> tuple[_Outgoing, _Outgoing]:
-        """The event of an ending and its reply, under one id."""
+        """The event of an ending and its reply, with the same id."""
         reply, said = orjson.loads(announcement.value), announcement.headers
         id, subject, status = str(announcement.event_id), str(announcement.request_id), Status(reply["status"])
         value: dict[str, object] = {"attempt": reply["attempts"]}
@@ -224,7 +224,7 @@ class Publisher:
         self._something.set()
 
     async def _publish(self) -> None:
-        """Connect a producer and send with it until it fails; raises what it failed with."""
+        """Connect a producer and send with it until it fails. Raises the producer's error."""
         async with self._open_producer() as producer:
             self.connected.set()
             failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -240,15 +240,15 @@ class Publisher:
                 failure.result()
             finally:
                 if not failure.cancel():
-                    failure.exception()  # It is known, also when the producer raised something else meanwhile.
+                    failure.exception()  # Mark it as retrieved, even if the producer raised another error meanwhile.
                 self._take_back()
 
     async def _send(self, producer: AIOKafkaProducer, acknowledge: "Callable[[asyncio.Future[object]], None]") -> None:
-        """Hand the first of the queue to the producer."""
+        """Pass the first record of the queue to the producer."""
         outgoing = self._queue[0]
         try:
             sent = await producer.send(outgoing.topic, outgoing.value, key=outgoing.key, headers=outgoing.headers)
-        except KafkaTimeoutError:  # It found no room in the producer's queue: nothing was sent.
+        except KafkaTimeoutError:  # The producer's queue was full: nothing was sent.
             log.warning("kafka_unavailable", topic=outgoing.topic)
             return
         except _REFUSED as error:
@@ -260,7 +260,7 @@ class Publisher:
         self._bytes -= len(outgoing.value or b"")
 
     def _take_back(self) -> None:
-        """What the producer at hand leaves behind is for the next one, in the same order."""
+        """Queue the current producer's unacknowledged records for the next one, in the same order."""
         self._queue.extendleft(reversed(self._sent.values()))
         self._bytes += sum(len(outgoing.value or b"") for outgoing in self._sent.values())
         self._sent.clear()
@@ -268,10 +268,10 @@ class Publisher:
     def _acknowledge(self, failure: "asyncio.Future[None]", done: "asyncio.Future[object]") -> None:
         error = ProducerClosed() if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, _REFUSED):
-            # An idempotent producer gives up only for good (aiokafka issue 1017).
+            # After an error an idempotent producer is unusable for good (aiokafka issue 1017).
             if not failure.done():
                 failure.set_exception(error)
-        elif outgoing := self._sent.pop(done, None):  # Else it was taken back.
+        elif outgoing := self._sent.pop(done, None):  # If it is missing, it was taken back.
             if error is not None:
                 self._give_up(outgoing, error)
             elif outgoing.outbox_id is not None:
@@ -280,13 +280,13 @@ class Publisher:
                 outgoing.acknowledged.set_result(None)
 
     def _give_up(self, outgoing: _Outgoing, error: BaseException) -> None:
-        """Kafka refuses this very record. Postgres has what it says; those behind it are not held up."""
+        """Skip a record that Kafka refuses. Postgres has its content, and the records behind it are not delayed."""
         log.error("record_refused", topic=outgoing.topic, error=type(error).__name__)
         if outgoing.acknowledged and not outgoing.acknowledged.done():
             outgoing.acknowledged.set_result(None)
 
     async def _mark(self) -> None:
-        # A cycle after they were marked: endings may have seen them unmarked, and not announced them yet.
+        # One cycle after the mark: an ending may have read them as unpublished and not announced them yet.
         self._on_the_way -= self._marked
         self._marked = set()
         if not (ids := list(self._to_mark)):
@@ -314,18 +314,18 @@ def _refusal(letter: DeadLetter, reply: Reply, acknowledged: asyncio.Future[None
 
 
 def _dead_letter(letter: DeadLetter, acknowledged: asyncio.Future[None]) -> _Outgoing:
-    # What came compressed may fit no record now; Postgres has it whole.
+    # A record that came compressed may not fit uncompressed; Postgres has the whole record.
     fits = _size(letter) <= MAX_RECORD_BYTES
     key, value, came_with = (letter.key, letter.value, letter.headers) if fits else (None, None, [])
-    detail = letter.detail if fits else f"{letter.detail} (here without its value, key and headers: too large)"
+    detail = letter.detail if fits else f"{letter.detail} (value, key and headers omitted here: too large)"
     headers = dead_letter_headers(came_with, letter.reason, detail, letter.topic, letter.partition, letter.offset)
     if key is None and value is None:
-        key = b""  # aiokafka refuses to send what has neither.
+        key = b""  # aiokafka refuses a record with neither key nor value.
     return _Outgoing(DEAD_LETTERS.name, key, value, headers, acknowledged=acknowledged)
 
 
 def _size(letter: DeadLetter) -> int:
-    # A header takes up to 10 bytes more than its name and value.
+    # A header takes up to 10 bytes in addition to its name and value.
     headers = sum(10 + len(name.encode()) + len(value or b"") for name, value in letter.headers)
     return len(letter.key or b"") + len(letter.value or b"") + headers
 

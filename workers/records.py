@@ -1,4 +1,4 @@
-"""One record → what it asks for, or a dead letter with a reason. Never raises."""
+"""Reads one record as a request, a cancel or a deletion, or as a dead letter with a reason. Never raises."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,7 +36,7 @@ MAX_TRIES_WHILE_CALLER_WAITS = 3
 
 
 class Record(Protocol):
-    """A record as aiokafka hands it out; ``timestamp`` in milliseconds. ``value`` may be ``Unread``."""
+    """A record as aiokafka returns it. ``timestamp`` is in milliseconds; ``value`` may be ``Unread``."""
 
     topic: str
     partition: int
@@ -49,7 +49,10 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Cancel:
-    """A record that cancels a request. ``record``: its dead letter, should it fail, or not count as it is unsigned."""
+    """A record that cancels a request.
+
+    ``record``: its dead letter, used if the cancel fails or is ignored because it is unsigned.
+    """
 
     request: RequestRef
     record: DeadLetter = field(compare=False)
@@ -58,7 +61,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Delete:
-    """A record that deletes a conversation. ``record`` and ``signed``: as of a cancel."""
+    """A record that deletes a conversation. ``record`` and ``signed``: as in ``Cancel``."""
 
     conversation: ConversationRef
     record: DeadLetter = field(compare=False)
@@ -69,9 +72,9 @@ Verdict = NewRequest | Cancel | Delete | DeadLetter
 
 
 class RecordReader:
-    """Reads records. ``tenants`` maps each topic to the tenant whose records lie on it.
+    """Reads records. ``tenants`` maps each topic to the tenant that owns its records.
 
-    ``priorities``: the highest priority of what no gateway has signed, by topic.
+    ``priorities``: the highest priority of unsigned records, by topic.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class RecordReader:
         self._priorities = priorities
 
     def read(self, record: Record) -> Verdict:
-        """What this record asks for."""
+        """Read a record. Returns its command, or a dead letter with the reason."""
         headers, owner = _raw(record.headers), self._tenants[record.topic]
         try:
             self._must_be_signed(headers)
@@ -101,19 +104,19 @@ class RecordReader:
             incoming = self._judge.judge(owner, record.key, record.value, headers)
             return self._verdict(incoming, _letter(record, headers, incoming.tenant, incoming.id))
         except OrchestraError as error:
-            # Of what was not read the detail alone says which records it were.
+            # For an unread batch only its own detail names the records.
             detail = record.value.detail if isinstance(record.value, Unread) else error.detail
             return self._refused(record, headers, owner).because(error.code, detail)
-        except Exception as error:  # noqa: BLE001  one record must never stop those behind it
+        except Exception as error:  # noqa: BLE001  one record must never block the records behind it
             letter = _letter(record, headers, owner, None)
-            with suppress(Exception):  # It may be what fails.
+            with suppress(Exception):  # Reading the record's id may be the step that fails.
                 letter = self._refused(record, headers, owner)
             return letter.because(ErrorCode.INTERNAL, f"reading the record failed: {type(error).__name__}")
 
     def _refused(self, record: Record, headers: RawHeaders, owner: str) -> DeadLetter:
-        """The record whole, under the id that it names and its tenant's, whatever it was refused for.
+        """The whole record as a dead letter, under the id and tenant that it names, whatever the reason for refusal.
 
-        Who is not believed names only ids of the topic's ``owner``, and none that a gateway gave out.
+        An untrusted record can name only ids of the topic's ``owner``, and no id that a gateway gave out.
         """
         value = None if isinstance(record.value, Unread) else record.value
         named = self._judge.named(owner, record.key, value, headers)
@@ -157,20 +160,20 @@ class RecordReader:
 
     def _priority(self, body: MessageRequested, envelope: Envelope, letter: DeadLetter) -> int:
         wanted = DEFAULT_PRIORITY if body.priority is None else body.priority
-        # A gateway has seen to it already that its callers ask for what they may.
+        # A gateway has already checked the priority against its caller's limit.
         return wanted if envelope.signature else min(wanted, self._priorities.get(letter.topic, wanted))
 
     def _must_be_signed(self, headers: RawHeaders) -> None:
-        # Before all else that may be wrong with it: whoever replays dead letters goes by this reason.
+        # Checked before anything else, because an operator who replays dead letters relies on this reason.
         if self._require_signed and not is_signed(headers):
             raise OrchestraError(ErrorCode.UNSIGNED)
 
 
 def refusal(letter: DeadLetter) -> Reply | None:
-    """The reply to whoever waits for the answer to this record: failed, with the reason, the same each time.
+    """The ``failed`` reply to a refused record, with the reason. It is the same each time.
 
-    None where there is nobody to know it by: the record named neither an id nor a correlation id; and for a cancel or a
-    deletion, to which nobody gets a reply.
+    None if no client could match the reply, because the record named neither an id nor a correlation id. Also None for
+    a cancel or a deletion, which have no replies.
     """
     said = readable_headers(letter.headers)
     named = letter.request_id != record_id(letter.topic, letter.partition, letter.offset, letter.timestamp_ms)
@@ -193,9 +196,9 @@ def refusal(letter: DeadLetter) -> Reply | None:
 
 
 def moment(milliseconds: int) -> datetime:
-    """When a record was written. On a topic that keeps its producers' times it may be any number: the epoch for those.
+    """The time at which a record was written; the epoch if the timestamp is out of range.
 
-    Everything before the epoch is known to be read, so that it tells nothing.
+    On a topic that keeps its producers' timestamps it may be any number. As a progress mark the epoch has no effect.
     """
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_9999_MS else _EPOCH
 

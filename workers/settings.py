@@ -1,4 +1,4 @@
-"""What a worker reads from the environment."""
+"""The settings of a worker, from environment variables."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,49 +11,49 @@ from schemas.topics import REQUESTS
 
 
 class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings):
-    """One worker process."""
+    """The settings of one worker process."""
 
     llm_service_url: BaseUrl = Field(
-        "http://127.0.0.1:8082", description="The LLM service: its base URL, or the full URL that ends in `/generate`."
+        "http://127.0.0.1:8082", description="Base URL of the LLM service, or its full URL that ends in `/generate`."
     )
     llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
-    llm_model: str = Field("llama3", description="The model of requests that name none.")
-    worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Calls that one worker may have in flight.")
+    llm_model: str = Field("llama3", description="Model for requests that do not name one.")
+    worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Maximum number of calls in flight per worker.")
     max_owner_share: int = Field(
         75,
         ge=1,
         le=100,
-        description="Percent of a worker's calls in flight that one owner may have, once somebody has credentials.",
+        description="Maximum percentage of a worker's calls in flight for one owner. Applies once credentials exist.",
     )
     max_tenant_share: int = Field(90, ge=1, le=100, description="The same for one tenant.")
-    drain_seconds: float = Field(60, ge=0, description="How long running calls may go on after SIGTERM.")
-    retention_days: int = Field(30, ge=7, description="Ended requests and dead letters are deleted after this.")
+    drain_seconds: float = Field(60, ge=0, description="Seconds that running calls may take to finish after SIGTERM.")
+    retention_days: int = Field(30, ge=7, description="Days until ended requests and dead letters are deleted.")
     ingress_topics: str = Field(
         f"{REQUESTS.name}={DEFAULT_TENANT}",
-        description="Topics to read and whose they are: `topic=tenant`, comma-separated.",
+        description="Topics to read, each with its tenant: comma-separated `topic=tenant` pairs.",
     )
     ingress_priorities: str = Field(
         "",
-        description="Highest priority of records that no gateway has signed: `topic=priority`, comma-separated. What "
-        "is above is lowered to it; where a topic is not named, any is taken.",
+        description="Highest priority of records that no gateway has signed: comma-separated `topic=priority` pairs. "
+        "A higher priority is lowered to it. Topics that are not named have no limit.",
     )
     require_signed: bool = Field(False, description="Dead-letter records that no gateway has signed.")
     max_open_requests: int = Field(
-        1_000_000, ge=1, description="Emergency brake: intake stops at so many open requests."
+        1_000_000, ge=1, description="Intake pauses while this many requests are open: an emergency brake."
     )
     ready_file: Path | None = Field(
         None,
-        description="Made once the worker has a lease and has reached Kafka, touched every 3 s while the lease holds, "
-        "removed when it stops.",
+        description="File that is created once the worker has a lease and is connected to Kafka, touched every 3 s "
+        "while the lease is renewed, and removed on exit.",
     )
     metrics_host: str = Field("127.0.0.1", description="Serve `/metrics` on this address; `0.0.0.0` in a container.")
     metrics_port: int = Field(
         9464,
         ge=0,
         le=65535,
-        description="Serve `/metrics` on this port; where it is taken the worker works without. 0: any.",
+        description="Serve `/metrics` on this port; 0: any free port. If it is taken, the worker runs without metrics.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
 
     @field_validator("llm_service_url")
     @classmethod
@@ -65,7 +65,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     def _readable(cls, text: str) -> str:
         pairs = [[part.strip() for part in pair.split("=")] for pair in text.split(",")]
         if not all(len(pair) == 2 and all(pair) for pair in pairs):
-            raise ValueError("must be topic=tenant pairs with commas between them")
+            raise ValueError("must be comma-separated topic=tenant pairs")
         if len({topic for topic, _ in pairs}) < len(pairs):
             raise ValueError("must name each topic once")
         return ",".join("=".join(pair) for pair in pairs)
@@ -75,20 +75,20 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     def _priorities(cls, text: str) -> str:
         pairs = [[part.strip() for part in pair.split("=")] for pair in text.split(",") if pair.strip()]
         if not all(len(pair) == 2 and pair[0] and pair[1] in "0123456789" and len(pair[1]) == 1 for pair in pairs):
-            raise ValueError("must be topic=priority pairs with commas between them, of priorities 0 to 9")
+            raise ValueError("must be comma-separated topic=priority pairs with priorities 0 to 9")
         if len({topic for topic, _ in pairs}) < len(pairs):
             raise ValueError("must name each topic once")
         return ",".join("=".join(pair) for pair in pairs)
 
     @property
     def priorities(self) -> dict[str, int]:
-        """The highest priority of producers, by topic."""
+        """The highest priority of unsigned records, by topic."""
         return {
-            topic: int(most)
-            for topic, _, most in (pair.partition("=") for pair in self.ingress_priorities.split(",") if pair)
+            topic: int(priority)
+            for topic, _, priority in (pair.partition("=") for pair in self.ingress_priorities.split(",") if pair)
         }
 
     @property
     def tenants(self) -> dict[str, str]:
-        """Tenant of each topic that is read."""
+        """The tenant of each topic that is read."""
         return dict(pair.split("=") for pair in self.ingress_topics.split(","))

@@ -1,6 +1,7 @@
-"""How many of this worker's slots, and of a model's places, one owner and one tenant may hold.
+"""Fair shares: how many of this worker's slots, and of a model's places, one owner and one tenant may hold.
 
-So nobody stops the others. Each worker looks at its own calls alone; what may be claimed follows from what runs here.
+No owner can thus block the others. Each worker counts only its own calls; the turns in flight here decide which may be
+claimed next.
 """
 
 from collections import Counter, deque
@@ -16,8 +17,8 @@ from orchestra.store.claims import Claimed, ClaimOrder, ModelLimit, Owner, Witho
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from workers.timings import TIMINGS, Timings
 
-# So few places are handed out in turn: those who had one of the last so many go behind those who had not. Shares would
-# leave none of them between one owner's and their tenant's.
+# At most this many places are handed out round-robin: owners that had one of the last FEW places come after owners that
+# had not. Percentages of FEW would round one owner's share and their tenant's to the same number.
 FEW = 4
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -25,7 +26,7 @@ _Rooms = tuple[Mapping[Owner, int], Mapping[str, int]]
 
 
 class _Places:
-    """Who holds how many of some places, and who took the last ones."""
+    """A set of places: how many each owner and tenant holds, and which owners took the last ones."""
 
     def __init__(self) -> None:
         self.owners: Counter[Owner] = Counter()
@@ -33,22 +34,22 @@ class _Places:
         self.last: deque[Owner] = deque(maxlen=FEW)
 
     def begun(self, turn: Claimed) -> None:
-        """This turn takes one."""
+        """Count a turn that takes a place."""
         self.owners[turn.owner] += 1
         self.tenants[turn.tenant] += 1
         self.last.append(turn.owner)
 
     def ended(self, turn: Claimed) -> None:
-        """It gives it back."""
+        """Count a turn that gives its place back."""
         _one_less(self.owners, turn.owner)
         _one_less(self.tenants, turn.tenant)
 
 
 class Shares:
-    """Counts the turns in flight by owner and tenant, in all and of each model.
+    """Counts the turns in flight by owner and tenant, in total and per model.
 
     ``owner`` and ``tenant``: percent of the ``slots``, and of the places of a model that has fewer; at least one.
-    While nobody has credentials there is only one caller, and no share to keep: ``hold`` is false.
+    ``hold``: whether shares apply. While no credentials exist there is only one caller, so they do not.
     """
 
     def __init__(self, slots: int, owner: int, tenant: int, timings: Timings = TIMINGS) -> None:
@@ -61,23 +62,23 @@ class Shares:
         self._of_model: dict[str, _Places] = {}
 
     async def run(self, database: Database) -> None:
-        """Look again and again, until cancelled."""
+        """Look regularly until cancelled."""
         look = partial(self.look, database)
         expected = (DatabaseUnavailableError, DataRefusedError)
         await regularly(self._timings.look_for_credentials, look, "credentials_unknown", expected=expected)
 
     async def look(self, database: Database) -> None:
-        """Look whether anybody has credentials. Raises ``DatabaseUnavailableError``."""
+        """Check whether any credentials exist. Raises ``DatabaseUnavailableError``."""
         self.hold = await keys.anybody(database)
 
     def begun(self, turn: Claimed) -> None:
-        """This turn is in flight."""
+        """Count a turn that is in flight from now on."""
         self._all.begun(turn)
         self._of_model.setdefault(turn.model, _Places()).begun(turn)
 
     def ended(self, turn: Claimed) -> bool:
-        """It no longer is. True: its owner's share of the slots, or its tenant's, was full."""
-        of_owner, of_tenant = self._most(self._slots)
+        """Count a turn that has ended. True if its owner's or tenant's share of the slots was full."""
+        of_owner, of_tenant = self._max_held(self._slots)
         full = self._all.owners[turn.owner] >= of_owner or self._all.tenants[turn.tenant] >= of_tenant
         self._all.ended(turn)
         self._of_model[turn.model].ended(turn)
@@ -86,34 +87,34 @@ class Shares:
     def order(
         self, worker_id: UUID, free: int, models: Collection[ModelLimit], under_way: Collection[ClaimOrder] = ()
     ) -> ClaimOrder | None:
-        """What to claim for ``free`` slots, while other claims are ``under_way``, whosever turns those will be."""
+        """The order for ``free`` slots while other claims are ``under_way``, whose owners are not known yet."""
         self._forget({each.model for each in models})
         ordered = sum(order.limit for order in under_way)
-        limit, shares = self._divide(self._all, self._slots, self._most(self._slots), free, ordered)
+        limit, shares = self._divide(self._all, self._slots, self._max_held(self._slots), free, ordered)
         if limit <= 0:
             return None
         return ClaimOrder(worker_id, limit, tuple(self._of(each, under_way) for each in models), shares)
 
     def _of(self, model: ModelLimit, under_way: Collection[ClaimOrder]) -> ModelLimit:
-        """What may be claimed of a model, of whose places others may take what they were told."""
+        """The limit of one model, less the places that claims under way may take."""
         ordered = sum(each.room for order in under_way for each in order.models if each.model == model.model)
         places = self._of_model.get(model.model) or _Places()
         count = model.room + places.owners.total()
-        # One that is kept free of few may be one that is only tried: those who have none would be refused for it.
-        most = self._most(count) if count > FEW else (count, count)
-        room, shares = self._divide(places, count, most, model.room - ordered, ordered)
+        # Of few places none is kept free: it may exist only as a probe, and the turns that need it would wait.
+        max_held = self._max_held(count) if count > FEW else (count, count)
+        room, shares = self._divide(places, count, max_held, model.room - ordered, ordered)
         return ModelLimit(model.model, max(0, room), shares)
 
     def _divide(
-        self, places: _Places, count: int, most: tuple[int, int], free: int, ordered: int
+        self, places: _Places, count: int, max_held: tuple[int, int], free: int, ordered: int
     ) -> tuple[int, tuple[Without, ...]]:
-        """For how many of the free ones of so many places to claim, and by which claims; none: one for everybody.
+        """Divide the ``free`` ones of ``count`` places. Returns how many to claim, and the claims to do it by.
 
-        ``most``: how many one owner and one tenant may hold.
+        No claims means a single one for all owners. ``max_held``: how many places one owner and one tenant may hold.
         """
         if not self.hold:
             return free, ()
-        of_owner, of_tenant = (share - ordered for share in most)
+        of_owner, of_tenant = (share - ordered for share in max_held)
         limit = min(free, of_owner, of_tenant)
         if limit <= 0:
             return 0, ()
@@ -122,7 +123,7 @@ class Shares:
         tenants = _near(places.tenants, of_tenant, limit, {tenant for tenant, _ in last})
         if not owners and not tenants:
             return limit, ()
-        # Those who have room for all of it come first; then what is left of the room of those who have not.
+        # First owners with room for the whole claim; then owners with less room, up to what is left of it.
         passed = [(owners, tenants), (_full(owners), _full(tenants))]
         if last:
             passed.insert(1, (owners, _full(tenants)))
@@ -130,12 +131,12 @@ class Shares:
         shares = [_without(limit, rooms, each, places.last[-1]) for each in passed]
         return limit, tuple(dict.fromkeys(shares))
 
-    def _most(self, places: int) -> tuple[int, int]:
-        """How many of so many places one owner and one tenant may hold."""
+    def _max_held(self, places: int) -> tuple[int, int]:
+        """How many of these places one owner and one tenant may hold."""
         return max(1, places * self._owner // 100), max(1, places * self._tenant // 100)
 
     def _forget(self, limited: Collection[str]) -> None:
-        """Keep nothing of a model that is neither in use nor limited: callers may think up any number of names."""
+        """Drop models that are neither in use nor limited: callers may make up any number of names."""
         self._of_model = {
             model: places for model, places in self._of_model.items() if places.owners or model in limited
         }
@@ -147,13 +148,13 @@ def _one_less(counted: Counter[_Key], key: _Key) -> None:
         del counted[key]
 
 
-def _near(counted: Counter[_Key], most: int, limit: int, last: AbstractSet[_Key]) -> dict[_Key, int]:
-    """Those with room for fewer than ``limit`` more, and the ``last``; with their room."""
-    return {key: room for key in {*counted, *last} if (room := most - counted[key]) < limit or key in last}
+def _near(counted: Counter[_Key], max_held: int, limit: int, last: AbstractSet[_Key]) -> dict[_Key, int]:
+    """The room of each key that has room for fewer than ``limit`` more, and of each key in ``last``."""
+    return {key: room for key in {*counted, *last} if (room := max_held - counted[key]) < limit or key in last}
 
 
 def _without(limit: int, rooms: _Rooms, passed: _Rooms, after: Owner) -> Without:
-    """A claim that passes over these, and is no larger than the room of anybody who may be in it."""
+    """A claim that skips the ``passed`` owners and tenants and fits into the room of every other one in ``rooms``."""
     (owners, tenants), (no_owners, no_tenants) = rooms, passed
     let_in = [room for owner, room in owners.items() if owner not in no_owners]
     let_in += [room for tenant, room in tenants.items() if tenant not in no_tenants]

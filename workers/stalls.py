@@ -1,4 +1,4 @@
-"""Sees where Kafka shows nothing more: behind the first record of a transaction that some producer has left open."""
+"""Detects partitions that are blocked by an open transaction: Kafka returns nothing from its first record on."""
 
 import asyncio
 
@@ -8,25 +8,25 @@ from aiokafka.errors import IllegalStateError
 
 from workers.metrics import Metrics
 
-# An honest transaction is over by then.
+# A normal transaction is over by then.
 STALLED_SECONDS = 10.0
-# What the client raises for a partition that was assigned a moment ago, or no longer is.
+# Raised by aiokafka for a partition that has just been assigned or is no longer assigned.
 NOT_ASSIGNED = (AssertionError, AttributeError, IllegalStateError)
 
 log = structlog.get_logger()
 
 
 class Stalls:
-    """Which topics of this worker stand still for an open transaction. Nothing of them is lost, and nothing is read."""
+    """The topics of this worker that are blocked by an open transaction. No records of them are read, and none lost."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        # Where each partition stands, and since when.
+        # The offset at which each partition is blocked, and since when.
         self._stands: dict[TopicPartition, tuple[int, float]] = {}
         self._told: set[TopicPartition] = set()
 
     def look(self, consumer: AIOKafkaConsumer) -> frozenset[str]:
-        """The topics that have stood still for ten seconds; each partition is logged once."""
+        """The topics that have been blocked for ten seconds; each blocked partition is logged once."""
         now = asyncio.get_running_loop().time()
         stands = {tp: at for tp in consumer.assignment() if (at := _stands_at(consumer, tp)) is not None}
         self._stands = {tp: self._since(tp, at, now) for tp, at in stands.items()}
@@ -43,7 +43,7 @@ class Stalls:
 
 
 def position(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
-    """The offset of the next record that this consumer hands out; None where it is not known yet."""
+    """The offset of the next record that this consumer returns; None if it is not known yet."""
     try:
         found: int | None = consumer._subscription.subscription.assignment.state_value(tp).position  # noqa: SLF001  no await
     except NOT_ASSIGNED:
@@ -52,7 +52,7 @@ def position(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
 
 
 def _stands_at(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
-    """Where it stands if all that Kafka shows is read, and there is more."""
+    """The position of a partition with unread records of which Kafka returns none; None for any other."""
     try:
         end, shown, here = consumer.highwater(tp), consumer.last_stable_offset(tp), position(consumer, tp)
     except NOT_ASSIGNED:

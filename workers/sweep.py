@@ -1,4 +1,4 @@
-"""What nobody else would do: lost leases, deadlines, replies that were not published, statistics, old rows."""
+"""Periodic clean-up: lost leases, deadlines, unpublished replies, statistics, old rows."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,13 +16,13 @@ from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.timings import TIMINGS, Timings
 
-MOST_AT_ONCE = 500
+MAX_AT_ONCE = 500
 
 log = structlog.get_logger()
 
 
 class Sweeper:
-    """Every worker sweeps; two that do the same at once do no harm."""
+    """Runs the periodic sweeps. Every worker runs them all; two workers may run the same one at once."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Sweeper:
         *,
         announce: Callable[[Sequence[Announcement]], None],
         hold_intake: Callable[[bool], None],
-        most_open: int,
+        max_open: int,
         retention_days: int,
         timings: Timings = TIMINGS,
     ) -> None:
@@ -41,7 +41,7 @@ class Sweeper:
         self._metrics = metrics
         self._announce = announce
         self._hold_intake = hold_intake
-        self._most_open = most_open
+        self._max_open = max_open
         self._retention_days = retention_days
         self._timings = timings
 
@@ -64,7 +64,7 @@ class Sweeper:
         )
 
     async def give_back_lost(self) -> None:
-        """Hand the requests of lost workers to others."""
+        """Make the requests of lost workers claimable again."""
         if not self._lease.may_judge_others:
             return
         lost = await leases.give_back_lost(self._database)
@@ -75,46 +75,46 @@ class Sweeper:
             self._announce(lost.announcements)
 
     async def expire(self) -> None:
-        """End what nobody runs and whose deadline has passed."""
+        """End requests that are not in flight and whose deadline has passed."""
         while True:
-            announcements = await endings.expire(self._database, MOST_AT_ONCE)
+            announcements = await endings.expire(self._database, MAX_AT_ONCE)
             self._announce(announcements)
-            if len(announcements) < MOST_AT_ONCE:
+            if len(announcements) < MAX_AT_ONCE:
                 return
 
     async def settle_early_cancels(self) -> None:
-        """Cancel what was taken in while its cancel was."""
+        """Cancel requests that were taken in concurrently with their cancel."""
         self._announce(await cancels.settle_early(self._database))
 
     async def republish(self) -> None:
-        """Publish replies again that nobody marked as published."""
-        late = await outbox.unpublished(self._database, self._timings.unpublished, MOST_AT_ONCE)
+        """Publish replies again that were not marked as published in time."""
+        late = await outbox.unpublished(self._database, self._timings.unpublished, MAX_AT_ONCE)
         self._metrics.republished.inc(len(late))
         self._announce(late)
 
     async def analyze_grown(self) -> None:
-        """Let the planner know of tables that fill fast."""
+        """Update the planner's statistics of tables that grow fast."""
         if names := await statistics.analyze_grown(self._database):
             log.info("tables_analyzed", count=len(names))
 
     async def guard_size(self) -> None:
-        """The emergency brake of intake."""
+        """Pause intake at the limit of open requests, and resume it below."""
         count = await estimated_open(self._database)
-        if count >= self._most_open:
+        if count >= self._max_open:
             log.error("intake_stopped", count=count)
-        self._hold_intake(count >= self._most_open)
+        self._hold_intake(count >= self._max_open)
 
     async def count_turns(self) -> None:
-        """Count who has how many open turns."""
+        """Count the open turns of each owner."""
         await totals.count_turns(self._database, self._timings.sweep)
 
     async def count_bytes(self) -> None:
-        """Estimate who has how much stored."""
+        """Estimate the stored bytes of each owner."""
         await totals.count_bytes(self._database, self._timings.count_bytes)
 
     async def delete_old(self) -> None:
-        """Delete what has had its time."""
-        while await retention.sweep_old(self._database, self._retention_days, MOST_AT_ONCE) >= MOST_AT_ONCE:
+        """Delete rows that are older than the retention time."""
+        while await retention.sweep_old(self._database, self._retention_days, MAX_AT_ONCE) >= MAX_AT_ONCE:
             pass
 
 

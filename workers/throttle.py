@@ -1,8 +1,9 @@
-"""How many calls of each model this worker may have open, and from when on, learnt from the refusals.
+"""Learns from refusals how many calls of each model this worker may have open, and when it may call a model again.
 
-A model that refuses one call while it answers others is full: the others are its limit. Additive increase,
-multiplicative decrease (Chiu and Jain, 1989), but the decrease goes straight to what was let in. A model that refuses
-them all is held back: no call for a while, then a single one, and twice the wait each time that one is refused too.
+A model that refuses one call while it serves others is full: the number of the others is its limit. The limit follows
+additive increase, multiplicative decrease (Chiu and Jain, 1989), but decreases directly to the number of accepted
+calls. A model that refuses every call is held back: no call for a while, then a single one. The wait doubles each time
+that call is refused too.
 """
 
 import random
@@ -15,18 +16,18 @@ from typing import NamedTuple
 from orchestra.store.claims import ModelLimit
 from orchestra.store.endings import HeldModel
 from schemas.errors import ErrorCode, OrchestraError
-from workers.retry import ACCOUNT, MOST_RETRY_AFTER, PACES, Uniform
+from workers.retry import ACCOUNT, MAX_RETRY_AFTER, PACES, Uniform
 
-# Callers may choose names of models freely: the one that was refused longest ago is forgotten.
-MOST_MODELS = 64
-# Who names so short a wait while others run has no place just now; one of those that ends is the better sign.
+# Callers choose the names of models freely. Beyond this many, the model that was refused longest ago is forgotten.
+MAX_MODELS = 64
+# A model that asks for a wait up to this while other calls run is full. The end of one of those is the better signal.
 _FULL_SECONDS = 2.0
-# Not a matter of how many calls are open: what still runs was let in before.
+# Independent of the number of open calls: those that still run were accepted earlier.
 _ALL_OF_IT = ACCOUNT | {ErrorCode.UNAVAILABLE}
 
 
 class Refusal(NamedTuple):
-    """What a refusal led to. ``seconds``: how long the model is held back. ``first``: it was not held back before."""
+    """The effect of a refusal: the model is held back for ``seconds``; ``first`` if it was not held back before."""
 
     seconds: float
     first: bool
@@ -34,7 +35,7 @@ class Refusal(NamedTuple):
 
 @dataclass
 class _Refusing:
-    """A model that has refused. ``refusals``: how often in a row it was held back, each time until ``until``."""
+    """A model that has refused calls. ``refusals``: holds in a row; ``until``: the end of the latest one."""
 
     error: OrchestraError
     limit: float = 1.0
@@ -43,42 +44,42 @@ class _Refusing:
 
 
 class Throttle:
-    """Counts the calls in flight by model. A model that never refused has no limit but ``most``, the worker's own.
+    """Counts the calls in flight by model. A model that never refused has no limit but ``max_calls``, the worker's own.
 
-    ``clock`` gives seconds; the times that calls began are by the same clock.
+    ``clock`` returns seconds; the start times of calls are by the same clock.
     """
 
     def __init__(
-        self, most: int, clock: Callable[[], float] = time.monotonic, uniform: Uniform = random.uniform
+        self, max_calls: int, clock: Callable[[], float] = time.monotonic, uniform: Uniform = random.uniform
     ) -> None:
-        self._most = most
+        self._max_calls = max_calls
         self._clock = clock
         self._uniform = uniform
         self._in_flight: Counter[str] = Counter()
         self._refusing: OrderedDict[str, _Refusing] = OrderedDict()
 
     def begun(self, model: str) -> None:
-        """A turn of this model is in flight."""
+        """Count a turn of this model that is in flight from now on."""
         self._in_flight[model] += 1
 
     def ended(self, model: str) -> None:
-        """It no longer is."""
+        """Count a turn of this model that has ended."""
         self._in_flight[model] -= 1
         if not self._in_flight[model]:
             del self._in_flight[model]
 
     def refused(self, model: str, error: OrchestraError, began: float) -> Refusal:
-        """The model refused a call that began then, with a code of ``PACES``."""
+        """Note that the model refused the call that began at ``began``, with a code of ``PACES``."""
         now, others = self._clock(), self._in_flight[model] - 1
         state = self._refusing.setdefault(model, _Refusing(error))
         self._refusing.move_to_end(model)
-        if len(self._refusing) > MOST_MODELS:
+        if len(self._refusing) > MAX_MODELS:
             self._refusing.popitem(last=False)
         state.error, first = error, not state.refusals
         state.limit = 1.0 if error.code in ACCOUNT else max(1.0, float(others))
-        advised = min(error.retry_after or 0.0, MOST_RETRY_AFTER)
+        advised = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
         if error.code in _ALL_OF_IT or others < 1 or advised > _FULL_SECONDS:
-            if began >= state.until:  # Not one of those that were under way when the others were refused.
+            if began >= state.until:  # Calls that were already in flight at the last refusal do not count again.
                 state.refusals += 1
                 state.limit = 1.0
                 state.until = now + PACES[error.code].wait(state.refusals, self._uniform)
@@ -86,26 +87,29 @@ class Throttle:
         return Refusal(max(0.0, state.until - now), first and state.refusals > 0)
 
     def accepted(self, model: str, began: float) -> bool:
-        """The model answered a call that began then: room for one more after each round. True: that ends a hold."""
+        """Note that the model answered the call that began at ``began``. True if that ends a hold.
+
+        The limit grows by one after as many answers as the limit.
+        """
         state = self._refusing.get(model)
         if state is None or began < state.until:
             return False
         held, state.refusals = state.refusals > 0, 0
         state.limit += 1 / state.limit
-        # Of a model that was not there at all no limit has been learnt.
-        if state.limit >= self._most or state.error.code is ErrorCode.UNAVAILABLE:
+        # An unavailable model says nothing about its limit.
+        if state.limit >= self._max_calls or state.error.code is ErrorCode.UNAVAILABLE:
             del self._refusing[model]
         return held
 
     def limits(self) -> Iterator[ModelLimit]:
-        """The models that have a limit, and how many more calls of each may be opened now."""
+        """The models that have a limit, with the number of further calls that each may get now."""
         now = self._clock()
         for model, state in self._refusing.items():
             room = 0 if state.until > now else max(0, int(state.limit) - self._in_flight[model])
             yield ModelLimit(model, room)
 
     def held(self) -> list[HeldModel]:
-        """The models that are held back now."""
+        """The models that are held back now, each with its error and the seconds left."""
         now = self._clock()
         return [
             HeldModel(model, state.error.code, state.error.detail, state.until - now)

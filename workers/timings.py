@@ -1,49 +1,49 @@
-"""How long a worker waits between two looks, tries and reports; a test passes shorter waits in."""
+"""The intervals and time limits of a worker. Tests pass shorter ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Every value is in seconds. They fit each other, so none of them is a setting."""
+    """Every value is in seconds. The values depend on each other, so none of them is a setting."""
 
     renew: float = 3.0
-    """Between two renewals of the lease, which holds for 15 s."""
+    """Between two renewals of the lease, which is valid for 15 s."""
     retry_database: float = 1.0
-    """Before the lease is taken, or endings are written, again when Postgres was away; half of it more or less."""
+    """Before a database operation is retried after an outage of Postgres; with ±50 % jitter."""
     look_for_turns: float = 0.1
-    """Until free slots look for turns though nothing said that there are some; half of it more or less."""
+    """Before free slots look for turns without having been woken; with ±50 % jitter."""
     look_at_held: float = 0.25
     """Between two looks at turns whose model is held back."""
     look_for_credentials: float = 2.0
-    """Between two looks whether anybody has credentials, so that shares are to be kept."""
+    """Between two checks whether credentials exist, so that shares apply."""
     refresh_models: float = 30.0
     """Between two refreshes of the table of models."""
     retry_models: float = 1.0
     """Before the next refresh after one that failed."""
     connect: float = 5.0
-    """At most, for a connection to the LLM service."""
+    """Limit for connecting to the LLM service."""
     silence: float = 60.0
-    """At most, without a byte from the LLM service."""
+    """Limit for the time without a byte from the LLM service."""
     attempt: float = 600.0
-    """At most, for a whole answer."""
+    """Limit for a whole answer."""
     gather: float = 0.015
-    """For pieces of text to become one event."""
+    """For which pieces of text are gathered into one event."""
     quiet: float = 2.0
-    """Before an attempt says anything of itself while somebody waits for the whole answer."""
+    """Before the first event of an attempt while a client waits for the whole answer."""
     mark: float = 0.2
     """Between two statements that mark replies as published."""
     sweep: float = 2.0
-    """Between two sweeps; five times as long between two looks at how much is open."""
+    """Between two sweeps; the number of open requests is checked at every fifth interval."""
     unpublished: float = 5.0
-    """The age at which a reply that nobody marked as published is published again."""
+    """Age at which a reply that is not marked as published is published again."""
     count_bytes: float = 60.0
-    """Between two estimates of how much each owner has stored."""
+    """Between two estimates of each owner's stored bytes."""
     retention: float = 3600.0
-    """Between two deletions of what has had its time."""
+    """Between two deletions of rows past their retention time."""
     flush: float = 5.0
-    """At most, for what a worker that stops still owes, each part by itself."""
+    """Limit for each step of writing and publishing what is left when a worker stops."""
 
 
 TIMINGS = Timings()
-"""Those of every worker that is no test's."""
+"""The timings in production."""

@@ -1,4 +1,4 @@
-"""④ One turn on one screen: recall → generate → finish."""
+"""④ Runs one turn: recall → generate → finish."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage
 from schemas.status import Status
-from workers.answers import MOST_CHARACTERS, Answers, mismatch
+from workers.answers import MAX_CHARACTERS, Answers, mismatch
 from workers.deltas import Deltas
 from workers.flight import Flight
 from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService, Restart
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class Turns:
-    """Runs turns. ``finish`` hands an ending in and returns when it is committed."""
+    """Runs turns. ``finish`` writes an ending and returns when it is committed."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Turns:
         self._finish = finish
 
     def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
-        """One coroutine a turn; their histories are recalled together."""
+        """Return one coroutine per turn. The histories of all turns are read with one query."""
         prompts = [self._prepare(flight.turn) for flight in flights]
         wanted = [
             Recall(flight.turn.conversation, prompt.history_budget)
@@ -81,7 +81,7 @@ class Turns:
             with self._metrics.attempt_seconds.time():
                 outcome = await self._attempt(flight, prompt, history)
             ending = _ending(flight.turn, prompt, outcome)
-        except Exception as error:  # Whatever it is, no turn may be held for ever.
+        except Exception as error:  # Whatever it is, the turn must end.
             log.error("turn_crashed", request_id=str(flight.turn.id), exc_info=error)
             outcome = Failed(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             ending = _ending(flight.turn, prompt, outcome)
@@ -115,7 +115,7 @@ class Turns:
             return self._after(flight, error)
         except OrchestraError as error:
             return self._after(flight, error)
-        except Exception as error:  # Whatever it is, the turn must end or be tried again.
+        except Exception as error:  # Whatever it is, the turn must end or be retried.
             log.error("attempt_crashed", request_id=str(turn.id), exc_info=error)
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return self._after(flight, crash)
@@ -129,7 +129,7 @@ class Turns:
                 async for piece in pieces:
                     if isinstance(piece, Done):
                         await self._answers.check(prompt.schema, deltas.text())
-                        # Of a model that another stood in for nothing is known.
+                        # An answer from a fallback says nothing about the model that was asked for.
                         if piece.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
                             log.info("model_answers_again", model=self._name(flight.turn.model))
                         return Completed(deltas.text(), piece.usage, piece.finish_reason)
@@ -140,10 +140,10 @@ class Turns:
                         deltas = self._deltas(flight)
                         continue
                     deltas.add(piece)
-                    if prompt.schema and deltas.length > MOST_CHARACTERS:
-                        raise mismatch(f"it is longer than {MOST_CHARACTERS} characters")
+                    if prompt.schema and deltas.length > MAX_CHARACTERS:
+                        raise mismatch(f"it is longer than {MAX_CHARACTERS} characters")
                     if deltas.length > MAX_REPLY_CHARACTERS:
-                        return _logged(flight.turn, Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to keep"))
+                        return _logged(flight.turn, Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to store"))
         finally:
             deltas.close()
         raise AssertionError("generate ends with Done or raises")
@@ -152,9 +152,9 @@ class Turns:
         return Deltas(flight.turn, self._publisher, self._metrics, self._timings)
 
     async def _renew(self, flight: Flight) -> bool:
-        """Go on as the next attempt; False when the turn is somebody else's by now.
+        """Continue as the next attempt. False if another worker has the turn by now.
 
-        Not to be stopped half-way: whatever ends the turn must know which attempt it ends.
+        A cancellation is deferred until the attempt's number is known: the ending must name the right attempt.
         """
         stopped = False
         with flight.renewing():
@@ -179,7 +179,7 @@ class Turns:
         )
 
     def _after(self, flight: Flight, error: OrchestraError) -> Outcome:
-        """What follows from an error, seen from now: of the time there was the attempt has had its share."""
+        """The outcome after an error. The time that the attempt took is subtracted from the time left."""
         held = self._refused(flight, error) if error.code in PACES else 0.0
         turn, spent = flight.turn, time.monotonic() - flight.began
         turn = replace(turn, seconds_left=turn.seconds_left - spent, caller_seconds=turn.caller_seconds - spent)
@@ -193,7 +193,7 @@ class Turns:
         return refusal.seconds
 
     def _name(self, model: str) -> str | None:
-        """A model as the LLM service calls it: what a caller wrote is for no log."""
+        """The model's name in the LLM service. The name that a client sent is never logged."""
         info = self._models.find(model)
         return info.name if info else None
 
@@ -202,7 +202,7 @@ class Turns:
             return prepare(turn, self._models.find(turn.model), self._agents)
         except OrchestraError as error:
             return error
-        except Exception as error:  # One turn that cannot be read must not keep its worker from the others.
+        except Exception as error:  # One unreadable turn must not block the others.
             log.error("turn_unreadable", request_id=str(turn.id), exc_info=error)
             return OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
 
@@ -237,7 +237,7 @@ def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) 
 
 
 def _logged(turn: Claimed, outcome: Outcome) -> Outcome:
-    """The outcome of a failure, logged. What a held model refuses is: once for all who ask it, not each time."""
+    """Log a failure and return its outcome. A refusal by a held model is only a debug line: its hold is logged once."""
     match outcome:
         case Failed(code):
             log.warning("request_failed", request_id=str(turn.id), code=code, attempt=turn.fence)
@@ -250,7 +250,7 @@ def _logged(turn: Claimed, outcome: Outcome) -> Outcome:
 
 
 def _log(turn: Claimed, code: ErrorCode, detail: str) -> tuple[str, str]:
-    # The two names that the old system gave its rows.
+    # The kinds of row in the `logs` table of the system before this one.
     unread = code in (ErrorCode.BAD_UPSTREAM, ErrorCode.ANSWER_MISMATCH)
     kind = "llm_decode_error" if unread else "llm_call_error"
     return kind, f"request {turn.id} attempt {turn.fence}: {code}: {detail}"

@@ -41,7 +41,6 @@ NOT_DONE = (
     "docs/reference",
     "orchestra/store",
     "tests",
-    "workers",
 )
 
 _COMMENTED = {".sql", ".toml", ".yaml", ".yml", ".go", ".java", ".js"}

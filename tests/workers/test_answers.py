@@ -15,7 +15,7 @@ CANARY = "canary-5e0a"
 
 
 async def test_what_fits_passes() -> None:
-    """Short or long; without a schema everything does."""
+    """An answer that fits passes, short or long; without a schema every answer does."""
     answers = Answers()
 
     await answers.check(NUMBERS, "[1, 2]")
@@ -25,7 +25,7 @@ async def test_what_fits_passes() -> None:
 
 @pytest.mark.parametrize("length", [1, 10_000])
 async def test_what_does_not_fit_is_an_error(length: int) -> None:
-    """It names the place and never what stands there."""
+    """An answer that does not fit is an error that names the place and quotes no content."""
     with pytest.raises(OrchestraError) as refused:
         await Answers().check(NUMBERS, json.dumps([*[1] * length, CANARY]))
 
@@ -35,7 +35,7 @@ async def test_what_does_not_fit_is_an_error(length: int) -> None:
 
 
 async def test_a_long_answer_is_checked_beside_the_event_loop() -> None:
-    """In a thread of its own; a short one is done at once."""
+    """A long answer is checked in another thread, a short one directly."""
     where: list[threading.Thread] = []
 
     class Watched:

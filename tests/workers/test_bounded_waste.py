@@ -1,6 +1,6 @@
-"""Promises of all paths that cost no try (G7): however long a model refuses, it is asked few times, and all know why.
+"""Promises of all paths that cost no try (G7): however long a model refuses, it gets few calls, and clients learn why.
 
-The paths are found in the code: one that is new and has no case here fails a test.
+The paths are found in the code: a new path without a case here fails a test.
 """
 
 import ast
@@ -32,71 +32,71 @@ from workers.turn import Turns, _ending
 
 ROOT = Path(__file__).parents[2]
 RETRYABLE = sorted(code for code in ErrorCode if ERRORS[code].retryable)
-# A wait that doubles from a second to two minutes, and then two minutes each, for an hour; or less.
-MOST_CALLS_AN_HOUR = 40
+# The number of calls if the wait doubles from one second to two minutes and stays there for an hour.
+MAX_CALLS_AN_HOUR = 40
 TRIES = 5
 
 
 def refuses(code: ErrorCode, retry_after: float | None = None) -> Callable[[float], OrchestraError]:
-    """A model that says nothing else."""
+    """A model that only returns this error."""
     return lambda _now: OrchestraError(code, "why", retry_after=retry_after)
 
 
 @pytest.mark.parametrize("code", RETRYABLE)
 def test_one_request_for_an_hour(code: ErrorCode) -> None:
-    """A model that always answers with this error is called a few dozen times in an hour at most."""
+    """One request to a model that always returns this error causes at most a few dozen calls in an hour."""
     hour = Hour(refuses(code), [Asked()]).play()
 
-    assert len(hour.calls) <= (MOST_CALLS_AN_HOUR if code in PACES else TRIES)
+    assert len(hour.calls) <= (MAX_CALLS_AN_HOUR if code in PACES else TRIES)
 
 
 @pytest.mark.parametrize("code", RETRYABLE)
 def test_thirty_requests_for_an_hour(code: ErrorCode) -> None:
-    """Each is called for once; after that what costs no try costs no more calls than one request does."""
+    """Thirty requests cause one call each; after that an error that costs no try causes no more calls than for one."""
     hour = Hour(refuses(code), [Asked() for _ in range(30)]).play()
 
-    assert len(hour.calls) <= (30 + MOST_CALLS_AN_HOUR if code in PACES else 30 * TRIES)
+    assert len(hour.calls) <= (30 + MAX_CALLS_AN_HOUR if code in PACES else 30 * TRIES)
 
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_requests_that_keep_coming(code: ErrorCode) -> None:
-    """One every ten seconds: those that come while the model is held back cost no call of their own."""
+    """Requests that arrive every ten seconds while the model is held back cause no calls of their own."""
     hour = Hour(refuses(code), [Asked(came=10.0 * number) for number in range(360)]).play()
 
-    assert len(hour.calls) <= MOST_CALLS_AN_HOUR
+    assert len(hour.calls) <= MAX_CALLS_AN_HOUR
 
 
 @pytest.mark.parametrize("retry_after", [0, 1, 2, 60])
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_advice_of_a_short_wait_is_no_way_round(code: ErrorCode, retry_after: float) -> None:
-    """A provider that says "in a second" for an hour is asked no more often than one that says nothing."""
+    """A provider that advises one second for an hour is called no more often than one without advice."""
     hour = Hour(refuses(code, retry_after), [Asked() for _ in range(30)]).play()
 
-    assert len(hour.calls) <= 30 + MOST_CALLS_AN_HOUR
+    assert len(hour.calls) <= 30 + MAX_CALLS_AN_HOUR
 
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_workers_that_remember_nothing(code: ErrorCode) -> None:
-    """Three that are started again every twenty seconds: each request by itself is slowed down by its attempts."""
+    """With three workers that restart every twenty seconds, each request is slowed down by its own attempts."""
     hour = Hour(refuses(code), [Asked() for _ in range(30)], workers=3, forgets=20).play()
 
-    assert max(len(asked.calls) for asked in hour.requests) <= MOST_CALLS_AN_HOUR
+    assert max(len(asked.calls) for asked in hour.requests) <= MAX_CALLS_AN_HOUR
 
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_a_model_that_is_well_again_answers_all(code: ErrorCode) -> None:
-    """After ten minutes of refusals every request is answered within the longest wait, by few calls more."""
+    """After ten minutes of refusals every request is answered within the longest wait, with few extra calls."""
     error = OrchestraError(code, "why")
     hour = Hour(lambda now: error if now < 600 else None, [Asked() for _ in range(30)]).play()
 
     assert {"completed"} == {asked.ending for asked in hour.requests}
-    assert max(asked.ended for asked in hour.requests) <= 600 + PACES[code].most + 300
-    assert len(hour.calls) <= 60 + MOST_CALLS_AN_HOUR
+    assert max(asked.ended for asked in hour.requests) <= 600 + PACES[code].max_seconds + 300
+    assert len(hour.calls) <= 60 + MAX_CALLS_AN_HOUR
 
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_a_caller_who_waits(code: ErrorCode) -> None:
-    """They are told the reason before they give up at sixty seconds, after less than ten calls."""
+    """A blocking client gets the reason before it gives up at sixty seconds, after fewer than ten calls."""
     hour = Hour(refuses(code), [Asked(caller_waits=True, max_tries=3)]).play()
 
     (asked,) = hour.requests
@@ -105,7 +105,7 @@ def test_a_caller_who_waits(code: ErrorCode) -> None:
 
 
 def test_a_caller_who_waits_is_told_of_a_long_retry_after() -> None:
-    """A minute named by the provider is longer than they wait: one call, and the answer."""
+    """A Retry-After longer than a blocking client waits leads to one call and the error at once."""
     hour = Hour(refuses(ErrorCode.RATE_LIMITED, 60), [Asked(caller_waits=True)]).play()
 
     (asked,) = hour.requests
@@ -114,24 +114,24 @@ def test_a_caller_who_waits_is_told_of_a_long_retry_after() -> None:
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_callers_who_come_while_a_model_is_held_back(code: ErrorCode) -> None:
-    """One each second: all are told at once or soon, and the model is asked as rarely as for one of them."""
+    """Of clients that come every second each gets its error soon, with as few calls as for one client."""
     hour = Hour(refuses(code), [Asked(came=1.0 * number, caller_waits=True) for number in range(600)]).play()
 
     assert {"failed"} == {asked.ending for asked in hour.requests}
     assert max(asked.ended - asked.came for asked in hour.requests) <= 60
-    assert len(hour.calls) <= MOST_CALLS_AN_HOUR
+    assert len(hour.calls) <= MAX_CALLS_AN_HOUR
 
 
 def test_a_caller_who_left_is_waited_for_no_longer() -> None:
-    """After a minute their request is one like all others: the next calls come as rarely as for those."""
+    """After a client has left, its request is retried as rarely as any other."""
     late = Asked(caller_waits=True)
     hour = Hour(refuses(ErrorCode.RATE_LIMITED), [late])
-    late.run_at = 61.0  # No worker had a slot for it before.
+    late.run_at = 61.0  # Until then no worker had a slot for it.
 
     hour.play()
 
     assert late.ending is None
-    assert 5 < len(late.calls) <= MOST_CALLS_AN_HOUR
+    assert 5 < len(late.calls) <= MAX_CALLS_AN_HOUR
 
 
 def calls_of(path: Path) -> Iterator[tuple[str, ast.Call]]:
@@ -155,7 +155,7 @@ def gives_back(call: ast.Call) -> bool:
 
 
 def free_paths() -> set[str]:
-    """Every place in the workers that costs no try, or may cost none."""
+    """Every place in the workers that may give back a try or start an attempt without one."""
     found = set()
     for path in (ROOT / "workers").glob("*.py"):
         found |= {f"{path.stem}.{function} {name_of(call)}" for function, call in calls_of(path) if gives_back(call)}
@@ -179,14 +179,14 @@ class Model:
 
 
 class Silent:
-    """A publisher that nobody listens to."""
+    """A publisher that discards everything."""
 
     def __getattr__(self, _name: str) -> Callable[..., None]:
         return lambda *_: None
 
 
 async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that begins anew within the LLM service's answer is the same call, however often."""
+    """A restart within the LLM service's answer is part of the same call, however often it happens."""
     model: Any = Model(*[Restart()] * 50, Done(Usage()))
     turn = claimed()
     monkeypatch.setattr(module, "recall", Calls({}))
@@ -204,7 +204,7 @@ async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def an_ending_says_what_the_rules_said(_: pytest.MonkeyPatch) -> None:
-    """Nothing is given back, and nothing hurried, beyond what `after_error` decided."""
+    """An ending gives back a try, and shortens a delay, only if `after_error` decided so."""
     for free in (True, False):
         outcome = RetryLater(17.0, free, ErrorCode.AUTH, "why")
         ending = _ending(claimed(), OrchestraError(ErrorCode.AUTH), outcome)
@@ -227,12 +227,12 @@ async def only_a_worker_that_stops_interrupts(_: pytest.MonkeyPatch) -> None:
 
 
 async def by_the_hour(_: pytest.MonkeyPatch) -> None:
-    """The codes that cost no try are those that the tests above play: each of them has its pace."""
+    """The codes that cost no try are those that the tests above play, and each of them has a back-off."""
     for code in RETRYABLE:
         after = after_error(claimed(), OrchestraError(code), random.uniform)
         assert not isinstance(after, RetryLater) or after.give_try_back <= (code in PACES)
     for code in PACES:
-        assert len(Hour(refuses(code), [Asked()]).play().calls) <= MOST_CALLS_AN_HOUR
+        assert len(Hour(refuses(code), [Asked()]).play().calls) <= MAX_CALLS_AN_HOUR
 
 
 CASES = {
@@ -247,17 +247,17 @@ CASES = {
 async def test_every_path_that_costs_no_try(
     case: Callable[[pytest.MonkeyPatch], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each leads to few calls, by a rule of its own."""
+    """Each path that costs no try leads to few calls."""
     await case(monkeypatch)
 
 
 def test_every_path_that_costs_no_try_has_a_case() -> None:
-    """A new way to give a try back, or to begin an attempt that costs none, is to be driven here first."""
+    """A new path that gives a try back, or starts an attempt without one, needs a case here."""
     assert {name.removesuffix(" Interrupted") for name in CASES} == free_paths()
 
 
 def test_tries_are_given_back_in_one_place() -> None:
-    """Only the ending of an attempt lowers the count of tries: what the cases drive is all there is."""
+    """Only the ending of an attempt lowers the count of tries, so the cases cover every path."""
     lowers = [
         path.name
         for path in (ROOT / "orchestra/store").glob("*.py")

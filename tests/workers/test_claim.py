@@ -1,4 +1,4 @@
-"""Promises of workers/claim.py: free slots are filled, never over-filled, and every turn that began ends."""
+"""Promises of workers/claim.py: free slots are filled, never over-filled, and every turn that started ends."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ from workers.timings import Timings
 
 @dataclass
 class Queue:
-    """Stands in for the store and the turns: what can be claimed, what runs, how it ended."""
+    """A fake store with fake turns: those that can be claimed, those that run, and how each ended."""
 
     runnable: list[Claimed] = field(default_factory=list)
     mine: list[Claimed] = field(default_factory=list)
@@ -39,13 +39,13 @@ class Queue:
     lose_next_answer: bool = False
 
     def take(self, limit: int) -> list[Claimed]:
-        """What a claim in Postgres would do."""
+        """Claim as Postgres would."""
         taken, self.runnable = self.runnable[:limit], self.runnable[limit:]
         self.mine += taken
         return taken
 
     async def claim(self, _database: object, order: ClaimOrder) -> list[Claimed]:
-        """A claim; its answer may be lost after the commit."""
+        """Claim; the answer may be lost after the commit."""
         self.orders.append(order.limit)
         taken = self.take(order.limit)
         await asyncio.sleep(0)
@@ -55,12 +55,12 @@ class Queue:
         return taken
 
     async def held(self, _database: object, _worker_id: object) -> list[Claimed]:
-        """What the worker holds."""
+        """The turns that the worker holds."""
         await asyncio.sleep(0)
         return list(self.mine)
 
     def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
-        """Turns that run until they are let end or stopped, and then write their ending."""
+        """Turns that run until they are released or stopped, and then write their ending."""
         return [self._run(flight) for flight in flights]
 
     async def _run(self, flight: Flight) -> None:
@@ -99,7 +99,7 @@ def queue() -> Queue:
 
 
 async def test_free_slots_are_filled_and_no_more(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """As many turns as there are slots; the next one when one has ended."""
+    """As many turns run as there are slots, and the next one starts when one has ended."""
     queue.runnable = [claimed() for _ in range(25)]
     filled = slots(monkeypatch, queue)
     async with running(filled.run()):
@@ -113,7 +113,7 @@ async def test_free_slots_are_filled_and_no_more(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_the_limit_holds_with_intake_at_work(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """What intake claims in its own transactions counts from the order on; orders are never for less than nothing."""
+    """Turns that intake may claim count from its order on, and no order has a negative limit."""
     filled = slots(monkeypatch, queue)
     queue.let_end.set()
 
@@ -135,7 +135,7 @@ async def test_the_limit_holds_with_intake_at_work(monkeypatch: pytest.MonkeyPat
 
 
 async def test_intake_claims_only_when_nothing_else_is_runnable(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """After a full claim there may be more urgent turns: a new record must not jump the queue."""
+    """After a full claim intake gets no order, so that a new record cannot overtake a more urgent turn."""
     filled = slots(monkeypatch, queue, limit=4)
     with filled.intake_order() as order:
         assert order is not None
@@ -147,7 +147,7 @@ async def test_intake_claims_only_when_nothing_else_is_runnable(monkeypatch: pyt
 
 
 async def test_a_stop_before_the_first_step_still_ends_the_turn(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """A turn that was cancelled when it was claimed, or is stopped in the same moment, ends with its reason."""
+    """A turn that was cancelled before its task's first step still ends with its reason."""
     filled = slots(monkeypatch, queue)
     born_cancelled, stopped = claimed(cancelled=True), claimed()
     queue.mine = [born_cancelled, stopped]
@@ -160,7 +160,7 @@ async def test_a_stop_before_the_first_step_still_ends_the_turn(monkeypatch: pyt
 
 
 async def test_the_first_reason_to_stop_counts(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """A second stop changes nothing, one for a turn that is not here neither."""
+    """A second stop changes nothing, and neither does one for a turn that does not run here."""
     filled = slots(monkeypatch, queue)
     queue.mine = [turn := claimed()]
     filled.start([turn])
@@ -174,7 +174,7 @@ async def test_the_first_reason_to_stop_counts(monkeypatch: pytest.MonkeyPatch, 
 
 
 async def test_a_turn_that_is_being_written_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its attempt is over: whoever drains waits for its ending."""
+    """A turn whose ending is being written is not stopped, and a drain waits for it."""
     queue = Queue()
     filled = slots(monkeypatch, queue)
     queue.mine = [turn := claimed()]
@@ -192,7 +192,7 @@ async def test_a_turn_that_is_being_written_is_not_stopped(monkeypatch: pytest.M
 
 
 async def test_a_claim_whose_answer_was_lost_is_found_again(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """Committed, but the connection broke: the turns are this worker's, and it runs them, each once."""
+    """Turns of a committed claim whose answer was lost are found and run once."""
     queue.runnable = [claimed() for _ in range(6)]
     filled = slots(monkeypatch, queue, limit=4)
     queue.lose_next_answer = True
@@ -208,7 +208,7 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(monkeypatch: pytest.
 async def test_intakes_claim_whose_answer_was_lost_is_found_again(
     monkeypatch: pytest.MonkeyPatch, queue: Queue
 ) -> None:
-    """The same for a claim within an intake transaction; what is started twice runs once."""
+    """Turns of intake's claim whose answer was lost are found, and each runs once."""
     turn = claimed()
     filled = slots(monkeypatch, queue)
     async with running(filled.run()):
@@ -222,7 +222,7 @@ async def test_intakes_claim_whose_answer_was_lost_is_found_again(
 
 
 async def test_a_turn_that_was_taken_away_and_claimed_again_runs(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """The old attempt is still being stopped when the new one begins; both are waited for."""
+    """A turn claimed again runs while its old attempt is still stopping, and a drain waits for both."""
     filled = slots(monkeypatch, queue)
     old = claimed()
     new = claimed(id=old.id, fence=2)
@@ -240,7 +240,7 @@ async def test_a_turn_that_was_taken_away_and_claimed_again_runs(monkeypatch: py
 
 
 async def test_a_database_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """Claiming goes on when it is back."""
+    """Claiming continues after an outage of Postgres."""
     filled = slots(monkeypatch, queue)
     answers = iter([DatabaseUnavailableError("57P01")] * 3)
 
@@ -256,7 +256,7 @@ async def test_a_database_that_is_away_is_asked_again(monkeypatch: pytest.Monkey
 
 
 async def test_a_turn_that_crashes_frees_its_slot(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """Whatever comes out of it, the worker goes on."""
+    """A turn that crashes frees its slot, and the worker continues."""
 
     async def crash() -> None:
         raise RuntimeError
@@ -272,7 +272,7 @@ async def test_a_turn_that_crashes_frees_its_slot(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """What came in while every slot was taken does not wait for the next regular look."""
+    """A slot that becomes free is filled at once, without waiting for the next regular look."""
     limited = slots(monkeypatch, queue, limit=2, timings=Timings(look_for_turns=3600))
     queue.runnable = [claimed()]
     async with running(limited.run()):
@@ -281,7 +281,7 @@ async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.Monk
         with limited.intake_order() as order:
             assert order
             limited.start(queue.take(order.limit))
-        limited.wake()  # As intake does when it took in more than there were slots.
+        limited.wake()  # As intake does if it took in more turns than there were slots.
         await steps()
         assert len(queue.runnable) == 1
         queue.let_end.set()
@@ -289,7 +289,7 @@ async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.Monk
 
 
 async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
-    """The claiming ends, and intake gets no order."""
+    """After `close` claiming ends, and intake gets no order."""
     filled = slots(monkeypatch, queue)
     async with running(filled.run()) as (run,):
         await eventually(lambda: queue.orders)
@@ -303,7 +303,7 @@ async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch,
 async def test_a_turn_that_takes_its_next_number_is_not_run_twice(
     monkeypatch: pytest.MonkeyPatch, queue: Queue
 ) -> None:
-    """Who looks for forgotten claims meets the number before the turn has it; he asks again until it is known whose."""
+    """A search for forgotten claims during a renewal never runs the turn a second time."""
     filled = slots(monkeypatch, queue)
     turn = claimed()
     filled.start([turn])

@@ -1,4 +1,4 @@
-"""Promises of workers/deltas.py: pieces are passed on soon, few, and whole."""
+"""Promises of workers/deltas.py: text is published soon, in few events, and completely."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from orchestra.store.claims import Claimed
 from tests.support.records import claimed
 from tests.support.waiting import eventually
-from workers.deltas import MOST_CHARACTERS, Deltas
+from workers.deltas import MAX_CHARACTERS, Deltas
 from workers.metrics import Metrics
 
 
 @dataclass
 class Sent:
-    """Stands in for the publisher."""
+    """A fake publisher."""
 
     begun: int = 0
     pieces: list[tuple[int, str]] = field(default_factory=list)
 
     def started(self, turn: Claimed) -> None:
-        """Note that it was said."""
+        """Note the start."""
         self.begun += 1
 
     def delta(self, turn: Claimed, at: int, text: str) -> None:
@@ -30,13 +30,13 @@ class Sent:
 
 
 def gather() -> tuple[Deltas, list[tuple[int, str]]]:
-    """The deltas of an attempt, and what of them was passed on."""
+    """The deltas of an attempt and the text of it that was published."""
     sent: Any = Sent()
     return Deltas(claimed(), sent, Metrics()), sent.pieces
 
 
 async def test_the_first_piece_goes_at_once() -> None:
-    """Nobody waits for the first word."""
+    """The first piece is published at once."""
     deltas, sent = gather()
 
     deltas.add("first")
@@ -45,7 +45,7 @@ async def test_the_first_piece_goes_at_once() -> None:
 
 
 async def test_what_comes_soon_after_goes_together() -> None:
-    """One event for all that came within a moment, by itself."""
+    """Pieces that arrive within a moment become one event."""
     deltas, sent = gather()
     for piece in ("a", "b", "c", "d"):
         deltas.add(piece)
@@ -57,7 +57,7 @@ async def test_what_comes_soon_after_goes_together() -> None:
 
 
 async def test_the_rest_goes_with_the_end() -> None:
-    """Flushing passes on what waits, and only once."""
+    """Flushing publishes the waiting text once."""
     deltas, sent = gather()
     deltas.add("a")
     deltas.add("b")
@@ -69,7 +69,7 @@ async def test_the_rest_goes_with_the_end() -> None:
 
 
 async def test_what_is_dropped_is_never_passed_on() -> None:
-    """An attempt whose place another has taken says nothing more."""
+    """Dropped text is never published."""
     deltas, sent = gather()
     deltas.add("a")
     deltas.add("b")
@@ -81,7 +81,7 @@ async def test_what_is_dropped_is_never_passed_on() -> None:
 
 
 async def test_empty_pieces_are_none() -> None:
-    """They make no event, and do not count as the first."""
+    """An empty piece makes no event and does not count as the first."""
     deltas, sent = gather()
 
     deltas.add("")
@@ -91,20 +91,20 @@ async def test_empty_pieces_are_none() -> None:
 
 
 async def test_a_huge_piece_travels_in_records_that_fit() -> None:
-    """Whatever characters it is made of."""
+    """A huge piece is split into events that fit into a record, whatever its characters."""
     deltas, sent = gather()
-    text = "\x01" * (MOST_CHARACTERS * 3 + 1)
+    text = "\x01" * (MAX_CHARACTERS * 3 + 1)
 
     deltas.add(text)
 
     assert text == "".join(piece for _, piece in sent)
-    assert MOST_CHARACTERS == max(len(piece) for _, piece in sent)
-    assert MOST_CHARACTERS * 6 < 1024 * 1024
+    assert MAX_CHARACTERS == max(len(piece) for _, piece in sent)
+    assert MAX_CHARACTERS * 6 < 1024 * 1024
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.booleans()), max_size=20))
 async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> None:
-    """However they are gathered: joined they are the text, and each says how many code points came before it."""
+    """The events joined are always the text, and each has the number of code points before it."""
     deltas, sent = gather()
     for piece, flush in pieces:
         deltas.add(piece)
@@ -119,7 +119,7 @@ async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> No
 
 
 async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
-    """Who waits reads no pieces: an attempt that is over soon says nothing but how it ended."""
+    """A short answer with a blocking client has no events except its ending."""
     sent: Any = Sent()
     deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     for piece in ("a", "b"):
@@ -131,7 +131,7 @@ async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
 
 
 async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
-    """After a moment it says that it began, with the text so far, and goes on as any other."""
+    """A long answer with a blocking client publishes its start and text after a moment."""
     sent: Any = Sent()
     deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     deltas.add("a")
@@ -145,7 +145,7 @@ async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
 
 
 async def test_an_attempt_that_is_dropped_says_nothing_more() -> None:
-    """Neither what waited nor, if nobody heard of it so far, that it began."""
+    """A dropped attempt publishes neither its waiting text nor, if it was still quiet, its start."""
     sent: Any = Sent()
     deltas = Deltas(claimed(caller_seconds=60.0), sent, Metrics())
     deltas.add("a")

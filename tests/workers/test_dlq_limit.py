@@ -1,4 +1,4 @@
-"""Promises of workers/dlq_limit.py: a topic of nothing but dead letters is not read on, and any other is."""
+"""Promises of workers/dlq_limit.py: a topic that yields only dead letters is held, and no other one is."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from workers.metrics import Metrics
 
 
 class Clock:
-    """The time of the event loop, as the test has it."""
+    """The event loop's time, set by the test."""
 
     now = 1000.0
 
@@ -45,7 +45,7 @@ async def held(*steps: tuple[float, int, int]) -> bool:
 
 @pytest.mark.usefixtures("clock")
 async def test_it_takes_many_and_long() -> None:
-    """A thousand records and a minute, both; one good one among them, and it begins anew."""
+    """A topic is held only after both limits, and one good record resets the count."""
     many, long = MIN_RECORDS, MIN_SECONDS
     assert await held((0, 0, 1), (long, 0, many - 1))
     assert not await held((0, 0, 1), (long, 0, many - 2))
@@ -55,7 +55,7 @@ async def test_it_takes_many_and_long() -> None:
 
 
 async def test_a_held_topic_is_probed_until_a_good_record_comes(clock: Clock) -> None:
-    """Every half minute; meanwhile it shows in a metric, and in the log; another topic is untouched."""
+    """A held topic is probed every 30 s until a good record comes, and other topics are unaffected."""
     metrics = Metrics()
     limit = DlqLimit(metrics)
     with structlog.testing.capture_logs() as lines:
@@ -89,7 +89,7 @@ async def test_a_held_topic_is_probed_until_a_good_record_comes(clock: Clock) ->
     ids=["junk", "tombstone", "forged", "signed", "topic of a tenant's own"],
 )
 def test_nobody_stops_the_gateways_topic_with_junk(record: Record, expected: bool) -> None:
-    """There only what a gateway signed counts; a topic that is one tenant's own is theirs to stop."""
+    """Unsigned junk never holds the gateways' topic; on a tenant's own topic it counts."""
     letter = reader().read(record)
 
     assert isinstance(letter, DeadLetter)
@@ -97,7 +97,7 @@ def test_nobody_stops_the_gateways_topic_with_junk(record: Record, expected: boo
 
 
 def test_what_we_fail_at_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No matter who wrote the record."""
+    """A record that fails because of our own bug counts, even if it is unsigned."""
     monkeypatch.setattr(Judge, "judge", None)
 
     letter = reader().read(Record())

@@ -1,4 +1,4 @@
-"""Promises of workers/finish.py: endings are written together, and none is lost for another's sake."""
+"""Promises of workers/finish.py: endings are written in batches, and no ending is lost because of another one."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ POISON = "poison"
 
 
 def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], asyncio.Event]:
-    """A finisher on this store; what it announced, and whether it told of a promotion."""
+    """A finisher on this store, its announcements, and whether it signalled a promotion."""
     monkeypatch.setattr(finish.store, "finish", store)
     announced: list[Any] = []
     database: Any = None
@@ -30,14 +30,14 @@ def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, l
 
 
 def refuses_poison(endings: list[Ending]) -> Finished:
-    """The store, which refuses a batch with a poisoned reply in it."""
+    """A store that refuses a batch with a poisoned reply."""
     if any(each.reply == POISON for each in endings):
         raise DataRefusedError("22P05")
     return Finished()
 
 
 async def test_endings_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes while a batch is being written is the next batch; each caller hears of its own."""
+    """Endings that arrive during one batch form the next, and each caller returns when its own is committed."""
     store = Calls(Finished())
     writer, _, _ = finisher(monkeypatch, store)
     many = [ending(claimed()) for _ in range(450)]
@@ -51,7 +51,7 @@ async def test_endings_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch is halved until it is found; all others are written as they are, in their order."""
+    """A batch is halved until the poisoned ending is alone, and all others are written in their order."""
     store = Calls(refuses_poison)
     writer, _, _ = finisher(monkeypatch, store)
     many = [ending(claimed(), reply=POISON if place == 5 else "fine") for place in range(8)]
@@ -67,7 +67,7 @@ async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_failure_that_is_refused_too_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One ending that cannot be written at all holds up nobody."""
+    """An ending that can never be written delays no other."""
     store = Calls(DataRefusedError("22P05"), DataRefusedError("22P05"), Finished())
     writer, _, _ = finisher(monkeypatch, store)
     async with running(writer.run()):
@@ -78,7 +78,7 @@ async def test_a_failure_that_is_refused_too_is_given_up(monkeypatch: pytest.Mon
 
 
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same endings are written again until it is back; nobody hears of an ending before."""
+    """The same endings are retried until Postgres is back, and no caller returns before that."""
     store = Calls(away(), away(), Finished(announcements=["reply"]))  # type: ignore[list-item]
     writer, announced, _ = finisher(monkeypatch, store)
     async with running(writer.run()):
@@ -90,7 +90,7 @@ async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_replies_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the store gives back is handed on, in order."""
+    """Replies and promotions from the store are passed on in order."""
     store = Calls(Finished(announcements=["earlier", "new"], promoted=1), Finished())  # type: ignore[list-item]
     writer, announced, look = finisher(monkeypatch, store)
     async with running(writer.run()):
@@ -103,7 +103,7 @@ async def test_replies_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_fenced_endings_are_counted_unless_they_were_written_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a commit of unknown outcome a fence that no longer holds may be our own work."""
+    """An invalid fence after a commit of unknown outcome is not counted, as it may be our own write."""
     fenced = Finished(fenced=[claimed().ref])
     for results, counted in (((fenced,), 1), ((away(), fenced), 0)):
         writer, _, _ = finisher(monkeypatch, Calls(*results))
@@ -113,7 +113,7 @@ async def test_fenced_endings_are_counted_unless_they_were_written_before(monkey
 
 
 async def test_a_caller_that_is_cancelled_does_not_take_its_ending_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was handed in is written."""
+    """An ending is written even if its caller is cancelled."""
     store = Calls(Finished())
     writer, _, _ = finisher(monkeypatch, store)
     task = asyncio.create_task(writer.finish(ending(claimed())))

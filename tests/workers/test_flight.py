@@ -18,7 +18,7 @@ async def fly(flight: Flight, steps: list[str]) -> None:
 
 
 async def test_the_first_reason_to_stop_counts() -> None:
-    """Whoever comes later changes nothing."""
+    """The first reason to stop counts, and later ones change nothing."""
     flight, steps = Flight(claimed()), list[str]()
     flight.run(fly(flight, steps))
 
@@ -30,7 +30,7 @@ async def test_the_first_reason_to_stop_counts() -> None:
 
 
 async def test_a_flight_that_is_over_is_not_stopped() -> None:
-    """Its ending is being written, and must be."""
+    """A flight that is over cannot be stopped, so that its ending is written."""
     flight, written = Flight(claimed()), asyncio.Event()
 
     async def ending() -> None:
@@ -48,7 +48,7 @@ async def test_a_flight_that_is_over_is_not_stopped() -> None:
 
 
 async def test_a_renewal_leaves_its_fence_in_doubt() -> None:
-    """While the next number is taken, both may be its own; then it is known again, also when that failed."""
+    """During a renewal both fences are possible; afterwards there is one again, even if it failed."""
     flight = Flight(claimed())
     first = flight.turn.fence
 

@@ -1,4 +1,4 @@
-"""Promises of workers/generate.py: whatever the LLM service does, it is text, an end, or a named error."""
+"""Promises of workers/generate.py: whatever the LLM service does, the result is text, an end, or a named error."""
 
 import asyncio
 import socket
@@ -97,14 +97,14 @@ def settings(url: str, **more: str) -> WorkerSettings:
 
 
 def body(model: str) -> GenerateRequest:
-    """What is asked of a model."""
+    """A request to a model."""
     return GenerateRequest.model_validate(
         {"model": model, "messages": [{"role": "user", "content": CANARY}], "stream": True}
     )
 
 
 async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
-    """The text and usage of a whole answer."""
+    """The text and usage of a complete answer."""
     pieces: list[str] = []
     usage = None
     async for piece in llm.generate(body(model)):
@@ -119,7 +119,7 @@ async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
 
 
 async def error(llm: LlmService, model: str) -> OrchestraError:
-    """The error of a call, which repeats nothing of what was sent."""
+    """The error of a call, which must not repeat the request."""
     with pytest.raises(OrchestraError) as raised:
         await answer(llm, model)
     assert CANARY not in f"{raised.value} {raised.value.detail}"
@@ -141,7 +141,7 @@ async def error(llm: LlmService, model: str) -> OrchestraError:
     ],
 )
 async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str, text: str) -> None:
-    """However its bytes are cut."""
+    """A complete stream gives its text and usage, wherever its bytes are split."""
     assert (text, Usage(input_tokens=3, output_tokens=2)) == await answer(llm, model)
 
 
@@ -152,7 +152,7 @@ async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str,
     " server_error problem_of_a_kind".split(),
 )
 async def test_nonsense_is_bad_upstream(llm: LlmService, model: str) -> None:
-    """A stream without its end mark, with a line that is none, too long or broken off: never an answer."""
+    """A broken, incomplete or unreadable stream is BAD_UPSTREAM and never an answer."""
     assert ErrorCode.BAD_UPSTREAM is (await error(llm, model)).code
 
 
@@ -174,7 +174,7 @@ async def test_nonsense_is_bad_upstream(llm: LlmService, model: str) -> None:
 async def test_a_refusal_is_told_by_name(
     llm: LlmService, model: str, code: ErrorCode, retry_after: float | None
 ) -> None:
-    """Before the first byte or in the stream; how long to wait comes with it, never less than nothing."""
+    """A refusal before or during the stream has its code and a retry_after that is never negative."""
     refused = await error(llm, model)
 
     assert (code, retry_after) == (refused.code, refused.retry_after)
@@ -183,7 +183,7 @@ async def test_a_refusal_is_told_by_name(
 
 
 class Watched(bytes):
-    """Bytes that count how many of them are copied or searched, also as part of others."""
+    """Bytes that count how many of them are copied or searched, also inside other bytes."""
 
     handled = 0
 
@@ -204,7 +204,7 @@ class Watched(bytes):
 
 
 async def test_the_work_for_a_line_grows_as_its_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that comes byte by byte is not copied and searched again for each of them."""
+    """The work for a line that arrives byte by byte grows linearly with its length."""
     monkeypatch.setattr(Watched, "handled", 0)
     sent = line(delta="x" * 10_000) + line(delta="y" * 10_000)
     pieces = [Watched(sent[at : at + 1]) for at in range(len(sent))]
@@ -217,7 +217,7 @@ async def test_the_work_for_a_line_grows_as_its_bytes_do(monkeypatch: pytest.Mon
 
 
 async def test_silence_is_a_timeout(service: LlmScript) -> None:
-    """Before the first byte and in the midst of the stream."""
+    """Silence before the first byte or in the middle of the stream is a timeout."""
     async with connect(settings(service.url), Timings(silence=0.2)) as llm:
         for model in ("mute", "hang"):
             assert ErrorCode.TIMEOUT is (await error(llm, model)).code
@@ -225,7 +225,7 @@ async def test_silence_is_a_timeout(service: LlmScript) -> None:
 
 
 async def test_nobody_there_is_unavailable() -> None:
-    """A refused connection is told as such."""
+    """A refused connection is UNAVAILABLE."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         async with connect(settings(f"http://127.0.0.1:{nobody.getsockname()[1]}")) as llm:
@@ -235,7 +235,7 @@ async def test_nobody_there_is_unavailable() -> None:
 
 
 async def test_who_stops_reading_closes_the_call(service: LlmScript, llm: LlmService) -> None:
-    """The service notices at once that nobody waits for the rest."""
+    """A reader that stops closes the call, and the service notices at once."""
     async with aclosing(llm.generate(body("hang"))) as pieces:
         assert "first " == await anext(pieces)
 
@@ -243,7 +243,7 @@ async def test_who_stops_reading_closes_the_call(service: LlmScript, llm: LlmSer
 
 
 async def test_a_cancelled_task_closes_the_call(service: LlmScript, llm: LlmService) -> None:
-    """In the midst of the stream, and before it has begun."""
+    """A cancelled task closes its call, in the middle of the stream or before it starts."""
     for model in ("hang", "mute"):
         task = asyncio.create_task(answer(llm, model))
         call = await eventually(lambda model=model: [c for c in service.calls if c.body["model"] == model])  # type: ignore[misc]
@@ -253,7 +253,7 @@ async def test_a_cancelled_task_closes_the_call(service: LlmScript, llm: LlmServ
 
 
 async def test_a_connection_is_used_again(service: LlmScript, llm: LlmService) -> None:
-    """After a whole answer and after a refusal."""
+    """A connection is reused after a complete answer and after a refusal."""
     for model in ("whole", "rate_limited", "whole", "error_inside", "whole"):
         try:
             await answer(llm, model)
@@ -265,7 +265,7 @@ async def test_a_connection_is_used_again(service: LlmScript, llm: LlmService) -
 
 
 async def test_many_calls_are_open_at_once(service: LlmScript, llm: LlmService) -> None:
-    """The client has no limit of its own."""
+    """The client itself does not limit the number of open calls."""
     tasks = [asyncio.create_task(answer(llm, "hang")) for _ in range(300)]
 
     await eventually(lambda: service.open_now == 300)
@@ -276,7 +276,7 @@ async def test_many_calls_are_open_at_once(service: LlmScript, llm: LlmService) 
 
 
 async def test_the_token_is_sent_and_redirects_are_not_followed(service: LlmScript) -> None:
-    """To the service, with every call, and to nobody else; without a token there is no header."""
+    """The token goes to the service with every call and nowhere else; without a token there is no header."""
     async with connect(settings(service.url, llm_service_token=CANARY)) as llm:
         await answer(llm, "whole")
         with pytest.raises(OrchestraError):
@@ -290,14 +290,14 @@ async def test_the_token_is_sent_and_redirects_are_not_followed(service: LlmScri
 
 
 async def test_the_body_is_what_the_contract_says(service: LlmScript, llm: LlmService) -> None:
-    """What is absent is left out."""
+    """The body follows the contract, and absent values are left out."""
     await answer(llm, "whole")
 
     assert body("whole").model_dump(exclude_none=True) == service.calls[0].body
 
 
 async def test_models_are_listed(llm: LlmService) -> None:
-    """As the service offers them."""
+    """Models are listed as the service offers them."""
     assert ["m"] == [each.name for each in (await llm.models()).data]
 
 
@@ -313,7 +313,7 @@ async def test_models_are_listed(llm: LlmService) -> None:
 async def test_a_list_that_cannot_be_read_is_an_error(
     service: LlmScript, llm: LlmService, response: web.Response, code: ErrorCode
 ) -> None:
-    """With its name, never a crash."""
+    """A list that cannot be parsed is a named error and never a crash."""
     service.models = response
 
     with pytest.raises(OrchestraError) as raised:

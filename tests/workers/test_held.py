@@ -1,4 +1,4 @@
-"""Promises of workers/held.py: whoever waits for a model that is held back learns why."""
+"""Promises of workers/held.py: requests for a model that is held back get the reason."""
 
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ TOLD = Told("default", uuid4(), 0, "hash", None, ErrorCode.AUTH, "why")
 
 
 class Publisher:
-    """Keeps what is said."""
+    """A fake publisher that keeps events and replies."""
 
     def __init__(self) -> None:
         self.said: list[Any] = []
@@ -32,7 +32,7 @@ class Publisher:
 
 
 def looking(monkeypatch: pytest.MonkeyPatch, throttle: Throttle, calls: Calls) -> tuple[HeldBack, Publisher]:
-    """One that looks often, over a store that does as it is told."""
+    """A handler that looks often, over a fake store."""
     monkeypatch.setattr(module.endings, "hold_back", calls)
     anything: Any = Publisher()
     return HeldBack(anything, throttle, anything, QUICK), anything
@@ -46,7 +46,7 @@ def refused() -> Throttle:
 
 
 async def test_everybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By an event to those who wait on, by their reply to those who do not."""
+    """Requests that keep waiting get an event; those that cannot wait get a reply."""
     anything: Any = "announcement"
     held, publisher = looking(monkeypatch, refused(), calls := Calls(Done([TOLD], 1, [anything])))
 
@@ -72,7 +72,7 @@ async def test_everybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_callers_are_not_kept_for_what_lasts(
     monkeypatch: pytest.MonkeyPatch, code: ErrorCode, times: int, hopeless: set[str]
 ) -> None:
-    """They wait for a place, and for a model that is gone for a moment; not for the account, nor for a long outage."""
+    """A blocking client waits for a full or briefly absent model, but not for a failed account or a long outage."""
     throttle = Throttle(9, lambda: now)
     for now in [1000.0 * place for place in range(times)]:
         throttle.begun("m")
@@ -86,7 +86,7 @@ async def test_callers_are_not_kept_for_what_lasts(
 
 
 async def test_the_database_is_not_asked_while_no_model_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is nearly always."""
+    """While no model is held back, Postgres is not queried."""
     held, _ = looking(monkeypatch, Throttle(9), calls := Calls(Done()))
 
     await held.look()
@@ -95,7 +95,7 @@ async def test_the_database_is_not_asked_while_no_model_is_held_back(monkeypatch
 
 
 async def test_it_looks_again_after_an_absence_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing ends it."""
+    """The looks continue after an outage of Postgres."""
     held, publisher = looking(monkeypatch, refused(), Calls(away(), Done([TOLD])))
     async with running(held.run()):
         await eventually(lambda: publisher.said)

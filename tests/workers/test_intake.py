@@ -1,10 +1,11 @@
-"""Promises of workers/intake.py: nothing is skipped, nothing stops the rest, and only what is safe is committed."""
+"""Promises of workers/intake.py: no record is skipped or blocks the rest, and only stored records are committed."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 from unittest.mock import Mock
 
@@ -32,7 +33,7 @@ OTHER = TopicPartition("llm.requests", 4)
 
 
 class Consumer:
-    """Hands out batches, then nothing; keeps what is committed."""
+    """A fake consumer that returns batches, then nothing, and keeps the committed offsets."""
 
     def __init__(self, *batches: "Batch_ | BaseException") -> None:
         self.batches = list(batches)
@@ -43,7 +44,7 @@ class Consumer:
         self.stopped: set[TopicPartition] = set()
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """A batch, or an error in its place; nothing while all is paused."""
+        """A batch or an error in its place; nothing while all partitions are paused."""
         await asyncio.sleep(0)
         self.read += 1
         self.most.append(max_records)
@@ -55,34 +56,34 @@ class Consumer:
         return batch
 
     def paused(self) -> set[TopicPartition]:
-        """What is paused."""
+        """The paused partitions."""
         return set(self.stopped)
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Hand out nothing of these."""
+        """Return no records of these partitions."""
         self.stopped |= set(partitions)
 
     def resume(self, *partitions: TopicPartition) -> None:
-        """Hand it out again."""
+        """Return records of them again."""
         self.stopped -= set(partitions)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        """Commit exactly these."""
+        """Commit exactly these offsets."""
         if self.errors:
             raise self.errors.pop(0)
         self.committed_now.append(offsets)
 
     def partitions_for_topic(self, _topic: str) -> set[int]:
-        """How many partitions there are."""
+        """The topic's partitions."""
         return set(range(32))
 
     def assignment(self) -> frozenset[TopicPartition]:
-        """What this worker reads."""
+        """The assigned partitions."""
         return frozenset({TP, OTHER})
 
 
 class Slots:
-    """Stands in for the turns in flight."""
+    """Fake slots."""
 
     def __init__(self) -> None:
         self.started: list[Any] = []
@@ -104,26 +105,26 @@ class Slots:
         self.stopped += refs
 
     def doubt(self) -> None:
-        """A transaction broke off."""
+        """Note that a transaction ended without an answer."""
         self.doubts += 1
 
     def wake(self) -> None:
-        """There is something to claim."""
+        """Note that there may be turns to claim."""
         self.wakes += 1
 
 
 class Database:
-    """Stands in for the pool."""
+    """A fake pool."""
 
     well = True
 
     async def is_well(self) -> bool:
-        """What the test says."""
+        """The health that the test sets."""
         return self.well
 
 
 class Publisher:
-    """Keeps what it is given, and waits for nobody."""
+    """A fake publisher that keeps everything and never waits."""
 
     def __init__(self) -> None:
         self.announced: list[Any] = []
@@ -165,7 +166,7 @@ class Taking:
 
     @asynccontextmanager
     async def open_reader(self) -> AsyncIterator[Any]:
-        """A reader that joins at once, and leaves the group at the end."""
+        """A reader that joins at once and leaves the group at the end."""
         self.opened += 1
         if self.refusals and (refusal := self.refusals.pop(0)):
             raise refusal
@@ -181,7 +182,7 @@ class Taking:
         await self.intake.run(self.open_reader)
 
     async def all(self) -> None:
-        """Read until every batch was committed, or its commit given up."""
+        """Read until every batch was committed or its commit was given up."""
         async with running(self.run()) as (run,):
             await eventually(lambda: run.done() or (not self.consumer.batches and self.consumer.read > 3))
             self.intake.close()
@@ -189,17 +190,17 @@ class Taking:
 
     @property
     def taken(self) -> list[Batch]:
-        """What was written, or tried to be."""
+        """The batches that were written or tried."""
         return [batch for batch, _order in self.store.calls]
 
 
 def records(*values: bytes | None, first: int = 10) -> list[Record]:
-    """Records in a row."""
+    """Consecutive records."""
     return [Record(value, offset=first + place) for place, value in enumerate(values)]
 
 
 async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The offset behind the last record of each partition of the batch, and of no other."""
+    """After a batch is written, exactly the offsets behind its last records are committed."""
     batch = {TP: records(message("a"), message("b")), OTHER: records(message("c"), first=70)}
     taking = Taking(monkeypatch, Calls(Intaken()), batch, {TP: records(message("d"), first=12)})
 
@@ -218,7 +219,7 @@ async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: 
 
 
 async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests, cancels and deletions, signed and not, and dead letters are one transaction."""
+    """Requests, cancels, deletions, signed or not, and dead letters are written in one transaction."""
     id = str(claimed().id)
     batch = [
         Record(message()),
@@ -240,7 +241,7 @@ async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should the worker die in between they come again."""
+    """Dead letters are in Kafka before the offsets are committed, so that a crash in between loses none."""
     letter = reader().read(Record(b"nonsense"))
     found = Intaken(dead_letters=[letter], refused=[letter])  # type: ignore[list-item]
     taking = Taking(monkeypatch, Calls(found), {TP: records(b"nonsense")})
@@ -261,7 +262,7 @@ async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: p
 
 
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same batch again, nothing skipped, nothing committed before; turns it may have claimed are looked for."""
+    """During an outage the same batch is retried, nothing is committed, and forgotten claims are looked for."""
     taking = Taking(monkeypatch, Calls(away(), away(), Intaken()), {TP: records(message())})
 
     await taking.all()
@@ -272,7 +273,7 @@ async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def refuses(poison: str) -> Callable[..., Intaken]:
-    """A store that refuses requests which say this."""
+    """A store that refuses batches with a request of this text."""
 
     def take_in(batch: Batch, _order: object) -> Intaken:
         if any(poison in str(each.body) for each in batch.requests):
@@ -283,7 +284,7 @@ def refuses(poison: str) -> Callable[..., Intaken]:
 
 
 async def test_one_poisoned_record_is_found_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch is halved until it is alone; it becomes a dead letter; the order of the others stays."""
+    """A batch is halved until the poisoned record alone is a dead letter, and the others keep their order."""
     values = [message("poison" if place == 5 else f"m{place}") for place in range(9)]
     taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values)})
 
@@ -297,7 +298,7 @@ async def test_one_poisoned_record_is_found_and_the_rest_goes_on(monkeypatch: py
 
 
 async def test_progress_is_noted_when_all_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a batch that was halved only the last part moves the marks."""
+    """Of a halved batch only the last part moves the progress marks."""
     values = [message("poison" if place == 2 else "fine") for place in range(4)]
     taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values)})
 
@@ -308,7 +309,7 @@ async def test_progress_is_noted_when_all_before_it_is_written(monkeypatch: pyte
 
 
 async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Better there than nowhere, nobody waits for it, and its partition is known to be read."""
+    """A dead letter that Postgres refuses is kept on its topic, and its partition counts as read."""
     taking = Taking(monkeypatch, Calls(DataRefusedError("22P05"), Intaken()), {TP: records(b"nonsense")})
 
     await taking.all()
@@ -319,7 +320,7 @@ async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypa
 
 
 def breaks(poison: str, taken: list[str]) -> Callable[..., Intaken]:
-    """A store whose session is lost over requests which say this; what it takes of others."""
+    """A store whose session is lost on requests of this text, and the requests that it accepts."""
 
     def take_in(batch: Batch, _order: object) -> Intaken:
         said = [each.body["messages"][0]["content"] for each in batch.requests]
@@ -332,7 +333,7 @@ def breaks(poison: str, taken: list[str]) -> Callable[..., Intaken]:
 
 
 async def test_a_record_that_fails_while_postgres_is_well_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It becomes a dead letter with a reason; the others are taken in, each once, in their order."""
+    """A record that fails while Postgres is available becomes a dead letter; the others are stored once, in order."""
     taken: list[str] = []
     values = [message("poison" if place == 5 else f"m{place}") for place in range(9)]
     taking = Taking(monkeypatch, Calls(breaks("poison", taken)), {TP: records(*values)})
@@ -347,7 +348,7 @@ async def test_a_record_that_fails_while_postgres_is_well_is_given_up(monkeypatc
 
 
 async def test_a_cancel_that_fails_while_postgres_is_well_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other kinds of records hold up nobody either."""
+    """A cancel that keeps failing does not block other records either."""
     value = json.dumps({"request_id": str(claimed().id)}).encode()
     cancel = Record(value, offset=10, headers=[("ce_type", b"llm.cancel.requested")])
     taking = Taking(monkeypatch, Calls(breaks("poison", [])), {TP: [cancel]})
@@ -358,18 +359,18 @@ async def test_a_cancel_that_fails_while_postgres_is_well_is_given_up(monkeypatc
 
 
 async def test_connections_that_break_are_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they break now and then, and Postgres is well in between, a good record is taken in all the same."""
-    unlucky = [away()] * (intake.MOST_FAILURES_ALONE - 1)
+    """A good record survives random connection losses between which Postgres is available."""
+    unlucky = [away()] * (intake.MAX_FAILURES_ALONE - 1)
     taking = Taking(monkeypatch, Calls(*unlucky, Intaken()), {TP: records(message())})
 
     await taking.all()
 
-    assert (intake.MOST_FAILURES_ALONE, []) == (len(taking.taken), taking.publisher.letters)
+    assert (intake.MAX_FAILURES_ALONE, []) == (len(taking.taken), taking.publisher.letters)
     assert [{TP: 11}] == taking.consumer.committed_now
 
 
 async def test_no_record_is_given_up_while_postgres_is_unwell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it fails; it is taken in when Postgres is well again."""
+    """While Postgres is unavailable no record is given up, however often it fails."""
     taking = Taking(monkeypatch, Calls(*[away()] * 20, Intaken()), {TP: records(message())})
     taking.database.well = False
 
@@ -381,7 +382,7 @@ async def test_no_record_is_given_up_while_postgres_is_unwell(monkeypatch: pytes
 
 @pytest.mark.parametrize("error", [CommitFailedError(), IllegalStateError("not assigned")])
 async def test_a_failed_commit_is_harmless(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """The records come again, to whoever has the partition now, and change nothing."""
+    """After a failed commit the records are read again and change nothing."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     taking.consumer.errors = [error]
 
@@ -394,7 +395,7 @@ async def test_a_failed_commit_is_harmless(monkeypatch: pytest.MonkeyPatch, erro
 
 
 async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offsets are committed from time to time, and at the end, so that a drain leaves nothing to be read again."""
+    """The last offsets are committed before the group is left, so that a drain leaves no record to read again."""
     monkeypatch.setattr(intake, "COMMIT_SECONDS", 3600)
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, {TP: records(message(), first=11)})
 
@@ -404,7 +405,7 @@ async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeyp
 
 
 async def test_what_a_batch_did_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claims are started, cancelled turns stopped, replies announced, and the claimer woken when there is more."""
+    """Claims start, cancelled turns stop, replies are announced, and claiming is woken when there is more."""
     turn = claimed()
     done = Intaken(inserted=2, duplicates=3, claimed=[turn], running_cancelled=[turn.ref], announcements=["reply"])  # type: ignore[list-item]
     taking = Taking(monkeypatch, Calls(done), {TP: records(message())})
@@ -421,7 +422,7 @@ async def test_what_a_batch_did_is_passed_on(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_reading_stops_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is polled at the emergency limit; it goes on below it; closing ends it even so."""
+    """At the emergency limit reading pauses, below it reading resumes, and closing ends it in any state."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     taking.intake.hold(full=True)
     async with running(taking.run()) as (run,):
@@ -438,7 +439,7 @@ async def test_reading_stops_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("timestamp", [-1, -(10**16), 0, 2**62])
 async def test_no_timestamp_can_stop_the_reading(monkeypatch: pytest.MonkeyPatch, timestamp: int) -> None:
-    """A topic may keep its producers' times, and those may say anything."""
+    """No producer timestamp, however wrong, stops the reading."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: [Record(message(), timestamp=timestamp, offset=10)]})
 
     await taking.all()
@@ -447,7 +448,7 @@ async def test_no_timestamp_can_stop_the_reading(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_records_on_the_wrong_partition_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those whose key another partitioner has placed; a record without a key lies anywhere."""
+    """Only records with a key on another partition than its hash gives are counted."""
     right = next(
         key for key in (str(number).encode() for number in range(999)) if intake._murmur2_partition(key, 32) == 3
     )
@@ -465,12 +466,12 @@ async def test_records_on_the_wrong_partition_are_counted(monkeypatch: pytest.Mo
     ("key", "partition"), [(b"21", 12), (b"foobar", 30), (b"", 25), (b"a-little-bit-long-string", 0)]
 )
 def test_partitions_are_kafkas_own(key: bytes, partition: int) -> None:
-    """The examples of Kafka's own test of its partitioner."""
+    """The partitioner agrees with the examples in Kafka's own test."""
     assert partition == intake._murmur2_partition(key, 32)
 
 
 async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is not in Postgres yet, its partitions are not idle, however much has been fetched."""
+    """A partition is not idle while its current batch is not in Postgres, whatever has been fetched."""
     hold = asyncio.Event()
     noted: list[set[int]] = []
 
@@ -498,7 +499,7 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
 
 
 async def test_a_failure_of_the_idle_marks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Marks that silently stood still would make gateways wait for ever: it is an error in the log, each time."""
+    """Each failure to store idle marks is logged as an error, because gateways wait for them."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     monkeypatch.setattr(intake, "note_idle", note := Calls(RuntimeError()))
     no_pause(monkeypatch, intake, "IDLE_SECONDS")
@@ -523,7 +524,7 @@ ANYTHING = [
 
 @pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
 async def test_a_reader_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Whatever getmany or the next start raises: the intake goes on, and nobody else hears of it."""
+    """A reader that fails at any point is replaced, and intake continues."""
     taking = Taking(
         monkeypatch, Calls(Intaken()), {TP: records(message("a"))}, error, {TP: records(message("b"), first=11)}, error
     )
@@ -538,17 +539,16 @@ async def test_a_reader_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, 
 
 
 async def test_a_reader_that_has_silently_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fetches in the client's background may end of an error, and getmany goes on to give nothing."""
+    """A reader whose background fetch has died is replaced, even though `getmany` raises nothing."""
     taking = Taking(monkeypatch, Calls(Intaken()))
-    monkeypatch.setattr(
-        intake, "check_reading", Mock(side_effect=[None, KafkaError(), None, KafkaError(), *[None] * 999])
-    )
+    checks = chain([None, KafkaError(), None, KafkaError()], repeat(None))
+    monkeypatch.setattr(intake, "check_reading", Mock(side_effect=checks))
     async with running(taking.run()):
         await eventually(lambda: taking.opened == 3)
 
 
 async def test_nothing_of_a_failed_reader_is_committed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins behind what is committed, so that what the old one had counted as read is not skipped."""
+    """A new reader starts at the committed offsets, so that records counted by the old one are not skipped."""
     monkeypatch.setattr(intake, "COMMIT_SECONDS", 3600)
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())}, KafkaError())
     async with running(taking.run()) as (run,):
@@ -560,7 +560,7 @@ async def test_nothing_of_a_failed_reader_is_committed_by_the_next(monkeypatch: 
 
 
 async def test_an_intake_without_kafka_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, also in a pause between two tries."""
+    """Without Kafka intake closes at once, even in a pause between two attempts."""
     taking = Taking(monkeypatch, Calls(Intaken()))
     monkeypatch.setattr(loops, "FIRST_PAUSE_SECONDS", 3600)
     taking.refusals = [KafkaError()]
@@ -572,7 +572,7 @@ async def test_an_intake_without_kafka_can_be_closed(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("error", ANYTHING[:-2], ids=lambda error: type(error).__name__)
 async def test_whatever_a_commit_fails_with_is_harmless(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """The reader is kept."""
+    """No commit error replaces the reader."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     taking.consumer.errors = [error]
     async with running(taking.run()):
@@ -584,7 +584,7 @@ async def test_whatever_a_commit_fails_with_is_harmless(monkeypatch: pytest.Monk
 
 
 async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its partitions are paused, on whatever reader; a few records are tried again later; a good one ends it."""
+    """A topic of dead letters is paused on any reader, probed later, and resumed after a good record."""
     monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 3)
     monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0)
     monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
@@ -611,23 +611,23 @@ async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.Monkey
 
 
 class Log:
-    """A partition's log: what was committed, where it starts."""
+    """A fake log: its committed offset and its start."""
 
     def __init__(self, committed: int | None, start: int) -> None:
         self._committed, self._start = committed, start
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where each log starts."""
+        """The start of each log."""
         return dict.fromkeys(partitions, self._start)
 
     async def committed(self, _partition: TopicPartition) -> int | None:
-        """What the group has committed."""
+        """The group's committed offset."""
         return self._committed
 
 
 @pytest.mark.parametrize(("committed", "start", "missing"), [(5, 8, 3), (8, 8, 0), (9, 8, 0), (None, 8, 0), (0, 1, 1)])
 async def test_records_that_were_never_read_raise_an_alarm(committed: int | None, start: int, missing: int) -> None:
-    """Each one that retention has deleted is counted; a group that is new has missed nothing."""
+    """Each unread record that retention deleted is counted; a new group has missed none."""
     metrics = Metrics()
     log: Any = Log(committed, start)
 

@@ -15,7 +15,7 @@ from workers.metrics import Metrics
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lease:
-    """A lease on this store, renewed without pause."""
+    """A lease on this store that is renewed without pause."""
     monkeypatch.setattr(lease.leases, "register", register)
     monkeypatch.setattr(lease.leases, "renew", renew)
     database: Any = None
@@ -23,7 +23,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, register: Calls, renew: Calls) -> Lea
 
 
 async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each attempt under an id of its own: nobody knows what became of the one before."""
+    """Each attempt to register uses a new id, because an earlier one may have been committed."""
     register = Calls(away(), away(), None)
     mine = taken(monkeypatch, register, Calls([]))
 
@@ -34,7 +34,7 @@ async def test_a_lease_is_taken_as_soon_as_the_database_is_there(monkeypatch: py
 
 
 async def test_renewing_tells_of_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes back is passed on; nothing is passed on when there is nothing."""
+    """Cancels that a renewal returns are passed on, and without cancels there is no call."""
     refs = [claimed().ref]
     told: list[object] = []
     mine = taken(monkeypatch, Calls(None), renew := Calls([], refs, []))
@@ -45,7 +45,7 @@ async def test_renewing_tells_of_cancels(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_lost_lease_drops_everything_and_takes_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First the calls are closed, then there is a new id; it is counted."""
+    """A lost lease first closes all calls, then takes a new id, and is counted."""
     told: list[object] = []
     mine = taken(monkeypatch, register := Calls(None), renew := Calls([], None, []))
     before = mine.worker_id
@@ -59,7 +59,7 @@ async def test_a_lost_lease_drops_everything_and_takes_a_new_one(monkeypatch: py
 
 
 async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a missing row does; but others are not judged for a lease's time, for theirs look lost as well."""
+    """An outage does not lose the lease, and other workers are not judged for one lease time after it."""
     told: list[object] = []
     mine = taken(monkeypatch, Calls(None), renew := Calls(away(), away(), []))
     assert mine.may_judge_others
@@ -73,7 +73,7 @@ async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyP
 
 
 async def test_the_ready_file_is_as_old_as_the_last_renewal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is touched when the lease was renewed, and not while Postgres is away: a health check looks at its age."""
+    """The ready file is touched only when the lease was renewed, because a health check reads its age."""
     ready = tmp_path / "ready"
     touched: list[bool] = []
 
@@ -91,7 +91,7 @@ async def test_the_ready_file_is_as_old_as_the_last_renewal(monkeypatch: pytest.
 
 
 async def test_a_worker_that_is_not_ready_touches_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its lease holds, and Kafka was not reached yet; from then on the file is there."""
+    """There is no ready file before the worker has reached Kafka."""
     ready = tmp_path / "ready"
     mine = taken(monkeypatch, Calls(None), renew := Calls([]))
     async with running(mine.run(lambda _: None, lambda: None)):
@@ -102,7 +102,7 @@ async def test_a_worker_that_is_not_ready_touches_no_file(monkeypatch: pytest.Mo
 
 
 async def test_a_file_that_cannot_be_touched_costs_no_lease(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A full disk shows in the age of the file alone."""
+    """A ready file that cannot be touched does not cost the lease."""
     mine = taken(monkeypatch, Calls(None), renew := Calls([]))
     mine.tell(tmp_path / "gone" / "ready")
     async with running(mine.run(lambda _: None, lambda: None)):

@@ -21,7 +21,7 @@ from workers.settings import WorkerSettings
 
 
 def test_the_log_names_what_failed_and_not_the_group_that_it_came_in() -> None:
-    """Errors inside of groups inside of groups come out one by one, in their order."""
+    """Errors inside nested groups are logged one by one, in their order."""
     first, second, third = ValueError("a"), KeyError("b"), OSError("c")
     nested = ExceptionGroup("outer", [first, ExceptionGroup("inner", [second]), third])
 
@@ -30,7 +30,7 @@ def test_the_log_names_what_failed_and_not_the_group_that_it_came_in() -> None:
 
 
 def test_a_bad_agent_ends_the_process_with_one_line(tmp_path: Path) -> None:
-    """Before it connects to anything, with the exit code of a bad configuration."""
+    """A bad agent ends the process with one line and exit code 78 before it connects to anything."""
     (tmp_path / "poet.toml").write_text('description = "d"\nsystem = "s"\nmax_token = 5\n')
     env = {**os.environ, "ORCHESTRA_SECRET": "s" * 32, "AGENTS_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "workers"]
@@ -41,7 +41,7 @@ def test_a_bad_agent_ends_the_process_with_one_line(tmp_path: Path) -> None:
 
 
 def shown(**values: Any) -> list[dict[str, Any]]:
-    """What a worker that shows its metrics logs."""
+    """The log of a worker that serves its metrics."""
     settings = WorkerSettings.model_validate({"orchestra_secret": "s" * 32, **values})
     with structlog.testing.capture_logs() as lines:
         _show(Metrics(), settings)
@@ -49,14 +49,14 @@ def shown(**values: Any) -> list[dict[str, Any]]:
 
 
 def test_metrics_are_served_by_default_and_only_here() -> None:
-    """On a port of loopback that a scraper knows without being told."""
+    """Metrics are served by default on a fixed port of the loopback address."""
     settings = WorkerSettings.model_validate({"orchestra_secret": "s" * 32})
 
     assert ("127.0.0.1", 9464) == (settings.metrics_host, settings.metrics_port)
 
 
 def test_metrics_are_served_where_the_settings_say() -> None:
-    """Port 0 is any free one, and the log says which."""
+    """Port 0 takes any free port, and the log names it."""
     (line,) = shown(metrics_host="127.0.0.2", metrics_port=0)
     page = httpx.get(f"http://127.0.0.2:{line['port']}/metrics", trust_env=False).raise_for_status().text
 
@@ -66,7 +66,7 @@ def test_metrics_are_served_where_the_settings_say() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
 def test_a_port_that_is_taken_is_no_reason_not_to_work(host: str) -> None:
-    """Nor an address that this machine does not have: the worker warns, and works without."""
+    """Without a usable address for metrics the worker warns and works without them."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         (line,) = shown(metrics_host=host, metrics_port=taken.getsockname()[1])
 
@@ -74,7 +74,7 @@ def test_a_port_that_is_taken_is_no_reason_not_to_work(host: str) -> None:
 
 
 def test_a_bug_ends_the_process_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the drain; a worker that was told to stop ends with 0."""
+    """A bug ends the process with exit code 1 after the drain; a normal stop ends it with 0."""
 
     class Running:
         def __init__(self, *, failed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Promises of workers/models.py: a worker knows what can be asked for, as far as it was told."""
+"""Promises of workers/models.py: a worker knows the models that the LLM service last offered."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from workers.models import Models
 
 
 def info(name: str, **more: Any) -> ModelInfo:
-    """A model of this name."""
+    """A model with this name."""
     fields = {"provider": "p", "context_tokens": 100, "max_output_tokens": 10}
     return ModelInfo.model_validate({"name": name, **fields, **more})
 
@@ -23,31 +23,31 @@ OFFER = ModelList(data=[info("m", aliases=["a", "b"]), info("simulated")])
 
 
 class Service:
-    """Stands in for the LLM service."""
+    """A fake LLM service."""
 
     def __init__(self, *answers: ModelList | Exception) -> None:
         self._answers = Calls(*answers)
 
     @property
     def asked(self) -> int:
-        """How often it was asked."""
+        """The number of calls."""
         return len(self._answers.calls)
 
     async def models(self) -> ModelList:
-        """What can be asked for."""
+        """The offered models."""
         answer: ModelList = await self._answers(None)
         return answer
 
 
 def table(monkeypatch: pytest.MonkeyPatch, service: Service, store: Calls) -> Models:
-    """The table of a worker with this service and store."""
+    """A worker's table with this service and store."""
     monkeypatch.setattr(models, "note_models", store)
     anything: Any = service
     return Models(anything, anything, QUICK)
 
 
 async def test_models_are_found_by_name_alias_and_name_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no other name is, unless the service takes any."""
+    """A model is found by name, alias and name with options; other names only if the service accepts any."""
     known = table(monkeypatch, Service(OFFER), noted := Calls(None))
     assert known.find("m") is None
 
@@ -60,7 +60,7 @@ async def test_models_are_found_by_name_alias_and_name_with_options(monkeypatch:
 
 
 async def test_any_other_name_may_be_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then its limits are those of whatever is not listed."""
+    """Any other name gets the limits of the service's catch-all entry."""
     any_name = info("any")
     known = table(monkeypatch, Service(OFFER.model_copy(update={"other": any_name})), Calls(None))
     await known.refresh()
@@ -70,7 +70,7 @@ async def test_any_other_name_may_be_served_too(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_what_is_no_longer_offered_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last answer counts."""
+    """A model that the service no longer offers is removed."""
     known = table(monkeypatch, Service(OFFER, ModelList(data=[info("new")])), Calls(None))
     await known.refresh()
     await known.refresh()
@@ -79,7 +79,7 @@ async def test_what_is_no_longer_offered_is_forgotten(monkeypatch: pytest.Monkey
 
 
 async def test_a_service_that_does_not_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was known stays known."""
+    """If the service fails, the known models stay."""
     known = table(monkeypatch, Service(OFFER, OrchestraError(ErrorCode.BAD_UPSTREAM)), Calls(None))
     await known.refresh()
 
@@ -91,7 +91,7 @@ async def test_a_service_that_does_not_answer_changes_nothing(monkeypatch: pytes
 async def test_a_list_that_cannot_be_kept_is_used_all_the_same(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Neither an absent Postgres nor one that refuses the list's numbers ends a worker."""
+    """A list that Postgres cannot store is used all the same."""
     known = table(monkeypatch, Service(OFFER), Calls(error))
 
     assert not await known.refresh()
@@ -99,7 +99,7 @@ async def test_a_list_that_cannot_be_kept_is_used_all_the_same(
 
 
 async def test_the_table_is_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Again and again, sooner after a failure."""
+    """The table is refreshed regularly, and sooner after a failure."""
     service = Service(OrchestraError(ErrorCode.BAD_UPSTREAM), OFFER)
     known = table(monkeypatch, service, Calls(None))
     async with running(known.run()):

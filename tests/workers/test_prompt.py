@@ -1,4 +1,4 @@
-"""Promises of workers/prompt.py: what the model sees, and what is kept of it."""
+"""Promises of workers/prompt.py: what the model is sent, and what is stored of it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ stop = ["END"]
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Agents:
-    """Those that ship, a poet, and one whose answers have a form."""
+    """The built-in agents, a poet, and an agent with an answer schema."""
     (tmp_path / "poet.toml").write_text(POET)
     (tmp_path / "form.toml").write_text('description = "d"\nsystem = "s"\n[answer_schema]\ntype = "object"\n')
     return Agents.load(tmp_path)
@@ -55,14 +55,14 @@ def said(*texts: str) -> list[ChatMessage]:
     ],
 )
 def test_the_last_message_of_a_user_is_stored(roles: list[str], question: int) -> None:
-    """Else the last message, whoever's it is."""
+    """The last message of a user is stored, or else the last message."""
     messages = [(role, f"text {at}") for at, role in enumerate(roles)]
 
     assert messages[question] == prompt(*messages).question
 
 
 def test_history_goes_between_leading_system_messages_and_the_rest() -> None:
-    """Instructions stay first, what is asked now stays last."""
+    """The history goes between the leading system messages and the rest."""
     asked = prompt(("system", "s1"), ("system", "s2"), ("user", "u"), ("system", "s3"))
 
     assert ["s1", "s2", "h1", "h2", "u", "s3"] == [each.content for each in asked.with_history(said("h1", "h2"))]
@@ -86,7 +86,7 @@ def test_history_goes_between_leading_system_messages_and_the_rest() -> None:
 def test_history_is_wanted_when_the_caller_does_not_bring_it(
     context: str | None, carries_its_own: bool, wanted: bool
 ) -> None:
-    """auto: a caller who sends assistant turns carries the history; given and stored say so outright."""
+    """`auto` adds history unless the client sends assistant turns; `given` and `stored` decide explicitly."""
     messages = [("user", "a"), ("assistant", "b"), ("user", "c")] if carries_its_own else [("user", "a")]
     body = {} if context is None else {"context": context}
 
@@ -94,13 +94,13 @@ def test_history_is_wanted_when_the_caller_does_not_bring_it(
 
 
 def test_the_budget_is_what_the_context_leaves() -> None:
-    """Context less the answer's tokens, in bytes, less what was sent, in UTF-8."""
+    """The history's budget is the context less the answer's tokens, in bytes, less the UTF-8 size of the messages."""
     assert (100 - 20) * BYTES_A_TOKEN - 4 == prompt(("user", "üü")).history_budget
     assert (100 - 5) * BYTES_A_TOKEN - 4 == prompt(("user", "üü"), max_tokens=5).history_budget
 
 
 def test_what_does_not_fit_by_itself_is_too_long() -> None:
-    """Exactly as long as the context is not."""
+    """Messages that exceed the context by a single byte are refused."""
     fits = (100 - 20) * BYTES_A_TOKEN
     assert 0 == prompt(("user", "x" * fits)).history_budget
 
@@ -111,7 +111,7 @@ def test_what_does_not_fit_by_itself_is_too_long() -> None:
 
 
 def test_an_unknown_model_is_given_the_benefit_of_the_doubt() -> None:
-    """Nothing is refused for limits that nobody knows; history is kept within a modest context."""
+    """For an unknown model no message is too long, and history fits a modest context."""
     asked = prompt(("user", "x" * 1_000_000), model=None)
 
     assert (0, None) == (asked.history_budget, asked.output_tokens)
@@ -119,7 +119,7 @@ def test_an_unknown_model_is_given_the_benefit_of_the_doubt() -> None:
 
 
 def test_the_answer_is_limited_to_what_the_model_can_say() -> None:
-    """What was asked for up to the model's own limit; when nothing was asked for, the LLM service says how much."""
+    """The requested output is capped at the model's limit; without a request the LLM service decides."""
     limits = [prompt(("user", "x"), **body).output_tokens for body in ({"max_tokens": 7}, {"max_tokens": 700}, {})]
 
     assert [7, 20, None] == limits
@@ -127,7 +127,7 @@ def test_the_answer_is_limited_to_what_the_model_can_say() -> None:
 
 
 def test_sampling_reaches_the_model() -> None:
-    """As it was sent; what was not sent is not there."""
+    """Sampling values reach the model unchanged, and absent ones stay absent."""
     body = {"messages": [{"role": "user", "content": "x"}], "temperature": 0.5, "top_p": 0.9, "stop": ["end"]}
     turn = claimed(model="m", body={**body, "max_tokens": 30})
 
@@ -145,7 +145,7 @@ def test_sampling_reaches_the_model() -> None:
 
 
 def test_an_agent_speaks_first(agents: Agents) -> None:
-    """Before the caller's own instructions, the history and the question; what is kept is the question alone."""
+    """An agent's instructions come before all other messages, and only the question is stored."""
     asked = prompt(("system", "s1"), ("user", "u"), agents=agents, agent="poet")
 
     said_to_model = [(each.role, each.content) for each in asked.with_history(said("h1"))]
@@ -155,7 +155,7 @@ def test_an_agent_speaks_first(agents: Agents) -> None:
 
 
 def test_a_task_type_names_an_agent(agents: Agents) -> None:
-    """A task is answered as a message that names the agent of that name."""
+    """A task type selects the agent of that name."""
     task, message = (prompt(("user", "u"), agents=agents, **{name: "poet"}) for name in ("task_type", "agent"))
 
     assert task == message
@@ -163,7 +163,7 @@ def test_a_task_type_names_an_agent(agents: Agents) -> None:
 
 
 def test_an_agent_with_a_schema_tells_it(agents: Agents) -> None:
-    """In the same message, after its own words; and the answer will be held against it."""
+    """An agent's schema follows its instructions in the same message and is used to check the answer."""
     asked = prompt(("user", "u"), agents=agents, agent="form")
 
     told = 's\n\nAnswer with JSON alone, which fits this JSON Schema: {"type": "object"}'
@@ -174,7 +174,7 @@ def test_an_agent_with_a_schema_tells_it(agents: Agents) -> None:
 
 @pytest.mark.parametrize("field", ["agent", "task_type"])
 def test_an_agent_that_is_none_is_an_error(agents: Agents, field: str) -> None:
-    """Nobody else answers in its place."""
+    """An unknown agent is an error, and no other agent answers instead."""
     with pytest.raises(OrchestraError) as refused:
         prompt(("user", "u"), agents=agents, **{field: "nobody"})
 
@@ -182,7 +182,7 @@ def test_an_agent_that_is_none_is_an_error(agents: Agents, field: str) -> None:
 
 
 def test_what_a_request_says_itself_goes_before_its_agent(agents: Agents) -> None:
-    """Each value by itself: what the request leaves out is the agent's."""
+    """Each value that a request sets overrides its agent's."""
 
     def sent(**body: object) -> dict[str, object]:
         turn = claimed(body={"messages": [{"role": "user", "content": "x"}], "agent": "poet", **body})
@@ -197,7 +197,7 @@ def test_what_a_request_says_itself_goes_before_its_agent(agents: Agents) -> Non
 
 
 def test_an_agent_takes_its_part_of_the_context(agents: Agents) -> None:
-    """Its words and its output limit count as if they had been sent."""
+    """An agent's instructions and output limit count as if the client had sent them."""
     room = (100 - 7) * BYTES_A_TOKEN - len("Be a poet.")
     fits = "x" * room
     assert room - 1 == prompt(("user", "x"), agents=agents, agent="poet").history_budget

@@ -1,4 +1,4 @@
-"""Promises of workers/publish.py: what leaves a worker leaves in order, and is marked once Kafka has it."""
+"""Promises of workers/publish.py: records leave a worker in order and are marked once Kafka has them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ from workers.timings import Timings
 
 @pytest.fixture
 def marks(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Marking in the database, without one; marks are made often."""
+    """A fake of the marking in Postgres, which is called often."""
     calls = Calls(None)
     monkeypatch.setattr(publish.outbox, "mark_published", calls)
     no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS")
@@ -45,7 +45,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def publisher(*producers: FakeProducer | Exception, timings: Timings = QUICK) -> Publisher:
-    """A publisher that gets these producers, one after the other; an error is a start that fails."""
+    """A publisher that gets these producers in order; an error is a producer that fails to start."""
     made, anything = iter(producers), None
 
     @asynccontextmanager
@@ -76,12 +76,12 @@ def announcement(id: int, status: str = "completed", conversation: UUID | None =
 
 
 def places(producer: FakeProducer) -> list[str]:
-    """Request ids on the topic of replies, in order."""
+    """The request ids on the reply topic, in order."""
     return [orjson.loads(value)["request_id"] for value in producer.values(REPLIES.name) if value]
 
 
 async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
-    """Started, its deltas, its ending: one key, in the order in which they were said."""
+    """The events of a turn have one key and keep their order."""
     producer, turn = FakeProducer(), claimed(fence=2)
     out = publisher(producer)
     async with running(out.run()):
@@ -102,7 +102,7 @@ async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "expired"])
 async def test_every_event_is_signed(marks: Calls, status: str) -> None:
-    """For its type, request, body, tenant and value; a reply is not: those who read it have no secret of ours."""
+    """Every event is signed over its type, request, body, tenant and value; a reply is not signed."""
     producer, turn = FakeProducer(), claimed()
     out = publisher(producer)
     async with running(out.run()):
@@ -119,7 +119,7 @@ async def test_every_event_is_signed(marks: Calls, status: str) -> None:
 
 
 async def test_a_gateway_before_signatures_reads_the_same(marks: Calls) -> None:
-    """Beside the signature an event is, header by header, what release 0.1.0 wrote."""
+    """Apart from its signature an event is, header by header, what release 0.1.0 wrote."""
     producer, turn = FakeProducer(), claimed(traceparent="00-a-b-00")
     out = publisher(producer)
     async with running(out.run()):
@@ -137,7 +137,7 @@ async def test_a_gateway_before_signatures_reads_the_same(marks: Calls) -> None:
 
 
 async def test_a_failed_attempt_is_an_event(marks: Calls) -> None:
-    """It voids the text so far and says why; a gateway reads what is written."""
+    """A failed attempt is an event that voids the text, has the error, and can be read by a gateway."""
     producer, turn = FakeProducer(), claimed(fence=2)
     out = publisher(producer)
     async with running(out.run()):
@@ -155,7 +155,7 @@ async def test_a_failed_attempt_is_an_event(marks: Calls) -> None:
 
 
 async def test_the_event_of_an_answer_says_why_it_ended(marks: Calls) -> None:
-    """As its reply does."""
+    """The event of an answer has the same finish reason as its reply."""
     producer = FakeProducer()
     out = publisher(producer)
     async with running(out.run()):
@@ -175,7 +175,7 @@ async def test_the_event_of_an_answer_says_why_it_ended(marks: Calls) -> None:
     ],
 )
 async def test_an_ending_is_an_event_and_a_reply(marks: Calls, status: str, value: dict[str, Any]) -> None:
-    """Both under the one id that the outbox gave it; the reply's bytes are the outbox's, its key the conversation."""
+    """An ending is an event and a reply with the outbox's id, and the reply has the outbox's bytes."""
     producer, ended = FakeProducer(), announcement(1, status)
     out = publisher(producer)
     async with running(out.run()):
@@ -193,7 +193,7 @@ async def test_an_ending_is_an_event_and_a_reply(marks: Calls, status: str, valu
 
 
 async def test_replies_go_in_the_order_of_the_outbox(marks: Calls) -> None:
-    """However they were handed in."""
+    """Replies are published in the order of the outbox, whatever order they were passed in."""
     producer, rows = FakeProducer(), [announcement(id) for id in (1, 2, 3)]
     out = publisher(producer)
     async with running(out.run()):
@@ -204,7 +204,7 @@ async def test_replies_go_in_the_order_of_the_outbox(marks: Calls) -> None:
 
 
 async def test_a_reply_that_is_on_its_way_is_not_sent_again(marks: Calls) -> None:
-    """Until it is marked; the sweeper and the next turn may hand it in meanwhile."""
+    """A reply that is on its way is not sent again before it is marked."""
     producer, row = FakeProducer(slow=True), announcement(1)
     out = publisher(producer)
     async with running(out.run()):
@@ -222,7 +222,7 @@ async def test_a_reply_that_is_on_its_way_is_not_sent_again(marks: Calls) -> Non
 
 
 async def test_only_what_kafka_has_is_marked(marks: Calls) -> None:
-    """Not what was sent, but what was acknowledged."""
+    """Only acknowledged replies are marked, not those that were merely sent."""
     producer = FakeProducer(slow=True)
     out = publisher(producer)
     async with running(out.run()):
@@ -238,7 +238,7 @@ async def test_only_what_kafka_has_is_marked(marks: Calls) -> None:
 
 
 async def test_marks_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is away nothing is forgotten and nothing sent twice."""
+    """During an outage of Postgres no mark is forgotten and no reply is sent twice."""
     marks = Calls(away(), away(), None)
     monkeypatch.setattr(publish.outbox, "mark_published", marks)
     producer, row = FakeProducer(), announcement(7)
@@ -253,7 +253,7 @@ async def test_marks_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("error", [OutOfOrderSequenceNumber(), KafkaError(), OSError(), TimeoutError(), None])
 async def test_a_producer_beyond_help_is_replaced(marks: Calls, error: Exception | None) -> None:
-    """What it did not acknowledge (error, or cancelled) goes again by the next, in order and before what came later."""
+    """A failed producer is replaced, and the next one first resends the unacknowledged records in order."""
     first, second, rows = FakeProducer(slow=True), FakeProducer(), [announcement(id) for id in (1, 2, 3)]
     out = publisher(first, KafkaConnectionError(), second)
     async with running(out.run()):
@@ -276,7 +276,7 @@ async def test_a_producer_beyond_help_is_replaced(marks: Calls, error: Exception
 
 
 async def test_a_record_at_hand_is_kept_when_the_producer_fails(marks: Calls) -> None:
-    """It goes first at the next one."""
+    """The record that was being sent when the producer failed is sent first by the next one."""
     rows = [announcement(1), announcement(2)]
     failing, next_one = FakeProducer(errors=[KafkaError("gone")]), FakeProducer()
     out = publisher(failing, next_one)
@@ -289,7 +289,7 @@ async def test_a_record_at_hand_is_kept_when_the_producer_fails(marks: Calls) ->
 
 
 async def test_a_record_that_kafka_refuses_holds_up_nobody(marks: Calls) -> None:
-    """By the client or by the broker: it stays in Postgres, and whoever waits for a dead letter goes on."""
+    """A record that Kafka refuses delays no other, and a caller that waits for a dead letter continues."""
     producer = FakeProducer(slow=True, errors=[MessageSizeTooLargeError()])
     out = publisher(producer)
     async with running(out.run(), out.dead_letters([letter(), letter()])) as (run, waits):
@@ -304,7 +304,7 @@ async def test_a_record_that_kafka_refuses_holds_up_nobody(marks: Calls) -> None
 
 
 async def test_kafka_that_is_not_there_at_the_start_is_waited_for(marks: Calls) -> None:
-    """Nothing ends; what is handed in meanwhile goes out once it is there, and then it counts as connected."""
+    """Records queued before the first connection are sent once Kafka is reachable, and `connected` is set then."""
     producer = FakeProducer()
     out = publisher(KafkaConnectionError(), OSError(), TimeoutError(), producer)
     out.announce([announcement(1)])
@@ -315,7 +315,7 @@ async def test_kafka_that_is_not_there_at_the_start_is_waited_for(marks: Calls) 
 
 
 async def test_replies_beyond_a_bound_are_left_to_the_outbox(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By number and by size; the last ones, so that those of a conversation keep their order when they come back."""
+    """Beyond a limit of records or bytes the last replies stay in the outbox, so that their order holds."""
     monkeypatch.setattr(publish, "MAX_QUEUED_BEFORE_EVENTS_DROP", 2)
     producer, rows = FakeProducer(), [announcement(id) for id in range(1, 9)]
     out = publisher(producer)
@@ -333,7 +333,7 @@ async def test_replies_beyond_a_bound_are_left_to_the_outbox(marks: Calls, monke
 
 
 async def test_what_waits_is_counted_in_bytes(marks: Calls) -> None:
-    """Through a failure too: in the end nothing waits."""
+    """The count of queued bytes is back at zero after a failure and a resend."""
     first, second = FakeProducer(slow=True), FakeProducer()
     out = publisher(first, second)
     async with running(out.run()):
@@ -347,7 +347,7 @@ async def test_what_waits_is_counted_in_bytes(marks: Calls) -> None:
 
 
 async def test_a_long_absence_of_kafka_is_sat_out(marks: Calls) -> None:
-    """When there is no room to queue a record in time it is tried again, before those behind it."""
+    """A record that finds no room in the producer's queue is retried before those behind it."""
     producer = FakeProducer(errors=[KafkaTimeoutError(), KafkaTimeoutError()])
     rows = [announcement(1), announcement(2)]
     out = publisher(producer)
@@ -359,7 +359,7 @@ async def test_a_long_absence_of_kafka_is_sat_out(marks: Calls) -> None:
 
 
 async def test_deltas_are_dropped_while_kafka_is_away(marks: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a limit; endings are not before they reach twice that."""
+    """Beyond a limit deltas are dropped, but endings only beyond twice that."""
     monkeypatch.setattr(publish, "MAX_QUEUED_BEFORE_EVENTS_DROP", 2)
     producer, turn = FakeProducer(), claimed()
     out = publisher(producer)
@@ -373,7 +373,7 @@ async def test_deltas_are_dropped_while_kafka_is_away(marks: Calls, monkeypatch:
 
 
 async def test_dead_letters_are_awaited(marks: Calls) -> None:
-    """Whoever hands them in goes on when Kafka has them all; they are as they came, and say why and where."""
+    """Dead letters are awaited until Kafka has them all, unchanged and with their reason and place."""
     producer = FakeProducer(slow=True)
     out = publisher(producer)
     bad = letter(key=None, value=b"\xff", headers=[("x", b"\xfe"), ("y", None)], offset=5, partition=2)
@@ -399,7 +399,7 @@ async def test_dead_letters_are_awaited(marks: Calls) -> None:
 
 
 async def test_whoever_waits_for_a_refused_record_is_replied_to(marks: Calls) -> None:
-    """With the reason, by its id and correlation id, and each time with the same bytes and the same `ce_id`."""
+    """The reply to a refused record has its ids and reason, with the same bytes and `ce_id` each time."""
     headers = [("correlation_id", b"order-7"), ("traceparent", b"00-1-2-03"), ("deadline", b"\xff")]
     bad = letter(key=b"talk", headers=headers, tenant="acme").because(ErrorCode.BAD_HEADER, "header deadline")
     other, twice = letter(), []
@@ -430,7 +430,7 @@ async def test_whoever_waits_for_a_refused_record_is_replied_to(marks: Calls) ->
 
 
 async def test_a_dead_letter_too_large_for_a_record_goes_without_its_value(marks: Calls) -> None:
-    """It came compressed, and Postgres keeps it whole; a worker must not fall over it."""
+    """A dead letter too large for a record is published without its value."""
     producer = FakeProducer()
     out = publisher(producer)
     large = letter(key=None, value=b"x" * MAX_RECORD_BYTES)
@@ -439,11 +439,11 @@ async def test_a_dead_letter_too_large_for_a_record_goes_without_its_value(marks
         await asyncio.wait_for(out.dead_letters([large, larger]), 10)
 
     assert [large.value, None] == producer.values(DEAD_LETTERS.name)
-    assert b"here without its value" in (producer.sent[1].headers["dlq-detail"] or b"")
+    assert b"value, key and headers omitted" in (producer.sent[1].headers["dlq-detail"] or b"")
 
 
 async def test_a_dead_letter_of_nothing_at_all_is_sent(marks: Calls) -> None:
-    """A record without key and value is legal, and must not end the worker."""
+    """A dead letter with neither key nor value is sent."""
     producer = FakeProducer()
     out = publisher(producer)
     async with running(out.run()):
@@ -453,7 +453,7 @@ async def test_a_dead_letter_of_nothing_at_all_is_sent(marks: Calls) -> None:
 
 
 async def test_flushing_leaves_nothing_owed(marks: Calls) -> None:
-    """When it returns everything was acknowledged and marked."""
+    """After a flush everything is acknowledged and marked."""
     producer = FakeProducer(slow=True)
     out = publisher(producer, timings=Timings(mark=3600))
     async with running(out.run()):

@@ -1,7 +1,7 @@
 """Promises of workers/records.py: every record is what it asks for, or a dead letter with its reason.
 
-TEST_RECORD_EXAMPLES: how many records each of five tests makes up, 100 without it (200000, with `--timeout 0`, is a
-million in all).
+TEST_RECORD_EXAMPLES: the number of generated records for each of five tests, 100 by default (200000, with
+`--timeout 0`, makes a million in total).
 """
 
 import json
@@ -36,19 +36,19 @@ SIGNED = signed()
 
 
 def read(record: Record) -> Verdict:
-    """What a worker makes of a record."""
+    """The verdict on a record."""
     return reader().read(record)
 
 
 def taken(record: Record) -> NewRequest:
-    """The request that a record is."""
+    """The request in a record."""
     verdict = read(record)
     assert isinstance(verdict, NewRequest), verdict
     return verdict
 
 
 def test_messages_alone_are_a_request() -> None:
-    """No key and no header is needed: all that is missing has a default that anyone can compute."""
+    """Messages without key and headers are a request, with defaults that anyone can compute."""
     record = Record()
 
     request = taken(record)
@@ -71,8 +71,8 @@ POISON: dict[str, tuple[Record, ErrorCode]] = {
     "header that is not UTF-8": (Record(headers=[("ce_type", b"\xff")]), ErrorCode.BAD_HEADER),
     "header with NUL": (Record(headers=[("correlation_id", b"a\0b")]), ErrorCode.BAD_HEADER),
     "endless header": (Record(headers=[("traceparent", b"x" * 4097)]), ErrorCode.BAD_HEADER),
-    "id that is none": (Record(headers=[("ce_id", b"nonsense")]), ErrorCode.BAD_HEADER),
-    "deadline that is none": (Record(headers=[("deadline", b"tomorrow")]), ErrorCode.BAD_HEADER),
+    "id that is no UUID": (Record(headers=[("ce_id", b"nonsense")]), ErrorCode.BAD_HEADER),
+    "deadline that is no time": (Record(headers=[("deadline", b"tomorrow")]), ErrorCode.BAD_HEADER),
     "tombstone": (Record(None), ErrorCode.TOMBSTONE),
     "empty": (Record(b""), ErrorCode.NOT_JSON),
     "not JSON": (Record(b"{"), ErrorCode.NOT_JSON),
@@ -95,7 +95,7 @@ POISON: dict[str, tuple[Record, ErrorCode]] = {
 
 @pytest.mark.parametrize(("record", "reason"), POISON.values(), ids=POISON)
 def test_poison_is_a_dead_letter_with_its_reason(record: Record, reason: ErrorCode) -> None:
-    """It is kept whole, with where it lay, and its detail repeats nothing of it."""
+    """A bad record is a whole dead letter with its place, and its detail quotes nothing of it."""
     letter = read(record)
 
     assert isinstance(letter, DeadLetter)
@@ -113,7 +113,7 @@ def test_poison_is_a_dead_letter_with_its_reason(record: Record, reason: ErrorCo
 MANY = settings(max_examples=int(os.environ.get("TEST_RECORD_EXAMPLES", "100")))
 READER = reader()
 TYPES = st.sampled_from([MESSAGE_REQUESTED, CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED])
-# Nearly right, so that what is behind the first check is reached as well.
+# Nearly right, so that the code behind the first check is reached as well.
 GOOD = st.uuids().map(str) | st.datetimes().map(str) | TYPES | st.sampled_from(["1", "v1=0", "default"])
 HEADER_VALUES = (
     st.none()
@@ -121,17 +121,17 @@ HEADER_VALUES = (
     | (st.text(max_size=10) | GOOD).map(lambda text: text.encode("utf-8", "ignore"))
     | st.binary(min_size=1, max_size=1).map(lambda byte: byte * 4097)
 )
-# As a worker's consumer shows a name, whatever its bytes.
+# As a worker's consumer returns a header's name, whatever its bytes.
 ANY_NAME = st.binary(max_size=10).map(lambda name: name.decode("utf-8", "backslashreplace"))
 HEADERS = st.lists(st.tuples(st.sampled_from(KNOWN) | ANY_NAME, HEADER_VALUES), max_size=5)
 KEYS = st.none() | st.binary(max_size=20) | st.uuids().map(lambda id: str(id).encode())
 
 
 def judged(record: Record) -> Verdict:
-    """The verdict on a record, which can be kept; no bytes may end in anything else."""
+    """The verdict on a record, which must be one that can be stored, whatever the bytes."""
     verdict = READER.read(record)
     if isinstance(verdict, NewRequest):
-        # As it goes to Postgres: text that UTF-8 has, and no U+0000.
+        # As Postgres stores it: valid UTF-8 without U+0000.
         assert b"\\u0000" not in json.dumps(verdict.body, ensure_ascii=False).encode().replace(b"\\\\", b"")
         assert 0 <= verdict.priority <= 9
         for moment in (verdict.deadline, verdict.not_before):
@@ -146,14 +146,14 @@ def judged(record: Record) -> Verdict:
 @MANY
 @given(st.none() | st.binary(max_size=200), KEYS, HEADERS)
 def test_no_bytes_can_break_reading(value: bytes | None, key: bytes | None, headers: Headers) -> None:
-    """Whatever lies in a record there is a verdict, never an error, and never by way of a crash inside."""
+    """Any bytes get a verdict without an error or a crash inside."""
     judged(Record(value, key, headers))
 
 
 @MANY
 @given(any_json(), KEYS, HEADERS)
 def test_no_json_can_break_reading(value: Any, key: bytes | None, headers: Headers) -> None:
-    """JSON of every kind gets a verdict too."""
+    """Any JSON gets a verdict."""
     judged(Record(json.dumps(value).encode(), key, headers))
 
 
@@ -162,14 +162,14 @@ def test_no_json_can_break_reading(value: Any, key: bytes | None, headers: Heade
 def test_no_body_that_is_nearly_right_can_break_reading(
     body: dict[str, Any], key: bytes | None, headers: Headers
 ) -> None:
-    """Every field that a producer may send, right, wrong or missing, beside all the others."""
+    """Any combination of right, wrong and missing fields gets a verdict."""
     judged(Record(json.dumps(body).encode(), key, headers))
 
 
 @MANY
 @given(near_bodies(), st.data())
 def test_no_bytes_amiss_can_break_reading(body: dict[str, Any], data: st.DataObject) -> None:
-    """A value that was cut off, or has other bytes in the place of some, gets a verdict as well."""
+    """A truncated or corrupted value gets a verdict."""
     value = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
     start, end = sorted(data.draw(st.tuples(st.integers(0, len(value)), st.integers(0, len(value)))))
     judged(Record(value[:start] + data.draw(st.binary(max_size=4)) + value[end:]))
@@ -180,7 +180,7 @@ def test_no_bytes_amiss_can_break_reading(body: dict[str, Any], data: st.DataObj
 def test_nothing_beside_a_signature_can_break_reading(
     body: dict[str, Any], type: str, key: bytes | None, headers: Headers
 ) -> None:
-    """A record that a gateway has signed is its tenant's or nobody's, whatever stands beside."""
+    """A signed record belongs to its tenant or is refused, whatever its other headers are."""
     genuine = signed("someone", "ann", value=json.dumps(body).encode(), key=key, type=type)
     verdict = judged(Record(genuine.value, key, [*genuine.headers, *headers]))
 
@@ -192,13 +192,13 @@ def test_nothing_beside_a_signature_can_break_reading(
         case DeadLetter(reason=ErrorCode.BAD_SIGNATURE):
             assert verdict.tenant == "default"
         case DeadLetter():
-            # A bad header may be one that the signature covers.
+            # A bad header may be covered by the signature.
             assert verdict.tenant in {"someone", "default"}
 
 
 @given(bodies())
 def test_every_good_body_is_taken_in(body: dict[str, Any]) -> None:
-    """What the gateway would accept a producer may send, and the same body has the same hash."""
+    """A body that the gateway would accept is accepted from a producer, with the same hash."""
     request = taken(Record(json.dumps(body).encode(), b"key"))
 
     assert body["messages"] == request.body["messages"]
@@ -206,24 +206,24 @@ def test_every_good_body_is_taken_in(body: dict[str, Any]) -> None:
 
 
 def test_a_byte_order_mark_before_the_value_is_skipped() -> None:
-    """Some editors and languages write one; the request is the same as without."""
+    """A byte order mark before the value changes nothing."""
     assert taken(Record()).body_hash == taken(Record(b"\xef\xbb\xbf" + message())).body_hash
 
 
 def test_headers_of_others_are_left_alone() -> None:
-    """Any bytes, no value, repeated: what we do not know does not concern us."""
+    """Unknown headers are ignored, whatever their value, and even if they repeat."""
     headers = [("x-binary", b"\xff\x00"), ("x-binary", b"\xfe"), ("x-none", None), ("content-type", b"\xff")]
 
     assert headers == taken(Record(headers=headers)).record.headers
 
 
 def test_known_headers_without_a_value_are_absent() -> None:
-    """Nothing is what no header is."""
+    """A known header without a value counts as absent."""
     assert taken(Record(headers=[(name, None) for name in KNOWN]))
 
 
 def test_headers_say_what_they_say() -> None:
-    """Id, correlation id, trace, deadline and a waiting caller reach the request."""
+    """Id, correlation id, trace, deadline and a waiting client reach the request from the headers."""
     id = uuid4()
     headers = {
         "ce_id": str(id),
@@ -241,14 +241,14 @@ def test_headers_say_what_they_say() -> None:
 
 
 def test_the_bodys_deadline_comes_before_the_headers() -> None:
-    """Both may be there; the body is what was asked for."""
+    """A deadline in the body overrides one in the headers."""
     record = Record(message(deadline="2026-01-01T00:00:00Z"), headers=[("deadline", b"2027-01-01T00:00:00Z")])
 
     assert datetime(2026, 1, 1, tzinfo=UTC) == taken(record).deadline
 
 
 def test_the_id_is_the_headers_else_the_bodys_else_the_places() -> None:
-    """In this order; the same id in both is no contradiction."""
+    """The id comes from the header, else the body, else the place; equal ids in both are accepted."""
     one = uuid4()
 
     assert one == taken(Record(headers=[("ce_id", str(one).encode())])).id
@@ -258,7 +258,7 @@ def test_the_id_is_the_headers_else_the_bodys_else_the_places() -> None:
 
 
 def test_the_id_in_the_body_is_no_part_of_what_is_asked() -> None:
-    """The same body under another id has the same hash; it is not stored twice."""
+    """The id in the body is not part of the hash and is not stored with the body."""
     with_id = taken(Record(message(id=str(uuid4()))))
 
     assert (taken(Record(message())).body_hash, False) == (with_id.body_hash, "id" in with_id.body)
@@ -266,7 +266,7 @@ def test_the_id_in_the_body_is_no_part_of_what_is_asked() -> None:
 
 @pytest.mark.parametrize("key", [b"customer 7", b"\xff\xfe", "ünï".encode(), b"\0"])
 def test_a_key_names_a_conversation(key: bytes) -> None:
-    """Any bytes do; the same key of another tenant is another conversation."""
+    """A key of any bytes names a conversation, a different one in each tenant."""
     mine = taken(Record(message(), key)).conversation_id
 
     assert conversation_id_for_key("default", key) == mine == taken(Record(message(), key)).conversation_id
@@ -274,21 +274,21 @@ def test_a_key_names_a_conversation(key: bytes) -> None:
 
 
 def test_a_uuid_as_key_is_the_conversation() -> None:
-    """As it is."""
+    """A UUID as key is the conversation's id."""
     conversation = uuid4()
 
     assert conversation == taken(Record(message(), str(conversation).encode())).conversation_id
 
 
 def test_the_bodys_conversation_comes_before_the_key() -> None:
-    """The key decides about the partition only."""
+    """A conversation in the body overrides the key."""
     conversation = uuid4()
 
     assert conversation == taken(Record(message(conversation_id=str(conversation)), b"key")).conversation_id
 
 
 def test_cancels_and_deletions_are_read() -> None:
-    """By type; they belong to the topic's tenant like everything else, and bring what is kept should they not count."""
+    """Cancels and deletions belong to the topic's tenant and keep the record in case they are ignored."""
     id = uuid4()
     cancel = Record(json.dumps({"request_id": str(id)}).encode(), headers=[("ce_type", b"llm.cancel.requested")])
     delete = Record(
@@ -306,7 +306,7 @@ def test_cancels_and_deletions_are_read() -> None:
 
 
 def test_a_signed_record_is_its_tenants() -> None:
-    """Tenant and user are those that the gateway has signed, whatever topic the record lies on."""
+    """A signed record has the tenant and user of its signature, whatever its topic."""
     id = uuid4()
 
     request = taken(signed("someone", "ann", id=id))
@@ -315,7 +315,7 @@ def test_a_signed_record_is_its_tenants() -> None:
 
 
 def test_who_names_the_conversation_is_known() -> None:
-    """A key that nobody has signed is told from a key of a gateway's, and from a conversation that the body names."""
+    """An unsigned key is distinguished from a gateway's key and from a conversation in the body."""
     named = message(conversation_id=str(uuid4()))
 
     found = [taken(each) for each in (Record(key=b"k"), Record(), Record(named, b"k"), signed())]
@@ -326,7 +326,7 @@ def test_who_names_the_conversation_is_known() -> None:
 
 
 def test_a_signed_cancel_is_its_tenants() -> None:
-    """Who cancels is believed by signature as well."""
+    """A signed cancel has the tenant of its signature."""
     id = uuid4()
     record = signed("someone", value=json.dumps({"request_id": str(id)}).encode(), type="llm.cancel.requested")
 
@@ -334,7 +334,7 @@ def test_a_signed_cancel_is_its_tenants() -> None:
 
 
 def test_an_unsigned_tenant_is_never_believed() -> None:
-    """Headers and body may name whom they like: the topic decides."""
+    """The tenant of an unsigned record is its topic's, whatever the headers and the body name."""
     record = Record(
         message(tenant="them", user="root"), headers=[("orchestra-tenant", b"them"), ("orchestra-user", b"root")]
     )
@@ -360,7 +360,7 @@ def test_an_unsigned_tenant_is_never_believed() -> None:
     ids=["key", "value", "no value", "tenant", "user", "id", "type", "no tenant", "empty tenant"],
 )
 def test_a_signature_on_something_else_is_none(spoof: Record) -> None:
-    """A genuine signature that was taken over to another record is a dead letter of the topic's tenant."""
+    """A genuine signature on another record makes it a dead letter of the topic's tenant."""
     letter = read(spoof)
 
     assert isinstance(letter, DeadLetter)
@@ -369,7 +369,7 @@ def test_a_signature_on_something_else_is_none(spoof: Record) -> None:
 
 @pytest.mark.parametrize("type", [None, "llm.cancel.requested"])
 def test_unsigned_records_can_be_refused(type: str | None) -> None:
-    """Where signatures are required, a record without one is a dead letter, a cancel too."""
+    """If signatures are required, an unsigned record is a dead letter, and so is a cancel."""
     strict = reader(require_signed=True)
     record = Record(
         json.dumps({"request_id": str(uuid4())}).encode() if type else message(),
@@ -387,7 +387,7 @@ def test_unsigned_records_can_be_refused(type: str | None) -> None:
     "record", [Record(b"no json"), Record(None), Record(headers=[("ce_id", b"4711"), ("orchestra-signature", None)])]
 )
 def test_unsigned_comes_before_any_other_reason(record: Record) -> None:
-    """Whatever else is wrong with it: nobody who replays it later takes it for one that could be believed."""
+    """A missing signature is reported before any other fault, so that no replay treats the record as trusted."""
     letter = reader(require_signed=True).read(record)
 
     assert isinstance(letter, DeadLetter)
@@ -395,7 +395,7 @@ def test_unsigned_comes_before_any_other_reason(record: Record) -> None:
 
 
 def test_a_dead_letter_has_the_id_under_which_it_is_asked_for() -> None:
-    """The header's, else the body's if one can be read, else the place's."""
+    """A dead letter has the id of the header, else of a readable body, else of the place."""
     id = uuid4()
     ids = [
         Record(b"nonsense", headers=[("ce_id", str(id).encode())]),
@@ -423,7 +423,7 @@ BAD = st.sampled_from([b"\xff", b"a\0b", b"x" * 4097])
 )  # fmt: skip
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_bad_header_takes_no_id_away(bad: tuple[str, bytes], place: int) -> None:
-    """Each header is read by itself: whoever asks for the id is told what is wrong with another one."""
+    """A bad header does not hide the id in another one."""
     headers = [GOOD_ID]
     headers.insert(place, bad)
     for record in (Record(headers=headers), Record(message(id=str(AN_ID)), headers=[bad])):
@@ -446,7 +446,7 @@ def test_a_bad_header_takes_no_id_away(bad: tuple[str, bytes], place: int) -> No
     ],
 )
 def test_no_other_fault_takes_an_id_away(record: Record) -> None:
-    """Nor does one of the value, of the type, or of the signature; and the id is one of the topic's tenant."""
+    """A fault of the value, type or signature does not hide the id, which is one of the topic's tenant."""
     letter = _letter(record)
 
     assert (AN_ID, "default") == (letter.request_id, letter.tenant)
@@ -454,7 +454,7 @@ def test_no_other_fault_takes_an_id_away(record: Record) -> None:
 
 @pytest.mark.parametrize("part", ["judge", "whose"])
 def test_a_bug_takes_no_record_away(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever reading breaks the record is a dead letter, under its id if that can still be told."""
+    """A bug while reading makes a dead letter, under its id if that is readable."""
     monkeypatch.setattr(Judge, part, None)
 
     letter = reader().read(Record(headers=[GOOD_ID]))
@@ -466,7 +466,7 @@ def test_a_bug_takes_no_record_away(part: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("record", [Record(headers=[GOOD_ID]), Record(message(id=str(AN_ID)))])
 def test_an_unsigned_record_is_told_of_under_its_id(record: Record) -> None:
-    """Where signatures are required too; it names an id of its topic's tenant, and no other's."""
+    """An unsigned record that is refused keeps its id within its topic's tenant."""
     record.topic = "theirs"
     letter = reader(require_signed=True).read(record)
 
@@ -475,7 +475,7 @@ def test_an_unsigned_record_is_told_of_under_its_id(record: Record) -> None:
 
 
 def test_a_signed_record_with_a_bad_header_is_its_tenants() -> None:
-    """What the signature covers can be read, so whose the letter is does not hang on the rest."""
+    """A signed record with another bad header is a dead letter of the signature's tenant."""
     genuine = signed("someone", "ann", id=AN_ID)
     letter = _letter(Record(genuine.value, genuine.key, [*genuine.headers, ("deadline", b"\xff")]))
 
@@ -493,7 +493,7 @@ def test_a_signed_record_with_a_bad_header_is_its_tenants() -> None:
 def test_the_id_that_can_be_read_is_the_letters(
     value: bytes | None, key: bytes | None, others: Headers, place: int, strict: bool
 ) -> None:
-    """Whatever else is wrong with a record, and wherever its `ce_id` stands."""
+    """A dead letter has the readable id, whatever else is wrong and wherever the `ce_id` is."""
     others = [each for each in others if each[0] != "ce_id"]
     headers = [*others[:place], GOOD_ID, *others[place:]]
     verdict = reader(require_signed=strict).read(Record(value, key, headers))
@@ -509,7 +509,7 @@ def _letter(record: Record) -> DeadLetter:
 
 
 def test_a_dead_letter_of_a_signed_record_is_its_tenants() -> None:
-    """So that its owner finds it, and nobody else."""
+    """The dead letter of a signed record belongs to its owner and is visible to no one else."""
     letter = _letter(signed("someone", value=b"nonsense"))
 
     assert ("someone", ErrorCode.NOT_JSON) == (letter.tenant, letter.reason)
@@ -532,7 +532,7 @@ def test_a_dead_letter_of_a_signed_record_is_its_tenants() -> None:
     ],
 )
 def test_who_is_due_a_reply(record: Record, replied: bool) -> None:
-    """Whoever can tell it by an id or a correlation id; cancels and deletions, good ones too, have no reply."""
+    """A refused record gets a reply if it has an id or a correlation id; cancels and deletions get none."""
     letter = _letter(record)
     reply = refusal(letter)
 
@@ -546,7 +546,7 @@ def test_who_is_due_a_reply(record: Record, replied: bool) -> None:
 
 
 def test_the_reply_to_a_refused_record_is_the_same_each_time() -> None:
-    """It says where the record lay and has the time of that, whatever the time is now, or however impossible."""
+    """The reply to a refused record depends only on its place and timestamp, even an impossible one."""
     for timestamp, year in ((1_700_000_000_000, 2023), (-1, 1970), (2**62, 1970)):
         record = Record(b"{", headers=[GOOD_ID], timestamp=timestamp, offset=7)
         first, second = refusal(_letter(record)), refusal(_letter(record))
@@ -557,7 +557,7 @@ def test_the_reply_to_a_refused_record_is_the_same_each_time() -> None:
 
 
 def test_the_reply_to_a_refused_record_is_in_its_conversation() -> None:
-    """The one that the body names, if that can be read, else the key's, else one of its own."""
+    """The reply is in the conversation of a readable body, else of the key, else in one of its own."""
     conversation = uuid4()
     refused = [
         Record(json.dumps({"conversation_id": str(conversation)}).encode(), b"key", [GOOD_ID]),
@@ -571,20 +571,20 @@ def test_the_reply_to_a_refused_record_is_in_its_conversation() -> None:
 
 
 def test_the_largest_record_is_read() -> None:
-    """Exactly as large as a record may be is not too large."""
+    """A record of exactly the maximum size is read."""
     overhead = len(message(""))
 
     assert taken(Record(message("x" * (MAX_RECORD_BYTES - overhead))))
 
 
 def unread(code: ErrorCode, length: int | None, headers: Any = ()) -> Record:
-    """A record whose value was not kept."""
+    """A record whose value was not read."""
     return Record(Unread.because(code, "records 3 to 9", length), b"key", headers)
 
 
 @pytest.mark.parametrize("code", [ErrorCode.TOO_LARGE, ErrorCode.NOT_JSON])
 def test_a_value_that_was_not_read_is_a_dead_letter(code: ErrorCode) -> None:
-    """With its reason, what is known of it, and no value; under the id and of the tenant that can be believed."""
+    """A record with an unread value is a dead letter with its reason, its trusted id and tenant, and no value."""
     id = uuid4()
     headers = [("ce_id", str(id).encode()), ("orchestra-tenant", b"them"), ("orchestra-signature", b"v1=x")]
 
@@ -596,7 +596,7 @@ def test_a_value_that_was_not_read_is_a_dead_letter(code: ErrorCode) -> None:
 
 
 def test_an_unsigned_value_that_was_not_read_is_unsigned() -> None:
-    """Where signatures are asked for, no replay makes it what it may never have been; it still says what is lost."""
+    """If signatures are required, an unsigned unread value is refused as unsigned and still names the lost records."""
     letter = reader(require_signed=True).read(unread(ErrorCode.TOO_LARGE, None))
 
     assert isinstance(letter, DeadLetter)
@@ -614,7 +614,7 @@ def test_an_unsigned_value_that_was_not_read_is_unsigned() -> None:
     ],
 )
 def test_producers_get_the_priority_that_their_topic_allows(record: Record, priority: int) -> None:
-    """What is above is lowered to it, and the body stays as it came; what a gateway signed it has seen to itself."""
+    """Only an unsigned record's priority is lowered to its topic's limit, and its body stays unchanged."""
     request = reader(priorities={"llm.requests": 4}).read(record)
 
     assert isinstance(request, NewRequest)
@@ -625,7 +625,7 @@ HINTS = [("traceparent", f"00-{'1' * 32}-{'2' * 16}-00"), ("deadline", "2999-01-
 
 
 def test_what_a_gateway_has_signed_beside_the_body_counts() -> None:
-    """Its trace, its deadline, whether somebody waits."""
+    """The signed trace, deadline and waiting-client hint reach the request."""
     verdict = reader().read(signed(hints=[*HINTS, ("orchestra-caller-waits", "1")]))
 
     assert isinstance(verdict, NewRequest)
@@ -637,7 +637,7 @@ def test_what_a_gateway_has_signed_beside_the_body_counts() -> None:
 @pytest.mark.parametrize("hint", [*HINTS, ("deadline", "2020-01-01T00:00:00Z"), ("orchestra-caller-waits", "1")])
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_somebody_has_put_beside_a_gateways_signature_does_not_count(hint: tuple[str, str], *, kept: bool) -> None:
-    """A copy of a signed record with another deadline, trace or hint is the request as it was signed."""
+    """A copy of a signed record with other hints is the request as it was signed."""
     record, ours = signed(hints=[("traceparent", HINTS[0][1].replace("1", "3"))]), reader()
     ours.read(signed())
     headers = [each for each in record.headers if kept or each[0] != "orchestra-hints"]
@@ -664,7 +664,7 @@ def gateways_id(tenant: str = "default", *, derived: bool = False) -> UUID:
 def test_nothing_unsigned_takes_an_id_that_a_gateway_gave_out(
     value: bytes | None, *, in_body: bool, derived: bool
 ) -> None:
-    """It is a dead letter, under an id of its own: whoever waits for the gateway's is told nothing of it."""
+    """An unsigned record with a gateway's id is a dead letter under another id."""
     id = gateways_id(derived=derived)
     in_body = in_body and value == message()
     record = Record(message(id=str(id))) if in_body else Record(value, headers=[("ce_id", str(id).encode())])
@@ -677,12 +677,12 @@ def test_nothing_unsigned_takes_an_id_that_a_gateway_gave_out(
 
 
 def test_another_tenants_id_is_nobodys() -> None:
-    """Ids are the tenant's: one that was given out in another tenant is free here, as any."""
+    """An id that was given out in another tenant is free in this one."""
     assert isinstance(reader().read(Record(message(id=str(gateways_id("them"))))), NewRequest)
 
 
 def test_a_gateways_own_id_comes_with_its_signature() -> None:
-    """Signed, it is the request that its caller was promised."""
+    """A signed record keeps the id that its gateway gave out."""
     id = gateways_id()
     verdict = reader().read(signed("default", "ann", id=id))
 
@@ -691,7 +691,7 @@ def test_a_gateways_own_id_comes_with_its_signature() -> None:
 
 
 def test_an_older_gateway_signs_no_hints() -> None:
-    """Its trace, and that its caller waits, count until a newer one was heard; its deadline is in the signed body."""
+    """Unsigned hints of an older gateway count until a newer one is known; its deadline is in the signed body."""
     record = signed(hints=[*HINTS, ("orchestra-caller-waits", "1")])
     record.headers = [each for each in record.headers if each[0] != "orchestra-hints"]
 

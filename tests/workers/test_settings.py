@@ -1,4 +1,4 @@
-"""Promises of workers/settings.py: what a worker can be told, and what it refuses to be told."""
+"""Promises of workers/settings.py: what a worker can be configured with, and which values it refuses."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from workers.settings import WorkerSettings
 
 
 def settings(**values: Any) -> WorkerSettings:
-    """The settings of a worker that was told this much."""
+    """A worker's settings with these values."""
     return WorkerSettings.model_validate({"orchestra_secret": "s" * 32, **values})
 
 
 @pytest.mark.parametrize("url", ["http://llm:8082", "http://llm:8082/", "http://llm:8082/generate"])
 def test_the_llm_service_may_be_named_as_before(url: str) -> None:
-    """By its base, or in full as the old system did."""
+    """The LLM service is configured by its base URL, or by the full URL as in the old system."""
     assert "http://llm:8082" == settings(llm_service_url=url).llm_service_url
 
 
 def test_topics_have_their_tenants() -> None:
-    """The shared topic is the default tenant's; others are added by name, spaces do no harm."""
+    """Topics are mapped to tenants; by default there is the shared topic, and spaces are ignored."""
     assert {"llm.requests": "default"} == settings().tenants
     assert {"a": "x", "b": "y"} == settings(ingress_topics="a=x, b=y").tenants
 
 
 def test_topics_have_their_highest_priority() -> None:
-    """Those that are named; spaces do no harm."""
+    """Topics are mapped to their highest priority, and spaces are ignored."""
     assert {} == settings().priorities
     assert {"a": 5, "b": 0} == settings(ingress_priorities="a=5, b = 0").priorities
 
@@ -60,6 +60,6 @@ def test_topics_have_their_highest_priority() -> None:
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
-    """At the start, not at the first record."""
+    """Invalid values are refused at startup."""
     with pytest.raises(ValidationError):
         settings(**values)

@@ -1,4 +1,4 @@
-"""Promises of workers/shares.py: nobody gets more than their share of slots or places, and the others get the rest."""
+"""Promises of workers/shares.py: no owner or tenant gets more than its share, and the others get the rest."""
 
 from collections.abc import Sequence
 from uuid import uuid4
@@ -14,38 +14,38 @@ ADA = ("default", "ada")
 
 
 def shares(slots: int = 100) -> Shares:
-    """Shares of so many slots: 75 % for an owner, 90 % for a tenant."""
+    """Shares of this many slots: 75 % for an owner, 90 % for a tenant."""
     made = Shares(slots, 75, 90)
     made.hold = True
     return made
 
 
 def order(made: Shares, free: int, ordered: int = 0) -> ClaimOrder | None:
-    """What may be claimed for these free slots."""
+    """The order for these free slots."""
     return made.order(WORKER, free, (), [ClaimOrder(WORKER, ordered)] if ordered else ())
 
 
 def of_model(made: Shares, room: int, under_way: Sequence[ClaimOrder] = ()) -> ModelLimit:
-    """What may be claimed of a model that has room for so many more."""
+    """The order for a model that has room for this many more."""
     found = made.order(WORKER, 500, [ModelLimit("m", room)], under_way)
     assert found is not None
     return found.models[0]
 
 
 def passed(limit: ModelLimit) -> list[tuple[int, set[Owner], set[str]]]:
-    """How many turns each claim of a model may take, and whom it passes over."""
+    """How many turns each claim of a model may take, and which owners it skips."""
     return [(each.limit, set(each.owners), set(each.tenants)) for each in limit.shares]
 
 
 def run(made: Shares, count: int, tenant: str = "default", user: str | None = "ada", model: str = "m") -> int:
-    """So many turns of this owner run; how many."""
+    """Start this many turns of an owner; returns their number."""
     for _ in range(count):
         made.begun(claimed(tenant=tenant, user=user, model=model))
     return count
 
 
 def test_without_credentials_there_are_no_shares() -> None:
-    """Where nobody has credentials one caller may have every slot, in one claim, whatever runs."""
+    """Without credentials one caller may have every slot, in one claim."""
     made = Shares(100, 75, 90)
     run(made, 99)
 
@@ -53,12 +53,12 @@ def test_without_credentials_there_are_no_shares() -> None:
 
 
 def test_no_claim_is_larger_than_the_share_of_an_owner_who_is_not_here_yet() -> None:
-    """All that an idle worker claims at once may be one owner's."""
+    """No claim of an idle worker is larger than one owner's share."""
     assert ClaimOrder(WORKER, 75, ()) == order(shares(), 100)
 
 
 def test_who_has_room_for_the_whole_claim_is_not_passed_over() -> None:
-    """While everybody's share has room there is one claim, in which priority and age decide alone."""
+    """While every share has room there is one claim, ordered by priority and age alone."""
     made = shares()
     run(made, 50)
 
@@ -66,7 +66,7 @@ def test_who_has_room_for_the_whole_claim_is_not_passed_over() -> None:
 
 
 def test_whose_share_is_full_is_passed_over() -> None:
-    """Their turns are not claimed at all; those of others are, up to the tenant's share, and other tenants' before."""
+    """Owners with a full share are skipped; others are claimed up to the tenant's share, after other tenants."""
     made = shares()
     run(made, 75)
 
@@ -81,14 +81,14 @@ def test_whose_share_is_full_is_passed_over() -> None:
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 10, 100, 1000])
 def test_who_always_has_more_to_do_gets_their_share_and_no_more(slots: int) -> None:
-    """Claim after claim, one owner takes all that each order allows."""
+    """An owner that takes all of every order gets its share and no more."""
     made = shares(slots)
 
     assert max(1, slots * 75 // 100) == taken_by(made, slots, "ada")
 
 
 def test_one_tenant_gets_its_share_and_no_more_however_many_owners_it_has() -> None:
-    """Ten owners who each would take everything hold the tenant's share between them."""
+    """Ten owners that take all they can hold the tenant's share together."""
     made = shares(1000)
 
     assert 900 == sum(taken_by(made, 250, f"owner-{number}") for number in range(10))
@@ -96,7 +96,7 @@ def test_one_tenant_gets_its_share_and_no_more_however_many_owners_it_has() -> N
 
 
 def test_the_tenants_own_turns_are_those_of_one_more_owner() -> None:
-    """What producers send has no owner, and leaves room for those who have."""
+    """Turns without an owner count as one more owner and leave room for the others."""
     made = shares(1000)
 
     assert 750 == taken_by(made, 1000, None)
@@ -104,7 +104,7 @@ def test_the_tenants_own_turns_are_those_of_one_more_owner() -> None:
 
 
 def test_what_is_ordered_elsewhere_may_be_anybodys() -> None:
-    """Two claims at the same moment, one of them intake's, do not give one owner more than their share together."""
+    """Two simultaneous claims never give one owner more than its share together."""
     made = shares()
     run(made, 50)
 
@@ -115,7 +115,7 @@ def test_what_is_ordered_elsewhere_may_be_anybodys() -> None:
 
 
 def test_a_turn_that_ends_says_whether_it_was_in_the_way_of_others() -> None:
-    """When a full share gets room again, what waits for it can be claimed at once."""
+    """The end of a turn of a full share reports it, so that waiting turns are claimed at once."""
     made, turn = shares(4), claimed(user="ada")
     made.begun(claimed(user="ada"))
     made.begun(turn)
@@ -125,7 +125,7 @@ def test_a_turn_that_ends_says_whether_it_was_in_the_way_of_others() -> None:
 
 
 def test_a_models_places_are_shared_as_slots_are() -> None:
-    """Of eight places one owner has six and their tenant seven, however many slots are free."""
+    """Of a model's eight places one owner gets six and its tenant seven, whatever slots are free."""
     made = shares(1000)
     run(made, 6, model="m")
     run(made, 50, model="another")
@@ -136,13 +136,13 @@ def test_a_models_places_are_shared_as_slots_are() -> None:
 
 @pytest.mark.parametrize(("places", "share"), [(1, 1), (4, 4), (5, 3), (8, 6), (100, 75)])
 def test_no_claim_takes_all_of_many_places_of_a_model(places: int, share: int) -> None:
-    """An idle model's places may all be asked for by one owner; few are handed out in turn, all of them."""
+    """No claim takes all of many places of an idle model; few are all handed out, round-robin."""
     assert ModelLimit("m", share) == of_model(shares(1000), places)
 
 
 @pytest.mark.parametrize("running", [0, 1, 3])
 def test_few_places_are_handed_out_in_turn(running: int) -> None:
-    """Who had one of the last goes behind other tenants, then behind others of their own, and has what is left."""
+    """An owner that had one of the last places comes after other tenants, then after its own tenant's other owners."""
     made = shares(1000)
     run(made, running)
     made.begun(turn := claimed(user="ada", model="m"))
@@ -152,7 +152,7 @@ def test_few_places_are_handed_out_in_turn(running: int) -> None:
 
 
 def test_who_had_none_of_the_last_places_is_not_passed_over() -> None:
-    """After as many turns of others as there may be few places, somebody's turn comes like anybody's."""
+    """After as many turns of others as there may be few places, an owner is no longer skipped."""
     made = shares(1000)
     for user in ("ada", "b", "c", "d", "e"):
         made.begun(turn := claimed(user=user, model="m"))
@@ -163,7 +163,7 @@ def test_who_had_none_of_the_last_places_is_not_passed_over() -> None:
 
 
 def test_few_slots_are_handed_out_in_turn() -> None:
-    """The one slot of a worker goes to others first."""
+    """The single slot of a worker goes to other owners first."""
     made = shares(1)
     made.begun(turn := claimed(user="ada"))
     made.ended(turn)
@@ -177,7 +177,7 @@ def test_few_slots_are_handed_out_in_turn() -> None:
 
 
 def test_without_shares_few_places_go_to_the_most_urgent() -> None:
-    """Where nobody has credentials, or both shares are the whole, there is one claim for all that is free."""
+    """Without credentials, or with shares of 100 %, one claim takes all that is free."""
     unbounded, alone = Shares(1000, 100, 100), Shares(1000, 75, 90)
     unbounded.hold = True
     for made in (unbounded, alone):
@@ -187,7 +187,7 @@ def test_without_shares_few_places_go_to_the_most_urgent() -> None:
 
 
 def test_places_that_another_claim_was_told_are_not_told_twice() -> None:
-    """Intake and the regular look claim at the same time, and stay within the model's room and everybody's share."""
+    """Simultaneous claims stay within the model's room and every share together."""
     made = shares(1000)
     first = made.order(WORKER, 200, [ModelLimit("m", 8)])
     assert first is not None
@@ -199,7 +199,7 @@ def test_places_that_another_claim_was_told_are_not_told_twice() -> None:
 
 
 def test_names_of_models_take_no_room_without_end() -> None:
-    """Of a model that nobody uses nothing is kept, unless it is limited."""
+    """A model that is neither in use nor limited takes no memory."""
     made = shares()
     for name in ("m", *(f"simulated:tokens={number}" for number in range(100))):
         made.begun(turn := claimed(model=name))
@@ -210,7 +210,7 @@ def test_names_of_models_take_no_room_without_end() -> None:
 
 
 def taken_by(made: Shares, free: int, user: str | None, tenant: str = "default") -> int:
-    """How many of these slots an owner gets who takes what the orders allow, for as long as they allow any."""
+    """The slots that an owner gets who takes all that the orders allow until they allow no more."""
     mine, got = (tenant, user or ""), 0
     while found := order(made, min(200, free - got)):
         claims = found.shares or (Without(found.limit, frozenset(), frozenset()),)

@@ -1,4 +1,4 @@
-"""Promises of workers/stalls.py: a topic that an open transaction holds up is seen, and no other."""
+"""Promises of workers/stalls.py: a topic blocked by an open transaction is detected, and no other one is."""
 
 import asyncio
 from types import SimpleNamespace
@@ -22,15 +22,15 @@ class Consumer:
         self.shown, self.end, self.here = 7, 9, 7
 
     def assignment(self) -> set[TopicPartition]:
-        """Both."""
+        """Both partitions."""
         return {ONE, OTHER}
 
     def highwater(self, tp: TopicPartition) -> int:
-        """The end."""
+        """The end of the log."""
         return self.end if tp == ONE else 3
 
     def last_stable_offset(self, tp: TopicPartition) -> int:
-        """What Kafka shows."""
+        """The last stable offset."""
         return self.shown if tp == ONE else 3
 
     @property
@@ -43,7 +43,7 @@ class Consumer:
 
 
 class Clock:
-    """The time of the event loop."""
+    """The event loop's time."""
 
     now = 0.0
 
@@ -53,7 +53,7 @@ class Clock:
 
 
 def test_what_stands_still_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds at the same place with more behind it; where it moves, or all is read, nothing stands still."""
+    """A partition with unread records that has not moved for ten seconds is logged once, and no other one is."""
     clock, consumer, metrics = Clock(), Consumer(), Metrics()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
     seen, anything = Stalls(metrics), consumer
@@ -81,7 +81,7 @@ def test_what_stands_still_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_partition_that_was_taken_away_stands_nowhere() -> None:
-    """A rebalance in the middle of a look is none of its business."""
+    """A partition that is revoked during a look is not blocked."""
     gone: Any = SimpleNamespace(_subscription=None)
 
     assert stalls.position(gone, ONE) is None

@@ -1,4 +1,4 @@
-"""Promises of workers/sweep.py: what nobody else would do is done, and done again after a failure."""
+"""Promises of workers/sweep.py: every sweep does its work, and is repeated after a failure."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from tests.support.fakes import QUICK, Calls, away, running
 from tests.support.waiting import eventually
 from workers import sweep
 from workers.metrics import Metrics
-from workers.sweep import MOST_AT_ONCE, Sweeper
+from workers.sweep import MAX_AT_ONCE, Sweeper
 
 
 class Trust:
-    """Stands in for the lease."""
+    """A fake lease."""
 
     may_judge_others = True
 
 
 class Swept:
-    """A sweeper whose store does nothing unless told, and what it did."""
+    """A sweeper over a fake store, and its effects."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **results: Any) -> None:
         nothing = {
@@ -59,14 +59,14 @@ class Swept:
             self.metrics,
             announce=self.announced.extend,
             hold_intake=self.held.append,
-            most_open=100,
+            max_open=100,
             retention_days=30,
             timings=QUICK,
         )
 
 
 async def test_lost_workers_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their turns go back, what ended is announced, the loss is counted."""
+    """The turns of lost workers go back, endings are announced, and the loss is counted."""
     swept = Swept(monkeypatch, give_back_lost=Calls(Lost(2, 5, ["reply"])))  # type: ignore[list-item]
 
     await swept.sweeper.give_back_lost()
@@ -75,7 +75,7 @@ async def test_lost_workers_are_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_nobody_is_judged_after_an_absence_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody's lease looks lost then."""
+    """After an outage of Postgres no worker is declared lost."""
     swept = Swept(monkeypatch)
     swept.trust.may_judge_others = False
 
@@ -85,17 +85,17 @@ async def test_nobody_is_judged_after_an_absence_of_the_database(monkeypatch: py
 
 
 async def test_everything_that_is_due_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many rounds as it takes."""
-    full = ["reply"] * MOST_AT_ONCE
+    """Expired requests are ended in as many rounds as needed."""
+    full = ["reply"] * MAX_AT_ONCE
     swept = Swept(monkeypatch, expire=Calls(full, full, ["last"]))
 
     await swept.sweeper.expire()
 
-    assert 2 * MOST_AT_ONCE + 1 == len(swept.announced)
+    assert 2 * MAX_AT_ONCE + 1 == len(swept.announced)
 
 
 async def test_early_cancels_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they ended is announced."""
+    """Endings of early cancels are announced."""
     swept = Swept(monkeypatch, settle_early=Calls(["reply"]))
 
     await swept.sweeper.settle_early_cancels()
@@ -104,17 +104,17 @@ async def test_early_cancels_are_settled(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_replies_that_lie_too_long_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And counted."""
+    """Replies that were not marked in time are published again and counted."""
     swept = Swept(monkeypatch, unpublished=Calls(["late", "later"]))
 
     await swept.sweeper.republish()
 
     assert (["late", "later"], 2) == (swept.announced, swept.metrics.republished._value.get())
-    assert [(5.0, MOST_AT_ONCE)] == swept.store["unpublished"].calls
+    assert [(5.0, MAX_AT_ONCE)] == swept.store["unpublished"].calls
 
 
 async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly at the limit it is held."""
+    """Intake is paused exactly at the emergency limit and resumed below it."""
     swept = Swept(monkeypatch, estimated_open=Calls(99, 100, 99))
     for _ in range(3):
         await swept.sweeper.guard_size()
@@ -123,17 +123,17 @@ async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeyp
 
 
 async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In rounds of a size that no lock minds."""
-    swept = Swept(monkeypatch, sweep_old=Calls(MOST_AT_ONCE, MOST_AT_ONCE, 3))
+    """Old rows are deleted in small rounds until none are left."""
+    swept = Swept(monkeypatch, sweep_old=Calls(MAX_AT_ONCE, MAX_AT_ONCE, 3))
 
     await swept.sweeper.delete_old()
 
-    assert [(30, MOST_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
+    assert [(30, MAX_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
 
 
 @pytest.mark.parametrize("error", [away(), DataRefusedError("22P05"), RuntimeError()], ids=["away", "refused", "bug"])
 async def test_a_failed_sweep_is_swept_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Each part by itself: none stops another, nor itself."""
+    """A failed sweep is repeated and stops no other."""
     swept = Swept(monkeypatch, **{name: Calls(error) for name in ("expire", "give_back_lost", "unpublished")})
     async with running(swept.sweeper.run()):
         await eventually(lambda: all(len(calls.calls) > 2 for calls in swept.store.values()))

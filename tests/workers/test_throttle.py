@@ -1,4 +1,4 @@
-"""Promises of workers/throttle.py: a worker learns how many calls a model lets in, and finds its way back up."""
+"""Promises of workers/throttle.py: a worker learns how many calls a model accepts, and raises the limit again."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestra.store.claims import ModelLimit
 from schemas.errors import ErrorCode, OrchestraError
 from workers.retry import PACES
-from workers.throttle import MOST_MODELS, Throttle
+from workers.throttle import MAX_MODELS, Throttle
 
 FULL = OrchestraError(ErrorCode.RATE_LIMITED, "full")
 ACCOUNT = [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED]
@@ -24,14 +24,14 @@ class Clock:
 
 
 class Model:
-    """A throttle, and calls of one model one after another."""
+    """A throttle and consecutive calls of one model."""
 
     def __init__(self, most: int = 100) -> None:
         self.clock = Clock()
         self.throttle = Throttle(most, self.clock, lambda low, _high: low)
 
     def refuse(self, code: ErrorCode = ErrorCode.RATE_LIMITED, retry_after: float | None = None) -> float:
-        """One call that is refused; for how long the model is held back."""
+        """One refused call; returns how long the model is held back."""
         self.throttle.begun("m")
         refusal = self.throttle.refused("m", OrchestraError(code, "why", retry_after=retry_after), self.clock.now)
         self.throttle.ended("m")
@@ -39,18 +39,18 @@ class Model:
 
     @property
     def room(self) -> int | None:
-        """How many calls may begin; None: as many as there are slots."""
+        """How many calls may start; None if the model has no limit."""
         return next((limit.room for limit in self.throttle.limits()), None)
 
 
 def begin(throttle: Throttle, count: int, model: str = "m") -> None:
-    """So many turns of a model begin."""
+    """Start this many turns of a model."""
     for _ in range(count):
         throttle.begun(model)
 
 
 def test_a_model_that_never_refused_has_no_limit() -> None:
-    """However many calls are open."""
+    """A model that never refused has no limit, however many calls are open."""
     throttle = Throttle(100)
     begin(throttle, 50)
     throttle.accepted("m", 0.0)
@@ -59,7 +59,7 @@ def test_a_model_that_never_refused_has_no_limit() -> None:
 
 
 def test_a_refusal_limits_to_what_was_let_in() -> None:
-    """Ten were open when one was refused: nine fit, and no more are claimed until one has ended."""
+    """One refusal with ten open calls sets the limit to nine."""
     throttle = Throttle(100)
     begin(throttle, 10)
     throttle.refused("m", FULL, 0.0)
@@ -71,7 +71,7 @@ def test_a_refusal_limits_to_what_was_let_in() -> None:
 
 
 def test_one_call_is_tried_once_the_hold_is_over() -> None:
-    """A model that refuses everything is left alone for a while, and then asked by one call at a time."""
+    """After a hold a model is tried with one call at a time."""
     model = Model()
     seconds = model.refuse()
     assert 0 == model.room
@@ -82,7 +82,7 @@ def test_one_call_is_tried_once_the_hold_is_over() -> None:
 
 
 def test_other_models_are_not_limited() -> None:
-    """Each model has its own."""
+    """A refusal limits only its own model."""
     throttle = Throttle(100)
     begin(throttle, 5, "busy")
     begin(throttle, 5, "free")
@@ -92,7 +92,7 @@ def test_other_models_are_not_limited() -> None:
 
 
 def test_answers_make_room_again() -> None:
-    """One more after each round of as many answers as fit, until there is no limit left."""
+    """Each round of answers raises the limit by one, until there is none left."""
     throttle = Throttle(4)
     begin(throttle, 3)
     throttle.refused("m", FULL, 0.0)
@@ -108,7 +108,7 @@ def test_answers_make_room_again() -> None:
 
 @given(st.lists(st.sampled_from(["begun", "ended", "refused", "accepted", "later"]), max_size=60))
 def test_room_is_never_negative_nor_more_than_the_workers_own(steps: list[str]) -> None:
-    """Whatever happens in whatever order; and what is not held back always has room for one call."""
+    """The room is between zero and the worker's own, and a model that is not held back has room for one call."""
     clock = Clock()
     throttle, open_calls = Throttle(5, clock), 0
     for step in steps:
@@ -131,29 +131,29 @@ def test_room_is_never_negative_nor_more_than_the_workers_own(steps: list[str]) 
 
 @pytest.mark.parametrize("code", sorted(PACES))
 def test_the_wait_doubles_with_each_refusal_in_a_row(code: ErrorCode) -> None:
-    """Of the model, whichever request it was that asked; up to its longest wait."""
+    """The wait doubles with each refusal of the model in a row, up to its maximum."""
     model, pace = Model(), PACES[code]
     waits = []
     for _ in range(12):
         waits.append(seconds := model.refuse(code))
         model.clock.now += seconds
 
-    assert [min(pace.most, pace.first * 2**times) for times in range(12)] == waits
+    assert [min(pace.max_seconds, pace.first_seconds * 2**times) for times in range(12)] == waits
 
 
 def test_the_first_answer_ends_it() -> None:
-    """The next refusal is the first again."""
+    """After an answer the next refusal counts as the first again."""
     model = Model()
     for _ in range(5):
         model.clock.now += model.refuse()
 
     model.throttle.accepted("m", model.clock.now)
 
-    assert PACES[ErrorCode.RATE_LIMITED].first == model.refuse()
+    assert PACES[ErrorCode.RATE_LIMITED].first_seconds == model.refuse()
 
 
 def test_refusals_of_one_round_count_once() -> None:
-    """Thirty calls that were under way together are one refusal: the model is asked again after the shortest wait."""
+    """Thirty simultaneous refusals count as one, with the shortest wait."""
     model = Model()
     begin(model.throttle, 30)
     began = model.clock.now
@@ -166,7 +166,7 @@ def test_refusals_of_one_round_count_once() -> None:
 
 
 def test_only_the_first_hold_of_a_row_is_news() -> None:
-    """So that it is logged once, however long it lasts."""
+    """Only the first of consecutive holds is reported as new, so that it is logged once."""
     model = Model()
     news = []
     for _ in range(4):
@@ -182,7 +182,7 @@ def test_only_the_first_hold_of_a_row_is_news() -> None:
 
 
 def test_a_model_that_is_not_there_is_held_back_whatever_still_runs() -> None:
-    """A service that stops takes no call and lets the open ones end; back again, it is asked for as much as before."""
+    """An unavailable model is held back despite open calls, and afterwards has its old limit."""
     model = Model()
     begin(model.throttle, 9)
 
@@ -194,7 +194,7 @@ def test_a_model_that_is_not_there_is_held_back_whatever_still_runs() -> None:
 
 
 def test_a_full_model_is_not_held_back() -> None:
-    """One refusal while others run, with no advice or a second's, says that there is no place, and the others go on."""
+    """One refusal with little or no advice while other calls run only lowers the limit."""
     for retry_after in (None, 1.0):
         model = Model()
         begin(model.throttle, 9)
@@ -205,7 +205,7 @@ def test_a_full_model_is_not_held_back() -> None:
 
 
 def test_advice_holds_for_the_whole_model() -> None:
-    """A provider that names a time is not asked before it by anybody, also when other calls are still running."""
+    """No call to a model starts before the advised time, even while other calls run."""
     model = Model()
     begin(model.throttle, 9)
 
@@ -216,7 +216,7 @@ def test_advice_holds_for_the_whole_model() -> None:
 
 
 def test_an_answer_to_an_older_call_ends_no_hold() -> None:
-    """What began before the refusal says nothing of what would be let in now."""
+    """An answer to a call that started before the refusal does not end the hold."""
     model = Model()
     began = model.clock.now
     begin(model.throttle, 2)
@@ -228,7 +228,7 @@ def test_an_answer_to_an_older_call_ends_no_hold() -> None:
 
 
 def test_what_is_held_back_is_told() -> None:
-    """With the code and the detail of the refusal, and how long it is still."""
+    """A held model is listed with the code and detail of the refusal and the seconds left."""
     model = Model()
     model.refuse(ErrorCode.AUTH)
     model.clock.now += 10
@@ -240,13 +240,13 @@ def test_what_is_held_back_is_told() -> None:
 
 
 def test_names_of_models_take_no_room_without_end() -> None:
-    """A caller may think up any number of them; those refused last are remembered."""
+    """Only a limited number of refusing models is remembered: those refused last."""
     model = Model()
-    names = [f"simulated:fail=auth,tokens={number}" for number in range(10 * MOST_MODELS)]
+    names = [f"simulated:fail=auth,tokens={number}" for number in range(10 * MAX_MODELS)]
     for name in names:
         model.throttle.begun(name)
         model.throttle.refused(name, OrchestraError(ErrorCode.AUTH), model.clock.now)
         model.throttle.ended(name)
 
-    assert names[-MOST_MODELS:] == [limit.model for limit in model.throttle.limits()]
+    assert names[-MAX_MODELS:] == [limit.model for limit in model.throttle.limits()]
     assert not model.throttle._in_flight

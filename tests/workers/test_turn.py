@@ -34,7 +34,7 @@ CANARY = "canary-5e0a"
 
 
 class Model:
-    """Stands in for the LLM service and the table of models: says its pieces, or raises what is among them."""
+    """A fake LLM service and table of models: yields its pieces, or raises the errors among them."""
 
     def __init__(
         self, *pieces: str | Exception | Restart | Done | asyncio.Event, info: ModelInfo | None = None
@@ -45,7 +45,7 @@ class Model:
         self.closed = 0
 
     def find(self, _name: str) -> ModelInfo | None:
-        """What is known of a model."""
+        """The known model."""
         return self._info
 
     async def generate(self, request: GenerateRequest, *_named: object) -> AsyncGenerator[str | Restart | Done, None]:
@@ -64,26 +64,26 @@ class Model:
 
 
 class Publisher:
-    """Keeps what a turn says."""
+    """A fake publisher."""
 
     def __init__(self) -> None:
         self.said: list[object] = []
 
     def started(self, turn: Claimed) -> None:
-        """An attempt began."""
+        """Note the start."""
         self.said.append(("started", turn.fence))
 
     def delta(self, _turn: Claimed, at: int, text: str) -> None:
-        """A piece."""
+        """Note a piece."""
         self.said.append((at, text))
 
     def restart(self, turn: Claimed, code: ErrorCode, detail: str) -> None:
-        """An attempt failed, and another follows."""
+        """Note a failed attempt."""
         self.said.append(("restart", turn.fence, code, detail))
 
 
 class Attempt:
-    """One turn run with these pieces, and all that became of it."""
+    """One turn run with these pieces, and its effects."""
 
     def __init__(
         self,
@@ -113,19 +113,19 @@ class Attempt:
         self.endings.append(ending)
 
     async def end(self) -> Ending:
-        """Its ending."""
+        """The turn's ending."""
         await asyncio.wait_for(self.work, 10)
         (ending,) = self.endings
         return ending
 
 
 async def run(monkeypatch: pytest.MonkeyPatch, *pieces: Any, **changes: Any) -> Ending:
-    """The ending of a turn to which the model says this."""
+    """The ending of a turn with these pieces."""
     return await Attempt(monkeypatch, Model(*pieces), claimed(**changes)).end()
 
 
 async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its text, its usage and its question are written; it was said that it began, and what came."""
+    """An answer is stored with its text, usage and question, and its start and deltas are published."""
     turn = claimed(fence=3)
     attempt = Attempt(monkeypatch, Model("The ", "fox", Done(USAGE, "length")), turn)
 
@@ -143,7 +143,7 @@ async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_history_comes_before_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stored of the conversation is recalled and sent along."""
+    """The stored history of the conversation is sent before the question."""
     turn = claimed()
     said: dict[ConversationRef, list[ChatMessage]] = {
         ("default", turn.conversation_id): [ChatMessage(role="user", content="before")]
@@ -156,7 +156,7 @@ async def test_history_comes_before_what_is_asked(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One question to the database; none when nobody wants history."""
+    """The histories of many turns are read with one query, and with none if no turn wants history."""
     monkeypatch.setattr(module, "recall", recall := Calls({}))
     model: Any = Model(Done(USAGE))
     given = {"messages": [{"role": "user", "content": "x"}], "context": "given"}
@@ -171,7 +171,7 @@ async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pyt
 
 
 async def test_history_is_waited_for_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn never runs without its history."""
+    """During an outage of Postgres a turn waits for its history."""
     monkeypatch.setattr(module.random, "uniform", lambda _low, _high: 0.001)
     attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(), Calls(away(), away(), {}))
 
@@ -180,7 +180,7 @@ async def test_history_is_waited_for_while_the_database_is_away(monkeypatch: pyt
 
 
 async def test_an_error_that_may_pass_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back into the queue, with a delay, its error, and a row in the log that names it and nothing that was said."""
+    """A retryable error puts the turn back with a delay, its error, and a log row without any content."""
     ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.BAD_UPSTREAM, "broke"), body=_body(CANARY))
 
     assert (Status.PENDING, False, None) == (ending.status, ending.give_try_back, ending.reply)
@@ -193,7 +193,7 @@ async def test_an_error_that_may_pass_is_tried_later(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_rate_limit_costs_no_try_and_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The try is given back after the time that was named, and fewer turns of this model are claimed."""
+    """A rate limit gives the try back, follows the advised time, and lowers the model's limit."""
     attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.RATE_LIMITED, retry_after=9)), claimed())
 
     ending = await attempt.end()
@@ -207,7 +207,7 @@ async def test_a_rate_limit_costs_no_try_and_teaches(monkeypatch: pytest.MonkeyP
 async def test_a_failed_attempt_is_told_once_it_is_written(
     monkeypatch: pytest.MonkeyPatch, caller_seconds: float
 ) -> None:
-    """Why, at once and not with the next attempt; also while somebody waits for the whole answer."""
+    """The error of a failed attempt is published as soon as it is stored, also with a blocking client."""
     error = OrchestraError(ErrorCode.RATE_LIMITED, "not now")
     attempt = Attempt(monkeypatch, Model(error), claimed(fence=2, caller_seconds=caller_seconds))
     written = len(attempt.endings)
@@ -219,7 +219,7 @@ async def test_a_failed_attempt_is_told_once_it_is_written(
 
 
 async def test_what_is_over_is_told_by_its_ending_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No restart follows a failure for good."""
+    """No restart is published after a final failure."""
     attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.CONTENT_FILTER, "filtered")), claimed())
 
     await attempt.end()
@@ -231,7 +231,7 @@ async def test_what_is_over_is_told_by_its_ending_alone(monkeypatch: pytest.Monk
 async def test_a_refusal_holds_the_model_back_even_where_it_is_final(
     monkeypatch: pytest.MonkeyPatch, code: ErrorCode
 ) -> None:
-    """A caller who waits is told at once, and those who come next are not asked for in vain."""
+    """A refusal that fails a blocking client still holds the model back."""
     turn = claimed(caller_seconds=60.0, tries=3, max_tries=3)
     attempt = Attempt(monkeypatch, Model(OrchestraError(code, "no")), turn)
 
@@ -244,7 +244,7 @@ async def test_a_refusal_holds_the_model_back_even_where_it_is_final(
 
 
 async def test_the_time_that_an_attempt_took_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller who had a minute when it began, and has a second left, is told instead of kept waiting."""
+    """The time of the attempt is subtracted from the time that a blocking client has left."""
     error = OrchestraError(ErrorCode.RATE_LIMITED, "not now", retry_after=5)
     early = Attempt(monkeypatch, Model(error), claimed(caller_seconds=60.0))
     late = Attempt(monkeypatch, Model(error), claimed(caller_seconds=60.0))
@@ -254,7 +254,7 @@ async def test_the_time_that_an_attempt_took_counts(monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_attempt_that_would_come_too_late_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The turn expires, and keeps why it was not answered."""
+    """A turn whose next attempt would come too late expires and keeps the error."""
     error = OrchestraError(ErrorCode.RATE_LIMITED, "not now", retry_after=50)
     ending = await run(monkeypatch, error, seconds_left=40.0)
 
@@ -273,7 +273,7 @@ async def test_an_attempt_that_would_come_too_late_is_none(monkeypatch: pytest.M
 async def test_each_failure_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, code: ErrorCode, tries: int, told: list[tuple[str, str]]
 ) -> None:
-    """With request, code and attempt; a model that is held back once for all who ask it. Nothing that was said."""
+    """Each failure is logged once with request, code and attempt, a hold once per model, and never any content."""
     turn = claimed(fence=7, tries=tries, body=_body(CANARY), model=CANARY)
     with capture_logs() as lines:
         await Attempt(monkeypatch, Model(OrchestraError(code, "why")), turn).end()
@@ -286,7 +286,7 @@ async def test_each_failure_is_logged_once(
 
 
 async def test_the_end_of_a_hold_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the model answers again; once."""
+    """The first answer after a hold is logged once."""
     attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed())
     attempt.throttle.refused("llama3", OrchestraError(ErrorCode.RATE_LIMITED), attempt.flight.began)
     attempt.flight.began += 10
@@ -297,7 +297,7 @@ async def test_the_end_of_a_hold_is_logged(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_an_error_for_good_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its code and detail; nothing of the half answer is kept."""
+    """A final error fails the turn with code and detail, and the partial answer is discarded."""
     ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.CONTENT_FILTER, "filtered"))
 
     assert (Status.FAILED, (ErrorCode.CONTENT_FILTER, "filtered")) == (ending.status, ending.error)
@@ -305,7 +305,7 @@ async def test_an_error_for_good_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_question_too_long_fails_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is not asked what it cannot read."""
+    """A question that is too long fails without a call to the model."""
     info = ModelInfo(name="m", provider="p", context_tokens=10, max_output_tokens=5)
     attempt = Attempt(monkeypatch, Model(Done(USAGE), info=info), claimed(body=_body("x" * 100)))
 
@@ -316,7 +316,7 @@ async def test_a_question_too_long_fails_without_a_call(monkeypatch: pytest.Monk
 
 
 async def test_an_unknown_agent_fails_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The turn ends at once with the reason."""
+    """An unknown agent fails the turn without a call to the model."""
     attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(body={**_body("x"), "task_type": "nobody"}))
 
     ending = await attempt.end()
@@ -334,7 +334,7 @@ def form(tmp_path: Path) -> Agents:
 
 
 async def test_an_answer_that_fits_completes_a_turn(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
-    """It is kept just as the model wrote it."""
+    """An answer that fits the schema is stored exactly as the model wrote it."""
     turn = claimed(body={**_body("x"), "agent": "form"})
     ending = await Attempt(monkeypatch, Model("[1,", " 2]\n", Done(USAGE)), turn, agents=form).end()
 
@@ -345,7 +345,7 @@ async def test_an_answer_that_fits_completes_a_turn(monkeypatch: pytest.MonkeyPa
 async def test_an_answer_that_does_not_fit_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, form: Agents, length: int
 ) -> None:
-    """At once, for a try; what it said is in no log. After the last try the turn fails and tells where it did not."""
+    """A mismatch is retried at once for a try, is never quoted in a log, and finally fails the turn with its place."""
     pieces = ["[", "1," * length, f'"{CANARY}"', "]", Done(USAGE)]
     body = {**_body("x"), "agent": "form"}
     ending = await Attempt(monkeypatch, Model(*pieces), claimed(body=body), agents=form).end()
@@ -360,8 +360,8 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(
 
 
 async def test_an_endless_answer_fits_no_schema(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
-    """The call is closed as soon as the text is longer than is worth its checking."""
-    monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
+    """The call is closed as soon as the answer is too long to be checked against the schema."""
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
     turn = claimed(body={**_body("x"), "agent": "form"}, tries=5)
     attempt = Attempt(monkeypatch, Model("1" * 10, "1", "never", Done(USAGE)), turn, agents=form)
 
@@ -373,7 +373,7 @@ async def test_an_endless_answer_fits_no_schema(monkeypatch: pytest.MonkeyPatch,
 
 
 async def test_an_endless_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call is closed as soon as the text is longer than can be kept."""
+    """The call is closed as soon as the answer is too long to store."""
     monkeypatch.setattr(module, "MAX_REPLY_CHARACTERS", 10)
     attempt = Attempt(monkeypatch, Model("x" * 10, "y", "never", Done(USAGE)), claimed())
 
@@ -384,7 +384,7 @@ async def test_an_endless_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_deadline_ends_a_running_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call is closed, the turn has expired."""
+    """At the deadline the call is closed and the turn expires."""
     attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed(seconds_left=0.05))
 
     assert Status.EXPIRED is (await attempt.end()).status
@@ -392,7 +392,7 @@ async def test_a_deadline_ends_a_running_attempt(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the deadline is far: it timed out, and is tried again."""
+    """An attempt times out even if its deadline is far away, and is retried."""
     attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed(), timings=Timings(attempt=0.05))
 
     ending = await attempt.end()
@@ -404,7 +404,7 @@ async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its name only; after the last try it fails as internal."""
+    """A crash is retried, named only by its type, and fails as internal after the last try."""
     ending = await run(monkeypatch, RuntimeError(CANARY))
     last = await run(monkeypatch, RuntimeError(CANARY), tries=5)
 
@@ -414,7 +414,7 @@ async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_turn_that_cannot_be_read_is_tried_again_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in its row may be anything: it ends by itself, and the worker goes on."""
+    """A turn with an unreadable row is retried and fails, and the worker continues."""
     ending = await run(monkeypatch, Done(USAGE), body={"messages": [CANARY]})
     last = await run(monkeypatch, Done(USAGE), body={"messages": [CANARY]}, tries=5)
 
@@ -423,7 +423,7 @@ async def test_a_turn_that_cannot_be_read_is_tried_again_and_fails(monkeypatch: 
 
 
 async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that nobody ends would be held for as long as its worker lives."""
+    """A crash after the attempt still ends the turn."""
     attempt = Attempt(monkeypatch, Model(OrchestraError(ErrorCode.RATE_LIMITED)), claimed())
     monkeypatch.setattr(attempt.throttle, "refused", Mock(side_effect=RuntimeError(CANARY)))
 
@@ -446,7 +446,7 @@ async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.Monke
 async def test_a_stopped_turn_ends_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, why: Stop, check: Callable[[Ending], bool], moment: str
 ) -> None:
-    """Cancelled it is over; interrupted it goes back as if it had not been claimed. The call is closed."""
+    """A stopped turn closes its call and ends as cancelled, or goes back uncounted if interrupted."""
     attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
     task = asyncio.create_task(attempt.work)
     if moment == "in the stream":
@@ -463,7 +463,7 @@ async def test_a_stopped_turn_ends_with_its_reason(
 
 
 def renewals(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Calls:
-    """Postgres answers so to who asks for the next attempt's number; without answers it gives it."""
+    """A fake Postgres that gives these answers to renewals, or the next number if there are none."""
     given = answers or (lambda turn: replace(turn, fence=turn.fence + 1),)
     monkeypatch.setattr(module, "next_attempt", calls := Calls(*given))
     monkeypatch.setattr(module.random, "uniform", lambda _low, _high: 0.001)
@@ -471,7 +471,7 @@ def renewals(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Calls:
 
 
 async def test_a_restart_is_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the next number from Postgres before its first word; only its text counts, for the try of the first."""
+    """After a restart the attempt has its new number before its first text, and only its text counts."""
     renewals(monkeypatch)
     usage = Usage(output_tokens=1, cost=0.5, model="other")
     model = Model("bro", "ken", Restart(), "wh", Restart(), "whole", Done(usage))
@@ -487,7 +487,7 @@ async def test_a_restart_is_another_attempt(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_restart_waits_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Postgres is away no word of the new attempt goes out, and the number is asked for until it is there."""
+    """During an outage of Postgres no text of the new attempt is published."""
     turn = claimed()
     calls = renewals(monkeypatch, away(), away(), replace(turn, fence=2))
     attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), turn)
@@ -497,7 +497,7 @@ async def test_a_restart_waits_for_the_database(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_restart_of_a_lost_turn_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else has the turn: the call is closed, and there is neither a word nor an ending."""
+    """A restart of a turn that another worker has closes the call and writes nothing."""
     renewals(monkeypatch, None)
     attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
     await asyncio.wait_for(attempt.work, 10)
@@ -507,7 +507,7 @@ async def test_a_restart_of_a_lost_turn_writes_nothing(monkeypatch: pytest.Monke
 
 
 async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number may be in Postgres already: the ending waits until it is known, and until then the flight says so."""
+    """A stop during a renewal waits for the attempt's number and ends that attempt."""
     committed = asyncio.Event()
 
     async def slow(_database: object, turn: Claimed) -> Claimed:
@@ -530,7 +530,7 @@ async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypat
 
 
 async def test_a_stand_in_teaches_nothing_of_the_model_it_stands_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that refused has no more room because another answered in its place."""
+    """An answer from a fallback does not raise the limit of the model that refused."""
     for model, room in ((None, 1), ("other", 0)):
         attempt = Attempt(monkeypatch, Model(Done(Usage(model=model))), claimed())
         attempt.throttle.begun("llama3")
@@ -541,7 +541,7 @@ async def test_a_stand_in_teaches_nothing_of_the_model_it_stands_in_for(monkeypa
 
 
 async def test_a_turn_that_is_somebody_elses_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the lease is lost there is no ending."""
+    """A turn whose lease is lost writes no ending."""
     attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
     task = asyncio.create_task(attempt.work)
     await eventually(lambda: attempt.model.asked)
