@@ -72,7 +72,7 @@ _PICKY = "The model's provider answered with status 400: unsupported_parameter, 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_why_a_provider_refuses_is_told(service: Service, server: Upstream, *, stream: bool) -> None:
-    """The provider's own code and parameter are passed on; its text may repeat the prompt, and is sent only if wanted."""
+    """The provider's own code and parameter are passed on; its text may repeat the prompt, and is sent only if set."""
     refused = (await service.generate("picky", stream=stream)).json()
     settings = LlmServiceSettings(llm_provider="openai", openai_base_url=server.url, provider_messages=True)
     async with running(settings) as talkative:

@@ -52,7 +52,7 @@ _STATE = " UNION ALL ".join(f"SELECT '{name}', (p.row)::text FROM ({sql}) AS p(r
 class Things:
     """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``.
 
-    ``letter``: a dead letter of the tenant, whose detail names the tenant.
+    ``letter``: the number of a dead letter of the tenant, which could be replayed.
     """
 
     user: str

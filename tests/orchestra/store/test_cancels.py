@@ -185,7 +185,7 @@ async def test_a_turn_that_ran_while_its_conversation_was_deleted_leaves_nothing
 
 
 async def test_a_lost_turn_of_a_deleted_conversation_leaves_nothing(database: Database) -> None:
-    """When its worker is lost the row is emptied as well."""
+    """When the worker of such a turn is lost, the row is emptied as well."""
     await take(database, asked := request(text="secret"))
     worker_id = await new_worker(database)
     await claim_one(database, worker_id)
@@ -220,7 +220,7 @@ async def test_a_deletion_twice_is_one(database: Database) -> None:
 
 
 async def test_hiding_a_conversation_says_what_it_found(database: Database) -> None:
-    """Hidden now, hidden already, or not there."""
+    """The result says whether the conversation is hidden now, already was, or does not exist."""
     await take(database, asked := request())
     ref = ConversationRef("default", asked.conversation_id)
 

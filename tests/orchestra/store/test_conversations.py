@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/conversations.py: made, listed and shown by their owner."""
+"""Promises of orchestra/store/conversations.py: conversations are created, listed and shown by their owner."""
 
 from uuid import uuid4
 
@@ -8,7 +8,7 @@ from tests.support.store import claim_one, finish, request, take
 
 
 async def test_a_conversation_is_made_once(database: Database) -> None:
-    """The second time there is one; another tenant's of the same id is another."""
+    """Creating one again reports that it exists; another tenant's with the same id is another conversation."""
     id = uuid4()
 
     made = [await conversations.create(database, (tenant, id), None, {"a": "b"}) for tenant in ("t", "t", "other")]
@@ -20,7 +20,7 @@ async def test_a_conversation_is_made_once(database: Database) -> None:
 
 
 async def test_open_requests_are_shown_in_their_order(database: Database) -> None:
-    """What has ended is not among them."""
+    """Ended requests are not among the open ones."""
     conversation = uuid4()
     turns = [request(conversation) for _ in range(3)]
     await take(database, *turns)
@@ -33,7 +33,7 @@ async def test_open_requests_are_shown_in_their_order(database: Database) -> Non
 
 
 async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Database) -> None:
-    """It is neither shown nor listed, and cannot be made again."""
+    """A deleted conversation is neither shown nor listed, and cannot be created again."""
     id = uuid4()
     await conversations.create(database, ("t", id), None, {})
     await cancels.mark_deleted(database, ("t", id))
@@ -44,7 +44,7 @@ async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Data
 
 
 async def test_pages_show_each_conversation_once_newest_first(database: Database) -> None:
-    """Also those that were made at the same moment; another tenant's never."""
+    """Pages include those created at the same moment, and never another tenant's."""
     ids = [uuid4() for _ in range(5)]
     async with database.transaction() as tx:
         for id in ids:

@@ -282,7 +282,7 @@ async def test_batches_of_the_same_conversations_never_wait_for_each_other_for_e
 
 
 async def test_taking_in_writes_no_messages(database: Database) -> None:
-    """Only an answer makes history."""
+    """Only completed requests add to the history."""
     asked = request()
 
     await take(database, asked)
@@ -506,7 +506,7 @@ async def test_interrupt_within_one_batch(database: Database) -> None:
 
 
 async def test_an_interrupt_that_comes_again_cancels_nothing(database: Database) -> None:
-    """A redelivered record must not stop what came after it."""
+    """A redelivered interrupting record must not stop what came after it."""
     conversation = uuid4()
     await take(database, interrupting := request(conversation, on_busy="interrupt"))
     await take(database, later := request(conversation))
@@ -528,7 +528,7 @@ async def test_a_delayed_turn_has_its_time_from_its_beginning(database: Database
 
 
 async def test_a_task_keeps_its_type_and_what_it_tries_again(database: Database) -> None:
-    """Both are columns, to be looked for."""
+    """The type and the id of the earlier task are stored with the task."""
     earlier = uuid4()
 
     await take(database, task := request(task_type="translation", retry_of=earlier))

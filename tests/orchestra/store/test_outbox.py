@@ -1,4 +1,4 @@
-"""Promises of orchestra/store/outbox.py: replies that are not published yet are found again."""
+"""Promises of orchestra/store/outbox.py: unpublished replies are found again."""
 
 from orchestra.store import outbox
 from orchestra.store.database import Database
@@ -6,7 +6,7 @@ from tests.support.store import claim_one, finish, request, take
 
 
 async def test_what_was_not_marked_is_found_again_the_same(database: Database) -> None:
-    """Oldest first, with the same event id and the same bytes; once marked it is gone."""
+    """Unpublished replies come oldest first, with the same event id and the same bytes; a marked one is gone."""
     announced = []
     for _ in range(3):
         await take(database, request())
@@ -19,7 +19,7 @@ async def test_what_was_not_marked_is_found_again_the_same(database: Database) -
 
 
 async def test_what_is_young_is_left_to_its_worker(database: Database) -> None:
-    """Only what has been lying for the given time is sent again."""
+    """Only replies that have been unpublished for the given time are sent again."""
     await take(database, request())
     await finish(database, await claim_one(database))
     assert await outbox.unpublished(database, 5, 10) == []
@@ -30,7 +30,7 @@ async def test_what_is_young_is_left_to_its_worker(database: Database) -> None:
 
 
 async def test_a_mark_twice_keeps_the_first_time(database: Database) -> None:
-    """When it was published does not change."""
+    """Marking a reply again does not change when it was published."""
     await take(database, request())
     (announced,) = (await finish(database, await claim_one(database))).announcements
     await outbox.mark_published(database, [announced.id])

@@ -16,7 +16,7 @@ _AGE = {
 
 
 async def fill(database: Database) -> None:
-    """One ended, published, logged request, one dead letter, one early cancel."""
+    """One ended, published and logged request, one dead letter, one early cancel."""
     await take(database, request(), dead_letters=[letter()], cancels=[("default", request().id)])
     done = await finish(database, await claim_one(database), log=("type", "text"))
     await outbox.mark_published(database, [each.id for each in done.announcements])

@@ -66,7 +66,7 @@ async def test_who_has_nothing_any_more_is_forgotten(database: Database) -> None
 
 
 async def test_age_is_that_of_the_oldest_that_may_run(database: Database) -> None:
-    """What is delayed, held back or running waits for no worker."""
+    """Delayed, held-back and running turns do not wait for a worker."""
     held, late, old = (request(user="ada") for _ in range(3))
     await take(database, request(user="bob"))
     await claim_one(database)
