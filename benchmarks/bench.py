@@ -19,11 +19,11 @@ from benchmarks.meters import PARTS, Groups, Meters, memory_mb, open_meters
 from benchmarks.statements import StatementLog
 from orchestra.devstack.child import Child
 from orchestra.devstack.folder import DataFolder
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports, taken
 from orchestra.devstack.probes import answers
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 from orchestra.devstack.stack import Stack
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database
@@ -119,7 +119,7 @@ async def open_bench(
         undo.enter_context(folder.held())
         undo.enter_context(_told(folder.path, model.part.address, settings or {}))
         topics = [replace(topic, partitions=partitions) for topic in TOPICS]
-        stack = Stack(Options(folder.path, workers, gateways, ports), folder, _say, topics)
+        stack = Stack(StackOptions(folder.path, workers, gateways, ports), folder, _say, topics)
         undo.push_async_callback(model.kill)
         undo.push_async_callback(stack.stop)
         await model.start()
@@ -163,7 +163,7 @@ def _database(status: dict[str, Any]) -> Database:
     return Database.connect(settings, "benchmarks")
 
 
-def _say(progress: Progress) -> None:
+def _say(progress: StartProgress) -> None:
     if progress.step in ("downloading", "failed", "restarting", "note"):
         print(f"{progress.part}: {progress.step} {progress.detail}".strip())
 

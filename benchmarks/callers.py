@@ -179,7 +179,7 @@ class Producing(_Asker):
 def read_stream(told: bytes) -> tuple[str, str | None]:
     """The text of all pieces, and the reply in the ending; None if it ended otherwise."""
     text, reply = "", None
-    for event in EventStream(most_bytes=len(told)).feed(told):
+    for event in EventStream(max_bytes=len(told)).feed(told):
         if event.name in ("delta", "restart", "completed"):
             data = orjson.loads(event.data)
             text = data["text"] if event.name == "restart" else text + data.get("text", "")

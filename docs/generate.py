@@ -19,7 +19,7 @@ from typer import Context
 from typer.core import TyperGroup
 
 from orchestra.cli.main import build
-from orchestra.settings import Piece
+from orchestra.settings import SettingsGroup
 from schemas.errors import ERRORS, ending_status
 from schemas.status import LEGAL_MOVES, WAITING, Status
 from schemas.topics import DAY_MS, TOPICS
@@ -38,7 +38,7 @@ def settings() -> str:
     """Every environment variable of every service."""
     sections = ["# Settings\n\nEach service reads them from the environment once, at its start.\n"]
     for package, title in SERVICES.items():
-        for piece in _defined_in(f"{package}.settings", Piece):
+        for piece in _defined_in(f"{package}.settings", SettingsGroup):
             rows = [_setting(name, field) for name, field in sorted(piece.model_fields.items())]
             sections.append(f"## {title}\n\n" + _table(["variable", "default", "what"], rows))
     return "\n".join(sections)

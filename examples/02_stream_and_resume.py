@@ -28,7 +28,7 @@ def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]
     Do not use ``iter_lines``: it also splits at characters such as U+2028, which are ordinary text of a reply.
     ``orchestra/http/event_stream.py`` needs nothing but Python, so you can copy it into your own program.
     """
-    stream = EventStream(most_bytes=32 * 1024 * 1024)
+    stream = EventStream(max_bytes=32 * 1024 * 1024)
     for chunk in response.iter_bytes():
         for event in stream.feed(chunk):
             yield event.name, event.id, json.loads(event.data)

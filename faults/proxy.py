@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 from faults.toxics import ConnectionCutError, Piece, Toxic, Way
 
-_MOST_BYTES = 65536
+_MAX_BYTES = 65536
 # Limit of pieces in transit; then the sender has to wait, as on a real line.
-_MOST_PIECES = 256
+_MAX_PIECES = 256
 
 
 class Link:
@@ -98,7 +98,7 @@ class Proxy:
                 writer.close()
 
     async def _pass_on(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
-        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(_MOST_PIECES)
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(_MAX_PIECES)
         reading = asyncio.create_task(_read(reader, pieces))
         passed = 0
         try:
@@ -148,7 +148,7 @@ async def _apply(toxics: Sequence[Toxic], piece: Piece, passed: int) -> AsyncIte
 async def _read(reader: asyncio.StreamReader, pieces: "asyncio.Queue[Piece | None]") -> None:
     clock = asyncio.get_running_loop().time
     with suppress(OSError):
-        while data := await reader.read(_MOST_BYTES):
+        while data := await reader.read(_MAX_BYTES):
             await pieces.put(Piece(data, clock()))
     await pieces.put(None)
 

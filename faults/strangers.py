@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from faults.injected import Injected
-from orchestra.http.server import MOST_HALF_OPEN, MOST_HEAD_BYTES, MOST_HEAD_LINES
+from orchestra.http.server import MAX_HALF_OPEN, MAX_HEAD_BYTES, MAX_HEAD_LINES
 
 REFUSED = "connection_refused"
 # More than may be half-open, so that some are refused because of their number and some because of their age.
-_HALF_OPEN = MOST_HALF_OPEN + 44
+_HALF_OPEN = MAX_HALF_OPEN + 44
 _HEADS_AT_ONCE = 2
 _PAUSE_SECONDS = 0.05
 _GET = "GET /v1/requests/{id} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -27,16 +27,16 @@ def _half_open(_key: str) -> bytes:
 
 
 def _long(_key: str) -> bytes:
-    return f"{_GET.format(id=uuid4())}X-Long: {'a' * MOST_HEAD_BYTES}\r\n\r\n".encode()
+    return f"{_GET.format(id=uuid4())}X-Long: {'a' * MAX_HEAD_BYTES}\r\n\r\n".encode()
 
 
 def _many_lines(_key: str) -> bytes:
-    return (_GET.format(id=uuid4()) + "X-Line: 1\r\n" * MOST_HEAD_LINES + "\r\n").encode()
+    return (_GET.format(id=uuid4()) + "X-Line: 1\r\n" * MAX_HEAD_LINES + "\r\n").encode()
 
 
 def _prefer(key: str) -> bytes:
     unit = random.choice(_UNITS)
-    value = unit * ((MOST_HEAD_BYTES - 1024) // len(unit))
+    value = unit * ((MAX_HEAD_BYTES - 1024) // len(unit))
     return f"{_GET.format(id=uuid4())}Authorization: Bearer {key}\r\nPrefer: {value}\r\n\r\n".encode()
 
 

@@ -141,11 +141,11 @@ class Slicer(Toxic):
 class LimitData(Toxic):
     """The connection is closed after this many bytes."""
 
-    most_bytes: int = field()
+    max_bytes: int = field()
 
     async def apply(self, piece: Piece, passed: int) -> AsyncIterator[Piece]:
         """See ``Toxic``."""
-        room = self.most_bytes - passed
+        room = self.max_bytes - passed
         yield Piece(piece.data[:room], piece.read_at)
         if len(piece.data) >= room:
             raise ConnectionCutError(reset=False)

@@ -17,7 +17,7 @@ from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
 LATEST_CUT = 8
-MOST_PAUSE = 5.0
+MAX_PAUSE = 5.0
 
 
 @dataclass
@@ -310,7 +310,7 @@ class Turn:
     async def _pause(self, answer: Told) -> None:
         """Wait as long as the answer asked, within reason, and switch to another gateway."""
         self._gateway = self._all.gateway(other_than=self._gateway)
-        most = min(MOST_PAUSE, answer.retry_after or 0.5)
+        most = min(MAX_PAUSE, answer.retry_after or 0.5)
         await asyncio.sleep(self._all.random.uniform(most / 4, most))
 
     async def _note(

@@ -9,7 +9,7 @@ import structlog
 from gateway.app import create_app
 from gateway.drain import Drain
 from gateway.http.server import GatewayServer, bind
-from gateway.people.way_in import CannotStartError, check_way_in
+from gateway.people.startup_check import CannotStartError, check_way_in
 from gateway.settings import GatewaySettings
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load

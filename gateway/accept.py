@@ -5,11 +5,11 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
-from gateway.ask import Ask
 from gateway.metrics import Metrics
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
 from gateway.request_log import RequestLog
+from gateway.submission import Submission
 from orchestra.signing import HintSigner, Signer
 from orchestra.store import cancels
 from orchestra.store.database import Database
@@ -63,7 +63,7 @@ class Acceptance:
         self._metrics = metrics
         self._turns = turns
 
-    async def message(self, ask: Ask) -> None:
+    async def message(self, ask: Submission) -> None:
         """Accept a message."""
         deadline = ask.body.deadline.isoformat() if ask.body.deadline else ""
         hints = Hints(traceparent=ask.traceparent, deadline=deadline, caller_waits="1" if ask.caller_waits else "")

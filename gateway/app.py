@@ -15,7 +15,7 @@ from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
 from gateway.following.stream import Streams
 from gateway.following.tail import Tail, open_consumer
-from gateway.following.waiting import Waiting
+from gateway.following.waiting import EndingWaiter
 from gateway.following.watch import Watch
 from gateway.health import Health
 from gateway.http import openapi
@@ -44,7 +44,7 @@ from gateway.routes.tasks import Tasks
 from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
-from gateway.tasks import Desk
+from gateway.tasks import TaskService
 from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import load_agents
 from orchestra.http.guard import OpenModeGuard
@@ -107,10 +107,10 @@ def create_app(
     )
     lookup = Lookup(database, receipts)
     submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain, timings)
-    desk = Desk(
-        database, submissions, acceptance, lookup, hub, settings.context_default, settings.most_priority, timings
+    desk = TaskService(
+        database, submissions, acceptance, lookup, hub, settings.context_default, settings.priority_limit, timings
     )
-    waiting = Waiting(lookup, drain, metrics)
+    waiting = EndingWaiter(lookup, drain, metrics)
     streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
     tokens, passwords = Tokens(settings.secrets), Passwords()
     callers = Callers(database, tokens, asks=asks, timings=timings)

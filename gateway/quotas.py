@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from gateway.people.principal import Principal
 from orchestra.store import totals
 from orchestra.store.database import Database
-from orchestra.store.totals import Most, Total
+from orchestra.store.totals import Quota, Total
 from schemas.errors import ErrorCode, OrchestraError
 
 # The usual time until a new count arrives here; stored bytes are counted less often.
@@ -19,7 +19,7 @@ _YOURS, _TENANTS = "you have", "your tenant has"
 class Quotas:
     """The owners and tenants that have reached a quota, as last read."""
 
-    def __init__(self, owner: Most, tenant: Most) -> None:
+    def __init__(self, owner: Quota, tenant: Quota) -> None:
         self._owner = owner
         self._tenant = tenant
         self._full: Mapping[tuple[str, str | None], Total] = {}
@@ -57,7 +57,7 @@ class Quotas:
                 detail = f"{whose} {total.stored_bytes >> 20} MiB stored; delete conversations you no longer need"
                 raise OrchestraError(ErrorCode.STORAGE_FULL, detail, retry_after=_MEASURED_SECONDS)
 
-    def _of(self, caller: Principal) -> list[tuple[Total, Most, str]]:
+    def _of(self, caller: Principal) -> list[tuple[Total, Quota, str]]:
         found = (
             (self._full.get((caller.tenant, caller.user)), self._owner, _YOURS),
             (self._full.get((caller.tenant, None)), self._tenant, _TENANTS),

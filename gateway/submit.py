@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from gateway.accept import Acceptance
-from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.following.live import LiveRequest
@@ -15,6 +14,7 @@ from gateway.following.lookup import Lookup
 from gateway.http.problems import RequestProblemError
 from gateway.limits import Limits
 from gateway.people.principal import Principal
+from gateway.submission import Submission
 from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
@@ -58,7 +58,9 @@ class Submissions:
             return self._receipts.mint(caller.tenant, caller.user, datetime.now(UTC))
         return self._receipts.derive(caller.tenant, caller.user, "POST", route, key)
 
-    async def send(self, ask: Ask, live: LiveRequest, *, again: bool, row_seconds: float = 0.0) -> StoredRequest | None:
+    async def send(
+        self, ask: Submission, live: LiveRequest, *, again: bool, row_seconds: float = 0.0
+    ) -> StoredRequest | None:
         """Accept ``ask``, unless an earlier call did: then return its row, if there is one.
 
         ``again``: the id is derived from a key, so the request may exist already, or be sent right now with another
@@ -74,13 +76,13 @@ class Submissions:
             await self._compare(ask, live, seconds)
         return None
 
-    async def _earlier_if_known(self, ask: Ask) -> StoredRequest | None:
+    async def _earlier_if_known(self, ask: Submission) -> StoredRequest | None:
         try:
             return await self._earlier(ask)
         except DatabaseUnavailableError:
             return None  # Intake decides later: an id belongs to one request, and another body is refused.
 
-    async def _earlier(self, ask: Ask) -> StoredRequest | None:
+    async def _earlier(self, ask: Submission) -> StoredRequest | None:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""
         stored = await self._lookup.stored(ask.caller, ask.id)
         if stored:
@@ -89,7 +91,7 @@ class Submissions:
                 raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return stored
 
-    async def _compare(self, ask: Ask, live: LiveRequest, seconds: float) -> None:
+    async def _compare(self, ask: Submission, live: LiveRequest, seconds: float) -> None:
         """Wait for the row or an event that shows which body came first. Raises ``IDEMPOTENCY_KEY_REUSED``."""
         until = time.monotonic() + seconds
         while live.body_hash is None and not self._drain.begun and time.monotonic() < until:
@@ -114,7 +116,7 @@ def check_times(body: MessageBody) -> None:
 
 
 @contextmanager
-def about(request_id: UUID) -> Iterator[None]:
+def attach_request_id(request_id: UUID) -> Iterator[None]:
     """Add the request id to errors about an existing request."""
     try:
         yield

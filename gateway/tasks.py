@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from gateway.accept import Acceptance
-from gateway.ask import Ask, trace
 from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
 from gateway.people.principal import Principal
-from gateway.submit import Submissions, about, check_times
+from gateway.submission import Submission, trace
+from gateway.submit import Submissions, attach_request_id, check_times
 from gateway.timings import TIMINGS, Timings
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -25,7 +25,7 @@ from schemas.requests import Context, MessageRequested, describe
 from schemas.status import Status
 
 ROUTE = "/v1/tasks"
-MOST_CANCELS = 1000
+MAX_CANCELS = 1000
 _CANCELS_AT_ONCE = 100
 # How long a POST waits for its row, so that a list that follows shows the task unless workers are slower than this.
 _ROW_SECONDS = 1.0
@@ -41,7 +41,7 @@ class Sent:
     warnings: Sequence[str] = ()
 
 
-class Desk:
+class TaskService:
     """Task operations for a caller; tasks they may not see count as missing.
 
     Most methods can also raise ``DatabaseUnavailableError``.
@@ -55,7 +55,7 @@ class Desk:
         lookup: Lookup,
         hub: Hub,
         context: Context,
-        most_priority: int,
+        priority_limit: int,
         timings: Timings = TIMINGS,
     ) -> None:
         self._timings = timings
@@ -65,11 +65,11 @@ class Desk:
         self._lookup = lookup
         self._hub = hub
         self._context = context
-        self._most_priority = most_priority
+        self._priority_limit = priority_limit
 
     async def create(self, caller: Principal, task: PostTask, key: str | None, traceparent: str | None) -> Sent:
         """Accept a task. Raises ``INVALID_REQUEST`` and what ``Submissions.send`` raises."""
-        allowed = caller.allowed_priority(task.priority, self._most_priority)
+        allowed = caller.allowed_priority(task.priority, self._priority_limit)
         fields = {**task.model_dump(exclude_none=True), "priority": allowed}
         body = _message({**fields, "context": None if self._context == "auto" else self._context})
         id = self._submissions.id(caller, ROUTE, key)
@@ -89,7 +89,7 @@ class Desk:
         if stored is None:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record was refused, not stored; send the task again")
         own = task.conversation_id == conversation_id_for_request(id)
-        priority = caller.allowed_priority(stored.get("priority"), self._most_priority)
+        priority = caller.allowed_priority(stored.get("priority"), self._priority_limit)
         fresh = {"deadline": None, "not_before": None, "retry_of": id, "priority": priority}
         body = _message({**stored, **fresh, "conversation_id": None if own else task.conversation_id})
         owner = replace(caller, user=task.user_id or "")
@@ -131,12 +131,12 @@ class Desk:
         """
         if filter.empty:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "name at least one field to select tasks by")
-        found = await tasks.open_tasks(self._database, caller.tenant, caller.only, filter, MOST_CANCELS + 1)
-        chosen = found[:MOST_CANCELS]
+        found = await tasks.open_tasks(self._database, caller.tenant, caller.only, filter, MAX_CANCELS + 1)
+        chosen = found[:MAX_CANCELS]
         for start in range(0, len(chosen), _CANCELS_AT_ONCE):
             chunk = chosen[start : start + _CANCELS_AT_ONCE]
             await asyncio.gather(*(self._acceptance.cancel(caller, each.id, each.conversation_id) for each in chunk))
-        more = len(found) > MOST_CANCELS
+        more = len(found) > MAX_CANCELS
         if more:
             # Until the cancels have arrived, the next call would find the same tasks.
             await self._until_reached(caller, [each.id for each in chosen])
@@ -163,8 +163,8 @@ class Desk:
     async def _send(
         self, caller: Principal, id: UUID, body: MessageRequested, traceparent: str | None, *, again: bool
     ) -> Sent:
-        ask = Ask(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
-        with self._hub.watch(caller.request(id)) as live, about(id):
+        ask = Submission(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
+        with self._hub.watch(caller.request(id)) as live, attach_request_id(id):
             before = await self._submissions.send(ask, live, again=again, row_seconds=_ROW_SECONDS)
         try:
             task = await tasks.get(self._database, caller.request(id), caller.only)
@@ -197,7 +197,7 @@ def _message(fields: dict[str, Any]) -> MessageRequested:
     return body
 
 
-def _as_sent(ask: Ask, body: MessageRequested) -> TaskResource:
+def _as_sent(ask: Submission, body: MessageRequested) -> TaskResource:
     prompt, history = prompt_and_history(body.messages)
     return TaskResource(
         id=ask.id,

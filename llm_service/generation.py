@@ -9,7 +9,7 @@ from time import perf_counter
 import structlog
 
 from llm_service.metrics import Metrics, OfModel
-from llm_service.providers.base import Call, Ending, Piece, worth_sending
+from llm_service.providers.base import Call, EndOfText, Piece, worth_sending
 from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
 from schemas.errors import ErrorCode, OrchestraError
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class FallbackRestart:
     """Discard all pieces before this one: this model starts over."""
 
     model: str
@@ -69,7 +69,7 @@ class Generation:
         self.seconds = seconds
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncGenerator[Piece | Restart, None]]:
+    async def open(self) -> AsyncIterator[AsyncGenerator[Piece | FallbackRestart, None]]:
         """Run it: the pieces as they arrive. Leaving the block early closes the call to the provider.
 
         Raises `OrchestraError` with one of the codes of `schemas.generation.GenerationErrorCode`. If all models
@@ -81,19 +81,19 @@ class Generation:
         except TimeoutError:
             raise OrchestraError(ErrorCode.TIMEOUT, "The generation exceeded its time limit.") from None
 
-    async def _pieces(self) -> AsyncGenerator[Piece | Restart, None]:
+    async def _pieces(self) -> AsyncGenerator[Piece | FallbackRestart, None]:
         told = False
         first: OrchestraError | None = None
         for model, stand_in in zip(self._chain, [*self._chain[1:], None], strict=True):
             if told:
                 told = False
-                yield Restart(model.label)
+                yield FallbackRestart(model.label)
             began, counted = perf_counter(), self._metrics.of(model.label)
             error: OrchestraError | None = None
             try:
                 async with self._opened(model, counted, patient=stand_in is None) as pieces:
                     async for piece in pieces:
-                        if isinstance(piece, Ending):
+                        if isinstance(piece, EndOfText):
                             yield self._completed(model, counted, piece)
                         else:
                             if not told:
@@ -167,7 +167,7 @@ class Generation:
             traceparent=self._traceparent,
         )
 
-    def _completed(self, model: Model, counted: OfModel, ending: Ending) -> Ending:
+    def _completed(self, model: Model, counted: OfModel, ending: EndOfText) -> EndOfText:
         """The ending with its cost and the model that answered, counted."""
         self._whole = True
         usage, price = ending.usage, model.entry.price

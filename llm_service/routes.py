@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
-from llm_service.answers import GenerationAnswer
 from llm_service.generation import Generation
 from llm_service.metrics import Metrics
 from llm_service.reach import checked
 from llm_service.registry import Registry
+from llm_service.responses import GenerationAnswer
 from llm_service.settings import LlmServiceSettings
 from llm_service.tracing import request_id, traceparent
 from orchestra.http.client_address import showed_token

@@ -9,7 +9,7 @@ _OPEN_FILES = 65_536
 _NEW_OBJECTS, _LOOKS_AT_THE_YOUNG = 20_000, 20
 
 
-def most_open_files() -> int:
+def max_open_files() -> int:
     """How many files a service process may open: what we ask for, or what the machine allows if that is less."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
@@ -18,7 +18,7 @@ def most_open_files() -> int:
 def allow_many_connections() -> None:
     """Raise the soft limit of open files: each call and each stream takes one, and the usual limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most_open_files()
+    wanted = max_open_files()
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

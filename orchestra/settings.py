@@ -34,16 +34,16 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """URL of an HTTP service; paths are appended to it."""
 
 
-class Piece(BaseSettings):
+class SettingsGroup(BaseSettings):
     """One group of environment variables. Unknown variables are ignored."""
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, populate_by_name=True)
 
 
-_P = TypeVar("_P", bound=Piece)
+_P = TypeVar("_P", bound=SettingsGroup)
 
 
-class KafkaSettings(Piece):
+class KafkaSettings(SettingsGroup):
     """How to connect to Kafka. The names are Kafka's own with the prefix ``KAFKA_``."""
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:19092", description="Comma-separated host:port list.")
@@ -82,7 +82,7 @@ class KafkaSettings(Piece):
         return context
 
 
-class DatabaseSettings(Piece):
+class DatabaseSettings(SettingsGroup):
     """How to connect to Postgres."""
 
     database_url: SecretStr = Field(
@@ -107,7 +107,7 @@ class DatabaseSettings(Piece):
         return urlunsplit(("postgresql+asyncpg", parts.netloc, parts.path, urlencode(query), ""))
 
 
-class SecretSettings(Piece):
+class SecretSettings(SettingsGroup):
     """The secret that signs request ids and records. It is the same on all gateways and workers."""
 
     orchestra_secret: SecretStr = Field(description="Secret that signs request ids and records; at least 32 bytes.")
@@ -129,7 +129,7 @@ class SecretSettings(Piece):
         return [secret.get_secret_value().encode() for secret in both if secret]
 
 
-class ListenSettings(Piece):
+class ListenSettings(SettingsGroup):
     """The address of an HTTP service."""
 
     host: str = Field("127.0.0.1", description="Address to bind. Any address but loopback requires credentials.")
@@ -171,7 +171,7 @@ class ListenSettings(Piece):
         return _LOOPBACK.union(_hosts(self.allowed_hosts))
 
 
-class AgentSettings(Piece):
+class AgentSettings(SettingsGroup):
     """The operator's own agents. The folder is the same on all gateways and workers."""
 
     agents_dir: DirectoryPath | None = Field(

@@ -14,8 +14,8 @@ from schemas.errors import ErrorCode, OrchestraError
 Neutral = tuple[Any, ...]
 """Neutral values of a field. ``null`` is neutral for all."""
 
-MOST_WARNINGS = 10
-_MOST_REFUSALS = 5
+MAX_WARNINGS = 10
+_MAX_REFUSALS = 5
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 # Replaces all names that must not be repeated.
 _OTHER = "other"
@@ -91,8 +91,8 @@ def refuse_unsupported(body: Any) -> None:
     """
     refusals = [f"{name}: {reason}" for name, reason in _refusals(body)]
     if refusals:
-        more = f"; and {len(refusals) - _MOST_REFUSALS} more" if len(refusals) > _MOST_REFUSALS else ""
-        raise OrchestraError(ErrorCode.NOT_SUPPORTED, "; ".join(refusals[:_MOST_REFUSALS]) + more)
+        more = f"; and {len(refusals) - _MAX_REFUSALS} more" if len(refusals) > _MAX_REFUSALS else ""
+        raise OrchestraError(ErrorCode.NOT_SUPPORTED, "; ".join(refusals[:_MAX_REFUSALS]) + more)
 
 
 def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: str = "messages") -> list[str]:
@@ -109,7 +109,7 @@ def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: st
             if name not in ("role", "content") and not _neutral(name, value, _NOT_YET_IN_MESSAGES)
         ]
     plain = (name if _NAME.fullmatch(name) else _OTHER for name in names)
-    return list(dict.fromkeys(plain))[:MOST_WARNINGS]
+    return list(dict.fromkeys(plain))[:MAX_WARNINGS]
 
 
 def _refusals(body: Any) -> Iterator[tuple[str, str]]:

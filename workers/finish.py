@@ -10,7 +10,7 @@ import structlog
 from orchestra.failpoints import reach
 from orchestra.store import endings as store
 from orchestra.store.database import Database, DataRefusedError
-from orchestra.store.endings import Ending, Finished
+from orchestra.store.endings import AttemptEnd, Finished
 from orchestra.store.patience import until_available
 from orchestra.store.turns import Announcement
 from schemas.errors import ErrorCode
@@ -42,10 +42,10 @@ class Finisher:
         self._announce = announce
         self._look = look
         self._timings = timings
-        self._waiting: list[tuple[Ending, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[AttemptEnd, asyncio.Future[None]]] = []
         self._something = asyncio.Event()
 
-    async def finish(self, ending: Ending) -> None:
+    async def finish(self, ending: AttemptEnd) -> None:
         """Write an ending. Returns when it is committed, or discarded because its fence is no longer valid."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((ending, done))
@@ -64,7 +64,7 @@ class Finisher:
                 if not done.done():
                     done.set_result(None)
 
-    async def _write(self, endings: Sequence[Ending]) -> None:
+    async def _write(self, endings: Sequence[AttemptEnd]) -> None:
         unheard = asyncio.Event()
         try:
             # If a commit succeeded without an answer, the retry finds invalid fences and changes nothing.
@@ -80,11 +80,11 @@ class Finisher:
         else:
             self._written(finished, again=unheard.is_set())
 
-    async def _finish(self, endings: Sequence[Ending]) -> Finished:
+    async def _finish(self, endings: Sequence[AttemptEnd]) -> Finished:
         reach("finish.before_transaction")
         return await store.finish(self._database, endings)
 
-    async def _write_halves(self, endings: Sequence[Ending], error: DataRefusedError) -> None:
+    async def _write_halves(self, endings: Sequence[AttemptEnd], error: DataRefusedError) -> None:
         if len(endings) > 1:
             middle = len(endings) // 2
             await self._write(endings[:middle])

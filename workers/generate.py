@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from orchestra.failpoints import reach
-from orchestra.http.calls import Address, Keeping, Patience
+from orchestra.http.calls import Address, KeepAlive, Timeouts
 from schemas.envelope import TRACEPARENT
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import (
@@ -29,11 +29,11 @@ from workers.timings import TIMINGS, Timings
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
-_KEEPING = Keeping(seconds=30.0)
+_KEEPING = KeepAlive(seconds=30.0)
 
 
 @dataclass(frozen=True)
-class Restart:
+class FallbackRestart:
     """All pieces before this one are void: another model starts its own answer."""
 
 
@@ -54,8 +54,8 @@ class LlmService:
 
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
-    ) -> AsyncGenerator[str | Restart | Done, None]:
-        """Yield pieces of text as they arrive, then ``Done``. A ``Restart`` voids everything before it.
+    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
+        """Yield pieces of text as they arrive, then ``Done``. A ``FallbackRestart`` voids everything before it.
 
         ``request_id`` and ``traceparent`` are sent as headers, so that the service's logs and traces name the request.
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
@@ -102,7 +102,7 @@ async def connect(settings: WorkerSettings, timings: Timings = TIMINGS) -> Async
     token, headers = settings.llm_service_token, {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
-    patience = Patience(timings.connect, timings.silence)
+    patience = Timeouts(timings.connect, timings.silence)
     address = Address(settings.llm_service_url, headers, patience, _KEEPING)
     try:
         yield LlmService(address, timings)
@@ -147,7 +147,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield bytes(begun)
 
 
-def _piece(line: bytes) -> str | Restart | Done:
+def _piece(line: bytes) -> str | FallbackRestart | Done:
     try:
         fields = orjson.loads(line)
         if "delta" in fields:
@@ -159,7 +159,7 @@ def _piece(line: bytes) -> str | Restart | Done:
             raise _error(fields["error"])
         elif "restart" in fields:
             RestartLine.model_validate(fields)
-            return Restart()
+            return FallbackRestart()
         elif fields.get("done") is True:
             done = DoneLine.model_validate(fields)
             return Done(done.usage, done.finish_reason)

@@ -22,7 +22,7 @@ from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
-from orchestra.store.progress import Progress, Standstill, Why, note_idle
+from orchestra.store.progress import IntakeProgress, Standstill, Why, note_idle
 from schemas.errors import ErrorCode
 from workers.claim import Slots
 from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
@@ -154,7 +154,7 @@ class Intake:
         self._count_misplaced(consumer, records)
         verdicts = [self._reader.read(record) for record in records]
         progress = [
-            Progress(tp.topic, tp.partition, batch[-1].offset + 1, moment(batch[-1].timestamp))
+            IntakeProgress(tp.topic, tp.partition, batch[-1].offset + 1, moment(batch[-1].timestamp))
             for tp, batch in polled.items()
         ]
         await self._write(verdicts, progress)
@@ -188,7 +188,7 @@ class Intake:
             reach("intake.after_offsets")
 
     async def _write(
-        self, verdicts: Sequence[Verdict], progress: Sequence[Progress], max_failures: int = MAX_FAILURES
+        self, verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress], max_failures: int = MAX_FAILURES
     ) -> None:
         failures, max_failures = 0, max_failures if len(verdicts) > 1 else MAX_FAILURES_ALONE
         while True:
@@ -213,7 +213,7 @@ class Intake:
             else:
                 return await self._written(verdicts, done)
 
-    async def _write_halves(self, verdicts: Sequence[Verdict], progress: Sequence[Progress], detail: str) -> None:
+    async def _write_halves(self, verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress], detail: str) -> None:
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
             for half, marks in ((verdicts[:middle], []), (verdicts[middle:], progress)):
@@ -274,7 +274,7 @@ class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.error("log_gap", topic=tp.topic, partition=tp.partition, missing=missing)
 
 
-def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
+def _batch(verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress]) -> Batch:
     batch = Batch(progress=list(progress))
     for verdict in verdicts:
         match verdict:
@@ -293,7 +293,7 @@ def _batch(verdicts: Sequence[Verdict], progress: Sequence[Progress]) -> Batch:
     return batch
 
 
-def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
+def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> IntakeProgress | None:
     """The progress of a partition that its last fetch showed to be read to the end; None for any other."""
     try:
         end, fetched_ms, here = consumer.highwater(tp), consumer.last_poll_timestamp(tp), position(consumer, tp)
@@ -301,7 +301,7 @@ def _idle(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Progress | None:
         return None
     if end is None or fetched_ms is None or here is None or here < end:
         return None
-    return Progress(tp.topic, tp.partition, here, moment(fetched_ms) - _IDLE_MARGIN)
+    return IntakeProgress(tp.topic, tp.partition, here, moment(fetched_ms) - _IDLE_MARGIN)
 
 
 def _murmur2_partition(key: bytes, partitions: int) -> int:

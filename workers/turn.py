@@ -14,17 +14,17 @@ import structlog
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed, next_attempt
 from orchestra.store.database import Database
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.messages import Recall, recall
 from orchestra.store.patience import until_available
 from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage
 from schemas.status import Status
-from workers.answers import MAX_CHARACTERS, Answers, mismatch
+from workers.answer_check import MAX_CHARACTERS, Answers, mismatch
 from workers.deltas import Deltas
 from workers.flight import Flight
-from workers.generate import MAX_REPLY_CHARACTERS, Done, LlmService, Restart
+from workers.generate import MAX_REPLY_CHARACTERS, Done, FallbackRestart, LlmService
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, LeaseLost, Outcome, RetryLater
@@ -51,7 +51,7 @@ class Turns:
         publisher: Publisher,
         metrics: Metrics,
         throttle: Throttle,
-        finish: Callable[[Ending], Awaitable[None]],
+        finish: Callable[[AttemptEnd], Awaitable[None]],
         timings: Timings = TIMINGS,
     ) -> None:
         self._timings = timings
@@ -133,7 +133,7 @@ class Turns:
                         if piece.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
                             log.info("model_answers_again", model=self._name(flight.turn.model))
                         return Completed(deltas.text(), piece.usage, piece.finish_reason)
-                    if isinstance(piece, Restart):
+                    if isinstance(piece, FallbackRestart):
                         deltas.drop()
                         if not await self._renew(flight):
                             return LeaseLost()
@@ -212,9 +212,9 @@ class Turns:
         )
 
 
-def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> Ending | None:
-    def ending(status: Status, **more: Any) -> Ending:
-        return Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
+def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> AttemptEnd | None:
+    def ending(status: Status, **more: Any) -> AttemptEnd:
+        return AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
 
     match outcome:
         case Completed(text, usage, finish_reason):

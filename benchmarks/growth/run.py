@@ -13,7 +13,7 @@ from benchmarks.growth.seeds import NoRoomError, add_histories, add_rows, add_te
 from benchmarks.measure import Timing, measure
 from benchmarks.meters import PARTS
 from benchmarks.question import Asking
-from orchestra.process import most_open_files
+from orchestra.process import max_open_files
 
 # Files that a process has open besides the counted calls.
 _FILES_BESIDE = 200
@@ -51,7 +51,7 @@ async def _prepare(bench: Bench, point: Point, timing: Timing) -> Asking:
 
 def check_files(wanted: int) -> None:
     """Raise ``NoRoomError`` if a process may not open this many files plus those it needs anyway."""
-    most = most_open_files()
+    most = max_open_files()
     if wanted and wanted + _FILES_BESIDE > most:
         raise NoRoomError(f"it takes {wanted + _FILES_BESIDE} open files, and a process may have {most} (ulimit -Hn)")
 

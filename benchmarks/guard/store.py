@@ -17,9 +17,9 @@ from orchestra.store import endings, leases, outbox
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Transaction
 from orchestra.store.dead_letters import DeadLetter
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.intake import Batch, NewRequest, take_in
-from orchestra.store.progress import Progress
+from orchestra.store.progress import IntakeProgress
 from schemas.generation import Usage
 from schemas.status import Status
 from schemas.topics import REQUESTS
@@ -43,7 +43,7 @@ class _Store:
     async def take_in(self, requests: int) -> list[Claimed]:
         """One batch from Kafka: rows, progress and claim."""
         new = [_request(next(self._offsets)) for _ in range(requests)]
-        read = Progress(REQUESTS.name, 0, new[-1].record.offset + 1, datetime.now(UTC))
+        read = IntakeProgress(REQUESTS.name, 0, new[-1].record.offset + 1, datetime.now(UTC))
         batch = Batch(requests=new, progress=[read])
         done = await take_in(self.database, batch, ClaimOrder(self.worker_id, 200))
         assert len(done.claimed) == requests
@@ -53,7 +53,7 @@ class _Store:
         """Store their endings in one transaction; returns the outbox ids to announce."""
         usage = Usage(input_tokens=90, output_tokens=33)
         ended = [
-            Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, Status.COMPLETED,
+            AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, Status.COMPLETED,
                    question=("user", QUESTION), reply=_REPLY, usage=usage)
             for turn in turns
         ]  # fmt: skip

@@ -20,7 +20,7 @@ from orchestra.settings import DatabaseSettings
 from orchestra.signing import EventSigner, HintSigner, Signer
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import Announcement
 from schemas import envelope
@@ -30,7 +30,7 @@ from schemas.status import Status
 from schemas.topics import REQUESTS
 from workers import generate
 from workers.flight import Flight
-from workers.generate import Done, LlmService, Restart
+from workers.generate import Done, FallbackRestart, LlmService
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.publish import Publisher
@@ -58,7 +58,7 @@ class _InStep(LlmService):
 
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
-    ) -> AsyncGenerator[str | Restart | Done, None]:
+    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
         async for piece in super().generate(request, request_id, traceparent):
             yield piece
             await Settle()
@@ -69,7 +69,7 @@ class _Turns:
     """Turns, wired as in `workers/app.py`."""
 
     def __init__(self, llm: LlmService, server: ModelServer, publisher: Publisher) -> None:
-        self.endings: list[Ending] = []
+        self.endings: list[AttemptEnd] = []
         self.server = server
         self.models = Models(llm, _silent())
         self._turns = Turns(
@@ -85,7 +85,7 @@ class _Turns:
         await Settle()
         assert [ending.status for ending in self.endings] == [Status.COMPLETED], self.endings
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: AttemptEnd) -> None:
         self.endings.append(ending)
 
 

@@ -33,7 +33,7 @@ _ENDED_SECONDS = 5.0
 # Longer than any attempt: no more events of such a request will come.
 _IDLE_SECONDS = 15 * 60.0
 _HIGHEST_ATTEMPT = 2**31 - 1
-_MOST_CODE_POINTS = 2**40
+_MAX_CODE_POINTS = 2**40
 # The detail is kept beside the text and not counted as memory; workers write at most 600 characters.
 _LONGEST_DETAIL = 1000
 
@@ -276,7 +276,7 @@ def _string(value: Any) -> str:
     return value
 
 
-def _number(value: Any, highest: int = _MOST_CODE_POINTS) -> int:
+def _number(value: Any, highest: int = _MAX_CODE_POINTS) -> int:
     if type(value) is not int or not 0 <= value <= highest:
         raise ValueError("not a number in range")
     return value

@@ -12,9 +12,9 @@ from schemas.generation import FinishReason, Usage
 from schemas.replies import RequestError
 from schemas.status import Status
 
-MOST_TEXT_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 64 * 1024
 # More pieces than this are joined: each piece costs more memory than its text.
-_MOST_PIECES = 64
+_MAX_PIECES = 64
 _OVERHEAD_BYTES = 1024
 
 
@@ -105,9 +105,9 @@ class LiveRequest:
         self._pieces.append(piece)
         self.end += len(piece)
         self.text_bytes += _bytes(piece)
-        if self.text_bytes > MOST_TEXT_BYTES:
+        if self.text_bytes > MAX_TEXT_BYTES:
             self._keep_newest_half()
-        elif len(self._pieces) > _MOST_PIECES:
+        elif len(self._pieces) > _MAX_PIECES:
             self._pieces = deque(["".join(self._pieces)])
         self.touch()
         return True
@@ -194,12 +194,12 @@ class LiveRequest:
             self._pieces.append(text)
             self.end += len(text)
             self.text_bytes = _bytes(text)
-            if self.text_bytes > MOST_TEXT_BYTES:
+            if self.text_bytes > MAX_TEXT_BYTES:
                 self._keep_newest_half()
 
     def _keep_newest_half(self) -> None:
         text, end = "".join(self._pieces), self.end
-        kept = text[-(len(text) // 2) :] if _bytes(text) <= 2 * MOST_TEXT_BYTES else ""
+        kept = text[-(len(text) // 2) :] if _bytes(text) <= 2 * MAX_TEXT_BYTES else ""
         self._drop_pieces(end - len(kept))
         if kept:
             self._pieces.append(kept)

@@ -21,7 +21,7 @@ from schemas.topics import REQUESTS
 
 # The time from minting an id to its record's timestamp in the log, plus the clock skew of two machines.
 _SLACK = timedelta(seconds=15)
-_MOST_REMEMBERED = 100_000
+_MAX_REMEMBERED = 100_000
 # Statements for rows that run at once; the other connections stay free for other queries.
 _AT_ONCE = 2
 
@@ -121,6 +121,6 @@ class Lookup:
         return read_up_to is None or since > read_up_to - _SLACK
 
     def _asked(self, ref: RequestRef) -> datetime:
-        if len(self._first_asked) >= _MOST_REMEMBERED and ref not in self._first_asked:
+        if len(self._first_asked) >= _MAX_REMEMBERED and ref not in self._first_asked:
             self._first_asked.popitem(last=False)
         return self._first_asked.setdefault(ref, datetime.now(UTC))

@@ -40,7 +40,7 @@ _NO_ATTEMPT = -1
 
 
 @dataclass(frozen=True)
-class Place:
+class StreamPosition:
     """How far a client has read: code points of an attempt's text; ``ended``: the ending, too."""
 
     attempt: int
@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Following:
+class Subscription:
     """What to stream. ``body_hash``: of the body that this call sent, if it did.
 
     ``warnings``: fields of that body that had no effect.
@@ -57,35 +57,35 @@ class Following:
 
     ref: RequestRef
     conversation_id: UUID | None
-    after: Place | None = None
+    after: StreamPosition | None = None
     stored: StoredRequest | None = None
     body_hash: str | None = None
     ending: Ending | None = None
     warnings: Sequence[str] = ()
 
 
-def read_last_event_id(text: str | None) -> Place | None:
+def read_last_event_id(text: str | None) -> StreamPosition | None:
     """The place that an event id names. An id that is not one of ours is a place in an attempt that does not exist."""
     if not text:
         return None
     match = _LAST_EVENT_ID.fullmatch(text.strip())
-    return Place(int(match[1]), int(match[2]), bool(match[3])) if match else Place(_NO_ATTEMPT, 0)
+    return StreamPosition(int(match[1]), int(match[2]), bool(match[3])) if match else StreamPosition(_NO_ATTEMPT, 0)
 
 
-def has_seen(after: Place | None, resource: RequestResource) -> bool:
+def has_seen(after: StreamPosition | None, resource: RequestResource) -> bool:
     """True when the request has ended and that ending was the client's last event."""
     if after is None or not after.ended or not resource.status.terminal:
         return False
     return after.attempt == (resource.attempts or 0)
 
 
-class Narrator:
+class StreamCursor:
     """Which events one client of a stream still lacks: the state of the stream, without its waiting."""
 
-    def __init__(self, after: Place | None) -> None:
+    def __init__(self, after: StreamPosition | None) -> None:
         if after and after.ended:
             # That ending was of another request with this id: a dead letter, replayed since.
-            after = Place(_NO_ATTEMPT, 0)
+            after = StreamPosition(_NO_ATTEMPT, 0)
         self._attempt = after.attempt if after else None
         self._position = after.position if after else 0
         self._epoch: int | None = None
@@ -198,7 +198,7 @@ class Streams:
             raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
 
     def open(
-        self, following: Following, standing: Standing, headers: Mapping[str, str] | None = None
+        self, following: Subscription, standing: Standing, headers: Mapping[str, str] | None = None
     ) -> StreamingResponse:
         """The response that streams a request until its ending.
 
@@ -208,7 +208,7 @@ class Streams:
             self._chunks(following, standing), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
         )
 
-    async def _chunks(self, following: Following, standing: Standing) -> AsyncIterator[bytes]:
+    async def _chunks(self, following: Subscription, standing: Standing) -> AsyncIterator[bytes]:
         owner = standing.caller.owner
         self._metrics.streams.inc()
         self._open[owner] += 1
@@ -227,8 +227,8 @@ class Streams:
             if not self._open[owner]:
                 del self._open[owner]
 
-    async def _follow(self, following: Following, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
-        narrator = Narrator(following.after)
+    async def _follow(self, following: Subscription, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
+        narrator = StreamCursor(following.after)
         while True:
             seen = live.version
             now = time.monotonic()
@@ -248,7 +248,7 @@ class Streams:
             if not await live.change(seen, min(seconds, standing.due - now)):
                 yield _KEEP_ALIVE
 
-    async def _ending(self, following: Following, live: LiveRequest) -> Ending | None:
+    async def _ending(self, following: Subscription, live: LiveRequest) -> Ending | None:
         try:
             live.check_hash(following.body_hash)
         except OrchestraError as error:

@@ -14,7 +14,7 @@ from orchestra.settings import KafkaSettings
 from schemas.topics import EVENTS
 
 BACK_SECONDS = 15 * 60
-_MOST_RECORDS = 500
+_MAX_RECORDS = 500
 _LAG_SECONDS = 1.0
 
 
@@ -55,7 +55,7 @@ class Tail:
     async def _follow(self, consumer: Any) -> None:
         await self._seek(consumer)
         while True:
-            batches = await consumer.getmany(timeout_ms=500, max_records=_MOST_RECORDS)
+            batches = await consumer.getmany(timeout_ms=500, max_records=_MAX_RECORDS)
             if consumer.assignment() != self._assigned:
                 # Partitions were added, and the client has lost its position in all of them.
                 await self._seek(consumer)

@@ -4,14 +4,14 @@ import time
 
 from fastapi import Response
 
-from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.lookup import Lookup
-from gateway.http.answers import json_answer
 from gateway.http.problems import RequestProblemError
+from gateway.http.responses import json_answer
 from gateway.metrics import Metrics
 from gateway.people.standing import Standing
+from gateway.submission import Submission
 from orchestra.store.turns import RequestRef
 from schemas.api.messages import MessageReply
 from schemas.errors import ErrorCode, ending_status
@@ -20,7 +20,7 @@ from schemas.status import Status
 _READ_AGAIN_SECONDS = 0.5
 
 
-class Waiting:
+class EndingWaiter:
     """Waits for the endings of requests."""
 
     def __init__(self, lookup: Lookup, drain: Drain, metrics: Metrics) -> None:
@@ -55,14 +55,14 @@ class Waiting:
             self._metrics.wait_seconds.observe(time.monotonic() - began)
 
 
-def still_running(ask: Ask, live: LiveRequest) -> RequestProblemError:
+def still_running(ask: Submission, live: LiveRequest) -> RequestProblemError:
     """The response to a POST whose wait is over: what has delayed its reply, where that is known."""
     error = live.last_error
     detail = f"not answered yet; the last failed attempt: {error.code}: {error.detail}" if error else ""
     return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=ask.id)
 
 
-def answer(ask: Ask, ending: Ending, default_model: str) -> Response:
+def answer(ask: Submission, ending: Ending, default_model: str) -> Response:
     """The response to a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
     match ending.status:
         case Status.COMPLETED:

@@ -11,7 +11,7 @@ from typing import Any
 # A count is slow from here on. It is cached for a multiple of the time it took; a fast one is not cached.
 _LONG_SECONDS = 0.05
 _KEPT_TIMES = 20
-_MOST_COUNTS = 1000
+_MAX_COUNTS = 1000
 
 Counts = dict[str, int]
 
@@ -49,6 +49,6 @@ class KeptCounts:
         self._kept.pop(key, None)
         if took > _LONG_SECONDS:
             self._kept[key] = counts, began + (1 + _KEPT_TIMES) * took
-            if len(self._kept) > _MOST_COUNTS:
+            if len(self._kept) > _MAX_COUNTS:
                 self._kept.popitem(last=False)
         return counts

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_SECONDS = 300
+MAX_SECONDS = 300
 
 # Each pattern reads its input in one pass: possessive quantifiers do not backtrack.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  grammar, no password
@@ -56,7 +56,7 @@ def _preferences(value: str) -> list[tuple[str, str]]:
 def _seconds(text: str | None) -> int | None:
     if text is None or not re.fullmatch(r"[0-9]{1,18}", text):
         return None
-    return min(int(text), MOST_SECONDS)
+    return min(int(text), MAX_SECONDS)
 
 
 def _refused(parameters: Sequence[str]) -> bool:

@@ -12,14 +12,14 @@ from orchestra.http.client_address import network_of
 from schemas.errors import ErrorCode, OrchestraError
 
 _WITHIN_SECONDS = 300.0
-_MOST_OF_ADDRESS = 30
-_MOST_KEPT = _MOST_OF_ADDRESS + 1  # One of them may be taken back.
+_MAX_OF_ADDRESS = 30
+_MAX_KEPT = _MAX_OF_ADDRESS + 1  # One of them may be taken back.
 # Failures without a pause; each one beyond doubles it.
 _WITHOUT_PAUSE = 5
 _LONGEST_PAUSE_SECONDS = 60.0
-_MOST_IN_LINE = 16
+_MAX_IN_LINE = 16
 _LINE_SECONDS = 1.0
-_MOST_REMEMBERED = 30_000
+_MAX_REMEMBERED = 30_000
 # The errors that a wrong password causes.
 _WRONG = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 
@@ -57,7 +57,7 @@ class Attempts:
             paused = self._paused.get(both, now)
             self._check(here, both)
             for key in keys:
-                self._failed[key] = [*self._recent(key), now][-_MOST_KEPT:]
+                self._failed[key] = [*self._recent(key), now][-_MAX_KEPT:]
             self._paused[both] = now + _pause(len(self._recent(both if at_home else of_name)))
             try:
                 yield
@@ -75,7 +75,7 @@ class Attempts:
     async def _turn(self, place: str) -> AsyncIterator[None]:
         """Hold the turn of this place: attempts from one address wait for each other, not for those of others."""
         line = self._lines.setdefault(place, _Line())
-        if line.length >= _MOST_IN_LINE:
+        if line.length >= _MAX_IN_LINE:
             detail = "too many simultaneous sign-in attempts from this address"
             raise OrchestraError(ErrorCode.TOO_MANY_ATTEMPTS, detail, retry_after=_LINE_SECONDS)
         line.length += 1
@@ -90,8 +90,8 @@ class Attempts:
     def _check(self, here: bytes, both: bytes) -> None:
         now, failed = self._clock(), self._recent(here)
         until = self._paused.get(both, now)
-        if len(failed) >= _MOST_OF_ADDRESS and both not in self._at_home:
-            until = max(until, failed[-_MOST_OF_ADDRESS] + _WITHIN_SECONDS)
+        if len(failed) >= _MAX_OF_ADDRESS and both not in self._at_home:
+            until = max(until, failed[-_MAX_OF_ADDRESS] + _WITHIN_SECONDS)
         if until > now:
             raise OrchestraError(ErrorCode.TOO_MANY_ATTEMPTS, retry_after=until - now)
 
@@ -120,7 +120,7 @@ class _Latest(OrderedDict[bytes, _Value]):
     def __setitem__(self, key: bytes, value: _Value) -> None:
         super().__setitem__(key, value)
         self.move_to_end(key)
-        if len(self) > _MOST_REMEMBERED:
+        if len(self) > _MAX_REMEMBERED:
             self.popitem(last=False)
 
 

@@ -17,7 +17,7 @@ from schemas.errors import ErrorCode, OrchestraError
 
 # A hash takes 64 MiB and tenths of a second: at most 2 run at once, and at most 64 run or wait.
 _AT_ONCE = 2
-_MOST_WAITING = 64
+_MAX_WAITING = 64
 # Version and cost, as in `$2b$12$`.
 _COST_OF_BCRYPT = 7
 
@@ -30,7 +30,7 @@ class Passwords:
     def __init__(self, hasher: PasswordHash | None = None) -> None:
         self._hasher = hasher or PasswordHash((Argon2Hasher(), BcryptHasher()))
         self._threads = ThreadPoolExecutor(_AT_ONCE, "passwords")
-        self._room = threading.BoundedSemaphore(_MOST_WAITING)
+        self._room = threading.BoundedSemaphore(_MAX_WAITING)
         self._nobodys: dict[HasherProtocol, str] = {}
 
     async def hash(self, password: SecretStr) -> str:

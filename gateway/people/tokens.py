@@ -16,7 +16,7 @@ _ISSUER = "llm-orchestra"
 _ALGORITHM = "HS256"
 _PASSWORD_SET_AT = "pwd_at"  # noqa: S105 - the name of a claim
 _CLAIMS = ["sub", "iat", "exp", "iss", _PASSWORD_SET_AT]
-_MOST_CHARACTERS = 2048
+_MAX_CHARACTERS = 2048
 
 
 class Tokens:
@@ -39,7 +39,7 @@ class Tokens:
 
     def issued(self, text: str) -> bool:
         """True for a token that names us as its issuer, valid or not."""
-        if len(text) > _MOST_CHARACTERS:
+        if len(text) > _MAX_CHARACTERS:
             return False
         try:
             claims = jwt.decode(text, options={"verify_signature": False})

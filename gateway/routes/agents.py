@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import Response
 
-from gateway.http.answers import json_answer
+from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
 from orchestra.agents.catalogue import Agents
 from schemas.api.agents import AgentPage, AgentResource

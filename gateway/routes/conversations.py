@@ -7,8 +7,8 @@ from fastapi import Response
 
 from gateway.accept import Acceptance
 from gateway.http import openapi
-from gateway.http.answers import json_answer
 from gateway.http.cursors import Cursor, Limit, cut, read_number_cursor, read_time_cursor, write_cursor
+from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.limits import Limits
 from gateway.people.principal import Principal

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from gateway.http.answers import json_answer
 from gateway.http.cursors import cut, read_letter_cursor
+from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.replays import Replays
 from orchestra.store import dead_letters

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.health import Health, Readiness
-from gateway.http.answers import json_answer
+from gateway.http.responses import json_answer
 from gateway.metrics import Metrics
 
 

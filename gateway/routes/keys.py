@@ -6,8 +6,8 @@ from uuid import UUID
 
 from fastapi import Response
 
-from gateway.http.answers import json_answer
 from gateway.http.cursors import Cursor, Limit, cut, read_key_cursor
+from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.people.callers import GRANTED, OF_ROLE, Callers
 from gateway.people.principal import Principal

@@ -5,19 +5,19 @@ from typing import Any
 
 from fastapi import Response
 
-from gateway.ask import Ask, trace
 from gateway.following.events import Hub
 from gateway.following.live import LiveRequest
-from gateway.following.stream import Following, Streams
-from gateway.following.waiting import Waiting, answer, still_running
+from gateway.following.stream import Streams, Subscription
+from gateway.following.waiting import EndingWaiter, answer, still_running
 from gateway.http import openapi
-from gateway.http.answers import accepted
 from gateway.http.bodies import read_idempotency_key, validate
 from gateway.http.prefer import Prefer, read_prefer, wants_stream
+from gateway.http.responses import accepted
 from gateway.http.route import Body, Call, Route
 from gateway.people.principal import Principal
 from gateway.settings import GatewaySettings
-from gateway.submit import Submissions, about, check_times
+from gateway.submission import Submission, trace
+from gateway.submit import Submissions, attach_request_id, check_times
 from orchestra.http.disconnect import unless_gone
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
@@ -72,7 +72,7 @@ class Messages:
     """The route, with its collaborators."""
 
     def __init__(
-        self, settings: GatewaySettings, submissions: Submissions, hub: Hub, waiting: Waiting, streams: Streams
+        self, settings: GatewaySettings, submissions: Submissions, hub: Hub, waiting: EndingWaiter, streams: Streams
     ) -> None:
         self._settings = settings
         self._submissions = submissions
@@ -102,7 +102,7 @@ class Messages:
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
         if stream:
             self._streams.check(caller)
-        ask = Ask(
+        ask = Submission(
             caller=caller,
             id=self._submissions.id(caller, ROUTE, key),
             body=body,
@@ -112,10 +112,10 @@ class Messages:
             warnings=warnings,
         )
         ref = caller.request(ask.id)
-        with self._hub.watch(ref) as live, about(ask.id):
+        with self._hub.watch(ref) as live, attach_request_id(ask.id):
             stored = await self._submissions.send(ask, live, again=key is not None)
             if stream:
-                following = Following(
+                following = Subscription(
                     ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash, warnings=warnings
                 )
                 return self._streams.open(following, call.standing(), {"Location": f"/v1/requests/{ask.id}"})
@@ -124,7 +124,7 @@ class Messages:
     def _allowed(self, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
         """The body with its priority lowered to what the caller may use, and the warnings, with that one if it was."""
         check_times(body)
-        allowed = caller.allowed_priority(body.priority, self._settings.most_priority)
+        allowed = caller.allowed_priority(body.priority, self._settings.priority_limit)
         if allowed != body.priority:
             body.priority, warnings = allowed, ("priority", *warnings[:9])
         if body.context is None and self._settings.context_default != "auto":
@@ -132,7 +132,7 @@ class Messages:
         return body, warnings
 
     async def _answer(
-        self, call: Call[Read], ask: Ask, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
+        self, call: Call[Read], ask: Submission, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
@@ -143,7 +143,7 @@ class Messages:
             raise still_running(ask, live)
         return accepted(stored.resource if stored else self._resource(ask, live), prefer, ask.warnings)
 
-    def _resource(self, ask: Ask, live: LiveRequest) -> RequestResource:
+    def _resource(self, ask: Submission, live: LiveRequest) -> RequestResource:
         return RequestResource(
             id=ask.id,
             status=Status.IN_PROGRESS if live.attempt and not live.failed else Status.PENDING,

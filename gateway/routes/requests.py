@@ -10,12 +10,12 @@ from gateway.accept import Acceptance
 from gateway.following.events import Hub
 from gateway.following.live import Ending
 from gateway.following.lookup import Lookup
-from gateway.following.stream import Following, Streams, has_seen, read_last_event_id
-from gateway.following.waiting import Waiting
+from gateway.following.stream import Streams, Subscription, has_seen, read_last_event_id
+from gateway.following.waiting import EndingWaiter
 from gateway.http import openapi
-from gateway.http.answers import json_answer
 from gateway.http.cursors import next_after, read_time_cursor
 from gateway.http.prefer import read_prefer
+from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
 from orchestra.http.disconnect import unless_gone
 from orchestra.store import requests
@@ -42,7 +42,7 @@ class Requests:
         acceptance: Acceptance,
         lookup: Lookup,
         hub: Hub,
-        waiting: Waiting,
+        waiting: EndingWaiter,
         streams: Streams,
     ) -> None:
         self._database = database
@@ -108,7 +108,7 @@ class Requests:
         after = read_last_event_id(call.request.headers.get("last-event-id") or last_event_id)
         if has_seen(after, resource):
             return Response(status_code=204)  # It makes an EventSource stop reconnecting (HTML standard, 9.2).
-        following = Following(
+        following = Subscription(
             caller.request(request_id),
             resource.conversation_id,
             after,

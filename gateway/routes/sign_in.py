@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from gateway.http import openapi
-from gateway.http.answers import json_answer
 from gateway.http.bodies import read_body, refuse_unknown_query
+from gateway.http.responses import json_answer
 from gateway.people.attempts import Attempts
 from gateway.people.passwords import Passwords
 from gateway.people.tokens import LIFETIME, Tokens

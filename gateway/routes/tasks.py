@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
 from gateway.http import openapi
-from gateway.http.answers import json_answer
 from gateway.http.bodies import read_idempotency_key, validate
 from gateway.http.cursors import Cursor, Limit, next_after, read_time_cursor
 from gateway.http.kept_counts import Counts, KeptCounts
+from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.people.principal import Principal
-from gateway.tasks import Desk
+from gateway.tasks import TaskService
 from orchestra.store import tasks
 from orchestra.store.database import Database
 from schemas.api.keys import Scope
@@ -69,7 +69,7 @@ Filter = Annotated[TaskFilter, Depends(read_filter)]
 class Tasks:
     """The routes, with their collaborators."""
 
-    def __init__(self, database: Database, desk: Desk) -> None:
+    def __init__(self, database: Database, desk: TaskService) -> None:
         self._database = database
         self._desk = desk
         self._counts = KeptCounts()

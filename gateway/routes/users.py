@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import TypeAdapter
 
-from gateway.http.answers import json_answer
 from gateway.http.cursors import Cursor, cut, read_time_cursor
+from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers

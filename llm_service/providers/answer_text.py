@@ -10,9 +10,9 @@ class AnswerText:
     A server that splits a text by UTF-16 units may send the halves of a character in two pieces: they are joined.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.size = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._half = ""
 
     def add(self, text: str) -> str:
@@ -28,7 +28,7 @@ class AnswerText:
             self._half = text[len(whole) :]
             text = storable(whole)
             self.size += len(text.encode())
-        if self.size > self._most_bytes:
+        if self.size > self._max_bytes:
             raise too_long()
         return text
 

@@ -9,7 +9,7 @@ import aiohttp
 import httpx
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import Call, Ending, Piece, answered, counted, estimate_input, estimate_tokens
+from llm_service.providers.base import Call, EndOfText, Piece, answered, counted, estimate_input, estimate_tokens
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.guarded_transport import GuardedTransport, one_generation
 from llm_service.providers.refusals import stated, understood, unreachable
@@ -140,7 +140,7 @@ class _Reply:
         """The remaining text after the last chunk."""
         return self._answer.close()
 
-    def ending(self) -> Ending:
+    def ending(self) -> EndOfText:
         """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
         if self._finish is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
@@ -149,7 +149,7 @@ class _Reply:
             input_tokens=counted(told and told.prompt_tokens, self._input_estimate),
             output_tokens=counted(told and told.completion_tokens, estimate_tokens(self._answer.size)),
         )
-        return answered(Ending(usage, self._finish), text=self._answer.size > 0, tools=self._tools)
+        return answered(EndOfText(usage, self._finish), text=self._answer.size > 0, tools=self._tools)
 
 
 def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":

@@ -8,7 +8,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, FinishReason, Usage
 
 # No real server reports more, and far larger numbers are not safe integers in JSON.
-_MOST_TOKENS = 2**31 - 1
+_MAX_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndOfText:
     """The last piece of a complete text."""
 
     usage: Usage
@@ -44,7 +44,7 @@ class Garbage:
     line: bytes
 
 
-Piece = str | Ending | Garbage
+Piece = str | EndOfText | Garbage
 
 
 class Provider(Protocol):
@@ -66,7 +66,7 @@ class Provider(Protocol):
         ...
 
 
-def answered(ending: Ending, *, text: bool, tools: bool = False, skipped: bool = False) -> Ending:
+def answered(ending: EndOfText, *, text: bool, tools: bool = False, skipped: bool = False) -> EndOfText:
     """The ending, if there was an answer: an end mark without one is an error, never an empty success.
 
     ``text``: whether there was any; ``tools``: whether the model called one; ``skipped``: whether there was other
@@ -102,7 +102,7 @@ def storable(text: str) -> str:
 
 def counted(told: object, estimate: int) -> int:
     """Tokens reported by a server, if plausible: servers that do not count report 0 or nothing."""
-    return told if isinstance(told, int) and 0 < told <= _MOST_TOKENS else estimate
+    return told if isinstance(told, int) and 0 < told <= _MAX_TOKENS else estimate
 
 
 def estimate_tokens(text_bytes: int) -> int:

@@ -5,7 +5,7 @@ Everything readable is read, wherever a server puts it. The rest is an error, ne
 
 from typing import Any
 
-from llm_service.providers.base import Ending, answered, counted, estimate_tokens
+from llm_service.providers.base import EndOfText, answered, counted, estimate_tokens
 from llm_service.providers.error_document import is_error
 from llm_service.providers.refusals import stated
 from schemas.errors import ErrorCode, OrchestraError
@@ -53,13 +53,13 @@ class Completion:
             return self._choice(choice)
         return ""
 
-    def ending(self, input_estimate: int, text_bytes: int) -> Ending:
+    def ending(self, input_estimate: int, text_bytes: int) -> EndOfText:
         """How the answer ended. ``size``: bytes of its text. Raises what `answered` raises."""
         usage = Usage(
             input_tokens=counted(self._usage.get("prompt_tokens"), input_estimate),
             output_tokens=counted(self._usage.get("completion_tokens"), estimate_tokens(text_bytes)),
         )
-        ending = Ending(usage, self.finish or "stop")
+        ending = EndOfText(usage, self.finish or "stop")
         return answered(ending, text=text_bytes > 0, tools=self._tools, skipped=self._skipped)
 
     def _choice(self, choice: dict[str, Any]) -> str:

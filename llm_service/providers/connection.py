@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import aiohttp
 import httpx
 
-from orchestra.http.calls import Keeping, Patience
+from orchestra.http.calls import KeepAlive, Timeouts
 from schemas.errors import ErrorCode, OrchestraError
 
 Read = Callable[[], Awaitable[bytes]]
 """Returns the next bytes of an answer; no bytes at its end."""
 
 _MAX_ERROR_BYTES = 64 * 1024
-_MOST_UNPACKED = 64 * 1024
+_MAX_UNPACKED = 64 * 1024
 _PACKED_BY_ZLIB = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 # Many servers close an idle connection after 5 s, and a call on one that is just being closed would be lost. A server
 # that closes the connection after a response does so within milliseconds.
-KEEPING = Keeping(seconds=4.0, rest_seconds=0.02)
+KEEPING = KeepAlive(seconds=4.0, rest_seconds=0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class UpstreamLimits:
         return httpx.Timeout(self.idle_seconds, connect=self.connect_seconds, pool=None)
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> Timeouts:
         """The time limits in the form of `orchestra.http.calls`."""
-        return Patience(self.connect_seconds, self.idle_seconds)
+        return Timeouts(self.connect_seconds, self.idle_seconds)
 
 
 def readable(headers: Mapping[str, str], read: Read) -> Read:
@@ -71,7 +71,7 @@ class _Unpacked:
                 packed, self._packed = self._packed or more, b""
                 if self._inflate.eof:  # Concatenated compressed streams are allowed.
                     self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
-                text = self._inflate.decompress(packed, _MOST_UNPACKED)
+                text = self._inflate.decompress(packed, _MAX_UNPACKED)
                 self._packed = self._inflate.unconsumed_tail or self._inflate.unused_data
                 if text:
                     return text

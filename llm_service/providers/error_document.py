@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import orjson
 
 _LONGEST_WAIT = 24 * 60 * 60.0
-_MOST_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 _NAMES = ("code", "type", "error_type", "error_code", "status", "reason", "quotaId")
 _WORDS = ("message", "error", "detail", "msg", "description", "raw", "text")
 _INSIDE = ("error", "message", "detail", "details", "errors", "innererror", "metadata", "raw", "violations")
-_DEEPEST, _MOST_IN_A_LIST = 6, 8
+_DEEPEST, _MAX_IN_A_LIST = 6, 8
 # Only text of this form is passed on: a name or a parameter, never part of a prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 # Names that only say that there is an error; a number says less than a word.
@@ -55,7 +55,7 @@ def from_body(body: bytes) -> Said:
     try:
         return from_document(orjson.loads(body))
     except orjson.JSONDecodeError:
-        text = body[: 4 * _MOST_CHARACTERS].decode("utf-8", "replace").strip()
+        text = body[: 4 * _MAX_CHARACTERS].decode("utf-8", "replace").strip()
         return from_document("" if text.startswith("<") else text)
 
 
@@ -64,14 +64,14 @@ def from_document(document: object) -> Said:
     said = Said()
     for layer in _layers(document, _DEEPEST):
         texts = [layer] if isinstance(layer, str) else [layer.get(name) for name in _WORDS]
-        said.words += [text[:_MOST_CHARACTERS] for text in texts if isinstance(text, str) and not _inside(text)]
+        said.words += [text[:_MAX_CHARACTERS] for text in texts if isinstance(text, str) and not _inside(text)]
         if isinstance(layer, str):
             continue
         for name in _NAMES:
             _note(said, layer.get(name))
         param, place = layer.get("param"), layer.get("loc")
         if isinstance(place, list):  # FastAPI's format.
-            param = ".".join(str(step) for step in place[:_MOST_IN_A_LIST] if step != "body")
+            param = ".".join(str(step) for step in place[:_MAX_IN_A_LIST] if step != "body")
         if isinstance(param, str) and param.lower() not in ("", "none"):
             said.params.append(param)
         said.wait = _wait(layer) if said.wait is None else said.wait
@@ -92,7 +92,7 @@ def _layers(document: object, deepest: int) -> Iterator[dict[str, object] | str]
         inside = [_inside(each) or each for each in map(document.get, _INSIDE)]
         inside = [each for each in inside if isinstance(each, dict | list)]
     elif isinstance(document, list):
-        inside = document[:_MOST_IN_A_LIST]
+        inside = document[:_MAX_IN_A_LIST]
     for each in inside if deepest else ():
         yield from _layers(each, deepest - 1)
 
@@ -110,7 +110,7 @@ def _inside(text: object) -> object:
 def _note(said: Said, name: object) -> None:
     if isinstance(name, bool) or not isinstance(name, int | str) or not name:
         return
-    said.names.append(str(name)[:_MOST_CHARACTERS])
+    said.names.append(str(name)[:_MAX_CHARACTERS])
     if said.status is None and re.fullmatch("[45][0-9][0-9]", said.names[-1]):
         said.status = int(name)
 

@@ -7,7 +7,7 @@ import orjson
 
 from llm_service.providers.error_document import is_error
 from llm_service.providers.refusals import stated
-from orchestra.http.event_stream import Event, EventStream, EventTooLongError
+from orchestra.http.event_stream import EventStream, EventTooLongError, SseEvent
 from schemas.errors import ErrorCode, OrchestraError
 
 MAX_EVENT_BYTES = 1024 * 1024
@@ -21,18 +21,18 @@ class Framing:
     """One answer, of at most ``reply_bytes`` of text. Feed it all bytes, then `close` it."""
 
     def __init__(self, reply_bytes: int, event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._most_bytes = reply_bytes * _MAX_WIRE_FACTOR
-        self._most_document_bytes = max(reply_bytes * _MAX_JSON_FACTOR, event_bytes)
+        self._max_bytes = reply_bytes * _MAX_WIRE_FACTOR
+        self._max_document_bytes = max(reply_bytes * _MAX_JSON_FACTOR, event_bytes)
         self._received = 0
         self._events = EventStream(event_bytes, _raise_error)
         self._streams = False
         self._blank = b""  # All bytes so far, until they show whether this is a stream or a document.
         self._document: bytearray | None = None
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that these bytes complete, perhaps none. Raises ``bad_upstream`` if the answer is too long."""
         self._received += len(chunk)
-        if self._received > self._most_bytes:
+        if self._received > self._max_bytes:
             raise too_long()
         if not self._streams and not (chunk := self._begin(chunk)):
             return []
@@ -41,7 +41,7 @@ class Framing:
         except EventTooLongError:
             raise too_long() from None
 
-    def close(self) -> tuple[Event | None, bool]:
+    def close(self) -> tuple[SseEvent | None, bool]:
         """The remaining data after the last byte, and whether it is a document instead of a stream.
 
         In a stream it is the last event. The standard drops an event that no empty line has completed, but many servers
@@ -49,7 +49,7 @@ class Framing:
         """
         if self._document is None:
             return self._events.rest(), False
-        return Event("message", self._document.decode("utf-8", "replace"), ""), True
+        return SseEvent("message", self._document.decode("utf-8", "replace"), ""), True
 
     def _begin(self, chunk: bytes) -> bytes:
         """The stream to read; none while this may be a document: no stream begins with a bracket."""
@@ -63,7 +63,7 @@ class Framing:
                 return self._blank
             self._document, chunk = bytearray(), shown
         self._document += chunk
-        if len(self._document) > self._most_document_bytes:
+        if len(self._document) > self._max_document_bytes:
             raise too_long()
         return b""
 

@@ -16,7 +16,7 @@ from llm_service.providers.error_document import is_error
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import refused, stated, unreachable
 from orchestra.http.calls import transport
-from orchestra.http.event_stream import Event
+from orchestra.http.event_stream import SseEvent
 from schemas.envelope import TRACEPARENT
 
 # Libraries extend an unfinished event line by line, which becomes slow long before it becomes large.
@@ -122,13 +122,13 @@ class _GuardedStream(httpx.AsyncByteStream):
         await self._inner.aclose()
 
 
-def _written(event: Event) -> bytes:
+def _written(event: SseEvent) -> bytes:
     name = "" if event.name == "message" else f"event: {event.name}\n"  # Google's library does not support event names.
     data = event.data.translate(_TEXT_BREAKS).replace("\n", "\ndata: ")
     return f"{name}data: {data}\n\n".encode()
 
 
-def _events(document: str) -> Iterator[Event]:
+def _events(document: str) -> Iterator[SseEvent]:
     """A document instead of a stream, as equivalent events. Raises `OrchestraError` if it is an error."""
     try:
         documents = parsed(document)
@@ -138,7 +138,7 @@ def _events(document: str) -> Iterator[Event]:
         if isinstance(each, dict) and is_error(each):
             raise stated(each)
         for part in _parts(each):
-            yield Event(str(part.get("type", "message")), json.dumps(part), "")
+            yield SseEvent(str(part.get("type", "message")), json.dumps(part), "")
 
 
 def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from llm_service.providers.error_document import Said, from_body, from_document,
 from llm_service.providers.meanings import meaning
 from schemas.errors import ErrorCode, OrchestraError
 
-_MOST_CHARACTERS = 300
+_MAX_CHARACTERS = 300
 # The meaning of a status if the error document says no more.
 _BY_STATUS = {
     **dict.fromkeys((400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 431), ErrorCode.REFUSED_BY_PROVIDER),
@@ -41,7 +41,7 @@ class RefusalError(OrchestraError):
 
     def tell_words(self) -> None:
         """Add the provider's words to the detail: at most 300 characters, without control characters."""
-        words = "".join(each if each.isprintable() else " " for each in self.words[:_MOST_CHARACTERS]).strip()
+        words = "".join(each if each.isprintable() else " " for each in self.words[:_MAX_CHARACTERS]).strip()
         self.detail = f"{self.detail} {words}" if words else self.detail
 
 

@@ -1,11 +1,11 @@
 """The bytes of an OpenAI-compatible answer → its text and how it ended."""
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import Ending
+from llm_service.providers.base import EndOfText
 from llm_service.providers.completion import Completion
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import stated
-from orchestra.http.event_stream import Event
+from orchestra.http.event_stream import SseEvent
 from schemas.errors import ErrorCode, OrchestraError
 
 _END_MARK = "[DONE]"
@@ -40,14 +40,14 @@ class ReplyParser:
             text = self._answer.add(self._text(rest))
         return text + self._answer.close()
 
-    def ending(self) -> Ending:
+    def ending(self) -> EndOfText:
         """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
         # Servers without finish reasons have an end mark. The end of a connection proves nothing.
         if self.completion.finish is None and not self.done:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
         return self.completion.ending(self._input_estimate, self._answer.size)
 
-    def _text(self, event: Event) -> str:
+    def _text(self, event: SseEvent) -> str:
         data = event.data
         if self.done:
             return ""

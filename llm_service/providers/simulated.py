@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_service.providers.base import Call, Ending, Garbage, Piece, answered, estimate_input, storable
+from llm_service.providers.base import Call, EndOfText, Garbage, Piece, answered, estimate_input, storable
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerationErrorCode, Usage
 
@@ -42,7 +42,7 @@ _Millis = Annotated[float, Field(ge=0, le=600_000)]
 _Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class Options(BaseModel):
+class SimulatedOptions(BaseModel):
     """The options after ``simulated:``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,19 +61,19 @@ class Options(BaseModel):
 
 
 @lru_cache(maxsize=1024)
-def parse_options(model: str) -> Options:
+def parse_options(model: str) -> SimulatedOptions:
     """The options of a model name. Raises ``invalid_request``."""
     text = model.partition(":")[2]
     pairs = [option.partition("=")[::2] for option in text.split(",")] if text else []
     try:
-        return Options.model_validate(dict(pairs))
+        return SimulatedOptions.model_validate(dict(pairs))
     except ValidationError as error:
         wrong = {
             str(each["loc"][0]) for each in error.errors(include_input=False, include_context=False, include_url=False)
         }
     # Only our own names are repeated, never other input.
-    known = [name for name in Options.model_fields if name in wrong]
-    told = f"{known[0]} has a wrong value" if known else f"there are only {', '.join(Options.model_fields)}"
+    known = [name for name in SimulatedOptions.model_fields if name in wrong]
+    told = f"{known[0]} has a wrong value" if known else f"there are only {', '.join(SimulatedOptions.model_fields)}"
     raise OrchestraError(ErrorCode.INVALID_REQUEST, f"The options of the simulated model are invalid: {told}.")
 
 
@@ -110,7 +110,7 @@ class Simulated:
             yield Garbage(b"\x00<html>not json\n")
             return
         usage = Usage(input_tokens=estimate_input(call.messages), output_tokens=len(words))
-        yield answered(Ending(usage, "length" if (options.tokens or 0) > len(words) else "stop"), text=bool(words))
+        yield answered(EndOfText(usage, "length" if (options.tokens or 0) > len(words) else "stop"), text=bool(words))
 
     async def check(self) -> None:
         """It is always reachable."""
@@ -118,7 +118,7 @@ class Simulated:
     async def aclose(self) -> None:
         """It has no connections."""
 
-    def _error(self, options: Options, call: Call) -> OrchestraError | None:
+    def _error(self, options: SimulatedOptions, call: Call) -> OrchestraError | None:
         if options.fail is None and options.fail_times is None:
             return None
         if options.fail_times is not None and self._failed(call) > options.fail_times:
@@ -138,7 +138,7 @@ async def _pause(millis: float) -> None:
         await asyncio.sleep(millis / 1000)
 
 
-def _words(options: Options, call: Call) -> list[str]:
+def _words(options: SimulatedOptions, call: Call) -> list[str]:
     if options.tokens is not None:
         return _numbered(min(options.tokens, call.max_tokens or options.tokens))
     if options.reply == "hash":

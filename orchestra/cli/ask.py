@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from orchestra.cli.sse import Event, read_events
+from orchestra.cli.sse import ParsedEvent, read_events
 from orchestra.cli.terminal import Screen
 
 # A gateway sends something at least every 15 seconds.
@@ -55,7 +55,7 @@ class Where:
 
 
 @dataclass
-class Asking:
+class ReplyWaiter:
     """One message being answered. ``at_first``: seconds to wait for a gateway before the message is accepted."""
 
     where: Where
@@ -135,7 +135,7 @@ class Asking:
                     return ended
         return None
 
-    async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
+    async def _events(self, response: httpx.Response) -> AsyncIterator[ParsedEvent]:
         try:
             async for event in read_events(response):
                 yield event

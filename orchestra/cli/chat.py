@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PROMPT = "> "
 
 
-class Outcome(Enum):
+class TurnResult(Enum):
     """What happened to a message. ``LEFT``: the user stopped waiting for its reply."""
 
     ANSWERED = auto()
@@ -65,9 +65,9 @@ def chat(
                 unanswered = True
                 continue
             conversation, outcome = asyncio.run(_turn(where, line, model, conversation))
-            lost = outcome is Outcome.LOST
-            unanswered |= outcome in {Outcome.LOST, Outcome.UNANSWERED}
-            if outcome is Outcome.LEFT or (lost and script):
+            lost = outcome is TurnResult.LOST
+            unanswered |= outcome in {TurnResult.LOST, TurnResult.UNANSWERED}
+            if outcome is TurnResult.LEFT or (lost and script):
                 break
     finally:
         if conversation:
@@ -115,12 +115,14 @@ def _is_text(said: str) -> bool:
     return True
 
 
-async def _turn(where: "Where", text: str, model: str | None, conversation: str | None) -> tuple[str | None, Outcome]:
+async def _turn(
+    where: "Where", text: str, model: str | None, conversation: str | None
+) -> tuple[str | None, TurnResult]:
     """Send a message and show the reply. Returns the conversation's id and what happened to the message."""
-    from orchestra.cli.ask import PATIENCE_SECONDS, Asking, CancelledTurnError, LostGatewayError, NoReplyError
+    from orchestra.cli.ask import PATIENCE_SECONDS, CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter
 
     screen = LiveScreen()
-    asking = Asking(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
+    asking = ReplyWaiter(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
     asking.conversation_id = conversation
     replying = asyncio.ensure_future(asking.reply())
     interrupts = 0
@@ -135,7 +137,7 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
             replying.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
-    outcome = Outcome.ANSWERED
+    outcome = TurnResult.ANSWERED
     try:
         await replying
         screen.end()
@@ -143,9 +145,9 @@ async def _turn(where: "Where", text: str, model: str | None, conversation: str 
         remark("cancelled")
     except NoReplyError as error:
         echo(f"\nno reply: {error}", err=True)
-        outcome = Outcome.LOST if isinstance(error, LostGatewayError) else Outcome.UNANSWERED
+        outcome = TurnResult.LOST if isinstance(error, LostGatewayError) else TurnResult.UNANSWERED
     except asyncio.CancelledError:
-        outcome = Outcome.LEFT
+        outcome = TurnResult.LEFT
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     return asking.conversation_id, outcome

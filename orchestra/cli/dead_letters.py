@@ -26,7 +26,7 @@ _SECONDS = 60.0
 _PATH = "/v1/dead-letters"
 
 Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only letters refused with this code.")]
-Topic = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
+TopicOption = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
 After = Annotated[str | None, typer.Option(help="Only letters kept at or after this time, as 2026-01-31T12:00:00Z.")]
 Before = Annotated[str | None, typer.Option(help="Only letters kept before this time.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -47,7 +47,7 @@ def build() -> typer.Typer:
 def list_(
     *,
     reason: Reason = None,
-    topic: Topic = None,
+    topic: TopicOption = None,
     after: After = None,
     before: Before = None,
     replayed: Annotated[
@@ -160,7 +160,7 @@ def replay(
     letters: Annotated[list[int] | None, typer.Argument(min=0, help="Numbers of the dead letters.")] = None,
     *,
     reason: Reason = None,
-    topic: Topic = None,
+    topic: TopicOption = None,
     after: After = None,
     before: Before = None,
     as_json: AsJson = False,

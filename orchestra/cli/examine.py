@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
 from orchestra.kafka.topics import Admin
-from orchestra.settings import DatabaseSettings, KafkaSettings, Piece, SecretSettings
+from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings, SettingsGroup
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
@@ -29,7 +29,7 @@ _STANDS_STILL = {
 }
 
 
-class LlmSettings(Piece):
+class LlmSettings(SettingsGroup):
     """Where the LLM service is, from the same settings as the workers'."""
 
     llm_service_url: str = Field("http://127.0.0.1:8082", description="Base URL, or full URL ending in `/generate`.")

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from orchestra.cli.options import command
 from orchestra.cli.terminal import Screen, Terminal
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 
 if TYPE_CHECKING:
-    from orchestra.cli.ask import Asking
+    from orchestra.cli.ask import ReplyWaiter
 
 # The small model answers this one correctly.
 QUESTION = "What is the capital of France? Answer in one sentence."
@@ -22,15 +22,15 @@ _SECONDS = 60.0
 class FirstMessage(Screen):
     """The first message and its reply. Progress of the stack is never printed in the middle of a line of the reply."""
 
-    def __init__(self, console: Terminal, data: Path, report: Callable[[Progress], None]) -> None:
+    def __init__(self, console: Terminal, data: Path, report: Callable[[StartProgress], None]) -> None:
         self._console = console
         self._data = data
         self._report = report
         self._label = Text()
         self._within_a_line = False
-        self._held: list[Progress] = []
+        self._held: list[StartProgress] = []
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: StartProgress) -> None:
         """Show progress of the stack, once no line of the reply is open."""
         if self._within_a_line:
             self._held.append(progress)
@@ -39,7 +39,7 @@ class FirstMessage(Screen):
 
     async def send(self, status: dict[str, Any], seconds: float = _SECONDS) -> bool:
         """Send it to this status's gateway and show the reply. False if there was no reply within ``seconds``."""
-        from orchestra.cli.ask import Asking, NoReplyError, Where
+        from orchestra.cli.ask import NoReplyError, ReplyWaiter, Where
 
         model = status["env"]["LLM_MODEL"]
         self._label = Text.assemble((f"{model:<9}", "bold"), " ")
@@ -48,7 +48,7 @@ class FirstMessage(Screen):
         if status["model"]["url"]:
             # The small model needs temperature 0 to stay on topic; other models may not accept it.
             body |= {"temperature": 0, "max_tokens": 80}
-        asking = Asking(Where(status["gateway"]["url"]), body, self)
+        asking = ReplyWaiter(Where(status["gateway"]["url"]), body, self)
         try:
             async with asyncio.timeout(seconds):
                 await asking.reply()
@@ -80,7 +80,7 @@ class FirstMessage(Screen):
         self._end()
         self._line(f"[{text}]", style="dim")
 
-    def _tell_of_delay(self, asking: "Asking", seconds: float) -> None:
+    def _tell_of_delay(self, asking: "ReplyWaiter", seconds: float) -> None:
         waiting = "for the model" if asking.started else "for a worker"
         self._line(f"no reply within {seconds:.0f} s: still waiting {waiting}", style="red")
         if asking.request_id:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestra.cli.terminal import Terminal
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 
 _QUARTERS = 4
 _MARKS = {"ready": ("✓", "green"), "stopped": ("✓", "green"), "failed": ("✗", "red"), "restarting": ("!", "yellow")}
@@ -18,9 +18,9 @@ class Progressing:
 
     def __init__(self, console: Terminal) -> None:
         self._console = console
-        self._rows: dict[str, tuple[Progress, Spinner]] = {}
+        self._rows: dict[str, tuple[StartProgress, Spinner]] = {}
         self._live = Live(console=console, refresh_per_second=10) if console.is_terminal else None
-        self._last: dict[str, Progress] = {}
+        self._last: dict[str, StartProgress] = {}
         if self._live:
             self._live.start()
 
@@ -30,7 +30,7 @@ class Progressing:
             self._live.stop()
             self._live = None
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: StartProgress) -> None:
         """Show one report."""
         if self._live and progress.step != "note":
             _, spinner = self._rows.get(progress.part) or (progress, Spinner("dots"))
@@ -40,7 +40,7 @@ class Progressing:
             self._console.print(f"{progress.part:<12} {_words(progress)}")
         self._last[progress.part] = progress
 
-    def _is_news(self, progress: Progress) -> bool:
+    def _is_news(self, progress: StartProgress) -> bool:
         """Whether to print a line: one for each quarter of a download, and never the same line twice."""
         last = self._last.get(progress.part)
         if progress.step == "downloading" and last and last.step == "downloading":
@@ -56,7 +56,7 @@ class Progressing:
         return table
 
 
-def _words(progress: Progress) -> str:
+def _words(progress: StartProgress) -> str:
     if progress.step == "note":
         return progress.detail
     if progress.step == "downloading":

@@ -61,10 +61,10 @@ def _read(text: str) -> str:
 
 
 def _reply(where: Any, body: dict[str, Any]) -> None:
-    from orchestra.cli.ask import Asking
+    from orchestra.cli.ask import ReplyWaiter
 
     live = LiveScreen() if sys.stdout.isatty() else None
-    asking = Asking(where, body, live or SilentScreen())
+    asking = ReplyWaiter(where, body, live or SilentScreen())
     try:
         reply = asyncio.run(asking.reply())
     except KeyboardInterrupt:

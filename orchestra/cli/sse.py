@@ -14,7 +14,7 @@ _MAX_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Event:
+class ParsedEvent:
     """One event; ``id`` is None until the stream has sent one."""
 
     name: str
@@ -22,7 +22,7 @@ class Event:
     id: str | None
 
 
-async def read_events(response: httpx.Response) -> AsyncIterator[Event]:
+async def read_events(response: httpx.Response) -> AsyncIterator[ParsedEvent]:
     """The events of an open stream as they arrive. Bytes that end no event, such as comments, yield one without a name.
 
     Raises ``ValueError`` for data that is not JSON and for an event that is too long.
@@ -31,6 +31,6 @@ async def read_events(response: httpx.Response) -> AsyncIterator[Event]:
     async for chunk in response.aiter_bytes():
         events = stream.feed(chunk)
         for event in events:
-            yield Event(event.name, json.loads(event.data), event.id or None)
+            yield ParsedEvent(event.name, json.loads(event.data), event.id or None)
         if not events:
-            yield Event("", {}, None)
+            yield ParsedEvent("", {}, None)

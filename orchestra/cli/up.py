@@ -19,10 +19,10 @@ from orchestra.cli.terminal import Terminal
 from orchestra.devstack.child import rotate
 from orchestra.devstack.errors import PartFailedError, StackError
 from orchestra.devstack.folder import DataFolder, open_private
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.part import python_module
 from orchestra.devstack.ports import Ports
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 
 
 def up(
@@ -53,11 +53,11 @@ def up(
     with code 1, and the stack keeps running until `orchestra down`, so that you can look into it.
     """
     ports = Ports.from_base(port_base) if port_base else Ports()
-    options = Options(data, workers=workers, gateways=gateways, ports=ports)
+    options = StackOptions(data, workers=workers, gateways=gateways, ports=ports)
     (_in_background if detach else _in_foreground)(options, Terminal())
 
 
-def _in_foreground(options: Options, console: Terminal) -> None:
+def _in_foreground(options: StackOptions, console: Terminal) -> None:
     from orchestra.devstack.run import run_stack
 
     progressing = Progressing(console)
@@ -80,7 +80,7 @@ def _in_foreground(options: Options, console: Terminal) -> None:
         progressing.close()
 
 
-def _in_background(options: Options, console: Terminal) -> None:
+def _in_background(options: StackOptions, console: Terminal) -> None:
     from orchestra.devstack.place import make_folder
 
     try:
@@ -108,7 +108,7 @@ def _in_background(options: Options, console: Terminal) -> None:
         raise typer.Exit(1)
 
 
-def _supervisor(options: Options, folder: DataFolder) -> "subprocess.Popen[str]":
+def _supervisor(options: StackOptions, folder: DataFolder) -> "subprocess.Popen[str]":
     with open_private(folder.log("supervisor")) as log:
         return subprocess.Popen(
             python_module("orchestra.devstack", json.dumps({**asdict(options), "data": str(folder.path)})),
@@ -125,7 +125,7 @@ def _until_ready(supervisor: subprocess.Popen[str], report: Report, folder: Data
     for line in supervisor.stdout or ():
         match json.loads(line):
             case {"progress": progress}:
-                report(Progress(**progress))
+                report(StartProgress(**progress))
             case {"ready": dict(status)}:
                 return status
             case {"failed": reason, "log": log}:
@@ -134,7 +134,7 @@ def _until_ready(supervisor: subprocess.Popen[str], report: Report, folder: Data
     raise fail(f"the supervisor ended with exit code {supervisor.wait()}; see {folder.log('supervisor')}")
 
 
-def _say_where(status: dict[str, Any], options: Options, console: Terminal) -> None:
+def _say_where(status: dict[str, Any], options: StackOptions, console: Terminal) -> None:
     database = urlsplit(status["database"]["url"])
     password = command("status", "--json", data=options.data)
     lines = (
@@ -157,7 +157,7 @@ def _model(env: dict[str, str]) -> str:
     return f"{model}  (SmolLM2, 135M parameters, on this machine; LLM_PROVIDER selects another)"
 
 
-def _say_what_next(status: dict[str, Any], options: Options, console: Terminal) -> None:
+def _say_what_next(status: dict[str, Any], options: StackOptions, console: Terminal) -> None:
     messages = f"{status['gateway']['url']}/v1/messages"
     say = {"messages": [{"role": "user", "content": "Explain in one sentence what an orchestra is."}]}
     curl = ("-H", "Content-Type: application/json", messages)

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from orchestra.devstack.errors import PartFailedError, StackError
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.ports import Ports
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 from orchestra.devstack.run import run_stack
 from orchestra.telemetry.logging import configure_logging
 
@@ -24,13 +24,13 @@ from orchestra.telemetry.logging import configure_logging
 def main() -> None:
     """Run a stack until it is asked to stop. Exit code 1 if it cannot be started."""
     given = json.loads(sys.argv[1])
-    options = Options(
+    options = StackOptions(
         Path(given["data"]), workers=given["workers"], gateways=given["gateways"], ports=Ports(**given["ports"])
     )
     configure_logging("supervisor")
     logger = structlog.get_logger()
 
-    def report(progress: Progress) -> None:
+    def report(progress: StartProgress) -> None:
         logger.info("part", part=progress.part, state=progress.step, reason=progress.detail)
         _tell({"progress": asdict(progress)})
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError, StackError, UnreachableError
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 
 # Carries out a request; it may report progress.
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -34,7 +34,7 @@ class ControlServer:
         self._waiting: set[asyncio.StreamWriter] = set()
         self._answering: set[asyncio.Task[None]] = set()
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: StartProgress) -> None:
         """Send progress to every waiting client."""
         for writer in self._waiting:
             _send(writer, {"progress": asdict(progress)})
@@ -105,7 +105,7 @@ async def ask(path: Path, request: dict[str, Any], report: Report) -> dict[str, 
         async for line in reader:
             answer = json.loads(line)
             if "progress" in answer:
-                report(Progress(**answer["progress"]))
+                report(StartProgress(**answer["progress"]))
             elif "error" in answer:
                 raise RefusedError(answer["error"])
             else:

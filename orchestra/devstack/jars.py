@@ -19,7 +19,7 @@ from jgo.env import LockFile
 from jgo.maven import Artifact, MavenContext
 
 from orchestra.devstack.errors import PartFailedError
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 
 ENDPOINT = "org.apache.kafka:kafka_2.13:4.2.0+org.apache.kafka:kafka-tools:4.2.0+org.slf4j:slf4j-simple:1.7.36"
 _PARALLEL = 8
@@ -74,7 +74,7 @@ def _download(missing: list[Artifact], report: Report) -> None:
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 _check(future)
-                report(Progress("kafka", "downloading", "jars from Maven Central", done, len(missing)))
+                report(StartProgress("kafka", "downloading", "jars from Maven Central", done, len(missing)))
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -17,7 +17,7 @@ from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.jars import fetch_jars
 from orchestra.devstack.part import Part
 from orchestra.devstack.ports import HOST, taken
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 
 _JAVA_FLAGS = (
     "-XX:+UseSerialGC",
@@ -35,7 +35,7 @@ async def kafka_part(folder: Path, port: int, controller_port: int, report: Repo
     jars = await _jars(report)
     env = plain_environment({"JAVA_HOME": str(JAVA_HOME), "CLASSPATH": os.pathsep.join(map(str, jars))})
     properties = _write_properties(folder, port, controller_port)
-    report(Progress("kafka", "starting"))
+    report(StartProgress("kafka", "starting"))
     if not (folder / "data" / "meta.properties").exists():
         await _format(properties, env)
     return Part(
@@ -52,7 +52,7 @@ async def _jars(report: Report) -> list[Path]:
     loop = asyncio.get_running_loop()
     given_up = threading.Event()
 
-    def from_thread(progress: Progress) -> None:
+    def from_thread(progress: StartProgress) -> None:
         if given_up.is_set():
             raise InterruptedError("the start was cancelled")
         loop.call_soon_threadsafe(report, progress)

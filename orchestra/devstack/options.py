@@ -7,7 +7,7 @@ from orchestra.devstack.ports import Ports
 
 
 @dataclass(frozen=True)
-class Options:
+class StackOptions:
     """One stack: its data folder, the number of workers and gateways, and its ports."""
 
     data: Path

@@ -2,11 +2,11 @@
 
 from orchestra.devstack.choice import choose
 from orchestra.devstack.folder import DataFolder
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.ports import until_free
 
 
-async def make_folder(options: Options) -> DataFolder:
+async def make_folder(options: StackOptions) -> DataFolder:
     """The stack's folder, ready for use. It is not created if one of the ports is taken.
 
     Raises ``PortTakenError``, ``FolderRefusedError`` and ``OSError``.

@@ -22,7 +22,7 @@ from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import SYSTEM_FOLDER, system_folder, write_private
 from orchestra.devstack.part import Account, Part
 from orchestra.devstack.ports import HOST
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
 
@@ -38,7 +38,7 @@ async def postgres_part(folder: Path, port: int, report: Report) -> tuple[Part, 
     ``folder`` gets the password (mode 0600) and the data; as root the data may be elsewhere, with a link to it.
     Raises ``PartFailedError``.
     """
-    report(Progress("postgres", "starting"))
+    report(StartProgress("postgres", "starting"))
     account = _account()
     binaries = _binaries_for(account)
     data = _data_folder(folder, account, report)
@@ -132,7 +132,7 @@ def _data_folder(folder: Path, account: Account | None, report: Report) -> Path:
         if not data.is_symlink():
             data.symlink_to(elsewhere)
         reason = f"the user {account.name} cannot reach {folder}, so Postgres keeps its data in {elsewhere}"
-        report(Progress("postgres", "note", reason))
+        report(StartProgress("postgres", "note", reason))
         data = elsewhere
     data.mkdir(exist_ok=True)
     os.chown(data, account.uid, account.gid)

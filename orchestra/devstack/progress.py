@@ -8,7 +8,7 @@ Step = Literal["waiting", "downloading", "starting", "ready", "restarting", "sto
 
 
 @dataclass(frozen=True)
-class Progress:
+class StartProgress:
     """One event of one part. ``done`` and ``total`` count files during a download."""
 
     part: str
@@ -18,4 +18,4 @@ class Progress:
     total: int = 0
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[StartProgress], None]

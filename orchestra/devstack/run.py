@@ -9,15 +9,17 @@ from typing import Any
 from orchestra.devstack.control import ControlServer
 from orchestra.devstack.errors import RefusedError
 from orchestra.devstack.folder import DataFolder
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.place import make_folder
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 from orchestra.devstack.stack import Stack
 
 _MAX_WORKERS = 100
 
 
-async def run_stack(options: Options, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+async def run_stack(
+    options: StackOptions, report: Report, when_ready: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
     """Start the stack, call ``when_ready`` with its status, and stop it on a signal or by `orchestra down`.
 
     Raises a ``StackError`` or ``OSError`` if it cannot be started, with nothing left running. A second signal
@@ -31,7 +33,7 @@ async def run_stack(options: Options, report: Report, when_ready: Callable[[dict
 class _Run:
     def __init__(
         self,
-        options: Options,
+        options: StackOptions,
         folder: DataFolder,
         report: Report,
         when_ready: Callable[[dict[str, Any]], Awaitable[None]],
@@ -83,7 +85,7 @@ class _Run:
                 return {}
         raise RefusedError(f"not understood: {request}")
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, progress: StartProgress) -> None:
         self._report(progress)
         self._control.report(progress)
 

@@ -14,11 +14,11 @@ from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import DataFolder, open_private
 from orchestra.devstack.kafka import kafka_part
 from orchestra.devstack.model import MODEL_NAME, model_part
-from orchestra.devstack.options import Options
+from orchestra.devstack.options import StackOptions
 from orchestra.devstack.part import python_module
 from orchestra.devstack.ports import HOST, until_free
 from orchestra.devstack.postgres import postgres_part
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 from orchestra.devstack.services import (
     gateway_part,
     llm_part,
@@ -36,7 +36,9 @@ _PORT_PATIENCE_SECONDS = 5.0
 class Stack:
     """One embedded stack on one data folder, whose lock the caller holds."""
 
-    def __init__(self, options: Options, folder: DataFolder, report: Report, topics: Sequence[Topic] = TOPICS) -> None:
+    def __init__(
+        self, options: StackOptions, folder: DataFolder, report: Report, topics: Sequence[Topic] = TOPICS
+    ) -> None:
         self._options = options
         self._ports = options.ports
         self._folder = folder
@@ -147,7 +149,7 @@ class Stack:
             return "degraded"
         return self._overall
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: StartProgress) -> None:
         self._save()
         self._tell(progress)
 
@@ -177,7 +179,7 @@ class Stack:
             await self._supervisor.add(model_part(self._ports.model, self._folder.token(MODEL_NAME)))
 
     async def _migrate(self) -> None:
-        self._report(Progress("migrations", "starting"))
+        self._report(StartProgress("migrations", "starting"))
         log = self._folder.log("migrations")
         with open_private(log) as output:
             output.truncate(0)
@@ -185,21 +187,21 @@ class Stack:
             env = {**os.environ, **self._env}
             process = await asyncio.create_subprocess_exec(*command, env=env, stdout=output, stderr=output)
         if await process.wait():
-            self._report(Progress("migrations", "failed"))
+            self._report(StartProgress("migrations", "failed"))
             raise PartFailedError("migrations", "could not be applied", log.read_text(errors="replace"))
-        self._report(Progress("migrations", "ready"))
+        self._report(StartProgress("migrations", "ready"))
 
     async def _make_topics(self) -> None:
-        self._report(Progress("topics", "starting"))
+        self._report(StartProgress("topics", "starting"))
         here = {"kafka_bootstrap_servers": f"{HOST}:{self._ports.kafka}", "kafka_security_protocol": "PLAINTEXT"}
         try:
             problems = await ensure_topics(KafkaSettings.model_validate(here), self._topics)
         except KafkaError as error:
             problems = [f"Kafka: {type(error).__name__}"]
         if problems:
-            self._report(Progress("topics", "failed"))
+            self._report(StartProgress("topics", "failed"))
             raise PartFailedError("topics", "have wrong settings", "\n".join(problems))
-        self._report(Progress("topics", "ready"))
+        self._report(StartProgress("topics", "ready"))
 
     async def _start_worker(self, number: int) -> None:
         ready_file = self._folder.ready_file(f"worker-{number}")

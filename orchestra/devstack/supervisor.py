@@ -14,7 +14,7 @@ import structlog
 from orchestra.devstack.child import Child, State
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.part import Part
-from orchestra.devstack.progress import Progress, Report
+from orchestra.devstack.progress import Report, StartProgress
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 15.0
@@ -36,14 +36,14 @@ class Supervisor:
         """Start a part, and restart it whenever it dies. Raises ``PartFailedError``."""
         began = time.monotonic()
         child = self.children[part.name] = Child(part, self._logs / f"{part.name}.log")
-        self._report(Progress(part.name, "starting"))
+        self._report(StartProgress(part.name, "starting"))
         try:
             await child.start()
         except Exception as error:
             del self.children[part.name]
-            self._report(Progress(part.name, "failed", _reason(error)))
+            self._report(StartProgress(part.name, "failed", _reason(error)))
             raise
-        self._report(Progress(part.name, "ready", f"in {time.monotonic() - began:.1f} s"))
+        self._report(StartProgress(part.name, "ready", f"in {time.monotonic() - began:.1f} s"))
         self._keepers[part.name] = asyncio.create_task(self._keep(child), name=f"keep {part.name}")
 
     async def remove(self, *names: str) -> None:
@@ -62,10 +62,10 @@ class Supervisor:
             await asyncio.wait([keeper])
         child = self.children[name]
         child.state = State.STOPPING
-        self._report(Progress(name, "stopping"))
+        self._report(StartProgress(name, "stopping"))
         await child.stop()
         del self.children[name]
-        self._report(Progress(name, "stopped"))
+        self._report(StartProgress(name, "stopped"))
 
     async def _keep(self, child: Child) -> None:
         delay = _FIRST_DELAY_SECONDS
@@ -76,16 +76,16 @@ class Supervisor:
                 delay = _FIRST_DELAY_SECONDS
             child.state = State.RESTARTING
             how = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
-            self._report(Progress(child.part.name, "restarting", f"{how}; restarting it"))
+            self._report(StartProgress(child.part.name, "restarting", f"{how}; restarting it"))
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
             try:
                 await child.start()
-                self._report(Progress(child.part.name, "ready", "again"))
+                self._report(StartProgress(child.part.name, "ready", "again"))
             except Exception as error:  # noqa: BLE001 - whatever the error, the next try may succeed
-                self._report(Progress(child.part.name, "failed", _reason(error)))
+                self._report(StartProgress(child.part.name, "failed", _reason(error)))
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: StartProgress) -> None:
         try:
             self._tell(progress)
         except Exception as error:  # noqa: BLE001 - parts are kept alive even if no report arrives

@@ -22,7 +22,7 @@ _CLOSED_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class KeepAlive:
     """How long idle connections are kept, and how long one must rest before it is reused, in seconds."""
 
     seconds: float
@@ -30,7 +30,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Timeouts in seconds: for connecting, and for silence."""
 
     connect_seconds: float
@@ -40,7 +40,7 @@ class Patience:
 class Address:
     """The target of calls, with the headers they all carry. ``base_url``: prefix of the calls' paths."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], patience: Patience, keeping: Keeping) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], patience: Timeouts, keeping: KeepAlive) -> None:
         self.base_url = base_url.rstrip("/")
         # The body is read as it arrives, so it must not be compressed on the way.
         self.headers = {"accept-encoding": "identity", **headers}
@@ -75,12 +75,12 @@ class Address:
         )
 
 
-def transport(base_url: str, keeping: Keeping) -> AiohttpTransport:
+def transport(base_url: str, keeping: KeepAlive) -> AiohttpTransport:
     """The same connections for callers that use httpx."""
     return AiohttpTransport(client=lambda: _session(base_url, keeping))
 
 
-def _session(base_url: str, keeping: Keeping, **more: Any) -> aiohttp.ClientSession:
+def _session(base_url: str, keeping: KeepAlive, **more: Any) -> aiohttp.ClientSession:
     """A session without a limit on connections. Needs a running event loop."""
     context = None
     if base_url.startswith("https:"):

@@ -18,7 +18,7 @@ class EventTooLongError(ValueError):
     """A line or an event exceeds the reader's limit."""
 
 
-class Event(NamedTuple):
+class SseEvent(NamedTuple):
     """One event. ``data``: its ``data`` lines joined with line feeds; ``id``: the last id in the stream."""
 
     name: str
@@ -29,14 +29,14 @@ class Event(NamedTuple):
 class EventStream:
     """One stream. Feed it bytes as they arrive, split anywhere; the work is linear in their number.
 
-    It buffers at most ``most_bytes`` of an unfinished event, and nothing of a comment. ``on_other_line`` is called with
+    It buffers at most ``max_bytes`` of an unfinished event, and nothing of a comment. ``on_other_line`` is called with
     each line that is neither a comment nor a field of the standard, which says to ignore them. ``retry`` is the
     reconnection time in milliseconds that the server asked for; None until it has sent one.
     """
 
-    def __init__(self, most_bytes: int = 1024 * 1024, on_other_line: Callable[[bytes], None] = lambda _: None) -> None:
+    def __init__(self, max_bytes: int = 1024 * 1024, on_other_line: Callable[[bytes], None] = lambda _: None) -> None:
         self.retry: int | None = None
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._on_other_line = on_other_line
         self._begun = self._after_cr = False
         self._between = True
@@ -46,14 +46,14 @@ class EventStream:
         self._size = 0
         self._id = ""
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that these bytes complete; possibly none. Raises ``EventTooLongError``."""
-        if self._between and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and len(chunk) <= self._most_bytes:
+        if self._between and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and len(chunk) <= self._max_bytes:
             # Nearly all output of a model looks like this: whole events with one line of data each.
             found = chunk[6:-2].split(b"\n\ndata: ")
             if chunk.count(b"\n") == 2 * len(found) and b"\r" not in chunk:
                 self._begun = True
-                return [Event("message", data.decode("utf-8", "replace"), self._id) for data in found]
+                return [SseEvent("message", data.decode("utf-8", "replace"), self._id) for data in found]
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")  # The second half of a CRLF, whose first half ended the line.
@@ -80,7 +80,7 @@ class EventStream:
         self._between = not (self._line or self._data or self._name or self._after_cr)
         return events
 
-    def rest(self) -> Event | None:
+    def rest(self) -> SseEvent | None:
         """At the end of a stream, the event that no empty line completed.
 
         The standard discards it. A caller that can tell by other means that the stream is whole may use it.
@@ -111,12 +111,12 @@ class EventStream:
         elif field not in _FIELDS:
             self._on_other_line(line)
 
-    def _finish(self) -> Event:
+    def _finish(self) -> SseEvent:
         name, data = self._name, b"\n".join(self._data)
         self._name, self._size = b"", 0
         self._data.clear()
-        return Event(name.decode("utf-8", "replace") or "message", data.decode("utf-8", "replace"), self._id)
+        return SseEvent(name.decode("utf-8", "replace") or "message", data.decode("utf-8", "replace"), self._id)
 
     def _check(self, size: int) -> None:
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             raise EventTooLongError("an event of the stream is longer than it may be")

@@ -24,8 +24,8 @@ from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode
 
 # Limit of a head: request line and all header lines. Of a body: trailers, extensions and chunk lines.
-MOST_HEAD_BYTES = 64 * 1024
-MOST_HEAD_LINES = 100
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_LINES = 100
 # Framing of one chunk that is not counted, so that many small chunks do not look like a long head.
 _CHUNK_BYTES = 32
 # Longer than any client keeps an idle connection, so that it is never closed under a request.
@@ -37,9 +37,9 @@ HEAD_LOOKS = 10
 # In this many checks a body must deliver this many bytes, and a reader must take as many: about 1 KiB/s.
 BODY_LOOKS = 30
 BODY_BYTES = 32 * 1024
-MOST_HALF_OPEN = 256
+MAX_HALF_OPEN = 256
 # Unread response bytes per address.
-MOST_UNREAD_BYTES = 128 * 1024 * 1024
+MAX_UNREAD_BYTES = 128 * 1024 * 1024
 # A small unread rest does not pause the writer, so no event reports it: the check looks for it.
 SWEEP_LOOKS = 10
 # Connections opened since the last check are not counted yet: a thousand callers may arrive at once.
@@ -123,7 +123,7 @@ class HalfOpen:
             if age <= _YOUNG_LOOKS or self._since.get(connection) != since or not (address := connection.counted_for):
                 continue
             counted[address] += 1
-            if counted[address] > MOST_HALF_OPEN:
+            if counted[address] > MAX_HALF_OPEN:
                 connection.refuse(ErrorCode.TOO_MANY_CONNECTIONS)
         for code, count in self._refused.items():
             log.warning("connections_refused", code=code, count=count)
@@ -139,7 +139,7 @@ class HalfOpen:
             size = connection.reader_looked_at(age)
             if age > _YOUNG_LOOKS and (address := connection.counted_as_reader):
                 held[address] += size
-                if held[address] > MOST_UNREAD_BYTES:
+                if held[address] > MAX_UNREAD_BYTES:
                     connection.cut(ErrorCode.TOO_MANY_CONNECTIONS)
 
 
@@ -273,13 +273,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Give the parser no more than the bounds allow."""
         while data and not self._refused:
-            room = MOST_HEAD_BYTES - self._spent
+            room = MAX_HEAD_BYTES - self._spent
             piece, data = (data, b"") if len(data) <= room else (data[:room], data[room:])
             self._spent += len(piece)
             super().data_received(piece)
             if self.transport.is_closing():
                 return
-            if self._spent >= MOST_HEAD_BYTES and not self._refused:
+            if self._spent >= MAX_HEAD_BYTES and not self._refused:
                 self.refuse(ErrorCode.HEAD_TOO_LARGE)
         if self._refused:
             return
@@ -300,7 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of the head, or of trailers, which are ignored."""
         self._lines += 1
-        if self._lines >= MOST_HEAD_LINES:  # The first line has the method.
+        if self._lines >= MAX_HEAD_LINES:  # The first line has the method.
             self._reason = ErrorCode.HEAD_TOO_LARGE
             raise ValueError("too many lines")
         if self._phase is _Phase.HEAD:

@@ -56,7 +56,7 @@ class UnreadRecord:
     checksum: None = None
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """Unpacked records as a batch of their own, and possibly one record after them that was not kept."""
 
     plain: bytes
@@ -115,18 +115,18 @@ def header_of(raw: bytes | memoryview) -> BatchHeader:
 class PackedBatch:
     """One batch of format 2, packed or not, to be iterated once. ``finished``: the last piece was yielded."""
 
-    def __init__(self, raw: bytes | memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
+    def __init__(self, raw: bytes | memoryview, max_bytes: int = MAX_BATCH_BYTES) -> None:
         self.finished = False
         self._header = header = header_of(raw)
         codec, packed = header.attributes & CODEC_MASK, bytes(raw[HEADER_BYTES:])
-        self._stream = _Stream(codec, packed, header.last_offset_delta, most_bytes)
+        self._stream = _Stream(codec, packed, header.last_offset_delta, max_bytes)
 
     @property
     def unpacked(self) -> int:
         """How many bytes have been unpacked so far."""
         return self._stream.unpacked
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[Chunk]:
         """The records, in pieces of about a mebibyte; the last piece ends with the batch, and may be empty.
 
         A record that is too large is unread, as is everything past the bounds or that cannot be unpacked.
@@ -138,7 +138,7 @@ class PackedBatch:
                 if length > MAX_MESSAGE_BYTES or stream.has_too_many_headers(length):
                     piece = self._pass_over(length)
                 elif stream.add_record(length):
-                    piece = Piece(header.plain(*stream.take()), None)
+                    piece = Chunk(header.plain(*stream.take()), None)
                 else:
                     continue
                 following = header_of(piece.plain).last_offset + 1
@@ -147,7 +147,7 @@ class PackedBatch:
                 raise _PastBoundError
             records, count, _ = stream.take()
             self.finished = True
-            yield Piece(header.plain(records, count, header.last_offset_delta), None)
+            yield Chunk(header.plain(records, count, header.last_offset_delta), None)
         except (*_PAST_BOUND, *_UNREADABLE) as error:
             try:
                 records, count, delta = stream.take()
@@ -158,9 +158,9 @@ class PackedBatch:
             if following <= header.last_offset:
                 unread = header.unread(header.last_offset, lost(error, following, header.last_offset))
             self.finished = True
-            yield Piece(header.plain(records, count, header.last_offset_delta), unread)
+            yield Chunk(header.plain(records, count, header.last_offset_delta), unread)
 
-    def _pass_over(self, length: int) -> Piece:
+    def _pass_over(self, length: int) -> Chunk:
         """The piece so far, followed by the record of this length, unread."""
         header, stream = self._header, self._stream
         records, count, _ = stream.take()
@@ -172,7 +172,7 @@ class PackedBatch:
         value = Unread.because(ErrorCode.TOO_LARGE, f"the record has {why}{passed.digest}", passed.value_length)
         offset = header.base_offset + passed.offset_delta
         unread = header.unread(offset, value, passed.timestamp_delta, passed.key, passed.headers)
-        return Piece(header.plain(records, count, passed.offset_delta), unread)
+        return Chunk(header.plain(records, count, passed.offset_delta), unread)
 
 
 def refuse_legacy(raw: bytes | memoryview, codec: int, offset: int, timestamp: int) -> UnreadRecord | None:
@@ -222,11 +222,9 @@ class _PassedOver:
 class _Stream:
     """The unpacked bytes of a batch, and in them a *piece*: the records added and not taken yet."""
 
-    def __init__(
-        self, codec: int, packed: bytes, last_offset_delta: int = 0, most_bytes: int = MAX_BATCH_BYTES
-    ) -> None:
+    def __init__(self, codec: int, packed: bytes, last_offset_delta: int = 0, max_bytes: int = MAX_BATCH_BYTES) -> None:
         self.unpacked = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._last_offset_delta = last_offset_delta
         self._codec = codec
         self._packed = packed
@@ -377,7 +375,7 @@ class _Stream:
     def _fill(self, wanted: int) -> None:
         if self._reader is None:
             self._reader = reader(self._codec, self._packed)
-        left = self._most_bytes - self.unpacked
+        left = self._max_bytes - self.unpacked
         if not left:
             raise _PastBoundError
         chunk = self._reader(min(max(wanted, _CHUNK_BYTES), left))

@@ -152,7 +152,7 @@ def _codec(raw: memoryview) -> int:
 class _Opened:
     """One batch as received. ``pieces``: in the form of aiokafka's batches. ``cost``: bytes read so far."""
 
-    def __init__(self, raw: memoryview, most_bytes: int = MAX_BATCH_BYTES) -> None:
+    def __init__(self, raw: memoryview, max_bytes: int = MAX_BATCH_BYTES) -> None:
         magic = raw[_MemoryRecordsPy.MAGIC_OFFSET]
         self._source: PackedBatch | None = None
         self._length = len(raw)
@@ -164,7 +164,7 @@ class _Opened:
         elif len(raw) < _HAS_FEW_HEADERS_BYTES and not _codec(raw):
             self.pieces = iter((_Batch(batch, raw, None),))
         else:
-            self._source = PackedBatch(raw, most_bytes)
+            self._source = PackedBatch(raw, max_bytes)
             self.pieces = _pieces(self._source)
 
     @property

@@ -19,7 +19,7 @@ from orchestra.store.turns import (
 
 
 @dataclass
-class Cancelled:
+class CancelledBatch:
     """What a batch of cancels did. ``running``: requests still running; their workers learn of it by heartbeat."""
 
     announcements: list[Announcement] = field(default_factory=list)
@@ -97,14 +97,14 @@ RETURNING before.deleted_at IS NOT NULL AS already
 """
 
 
-async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
+async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> CancelledBatch:
     """Cancel requests that have not ended, and keep the cancels of requests that have no row yet.
 
     A cancel kept here counts only for a request without an owner. The gateway keeps those for owned requests with
     ``keep_early``.
     """
     if not refs:
-        return Cancelled()
+        return CancelledBatch()
     found = await tx.run(_FIND, refs=refs_json(refs))
     early = [RequestRef(row.tenant, row.id) for row in found if row.conversation_id is None]
     known = [RequestRef(row.tenant, row.id) for row in found if row.conversation_id is not None]
@@ -112,14 +112,16 @@ async def cancel(tx: Transaction, refs: Collection[RequestRef]) -> Cancelled:
     if early:
         await tx.run(_KEEP, refs=refs_json(early), signed=False, owner=None)
     if not conversations:
-        return Cancelled()
+        return CancelledBatch()
     await lock_conversations(tx, conversations)
     # Not the early ones, even if their rows exist by now: their conversations are not locked. `settle_early` does it.
     rows = await tx.run(_CANCEL, refs=refs_json(known))
     ended = [RequestRef(row.tenant, row.id) for row in rows if row.status == "cancelled"]
     announcements = await announce(tx, conversations if ended else (), ended)
     await promote(tx, conversations)
-    return Cancelled(announcements, [RequestRef(row.tenant, row.id) for row in rows if row.status == "in_progress"])
+    return CancelledBatch(
+        announcements, [RequestRef(row.tenant, row.id) for row in rows if row.status == "in_progress"]
+    )
 
 
 async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> None:

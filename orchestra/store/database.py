@@ -200,7 +200,7 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
         return json.dumps(rows, default=str)
 
 
-def few(parameter: str, columns: str) -> str:
+def lookup_rows(parameter: str, columns: str) -> str:
     """The rows of a JSON parameter, as a subquery to join; ``columns`` must include the tenant.
 
     The planner estimates 100 rows, and would then scan a whole index that it believes to be small. The condition is

@@ -138,7 +138,7 @@ _LAST_REPLAY = composed(
     )
 )
 
-Place = tuple[datetime, int]
+RecordPosition = tuple[datetime, int]
 """The position of a letter in a list: when it was kept, and its id."""
 
 
@@ -166,7 +166,7 @@ class KeptLetter:
         return self.edited or self.came
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RecordPosition:
         """Its position in a list."""
         return self.summary.created_at, self.summary.id
 
@@ -225,7 +225,7 @@ async def page(
     database: Database,
     tenant: str,
     filter: DeadLetterFilter,
-    before: Place | None,
+    before: RecordPosition | None,
     limit: int,
     *,
     replayed: bool | None,
@@ -240,7 +240,7 @@ async def page(
 
 
 async def to_replay(
-    database: Database, tenant: str, filter: DeadLetterFilter, after: Place | None, until: datetime, limit: int
+    database: Database, tenant: str, filter: DeadLetterFilter, after: RecordPosition | None, until: datetime, limit: int
 ) -> list[KeptLetter]:
     """Letters that were never replayed, kept after the place ``after`` and before ``until``, oldest first."""
     where, values = applied(_CONDITIONS, filter, after=after, until=until, replayed=False)

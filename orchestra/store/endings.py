@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from orchestra.store.claims import CALLER_SECONDS
-from orchestra.store.database import Database, Transaction, as_json, few
+from orchestra.store.database import Database, Transaction, as_json, lookup_rows
 from orchestra.store.turns import (
     KEYS,
     Announcement,
@@ -29,7 +29,7 @@ _FOREVER = 1e9
 
 
 @dataclass(frozen=True)
-class Ending:
+class AttemptEnd:
     """How one attempt ended. ``status`` pending: it goes back to the queue for ``delay`` seconds.
 
     ``question``: the message to store before the reply, as (role, content). ``question``, ``reply`` and
@@ -127,7 +127,7 @@ UPDATE requests r SET
     -- Why it failed; or, while it is open and when it expired, why its last attempt did.
     error_code = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_code, r.error_code) END,
     error_detail = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_detail, r.error_detail) END
-FROM {few("rows", _END_COLUMNS)} AS f
+FROM {lookup_rows("rows", _END_COLUMNS)} AS f
 WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence
     AND r.status || '' = 'in_progress' -- Not to be read from the index of all that runs.
 RETURNING r.tenant, r.id, r.fence, r.status
@@ -180,7 +180,7 @@ WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now() AND C
 ORDER BY r.run_at LIMIT :limit
 """
 
-_WHY = few("rows", "tenant text, id uuid, code text, detail text")
+_WHY = lookup_rows("rows", "tenant text, id uuid, code text, detail text")
 
 _TELL = f"""
 UPDATE requests r SET error_code = k.code, error_detail = k.detail
@@ -202,7 +202,7 @@ RETURNING r.tenant, r.id
 """
 
 
-async def finish(database: Database, endings: Sequence[Ending]) -> Finished:
+async def finish(database: Database, endings: Sequence[AttemptEnd]) -> Finished:
     """Write a batch of endings in one transaction. An ending whose fence no longer holds changes nothing.
 
     Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (it may or may not be committed, and
@@ -271,12 +271,12 @@ def _why(row: Any, held: HeldModel) -> dict[str, Any]:
     return {"tenant": row.tenant, "id": row.id, "code": held.code, "detail": detail}
 
 
-def _in_deleted(ending: Ending) -> Ending:
+def _in_deleted(ending: AttemptEnd) -> AttemptEnd:
     # The conversation was deleted meanwhile: discard the answer.
-    return Ending(ending.tenant, ending.id, ending.conversation_id, ending.fence, Status.CANCELLED)
+    return AttemptEnd(ending.tenant, ending.id, ending.conversation_id, ending.fence, Status.CANCELLED)
 
 
-def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
+def _rows(endings: Sequence[AttemptEnd]) -> list[dict[str, Any]]:
     return [
         {
             "tenant": ending.tenant,
@@ -293,7 +293,7 @@ def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
     ]
 
 
-async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
+async def _store_messages(tx: Transaction, completed: Sequence[AttemptEnd]) -> None:
     texts = [(ending, *text) for ending in completed for text in _texts(ending)]
     rows = [
         {
@@ -311,7 +311,7 @@ async def _store_messages(tx: Transaction, completed: Sequence[Ending]) -> None:
         await tx.run(_MESSAGES, rows=as_json(rows))
 
 
-def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str, FinishReason | None]]:
+def _texts(ending: AttemptEnd) -> Iterator[tuple[UUID | None, str, str, FinishReason | None]]:
     if ending.question:
         role, content = ending.question
         # A request has at most one assistant message, its answer: a question with that role gets no request id.
@@ -320,7 +320,7 @@ def _texts(ending: Ending) -> Iterator[tuple[UUID | None, str, str, FinishReason
         yield ending.id, "assistant", ending.reply, ending.finish_reason
 
 
-async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:
+async def _store_logs(tx: Transaction, endings: Sequence[AttemptEnd]) -> None:
     rows = [
         {"tenant": ending.tenant, "type": ending.log[0], "message": ending.log[1]} for ending in endings if ending.log
     ]
@@ -328,7 +328,7 @@ async def _store_logs(tx: Transaction, endings: Sequence[Ending]) -> None:
         await tx.run(_LOGS, rows=as_json(rows))
 
 
-async def _store_errors(tx: Transaction, endings: Sequence[Ending]) -> None:
+async def _store_errors(tx: Transaction, endings: Sequence[AttemptEnd]) -> None:
     rows = [
         {
             "tenant": ending.tenant,

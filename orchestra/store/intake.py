@@ -9,9 +9,9 @@ from uuid import UUID
 
 from orchestra.store.cancels import EARLY_COUNTS, cancel, conversations_of, delete_conversations, owned_among
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in
-from orchestra.store.database import Database, Transaction, as_json, few
+from orchestra.store.database import Database, Transaction, as_json, lookup_rows
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
-from orchestra.store.progress import Progress, note_progress
+from orchestra.store.progress import IntakeProgress, note_progress
 from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announce, promote, refs_json
 from schemas.errors import ErrorCode
 from schemas.ids import conversation_id_beside, may_be_made_by_an_owner
@@ -85,7 +85,7 @@ class Batch:
     unsigned_cancels: list[Unsigned[RequestRef]] = field(default_factory=list)
     unsigned_deletes: list[Unsigned[ConversationRef]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[IntakeProgress] = field(default_factory=list)
 
 
 @dataclass
@@ -125,7 +125,7 @@ RETURNING tenant, id, next_seq, coalesce(owner, user_id::text) AS owner, deleted
 
 _FACTS = f"""
 SELECT k.tenant, k.id, r.body_hash, e.id IS NOT NULL AS cancelled, h.id IS NOT NULL AS busy
-FROM {few("rows", "tenant text, id uuid, conversation_id uuid, user_name text")} AS k
+FROM {lookup_rows("rows", "tenant text, id uuid, conversation_id uuid, user_name text")} AS k
 LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 LEFT JOIN early_cancels e ON e.tenant = k.tenant AND e.id = k.id AND {EARLY_COUNTS.format(user="k.user_name")}
 LEFT JOIN LATERAL (
@@ -173,7 +173,7 @@ RETURNING tenant, id, conversation_id, status
 
 _BEFORE = f"""
 SELECT r.tenant, r.id FROM requests r
-JOIN {few("rows", "tenant text, conversation_id uuid, seq bigint")} AS k
+JOIN {lookup_rows("rows", "tenant text, conversation_id uuid, seq bigint")} AS k
     ON r.tenant = k.tenant AND r.conversation_id = k.conversation_id AND r.seq < k.seq
 WHERE r.status IN ('waiting', 'pending', 'in_progress')
 """

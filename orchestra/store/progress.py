@@ -10,7 +10,7 @@ from orchestra.store.database import Database, Transaction, as_json
 
 
 @dataclass(frozen=True)
-class Progress:
+class IntakeProgress:
     """Every record of this partition up to the time ``read_up_to`` and before ``next_offset`` is in Postgres."""
 
     topic: str
@@ -41,7 +41,7 @@ WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY t
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
 
 
-async def note_progress(tx: Transaction, progress: Sequence[Progress]) -> None:
+async def note_progress(tx: Transaction, progress: Sequence[IntakeProgress]) -> None:
     """Move the marks of these partitions; a mark never moves back."""
     rows = [
         {
@@ -56,7 +56,7 @@ async def note_progress(tx: Transaction, progress: Sequence[Progress]) -> None:
         await tx.run(_NOTE, rows=as_json(rows))
 
 
-async def note_idle(database: Database, progress: Sequence[Progress]) -> None:
+async def note_idle(database: Database, progress: Sequence[IntakeProgress]) -> None:
     """As ``note_progress``, in its own transaction: for partitions without new records."""
     if progress:
         async with database.transaction() as tx:
@@ -79,10 +79,10 @@ class Standstill(NamedTuple):
     topic: str
 
     @property
-    def mark(self) -> Progress:
+    def mark(self) -> IntakeProgress:
         """The row that a worker writes every second meanwhile."""
         # Postgres cuts the time to `now()`.
-        return Progress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))
+        return IntakeProgress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))
 
 
 async def standstills(database: Database) -> list[Standstill]:

@@ -16,7 +16,7 @@ _SAMPLE_PAGES = 1000
 
 
 @dataclass(frozen=True)
-class Most:
+class Quota:
     """Thresholds from which an owner or tenant counts as having too much."""
 
     open_turns: int
@@ -141,7 +141,7 @@ async def count_bytes(database: Database, every: float) -> bool:
     return await _count(database, "bytes", _COUNT_BYTES, every)
 
 
-async def too_much(database: Database, owner: Most, tenant: Most) -> Sequence[Total]:
+async def too_much(database: Database, owner: Quota, tenant: Quota) -> Sequence[Total]:
     """The owners and tenants that had reached any of these thresholds when they were last counted."""
     rows = await database.run(
         _TOO_MUCH,

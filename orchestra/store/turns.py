@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestra.store.database import Transaction, as_json, few
+from orchestra.store.database import Transaction, as_json, lookup_rows
 from schemas.events import MAX_REPLY_BYTES_IN_RECORD
 
 
@@ -30,7 +30,7 @@ class ConversationRef(NamedTuple):
 PAGE_BYTES = 8 * 1024 * 1024
 """Largest page of a list, whatever its limit: texts may be long, and a gateway holds a whole page in memory."""
 
-KEYS = few("refs", "tenant text, id uuid")
+KEYS = lookup_rows("refs", "tenant text, id uuid")
 """The refs in the parameter ``refs``, as rows to join."""
 
 
@@ -121,7 +121,7 @@ RETURNING id, tenant, request_id, conversation_id, event_id, value, headers
 SELECT * FROM written
 UNION ALL
 SELECT late.*
-FROM {few("conversations", "tenant text, id uuid")} AS c
+FROM {lookup_rows("conversations", "tenant text, id uuid")} AS c
 CROSS JOIN LATERAL (
     SELECT o.id, o.tenant, o.request_id, o.conversation_id, o.event_id, o.value, o.headers
     FROM outbox o WHERE o.tenant = c.tenant AND o.conversation_id = c.id AND o.published_at IS NULL

@@ -30,7 +30,7 @@ from tests.support.tree import ROOT
 KIB = 1024
 FACTOR = 4
 # Four for what is linear, sixteen for what is quadratic.
-MOST_GROWTH = 9
+MAX_GROWTH = 9
 TRIES = 6
 # A head may have 64 KiB, a body more.
 HEAD_SIZES, BODY_SIZES, FIELD_SIZES = (1 * KIB, 16 * KIB), (16 * KIB, 64 * KIB), (16 * KIB,)
@@ -182,7 +182,7 @@ async def grows(call: Call, unit: str, sizes: tuple[int, ...]) -> bool:
         short, long = (unit * (length // len(unit)) for length in (size, FACTOR * size))
         least, most = await call(short), await call(long)
         for _ in range(TRIES):
-            if most <= MOST_GROWTH * least:
+            if most <= MAX_GROWTH * least:
                 break
             least, most = min(least, await call(short)), min(most, await call(long))
         else:

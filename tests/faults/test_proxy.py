@@ -80,7 +80,7 @@ async def test_a_slicer_cuts_pieces_up() -> None:
 
 async def test_limit_data_ends_the_connection_at_its_byte() -> None:
     """Exactly the limit of bytes comes through, then the end."""
-    async with echo(LimitData(most_bytes=1000, way=Way.DOWN)) as (opened, _):
+    async with echo(LimitData(max_bytes=1000, way=Way.DOWN)) as (opened, _):
         assert await said_back(opened) == TEXT[:1000]
 
 

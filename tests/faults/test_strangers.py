@@ -12,7 +12,7 @@ from faults.strangers import HEADS, REFUSED, besiege
 from gateway.http.prefer import read_prefer
 from orchestra.http import server as http_server
 from orchestra.http.client_address import Proxies
-from orchestra.http.server import MOST_HEAD_BYTES, server_config
+from orchestra.http.server import MAX_HEAD_BYTES, server_config
 from tests.support.waiting import eventually
 
 KEY = "orc_key"
@@ -57,4 +57,4 @@ async def test_a_siege_meets_every_bound(url: str) -> None:
 @pytest.mark.parametrize("kind", ["half-open", "costly Prefer"])
 def test_a_head_is_within_the_bounds(kind: str) -> None:
     """A head that must be read is never refused for its length first."""
-    assert len(HEADS[kind](KEY)) < MOST_HEAD_BYTES
+    assert len(HEADS[kind](KEY)) < MAX_HEAD_BYTES

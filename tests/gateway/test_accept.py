@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.accept import Acceptance
-from gateway.ask import Ask, trace
 from gateway.metrics import Metrics
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import nameless
+from gateway.submission import Submission, trace
 from orchestra.signing import Signer
 from schemas.api.messages import PostMessage
 from schemas.envelope import read_headers
@@ -57,7 +57,7 @@ class Log:
 async def test_message(body: PostMessage, caller_waits: bool) -> None:
     """A worker reads exactly the body that was hashed, and can verify its sender."""
     log = Log()
-    ask = Ask(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
+    ask = Submission(nameless(), uuid4(), body, body.body_hash(), trace(None), caller_waits)
     await Acceptance(log, None, SECRETS, Metrics(), one_owner()).message(ask)  # type: ignore[arg-type]
     ((key, value, headers),) = log.records
     read = MessageRequested.model_validate_json(value)
@@ -118,7 +118,7 @@ async def test_one_owner_has_a_few_records_on_their_way_and_others_are_not_behin
 
     def send(user: str) -> Coroutine[Any, Any, None]:
         caller = dataclasses.replace(nameless(), user=user)
-        return acceptance.message(Ask(caller, uuid4(), body, body.body_hash(), trace(None), caller_waits=False))
+        return acceptance.message(Submission(caller, uuid4(), body, body.body_hash(), trace(None), caller_waits=False))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(20):

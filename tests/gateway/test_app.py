@@ -168,7 +168,7 @@ def test_the_document_is_of_the_installed_version(monkeypatch: pytest.MonkeyPatc
     """The OpenAPI document says the version of the package, whatever it is."""
     monkeypatch.setattr(metadata, "version", {"llm-orchestra-pipeline": "9.8.7"}.get)
 
-    assert app_of().openapi()["info"]["version"] == "9.8.7"
+    assert app_of.__wrapped__().openapi()["info"]["version"] == "9.8.7"
 
 
 PAGES = ("/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/asyncapi")

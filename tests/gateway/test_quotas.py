@@ -8,11 +8,11 @@ import pytest
 from gateway import quotas
 from gateway.people.principal import Principal
 from gateway.quotas import Quotas
-from orchestra.store.totals import Most, Total
+from orchestra.store.totals import Quota, Total
 from schemas.api.keys import Scope
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 
-OWNER, TENANT = Most(100, 10, 1 << 30, 900.0), Most(1000, 50, 4 << 30, 900.0)
+OWNER, TENANT = Quota(100, 10, 1 << 30, 900.0), Quota(1000, 50, 4 << 30, 900.0)
 ADA, BOB, OTHER = (
     Principal(tenant, user, frozenset({Scope.WRITE}))
     for tenant, user in (("default", "ada"), ("default", "bob"), ("t2", "ada"))
@@ -33,7 +33,7 @@ def total(owner: str | None, **has: Any) -> Total:
 async def looked(monkeypatch: pytest.MonkeyPatch, *found: Total) -> Quotas:
     """Quotas that have read these totals."""
 
-    async def too_much(_database: Any, owner: Most, tenant: Most) -> list[Total]:
+    async def too_much(_database: Any, owner: Quota, tenant: Quota) -> list[Total]:
         assert (OWNER, TENANT) == (owner, tenant)
         return list(found)
 

@@ -82,7 +82,7 @@ def test_what_is_no_host(listed: str) -> None:
 )
 def test_most_priority(settings: dict[str, Any], most: int) -> None:
     """In open mode any priority is allowed; otherwise none above the default."""
-    assert make(**settings).most_priority == most
+    assert make(**settings).priority_limit == most
 
 
 def test_quotas() -> None:

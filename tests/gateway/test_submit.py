@@ -6,13 +6,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
 from gateway.people.principal import nameless
-from gateway.submit import Submissions, about, check_times
+from gateway.submission import Submission
+from gateway.submit import Submissions, attach_request_id, check_times
 from gateway.timings import Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
@@ -31,9 +31,9 @@ def body(**more: Any) -> MessageRequested:
     return MessageRequested.model_validate({"prompt": "hi", **more})
 
 
-def ask(id: UUID | None = None, **more: Any) -> Ask:
+def ask(id: UUID | None = None, **more: Any) -> Submission:
     made = body(**more)
-    return Ask(CALLER, id or uuid4(), made, made.body_hash(), "trace", caller_waits=False)
+    return Submission(CALLER, id or uuid4(), made, made.body_hash(), "trace", caller_waits=False)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Around:
     rows: list[StoredRequest | Exception | None] = field(default_factory=list)
     limit: OrchestraError | None = None
     looks: int = 0
-    sent: list[Ask] = field(default_factory=list)
+    sent: list[Submission] = field(default_factory=list)
 
     async def stored(self, _caller: Any, _id: UUID) -> StoredRequest | None:
         self.looks += 1
@@ -56,7 +56,7 @@ class Around:
         if self.limit:
             raise self.limit
 
-    async def message(self, ask: Ask) -> None:
+    async def message(self, ask: Submission) -> None:
         self.sent.append(ask)
 
 
@@ -73,7 +73,7 @@ class Made:
             Receipts([b"x" * 32]), around, around, Agents.load(None), around, self.hub, self.drain, OFTEN
         )
 
-    async def send(self, ask: Ask, **more: Any) -> StoredRequest | None:
+    async def send(self, ask: Submission, **more: Any) -> StoredRequest | None:
         with self.hub.watch(CALLER.request(ask.id)) as live:
             return await self.submissions.send(ask, live, **{"again": True, **more})
 
@@ -83,7 +83,7 @@ def made() -> Made:
     return Made()
 
 
-def row(ask: Ask, body_hash: str | None = None) -> StoredRequest:
+def row(ask: Submission, body_hash: str | None = None) -> StoredRequest:
     resource = RequestResource(id=ask.id, status=Status.PENDING)
     return StoredRequest(resource, body_hash or ask.body_hash, CALLER.user)
 
@@ -226,7 +226,7 @@ def test_times_that_cannot_be_kept(times: dict[str, datetime]) -> None:
 def test_about(code: ErrorCode) -> None:
     """Errors about an existing id contain it; the others do not."""
     id = uuid4()
-    with pytest.raises(OrchestraError) as raised, about(id):
+    with pytest.raises(OrchestraError) as raised, attach_request_id(id):
         raise OrchestraError(code, retry_after=3)
     assert raised.value.retry_after == 3
     named = raised.value.request_id if isinstance(raised.value, RequestProblemError) else None

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from llm_service.gate import Gate, Rate
-from llm_service.generation import Generation, Restart
+from llm_service.generation import FallbackRestart, Generation
 from llm_service.metrics import Metrics
-from llm_service.providers.base import Ending
+from llm_service.providers.base import EndOfText
 from llm_service.registry import Registry, build_registry
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
@@ -72,7 +72,7 @@ async def _told(registry: Registry, metrics: Metrics | None = None, silence: flo
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="hi")])
     generation = Generation(registry.chain("m0"), ask, metrics or Metrics(), 60, silence)
     async with generation.open() as pieces:
-        return ["end" if isinstance(piece, Ending) else piece async for piece in pieces]
+        return ["end" if isinstance(piece, EndOfText) else piece async for piece in pieces]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_after_text_the_next_model_begins_anew(tmp_path: Path, how: str) -
     """A stream that breaks says so, and then comes the whole text of the next model."""
     told = await _told(_models(tmp_path, f"tokens=3,{how}", "tokens=2"), silence=0.05)
 
-    assert told == ["word1 ", Restart("m1"), "word1 ", "word2", "end"]
+    assert told == ["word1 ", FallbackRestart("m1"), "word1 ", "word2", "end"]
 
 
 async def test_a_restart_is_told_only_where_text_is_void(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ async def test_a_restart_is_told_only_where_text_is_void(tmp_path: Path) -> None
     silent = await _told(_models(tmp_path, "tokens=3,cut_after=1", "fail=overloaded", "tokens=1"))
     spoken = await _told(_models(tmp_path, "tokens=3,cut_after=1", "tokens=3,cut_after=2", "tokens=1"))
 
-    assert silent == ["word1 ", Restart("m1"), "word1", "end"]
-    assert spoken == ["word1 ", Restart("m1"), "word1 ", "word2 ", Restart("m2"), "word1", "end"]
+    assert silent == ["word1 ", FallbackRestart("m1"), "word1", "end"]
+    assert spoken == ["word1 ", FallbackRestart("m1"), "word1 ", "word2 ", FallbackRestart("m2"), "word1", "end"]
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "refused_by_provider", "content_filter", "context_too_long"])
@@ -143,7 +143,7 @@ async def test_a_whole_chain_shares_one_time_limit(tmp_path: Path) -> None:
 async def _usages(chain: Sequence[str], folder: Path, entry: str) -> dict[str, object]:
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="x" * 30)])
     async with Generation(_models(folder, *chain, entry=entry).chain("m0"), ask, Metrics(), 60, 60).open() as pieces:
-        (usage,) = [piece.usage.model_dump() async for piece in pieces if isinstance(piece, Ending)]
+        (usage,) = [piece.usage.model_dump() async for piece in pieces if isinstance(piece, EndOfText)]
     return usage
 
 
@@ -181,7 +181,7 @@ async def test_who_leaves_in_the_midst_of_a_chain_leaves_nothing_open(tmp_path: 
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="hi")])
     generation = Generation(_models(tmp_path, "cut_after=1", "hang_after=1").chain("m0"), ask, metrics, 60, 60)
     async with generation.open() as pieces:
-        assert [await anext(pieces) for _ in range(3)] == ["echo: ", Restart("m1"), "echo: "]
+        assert [await anext(pieces) for _ in range(3)] == ["echo: ", FallbackRestart("m1"), "echo: "]
 
     for model in ("m0", "m1"):
         assert metrics.registry.get_sample_value("orchestra_llm_generations_in_flight", {"model": model}) == 0

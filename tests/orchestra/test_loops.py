@@ -146,7 +146,7 @@ ONE_SHOT = {
     ("gateway/people/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
     ("gateway/http/kept_counts.py", "self._count(key, count)"): "one count; its errors go to those who asked",
     ("gateway/following/lookup.py", "self._ask()"): "one look into Postgres; its errors go to those who asked",
-    ("llm_service/answers.py", "answer"): "one generation",
+    ("llm_service/responses.py", "answer"): "one generation",
     ("orchestra/http/disconnect.py", "_left(receive)"): "one call",
     ("orchestra/kafka/clients.py", "stopping()"): "the end of one client",
     ("orchestra/kafka/records.py", "self._unpack_in_thread(waiting)"): "a few MiB; its errors go to the reader",

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from gateway.settings import GatewaySettings
 from llm_service.settings import LlmServiceSettings
-from orchestra.settings import DatabaseSettings, KafkaSettings, ListenSettings, Piece, SecretSettings, load
+from orchestra.settings import DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, SettingsGroup, load
 from workers.settings import WorkerSettings
 
 CANARY = "canary-of-32-bytes-or-more-0123456789"
@@ -149,7 +149,7 @@ URLS = [
 
 @pytest.mark.parametrize(("piece", "name"), URLS)
 @pytest.mark.parametrize("address", ["http://host:99999", "http://host:canary", "http://:80", "canary://*"])
-def test_no_service_starts_with_an_address_that_cannot_be(piece: type[Piece], name: str, address: str) -> None:
+def test_no_service_starts_with_an_address_that_cannot_be(piece: type[SettingsGroup], name: str, address: str) -> None:
     """Each setting of each service that names addresses is checked at the start."""
     with pytest.raises(ValidationError) as refused:
         piece.model_validate({"orchestra_secret": "s" * 32, name: address})

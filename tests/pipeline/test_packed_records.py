@@ -23,7 +23,7 @@ from workers.intake import _murmur2_partition
 
 MIB = 1 << 20
 # The memory that a bomb may add to a process: 64 MiB that a codec must remember, and a few copies of 2 MiB records.
-MOST_GROWTH = 200 * MIB
+MAX_GROWTH = 200 * MIB
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def send(producer: AIOKafkaProducer, whole: Batch, topic: str, partition: 
     return done
 
 
-def most_memory(service: Service) -> int:
+def max_memory(service: Service) -> int:
     """The peak memory of this process in bytes."""
     (line,) = (line for line in Path(f"/proc/{service.pid}/status").read_text().splitlines() if "VmHWM" in line)
     return int(line.split()[1]) * 1024
@@ -87,7 +87,7 @@ async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
     worker = await services.worker(**road.env)
     first = await road.ask(conversation=conversation)
     await road.endings([first])
-    memory = most_memory(worker)
+    memory = max_memory(worker)
 
     bomb = Record(size, None, [(b"ce_id", str(bomb_id).encode())])
     records = [turn(conversation, before), bomb, turn(conversation, behind)]
@@ -111,14 +111,14 @@ async def test_a_bomb_is_a_dead_letter_and_stops_nobody(
         assert letters[1].detail.endswith(f"the record at offset {at.offset + 2}")
     published = await eventually(lambda: len(found := road.dead_letters()) == len(letters) and found)
     assert [letter.detail.encode() for letter in letters] == [out.headers["dlq-detail"] for out in published or ()]
-    assert most_memory(worker) - memory < MOST_GROWTH
+    assert max_memory(worker) - memory < MAX_GROWTH
 
 
 async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: AIOKafkaProducer) -> None:
     """As many bombs as fit a fetch, ahead of all other requests, block none of those behind them or elsewhere."""
     worker = await services.worker(**road.env)
     await road.endings([await road.ask()])
-    memory = most_memory(worker)
+    memory = max_memory(worker)
 
     for partition in range(PARTITIONS):
         for _ in range(5):
@@ -127,7 +127,7 @@ async def test_many_bombs_stop_nobody(road: Road, services: Services, producer: 
 
     assert ["completed"] * 30 == await road.endings(asked)
     assert 5 * PARTITIONS == (await road.one("SELECT count(*) AS count FROM dead_letters")).count
-    assert most_memory(worker) - memory < MOST_GROWTH
+    assert max_memory(worker) - memory < MAX_GROWTH
 
 
 async def test_a_gateway_reads_events_behind_a_bomb(
@@ -135,7 +135,7 @@ async def test_a_gateway_reads_events_behind_a_bomb(
 ) -> None:
     """Bombs on llm.events stop no stream and exhaust no gateway's memory."""
     gateway = await services.gateway()
-    memory, name = most_memory(gateway), "orchestra_gateway_events_skipped_total"
+    memory, name = max_memory(gateway), "orchestra_gateway_events_skipped_total"
     skipped = await metric(gateway.url, name)
 
     for codec, size in MAX_BYTES.items():
@@ -145,7 +145,7 @@ async def test_a_gateway_reads_events_behind_a_bomb(
         return await metric(gateway.url, name) >= skipped + 2 * len(MAX_BYTES)
 
     await eventually(all_read)
-    assert most_memory(gateway) - memory < MOST_GROWTH
+    assert max_memory(gateway) - memory < MAX_GROWTH
 
 
 async def test_a_record_that_is_too_large_gets_its_failed_reply(road: Road, producer: AIOKafkaProducer) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from orchestra.cli.ask import Asking, Where
+from orchestra.cli.ask import ReplyWaiter, Where
 from orchestra.cli.terminal import Screen
 from tests.support.gateway import own_env
 from tests.support.services import Services
@@ -36,7 +36,7 @@ async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) ->
     screen = Shown()
     shown = screen.pieces
     body = {"messages": [{"role": "user", "content": "hi"}], "model": SLOW}
-    asking = Asking(Where(gateway.url), body, screen)
+    asking = ReplyWaiter(Where(gateway.url), body, screen)
     replying = asyncio.create_task(asking.reply())
     await eventually(lambda: len(shown) > 3 or replying.done())
     await gateway.kill()

@@ -15,7 +15,7 @@ from orchestra import loops
 from orchestra.kafka.clients import abandon, make_producer
 from orchestra.store import endings as store
 from orchestra.store.database import Database
-from orchestra.store.endings import Ending, Finished
+from orchestra.store.endings import AttemptEnd, Finished
 from orchestra.store.progress import Standstill, Why, standstills
 from schemas.topics import EVENTS
 from tests.support.fakes import no_pause
@@ -115,7 +115,7 @@ async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monk
     """After a bug a worker drains: calls in flight end and are written, replies are sent, then it fails."""
     finish, broken = store.finish, asyncio.Event()
 
-    async def buggy(database: Database, endings: Sequence[Ending]) -> Finished:
+    async def buggy(database: Database, endings: Sequence[AttemptEnd]) -> Finished:
         if broken.is_set():
             broken.clear()
             raise AssertionError("a bug")

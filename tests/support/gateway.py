@@ -24,7 +24,7 @@ from orchestra.kafka.clients import make_broker, make_producer, tail_reader
 from orchestra.signing import EventSigner
 from orchestra.store import claims, endings, intake, leases, progress
 from orchestra.store.database import Database
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.turns import Announcement
 from schemas import envelope, events
 from schemas.envelope import DEFAULT_TENANT
@@ -180,7 +180,7 @@ class HandWorker:
 
     async def end(self, turn: claims.Claimed, status: Status, *, tell: bool = True, **more: Any) -> None:
         """End a turn; or, with status pending, give it back."""
-        ending = Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
+        ending = AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
         finished = await endings.finish(self.database, [ending])
         assert not finished.fenced
         del self.turns[turn.id]
@@ -193,7 +193,9 @@ class HandWorker:
 
     async def read_everything(self, moment: Any) -> None:
         """Say that intake has read all partitions up to a time."""
-        marks = [progress.Progress(REQUESTS.name, partition, 0, moment) for partition in range(REQUESTS.partitions)]
+        marks = [
+            progress.IntakeProgress(REQUESTS.name, partition, 0, moment) for partition in range(REQUESTS.partitions)
+        ]
         await progress.note_idle(self.database, marks)
 
     async def announce(self, announcements: list[Announcement]) -> None:

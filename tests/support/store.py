@@ -10,7 +10,7 @@ from orchestra.store import claims, endings, leases
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
-from orchestra.store.endings import Ending, Finished
+from orchestra.store.endings import AttemptEnd, Finished
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
 from orchestra.store.turns import RequestRef
 from schemas.generation import Usage
@@ -89,12 +89,12 @@ async def claim_one(database: Database, worker_id: UUID | None = None) -> Claime
     return turn
 
 
-def ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> Ending:
+def ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> AttemptEnd:
     """The end of this attempt; completed with an answer unless said otherwise."""
     if status is Status.COMPLETED:
         answer = {"question": ("user", "hello"), "reply": "answer", "usage": Usage(input_tokens=1, output_tokens=2)}
         more = {**answer, **more}
-    return Ending(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
+    return AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
 
 
 async def finish(database: Database, turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> Finished:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestra.agents.catalogue import Agents
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.status import Status
@@ -23,7 +23,7 @@ from tests.support.hour import Asked, Hour
 from tests.support.records import claimed
 from workers import turn as module
 from workers.flight import Flight
-from workers.generate import Done, Restart
+from workers.generate import Done, FallbackRestart
 from workers.metrics import Metrics
 from workers.outcome import Interrupted, RetryLater
 from workers.retry import ACCOUNT, PACES, after_error
@@ -165,7 +165,7 @@ def free_paths() -> set[str]:
 class Model:
     """The LLM service and the table of models."""
 
-    def __init__(self, *pieces: str | Restart | Done) -> None:
+    def __init__(self, *pieces: str | FallbackRestart | Done) -> None:
         self._pieces = pieces
         self.asked = 0
 
@@ -187,13 +187,13 @@ class Silent:
 
 async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart within the LLM service's answer is part of the same call, however often it happens."""
-    model: Any = Model(*[Restart()] * 50, Done(Usage()))
+    model: Any = Model(*[FallbackRestart()] * 50, Done(Usage()))
     turn = claimed()
     monkeypatch.setattr(module, "recall", Calls({}))
     monkeypatch.setattr(module, "next_attempt", Calls(lambda turn: turn))
-    endings: list[Ending] = []
+    endings: list[AttemptEnd] = []
 
-    async def finish(ending: Ending) -> None:
+    async def finish(ending: AttemptEnd) -> None:
         endings.append(ending)
 
     silent: Any = Silent()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestra.store.database import DataRefusedError
-from orchestra.store.endings import Ending, Finished
+from orchestra.store.endings import AttemptEnd, Finished
 from schemas.errors import ErrorCode
 from schemas.status import Status
 from tests.support.fakes import QUICK, Calls, away, running, steps
@@ -29,7 +29,7 @@ def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, l
     return Finisher(database, Metrics(), announced.extend, look, QUICK), announced, look
 
 
-def refuses_poison(endings: list[Ending]) -> Finished:
+def refuses_poison(endings: list[AttemptEnd]) -> Finished:
     """A store that refuses a batch with a poisoned reply."""
     if any(each.reply == POISON for each in endings):
         raise DataRefusedError("22P05")

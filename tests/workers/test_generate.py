@@ -28,7 +28,7 @@ from tests.support.llm_script import (
 )
 from tests.support.waiting import eventually
 from workers import generate
-from workers.generate import Done, LlmService, Restart, connect
+from workers.generate import Done, FallbackRestart, LlmService, connect
 from workers.settings import WorkerSettings
 from workers.timings import Timings
 
@@ -110,7 +110,7 @@ async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
     async for piece in llm.generate(body(model)):
         if isinstance(piece, Done):
             usage = piece.usage
-        elif isinstance(piece, Restart):
+        elif isinstance(piece, FallbackRestart):
             pieces.clear()
         else:
             pieces.append(piece)

@@ -486,7 +486,7 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
     monkeypatch.setattr(intake, "take_in", take_slowly)
     monkeypatch.setattr(intake, "note_idle", note)
     monkeypatch.setattr(
-        intake, "_idle", lambda _consumer, tp: intake.Progress(tp.topic, tp.partition, 1, intake.moment(0))
+        intake, "_idle", lambda _consumer, tp: intake.IntakeProgress(tp.topic, tp.partition, 1, intake.moment(0))
     )
     no_pause(monkeypatch, intake, "IDLE_SECONDS")
     async with running(taking.run()):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Usage
@@ -22,7 +22,7 @@ from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import turn as module
 from workers.flight import Flight, Stage
-from workers.generate import Done, Restart
+from workers.generate import Done, FallbackRestart
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
 from workers.throttle import Throttle
@@ -37,7 +37,7 @@ class Model:
     """A fake LLM service and table of models: yields its pieces, or raises the errors among them."""
 
     def __init__(
-        self, *pieces: str | Exception | Restart | Done | asyncio.Event, info: ModelInfo | None = None
+        self, *pieces: str | Exception | FallbackRestart | Done | asyncio.Event, info: ModelInfo | None = None
     ) -> None:
         self._pieces = pieces
         self._info = info
@@ -48,7 +48,9 @@ class Model:
         """The known model."""
         return self._info
 
-    async def generate(self, request: GenerateRequest, *_named: object) -> AsyncGenerator[str | Restart | Done, None]:
+    async def generate(
+        self, request: GenerateRequest, *_named: object
+    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
         """One call."""
         self.asked.append(request)
         try:
@@ -99,7 +101,7 @@ class Attempt:
         self.throttle = Throttle(100)
         self.throttle.begun(turn.model)
         self.recall = recall or Calls({})
-        self.endings: list[Ending] = []
+        self.endings: list[AttemptEnd] = []
         monkeypatch.setattr(module, "recall", self.recall)
         anything: Any = model
         publisher: Any = self.publisher
@@ -108,18 +110,18 @@ class Attempt:
         self.flight = Flight(turn)
         (self.work,) = turns.run([self.flight])
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: AttemptEnd) -> None:
         assert self.flight.stage is Stage.OVER
         self.endings.append(ending)
 
-    async def end(self) -> Ending:
+    async def end(self) -> AttemptEnd:
         """The turn's ending."""
         await asyncio.wait_for(self.work, 10)
         (ending,) = self.endings
         return ending
 
 
-async def run(monkeypatch: pytest.MonkeyPatch, *pieces: Any, **changes: Any) -> Ending:
+async def run(monkeypatch: pytest.MonkeyPatch, *pieces: Any, **changes: Any) -> AttemptEnd:
     """The ending of a turn with these pieces."""
     return await Attempt(monkeypatch, Model(*pieces), claimed(**changes)).end()
 
@@ -161,7 +163,7 @@ async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pyt
     model: Any = Model(Done(USAGE))
     given = {"messages": [{"role": "user", "content": "x"}], "context": "given"}
 
-    async def finish(_ending: Ending) -> None: ...
+    async def finish(_ending: AttemptEnd) -> None: ...
 
     turns = Turns(model, model, Agents([]), model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
     await asyncio.gather(*turns.run([Flight(claimed()), Flight(claimed()), Flight(claimed(body=given))]))
@@ -444,7 +446,7 @@ async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.Monke
     ],
 )
 async def test_a_stopped_turn_ends_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch, why: Stop, check: Callable[[Ending], bool], moment: str
+    monkeypatch: pytest.MonkeyPatch, why: Stop, check: Callable[[AttemptEnd], bool], moment: str
 ) -> None:
     """A stopped turn closes its call and ends as cancelled, or goes back uncounted if interrupted."""
     attempt = Attempt(monkeypatch, Model("part", asyncio.Event()), claimed())
@@ -474,7 +476,7 @@ async def test_a_restart_is_another_attempt(monkeypatch: pytest.MonkeyPatch) -> 
     """After a restart the attempt has its new number before its first text, and only its text counts."""
     renewals(monkeypatch)
     usage = Usage(output_tokens=1, cost=0.5, model="other")
-    model = Model("bro", "ken", Restart(), "wh", Restart(), "whole", Done(usage))
+    model = Model("bro", "ken", FallbackRestart(), "wh", FallbackRestart(), "whole", Done(usage))
     attempt = Attempt(monkeypatch, model, claimed(fence=3, tries=2))
 
     ending = await attempt.end()
@@ -490,7 +492,7 @@ async def test_a_restart_waits_for_the_database(monkeypatch: pytest.MonkeyPatch)
     """During an outage of Postgres no text of the new attempt is published."""
     turn = claimed()
     calls = renewals(monkeypatch, away(), away(), replace(turn, fence=2))
-    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), turn)
+    attempt = Attempt(monkeypatch, Model("a", FallbackRestart(), "b", Done(USAGE)), turn)
 
     assert ("b", 2) == ((ending := await attempt.end()).reply, ending.fence)
     assert 3 == len(calls.calls)
@@ -499,7 +501,7 @@ async def test_a_restart_waits_for_the_database(monkeypatch: pytest.MonkeyPatch)
 async def test_a_restart_of_a_lost_turn_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart of a turn that another worker has closes the call and writes nothing."""
     renewals(monkeypatch, None)
-    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
+    attempt = Attempt(monkeypatch, Model("a", FallbackRestart(), "b", Done(USAGE)), claimed())
     await asyncio.wait_for(attempt.work, 10)
 
     assert ([], 1) == (attempt.endings, attempt.model.closed)
@@ -515,7 +517,7 @@ async def test_who_is_stopped_while_he_restarts_ends_the_right_attempt(monkeypat
         return replace(turn, fence=turn.fence + 1)
 
     monkeypatch.setattr(module, "next_attempt", slow)
-    attempt = Attempt(monkeypatch, Model("a", Restart(), "b", Done(USAGE)), claimed())
+    attempt = Attempt(monkeypatch, Model("a", FallbackRestart(), "b", Done(USAGE)), claimed())
     task = asyncio.create_task(attempt.work)
     await eventually(lambda: attempt.flight.stage is Stage.RENEWING)
     attempt.flight.stopped = Cancelled()

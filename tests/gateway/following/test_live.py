@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.following.live import MOST_TEXT_BYTES, Ending, LiveRequest
+from gateway.following.live import MAX_TEXT_BYTES, Ending, LiveRequest
 from orchestra.store.requests import StoredRequest
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
@@ -38,11 +38,11 @@ def test_window(pieces: list[str]) -> None:
     for piece in pieces:
         live.add(at, piece)
         at += len(piece)
-        assert live.text_bytes <= MOST_TEXT_BYTES
+        assert live.text_bytes <= MAX_TEXT_BYTES
         assert live.end == at
     assert live.since(live.base) == whole[live.base :]
     assert live.base == 0 or live.since(live.base - 1) is None
-    if len(whole.encode()) <= MOST_TEXT_BYTES:
+    if len(whole.encode()) <= MAX_TEXT_BYTES:
         assert live.base == 0
 
 

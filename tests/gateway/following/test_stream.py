@@ -13,7 +13,7 @@ from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.lookup import Lookup
-from gateway.following.stream import Following, Narrator, Place, Streams, read_last_event_id
+from gateway.following.stream import StreamCursor, StreamPosition, Streams, Subscription, read_last_event_id
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from gateway.timings import TIMINGS, Timings
@@ -65,12 +65,12 @@ class Caller:
 )
 def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
     """A client cut off after any event gets the exact reply from any replica, even one that only has Postgres."""
-    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
 
     def maybe_cut() -> None:
         nonlocal narrator
         if data.draw(st.booleans()):
-            narrator = Narrator(read_last_event_id(caller.last))
+            narrator = StreamCursor(read_last_event_id(caller.last))
 
     for number, pieces in enumerate(attempts, 1):
         live.begin(number)
@@ -95,7 +95,7 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
 @pytest.mark.parametrize("status", sorted(ENDINGS))
 def test_no_ending_shares_its_id(status: Status) -> None:
     """A client that lacks only the ending always has another event id than one that has seen it."""
-    narrator, live = Narrator(None), LiveRequest()
+    narrator, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "text")
     before = read(narrator.catch_up(live))[-1][2]
@@ -104,10 +104,10 @@ def test_no_ending_shares_its_id(status: Status) -> None:
     assert [(status.value, f"{before}.end")] == [(name, id) for name, _, id in ending]
 
 
-@given(reply=texts, attempt=st.integers(1, 3), place=st.builds(Place, st.integers(-1, 4), st.integers(0, 15)))
-def test_ended(reply: str, attempt: int, place: Place) -> None:
+@given(reply=texts, attempt=st.integers(1, 3), place=st.builds(StreamPosition, st.integers(-1, 4), st.integers(0, 15)))
+def test_ended(reply: str, attempt: int, place: StreamPosition) -> None:
     """An ended request continues from the client's place in its last attempt; any other client gets the whole text."""
-    told = read(Narrator(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
+    told = read(StreamCursor(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
     end = f"{attempt}.{len(reply)}"
     usage = {"input_tokens": 0, "output_tokens": 0}
     expected: Told = [("completed", {"reply": reply, "usage": usage}, f"{end}.end")]
@@ -120,7 +120,7 @@ def test_ended(reply: str, attempt: int, place: Place) -> None:
 
 def test_replica_behind() -> None:
     """A replica that is behind what the client has seen sends nothing until it has caught up."""
-    narrator, live = Narrator(Place(2, 3)), LiveRequest()
+    narrator, live = StreamCursor(StreamPosition(2, 3)), LiveRequest()
     live.begin(1)
     live.add(0, "old")
     assert narrator.catch_up(live) == []
@@ -133,7 +133,7 @@ def test_replica_behind() -> None:
 
 def test_restart_within_an_attempt() -> None:
     """When an attempt's text differs from what was sent, the client gets a restart with the right text."""
-    narrator, live = Narrator(None), LiveRequest()
+    narrator, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "wrong")
     narrator.catch_up(live)
@@ -154,12 +154,12 @@ def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: bool) -> None:
     """A forged text is taken back by the first signed event, on this replica and on one that never saw it."""
-    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
     heard(live, attempt, "FORGED")
     caller.hear(narrator.catch_up(live))
     assert caller.text == "FORGED"
     if elsewhere:
-        narrator, live = Narrator(read_last_event_id(caller.last)), LiveRequest()
+        narrator, live = StreamCursor(read_last_event_id(caller.last)), LiveRequest()
     live.believe()
     live.begin(1)
     live.add(0, "a true text")
@@ -174,7 +174,7 @@ def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: b
 )
 def test_an_ending_takes_back_what_is_not_in_it(text: str, names: list[str]) -> None:
     """When Postgres has the ending before any signed event, unsigned text stays only if the reply begins with it."""
-    caller, narrator, live = Caller(), Narrator(None), LiveRequest()
+    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
     heard(live, 1, text)
     caller.hear(narrator.catch_up(live))
     caller.hear(narrator.end(Ending(Status.COMPLETED, 1, "a true text")))
@@ -187,7 +187,7 @@ WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
 
 def test_a_failed_attempt_is_told_at_once() -> None:
     """A stream reports the failed attempt and its error; the next attempt begins with the same error."""
-    narrator, live = Narrator(None), LiveRequest()
+    narrator, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "half")
     narrator.catch_up(live)
@@ -198,10 +198,12 @@ def test_a_failed_attempt_is_told_at_once() -> None:
     assert read(narrator.catch_up(live)) == [("restart", {"attempt": 2, "text": "", **WHY}, "2.0")]
 
 
-@pytest.mark.parametrize(("place", "known"), [(None, False), (Place(1, 0), True), (Place(1, 4), True)])
-def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("place", "known"), [(None, False), (StreamPosition(1, 0), True), (StreamPosition(1, 4), True)]
+)
+def test_who_comes_after_an_attempt_failed_is_told_why(place: StreamPosition | None, known: bool) -> None:
     """A client that connects after a failure, on any replica and from any place, gets the error once."""
-    narrator, live = Narrator(place), LiveRequest()
+    narrator, live = StreamCursor(place), LiveRequest()
     live.fail_attempt(1, LIMITED)
     started = [] if known else [("started", {"attempt": 1}, "1.0")]
     assert read(narrator.catch_up(live)) == [*started, ("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
@@ -210,7 +212,7 @@ def test_who_comes_after_an_attempt_failed_is_told_why(place: Place | None, know
 
 def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
     """A stream that resumes in a running attempt gets its text and no restart."""
-    narrator, live = Narrator(Place(2, 1)), LiveRequest()
+    narrator, live = StreamCursor(StreamPosition(2, 1)), LiveRequest()
     live.fail_attempt(1, LIMITED)
     live.begin(2)
     live.add(0, "ab")
@@ -219,7 +221,7 @@ def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
 
 def test_a_request_that_never_began_is_told_why() -> None:
     """A request whose model is held back gets an event without an id, and its first attempt begins as usual."""
-    narrator, live = Narrator(None), LiveRequest()
+    narrator, live = StreamCursor(None), LiveRequest()
     live.fail_attempt(0, LIMITED)
     assert read(narrator.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
     assert narrator.catch_up(live) == []
@@ -230,7 +232,7 @@ def test_a_request_that_never_began_is_told_why() -> None:
 def test_no_client_finds_a_line_end_inside_of_an_event() -> None:
     """No event contains a Unicode line separator: those characters are escaped and parse back unchanged."""
     reply = "a\u2028b\u2029c\x85d\r\ne"
-    chunks = Narrator(Place(1, 0)).end(Ending(Status.COMPLETED, 1, reply, Usage()))
+    chunks = StreamCursor(StreamPosition(1, 0)).end(Ending(Status.COMPLETED, 1, reply, Usage()))
     lines = b"".join(chunks).decode().splitlines()
 
     assert lines == b"".join(chunks).decode().split("\n")[:-1]
@@ -242,7 +244,7 @@ def test_why_an_answer_ended() -> None:
     usage = {"input_tokens": 0, "output_tokens": 0}
     for reason, more in (("length", {"finish_reason": "length"}), (None, {})):
         ending = Ending(Status.COMPLETED, 1, "a", Usage(), finish_reason=reason)  # type: ignore[arg-type]
-        assert read(Narrator(Place(1, 1)).end(ending)) == [
+        assert read(StreamCursor(StreamPosition(1, 1)).end(ending)) == [
             ("completed", {"reply": "a", "usage": usage, **more}, "1.1.end")
         ]
 
@@ -252,21 +254,21 @@ def test_why_an_answer_ended() -> None:
     [
         (None, None),
         ("", None),
-        ("1.0", Place(1, 0)),
-        ("12.345", Place(12, 345)),
-        ("12.345.end", Place(12, 345, ended=True)),
-        (" 1.0.end ", Place(1, 0, ended=True)),
-        ("x.end", Place(-1, 0)),
-        (".end", Place(-1, 0)),
-        ("1.2.END", Place(-1, 0)),
-        ("1.2.end.end", Place(-1, 0)),
-        ("x", Place(-1, 0)),
-        ("1", Place(-1, 0)),
-        ("-1.0", Place(-1, 0)),
-        ("1.99999999999999999999", Place(-1, 0)),
+        ("1.0", StreamPosition(1, 0)),
+        ("12.345", StreamPosition(12, 345)),
+        ("12.345.end", StreamPosition(12, 345, ended=True)),
+        (" 1.0.end ", StreamPosition(1, 0, ended=True)),
+        ("x.end", StreamPosition(-1, 0)),
+        (".end", StreamPosition(-1, 0)),
+        ("1.2.END", StreamPosition(-1, 0)),
+        ("1.2.end.end", StreamPosition(-1, 0)),
+        ("x", StreamPosition(-1, 0)),
+        ("1", StreamPosition(-1, 0)),
+        ("-1.0", StreamPosition(-1, 0)),
+        ("1.99999999999999999999", StreamPosition(-1, 0)),
     ],
 )
-def test_last_event_id(text: str | None, expected: Place | None) -> None:
+def test_last_event_id(text: str | None, expected: StreamPosition | None) -> None:
     """An event id is read back as it was sent; any other id means a client that needs the whole text again."""
     assert read_last_event_id(text) == expected
 
@@ -293,7 +295,7 @@ def make_streams(hub: Hub, drain: Drain, timings: Timings = TIMINGS) -> Streams:
 async def test_keep_alive() -> None:
     """A stream without events sends keep-alive comments."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
-    response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(Following(ref, None), HERS)
+    response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(Subscription(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
         assert re.fullmatch(
@@ -307,7 +309,7 @@ async def test_keep_alive() -> None:
 async def test_slow_caller() -> None:
     """A client that does not read costs no extra memory; what it missed comes as one event."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Following(ref, None), HERS)
+    response = make_streams(hub, Drain()).open(Subscription(ref, None), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -322,22 +324,22 @@ async def test_drain() -> None:
     hub, drain, ref = Hub(Metrics(), 2**20, SIGNER), Drain(), ("default", uuid4())
     drain.on_begin(hub.wake_all)
 
-    async def collect(following: Following) -> list[Any]:
+    async def collect(following: Subscription) -> list[Any]:
         return [chunk async for chunk in make_streams(hub, drain).open(following, HERS).body_iterator]
 
-    streaming = asyncio.create_task(collect(Following(ref, None)))
+    streaming = asyncio.create_task(collect(Subscription(ref, None)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     drain.begin()
     assert (await streaming)[1:] == [b"retry: 500\n\n"]
-    ended = await collect(Following(ref, None, ending=Ending(Status.CANCELLED, 1)))
+    ended = await collect(Subscription(ref, None, ending=Ending(Status.CANCELLED, 1)))
     assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]
 
 
 async def test_who_lost_their_rights() -> None:
     """A stream whose caller loses its access ends with a reconnect hint and sends nothing further."""
     hub, ref, standing = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4()), Lasting()
-    response = make_streams(hub, Drain()).open(Following(ref, None), standing)  # type: ignore[arg-type]
+    response = make_streams(hub, Drain()).open(Subscription(ref, None), standing)  # type: ignore[arg-type]
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -355,7 +357,7 @@ async def test_one_owner_has_so_many_streams_and_no_more() -> None:
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
     streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")
-    opened = [streams.open(Following(ref, None), Lasting(ada)).body_iterator for _ in range(2)]
+    opened = [streams.open(Subscription(ref, None), Lasting(ada)).body_iterator for _ in range(2)]
     for chunks in opened:
         streams.check(ada)
         await anext(chunks)

@@ -4,11 +4,11 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.ask import Ask, trace
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.waiting import answer, still_running
 from gateway.http.problems import RequestProblemError
 from gateway.people.principal import Principal
+from gateway.submission import Submission, trace
 from schemas.api.messages import PostMessage
 from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ERRORS, ErrorCode
@@ -17,10 +17,10 @@ from schemas.status import Status
 from tests.support.tree import ROOT
 
 
-def ask() -> Ask:
+def ask() -> Submission:
     """The submission of a caller that waits."""
     body = PostMessage.model_validate({"messages": [{"role": "user", "content": "hi"}]})
-    return Ask(Principal(DEFAULT_TENANT, "", frozenset()), uuid4(), body, "hash", trace(None), caller_waits=True)
+    return Submission(Principal(DEFAULT_TENANT, "", frozenset()), uuid4(), body, "hash", trace(None), caller_waits=True)
 
 
 def told(ending: Ending) -> RequestProblemError:

@@ -35,7 +35,7 @@ class Handlers:
     def __init__(self) -> None:
         self.calls = 0
         self.lists = 0
-        self.most_lists = 0
+        self.max_lists = 0
         self.go_on = asyncio.Event()
 
     def table(self) -> Sequence[Route]:
@@ -63,7 +63,7 @@ class Handlers:
     async def list(self, _call: Call[None]) -> Response:
         """List things."""
         self.lists += 1
-        self.most_lists = max(self.most_lists, self.lists)
+        self.max_lists = max(self.max_lists, self.lists)
         await self.go_on.wait()
         self.lists -= 1
         return JSONResponse([])
@@ -181,7 +181,7 @@ async def test_lists_of_one_owner_wait_for_their_turn(
     handlers.go_on.set()
 
     assert [200] * 5 == [answer.status_code for answer in await asyncio.gather(*asked)]
-    assert 1 == handlers.most_lists
+    assert 1 == handlers.max_lists
 
 
 def test_a_route_documents_what_its_checks_answer(handlers: Handlers) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.people.attempts import _MOST_REMEMBERED, Attempts
+from gateway.people.attempts import _MAX_REMEMBERED, Attempts
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.people import Clock
 from tests.support.waiting import eventually
@@ -188,7 +188,7 @@ async def test_guesses_under_way_count(attempts: Attempts) -> None:
 
 async def test_it_does_not_grow_without_end(attempts: Attempts) -> None:
     """Failures and sign-ins are remembered within bounds, the oldest dropped first; a refusal adds nothing."""
-    for number in range(_MOST_REMEMBERED // 2):
+    for number in range(_MAX_REMEMBERED // 2):
         await fail(attempts, f"user {number}", f"2001:db8:{number % 60_000:x}::1")
         await succeed(attempts, f"user {number}", f"2001:db9:{number % 60_000:x}::1")
     for number in range(30):
@@ -198,5 +198,5 @@ async def test_it_does_not_grow_without_end(attempts: Attempts) -> None:
         await fail(attempts, f"{number}")
 
     assert before == list(attempts._failed)
-    assert max(len(attempts._failed), len(attempts._paused), len(attempts._at_home)) <= _MOST_REMEMBERED
-    assert len(attempts._failed) == _MOST_REMEMBERED
+    assert max(len(attempts._failed), len(attempts._paused), len(attempts._at_home)) <= _MAX_REMEMBERED
+    assert len(attempts._failed) == _MAX_REMEMBERED

@@ -9,15 +9,15 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from gateway.ask import Ask
 from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.http.problems import Problems
 from gateway.metrics import Metrics
 from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.routes.tasks import Tasks
+from gateway.submission import Submission
 from gateway.submit import Submissions
-from gateway.tasks import MOST_CANCELS, Desk
+from gateway.tasks import MAX_CANCELS, TaskService
 from gateway.timings import Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
@@ -60,18 +60,18 @@ class World:
 
     caller: Principal | None = None
     scopes: list[Scope] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Submission] = field(default_factory=list)
     done: list[tuple[str, Any]] = field(default_factory=list)
     known: dict[UUID, StoredRequest] = field(default_factory=dict)
     looked_up: RequestResource | None = None
     drain: Drain = field(default_factory=Drain)
-    most_priority: int = 9
+    priority_limit: int = 9
 
     async def identify(self, request: Request, scope: Scope) -> Principal:
         self.scopes.append(scope)
         return self.caller or nameless(request.headers.get("x-user-id", ""))
 
-    async def message(self, ask: Ask) -> None:
+    async def message(self, ask: Submission) -> None:
         self.asked.append(ask)
         stored = RequestResource(id=ask.id, status=Status.PENDING)
         self.known[ask.id] = StoredRequest(stored, ask.body_hash, ask.caller.user)
@@ -105,13 +105,13 @@ SOON = Timings(look_for_row=0.001, row_of_task=0.001)
 
 
 @pytest.fixture
-def most_priority() -> int:
+def priority_limit() -> int:
     return 9
 
 
 @pytest.fixture
-def world(most_priority: int) -> World:
-    return World(most_priority=most_priority)
+def world(priority_limit: int) -> World:
+    return World(priority_limit=priority_limit)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def client(world: World, store: dict[str, Calls]) -> AsyncIterator[httpx.A
     hub = Hub(Metrics(), 1024 * 1024, SIGNER)
     submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain, SOON)
     database: Any = object()
-    desk = Desk(database, submissions, around, around, hub, "auto", world.most_priority, SOON)
+    desk = TaskService(database, submissions, around, around, hub, "auto", world.priority_limit, SOON)
     app = FastAPI()
     Problems(Metrics()).install(app)
     table = Tasks(database, desk)
@@ -393,7 +393,7 @@ async def test_cancel_by_filter(
     response = await client.post("/v1/tasks/cancel", json={"type": "analyst", "user": "bob"})
 
     assert (response.status_code, response.json()) == (202, {"cancel_requested": cancelled, "more": more})
-    assert {what[1:] for _, what in world.done} == {(each.id, each.conversation_id) for each in found[:MOST_CANCELS]}
+    assert {what[1:] for _, what in world.done} == {(each.id, each.conversation_id) for each in found[:MAX_CANCELS]}
     assert store["open_tasks"].calls == [(DEFAULT_TENANT, None, TaskFilter(type="analyst", user="bob"), 1001)]
 
 
@@ -543,7 +543,7 @@ async def test_other_methods(client: httpx.AsyncClient) -> None:
     assert code(await client.put("/tasks")) == (405, "method_not_allowed")
 
 
-@pytest.mark.parametrize("most_priority", [8])
+@pytest.mark.parametrize("priority_limit", [8])
 @pytest.mark.parametrize(
     ("scopes", "priority", "warnings"),
     [({"write"}, 8, ["priority"]), ({"write", "priority"}, 9, []), (EVERYTHING, 9, [])],

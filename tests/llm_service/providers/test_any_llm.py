@@ -9,7 +9,7 @@ import pytest
 from any_llm.exceptions import AuthenticationError, ContextLengthExceededError, ProviderError, RateLimitError
 
 from llm_service.providers.any_llm import ProviderSetupError, ThroughAnyLLM
-from llm_service.providers.base import Call, Ending, Piece
+from llm_service.providers.base import Call, EndOfText, Piece
 from llm_service.providers.connection import UpstreamLimits
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, Usage
@@ -119,7 +119,7 @@ async def test_a_whole_answer_is_read(server: Upstream, kind: str, model: str, t
     *deltas, ending = await _pieces(kind, server.root, _call(model))
 
     assert "".join(str(delta) for delta in deltas) == text
-    assert ending == Ending(Usage(input_tokens=11, output_tokens=7), finish_reason)  # type: ignore[arg-type]
+    assert ending == EndOfText(Usage(input_tokens=11, output_tokens=7), finish_reason)  # type: ignore[arg-type]
 
 
 @kinds
@@ -145,7 +145,7 @@ async def test_tokens_that_were_not_counted_are_estimated(server: Upstream, kind
     """Servers that do not count tell 0, and a prompt and an answer of no tokens there cannot be."""
     *_, ending = await _pieces(kind, server.root, _call("uncounted"))
 
-    assert ending == Ending(Usage(input_tokens=4, output_tokens=3))
+    assert ending == EndOfText(Usage(input_tokens=4, output_tokens=3))
 
 
 @kinds

@@ -4,7 +4,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from llm_service.providers.base import Call, Ending, Piece
+from llm_service.providers.base import Call, EndOfText, Piece
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.openai_compatible import OpenAICompatible
 from schemas.errors import ErrorCode, OrchestraError
@@ -65,7 +65,7 @@ async def test_a_server_need_not_be_asked_for_its_count(server: Upstream) -> Non
         *_, ending = [piece async for piece in provider.stream(_call("no_usage", stream_options=False))]
 
     assert "stream_options" not in server.calls[0].body
-    assert isinstance(ending, Ending)
+    assert isinstance(ending, EndOfText)
     assert ending.usage == Usage(input_tokens=4, output_tokens=3)
 
 
@@ -134,7 +134,7 @@ async def test_a_whole_answer_is_read(
     *deltas, ending = await _pieces(server.url, model)
 
     assert "".join(str(delta) for delta in deltas) == text
-    assert isinstance(ending, Ending)
+    assert isinstance(ending, EndOfText)
     assert ending.usage == Usage(input_tokens=usage[0], output_tokens=usage[1])
     assert ending.finish_reason == finish_reason
 

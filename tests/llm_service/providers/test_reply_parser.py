@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import Ending
+from llm_service.providers.base import EndOfText
 from llm_service.providers.framing import MAX_EVENT_BYTES
 from llm_service.providers.reply_parser import ReplyParser
 from schemas.errors import ErrorCode, OrchestraError
@@ -29,7 +29,7 @@ def _parser(reply_bytes: int = 1000) -> ReplyParser:
     return ReplyParser(input_estimate=5, reply_bytes=reply_bytes)
 
 
-def _read(parser: ReplyParser, *chunks: bytes) -> tuple[str, Ending]:
+def _read(parser: ReplyParser, *chunks: bytes) -> tuple[str, EndOfText]:
     text = "".join([parser.feed(chunk) for chunk in chunks]) + parser.close()
     return text, parser.ending()
 
@@ -42,7 +42,7 @@ def test_the_text_does_not_depend_on_where_the_bytes_are_split(cuts: list[int]) 
 
     assert _read(_parser(), *chunks) == (
         "Gr\u00fc\u00dfe, \N{FOX FACE}",
-        Ending(Usage(input_tokens=11, output_tokens=7)),
+        EndOfText(Usage(input_tokens=11, output_tokens=7)),
     )
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_service.providers.base import Call, Ending, Garbage, Piece
-from llm_service.providers.simulated import Options, Simulated, conversation_hash, parse_options
+from llm_service.providers.base import Call, EndOfText, Garbage, Piece
+from llm_service.providers.simulated import Simulated, SimulatedOptions, conversation_hash, parse_options
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerationErrorCode
 
@@ -31,7 +31,7 @@ async def test_the_echo_is_exactly_the_last_user_message() -> None:
     *words, ending = await _pieces("simulated")
 
     assert words == ["echo:  ", "two  ", "words\n"]
-    assert isinstance(ending, Ending)
+    assert isinstance(ending, EndOfText)
     assert ending.usage.output_tokens == 3
 
 
@@ -41,8 +41,8 @@ async def test_tokens_sets_the_length() -> None:
     *fewer, cut = await _pieces("simulated:tokens=33", max_tokens=32)
 
     assert (len(words), len(fewer)) == (33, 32)
-    assert isinstance(ending, Ending)
-    assert isinstance(cut, Ending)
+    assert isinstance(ending, EndOfText)
+    assert isinstance(cut, EndOfText)
     assert (ending.finish_reason, cut.finish_reason) == ("stop", "length")
 
 
@@ -126,6 +126,6 @@ async def test_an_answer_of_nothing_is_an_error() -> None:
 def test_any_options_are_read_or_refused(options: str) -> None:
     """No text behind the name can do worse than be refused."""
     try:
-        assert isinstance(parse_options(f"simulated:{options}"), Options)
+        assert isinstance(parse_options(f"simulated:{options}"), SimulatedOptions)
     except OrchestraError as error:
         assert error.code == ErrorCode.INVALID_REQUEST

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from orchestra.cli.ask import Asking, CancelledTurnError, LostGatewayError, NoReplyError, Where, submit
+from orchestra.cli.ask import CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter, Where, submit
 from orchestra.cli.terminal import Screen
 from tests.support.fake_gateway import (
     COMPLETED,
@@ -56,7 +56,7 @@ async def told(script: Sequence[Step]) -> tuple[str, Shown, FakeGateway]:
     """The reply by this script, what was shown, and the gateway."""
     shown = Shown()
     async with fake_gateway(script) as gateway:
-        reply = await Asking(Where(gateway.url), BODY, shown).reply()
+        reply = await ReplyWaiter(Where(gateway.url), BODY, shown).reply()
     return reply, shown, gateway
 
 
@@ -98,7 +98,7 @@ async def test_a_message_is_sent_under_one_key() -> None:
     """A POST that breaks before its id arrived is sent again under the same key, so that it counts once."""
     shown = Shown()
     async with fake_gateway([Break(""), Refusal(503, "unavailable"), PENDING + HEL + COMPLETED]) as gateway:
-        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
+        await ReplyWaiter(Where(gateway.url), BODY, shown, at_first=30).reply()
 
     assert (["Hel"], 3, 1) == (shown.pieces, len(gateway.keys), len(set(gateway.keys)))
     assert gateway.keys[0]
@@ -107,7 +107,7 @@ async def test_a_message_is_sent_under_one_key() -> None:
 async def test_a_gateway_may_be_started_again() -> None:
     """While the port is closed the call is retried, and the reply goes on once there is a server again."""
     shown, port = Shown(), free_port()
-    asking = Asking(Where(f"http://127.0.0.1:{port}"), BODY, shown)
+    asking = ReplyWaiter(Where(f"http://127.0.0.1:{port}"), BODY, shown)
     async with fake_gateway([Break(PENDING + STARTED + HEL)], port):
         replying = asyncio.create_task(asking.reply())
         async with asyncio.timeout(20):
@@ -128,7 +128,7 @@ async def test_a_gateway_that_is_away_is_told_once() -> None:
     """However often it is tried, that a gateway is away is one note, and that it is back another."""
     shown, away = Shown(), [Refusal(503, "unavailable")] * 3
     async with fake_gateway([*away, PENDING + HEL + COMPLETED]) as gateway:
-        await Asking(Where(gateway.url), BODY, shown, at_first=30).reply()
+        await ReplyWaiter(Where(gateway.url), BODY, shown, at_first=30).reply()
 
     assert ["(unavailable); trying again", "the gateway is back"] == shown.notes
 
@@ -210,7 +210,7 @@ async def test_what_is_no_gateway_is_told(body: str) -> None:
         with pytest.raises(NoReplyError, match="did not answer like a gateway"):
             await submit(where, BODY)
         with pytest.raises(NoReplyError, match="is not a gateway"):
-            await Asking(where, BODY, Shown()).reply()
+            await ReplyWaiter(where, BODY, Shown()).reply()
     finally:
         await runner.cleanup()
 
@@ -219,13 +219,13 @@ async def test_nobody_there_is_an_error() -> None:
     """An unreachable gateway is reported at once, with its address."""
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(LostGatewayError, match=url):
-        await Asking(Where(url), BODY, Shown()).reply()
+        await ReplyWaiter(Where(url), BODY, Shown()).reply()
 
 
 async def test_a_gateway_that_stays_away_is_an_error() -> None:
     """A gateway that does not come back is given up after a while."""
     async with fake_gateway([Break(PENDING + HEL)]) as gateway:
-        asking = Asking(Where(gateway.url), BODY, Shown(), patience=0.01)
+        asking = ReplyWaiter(Where(gateway.url), BODY, Shown(), patience=0.01)
         gateway.script += [Break("")] * 3
         with pytest.raises(LostGatewayError, match=gateway.url):
             await asking.reply()
@@ -235,7 +235,7 @@ async def test_an_answer_can_be_cancelled() -> None:
     """A cancel is sent once the request's id is known, and the reply ends as cancelled."""
     script = [PENDING + HEL + UNTIL_CANCELLED + "event: cancelled\ndata: {}\n\n"]
     async with fake_gateway(script) as gateway:
-        asking = Asking(Where(gateway.url, "a key"), BODY, Shown())
+        asking = ReplyWaiter(Where(gateway.url, "a key"), BODY, Shown())
         asking.cancel()
         with pytest.raises(CancelledTurnError):
             await asking.reply()
@@ -256,7 +256,7 @@ async def test_a_message_can_be_left_alone() -> None:
 async def test_who_interrupts_is_not_held_by_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the connection fails in the same moment: it is not opened again."""
 
-    async def broken(_self: Asking, _client: httpx.AsyncClient) -> None:
+    async def broken(_self: ReplyWaiter, _client: httpx.AsyncClient) -> None:
         task = asyncio.current_task()
         assert task
         task.cancel()
@@ -265,7 +265,7 @@ async def test_who_interrupts_is_not_held_by_a_broken_connection(monkeypatch: py
         except asyncio.CancelledError:
             raise httpx.ReadError("closed") from None
 
-    monkeypatch.setattr(Asking, "_stream", broken)
-    asking = Asking(Where("http://127.0.0.1:1"), {}, Shown(), at_first=60)
+    monkeypatch.setattr(ReplyWaiter, "_stream", broken)
+    asking = ReplyWaiter(Where("http://127.0.0.1:1"), {}, Shown(), at_first=60)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.create_task(asking.reply())

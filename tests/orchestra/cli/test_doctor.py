@@ -60,7 +60,7 @@ async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     findings = await examine(stack.kafka_settings, database(url), LlmSettings())
 
     assert "intake" in to_mend(findings)
-    assert ["one: paused:", "two: a produc"] == [line[:13] for line in told(findings, "intake").splitlines()]
+    assert ["one: paused: ", "two: a produc"] == [line[:13] for line in told(findings, "intake").splitlines()]
 
 
 async def test_what_is_missing_is_found(services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestra.cli.first import QUESTION, FirstMessage
 from orchestra.cli.terminal import Terminal
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 from tests.support.fake_gateway import (
     COMPLETED,
     PENDING,
@@ -115,12 +115,12 @@ async def test_progress_is_not_shown_in_the_middle_of_the_reply() -> None:
     async with fake_gateway(script) as gateway:
         sending = asyncio.create_task(terminal.first.send(status(gateway.url)))
         await terminal.until(QUESTION)
-        terminal.first.report(Progress("worker-2", "starting"))
+        terminal.first.report(StartProgress("worker-2", "starting"))
         own = terminal.first.show
 
         def show(text: str) -> None:
             own(text)
-            terminal.first.report(Progress("worker-2", "ready"))
+            terminal.first.report(StartProgress("worker-2", "ready"))
 
         terminal.first.show = show  # type: ignore[method-assign]
         gateway.cancelled.set()

@@ -4,10 +4,10 @@ import io
 
 from orchestra.cli.render import Progressing
 from orchestra.cli.terminal import Terminal
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 
 
-def shown(*heard: Progress, terminal: bool = False) -> str:
+def shown(*heard: StartProgress, terminal: bool = False) -> str:
     output = io.StringIO()
     progressing = Progressing(Terminal(file=output, force_terminal=terminal, width=100))
     for progress in heard:
@@ -18,14 +18,14 @@ def shown(*heard: Progress, terminal: bool = False) -> str:
 
 def test_plain_lines_elsewhere() -> None:
     """Without a terminal each thing that happens is one plain line, and nothing is said twice."""
-    starting, ready = Progress("kafka", "starting"), Progress("kafka", "ready", "in 2.0 s")
+    starting, ready = StartProgress("kafka", "starting"), StartProgress("kafka", "ready", "in 2.0 s")
 
     assert shown(starting, starting, ready) == "kafka        starting\nkafka        ready in 2.0 s\n"
 
 
 def test_a_download_is_a_few_lines() -> None:
     """A download of many files is reported by quarters."""
-    lines = shown(*(Progress("kafka", "downloading", "jars", done, 100) for done in range(1, 101))).splitlines()
+    lines = shown(*(StartProgress("kafka", "downloading", "jars", done, 100) for done in range(1, 101))).splitlines()
 
     assert [line.split("jars, ")[1] for line in lines] == [
         "1 of 100",
@@ -38,7 +38,7 @@ def test_a_download_is_a_few_lines() -> None:
 
 def test_a_table_on_a_terminal() -> None:
     """On a terminal every part has its row, with its last news."""
-    text = shown(Progress("kafka", "starting"), Progress("kafka", "ready", "in 2.0 s"), terminal=True)
+    text = shown(StartProgress("kafka", "starting"), StartProgress("kafka", "ready", "in 2.0 s"), terminal=True)
 
     assert "✓" in text
     assert "ready in 2.0 s" in text

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from orchestra.cli.sse import Event, read_events
+from orchestra.cli.sse import ParsedEvent, read_events
 
 
-async def read(document: bytes, size: int) -> list[Event]:
+async def read(document: bytes, size: int) -> list[ParsedEvent]:
     """The events of a stream that comes in reads of this size, those without a name left out."""
 
     async def body() -> AsyncIterator[bytes]:
@@ -28,14 +28,14 @@ async def test_any_text_comes_through(text: str, size: int) -> None:
     """Separators of lines and paragraphs in a reply end no line of the stream."""
     document = f'id: 1.3\nevent: delta\ndata: {{"text":"{text}"}}\n\n'.encode()
 
-    assert [Event("delta", {"text": text}, "1.3")] == await read(document, size)
+    assert [ParsedEvent("delta", {"text": text}, "1.3")] == await read(document, size)
 
 
 async def test_a_comment_is_a_sign_of_life() -> None:
     """What only keeps a stream open is an event without a name."""
     response = httpx.Response(200, content=b": still here\n\n")
 
-    assert [Event("", {}, None)] == [event async for event in read_events(response)]
+    assert [ParsedEvent("", {}, None)] == [event async for event in read_events(response)]
 
 
 async def test_data_that_is_not_json_is_a_value_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestra.devstack.control import ControlServer, ask
 from orchestra.devstack.errors import NotRunningError, PartFailedError, RefusedError
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 
 
 class Answering:
@@ -22,7 +22,7 @@ class Answering:
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         match request["do"]:
             case "work":
-                self.server.report(Progress("worker-1", "starting"))
+                self.server.report(StartProgress("worker-1", "starting"))
                 return {"done": True}
             case "fail":
                 raise PartFailedError("worker-1", "ended with exit code 1", "its last words" * 10_000)
@@ -46,11 +46,11 @@ async def path(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 async def test_it_answers_with_progress_and_a_result(path: Path) -> None:
     """The caller receives the progress and then the result, however long the folder's path is."""
-    heard: list[Progress] = []
+    heard: list[StartProgress] = []
     result = await ask(path, {"do": "work"}, heard.append)
 
     assert result == {"done": True}
-    assert heard == [Progress("worker-1", "starting")]
+    assert heard == [StartProgress("worker-1", "starting")]
 
 
 async def test_a_failure_comes_with_the_log(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.jars import ENDPOINT, fetch_jars, lock_file
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_a_damaged_jar_is_fetched_again(tmp_path: Path, jars: list[Path]) -> Non
     cache = _copy(jars, tmp_path)
     damaged = next(cache.rglob("slf4j-simple-*.jar"))
     damaged.write_bytes(b"half a jar")
-    heard: list[Progress] = []
+    heard: list[StartProgress] = []
     fetched = fetch_jars(heard.append, tmp_path)
 
     assert damaged in fetched

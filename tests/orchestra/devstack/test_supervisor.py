@@ -18,7 +18,7 @@ from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import open_private
 from orchestra.devstack.part import Part
 from orchestra.devstack.probes import exists
-from orchestra.devstack.progress import Progress
+from orchestra.devstack.progress import StartProgress
 from orchestra.devstack.supervisor import Supervisor
 from tests.support.llm_server import eventually
 
@@ -26,7 +26,7 @@ SERVE = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.slee
 DIE_AT_ONCE = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
 
-class Heard(list[Progress]):
+class Heard(list[StartProgress]):
     """All that was reported."""
 
     def steps(self, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from orchestra.http import calls as http_calls
-from orchestra.http.calls import Address, Keeping, Patience, transport
+from orchestra.http.calls import Address, KeepAlive, Timeouts, transport
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok"
 
@@ -47,7 +47,7 @@ async def address_of(server: Server, rest_seconds: float = 0.0) -> AsyncIterator
 
 
 def _address(port: int, rest_seconds: float) -> Address:
-    return Address(f"http://127.0.0.1:{port}", {}, Patience(5, 5), Keeping(4, rest_seconds))
+    return Address(f"http://127.0.0.1:{port}", {}, Timeouts(5, 5), KeepAlive(4, rest_seconds))
 
 
 async def ask(address: Address) -> bytes:
@@ -160,7 +160,7 @@ async def test_a_call_down_a_dead_connection_is_made_again(*, reset: bool) -> No
     """A kept connection that ends before a byte of the answer costs no call: it goes out again on a new one, whole."""
     server = Deserter(reset=reset)
     async with url_of(server) as url:
-        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        address = Address(url, {}, Timeouts(5, 5), KeepAlive(60))
         assert [b"ok", b"ok"] == [await post(address), await post(address)]
         await address.aclose()
 
@@ -170,7 +170,7 @@ async def test_a_call_down_a_dead_connection_is_made_again(*, reset: bool) -> No
 async def test_so_are_calls_of_libraries() -> None:
     """A client that uses httpx over these connections loses no call to a dead one either."""
     server = Deserter()
-    async with url_of(server) as url, httpx.AsyncClient(transport=transport(url, Keeping(60))) as client:
+    async with url_of(server) as url, httpx.AsyncClient(transport=transport(url, KeepAlive(60))) as client:
         assert [b"ok", b"ok"] == [(await client.post(url, content=b"paid")).content for _ in range(2)]
 
     assert (2, 3) == (server.connections, len(server.requests))
@@ -181,7 +181,7 @@ async def test_a_call_whose_answer_has_begun_is_not_made_again(last: bytes) -> N
     """One byte shows that the server had the request: the caller gets the error."""
     server = Deserter(last=last)
     async with url_of(server) as url:
-        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        address = Address(url, {}, Timeouts(5, 5), KeepAlive(60))
         assert await post(address) == b"ok"
         with pytest.raises(aiohttp.ClientError):
             await post(address)
@@ -194,7 +194,7 @@ async def test_a_call_on_a_new_connection_is_not_made_again() -> None:
     """A server that closes a new connection may have worked on the request."""
     server = Deserter(at_once=True)
     async with url_of(server) as url:
-        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        address = Address(url, {}, Timeouts(5, 5), KeepAlive(60))
         with pytest.raises(aiohttp.ClientError):
             await post(address)
         await address.aclose()
@@ -207,7 +207,7 @@ async def test_a_connection_that_ends_later_is_no_dead_one(monkeypatch: pytest.M
     monkeypatch.setattr(http_calls, "_CLOSED_WITHIN_SECONDS", 0.0)
     server = Deserter()
     async with url_of(server) as url:
-        address = Address(url, {}, Patience(5, 5), Keeping(60))
+        address = Address(url, {}, Timeouts(5, 5), KeepAlive(60))
         await post(address)
         with pytest.raises(aiohttp.ClientError):
             await post(address)
@@ -232,7 +232,9 @@ async def test_an_answer_that_cannot_be_read_ends_at_once(begun: bytes, garbage:
 
     head = asyncio.Event()
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as listener:
-        address = Address(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", {}, Patience(5, 60), Keeping(60))
+        address = Address(
+            f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", {}, Timeouts(5, 60), KeepAlive(60)
+        )
         async with address.call("POST", "/", b"paid") as response:
             head.set()
             with pytest.raises(aiohttp.ClientPayloadError):

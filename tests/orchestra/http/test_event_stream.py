@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from orchestra.http.event_stream import Event, EventStream, EventTooLongError
+from orchestra.http.event_stream import EventStream, EventTooLongError, SseEvent
 
 BOM = "\ufeff"
 # What str.splitlines takes for the end of a line, and an event stream does not.
 TEXT_BREAKS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
-def read(*chunks: bytes) -> list[Event]:
+def read(*chunks: bytes) -> list[SseEvent]:
     stream = EventStream()
     return [event for chunk in chunks for event in stream.feed(chunk)]
 
 
-def reference(document: bytes) -> list[Event]:
+def reference(document: bytes) -> list[SseEvent]:
     """A whole stream at once, written down from the standard, step by step, with no thought of speed."""
     text = document.decode("utf-8", "replace").removeprefix(BOM)
     *lines, _unfinished = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -27,7 +27,7 @@ def reference(document: bytes) -> list[Event]:
     for line in lines:
         if line == "":
             if data != "":
-                found.append(Event(name or "message", data.removesuffix("\n"), id))
+                found.append(SseEvent(name or "message", data.removesuffix("\n"), id))
             data = name = ""
         elif not line.startswith(":"):
             field, _, value = line.partition(":")
@@ -131,7 +131,7 @@ def test_what_no_empty_line_has_finished_can_be_had(rest: bytes, event: tuple[st
 @pytest.mark.parametrize("times", [1, 1000])
 def test_an_endless_event_is_an_error(piece: bytes, times: int) -> None:
     """Whatever a line or an event is made of, and however it comes, it has a limit."""
-    stream = EventStream(most_bytes=5000)
+    stream = EventStream(max_bytes=5000)
     with pytest.raises(EventTooLongError):
         for _ in range(5001):
             stream.feed(piece * times)
@@ -141,7 +141,7 @@ def test_an_endless_event_is_an_error(piece: bytes, times: int) -> None:
 @pytest.mark.parametrize("piece", [b":", b": comment ", b":" * 100_000])
 def test_a_comment_has_no_limit_and_takes_no_room(piece: bytes, before: bytes) -> None:
     """However long it is, and however it comes, the event around or behind it is read."""
-    stream = EventStream(most_bytes=5000)
+    stream = EventStream(max_bytes=5000)
     stream.feed(before + b":")
     for _ in range(6000):
         assert [] == stream.feed(piece)
@@ -154,7 +154,7 @@ def test_a_comment_has_no_limit_and_takes_no_room(piece: bytes, before: bytes) -
 
 def test_events_up_to_the_limit_are_read() -> None:
     """The limit is one of single events and lines, not of the stream."""
-    stream = EventStream(most_bytes=5000)
+    stream = EventStream(max_bytes=5000)
 
     for _ in range(100):
         assert [4994] == [len(event.data) for event in stream.feed(b"data: " + b"x" * 4994 + b"\n\n")]

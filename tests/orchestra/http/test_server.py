@@ -20,9 +20,9 @@ from orchestra.http.server import (
     BODY_BYTES,
     BODY_LOOKS,
     HEAD_LOOKS,
-    MOST_HALF_OPEN,
-    MOST_HEAD_BYTES,
-    MOST_HEAD_LINES,
+    MAX_HALF_OPEN,
+    MAX_HEAD_BYTES,
+    MAX_HEAD_LINES,
     SWEEP_LOOKS,
     BoundedProtocol,
     HalfOpen,
@@ -276,11 +276,11 @@ async def test_a_head_without_end_is_refused(
         task = group.create_task(sending())
         assert (431, ErrorCode.HEAD_TOO_LARGE) == await caller.refused()
         task.cancel()
-    assert sum(fed) <= 3 * MOST_HEAD_BYTES
+    assert sum(fed) <= 3 * MAX_HEAD_BYTES
     assert [b"POST"] * len(server.app.calls) == [call["method"].encode() for call in server.app.calls]
 
 
-@pytest.mark.parametrize(("lines", "status"), [(MOST_HEAD_LINES, 200), (MOST_HEAD_LINES + 1, 431)])
+@pytest.mark.parametrize(("lines", "status"), [(MAX_HEAD_LINES, 200), (MAX_HEAD_LINES + 1, 431)])
 async def test_lines_are_counted(server: Serving, lines: int, status: int) -> None:
     """A head has at most 100 lines, the first among them."""
     caller = await server.call()
@@ -295,7 +295,7 @@ async def test_lines_are_counted(server: Serving, lines: int, status: int) -> No
 async def test_bytes_are_counted(server: Serving, more: int, status: int, piece: int) -> None:
     """A head of just 64 KiB is taken, one of a byte more is not, whatever the pieces that it comes in."""
     frame = len(b"GET /?x HTTP/1.1\r\n\r\n") - 1
-    sent = b"GET /?" + b"x" * (MOST_HEAD_BYTES + more - frame) + b" HTTP/1.1\r\n\r\n"
+    sent = b"GET /?" + b"x" * (MAX_HEAD_BYTES + more - frame) + b" HTTP/1.1\r\n\r\n"
     caller = await server.call()
     for at in range(0, len(sent), piece):
         await caller.send(sent[at : at + piece])
@@ -495,7 +495,7 @@ async def test_unread_bytes_of_an_address_are_bounded(server: Serving, monkeypat
     """Where more lies unread by one address than a process may hold of it, the oldest answers are dropped."""
     callers = [await unread(server, b"/?long") for _ in range(3)]
     held = [each.transport.get_write_buffer_size() for each in server.half_open._unread]
-    monkeypatch.setattr(http_server, "MOST_UNREAD_BYTES", sum(held[1:]))
+    monkeypatch.setattr(http_server, "MAX_UNREAD_BYTES", sum(held[1:]))
     server.look(YOUNG - 1)
     assert 3 == server.connections
     server.look()
@@ -532,7 +532,7 @@ async def test_an_answer_under_way_is_not_mixed_with_a_refusal(server: Serving) 
 async def test_half_open_connections_are_bounded(server: Serving, sent: bytes) -> None:
     """Of more than 256 from one address that owe something the oldest are closed; a whole call is answered."""
     callers = []
-    for _ in range(MOST_HALF_OPEN + 20):
+    for _ in range(MAX_HALF_OPEN + 20):
         callers.append(await server.call())
         await callers[-1].send(sent)
     idle = http_server._Phase.IDLE
@@ -547,7 +547,7 @@ async def test_half_open_connections_are_bounded(server: Serving, sent: bytes) -
         else:
             assert await caller.closed()
     server.look(YOUNG + 1)
-    await server.settled(MOST_HALF_OPEN)
+    await server.settled(MAX_HALF_OPEN)
     good = await server.call()
     await good.send(GET)
     assert (200, b"0") == await good.answer()
@@ -565,20 +565,20 @@ async def stalled(server: Serving, count: int, path: bytes, forwarded: Iterable[
 
 async def test_who_showed_the_token_is_not_counted(server: Serving) -> None:
     """A worker may hold as many calls open as it likes."""
-    count = MOST_HALF_OPEN + 5
+    count = MAX_HALF_OPEN + 5
     assert count == await stalled(server, count, b"/?known", [b"192.0.2.1"] * count)
 
 
 async def test_callers_behind_a_trusted_proxy_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """They count by the address that the proxy saw; through a proxy that is not trusted they are one."""
     monkeypatch.setattr(http_server, "LOOK_SECONDS", 3600)
-    count, many = MOST_HALF_OPEN + 5, [b"192.0.2.%d" % (each % 250) for each in range(MOST_HALF_OPEN + 5)]
+    count, many = MAX_HALF_OPEN + 5, [b"192.0.2.%d" % (each % 250) for each in range(MAX_HALF_OPEN + 5)]
     async with serving("127.0.0.0/8") as behind:
         assert count == await stalled(behind, count, b"/", many)
     async with serving("127.0.0.0/8") as behind:
-        assert MOST_HALF_OPEN == await stalled(behind, count, b"/", [b"192.0.2.1"] * count)
+        assert MAX_HALF_OPEN == await stalled(behind, count, b"/", [b"192.0.2.1"] * count)
     async with serving() as alone:
-        assert MOST_HALF_OPEN == await stalled(alone, count, b"/", many)
+        assert MAX_HALF_OPEN == await stalled(alone, count, b"/", many)
 
 
 async def test_the_looks_come_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,10 @@ REACHED = [name for name, most in MAX_BYTES.items() if most < MAX_BATCH_BYTES]
 BOMBS = [name for name in MAX_BYTES if name not in REACHED]
 
 
-def read(raw: bytes, most_bytes: int = MAX_BATCH_BYTES) -> list[Any]:
+def read(raw: bytes, max_bytes: int = MAX_BATCH_BYTES) -> list[Any]:
     """All that comes of a batch, which ends where the batch ends."""
     found: list[Any] = []
-    for plain, unread in PackedBatch(raw, most_bytes):
+    for plain, unread in PackedBatch(raw, max_bytes):
         found += [*DefaultRecordBatch(plain), *([unread] if unread else [])]
         last = header_of(plain).last_offset
     assert header_of(raw).last_offset == last

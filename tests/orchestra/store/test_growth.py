@@ -13,7 +13,7 @@ from tests.support.store import connect, finish, new_worker, request, take
 
 SURROUNDINGS = 600
 # In all tables and indexes, for the ten statements of one request; it is about 16.
-MOST_ROWS = 60
+MAX_ROWS = 60
 
 _ROWS_READ = """
 SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) AS n
@@ -71,4 +71,4 @@ async def test_a_request_reads_as_much_in_a_crowd_as_alone(database: Database, m
         await whole(database, 1)
         read.append(await rows_read(database) - before)
 
-    assert max(read[2:]) < MOST_ROWS, read
+    assert max(read[2:]) < MAX_ROWS, read

@@ -10,7 +10,7 @@ from orchestra.store import conversations, requests
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.intake import Intaken, Unsigned
-from orchestra.store.progress import Progress
+from orchestra.store.progress import IntakeProgress
 from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter
 from schemas.errors import ErrorCode
@@ -241,7 +241,7 @@ async def test_intake_marks_how_far_it_has_read(database: Database) -> None:
     """The marks are written in one transaction with the rows they cover."""
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
-    await take(database, request(), progress=[Progress("llm.requests", 3, 42, moment)])
+    await take(database, request(), progress=[IntakeProgress("llm.requests", 3, 42, moment)])
 
     (mark,) = await database.run("SELECT * FROM intake_progress")
     assert ("llm.requests", 3, 42, moment) == tuple(mark)

@@ -15,7 +15,7 @@ from tests.support.store import connect, finish, new_worker, request, statuses, 
 FLOOD = 10_000
 ADA = ("default", "ada")
 # In all tables and indexes. A claim of one turn among nothing else reads about 12.
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 _FLOOD = """
 WITH new AS (INSERT INTO conversations (id) SELECT gen_random_uuid() FROM generate_series(1, :count) RETURNING id)
@@ -75,7 +75,7 @@ async def test_a_flood_that_is_passed_over_is_not_read(flooded: Database, monkey
         read = await rows_read(flooded) - before
 
         assert [other.id] == [turn.id for turn in claimed]
-        assert read < MOST_ROWS
+        assert read < MAX_ROWS
 
 
 async def test_a_flood_that_is_passed_over_costs_no_rows_when_there_is_nothing_else(flooded: Database) -> None:
@@ -85,7 +85,7 @@ async def test_a_flood_that_is_passed_over_costs_no_rows_when_there_is_nothing_e
 
     assert [] == await claims.claim(flooded, ClaimOrder(worker, 200, shares=without(ADA, limit=200)))
 
-    assert await rows_read(flooded) - before < MOST_ROWS
+    assert await rows_read(flooded) - before < MAX_ROWS
 
 
 async def test_the_others_are_claimed_by_priority_then_by_age(
@@ -193,7 +193,7 @@ async def test_a_flood_of_a_model_with_few_places_is_not_read(
         read[name] = await rows_read(flooded) - before
 
     assert [other.id] == [turn.id for turn in claimed]
-    assert read["free"] - read["full"] < MOST_ROWS
+    assert read["free"] - read["full"] < MAX_ROWS
 
 
 async def test_the_places_of_a_model_go_to_others_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

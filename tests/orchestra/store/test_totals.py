@@ -6,11 +6,11 @@ from uuid import uuid4
 
 from orchestra.store import totals
 from orchestra.store.database import Database
-from orchestra.store.totals import Most, Total
+from orchestra.store.totals import Quota, Total
 from schemas.errors import ErrorCode
 from tests.support.store import claim_one, finish, request, take
 
-ALL = Most(0, 0, 0, 0.0)
+ALL = Quota(0, 0, 0, 0.0)
 LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
@@ -115,10 +115,10 @@ async def test_only_those_who_have_too_much_are_told(database: Database) -> None
     """Owners and tenants are compared with thresholds of their own."""
     await take(database, *(request(user=user) for user in ("ada", "ada", "bob")))
     await counted(database)
-    most = Most(2, 10, 10**9, 900.0)
+    most = Quota(2, 10, 10**9, 900.0)
 
-    owners = await totals.too_much(database, most, Most(100, 100, 10**9, 900.0))
-    tenants = await totals.too_much(database, Most(100, 100, 10**9, 900.0), Most(3, 100, 10**9, 900.0))
+    owners = await totals.too_much(database, most, Quota(100, 100, 10**9, 900.0))
+    tenants = await totals.too_much(database, Quota(100, 100, 10**9, 900.0), Quota(3, 100, 10**9, 900.0))
 
     assert ["ada"] == [each.owner for each in owners]
     assert [None] == [each.owner for each in tenants]

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from orchestra.store import cancels, endings, leases, outbox, tasks
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.endings import Ending
+from orchestra.store.endings import AttemptEnd
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef, lock_conversations
 from schemas.requests import OnBusy
@@ -350,7 +350,7 @@ def _words(id: UUID) -> str:
     return f"said-{id}"
 
 
-def _ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> Ending:
+def _ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> AttemptEnd:
     if status is Status.COMPLETED:
         more = {"question": ("user", _words(turn.id)), "reply": f"{_words(turn.id)} again", **more}
     return ending(turn, status, **more)

@@ -1,4 +1,4 @@
-"""Promises of workers/answers.py: an answer fits its agent's schema, or the attempt has failed."""
+"""Promises of workers/answer_check.py: an answer fits its agent's schema, or the attempt has failed."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ import pytest
 
 from orchestra.agents.answer_schema import AnswerSchema
 from schemas.errors import ErrorCode, OrchestraError
-from workers.answers import Answers
+from workers.answer_check import Answers
 
 NUMBERS = AnswerSchema({"type": "array", "items": {"type": "integer"}})
 CANARY = "canary-5e0a"

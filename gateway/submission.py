@@ -13,7 +13,7 @@ from schemas.requests import MessageBody, MessageRequested
 
 
 @dataclass(frozen=True)
-class Ask:
+class Submission:
     """A validated message or task with its request id.
 
     ``caller_waits``: a client holds a connection open for the reply. ``warnings``: fields that the caller sent and that

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from llm_service import answers
-from llm_service.answers import GenerationAnswer
+from llm_service import responses
 from llm_service.generation import Generation
 from llm_service.metrics import Metrics
 from llm_service.registry import build_registry
+from llm_service.responses import GenerationAnswer
 from llm_service.settings import LlmServiceSettings
 from schemas.generation import ChatMessage, GenerateRequest
 from tests.support.llm_server import Service, eventually, running, text_of
@@ -115,7 +115,7 @@ async def test_an_answer_cut_before_its_first_word_is_whole(service: Service) ->
 
 async def test_a_caller_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection whose caller neither reads nor closes does not hold the generation indefinitely."""
-    monkeypatch.setattr(answers, "_LAST_WORDS_SECONDS", 0.05)
+    monkeypatch.setattr(responses, "_LAST_WORDS_SECONDS", 0.05)
     chain = build_registry(LlmServiceSettings()).chain("simulated")
     ask = GenerateRequest(messages=[ChatMessage(role="user", content="hi")])
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.people.way_in import CannotStartError, check_way_in
+from gateway.people.startup_check import CannotStartError, check_way_in
 from gateway.settings import GatewaySettings
 from gateway.timings import Timings
 from orchestra.store import keys

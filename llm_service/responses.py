@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from llm_service.generation import Generation, Restart
-from llm_service.providers.base import Ending, Garbage, Piece
+from llm_service.generation import FallbackRestart, Generation
+from llm_service.providers.base import EndOfText, Garbage, Piece
 from orchestra.http.disconnect import unless_gone
 from orchestra.http.hot_routes import NOT_KEPT
 from schemas.errors import ErrorCode, OrchestraError
@@ -50,14 +50,14 @@ class GenerationAnswer(Response):
 
     async def _send_whole(self, send: Send) -> None:
         parts: list[str] = []
-        ending: Ending | None = None
+        ending: EndOfText | None = None
         async with self._generation.open() as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     parts.append(piece)
-                elif isinstance(piece, Restart):
+                elif isinstance(piece, FallbackRestart):
                     parts.clear()
-                elif isinstance(piece, Ending):
+                elif isinstance(piece, EndOfText):
                     ending = piece
             if ending is None:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
@@ -88,17 +88,17 @@ class GenerationAnswer(Response):
         return send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-def _line(piece: Piece | Restart) -> bytes:
+def _line(piece: Piece | FallbackRestart) -> bytes:
     if isinstance(piece, str):
         return b'{"delta":%b}\n' % orjson.dumps(piece)
     if isinstance(piece, Garbage):
         return piece.line
-    if isinstance(piece, Restart):
+    if isinstance(piece, FallbackRestart):
         return orjson.dumps({"restart": {"model": piece.model}}, option=orjson.OPT_APPEND_NEWLINE)
     return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _end_of(ending: Ending) -> dict[str, object]:
+def _end_of(ending: EndOfText) -> dict[str, object]:
     return {"usage": ending.usage.model_dump(), "finish_reason": ending.finish_reason}
 
 
