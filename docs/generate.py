@@ -126,7 +126,7 @@ def errors() -> str:
     ]
     return (
         "# Errors\n\nThe `code` of a problem document or a failed request, and the reason of a dead letter.\n\n"
-        "**Refused*: the HTTP status of a call that is rejected, also by the LLM service. *Waiting*: the status of a "
+        "*Refused*: the HTTP status of a call that is rejected, also by the LLM service. *Waiting*: the status of a "
         "`POST /v1/messages` that waits for its reply, if the request was accepted and then ended with this code. "
         "As in the v0 API it is 502 for every fault of the model's side; the `code` distinguishes them. "
         "Everywhere else a failed request is a 200 or an event that contains the code.\n\n"

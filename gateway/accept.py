@@ -63,11 +63,15 @@ class Acceptance:
         self._metrics = metrics
         self._turns = turns
 
-    async def message(self, ask: Submission) -> None:
+    async def message(self, submission: Submission) -> None:
         """Accept a message."""
-        deadline = ask.body.deadline.isoformat() if ask.body.deadline else ""
-        hints = Hints(traceparent=ask.traceparent, deadline=deadline, caller_waits="1" if ask.caller_waits else "")
-        await self._write(ask.caller, MESSAGE_REQUESTED, ask.id, ask.conversation_id, ask.body, hints)
+        deadline = submission.body.deadline.isoformat() if submission.body.deadline else ""
+        hints = Hints(
+            traceparent=submission.traceparent, deadline=deadline, caller_waits="1" if submission.caller_waits else ""
+        )
+        await self._write(
+            submission.caller, MESSAGE_REQUESTED, submission.id, submission.conversation_id, submission.body, hints
+        )
 
     async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
         """Accept a cancel. Its record goes to the partition of the request, so that it is read after it.
@@ -100,7 +104,8 @@ class Acceptance:
             envelope.SIGNATURE: signature,
             envelope.HINTS: self._hints.sign(signature, envelope.read_headers(kept).hints),
         }
-        await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
+        async with self._turns.turn((replay.tenant, replay.user)):
+            await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
         self._metrics.accepted.labels(replay.type).inc()
 
     async def _write(

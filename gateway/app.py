@@ -62,6 +62,7 @@ _CLIENT_ID = "orchestra-gateway"
 _ACCEPTED_AT_ONCE = 8
 # Lists and counts of one owner that may wait behind those that run.
 _LISTS_WAITING = 60
+_LIST_SECONDS = 30.0
 # CORS: the methods and request headers that pages of CORS_ORIGINS may send beyond the safelisted ones, and the response
 # headers that they may read.
 _METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -94,7 +95,11 @@ def create_app(
     )
     # Without credentials all callers are one owner, so there is nothing to share.
     asks = settings.asks_credentials
-    turns = OwnerTurns(_ACCEPTED_AT_ONCE if asks else None, max_waiting=settings.max_pending_sends)
+    turns = OwnerTurns(
+        _ACCEPTED_AT_ONCE if asks else None,
+        max_waiting=settings.max_pending_sends,
+        max_seconds=settings.accept_timeout_seconds,
+    )
     acceptance = Acceptance(records, database, settings.secrets, metrics, turns)
     quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
     limits = Limits(
@@ -107,7 +112,7 @@ def create_app(
     )
     lookup = Lookup(database, receipts)
     submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain, timings)
-    desk = TaskService(
+    task_service = TaskService(
         database, submissions, acceptance, lookup, hub, settings.context_default, settings.priority_limit, timings
     )
     waiting = EndingWaiter(lookup, drain, metrics)
@@ -157,9 +162,11 @@ def create_app(
     if not asks:
         app.add_middleware(OpenModeGuard, hosts=settings.hosts, origins=settings.origins, answer=problems.answer)
     attempts = Attempts()
-    lists = OwnerTurns(settings.max_lists_by_owner if asks else None, max_waiting=_LISTS_WAITING)
+    lists = OwnerTurns(
+        settings.max_lists_by_owner if asks else None, max_waiting=_LISTS_WAITING, max_seconds=_LIST_SECONDS
+    )
     routing = Routing(callers, drain, lists, settings.max_body_bytes)
-    tasks = Tasks(database, desk)
+    tasks = Tasks(database, task_service)
     for tag, routes in (
         ("messages", Messages(settings, submissions, hub, waiting, streams).routes()),
         ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),

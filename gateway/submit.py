@@ -59,50 +59,52 @@ class Submissions:
         return self._receipts.derive(caller.tenant, caller.user, "POST", route, key)
 
     async def send(
-        self, ask: Submission, live: LiveRequest, *, again: bool, row_seconds: float = 0.0
+        self, submission: Submission, live: LiveRequest, *, again: bool, row_seconds: float = 0.0
     ) -> StoredRequest | None:
-        """Accept ``ask``, unless an earlier call did: then return its row, if there is one.
+        """Accept ``submission``, unless an earlier call did: then return its row, if there is one.
 
         ``again``: the id is derived from a key, so the request may exist already, or be sent right now with another
         body. ``row_seconds``: how long to wait for the row of a new request. Raises ``IDEMPOTENCY_KEY_REUSED``,
         ``UNKNOWN_AGENT``, and what ``Limits.check`` and ``Acceptance.message`` raise.
         """
-        if again and (stored := await self._earlier_if_known(ask)):
+        if again and (stored := await self._earlier_if_known(submission)):
             return stored
-        self._agents.check(ask.agent)
-        self._limits.check(ask.caller, ask.conversation_id, ask.body.model, ask.body.not_before)
-        await self._acceptance.message(ask)
+        self._agents.check(submission.agent)
+        self._limits.check(
+            submission.caller, submission.conversation_id, submission.body.model, submission.body.not_before
+        )
+        await self._acceptance.message(submission)
         if seconds := _COMPARE_SECONDS if again else row_seconds:
-            await self._compare(ask, live, seconds)
+            await self._compare(submission, live, seconds)
         return None
 
-    async def _earlier_if_known(self, ask: Submission) -> StoredRequest | None:
+    async def _earlier_if_known(self, submission: Submission) -> StoredRequest | None:
         try:
-            return await self._earlier(ask)
+            return await self._earlier(submission)
         except DatabaseUnavailableError:
             return None  # Intake decides later: an id belongs to one request, and another body is refused.
 
-    async def _earlier(self, ask: Submission) -> StoredRequest | None:
+    async def _earlier(self, submission: Submission) -> StoredRequest | None:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""
-        stored = await self._lookup.stored(ask.caller, ask.id)
+        stored = await self._lookup.stored(submission.caller, submission.id)
         if stored:
-            self._hub.learn(ask.caller.request(ask.id), stored)
-            if stored.body_hash != ask.body_hash:
+            self._hub.learn(submission.caller.request(submission.id), stored)
+            if stored.body_hash != submission.body_hash:
                 raise OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return stored
 
-    async def _compare(self, ask: Submission, live: LiveRequest, seconds: float) -> None:
+    async def _compare(self, submission: Submission, live: LiveRequest, seconds: float) -> None:
         """Wait for the row or an event that shows which body came first. Raises ``IDEMPOTENCY_KEY_REUSED``."""
         until = time.monotonic() + seconds
         while live.body_hash is None and not self._drain.begun and time.monotonic() < until:
             seen = live.version
             try:
-                if await self._earlier(ask):
+                if await self._earlier(submission):
                     return
             except DatabaseUnavailableError:
                 return  # It is accepted; a wait or stream compares later.
             await live.change(seen, self._timings.look_for_row)
-        live.check_hash(ask.body_hash)
+        live.check_hash(submission.body_hash)
 
 
 def check_times(body: MessageBody) -> None:

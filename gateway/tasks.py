@@ -163,14 +163,14 @@ class TaskService:
     async def _send(
         self, caller: Principal, id: UUID, body: MessageRequested, traceparent: str | None, *, again: bool
     ) -> Sent:
-        ask = Submission(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
+        submission = Submission(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
         with self._hub.watch(caller.request(id)) as live, attach_request_id(id):
-            before = await self._submissions.send(ask, live, again=again, row_seconds=_ROW_SECONDS)
+            before = await self._submissions.send(submission, live, again=again, row_seconds=_ROW_SECONDS)
         try:
             task = await tasks.get(self._database, caller.request(id), caller.only)
         except DatabaseUnavailableError:
             task = None  # The task is accepted all the same.
-        return Sent(task or _as_sent(ask, body), before is not None)
+        return Sent(task or _as_sent(submission, body), before is not None)
 
     async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
         until = time.monotonic() + self._timings.row_of_task
@@ -197,17 +197,17 @@ def _message(fields: dict[str, Any]) -> MessageRequested:
     return body
 
 
-def _as_sent(ask: Submission, body: MessageRequested) -> TaskResource:
+def _as_sent(submission: Submission, body: MessageRequested) -> TaskResource:
     prompt, history = prompt_and_history(body.messages)
     return TaskResource(
-        id=ask.id,
-        task_id=ask.id,
-        user_id=ask.caller.user or None,
+        id=submission.id,
+        task_id=submission.id,
+        user_id=submission.caller.user or None,
         task_type=body.task_type,
         prompt=prompt,
         history=history,
         status=Status.PENDING,
-        conversation_id=ask.conversation_id,
+        conversation_id=submission.conversation_id,
         model=body.model,
         priority=body.priority,
         not_before=body.not_before,

@@ -9,7 +9,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
-from llm_service.providers.connection import KEEPING
+from llm_service.providers.connection import KEEP_ALIVE
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
 from orchestra.http.calls import transport
@@ -47,7 +47,7 @@ class Discovery:
         self._offered: list[Entry] = []
         url = settings.ollama_base_url.rstrip("/").removesuffix("/v1")
         self._client = httpx.AsyncClient(
-            base_url=url, timeout=_ANSWER_SECONDS, transport=transport(url, KEEPING), trust_env=False
+            base_url=url, timeout=_ANSWER_SECONDS, transport=transport(url, KEEP_ALIVE), trust_env=False
         )
 
     async def run(self) -> None:

@@ -80,7 +80,7 @@ def of_event(type_name: str) -> Schema:
     signature = {
         envelope.SIGNATURE: {
             "type": "string",
-            "description": "HMAC of the worker, for gateways. Absent in records of release 0.1.0.",
+            "description": "HMAC of the worker, for gateways. Absent in records of versions before 0.1.0.",
         }
     }
     return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}, **signature}, _ALWAYS_OURS)

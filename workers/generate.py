@@ -29,7 +29,7 @@ from workers.timings import TIMINGS, Timings
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
-_KEEPING = KeepAlive(seconds=30.0)
+_KEEP_ALIVE = KeepAlive(seconds=30.0)
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ async def connect(settings: WorkerSettings, timings: Timings = TIMINGS) -> Async
     token, headers = settings.llm_service_token, {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
-    patience = Timeouts(timings.connect, timings.silence)
-    address = Address(settings.llm_service_url, headers, patience, _KEEPING)
+    timeouts = Timeouts(timings.connect, timings.silence)
+    address = Address(settings.llm_service_url, headers, timeouts, _KEEP_ALIVE)
     try:
         yield LlmService(address, timings)
     finally:

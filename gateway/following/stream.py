@@ -198,28 +198,32 @@ class Streams:
             raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
 
     def open(
-        self, following: Subscription, standing: Standing, headers: Mapping[str, str] | None = None
+        self, subscription: Subscription, standing: Standing, headers: Mapping[str, str] | None = None
     ) -> StreamingResponse:
         """The response that streams a request until its ending.
 
         It ends earlier when the client leaves or loses its access, or when this gateway shuts down.
         """
         return StreamingResponse(
-            self._chunks(following, standing), headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream"
+            self._chunks(subscription, standing),
+            headers={**_HEADERS, **(headers or {})},
+            media_type="text/event-stream",
         )
 
-    async def _chunks(self, following: Subscription, standing: Standing) -> AsyncIterator[bytes]:
+    async def _chunks(self, subscription: Subscription, standing: Standing) -> AsyncIterator[bytes]:
         owner = standing.caller.owner
         self._metrics.streams.inc()
         self._open[owner] += 1
         try:
-            with self._hub.watch(following.ref) as live:
-                if following.stored:
-                    self._hub.learn(following.ref, following.stored)
-                conversation_id = following.conversation_id or live.conversation_id
-                pending = {"request_id": following.ref[1], "conversation_id": conversation_id}
-                yield _event("pending", {**pending, "warnings": following.warnings} if following.warnings else pending)
-                async for chunk in self._follow(following, live, standing):
+            with self._hub.watch(subscription.ref) as live:
+                if subscription.stored:
+                    self._hub.learn(subscription.ref, subscription.stored)
+                conversation_id = subscription.conversation_id or live.conversation_id
+                pending = {"request_id": subscription.ref[1], "conversation_id": conversation_id}
+                yield _event(
+                    "pending", {**pending, "warnings": subscription.warnings} if subscription.warnings else pending
+                )
+                async for chunk in self._follow(subscription, live, standing):
                     yield chunk
         finally:
             self._metrics.streams.dec()
@@ -227,16 +231,16 @@ class Streams:
             if not self._open[owner]:
                 del self._open[owner]
 
-    async def _follow(self, following: Subscription, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
-        narrator = StreamCursor(following.after)
+    async def _follow(self, subscription: Subscription, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
+        cursor = StreamCursor(subscription.after)
         while True:
             seen = live.version
             now = time.monotonic()
             if now >= standing.due and not await _stands(standing):
                 yield _COME_BACK  # The reconnect gets the error.
                 return
-            ending = await self._ending(following, live)
-            told = narrator.end(ending) if ending else narrator.catch_up(live)
+            ending = await self._ending(subscription, live)
+            told = cursor.end(ending) if ending else cursor.catch_up(live)
             if self._drain.begun and not ending:
                 told.append(_COME_BACK)
             if told:
@@ -248,13 +252,13 @@ class Streams:
             if not await live.change(seen, min(seconds, standing.due - now)):
                 yield _KEEP_ALIVE
 
-    async def _ending(self, following: Subscription, live: LiveRequest) -> Ending | None:
+    async def _ending(self, subscription: Subscription, live: LiveRequest) -> Ending | None:
         try:
-            live.check_hash(following.body_hash)
+            live.check_hash(subscription.body_hash)
         except OrchestraError as error:
             return Ending(Status.FAILED, 0, error=RequestError(code=error.code, detail=error.detail))
-        ending = following.ending or live.ending
-        return await self._lookup.with_reply(following.ref, ending) if ending else None
+        ending = subscription.ending or live.ending
+        return await self._lookup.with_reply(subscription.ref, ending) if ending else None
 
 
 async def _stands(standing: Standing) -> bool:

@@ -55,26 +55,26 @@ class EndingWaiter:
             self._metrics.wait_seconds.observe(time.monotonic() - began)
 
 
-def still_running(ask: Submission, live: LiveRequest) -> RequestProblemError:
+def still_running(submission: Submission, live: LiveRequest) -> RequestProblemError:
     """The response to a POST whose wait is over: what has delayed its reply, where that is known."""
     error = live.last_error
     detail = f"not answered yet; the last failed attempt: {error.code}: {error.detail}" if error else ""
-    return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=ask.id)
+    return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=submission.id)
 
 
-def answer(ask: Submission, ending: Ending, default_model: str) -> Response:
+def answer(submission: Submission, ending: Ending, default_model: str) -> Response:
     """The response to a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
     match ending.status:
         case Status.COMPLETED:
             reply = MessageReply(
-                conversation_id=ask.conversation_id,
+                conversation_id=submission.conversation_id,
                 reply=ending.reply or "",
-                request_id=ask.id,
-                model=ending.model or ask.body.model or default_model,
+                request_id=submission.id,
+                model=ending.model or submission.body.model or default_model,
                 usage=ending.usage,
                 finish_reason=ending.finish_reason,
-                metadata=ask.body.metadata,
-                warnings=list(ask.warnings),
+                metadata=submission.body.metadata,
+                warnings=list(submission.warnings),
             )
             return json_answer(reply)
         case Status.EXPIRED:
@@ -83,4 +83,4 @@ def answer(ask: Submission, ending: Ending, default_model: str) -> Response:
             code, detail = ErrorCode.CANCELLED, ""
         case _:
             code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
-    raise RequestProblemError(code, detail, request_id=ask.id, status=ending_status(code))
+    raise RequestProblemError(code, detail, request_id=submission.id, status=ending_status(code))

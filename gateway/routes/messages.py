@@ -102,7 +102,7 @@ class Messages:
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
         if stream:
             self._streams.check(caller)
-        ask = Submission(
+        submission = Submission(
             caller=caller,
             id=self._submissions.id(caller, ROUTE, key),
             body=body,
@@ -111,15 +111,15 @@ class Messages:
             caller_waits=not (prefer or stream),
             warnings=warnings,
         )
-        ref = caller.request(ask.id)
-        with self._hub.watch(ref) as live, attach_request_id(ask.id):
-            stored = await self._submissions.send(ask, live, again=key is not None)
+        ref = caller.request(submission.id)
+        with self._hub.watch(ref) as live, attach_request_id(submission.id):
+            stored = await self._submissions.send(submission, live, again=key is not None)
             if stream:
-                following = Subscription(
-                    ref, ask.conversation_id, stored=stored, body_hash=ask.body_hash, warnings=warnings
+                subscription = Subscription(
+                    ref, submission.conversation_id, stored=stored, body_hash=submission.body_hash, warnings=warnings
                 )
-                return self._streams.open(following, call.standing(), {"Location": f"/v1/requests/{ask.id}"})
-            return await self._answer(call, ask, live, prefer, stored)
+                return self._streams.open(subscription, call.standing(), {"Location": f"/v1/requests/{submission.id}"})
+            return await self._answer(call, submission, live, prefer, stored)
 
     def _allowed(self, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
         """The body with its priority lowered to what the caller may use, and the warnings, with that one if it was."""
@@ -132,25 +132,27 @@ class Messages:
         return body, warnings
 
     async def _answer(
-        self, call: Call[Read], ask: Submission, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
+        self, call: Call[Read], submission: Submission, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
-            waiting = self._waiting.ending(ask.caller.request(ask.id), live, seconds, call.standing(), ask.body_hash)
+            waiting = self._waiting.ending(
+                submission.caller.request(submission.id), live, seconds, call.standing(), submission.body_hash
+            )
             if ending := await unless_gone(call.request.receive, waiting):
-                return answer(ask, ending, self._settings.llm_model)
+                return answer(submission, ending, self._settings.llm_model)
         if not prefer:
-            raise still_running(ask, live)
-        return accepted(stored.resource if stored else self._resource(ask, live), prefer, ask.warnings)
+            raise still_running(submission, live)
+        return accepted(stored.resource if stored else self._resource(submission, live), prefer, submission.warnings)
 
-    def _resource(self, ask: Submission, live: LiveRequest) -> RequestResource:
+    def _resource(self, submission: Submission, live: LiveRequest) -> RequestResource:
         return RequestResource(
-            id=ask.id,
+            id=submission.id,
             status=Status.IN_PROGRESS if live.attempt and not live.failed else Status.PENDING,
-            conversation_id=ask.conversation_id,
-            model=ask.body.model or self._settings.llm_model,
+            conversation_id=submission.conversation_id,
+            model=submission.body.model or self._settings.llm_model,
             last_error=live.last_error,
-            metadata=ask.body.metadata,
+            metadata=submission.body.metadata,
         )
 
 

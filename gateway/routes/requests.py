@@ -108,14 +108,14 @@ class Requests:
         after = read_last_event_id(call.request.headers.get("last-event-id") or last_event_id)
         if has_seen(after, resource):
             return Response(status_code=204)  # It makes an EventSource stop reconnecting (HTML standard, 9.2).
-        following = Subscription(
+        subscription = Subscription(
             caller.request(request_id),
             resource.conversation_id,
             after,
             stored,
             ending=None if stored else _dead(resource),
         )
-        return self._streams.open(following, call.standing())
+        return self._streams.open(subscription, call.standing())
 
     async def cancel_request(self, call: Call[None], request_id: UUID) -> Response:
         """Cancel a request, unless it has ended."""

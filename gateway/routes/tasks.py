@@ -69,9 +69,9 @@ Filter = Annotated[TaskFilter, Depends(read_filter)]
 class Tasks:
     """The routes, with their collaborators."""
 
-    def __init__(self, database: Database, desk: TaskService) -> None:
+    def __init__(self, database: Database, service: TaskService) -> None:
         self._database = database
-        self._desk = desk
+        self._service = service
         self._counts = KeptCounts()
 
     def routes(self) -> Sequence[Route]:
@@ -146,7 +146,7 @@ class Tasks:
         if not call.caller.user:
             raise OrchestraError(ErrorCode.MISSING_HEADER, "X-User-ID: must name the owner of the task")
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
-        sent = await self._desk.create(call.caller, call.body, key, trace)
+        sent = await self._service.create(call.caller, call.body, key, trace)
         # A new task was pending when it was accepted, whatever its state is by now.
         status = sent.task.status if sent.before else Status.PENDING
         return json_answer(AcceptedTask(task_id=sent.task.id, status=status), 201, _location(sent.task, "/tasks"))
@@ -155,33 +155,33 @@ class Tasks:
         """Create a task."""
         wanted, ignored = call.body
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
-        sent = await self._desk.create(call.caller, wanted, key, trace)
+        sent = await self._service.create(call.caller, wanted, key, trace)
         warnings = [*sent.warnings, *ignored][:10]
         return json_answer(CreatedTask(**dict(sent.task), warnings=warnings), 201, _location(sent.task))
 
     async def retry_task(self, call: Call[None], task_id: UUID) -> Response:
         """Retry a failed, expired or cancelled task, as a new task."""
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
-        sent = await self._desk.retry(call.caller, task_id, key, trace)
+        sent = await self._service.retry(call.caller, task_id, key, trace)
         return json_answer(sent.task, 201, _location(sent.task))
 
     async def cancel_task(self, call: Call[None], task_id: UUID) -> Response:
         """Cancel a task, unless it has ended."""
-        task = await self._desk.cancel(call.caller, task_id)
+        task = await self._service.cancel(call.caller, task_id)
         return json_answer(task, 200 if task.status.terminal else 202)
 
     async def cancel_tasks(self, call: Call[TaskFilter]) -> Response:
         """Cancel all matching open tasks, at most 1,000 per call."""
-        return json_answer(await self._desk.cancel_all(call.caller, call.body), 202)
+        return json_answer(await self._service.cancel_all(call.caller, call.body), 202)
 
     async def delete_task(self, call: Call[None], task_id: UUID) -> Response:
         """Delete a task, and cancel it if it is open."""
-        await self._desk.remove(call.caller, task_id)
+        await self._service.remove(call.caller, task_id)
         return Response(status_code=204)
 
     async def get_task(self, call: Call[None], task_id: UUID) -> Response:
         """Get a task."""
-        return json_answer(await self._desk.find(call.caller, task_id))
+        return json_answer(await self._service.find(call.caller, task_id))
 
     async def list_tasks_v0(
         self, call: Call[None], filter: Filter, limit: Limit = 100, cursor: Cursor = None

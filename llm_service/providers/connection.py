@@ -21,7 +21,7 @@ _PACKED_BY_ZLIB = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 # Many servers close an idle connection after 5 s, and a call on one that is just being closed would be lost. A server
 # that closes the connection after a response does so within milliseconds.
-KEEPING = KeepAlive(seconds=4.0, rest_seconds=0.02)
+KEEP_ALIVE = KeepAlive(seconds=4.0, rest_seconds=0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class UpstreamLimits:
         return httpx.Timeout(self.idle_seconds, connect=self.connect_seconds, pool=None)
 
     @property
-    def patience(self) -> Timeouts:
+    def timeouts(self) -> Timeouts:
         """The time limits in the form of `orchestra.http.calls`."""
         return Timeouts(self.connect_seconds, self.idle_seconds)
 

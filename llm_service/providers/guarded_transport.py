@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, beginning, readable
+from llm_service.providers.connection import KEEP_ALIVE, Read, UpstreamLimits, beginning, readable
 from llm_service.providers.error_document import is_error
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import refused, stated, unreachable
@@ -55,7 +55,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, base_url: str, limits: UpstreamLimits) -> None:
-        self._inner = transport(base_url, KEEPING)
+        self._inner = transport(base_url, KEEP_ALIVE)
         self._limits = limits
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from llm_service.providers.base import Call, Piece, estimate_input
-from llm_service.providers.connection import KEEPING, Read, UpstreamLimits, beginning, readable
+from llm_service.providers.connection import KEEP_ALIVE, Read, UpstreamLimits, beginning, readable
 from llm_service.providers.refusals import refused, unreachable
 from llm_service.providers.reply_parser import ReplyParser
 from orchestra.http.calls import Address
@@ -34,7 +34,7 @@ class OpenAICompatible:
         headers = {"accept": "text/event-stream", "content-type": "application/json"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        self._address = Address(base_url, headers, limits.patience, KEEPING)
+        self._address = Address(base_url, headers, limits.timeouts, KEEP_ALIVE)
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """See `llm_service.providers.base.Provider`."""

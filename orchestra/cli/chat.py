@@ -122,9 +122,9 @@ async def _turn(
     from orchestra.cli.ask import PATIENCE_SECONDS, CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter
 
     screen = LiveScreen()
-    asking = ReplyWaiter(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
-    asking.conversation_id = conversation
-    replying = asyncio.ensure_future(asking.reply())
+    waiter = ReplyWaiter(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
+    waiter.conversation_id = conversation
+    replying = asyncio.ensure_future(waiter.reply())
     interrupts = 0
 
     def interrupt() -> None:
@@ -132,7 +132,7 @@ async def _turn(
         interrupts += 1
         if interrupts == 1:
             screen.note("cancelling; Ctrl-C again ends the chat")
-            asking.cancel()
+            waiter.cancel()
         else:
             replying.cancel()
 
@@ -150,4 +150,4 @@ async def _turn(
         outcome = TurnResult.LEFT
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    return asking.conversation_id, outcome
+    return waiter.conversation_id, outcome

@@ -48,13 +48,13 @@ class FirstMessage(Screen):
         if status["model"]["url"]:
             # The small model needs temperature 0 to stay on topic; other models may not accept it.
             body |= {"temperature": 0, "max_tokens": 80}
-        asking = ReplyWaiter(Where(status["gateway"]["url"]), body, self)
+        waiter = ReplyWaiter(Where(status["gateway"]["url"]), body, self)
         try:
             async with asyncio.timeout(seconds):
-                await asking.reply()
+                await waiter.reply()
         except TimeoutError:
             self._end()
-            self._tell_of_delay(asking, seconds)
+            self._tell_of_delay(waiter, seconds)
             return False
         except NoReplyError as error:
             self._end()
@@ -80,12 +80,12 @@ class FirstMessage(Screen):
         self._end()
         self._line(f"[{text}]", style="dim")
 
-    def _tell_of_delay(self, asking: "ReplyWaiter", seconds: float) -> None:
-        waiting = "for the model" if asking.started else "for a worker"
+    def _tell_of_delay(self, waiter: "ReplyWaiter", seconds: float) -> None:
+        waiting = "for the model" if waiter.started else "for a worker"
         self._line(f"no reply within {seconds:.0f} s: still waiting {waiting}", style="red")
-        if asking.request_id:
-            self._line(f"Request {asking.request_id} stays open until its deadline. To see its state:")
-            self._line(f"  curl -s {asking.where.url}/v1/requests/{asking.request_id}")
+        if waiter.request_id:
+            self._line(f"Request {waiter.request_id} stays open until its deadline. To see its state:")
+            self._line(f"  curl -s {waiter.where.url}/v1/requests/{waiter.request_id}")
         self._line(f"  {command('logs', '--level', 'warning', data=self._data)}")
 
     def _line(self, text: str | Text, *, style: str | None = None) -> None:

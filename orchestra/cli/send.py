@@ -64,12 +64,12 @@ def _reply(where: Any, body: dict[str, Any]) -> None:
     from orchestra.cli.ask import ReplyWaiter
 
     live = LiveScreen() if sys.stdout.isatty() else None
-    asking = ReplyWaiter(where, body, live or SilentScreen())
+    waiter = ReplyWaiter(where, body, live or SilentScreen())
     try:
-        reply = asyncio.run(asking.reply())
+        reply = asyncio.run(waiter.reply())
     except KeyboardInterrupt:
         known = (
-            f"request {asking.request_id} is still open" if asking.request_id else "the message may have been accepted"
+            f"request {waiter.request_id} is still open" if waiter.request_id else "the message may have been accepted"
         )
         echo(f"interrupted; {known}", err=True)
         raise typer.Exit(_INTERRUPTED) from None

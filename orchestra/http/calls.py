@@ -40,12 +40,12 @@ class Timeouts:
 class Address:
     """The target of calls, with the headers they all carry. ``base_url``: prefix of the calls' paths."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], patience: Timeouts, keeping: KeepAlive) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], timeouts: Timeouts, keep_alive: KeepAlive) -> None:
         self.base_url = base_url.rstrip("/")
         # The body is read as it arrives, so it must not be compressed on the way.
         self.headers = {"accept-encoding": "identity", **headers}
-        self._patience = patience
-        self._keeping = keeping
+        self._timeouts = timeouts
+        self._keep_alive = keep_alive
 
     def call(
         self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -66,27 +66,27 @@ class Address:
     def _session(self) -> aiohttp.ClientSession:
         return _session(
             self.base_url,
-            self._keeping,
+            self._keep_alive,
             headers=self.headers,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._patience.connect_seconds, sock_read=self._patience.silence_seconds
+                total=None, sock_connect=self._timeouts.connect_seconds, sock_read=self._timeouts.silence_seconds
             ),
         )
 
 
-def transport(base_url: str, keeping: KeepAlive) -> AiohttpTransport:
+def transport(base_url: str, keep_alive: KeepAlive) -> AiohttpTransport:
     """The same connections for callers that use httpx."""
-    return AiohttpTransport(client=lambda: _session(base_url, keeping))
+    return AiohttpTransport(client=lambda: _session(base_url, keep_alive))
 
 
-def _session(base_url: str, keeping: KeepAlive, **more: Any) -> aiohttp.ClientSession:
+def _session(base_url: str, keep_alive: KeepAlive, **more: Any) -> aiohttp.ClientSession:
     """A session without a limit on connections. Needs a running event loop."""
     context = None
     if base_url.startswith("https:"):
         context = httpx.create_ssl_context()
         context.load_default_certs()  # The LLM service may have a certificate of a private CA.
-    connector = _Connector(keeping.rest_seconds, limit=0, keepalive_timeout=keeping.seconds, ssl=context or True)
+    connector = _Connector(keep_alive.rest_seconds, limit=0, keepalive_timeout=keep_alive.seconds, ssl=context or True)
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=[_past_a_closed_connection], **more
     )

@@ -50,7 +50,8 @@ _THERE = select(
 ).where(matches(conversations.c.tenant), conversations.c.deleted_at.is_(None))
 
 _ONLY = cast(bindparam("only"), Text)
-_GET = composed(_THERE.where(matches(conversations.c.id), or_(_ONLY.is_(None), conversation_owner == _ONLY)))
+visible = or_(_ONLY.is_(None), conversation_owner == _ONLY)
+_GET = composed(_THERE.where(matches(conversations.c.id), visible))
 
 _CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("only"))
 

@@ -94,7 +94,7 @@ _SUMMARY = (
 )
 _OF_TENANT = matches(dead_letters.c.tenant)
 _SUMMARIES = select(*_SUMMARY).where(_OF_TENANT)
-# Releases up to 0.1.0 kept decompressed values whole. A gateway reads no more of one than a record may hold.
+# Versions before 0.1.0 kept decompressed values whole. A gateway reads no more of one than a record may hold.
 _WHOLE = select(
     *_SUMMARY,
     dead_letters.c.tenant,

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Text, and_, bindparam, cast, func, or_, select
+from sqlalchemy import and_, bindparam, func, select
 
 from orchestra.store.compose import composed, matches
-from orchestra.store.conversations import conversation_owner
+from orchestra.store.conversations import visible
 from orchestra.store.database import Database, as_json
 from orchestra.store.pages import measured, page_rows, within_page
 from orchestra.store.tables import conversations, messages
@@ -31,7 +31,6 @@ WHERE m.so_far <= k.budget
 ORDER BY k.tenant, k.id, m.id
 """
 
-_ONLY = cast(bindparam("only"), Text)
 _NEXT = (
     select(messages)
     .join(
@@ -40,7 +39,7 @@ _NEXT = (
             conversations.c.tenant == messages.c.tenant,
             conversations.c.id == messages.c.conversation_id,
             conversations.c.deleted_at.is_(None),
-            or_(_ONLY.is_(None), conversation_owner == _ONLY),
+            visible,
         ),
     )
     .where(

@@ -113,7 +113,7 @@ class HeldLog(Log):
 async def test_one_owner_has_a_few_records_on_their_way_and_others_are_not_behind_them() -> None:
     """One owner's flood waits its turn and is accepted in full; another owner's message goes at once."""
     log = HeldLog()
-    acceptance = Acceptance(log, None, SECRETS, Metrics(), OwnerTurns(2, max_waiting=100))  # type: ignore[arg-type]
+    acceptance = Acceptance(log, None, SECRETS, Metrics(), OwnerTurns(2, max_waiting=100, max_seconds=60))  # type: ignore[arg-type]
     body = PostMessage(messages=[{"role": "user", "content": "Hello"}])
 
     def send(user: str) -> Coroutine[Any, Any, None]:

@@ -15,8 +15,9 @@ ADA, BOB = ("default", "ada"), ("default", "bob")
 class Calls:
     """Calls that run until they are released."""
 
-    def __init__(self, most: int | None) -> None:
-        self.turns, self.running, self.done, self.released = OwnerTurns(most, max_waiting=60), 0, 0, asyncio.Event()
+    def __init__(self, max_running: int | None, max_seconds: float = 60) -> None:
+        self.turns = OwnerTurns(max_running, max_waiting=60, max_seconds=max_seconds)
+        self.running, self.done, self.released = 0, 0, asyncio.Event()
 
     async def call(self, owner: tuple[str, str]) -> None:
         """One call."""
@@ -71,3 +72,18 @@ async def test_nobody_waits_where_there_is_one_caller() -> None:
         await steps()
         assert 100 == calls.running
         calls.released.set()
+
+
+async def test_a_call_whose_turn_does_not_come_is_refused() -> None:
+    """A call behind others that hang gets an error after the time limit, and later calls get their turn."""
+    calls = Calls(1, max_seconds=0.01)
+    hanging = asyncio.create_task(calls.call(ADA))
+    await steps()
+
+    with pytest.raises(OrchestraError) as caught:
+        await calls.call(ADA)
+
+    assert ErrorCode.TOO_MANY_CALLS is caught.value.code
+    calls.released.set()
+    await asyncio.gather(hanging, calls.call(ADA))
+    assert (2, {}) == (calls.done, calls.turns._owners)

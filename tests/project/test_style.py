@@ -37,7 +37,7 @@ HABITS = {
     r"lets? go of": "`releases`",
 }
 
-_COMMENTED = {".sql", ".toml", ".yaml", ".yml", ".go", ".java", ".js"}
+_COMMENTED = {".sql", ".toml", ".yaml", ".yml", ".go", ".java", ".js", ".sh"}
 _WHOLE = {"Makefile", "Dockerfile"}
 _PATTERNS = [
     (re.compile(rf"(?<![\w`-])(?:{pattern.replace(' ', chr(92) + 's+')})(?![\w`])", re.IGNORECASE), instead)

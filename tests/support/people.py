@@ -88,4 +88,4 @@ async def calling(*routers: APIRouter, address: str = "127.0.0.1") -> AsyncItera
 
 def one_owner() -> OwnerTurns:
     """Turns where all callers are one owner: none of them waits."""
-    return OwnerTurns(None, max_waiting=0)
+    return OwnerTurns(None, max_waiting=0, max_seconds=60)

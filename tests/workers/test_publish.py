@@ -119,7 +119,7 @@ async def test_every_event_is_signed(marks: Calls, status: str) -> None:
 
 
 async def test_a_gateway_before_signatures_reads_the_same(marks: Calls) -> None:
-    """Apart from its signature an event is, header by header, what release 0.1.0 wrote."""
+    """Apart from its signature an event is, header by header, what versions before 0.1.0 wrote."""
     producer, turn = FakeProducer(), claimed(traceparent="00-a-b-00")
     out = publisher(producer)
     async with running(out.run()):

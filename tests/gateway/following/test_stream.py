@@ -65,12 +65,12 @@ class Caller:
 )
 def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
     """A client cut off after any event gets the exact reply from any replica, even one that only has Postgres."""
-    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
+    caller, cursor, live = Caller(), StreamCursor(None), LiveRequest()
 
     def maybe_cut() -> None:
-        nonlocal narrator
+        nonlocal cursor
         if data.draw(st.booleans()):
-            narrator = StreamCursor(read_last_event_id(caller.last))
+            cursor = StreamCursor(read_last_event_id(caller.last))
 
     for number, pieces in enumerate(attempts, 1):
         live.begin(number)
@@ -80,13 +80,13 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
                 live.add(at, piece)  # else: this replica has lost it.
             at += len(piece)
             if data.draw(st.booleans()):
-                caller.hear(narrator.catch_up(live))
+                caller.hear(cursor.catch_up(live))
             maybe_cut()
         if data.draw(st.booleans()):
             live = LiveRequest()  # Another replica, which has received no event yet.
             live.begin(number)
     reply = "".join(attempts[-1])
-    caller.hear(narrator.end(Ending(Status.COMPLETED, len(attempts), reply)))
+    caller.hear(cursor.end(Ending(Status.COMPLETED, len(attempts), reply)))
     assert caller.text == reply
     assert caller.names[-1] == "completed"
     assert caller.names.count("started") <= 1
@@ -95,11 +95,11 @@ def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None
 @pytest.mark.parametrize("status", sorted(ENDINGS))
 def test_no_ending_shares_its_id(status: Status) -> None:
     """A client that lacks only the ending always has another event id than one that has seen it."""
-    narrator, live = StreamCursor(None), LiveRequest()
+    cursor, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "text")
-    before = read(narrator.catch_up(live))[-1][2]
-    ending = read(narrator.end(Ending(status, 1, "text" if status is Status.COMPLETED else None)))
+    before = read(cursor.catch_up(live))[-1][2]
+    ending = read(cursor.end(Ending(status, 1, "text" if status is Status.COMPLETED else None)))
 
     assert [(status.value, f"{before}.end")] == [(name, id) for name, _, id in ending]
 
@@ -120,26 +120,26 @@ def test_ended(reply: str, attempt: int, place: StreamPosition) -> None:
 
 def test_replica_behind() -> None:
     """A replica that is behind what the client has seen sends nothing until it has caught up."""
-    narrator, live = StreamCursor(StreamPosition(2, 3)), LiveRequest()
+    cursor, live = StreamCursor(StreamPosition(2, 3)), LiveRequest()
     live.begin(1)
     live.add(0, "old")
-    assert narrator.catch_up(live) == []
+    assert cursor.catch_up(live) == []
     live.begin(2)
     live.add(0, "ab")
-    assert narrator.catch_up(live) == []
+    assert cursor.catch_up(live) == []
     live.add(2, "cde")
-    assert read(narrator.catch_up(live)) == [("delta", {"text": "de"}, "2.5")]
+    assert read(cursor.catch_up(live)) == [("delta", {"text": "de"}, "2.5")]
 
 
 def test_restart_within_an_attempt() -> None:
     """When an attempt's text differs from what was sent, the client gets a restart with the right text."""
-    narrator, live = StreamCursor(None), LiveRequest()
+    cursor, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "wrong")
-    narrator.catch_up(live)
+    cursor.catch_up(live)
     live.restart(1, "right")
-    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
-    assert narrator.catch_up(live) == []
+    assert read(cursor.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
+    assert cursor.catch_up(live) == []
 
 
 def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
@@ -154,16 +154,16 @@ def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: bool) -> None:
     """A forged text is taken back by the first signed event, on this replica and on one that never saw it."""
-    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
+    caller, cursor, live = Caller(), StreamCursor(None), LiveRequest()
     heard(live, attempt, "FORGED")
-    caller.hear(narrator.catch_up(live))
+    caller.hear(cursor.catch_up(live))
     assert caller.text == "FORGED"
     if elsewhere:
-        narrator, live = StreamCursor(read_last_event_id(caller.last)), LiveRequest()
+        cursor, live = StreamCursor(read_last_event_id(caller.last)), LiveRequest()
     live.believe()
     live.begin(1)
     live.add(0, "a true text")
-    caller.hear(narrator.catch_up(live))
+    caller.hear(cursor.catch_up(live))
     assert caller.text == "a true text"
     assert caller.last == "1.11"
 
@@ -174,10 +174,10 @@ def test_what_nobody_signed_is_no_place_to_go_on_from(attempt: int, elsewhere: b
 )
 def test_an_ending_takes_back_what_is_not_in_it(text: str, names: list[str]) -> None:
     """When Postgres has the ending before any signed event, unsigned text stays only if the reply begins with it."""
-    caller, narrator, live = Caller(), StreamCursor(None), LiveRequest()
+    caller, cursor, live = Caller(), StreamCursor(None), LiveRequest()
     heard(live, 1, text)
-    caller.hear(narrator.catch_up(live))
-    caller.hear(narrator.end(Ending(Status.COMPLETED, 1, "a true text")))
+    caller.hear(cursor.catch_up(live))
+    caller.hear(cursor.end(Ending(Status.COMPLETED, 1, "a true text")))
     assert (caller.text, caller.names, caller.last) == ("a true text", names, "1.11.end")
 
 
@@ -187,15 +187,15 @@ WHY = {"last_error": {"code": "rate_limited", "detail": "not now"}}
 
 def test_a_failed_attempt_is_told_at_once() -> None:
     """A stream reports the failed attempt and its error; the next attempt begins with the same error."""
-    narrator, live = StreamCursor(None), LiveRequest()
+    cursor, live = StreamCursor(None), LiveRequest()
     live.begin(1)
     live.add(0, "half")
-    narrator.catch_up(live)
+    cursor.catch_up(live)
     live.fail_attempt(1, LIMITED)
-    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
-    assert narrator.catch_up(live) == []
+    assert read(cursor.catch_up(live)) == [("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert cursor.catch_up(live) == []
     live.begin(2)
-    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 2, "text": "", **WHY}, "2.0")]
+    assert read(cursor.catch_up(live)) == [("restart", {"attempt": 2, "text": "", **WHY}, "2.0")]
 
 
 @pytest.mark.parametrize(
@@ -203,30 +203,30 @@ def test_a_failed_attempt_is_told_at_once() -> None:
 )
 def test_who_comes_after_an_attempt_failed_is_told_why(place: StreamPosition | None, known: bool) -> None:
     """A client that connects after a failure, on any replica and from any place, gets the error once."""
-    narrator, live = StreamCursor(place), LiveRequest()
+    cursor, live = StreamCursor(place), LiveRequest()
     live.fail_attempt(1, LIMITED)
     started = [] if known else [("started", {"attempt": 1}, "1.0")]
-    assert read(narrator.catch_up(live)) == [*started, ("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
-    assert narrator.catch_up(live) == []
+    assert read(cursor.catch_up(live)) == [*started, ("restart", {"attempt": 1, "text": "", **WHY}, "1.0")]
+    assert cursor.catch_up(live) == []
 
 
 def test_what_failed_before_is_no_news_in_the_middle_of_an_answer() -> None:
     """A stream that resumes in a running attempt gets its text and no restart."""
-    narrator, live = StreamCursor(StreamPosition(2, 1)), LiveRequest()
+    cursor, live = StreamCursor(StreamPosition(2, 1)), LiveRequest()
     live.fail_attempt(1, LIMITED)
     live.begin(2)
     live.add(0, "ab")
-    assert read(narrator.catch_up(live)) == [("delta", {"text": "b"}, "2.2")]
+    assert read(cursor.catch_up(live)) == [("delta", {"text": "b"}, "2.2")]
 
 
 def test_a_request_that_never_began_is_told_why() -> None:
     """A request whose model is held back gets an event without an id, and its first attempt begins as usual."""
-    narrator, live = StreamCursor(None), LiveRequest()
+    cursor, live = StreamCursor(None), LiveRequest()
     live.fail_attempt(0, LIMITED)
-    assert read(narrator.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
-    assert narrator.catch_up(live) == []
+    assert read(cursor.catch_up(live)) == [("restart", {"attempt": 0, "text": "", **WHY}, None)]
+    assert cursor.catch_up(live) == []
     live.begin(1)
-    assert read(narrator.catch_up(live)) == [("started", {"attempt": 1}, "1.0")]
+    assert read(cursor.catch_up(live)) == [("started", {"attempt": 1}, "1.0")]
 
 
 def test_no_client_finds_a_line_end_inside_of_an_event() -> None:

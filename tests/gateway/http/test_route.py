@@ -82,7 +82,9 @@ def drain() -> Drain:
 @pytest.fixture
 async def client(database: Database, handlers: Handlers, drain: Drain) -> AsyncIterator[httpx.AsyncClient]:
     callers = Callers(database, Tokens([b"s" * 32]), asks=True)
-    router = Routing(callers, drain, OwnerTurns(1, max_waiting=60), 100).router("things", handlers.table())
+    router = Routing(callers, drain, OwnerTurns(1, max_waiting=60, max_seconds=60), 100).router(
+        "things", handlers.table()
+    )
     async with calling(router) as opened:
         yield opened
 
