@@ -83,7 +83,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
     ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request is invalid"),
     ErrorCode.NOT_SUPPORTED: ErrorKind(422, False, "The request uses a feature that is not supported"),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's media type or encoding is not supported"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's encoding is not supported"),
     ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
     ErrorCode.UNKNOWN_AGENT: ErrorKind(422, False, "No agent has this name"),
     ErrorCode.MISSING_HEADER: ErrorKind(400, False, "A required header is missing"),

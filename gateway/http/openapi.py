@@ -24,6 +24,7 @@ _DOCUMENTED: tuple[type[BaseModel], ...] = (
     CreateKey, EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
+# `itemSchema` is of OpenAPI 3.2; tools that do not know it ignore it.
 _EVENT = {
     "type": "object",
     "required": ["event", "data"],
@@ -37,7 +38,7 @@ _EVENT = {
             "contentMediaType": "application/json",
             "description": "JSON. `delta` has the next piece of the text, `restart` replaces the text so far, and "
             "`completed` has the whole reply.",
-            "examples": ['{"attempt": 1, "at": 6, "text": "world"}'],
+            "examples": ['{"text": "world"}'],
         },
         "id": {
             "type": "string",
@@ -53,7 +54,7 @@ TAGS = {
     "requests": "Every message and task is a request: get, stream or cancel it by its id.",
     "conversations": "Requests that are answered one after another, and the messages exchanged in them.",
     "tasks": "Requests that a named agent answers.",
-    "tasks (v0)": "The task calls of the v0 API, for existing clients.",
+    "tasks (v0)": "The task calls of the system that this one replaced (the v0 API), for existing clients.",
     "dead letters": "Records from Kafka that could not become requests. For operators.",
     "agents": "Named presets for answering requests.",
     "users": "People who sign in with a password.",

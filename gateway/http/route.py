@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from gateway.drain import Drain
@@ -117,10 +118,13 @@ class Routing:
         """The routes for the app."""
         router = APIRouter(tags=[tag], dependencies=[Depends(refuse_unknown_query)])
         for route in routes:
+            status = min(int(status) for status in route.answers)
             summary, _, description = (inspect.getdoc(route.handler) or "").partition("\n\n")
             router.add_api_route(
                 route.path, self._endpoint(route), methods=[route.method], response_model=None,
-                status_code=min(int(status) for status in route.answers), responses=route.responses,
+                status_code=status, responses=route.responses,
+                # For the document: an answer without a model is no JSON.
+                response_class=JSONResponse if "model" in route.answers[status] else Response,
                 openapi_extra=route.extra, name=route.handler.__name__, operation_id=route.operation_id,
                 summary=summary.removesuffix("."), description=description,
                 route_class_override=HotRoute if route.hot else None,
