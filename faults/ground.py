@@ -30,7 +30,7 @@ from orchestra.store.database import Database
 from schemas.api.keys import CreateKey, Scope
 
 MODEL = "oracle"
-_MODELS = """[[models]]
+MODELS = """[[models]]
 name = "{model}"
 provider = "openai_compatible"
 base_url = "{url}/v1"
@@ -94,7 +94,7 @@ class Scene:
         }
         oracle_port, llm_port = free_ports(2)
         self.oracle = self._process(self._oracle_part(oracle_port))
-        Path(self.env["MODELS_FILE"]).write_text(_MODELS.format(model=MODEL, url=self.oracle.url))
+        Path(self.env["MODELS_FILE"]).write_text(MODELS.format(model=MODEL, url=self.oracle.url))
         write_agent(Path(self.env["AGENTS_DIR"]))
         self.llm = self._process(llm_part(self.env, llm_port))
         self.env["LLM_SERVICE_URL"] = self.llm.url

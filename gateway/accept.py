@@ -8,10 +8,11 @@ from pydantic import BaseModel
 from gateway.metrics import Metrics
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
-from gateway.request_log import RequestLog
+from gateway.request_log import Headers, RequestLog
 from gateway.submission import Submission
 from orchestra.signing import HintSigner, Signer
 from orchestra.store import cancels
+from orchestra.store.claims import Owner
 from orchestra.store.database import Database
 from schemas import envelope
 from schemas.dead_letters import RawHeaders
@@ -104,9 +105,8 @@ class Acceptance:
             envelope.SIGNATURE: signature,
             envelope.HINTS: self._hints.sign(signature, envelope.read_headers(kept).hints),
         }
-        async with self._turns.turn((replay.tenant, replay.user)):
-            await self._records.write(replay.key, replay.value, [*kept, *identity.items()])
-        self._metrics.accepted.labels(replay.type).inc()
+        owner, headers = (replay.tenant, replay.user), [*kept, *identity.items()]
+        await self._send(owner, replay.type, replay.key, replay.value, headers)
 
     async def _write(
         self,
@@ -129,6 +129,9 @@ class Acceptance:
             *[each for each in zip(HINT_HEADERS, hints, strict=True) if each[1]],
         )
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
-        async with self._turns.turn(caller.owner):
-            await self._records.write(key_bytes, value, headers)
+        await self._send(caller.owner, kind, key_bytes, value, headers)
+
+    async def _send(self, owner: Owner, kind: str, key: bytes | None, value: bytes, headers: Headers) -> None:
+        async with self._turns.turn(owner):
+            await self._records.write(key, value, headers)
         self._metrics.accepted.labels(kind).inc()

@@ -27,7 +27,7 @@ _PING_SECONDS = 3.0
 # Raised before the record entered the producer's queue: it was not sent, and the producer stays usable.
 _NOT_SENT = (KafkaTimeoutError, ProducerClosed, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 
-_Headers = Sequence[tuple[str, str | bytes | None]]
+Headers = Sequence[tuple[str, str | bytes | None]]
 
 
 class RequestLog:
@@ -60,7 +60,7 @@ class RequestLog:
         """Keep a producer connected until cancelled."""
         await keep_running(self._connect, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
-    async def write(self, key: bytes | None, value: bytes, headers: _Headers) -> None:
+    async def write(self, key: bytes | None, value: bytes, headers: Headers) -> None:
         """Write a record and wait until every in-sync replica has it.
 
         Cancelling this call does not stop the record. Raises ``OVERLOADED``, ``UNAVAILABLE`` or ``TOO_LARGE`` (not
@@ -110,7 +110,7 @@ class RequestLog:
         return len(self._pending) + self._entering
 
     async def _enter(
-        self, connected: "_Connected", key: bytes | None, value: bytes, headers: _Headers
+        self, connected: "_Connected", key: bytes | None, value: bytes, headers: Headers
     ) -> "asyncio.Future[object]":
         """Hand a record to the producer, and return the future of its acknowledgement."""
         encoded = [(name, text.encode() if isinstance(text, str) else text) for name, text in headers]

@@ -28,8 +28,8 @@ class CannotStartError(Exception):
 async def check_way_in(settings: GatewaySettings, database: Database, timings: Timings = TIMINGS) -> None:
     """Check that some credential could be accepted, and warn about open mode.
 
-    Where HOST is not loopback, wait up to ``patience`` seconds for Postgres. Raises ``CannotStartError`` when there is
-    no valid credential (78), or Postgres cannot be queried (1).
+    Where HOST is not loopback, wait up to ``timings.way_in`` seconds for Postgres. Raises ``CannotStartError`` when
+    there is no valid credential (78), or Postgres cannot be queried (1).
     """
     if not settings.asks_credentials:
         log.warning("open_mode", address=settings.host)

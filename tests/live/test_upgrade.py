@@ -12,6 +12,7 @@ from aiohttp import web
 
 from faults.checker import check
 from faults.collect import collect, until_settled
+from faults.ground import MODEL, MODELS
 from faults.ledger import open_ledger
 from faults.load import Load, Plan, open_load
 from faults.oracle import Oracle, Spec
@@ -26,15 +27,8 @@ from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
 HOST = "127.0.0.1"
-MODELS = """[[models]]
-name = "oracle"
-provider = "openai_compatible"
-base_url = "{url}/v1"
-context_tokens = 1000000
-max_output_tokens = 1000
-"""
 # A turn takes 0.8 s: calls and streams are open whenever a process leaves, and starting others is not slowed down.
-MODEL = Spec(latency_ms=300, gap_ms=70)
+ORACLE = Spec(latency_ms=300, gap_ms=70)
 WAYS = {"wait": 0.2, "poll": 0.2, "stream": 0.3, "task": 0.15, "kafka": 0.15}
 # More than there is time for: the load ends with the last step.
 PLAN = Plan(conversations=2_000, turns=4, concurrency=8, ways=WAYS, impostors=0, patience=120)
@@ -74,7 +68,7 @@ class Member:
 async def new(stack: Stack, tmp_path: Path) -> AsyncIterator[Services]:
     """Services of the code as it is, on tables that it has migrated."""
     write_agent(agents := tmp_path / "agents")
-    started = Services({**await own_env(stack), "LLM_MODEL": "oracle", "AGENTS_DIR": str(agents)}, tmp_path)
+    started = Services({**await own_env(stack), "LLM_MODEL": MODEL, "AGENTS_DIR": str(agents)}, tmp_path)
     yield started
     await started.close()
 
@@ -142,12 +136,12 @@ async def test_an_upgrade_and_the_way_back_lose_nothing(
 async def llm_address(new: Services, old: Services, calls: Path) -> AsyncIterator[Proxy]:
     """The one address that workers have for the LLM service, as of a load balancer."""
     with calls.open("a", encoding="utf-8") as log:
-        runner = web.AppRunner(Oracle(MODEL, log).app(), handler_cancellation=True)
+        runner = web.AppRunner(Oracle(ORACLE, log).app(), handler_cancellation=True)
         await runner.setup()
         try:
             await web.TCPSite(runner, HOST, port := free_port()).start()
             models = calls.with_name("models.toml")
-            models.write_text(MODELS.format(url=f"http://{HOST}:{port}"))
+            models.write_text(MODELS.format(model=MODEL, url=f"http://{HOST}:{port}"))
             async with proxy(HOST, port) as opened:
                 for services in (new, old):
                     services.env |= {"MODELS_FILE": str(models), "LLM_SERVICE_URL": f"http://{HOST}:{opened.port}"}
