@@ -22,7 +22,8 @@ from tests.support.services import Services
 from tests.support.stack import Stack
 from tests.support.store import connect
 
-pytestmark = pytest.mark.long
+# It is thousands of calls, some of which wait: minutes on a busy machine.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 ASKED = os.environ.get("TEST_OPENAPI_EXAMPLES")
@@ -44,7 +45,7 @@ async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     """A whole road of its own, so that what is sent is answered."""
     env = await own_env(stack)
     services = Services(
-        {**env, "LLM_MODEL": "simulated", "SYNC_LIMIT_SECONDS": "5"}, tmp_path_factory.mktemp("openapi")
+        {**env, "LLM_MODEL": "simulated", "SYNC_LIMIT_SECONDS": "1"}, tmp_path_factory.mktemp("openapi")
     )
     async with AsyncExitStack() as undo:
         undo.push_async_callback(services.close)
@@ -59,7 +60,7 @@ async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 async def run(url: str, report: Path, *options: str) -> dict[str, Any]:
     """What Schemathesis reports; an assertion fails with all that it found."""
-    out = ["--no-color", "--report", "json", "--report-json-path", str(report)]
+    out = ["--no-color", "--report", "json", "--report-json-path", str(report), "--workers", "4"]
     command = ["-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json", *out]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, *AMOUNT, *options,
