@@ -1,11 +1,11 @@
 """Free ports below 32768, where no client socket takes them between the choice and the use."""
 
+import atexit
 import fcntl
 import random
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 from orchestra.devstack.ports import taken
 
@@ -21,7 +21,7 @@ def free_port() -> int:
 
 def free_ports(count: int) -> int:
     """The first of ``count`` such ports in a row."""
-    start, _ = _block()
+    start = _block()
     while True:
         first = random.randrange(start, start + _BLOCK - count)
         row = set(range(first, first + count))
@@ -31,7 +31,7 @@ def free_ports(count: int) -> int:
 
 
 @cache
-def _block() -> tuple[int, IO[str]]:
+def _block() -> int:
     """A block of ports that no other run on this machine has, held by a lock until this process ends."""
     for start in random.sample(range(_FIRST, _LAST, _BLOCK), (_LAST - _FIRST) // _BLOCK):
         lock = (Path(tempfile.gettempdir()) / f"llm-orchestra-tests-{start}.lock").open("w")
@@ -40,5 +40,6 @@ def _block() -> tuple[int, IO[str]]:
         except BlockingIOError:
             lock.close()
         else:
-            return start, lock
+            atexit.register(lock.close)
+            return start
     raise RuntimeError("every block of test ports is in use by another test run")
