@@ -66,9 +66,7 @@ class Worker:
         self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets), timings)
         self.models = Models(llm, database, timings)
         self.lease = Lease(database, metrics, timings)
-        # Set when a turn may have become runnable.
-        self.look = asyncio.Event()
-        self.finisher = Finisher(database, metrics, self.publisher.announce, self.look, timings)
+        self.finisher = Finisher(database, metrics, self.publisher.announce, timings)
         throttle = Throttle(settings.worker_concurrency)
         self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share, timings)
         turns = Turns(
@@ -82,10 +80,10 @@ class Worker:
             throttle,
             self.shares,
             settings.worker_concurrency,
-            self.look,
             turns.run,
             timings,
         )
+        self.finisher.slots = self.slots
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
         self.sweeper = Sweeper(
             database,

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 class Slots:
     """The turns in flight. ``run_turns`` returns one coroutine per turn; each runs as its own task.
 
-    ``look`` is set when a turn may have become runnable or a slot has become free. Then the next claim comes at once.
+    When a turn may have become runnable or a slot has become free, the next claim comes at once.
     Three flags steer the claims:
 
     - hungry: the last claim found fewer turns than it asked for, so nothing else is runnable and intake may claim.
@@ -46,7 +46,6 @@ class Slots:
         throttle: Throttle,
         shares: Shares,
         limit: int,
-        look: asyncio.Event,
         run_turns: Callable[[Sequence[Flight]], Sequence[Coroutine[Any, Any, None]]],
         timings: Timings = TIMINGS,
     ) -> None:
@@ -59,7 +58,7 @@ class Slots:
         self._shares = shares
         self._running: dict[RequestRef, Flight] = {}
         self._under_way: list[ClaimOrder] = []
-        self._look = look
+        self._look = asyncio.Event()
         self._timings = timings
         self._hungry = True
         self._unsure = False
@@ -78,7 +77,19 @@ class Slots:
     def intake_order(self) -> Iterator[ClaimOrder | None]:
         """The order that intake may claim by in its transaction; None if other turns were runnable at the last look."""
         with self._order() as order:
-            yield order if self._hungry else None
+            yield order if self._hungry and not self._unsure else None
+
+    @contextmanager
+    def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
+        """The order to claim by together with ``count`` endings. None if that takes more than one claim."""
+        with self._order(count) as order:
+            yield order if order and order.plain and not self._unsure else None
+
+    def start_next(self, order: ClaimOrder, claimed: Sequence[Claimed]) -> None:
+        """Run the turns that were claimed together with endings."""
+        self.start(claimed)
+        if len(claimed) >= order.limit:
+            self._hungry = False
 
     def doubt(self) -> None:
         """Look for forgotten claims: a transaction that may have claimed ended without an answer."""
@@ -122,10 +133,15 @@ class Slots:
         self._look.set()
 
     @contextmanager
-    def _order(self) -> Iterator[ClaimOrder | None]:
-        """Reserve free slots for one claim. Its turns must be started before the context ends."""
+    def _order(self, endings: int = 0) -> Iterator[ClaimOrder | None]:
+        """Reserve free slots for one claim. Its turns must be started before the context ends.
+
+        ``endings``: how many turns in flight end with the claim. It then reserves their slots, and one more, by which
+        it can show that nothing else is runnable.
+        """
         ordered = sum(order.limit for order in self._under_way)
-        free = max(0, min(MAX_AT_ONCE, self._limit - len(self._running) - ordered)) if self._open else 0
+        free = self._limit - len(self._running) - ordered + endings
+        free = max(0, min(endings + 1 if endings else MAX_AT_ONCE, free)) if self._open else 0
         models = tuple(self._throttle.limits())
         order = self._shares.order(self._lease.worker_id, free, models, self._under_way)
         if order is None:

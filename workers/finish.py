@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import structlog
 
 from orchestra.failpoints import reach
 from orchestra.store import endings as store
+from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import AttemptEnd, Finished
 from orchestra.store.patience import until_available
@@ -23,24 +26,40 @@ MAX_AT_ONCE = 200
 log = structlog.get_logger()
 
 
-class Finisher:
-    """Writes endings. ``announce`` receives the replies of each batch once it is committed.
+class NextTurns(Protocol):
+    """Where the turns go that are claimed together with endings."""
 
-    ``look`` is set when an ending has made another turn runnable.
+    def ending_order(self, count: int, /) -> AbstractContextManager[ClaimOrder | None]:
+        """The order to claim by; None for no claim."""
+
+    def start_next(self, order: ClaimOrder, claimed: Sequence[Claimed], /) -> None:
+        """Run the claimed turns."""
+
+    def doubt(self) -> None:
+        """A claim may have been committed without an answer."""
+
+    def wake(self) -> None:
+        """A turn has become runnable and was not claimed."""
+
+
+class Finisher:
+    """Writes endings, and claims the next turns with them. Set ``slots`` before the first ending.
+
+    ``announce`` receives the replies of each batch once it is committed.
     """
+
+    slots: NextTurns
 
     def __init__(
         self,
         database: Database,
         metrics: Metrics,
         announce: Callable[[Sequence[Announcement]], None],
-        look: asyncio.Event,
         timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._announce = announce
-        self._look = look
         self._timings = timings
         self._waiting: list[tuple[AttemptEnd, asyncio.Future[None]]] = []
         self._something = asyncio.Event()
@@ -66,12 +85,17 @@ class Finisher:
 
     async def _write(self, endings: Sequence[AttemptEnd]) -> None:
         unheard = asyncio.Event()
+
+        def doubt() -> None:
+            unheard.set()
+            self.slots.doubt()
+
         try:
             # If a commit succeeded without an answer, the retry finds invalid fences and changes nothing.
             finished = await until_available(
                 partial(self._finish, endings),
                 "finish_failed",
-                unheard.set,
+                doubt,
                 pause=self._timings.retry_database,
                 count=len(endings),
             )
@@ -82,7 +106,11 @@ class Finisher:
 
     async def _finish(self, endings: Sequence[AttemptEnd]) -> Finished:
         reach("finish.before_transaction")
-        return await store.finish(self._database, endings)
+        with self.slots.ending_order(len(endings)) as order:
+            finished = await store.finish(self._database, endings, order)
+            if order:
+                self.slots.start_next(order, finished.claimed)
+        return finished
 
     async def _write_halves(self, endings: Sequence[AttemptEnd], error: DataRefusedError) -> None:
         if len(endings) > 1:
@@ -104,5 +132,5 @@ class Finisher:
         if not again:
             self._metrics.fenced.inc(len(finished.fenced))
         self._announce(finished.announcements)
-        if finished.promoted:
-            self._look.set()
+        if finished.promoted > len(finished.claimed):
+            self.slots.wake()

@@ -22,7 +22,7 @@ from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
-from orchestra.store.progress import IntakeProgress, Standstill, Why, note_idle
+from orchestra.store.progress import IntakeProgress, Standstill, Why, note_progress
 from schemas.errors import ErrorCode
 from workers.claim import Slots
 from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
@@ -41,7 +41,7 @@ MAX_FAILURES = 3
 MAX_FAILURES_ALONE = 10
 COMMIT_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
-IDLE_SECONDS = 1.0
+NOTE_SECONDS = 1.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
 
@@ -71,6 +71,7 @@ class Intake:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._at_hand: Collection[TopicPartition] = ()
+        self._read_up_to: dict[tuple[str, int], IntakeProgress] = {}
         self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._closed = asyncio.Event()
@@ -103,7 +104,9 @@ class Intake:
         async with (
             open_reader() as consumer,
             beside(
-                regularly(IDLE_SECONDS, partial(self._note_idle, consumer), "idle_not_noted", expected=KAFKA_ERRORS),
+                regularly(
+                    NOTE_SECONDS, partial(self._note_progress, consumer), "progress_not_noted", expected=KAFKA_ERRORS
+                ),
                 # Not after each batch: a commit writes one record per partition and would delay the next batch.
                 regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed"),
             ),
@@ -133,8 +136,9 @@ class Intake:
         probing = topics & self._limit.held - unread
         return PROBE_RECORDS if probing else MAX_RECORDS
 
-    async def _note_idle(self, consumer: AIOKafkaConsumer) -> None:
-        """Store that idle partitions are read up to now, and which topics are held or stalled."""
+    async def _note_progress(self, consumer: AIOKafkaConsumer) -> None:
+        """Store how far each partition is read, idle ones up to now, and which topics are held or stalled."""
+        read, self._read_up_to = self._read_up_to, {}
         partitions = consumer.assignment().difference(self._at_hand)
         marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
         # Commit past records that are never returned: aborted ones and transaction markers.
@@ -142,8 +146,9 @@ class Intake:
         self._taken |= {tp: offset for tp, offset in behind.items() if offset}
         marks += [Standstill(Why.HELD, topic).mark for topic in self._limit.held]
         marks += [Standstill(Why.STALLED, topic).mark for topic in self._stalls.look(consumer)]
+        marks = [*{**read, **{(mark.topic, mark.partition): mark for mark in marks}}.values()]
         try:
-            await note_idle(self._database, marks)
+            await note_progress(self._database, marks)
         except (DatabaseUnavailableError, DataRefusedError) as error:
             log.warning("progress_not_noted", reason=str(error))
 
@@ -153,12 +158,12 @@ class Intake:
         records = [record for batch in polled.values() for record in batch]
         self._count_misplaced(consumer, records)
         verdicts = [self._reader.read(record) for record in records]
-        progress = [
-            IntakeProgress(tp.topic, tp.partition, batch[-1].offset + 1, moment(batch[-1].timestamp))
-            for tp, batch in polled.items()
-        ]
-        await self._write(verdicts, progress)
+        await self._write(verdicts)
         self._at_hand = ()
+        for tp, batch in polled.items():
+            last = batch[-1]
+            mark = IntakeProgress(tp.topic, tp.partition, last.offset + 1, moment(last.timestamp))
+            self._read_up_to[tp.topic, tp.partition] = mark
         self._taken |= {tp: batch[-1].offset + 1 for tp, batch in polled.items()}
         self._note_kinds(records, verdicts)
         reach("intake.after_commit")
@@ -187,45 +192,41 @@ class Intake:
             self._committed |= new
             reach("intake.after_offsets")
 
-    async def _write(
-        self, verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress], max_failures: int = MAX_FAILURES
-    ) -> None:
+    async def _write(self, verdicts: Sequence[Verdict], max_failures: int = MAX_FAILURES) -> None:
         failures, max_failures = 0, max_failures if len(verdicts) > 1 else MAX_FAILURES_ALONE
         while True:
             try:
                 reach("intake.before_transaction")
                 with self._slots.intake_order() as order:
-                    done = await take_in(self._database, _batch(verdicts, progress), order)
+                    done = await take_in(self._database, _batch(verdicts), order)
                     self._slots.start(done.claimed)
             except DatabaseUnavailableError as error:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
                 self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
                 failures = failures + 1 if await self._database.is_well() else 0
-                if verdicts and failures >= max_failures:
+                if failures >= max_failures:
                     detail = f"storing the record failed {failures} times while the database was available ({error})"
-                    return await self._write_halves(verdicts, progress, detail)
+                    return await self._write_halves(verdicts, detail)
             except DataRefusedError as error:
-                if not verdicts:
-                    raise
+                self._slots.doubt()  # Part of the batch may be committed, with its claims.
                 detail = f"the database refuses the record's data ({error})"
-                return await self._write_halves(verdicts, progress, detail)
+                return await self._write_halves(verdicts, detail)
             else:
                 return await self._written(verdicts, done)
 
-    async def _write_halves(self, verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress], detail: str) -> None:
+    async def _write_halves(self, verdicts: Sequence[Verdict], detail: str) -> None:
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
-            for half, marks in ((verdicts[:middle], []), (verdicts[middle:], progress)):
-                await self._write(half, marks, 1)
+            for half in (verdicts[:middle], verdicts[middle:]):
+                await self._write(half, 1)
             return
         if isinstance(verdict := verdicts[0], DeadLetter):
             # Postgres refuses even the dead letter, so it is kept only on the dead-letter topic.
             log.error("dead_letter_refused", topic=verdict.topic, partition=verdict.partition, offset=verdict.offset)
             await self._publisher.dead_letters([verdict])
-            await self._write([], progress)
         else:
-            await self._write([verdict.record.because(ErrorCode.REFUSED_BY_DATABASE, detail)], progress)
+            await self._write([verdict.record.because(ErrorCode.REFUSED_BY_DATABASE, detail)])
 
     async def _written(self, verdicts: Sequence[Verdict], done: Intaken) -> None:
         for verdict in verdicts:
@@ -274,8 +275,8 @@ class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.error("log_gap", topic=tp.topic, partition=tp.partition, missing=missing)
 
 
-def _batch(verdicts: Sequence[Verdict], progress: Sequence[IntakeProgress]) -> Batch:
-    batch = Batch(progress=list(progress))
+def _batch(verdicts: Sequence[Verdict]) -> Batch:
+    batch = Batch()
     for verdict in verdicts:
         match verdict:
             case NewRequest():

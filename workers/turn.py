@@ -71,7 +71,7 @@ class Turns:
         wanted = [
             Recall(flight.turn.conversation, prompt.history_budget)
             for flight, prompt in zip(flights, prompts, strict=True)
-            if isinstance(prompt, Prompt) and prompt.history_budget
+            if isinstance(prompt, Prompt) and prompt.history_budget and flight.turn.has_history
         ]
         history = asyncio.ensure_future(self._recall(wanted)) if wanted else None
         return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
@@ -87,10 +87,11 @@ class Turns:
             ending = _ending(flight.turn, prompt, outcome)
         flight.end()
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
+        if isinstance(outcome, RetryLater):
+            # Before the ending is written: the next attempt may start with it, and its events come after this one.
+            self._publisher.restart(flight.turn, outcome.code, outcome.detail)
         if ending:
             await self._finish(ending)
-        if isinstance(outcome, RetryLater):
-            self._publisher.restart(flight.turn, outcome.code, outcome.detail)
 
     async def _attempt(
         self, flight: Flight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"

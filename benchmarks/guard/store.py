@@ -4,7 +4,6 @@ import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +18,6 @@ from orchestra.store.database import Database, Transaction
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.endings import AttemptEnd
 from orchestra.store.intake import Batch, NewRequest, take_in
-from orchestra.store.progress import IntakeProgress
 from schemas.generation import Usage
 from schemas.status import Status
 from schemas.topics import REQUESTS
@@ -41,11 +39,9 @@ class _Store:
         await self.mark(await self.finish(await self.take_in(requests)))
 
     async def take_in(self, requests: int) -> list[Claimed]:
-        """One batch from Kafka: rows, progress and claim."""
+        """One batch from Kafka: rows and claim."""
         new = [_request(next(self._offsets)) for _ in range(requests)]
-        read = IntakeProgress(REQUESTS.name, 0, new[-1].record.offset + 1, datetime.now(UTC))
-        batch = Batch(requests=new, progress=[read])
-        done = await take_in(self.database, batch, ClaimOrder(self.worker_id, 200))
+        done = await take_in(self.database, Batch(requests=new), ClaimOrder(self.worker_id, 200))
         assert len(done.claimed) == requests
         return done.claimed
 
@@ -57,7 +53,7 @@ class _Store:
                    question=("user", QUESTION), reply=_REPLY, usage=usage)
             for turn in turns
         ]  # fmt: skip
-        finished = await endings.finish(self.database, ended)
+        finished = await endings.finish(self.database, ended, ClaimOrder(self.worker_id, 200))
         assert len(finished.announcements) == len(turns)
         return [each.id for each in finished.announcements]
 

@@ -46,6 +46,7 @@ _TURN = Claimed(
     tenant=envelope.DEFAULT_TENANT, id=UUID(int=1), conversation_id=UUID(int=2), seq=1, body=_BODY, body_hash="0" * 64,
     worker_id=UUID(int=3), model="llama3", user=None, traceparent=_TRACE, fence=1, tries=1, max_tries=3,
     caller_seconds=0.0, seconds_left=3600.0, seconds_queued=0.01, cancelled=False,
+    has_history=False,
 )  # fmt: skip
 # A piece that has to wait for company goes on at the next turn of the loop: it travels alone.
 _TIMINGS = Timings(gather=0)

@@ -1,9 +1,12 @@
 """③ Which turns may run now, and which worker holds them: claims and fences."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from orchestra.store.database import Database, Transaction, as_json
 from orchestra.store.turns import ConversationRef, RequestRef
@@ -71,13 +74,19 @@ class ClaimOrder:
     models: tuple[ModelLimit, ...] = ()
     shares: tuple[Without, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is one claim, which a function of the database can make at the end of another move."""
+        return not self.models and not self.shares
+
 
 @dataclass(frozen=True)
 class Claimed:
     """A turn that this worker may run. ``fence`` is also the number of the attempt.
 
     ``caller_seconds``: how long a caller will still hold a connection open for the answer. ``seconds_left``: until the
-    deadline. ``seconds_queued``: since it could first run. ``last_error``: why the previous attempt failed.
+    deadline. ``seconds_queued``: since it could first run. ``has_history``: its conversation has messages.
+    ``last_error``: why the previous attempt failed.
     """
 
     tenant: str
@@ -97,6 +106,7 @@ class Claimed:
     seconds_left: float
     seconds_queued: float
     cancelled: bool
+    has_history: bool
     last_error: str | None = None
 
     @property
@@ -120,50 +130,7 @@ class Claimed:
         return self.caller_seconds > 0
 
 
-_CLAIMED = f"""r.tenant, r.id, r.conversation_id, r.seq, r.body, r.body_hash, r.worker_id, r.model,
-    r.user_name AS "user", r.traceparent, r.fence, r.tries, r.max_tries,
-    CASE WHEN r.caller_waits
-        THEN greatest(0, {CALLER_SECONDS} - CAST(extract(epoch FROM now() - r.created_at) AS float8))
-        ELSE 0 END AS caller_seconds,
-    CAST(extract(epoch FROM r.deadline_at - now()) AS float8) AS seconds_left,
-    CAST(extract(epoch FROM now() - r.run_at) AS float8) AS seconds_queued,
-    r.cancel_requested_at IS NOT NULL AS cancelled, r.error_code AS last_error
-"""
-
-# Locked until the commit, so that no other worker ends the lease in between.
-_ALIVE = "SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE"
-_RUNNABLE = (
-    """status = 'pending' AND run_at <= now() AND deadline_at > now() AND (model = ANY(:models)) = :only_these"""
-)
-_TAKE = f"""
-UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
-    started_at = coalesce(r.started_at, now())
-FROM picked p, alive w
-WHERE r.tenant = p.tenant AND r.id = p.id
-RETURNING {_CLAIMED}
-"""
-
-_CLAIM = f"""
-WITH alive AS (
-    {_ALIVE}
-), oldest AS (
-    SELECT tenant, id FROM requests
-    WHERE {_RUNNABLE}
-    ORDER BY run_at
-    LIMIT :by_age
-    FOR UPDATE SKIP LOCKED
-), urgent AS (
-    SELECT tenant, id FROM requests
-    WHERE {_RUNNABLE}
-        AND (tenant, id) NOT IN (SELECT tenant, id FROM oldest)
-    ORDER BY priority DESC, run_at
-    LIMIT :urgent
-    FOR UPDATE SKIP LOCKED
-), picked AS (
-    SELECT tenant, id FROM oldest UNION ALL SELECT tenant, id FROM urgent
-)
-{_TAKE}
-"""
+_CLAIM = "SELECT CAST(claim_v1(:worker_id, :by_age, :by_priority, :models, :only_these) AS text) AS turns"
 
 # Exactly the indexed expression. Both are compared with "C", in which no name sorts after the last code point.
 _OWNER = """coalesce(r.user_name, '') COLLATE "C\""""
@@ -172,7 +139,8 @@ _LAST = "U&'\\+10FFFF'"
 # each owner by priority: more than are picked, because other workers may hold locks on some of them.
 _CLAIM_WITHOUT = f"""
 WITH RECURSIVE alive AS (
-    {_ALIVE}
+    -- As in `claim_v1`.
+    SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE SKIP LOCKED
 ), walk AS (
     SELECT CAST(:after_tenant AS text) AS tenant, CAST(:after_owner AS text) COLLATE "C" AS owner, 0 AS place,
         false AS round
@@ -203,7 +171,9 @@ WITH RECURSIVE alive AS (
     SELECT f.tenant, f.id, f.priority, f.run_at
     FROM others o CROSS JOIN generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
         SELECT r.tenant, r.id, r.priority, r.run_at FROM requests r
-        WHERE {_RUNNABLE} AND r.tenant = o.tenant AND {_OWNER} = o.owner AND r.priority = p.priority
+        WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now()
+            AND (r.model = ANY(:models)) = :only_these
+            AND r.tenant = o.tenant AND {_OWNER} = o.owner AND r.priority = p.priority
         ORDER BY r.run_at
         LIMIT (SELECT greatest({_FROM_EACH}, 2 * CAST(:turns AS bigint) / greatest(count(*), 1)) FROM others)
     ) AS f
@@ -221,14 +191,23 @@ WITH RECURSIVE alive AS (
             AND (r.tenant, r.id) NOT IN (SELECT tenant, id FROM oldest)
         FOR UPDATE SKIP LOCKED
     ) AS r
-    LIMIT :urgent
+    LIMIT :by_priority
 ), picked AS (
     SELECT tenant, id FROM oldest UNION ALL SELECT tenant, id FROM urgent
+), taken AS (
+    UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
+        started_at = coalesce(r.started_at, now())
+    FROM picked p, alive w
+    WHERE r.tenant = p.tenant AND r.id = p.id
+    RETURNING claimed_v1(r) AS turn
 )
-{_TAKE}
+SELECT CAST(coalesce(json_agg(turn), '[]') AS text) AS turns FROM taken
 """
 
-_MINE = f"SELECT {_CLAIMED} FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'"
+_MINE = """
+SELECT CAST(coalesce(json_agg(claimed_v1(r)), '[]') AS text) AS turns
+FROM requests r WHERE r.worker_id = :worker_id AND r.status = 'in_progress'
+"""
 
 # The fence may already have this number: an earlier run of this statement may have been committed.
 _NEXT_ATTEMPT = """
@@ -257,7 +236,7 @@ class _Pool:
         self._taken[number > 0] += count
 
 
-async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
+async def claim_in(tx: Transaction | Database, order: ClaimOrder) -> list[Claimed]:
     """Claim within a transaction. Claims nothing if this worker has lost its lease."""
     slots = _Pool(order.limit, order.shares)
     models = {each.model: _Pool(each.room, each.shares) for each in order.models}
@@ -279,22 +258,18 @@ async def claim_in(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
 
 
 async def _claim(
-    tx: Transaction, worker_id: UUID, limit: int, models: list[str], without: Without, *, only_these: bool
+    tx: Transaction | Database, worker_id: UUID, limit: int, models: list[str], without: Without, *, only_these: bool
 ) -> list[Claimed]:
     if limit <= 0:
         return []
-    # One in AGE_SHARE on average, even if there is room for fewer than AGE_SHARE turns.
-    by_age = int(limit / AGE_SHARE + random.random())
-    # Plain numbers, so that the planner uses the index.
-    parameters = {"worker_id": worker_id, "by_age": by_age, "urgent": limit - by_age, "models": models}
+    parameters = {"worker_id": worker_id, **split(limit), "models": models, "only_these": only_these}
     if not without.owners and not without.tenants:
-        rows = await tx.run(_CLAIM, **parameters, only_these=only_these)
+        rows = await tx.run(_CLAIM, **parameters)
     else:
         owners = as_json([{"tenant": tenant, "owner": owner} for tenant, owner in without.owners])
         rows = await tx.run(
             _CLAIM_WITHOUT,
             **parameters,
-            only_these=only_these,
             owners=owners,
             tenants=list(without.tenants),
             after_tenant=without.after[0],
@@ -302,18 +277,38 @@ async def _claim(
             max_owners=limit + _MORE_OWNERS,
             turns=limit,
         )
-    return [Claimed(**row) for row in rows]
+    return read_claimed(orjson.loads(rows[0].turns))
+
+
+def split(limit: int) -> dict[str, int]:
+    """How many of ``limit`` turns to claim by age and by priority, as parameters of a claim."""
+    # One in AGE_SHARE on average, even if there is room for fewer than AGE_SHARE turns.
+    by_age = int(limit / AGE_SHARE + random.random()) if limit else 0
+    return {"by_age": by_age, "by_priority": limit - by_age}
+
+
+def read_claimed(turns: Sequence[dict[str, Any]]) -> list[Claimed]:
+    """Build claimed turns from what ``claimed_v1`` returns."""
+    for turn in turns:
+        caller_waits, since = turn.pop("caller_waits"), turn.pop("seconds_since")
+        turn["caller_seconds"] = max(0.0, CALLER_SECONDS - since) if caller_waits else 0.0
+        for name in ("id", "conversation_id", "worker_id"):
+            turn[name] = UUID(turn[name])
+    return [Claimed(**turn) for turn in turns]
 
 
 async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
     """Claim up to ``order.limit`` turns: one in ``AGE_SHARE`` by age, the others by priority and then age."""
+    if order.plain:
+        return await claim_in(database, order)
     async with database.transaction() as tx:
         return await claim_in(tx, order)
 
 
 async def held(database: Database, worker_id: UUID) -> list[Claimed]:
     """The turns this worker holds now: for a worker that does not know whether its last claim was committed."""
-    return [Claimed(**row) for row in await database.run(_MINE, worker_id=worker_id)]
+    rows = await database.run(_MINE, worker_id=worker_id)
+    return read_claimed(orjson.loads(rows[0].turns))
 
 
 async def next_attempt(database: Database, turn: Claimed) -> Claimed | None:

@@ -1,21 +1,21 @@
 """⑦ The ends of attempts → rows, many in one transaction, each only if its fence still holds."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from orchestra.store.claims import CALLER_SECONDS
-from orchestra.store.database import Database, Transaction, as_json, lookup_rows
+from orchestra.store.claims import CALLER_SECONDS, Claimed, ClaimOrder, read_claimed, split
+from orchestra.store.database import Database, as_json, lookup_rows
 from orchestra.store.turns import (
     KEYS,
     Announcement,
     ConversationRef,
     RequestRef,
     announce,
-    empty,
+    announcements,
     lock_conversations,
     promote,
     refs_json,
@@ -65,12 +65,14 @@ class Finished:
     """The result of a batch of endings.
 
     ``announcements``: every unpublished reply of the same conversations. ``fenced``: requests whose ending changed
-    nothing, because its fence no longer holds. ``promoted``: how many turns became runnable.
+    nothing, because its fence no longer holds. ``promoted``: how many turns became runnable. ``claimed``: turns
+    claimed with it.
     """
 
     announcements: list[Announcement] = field(default_factory=list)
     fenced: list[RequestRef] = field(default_factory=list)
     promoted: int = 0
+    claimed: list[Claimed] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,55 +107,7 @@ class HeldBack:
     announcements: list[Announcement] = field(default_factory=list)
 
 
-_END_COLUMNS = (
-    "tenant text, id uuid, fence integer, status text, delay float8, tries_back integer, usage jsonb, error_code text, "
-    "error_detail text"
-)
-
-_FORGETS = """(f.status IN ('completed', 'cancelled') OR r.deleted_at IS NOT NULL
-    OR f.status = 'pending' AND r.cancel_requested_at IS NOT NULL)"""
-
-_END = f"""
-UPDATE requests r SET
-    worker_id = NULL,
-    status = CASE WHEN r.deleted_at IS NOT NULL THEN 'cancelled'
-                  WHEN f.status = 'pending' AND r.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                  ELSE f.status END,
-    finished_at = CASE WHEN f.status = 'pending' AND r.cancel_requested_at IS NULL AND r.deleted_at IS NULL
-        THEN NULL ELSE now() END,
-    run_at = CASE WHEN f.status = 'pending' THEN now() + make_interval(secs => f.delay) ELSE r.run_at END,
-    tries = r.tries - f.tries_back,
-    usage = f.usage,
-    -- Why it failed; or, while it is open and when it expired, why its last attempt did.
-    error_code = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_code, r.error_code) END,
-    error_detail = CASE WHEN {_FORGETS} THEN NULL ELSE coalesce(f.error_detail, r.error_detail) END
-FROM {lookup_rows("rows", _END_COLUMNS)} AS f
-WHERE r.tenant = f.tenant AND r.id = f.id AND r.fence = f.fence
-    AND r.status || '' = 'in_progress' -- Not to be read from the index of all that runs.
-RETURNING r.tenant, r.id, r.fence, r.status
-"""
-
-_MESSAGES = """
-INSERT INTO messages (tenant, conversation_id, request_id, role, content, finish_reason)
-SELECT m.tenant, m.conversation_id, m.request_id, m.role, m.content, m.finish_reason
-FROM json_to_recordset(CAST(:rows AS json)) AS m(
-    place integer, tenant text, conversation_id uuid, request_id uuid, role text, content text, finish_reason text
-)
-ORDER BY m.place
-"""
-
-_LOGS = """
-INSERT INTO logs (tenant, type, message)
-SELECT l.tenant, l.type, l.message
-FROM json_to_recordset(CAST(:rows AS json)) AS l(tenant text, type text, message text)
-"""
-
-_ATTEMPT_ERRORS = """
-INSERT INTO attempt_errors (tenant, request_id, attempt, code, detail)
-SELECT e.tenant, e.request_id, e.attempt, e.code, e.detail
-FROM json_to_recordset(CAST(:rows AS json)) AS e(tenant text, request_id uuid, attempt integer, code text, detail text)
-ON CONFLICT DO NOTHING
-"""
+_FINISH = "SELECT finish_v1(:touched, :endings, :worker_id, :by_age, :by_priority) AS done"
 
 _EXPIRE = """
 SELECT tenant, id, conversation_id FROM requests
@@ -202,29 +156,24 @@ RETURNING r.tenant, r.id
 """
 
 
-async def finish(database: Database, endings: Sequence[AttemptEnd]) -> Finished:
-    """Write a batch of endings in one transaction. An ending whose fence no longer holds changes nothing.
+async def finish(database: Database, endings: Sequence[AttemptEnd], order: ClaimOrder | None = None) -> Finished:
+    """Write a batch of endings. An ending whose fence no longer holds changes nothing.
 
+    ``order``: a plain one, to claim turns for the slots that become free.
     Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (it may or may not be committed, and
     repeating it is safe).
     """
-    conversations = {ending.conversation for ending in endings}
-    async with database.transaction() as tx:
-        deleted = await lock_conversations(tx, conversations)
-        endings = [_in_deleted(ending) if ending.conversation in deleted else ending for ending in endings]
-        rows = await tx.run(_END, rows=as_json(_rows(endings)))
-        # By fence too: the batch may hold the endings of an old and of a new attempt.
-        ended = {(RequestRef(row.tenant, row.id), row.fence): row.status for row in rows}
-        written = [ending for ending in endings if (ending.ref, ending.fence) in ended]
-        await _store_messages(tx, [each for each in written if ended[each.ref, each.fence] == "completed"])
-        await _store_logs(tx, written)
-        await _store_errors(tx, written)
-        over = [ref for (ref, _), status in ended.items() if status != "pending"]
-        await empty(tx, deleted)  # Before `announce`: replies must not carry texts of a deleted conversation.
-        announcements = await announce(tx, conversations, over)
-        promoted = await promote(tx, conversations)
-    fenced = [ending.ref for ending in endings if (ending.ref, ending.fence) not in ended]
-    return Finished(announcements, fenced, promoted)
+    rows = await database.run(
+        _FINISH,
+        touched=refs_json({ending.conversation for ending in endings}),
+        endings=as_json([_row(place, ending) for place, ending in enumerate(endings)]),
+        worker_id=order and order.worker_id,
+        **split(order.limit if order else 0),
+    )
+    done = orjson.loads(rows[0].done)
+    written = set(done["written"])
+    fenced = [ending.ref for place, ending in enumerate(endings) if place not in written]
+    return Finished(announcements(done["announcements"]), fenced, done["promoted"], read_claimed(done["claimed"]))
 
 
 async def expire(database: Database, limit: int) -> list[Announcement]:
@@ -236,9 +185,9 @@ async def expire(database: Database, limit: int) -> list[Announcement]:
     async with database.transaction() as tx:
         await lock_conversations(tx, conversations)
         rows = await tx.run(_EXPIRE_THESE, refs=refs_json([RequestRef(row.tenant, row.id) for row in due]))
-        announcements = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
+        replies = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
-    return announcements
+    return replies
 
 
 async def hold_back(database: Database, held: Sequence[HeldModel], hopeless: Collection[str], limit: int) -> HeldBack:
@@ -261,9 +210,9 @@ async def hold_back(database: Database, held: Sequence[HeldModel], hopeless: Col
     async with database.transaction() as tx:
         await lock_conversations(tx, conversations)
         rows = await tx.run(_REFUSE, rows=as_json(refuse))
-        announcements = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
+        replies = await announce(tx, conversations, [RequestRef(row.tenant, row.id) for row in rows])
         await promote(tx, conversations)
-    return HeldBack(told, len(rows), announcements)
+    return HeldBack(told, len(rows), replies)
 
 
 def _why(row: Any, held: HeldModel) -> dict[str, Any]:
@@ -271,74 +220,26 @@ def _why(row: Any, held: HeldModel) -> dict[str, Any]:
     return {"tenant": row.tenant, "id": row.id, "code": held.code, "detail": detail}
 
 
-def _in_deleted(ending: AttemptEnd) -> AttemptEnd:
-    # The conversation was deleted meanwhile: discard the answer.
-    return AttemptEnd(ending.tenant, ending.id, ending.conversation_id, ending.fence, Status.CANCELLED)
-
-
-def _rows(endings: Sequence[AttemptEnd]) -> list[dict[str, Any]]:
-    return [
-        {
-            "tenant": ending.tenant,
-            "id": ending.id,
-            "fence": ending.fence,
-            "status": ending.status,
-            "delay": ending.delay,
-            "tries_back": int(ending.give_try_back),
-            "usage": ending.usage and ending.usage.model_dump(),
-            "error_code": ending.error and ending.error[0],
-            "error_detail": ending.error and ending.error[1],
-        }
-        for ending in endings
-    ]
-
-
-async def _store_messages(tx: Transaction, completed: Sequence[AttemptEnd]) -> None:
-    texts = [(ending, *text) for ending in completed for text in _texts(ending)]
-    rows = [
-        {
-            "place": place,
-            "tenant": ending.tenant,
-            "conversation_id": ending.conversation_id,
-            "request_id": request_id,
-            "role": role,
-            "content": content,
-            "finish_reason": finish_reason,
-        }
-        for place, (ending, request_id, role, content, finish_reason) in enumerate(texts)
-    ]
-    if rows:
-        await tx.run(_MESSAGES, rows=as_json(rows))
-
-
-def _texts(ending: AttemptEnd) -> Iterator[tuple[UUID | None, str, str, FinishReason | None]]:
-    if ending.question:
-        role, content = ending.question
-        # A request has at most one assistant message, its answer: a question with that role gets no request id.
-        yield None if role == "assistant" else ending.id, role, content, None
-    if ending.reply is not None:
-        yield ending.id, "assistant", ending.reply, ending.finish_reason
-
-
-async def _store_logs(tx: Transaction, endings: Sequence[AttemptEnd]) -> None:
-    rows = [
-        {"tenant": ending.tenant, "type": ending.log[0], "message": ending.log[1]} for ending in endings if ending.log
-    ]
-    if rows:
-        await tx.run(_LOGS, rows=as_json(rows))
-
-
-async def _store_errors(tx: Transaction, endings: Sequence[AttemptEnd]) -> None:
-    rows = [
-        {
-            "tenant": ending.tenant,
-            "request_id": ending.id,
-            "attempt": ending.fence,
-            "code": ending.error[0],
-            "detail": ending.error[1],
-        }
-        for ending in endings
-        if ending.error
-    ]
-    if rows:
-        await tx.run(_ATTEMPT_ERRORS, rows=as_json(rows))
+def _row(place: int, ending: AttemptEnd) -> dict[str, Any]:
+    question_role, question = ending.question or (None, None)
+    error_code, error_detail = ending.error or (None, None)
+    log_type, log_message = ending.log or (None, None)
+    return {
+        "place": place,
+        "tenant": ending.tenant,
+        "id": ending.id,
+        "conversation_id": ending.conversation_id,
+        "fence": ending.fence,
+        "status": ending.status,
+        "delay": ending.delay,
+        "tries_back": int(ending.give_try_back),
+        "usage": ending.usage and ending.usage.model_dump(),
+        "error_code": error_code,
+        "error_detail": error_detail,
+        "question_role": question_role,
+        "question": question,
+        "reply": ending.reply,
+        "finish_reason": ending.finish_reason,
+        "log_type": log_type,
+        "log_message": log_message,
+    }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from orchestra.store.database import Database
-from orchestra.store.turns import Announcement, announcement
+from orchestra.store.turns import Announcement
 
 _UNPUBLISHED = """
 SELECT id, tenant, request_id, conversation_id, event_id, value, headers FROM outbox
@@ -16,7 +16,7 @@ _MARK = "UPDATE outbox SET published_at = coalesce(published_at, now()) WHERE id
 
 async def unpublished(database: Database, older_than: float, limit: int) -> list[Announcement]:
     """Replies still unpublished ``older_than`` seconds after they were written, oldest first."""
-    return [announcement(row) for row in await database.run(_UNPUBLISHED, older_than=older_than, limit=limit)]
+    return [Announcement(**row) for row in await database.run(_UNPUBLISHED, older_than=older_than, limit=limit)]
 
 
 async def mark_published(database: Database, ids: Sequence[int]) -> None:

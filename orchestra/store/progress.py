@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.database import Database, as_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY t
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
 
 
-async def note_progress(tx: Transaction, progress: Sequence[IntakeProgress]) -> None:
+async def note_progress(database: Database, progress: Sequence[IntakeProgress]) -> None:
     """Move the marks of these partitions; a mark never moves back."""
     rows = [
         {
@@ -53,14 +53,7 @@ async def note_progress(tx: Transaction, progress: Sequence[IntakeProgress]) -> 
         for mark in progress
     ]
     if rows:
-        await tx.run(_NOTE, rows=as_json(rows))
-
-
-async def note_idle(database: Database, progress: Sequence[IntakeProgress]) -> None:
-    """As ``note_progress``, in its own transaction: for partitions without new records."""
-    if progress:
-        async with database.transaction() as tx:
-            await note_progress(tx, progress)
+        await database.run(_NOTE, rows=as_json(rows))
 
 
 class Why(StrEnum):

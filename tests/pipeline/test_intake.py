@@ -285,10 +285,13 @@ async def test_everything_taken_is_committed(ground: Ground, stack: Stack) -> No
 
     await all_committed(stack, ground.topic)
 
-    rows = await ground.database.run(
-        "SELECT partition, next_offset FROM intake_progress WHERE topic = :topic", topic=ground.topic
-    )
-    assert await ends(stack, ground.topic) == {row.partition: row.next_offset for row in rows}
+    async def all_marked() -> bool:
+        rows = await ground.database.run(
+            "SELECT partition, next_offset FROM intake_progress WHERE topic = :topic", topic=ground.topic
+        )
+        return await ends(stack, ground.topic) == {row.partition: row.next_offset for row in rows}
+
+    await eventually(all_marked)
 
 
 async def test_nothing_is_committed_before_postgres_has_it(ground: Ground, stack: Stack) -> None:

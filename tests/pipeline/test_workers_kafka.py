@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed
 from orchestra import loops
 from orchestra.kafka.clients import abandon, make_producer
 from orchestra.store import endings as store
+from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database
 from orchestra.store.endings import AttemptEnd, Finished
 from orchestra.store.progress import Standstill, Why, standstills
@@ -115,11 +116,11 @@ async def test_a_bug_ends_a_worker_after_its_calls(road: Road, model: Held, monk
     """After a bug a worker drains: calls in flight end and are written, replies are sent, then it fails."""
     finish, broken = store.finish, asyncio.Event()
 
-    async def buggy(database: Database, endings: Sequence[AttemptEnd]) -> Finished:
+    async def buggy(database: Database, endings: Sequence[AttemptEnd], order: ClaimOrder | None) -> Finished:
         if broken.is_set():
             broken.clear()
             raise AssertionError("a bug")
-        return await finish(database, endings)
+        return await finish(database, endings, order)
 
     monkeypatch.setattr(store, "finish", buggy)
     async with road.worker(drain_seconds=5) as running:

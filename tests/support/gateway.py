@@ -196,7 +196,7 @@ class HandWorker:
         marks = [
             progress.IntakeProgress(REQUESTS.name, partition, 0, moment) for partition in range(REQUESTS.partitions)
         ]
-        await progress.note_idle(self.database, marks)
+        await progress.note_progress(self.database, marks)
 
     async def announce(self, announcements: list[Announcement]) -> None:
         """Publish the events of endings."""

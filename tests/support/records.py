@@ -99,5 +99,6 @@ def claimed(**changes: Any) -> Claimed:
         "seconds_left": 3600.0,
         "seconds_queued": 0.1,
         "cancelled": False,
+        "has_history": True,
     }
     return Claimed(**{**fields, **changes})

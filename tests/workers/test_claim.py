@@ -86,8 +86,8 @@ def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10, timing
     monkeypatch.setattr(claim.claims, "claim", queue.claim)
     monkeypatch.setattr(claim.claims, "held", queue.held)
     database: Any = None
-    lease, shares, look = Lease(database, Metrics()), Shares(limit, 75, 90), asyncio.Event()
-    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, look, queue.run, timings)
+    lease, shares = Lease(database, Metrics()), Shares(limit, 75, 90)
+    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, queue.run, timings)
 
 
 @pytest.fixture

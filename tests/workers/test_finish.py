@@ -1,10 +1,14 @@
 """Promises of workers/finish.py: endings are written in batches, and no ending is lost because of another one."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import DataRefusedError
 from orchestra.store.endings import AttemptEnd, Finished
 from schemas.errors import ErrorCode
@@ -20,16 +24,45 @@ from workers.metrics import Metrics
 POISON = "poison"
 
 
-def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], asyncio.Event]:
-    """A finisher on this store, its announcements, and whether it signalled a promotion."""
+@dataclass
+class Slots:
+    """Fake slots that claim by ``order``."""
+
+    order: ClaimOrder | None = None
+    started: list[Claimed] = field(default_factory=list)
+    doubts: int = 0
+    wakes: int = 0
+
+    @contextmanager
+    def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
+        """The order that the test sets."""
+        assert count > 0
+        yield self.order
+
+    def start_next(self, _order: ClaimOrder, claimed: Sequence[Claimed]) -> None:
+        """Start turns."""
+        self.started += claimed
+
+    def doubt(self) -> None:
+        """Note that a transaction ended without an answer."""
+        self.doubts += 1
+
+    def wake(self) -> None:
+        """Note that there may be turns to claim."""
+        self.wakes += 1
+
+
+def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], Slots]:
+    """A finisher on this store, its announcements, and its slots."""
     monkeypatch.setattr(finish.store, "finish", store)
     announced: list[Any] = []
     database: Any = None
-    look = asyncio.Event()
-    return Finisher(database, Metrics(), announced.extend, look, QUICK), announced, look
+    made, slots = Finisher(database, Metrics(), announced.extend, QUICK), Slots()
+    made.slots = slots
+    return made, announced, slots
 
 
-def refuses_poison(endings: list[AttemptEnd]) -> Finished:
+def refuses_poison(endings: list[AttemptEnd], _order: object) -> Finished:
     """A store that refuses a batch with a poisoned reply."""
     if any(each.reply == POISON for each in endings):
         raise DataRefusedError("22P05")
@@ -46,8 +79,8 @@ async def test_endings_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -
     async with running(writer.run()):
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
-    assert [200, 200, 50] == [len(batch) for (batch,) in store.calls]
-    assert many == [each for (batch,) in store.calls for each in batch]
+    assert [200, 200, 50] == [len(batch) for batch, _order in store.calls]
+    assert many == [each for batch, _order in store.calls for each in batch]
 
 
 async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +91,7 @@ async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) 
     async with running(writer.run()):
         await asyncio.wait_for(asyncio.gather(*(writer.finish(each) for each in many)), 10)
 
-    written = [batch for (batch,) in store.calls if all(each.reply != POISON for each in batch)]
+    written = [batch for batch, _order in store.calls if all(each.reply != POISON for each in batch)]
     assert [each.id for each in many] == [each.id for batch in written for each in batch]
     (failed,) = [each for batch in written for each in batch if each.status is Status.FAILED]
     assert (many[5].id, many[5].fence, None, None) == (failed.id, failed.fence, failed.reply, failed.question)
@@ -90,16 +123,36 @@ async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_replies_and_promotions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies and promotions from the store are passed on in order."""
+    """Replies are passed on in order, and a look follows if turns became runnable that were not claimed."""
     store = Calls(Finished(announcements=["earlier", "new"], promoted=1), Finished())  # type: ignore[list-item]
-    writer, announced, look = finisher(monkeypatch, store)
+    writer, announced, slots = finisher(monkeypatch, store)
     async with running(writer.run()):
         await writer.finish(ending(claimed()))
-        assert (["earlier", "new"], True) == (announced, look.is_set())
-        look.clear()
+        assert (["earlier", "new"], 1) == (announced, slots.wakes)
         await writer.finish(ending(claimed()))
 
-    assert (["earlier", "new"], False) == (announced, look.is_set())
+    assert (["earlier", "new"], 1) == (announced, slots.wakes)
+
+
+async def test_the_next_turns_start_with_the_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns that were claimed together with endings run at once, and nothing is looked for."""
+    turn = claimed()
+    writer, _, slots = finisher(monkeypatch, store := Calls(Finished(promoted=1, claimed=[turn])))
+    slots.order = ClaimOrder(turn.worker_id, 2)
+    async with running(writer.run()):
+        await writer.finish(ending(claimed()))
+
+    assert ([turn], 0) == (slots.started, slots.wakes)
+    assert [slots.order] == [order for _, order in store.calls]
+
+
+async def test_a_claim_without_an_answer_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endings whose commit has an unknown outcome may have claimed turns, and these are searched for."""
+    writer, _, slots = finisher(monkeypatch, Calls(away(), Finished()))
+    async with running(writer.run()):
+        await writer.finish(ending(claimed()))
+
+    assert 1 == slots.doubts
 
 
 async def test_fenced_endings_are_counted_unless_they_were_written_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,9 +213,6 @@ async def test_a_batch_is_written_and_then_exactly_it_is_committed(monkeypatch: 
     assert {TP: 13, OTHER: 71} == committed
     said = [[each.body["messages"][0]["content"] for each in batch.requests] for batch in taking.taken]
     assert [["a", "b", "c"], ["d"]] == said
-    assert [(TP.partition, 12), (OTHER.partition, 71)] == [
-        (mark.partition, mark.next_offset) for mark in taking.taken[0].progress
-    ]
 
 
 async def test_every_kind_of_record_goes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,24 +295,30 @@ async def test_one_poisoned_record_is_found_and_the_rest_goes_on(monkeypatch: py
 
 
 async def test_progress_is_noted_when_all_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a halved batch only the last part moves the progress marks."""
+    """A partition counts as read up to its last record once the whole batch is in Postgres, halved or not."""
     values = [message("poison" if place == 2 else "fine") for place in range(4)]
-    taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values)})
+    taking = Taking(monkeypatch, Calls(refuses("poison")), {TP: records(*values), OTHER: records(message("o"))})
+    noted: list[Any] = []
 
-    await taking.all()
+    async def note(_database: object, marks: list[Any]) -> None:
+        noted.extend((mark.partition, mark.next_offset, len(taking.publisher.letters)) for mark in marks)
 
-    written = [batch for batch in taking.taken if "poison" not in str([each.body for each in batch.requests])]
-    assert [False, False, True] == [bool(batch.progress) for batch in written]
+    monkeypatch.setattr(intake, "note_progress", note)
+    monkeypatch.setattr(intake, "_idle", lambda *_: None)
+    no_pause(monkeypatch, intake, "NOTE_SECONDS")
+    async with running(taking.run()):
+        await eventually(lambda: noted)
+
+    assert [(TP.partition, 14, 1), (OTHER.partition, 11, 1)] == noted
 
 
 async def test_a_dead_letter_that_cannot_be_stored_is_kept_by_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead letter that Postgres refuses is kept on its topic, and its partition counts as read."""
-    taking = Taking(monkeypatch, Calls(DataRefusedError("22P05"), Intaken()), {TP: records(b"nonsense")})
+    taking = Taking(monkeypatch, Calls(DataRefusedError("22P05")), {TP: records(b"nonsense")})
 
     await taking.all()
 
     assert [ErrorCode.NOT_JSON] == [each.reason for each in taking.publisher.letters]
-    assert [11] == [mark.next_offset for mark in taking.taken[-1].progress]
     assert [{TP: 11}] == taking.consumer.committed_now
 
 
@@ -484,11 +487,11 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
 
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
     monkeypatch.setattr(intake, "take_in", take_slowly)
-    monkeypatch.setattr(intake, "note_idle", note)
+    monkeypatch.setattr(intake, "note_progress", note)
     monkeypatch.setattr(
         intake, "_idle", lambda _consumer, tp: intake.IntakeProgress(tp.topic, tp.partition, 1, intake.moment(0))
     )
-    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    no_pause(monkeypatch, intake, "NOTE_SECONDS")
     async with running(taking.run()):
         await eventually(lambda: taking.intake._at_hand)
         noted.clear()
@@ -501,13 +504,13 @@ async def test_a_batch_at_hand_is_not_said_to_be_read(monkeypatch: pytest.Monkey
 async def test_a_failure_of_the_idle_marks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each failure to store idle marks is logged as an error, because gateways wait for them."""
     taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message())})
-    monkeypatch.setattr(intake, "note_idle", note := Calls(RuntimeError()))
-    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    monkeypatch.setattr(intake, "note_progress", note := Calls(RuntimeError()))
+    no_pause(monkeypatch, intake, "NOTE_SECONDS")
     with structlog.testing.capture_logs() as lines:
         async with running(taking.run()):
             await eventually(lambda: len(note.calls) > 2 and taking.consumer.committed_now)
 
-    assert ("idle_not_noted", "error") in {(line["event"], line["log_level"]) for line in lines}
+    assert ("progress_not_noted", "error") in {(line["event"], line["log_level"]) for line in lines}
 
 
 ANYTHING = [
@@ -588,8 +591,8 @@ async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 3)
     monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0)
     monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
-    monkeypatch.setattr(intake, "note_idle", note := Calls(None))
-    no_pause(monkeypatch, intake, "IDLE_SECONDS")
+    monkeypatch.setattr(intake, "note_progress", note := Calls(None))
+    no_pause(monkeypatch, intake, "NOTE_SECONDS")
     bad = [{TP: [replace(signed(value=b"nonsense"), offset=at + n) for n in (0, 1)]} for at in (10, 12, 14)]
     taking = Taking(monkeypatch, Calls(Intaken()), *bad)
     async with running(taking.run()):

@@ -132,4 +132,4 @@ async def test_what_was_replayed_is_on_its_way(database: Database) -> None:
 
 async def read_everything(database: Database, moment: datetime) -> None:
     """Record that intake has read all partitions up to a time."""
-    await progress.note_idle(database, [progress.IntakeProgress(REQUESTS.name, 0, 0, moment)])
+    await progress.note_progress(database, [progress.IntakeProgress(REQUESTS.name, 0, 0, moment)])

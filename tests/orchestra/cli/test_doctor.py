@@ -10,7 +10,7 @@ from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings
 from orchestra.store import leases
 from orchestra.store.database import Database
-from orchestra.store.progress import Standstill, Why, note_idle
+from orchestra.store.progress import Standstill, Why, note_progress
 from schemas.topics import REQUESTS
 from tests.support.ports import free_port
 from tests.support.services import Services
@@ -54,7 +54,7 @@ async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     """With the reason, and with what to do about it."""
     url = await stack.fresh_database()
     store = Database.connect(database(url), "a worker")
-    await note_idle(store, [Standstill(Why.HELD, "one").mark, Standstill(Why.STALLED, "two").mark])
+    await note_progress(store, [Standstill(Why.HELD, "one").mark, Standstill(Why.STALLED, "two").mark])
     await store.close()
 
     findings = await examine(stack.kafka_settings, database(url), LlmSettings())

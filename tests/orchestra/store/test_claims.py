@@ -79,11 +79,13 @@ async def test_a_claim_reads_what_it_takes_and_not_the_queue(database: Database)
         " FROM conversations"
     )
     await database.run("ANALYZE requests")
-    parameters = {"worker_id": await new_worker(database), "models": [], "only_these": False}
+    worker_id = await new_worker(database)
 
-    for by_age, urgent in ((0, 1), (1, 7)):
-        plan = await database.run(f"EXPLAIN {claims._CLAIM}", **parameters, by_age=by_age, urgent=urgent)
-        assert "Seq Scan on requests" not in "\n".join(line[0] for line in plan)
+    for limit in (1, 8):
+        async with database.transaction() as tx:
+            assert limit == len(await claims.claim_in(tx, ClaimOrder(worker_id, limit)))
+            seen = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'requests'"
+            assert [0] == [line.seq_scan for line in await tx.run(seen)]
 
 
 async def test_a_delayed_turn_is_not_claimed_before_its_time(database: Database) -> None:

@@ -10,7 +10,6 @@ from orchestra.store import conversations, requests
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.intake import Intaken, Unsigned
-from orchestra.store.progress import IntakeProgress
 from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter
 from schemas.errors import ErrorCode
@@ -235,16 +234,6 @@ async def test_intake_claims_when_it_is_told_to(database: Database) -> None:
 
     assert 2 == len(done.claimed)
     assert sorted(["in_progress", "in_progress", "pending", "waiting"]) == sorted(await statuses(database, batch))
-
-
-async def test_intake_marks_how_far_it_has_read(database: Database) -> None:
-    """The marks are written in one transaction with the rows they cover."""
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-
-    await take(database, request(), progress=[IntakeProgress("llm.requests", 3, 42, moment)])
-
-    (mark,) = await database.run("SELECT * FROM intake_progress")
-    assert ("llm.requests", 3, 42, moment) == tuple(mark)
 
 
 async def test_data_that_postgres_refuses_changes_nothing(database: Database) -> None:
