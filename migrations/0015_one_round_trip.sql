@@ -34,10 +34,13 @@ RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
     turns json;
 BEGIN
+    IF by_age + by_priority <= 0 THEN
+        RETURN '[]';
+    END IF;
     -- Locked until the commit, so that no other worker ends the lease in between. One that ends it now is not waited
     -- for: it may be waiting for a conversation that is locked here.
     PERFORM FROM workers w WHERE w.id = worker FOR KEY SHARE SKIP LOCKED;
-    IF NOT FOUND OR by_age + by_priority <= 0 THEN
+    IF NOT FOUND THEN
         RETURN '[]';
     END IF;
     WITH oldest AS (
@@ -155,15 +158,16 @@ BEGIN
 END
 $$;
 
--- Takes in new requests, and claims turns for the worker as `claim_v1` does. `touched`: the conversations to lock, each
--- with the owner it is created with and the number of turns to add. `incoming`: the requests in the order of their
--- records (`place`), each id once.
+-- Takes in new requests. For up to `slots` of them, the most urgent, that may run now, the worker gets them at once: it
+-- must know that nothing else is runnable. `touched`: the conversations to lock, each with the owner it is created with
+-- and the number of turns to add. `incoming`: the requests in the order of their records (`place`), each id once.
 -- Returns an object. inserted: how many. known: [place, body_hash] of each request whose id was taken in before.
 -- interrupting: conversation and seq of each open turn that interrupts those before it. announcements, claimed: as
 -- above.
-CREATE FUNCTION take_in_v1(touched json, incoming json, worker uuid, by_age bigint, by_priority bigint)
+CREATE FUNCTION take_in_v1(touched json, incoming json, worker uuid, slots bigint)
 RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
+    claimed json;
     asked bigint;
     added bigint;
     known json;
@@ -172,6 +176,12 @@ DECLARE
     ended_in json;
     replies json := '[]';
 BEGIN
+    IF slots > 0 THEN
+        PERFORM FROM workers w WHERE w.id = worker FOR KEY SHARE SKIP LOCKED; -- As in `claim_v1`.
+        IF NOT FOUND THEN
+            slots := 0;
+        END IF;
+    END IF;
     -- In one statement and in a fixed order, so that two batches cannot deadlock.
     INSERT INTO conversations AS c (tenant, id, owner, next_seq)
     SELECT k.tenant, k.id, k.owner, 1 + k.turns
@@ -219,11 +229,18 @@ BEGIN
             ), false) AS behind
         FROM judged j WINDOW turns AS (PARTITION BY j.tenant, j.conversation_id ORDER BY j.place)
     ), decided AS (
-        SELECT p.*, coalesce(p.refusal, CASE WHEN p.behind AND p.on_busy = 'reject' THEN 'conversation_busy' END) AS why
+        SELECT p.*, coalesce(p.refusal, CASE WHEN p.behind AND p.on_busy = 'reject' THEN 'conversation_busy' END) AS why,
+            p.refusal IS NULL AND NOT p.cancelled AND NOT p.expired AND NOT p.behind
+                AND coalesce(p.not_before <= now(), true) AS runnable
         FROM placed p
+    ), shared AS (
+        SELECT d.*, d.runnable AND row_number() OVER (
+            PARTITION BY d.runnable ORDER BY d.priority DESC, d.place
+        ) <= slots AS taken
+        FROM decided d
     ), written AS (
-        INSERT INTO requests (
-            tenant, id, conversation_id, seq, status, priority, model, task_type, body, body_hash, user_name,
+        INSERT INTO requests AS r (
+            tenant, id, conversation_id, seq, status, worker_id, fence, tries, started_at, priority, model, task_type, body, body_hash, user_name,
             correlation_id, traceparent, caller_waits, max_tries, retry_of, not_before, run_at, deadline_at,
             finished_at, cancel_requested_at, error_code, error_detail,
             src_topic, src_partition, src_offset, src_timestamp
@@ -233,8 +250,10 @@ BEGIN
                  WHEN d.cancelled THEN 'cancelled'
                  WHEN d.expired THEN 'expired'
                  WHEN d.behind THEN 'waiting'
+                 WHEN d.taken THEN 'in_progress'
                  ELSE 'pending' END,
-            d.priority, d.model, d.task_type, CASE WHEN NOT d.deleted THEN d.body END, d.body_hash, d.user_name,
+            CASE WHEN d.taken THEN worker END, CAST(d.taken AS integer), CAST(d.taken AS integer),
+            CASE WHEN d.taken THEN now() END, d.priority, d.model, d.task_type, CASE WHEN NOT d.deleted THEN d.body END, d.body_hash, d.user_name,
             d.correlation_id, d.traceparent, d.caller_waits, d.max_tries, d.retry_of, d.not_before,
             greatest(d.not_before, now()),
             least(coalesce(d.deadline, greatest(d.not_before, now()) + interval '1 hour'), now() + interval '7 days'),
@@ -248,10 +267,11 @@ BEGIN
                 WHEN 'conversation_busy' THEN 'the conversation has an open turn, and on_busy is reject'
             END,
             d.src_topic, d.src_partition, d.src_offset, d.src_timestamp
-        FROM decided d
+        FROM shared d
         ORDER BY d.tenant, d.conversation_id, d.seq
         ON CONFLICT DO NOTHING
-        RETURNING tenant, id, conversation_id, seq, finished_at
+        RETURNING r.tenant, r.id, r.conversation_id, r.seq, r.finished_at,
+            CASE WHEN r.worker_id IS NOT NULL THEN claimed_v1(r) END AS turn
     )
     SELECT count(*) FILTER (WHERE f.known IS NULL), count(w.id),
         coalesce(json_agg(json_build_array(f.place, f.known)) FILTER (WHERE w.id IS NULL), '[]'),
@@ -259,8 +279,9 @@ BEGIN
             FILTER (WHERE f.on_busy = 'interrupt' AND w.id IS NOT NULL AND w.finished_at IS NULL), '[]'),
         json_agg(json_build_object('tenant', w.tenant, 'id', w.id)) FILTER (WHERE w.finished_at IS NOT NULL),
         json_agg(json_build_object('tenant', w.tenant, 'id', w.conversation_id))
-            FILTER (WHERE w.finished_at IS NOT NULL)
-    INTO asked, added, known, interrupting, ended, ended_in
+            FILTER (WHERE w.finished_at IS NOT NULL),
+        coalesce(json_agg(w.turn) FILTER (WHERE w.turn IS NOT NULL), '[]')
+    INTO asked, added, known, interrupting, ended, ended_in, claimed
     FROM facts f LEFT JOIN written w ON w.tenant = f.tenant AND w.id = f.id;
 
     IF added < asked THEN
@@ -277,20 +298,22 @@ BEGIN
         replies := announce_v1(ended, ended_in);
     END IF;
     RETURN json_build_object(
-        'inserted', added, 'known', known, 'interrupting', interrupting, 'announcements', replies,
-        'claimed', claim_v1(worker, by_age, by_priority, '{}', false)
+        'inserted', added, 'known', known, 'interrupting', interrupting, 'announcements', replies, 'claimed', claimed
     );
 END
 $$;
 
 -- Writes the ends of attempts, promotes the next turns of their conversations, and claims turns for the worker as
--- `claim_v1` does. `touched`: the conversations. `endings`: as of `AttemptEnd`, with a number (`place`) each; one whose
+-- `claim_v1` does; if `only_after_promotion`, then only if a turn was promoted. `touched`: the conversations. `endings`: as of `AttemptEnd`, with a number (`place`) each; one whose
 -- fence no longer holds changes nothing.
 -- Returns an object. written: the places of the endings that count. promoted: how many turns became runnable.
 -- announcements, claimed: as above.
-CREATE FUNCTION finish_v1(touched json, endings json, worker uuid, by_age bigint, by_priority bigint)
+CREATE FUNCTION finish_v1(
+    touched json, endings json, worker uuid, by_age bigint, by_priority bigint, only_after_promotion boolean
+)
 RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
+    claimed json := '[]';
     deleted json;
     written json;
     over json;
@@ -377,9 +400,11 @@ BEGIN
     END IF;
     replies := announce_v1(over, touched);
     promoted := promote_v1(touched);
+    IF promoted > 0 OR NOT only_after_promotion THEN
+        claimed := claim_v1(worker, by_age, by_priority, '{}', false);
+    END IF;
     RETURN json_build_object(
-        'written', written, 'promoted', promoted, 'announcements', replies,
-        'claimed', claim_v1(worker, by_age, by_priority, '{}', false)
+        'written', written, 'promoted', promoted, 'announcements', replies, 'claimed', claimed
     );
 END
 $$;
@@ -387,6 +412,6 @@ $$;
 -- migrate:down
 
 SET LOCAL lock_timeout = '5s';
-DROP FUNCTION finish_v1(json, json, uuid, bigint, bigint), take_in_v1(json, json, uuid, bigint, bigint),
+DROP FUNCTION finish_v1(json, json, uuid, bigint, bigint, boolean), take_in_v1(json, json, uuid, bigint),
     empty_v1(json), promote_v1(json), announce_v1(json, json), claim_v1(uuid, bigint, bigint, text[], boolean),
     claimed_v1(requests);

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -83,7 +84,8 @@ class Slots:
     def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
         """The order to claim by together with ``count`` endings. None if that takes more than one claim."""
         with self._order(count) as order:
-            yield order if order and order.plain and not self._unsure else None
+            fits = order and order.plain and not self._unsure
+            yield replace(order, only_after_promotion=self._hungry) if order and fits else None
 
     def start_next(self, order: ClaimOrder, claimed: Sequence[Claimed]) -> None:
         """Run the turns that were claimed together with endings."""

@@ -67,12 +67,14 @@ class ClaimOrder:
     ``shares``: the claims to make in order while an owner's share of the slots is nearly full. Empty: one claim, in
     which every owner may take ``limit`` turns. The first claim is for the owners with room for all of it. The others
     share a count: what one of them takes counts towards the limit of each.
+    ``only_after_promotion``: with endings, claim only if they make a turn runnable, because nothing else is.
     """
 
     worker_id: UUID
     limit: int
     models: tuple[ModelLimit, ...] = ()
     shares: tuple[Without, ...] = ()
+    only_after_promotion: bool = False
 
     @property
     def plain(self) -> bool:

@@ -107,7 +107,9 @@ class HeldBack:
     announcements: list[Announcement] = field(default_factory=list)
 
 
-_FINISH = "SELECT finish_v1(:touched, :endings, :worker_id, :by_age, :by_priority) AS done"
+_FINISH = """
+SELECT finish_v1(:touched, :endings, :worker_id, :by_age, :by_priority, :only_after_promotion) AS done
+"""
 
 _EXPIRE = """
 SELECT tenant, id, conversation_id FROM requests
@@ -169,6 +171,7 @@ async def finish(database: Database, endings: Sequence[AttemptEnd], order: Claim
         endings=as_json([_row(place, ending) for place, ending in enumerate(endings)]),
         worker_id=order and order.worker_id,
         **split(order.limit if order else 0),
+        only_after_promotion=order is None or order.only_after_promotion,
     )
     done = orjson.loads(rows[0].done)
     written = set(done["written"])

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from orchestra.store.cancels import cancel, conversations_of, delete_conversations, owned_among
-from orchestra.store.claims import Claimed, ClaimOrder, claim_in, read_claimed, split
+from orchestra.store.claims import Claimed, ClaimOrder, claim_in, read_claimed
 from orchestra.store.database import Database, Transaction, as_json, lookup_rows
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announcements, refs_json
@@ -104,7 +104,7 @@ class Intaken:
     running_cancelled: list[RequestRef] = field(default_factory=list)
 
 
-_TAKE_IN = "SELECT take_in_v1(:touched, :incoming, :worker_id, :by_age, :by_priority) AS done"
+_TAKE_IN = "SELECT take_in_v1(:touched, :incoming, :worker_id, :slots) AS done"
 
 _TAKEN = f"""
 SELECT c.tenant, c.id FROM conversations c JOIN {KEYS} AS k ON c.tenant = k.tenant AND c.id = k.id
@@ -129,7 +129,7 @@ WHERE r.status IN ('waiting', 'pending', 'in_progress')
 async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = None) -> Intaken:
     """Write a batch. Writing the same batch again changes nothing.
 
-    ``order``: claim turns with it, for an idle worker.
+    ``order``: for a worker that knows of no other runnable turn. It gets the new ones at once.
     Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (try again).
     """
     done = Intaken()
@@ -223,7 +223,7 @@ async def _take_in_requests(
         touched=as_json(_touched(first, touched)),
         incoming=as_json([_row(place, request) for place, request in enumerate(first)]),
         worker_id=order and order.worker_id,
-        **split(order.limit if order else 0),
+        slots=order.limit if order else 0,
     )
     found = orjson.loads(rows[0].done)
     for place, body_hash in found["known"]:

@@ -319,3 +319,34 @@ async def test_a_turn_that_takes_its_next_number_is_not_run_twice(
         assert 1 == queue.open_now
         queue.let_end.set()
         await eventually(lambda: queue.ended)
+
+
+async def test_endings_order_for_their_own_slots_and_one_more(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """Full slots get as many turns as end with the claim; with free slots, one more shows whether others are left."""
+    queue.runnable = [claimed() for _ in range(4)]
+    filled = slots(monkeypatch, queue, limit=4)
+    filled.start(queue.take(4))
+    with filled.ending_order(2) as order:
+        assert order is not None
+        assert 2 == order.limit
+    queue.let_end.set()
+    await filled.until_empty()
+
+    with filled.ending_order(2) as order:
+        assert order is not None
+        assert (3, True) == (order.limit, order.only_after_promotion)
+        filled.start_next(order, [claimed() for _ in range(3)])
+    with filled.ending_order(1) as order:
+        assert order is not None
+        assert not order.only_after_promotion
+
+
+async def test_endings_claim_nothing_while_claims_are_in_doubt(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """While a claim may have been committed without its answer, slots that look free may be taken."""
+    filled = slots(monkeypatch, queue)
+    filled.doubt()
+
+    with filled.ending_order(1) as order:
+        assert order is None
+    with filled.intake_order() as order:
+        assert order is None

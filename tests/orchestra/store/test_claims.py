@@ -439,3 +439,15 @@ async def test_a_lost_turn_has_no_next_attempt(database: Database) -> None:
 
     assert await claims.next_attempt(database, theirs) is None
     assert 2 == (await row(database, asked.ref)).fence
+
+
+async def test_a_claim_waits_for_no_lock(database: Database) -> None:
+    """A claim finds nothing while another worker ends the lease: it may hold what that worker waits for."""
+    worker_id = await new_worker(database)
+    await take(database, request())
+    async with database.transaction() as tx:
+        await tx.run("DELETE FROM workers WHERE id = :id", id=worker_id)
+        assert [] == await asyncio.wait_for(claim(database, worker_id), 10)
+        done = await asyncio.wait_for(take(database, new := request(), order=ClaimOrder(worker_id, 1)), 10)
+
+    assert ([], ["pending"]) == (done.claimed, await statuses(database, [new]))

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from orchestra.store import endings, leases, outbox, requests
+from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.endings import HeldModel
 from orchestra.store.turns import ConversationRef, RequestRef
@@ -484,3 +485,44 @@ async def test_two_workers_that_tell_the_same_turns_tell_each_once(database: Dat
     done = await asyncio.gather(*(hold_back(database, held) for _ in range(4)))
 
     assert (10, 10) == (sum(len(each.told) for each in done), sum(each.refused for each in done))
+
+
+async def test_the_next_turn_is_claimed_with_the_ending(database: Database) -> None:
+    """The worker that ends a turn gets the one behind it in the same round trip, if it asks."""
+    conversation, worker_id = uuid4(), await new_worker(database)
+    first, second, third = (request(conversation) for _ in range(3))
+    await take(database, first, second, third)
+    turn = await claim_one(database, worker_id)
+
+    done = await endings.finish(database, [ending(turn)], ClaimOrder(worker_id, 2, only_after_promotion=True))
+
+    assert (1, [second.id]) == (done.promoted, [each.id for each in done.claimed])
+    assert ["completed", "in_progress", "waiting"] == await statuses(database, [first, second, third])
+
+
+async def test_endings_claim_what_else_is_runnable_only_if_it_is_known(database: Database) -> None:
+    """An ending that promotes nothing claims other turns only for a worker that does not rule them out."""
+    worker_id = await new_worker(database)
+    for only_after_promotion, claimed in ((True, 0), (False, 1)):
+        await take(database, request())
+        turn = await claim_one(database, worker_id)
+        await take(database, request())
+        order = ClaimOrder(worker_id, 2, only_after_promotion=only_after_promotion)
+
+        done = await endings.finish(database, [ending(turn)], order)
+
+        assert claimed == len(done.claimed)
+        for left in (*done.claimed, *await claim(database, worker_id)):
+            await finish(database, left)
+
+
+async def test_endings_without_a_lease_claim_nothing(database: Database) -> None:
+    """A worker that has lost its lease can still write an ending, and gets no turn with it."""
+    conversation, worker_id = uuid4(), await new_worker(database)
+    await take(database, request(conversation), second := request(conversation))
+    turn = await claim_one(database, worker_id)
+    await database.run("DELETE FROM workers")
+
+    done = await endings.finish(database, [ending(turn)], ClaimOrder(worker_id, 2))
+
+    assert ([], ["pending"]) == (done.claimed, await statuses(database, [second]))

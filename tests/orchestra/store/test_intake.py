@@ -236,6 +236,20 @@ async def test_intake_claims_when_it_is_told_to(database: Database) -> None:
     assert sorted(["in_progress", "in_progress", "pending", "waiting"]) == sorted(await statuses(database, batch))
 
 
+async def test_a_worker_with_room_for_some_gets_the_most_urgent(database: Database) -> None:
+    """Of a batch's turns that may run now, the most urgent are the worker's at once, with fence and try counted."""
+    worker_id, later = await new_worker(database), datetime.now(UTC) + timedelta(hours=1)
+    batch = [request(priority=priority) for priority in (2, 9, 5, 7)]
+    delayed = request(priority=9, not_before=later)
+
+    done = await take(database, *batch, delayed, order=ClaimOrder(worker_id, 2))
+
+    assert {batch[1].id, batch[3].id} == {turn.id for turn in done.claimed}
+    assert {(worker_id, 1, 1)} == {(turn.worker_id, turn.fence, turn.tries) for turn in done.claimed}
+    assert ["pending", "in_progress", "pending", "in_progress"] == await statuses(database, batch)
+    assert ["pending"] == await statuses(database, [delayed])
+
+
 async def test_data_that_postgres_refuses_changes_nothing(database: Database) -> None:
     """A batch with a NUL in it is refused as a whole, and nothing of it is written."""
     bad = request()
