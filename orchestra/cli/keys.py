@@ -145,7 +145,7 @@ async def _revoke(database: "Database", tenant: str, id: str) -> bool:
 
 
 def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
-    from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+    from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, PoolerError
 
     if not os.environ.get("DATABASE_URL"):
         os.environ |= environment_of_stack(data)
@@ -162,6 +162,8 @@ def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
 
     try:
         return asyncio.run(run())
+    except PoolerError as error:
+        raise fail(str(error)) from None
     except DatabaseUnavailableError:
         raise fail("Postgres cannot be reached at DATABASE_URL") from None
     except DataRefusedError as error:

@@ -226,5 +226,11 @@ async def _migrate(url: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def moved(url: str, port: int) -> str:
+    """The same URL with another port."""
+    split = urlsplit(url)
+    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))
+
+
 def _with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

@@ -14,16 +14,10 @@ import pytest
 
 from faults.proxy import proxy
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, as_json
-from tests.support.stack import Stack
+from tests.support.stack import Stack, moved
 from tests.support.store import connect, count, request, take
 
 _T = TypeVar("_T")
-
-
-def moved(url: str, port: int) -> str:
-    """The same URL with another port."""
-    split = urlsplit(url)
-    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))
 
 
 def upstream(stack: Stack) -> tuple[str, int]:
