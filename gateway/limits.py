@@ -11,7 +11,7 @@ from gateway.people.principal import Principal
 from gateway.quotas import Quotas
 from gateway.timings import TIMINGS, Timings
 from orchestra.store import models, requests
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
@@ -58,6 +58,9 @@ class Limits:
             try:
                 await self.look()
                 self.database_problem = None
+            except DatabaseUnsuitableError as error:
+                self.database_problem = str(error)
+                log.error("database_unsuitable", reason=str(error))
             except DatabaseUnavailableError:
                 self.database_problem = "Postgres cannot be reached"
             except Exception as error:

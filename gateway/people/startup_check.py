@@ -7,7 +7,7 @@ import structlog
 from gateway.settings import GatewaySettings
 from gateway.timings import TIMINGS, Timings
 from orchestra.store import keys
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 
 _NO_WAY_IN = (
     "HOST is not loopback, so callers need credentials, but there is no valid API key and no admin: "
@@ -46,6 +46,8 @@ async def _any_way_in(database: Database, timings: Timings) -> bool:
     while True:
         try:
             return await keys.any_way_in(database)
+        except DatabaseUnsuitableError as error:
+            reason = str(error)
         except DatabaseUnavailableError:
             reason = f"Postgres could not be reached for {timings.way_in:.0f} s"
         except Exception as error:  # Its tables may be created any moment.

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -12,7 +13,7 @@ from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
 from orchestra.kafka.topics import Admin
 from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings, SettingsGroup
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
 from schemas.topics import TOPICS
@@ -27,6 +28,8 @@ _STANDS_STILL = {
         "abort it with `kafka-transactions.sh`; it ends by itself after `transaction.max.timeout.ms`",
     ),
 }
+_FOR_OTHERS = "this address suits gateways and commands; one for workers has `enable_bitmapscan = off`"
+_FOR_WORKERS = "this address suits workers; one for gateways and commands has `enable_bitmapscan = on`"
 
 
 class LlmSettings(SettingsGroup):
@@ -87,7 +90,19 @@ def _topics(problems: list[str], sizes: list[tuple[str, int, int]]) -> Finding:
 
 
 async def _postgres(settings: DatabaseSettings) -> list[Finding]:
-    database = Database.connect(settings, "orchestra doctor")
+    try:
+        return await _postgres_for(settings, workers=False)
+    except PoolerError as error:
+        # A pooler gives workers and gateways different settings, under two addresses.
+        with suppress(PoolerError):
+            return await _postgres_for(settings, workers=True)
+        return [Finding("pooler", error.reason, error.fix)]
+
+
+async def _postgres_for(settings: DatabaseSettings, *, workers: bool) -> list[Finding]:
+    """Check Postgres with the settings of workers, or those of all others. Raises ``PoolerError``."""
+    two = settings.model_copy(update={"database_pool_size": 2})
+    database = Database.connect(two, "orchestra doctor", takes_first=workers)
     try:
         before = time.time()
         rows = await database.run(
@@ -95,25 +110,26 @@ async def _postgres(settings: DatabaseSettings) -> list[Finding]:
             " extract(epoch FROM clock_timestamp())::float AS now"
         )
         after = time.time()
+        found = [_version(rows[0].version), _clock(before, rows[0].now, after)]
+        if await database.shares_sessions():
+            found.append(Finding("pooler", _FOR_WORKERS if workers else _FOR_OTHERS))
+        found.append(await _migrations(settings))
+        return found if found[-1].fix else [*found, *await _workers(database)]
+    except PoolerError:
+        raise
     except DatabaseUnavailableError as error:
         fix = "DATABASE_URL must point to a reachable Postgres, with a valid user and password"
         return [Finding("Postgres", str(error), fix)]
     finally:
         await database.close()
-    migrations = await _migrations(settings)
-    found = [_version(rows[0].version), _clock(before, rows[0].now, after), migrations]
-    return found if migrations.fix else [*found, *await _workers(settings)]
 
 
-async def _workers(settings: DatabaseSettings) -> list[Finding]:
-    database = Database.connect(settings, "orchestra doctor")
+async def _workers(database: Database) -> list[Finding]:
     try:
         rows = await database.run("SELECT count(*) AS living FROM workers WHERE lease_until > now()")
         found = await standstills(database)
     except DatabaseUnavailableError as error:
         return [Finding("workers", str(error), "run it again: Postgres answered a moment ago")]
-    finally:
-        await database.close()
     living = rows[0].living
     alive = Finding(
         "workers", f"{living} alive", "" if living else "no request is answered: start one with `orchestra worker`"

@@ -145,7 +145,7 @@ async def _revoke(database: "Database", tenant: str, id: str) -> bool:
 
 
 def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
-    from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+    from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
 
     if not os.environ.get("DATABASE_URL"):
         os.environ |= environment_of_stack(data)
@@ -162,15 +162,12 @@ def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
 
     try:
         return asyncio.run(run())
+    except DatabaseUnsuitableError as error:
+        raise fail(str(error)) from None
     except DatabaseUnavailableError:
         raise fail("Postgres cannot be reached at DATABASE_URL") from None
     except DataRefusedError as error:
         raise fail(f"Postgres refused this (SQLSTATE {error})") from None
-    except Exception as error:
-        if not hasattr(error, "sqlstate"):
-            raise  # Not an error of Postgres.
-        # The driver's messages contain statements and values.
-        raise fail(f"Postgres refused this ({type(error).__name__}): run `orchestra migrate`") from None
 
 
 def _day(moment: datetime) -> str:

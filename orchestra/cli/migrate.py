@@ -1,5 +1,6 @@
 """``orchestra migrate``: bring the database schema up to this version."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from orchestra.cli.terminal import echo
 from orchestra.settings import DatabaseSettings, load
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+# The lock on migrations belongs to a session. Through a pooler it is taken in one and released in another.
+_POOLER = "migrations do not go through a pooler: set DATABASE_URL to the address of Postgres itself"
 
 
 class Direction(StrEnum):
@@ -35,12 +38,30 @@ def migrate(
 ) -> None:
     """Apply the database migrations to DATABASE_URL. Waits up to 30 s for the database.
 
-    `status` exits with code 1 if migrations are missing.
+    DATABASE_URL must be Postgres itself, not a pooler. `status` exits with code 1 if migrations are missing.
     """
+    settings = load(DatabaseSettings)
+    if direction is not Direction.STATUS and asyncio.run(_is_pooler(settings)):
+        raise fail(_POOLER)
     words = ("status", "--exit-code") if direction is Direction.STATUS else (direction.value,)
-    done = dbmate(*words, url=load(DatabaseSettings).database_url.get_secret_value())
+    done = dbmate(*words, url=settings.database_url.get_secret_value())
     echo((done.stdout + done.stderr).strip())
     raise typer.Exit(done.returncode)
+
+
+async def _is_pooler(settings: DatabaseSettings) -> bool:
+    """True if a pooler answers at DATABASE_URL; False also if nothing does, which dbmate waits for and reports."""
+    from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
+
+    database = Database.connect(settings.model_copy(update={"database_pool_size": 2}), "orchestra migrate")
+    try:
+        return await database.shares_sessions()
+    except PoolerError:
+        return True
+    except DatabaseUnavailableError:
+        return False
+    finally:
+        await database.close()
 
 
 def dbmate(*words: str, url: str, wait_seconds: int = 30) -> subprocess.CompletedProcess[str]:

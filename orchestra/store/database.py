@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import asyncpg
@@ -16,9 +16,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from orchestra.settings import DatabaseSettings
+from orchestra.store import pooler
 
 # SQLSTATE classes for bad data: 22 data exception, 23 integrity, 54 program limit exceeded.
 _DATA_CLASSES = ("22", "23", "54")
+# SQLSTATE of a missing table, column or function: migrations of this version have not been applied.
+_NOT_THERE = ("42P01", "42703", "42883")
+_MIGRATE = "the database lacks what this version needs: run `orchestra migrate`"
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -28,6 +32,22 @@ _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asy
 
 class DatabaseUnavailableError(Exception):
     """Postgres cannot be reached, is restarting, or has no connection left. Trying again may help."""
+
+
+class DatabaseUnsuitableError(DatabaseUnavailableError):
+    """Postgres can be reached, but is not set up for this version. The text says what to do and has no secrets."""
+
+
+class PoolerError(DatabaseUnsuitableError):
+    """A pooler such as PgBouncer does not pass on what this process needs.
+
+    Its text is ``reason`` and ``fix``.
+    """
+
+    def __init__(self, obstacle: pooler.Obstacle) -> None:
+        super().__init__(f"{obstacle.reason}: {obstacle.fix}")
+        self.reason = obstacle.reason
+        self.fix = obstacle.fix
 
 
 class DataRefusedError(Exception):
@@ -82,21 +102,10 @@ class Database:
             pool_use_lifo=True,
             json_serializer=json.dumps,
             connect_args={
+                "async_creator_fn": _open,
                 "timeout": 5,
                 "command_timeout": 30,
-                "server_settings": {
-                    "application_name": application,
-                    "statement_timeout": "30000",
-                    # A process that freezes in a transaction must not hold its locks longer than its lease.
-                    "idle_in_transaction_session_timeout": "5000",
-                    "jit": "off",
-                    # Plans are cached: one made while a table was small would keep scanning the table as it grows.
-                    "enable_seqscan": "off",
-                    # Statistics from an idle moment say that the index of open turns is empty. The planner would then
-                    # read all of it for one turn, including entries of turns that ended long ago.
-                    "enable_bitmapscan": "off" if takes_first else "on",
-                    "timezone": "UTC",
-                },
+                "server_settings": server_settings(application, takes_first=takes_first),
             },
         )
         return cls(engine)
@@ -133,6 +142,15 @@ class Database:
             return False
         return True
 
+    async def shares_sessions(self) -> bool:
+        """Whether a pooler lends the sessions of Postgres to one client after another. Takes two connections.
+
+        Raises ``DatabaseUnavailableError``.
+        """
+        with _translated():
+            async with self._connection() as one, self._connection() as other:
+                return await pooler.share_sessions(one, other)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
@@ -167,6 +185,41 @@ class Database:
             raise DatabaseUnavailableError(getattr(error, "sqlstate", None) or type(error).__name__) from error
 
 
+def server_settings(application: str, *, takes_first: bool) -> dict[str, str]:
+    """The settings of a connection's session in Postgres; durations in milliseconds. See ``Database.connect``."""
+    return {
+        "application_name": application,
+        "statement_timeout": "30000",
+        # A process that freezes in a transaction must not hold its locks longer than its lease.
+        "idle_in_transaction_session_timeout": "5000",
+        "jit": "off",
+        # Plans are cached: one made while a table was small would keep scanning the table as it grows.
+        "enable_seqscan": "off",
+        # Statistics from an idle moment say that the index of open turns is empty. The planner would then read all of
+        # it for one turn, including entries of turns that ended long ago.
+        "enable_bitmapscan": "off" if takes_first else "on",
+        "timezone": "UTC",
+    }
+
+
+async def _open(*address: Any, server_settings: Mapping[str, str], **options: Any) -> asyncpg.Connection:
+    """Connect. Raises ``PoolerError`` instead of returning a connection that loses settings or statements."""
+    open_one = partial(asyncpg.connect, *address, server_settings=server_settings, **options)
+    try:
+        opened = await open_one()
+    except asyncpg.PostgresError as error:
+        if obstacle := pooler.refusal(error, server_settings):
+            raise PoolerError(obstacle) from error
+        raise
+    try:
+        if obstacle := await pooler.find_obstacle(opened, server_settings, open_one):
+            raise PoolerError(obstacle)
+    except BaseException:
+        opened.terminate()
+        raise
+    return opened
+
+
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 
@@ -185,6 +238,10 @@ def _translated() -> Iterator[None]:
         state = error.sqlstate or ""
         if state.startswith(_DATA_CLASSES):
             raise DataRefusedError(state) from error
+        if state in _NOT_THERE:
+            raise DatabaseUnsuitableError(
+                "the database lacks what this version needs: run `orchestra migrate`"
+            ) from error
         if state.startswith("42"):  # A bug in our SQL, not bad data or an outage.
             raise
         raise DatabaseUnavailableError(state or type(error).__name__) from error

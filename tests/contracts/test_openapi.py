@@ -60,7 +60,7 @@ async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 async def run(url: str, report: Path, *options: str) -> dict[str, Any]:
     """What Schemathesis reports; an assertion fails with all that it found."""
-    out = ["--no-color", "--report", "json", "--report-json-path", str(report), "--workers", "4"]
+    out = ["--no-color", "--report", "json", "--report-json-path", str(report)]
     command = ["-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json", *out]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, *AMOUNT, *options,

@@ -9,7 +9,8 @@ from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from gateway.timings import Timings
-from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.database import DatabaseUnavailableError, PoolerError
+from orchestra.store.pooler import Obstacle
 from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
@@ -131,7 +132,11 @@ async def test_anothers_full_conversation(store: Store, looking: Limits) -> None
 
 @pytest.mark.parametrize(
     ("away", "problem"),
-    [(DatabaseUnavailableError("x"), "Postgres cannot be reached"), (KeyError("x"), "Postgres rejects")],
+    [
+        (DatabaseUnavailableError("x"), "Postgres cannot be reached"),
+        (PoolerError(Obstacle("a pooler loses settings", "set them")), "a pooler loses settings: set them"),
+        (KeyError("x"), "Postgres rejects"),
+    ],
 )
 async def test_goes_on(
     store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, away: Exception, problem: str

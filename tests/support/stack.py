@@ -16,12 +16,14 @@ import pytest
 
 from orchestra.cli.migrate import dbmate
 from orchestra.devstack.child import Child
+from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.kafka import kafka_part
 from orchestra.devstack.model import model_part
 from orchestra.devstack.postgres import postgres_part
 from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 # What the embedded model of a run asks for.
 MODEL_KEY = secrets.token_hex(16)
@@ -144,7 +146,15 @@ class OwnStack(Stack):
         await self._postgres.kill()
 
     async def start_postgres(self) -> None:
-        await self._postgres.start()
+        # Busy sessions of a killed Postgres hold its shared memory a while longer, and it refuses to start until then.
+        await eventually(self._postgres_started)
+
+    async def _postgres_started(self) -> bool:
+        try:
+            await self._postgres.start()
+        except PartFailedError:
+            return False
+        return True
 
     async def restart_postgres(self) -> None:
         await self._postgres.stop()
@@ -214,6 +224,12 @@ def open_folder() -> Iterator[Path]:
 async def _migrate(url: str) -> None:
     done = await asyncio.to_thread(dbmate, "up", url=url)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def moved(url: str, port: int) -> str:
+    """The same URL with another port."""
+    split = urlsplit(url)
+    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))
 
 
 def _with_database(url: str, name: str) -> str:

@@ -8,7 +8,8 @@ from gateway.people.startup_check import CannotStartError, check_way_in
 from gateway.settings import GatewaySettings
 from gateway.timings import Timings
 from orchestra.store import keys
-from orchestra.store.database import Database
+from orchestra.store.database import Database, PoolerError
+from orchestra.store.pooler import Obstacle
 from tests.support.fakes import Calls, away
 from tests.support.people import make_key, make_user
 
@@ -64,7 +65,14 @@ async def test_postgres_may_come_late(database: Database, monkeypatch: pytest.Mo
     assert ["way_in_unknown"] == await events(database, **STRANGERS)
 
 
-@pytest.mark.parametrize(("error", "said"), [(away(), "reached"), (RuntimeError("canary"), "migrations")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (away(), "reached"),
+        (PoolerError(Obstacle("a pooler loses settings", "set them")), "a pooler loses settings: set them"),
+        (RuntimeError("canary"), "migrations"),
+    ],
+)
 async def test_postgres_does_not_come(
     database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:

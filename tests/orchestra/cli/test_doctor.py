@@ -9,9 +9,10 @@ from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, KafkaSettings
 from orchestra.store import leases
-from orchestra.store.database import Database
+from orchestra.store.database import Database, server_settings
 from orchestra.store.progress import Standstill, Why, note_progress
 from schemas.topics import REQUESTS
+from tests.support.poolers import Habits, open_pooler, open_refusing
 from tests.support.ports import free_port
 from tests.support.services import Services
 from tests.support.stack import Stack
@@ -76,6 +77,26 @@ async def test_what_is_missing_is_found(services: Services, stack: Stack, monkey
     complete = await examine(stack.kafka_settings, database(await stack.fresh_database()), settings)
     assert to_mend(complete) == {"secret", "workers", "default model"}
     assert "short" not in str(findings).replace("shorter", "")
+
+
+@pytest.mark.parametrize(("lost", "fix"), [({}, "SET statement_timeout"), (None, "pgbouncer.ini")])
+async def test_a_pooler_that_cannot_be_used(stack: Stack, lost: dict[str, str] | None, fix: str) -> None:
+    """A pooler that loses or refuses settings is one finding, with the remedy."""
+    opened = open_refusing(stack.database_url) if lost is None else open_pooler(stack.database_url, Habits(lost))
+    async with opened as url:
+        findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+
+    assert "pooler" in to_mend(findings)
+    assert fix in next(finding.fix for finding in findings if finding.check == "pooler")
+
+
+async def test_an_address_for_workers_is_well(stack: Stack) -> None:
+    """The settings that a pooler gives to workers are as good as those for gateways."""
+    as_worker = Habits(server_settings("x", takes_first=True))
+    async with open_pooler(await stack.fresh_database(), as_worker) as url:
+        findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+
+    assert {"pooler", "Postgres", "migrations"} & to_mend(findings) == set()
 
 
 async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from orchestra.credentials import read_key
 from orchestra.store import keys
 from schemas.api.keys import Scope
 from tests.support.people import make_user
+from tests.support.poolers import open_refusing
 from tests.support.ports import free_port
 from tests.support.stack import Stack
 from tests.support.store import connect
@@ -100,6 +101,15 @@ async def test_what_cannot_be(stack: Stack, tmp_path: Path) -> None:
         assert (1, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), (words, done.stderr)
         assert re.search(said, done.stderr), (words, done.stderr)
         assert "canary" not in done.stderr
+
+
+async def test_a_pooler_that_cannot_be_used(stack: Stack, tmp_path: Path) -> None:
+    """A pooler that is not set up for us is named, with what to do."""
+    async with open_refusing(stack.database_url) as url:
+        done = await orchestra(tmp_path, "list", url=url)
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "ignore_startup_parameters in pgbouncer.ini" in done.stderr
 
 
 def test_a_fault_of_ours_is_not_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from orchestra.cli.migrate import with_sslmode
+from tests.support.poolers import open_refusing
 from tests.support.stack import Stack
 
 
@@ -50,6 +51,16 @@ async def test_two_at_once_do_not_collide(stack: Stack) -> None:
     both = await asyncio.gather(*(asyncio.to_thread(orchestra, "migrate", url=url) for _ in range(2)))
 
     assert [each.returncode for each in both] == [0, 0]
+
+
+async def test_migrations_do_not_go_through_a_pooler(stack: Stack) -> None:
+    """A pooler is refused with one line that says which address to use."""
+    async with open_refusing(stack.database_url) as url:
+        done = await asyncio.to_thread(orchestra, "migrate", url=url)
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "set DATABASE_URL to the address of Postgres itself" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_wrong_direction_is_refused() -> None:

@@ -13,17 +13,17 @@ import asyncpg
 import pytest
 
 from faults.proxy import proxy
-from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError, as_json
-from tests.support.stack import Stack
+from orchestra.store.database import (
+    Database,
+    DatabaseUnavailableError,
+    DatabaseUnsuitableError,
+    DataRefusedError,
+    as_json,
+)
+from tests.support.stack import Stack, moved
 from tests.support.store import connect, count, request, take
 
 _T = TypeVar("_T")
-
-
-def moved(url: str, port: int) -> str:
-    """The same URL with another port."""
-    split = urlsplit(url)
-    return urlunsplit(split._replace(netloc=split.netloc.replace(f":{split.port}", f":{port}")))
 
 
 def upstream(stack: Stack) -> tuple[str, int]:
@@ -164,7 +164,7 @@ async def test_data_against_the_rules_is_refused(database: Database, statement: 
 async def test_our_own_mistakes_are_no_weather(database: Database) -> None:
     """A wrong statement is neither retried nor reported as bad data."""
     with pytest.raises(asyncpg.PostgresError):
-        await database.run("SELECT nothing FROM nowhere")
+        await database.run("SELEC nothing")
 
 
 async def test_a_deadlock_can_be_tried_again(database: Database) -> None:
@@ -209,3 +209,10 @@ async def test_a_connection_says_whose_it_is_and_keeps_time_in_utc(database: Dat
     found = [(await database.run(f"SHOW {name}"))[0][0] for name in names]
 
     assert ["test", "UTC", "30s", "5s"] == found
+
+
+async def test_a_database_without_its_migrations_is_said_to_lack_them(database: Database) -> None:
+    """A missing table, column or function is an outage that a migration ends, and the text says so."""
+    for missing in ("SELECT 1 FROM nothing", "SELECT nothing FROM requests", "SELECT nothing()"):
+        with pytest.raises(DatabaseUnsuitableError, match="orchestra migrate"):
+            await database.run(missing)
