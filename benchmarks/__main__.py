@@ -16,10 +16,13 @@ from benchmarks.cells import CELLS, QUICK, WARM_UP, Cell, chosen
 from benchmarks.figures import Figures, document, middle, read, write
 from benchmarks.growth import command as growth
 from benchmarks.measure import Timing, measure
-from benchmarks.report import comparison, row, table
+from benchmarks.report import comparison, idle_row, row, table
 from orchestra.devstack.errors import PartFailedError
 
 _QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
+# After the start, before the idle time is measured, and that time.
+_SETTLE_SECONDS = 10.0
+_IDLE_SECONDS, _QUICK_IDLE_SECONDS = 30.0, 5.0
 
 
 def main() -> None:
@@ -81,7 +84,11 @@ async def _run(told: argparse.Namespace, cells: list[Cell], timing: Timing) -> i
     for number in range(told.repeat):
         print(f"round {number + 1} of {told.repeat}: starting the stack", flush=True)
         async with open_bench(told.workers, told.gateways) as bench:
-            idle.append(bench.memory_mb())
+            memory = bench.memory_mb()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            seconds = _QUICK_IDLE_SECONDS if told.quick else _IDLE_SECONDS
+            idle.append({"idle_pss_mb": memory, "idle_cpu_percent": await bench.idle_percent(seconds)})
+            print(f"idle: {idle_row(idle[-1])}", flush=True)
             await measure(bench, WARM_UP, Timing(measured=timing.warm, counted=0))
             for cell in cells:
                 figures = await measure(bench, cell, timing)
@@ -89,13 +96,14 @@ async def _run(told: argparse.Namespace, cells: list[Cell], timing: Timing) -> i
                 print(f"{cell.name}: {'; '.join(row(figures))}", flush=True)
                 _write(told, timing, rounds, idle)
     print(table({name: middle(each) for name, each in rounds.items()}))
+    print(f"\nidle: {idle_row(middle(idle))}")
     return sum(each["wrong"] for name in rounds for each in rounds[name])
 
 
 def _write(told: argparse.Namespace, timing: Timing, rounds: dict[str, list[Figures]], idle: list[Figures]) -> None:
     if told.json:
         run: dict[str, Any] = {"workers": told.workers, "gateways": told.gateways, "seconds": timing.measured}
-        write(told.json, document(rounds, **run, idle_pss_mb=middle(idle)))
+        write(told.json, document(rounds, **run, **middle(idle)))
 
 
 def _compare(old: Path, new: Path) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.fake_model import MODEL, Settings
-from benchmarks.meters import PARTS, Groups, Meters, memory_mb, open_meters
+from benchmarks.meters import PARTS, Groups, Meters, attribute, memory_mb, open_meters, processes
 from benchmarks.statements import StatementLog
 from orchestra.devstack.child import Child
 from orchestra.devstack.folder import DataFolder
@@ -75,6 +75,14 @@ class Bench:
     def memory_mb(self) -> dict[str, float]:
         """Current PSS of each of our parts."""
         return memory_mb({part: pids for part, pids in self.groups().items() if part in PARTS})
+
+    async def idle_percent(self, seconds: float) -> dict[str, float]:
+        """Processor time of each of our parts during this time without requests, in percent of one core."""
+        groups = self.groups()
+        before, began = attribute(processes(), groups), time.monotonic()
+        await asyncio.sleep(seconds)
+        after, elapsed = attribute(processes(), groups), time.monotonic() - began
+        return {part: 100 * (after[part] - before[part]) / elapsed for part in PARTS}
 
     async def set_model(self, settings: Settings) -> None:
         """Change how the model answers; resets its counts."""

@@ -36,6 +36,13 @@ def row(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def idle_row(figures: Mapping[str, Any]) -> str:
+    """The processor time of each part while nothing is asked of it, and that of our own parts together."""
+    used: Mapping[str, float] = figures["idle_cpu_percent"]
+    parts = " + ".join(f"{part} {used[part]:.2f}" for part in PARTS)
+    return f"{parts} % of a core; {sum(used[part] for part in PARTS[:3]):.2f} % without Kafka and Postgres"
+
+
 def records(figures: Mapping[str, Any]) -> float:
     """Records per request on our own topics; commits of offsets do not count."""
     counts: Mapping[str, float] = figures["records_per_request"]

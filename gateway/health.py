@@ -19,7 +19,7 @@ _REASONS = {
     Why.HELD: "workers have paused reading {}: every recent record from it became a dead letter",
     Why.STALLED: "a producer has left a transaction open that blocks {}: Kafka returns no records behind it",
 }
-_EVERY_SECONDS = 1.0
+_EVERY_SECONDS = 3.0
 _WHILE_AWAY_SECONDS = 0.1
 
 

@@ -5,14 +5,13 @@ import sys
 from contextlib import suppress
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
 from llm_service.app import create_app
 from llm_service.models import ModelsFileError
 from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
-from orchestra.http.server import server_config
+from orchestra.http.server import Server, server_config
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
@@ -41,7 +40,7 @@ def main() -> None:
         server.run()
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Log the address once it listens."""
         await super().startup(sockets)

@@ -43,9 +43,16 @@ async def keep_running(
         began = clock()
 
 
-async def regularly(seconds: float, work: Work, event: str, *, expected: Errors = ()) -> None:
-    """Run ``work`` every ``seconds``, or up to a quarter sooner, until cancelled; errors as in ``keep_running``."""
+async def regularly(
+    seconds: float, work: Work, event: str, *, expected: Errors = (), when: asyncio.Event | None = None
+) -> None:
+    """Run ``work`` every ``seconds``, or up to a quarter sooner, until cancelled; errors as in ``keep_running``.
+
+    ``when``: while it is not set there is nothing to do, and no pause begins.
+    """
     while True:
+        if when:
+            await when.wait()
         # Jitter, so that processes do not run it at the same moment.
         await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
         await _survived(work, event, expected)

@@ -67,12 +67,12 @@ class Worker:
         self.models = Models(llm, database, timings)
         self.lease = Lease(database, metrics, timings)
         self.finisher = Finisher(database, metrics, self.publisher.announce, timings)
-        throttle = Throttle(settings.worker_concurrency)
+        throttle = Throttle(settings.worker_concurrency, wake=self._wake)
         self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share, timings)
         turns = Turns(
             llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish, timings
         )
-        self.held = HeldBack(database, throttle, self.publisher, timings)
+        self.held = HeldBack(database, throttle, self.publisher, self._wake, timings)
         self.slots = Slots(
             database,
             metrics,
@@ -90,6 +90,7 @@ class Worker:
             self.lease,
             metrics,
             announce=self.publisher.announce,
+            wake=self._wake,
             hold_intake=lambda full: self.intake.hold(full=full),
             max_open=settings.max_open_requests,
             retention_days=settings.retention_days,
@@ -120,6 +121,9 @@ class Worker:
             self.intake.close()
             self.slots.close()
             await self._drain(*taking)
+
+    def _wake(self) -> None:
+        self.slots.wake()
 
     async def _keep_lease(self) -> None:
         await self.lease.run(

@@ -1,6 +1,7 @@
 """③ Claims turns for free slots from Postgres: highest priority first, then oldest first."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 
 MAX_AT_ONCE = 200
+# A turn that is due later than this gets no timer: the regular look finds it, at most a second late.
+MAX_TIMER_SECONDS = 600.0
+# Turns that are due this close together share a timer, so that the number of timers is bounded.
+_TIMER_SECONDS = 0.05
 
 log = structlog.get_logger()
 
@@ -31,8 +36,8 @@ log = structlog.get_logger()
 class Slots:
     """The turns in flight. ``run_turns`` returns one coroutine per turn; each runs as its own task.
 
-    When a turn may have become runnable or a slot has become free, the next claim comes at once.
-    Three flags steer the claims:
+    When a turn may have become runnable or a slot has become free, the next claim comes at once. Otherwise there are
+    looks at growing intervals, for what other workers have made runnable. Three flags steer the claims:
 
     - hungry: the last claim found fewer turns than it asked for, so nothing else is runnable and intake may claim.
     - unsure: a claim may have been committed without its answer. The next look searches for such turns first.
@@ -61,6 +66,8 @@ class Slots:
         self._under_way: list[ClaimOrder] = []
         self._look = asyncio.Event()
         self._timings = timings
+        self._pause = timings.look_for_turns
+        self._timers: set[int] = set()
         self._hungry = True
         self._unsure = False
         self._open = True
@@ -73,6 +80,16 @@ class Slots:
     def wake(self) -> None:
         """Look at once, because a turn may have become runnable."""
         self._look.set()
+
+    def wake_in(self, seconds: float) -> None:
+        """Look then, because a turn is due. No effect if that is a long time off."""
+        if seconds > MAX_TIMER_SECONDS:
+            return
+        loop = asyncio.get_running_loop()
+        number = math.ceil((loop.time() + max(0.0, seconds)) / _TIMER_SECONDS)
+        if number not in self._timers:
+            self._timers.add(number)
+            loop.call_at(number * _TIMER_SECONDS, self._due, number)
 
     @contextmanager
     def intake_order(self) -> Iterator[ClaimOrder | None]:
@@ -172,6 +189,8 @@ class Slots:
                 self._unsure = True
                 return False
             self.start(claimed)
+            if claimed:
+                self._pause = self._timings.look_for_turns
             self._hungry = len(claimed) < min([order.limit, *(share.limit for share in order.shares)])
             return not self._hungry
 
@@ -188,11 +207,19 @@ class Slots:
         return flight is not None and flight.turn.fence == turn.fence
 
     async def _wait(self) -> None:
+        """Wait to be woken, at most until the next regular look or the end of a model's hold."""
+        holds = (each.seconds for each in self._throttle.held())
         try:
-            async with asyncio.timeout(self._timings.look_for_turns * random.uniform(0.5, 1.5)):
+            async with asyncio.timeout(min([self._pause * random.uniform(0.75, 1.0), *holds])):
                 await self._look.wait()
         except TimeoutError:
-            return
+            self._pause = min(2 * self._pause, self._timings.max_look_for_turns)
+        else:
+            self._pause = self._timings.look_for_turns
+
+    def _due(self, number: int) -> None:
+        self._timers.discard(number)
+        self._look.set()
 
     def _release(self, flight: Flight, task: asyncio.Task[None]) -> None:
         ref = flight.turn.ref

@@ -41,6 +41,9 @@ class NextTurns(Protocol):
     def wake(self) -> None:
         """A turn has become runnable and was not claimed."""
 
+    def wake_in(self, seconds: float, /) -> None:
+        """A turn will be runnable then."""
+
 
 class Finisher:
     """Writes endings, and claims the next turns with them. Set ``slots`` before the first ending.
@@ -103,6 +106,9 @@ class Finisher:
             await self._write_halves(endings, error)
         else:
             self._written(finished, again=unheard.is_set())
+            for ending in endings:
+                if ending.status is Status.PENDING:
+                    self.slots.wake_in(ending.delay)
 
     async def _finish(self, endings: Sequence[AttemptEnd]) -> Finished:
         reach("finish.before_transaction")

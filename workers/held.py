@@ -1,5 +1,7 @@
 """Turns whose model is held back: an event says why they wait; a blocking client that cannot wait gets the error."""
 
+from collections.abc import Callable
+
 import structlog
 
 from orchestra.loops import regularly
@@ -16,20 +18,34 @@ log = structlog.get_logger()
 
 
 class HeldBack:
-    """Handles turns that are not claimed because this worker holds their model back. It calls no model."""
+    """Handles turns that are not claimed because this worker holds their model back. It calls no model.
+
+    ``wake`` is called after endings: the next turns of those conversations may run.
+    """
 
     def __init__(
-        self, database: Database, throttle: Throttle, publisher: Publisher, timings: Timings = TIMINGS
+        self,
+        database: Database,
+        throttle: Throttle,
+        publisher: Publisher,
+        wake: Callable[[], None],
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._throttle = throttle
         self._publisher = publisher
+        self._wake = wake
         self._timings = timings
 
     async def run(self) -> None:
-        """Look regularly until cancelled."""
-        expected = (DatabaseUnavailableError, DataRefusedError)
-        await regularly(self._timings.look_at_held, self.look, "held_back_not_told", expected=expected)
+        """Look regularly while models refuse calls, until cancelled."""
+        await regularly(
+            self._timings.look_at_held,
+            self.look,
+            "held_back_not_told",
+            expected=(DatabaseUnavailableError, DataRefusedError),
+            when=self._throttle.refusing,
+        )
 
     async def look(self) -> None:
         """Look once. Raises ``DatabaseUnavailableError``."""
@@ -43,3 +59,4 @@ class HeldBack:
         self._publisher.announce(done.announcements)
         if done.refused:
             log.warning("requests_failed", count=done.refused, reason="held_back")
+            self._wake()

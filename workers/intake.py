@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -39,9 +39,9 @@ RETRY_SECONDS = 0.5
 MAX_FAILURES = 3
 # The same limit for a single record, which is then given up. High enough not to blame it for random connection losses.
 MAX_FAILURES_ALONE = 10
-COMMIT_SECONDS = 0.1
+COMMIT_SECONDS = 1.0
 LAST_COMMIT_SECONDS = 3.0
-NOTE_SECONDS = 1.0
+NOTE_SECONDS = 5.0
 # The broker's clock may be a little ahead of what a fetch has already seen.
 _IDLE_MARGIN = timedelta(seconds=1)
 
@@ -74,6 +74,7 @@ class Intake:
         self._read_up_to: dict[tuple[str, int], IntakeProgress] = {}
         self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._uncommitted = asyncio.Event()
         self._closed = asyncio.Event()
 
     def hold(self, *, full: bool) -> None:
@@ -108,7 +109,7 @@ class Intake:
                     NOTE_SECONDS, partial(self._note_progress, consumer), "progress_not_noted", expected=KAFKA_ERRORS
                 ),
                 # Not after each batch: a commit writes one record per partition and would delay the next batch.
-                regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed"),
+                regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed", when=self._uncommitted),
             ),
         ):
             while not self._closed.is_set():
@@ -143,7 +144,7 @@ class Intake:
         marks = [mark for tp in partitions if (mark := _idle(consumer, tp))]
         # Commit past records that are never returned: aborted ones and transaction markers.
         behind = {TopicPartition(mark.topic, mark.partition): mark.next_offset for mark in marks}
-        self._taken |= {tp: offset for tp, offset in behind.items() if offset}
+        self._note_taken({tp: offset for tp, offset in behind.items() if offset})
         marks += [Standstill(Why.HELD, topic).mark for topic in self._limit.held]
         marks += [Standstill(Why.STALLED, topic).mark for topic in self._stalls.look(consumer)]
         marks = [*{**read, **{(mark.topic, mark.partition): mark for mark in marks}}.values()]
@@ -164,7 +165,7 @@ class Intake:
             last = batch[-1]
             mark = IntakeProgress(tp.topic, tp.partition, last.offset + 1, moment(last.timestamp))
             self._read_up_to[tp.topic, tp.partition] = mark
-        self._taken |= {tp: batch[-1].offset + 1 for tp, batch in polled.items()}
+        self._note_taken({tp: batch[-1].offset + 1 for tp, batch in polled.items()})
         self._note_kinds(records, verdicts)
         reach("intake.after_commit")
 
@@ -178,9 +179,14 @@ class Intake:
         for topic in good.keys() | bad.keys():
             self._limit.note(topic, good=good[topic], bad=bad[topic])
 
+    def _note_taken(self, offsets: dict[TopicPartition, int]) -> None:
+        self._taken |= offsets
+        self._uncommitted.set()
+
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the offsets of records that are in Postgres. A failure is harmless: taking them in is idempotent."""
         taken, self._taken = self._taken, {}
+        self._uncommitted.clear()
         new = {tp: offset for tp, offset in taken.items() if self._committed.get(tp) != offset}
         if not new:
             return
@@ -234,8 +240,12 @@ class Intake:
         self._metrics.duplicates.inc(done.duplicates)
         self._slots.stop(done.running_cancelled, Cancelled())
         self._publisher.announce(done.announcements)
-        if done.inserted > len(done.claimed):
+        # An ending, such as a cancelled head's, may have made the next turn runnable.
+        if done.inserted > len(done.claimed) or done.announcements:
             self._slots.wake()
+        for verdict in verdicts:
+            if isinstance(verdict, NewRequest) and verdict.not_before:
+                self._slots.wake_in((verdict.not_before - datetime.now(UTC)).total_seconds())
         await self._publisher.dead_letters(done.dead_letters, done.refused)
 
     def _count_misplaced(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> None:

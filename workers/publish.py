@@ -118,6 +118,7 @@ class Publisher:
         self._on_the_way: set[int] = set()
         self._marked: set[int] = set()
         self._to_mark: list[int] = []
+        self._unmarked = asyncio.Event()
 
     def started(self, turn: Claimed) -> None:
         """Publish the event that an attempt has started."""
@@ -168,7 +169,9 @@ class Publisher:
     async def run(self) -> None:
         """Send queued records and mark acknowledged replies until cancelled, through outages of Kafka of any length."""
         expected = (DatabaseUnavailableError,)
-        async with beside(regularly(self._timings.mark, self._mark, "replies_not_marked", expected=expected)):
+        async with beside(
+            regularly(self._timings.mark, self._mark, "replies_not_marked", expected=expected, when=self._unmarked)
+        ):
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:
@@ -276,6 +279,7 @@ class Publisher:
                 self._give_up(outgoing, error)
             elif outgoing.outbox_id is not None:
                 self._to_mark.append(outgoing.outbox_id)
+                self._unmarked.set()
             elif outgoing.acknowledged and not outgoing.acknowledged.done():
                 outgoing.acknowledged.set_result(None)
 
@@ -290,6 +294,7 @@ class Publisher:
         self._on_the_way -= self._marked
         self._marked = set()
         if not (ids := list(self._to_mark)):
+            self._unmarked.clear()
             return
         reach("publish.before_mark")
         await outbox.mark_published(self._database, ids)

@@ -22,7 +22,10 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """Runs the periodic sweeps. Every worker runs them all; two workers may run the same one at once."""
+    """Runs the periodic sweeps. Every worker runs them all; two workers may run the same one at once.
+
+    ``wake`` is called when a sweep may have made turns runnable.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Sweeper:
         metrics: Metrics,
         *,
         announce: Callable[[Sequence[Announcement]], None],
+        wake: Callable[[], None],
         hold_intake: Callable[[bool], None],
         max_open: int,
         retention_days: int,
@@ -40,6 +44,7 @@ class Sweeper:
         self._lease = lease
         self._metrics = metrics
         self._announce = announce
+        self._wake = wake
         self._hold_intake = hold_intake
         self._max_open = max_open
         self._retention_days = retention_days
@@ -56,7 +61,7 @@ class Sweeper:
             (often, self.analyze_grown),
             (often * 5, self.guard_size),
             (often, self.count_turns),
-            (often, self.count_bytes),
+            (often * 5, self.count_bytes),
             (self._timings.retention, self.delete_old),
         )
         await asyncio.gather(
@@ -72,19 +77,21 @@ class Sweeper:
             reach("sweep.after_give_back")
             log.warning("workers_lost", count=lost.workers, records=lost.returned)
             self._metrics.workers_lost.inc(lost.workers)
-            self._announce(lost.announcements)
+            self._ended(lost.announcements)
 
     async def expire(self) -> None:
         """End requests that are not in flight and whose deadline has passed."""
         while True:
             announcements = await endings.expire(self._database, MAX_AT_ONCE)
-            self._announce(announcements)
+            if announcements:
+                self._ended(announcements)
             if len(announcements) < MAX_AT_ONCE:
                 return
 
     async def settle_early_cancels(self) -> None:
         """Cancel requests that were taken in concurrently with their cancel."""
-        self._announce(await cancels.settle_early(self._database))
+        if announcements := await cancels.settle_early(self._database):
+            self._ended(announcements)
 
     async def republish(self) -> None:
         """Publish replies again that were not marked as published in time."""
@@ -116,6 +123,10 @@ class Sweeper:
         """Delete rows that are older than the retention time."""
         while await retention.sweep_old(self._database, self._retention_days, MAX_AT_ONCE) >= MAX_AT_ONCE:
             pass
+
+    def _ended(self, announcements: Sequence[Announcement]) -> None:
+        self._announce(announcements)
+        self._wake()
 
 
 async def _tried(sweep: Callable[[], Awaitable[None]]) -> None:

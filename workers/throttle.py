@@ -6,6 +6,7 @@ calls. A model that refuses every call is held back: no call for a while, then a
 that call is refused too.
 """
 
+import asyncio
 import random
 import time
 from collections import Counter, OrderedDict
@@ -46,17 +47,24 @@ class _Refusing:
 class Throttle:
     """Counts the calls in flight by model. A model that never refused has no limit but ``max_calls``, the worker's own.
 
-    ``clock`` returns seconds; the start times of calls are by the same clock.
+    ``clock`` returns seconds; the start times of calls are by the same clock. ``wake`` is called when a model that has
+    refused calls may get more of them. ``refusing`` is set while there is such a model.
     """
 
     def __init__(
-        self, max_calls: int, clock: Callable[[], float] = time.monotonic, uniform: Uniform = random.uniform
+        self,
+        max_calls: int,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Uniform = random.uniform,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._max_calls = max_calls
         self._clock = clock
         self._uniform = uniform
         self._in_flight: Counter[str] = Counter()
+        self._wake = wake
         self._refusing: OrderedDict[str, _Refusing] = OrderedDict()
+        self.refusing = asyncio.Event()
 
     def begun(self, model: str) -> None:
         """Count a turn of this model that is in flight from now on."""
@@ -73,6 +81,7 @@ class Throttle:
         now, others = self._clock(), self._in_flight[model] - 1
         state = self._refusing.setdefault(model, _Refusing(error))
         self._refusing.move_to_end(model)
+        self.refusing.set()
         if len(self._refusing) > MAX_MODELS:
             self._refusing.popitem(last=False)
         state.error, first = error, not state.refusals
@@ -99,6 +108,9 @@ class Throttle:
         # An unavailable model says nothing about its limit.
         if state.limit >= self._max_calls or state.error.code is ErrorCode.UNAVAILABLE:
             del self._refusing[model]
+            if not self._refusing:
+                self.refusing.clear()
+        self._wake()
         return held
 
     def limits(self) -> Iterator[ModelLimit]:

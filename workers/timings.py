@@ -12,9 +12,11 @@ class Timings:
     retry_database: float = 1.0
     """Before a database operation is retried after an outage of Postgres; with ±50 % jitter."""
     look_for_turns: float = 0.1
-    """Before free slots look for turns without having been woken; with ±50 % jitter."""
+    """Before free slots look for turns without having been woken; doubled after each look that finds none."""
+    max_look_for_turns: float = 1.0
+    """The longest time between two such looks."""
     look_at_held: float = 0.25
-    """Between two looks at turns whose model is held back."""
+    """Between two looks at turns whose model is held back, while there is such a model."""
     look_for_credentials: float = 2.0
     """Between two checks whether credentials exist, so that shares apply."""
     refresh_models: float = 30.0
@@ -31,8 +33,8 @@ class Timings:
     """For which pieces of text are gathered into one event."""
     quiet: float = 2.0
     """Before the first event of an attempt while a client waits for the whole answer."""
-    mark: float = 0.2
-    """Between two statements that mark replies as published."""
+    mark: float = 0.5
+    """Between the acknowledgement of a reply by Kafka and the statement that marks it as published."""
     sweep: float = 2.0
     """Between two sweeps; the number of open requests is checked at every fifth interval."""
     unpublished: float = 5.0

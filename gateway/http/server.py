@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
 from gateway.drain import Drain
 from orchestra.http.client_address import Proxies
-from orchestra.http.server import server_config
+from orchestra.http.server import Server, server_config
 
 _DRAIN_SECONDS = 6
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -20,12 +19,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger()
 
 
-class GatewayServer(uvicorn.Server):
+class GatewayServer(Server):
     """Stops when the drain begins. SIGINT and SIGTERM begin it; a second SIGINT stops at once."""
 
     def __init__(self, app: FastAPI, drain: Drain, proxies: Proxies) -> None:
         super().__init__(server_config(app, proxies, timeout_graceful_shutdown=_DRAIN_SECONDS))
         self._drain = drain
+        drain.on_begin(self.wake)
 
     async def on_tick(self, counter: int) -> bool:
         """Also stop when a part of the app has begun the drain."""
@@ -47,6 +47,7 @@ class GatewayServer(uvicorn.Server):
         log.info("stopping", signal=number.name)
         self.force_exit = self.should_exit and number is signal.SIGINT
         self.should_exit = True
+        self.wake()
         self._drain.begin()
 
 

@@ -9,8 +9,10 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from enum import Enum
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -31,6 +33,7 @@ _CHUNK_BYTES = 32
 # Longer than any client keeps an idle connection, so that it is never closed under a request.
 _KEEP_ALIVE_SECONDS = 120
 _BACKLOG = 2048
+_TICK_SECONDS = 1.0
 # Time is counted in checks, one per second while there are connections: if the process hung, no client is blamed.
 LOOK_SECONDS = 1.0
 HEAD_LOOKS = 10
@@ -352,6 +355,34 @@ class BoundedProtocol(HttpToolsProtocol):
             return not (self.pipeline or self.cycle.response_started)
         # A client that has sent nothing expects nothing.
         return bool(self._spent) and (self.cycle is None or self.cycle.response_complete)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which wakes once a second, for the date header, and when it is to exit.
+
+    By itself it wakes ten times a second to see whether it is to exit.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Check at once whether to exit."""
+        self._woken.set()
+
+    async def main_loop(self) -> None:
+        """Serve until it is time to exit."""
+        while not await self.on_tick(0):
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._woken.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal. Python calls this between any two instructions, so the event loop has to be woken."""
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_soon_threadsafe(self.wake)
 
 
 def server_config(app: ASGIApp, proxies: Proxies, **more: Any) -> uvicorn.Config:

@@ -21,6 +21,8 @@ from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_MESSAGE_BYTES
 
 Subscriber = LogicSubscriber[Any]
+# Whatever calls for another fetch wakes the client. By default it also looks five times a second.
+_LOOK_AT_FETCHES_MS = 1000
 # Errors that the clients raise while Kafka is unavailable or faulty; anything else is a bug, theirs or ours.
 KAFKA_ERRORS = (KafkaError, OSError, EOFError)
 # Wait at most this long for a client to close; it continues in the background.
@@ -62,7 +64,9 @@ def group_reader(broker: KafkaBroker, topics: list[str], group_id: str, listener
         heartbeat_interval_ms=2_000,
         rebalance_timeout_ms=10_000,
         max_poll_interval_ms=3_600_000,
-        fetch_max_wait_ms=500,
+        # How long an idle broker keeps a fetch open. Partitions gained in a rebalance are not read before it returns.
+        fetch_max_wait_ms=1000,
+        consumer_timeout_ms=_LOOK_AT_FETCHES_MS,
         max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
     )
 
@@ -77,7 +81,8 @@ def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
         auto_offset_reset="latest",
         # Workers do not use transactions; another producer's must not delay their events.
         isolation_level="read_uncommitted",
-        fetch_max_wait_ms=500,
+        fetch_max_wait_ms=5000,
+        consumer_timeout_ms=_LOOK_AT_FETCHES_MS,
     )
 
 

@@ -39,6 +39,7 @@ _HAS_FEW_HEADERS_BYTES = HEADER_BYTES + 2 * MAX_HEADERS
 # How much is unpacked ahead of the reader.
 _AHEAD_BYTES = 4 * 1024 * 1024
 _POLL_SECONDS = 60.0
+_WAIT_BESIDE_UNREAD_MS = 500
 
 
 def read_any_record() -> None:
@@ -310,6 +311,10 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
 
     _unpacking: "asyncio.Task[None] | None" = None
 
+    def __init__(self, client: Any, subscriptions: Any, *, fetch_max_wait_ms: int, **more: Any) -> None:
+        super().__init__(client, subscriptions, fetch_max_wait_ms=fetch_max_wait_ms, **more)
+        self._max_wait_ms = fetch_max_wait_ms
+
     async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:
         if self._unpacking and self._unpacking.done():
             self._unpacking.result()
@@ -331,6 +336,11 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
         if self._unpacking:
             self._unpacking.cancel()
             await asyncio.wait({self._unpacking})
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        # A request leaves out partitions with unread records, whose next records wait until it returns.
+        self._fetch_max_wait_ms = min(self._max_wait_ms, _WAIT_BESIDE_UNREAD_MS) if self._records else self._max_wait_ms
+        return super()._get_actions_per_node(assignment)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         brought_some = await super()._proc_fetch_request(assignment, node_id, request)

@@ -73,7 +73,7 @@ class Standstill(NamedTuple):
 
     @property
     def mark(self) -> IntakeProgress:
-        """The row that a worker writes every second meanwhile."""
+        """The row that a worker writes every few seconds meanwhile."""
         # Postgres cuts the time to `now()`.
         return IntakeProgress(f"{self.why}:{self.topic}", 0, 0, datetime.max.replace(tzinfo=UTC))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.meters import OFFSETS_TOPIC, PARTS
-from benchmarks.report import comparison, records, table
+from benchmarks.report import comparison, idle_row, records, table
 
 
 def figures(rps: float = 1000.0, **changed: Any) -> dict[str, Any]:
@@ -29,6 +29,16 @@ def test_each_cell_has_a_row() -> None:
         "| 1.00 | 0.00 | - |"
     )
     assert head.count("|") == light.count("|")
+
+
+def test_idle_parts_are_told_apart() -> None:
+    """The idle line names each part's processor time, and the sum of ours without Kafka and Postgres."""
+    told = idle_row({"idle_cpu_percent": dict(zip(PARTS, (0.5, 0.75, 0.25, 3.0, 0.5), strict=True))})
+
+    assert told == (
+        "gateway 0.50 + worker 0.75 + llm_service 0.25 + kafka 3.00 + postgres 0.50 % of a core; "
+        "1.50 % without Kafka and Postgres"
+    )
 
 
 def test_commits_of_offsets_are_no_records() -> None:

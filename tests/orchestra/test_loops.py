@@ -56,6 +56,16 @@ async def test_regular_work_outlives_its_errors(error: BaseException) -> None:
         assert not loop.done()
 
 
+async def test_regular_work_rests_while_there_is_nothing_to_do() -> None:
+    """While its event is not set, the work does not run and no timer is started for it."""
+    work, due = Work(), asyncio.Event()
+    async with running(regularly(0, work, "failed", when=due)):
+        await steps()
+        assert 0 == work.runs
+        due.set()
+        await eventually(lambda: work.runs > 1)
+
+
 async def test_pauses_grow_and_begin_anew_after_a_run_that_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
     """From half a second, doubled, to fifteen; a connection that held for long is worth a quick try."""
     pauses: list[float] = []

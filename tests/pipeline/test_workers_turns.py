@@ -173,3 +173,32 @@ async def test_an_answer_in_huge_pieces_arrives(road: Road) -> None:
     assert (None, f"/v1/requests/{id}") == (reply.json["reply"], reply.json["reply_url"])
     assert {id: ["\x01" * 700_000]} == await road.answers()
     assert "\x01" * 700_000 == "".join(event.json["text"] for event in road.events(id) if event.kind == "delta")
+
+
+NEVER = Timings(look_for_turns=3600, max_look_for_turns=3600)
+
+
+async def test_a_delayed_turn_waits_for_no_regular_look(road: Road) -> None:
+    """A turn with ``not_before`` runs when it is due, in a worker that never looks without being woken."""
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    async with road.worker(NEVER):
+        id = await road.ask("later", not_before=soon.isoformat())
+        assert ["completed"] == await road.endings([id])
+
+
+async def test_a_retry_waits_for_no_regular_look(road: Road) -> None:
+    """A failed turn runs again after its delay, in a worker that never looks without being woken."""
+    async with road.worker(NEVER):
+        id = await road.ask("again", model="breaks_once")
+        assert ["completed"] == await road.endings([id])
+
+
+async def test_a_turn_behind_a_cancelled_one_waits_for_no_regular_look(road: Road) -> None:
+    """When a head is cancelled before it ran, the next turn runs, in a worker that never looks without being woken."""
+    conversation, far = uuid4(), datetime.now(UTC) + timedelta(hours=1)
+    async with road.worker(NEVER):
+        head = await road.ask("tomorrow", conversation, not_before=far.isoformat())
+        behind = await road.ask("behind it", conversation)
+        await eventually(lambda: road.database.run("SELECT 1 FROM requests WHERE id = :id", id=behind))
+        await road.cancel(head)
+        assert ["cancelled", "completed"] == await road.endings([head, behind])

@@ -10,6 +10,8 @@ import pytest
 
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.endings import HeldModel
+from schemas.errors import ErrorCode
 from tests.support.fakes import QUICK, running, steps
 from tests.support.records import claimed
 from tests.support.waiting import eventually
@@ -22,6 +24,8 @@ from workers.outcome import Cancelled, Interrupted, LeaseLost
 from workers.shares import Shares
 from workers.throttle import Throttle
 from workers.timings import Timings
+
+SELDOM = Timings(look_for_turns=3600, max_look_for_turns=3600)
 
 
 @dataclass
@@ -286,6 +290,60 @@ async def test_a_slot_that_falls_free_is_filled_at_once(monkeypatch: pytest.Monk
         assert len(queue.runnable) == 1
         queue.let_end.set()
         await eventually(lambda: len(queue.ended) == 3)
+
+
+async def test_looks_become_rarer_until_there_is_work(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """The pause doubles with each look that finds nothing, up to its maximum, and starts small again after a claim."""
+    filled = slots(monkeypatch, queue, timings=Timings(look_for_turns=0.001, max_look_for_turns=0.004))
+    pauses: list[float] = []
+
+    async def claim_and_note(database: object, order: ClaimOrder) -> list[Claimed]:
+        pauses.append(filled._pause)
+        return await queue.claim(database, order)
+
+    monkeypatch.setattr(claim.claims, "claim", claim_and_note)
+    async with running(filled.run()):
+        await eventually(lambda: len(pauses) >= 5)
+        queue.runnable = [claimed()]
+        await eventually(lambda: queue.open_now == 1)
+        found = len(pauses)
+        await eventually(lambda: len(pauses) >= found + 2)
+
+    assert [0.001, 0.002, 0.004, 0.004, 0.004] == pauses[:5]
+    assert 0.002 in pauses[5:]
+
+
+async def test_a_turn_that_is_known_to_be_due_is_claimed_without_a_regular_look(
+    monkeypatch: pytest.MonkeyPatch, queue: Queue
+) -> None:
+    """When a turn is due, a look comes, however rare the regular looks are."""
+    filled = slots(monkeypatch, queue, timings=SELDOM)
+    async with running(filled.run()):
+        await eventually(lambda: queue.orders)
+        queue.runnable = [claimed()]
+        filled.wake_in(0.01)
+        await eventually(lambda: queue.open_now == 1)
+
+
+async def test_timers_for_due_turns_are_bounded(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """Many turns that are due at about the same time share a timer, and those of another day have none."""
+    filled = slots(monkeypatch, queue)
+    for number in range(10_000):
+        filled.wake_in(300 + number / 1e6)
+        filled.wake_in(86_400)
+
+    assert 1 <= len(filled._timers) <= 3
+
+
+async def test_a_model_is_tried_when_its_hold_ends(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:
+    """When a model is no longer held back, a look comes, however rare the regular looks are."""
+    filled = slots(monkeypatch, queue, timings=SELDOM)
+    hold = [HeldModel("m", ErrorCode.OVERLOADED, "why", 0.01)]
+    monkeypatch.setattr(filled._throttle, "held", lambda: hold)
+    async with running(filled.run()):
+        await eventually(lambda: queue.orders)
+        queue.runnable = [claimed()]
+        await eventually(lambda: queue.open_now == 1)
 
 
 async def test_after_closing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:

@@ -32,6 +32,7 @@ class Slots:
     started: list[Claimed] = field(default_factory=list)
     doubts: int = 0
     wakes: int = 0
+    due: list[float] = field(default_factory=list)
 
     @contextmanager
     def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
@@ -50,6 +51,10 @@ class Slots:
     def wake(self) -> None:
         """Note that there may be turns to claim."""
         self.wakes += 1
+
+    def wake_in(self, seconds: float) -> None:
+        """Note when a turn is due."""
+        self.due.append(seconds)
 
 
 def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], Slots]:
@@ -97,6 +102,16 @@ async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) 
     assert (many[5].id, many[5].fence, None, None) == (failed.id, failed.fence, failed.reply, failed.question)
     assert failed.error is not None
     assert ErrorCode.REFUSED_BY_DATABASE is failed.error[0]
+
+
+async def test_turns_that_go_back_are_looked_for_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the commit, claiming receives the delay of each turn that went back to the queue, and of no other."""
+    writer, _, slots = finisher(monkeypatch, Calls(Finished()))
+    back = ending(claimed(), Status.PENDING, delay=2.5)
+    async with running(writer.run()):
+        await asyncio.wait_for(asyncio.gather(writer.finish(back), writer.finish(ending(claimed()))), 10)
+
+    assert [2.5] == slots.due
 
 
 async def test_a_failure_that_is_refused_too_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

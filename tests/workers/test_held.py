@@ -8,11 +8,12 @@ import pytest
 from orchestra.store.endings import HeldBack as Done
 from orchestra.store.endings import Told
 from schemas.errors import ErrorCode, OrchestraError
-from tests.support.fakes import QUICK, Calls, away, running
+from tests.support.fakes import QUICK, Calls, away, running, steps
 from tests.support.waiting import eventually
 from workers import held as module
 from workers.held import HeldBack
 from workers.throttle import Throttle
+from workers.timings import Timings
 
 TOLD = Told("default", uuid4(), 0, "hash", None, ErrorCode.AUTH, "why")
 
@@ -23,6 +24,7 @@ class Publisher:
     def __init__(self) -> None:
         self.said: list[Any] = []
         self.announced: list[Any] = []
+        self.wakes = 0
 
     def restart(self, turn: Told, code: ErrorCode, detail: str) -> None:
         self.said.append((turn, code, detail))
@@ -30,12 +32,15 @@ class Publisher:
     def announce(self, announcements: list[Any]) -> None:
         self.announced += announcements
 
+    def wake(self) -> None:
+        self.wakes += 1
+
 
 def looking(monkeypatch: pytest.MonkeyPatch, throttle: Throttle, calls: Calls) -> tuple[HeldBack, Publisher]:
     """A handler that looks often, over a fake store."""
     monkeypatch.setattr(module.endings, "hold_back", calls)
     anything: Any = Publisher()
-    return HeldBack(anything, throttle, anything, QUICK), anything
+    return HeldBack(anything, throttle, anything, anything.wake, QUICK), anything
 
 
 def refused() -> Throttle:
@@ -53,7 +58,7 @@ async def test_everybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     await held.look()
 
     assert [(TOLD, ErrorCode.AUTH, "why")] == publisher.said
-    assert ["announcement"] == publisher.announced
+    assert (["announcement"], 1) == (publisher.announced, publisher.wakes)
     ((models, hopeless, _),) = calls.calls
     assert [("m", ErrorCode.AUTH, "why")] == [(each.model, each.code, each.detail) for each in models]
     assert {"m"} == hopeless
@@ -83,6 +88,19 @@ async def test_callers_are_not_kept_for_what_lasts(
     await held.look()
 
     assert hopeless == calls.calls[0][1]
+
+
+async def test_it_rests_until_a_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no model has refused calls it does not even look; after a refusal it does."""
+    throttle = Throttle(9)
+    held, publisher = looking(monkeypatch, throttle, Calls(Done([TOLD])))
+    held._timings, looks = Timings(look_at_held=0), list[bool]()
+    monkeypatch.setattr(throttle, "held", lambda of=throttle.held: (looks.append(True), of())[1])
+    async with running(held.run()):
+        await steps()
+        assert looks == []
+        throttle.refused("m", OrchestraError(ErrorCode.AUTH, "why"), 0.0)
+        await eventually(lambda: publisher.said)
 
 
 async def test_the_database_is_not_asked_while_no_model_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 from unittest.mock import Mock
@@ -90,6 +91,7 @@ class Slots:
         self.stopped: list[Any] = []
         self.doubts = 0
         self.wakes = 0
+        self.due: list[float] = []
 
     @contextmanager
     def intake_order(self) -> Iterator[ClaimOrder | None]:
@@ -111,6 +113,10 @@ class Slots:
     def wake(self) -> None:
         """Note that there may be turns to claim."""
         self.wakes += 1
+
+    def wake_in(self, seconds: float) -> None:
+        """Note when a turn is due."""
+        self.due.append(seconds)
 
 
 class Database:
@@ -405,6 +411,27 @@ async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeyp
     await taking.all()
 
     assert [{TP: 12}] == taking.committed_when_left
+
+
+async def test_the_next_turn_of_an_ended_one_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose cancels ended turns wakes claiming, because the turns behind them may run now."""
+    taking = Taking(monkeypatch, Calls(Intaken(announcements=["reply"])), {TP: records(message())})  # type: ignore[list-item]
+
+    await taking.all()
+
+    assert 1 == taking.slots.wakes
+
+
+async def test_a_delayed_turn_is_looked_for_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claiming receives the time at which a turn of the batch may start, if that is later."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    delayed = message(not_before=later.isoformat())
+    taking = Taking(monkeypatch, Calls(Intaken(inserted=2)), {TP: records(message(), delayed)})
+
+    await taking.all()
+
+    (due,) = taking.slots.due
+    assert 0 < due <= 3600
 
 
 async def test_what_a_batch_did_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Swept:
             monkeypatch.setattr(homes[name], name, calls)
         self.announced: list[Any] = []
         self.held: list[bool] = []
+        self.wakes = 0
         self.trust = Trust()
         self.metrics = Metrics()
         anything: Any = self.trust
@@ -58,20 +59,35 @@ class Swept:
             anything,
             self.metrics,
             announce=self.announced.extend,
+            wake=self.wake,
             hold_intake=self.held.append,
             max_open=100,
             retention_days=30,
             timings=QUICK,
         )
 
+    def wake(self) -> None:
+        self.wakes += 1
+
 
 async def test_lost_workers_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The turns of lost workers go back, endings are announced, and the loss is counted."""
+    """The turns of lost workers go back and are looked for, endings are announced, and the loss is counted."""
     swept = Swept(monkeypatch, give_back_lost=Calls(Lost(2, 5, ["reply"])))  # type: ignore[list-item]
 
     await swept.sweeper.give_back_lost()
 
-    assert (["reply"], 2) == (swept.announced, swept.metrics.workers_lost._value.get())
+    assert (["reply"], 2, 1) == (swept.announced, swept.metrics.workers_lost._value.get(), swept.wakes)
+
+
+async def test_the_next_turns_are_looked_for_after_endings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a sweep that ended requests the next turns are looked for; one that found nothing wakes nothing."""
+    swept = Swept(monkeypatch, expire=Calls(["reply"], []), settle_early=Calls(["reply"], []))
+    for _ in range(2):
+        await swept.sweeper.expire()
+        await swept.sweeper.settle_early_cancels()
+        await swept.sweeper.give_back_lost()
+
+    assert 2 == swept.wakes
 
 
 async def test_nobody_is_judged_after_an_absence_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:

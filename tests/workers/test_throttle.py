@@ -250,3 +250,28 @@ def test_names_of_models_take_no_room_without_end() -> None:
 
     assert names[-MAX_MODELS:] == [limit.model for limit in model.throttle.limits()]
     assert not model.throttle._in_flight
+
+
+def test_more_room_wakes() -> None:
+    """An answer of a model that has refused calls may leave room for more turns, so claiming is woken."""
+    wakes: list[bool] = []
+    throttle = Throttle(2, wake=lambda: wakes.append(True))
+    throttle.begun("m")
+    throttle.accepted("m", 0.0)
+    assert wakes == []
+    throttle.refused("m", OrchestraError(ErrorCode.UNAVAILABLE, "gone"), 0.0)
+    throttle.accepted("m", float("inf"))
+    assert [True] == wakes
+
+
+def test_it_shows_whether_any_model_refuses() -> None:
+    """``refusing`` is set from the first refusal until the last of the models has no limit any more."""
+    throttle = Throttle(9)
+    for model in ("a", "b"):
+        throttle.begun(model)
+        assert throttle.refusing.is_set() == (model == "b")
+        throttle.refused(model, OrchestraError(ErrorCode.UNAVAILABLE, "gone"), 0.0)
+    throttle.accepted("a", float("inf"))
+    assert throttle.refusing.is_set()
+    throttle.accepted("b", float("inf"))
+    assert not throttle.refusing.is_set()

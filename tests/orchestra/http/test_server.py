@@ -5,6 +5,7 @@ The looks at connections, one a second, are made by hand here.
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +27,7 @@ from orchestra.http.server import (
     SWEEP_LOOKS,
     BoundedProtocol,
     HalfOpen,
+    Server,
     server_config,
 )
 from schemas.errors import ErrorCode
@@ -600,3 +602,21 @@ async def test_a_drain_does_not_wait_for_half_a_head(server: Serving) -> None:
     server._server.should_exit = True
 
     assert await caller.closed()
+
+
+@pytest.mark.parametrize("how", ["signal", "wake"])
+async def test_an_idle_server_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A signal, or a part that wants the process to exit, ends a server that has nothing else to wake for."""
+    monkeypatch.setattr(http_server, "_TICK_SECONDS", 3600)
+    config = server_config(App(), Proxies(""))
+    config.load()
+    server = Server(config)
+    serving = asyncio.create_task(server.main_loop())
+    await eventually(lambda: server.server_state.default_headers)
+    if how == "signal":
+        asyncio.get_running_loop().call_soon(server.handle_exit, signal.SIGTERM, None)
+    else:
+        server.should_exit = True
+        server.wake()
+
+    await asyncio.wait_for(serving, 10)

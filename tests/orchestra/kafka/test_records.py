@@ -1,5 +1,6 @@
 """Promises of orchestra/kafka/records.py: any record that a broker takes can be read."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from faults.bombs import CODECS, Record, batch
 from orchestra.kafka.packed_records import Unread
-from orchestra.kafka.records import _FetchResult, _PartitionRecords, _Records
+from orchestra.kafka.records import _Fetcher, _FetchResult, _PartitionRecords, _Records
 from schemas.topics import MAX_MESSAGE_BYTES
 
 Header = tuple[str, bytes | None]
@@ -287,7 +288,51 @@ def test_a_short_batch_is_an_error_as_before() -> None:
         _Records(bytes(raw)).next_batch()
 
 
+class Kept:
+    """Replaces a client and the subscription of a consumer that reads these partitions of one broker."""
+
+    _loop, _metadata_max_age_ms, active = None, 30_000, True
+
+    def __init__(self, *partitions: TopicPartition) -> None:
+        self.cluster, self.subscription = self, None
+        self.tps = partitions
+        self.assigned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def register_fetch_waiters(self, _: object) -> None: ...
+
+    def wait_for_assignment(self) -> "asyncio.Future[None]":
+        """For as long as the test takes."""
+        return self.assigned
+
+    def leader_for_partition(self, _: TopicPartition) -> int:
+        """The one broker."""
+        return 1
+
+    def state_value(self, _: TopicPartition) -> SimpleNamespace:
+        """At its beginning."""
+        return SimpleNamespace(has_valid_position=True, paused=False, position=0)
+
+
+async def test_a_fetch_that_leaves_out_unread_partitions_comes_back_soon() -> None:
+    """A broker without new records keeps a fetch open for long only if the fetch names every partition."""
+    kept = Kept(PARTITION, TopicPartition("llm.requests", 4))
+    reader = _Fetcher(kept, kept, fetch_max_wait_ms=60_000)
+
+    def wait_ms() -> int:
+        (((_, request),), *_) = reader._get_actions_per_node(kept)
+        return int(request._max_wait_ms)
+
+    assert 60_000 == wait_ms()
+    reader._records[PARTITION] = result(batch("none", [Record(b"0")]).raw, Assignment())
+    assert 500 == wait_ms()
+    reader._records.clear()
+    assert 60_000 == wait_ms()
+    await reader.close()
+
+
 def test_aiokafka_has_what_is_replaced() -> None:
     """An update that moves what this module reaches for is noticed here."""
     assert {"MemoryRecords", "PartitionRecords", "FetchResult", "Fetcher"} <= vars(fetcher).keys()
-    assert {"fetched_records", "next_record", "close", "_proc_fetch_request"} <= vars(fetcher.Fetcher).keys()
+    assert {"fetched_records", "next_record", "close", "_get_actions_per_node", "_proc_fetch_request"} <= vars(
+        fetcher.Fetcher
+    ).keys()
