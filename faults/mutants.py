@@ -51,19 +51,15 @@ class Outcome:
     found: str
 
 
-_ENDINGS = "orchestra/store/endings.py"
+_MOVES = "migrations/0015_one_round_trip.sql"
 _INTAKE = "workers/intake.py"
 _KAFKA = "orchestra/kafka/clients.py"
 _COMMIT = "        await consumer.commit({tp: batch[-1].offset + 1 for tp, batch in polled.items()})\n"
-_WRITE = "        await self._write(verdicts, progress)\n        self._at_hand = ()\n"
-_FINISH = "        return await store.finish(self._database, endings)\n"
-_FINISH_TOO_SOON = """        from unittest.mock import patch
-        async def at_once(tx, conversations, ended, *, write=store.announce):
-            made = await write(tx, conversations, ended)
-            self._announce(made)
-            return made
-        with patch.object(store, "announce", at_once):
-            return await store.finish(self._database, endings)
+_WRITE = "        await self._write(verdicts)\n        self._at_hand = ()\n"
+_FINISH = "            finished = await store.finish(self._database, endings, order)\n"
+_FINISH_TOO_SOON = """            async with self._database.transaction() as tx:
+                finished = await store.finish(tx, endings, order)
+                self._announce(finished.announcements)
 """
 _SKEWED = """await tx.run(_EXPIRED_WORKERS.replace("now()", f"to_timestamp({__import__('time').time()})"))"""
 _PRIMARY_KEY, _UNIQUE_PLACE = "    PRIMARY KEY (tenant, id),\n", "    UNIQUE (tenant, conversation_id, seq),\n"
@@ -79,11 +75,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("ack_before_commit", (Edit(_INTAKE, _WRITE, _COMMIT + _WRITE),), "blocked_intake", "I1"),
     Mutant("commit_all", (Edit(_INTAKE, "consumer.commit(new)", "consumer.commit()"),), "blocked_intake", "I1"),
-    Mutant("no_fence", (Edit(_ENDINGS, " AND r.fence = f.fence\n", "\n"),), "zombie", "I2"),
+    Mutant("no_fence", (Edit(_MOVES, " AND r.fence = g.fence\n", "\n"),), "zombie", "I2"),
     Mutant(
         "fence_given_back",
-        (Edit(_ENDINGS, "tries = r.tries - f.tries_back,",
-              "tries = r.tries - f.tries_back, fence = r.fence - f.tries_back,"),),
+        (Edit(_MOVES, "tries = r.tries - g.tries_back,",
+              "tries = r.tries - g.tries_back, fence = r.fence - g.tries_back,"),),
         "drain",
         "I10",
     ),
@@ -110,7 +106,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "no_head_of_line",
-        (Edit("orchestra/store/intake.py", '"waiting" if conversation.busy else "pending"', '"pending"'),),
+        (Edit(_MOVES, "WHEN d.behind THEN 'waiting'", "WHEN d.behind THEN 'pending'"),),
         "pipelined",
         "I5",
     ),
