@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -118,6 +118,8 @@ class Publisher:
         self._on_the_way: set[int] = set()
         self._marked: set[int] = set()
         self._to_mark: list[int] = []
+        self._gathered: dict[tuple[str, UUID], Callable[[], None]] = {}
+        self._round: asyncio.TimerHandle | None = None
         self._unmarked = asyncio.Event()
 
     def started(self, turn: Claimed) -> None:
@@ -128,8 +130,25 @@ class Publisher:
         """Publish a piece of text, best effort. ``at``: code points of the attempt's text before it."""
         self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
 
+    def gather(self, attempt: _Attempt, flush: Callable[[], None]) -> None:
+        """Call ``flush`` in the next round, together with those of all other attempts.
+
+        Their events then share one request to Kafka, one answer to each gateway, and all wake-ups on the way.
+        """
+        request = attempt.tenant, attempt.id
+        if request in self._gathered:
+            self.hand_over(attempt)  # What an earlier attempt has left.
+        self._gathered[request] = flush
+        if self._round is None:
+            self._round = asyncio.get_running_loop().call_later(self._timings.gather, self._hand_over_all)
+
+    def hand_over(self, attempt: _Attempt) -> None:
+        """Call what was gathered for this request now, because something must not wait, or must not overtake it."""
+        self._hand_over(attempt.tenant, attempt.id)
+
     def restart(self, attempt: _Attempt, code: ErrorCode, detail: str) -> None:
         """Publish the error of a failed attempt that will be retried, or the reason why no attempt starts yet."""
+        self.hand_over(attempt)
         error = {"code": code, "detail": detail}
         self._event(RESTART, attempt, {"attempt": attempt.fence, "text": "", "last_error": error})
 
@@ -145,6 +164,7 @@ class Publisher:
             if len(self._queue) > 2 * MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > 2 * MAX_QUEUED_BYTES:
                 return
             self._on_the_way.add(announcement.id)
+            self._hand_over(announcement.tenant, announcement.request_id)
             for outgoing in self._ending(announcement):
                 self._put(outgoing)
 
@@ -175,11 +195,22 @@ class Publisher:
             await keep_running(self._publish, "kafka_producer_failed", expected=KAFKA_ERRORS)
 
     async def flush(self) -> None:
-        """Wait until everything queued is acknowledged and marked."""
+        """Wait until everything is acknowledged and marked."""
+        self._hand_over_all()
         while self._queue or self._sent:
             await asyncio.sleep(0.01)
         with suppress(DatabaseUnavailableError):
             await self._mark()
+
+    def _hand_over(self, tenant: str, id: UUID) -> None:
+        if flush := self._gathered.pop((tenant, id), None):
+            flush()
+
+    def _hand_over_all(self) -> None:
+        self._round = None
+        while self._gathered:
+            request = next(iter(self._gathered))
+            self._gathered.pop(request)()
 
     def _event(self, kind: str, turn: _Attempt, value: dict[str, object]) -> None:
         if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
@@ -339,17 +370,20 @@ def _headers(
     id: str, kind: str, subject: str, tenant: str, body_hash: str | None, traceparent: str | None,
     correlation_id: str | None = None,
 ) -> list[tuple[str, bytes | None]]:  # fmt: skip
-    headers: list[tuple[str, bytes | None]] = [
-        *_OF_ALL,
-        (envelope.ID, id.encode()),
-        (envelope.TYPE, kind.encode()),
-        (envelope.SUBJECT, subject.encode()),
-        (envelope.TENANT, tenant.encode()),
-    ]
-    if body_hash is not None:
-        headers.append((envelope.BODY_HASH, body_hash.encode()))
-    if traceparent is not None:
-        headers.append((envelope.TRACEPARENT, traceparent.encode()))
-    if correlation_id is not None:
-        headers.append((envelope.CORRELATION_ID, correlation_id.encode()))
-    return headers
+    own = (envelope.ID, id.encode()), (envelope.TYPE, kind.encode())
+    return [*_OF_ALL, *own, *_of_request(subject, tenant, body_hash, traceparent, correlation_id)]
+
+
+@lru_cache(maxsize=4096)
+def _of_request(
+    subject: str, tenant: str, body_hash: str | None, traceparent: str | None, correlation_id: str | None
+) -> RawHeaders:
+    """The headers that all records about a request share; cached, because each piece of its text has them."""
+    named = {
+        envelope.SUBJECT: subject,
+        envelope.TENANT: tenant,
+        envelope.BODY_HASH: body_hash,
+        envelope.TRACEPARENT: traceparent,
+        envelope.CORRELATION_ID: correlation_id,
+    }
+    return [(name, text.encode()) for name, text in named.items() if text is not None]

@@ -29,8 +29,8 @@ class Timings:
     """Limit for the time without a byte from the LLM service."""
     attempt: float = 600.0
     """Limit for a whole answer."""
-    gather: float = 0.015
-    """For which pieces of text are gathered into one event."""
+    gather: float = 0.03
+    """For which the text of all attempts is gathered, unless something must go at once."""
     quiet: float = 2.0
     """Before the first event of an attempt while a client waits for the whole answer."""
     mark: float = 0.5

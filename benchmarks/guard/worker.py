@@ -92,7 +92,7 @@ class _Turns:
 
 @asynccontextmanager
 async def _publishing(tally: Tally) -> AsyncIterator[Publisher]:
-    publisher = Publisher(Producer(tally).opened, _silent(), Metrics(), EventSigner([SECRET.encode()]))
+    publisher = Publisher(Producer(tally).opened, _silent(), Metrics(), EventSigner([SECRET.encode()]), _TIMINGS)
     running = asyncio.create_task(publisher.run())
     try:
         yield publisher

@@ -4,12 +4,15 @@ Every client default that loses or duplicates records is overridden here (docs/d
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import LogicSubscriber
 from faststream.middlewares import AckPolicy
@@ -106,8 +109,22 @@ def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
         linger_ms=0,
         max_request_size=MAX_MESSAGE_BYTES,
         metadata_max_age_ms=30_000,
+        partitioner=_partition,
         **sasl,
     )
+
+
+@lru_cache(maxsize=4096)
+def _hash(key: bytes) -> int:
+    """Kafka's hash of a key; kept, because every event of a stream has the same one."""
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+def _partition(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
+    """The partition that every Kafka client chooses for this key; for none, any of those that are available."""
+    if key is None:
+        return random.choice(available or partitions)
+    return partitions[_hash(key) % len(partitions)]
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Small stand-ins for what a worker's parts talk to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +57,23 @@ class FakeProducer:
     def values(self, topic: str) -> list[bytes | None]:
         """What was sent to a topic, in order."""
         return [each.value for each in self.sent if each.topic == topic]
+
+
+class Rounds:
+    """The rounds of a publisher, which a test begins by ``hand_over``."""
+
+    def __init__(self) -> None:
+        self._gathered: list[Callable[[], None]] = []
+
+    def gather(self, _attempt: object, flush: Callable[[], None]) -> None:
+        """Keep it for the next round."""
+        self._gathered.append(flush)
+
+    def hand_over(self, _attempt: object = None) -> None:
+        """Begin the round."""
+        gathered, self._gathered = self._gathered, []
+        for flush in gathered:
+            flush()
 
 
 class Calls:

@@ -1,24 +1,25 @@
 """Promises of workers/deltas.py: text is published soon, in few events, and completely."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.store.claims import Claimed
+from tests.support.fakes import Rounds
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers.deltas import MAX_CHARACTERS, Deltas
 from workers.metrics import Metrics
 
 
-@dataclass
-class Sent:
+class Sent(Rounds):
     """A fake publisher."""
 
-    begun: int = 0
-    pieces: list[tuple[int, str]] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.pieces: list[tuple[int, str]] = []
 
     def started(self, turn: Claimed) -> None:
         """Note the start."""
@@ -29,55 +30,70 @@ class Sent:
         self.pieces.append((at, text))
 
 
-def gather() -> tuple[Deltas, list[tuple[int, str]]]:
-    """The deltas of an attempt and the text of it that was published."""
+def gather() -> tuple[Deltas, Sent]:
+    """The deltas of an attempt and what was published of it."""
     sent: Any = Sent()
-    return Deltas(claimed(), sent, Metrics()), sent.pieces
+    return Deltas(claimed(), sent, Metrics()), sent
 
 
 async def test_the_first_piece_goes_at_once() -> None:
-    """The first piece is published at once."""
+    """The first piece is published at once, after the attempt's start."""
     deltas, sent = gather()
+    assert (0, []) == (sent.begun, sent.pieces)
 
     deltas.add("first")
 
-    assert [(0, "first")] == sent
+    assert (1, [(0, "first")]) == (sent.begun, sent.pieces)
 
 
-async def test_what_comes_soon_after_goes_together() -> None:
-    """Pieces that arrive within a moment become one event."""
+async def test_a_start_without_text_goes_with_the_next_round() -> None:
+    """The start of an attempt is published once, in the next round."""
+    deltas, sent = gather()
+
+    sent.hand_over()
+    deltas.close()
+    sent.hand_over()
+
+    assert (1, []) == (sent.begun, sent.pieces)
+
+
+async def test_what_comes_before_the_next_round_goes_together() -> None:
+    """Pieces that arrive between two rounds become one event."""
     deltas, sent = gather()
     for piece in ("a", "b", "c", "d"):
         deltas.add(piece)
-    assert [(0, "a")] == sent
+    assert [(0, "a")] == sent.pieces
 
-    await eventually(lambda: len(sent) > 1)
+    sent.hand_over()
 
-    assert [(0, "a"), (1, "bcd")] == sent
+    assert [(0, "a"), (1, "bcd")] == sent.pieces
 
 
-async def test_the_rest_goes_with_the_end() -> None:
-    """Flushing publishes the waiting text once."""
+async def test_the_rest_goes_once() -> None:
+    """The text that waits at the end of an attempt is published in the next round, once."""
     deltas, sent = gather()
     deltas.add("a")
     deltas.add("b")
 
-    deltas.flush()
-    deltas.flush()
+    deltas.close()
+    sent.hand_over()
+    sent.hand_over()
 
-    assert [(0, "a"), (1, "b")] == sent
+    assert [(0, "a"), (1, "b")] == sent.pieces
 
 
 async def test_what_is_dropped_is_never_passed_on() -> None:
-    """Dropped text is never published."""
+    """Dropped text is never published; the start of the attempt is, so that it comes before that of the next."""
     deltas, sent = gather()
     deltas.add("a")
     deltas.add("b")
+    another, unsaid = gather()
 
     deltas.drop()
-    deltas.flush()
+    another.drop()
+    sent.hand_over()
 
-    assert ([(0, "a")], None) == (sent, deltas._timer)
+    assert ([(0, "a")], 1, []) == (sent.pieces, unsaid.begun, unsaid.pieces)
 
 
 async def test_empty_pieces_are_none() -> None:
@@ -85,9 +101,9 @@ async def test_empty_pieces_are_none() -> None:
     deltas, sent = gather()
 
     deltas.add("")
-    deltas.flush()
+    sent.hand_over()
 
-    assert ([], "", 0) == (sent, deltas.text(), deltas.length)
+    assert ([], "", 0) == (sent.pieces, deltas.text(), deltas.length)
 
 
 async def test_a_huge_piece_travels_in_records_that_fit() -> None:
@@ -97,8 +113,8 @@ async def test_a_huge_piece_travels_in_records_that_fit() -> None:
 
     deltas.add(text)
 
-    assert text == "".join(piece for _, piece in sent)
-    assert MAX_CHARACTERS == max(len(piece) for _, piece in sent)
+    assert text == "".join(piece for _, piece in sent.pieces)
+    assert MAX_CHARACTERS == max(len(piece) for _, piece in sent.pieces)
     assert MAX_CHARACTERS * 6 < 1024 * 1024
 
 
@@ -106,16 +122,17 @@ async def test_a_huge_piece_travels_in_records_that_fit() -> None:
 async def test_pieces_always_make_the_text(pieces: list[tuple[str, bool]]) -> None:
     """The events joined are always the text, and each has the number of code points before it."""
     deltas, sent = gather()
-    for piece, flush in pieces:
+    for piece, round_begins in pieces:
         deltas.add(piece)
-        if flush:
-            deltas.flush()
-    deltas.flush()
+        if round_begins:
+            sent.hand_over()
+    sent.hand_over()
 
     text = "".join(piece for piece, _ in pieces)
     assert (text, len(text)) == (deltas.text(), deltas.length)
-    assert text == "".join(piece for _, piece in sent)
-    assert [at for at, _ in sent] == [len("".join(piece for _, piece in sent[:place])) for place in range(len(sent))]
+    told = sent.pieces
+    assert text == "".join(piece for _, piece in told)
+    assert [at for at, _ in told] == [len("".join(piece for _, piece in told[:place])) for place in range(len(told))]
 
 
 async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
@@ -126,6 +143,7 @@ async def test_a_short_answer_that_somebody_waits_for_makes_no_events() -> None:
         deltas.add(piece)
 
     deltas.close()
+    sent.hand_over()
 
     assert (0, [], "ab") == (sent.begun, sent.pieces, deltas.text())
 
@@ -140,6 +158,7 @@ async def test_a_long_answer_that_somebody_waits_for_can_be_watched() -> None:
     await eventually(lambda: sent.begun)
     deltas.add("c")
     deltas.close()
+    sent.hand_over()
 
     assert (1, [(0, "ab"), (2, "c")]) == (sent.begun, sent.pieces)
 
@@ -151,5 +170,6 @@ async def test_an_attempt_that_is_dropped_says_nothing_more() -> None:
     deltas.add("a")
 
     deltas.drop()
+    sent.hand_over()
 
     assert (0, []) == (sent.begun, sent.pieces)

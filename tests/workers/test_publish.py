@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -98,6 +100,68 @@ async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
     values = [orjson.loads(each.value or b"") for each in sent]
     assert {"attempt": 2, "conversation_id": str(turn.conversation_id)} == values[0]
     assert [{"attempt": 2, "at": 0, "text": "a"}, {"attempt": 2, "at": 1, "text": "b"}] == values[1:3]
+
+
+async def test_text_of_all_attempts_goes_together(marks: Calls) -> None:
+    """What attempts have gathered is handed over in one go, each once."""
+    producer, one, another = FakeProducer(), claimed(), claimed()
+    out = publisher(producer)
+    async with running(out.run()):
+        await out.connected.wait()
+        for turn in (one, another):
+            out.gather(turn, partial(out.delta, turn, 0, "a"))
+        assert [] == producer.sent
+        await eventually(lambda: producer.sent)
+        assert 2 == len(producer.sent)
+        out.gather(one, partial(out.delta, one, 1, "b"))
+        await eventually(lambda: len(producer.sent) == 3)
+
+    assert [str(turn.id).encode() for turn in (one, another, one)] == [each.key for each in producer.sent]
+
+
+async def test_what_cannot_wait_takes_only_its_own_along(marks: Calls) -> None:
+    """A hand-over for one request leaves the text of the others to the next round."""
+    producer, one, another = FakeProducer(), claimed(), claimed()
+    out = publisher(producer, timings=Timings(gather=3600, mark=3600))
+    async with running(out.run()):
+        for turn in (one, another):
+            out.gather(turn, partial(out.delta, turn, 0, "a"))
+        out.hand_over(one)
+        out.restart(one, ErrorCode.TIMEOUT, "why")
+        await eventually(lambda: len(producer.sent) == 2)
+
+    assert [str(one.id).encode()] * 2 == [each.key for each in producer.sent]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_nothing_overtakes_the_text_of_its_request(marks: Calls, ends: bool) -> None:
+    """An ending and the event of a failed attempt come after the text that was gathered before."""
+    producer, turn = FakeProducer(), claimed(tenant="tenant")
+    out = publisher(producer, timings=Timings(gather=3600, mark=3600))
+    async with running(out.run()):
+        out.gather(turn, partial(out.delta, turn, 0, "a"))
+        if ends:
+            out.announce([replace(announcement(1), request_id=turn.id)])
+        else:
+            out.restart(turn, ErrorCode.TIMEOUT, "why")
+        await eventually(lambda: len(producer.values(EVENTS.name)) == 2)
+
+    kinds = [each.headers["ce_type"] for each in producer.sent if each.topic == EVENTS.name]
+    assert [b"llm.request.delta", b"llm.request.completed" if ends else b"llm.request.restart"] == kinds
+
+
+async def test_a_new_attempt_comes_after_what_the_last_one_left(marks: Calls) -> None:
+    """Text that an attempt has left is published before anything of the request's next attempt."""
+    producer, turn = FakeProducer(), claimed()
+    again = replace(turn, fence=turn.fence + 1)
+    out = publisher(producer, timings=Timings(gather=3600, mark=3600))
+    async with running(out.run()):
+        out.gather(turn, partial(out.delta, turn, 0, "a"))
+        out.gather(again, partial(out.started, again))
+        out.hand_over(again)
+        await eventually(lambda: len(producer.sent) == 2)
+
+    assert [turn.fence, again.fence] == [orjson.loads(each.value or b"")["attempt"] for each in producer.sent]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "expired"])
@@ -453,13 +517,14 @@ async def test_a_dead_letter_of_nothing_at_all_is_sent(marks: Calls) -> None:
 
 
 async def test_flushing_leaves_nothing_owed(marks: Calls) -> None:
-    """After a flush everything is acknowledged and marked."""
-    producer = FakeProducer(slow=True)
-    out = publisher(producer, timings=Timings(mark=3600))
+    """After a flush everything is acknowledged and marked, gathered text included."""
+    producer, turn = FakeProducer(slow=True), claimed()
+    out = publisher(producer, timings=Timings(gather=3600, mark=3600))
     async with running(out.run()):
         out.announce([announcement(id) for id in range(5)])
+        out.gather(turn, partial(out.delta, turn, 0, "a"))
         async with running(out.flush()) as (flushing,):
-            await eventually(lambda: len(producer.sent) == 10)
+            await eventually(lambda: len(producer.sent) == 11)
             assert not flushing.done()
             await producer.flush()
             await asyncio.wait_for(flushing, 10)

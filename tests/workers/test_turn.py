@@ -17,7 +17,7 @@ from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Usage
 from schemas.status import Status
-from tests.support.fakes import Calls, away, steps
+from tests.support.fakes import Calls, Rounds, away, steps
 from tests.support.records import claimed
 from tests.support.waiting import eventually
 from workers import turn as module
@@ -65,10 +65,11 @@ class Model:
             self.closed += 1
 
 
-class Publisher:
+class Publisher(Rounds):
     """A fake publisher."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[object] = []
 
     def started(self, turn: Claimed) -> None:
@@ -81,6 +82,7 @@ class Publisher:
 
     def restart(self, turn: Claimed, code: ErrorCode, detail: str) -> None:
         """Note a failed attempt."""
+        self.hand_over(turn)
         self.said.append(("restart", turn.fence, code, detail))
 
 
@@ -112,6 +114,7 @@ class Attempt:
 
     async def _finish(self, ending: AttemptEnd) -> None:
         assert self.flight.stage is Stage.OVER
+        self.publisher.hand_over(ending)
         self.endings.append(ending)
 
     async def end(self) -> AttemptEnd:

@@ -8,8 +8,11 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka.partitioner import DefaultPartitioner
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra.kafka import clients as kafka
 from orchestra.kafka.clients import group_reader, make_broker, make_producer, tail_reader
@@ -103,6 +106,22 @@ async def test_the_producer_carries_any_bytes(producer: AIOKafkaProducer) -> Non
     done = await producer.send_and_wait(EVENTS.name, None, key=b"\xff", headers=headers)
 
     assert done.offset >= 0
+
+
+@given(st.binary(max_size=40), st.integers(1, 64))
+def test_a_key_goes_where_every_client_sends_it(key: bytes, partitions: int) -> None:
+    """The producer chooses the partition that Kafka's own clients choose for a key."""
+    numbers = list(range(partitions))
+    choose = kafka._partition
+
+    assert DefaultPartitioner()(key, numbers, []) == choose(key, numbers, [])
+
+
+def test_a_record_without_a_key_goes_where_it_can() -> None:
+    """A record without a key goes to a partition that is available, or to any if none is."""
+    choose = kafka._partition
+
+    assert (5, True) == (choose(None, list(range(32)), [5]), choose(None, list(range(32)), []) in range(32))
 
 
 def test_the_broker_makes_no_topics() -> None:
