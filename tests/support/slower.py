@@ -8,7 +8,8 @@ from typing import Any
 from gateway.following.events import Hub
 from gateway.submit import Submissions
 from orchestra.store import endings
-from orchestra.store.database import Transaction
+from orchestra.store.claims import ClaimOrder
+from orchestra.store.database import Database
 from schemas.requests import MessageRequested
 from workers.deltas import Deltas
 from workers.records import RecordReader
@@ -61,14 +62,14 @@ def text_looked_through() -> None:
 
 def statement_for_each() -> None:
     """A statement for each ending, where one is enough for all."""
-    plain = endings._store_messages
+    plain = endings.finish
 
-    async def store(tx: Transaction, completed: Any) -> None:
-        for _ in completed:
-            await tx.run("SELECT 1")
-        await plain(tx, completed)
+    async def finish(database: Database, ended: Any, order: ClaimOrder | None = None) -> Any:
+        for _ in ended:
+            await database.run("SELECT 1")
+        return await plain(database, ended, order)
 
-    endings._store_messages = store
+    endings.finish = finish
 
 
 PLANTS: dict[str, Callable[[], None]] = {
