@@ -1,4 +1,4 @@
-"""⑧ Publishes to Kafka: deltas as they arrive, endings after their commit, dead letters.
+"""⑧ Publishes to Kafka: deltas in rounds, endings after their commit, dead letters.
 
 There is one queue and one idempotent producer at a time, so that all records about a request keep their order.
 """
@@ -131,9 +131,9 @@ class Publisher:
         self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
 
     def gather(self, attempt: _Attempt, flush: Callable[[], None]) -> None:
-        """Call ``flush`` in the next round, together with those of all other attempts.
+        """Call ``flush``, which publishes events, in the next round: together with those of all other attempts.
 
-        Their events then share one request to Kafka, one answer to each gateway, and all wake-ups on the way.
+        Their events then share one request to Kafka and one fetch of each gateway (docs/decisions/0032).
         """
         request = attempt.tenant, attempt.id
         if request in self._gathered:
@@ -143,7 +143,7 @@ class Publisher:
             self._round = asyncio.get_running_loop().call_later(self._timings.gather, self._hand_over_all)
 
     def hand_over(self, attempt: _Attempt) -> None:
-        """Call what was gathered for this request now, because something must not wait, or must not overtake it."""
+        """Publish now what was gathered for this request: it is urgent, or must come before what follows."""
         self._hand_over(attempt.tenant, attempt.id)
 
     def restart(self, attempt: _Attempt, code: ErrorCode, detail: str) -> None:

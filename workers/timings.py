@@ -30,7 +30,7 @@ class Timings:
     attempt: float = 600.0
     """Limit for a whole answer."""
     gather: float = 0.03
-    """For which the text of all attempts is gathered, unless something must go at once."""
+    """For which the text of all attempts is gathered, so that it travels together."""
     quiet: float = 2.0
     """Before the first event of an attempt while a client waits for the whole answer."""
     mark: float = 0.5

@@ -109,7 +109,7 @@ def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
         linger_ms=0,
         max_request_size=MAX_MESSAGE_BYTES,
         metadata_max_age_ms=30_000,
-        partitioner=_partition,
+        partitioner=choose_partition,
         **sasl,
     )
 
@@ -120,7 +120,7 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-def _partition(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
+def choose_partition(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
     """The partition that every Kafka client chooses for this key; for none, any of those that are available."""
     if key is None:
         return random.choice(available or partitions)
