@@ -1,4 +1,4 @@
-"""② Writes each Kafka batch to Postgres in one transaction and commits its offsets soon after.
+"""② Writes each Kafka batch to Postgres and commits its offsets soon after.
 
 Bad records become dead letters.
 """

@@ -1,4 +1,4 @@
-"""⑦ The ends of attempts → rows, many in one transaction, each only if its fence still holds."""
+"""⑦ The ends of attempts → rows, many in one round trip, each only if its fence still holds."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field

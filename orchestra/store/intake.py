@@ -1,4 +1,4 @@
-"""② A batch of records → rows, in one transaction: new requests, cancels, deletes, dead letters."""
+"""② A batch of records → rows: new requests, cancels, deletes, dead letters."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
