@@ -56,12 +56,12 @@ def test_a_command_does_what_the_page_shows(runs: dict[Command, Run], command: C
 
 
 def test_there_are_no_other_commands() -> None:
-    """Each block of the pages is a command that is run, plain text, or a target of the Makefile."""
+    """Each block of the pages is a command that is run, plain text or settings, or a target of the Makefile."""
     # The targets are not run here: `.ci/run` runs `make test`, and `make up` is `orchestra up`, as in test_cli_up.py.
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     blocks = [block for page in PAGES for block in fences(page)]
 
-    assert {language for language, _ in blocks} <= {"console", "make", "mermaid", "text"}
+    assert {language for language, _ in blocks} <= {"console", "ini", "make", "mermaid", "text"}
     assert [
         line
         for language, text in blocks
