@@ -34,7 +34,7 @@ LEFT JOIN requests r ON r.tenant = k.tenant AND r.id = k.id
 
 # An early cancel (e) counts for a request without an owner and, if a gateway signed it, for the owner it was signed
 # for. ``signed`` is null in rows of releases that did not have these columns.
-EARLY_COUNTS = (
+_EARLY_COUNTS = (
     "(CAST({user} AS text) IS NULL OR e.signed IS NULL OR (e.signed AND (e.owner IS NULL OR e.owner = {user})))"
 )
 
@@ -82,7 +82,7 @@ WHERE r.finished_at IS NULL
 _UNSETTLED = f"""
 SELECT r.tenant, r.id FROM early_cancels e JOIN requests r ON r.tenant = e.tenant AND r.id = e.id
 WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
-    AND {EARLY_COUNTS.format(user="r.user_name")}
+    AND {_EARLY_COUNTS.format(user="r.user_name")}
 """
 
 _MARK_DELETED = """

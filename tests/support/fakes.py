@@ -1,12 +1,14 @@
 """Small stand-ins for what a worker's parts talk to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.turns import RequestRef
 from workers.timings import Timings
 
 QUICK = Timings(
@@ -14,6 +16,53 @@ QUICK = Timings(
     refresh_models=0.001, retry_models=0.001, mark=0.001, sweep=0.001, retention=0.001,
 )  # fmt: skip
 """Waits of a worker's parts that are as good as none."""
+
+
+@dataclass
+class FakeSlots:
+    """Slots that give out ``order`` and keep every call."""
+
+    order: ClaimOrder | None = None
+    started: list[Claimed] = field(default_factory=list)
+    stopped: list[RequestRef] = field(default_factory=list)
+    doubts: int = 0
+    wakes: int = 0
+    due: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def intake_order(self) -> Iterator[ClaimOrder | None]:
+        """The order that the test sets."""
+        yield self.order
+
+    @contextmanager
+    def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
+        """The order that the test sets."""
+        assert count > 0
+        yield self.order
+
+    def start(self, claimed: Sequence[Claimed]) -> None:
+        """Start turns."""
+        self.started += claimed
+
+    def start_next(self, _order: ClaimOrder, claimed: Sequence[Claimed]) -> None:
+        """Start turns that were claimed with endings."""
+        self.start(claimed)
+
+    def stop(self, refs: Sequence[RequestRef], _why: object) -> None:
+        """Stop turns."""
+        self.stopped += refs
+
+    def doubt(self) -> None:
+        """Note that a transaction ended without an answer."""
+        self.doubts += 1
+
+    def wake(self) -> None:
+        """Note that there may be turns to claim."""
+        self.wakes += 1
+
+    def wake_in(self, seconds: float) -> None:
+        """Note when a turn is due."""
+        self.due.append(seconds)
 
 
 @dataclass

@@ -1,19 +1,16 @@
 """Promises of workers/finish.py: endings are written in batches, and no ending is lost because of another one."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from orchestra.store.claims import Claimed, ClaimOrder
+from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import DataRefusedError
 from orchestra.store.endings import AttemptEnd, Finished
 from schemas.errors import ErrorCode
 from schemas.status import Status
-from tests.support.fakes import QUICK, Calls, away, running, steps
+from tests.support.fakes import QUICK, Calls, FakeSlots, away, running, steps
 from tests.support.records import claimed
 from tests.support.store import ending
 from tests.support.waiting import eventually
@@ -24,45 +21,12 @@ from workers.metrics import Metrics
 POISON = "poison"
 
 
-@dataclass
-class Slots:
-    """Fake slots that claim by ``order``."""
-
-    order: ClaimOrder | None = None
-    started: list[Claimed] = field(default_factory=list)
-    doubts: int = 0
-    wakes: int = 0
-    due: list[float] = field(default_factory=list)
-
-    @contextmanager
-    def ending_order(self, count: int) -> Iterator[ClaimOrder | None]:
-        """The order that the test sets."""
-        assert count > 0
-        yield self.order
-
-    def start_next(self, _order: ClaimOrder, claimed: Sequence[Claimed]) -> None:
-        """Start turns."""
-        self.started += claimed
-
-    def doubt(self) -> None:
-        """Note that a transaction ended without an answer."""
-        self.doubts += 1
-
-    def wake(self) -> None:
-        """Note that there may be turns to claim."""
-        self.wakes += 1
-
-    def wake_in(self, seconds: float) -> None:
-        """Note when a turn is due."""
-        self.due.append(seconds)
-
-
-def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], Slots]:
+def finisher(monkeypatch: pytest.MonkeyPatch, store: Calls) -> tuple[Finisher, list[Any], FakeSlots]:
     """A finisher on this store, its announcements, and its slots."""
     monkeypatch.setattr(finish.store, "finish", store)
     announced: list[Any] = []
     database: Any = None
-    made, slots = Finisher(database, Metrics(), announced.extend, QUICK), Slots()
+    made, slots = Finisher(database, Metrics(), announced.extend, QUICK), FakeSlots()
     made.slots = slots
     return made, announced, slots
 

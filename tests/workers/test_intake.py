@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
@@ -16,12 +16,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, CoordinatorNotAvailableError, IllegalStateError, KafkaError
 
 from orchestra import loops
-from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken
 from schemas.errors import ErrorCode
-from tests.support.fakes import Calls, away, no_pause, running, steps
+from tests.support.fakes import Calls, FakeSlots, away, no_pause, running, steps
 from tests.support.records import Record, claimed, message, reader, signed
 from tests.support.waiting import eventually
 from workers import dlq_limit, intake
@@ -83,42 +82,6 @@ class Consumer:
         return frozenset({TP, OTHER})
 
 
-class Slots:
-    """Fake slots."""
-
-    def __init__(self) -> None:
-        self.started: list[Any] = []
-        self.stopped: list[Any] = []
-        self.doubts = 0
-        self.wakes = 0
-        self.due: list[float] = []
-
-    @contextmanager
-    def intake_order(self) -> Iterator[ClaimOrder | None]:
-        """No order."""
-        yield None
-
-    def start(self, claimed: list[Any]) -> None:
-        """Start turns."""
-        self.started += claimed
-
-    def stop(self, refs: list[Any], _why: object) -> None:
-        """Stop turns."""
-        self.stopped += refs
-
-    def doubt(self) -> None:
-        """Note that a transaction ended without an answer."""
-        self.doubts += 1
-
-    def wake(self) -> None:
-        """Note that there may be turns to claim."""
-        self.wakes += 1
-
-    def wake_in(self, seconds: float) -> None:
-        """Note when a turn is due."""
-        self.due.append(seconds)
-
-
 class Database:
     """A fake pool."""
 
@@ -159,7 +122,7 @@ class Taking:
         self.refusals: list[BaseException | None] = []
         self.consumer = Consumer(*batches)
         self.store = store
-        self.slots = Slots()
+        self.slots = FakeSlots()
         self.publisher = Publisher()
         self.metrics = Metrics()
         self.left = False
