@@ -20,7 +20,7 @@ from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, REPLIES, REQUESTS
 from tests.support import store
 from tests.support.gateway import own_env
-from tests.support.kafka import Place, Stranger, Tail, message, own_topic, stranger, tail
+from tests.support.kafka import Place, Stranger, Tail, all_committed, message, own_topic, stranger, tail
 from tests.support.people import bearer, make_key
 from tests.support.services import Services
 from tests.support.stack import Stack
@@ -76,11 +76,14 @@ async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         undo.push_async_callback(services.close)
         database = store.connect(env["DATABASE_URL"])
         undo.push_async_callback(database.close)
-        answers = await undo.enter_async_context(tail(stack, REPLIES.name, DEAD_LETTERS.name))
         producer = await undo.enter_async_context(stranger(stack))
         await services.llm()
         topics = f"{REQUESTS.name}=default,{topic}=default,{theirs}=acme"
         _, gateway = await asyncio.gather(services.worker(INGRESS_TOPICS=topics), services.gateway(OPEN_MODE="false"))
+        # Records that earlier tests have left on the shared topic are letters here, and none of these tests' own.
+        await all_committed(stack, REQUESTS.name)
+        await database.run("DELETE FROM dead_letters")
+        answers = await undo.enter_async_context(tail(stack, REPLIES.name, DEAD_LETTERS.name))
         client = await undo.enter_async_context(httpx.AsyncClient(base_url=gateway.url, timeout=40))
         keys = {tenant: await make_key(database, "admin", tenant=tenant) for tenant in ("default", "acme")}
         yield Ground(producer, answers, client, database, topic, theirs, keys)

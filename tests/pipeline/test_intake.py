@@ -21,6 +21,7 @@ from tests.support.kafka import (
     Place,
     Stranger,
     Tail,
+    all_committed,
     committed,
     delete_up_to,
     ends,
@@ -141,16 +142,6 @@ async def ground(stack: Stack, env: dict[str, str], services: Services) -> Async
         await services.llm()
         worker = await services.worker(METRICS_PORT=str(port), INGRESS_TOPICS=f"{topic}=default,{tx}=default")
         yield Ground(producer, came, database, worker, f"http://127.0.0.1:{port}", topic, tx)
-
-
-async def all_committed(stack: Stack, topic: str, seconds: float = 30) -> None:
-    """Return once the group has committed everything that is on a topic."""
-
-    async def attempt() -> bool:
-        marks, behind = await committed(stack, topic), await ends(stack, topic)
-        return behind == {partition: max(mark, 0) for partition, mark in marks.items()}
-
-    await eventually(attempt, seconds)
 
 
 async def test_poison_among_good_records(ground: Ground) -> None:

@@ -179,6 +179,16 @@ async def own_topic(stack: Stack, partitions: int = 1) -> str:
     return topic.name
 
 
+async def all_committed(stack: Stack, topic: str, seconds: float = 30) -> None:
+    """Return once the group has committed everything that is on a topic."""
+
+    async def attempt() -> bool:
+        marks, behind = await committed(stack, topic), await ends(stack, topic)
+        return behind == {partition: max(mark, 0) for partition, mark in marks.items()}
+
+    await eventually(attempt, seconds)
+
+
 async def ends(stack: Stack, topic: str) -> dict[int, int]:
     """The offset behind the last record of each partition."""
     async with _member(stack, None) as consumer:
