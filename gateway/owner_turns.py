@@ -1,6 +1,7 @@
 """Limits how many calls of one owner run at once, so that one client never uses up what all clients share."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from orchestra.store.claims import Owner
 from schemas.errors import ErrorCode, OrchestraError
 
 _RETRY_SECONDS = 1.0
+# An owner counts as calling for this long after its last call.
+_CALLING_SECONDS = 1.0
+_MAX_REST_SECONDS = 0.5
 
 
 @dataclass
@@ -20,14 +24,21 @@ class _Turns:
 class OwnerTurns:
     """Runs at most ``max_running`` calls of one owner (None: no limit) and queues at most ``max_waiting`` more.
 
-    A queued call waits for at most ``max_seconds``.
+    A queued call waits for at most ``max_seconds``. While other owners call too, an owner whose calls queue rests after
+    each of them: ``rest`` times as long as it took, for at most 0.5 s. One owner thus leaves the others a part of the
+    machine, a larger one the busier it is.
     """
 
-    def __init__(self, max_running: int | None, *, max_waiting: int, max_seconds: float) -> None:
+    def __init__(self, max_running: int | None, *, max_waiting: int, max_seconds: float, rest: float = 0.0) -> None:
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._max_seconds = max_seconds
+        self._rest = rest
         self._owners: dict[Owner, _Turns] = {}
+        self._last: Owner | None = None
+        # When an owner other than the last one called.
+        self._others_at = float("-inf")
+        self._last_at = float("-inf")
 
     @asynccontextmanager
     async def turn(self, owner: Owner) -> AsyncIterator[None]:
@@ -38,6 +49,7 @@ class OwnerTurns:
         if self._max_running is None:
             yield
             return
+        self._note(owner)
         turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._max_running)))
         if turns.calls >= self._max_running + self._max_waiting:
             raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
@@ -48,11 +60,28 @@ class OwnerTurns:
                     await turns.places.acquire()
             except TimeoutError:
                 raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS) from None
+            began = time.monotonic()
             try:
                 yield
             finally:
-                turns.places.release()
+                self._release(turns, owner, time.monotonic() - began)
         finally:
             turns.calls -= 1
             if not turns.calls:
                 del self._owners[owner]
+
+    def _note(self, owner: Owner) -> None:
+        now = time.monotonic()
+        if owner != self._last:
+            self._last, self._others_at = owner, self._last_at
+        self._last_at = now
+
+    def _release(self, turns: _Turns, owner: Owner, seconds: float) -> None:
+        """Free the place of a call that took this long, at once or after a rest."""
+        queues = turns.calls > (self._max_running or 0)
+        others_at = self._others_at if owner == self._last else self._last_at
+        if self._rest and queues and time.monotonic() - others_at < _CALLING_SECONDS:
+            rest = min(self._rest * seconds, _MAX_REST_SECONDS)
+            asyncio.get_running_loop().call_later(rest, turns.places.release)
+        else:
+            turns.places.release()

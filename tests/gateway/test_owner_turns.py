@@ -15,8 +15,8 @@ ADA, BOB = ("default", "ada"), ("default", "bob")
 class Calls:
     """Calls that run until they are released."""
 
-    def __init__(self, max_running: int | None, max_seconds: float = 60) -> None:
-        self.turns = OwnerTurns(max_running, max_waiting=60, max_seconds=max_seconds)
+    def __init__(self, max_running: int | None, max_seconds: float = 60, rest: float = 0.0) -> None:
+        self.turns = OwnerTurns(max_running, max_waiting=60, max_seconds=max_seconds, rest=rest)
         self.running, self.done, self.released = 0, 0, asyncio.Event()
 
     async def call(self, owner: tuple[str, str]) -> None:
@@ -87,3 +87,29 @@ async def test_a_call_whose_turn_does_not_come_is_refused() -> None:
     calls.released.set()
     await asyncio.gather(hanging, calls.call(ADA))
     assert (2, {}) == (calls.done, calls.turns._owners)
+
+
+async def test_an_owner_whose_calls_queue_rests_after_each_while_another_owner_calls() -> None:
+    """The next call of a busy owner does not follow at once, and it does follow."""
+    calls = Calls(1, rest=1e9)
+    made = [asyncio.create_task(calls.call(owner)) for owner in (BOB, ADA, ADA)]
+    await steps()
+
+    calls.released.set()
+    await steps()
+
+    assert 2 == calls.done
+    await asyncio.gather(*made)
+    assert (3, {}) == (calls.done, calls.turns._owners)
+
+
+async def test_an_owner_that_calls_alone_does_not_rest() -> None:
+    """Without other callers the queue of one owner runs at full speed."""
+    calls = Calls(1, rest=1e9)
+    made = [asyncio.create_task(calls.call(ADA)) for _ in range(4)]
+    await steps()
+
+    calls.released.set()
+    await steps()
+
+    assert all(each.done() for each in made)
