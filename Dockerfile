@@ -18,6 +18,8 @@ ENV PATH=/opt/orchestra/bin:$PATH PYTHONUNBUFFERED=1 HOST=0.0.0.0
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
     && python -c "import ensurepip, shutil; shutil.rmtree(ensurepip.__path__[0])"
 COPY --from=build /opt/orchestra /opt/orchestra
+# A volume that is mounted here belongs to the user below.
+RUN install --directory --owner=10001 --group=10001 /var/lib/llm-orchestra/files
 WORKDIR /tmp
 USER 10001:10001
 

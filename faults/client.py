@@ -12,6 +12,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from faults.question import telling
 from orchestra.http.event_stream import EventStream
 from orchestra.kafka.clients import make_producer
 from orchestra.settings import KafkaSettings
@@ -39,6 +40,7 @@ class Told:
 
     ``acked``: accepted under ``id``. ``answered``: ended, with ``status`` and ``reply``. ``busy``: surely not accepted,
     retry in ``retry_after`` seconds (None: not given). ``refused``: for good. ``unknown``: accepted or not.
+    ``reply``: all that the answer says (``faults.question.telling``). ``call``: id of the tool call in it, if any.
     """
 
     how: Literal["acked", "answered", "busy", "refused", "unknown"]
@@ -47,6 +49,7 @@ class Told:
     reply: str | None = None
     code: str | None = None
     retry_after: float | None = None
+    call: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ async def told(response: aiohttp.ClientResponse) -> Told:
         # The reply to a waiting call has no status: it is completed.
         status = status or Status.COMPLETED.value
         ended = status in {each.value for each in Status if each.terminal}
-        return Told("answered" if ended else "acked", request_id, status, document.get("reply"))
+        return answered(request_id, status, document) if ended else Told("acked", request_id, status)
     if request_id and code not in _NOT_ABOUT_AN_ID:
         return Told("acked", request_id, code=code)
     if response.status == 429 or code in _SURELY_NOT:
@@ -131,6 +134,14 @@ async def told(response: aiohttp.ClientResponse) -> Told:
     if response.status >= 500:
         return Told("unknown", code=code, retry_after=retry_after)
     return Told("refused", code=code)
+
+
+def answered(id: UUID | None, status: str, document: dict[str, Any]) -> Told:
+    """The outcome of a request that has ended, from a document with its answer."""
+    reply, output = document.get("reply"), document.get("output")
+    calls = [item["call_id"] for item in output or () if item["type"] == "function_call"]
+    said = None if reply is None else telling(reply, output)
+    return Told("answered", id, status, said, call=calls[0] if calls else None)
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:

@@ -29,7 +29,7 @@ from faults.evidence import (
     call_of,
 )
 from faults.ledger import read_ledger
-from faults.question import INSTRUCTIONS
+from faults.question import INSTRUCTIONS, Said, said
 from orchestra.kafka.records import read_any_record
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -53,7 +53,10 @@ SELECT tenant, id, conversation_id, seq, status, body_hash, body->'messages' AS 
     src_topic, src_partition, src_offset
 FROM requests
 """
-_MESSAGES = "SELECT id, tenant, conversation_id, request_id, role, content FROM messages"
+_MESSAGES = """
+SELECT id, tenant, conversation_id, request_id, role, content, tool_call_id, CAST(output AS text) AS output
+FROM messages
+"""
 _OUTBOX = """
 SELECT id, tenant, request_id, conversation_id, event_id, value, published_at IS NOT NULL AS published FROM outbox
 """
@@ -188,7 +191,7 @@ async def _read_tables(evidence: Evidence, database_url: str) -> None:
     database = Database.connect(DatabaseSettings.model_validate({"database_url": database_url}), "faults")
     try:
         evidence.requests = [_request(row) for row in await database.run(_REQUESTS)]
-        evidence.messages = [Message(**row) for row in await database.run(_MESSAGES)]
+        evidence.messages = [_message(row) for row in await database.run(_MESSAGES)]
         evidence.outbox = [OutboxRow(**row) for row in await database.run(_OUTBOX)]
         evidence.dead_letters = [
             DeadLetter((row.topic, row.partition, row.record_offset), row.reason, row.request_id)
@@ -201,11 +204,15 @@ async def _read_tables(evidence: Evidence, database_url: str) -> None:
         await database.close()
 
 
+def _message(row: Any) -> Message:
+    return Message(**{**row, "output": row.output and json.loads(row.output)})
+
+
 def _request(row: Any) -> Request:
     fields = dict(row)
     place = tuple(fields.pop(f"src_{name}") for name in ("topic", "partition", "offset"))
-    messages = tuple((each["role"], each["content"]) for each in fields.pop("messages") or ())
-    instructions = (("system", INSTRUCTIONS),) if fields.pop("task_type") and messages else ()
+    messages = tuple(said(each) for each in fields.pop("messages") or ())
+    instructions: tuple[Said, ...] = (("system", INSTRUCTIONS),) if fields.pop("task_type") and messages else ()
     return Request(**fields, place=place, messages=instructions + messages)
 
 
@@ -246,6 +253,8 @@ def _event(record: Any) -> Event:
     kind = headers["ce_type"].decode().rpartition(".")[2]
     place = (record.topic, record.partition, record.offset)
     text, at = (value["text"], value["at"]) if kind == "delta" else ("", 0)
+    if kind == "piece" and value["kind"] == "tool_arguments":
+        kind, text, at = "delta", value["text"], value["n"] - 1  # The head of the call is a unit, too.
     event_id = headers["ce_id"].decode()
     return Event(place, UUID(record.key.decode()), kind, value["attempt"], text, at, event_id)
 

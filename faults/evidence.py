@@ -1,10 +1,12 @@
 """All data that a check uses: the ledger, the tables, the topics, the oracle's log."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from faults.ledger import Entry
+from faults.question import Said, telling
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -12,7 +14,7 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A row of ``requests``. ``messages``: those of its body behind its agent's instructions, as (role, content).
+    """A row of ``requests``. ``messages``: those of its body behind its agent's instructions.
 
     Times: seconds since 1970.
     """
@@ -24,7 +26,7 @@ class Request:
     status: str
     body_hash: str
     place: Place
-    messages: tuple[tuple[str, str], ...] = ()
+    messages: tuple[Said, ...] = ()
     fence: int = 1
     tries: int = 1
     losses: int = 0
@@ -45,6 +47,20 @@ class Message:
     request_id: UUID | None
     role: str
     content: str
+    tool_call_id: str | None = None
+    output: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def said(self) -> Said:
+        """It, as it is hashed."""
+        calls = [[i["call_id"], i["name"], i["arguments"]] for i in self.output or () if i["type"] == "function_call"]
+        more = calls or self.tool_call_id
+        return (self.role, self.content, *([more] if more else ()))
+
+    @property
+    def telling(self) -> str:
+        """All that it says."""
+        return telling(self.content, self.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,8 @@ class ReplyRecord:
 @dataclass(frozen=True, slots=True)
 class Event:
     """A record on ``llm.events``. ``kind``: the last word of its type. ``at``: code points before ``text``.
+
+    A piece of the arguments of a call counts as a delta.
 
     ``event_id``: equal in a repeat, for example after a failure of the producer.
     """

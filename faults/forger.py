@@ -80,6 +80,7 @@ def forgeries(target: Target) -> Iterator[Forgery]:
         (events.DELTA, {"attempt": 1, "at": 0, "text": FORGED}),
         (events.STARTED, {"attempt": _ATTEMPT, "conversation_id": str(uuid4())}),
         (events.DELTA, {"attempt": _ATTEMPT, "at": 0, "text": FORGED}),
+        (events.PIECE, {"attempt": _ATTEMPT, "n": len(FORGED), "kind": "refusal", "text": FORGED}),
         (events.RESTART, {"attempt": _ATTEMPT, "text": FORGED, "last_error": failed}),
         (events.COMPLETED, {"attempt": _ATTEMPT, "reply": FORGED, "usage": {"input_tokens": 1, "output_tokens": 1}}),
         (events.FAILED, {"attempt": _ATTEMPT, **failed}),

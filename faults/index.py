@@ -68,10 +68,10 @@ class Index:
 
     @cached_property
     def answers(self) -> dict[UUID, list[str]]:
-        """Stored answers by request."""
+        """All that stored answers say, by request."""
         said = (each for each in self.evidence.messages if each.role == "assistant" and each.request_id)
         return {
-            id: [each.content for each in found] for id, found in grouped(said, lambda m: m.request_id).items() if id
+            id: [each.telling for each in found] for id, found in grouped(said, lambda m: m.request_id).items() if id
         }
 
     @cached_property
@@ -137,5 +137,5 @@ def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
 
 
 def _question(row: Request) -> Question | None:
-    last = next((content for role, content in reversed(row.messages) if role == "user"), "")
+    last = next((content for role, content, *_ in reversed(row.messages) if role in ("user", "tool")), "")
     return read(last)

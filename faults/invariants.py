@@ -10,7 +10,7 @@ from uuid import UUID
 
 from faults.evidence import Call, Message, Record, ReplyRecord, Request
 from faults.index import Index, Ref, grouped
-from faults.question import IMPOSTOR, history_hash, read
+from faults.question import IMPOSTOR, NOT_EXECUTED, Said, arguments, history_hash, read, telling
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
@@ -81,7 +81,8 @@ def _published(index: Index, row: Request, said: list[str]) -> Iterator[str]:
             yield f"a reply to {row.id} was published that is not the one that was committed"
     for each in kept:
         value: dict[str, Any] = json.loads(each.value)
-        if value["status"] != row.status or (said and not row.deleted and value["reply"] != said[0]):
+        told = telling(value["reply"], value.get("output"))
+        if value["status"] != row.status or (said and not row.deleted and told != said[0]):
             yield f"the reply of {row.id} in the outbox is not what is stored"
 
 
@@ -94,28 +95,47 @@ def chain(index: Index) -> Iterator[str]:
 
 
 def _recomputed(index: Index, ref: Ref, messages: list[Message]) -> Iterator[str]:
-    history: list[tuple[str, str]] = []
+    history: list[Said] = []
     last = 0
     for asked, said in zip(messages[::2], messages[1::2], strict=False):
         row = index.row.get(asked.request_id) if asked.request_id else None
-        history.append((asked.role, asked.content))
-        if row is None or (asked.role, said.role, said.request_id) != ("user", "assistant", asked.request_id):
+        history.append(asked.said)
+        if (
+            row is None
+            or asked.role not in ("user", "tool")
+            or (said.role, said.request_id) != ("assistant", asked.request_id)
+        ):
             yield f"conversation {ref[1]}: message {asked.id} and {said.id} are no question and its answer"
         elif row.seq <= last:
             yield f"conversation {ref[1]}: turn {row.seq} was answered after turn {last}"
-        elif said.content != history_hash(_sent(row, history)):
+        elif not _answers(said, _sent(row, history)):
             yield f"conversation {ref[1]}: the answer of turn {row.seq} is not to the history before it"
         last = max(last, row.seq if row else 0)
-        history.append((said.role, said.content))
+        history.append(said.said)
     if len(messages) % 2:
         yield f"conversation {ref[1]}: message {messages[-1].id} stands alone"
 
 
-def _sent(row: Request, history: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _answers(answer: Message, sent: list[Said]) -> bool:
+    expected = history_hash(sent)
+    return answer.telling == (arguments(expected) if answer.output else expected)
+
+
+def _sent(row: Request, history: list[Said]) -> list[Said]:
     """What the model must have received: leading system messages, history, the question with what precedes it."""
     own = list(row.messages) or history[-1:]
-    lead = next((at for at, (role, _) in enumerate(own) if role != "system"), len(own))
-    return [*own[:lead], *history[:-1], *own[lead:]]
+    lead = next((at for at, (role, *_) in enumerate(own) if role != "system"), len(own))
+    return _executed([*own[:lead], *history[:-1], *own[lead:]])
+
+
+def _executed(messages: list[Said]) -> list[Said]:
+    """The messages with a result for each call that has none."""
+    whole: list[Said] = []
+    for message, following in zip(messages, [*messages[1:], ("",)], strict=True):
+        whole.append(message)
+        if message[0] == "assistant" and len(message) > 2 and following[0] != "tool":
+            whole += [("tool", NOT_EXECUTED, id) for id, _, _ in message[2]]
+    return whole
 
 
 def _promised_order(index: Index, rows: list[Request]) -> Iterator[str]:
@@ -275,7 +295,7 @@ def walls(index: Index) -> Iterator[str]:
                 if own and theirs and not theirs & own:
                     yield f"key {key}: its prompt had key {seen} of another conversation or tenant"
     for message in index.evidence.messages:
-        question = read(message.content) if message.role == "user" else None
+        question = read(message.content) if message.role in ("user", "tool") else None
         if question and question.conversation != message.conversation_id:
             yield f"message {message.id} lies in a conversation that is not its own"
 

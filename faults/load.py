@@ -20,7 +20,7 @@ import aiohttp
 
 from faults.client import Direct, Http
 from faults.ledger import Ledger, Way
-from faults.question import FAIL, IMPOSTOR, SLOW, Question
+from faults.question import FAIL, IMPOSTOR, SLOW, TOOL, Question
 from faults.turn import Conditions, Turn
 
 _WAYS: Mapping[Way, float] = {"poll": 0.25, "wait": 0.2, "stream": 0.3, "task": 0.1, "kafka": 0.15}
@@ -31,8 +31,9 @@ class Plan:
     """What to send. All but the first three and the last four are shares (0 to 1) of turns, or of conversations.
 
     ``pipelined``: conversations whose turns do not wait for each other. ``disconnects``: streams that are left at a
-    random event. ``slow`` and ``failing``: questions that ask the oracle to be slow or to fail. ``patience``: seconds
-    after which a turn is abandoned. ``model``: None for the default.
+    random event. ``slow``, ``failing`` and ``tools``: questions that ask the oracle to be slow, to fail, or to call a
+    tool; the result of the call is the conversation's next turn, unless it is pipelined. ``patience``: seconds after
+    which a turn is abandoned. ``model``: None for the default.
     """
 
     conversations: int = 100
@@ -46,6 +47,7 @@ class Plan:
     disconnects: float = 0.5
     slow: float = 0.0
     failing: float = 0.0
+    tools: float = 0.0
     padding: int = 64
     patience: float = 300.0
     model: str | None = None
@@ -100,20 +102,28 @@ class Load:
         pipelined = chance() < plan.pipelined
         # Records of one entrance are ordered; across gateways and producers only acknowledged ones are.
         async with asyncio.TaskGroup() as tasks:
+            call: str | None = None
             for ordinal in range(plan.turns):
                 if self._stopped:
                     break
-                way = self._random.choices(list(plan.ways), list(plan.ways.values()))[0]
+                note = "" if call else self._note()
+                way = self._way(any_but_tasks=bool(call) or note == TOOL)
                 key = str(uuid4()) if way == "kafka" else uuid4().hex
-                turn = self._turn(Question(conversation, ordinal, key, self._note()), way)
+                turn = self._turn(Question(conversation, ordinal, key, note), way, call)
                 running = tasks.create_task(turn.run())
                 if not pipelined:
                     await running
+                    self.counts["results"] += bool(call)
+                    call = turn.call
                 elif chance() < 0.5:
                     await turn.clear()
         self.counts["conversations"] += 1
 
-    def _turn(self, question: Question, way: Way) -> Turn:
+    def _way(self, *, any_but_tasks: bool) -> Way:
+        ways = {way: share for way, share in self._plan.ways.items() if way != "task" or not any_but_tasks}
+        return self._random.choices(list(ways), list(ways.values()))[0]
+
+    def _turn(self, question: Question, way: Way, result_of: str | None = None) -> Turn:
         plan, chance = self._plan, self._random.random
         return Turn(
             self._conditions,
@@ -125,11 +135,16 @@ class Load:
             else None,
             cancel=chance() < plan.cancels,
             disconnect=chance() < plan.disconnects,
+            result_of=result_of,
         )
 
     def _note(self) -> str:
-        drawn = self._random.random()
-        return SLOW if drawn < self._plan.slow else FAIL if drawn < self._plan.slow + self._plan.failing else ""
+        drawn, plan = self._random.random(), self._plan
+        for note, share in ((SLOW, plan.slow), (FAIL, plan.failing), (TOOL, plan.tools)):
+            if drawn < share:
+                return note
+            drawn -= share
+        return ""
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from uuid import UUID
 from aiohttp import web
 
 from faults.evidence import Call
-from faults.question import FAIL, SLOW, Question, history_hash, read
+from faults.question import FAIL, SLOW, TOOL, TOOL_NAME, Question, Said, arguments, call_id, history_hash, read, said
 
 HOST = "127.0.0.1"
 PIECES = 8
@@ -111,16 +111,19 @@ class Oracle:
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer one call, or fail it; it is logged either way, also if the caller leaves."""
-        messages = [(each["role"], each["content"]) for each in (await request.json())["messages"]]
-        call = _begun(messages)
+        asked = await request.json()
+        call = _begun([said(each) for each in asked["messages"]])
+        calls_a_tool = call.note == TOOL and asked["messages"][-1]["role"] == "user"
         fault = "error" if call.note == FAIL else self._spec.choose(self._random.random())
         over = _Over()
         try:
-            return await self._answer(request, replace(call, fault=fault), over)
+            return await self._answer(request, replace(call, fault=fault), over, calls_a_tool=calls_a_tool)
         finally:
             self._note(replace(call, fault=fault, ended=over.how, end=over.at or time.time()))
 
-    async def _answer(self, request: web.Request, call: Call, over: "_Over") -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, call: Call, over: "_Over", *, calls_a_tool: bool
+    ) -> web.StreamResponse:
         spec = self._spec
         await asyncio.sleep((spec.slow_ms if call.note == SLOW else spec.latency_ms) / 1000)
         if call.fault in ("rate_limited", "error"):
@@ -129,13 +132,16 @@ class Oracle:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         drips = call.note == SLOW and spec.drip_ms > 0
-        pieces = list(call.hash) if drips else _pieces(call.hash)
+        answer = arguments(call.hash) if calls_a_tool else call.hash
+        pieces = list(answer) if drips else _pieces(answer)
+        if calls_a_tool:
+            await response.write(_chunk({"tool_calls": [_head(call)]}))
         changed = self._changed
         for place, piece in enumerate(pieces[: len(pieces) // 2] if call.fault else pieces):
             if place:
                 await (_drip(changed, spec) if drips else asyncio.sleep(spec.gap_ms / 1000))
-            await response.write(_chunk({"content": piece}))
-        await _end(request, response, call.fault, over)
+            await response.write(_chunk(_of_call(piece) if calls_a_tool else {"content": piece}))
+        await _end(request, response, call.fault, over, "tool_calls" if calls_a_tool else "stop")
         return response
 
     def _note(self, call: Call) -> None:
@@ -163,7 +169,7 @@ async def _drip(changed: asyncio.Event, spec: Spec) -> None:
             await changed.wait()
 
 
-async def _end(request: web.Request, response: web.StreamResponse, fault: str, over: _Over) -> None:
+async def _end(request: web.Request, response: web.StreamResponse, fault: str, over: _Over, finish: str) -> None:
     match fault:
         case "hang":
             over.how = "hang"
@@ -180,11 +186,11 @@ async def _end(request: web.Request, response: web.StreamResponse, fault: str, o
         case _:
             # Over before its end mark goes out: anything caused by it starts later.
             over.now("whole")
-            await response.write(_chunk({}, finish="stop") + _usage() + _DONE)
+            await response.write(_chunk({}, finish=finish) + _usage() + _DONE)
 
 
-def _begun(messages: list[tuple[str, str]]) -> Call:
-    questions = [question for role, text in messages if role == "user" and (question := read(text))]
+def _begun(messages: list[Said]) -> Call:
+    questions = [question for role, text, *_ in messages if role in ("user", "tool") and (question := read(text))]
     own = questions[-1] if questions else _NOBODYS
     return Call(
         start=time.time(),
@@ -204,7 +210,16 @@ def _pieces(text: str) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+def _head(call: Call) -> dict[str, Any]:
+    function = {"name": TOOL_NAME, "arguments": ""}
+    return {"index": 0, "id": call_id(call.key), "type": "function", "function": function}
+
+
+def _of_call(piece: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return _data({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
 

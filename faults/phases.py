@@ -30,6 +30,7 @@ _MAX_GROWTH = 0.5
 # Each call of the model takes 20 s, so it is open across a kill.
 _LONG = "latency_ms=6000,gap_ms=2000"
 _OPEN_CALLS = 500
+_RESULTS_A_KILL = 20
 _KAFKA_FAULTS = environment(
     {
         "consumer.start": 0.2,
@@ -98,6 +99,11 @@ class Phase:
 
 async def _worker_kills(trial: Trial) -> Sequence[Injected]:
     return [await injectors.kill_workers(trial.scene, trial.times, trial.limit, 8 if trial.full else 3)]
+
+
+async def _tool_turns(trial: Trial) -> Sequence[Injected]:
+    counted = _load_counts("results of tool calls", "results", _RESULTS_A_KILL * trial.times)
+    return [*await _worker_kills(trial), *await counted(trial)]
 
 
 async def _scale(trial: Trial) -> Sequence[Injected]:
@@ -170,12 +176,15 @@ class _Zombies:
         return [await self._zombies.run(trial.scene, trial.times, trial.limit)]
 
 
-def _load_counts(what: str, counter: str) -> Inject:
-    """A fault that the load itself causes: wait until it happened as often as asked for."""
+def _load_counts(what: str, counter: str, times: int = 0) -> Inject:
+    """A fault that the load itself causes: wait until it happened as often as asked for.
+
+    ``times``: if that is another number than the phase's.
+    """
 
     async def inject(trial: Trial) -> Sequence[Injected]:
-        done = Injected(what, trial.times)
-        while trial.load.counts[counter] < trial.times and not trial.limit.over:
+        done = Injected(what, times or trial.times)
+        while trial.load.counts[counter] < done.asked and not trial.limit.over:
             await trial.limit.pause(0.5)
         done.times = [time.time()] * trial.load.counts[counter]
         return [done]
@@ -250,6 +259,9 @@ _STEADY = Plan(conversations=_ENDLESS, concurrency=30)
 PHASES = (
     Phase("worker_kills", 6, 200, (5, 14), _worker_kills,
           lambda full: Setup(workers=10 if full else 4, oracle="latency_ms=700,gap_ms=40")),
+    # Calls of tools and their results, across the deaths of workers.
+    Phase("tool_turns", 6, 60, (5, 8), _tool_turns, lambda full: Setup(workers=6 if full else 4),
+          plan=replace(_STEADY, tools=0.6, turns=8)),
     Phase("failpoints", 14, 140, (8, 10), _FAILPOINTS.inject, _FAILPOINTS.setup, counts_redelivery=True,
           plan=replace(_STEADY, duplicates=0, impostors=0, disconnects=0, cancels=0)),
     Phase("zombies", 4, 50, (6, 14), _ZOMBIES.inject, _ZOMBIES.setup),

@@ -3,14 +3,23 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 FAIL = "please:fail"
 SLOW = "please:slow"
+TOOL = "please:tool"
 IMPOSTOR = "impostor"
+# The tool that questions offer which ask for its call. The result is the conversation's next question.
+TOOL_NAME = "look_up"
+OFFER = {"type": "function", "function": {"name": TOOL_NAME, "parameters": {"type": "object"}}}
+# The result that a prompt has for a call without one.
+NOT_EXECUTED = "not executed"
+Said = tuple[Any, ...]
+"""A message as it is hashed: role and text, then the calls in it or the id of the call that it answers, if any."""
 # A question that comes as a task is answered by this agent.
 TASK_TYPE = "question"
 INSTRUCTIONS = "Answer the question."
@@ -22,7 +31,8 @@ _TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^
 class Question:
     """A user message: its conversation, its number in it as the client means it, and its key.
 
-    ``note``: ``FAIL`` or ``SLOW`` ask the oracle for it; ``IMPOSTOR`` marks another body under an existing key.
+    ``note``: ``FAIL``, ``SLOW`` or ``TOOL`` ask the oracle for it; ``IMPOSTOR`` marks another body under an existing
+    key.
     """
 
     conversation: UUID
@@ -50,7 +60,33 @@ def write_agent(folder: Path) -> None:
     (folder / f"{TASK_TYPE}.toml").write_text(_AGENT, "utf-8")
 
 
-def history_hash(messages: Sequence[tuple[str, str]]) -> str:
-    """SHA-256, in hex, of messages as a JSON array of ``[role, content]`` pairs, UTF-8 without spaces."""
+def said(message: Mapping[str, Any]) -> Said:
+    """A message of OpenAI's chat API, as it is hashed."""
+    calls = [[call["id"], call["function"]["name"], call["function"]["arguments"]] for call in _calls(message)]
+    more = calls or message.get("tool_call_id")
+    return (message["role"], message.get("content") or "", *([more] if more else ()))
+
+
+def _calls(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return message.get("tool_calls") or ()
+
+
+def call_id(key: str) -> str:
+    """The id of the call with which the oracle answers the question of this key."""
+    return f"call_{key}"
+
+
+def arguments(hash: str) -> str:
+    """The arguments of that call. ``hash``: of the messages before it."""
+    return json.dumps({"hash": hash})
+
+
+def telling(reply: str | None, output: Sequence[Mapping[str, Any]] | None) -> str:
+    """All that an answer says: its text, or the arguments of its call."""
+    return (reply or "") + "".join(item["arguments"] for item in output or () if item["type"] == "function_call")
+
+
+def history_hash(messages: Sequence[Said]) -> str:
+    """SHA-256, in hex, of messages as a JSON array, for plain ones of ``[role, content]``, UTF-8 without spaces."""
     pairs = [list(message) for message in messages]
     return hashlib.sha256(json.dumps(pairs, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import aiohttp
 
-from faults.client import BROKEN, Direct, Http, StreamEvent, Told, events, told
+from faults.client import BROKEN, Direct, Http, StreamEvent, Told, answered, events, told
 from faults.ledger import Entry, Ledger, Part, Way, What
-from faults.question import TASK_TYPE, Question
+from faults.question import OFFER, TASK_TYPE, TOOL, Question, telling
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
@@ -52,6 +52,7 @@ class Turn:
         impostor: Question | None = None,
         cancel: bool = False,
         disconnect: bool = False,
+        result_of: str | None = None,
     ) -> None:
         self._all = conditions
         self._question = question
@@ -60,6 +61,9 @@ class Turn:
         self._impostor = impostor
         self._cancel = cancel
         self._disconnect = disconnect
+        self._result_of = result_of
+        self.call: str | None = None
+        """Id of the tool call with which the question was answered."""
         self._gateway = conditions.gateway()
         self._id: asyncio.Future[UUID | None] = asyncio.get_running_loop().create_future()
         self._text = ""
@@ -95,6 +99,7 @@ class Turn:
         if answer.how == "acked" and answer.id:
             answer = await self._follow(answer.id)
         if answer.how == "answered":
+            self.call = answer.call
             await self._answered(answer)
 
     async def _accept(self, *, insist: bool = True) -> Told:
@@ -200,10 +205,12 @@ class Turn:
                 match event.name:
                     case "delta":
                         self._text += event.data["text"]
+                    case "tool_call.delta":
+                        self._text += event.data["arguments"]
                     case "started":
                         self._text = ""
                     case "restart":
-                        self._text = event.data["text"]
+                        self._text = telling(event.data["text"], event.data.get("output"))
                         await self._note("stream", status="restart")
                     case name if name in ENDINGS:
                         return event
@@ -218,7 +225,7 @@ class Turn:
         if ending.name != Status.COMPLETED:
             return Told("answered", id, ending.name, code=ending.data.get("code"))
         await self._note("stream", id=id, status="over", reply=self._text)
-        return Told("answered", id, ending.name, ending.data["reply"])
+        return answered(id, ending.name, ending.data)
 
     # Duplicates and cancels.
 
@@ -277,11 +284,15 @@ class Turn:
 
     def _body(self, question: Question) -> dict[str, Any]:
         text = question.text(self._all.padding)
-        asked = (
-            {"task_type": TASK_TYPE, "prompt": text}
-            if self._way == "task"
-            else {"messages": [{"role": "user", "content": text}]}
-        )
+        asked: dict[str, Any]
+        if self._result_of:
+            asked = {"messages": [{"role": "tool", "tool_call_id": self._result_of, "content": text}]}
+        elif self._way == "task":
+            asked = {"task_type": TASK_TYPE, "prompt": text}
+        else:
+            asked = {"messages": [{"role": "user", "content": text}]}
+        if question.note == TOOL:
+            asked["tools"] = [OFFER]
         model = {"model": self._all.model} if self._all.model else {}
         return {"conversation_id": str(question.conversation), **asked, **model}
 

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.accept import Acceptance
 from gateway.drain import Drain
+from gateway.files import Files
 from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
 from gateway.following.stream import Streams
@@ -36,6 +37,7 @@ from gateway.routes import docs as docs_routes
 from gateway.routes import health as health_routes
 from gateway.routes.conversations import Conversations
 from gateway.routes.dead_letters import DeadLetters
+from gateway.routes.files import FileRoutes
 from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
 from gateway.routes.requests import Requests
@@ -47,6 +49,7 @@ from gateway.submit import Submissions
 from gateway.tasks import TaskService
 from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import load_agents
+from orchestra.files.opening import open_home
 from orchestra.http.guard import OpenModeGuard
 from orchestra.http.hot_routes import HotApp
 from orchestra.incoming import Judge
@@ -69,8 +72,17 @@ _LIST_SECONDS = 30.0
 # CORS: the methods and request headers that pages of CORS_ORIGINS may send beyond the safelisted ones, and the response
 # headers that they may read.
 _METHODS = ("GET", "POST", "PUT", "DELETE")
-_HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "X-User-ID")
-_EXPOSED = ("Link", "Location", "Preference-Applied", "Retry-After", "x-request-id")
+_HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "traceparent", "X-User-ID")
+_EXPOSED = (
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "x-request-id",
+)
 
 
 def create_app(
@@ -123,7 +135,8 @@ def create_app(
     streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
     tokens, passwords = Tokens(settings.secrets), Passwords()
     callers = Callers(database, tokens, asks=asks, timings=timings)
-    health = Health(records, limits, tail, drain, database, open_mode=not asks, timings=timings)
+    kept = Files(database, open_home(settings), settings, timings)
+    health = Health(records, limits, tail, drain, database, kept, open_mode=not asks, timings=timings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -134,6 +147,7 @@ def create_app(
                 keep_running(Watch(hub, database).run, "watch_failed"),
                 keep_running(limits.run, "limits_failed"),
                 keep_running(callers.run, "callers_failed"),
+                keep_running(kept.run, "files_failed"),
                 keep_running(health.run, "health_failed"),
                 keep_running(health.look_for_standstills, "standstills_failed"),
             ):
@@ -178,6 +192,7 @@ def create_app(
         ("tasks", tasks.routes()),
         ("tasks (v0)", tasks.routes_of_v0()),
         ("dead letters", DeadLetters(database, Replays(database, acceptance, Judge(settings.secrets))).routes()),
+        ("files", FileRoutes(database, kept).routes()),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
         ("keys", Keys(database, callers).routes()),

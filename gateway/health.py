@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from gateway.drain import Drain
+from gateway.files import Files
 from gateway.following.tail import Tail
 from gateway.limits import Limits
 from gateway.request_log import RequestLog
@@ -51,6 +52,7 @@ class Health:
         tail: Tail,
         drain: Drain,
         database: Database,
+        files: Files,
         *,
         open_mode: bool,
         timings: Timings = TIMINGS,
@@ -61,6 +63,7 @@ class Health:
         self._tail = tail
         self._drain = drain
         self._database = database
+        self._files = files
         self._open_mode = open_mode
         self._kafka_problem: str | None = "Kafka has not been checked yet"
         self._standstills: list[Standstill] = []
@@ -91,6 +94,7 @@ class Health:
         parts = {name: PartHealth(ready=reason is None, reason=reason) for name, reason in reasons.items()}
         # Another gateway would do no better, so this one stays ready and keeps accepting requests.
         parts["intake"] = PartHealth(ready=True, reason=self._warning())
+        parts["files"] = PartHealth(ready=True, reason=self._files.problem)
         return Readiness(ready=not any(reasons.values()), open_mode=self._open_mode, parts=parts)
 
     def _warning(self) -> str | None:

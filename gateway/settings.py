@@ -6,7 +6,15 @@ from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME
-from orchestra.settings import AgentSettings, DatabaseSettings, KafkaSettings, ListenSettings, SecretSettings, listed
+from orchestra.settings import (
+    AgentSettings,
+    DatabaseSettings,
+    FileSettings,
+    KafkaSettings,
+    ListenSettings,
+    SecretSettings,
+    listed,
+)
 from orchestra.store.totals import Quota
 from schemas.requests import DEFAULT_PRIORITY, Context
 
@@ -18,7 +26,7 @@ _NO_ORIGIN = (
 )
 
 
-class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings):
+class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings, FileSettings):
     """Settings of one gateway process."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -60,6 +68,11 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     max_parked_by_tenant: int = Field(50_000, ge=1, description="The same per tenant.")
     max_stored_mib_by_owner: int = Field(10_240, ge=1, description="Maximum MiB of stored data per owner.")
     max_stored_mib_by_tenant: int = Field(102_400, ge=1, description="The same per tenant.")
+    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1, description="Maximum length of an uploaded file.")
+    max_file_bytes_per_owner: int = Field(
+        10 * 1024 * 1024 * 1024, ge=1, description="Maximum total length of the files of one owner."
+    )
+    files_retention_days: int = Field(30, ge=1, description="Days until an uploaded file expires.")
     max_streams_by_owner: int = Field(
         1000, ge=1, description="Maximum number of open streams per owner at this gateway."
     )

@@ -21,7 +21,7 @@ from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.api.tasks import CancelledTasks, PostTask, TaskFilter, TaskResource, prompt_and_history
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_request
-from schemas.requests import Context, MessageRequested, describe
+from schemas.requests import Context, MessageRequested, refused
 from schemas.status import Status
 
 ROUTE = "/v1/tasks"
@@ -192,7 +192,7 @@ def _message(fields: dict[str, Any]) -> MessageRequested:
     try:
         body = MessageRequested.model_validate(fields)
     except ValidationError as error:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
+        raise refused(error) from None
     check_times(body)
     return body
 

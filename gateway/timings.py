@@ -11,6 +11,10 @@ class Timings:
     """Between two looks at how old the queue is, which conversations are full and which models there are."""
     look_for_standstills: float = 5.0
     """Between two looks for topics that no worker reads."""
+    look_at_files: float = 10.0
+    """Between two checks of the home of files."""
+    retry_files: float = 1.0
+    """The same while it is away."""
     look_for_row: float = 0.1
     """Between two looks for a row that a worker is about to write or to change."""
     row_of_task: float = 2.0

@@ -12,6 +12,7 @@ from llm_service.metrics import Metrics, OfModel
 from llm_service.providers.base import Call, EndOfText, Piece, worth_sending
 from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
+from schemas.content import file_ids_in
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest
 
@@ -60,6 +61,9 @@ class Generation:
     ) -> None:
         self._chain = chain
         self._ask = ask
+        self._text_only = ask.text_only
+        if not self._text_only and file_ids_in(ask.messages):
+            raise OrchestraError(ErrorCode.UNSUPPORTED_PART, "messages: file_id is known to gateways and workers only")
         self._traceparent = traceparent
         self._tell_words = tell_words
         self._metrics = metrics
@@ -160,9 +164,9 @@ class Generation:
             model=model.upstream,
             messages=worth_sending(ask.messages),
             max_tokens=model.entry.output_limit(ask.max_tokens),
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            stop=ask.stop,
+            options=ask,
+            text_only=self._text_only,
+            provider=model.entry.origin,
             stream_options=model.entry.stream_options,
             traceparent=self._traceparent,
         )

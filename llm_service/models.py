@@ -1,5 +1,6 @@
 """The table of models: the provider of each name, the provider's name for it, and its limits."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ _REMOTE_LIMITS = {
     "anthropic": (200_000, 8192),
     "gemini": (1_000_000, 8192),
 }
+# Providers whose servers, as a rule, hold an answer to a JSON Schema.
+_STRUCTURED_OUTPUT = ("embedded", "ollama", "openai", "vllm", "openai_compatible", "gemini", SIMULATED)
 # Anthropic rejects a call without a limit. Ollama accepts any limit and has no default.
 _WANT_A_LIMIT = ("anthropic", "ollama")
 
@@ -42,6 +45,8 @@ class Entry(BaseModel):
     """One model. ``upstream`` is its name at the provider; None: the same name.
 
     ``stream_options``: false if the server rejects a call that asks for the tokens of a stream to be counted.
+    ``structured_output``: whether it holds an answer to a JSON Schema; None: as its provider does.
+    ``max_inline_bytes``: the longest file in a message that is sent to it; None: 20 MiB.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +63,8 @@ class Entry(BaseModel):
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     price: Price | None = None
     stream_options: bool = True
+    structured_output: bool | None = None
+    max_inline_bytes: Annotated[int, Field(ge=1)] | None = None
     fallbacks: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
@@ -71,7 +78,17 @@ class Entry(BaseModel):
     @property
     def info(self) -> ModelInfo:
         """The entry as ``GET /models`` shows it."""
-        return ModelInfo.model_validate(self.model_dump(include=set(ModelInfo.model_fields)))
+        fields = self.model_dump(include=set(ModelInfo.model_fields))
+        if self.structured_output is None:
+            fields["structured_output"] = self.provider in _STRUCTURED_OUTPUT
+        return ModelInfo.model_validate(fields)
+
+    @property
+    def origin(self) -> str:
+        """To whom the state of its answers belongs: its provider, and its address if it has one of its own."""
+        if self.base_url is None:
+            return self.provider
+        return f"{self.provider}:{hashlib.sha256(self.base_url.encode()).hexdigest()[:16]}"
 
     def output_limit(self, asked: int | None) -> int | None:
         """The ``max_tokens`` to send to the provider; None: no limit. ``asked``: the limit that the client sent."""

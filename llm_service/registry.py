@@ -174,7 +174,7 @@ def _providers(settings: LlmServiceSettings, environment: Mapping[str, str]) -> 
         if entry.provider == SIMULATED:
             return simulated
         url, api_key = _address(settings, entry), _api_key(settings, entry, environment)
-        special = entry.provider in ("openai", *LIBRARY_PROVIDERS)
+        special = entry.provider in ("openai", "embedded", *LIBRARY_PROVIDERS)
         key = (url, api_key, entry.provider if special else "")
         if key not in made:
             made[key] = make(entry.provider, url, api_key)
@@ -183,7 +183,8 @@ def _providers(settings: LlmServiceSettings, environment: Mapping[str, str]) -> 
     def make(kind: str, url: str, api_key: str | None) -> Provider:
         if kind in LIBRARY_PROVIDERS:
             return ThroughAnyLLM(kind, url or None, api_key, limits)
-        return OpenAICompatible(url, api_key, limits, openai_itself=kind == "openai")
+        # The template of the embedded model has no place for tools, so its server reads none.
+        return OpenAICompatible(url, api_key, limits, openai_itself=kind == "openai", calls_tools=kind != "embedded")
 
     return provider_of
 

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from llm_service.generation import FallbackRestart, Generation
-from llm_service.providers.base import EndOfText, Garbage, Piece
+from llm_service.providers.base import EndOfText, Garbage, Piece, State
+from orchestra import transcript
 from orchestra.http.disconnect import unless_gone
 from orchestra.http.hot_routes import NOT_KEPT
 from schemas.errors import ErrorCode, OrchestraError
@@ -49,11 +50,11 @@ class GenerationAnswer(Response):
             await unless_gone(receive, answering, within=self._generation.seconds + _LAST_WORDS_SECONDS)
 
     async def _send_whole(self, send: Send) -> None:
-        parts: list[str] = []
+        parts: list[str | transcript.Piece] = []
         ending: EndOfText | None = None
         async with self._generation.open() as pieces:
             async for piece in pieces:
-                if isinstance(piece, str):
+                if isinstance(piece, str | transcript.Piece):
                     parts.append(piece)
                 elif isinstance(piece, FallbackRestart):
                     parts.clear()
@@ -61,7 +62,11 @@ class GenerationAnswer(Response):
                     ending = piece
             if ending is None:
                 raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
-        body = orjson.dumps({"content": "".join(parts), **_end_of(ending)})
+        texts = [part for part in parts if isinstance(part, str)]
+        answer = {"content": "".join(texts), **_end_of(ending)}
+        if len(texts) < len(parts):
+            answer["output"] = transcript.items_of(map(_as_piece, parts))
+        body = orjson.dumps(answer)
         await self._start(send, [*_JSON, (b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
 
@@ -93,9 +98,27 @@ def _line(piece: Piece | FallbackRestart) -> bytes:
         return b'{"delta":%b}\n' % orjson.dumps(piece)
     if isinstance(piece, Garbage):
         return piece.line
+    return orjson.dumps(_fields(piece), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _fields(piece: transcript.Piece | State | EndOfText | FallbackRestart) -> dict[str, object]:
+    if isinstance(piece, transcript.Piece):
+        match piece.kind:
+            case "tool_call":
+                return {"tool": {"index": piece.index, "id": piece.call_id, "name": piece.name}}
+            case "tool_arguments":
+                return {"tool_delta": {"index": piece.index, "text": piece.text}}
+            case kind:
+                return {kind: piece.text}
+    if isinstance(piece, State):
+        return {"state": piece.data}
     if isinstance(piece, FallbackRestart):
-        return orjson.dumps({"restart": {"model": piece.model}}, option=orjson.OPT_APPEND_NEWLINE)
-    return orjson.dumps({"done": True, **_end_of(piece)}, option=orjson.OPT_APPEND_NEWLINE)
+        return {"restart": {"model": piece.model}}
+    return {"done": True, **_end_of(piece)}
+
+
+def _as_piece(part: str | transcript.Piece) -> transcript.Piece:
+    return transcript.Piece("text", part) if isinstance(part, str) else part
 
 
 def _end_of(ending: EndOfText) -> dict[str, object]:

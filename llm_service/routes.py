@@ -18,9 +18,8 @@ from llm_service.tracing import request_id, traceparent
 from orchestra.http.client_address import showed_token
 from orchestra.http.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import GenerateRequest, ModelList
+from schemas.generation import MAX_BODY_BYTES, GenerateRequest, ModelList
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 _log = structlog.get_logger()

@@ -8,9 +8,9 @@ import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
@@ -19,6 +19,8 @@ from orchestra.http.client_address import Proxies
 # With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# The name of a bucket, as S3 allows it.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NO_HOST = "must be host names or addresses, as in orchestra.example,10.0.0.5, without scheme, port, path or wildcard"
 
 
@@ -129,6 +131,39 @@ class SecretSettings(SettingsGroup):
         return [secret.get_secret_value().encode() for secret in both if secret]
 
 
+class FileSettings(SettingsGroup):
+    """Where the bytes of files are kept. It is the same for all gateways and workers."""
+
+    files_url: str | None = Field(
+        None,
+        description="Where files are kept: `file:///folder`, one folder that all gateways and workers see, or "
+        "`s3://bucket/prefix`. Unset: files are not offered.",
+    )
+    aws_endpoint_url: BaseUrl | None = Field(None, description="S3-compatible server of `s3://`. Unset: Amazon's.")
+    aws_region: str = Field("us-east-1", description="Region of the bucket.")
+    aws_access_key_id: str | None = Field(
+        None, description="Access key for the bucket. Unset: the credentials of the machine's role."
+    )
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of the access key.")
+    aws_session_token: SecretStr | None = Field(None, description="Session token of temporary credentials.")
+
+    @field_validator(
+        "files_url", "aws_endpoint_url", "aws_region", "aws_access_key_id", "aws_secret_access_key",
+        "aws_session_token", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
+
+    @field_validator("files_url")
+    @classmethod
+    def _a_folder_or_a_bucket(cls, url: str | None) -> str | None:
+        parts = split_url(url or "")
+        if url is None or (parts and not (parts.query or parts.fragment) and _is_home(parts)):
+            return url
+        raise ValueError("must be file:///folder with an absolute path, or s3://bucket/prefix")
+
+
 class ListenSettings(SettingsGroup):
     """The address of an HTTP service."""
 
@@ -182,6 +217,12 @@ class AgentSettings(SettingsGroup):
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value
+
+
+def _is_home(parts: SplitResult) -> bool:
+    if parts.scheme == "file":
+        return not parts.netloc and len(parts.path) > 1
+    return parts.scheme == "s3" and bool(_BUCKET.fullmatch(parts.netloc))
 
 
 def listed(text: str) -> list[str]:

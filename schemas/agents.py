@@ -1,9 +1,10 @@
 """Agents: named presets for answering requests."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from schemas.content import JsonObject
 from schemas.generation import Sampling
 from schemas.json_schema import described
 from schemas.requests import AgentName
@@ -28,7 +29,7 @@ class Agent(Sampling):
         described("The model of requests that name none.", "llama3"),
     ] = None
     answer_schema: Annotated[
-        dict[str, Any] | None,
+        JsonObject | None,
         described(
             "JSON Schema (2020-12) of the answer. An answer that does not match is discarded, and the model is asked "
             "again.",

@@ -18,7 +18,7 @@ from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, ME
 from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES, REQUESTS, TOPICS, Topic
 
 # Version of the contract, not of the program: raised with breaks that tests/contracts/test_compatibility.py reports.
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 DEAD_LETTER = "dead-letter"
 _BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/{model}"

@@ -10,6 +10,20 @@ _RECORD = "c2b7a1de-9a0d-5f43-8e7c-5d0b1f3a6e88"
 _CORRELATION = "order 7"
 _USAGE = {"input_tokens": 21, "output_tokens": 5}
 _TEXT = "Hello world"
+_CALL_ID, _FUNCTION, _ARGUMENTS = "call_1", "weather", '{"city": "Oslo"}'
+_OUTPUT = [{"type": "function_call", "call_id": _CALL_ID, "name": _FUNCTION, "arguments": _ARGUMENTS}]
+_REPLY = {
+    "request_id": _REQUEST,
+    "conversation_id": _CONVERSATION,
+    "status": "completed",
+    "reply_url": None,
+    "error": None,
+    "usage": _USAGE,
+    "attempts": 2,
+    "model": "llama3",
+    "source": {"topic": "llm.requests", "partition": 3, "offset": 42},
+    "finished_at": "2026-11-30T10:00:00.123456Z",
+}
 
 Example = dict[str, Any]
 
@@ -42,6 +56,47 @@ EXAMPLES: dict[str, list[Example]] = {
                 "max_tokens": 256,
             },
         },
+        {
+            "name": "withTools",
+            "summary": "The model may answer with a call of the function. The reply then has it in `output`.",
+            "payload": {
+                "conversation_id": _CONVERSATION,
+                "messages": [{"role": "user", "content": "How is the weather in Oslo?"}],
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": _FUNCTION,
+                            "description": "The weather in a city.",
+                            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+                        },
+                    }
+                ],
+            },
+        },
+        {
+            "name": "toolResult",
+            "summary": "The next turn of the conversation: the result of the call. The call is in the history.",
+            "payload": {
+                "conversation_id": _CONVERSATION,
+                "messages": [{"role": "tool", "tool_call_id": _CALL_ID, "content": "Rain, 4 °C"}],
+            },
+        },
+        {
+            "name": "withAnImage",
+            "summary": "Content in parts. The data of media is in the record itself, as a `data:` URL.",
+            "payload": {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "What is this?"},
+                            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+                        ],
+                    }
+                ],
+            },
+        },
     ],
     requests.CANCEL_REQUESTED: [_request(requests.CANCEL_REQUESTED, {"request_id": _REQUEST})],
     requests.CONVERSATION_DELETE_REQUESTED: [
@@ -49,8 +104,17 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     events.STARTED: [_ours(events.STARTED, {"attempt": 1, "conversation_id": _CONVERSATION})],
     events.DELTA: [_ours(events.DELTA, {"attempt": 1, "at": 6, "text": "world"})],
+    events.PIECE: [
+        _ours(
+            events.PIECE,
+            {"attempt": 1, "n": 0, "kind": "tool_call", "index": 0, "call_id": _CALL_ID, "name": _FUNCTION},
+        ),
+        _ours(events.PIECE, {"attempt": 1, "n": 1, "kind": "tool_arguments", "index": 0, "text": _ARGUMENTS}),
+        _ours(events.PIECE, {"attempt": 1, "n": 0, "kind": "reasoning", "text": "The user wants"}),
+    ],
     events.RESTART: [
         _ours(events.RESTART, {"attempt": 2, "text": "Hello"}),
+        _ours(events.RESTART, {"attempt": 2, "text": "", "output": _OUTPUT}),
         _ours(
             events.RESTART,
             {
@@ -61,7 +125,11 @@ EXAMPLES: dict[str, list[Example]] = {
         ),
     ],
     events.COMPLETED: [
-        _ours(events.COMPLETED, {"attempt": 2, "reply": _TEXT, "usage": _USAGE, "finish_reason": "stop"})
+        _ours(events.COMPLETED, {"attempt": 2, "reply": _TEXT, "usage": _USAGE, "finish_reason": "stop"}),
+        _ours(
+            events.COMPLETED,
+            {"attempt": 1, "reply": "", "usage": _USAGE, "finish_reason": "tool_calls", "output": _OUTPUT},
+        ),
     ],
     events.FAILED: [
         _ours(events.FAILED, {"attempt": 5, "code": "timeout", "detail": "The model did not answer in time"})
@@ -71,23 +139,10 @@ EXAMPLES: dict[str, list[Example]] = {
     replies.REPLY: [
         _ours(
             replies.REPLY,
-            {
-                "request_id": _REQUEST,
-                "conversation_id": _CONVERSATION,
-                "status": "completed",
-                "reply": _TEXT,
-                "reply_url": None,
-                "error": None,
-                "usage": _USAGE,
-                "attempts": 2,
-                "model": "llama3",
-                "source": {"topic": "llm.requests", "partition": 3, "offset": 42},
-                "finished_at": "2026-11-30T10:00:00.123456Z",
-                "finish_reason": "stop",
-                "metadata": {"order": "7"},
-            },
+            {**_REPLY, "reply": _TEXT, "finish_reason": "stop", "metadata": {"order": "7"}},
             correlation_id=_CORRELATION,
-        )
+        ),
+        _ours(replies.REPLY, {**_REPLY, "reply": "", "finish_reason": "tool_calls", "output": _OUTPUT}),
     ],
     "dead-letter": [
         {

@@ -20,6 +20,9 @@ class ErrorCode(StrEnum):
     NOT_JSON = "not_json"
     INVALID_REQUEST = "invalid_request"
     NOT_SUPPORTED = "not_supported"
+    UNSUPPORTED_PART = "unsupported_part"
+    UNSUPPORTED_OPTION = "unsupported_option"
+    TOOL_RESULTS_MISSING = "tool_results_missing"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_AGENT = "unknown_agent"
@@ -35,6 +38,9 @@ class ErrorCode(StrEnum):
     TOO_SLOW = "too_slow"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     NOT_FOUND = "not_found"
+    FILE_NOT_FOUND = "file_not_found"
+    FILE_TOO_LARGE = "file_too_large"
+    QUOTA_EXCEEDED = "quota_exceeded"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
@@ -83,6 +89,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_JSON: ErrorKind(400, False, "The body is not JSON"),
     ErrorCode.INVALID_REQUEST: ErrorKind(422, False, "The request is invalid"),
     ErrorCode.NOT_SUPPORTED: ErrorKind(422, False, "The request uses a feature that is not supported"),
+    ErrorCode.UNSUPPORTED_PART: ErrorKind(422, False, "A part of a message is not supported"),
+    ErrorCode.UNSUPPORTED_OPTION: ErrorKind(422, False, "An option is not supported"),
+    ErrorCode.TOOL_RESULTS_MISSING: ErrorKind(422, False, "Results of tool calls are missing"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The body's encoding is not supported"),
     ErrorCode.UNKNOWN_MODEL: ErrorKind(422, False, "No model has this name"),
     ErrorCode.UNKNOWN_AGENT: ErrorKind(422, False, "No agent has this name"),
@@ -100,6 +109,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         429, True, "Too many connections from this address have not sent a complete request"
     ),
     ErrorCode.NOT_FOUND: ErrorKind(404, False, "Not found"),
+    ErrorCode.FILE_NOT_FOUND: ErrorKind(404, False, "No file has this id"),
+    ErrorCode.FILE_TOO_LARGE: ErrorKind(413, False, "The file is too large"),
+    ErrorCode.QUOTA_EXCEEDED: ErrorKind(403, False, "The owner's files would take more space than they may"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "Method not allowed"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),
     ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
@@ -148,7 +160,12 @@ _ENDS_AS_IT_IS = frozenset(
         ErrorCode.UNKNOWN_MODEL,
         ErrorCode.UNKNOWN_AGENT,
         ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.UNSUPPORTED_PART,
+        ErrorCode.UNSUPPORTED_OPTION,
+        ErrorCode.TOOL_RESULTS_MISSING,
         ErrorCode.NOT_FOUND,
+        ErrorCode.FILE_NOT_FOUND,
+        ErrorCode.FILE_TOO_LARGE,
         ErrorCode.CONVERSATION_BUSY,
         ErrorCode.CONVERSATION_DELETED,
         ErrorCode.IDEMPOTENCY_KEY_REUSED,

@@ -3,12 +3,13 @@
 ``attempt`` is the request's fence: it only ever grows, so events of an older attempt can be recognised and dropped.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from schemas import fields
+from schemas.content import Output, absent
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
@@ -16,6 +17,7 @@ from schemas.replies import RequestError
 
 STARTED = "llm.request.started"
 DELTA = "llm.request.delta"
+PIECE = "llm.request.piece"
 RESTART = "llm.request.restart"
 COMPLETED = "llm.request.completed"
 FAILED = "llm.request.failed"
@@ -43,12 +45,47 @@ class Delta(Event):
 
     at: Annotated[int, Field(ge=0), described("Number of code points of this attempt before this piece.", 6)]
     text: Annotated[str, described("The piece.", "world")]
+    n: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        described("Position of this piece, as in `llm.request.piece`; absent while the answer has only text.", 57),
+    ] = Field(None, exclude_if=absent)
+
+
+class AnswerPiece(Event):
+    """A piece of the answer that is not text: of a tool call, of the reasoning or of a refusal.
+
+    Pieces and deltas come in the order of the answer's items.
+    """
+
+    n: Annotated[
+        int,
+        Field(ge=0),
+        described(
+            "Position of this piece: the length of all before it in this attempt, text too, in code points, plus one "
+            "for the head of each tool call.",
+            6,
+        ),
+    ]
+    kind: Annotated[Literal["tool_call", "tool_arguments", "reasoning", "refusal"], described("What it is.")]
+    index: Annotated[
+        Annotated[int, Field(ge=0)] | None, described("Number of the tool call within the answer, from 0.", 0)
+    ] = Field(None, exclude_if=absent)
+    call_id: Annotated[str | None, described("The call's id; in `tool_call`.", "call_1")] = Field(
+        None, exclude_if=absent
+    )
+    name: Annotated[str | None, described("Name of the function; in `tool_call`.", "weather")] = Field(
+        None, exclude_if=absent
+    )
+    text: Annotated[str | None, described("The piece; in all kinds but `tool_call`.", '{"city": ')] = Field(
+        None, exclude_if=absent
+    )
 
 
 class Restarted(Event):
     """Discard the text received so far and continue from ``text``."""
 
     text: Annotated[str, described("The text of the new attempt so far.", "Hello")]
+    output: Output = None
     last_error: Annotated[
         RequestError | None, described("Why the last attempt failed, if another one follows later.")
     ] = None
@@ -63,6 +100,7 @@ class Completed(Event):
     ]
     usage: Annotated[Usage, described("Tokens used by the attempt that answered.")]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    output: Output = None
 
 
 class Failed(Event):
@@ -83,6 +121,7 @@ class Expired(Event):
 EVENT_TYPES: dict[str, type[Event]] = {
     STARTED: Started,
     DELTA: Delta,
+    PIECE: AnswerPiece,
     RESTART: Restarted,
     COMPLETED: Completed,
     FAILED: Failed,

@@ -36,8 +36,8 @@ STATUS = described("State of the request. `completed`, `failed`, `cancelled` and
 REPLY = described("The text of the answer; null unless `status` is `completed`.", "Hello world")
 USAGE = described("Tokens used by the attempt that answered; null until then.")
 FINISH_REASON = described(
-    "Why the answer ended: `stop` when it is whole, `length` when it was cut off at the token limit; null while "
-    "unknown.",
+    "Why the answer ended: `stop` when it is whole, `length` when it was cut off at the token limit, `tool_calls` when "
+    "the model waits for the results of tools; null while unknown.",
     "stop",
 )
 ERROR = described("Why the request failed; null unless `status` is `failed`.")

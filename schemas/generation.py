@@ -1,10 +1,15 @@
 """The HTTP interface between workers and the LLM service: ``POST /generate`` and ``GET /models``."""
 
+import operator
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas import fields
+from schemas.content import OF_A_FIELD, DialogueMessage, Output, ResponseFormat, Text, Tool, ToolChoice, absent, neutral
 from schemas.errors import ErrorCode
 from schemas.json_schema import described
 
@@ -14,6 +19,8 @@ GenerationErrorCode = Literal[
     ErrorCode.UNAVAILABLE,
     ErrorCode.TIMEOUT,
     ErrorCode.INVALID_REQUEST,
+    ErrorCode.UNSUPPORTED_PART,
+    ErrorCode.UNSUPPORTED_OPTION,
     ErrorCode.CONTEXT_TOO_LONG,
     ErrorCode.UNKNOWN_MODEL,
     ErrorCode.AUTH,
@@ -23,9 +30,14 @@ GenerationErrorCode = Literal[
     ErrorCode.QUOTA_EXHAUSTED,
     ErrorCode.REFUSED_BY_PROVIDER,
 ]
+# Longest body of `POST /generate`: up to 16 MiB of media of a conversation's history, or files of 20 MiB as base64,
+# with all texts.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+# Longest file that a worker sends to a model whose `max_inline_bytes` is not configured.
+MAX_INLINE_BYTES = 20 * 1024 * 1024
 # HTTP header of `POST /generate` with the id of the request, for the service's logs.
 REQUEST_ID = "x-request-id"
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 def _number(value: Any) -> Any:
@@ -33,6 +45,11 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool | str):
         raise ValueError("must be a number")  # noqa: TRY004  pydantic wants a ValueError
     return value
+
+
+def _listed(value: Any) -> Any:
+    # OpenAI's API also accepts a single text.
+    return [value] if isinstance(value, str) and value else value
 
 
 ANumber = BeforeValidator(_number)
@@ -44,13 +61,13 @@ def _unset(value: object) -> bool:
     return value in (None, "", [])
 
 
-class ChatMessage(BaseModel):
-    """One message of a dialogue."""
+class ChatMessage(DialogueMessage):
+    """One message of a dialogue, as the LLM service gets it."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    role: Annotated[Literal["system", "user", "assistant"], described("The speaker.", "user")]
-    content: Annotated[str, described("The text of the message.", "What is a log?")]
+    state: Annotated[
+        dict[str, Any] | None,
+        described("The state that came with this answer of the model, to be returned to its provider unchanged."),
+    ] = None
 
 
 class Sampling(BaseModel):
@@ -70,11 +87,90 @@ class Sampling(BaseModel):
     ] = None
     stop: Annotated[
         Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None,
+        BeforeValidator(_listed),
         described("The answer ends before any of these texts.", ["\n\n"]),
     ] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=-(2**63), lt=2**63), ANumber] | None,
+        described("Equal requests with equal seeds get equal answers, as far as the provider can.", 7),
+    ] = Field(None, exclude_if=absent)
+    frequency_penalty: Annotated[
+        Annotated[float, Field(ge=-2, le=2), ANumber] | None,
+        neutral(0, 0.0),
+        described("Positive: avoid tokens the more, the more often the text has them.", 0.5),
+    ] = Field(None, exclude_if=absent)
+    presence_penalty: Annotated[
+        Annotated[float, Field(ge=-2, le=2), ANumber] | None,
+        neutral(0, 0.0),
+        described("Positive: avoid tokens that the text has already.", 0.5),
+    ] = Field(None, exclude_if=absent)
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None,
+        described("How long the model reasons before it answers, if it can.", "low"),
+    ] = Field(None, exclude_if=absent)
 
 
-class GenerateRequest(Sampling):
+def _or_text(schema: dict[str, Any]) -> None:
+    # The published schema's counterpart of `neutral`.
+    text = {"type": "object", "properties": {"type": {"const": "text"}}, "required": ["type"]}
+    schema["anyOf"].append({**text, "additionalProperties": False})
+
+
+_OR_TEXT = Field(json_schema_extra=_or_text)
+
+
+class Options(Sampling):
+    """What the model may and must do. An absent field means the provider's default."""
+
+    tools: Annotated[
+        Annotated[list[Tool], Field(max_length=128)] | None,
+        neutral([]),
+        described(
+            "The functions that the model may call.",
+            [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+        ),
+    ] = None
+    tool_choice: Annotated[
+        ToolChoice | None,
+        described(
+            "Whether the model calls tools: `none`, `auto` (default), `required`, or the one that it must call.", "auto"
+        ),
+    ] = None
+    parallel_tool_calls: Annotated[
+        StrictBool | None, described("Whether the model may call several tools at once.", False)
+    ] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        neutral({"type": "text"}),
+        _OR_TEXT,
+        described("The form of the answer: a JSON object, or JSON that matches a schema.", {"type": "json_object"}),
+    ] = None
+    user: Annotated[
+        Annotated[Text, Field(max_length=512)] | None,
+        described("The end user, for the provider's detection of abuse.", "u-17"),
+    ] = None
+    reasoning: Annotated[
+        Literal["include"] | None, described("`include`: the answer has the model's reasoning, too.", "include")
+    ] = None
+
+    @model_validator(mode="after")
+    def _choice_among_tools(self) -> "Options":
+        choice = self.tool_choice
+        if self.tools is None:
+            if choice not in (None, "none", "auto"):
+                raise PydanticCustomError(OF_A_FIELD, "tool_choice: there are no tools to choose from")
+            if choice or self.parallel_tool_calls is not None:
+                self.tool_choice = self.parallel_tool_calls = None
+        elif isinstance(choice, dict) and choice["function"]["name"] not in _names(self.tools):
+            raise PydanticCustomError(OF_A_FIELD, "tool_choice: names a function that is not among the tools")
+        return self
+
+
+def _names(tools: Sequence[Tool]) -> set[str]:
+    return {tool["function"]["name"] for tool in tools}
+
+
+class GenerateRequest(Options):
     """Body of ``POST /generate``. Unknown fields are ignored, as in the v0 API."""
 
     model_config = ConfigDict(extra="ignore")
@@ -85,12 +181,23 @@ class GenerateRequest(Sampling):
     messages: Annotated[list[ChatMessage], Field(min_length=1), described("The dialogue, oldest first.")]
     stream: Annotated[bool, described("Stream the answer as NDJSON lines.", True)] = False
 
+    @property
+    def text_only(self) -> bool:
+        """Whether the answer can only be a text, as in release 0.1.0: its stream then has no other pieces."""
+        return not (self.tools or self.response_format or self.reasoning) and all(each.plain for each in self.messages)
+
 
 class Usage(BaseModel):
     """Tokens used by one attempt. Null values are left out wherever it is sent."""
 
     input_tokens: Annotated[int, Field(ge=0), described("Tokens of the prompt.", 21)] = 0
     output_tokens: Annotated[int, Field(ge=0), described("Tokens of the answer.", 5)] = 0
+    cached_tokens: Annotated[
+        Annotated[int, Field(ge=0)] | None, described("Tokens of the prompt that the provider had in its cache.", 16)
+    ] = Field(None, exclude_if=absent)
+    reasoning_tokens: Annotated[
+        Annotated[int, Field(ge=0)] | None, described("Tokens of the answer that were used for reasoning.", 64)
+    ] = Field(None, exclude_if=absent)
     cost: Annotated[
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
         described("Price in US dollars, if the model has one.", 0.00031),
@@ -106,6 +213,7 @@ class GenerateReply(BaseModel):
     content: Annotated[str, described("The text of the answer.", "Hello world")]
     usage: Annotated[Usage, described("Tokens used.")]
     finish_reason: Annotated[FinishReason, fields.FINISH_REASON] = "stop"
+    output: Output = None
 
 
 class GenerationError(BaseModel):
@@ -122,6 +230,51 @@ class DeltaLine(BaseModel):
     """A line of the NDJSON stream: a piece of text."""
 
     delta: Annotated[str, described("The next piece of the text.", "world")]
+
+
+class ToolHead(BaseModel):
+    """A tool call that begins."""
+
+    index: Annotated[int, Field(ge=0), described("Number of the call within the answer, from 0.", 0)]
+    id: Annotated[str, described("The call's id.", "call_1")]
+    name: Annotated[str, described("Name of the function.", "weather")]
+
+
+class ToolLine(BaseModel):
+    """A line of the NDJSON stream: a tool call begins. The calls before it are complete."""
+
+    tool: Annotated[ToolHead, described("Which call begins.")]
+
+
+class ToolPiece(BaseModel):
+    """A piece of the arguments of a tool call."""
+
+    index: Annotated[int, Field(ge=0), described("Number of the call within the answer, from 0.", 0)]
+    text: Annotated[str, described("The next piece of its arguments, which are JSON.", '{"city": ')]
+
+
+class ToolDeltaLine(BaseModel):
+    """A line of the NDJSON stream: a piece of the arguments of the call that began last."""
+
+    tool_delta: Annotated[ToolPiece, described("The piece.")]
+
+
+class ReasoningLine(BaseModel):
+    """A line of the NDJSON stream: a piece of the model's reasoning, if it was asked for."""
+
+    reasoning: Annotated[str, described("The next piece of the reasoning.", "The user wants")]
+
+
+class RefusalLine(BaseModel):
+    """A line of the NDJSON stream: a piece of the model's refusal to answer."""
+
+    refusal: Annotated[str, described("The next piece of the refusal.", "I cannot help")]
+
+
+class StateLine(BaseModel):
+    """A line of the NDJSON stream: data to send back with this answer in later requests to the same provider."""
+
+    state: Annotated[dict[str, Any], described("It belongs to the provider and is not interpreted.")]
 
 
 class Restart(BaseModel):
@@ -180,6 +333,12 @@ class ModelInfo(BaseModel):
     requests_per_minute: Annotated[_Count | None, described("Maximum number of calls per minute.", 60)] = Field(
         None, exclude_if=_unset
     )
+    structured_output: Annotated[bool, described("Whether it can be held to a JSON Schema.", True)] = Field(
+        False, exclude_if=partial(operator.is_, False)
+    )
+    max_inline_bytes: Annotated[
+        _Count | None, described("Maximum length of a file in a message, if it is not 20 MiB.", 5_000_000)
+    ] = Field(None, exclude_if=_unset)
     reachable: Annotated[
         bool | None, described("Whether its provider responds now; only with `?check=true`.", True)
     ] = Field(None, exclude_if=_unset)

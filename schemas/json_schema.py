@@ -3,15 +3,25 @@
 from typing import Any
 
 from pydantic import Field
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 
 class PlainJsonSchema(GenerateJsonSchema):
-    """Leaves out field titles: "Request Id" next to `request_id` adds nothing."""
+    """JSON Schema alone, without what only OpenAPI has.
+
+    Leaves out field titles: "Request Id" next to `request_id` adds nothing.
+    """
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 (pydantic's signature)
         """Never."""
         return False
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        """Without ``discriminator``, which is another keyword in AsyncAPI."""
+        union = super().tagged_union_schema(schema)
+        union.pop("discriminator", None)
+        return union
 
 
 def described(text: str, *examples: object) -> Any:

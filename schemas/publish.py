@@ -30,6 +30,7 @@ from schemas.api.dead_letters import (
     ReplayDeadLetters,
     ReplayedDeadLetters,
 )
+from schemas.api.files import DeletedFile, FileList, FileObject
 from schemas.api.keys import CreatedKey, CreateKey, KeyPage
 from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.problems import Problem
@@ -78,6 +79,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.change-password": ChangePassword,
     "http.user": UserResource,
     "http.token": Token,
+    "http.file": FileObject,
+    "http.file-list": FileList,
+    "http.deleted-file": DeletedFile,
     "http.create-key": CreateKey,
     "http.created-key": CreatedKey,
     "http.key-page": KeyPage,
@@ -92,6 +96,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "generation.request": generation.GenerateRequest,
     "generation.reply": generation.GenerateReply,
     "generation.delta-line": generation.DeltaLine,
+    "generation.tool-line": generation.ToolLine,
+    "generation.tool-delta-line": generation.ToolDeltaLine,
+    "generation.reasoning-line": generation.ReasoningLine,
+    "generation.refusal-line": generation.RefusalLine,
+    "generation.state-line": generation.StateLine,
     "generation.restart-line": generation.RestartLine,
     "generation.done-line": generation.DoneLine,
     "generation.error-line": generation.ErrorLine,

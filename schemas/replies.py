@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from schemas import fields
+from schemas.content import Output
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
@@ -55,3 +56,4 @@ class Reply(BaseModel):
     finished_at: Annotated[datetime, described("When it ended.", "2026-01-31T11:59:59.345678Z")]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
     metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
+    output: Output = None

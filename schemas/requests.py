@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-import unicodedata
 from datetime import datetime
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,11 +19,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from schemas import fields
+from schemas.content import OF_A_FIELD, DialogueMessage, storable
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Priority, Sampling
+from schemas.generation import Options, Priority
 from schemas.json_schema import described
 
 MESSAGE_REQUESTED = "llm.message.requested"
@@ -31,29 +33,7 @@ CANCEL_REQUESTED = "llm.cancel.requested"
 CONVERSATION_DELETE_REQUESTED = "llm.conversation.delete.requested"
 
 DEFAULT_PRIORITY = 5
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-def storable(text: str) -> str:
-    """The text itself. Raises ``ValueError`` for U+0000 and lone surrogates, which Postgres and UTF-8 cannot keep."""
-    if "\0" in text:
-        raise ValueError("must not contain U+0000")
-    if not text.isascii() and _SURROGATE.search(text):
-        raise ValueError("must not contain lone surrogates")
-    return text
-
-
-def visible(text: str) -> str:
-    """The text itself, a name for people to read. Raises ``ValueError`` for invisible characters, too.
-
-    Those are control characters, line and paragraph separators, and format characters, which can hide or reorder the
-    text around them.
-    """
-    if any(unicodedata.category(character) in _UNSEEN for character in storable(text)):
-        raise ValueError("must not contain control or format characters")
-    return text
 
 
 def _dated(value: Any) -> Any:
@@ -84,16 +64,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class Message(ChatMessage):
-    """One message of a request. Its text is storable."""
+class Message(DialogueMessage):
+    """One message of a request. Its texts are storable."""
 
-    @field_validator("content")
+    @field_validator("content", "name", "refusal")
     @classmethod
-    def _storable(cls, text: str) -> str:
-        return storable(text)
+    def _storable(cls, value: Any) -> Any:
+        return storable(value) if type(value) is str else value
 
 
-class MessageBody(Sampling, _Record):
+class MessageBody(Options, _Record):
     """A message to answer: the body of ``POST /v1/messages`` and the value of a request record."""
 
     conversation_id: Annotated[
@@ -120,6 +100,19 @@ class MessageBody(Sampling, _Record):
     not_before: Annotated[Moment | None, fields.NOT_BEFORE] = None
     on_busy: Annotated[OnBusy | None, fields.ON_BUSY] = None
     metadata: Annotated[Metadata | None, fields.METADATA] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newer_name(cls, value: Any) -> Any:
+        """Accept OpenAI's newer name of ``max_tokens``."""
+        if not isinstance(value, dict) or "max_completion_tokens" not in value:
+            return value
+        newer, older = value["max_completion_tokens"], value.get("max_tokens")
+        if None not in (newer, older) and newer != older:
+            detail = "max_completion_tokens: another name of max_tokens; give only one of them"
+            raise PydanticCustomError(OF_A_FIELD, detail)
+        rest = {name: given for name, given in value.items() if name != "max_completion_tokens"}
+        return {**rest, "max_tokens": older if newer is None else newer}
 
     @field_validator("conversation_id", "model", "agent", mode="before")
     @classmethod
@@ -219,25 +212,56 @@ RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[Co
 }
 
 
+def refused(error: ValidationError) -> OrchestraError:
+    """The error for an invalid body: where and why, without repeating any of it."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    code = next((code for each in problems if (code := _code_of(each))), ErrorCode.INVALID_REQUEST)
+    return OrchestraError(code, describe(error))
+
+
+def _code_of(problem: ErrorDetails) -> ErrorCode | None:
+    """The code of a problem that has one of its own."""
+    kind, place = problem["type"], problem["loc"]
+    if kind == ErrorCode.UNSUPPORTED_PART:
+        return ErrorCode.UNSUPPORTED_PART
+    if kind == "union_tag_invalid":
+        return ErrorCode.UNSUPPORTED_PART if place[0] == "messages" else ErrorCode.UNSUPPORTED_OPTION
+    return ErrorCode.UNSUPPORTED_OPTION if kind == "literal_error" and place[0] in _OPEN_LISTS else None
+
+
+# Options whose values other APIs have more of, such as other types of tools.
+_OPEN_LISTS = frozenset({"reasoning", "reasoning_effort", "response_format", "tool_choice", "tools"})
+
+
 def describe(error: ValidationError) -> str:
     """Where and why a body is invalid, without repeating any of it."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    # pydantic quotes the invalid character of a UUID, which is input and may not be storable.
-    lines = [f"{_place(each['loc'])}: {_PLAIN.get(each['type'], each['msg'])}" for each in problems[:5]]
-    return "; ".join(lines) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+    return "; ".join(map(_line, problems[:5])) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
 
 
-_PLAIN = {"uuid_parsing": "Input should be a valid UUID"}
+def _line(problem: ErrorDetails) -> str:
+    place, text = _place(problem["loc"]), _PLAIN.get(problem["type"], problem["msg"])
+    if problem["type"] == OF_A_FIELD:
+        return f"{place}.{text}" if place else text
+    return f"{place or 'body'}: {text}"
+
+
+# pydantic's own words quote the input.
+_PLAIN = {"uuid_parsing": "Input should be a valid UUID", "union_tag_invalid": "this type is not supported"}
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
     # A name chosen by the client (a metadata key) is input too: show only indices and our own field names.
-    return ".".join(str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES) or "body"
+    names = [str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES]
+    # In a union the name of the type comes first, which is that of the field with its data.
+    return ".".join(name for name, following in zip_longest(names, names[1:]) if name.isdigit() or name != following)
 
 
 _FIELD_NAMES = (
     frozenset(MessageRequested.model_fields)
-    | frozenset(ChatMessage.model_fields)
+    | frozenset(Message.model_fields)
+    | frozenset("text image_url url detail input_audio data format file file_data file_id filename".split())
+    | frozenset("function arguments parameters description strict type json_schema schema id".split())
     | frozenset("request_id prompt history type user created_after created_before".split())
     | frozenset("username password role name scopes expires_at user_id".split())
     | frozenset("reason topic cursor key key_base64 value value_base64 headers".split())
@@ -255,4 +279,4 @@ def read_record(type_name: str | None, value: Any) -> RequestRecord:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
+        raise refused(error) from None

@@ -53,7 +53,8 @@ EVENTS = Topic(
     name="llm.events",
     key="request id",
     carries=tuple(
-        f"llm.request.{kind}" for kind in ("started", "delta", "restart", "completed", "failed", "cancelled", "expired")
+        f"llm.request.{kind}"
+        for kind in ("started", "delta", "piece", "restart", "completed", "failed", "cancelled", "expired")
     ),
     written_by=("workers",),
     read_by=("gateway",),

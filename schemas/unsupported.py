@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from schemas.content import DialogueMessage
 from schemas.errors import ErrorCode, OrchestraError
 
 Neutral = tuple[Any, ...]
@@ -19,14 +20,13 @@ _MAX_REFUSALS = 5
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 # Replaces all names that must not be repeated.
 _OTHER = "other"
-_ROLES = frozenset({"developer", "function", "tool"})
+_ROLES = frozenset({"function"})
 
 _NOT_YET: dict[str, Neutral] = {
     "audio": (),
     "best_of": (1,),
     "echo": (False,),
     "format": ("", {"type": "text"}),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "generationConfig": ({},),
@@ -43,22 +43,14 @@ _NOT_YET: dict[str, Neutral] = {
     "n": (1,),
     "num_predict": (),
     "options": ({},),
-    "parallel_tool_calls": (True, False),
-    "presence_penalty": (0,),
     "previous_response_id": (),
-    "reasoning": (),
-    "reasoning_effort": (),
     "repeat_penalty": (1,),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
-    "seed": (),
     "stop_sequences": ([],),
     "suffix": ("",),
     "text": ({"format": {"type": "text"}},),
     "think": (False,),
     "thinking": ({"type": "disabled"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_k": (),
     "top_logprobs": (0,),
     "verbosity": ("medium",),
@@ -68,9 +60,6 @@ _NOT_YET_IN_MESSAGES: dict[str, Neutral] = {
     "audio": (),
     "function_call": (),
     "images": ([],),
-    "refusal": ("",),
-    "tool_call_id": (),
-    "tool_calls": ([],),
 }
 # Fields whose feature exists here under another name.
 _ELSEWHERE = {
@@ -81,6 +70,9 @@ _ELSEWHERE = {
     "system": "send it in messages, with the role system",
     "task_type": "name an agent in agent, or use POST /v1/tasks",
 }
+# Fields with fields of their own.
+_NESTED = frozenset({"response_format", "tool_choice", "tools"})
+_NESTED_IN_MESSAGES = frozenset({"content", "tool_calls"})
 _NEUTRAL: dict[str, Neutral] = {**_NOT_YET, **dict.fromkeys(_ELSEWHERE, ("", []))}
 
 
@@ -95,21 +87,44 @@ def refuse_unsupported(body: Any) -> None:
         raise OrchestraError(ErrorCode.NOT_SUPPORTED, "; ".join(refusals[:_MAX_REFUSALS]) + more)
 
 
-def ignored_fields(body: Mapping[str, Any], known: Collection[str], messages: str = "messages") -> list[str]:
-    """The names of a valid body's fields that are not ``known``, for ``warnings``.
+def ignored_fields(
+    body: Mapping[str, Any], known: Collection[str], read: object, messages: str = "messages"
+) -> list[str]:
+    """The names of a valid body's fields that had no effect, for ``warnings``.
 
-    Fields of its messages are prefixed with the name of the list. Names that are longer than 64 characters, or have
-    characters other than letters, digits, dots and underscores, become one ``other``: the input is not repeated.
+    ``known``: names of the body's own fields. ``read``: what was read of it. ``messages``: name of its list of
+    messages. Fields of messages, tools and so on are prefixed with the names of what they are in. Names that are longer
+    than 64 characters, or have characters other than letters, digits, dots and underscores, become one ``other``: the
+    input is not repeated.
     """
     names = [name for name, value in body.items() if name not in known and not _neutral(name, value, _NEUTRAL)]
-    for message in body.get(messages) or ():
+    for name in _NESTED & body.keys():
+        names += _dropped(name, body[name], getattr(read, name, None))
+    for message, kept in zip(body.get(messages) or (), getattr(read, messages, None) or (), strict=True):
         names += [
             f"{messages}.{name}"
             for name, value in message.items()
-            if name not in ("role", "content") and not _neutral(name, value, _NOT_YET_IN_MESSAGES)
+            if name not in DialogueMessage.model_fields and not _neutral(name, value, _NOT_YET_IN_MESSAGES)
         ]
+        for name in _NESTED_IN_MESSAGES & message.keys():
+            names += _dropped(f"{messages}.{name}", message[name], getattr(kept, name))
     plain = (name if _NAME.fullmatch(name) else _OTHER for name in names)
     return list(dict.fromkeys(plain))[:MAX_WARNINGS]
+
+
+def _dropped(place: str, sent: Any, kept: Any) -> Iterator[str]:
+    """The places of fields that were sent and are not among what was kept."""
+    if sent is kept:
+        return
+    if isinstance(sent, dict) and isinstance(kept, dict):
+        for name, value in sent.items():
+            if name in kept:
+                yield from _dropped(f"{place}.{name}", value, kept[name])
+            elif value is not None:
+                yield f"{place}.{name}"
+    elif isinstance(sent, list) and isinstance(kept, list):
+        for each, kept_of_it in zip(sent, kept, strict=True):
+            yield from _dropped(place, each, kept_of_it)
 
 
 def _refusals(body: Any) -> Iterator[tuple[str, str]]:
@@ -127,8 +142,6 @@ def _refusals(body: Any) -> Iterator[tuple[str, str]]:
 def _refusals_in(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(role := message.get("role"), str) and role in _ROLES:
         yield "role", f"{role} is not supported yet"
-    if isinstance(message.get("content"), list):
-        yield "content", "content in parts is not supported yet, only text"
     for name, value in message.items():
         if name in _NOT_YET_IN_MESSAGES and not _neutral(name, value, _NOT_YET_IN_MESSAGES):
             yield name, "not supported yet"

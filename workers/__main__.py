@@ -8,8 +8,9 @@ import structlog
 import uvloop
 from prometheus_client import start_http_server
 
+from orchestra.files.marker import UnmarkedHomeError
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
-from orchestra.settings import load
+from orchestra.settings import load, refuse_to_start
 from orchestra.telemetry.logging import configure_logging
 from workers.app import worker
 from workers.metrics import Metrics
@@ -48,12 +49,17 @@ def _show(metrics: Metrics, settings: WorkerSettings) -> None:
 
 
 def main() -> None:
-    """Run until SIGTERM or Ctrl-C. Exit code 0 after that; 1 if it cannot start or if a bug caused the drain."""
+    """Run until SIGTERM or Ctrl-C.
+
+    Exit code 0 after that; 1 if it cannot start or if a bug caused the drain; 78 if a setting is wrong.
+    """
     settings = load(WorkerSettings)
     configure_logging("worker", settings.log_level)
     allow_many_connections()
     try:
         good = uvloop.run(_serve(settings))
+    except UnmarkedHomeError as error:
+        refuse_to_start(str(error))
     except Exception as error:  # Logged as one line each, not as a stack trace.
         for each in _leaves(error):
             log.error("worker_failed", exc_info=each)

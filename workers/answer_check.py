@@ -10,6 +10,7 @@ from schemas.errors import ErrorCode, OrchestraError
 MAX_CHARACTERS = 256 * 1024
 _MAX_CHARACTERS_INLINE = 4 * 1024
 _THREADS = 2
+_FENCE = "```"
 
 
 class Answers:
@@ -19,18 +20,26 @@ class Answers:
         self._threads = ThreadPoolExecutor(_THREADS, "answers")
 
     async def check(self, schema: AnswerSchema | None, answer: str) -> None:
-        """Check an answer against the schema; without a schema every answer fits.
+        """Check an answer against the schema; without a schema every answer fits. It may be in a Markdown code fence.
 
         Raises ``OrchestraError(ANSWER_MISMATCH)``. Its detail names the place of the mismatch and quotes no content.
         """
         if schema is None:
             return
+        answer = _without_fence(answer)
         if len(answer) <= _MAX_CHARACTERS_INLINE:
             where = schema.mismatch(answer)
         else:
             where = await asyncio.get_running_loop().run_in_executor(self._threads, schema.mismatch, answer)
         if where:
             raise mismatch(where)
+
+
+def _without_fence(answer: str) -> str:
+    """The answer without the Markdown code fence around it, if there is one."""
+    opening, newline, rest = answer.strip().partition("\n")
+    fenced = opening.startswith(_FENCE) and newline and rest.endswith(_FENCE)
+    return rest.removesuffix(_FENCE) if fenced else answer
 
 
 def mismatch(where: str) -> OrchestraError:

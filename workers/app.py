@@ -9,6 +9,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 
 from orchestra.agents.catalogue import Agents, load_agents
+from orchestra.files import marker
+from orchestra.files.folder import Folder
+from orchestra.files.home import FileHome
+from orchestra.files.opening import open_home
 from orchestra.incoming import Judge
 from orchestra.kafka.clients import group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
@@ -17,11 +21,13 @@ from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from workers import generate
 from workers.claim import Slots
+from workers.files import FileSweep
 from workers.finish import Finisher
 from workers.generate import LlmService
 from workers.held import HeldBack
 from workers.intake import Intake, WatchForGaps
 from workers.lease import Lease
+from workers.media import Media
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Interrupted, LeaseLost
@@ -56,6 +62,7 @@ class Worker:
         llm: LlmService,
         metrics: Metrics,
         timings: Timings = TIMINGS,
+        home: FileHome | None = None,
     ) -> None:
         self._settings = settings
         self._timings = timings
@@ -70,8 +77,9 @@ class Worker:
         throttle = Throttle(settings.worker_concurrency, wake=self._wake)
         self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share, timings)
         turns = Turns(
-            llm, self.models, agents, database, self.publisher, metrics, throttle, self.finisher.finish, timings
-        )
+            llm, self.models, agents, database, self.publisher, metrics, throttle, Media(database, home, timings),
+            self.finisher.finish, timings,
+        )  # fmt: skip
         self.held = HeldBack(database, throttle, self.publisher, self._wake, timings)
         self.slots = Slots(
             database,
@@ -94,6 +102,7 @@ class Worker:
             hold_intake=lambda full: self.intake.hold(full=full),
             max_open=settings.max_open_requests,
             retention_days=settings.retention_days,
+            files=FileSweep(database, home, settings.secrets, timings.walk_blobs) if home else None,
             timings=timings,
         )
 
@@ -166,13 +175,19 @@ class Worker:
 
 @asynccontextmanager
 async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = TIMINGS) -> AsyncIterator[Worker]:
-    """A connected and registered worker, ready to ``run``. Kafka need not be reachable yet."""
-    agents = load_agents(settings)
+    """A connected and registered worker, ready to ``run``. Kafka need not be reachable yet.
+
+    Raises ``UnmarkedHomeError`` if files are kept in a folder that no gateway has marked.
+    """
+    agents, home = load_agents(settings), open_home(settings)
+    if isinstance(home, Folder):
+        await marker.until_claimed(home, settings.secrets, timings.find_marker)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings, "orchestra worker", takes_first=True)
         stack.push_async_callback(database.close)
         llm = await stack.enter_async_context(generate.connect(settings, timings))
-        made = Worker(settings, agents, database, partial(open_producer, settings, _CLIENT_ID), llm, metrics, timings)
+        producer = partial(open_producer, settings, _CLIENT_ID)
+        made = Worker(settings, agents, database, producer, llm, metrics, timings, home)
         await made.models.refresh()
         await made.lease.take()
         await made.shares.look(database)  # Before the first claim.

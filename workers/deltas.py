@@ -4,8 +4,11 @@ If a client waits for the whole answer, an attempt publishes nothing for its fir
 """
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 from orchestra.store.claims import Claimed
+from orchestra.transcript import Piece, items_of, joined
 from workers.metrics import Metrics
 from workers.publish import Publisher
 from workers.timings import TIMINGS, Timings
@@ -15,7 +18,10 @@ MAX_CHARACTERS = 64 * 1024
 
 
 class Deltas:
-    """The text of one attempt and the part of it that is not published yet. Also publishes the attempt's start."""
+    """The answer of one attempt and the part of it that is not published yet. Also publishes the attempt's start.
+
+    Most answers are only text: their pieces are joined without a look at each.
+    """
 
     def __init__(self, turn: Claimed, publisher: Publisher, metrics: Metrics, timings: Timings = TIMINGS) -> None:
         self._turn = turn
@@ -23,29 +29,41 @@ class Deltas:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._pieces: list[str] = []
-        self._waiting: list[str] = []
-        self._sent = 0
+        # A text as a ``str``, anything else as a ``Piece``.
+        self._pieces: list[Any] = []
+        self._waiting: list[Any] = []
+        # Units: published, those of them that are not text, and all that are not text.
+        self._sent = self._sent_others = self._others = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gathered = False
         self._told = False
         self.length = 0
-        """Length of the text so far, in code points."""
+        """Length of the answer so far, in units."""
         if turn.caller_seconds:
             # A blocking client never reads deltas, and each one costs every gateway. Others may watch a long answer.
             self._timer = self._loop.call_later(timings.quiet, self._tell)
         else:
             self._gather()
 
-    def add(self, piece: str) -> None:
-        """Add a piece of text; an empty one is ignored."""
-        if not piece:
+    @property
+    def text_length(self) -> int:
+        """Length of the text so far, in code points."""
+        return self.length - self._others
+
+    def add(self, piece: str | Piece) -> None:
+        """Add a piece; a ``str`` is text. An empty one is ignored."""
+        if isinstance(piece, str):
+            length = len(piece)
+        else:
+            length = piece.units
+            self._others += length
+        if not length:
             return
         if not self._pieces:
             self._metrics.first_delta_seconds.observe(self._loop.time() - self._began)
         self._pieces.append(piece)
         self._waiting.append(piece)
-        self.length += len(piece)
+        self.length += length
         if self._timer is None:
             if not self._gathered:
                 self._gather()
@@ -64,7 +82,12 @@ class Deltas:
 
     def text(self) -> str:
         """The whole text so far."""
-        return "".join(self._pieces)
+        pieces = [piece for piece in self._pieces if isinstance(piece, str)] if self._others else self._pieces
+        return "".join(pieces)
+
+    def output(self) -> list[dict[str, Any]] | None:
+        """The items of the answer so far; None if it is one text."""
+        return items_of(map(_as_piece, self._pieces)) if self._others else None
 
     def _tell(self) -> None:
         """Begin to publish the attempt of a client that waits."""
@@ -77,19 +100,45 @@ class Deltas:
         self._publisher.gather(self._turn, self._flush)
 
     def _flush(self) -> None:
-        """Publish the attempt's start, if that was not done yet, and the text that is waiting."""
+        """Publish the attempt's start, if that was not done yet, and the pieces that are waiting."""
         self._gathered = False
         if not self._told:
             self._told = True
             self._publisher.started(self._turn)
         if self._waiting:
-            text = "".join(self._waiting)
-            for start in range(0, len(text), MAX_CHARACTERS):
-                self._publisher.delta(self._turn, self._sent + start, text[start : start + MAX_CHARACTERS])
-            self._sent += len(text)
+            if self._others:
+                self._publish_pieces()
+            else:
+                text = "".join(self._waiting)
+                for start in range(0, len(text), MAX_CHARACTERS):
+                    self._publisher.delta(self._turn, self._sent + start, text[start : start + MAX_CHARACTERS])
+                self._sent += len(text)
             self._waiting.clear()
+
+    def _publish_pieces(self) -> None:
+        for piece in joined(map(_as_piece, self._waiting)):
+            for part in _parts(piece):
+                if part.kind == "text":
+                    position = self._sent if self._sent_others else None
+                    self._publisher.delta(self._turn, self._sent - self._sent_others, part.text, position)
+                else:
+                    self._publisher.piece(self._turn, self._sent, part)
+                    self._sent_others += part.units
+                self._sent += part.units
 
     def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+
+def _as_piece(piece: str | Piece) -> Piece:
+    return Piece("text", piece) if isinstance(piece, str) else piece
+
+
+def _parts(piece: Piece) -> list[Piece]:
+    """The piece in parts that fit into an event."""
+    if piece.kind == "tool_call":
+        return [piece]
+    starts = range(0, len(piece.text), MAX_CHARACTERS)
+    return [replace(piece, text=piece.text[start : start + MAX_CHARACTERS]) for start in starts]

@@ -125,7 +125,7 @@ class Finisher:
             await self._write(endings[middle:])
         elif endings[0].status is not Status.FAILED:
             detail = f"the database refuses the answer ({error})"
-            failed = replace(endings[0], status=Status.FAILED, question=None, reply=None, usage=None, log=None,
+            failed = replace(endings[0], status=Status.FAILED, said=(), reply=None, usage=None, items=None, log=None,
                              give_try_back=False, error=(ErrorCode.REFUSED_BY_DATABASE, detail))  # fmt: skip
             log.warning("request_failed", request_id=str(failed.id), code=ErrorCode.REFUSED_BY_DATABASE,
                         attempt=failed.fence)  # fmt: skip

@@ -4,13 +4,16 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import aiohttp
 import orjson
+from pydantic import TypeAdapter
 
 from orchestra.failpoints import reach
 from orchestra.http.calls import Address, KeepAlive, Timeouts
+from orchestra.transcript import Piece, PieceKind
+from schemas.content import MAX_CALLS, MAX_DEPTH, ToolCall
 from schemas.envelope import TRACEPARENT
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import (
@@ -21,6 +24,9 @@ from schemas.generation import (
     GenerationErrorCode,
     ModelList,
     RestartLine,
+    StateLine,
+    ToolDeltaLine,
+    ToolLine,
     Usage,
 )
 from workers.settings import WorkerSettings
@@ -30,11 +36,18 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_REPLY_CHARACTERS = 4 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
 _KEEP_ALIVE = KeepAlive(seconds=30.0)
+_BODY = TypeAdapter(GenerateRequest).serializer
 
 
 @dataclass(frozen=True)
 class FallbackRestart:
     """All pieces before this one are void: another model starts its own answer."""
+
+
+class State(NamedTuple):
+    """The provider's data, to be returned to it with this answer."""
+
+    value: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,10 @@ class Done:
 
     usage: Usage
     finish_reason: FinishReason = "stop"
+
+
+Answered = str | Piece | State | FallbackRestart | Done
+"""What comes of an answer; a ``str`` is a piece of text."""
 
 
 class LlmService:
@@ -54,30 +71,40 @@ class LlmService:
 
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
-    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
-        """Yield pieces of text as they arrive, then ``Done``. A ``FallbackRestart`` voids everything before it.
+    ) -> AsyncGenerator[Answered, None]:
+        """Yield the pieces of the answer as they arrive, then ``Done``; a ``FallbackRestart`` voids all before it.
 
+        A piece of text is a ``str``. Pieces come in the order of the answer's items.
         ``request_id`` and ``traceparent`` are sent as headers, so that the service's logs and traces name the request.
         Raises ``OrchestraError`` with a code of ``GenerationErrorCode``; a stream without its end mark is
         ``BAD_UPSTREAM``. Closing the iterator closes the call.
         """
-        payload = request.model_dump_json(exclude_none=True).encode()
+        payload = _BODY.to_json(request, exclude_none=True)
+        del request  # Both may be large.
         headers = {REQUEST_ID: request_id} if request_id else {}
         if traceparent:
             headers[TRACEPARENT] = traceparent
         reach("run.before_call")
         with _as_orchestra_errors(self._silence):
             async with self._address.call("POST", "/generate", payload, headers) as response:
+                del payload
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
                 done: Done | None = None
+                calls = _Calls()
                 async for line in _lines(response):  # Read to the very end, so that the connection can be reused.
                     piece = _piece(line)
-                    if isinstance(piece, Done):
+                    if type(piece) is str:
+                        calls.open = False
+                    elif isinstance(piece, Piece):
+                        calls.take(piece)
+                    elif isinstance(piece, FallbackRestart):
+                        calls = _Calls()
+                    elif isinstance(piece, Done):
                         done = piece
-                    else:
-                        reach("run.mid_stream")
-                        yield piece
+                        continue
+                    reach("run.mid_stream")
+                    yield piece
         if done is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the stream ended without its end mark")
         reach("run.after_end_mark")
@@ -147,14 +174,35 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield bytes(begun)
 
 
-def _piece(line: bytes) -> str | FallbackRestart | Done:
+class _Calls:
+    """The tool calls of an answer so far. ``open``: its last one may get more arguments."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._begun = 0
+
+    def take(self, piece: Piece) -> None:
+        """Take the next piece that is not text. Raises ``BAD_UPSTREAM`` for a piece that cannot come here."""
+        match piece.kind:
+            case "tool_call":
+                possible = piece.index == self._begun < MAX_CALLS
+                self._begun += 1
+            case "tool_arguments":
+                possible = self.open and piece.index == self._begun - 1
+            case _:
+                possible = True
+        self.open = piece.kind in ("tool_call", "tool_arguments")
+        if not possible:
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the pieces of the answer are out of order")
+
+
+def _piece(line: bytes) -> Answered:
     try:
         fields = orjson.loads(line)
         if "delta" in fields:
             delta = fields["delta"]
             if isinstance(delta, str):
-                # Postgres cannot store U+0000, so it is replaced before the text is published.
-                return delta.replace("\0", "\ufffd") if "\0" in delta else delta
+                return _storable(delta)
         elif "error" in fields:
             raise _error(fields["error"])
         elif "restart" in fields:
@@ -163,9 +211,51 @@ def _piece(line: bytes) -> str | FallbackRestart | Done:
         elif fields.get("done") is True:
             done = DoneLine.model_validate(fields)
             return Done(done.usage, done.finish_reason)
+        else:
+            return _other_piece(fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise OrchestraError(ErrorCode.BAD_UPSTREAM, "a line of the stream cannot be read")
+
+
+def _other_piece(fields: dict[str, Any]) -> Piece | State:
+    """A piece that is not text. Raises ``ValueError``."""
+    kind: PieceKind
+    for kind in ("reasoning", "refusal"):
+        if isinstance(text := fields.get(kind), str):
+            return Piece(kind, _storable(text))
+    if "tool" in fields:
+        head = ToolLine.model_validate(fields).tool
+        call_id, name = _storable(head.id), head.name
+        # It must be possible to send the call back in a later prompt.
+        _CALL.validate_python({"id": call_id, "type": "function", "function": {"name": name, "arguments": ""}})
+        return Piece("tool_call", "", head.index, call_id, name)
+    if "tool_delta" in fields:
+        piece = ToolDeltaLine.model_validate(fields).tool_delta
+        return Piece("tool_arguments", _storable(piece.text), piece.index)
+    return State(_all_storable(StateLine.model_validate(fields).state))
+
+
+_CALL: TypeAdapter[ToolCall] = TypeAdapter(ToolCall)
+
+
+def _storable(text: str) -> str:
+    # Postgres cannot store U+0000, so it is replaced before the text is published.
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def _all_storable(value: Any, levels: int = MAX_DEPTH) -> Any:
+    if levels < 0:
+        raise ValueError("too deep to be stored")
+    match value:
+        case str():
+            return _storable(value)
+        case list():
+            return [_all_storable(each, levels - 1) for each in value]
+        case dict():
+            return {_storable(name): _all_storable(each, levels - 1) for name, each in value.items()}
+        case _:
+            return value
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> OrchestraError:

@@ -1,18 +1,27 @@
 """The outcome of an attempt as a value, matched once in `turn.py`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from orchestra.store.endings import Said
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
 
 
-@dataclass(frozen=True)
-class Completed:
-    """The model finished its answer or reached the token limit (``length``)."""
+class Completed(NamedTuple):  # Cheaper to make than a dataclass, and most attempts end so.
+    """The model finished its answer or reached the token limit (``length``).
+
+    ``said``: the messages of the request to store. ``output``: the items of the answer, if it is more than one text.
+    ``state``: the provider's data, to be returned to it with this answer.
+    """
 
     text: str
     usage: Usage
     finish_reason: FinishReason
+    said: Sequence[Said]
+    output: list[dict[str, Any]] | None = None
+    state: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

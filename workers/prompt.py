@@ -1,100 +1,163 @@
-"""What the model is sent and what is stored of it: context rules, budgets, the message to store."""
+"""What the model is sent: context rules, budgets, results of tool calls, the agent's options."""
 
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from orchestra.agents.answer_schema import AnswerSchema
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed
 from schemas.agents import Agent
+from schemas.content import file_ids_in
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, GenerateRequest, ModelInfo
+from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Sampling
+from workers.body import TurnBody
+from workers.weights import BYTES_A_TOKEN, NO_FILES, Sizes, weight, weight_of_options
 
-# An estimate, because every model has its own tokenizer; 3 bytes per token is on the safe side for most texts.
-BYTES_A_TOKEN = 3
 _UNKNOWN_CONTEXT_TOKENS = 8192
 _UNKNOWN_OUTPUT_TOKENS = 1024
+_INSTRUCTIONS = ("system", "developer")
+# What the model reads as the result of a call when the conversation went on without one.
+NOT_EXECUTED = "not executed"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A turn's messages, parsed once, with its agent's instructions first.
+    """A turn's body, parsed once, with the options of its agent, and its messages with the agent's instructions first.
 
     ``history_budget``: bytes of history that fit; 0 if no history is wanted. ``output_tokens``: the requested limit,
     capped at the model's own; None leaves the choice to the LLM service. ``schema``: the schema for the answer.
+    ``sizes``: the bytes of the files that the messages name, once they are known; None if they name none.
     """
 
+    body: TurnBody
     messages: list[ChatMessage]
     history_budget: int
     output_tokens: int | None
-    agent: Agent | None
     schema: AnswerSchema | None
+    sizes: Sizes | None
 
     @property
-    def question(self) -> tuple[str, str]:
-        """Role and content of the message to store: the last one from a user, or else the last one."""
-        last = next((message for message in reversed(self.messages) if message.role == "user"), self.messages[-1])
-        return last.role, last.content
+    def lead(self) -> int:
+        """How many of the messages are leading instructions. The history comes behind them."""
+        roles = enumerate(message.role for message in self.messages)
+        return next((at for at, role in roles if role not in _INSTRUCTIONS), len(self.messages))
 
-    def with_history(self, history: list[ChatMessage]) -> list[ChatMessage]:
-        """The messages with the history inserted after the leading system messages."""
-        lead = next((at for at, message in enumerate(self.messages) if message.role != "system"), len(self.messages))
-        return [*self.messages[:lead], *history, *self.messages[lead:]]
+    @property
+    def answers_a_call(self) -> bool:
+        """Whether it goes on with the result of a call, which only the history can have."""
+        rest = self.messages[self.lead :]
+        return bool(rest) and rest[0].role == "tool"
 
 
-def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents) -> Prompt:
-    """Parse a turn's body.
+def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents, sizes: Sizes = NO_FILES) -> Prompt:
+    """Parse a turn's body. ``sizes``: of the files that its messages name.
 
     Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` if the messages alone do not fit.
     """
-    body = turn.body
-    name = body.get("agent") or body.get("task_type")
+    body = TurnBody.model_validate(turn.body)
+    name = body.agent or body.task_type
     agents.check(name)
     agent, schema = agents.find(name), agents.answer_schema(name)
-    messages = [ChatMessage(role=m["role"], content=m["content"]) for m in body["messages"]]
-    messages = [*_instructions(agent, schema), *messages]
-    asked = _said(body, agent, "max_tokens")
+    messages = body.messages
+    if agent:
+        body = body.model_copy(update=_options(agent, body, model))
+        messages = [_instructions(agent, schema), *messages]
+    asked = body.max_tokens
     max_output = model.max_output_tokens if model else _UNKNOWN_OUTPUT_TOKENS
     output_tokens = min(asked, max_output) if asked else max_output
     context_tokens = model.context_tokens if model else _UNKNOWN_CONTEXT_TOKENS
-    room = (context_tokens - output_tokens) * BYTES_A_TOKEN - sum(len(m.content.encode()) for m in messages)
+    used = sum(map(weight, messages, repeat(sizes))) + weight_of_options(body)
+    room = (context_tokens - output_tokens) * BYTES_A_TOKEN - used
     if room < 0 and model:
         raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
-    budget = max(room, 0) if _wants_history(body, messages) else 0
-    return Prompt(messages, budget, output_tokens if asked else None, agent, schema)
+    budget = max(room, 0) if body.wants_history else 0
+    named = sizes if file_ids_in(body.messages) else None
+    return Prompt(body, messages, budget, output_tokens if asked else None, schema, named)
 
 
-def generation(turn: Claimed, prompt: Prompt, history: list[ChatMessage]) -> GenerateRequest:
-    """The request body for the LLM service."""
+def generation(turn: Claimed, prompt: Prompt, history: Sequence[ChatMessage]) -> GenerateRequest:
+    """The request body for the LLM service.
+
+    Raises ``OrchestraError``: ``TOOL_RESULTS_MISSING``, or ``CONTEXT_TOO_LONG`` if the call that a result belongs to
+    does not fit.
+    """
+    messages = prompt.messages
+    if history:
+        messages = [*messages[: prompt.lead], *history, *messages[prompt.lead :]]
+    elif turn.has_history and prompt.body.wants_history and prompt.answers_a_call:
+        raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
     return GenerateRequest(
-        model=turn.model,
-        messages=prompt.with_history(history),
-        stream=True,
-        temperature=_said(turn.body, prompt.agent, "temperature"),
-        top_p=_said(turn.body, prompt.agent, "top_p"),
-        max_tokens=prompt.output_tokens,
-        stop=_said(turn.body, prompt.agent, "stop"),
+        **{
+            **vars(prompt.body),
+            "model": turn.model,
+            "messages": with_results(messages, history),
+            "stream": True,
+            "max_tokens": prompt.output_tokens,
+        }
     )
 
 
-def _instructions(agent: Agent | None, schema: AnswerSchema | None) -> list[ChatMessage]:
-    if agent is None:
-        return []
+def with_results(messages: list[ChatMessage], history: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The messages with one result right behind each tool call.
+
+    If a message with calls has no results at all, each call gets a result that says so. ``history``: those of the
+    messages that come from earlier requests. They may lack calls and results that were deleted since: what is left of
+    them is left out.
+    Raises ``OrchestraError(TOOL_RESULTS_MISSING)`` if the request brings some results of a message but not all, or
+    results without their call.
+    """
+    if all(message.role != "tool" and not message.tool_calls for message in messages):
+        return messages
+    earlier = set(map(id, history))
+    return list(_with_results(messages, earlier))
+
+
+def _with_results(messages: Sequence[ChatMessage], earlier: Collection[int]) -> Iterator[ChatMessage]:
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        results: list[ChatMessage] = []
+        at += message.role != "tool"
+        while at < len(messages) and messages[at].role == "tool":
+            results.append(messages[at])
+            at += 1
+        calls = [call["id"] for call in message.tool_calls or ()]
+        open: Counter[str | None] = Counter(calls)
+        given = Counter(result.tool_call_id for result in results)
+        complete = open == given
+        if results and not complete and id(results[-1]) not in earlier:
+            raise OrchestraError(ErrorCode.TOOL_RESULTS_MISSING, _why(open, given))
+        if message.role != "tool":
+            yield message
+        by_id = {result.tool_call_id: result for result in results}
+        yield from results if complete else (by_id.get(call) or _not_executed(call) for call in calls)
+
+
+def _why(open: Counter[str | None], given: Counter[str | None]) -> str:
+    """Why these results are not those of the open calls."""
+    if not open:
+        return "a tool message does not come right behind the calls that it answers, or they are answered already"
+    if given - open:
+        return "a tool message answers no call of the message before it, or a call that another one answers"
+    return f"{(open - given).total()} of {open.total()} tool calls have no tool message"
+
+
+def _not_executed(call_id: str) -> ChatMessage:
+    return ChatMessage.model_construct(role="tool", content=NOT_EXECUTED, tool_call_id=call_id)
+
+
+def _instructions(agent: Agent, schema: AnswerSchema | None) -> ChatMessage:
     asked = f"Answer with JSON alone, which fits this JSON Schema: {schema.text}" if schema else ""
-    return [ChatMessage(role="system", content=f"{agent.system.strip()}\n\n{asked}".strip())]
+    return ChatMessage(role="system", content=f"{agent.system.strip()}\n\n{asked}".strip())
 
 
-def _said(body: dict[str, Any], agent: Agent | None, name: str) -> Any:
-    """The request's own value, or else its agent's."""
-    own = body.get(name)
-    return own if own is not None or agent is None else getattr(agent, name)
-
-
-def _wants_history(body: dict[str, Any], messages: list[ChatMessage]) -> bool:
-    match body.get("context"):
-        case "given":
-            return False
-        case "stored":
-            return True
-        case _:  # auto: a client that sends assistant turns carries its own history.
-            return not any(message.role == "assistant" for message in messages)
+def _options(agent: Agent, body: TurnBody, model: ModelInfo | None) -> dict[str, Any]:
+    """The agent's options, in the place of those that the request leaves out."""
+    options = {name: getattr(agent, name) for name in Sampling.model_fields if getattr(body, name) is None}
+    if agent.answer_schema is not None and body.response_format is None and model and model.structured_output:
+        answer = {"name": agent.name, "schema": agent.answer_schema}
+        options["response_format"] = {"type": "json_schema", "json_schema": answer}
+    return options

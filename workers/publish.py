@@ -26,10 +26,11 @@ from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.turns import Announcement
+from orchestra.transcript import Piece
 from schemas import envelope
 from schemas.dead_letters import RawHeaders, dead_letter_headers
 from schemas.errors import ErrorCode
-from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
+from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, PIECE, RESTART, STARTED
 from schemas.ids import refusal_id
 from schemas.replies import REPLY, Reply
 from schemas.status import Status
@@ -126,9 +127,26 @@ class Publisher:
         """Publish the event that an attempt has started."""
         self._event(STARTED, turn, {"attempt": turn.fence, "conversation_id": str(turn.conversation_id)})
 
-    def delta(self, turn: Claimed, at: int, text: str) -> None:
-        """Publish a piece of text, best effort. ``at``: code points of the attempt's text before it."""
-        self._event(DELTA, turn, {"attempt": turn.fence, "at": at, "text": text})
+    def delta(self, turn: Claimed, at: int, text: str, n: int | None = None) -> None:
+        """Publish a piece of text, best effort. ``at``: code points of the attempt's text before it.
+
+        ``n``: units of the attempt's answer before it, if they are not only text.
+        """
+        value: dict[str, object] = {"attempt": turn.fence, "at": at, "text": text}
+        if n is not None:
+            value["n"] = n
+        self._event(DELTA, turn, value)
+
+    def piece(self, turn: Claimed, n: int, piece: Piece) -> None:
+        """Publish a piece of the answer that is not text, best effort. ``n``: units of the answer before it."""
+        value: dict[str, object] = {"attempt": turn.fence, "n": n, "kind": piece.kind}
+        if piece.kind in ("tool_call", "tool_arguments"):
+            value["index"] = piece.index
+        if piece.kind == "tool_call":
+            value |= {"call_id": piece.call_id, "name": piece.name}
+        else:
+            value["text"] = piece.text
+        self._event(PIECE, turn, value)
 
     def gather(self, attempt: _Attempt, flush: Callable[[], None]) -> None:
         """Call ``flush``, which publishes events, in the next round: together with those of all other attempts.
@@ -235,7 +253,7 @@ class Publisher:
         value: dict[str, object] = {"attempt": reply["attempts"]}
         match status:
             case Status.COMPLETED:
-                told = ("reply", "usage", "finish_reason")
+                told = ("reply", "usage", "finish_reason", "output")
                 value |= {name: reply[name] for name in told if name in reply}
             case Status.FAILED:
                 value |= reply["error"]

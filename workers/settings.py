@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from orchestra.settings import AgentSettings, BaseUrl, DatabaseSettings, KafkaSettings, SecretSettings
+from orchestra.settings import AgentSettings, BaseUrl, DatabaseSettings, FileSettings, KafkaSettings, SecretSettings
 from schemas.envelope import DEFAULT_TENANT
 from schemas.topics import REQUESTS
 
 
-class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings):
+class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings, FileSettings):
     """The settings of one worker process."""
 
     llm_service_url: BaseUrl = Field(

@@ -1,4 +1,4 @@
-"""Periodic clean-up: lost leases, deadlines, unpublished replies, statistics, old rows."""
+"""Periodic clean-up: lost leases, deadlines, unpublished replies, statistics, old rows, files."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +12,7 @@ from orchestra.store import cancels, endings, leases, outbox, retention, statist
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
+from workers.files import FileSweep
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.timings import TIMINGS, Timings
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 class Sweeper:
     """Runs the periodic sweeps. Every worker runs them all; two workers may run the same one at once.
 
-    ``wake`` is called when a sweep may have made turns runnable.
+    ``wake`` is called when a sweep may have made turns runnable. ``files``: None where files are not offered.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Sweeper:
         hold_intake: Callable[[bool], None],
         max_open: int,
         retention_days: int,
+        files: FileSweep | None = None,
         timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
@@ -48,12 +50,13 @@ class Sweeper:
         self._hold_intake = hold_intake
         self._max_open = max_open
         self._retention_days = retention_days
+        self._files = files
         self._timings = timings
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         often = self._timings.sweep
-        sweeps = (
+        sweeps: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (often, self.give_back_lost),
             (often, self.expire),
             (often, self.settle_early_cancels),
@@ -63,7 +66,12 @@ class Sweeper:
             (often, self.count_turns),
             (often * 5, self.count_bytes),
             (self._timings.retention, self.delete_old),
-        )
+        ]
+        if self._files:
+            sweeps += [
+                (self._timings.remove_files, self._files.remove_gone),
+                (self._timings.look_for_orphans, self._files.remove_orphans),
+            ]
         await asyncio.gather(
             *(regularly(seconds, partial(_tried, sweep), sweep.__name__ + "_failed") for seconds, sweep in sweeps)
         )

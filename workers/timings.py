@@ -43,6 +43,14 @@ class Timings:
     """Between two estimates of each owner's stored bytes."""
     retention: float = 3600.0
     """Between two deletions of rows past their retention time."""
+    remove_files: float = 30.0
+    """Between two removals of the blobs of deleted and expired files."""
+    look_for_orphans: float = 300.0
+    """Between two checks whether a walk through all blobs is due."""
+    walk_blobs: float = 3600.0
+    """Between two such walks, by any worker."""
+    find_marker: float = 60.0
+    """Limit for a new worker to find the marker of a gateway in the folder of files."""
     flush: float = 5.0
     """Limit for each step of writing and publishing what is left when a worker stops."""
 

@@ -14,17 +14,20 @@ import structlog
 from orchestra.agents.catalogue import Agents
 from orchestra.store.claims import Claimed, next_attempt
 from orchestra.store.database import Database
-from orchestra.store.endings import AttemptEnd
-from orchestra.store.messages import Recall, recall
+from orchestra.store.endings import AttemptEnd, Items
+from orchestra.store.messages import Recall, answer, recall
 from orchestra.store.patience import until_available
 from orchestra.store.turns import ConversationRef
+from orchestra.transcript import Piece
+from schemas.content import calls_in, file_ids_in
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage
+from schemas.generation import ChatMessage, GenerateRequest
 from schemas.status import Status
 from workers.answer_check import MAX_CHARACTERS, Answers, mismatch
 from workers.deltas import Deltas
 from workers.flight import Flight
-from workers.generate import MAX_REPLY_CHARACTERS, Done, FallbackRestart, LlmService
+from workers.generate import MAX_REPLY_CHARACTERS, Done, FallbackRestart, LlmService, State
+from workers.media import Files, FilesAwayError, Held, Media
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Completed, Expired, Failed, Interrupted, LeaseLost, Outcome, RetryLater
@@ -33,6 +36,7 @@ from workers.publish import Publisher
 from workers.retry import PACES, after_error
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
+from workers.weights import NO_FILES, weight
 
 History = dict[ConversationRef, list[ChatMessage]]
 
@@ -51,6 +55,7 @@ class Turns:
         publisher: Publisher,
         metrics: Metrics,
         throttle: Throttle,
+        media: Media,
         finish: Callable[[AttemptEnd], Awaitable[None]],
         timings: Timings = TIMINGS,
     ) -> None:
@@ -63,6 +68,7 @@ class Turns:
         self._publisher = publisher
         self._metrics = metrics
         self._throttle = throttle
+        self._media = media
         self._finish = finish
 
     def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
@@ -71,7 +77,7 @@ class Turns:
         wanted = [
             Recall(flight.turn.conversation, prompt.history_budget)
             for flight, prompt in zip(flights, prompts, strict=True)
-            if isinstance(prompt, Prompt) and prompt.history_budget and flight.turn.has_history
+            if isinstance(prompt, Prompt) and prompt.history_budget and flight.turn.has_history and prompt.sizes is None
         ]
         history = asyncio.ensure_future(self._recall(wanted)) if wanted else None
         return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
@@ -80,11 +86,11 @@ class Turns:
         try:
             with self._metrics.attempt_seconds.time():
                 outcome = await self._attempt(flight, prompt, history)
-            ending = _ending(flight.turn, prompt, outcome)
+            ending = _ending(flight.turn, outcome)
         except Exception as error:  # Whatever it is, the turn must end.
             log.error("turn_crashed", request_id=str(flight.turn.id), exc_info=error)
             outcome = Failed(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
-            ending = _ending(flight.turn, prompt, outcome)
+            ending = _ending(flight.turn, outcome)
         flight.end()
         self._metrics.outcomes.labels(type(outcome).__name__).inc()
         if isinstance(outcome, RetryLater):
@@ -98,17 +104,19 @@ class Turns:
     ) -> Outcome:
         turn = flight.turn
         try:
-            async with asyncio.timeout(min(self._timings.attempt, turn.seconds_left)):
+            async with asyncio.timeout(min(self._timings.attempt, turn.seconds_left)) as limit:
                 if isinstance(prompt, OrchestraError):
                     raise prompt
+                if prompt.sizes is not None:
+                    return await self._generate_with_files(flight, prompt, limit)
                 recalled = await asyncio.shield(history) if history else {}
-                return await self._generate(flight, prompt, recalled.get(turn.conversation, []))
+                return await self._generate(flight, prompt, recalled.get(turn.conversation, ()), {}, limit)
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise
             return flight.stopped
         except TimeoutError:
-            if turn.seconds_left <= self._timings.attempt:
+            if time.monotonic() - flight.began >= turn.seconds_left:
                 return Expired()
             error = OrchestraError(
                 ErrorCode.TIMEOUT, f"the answer was not complete after {self._timings.attempt:.0f} s"
@@ -121,33 +129,86 @@ class Turns:
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return self._after(flight, crash)
 
-    async def _generate(self, flight: Flight, prompt: Prompt, history: list[ChatMessage]) -> Outcome:
+    async def _generate_with_files(self, flight: Flight, prompt: Prompt, limit: asyncio.Timeout) -> Outcome:
+        """The same for a request that names files: what the files weigh decides how much history fits."""
+        turn, model = flight.turn, self._models.find(flight.turn.model)
+        found = await self._media.find(turn.owner, prompt.body.messages, model)
+        prompt = prepare(turn, model, self._agents, {id: file.bytes for id, file in found.items()})
+        recalled: History = {}
+        if prompt.history_budget and turn.has_history:
+            recalled = await self._recall([Recall(turn.conversation, prompt.history_budget)])
+        return await self._generate(flight, prompt, recalled.get(turn.conversation, ()), found, limit)
+
+    async def _generate(
+        self, flight: Flight, prompt: Prompt, history: Sequence[ChatMessage], found: Files, limit: asyncio.Timeout
+    ) -> Outcome:
+        ask = generation(flight.turn, prompt, history)
+        held = self._media.hold() if found or (history and file_ids_in(history)) else None
         deltas = self._deltas(flight)
+        state: dict[str, Any] | None = None
         try:
-            ask = generation(flight.turn, prompt, history)
+            if held:
+                ask = await self._with_data(flight, ask, held, found, history, limit)
             answering = self._llm.generate(ask, str(flight.turn.id), flight.turn.traceparent)
+            del ask  # With the data of files it is large, and nothing needs it during the call.
             async with aclosing(answering) as pieces:
                 async for piece in pieces:
-                    if isinstance(piece, Done):
-                        await self._answers.check(prompt.schema, deltas.text())
-                        # An answer from a fallback says nothing about the model that was asked for.
-                        if piece.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
-                            log.info("model_answers_again", model=self._name(flight.turn.model))
-                        return Completed(deltas.text(), piece.usage, piece.finish_reason)
-                    if isinstance(piece, FallbackRestart):
-                        deltas.drop()
-                        if not await self._renew(flight):
-                            return LeaseLost()
-                        deltas = self._deltas(flight)
-                        continue
-                    deltas.add(piece)
-                    if prompt.schema and deltas.length > MAX_CHARACTERS:
-                        raise mismatch(f"it is longer than {MAX_CHARACTERS} characters")
-                    if deltas.length > MAX_REPLY_CHARACTERS:
-                        return _logged(flight.turn, Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to store"))
+                    if held:  # The model has all of the prompt.
+                        held.release()
+                        held = None
+                    match piece:
+                        case str() | Piece():
+                            deltas.add(piece)
+                            if prompt.schema and deltas.text_length > MAX_CHARACTERS:
+                                raise mismatch(f"it is longer than {MAX_CHARACTERS} characters")
+                            if deltas.length > MAX_REPLY_CHARACTERS:
+                                failure = Failed(ErrorCode.BAD_UPSTREAM, "the answer is too long to store")
+                                return _logged(flight.turn, failure)
+                        case State():
+                            state = piece.value
+                        case FallbackRestart():
+                            deltas.drop()
+                            if not await self._renew(flight):
+                                return LeaseLost()
+                            deltas, state = self._deltas(flight), None
+                        case Done():
+                            return await self._completed(flight, prompt, deltas, piece, state)
         finally:
             deltas.close()
+            if held:
+                held.release()
         raise AssertionError("generate ends with Done or raises")
+
+    async def _with_data(
+        self,
+        flight: Flight,
+        ask: GenerateRequest,
+        held: Held,
+        found: Files,
+        history: Sequence[ChatMessage],
+        limit: asyncio.Timeout,
+    ) -> GenerateRequest:
+        """The request with the data of its files. Time spent waiting for room is not time of the attempt."""
+        turn, now = flight.turn, asyncio.get_running_loop().time
+        left = turn.seconds_left - (time.monotonic() - flight.began)
+        limit.reschedule(now() + left)
+        began = now()
+        filled = await self._media.fill(ask, held, turn.owner, self._models.find(turn.model), found, history)
+        limit.reschedule(now() + min(self._timings.attempt, left - (now() - began)))
+        return filled
+
+    async def _completed(
+        self, flight: Flight, prompt: Prompt, deltas: Deltas, done: Done, state: dict[str, Any] | None
+    ) -> Outcome:
+        text, output = deltas.text(), deltas.output()
+        # An answer that calls tools is not the last one.
+        if not (output and calls_in(output)):
+            await self._answers.check(prompt.schema, text)
+        # An answer from a fallback says nothing about the model that was asked for.
+        if done.usage.model is None and self._throttle.accepted(flight.turn.model, flight.began):
+            log.info("model_answers_again", model=self._name(flight.turn.model))
+        said = prompt.body.said(prompt.sizes or NO_FILES)
+        return Completed(text, done.usage, done.finish_reason, said, output, state)
 
     def _deltas(self, flight: Flight) -> Deltas:
         return Deltas(flight.turn, self._publisher, self._metrics, self._timings)
@@ -181,7 +242,8 @@ class Turns:
 
     def _after(self, flight: Flight, error: OrchestraError) -> Outcome:
         """The outcome after an error. The time that the attempt took is subtracted from the time left."""
-        held = self._refused(flight, error) if error.code in PACES else 0.0
+        of_model = error.code in PACES and not isinstance(error, FilesAwayError)
+        held = self._refused(flight, error) if of_model else 0.0
         turn, spent = flight.turn, time.monotonic() - flight.began
         turn = replace(turn, seconds_left=turn.seconds_left - spent, caller_seconds=turn.caller_seconds - spent)
         return _logged(turn, after_error(turn, error, random.uniform, held))
@@ -213,15 +275,16 @@ class Turns:
         )
 
 
-def _ending(turn: Claimed, prompt: "Prompt | OrchestraError", outcome: Outcome) -> AttemptEnd | None:
+def _ending(turn: Claimed, outcome: Outcome) -> AttemptEnd | None:
     def ending(status: Status, **more: Any) -> AttemptEnd:
         return AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
 
     match outcome:
-        case Completed(text, usage, finish_reason):
-            assert isinstance(prompt, Prompt)
-            question = prompt.question
-            return ending(Status.COMPLETED, question=question, reply=text, usage=usage, finish_reason=finish_reason)
+        case Completed(text, usage, finish_reason, said, output, state):
+            items = None if output is None else Items(output, weight(answer(text, output, state)), state)
+            return ending(
+                Status.COMPLETED, said=said, reply=text, usage=usage, finish_reason=finish_reason, items=items
+            )
         case RetryLater(delay, give_try_back, code, detail):
             row = _log(turn, code, detail)
             return ending(Status.PENDING, delay=delay, give_try_back=give_try_back, error=(code, detail), log=row)

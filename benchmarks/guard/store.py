@@ -50,7 +50,7 @@ class _Store:
         usage = Usage(input_tokens=90, output_tokens=33)
         ended = [
             AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, Status.COMPLETED,
-                   question=("user", QUESTION), reply=_REPLY, usage=usage)
+                   said=[{"role": "user", "content": QUESTION}], reply=_REPLY, usage=usage)
             for turn in turns
         ]  # fmt: skip
         finished = await endings.finish(self.database, ended, ClaimOrder(self.worker_id, 200))

@@ -30,7 +30,8 @@ from schemas.status import Status
 from schemas.topics import REQUESTS
 from workers import generate
 from workers.flight import Flight
-from workers.generate import Done, FallbackRestart, LlmService
+from workers.generate import Answered, LlmService
+from workers.media import Media
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.publish import Publisher
@@ -59,7 +60,7 @@ class _InStep(LlmService):
 
     async def generate(
         self, request: GenerateRequest, request_id: str | None = None, traceparent: str | None = None
-    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
+    ) -> AsyncGenerator[Answered, None]:
         async for piece in super().generate(request, request_id, traceparent):
             yield piece
             await Settle()
@@ -74,8 +75,9 @@ class _Turns:
         self.server = server
         self.models = Models(llm, _silent())
         self._turns = Turns(
-            llm, self.models, Agents.load(None), _silent(), publisher, Metrics(), Throttle(1000), self._finish, _TIMINGS
-        )
+            llm, self.models, Agents.load(None), _silent(), publisher, Metrics(), Throttle(1000),
+            Media(_silent(), None, _TIMINGS), self._finish, _TIMINGS,
+        )  # fmt: skip
 
     async def run(self, pieces: int) -> None:
         """One turn, whose answer comes in this many pieces."""

@@ -1,4 +1,4 @@
-"""⑨ Applies the events on ``llm.events``: the text so far of every open request, and its ending."""
+"""⑨ Applies the events on ``llm.events``: the answer so far of every open request, and its ending."""
 
 import asyncio
 import itertools
@@ -18,10 +18,23 @@ from gateway.metrics import Metrics
 from orchestra.signing import EventSigner
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
+from orchestra.transcript import Piece, PieceKind, pieces_of
 from schemas import events
+from schemas.content import MAX_CALLS
 from schemas.envelope import BODY_HASH, SIGNATURE, SUBJECT, TENANT, TYPE
 from schemas.errors import ErrorCode
-from schemas.events import CANCELLED, DELTA, EVENT_TYPES, RESTART, STARTED, Completed, Failed, Restarted
+from schemas.events import (
+    CANCELLED,
+    DELTA,
+    ENDING_TYPES,
+    EVENT_TYPES,
+    PIECE,
+    RESTART,
+    STARTED,
+    Completed,
+    Failed,
+    Restarted,
+)
 from schemas.replies import RequestError
 from schemas.status import Status
 
@@ -33,12 +46,15 @@ _ENDED_SECONDS = 5.0
 # Longer than any attempt: no more events of such a request will come.
 _IDLE_SECONDS = 15 * 60.0
 _HIGHEST_ATTEMPT = 2**31 - 1
-_MAX_CODE_POINTS = 2**40
+_MAX_UNITS = 2**40
 # The detail is kept beside the text and not counted as memory; workers write at most 600 characters.
 _LONGEST_DETAIL = 1000
+_LONGEST_NAME = 512
 
 _KINDS: dict[bytes | None, str] = {kind.encode(): kind for kind in EVENT_TYPES}
-_ENDINGS = EVENT_TYPES.keys() - {STARTED, DELTA, RESTART}
+_PIECE_KINDS: dict[str, PieceKind] = {
+    "tool_call": "tool_call", "tool_arguments": "tool_arguments", "reasoning": "reasoning", "refusal": "refusal",
+}  # fmt: skip
 
 RawHeaders = Iterable[tuple[str, bytes | None]]
 
@@ -143,9 +159,9 @@ class Hub:
             return
         live = live or self._get(ref)
         if not live.signed:
-            self._bytes -= live.text_bytes
+            self._bytes -= live.window.bytes
             live.believe()
-            self._bytes += live.text_bytes
+            self._bytes += live.window.bytes
         if live.ending or attempt < live.attempt:
             self._metrics.events_stale.inc()
             return
@@ -155,7 +171,7 @@ class Hub:
     def _take_unsigned(self, ref: RequestRef, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
         self._metrics.events_unsigned.inc()
         live = self._live.get(ref)
-        if kind in _ENDINGS:
+        if kind in ENDING_TYPES:
             if live and live.watchers and live.ending is None:
                 # At most one look per second, no matter how many hints come.
                 live.look_at = min(live.look_at, max(time.monotonic(), live.looked_at + _LOOK_AFTER_SECONDS))
@@ -169,10 +185,10 @@ class Hub:
         self._apply(ref, live, change)
 
     def _apply(self, ref: RequestRef, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
-        before = live.text_bytes
+        before = live.window.bytes
         if not change(live):
             self._metrics.events_stale.inc()
-        self._bytes += live.text_bytes - before
+        self._bytes += live.window.bytes - before
         self._live.move_to_end(ref)
         if self._bytes > self._max_bytes:
             self._make_room()
@@ -208,14 +224,19 @@ def _ref(tenant: bytes | None, subject: bytes | None) -> RequestRef:
 def _change_of(kind: str, attempt: int, event: dict[str, Any]) -> Callable[[LiveRequest], bool]:
     """The change that an event makes to its request; the change returns whether it was new."""
     if kind == DELTA:
-        return partial(_add, attempt=attempt, at=_number(event["at"]), text=_string(event["text"]))
+        # `n` is its position if the answer has other pieces than text.
+        at = _number(event["n"] if "n" in event else event["at"])
+        return partial(_add, attempt=attempt, at=at, text=_string(event["text"]))
+    if kind == PIECE:
+        return partial(_add_piece, attempt=attempt, at=_number(event["n"]), piece=_piece(event))
     if kind == STARTED:
         return partial(_begin, attempt=attempt, conversation_id=UUID(event["conversation_id"]))
     if kind == RESTART:
         restarted = Restarted.model_validate(event)
         if restarted.last_error and len(restarted.last_error.detail) > _LONGEST_DETAIL:
             raise ValueError("the detail is longer than any worker writes")
-        return partial(_restart, attempt=attempt, text=restarted.text, error=restarted.last_error)
+        pieces = pieces_of(restarted.text, restarted.output)
+        return partial(_restart, attempt=attempt, pieces=pieces, error=restarted.last_error)
     return partial(_finish, ending=_ending(kind, attempt, event))
 
 
@@ -223,6 +244,22 @@ def _add(live: LiveRequest, attempt: int, at: int, text: str) -> bool:
     if attempt > live.attempt:
         live.begin(attempt)
     return live.add(at, text)
+
+
+def _add_piece(live: LiveRequest, attempt: int, at: int, piece: Piece) -> bool:
+    if attempt > live.attempt:
+        live.begin(attempt)
+    return live.add_piece(at, piece)
+
+
+def _piece(event: dict[str, Any]) -> Piece:
+    match kind := _PIECE_KINDS[event["kind"]]:
+        case "tool_call":
+            call_id, name = _name(event["call_id"]), _name(event["name"])
+            return Piece(kind, index=_number(event["index"], MAX_CALLS), call_id=call_id, name=name)
+        case "tool_arguments":
+            return Piece(kind, _string(event["text"]), _number(event["index"], MAX_CALLS))
+    return Piece(kind, _string(event["text"]))
 
 
 def _begin(live: LiveRequest, attempt: int, conversation_id: UUID) -> bool:
@@ -233,11 +270,11 @@ def _begin(live: LiveRequest, attempt: int, conversation_id: UUID) -> bool:
     return True
 
 
-def _restart(live: LiveRequest, attempt: int, text: str, error: RequestError | None) -> bool:
+def _restart(live: LiveRequest, attempt: int, pieces: list[Piece], error: RequestError | None) -> bool:
     if error:
         live.fail_attempt(attempt, error)
     else:
-        live.restart(attempt, text)
+        live.restart(attempt, pieces)
     return True
 
 
@@ -256,8 +293,9 @@ def _ending(kind: str, attempt: int, event: dict[str, Any]) -> Ending:
         case events.COMPLETED:
             completed = Completed.model_validate({**event, "usage": event.get("usage") or {}})
             return Ending(
-                Status.COMPLETED, attempt, completed.reply, completed.usage, finish_reason=completed.finish_reason
-            )
+                Status.COMPLETED, attempt, completed.reply, completed.usage, finish_reason=completed.finish_reason,
+                output=completed.output,
+            )  # fmt: skip
         case events.FAILED:
             failed = Failed.model_validate(event)
             return Ending(Status.FAILED, attempt, error=RequestError(code=failed.code, detail=failed.detail))
@@ -276,7 +314,13 @@ def _string(value: Any) -> str:
     return value
 
 
-def _number(value: Any, highest: int = _MAX_CODE_POINTS) -> int:
+def _name(value: Any) -> str:
+    if len(name := _string(value)) > _LONGEST_NAME:
+        raise ValueError("longer than any worker writes")
+    return name
+
+
+def _number(value: Any, highest: int = _MAX_UNITS) -> int:
     if type(value) is not int or not 0 <= value <= highest:
         raise ValueError("not a number in range")
     return value

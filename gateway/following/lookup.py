@@ -113,7 +113,10 @@ class Lookup:
             gone = RequestError(code=ErrorCode.CONVERSATION_DELETED, detail="the conversation is deleted")
             return Ending(Status.FAILED, ending.attempt, error=gone)
         resource = stored.resource
-        return replace(ending, reply=resource.reply or "", model=resource.model, finish_reason=resource.finish_reason)
+        return replace(
+            ending, reply=resource.reply or "", output=resource.output, model=resource.model,
+            finish_reason=resource.finish_reason,
+        )  # fmt: skip
 
     async def _may_be_on_its_way(self, ref: RequestRef, receipt: Receipt | None, replayed_at: datetime | None) -> bool:
         since = replayed_at or (receipt and receipt.minted_at) or self._asked(ref)

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from gateway.timings import TIMINGS, Timings
 from orchestra.store.claims import Owner
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
+from orchestra.transcript import Piece, after, before, items_of, joined, text_of, units_of
 from schemas.api.requests import RequestResource
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.replies import RequestError
@@ -31,20 +32,24 @@ _READ_AGAIN_SECONDS = 0.5
 _NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COME_BACK = b"retry: 500\n\n"
-_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
+_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(?:-([0-9]{1,10}))?(\.end)?")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
 # The standard of server-sent events does not end a line at these, but many clients do.
 _ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
-# No attempt has this number: a client that claims to have seen it gets the whole text again.
+# No attempt has this number: a client that claims to have seen it gets the whole answer again.
 _NO_ATTEMPT = -1
 
 
 @dataclass(frozen=True)
 class StreamPosition:
-    """How far a client has read: code points of an attempt's text; ``ended``: the ending, too."""
+    """How far a client has read: code points of an attempt's text; ``ended``: the ending, too.
+
+    ``units``: of the whole answer (see `orchestra.transcript`), if there were other pieces than text.
+    """
 
     attempt: int
-    position: int
+    text: int
+    units: int | None = None
     ended: bool = False
 
 
@@ -68,8 +73,9 @@ def read_last_event_id(text: str | None) -> StreamPosition | None:
     """The place that an event id names. An id that is not one of ours is a place in an attempt that does not exist."""
     if not text:
         return None
-    match = _LAST_EVENT_ID.fullmatch(text.strip())
-    return StreamPosition(int(match[1]), int(match[2]), bool(match[3])) if match else StreamPosition(_NO_ATTEMPT, 0)
+    if not (match := _LAST_EVENT_ID.fullmatch(text.strip())):
+        return StreamPosition(_NO_ATTEMPT, 0)
+    return StreamPosition(int(match[1]), int(match[2]), int(match[3]) if match[3] else None, bool(match[4]))
 
 
 def has_seen(after: StreamPosition | None, resource: RequestResource) -> bool:
@@ -87,7 +93,8 @@ class StreamCursor:
             # That ending was of another request with this id: a dead letter, replayed since.
             after = StreamPosition(_NO_ATTEMPT, 0)
         self._attempt = after.attempt if after else None
-        self._position = after.position if after else 0
+        self._text = after.text if after else 0
+        self._units = self._text if after is None or after.units is None else after.units
         self._epoch: int | None = None
         # The request, if what was sent came from unsigned events.
         self._hearsay: LiveRequest | None = None
@@ -104,59 +111,71 @@ class StreamCursor:
         if live.attempt < 1:
             return self._held_back(live)
         if self._attempt is None:
-            told.append(self._move(live.attempt, 0, "started"))
+            told.append(self._start(live.attempt))
             told += self._failure(live)
         elif self._attempt != live.attempt or self._epoch not in (None, live.epoch):
-            told.append(self._restart(live.attempt, live.since(0) or "", live.last_error))
+            told.append(self._restart(live.attempt, live.window.since(0) or [], live.last_error))
         elif self._epoch is None:
             told += self._failure(live)
         self._epoch = live.epoch
-        return told + self._delta(live.since(self._position))
+        if (text := live.window.text_since(self._units)) is not None:
+            return told + self._delta(text)
+        return told + self._pieces(live.window.since(self._units) or ())
 
     def end(self, ending: Ending) -> list[bytes]:
         """The remaining events, the ending last."""
         told: list[bytes] = []
-        reply = ending.reply or ""
-        if self._hearsay and not self._is_in(reply, self._hearsay):
+        pieces = ending.pieces
+        if self._hearsay and not self._is_in(pieces, self._hearsay):
             self._void()
         self._hearsay = None
         if ending.status is Status.COMPLETED:
             if self._attempt is None:
-                told.append(self._move(ending.attempt, 0, "started"))
-            elif self._attempt != ending.attempt or self._position > len(reply):
-                told.append(self._restart(ending.attempt, reply))
-            told += self._delta(reply[self._position :])
+                told.append(self._start(ending.attempt))
+            elif self._attempt != ending.attempt or not self._is_place_in(pieces):
+                told.append(self._restart(ending.attempt, pieces))
+            told += self._pieces(after(pieces, self._units))
         elif self._attempt != ending.attempt:
-            self._attempt, self._position = ending.attempt, 0
+            self._attempt, self._text, self._units = ending.attempt, 0, 0
         name, data = _told(ending)
         # Its id is unique, so that a client cut off just before it differs from one that has seen it.
         return [*told, _event(name, data, f"{self._id}.end")]
 
     @property
     def _id(self) -> str:
-        place = f"{self._attempt}.{self._position}"
-        # A client that resumes from a place continues behind it, so the text before it must be equal on every replica.
+        place = f"{self._attempt}.{self._text}"
+        if self._units != self._text:
+            place = f"{place}-{self._units}"
+        # A client that resumes from a place continues behind it, so what is before it must be equal on every replica.
         return f"{place}.unsigned" if self._hearsay else place
 
     def _void(self) -> None:
-        """What was sent may be forged: send the next text as a restart."""
+        """What was sent may be forged: send what comes next as a restart."""
         if self._attempt is not None:
             self._attempt = _NO_ATTEMPT
 
-    def _is_in(self, reply: str, live: LiveRequest) -> bool:
-        text = live.since(0) if self._epoch == live.epoch else None
-        return text is not None and reply.startswith(text)
+    def _is_in(self, pieces: list[Piece], live: LiveRequest) -> bool:
+        """Whether an answer begins with what was sent of this request."""
+        sent = live.window.since(0) if self._epoch == live.epoch else None
+        return sent is not None and joined(before(pieces, units_of(sent))) == joined(sent)
 
-    def _move(self, attempt: int, position: int, name: str, **data: object) -> bytes:
-        self._attempt, self._position = attempt, position
-        return _event(name, {"attempt": attempt, **data}, self._id)
+    def _is_place_in(self, pieces: list[Piece]) -> bool:
+        """Whether an answer has the place where the client is."""
+        return self._units <= units_of(pieces) and self._text == len(text_of(before(pieces, self._units)))
 
-    def _restart(self, attempt: int, text: str, error: RequestError | None = None) -> bytes:
-        return self._move(attempt, len(text), "restart", text=text, **_why(error))
+    def _start(self, attempt: int) -> bytes:
+        self._attempt, self._text, self._units = attempt, 0, 0
+        return _event("started", {"attempt": attempt}, self._id)
+
+    def _restart(self, attempt: int, pieces: list[Piece], error: RequestError | None = None) -> bytes:
+        text, output = text_of(pieces), items_of(pieces)
+        self._attempt, self._text, self._units = attempt, len(text), units_of(pieces)
+        data = {"attempt": attempt, "text": text, **_why(error)}
+        return _event("restart", {**data, "output": output} if output else data, self._id)
 
     def _failure(self, live: LiveRequest) -> list[bytes]:
         """Why no text comes, for a client that connected after the attempt failed."""
-        return [self._restart(live.attempt, "", live.last_error)] if live.failed else []
+        return [self._restart(live.attempt, [], live.last_error)] if live.failed else []
 
     def _held_back(self, live: LiveRequest) -> list[bytes]:
         """Why no attempt begins. There is no place to resume from yet, so the event has no id."""
@@ -165,11 +184,27 @@ class StreamCursor:
         self._epoch = live.epoch
         return [_event("restart", {"attempt": live.attempt, "text": "", **_why(live.last_error)})]
 
-    def _delta(self, text: str | None) -> list[bytes]:
+    def _delta(self, text: str) -> list[bytes]:
         if not text:
             return []
-        self._position += len(text)
+        self._text += len(text)
+        self._units += len(text)
         return [_event("delta", {"text": text}, self._id)]
+
+    def _pieces(self, pieces: Iterable[Piece]) -> list[bytes]:
+        return [event for piece in pieces for event in self._piece(piece)]
+
+    def _piece(self, piece: Piece) -> list[bytes]:
+        if piece.kind == "text":
+            return self._delta(piece.text)
+        self._units += piece.units
+        match piece.kind:
+            case "tool_call":
+                data = {"index": piece.index, "call_id": piece.call_id, "name": piece.name}
+                return [_event("tool_call", data, self._id)]
+            case "tool_arguments":
+                return [_event("tool_call.delta", {"index": piece.index, "arguments": piece.text}, self._id)]
+        return [_event(f"{piece.kind}.delta", {"text": piece.text}, self._id)]
 
 
 class Streams:
@@ -278,7 +313,8 @@ def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
         case Status.COMPLETED:
             told = {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
             # Absent where unknown: an older release may have stored the reply.
-            return "completed", {**told, "finish_reason": ending.finish_reason} if ending.finish_reason else told
+            more = {"finish_reason": ending.finish_reason, "output": ending.output}
+            return "completed", told | {name: value for name, value in more.items() if value}
         case Status.FAILED:
             code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
             return "failed", {"code": code, "detail": detail or ERRORS[code].title}

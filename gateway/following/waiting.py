@@ -74,6 +74,7 @@ def answer(submission: Submission, ending: Ending, default_model: str) -> Respon
                 usage=ending.usage,
                 finish_reason=ending.finish_reason,
                 metadata=submission.body.metadata,
+                output=ending.output,
                 warnings=list(submission.warnings),
             )
             return json_answer(reply)

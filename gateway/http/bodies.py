@@ -1,7 +1,6 @@
 """Input of a call: bounded raw bodies, JSON, ids, the Idempotency-Key, the names in a query."""
 
 import re
-from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import describe
+from schemas.requests import refused
 
 _KEY = re.compile(r"[!-~]{1,255}")
 _QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
@@ -24,7 +23,7 @@ async def read_body(request: Request, most: int) -> bytes:
     """The raw body of any content type. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
     headers = dict(request.scope["headers"])
     if b"content-encoding" in headers:
-        _must_be_plain(request.headers.getlist("content-encoding"))
+        must_be_plain(request)
     if int(headers.get(b"content-length", 0)) > most:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the client has sent it.
     body = bytearray()
@@ -35,8 +34,9 @@ async def read_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _must_be_plain(encodings: Sequence[str]) -> None:
+def must_be_plain(request: Request) -> None:
     """Raises ``UNSUPPORTED_MEDIA_TYPE`` for an encoded body (RFC 9110, 8.4)."""
+    encodings = request.headers.getlist("content-encoding")
     if any(name.strip().lower() not in ("", "identity") for each in encodings for name in each.split(",")):
         detail = "Content-Encoding: compressed bodies are not supported"
         raise OrchestraError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
@@ -52,7 +52,7 @@ def validate(model: type[_Body], value: Any) -> _Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, describe(error)) from None
+        raise refused(error) from None
 
 
 def must_be_json(request: Request) -> None:

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from schemas import fields
 from schemas.api.conversations import CreateConversation
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
+from schemas.api.files import A_FILE, Purpose
 from schemas.api.keys import CreateKey
 from schemas.api.messages import PostMessage
 from schemas.api.problems import MEDIA_TYPE, Problem
@@ -24,28 +25,35 @@ _DOCUMENTED: tuple[type[BaseModel], ...] = (
     CreateKey, EditDeadLetter, ReplayDeadLetters, Problem,
 )  # fmt: skip
 
-# `itemSchema` is of OpenAPI 3.2; tools that do not know it ignore it.
+# `itemSchema` is of OpenAPI 3.2; tools that do not know it ignore it. docs/reference/streams.md has the whole of it.
+EVENTS = (
+    "pending started delta tool_call tool_call.delta reasoning.delta refusal.delta restart completed failed cancelled "
+    "expired"
+).split()
 _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
         "event": {
-            "enum": "pending started delta restart completed failed cancelled expired".split(),
+            "enum": EVENTS,
             "description": "What happened. The last four end the request, and the stream.",
         },
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": "JSON. `delta` has the next piece of the text, `restart` replaces the text so far, and "
-            "`completed` has the whole reply.",
-            "examples": ['{"text": "world"}'],
+            "description": "JSON. `delta` has the next piece of the text, `restart` replaces the answer so far, and "
+            "`completed` has the whole answer. `tool_call` begins a call of a tool (`index`, `call_id`, `name`) and "
+            "`tool_call.delta` has the next piece of its arguments (`index`, `arguments`). `reasoning.delta` and "
+            "`refusal.delta` have `text`.",
+            "examples": ['{"text": "world"}', '{"index": 0, "call_id": "call_1", "name": "weather"}'],
         },
         "id": {
             "type": "string",
-            "pattern": "^[0-9]+[.][0-9]+([.]end)?$",
-            "description": "Where to resume: `<attempt>.<characters sent so far>`, with `.end` after the ending. "
-            "The first event has none.",
-            "examples": ["1.11"],
+            "pattern": "^[0-9]+[.][0-9]+(-[0-9]+)?([.]end)?$",
+            "description": "Where to resume: `<attempt>.<characters of text sent so far>`, with `.end` after the "
+            "ending. After other pieces than text, the length of the whole answer so far follows: `1.11-40`. The first "
+            "event has none.",
+            "examples": ["1.11", "1.11-40"],
         },
     },
 }
@@ -56,6 +64,7 @@ TAGS = {
     "tasks": "Requests that a named agent answers.",
     "tasks (v0)": "The task calls of the system that this one replaced (the v0 API), for existing clients.",
     "dead letters": "Records from Kafka that could not become requests. For operators.",
+    "files": "Files of the caller: upload, list, download, delete. They expire.",
     "agents": "Named presets for answering requests.",
     "users": "People who sign in with a password.",
     "keys": "API keys: credentials of programs.",
@@ -67,6 +76,7 @@ _PATHS = {
     "task_id": ("The task's id.", fields.A_REQUEST),
     "user_id": ("The user's id.", fields.A_USER),
     "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
+    "file_id": ("The file's id.", A_FILE),
     "letter_id": ("The dead letter's id.", "42"),
 }
 # Parameters in paths are read as text: one that cannot be an id is a 404, not a 422.
@@ -85,6 +95,35 @@ def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The ``openapi_extra`` of a route that reads this body."""
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "minLength": 1,
+                            "description": "The file, with its name.",
+                            "examples": ["(its bytes)"],
+                        },
+                        "purpose": {
+                            "enum": [*Purpose],
+                            "description": "What it is for. It changes nothing; lists can be filtered by it.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+"""The ``openapi_extra`` of the route that takes a file."""
 
 
 def header(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:

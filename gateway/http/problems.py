@@ -25,6 +25,8 @@ _CLIENT_GONE = 499
 _RETRY_AFTER_SECONDS = 2.0
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
+# Key of the scope of a call whose handler reads the body itself: true until it has been read to its end.
+UNREAD = "orchestra.unread"
 # Raised before the body was read to its end.
 _UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
@@ -95,8 +97,8 @@ class Problems:
         app.add_exception_handler(ClientDisconnect, self._on_client_gone)
         app.add_exception_handler(Exception, self._on_bug)
 
-    def answer(self, error: OrchestraError, headers: dict[str, str] | None = None) -> Response:
-        """The problem document of an error."""
+    def answer(self, error: OrchestraError, headers: dict[str, str] | None = None, *, unread: bool = False) -> Response:
+        """The problem document of an error. ``unread``: the client may still be sending the body."""
         request_id, status = (
             (error.request_id, error.status) if isinstance(error, RequestProblemError) else (None, None)
         )
@@ -114,12 +116,15 @@ class Problems:
             retry_after = _RETRY_AFTER_SECONDS
         if retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-        kind = LingeringResponse if error.code in _UNREAD else Response
+        kind = LingeringResponse if unread or error.code in _UNREAD else Response
         return kind(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
 
-    async def _on_error(self, _request: Request, error: Exception) -> Response:
+    def _answer(self, request: Request, error: OrchestraError) -> Response:
+        return self.answer(error, unread=request.scope.get(UNREAD, False))
+
+    async def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, OrchestraError)
-        return self.answer(error)
+        return self._answer(request, error)
 
     async def _on_http_exception(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -138,11 +143,11 @@ class Problems:
         lines = [_bad_parameter(problem) for problem in error.errors()[:5]]
         return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)))
 
-    async def _on_database_away(self, _request: Request, _error: Exception) -> Response:
-        return self.answer(OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"))
+    async def _on_database_away(self, request: Request, _error: Exception) -> Response:
+        return self._answer(request, OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"))
 
-    async def _on_refused_data(self, _request: Request, _error: Exception) -> Response:
-        return self.answer(OrchestraError(ErrorCode.REFUSED_BY_DATABASE))
+    async def _on_refused_data(self, request: Request, _error: Exception) -> Response:
+        return self._answer(request, OrchestraError(ErrorCode.REFUSED_BY_DATABASE))
 
     async def _on_client_gone(self, _request: Request, _error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
@@ -150,7 +155,7 @@ class Problems:
     async def _on_bug(self, request: Request, error: Exception) -> Response:
         route = request.scope.get("route")
         log.error("unexpected_error", route=getattr(route, "path", None), exc_info=error)
-        return self.answer(OrchestraError(ErrorCode.INTERNAL))
+        return self._answer(request, OrchestraError(ErrorCode.INTERNAL))
 
 
 def _bad_parameter(problem: Any) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from gateway.drain import Drain
 from gateway.http import openapi
 from gateway.http.bodies import must_be_json, parse, read_body, read_id, refuse_unknown_query
+from gateway.http.problems import UNREAD
 from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
 from gateway.people.principal import Principal
@@ -23,6 +24,7 @@ from schemas.errors import ErrorCode
 
 _EVERY = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _OF_BODIES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+_OF_UPLOADS = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.TOO_MANY_CALLS)
 _OF_THE_LOG = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED)
 
 T = TypeVar("T")
@@ -64,8 +66,8 @@ class Route:
     ``handler`` takes a ``Call``, then path and query parameters by name. Its name and docstring are those of the
     operation: the first line is the summary. A parameter of type UUID that is not one is a 404. ``also``: problems
     that the handler itself raises. ``writes``: to ``llm.requests``, so it is refused while the gateway drains.
-    ``lists``: runs a few at a time per owner. ``hot``: called without FastAPI's layers. ``suffix``: of the operation's
-    id, where two routes share a handler.
+    ``upload``: the handler reads the body itself, whatever its length. ``lists``: runs a few at a time per owner.
+    ``hot``: called without FastAPI's layers. ``suffix``: of the operation's id, where two routes share a handler.
     """
 
     method: str
@@ -77,6 +79,7 @@ class Route:
     also: Sequence[ErrorCode] = ()
     headers: Sequence[dict[str, Any]] = ()
     writes: bool = False
+    upload: bool = False
     lists: bool = False
     hot: bool = False
     suffix: str = ""
@@ -91,7 +94,7 @@ class Route:
     def responses(self) -> openapi.Responses:
         """Its possible responses, including problems."""
         codes = [*_EVERY, *self.also]
-        codes += _OF_BODIES if self.body else ()
+        codes += _OF_BODIES if self.body else _OF_UPLOADS if self.upload else ()
         codes += _OF_THE_LOG if self.writes else ()
         codes += [ErrorCode.TOO_MANY_CALLS] if self.lists or self.writes else ()
         codes += [ErrorCode.NOT_FOUND] if "{" in self.path else ()
@@ -102,6 +105,7 @@ class Route:
     def extra(self) -> dict[str, Any]:
         """What FastAPI cannot derive from the handler."""
         body = openapi.body(self.body.model, required=self.body.required) if self.body else {}
+        body = openapi.UPLOAD if self.upload else body
         return {**body, **({"parameters": [*self.headers]} if self.headers else {})}
 
 
@@ -136,8 +140,10 @@ class Routing:
         ids = [parameter.name for parameter in given if parameter.annotation is UUID]
 
         async def endpoint(request: Request, **values: Any) -> Response:
+            if route.upload:
+                request.scope[UNREAD] = True
             caller = await self._callers.identify(request, route.scope)
-            if route.writes:
+            if route.writes or route.upload:
                 self._drain.refuse_new()
             for name in ids:
                 values[name] = read_id(values[name])

@@ -1,7 +1,7 @@
 """``POST /v1/messages``: check, accept, and answer as the client asks: wait, stream, or 202."""
 
 from collections.abc import Sequence
-from typing import Any
+from operator import itemgetter
 
 from fastapi import Response
 
@@ -25,7 +25,6 @@ from schemas.api.messages import MessageReply, PostMessage
 from schemas.api.requests import AcceptedRequest, RequestResource
 from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import Message
 from schemas.status import Status
 from schemas.unsupported import ignored_fields, refuse_unsupported
 
@@ -39,8 +38,11 @@ _HEADERS = (
     openapi.header("Accept", "`text/event-stream`: stream the reply, like `stream` in the body.", "text/event-stream"),
     openapi.TRACEPARENT,
 )
-_KNOWN = frozenset(PostMessage.model_fields)
-_KNOWN_IN_MESSAGES = frozenset(Message.model_fields)
+_KNOWN = frozenset(PostMessage.model_fields) | {"max_completion_tokens"}
+# Fields in which nothing can be that is not known.
+_PLAIN = _KNOWN - {"tools", "tool_choice", "response_format"}
+_PLAIN_IN_MESSAGES = frozenset({"role", "content", "name"})
+_CONTENT = itemgetter("content")
 _REPLY = openapi.stream("The reply; with `stream`, the events of the request")
 _FAILED = "The request was accepted and then failed; `code` is the reason"
 _ANSWERS: openapi.Responses = {
@@ -54,6 +56,9 @@ _PROBLEMS = (
     ErrorCode.CONVERSATION_BUSY,
     ErrorCode.CANCELLED,
     ErrorCode.NOT_SUPPORTED,
+    ErrorCode.UNSUPPORTED_PART,
+    ErrorCode.UNSUPPORTED_OPTION,
+    ErrorCode.TOOL_RESULTS_MISSING,
     ErrorCode.UNKNOWN_MODEL,
     ErrorCode.UNKNOWN_AGENT,
     ErrorCode.CONTEXT_TOO_LONG,
@@ -159,27 +164,19 @@ class Messages:
 def read_message(raw: bytes) -> Read:
     """The body of a POST, and the names of its ignored fields.
 
-    Raises ``NOT_JSON``, ``NOT_SUPPORTED`` or ``INVALID_REQUEST``.
+    Raises ``NOT_JSON``, ``NOT_SUPPORTED``, ``UNSUPPORTED_PART``, ``UNSUPPORTED_OPTION`` or ``INVALID_REQUEST``.
     """
     value = parse_json(raw)
-    if isinstance(value, dict) and "max_completion_tokens" in value:
-        value = _with_max_tokens(value)
     try:
         body = validate(PostMessage, value)
     except OrchestraError:
         refuse_unsupported(value)  # A better reason, if it applies.
         raise
-    if _KNOWN.issuperset(value) and _KNOWN_IN_MESSAGES.issuperset(set().union(*value["messages"])):
+    if (
+        _PLAIN.issuperset(value)
+        and _PLAIN_IN_MESSAGES.issuperset(set().union(*value["messages"]))
+        and list not in map(type, map(_CONTENT, value["messages"]))
+    ):
         return body, ()
     refuse_unsupported(value)
-    return body, ignored_fields(value, _KNOWN)
-
-
-def _with_max_tokens(value: dict[str, Any]) -> dict[str, Any]:
-    """Accept OpenAI's newer name of ``max_tokens``. Raises ``INVALID_REQUEST`` if both are given and differ."""
-    newer, older = value["max_completion_tokens"], value.get("max_tokens")
-    if None not in (newer, older) and newer != older:
-        detail = "max_completion_tokens: another name of max_tokens; give only one of them"
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
-    rest = {name: given for name, given in value.items() if name != "max_completion_tokens"}
-    return {**rest, "max_tokens": older if newer is None else newer}
+    return body, ignored_fields(value, _KNOWN, body)

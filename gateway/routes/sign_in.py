@@ -17,8 +17,9 @@ from orchestra.store import users
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.users import StoredUser
 from schemas.api.users import Token
+from schemas.content import storable
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import describe, storable
+from schemas.requests import describe
 
 _PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.INVALID_REQUEST,

@@ -227,7 +227,8 @@ def read_task(raw: bytes) -> tuple[CreateTask, Sequence[str]]:
     Raises ``NOT_JSON`` or ``INVALID_REQUEST``.
     """
     value = parse_json(raw)
-    return validate(CreateTask, value), ignored_fields(value, CreateTask.model_fields, "history")
+    task = validate(CreateTask, value)
+    return task, ignored_fields(value, CreateTask.model_fields, task, "history")
 
 
 def _location(task: TaskResource, prefix: str = "/v1/tasks") -> dict[str, str]:

@@ -7,18 +7,31 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
+import orjson
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import Call, EndOfText, Piece, answered, counted, estimate_input, estimate_tokens
+from llm_service.providers.any_llm_dialogue import arguments_of, named_option, unsupported_option
+from llm_service.providers.assembly import Assembly
+from llm_service.providers.base import (
+    Call,
+    EndOfText,
+    Piece,
+    answered,
+    counted,
+    estimate_input,
+    estimate_tokens,
+    storable,
+)
+from llm_service.providers.completion import usage_details
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.guarded_transport import GuardedTransport, one_generation
 from llm_service.providers.refusals import stated, understood, unreachable
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, FinishReason, Usage
+from schemas.generation import FinishReason, Usage
 
 if TYPE_CHECKING:
     from any_llm import AnyLLM
-    from any_llm.types.completion import ChatCompletionChunk, CompletionUsage
+    from any_llm.types.completion import ChatCompletionChunk, ChoiceDelta, CompletionUsage
 
 # Libraries of some providers accept no HTTP client of ours.
 _BY_HTTPX = ("anthropic", "gemini")
@@ -35,7 +48,6 @@ _BY_NAME = {
     "ContentFilterError": ErrorCode.CONTENT_FILTER,
     "ModelNotFoundError": ErrorCode.UNKNOWN_MODEL,
     "InvalidRequestError": ErrorCode.REFUSED_BY_PROVIDER,
-    "UnsupportedParameterError": ErrorCode.REFUSED_BY_PROVIDER,
     "GatewayTimeoutError": ErrorCode.TIMEOUT,
 }
 
@@ -51,6 +63,7 @@ class ThroughAnyLLM:
     """
 
     def __init__(self, kind: str, base_url: str | None, api_key: str | None, limits: UpstreamLimits) -> None:
+        self._kind = kind
         self._limits = limits
         self._silence = None if kind in _BY_HTTPX else limits.idle_seconds
         transport = GuardedTransport(base_url or "https:", limits)
@@ -60,17 +73,17 @@ class ThroughAnyLLM:
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """See `llm_service.providers.base.Provider`."""
-        reply = _Reply(estimate_input(call.messages), self._limits.reply_bytes)
+        reply = (_Reply if call.text_only else _ItemReply)(call, self._limits.reply_bytes)
         try:
             async with one_generation(call.traceparent), aclosing(await self._begin(call)) as chunks:
                 while chunk := await self._next(chunks):
-                    if text := reply.feed(chunk):
-                        yield text
+                    for piece in reply.feed(chunk):
+                        yield piece
                     if reply.done:
                         break
                 await _drain(chunks)
-            if text := reply.close():
-                yield text
+            for piece in reply.close():
+                yield piece
         except OrchestraError:
             raise
         except Exception as error:
@@ -89,18 +102,14 @@ class ThroughAnyLLM:
         await self._http.aclose()
 
     async def _begin(self, call: Call) -> "AsyncGenerator[ChatCompletionChunk, None]":
-        options = {
-            "max_tokens": call.max_tokens,
-            "temperature": call.temperature,
-            "top_p": call.top_p,
-            "stop": list(call.stop or ()) or None,
-        }
-        chunks = await self._library.acompletion(
-            model=call.model,
-            messages=_turns(call.messages),
-            stream=True,
-            **cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}),
-        )
+        asked = arguments_of(self._kind, call)
+        try:
+            chunks = await self._library.acompletion(model=call.model, stream=True, **asked)
+        except Exception as error:
+            # The library translates the schema before it makes a call.
+            if call.options.response_format and any(type(each) is ValueError for each in _chain(error)):
+                raise unsupported_option("response_format") from error
+            raise
         return cast("AsyncGenerator[ChatCompletionChunk, None]", chunks)
 
     async def _next(self, chunks: "AsyncIterator[ChatCompletionChunk]") -> "ChatCompletionChunk | None":
@@ -109,10 +118,10 @@ class ThroughAnyLLM:
 
 
 class _Reply:
-    """One answer. Feed it every chunk, then get the `ending`."""
+    """An answer that is one text. Feed it every chunk, then get the `ending`."""
 
-    def __init__(self, input_estimate: int, reply_bytes: int) -> None:
-        self._input_estimate = input_estimate
+    def __init__(self, call: Call, reply_bytes: int) -> None:
+        self._call = call
         self._answer = AnswerText(reply_bytes)
         self._usage: CompletionUsage | None = None
         self._finish: FinishReason | None = None
@@ -123,33 +132,104 @@ class _Reply:
         """Whether the answer is complete; a server may keep its connection open after it."""
         return self._finish is not None and self._usage is not None
 
-    def feed(self, chunk: "ChatCompletionChunk") -> str:
-        """The text in this chunk, perhaps none. Raises `OrchestraError`."""
+    def feed(self, chunk: "ChatCompletionChunk") -> Sequence[Piece]:
+        """The pieces in this chunk, perhaps none. Raises `OrchestraError`."""
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
-            return ""
+            return ()
         choice = chunk.choices[0]
         if choice.finish_reason == "content_filter":
             raise OrchestraError(ErrorCode.CONTENT_FILTER)
         if choice.finish_reason:
             self._finish = "length" if choice.finish_reason == "length" else "stop"
-        self._tools = self._tools or bool(choice.delta.tool_calls)
-        return self._answer.add(choice.delta.content or choice.delta.refusal or "")
+        return self._pieces(choice.delta)
 
-    def close(self) -> str:
-        """The remaining text after the last chunk."""
-        return self._answer.close()
+    def close(self) -> Sequence[Piece]:
+        """The remaining pieces after the last chunk."""
+        return _text(self._answer.close())
 
     def ending(self) -> EndOfText:
         """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
         if self._finish is None:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
-        told = self._usage
-        usage = Usage(
-            input_tokens=counted(told and told.prompt_tokens, self._input_estimate),
-            output_tokens=counted(told and told.completion_tokens, estimate_tokens(self._answer.size)),
+        return self._ended(self._finish)
+
+    def _pieces(self, delta: "ChoiceDelta") -> Sequence[Piece]:
+        self._tools = self._tools or bool(delta.tool_calls)
+        return _text(self._answer.add(delta.content or delta.refusal or ""))
+
+    def _ended(self, finish: FinishReason) -> EndOfText:
+        return answered(
+            EndOfText(self._spent(self._answer.size), finish), text=self._answer.size > 0, tools=self._tools
         )
-        return answered(EndOfText(usage, self._finish), text=self._answer.size > 0, tools=self._tools)
+
+    def _spent(self, size: int) -> Usage:
+        told, call = self._usage, self._call
+        return Usage(
+            input_tokens=counted(told and told.prompt_tokens) or estimate_input(call.messages, call.options.tools),
+            output_tokens=counted(told and told.completion_tokens) or estimate_tokens(size),
+        )
+
+
+class _ItemReply(_Reply):
+    """An answer of any items."""
+
+    def __init__(self, call: Call, reply_bytes: int) -> None:
+        super().__init__(call, reply_bytes)
+        self._assembly = Assembly(reply_bytes, reasoning=call.options.reasoning is not None)
+        # What Anthropic and Google want back: signed thoughts, and what comes with a call or with the answer.
+        self._thinking: list[dict[str, Any]] = []
+        self._thought: list[str] = []
+        self._extra: dict[str, Any] = {}
+        self._extra_of_calls: dict[str, Any] = {}
+
+    def close(self) -> Sequence[Piece]:
+        """The remaining pieces after the last chunk, and what the provider wants back with the calls."""
+        pieces: list[Piece] = [*self._assembly.close(cut=self._finish in (None, "length"))]
+        kept = {"thinking": self._thinking, "extra_content": self._extra, "calls": self._extra_of_calls}
+        state = self._call.state({name: value for name, value in kept.items() if value})
+        if self._assembly.has_calls and state:
+            pieces.append(state)
+        return pieces
+
+    def _pieces(self, delta: "ChoiceDelta") -> Sequence[Piece]:
+        say = self._assembly.say
+        if delta.reasoning:
+            self._thought.append(delta.reasoning.content)
+            say("reasoning", delta.reasoning.content)
+        say("text", delta.content or "")
+        say("refusal", delta.refusal or "")
+        for each in delta.tool_calls or ():
+            function = each.function
+            name, arguments = (function.name, function.arguments or "") if function else (None, "")
+            own = self._assembly.call(each.index, each.id, name, arguments)
+            if each.extra_content:
+                self._assembly.count(len(orjson.dumps(each.extra_content)))
+                self._extra_of_calls[own] = each.extra_content
+        if delta.extra_content:
+            self._keep(delta.extra_content)
+        return self._assembly.take()
+
+    def _keep(self, extra: dict[str, Any]) -> None:
+        self._assembly.count(len(orjson.dumps(extra)))
+        signature = (extra.get("anthropic") or {}).get("signature")
+        if signature:
+            thought = storable("".join(self._thought))
+            self._thinking.append({"type": "thinking", "thinking": thought, "signature": signature})
+            self._thought = []
+        else:
+            self._extra |= extra
+
+    def _ended(self, finish: FinishReason) -> EndOfText:
+        told = self._usage.model_dump() if self._usage else {}
+        if self._assembly.has_calls and finish == "stop":
+            finish = "tool_calls"
+        usage = self._spent(self._assembly.size).model_copy(update=usage_details(told))
+        return answered(EndOfText(usage, finish), text=self._assembly.answered)
+
+
+def _text(text: str) -> Sequence[Piece]:
+    return (text,) if text else ()
 
 
 def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.AsyncClient) -> "AnyLLM":
@@ -173,17 +253,6 @@ def _library(kind: str, base_url: str | None, api_key: str | None, http: httpx.A
         raise ProviderSetupError(f"provider {kind} needs the packages of any-llm-sdk[{kind}]") from error
     except AnyLLMError as error:
         raise ProviderSetupError(f"provider {kind} cannot be used: {error.message}") from error
-
-
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any] | Any]:
-    """The messages as these APIs require: system messages first, then alternating roles."""
-    turns: list[dict[str, Any]] = []
-    for message in sorted(messages, key=lambda message: message.role != "system"):
-        if turns and turns[-1]["role"] == message.role:
-            turns[-1]["content"] += "\n\n" + message.content
-        else:
-            turns.append({"role": message.role, "content": message.content})
-    return turns
 
 
 async def _drain(chunks: "AsyncIterator[ChatCompletionChunk]") -> None:
@@ -210,6 +279,8 @@ def _meaning(error: Exception) -> OrchestraError:
             return unreachable(each)
         if isinstance(each, TimeoutError):
             return OrchestraError(ErrorCode.TIMEOUT, "The model's provider sent nothing in time.")
+        if type(each).__name__ == "UnsupportedParameterError":
+            return unsupported_option(named_option(str(getattr(each, "parameter_name", ""))))
         if code := _BY_NAME.get(type(each).__name__):
             return understood(each, code)
     return OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's provider sent an invalid answer.")

@@ -149,12 +149,27 @@ def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     usage = {"input_tokens": 0, "output_tokens": 0, **(document.get("usage") or {})}
     yield {"type": "message_start", "message": {**document, "content": [], "usage": usage}}
     for index, block in enumerate(document["content"]):
-        text = block.get("text")
-        yield {"type": "content_block_start", "index": index, "content_block": {**block, "text": ""} if text else block}
-        if text:
-            yield {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+        # In a stream, a block begins empty.
+        begun = {name: _BEGUN.get(name, value) for name, value in block.items()}
+        yield {"type": "content_block_start", "index": index, "content_block": begun}
+        for delta in _deltas(block):
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     # A complete document is a complete answer, even if it does not say why it ended.
     delta = {"stop_reason": document.get("stop_reason") or "end_turn", "stop_sequence": document.get("stop_sequence")}
     yield {"type": "message_delta", "delta": delta, "usage": usage}
     yield {"type": "message_stop"}
+
+
+_BEGUN: dict[str, Any] = {"text": "", "thinking": "", "signature": "", "input": {}}
+
+
+def _deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if text := block.get("text"):
+        yield {"type": "text_delta", "text": text}
+    if thinking := block.get("thinking"):
+        yield {"type": "thinking_delta", "thinking": thinking}
+    if signature := block.get("signature"):
+        yield {"type": "signature_delta", "signature": signature}
+    if arguments := block.get("input"):
+        yield {"type": "input_json_delta", "partial_json": json.dumps(arguments)}

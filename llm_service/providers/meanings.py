@@ -49,6 +49,16 @@ _TABLE = (
         prompt is too long, input is too long, maximum model length, too many tokens, token count*exceeds,
         model token limit, must have less than * tokens, tokens + must be <=, reduce the length""",
     ),
+    # A model that reads no images, or calls no tools, though its API has both. OpenRouter's words begin like others'.
+    (
+        ErrorCode.UNSUPPORTED_PART,
+        """image input is not supported, audio input is not supported, support image input, support audio input,
+        not a multimodal model, image url is only supported by""",
+    ),
+    (
+        ErrorCode.UNSUPPORTED_OPTION,
+        "does not support tools, does not support function calling, support tool use, tool choice requires",
+    ),
     (
         ErrorCode.UNKNOWN_MODEL,
         """model not found, model * not found, models/* not found, model not exist, model * not exist,

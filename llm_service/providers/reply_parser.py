@@ -1,8 +1,11 @@
-"""The bytes of an OpenAI-compatible answer → its text and how it ended."""
+"""The bytes of an OpenAI-compatible answer → its pieces and how it ended."""
+
+from collections.abc import Sequence
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import EndOfText
-from llm_service.providers.completion import Completion
+from llm_service.providers.assembly import Assembly
+from llm_service.providers.base import Call, EndOfText, Piece
+from llm_service.providers.completion import Completion, ItemCompletion
 from llm_service.providers.framing import Framing, no_answer, parsed
 from llm_service.providers.refusals import stated
 from orchestra.http.event_stream import SseEvent
@@ -18,34 +21,52 @@ class ReplyParser:
     Once its ``completion`` has a finish reason it is complete; after that only the usage matters.
     """
 
-    def __init__(self, *, input_estimate: int, reply_bytes: int) -> None:
+    def __init__(self, call: Call, *, reply_bytes: int) -> None:
         self.done = False
-        self._input_estimate = input_estimate
+        self._call = call
         self._framing = Framing(reply_bytes)
-        self.completion = Completion()
         self._answer = AnswerText(reply_bytes)
+        self._assembly: Assembly | None = None
+        self.completion = Completion()
+        if not call.text_only:
+            self._assembly = Assembly(reply_bytes, reasoning=call.options.reasoning is not None)
+            self.completion = ItemCompletion(self._assembly)
 
-    def feed(self, chunk: bytes) -> str:
-        """The text that these bytes complete, perhaps none. Raises `OrchestraError`."""
-        return self._answer.add("".join(map(self._text, self._framing.feed(chunk))))
+    def feed(self, chunk: bytes) -> Sequence[Piece]:
+        """The pieces that these bytes complete, perhaps none. Raises `OrchestraError`."""
+        text = "".join(map(self._text, self._framing.feed(chunk)))
+        if self._assembly:
+            return self._assembly.take()
+        text = self._answer.add(text)
+        return (text,) if text else ()
 
-    def close(self) -> str:
-        """The remaining text after the last byte. Raises `OrchestraError`."""
+    def close(self) -> Sequence[Piece]:
+        """The remaining pieces after the last byte. Raises `OrchestraError`."""
         rest, whole = self._framing.close()
         text = ""
         if rest and whole:
-            text = self._answer.add(self._whole(rest.data))
+            text = self._whole(rest.data)
         elif rest and (rest.data == _END_MARK or _is_json(rest.data)):
             # An incomplete event is dropped, as in the standard.
-            text = self._answer.add(self._text(rest))
-        return text + self._answer.close()
+            text = self._text(rest)
+        if self._assembly:
+            return self._closed(self._assembly)
+        text = self._answer.add(text) + self._answer.close()
+        return (text,) if text else ()
 
     def ending(self) -> EndOfText:
         """How the answer ended. Raises ``bad_upstream`` if it was cut off, and what `answered` raises."""
         # Servers without finish reasons have an end mark. The end of a connection proves nothing.
         if self.completion.finish is None and not self.done:
             raise OrchestraError(ErrorCode.BAD_UPSTREAM, "The model's answer was cut off.")
-        return self.completion.ending(self._input_estimate, self._answer.size)
+        return self.completion.ending(self._call, (self._assembly or self._answer).size)
+
+    def _closed(self, assembly: Assembly) -> Sequence[Piece]:
+        cut = self.completion.finish == "length" or (self.completion.finish is None and not self.done)
+        pieces: list[Piece] = [*assembly.close(cut=cut)]
+        if assembly.has_calls and (state := self._call.state(self.completion.kept)):
+            pieces.append(state)
+        return pieces
 
     def _text(self, event: SseEvent) -> str:
         data = event.data

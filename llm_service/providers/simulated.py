@@ -1,13 +1,23 @@
 """A fake model for tests and benchmarks: deterministic, with configurable delays, lengths and faults.
 
-``simulated`` answers ``echo: <last user message>``. Options follow the name, as in
-``simulated:latency_ms=50,tokens=33,gap_ms=20``:
+``simulated`` answers ``echo: <last user message>``. Beyond text it does what a client asks for:
+
+- It calls the tool that ``tool_choice`` names, or the first one if it is ``required``. Otherwise it calls each offered
+  tool for which the last user message has ``call NAME``, unless it has called that tool since; with
+  ``parallel_tool_calls: false`` one at a time. Behind the results it answers ``NAME: <result>``.
+- With a ``json_schema``, for an answer or for arguments, it sends the smallest JSON that fits; with ``json_object`` an
+  object with the echo.
+- With ``reasoning: include`` it reasons before it answers.
+- ``max_tokens`` cuts it off.
+
+Options follow the name, as in ``simulated:latency_ms=50,tokens=33,gap_ms=20``. A token is a word, or a piece of a call:
 
 | option | what it does |
 |---|---|
 | ``latency_ms`` | waits before the first token |
 | ``gap_ms`` | waits before every further token |
 | ``tokens`` | answers with this many words instead of the echo; 0 is ``empty_reply`` |
+| ``reasoning`` | reasons with this many words before it answers |
 | ``reply=hash`` | answers with `conversation_hash` of what it was sent |
 | ``fail`` | ends with this error code (any of ``schemas.generation.GenerationErrorCode``) |
 | ``fail_after`` | the error is sent after this many tokens, within the stream; by default before the first byte |
@@ -21,21 +31,20 @@ An invalid option is ``invalid_request``.
 """
 
 import asyncio
-import hashlib
-import re
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_service.providers.base import Call, EndOfText, Garbage, Piece, answered, estimate_input, storable
+from llm_service.providers.base import Call, EndOfText, Garbage, Piece, answered, estimate_input
+from llm_service.providers.simulated_answer import answer, conversation_hash
+from orchestra import transcript
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, GenerationErrorCode, Usage
+from schemas.generation import FinishReason, GenerationErrorCode, Usage
 
-_WORDS = re.compile(r"\S+\s*|\s+")
 _REMEMBERED = 10_000
 
 _Millis = Annotated[float, Field(ge=0, le=600_000)]
@@ -50,6 +59,7 @@ class SimulatedOptions(BaseModel):
     latency_ms: _Millis = 0
     gap_ms: _Millis = 0
     tokens: _Count | None = None
+    reasoning: _Count | None = None
     reply: Literal["echo", "hash"] = "echo"
     fail: GenerationErrorCode | None = None
     fail_after: _Count | None = None
@@ -77,12 +87,6 @@ def parse_options(model: str) -> SimulatedOptions:
     raise OrchestraError(ErrorCode.INVALID_REQUEST, f"The options of the simulated model are invalid: {told}.")
 
 
-def conversation_hash(messages: Sequence[ChatMessage]) -> str:
-    """SHA-256, in hex, of the messages as a JSON array of ``[role, content]`` pairs, UTF-8 without spaces."""
-    pairs = [[message.role, message.content] for message in messages]
-    return hashlib.sha256(orjson.dumps(pairs)).hexdigest()
-
-
 class Simulated:
     """All simulated models. The only state is how often a call with ``fail_times`` has failed."""
 
@@ -93,24 +97,24 @@ class Simulated:
         """See `llm_service.providers.base.Provider`."""
         options = parse_options(call.model)
         error = self._error(options, call)
-        words = _words(options, call)
+        tokens, cut = _tokens(options, call)
         await _pause(options.latency_ms)
-        for place in range(len(words) + 1):
+        for place in range(len(tokens) + 1):
             if place == options.cut_after:
                 return
             if place == options.hang_after:
                 await asyncio.Event().wait()
             if error and place == (options.fail_after or 0):
                 raise error
-            if place < len(words):
+            if place < len(tokens):
                 if place:
                     await _pause(options.gap_ms)
-                yield words[place]
+                if (piece := _shown(tokens[place], call)) is not None:
+                    yield piece
         if options.garbage:
             yield Garbage(b"\x00<html>not json\n")
             return
-        usage = Usage(input_tokens=estimate_input(call.messages), output_tokens=len(words))
-        yield answered(EndOfText(usage, "length" if (options.tokens or 0) > len(words) else "stop"), text=bool(words))
+        yield _ending(call, tokens, cut=cut)
 
     async def check(self) -> None:
         """It is always reachable."""
@@ -138,15 +142,27 @@ async def _pause(millis: float) -> None:
         await asyncio.sleep(millis / 1000)
 
 
-def _words(options: SimulatedOptions, call: Call) -> list[str]:
-    if options.tokens is not None:
-        return _numbered(min(options.tokens, call.max_tokens or options.tokens))
-    if options.reply == "hash":
-        digest = conversation_hash(call.messages)
-        return [digest[at : at + 8] for at in range(0, len(digest), 8)]
-    said = next((message.content for message in reversed(call.messages) if message.role == "user"), "")
-    return _WORDS.findall(storable(f"echo: {said}"))
+def _tokens(options: SimulatedOptions, call: Call) -> tuple[list[transcript.Piece], bool]:
+    """The pieces of its answer, and whether there would be more of them without the limit."""
+    hashed, asked = options.reply == "hash", options.tokens
+    words = min(asked, call.max_tokens) if asked is not None and call.max_tokens else asked
+    pieces = answer(call, words=words, hashed=hashed, reasoning=options.reasoning)
+    # A hash is no use if it is cut.
+    tokens = list(islice(pieces, None if hashed and call.text_only else call.max_tokens))
+    fewer = words != asked and bool(tokens) and tokens[-1].kind == "text"
+    return tokens, fewer or next(pieces, None) is not None
 
 
-def _numbered(count: int) -> list[str]:
-    return [f"word{place}{' ' if place < count else ''}" for place in range(1, count + 1)]
+def _shown(token: transcript.Piece, call: Call) -> Piece | None:
+    if token.kind == "text":
+        return token.text
+    return None if token.kind == "reasoning" and call.options.reasoning is None else token
+
+
+def _ending(call: Call, tokens: list[transcript.Piece], *, cut: bool) -> EndOfText:
+    kinds = [token.kind for token in tokens]
+    usage = Usage(input_tokens=estimate_input(call.messages, call.options.tools), output_tokens=len(tokens))
+    if not call.text_only and "reasoning" in kinds:
+        usage.reasoning_tokens = kinds.count("reasoning")
+    finish: FinishReason = "length" if cut else "tool_calls" if "tool_call" in kinds else "stop"
+    return answered(EndOfText(usage, finish), text=bool({"text", "tool_call"} & {*kinds}))

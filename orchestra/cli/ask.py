@@ -11,6 +11,7 @@ import httpx
 
 from orchestra.cli.sse import ParsedEvent, read_events
 from orchestra.cli.terminal import Screen
+from orchestra.transcript import Piece, after, before, joined, pieces_of, text_of, units_of
 
 # A gateway sends something at least every 15 seconds.
 _SILENCE_SECONDS = 45.0
@@ -20,6 +21,10 @@ _TRY_AGAIN_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 # What a restarting gateway, or a proxy in front of it, returns.
 _PASSING = frozenset({502, 503, 504})
+# Events that mean nothing without their data.
+_WITH_DATA = frozenset(
+    "pending delta reasoning.delta refusal.delta tool_call tool_call.delta restart completed failed".split()
+)
 
 
 class NoReplyError(Exception):
@@ -65,7 +70,7 @@ class ReplyWaiter:
     patience: float = PATIENCE_SECONDS
     request_id: str | None = None
     conversation_id: str | None = None
-    text: str = ""
+    pieces: list[Piece] = field(default_factory=list)
     started: bool = False
     # The same key on every try, so that several tries are still one message.
     _key: str = field(default_factory=lambda: str(uuid4()))
@@ -76,7 +81,7 @@ class ReplyWaiter:
     _cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self) -> str:
-        """Return the whole reply, and show it as it arrives. Raises ``NoReplyError``."""
+        """Return the text of the reply, and show all of it as it arrives. Raises ``NoReplyError``."""
         async with self.where.client() as client, asyncio.TaskGroup() as tasks:
             cancelling = tasks.create_task(self._cancel_when_wanted(client))
             try:
@@ -85,7 +90,7 @@ class ReplyWaiter:
                 cancelling.cancel()
         if error:
             raise error
-        return self.text
+        return text_of(self.pieces)
 
     def cancel(self) -> None:
         """Cancel the request as soon as it is accepted; ``reply`` continues until the request has ended."""
@@ -158,12 +163,21 @@ class ReplyWaiter:
             case "started", _:
                 self.started = True
             case "delta", {"text": str(text)}:
-                self._show(self.text + text)
+                self._add(Piece("text", text))
+            case "reasoning.delta", {"text": str(text)}:
+                self._add(Piece("reasoning", text))
+            case "refusal.delta", {"text": str(text)}:
+                self._add(Piece("refusal", text))
+            case "tool_call", {"index": int(index), "call_id": str(call_id), "name": str(name)}:
+                self._add(Piece("tool_call", "", index, call_id, name))
+            case "tool_call.delta", {"index": int(index), "arguments": str(text)}:
+                self._add(Piece("tool_arguments", text, index))
             case "restart", {"text": str(text)}:
                 self._note_error(data)
-                self._show(text)
+                self._show(self._answer(text, data))
             case "completed", dict():
-                self._show(str(data.get("reply") or self.text))
+                if answer := self._answer(str(data.get("reply") or ""), data):
+                    self._show(answer)
                 if data.get("finish_reason") == "length":
                     self.screen.note("cut at max_tokens")
                 return _Ended()
@@ -173,9 +187,16 @@ class ReplyWaiter:
                 return _Ended(CancelledTurnError("the request was cancelled"))
             case "expired", _:
                 return _Ended(NoReplyError("the request was not answered before its deadline (expired)"))
-            case "pending" | "delta" | "restart" | "completed" | "failed", _:
+            case name, _ if name in _WITH_DATA:
                 raise self._nonsense()
         return None
+
+    def _answer(self, text: str, data: dict[str, Any]) -> list[Piece]:
+        """The answer in an event that has all of it."""
+        try:
+            return pieces_of(text, data.get("output"))
+        except (KeyError, TypeError):
+            raise self._nonsense() from None
 
     def _note_error(self, data: dict[str, Any]) -> None:
         """Show why the last attempt failed, once per reason."""
@@ -187,14 +208,18 @@ class ReplyWaiter:
     def _nonsense(self) -> NoReplyError:
         return NoReplyError(f"{self.where.url} did not answer like a gateway")
 
-    def _show(self, text: str) -> None:
-        """Show the new part of the text, or all of it where it does not continue what was shown."""
-        if not text.startswith(self.text):
+    def _add(self, piece: Piece) -> None:
+        self.screen.show(piece)
+        self.pieces.append(piece)
+
+    def _show(self, answer: list[Piece]) -> None:
+        """Show the new part of an answer, or all of it where it does not continue what was shown."""
+        shown = units_of(self.pieces)
+        if joined(before(answer, shown)) != joined(self.pieces):
             self.screen.restart()
-            self.text = ""
-        if len(text) > len(self.text):
-            self.screen.show(text[len(self.text) :])
-        self.text = text
+            self.pieces, shown = [], 0
+        for piece in after(answer, shown):
+            self._add(piece)
 
     async def _cancel_when_wanted(self, client: httpx.AsyncClient) -> None:
         await self._cancel.wait()

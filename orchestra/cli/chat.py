@@ -6,12 +6,16 @@ import signal
 import sys
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from orchestra.cli.attach import UnusableFileError, attach_all, with_files
 from orchestra.cli.environment import gateway_of
+from orchestra.cli.files import upload_for_message
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, command, fail
 from orchestra.cli.send import UNREACHABLE, body_of
 from orchestra.cli.terminal import LiveScreen, echo, remark
@@ -35,6 +39,13 @@ def chat(
     *,
     conversation: ConversationId = None,
     model: ModelName = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image, recording (MP3, WAV), PDF or text to send with the first message; repeatable. "
+            "What is too large for the message is uploaded."
+        ),
+    ] = None,
     gateway: GatewayUrl = None,
     key: Key = None,
     data: Data = DEFAULT_DATA,
@@ -48,6 +59,10 @@ def chat(
     from orchestra.cli.ask import Where
 
     where = Where(gateway_of(gateway, data), key)
+    try:
+        files = attach_all(file or (), partial(upload_for_message, where.url, key))
+    except UnusableFileError as error:
+        raise typer.BadParameter(str(error)) from None
     if conversation:
         asyncio.run(_check(where, conversation))
     echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
@@ -64,7 +79,15 @@ def chat(
                 echo("this line is not UTF-8 and was not sent", err=True)
                 unanswered = True
                 continue
-            conversation, outcome = asyncio.run(_turn(where, line, model, conversation))
+            body = body_of(line, model, conversation)
+            try:
+                body = with_files(body, files) if files else body
+            except UnusableFileError as error:
+                echo(f"not sent: {error}", err=True)
+                unanswered = True
+                continue
+            files = []
+            conversation, outcome = asyncio.run(_turn(where, body, conversation))
             lost = outcome is TurnResult.LOST
             unanswered |= outcome in {TurnResult.LOST, TurnResult.UNANSWERED}
             if outcome is TurnResult.LEFT or (lost and script):
@@ -115,14 +138,12 @@ def _is_text(said: str) -> bool:
     return True
 
 
-async def _turn(
-    where: "Where", text: str, model: str | None, conversation: str | None
-) -> tuple[str | None, TurnResult]:
+async def _turn(where: "Where", body: dict[str, Any], conversation: str | None) -> tuple[str | None, TurnResult]:
     """Send a message and show the reply. Returns the conversation's id and what happened to the message."""
     from orchestra.cli.ask import PATIENCE_SECONDS, CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter
 
     screen = LiveScreen()
-    waiter = ReplyWaiter(where, body_of(text, model, conversation), screen, at_first=PATIENCE_SECONDS)
+    waiter = ReplyWaiter(where, body, screen, at_first=PATIENCE_SECONDS)
     waiter.conversation_id = conversation
     replying = asyncio.ensure_future(waiter.reply())
     interrupts = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
+from orchestra.cli.calls import calling, name_of, refused
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
 from orchestra.cli.terminal import Terminal, echo, hand_over
@@ -22,7 +23,6 @@ from schemas.errors import ErrorCode
 if TYPE_CHECKING:
     import httpx
 
-_SECONDS = 60.0
 _PATH = "/v1/dead-letters"
 
 Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only letters refused with this code.")]
@@ -65,7 +65,7 @@ def list_(
         **({} if replayed is None else {"replayed": str(replayed).lower()}),
     }
     found: list[dict[str, Any]] = []
-    with _calling(gateway_of(gateway, data), key) as client:
+    with calling(gateway_of(gateway, data), key) as client:
         cursor = None
         while len(found) < limit:
             page = _ask(client, "GET", "", params={**asked, "limit": min(limit - len(found), 100)} | _cursor(cursor))
@@ -97,7 +97,7 @@ def show(
     letter: Id, *, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA
 ) -> None:
     """Show a whole dead letter: why it was refused, and what a replay would send."""
-    with _calling(gateway_of(gateway, data), key) as client:
+    with calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
     if as_json:
         hand_over(json.dumps(found, indent=2))
@@ -139,7 +139,7 @@ def edit(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Change what a replay of a dead letter sends. The original record is kept unchanged."""
-    with _calling(gateway_of(gateway, data), key) as client:
+    with calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
         change: dict[str, Any] = {}
         if header:
@@ -175,7 +175,7 @@ def replay(
     wanted = _filter(reason, topic, after, before)
     if bool(letters) == bool(wanted):
         raise typer.BadParameter("give the numbers of letters, or at least one of --reason, --topic, --after, --before")
-    with _calling(gateway_of(gateway, data), key) as client:
+    with calling(gateway_of(gateway, data), key) as client:
         told = _replay_each(client, letters) if letters else _replay_all(client, wanted)
     if as_json:
         hand_over(json.dumps(told, indent=2))
@@ -205,25 +205,14 @@ def _replay_all(client: "httpx.Client", wanted: dict[str, str]) -> dict[str, Any
     return told
 
 
-def _calling(gateway: str, key: str | None) -> "httpx.Client":
-    import httpx
-
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        return httpx.Client(base_url=gateway, headers=headers, trust_env=False, timeout=_SECONDS)
-    except httpx.InvalidURL as error:
-        raise fail(f"{gateway} is not a gateway address: {error}") from None
-
-
 def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
     """The body of the gateway's answer; anything but success ends this with exit code 1."""
     import httpx
 
-    where = f"the gateway at {client.base_url.netloc.decode()}"
     try:
         response = client.request(method, f"{_PATH}{path}", **more)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}{where} did not answer ({type(error).__name__})") from None
+        raise fail(f"{about}{name_of(client)} did not answer ({type(error).__name__})") from None
     try:
         answer = response.json()
     except ValueError:
@@ -233,9 +222,7 @@ def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **m
             return answer
         case {"id": _, "obstacle": _, "replayed_as": _} if response.is_success:
             return answer
-        case {"code": code, "detail": detail} if response.is_error:
-            raise fail(f"{about}{code}: {detail}")
-    raise fail(f"{about}{where} returned status {response.status_code}, and not as a gateway does")
+    raise refused(client, response, about)
 
 
 def _filter(reason: ErrorCode | None, topic: str | None, after: str | None, before: str | None) -> dict[str, str]:

@@ -11,14 +11,14 @@ from rich.text import Text
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data
 from orchestra.cli.terminal import Terminal
-from orchestra.settings import DatabaseSettings, KafkaSettings, load
+from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, load
 
 if TYPE_CHECKING:
     from orchestra.cli.examine import Finding
 
 
 def doctor(*, data: Data = DEFAULT_DATA) -> None:
-    """Check what a deployment needs: addresses, versions, topics, migrations, secret, models, clocks.
+    """Check what a deployment needs: addresses, versions, topics, migrations, secret, models, files, clocks.
 
     Reads the same environment variables as the services. If DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS are not set and
     a stack of `orchestra up` runs on --data, it checks that stack. Exit code 1 if something needs fixing.
@@ -27,7 +27,7 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
 
     if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} & os.environ.keys():
         os.environ |= environment_of_stack(data)
-    findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings)))
+    findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings), load(FileSettings)))
     Terminal().print(_table(findings))
     if any(finding.fix for finding in findings):
         raise typer.Exit(1)

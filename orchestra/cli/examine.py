@@ -11,8 +11,10 @@ from pydantic import Field, SecretStr, ValidationError
 
 from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
+from orchestra.files.home import FilesUnavailableError
+from orchestra.files.opening import open_home
 from orchestra.kafka.topics import Admin
-from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings, SettingsGroup
+from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, SecretSettings, SettingsGroup
 from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
@@ -49,9 +51,11 @@ class Finding:
     fix: str = ""
 
 
-async def examine(kafka: KafkaSettings, database: DatabaseSettings, llm: LlmSettings) -> list[Finding]:
+async def examine(
+    kafka: KafkaSettings, database: DatabaseSettings, llm: LlmSettings, files: FileSettings
+) -> list[Finding]:
     """Run all checks concurrently. Findings contain no secrets."""
-    groups = await asyncio.gather(_secret(), _kafka(kafka), _postgres(database), _models(llm))
+    groups = await asyncio.gather(_secret(), _kafka(kafka), _postgres(database), _models(llm), _files(files))
     return [finding for group in groups for finding in group]
 
 
@@ -63,6 +67,21 @@ async def _secret() -> list[Finding]:
         fix = "set ORCHESTRA_SECRET to the output of `openssl rand -hex 32`, the same for all gateways and workers"
         return [Finding("secret", wrong, fix)]
     return [Finding("secret", f"{len(secrets[0])} bytes{', and a previous one' if len(secrets) > 1 else ''}")]
+
+
+async def _files(settings: FileSettings) -> list[Finding]:
+    home = open_home(settings)
+    if home is None:
+        return [Finding("files", "not offered: FILES_URL is not set")]
+    try:
+        await home.check()
+    except FilesUnavailableError as error:
+        fix = (
+            "FILES_URL must name a folder that gateways and workers see, or a bucket that they can reach; "
+            "the first gateway that starts marks it"
+        )
+        return [Finding("files", str(error), fix)]
+    return [Finding("files", f"{settings.files_url}: can be reached")]
 
 
 async def _kafka(settings: KafkaSettings) -> list[Finding]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from orchestra.cli.options import command
 from orchestra.cli.terminal import Screen, Terminal
 from orchestra.devstack.progress import StartProgress
+from orchestra.transcript import Piece
 
 if TYPE_CHECKING:
     from orchestra.cli.ask import ReplyWaiter
@@ -64,12 +65,14 @@ class FirstMessage(Screen):
         self._end()
         return True
 
-    def show(self, text: str) -> None:
-        """Show a piece of the reply."""
+    def show(self, piece: Piece) -> None:
+        """Show a piece of the reply, if it is text: nothing else was asked for."""
+        if piece.kind != "text":
+            return
         if not self._within_a_line:
             self._console.print(self._label, end="")
         self._within_a_line = True
-        self._console.print(text, end="", soft_wrap=True)
+        self._console.print(piece.text, end="", soft_wrap=True)
 
     def restart(self) -> None:
         """Say that the reply starts again."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestra.cli import dead_letters, keys
+from orchestra.cli import dead_letters, files, keys
 from orchestra.cli.chat import chat
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
@@ -102,6 +102,7 @@ def build() -> typer.Typer:
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
     app.callback()(_options)
+    app.add_typer(files.build(), name="files", rich_help_panel=_TALK)
     app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
     app.add_typer(dead_letters.build(), name="dead-letters", rich_help_panel=_CARE)
     return app

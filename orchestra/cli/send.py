@@ -2,13 +2,15 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName
-from orchestra.cli.terminal import LiveScreen, SilentScreen, echo, hand_over
+from orchestra.cli.terminal import LiveScreen, SilentScreen, echo, hand_over, remark
+from orchestra.transcript import Piece, items_of
 
 UNREACHABLE = 3
 _INTERRUPTED = 130
@@ -25,6 +27,8 @@ def send(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Send one message and show its reply: on a terminal as it arrives, elsewhere whole, alone on standard output.
+
+    Tool calls and refusals are part of the reply on a terminal; elsewhere they are on standard error.
 
     Exit codes: 0 answered; 1 not answered (standard error says why); 2 wrong usage; 3 no gateway could be reached; 130
     interrupted, while the request stays open.
@@ -77,3 +81,14 @@ def _reply(where: Any, body: dict[str, Any]) -> None:
         live.end()
     else:
         hand_over(reply)
+        for line in _beside(waiter.pieces):
+            remark(line)
+
+
+def _beside(pieces: Sequence[Piece]) -> Iterator[str]:
+    """What a reply has beside its text: tool calls and refusals."""
+    for item in items_of(pieces) or ():
+        if item["type"] == "function_call":
+            yield f"call {item['name']} {item['arguments']}".rstrip()
+    if refusal := "".join(piece.text for piece in pieces if piece.kind == "refusal"):
+        yield f"refused: {refusal}"

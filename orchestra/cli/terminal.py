@@ -4,11 +4,13 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+
+from orchestra.transcript import Piece
 
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 # Control and format characters, such as those that change the direction of text, are removed.
@@ -60,6 +62,11 @@ def hand_over(text: str) -> None:
         typer.echo(text.encode("utf-8", "replace").decode(), color=True)  # With color=True nothing is removed.
 
 
+def bytes_out() -> BinaryIO | None:
+    """Standard output for the bytes of a file; None if it is a terminal, which the bytes could control."""
+    return None if sys.stdout.isatty() else sys.stdout.buffer
+
+
 class Terminal(Console):
     """Draws tables and progress. Text is made harmless, and markup in it is not read: styles are passed as objects."""
 
@@ -72,46 +79,60 @@ class Terminal(Console):
             yield each if each.control else Segment(harmless(each.text), each.style)
 
 
+# What stands before a piece that begins.
+_MARKS: dict[str, str] = {"tool_call": "call", "refusal": "refused:"}
+
+
 class Screen:
     """Where a reply is shown. This one shows nothing."""
 
-    def show(self, text: str) -> None:
+    def show(self, piece: Piece) -> None:
         """Show a piece of the reply."""
 
     def restart(self) -> None:
-        """Say that the text shown is void, and that the reply starts again."""
+        """Say that what was shown is void, and that the reply starts again."""
 
     def note(self, text: str) -> None:
         """Show a remark about the reply."""
 
 
 class LiveScreen(Screen):
-    """Shows each piece at once, and says when a reply starts again."""
+    """Shows each piece at once, and says when a reply starts again.
+
+    Reasoning is dimmed. Tool calls and refusals are marked, and each is on a line of its own.
+    """
 
     def __init__(self) -> None:
         self._within_a_line = False
+        self._last: Piece | None = None
 
-    def show(self, text: str) -> None:
+    def show(self, piece: Piece) -> None:
         """Show a piece."""
-        echo(text, nl=False)
-        self._within_a_line = not text.endswith("\n")
+        begins = self._last is None or not piece.joins(self._last)
+        if begins and piece.kind != "tool_arguments":
+            self.end()
+            if mark := _MARKS.get(piece.kind):
+                echo(Styled(f"{mark} {piece.name}".rstrip() + " ", bold=True), nl=False)
+        echo(Styled(piece.text, dim=True) if piece.kind == "reasoning" else piece.text, nl=False)
+        self._within_a_line = not piece.text.endswith("\n")
+        self._last = piece
 
     def restart(self) -> None:
         """Start the reply again."""
         echo("\n[starting again]")
-        self._within_a_line = False
+        self._within_a_line, self._last = False, None
 
     def note(self, text: str) -> None:
         """Show a remark, on a new line if the reply is on the same terminal."""
         if self._within_a_line and sys.stdout.isatty() and sys.stderr.isatty():
-            echo()
-            self._within_a_line = False
+            self.end()
         remark(text)
 
     def end(self) -> None:
         """End the reply's last line."""
         if self._within_a_line:
             echo()
+            self._within_a_line = False
 
 
 class SilentScreen(Screen):

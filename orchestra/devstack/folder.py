@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from orchestra.devstack.errors import AlreadyRunningError, FolderRefusedError
+from orchestra.files.home import MARKER
 
 # Where Postgres keeps its data when it runs as another user that cannot reach the data folder.
 SYSTEM_FOLDER = Path("/var/lib/llm-orchestra")
@@ -32,6 +33,7 @@ _FOLDERS = {
         for rotated in ("", ".1")
     ),
     "run": ("*.ready",),
+    "files": (MARKER, "unfinished", "[0-9a-f][0-9a-f]"),
 }
 _FILES = ("secret", "secret.tmp", "state.json", "state.tmp", "control.sock")
 # Deleted last, so that an interrupted wipe can be repeated.
@@ -60,6 +62,11 @@ class DataFolder:
     def postgres(self) -> Path:
         """Postgres' password and data, or a link to the data."""
         return self.path / "postgres"
+
+    @property
+    def files(self) -> Path:
+        """The home of files."""
+        return self.path / "files"
 
     @property
     def logs(self) -> Path:

@@ -19,8 +19,8 @@ _WORKER_SILENCE_SECONDS = 15.0
 _READERS = {
     **dict.fromkeys(
         (
-            "AGENTS_DIR", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "ORCHESTRA_SECRET",
-            "ORCHESTRA_SECRET_OLD",
+            "AGENTS_DIR", "DATABASE_URL", "FILES_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL",
+            "ORCHESTRA_SECRET", "ORCHESTRA_SECRET_OLD",
         ),
         ("gateway", "worker"),
     ),
@@ -60,6 +60,7 @@ def shared_environment(ports: Ports, database_url: str, folder: DataFolder, choi
         "KAFKA_BOOTSTRAP_SERVERS": f"{HOST}:{ports.kafka}",
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "ORCHESTRA_SECRET": folder.secret(),
+        "FILES_URL": os.environ.get("FILES_URL") or folder.files.as_uri(),
         "LLM_SERVICE_URL": f"http://{HOST}:{ports.llm}",
         "LLM_SERVICE_TOKEN": folder.token("LLM service"),
         "LLM_MODEL": choice.model,

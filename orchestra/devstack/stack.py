@@ -57,8 +57,11 @@ class Stack:
         await _together(self._start_kafka(), self._start_postgres(choice), self._start_model())
         await _together(self._migrate(), self._make_topics())
         await self._supervisor.add(llm_part(self._env, self._ports.llm))
-        await _together(*(self._start_worker(number) for number in range(1, self._options.workers + 1)))
-        await _together(*(self._start_gateway(number) for number in range(1, self._options.gateways + 1)))
+        # At the same time: a new worker waits for a gateway to mark the folder of files.
+        await _together(
+            *(self._start_worker(number) for number in range(1, self._options.workers + 1)),
+            *(self._start_gateway(number) for number in range(1, self._options.gateways + 1)),
+        )
         self._overall = State.READY
         self._save()
 

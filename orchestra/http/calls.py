@@ -14,11 +14,15 @@ from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.payload import Payload
 from httpx_aiohttp import AiohttpTransport
 
 # If a server had already closed a kept connection, the call fails within a packet's travel time.
 _CLOSED_WITHIN_SECONDS = 1.0
+_LARGE_BYTES = 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Address:
 
         Raises ``aiohttp.ClientError``; one that is also a ``TimeoutError`` after a timeout.
         """
-        return self._session.request(method, self.base_url + path, data=content, headers=headers, allow_redirects=False)
+        data = _Large(content) if content and len(content) > _LARGE_BYTES else content
+        return self._session.request(method, self.base_url + path, data=data, headers=headers, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -90,6 +95,26 @@ def _session(base_url: str, keep_alive: KeepAlive, **more: Any) -> aiohttp.Clien
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=[_past_a_closed_connection], **more
     )
+
+
+class _Large(Payload):
+    """A body that is written in pieces, so that it does not block the event loop, and without a copy."""
+
+    _autoclose = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._size = len(content)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The body as text."""
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it, as fast as it is read."""
+        view = memoryview(self._value)
+        for at in range(0, len(view), _PIECE_BYTES):
+            await writer.write(view[at : at + _PIECE_BYTES])
 
 
 class _Protocol(ResponseHandler):

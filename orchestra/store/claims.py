@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from orchestra.store.database import Database, Transaction, as_json
+from orchestra.store.bodies import from_store
+from orchestra.store.database import Database, Transaction, as_json, read_json
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 
@@ -279,7 +278,7 @@ async def _claim(
             max_owners=limit + _MORE_OWNERS,
             turns=limit,
         )
-    return read_claimed(orjson.loads(rows[0].turns))
+    return read_claimed(read_json(rows[0].turns))
 
 
 def split(limit: int) -> dict[str, int]:
@@ -293,6 +292,7 @@ def read_claimed(turns: Sequence[dict[str, Any]]) -> list[Claimed]:
     """Build claimed turns from what ``claimed_v1`` returns."""
     for turn in turns:
         caller_waits, since = turn.pop("caller_waits"), turn.pop("seconds_since")
+        turn["body"] = from_store(turn["body"])
         turn["caller_seconds"] = max(0.0, CALLER_SECONDS - since) if caller_waits else 0.0
         for name in ("id", "conversation_id", "worker_id"):
             turn[name] = UUID(turn[name])
@@ -310,7 +310,7 @@ async def claim(database: Database, order: ClaimOrder) -> list[Claimed]:
 async def held(database: Database, worker_id: UUID) -> list[Claimed]:
     """The turns this worker holds now: for a worker that does not know whether its last claim was committed."""
     rows = await database.run(_MINE, worker_id=worker_id)
-    return read_claimed(orjson.loads(rows[0].turns))
+    return read_claimed(read_json(rows[0].turns))
 
 
 async def next_attempt(database: Database, turn: Claimed) -> Claimed | None:

@@ -257,6 +257,14 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
         return json.dumps(rows, default=str)
 
 
+def read_json(text: str) -> Any:
+    """A JSON value that a function of the database has built, with whatever numbers and texts its columns can hold."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # A number beyond 64 bits and beyond all floats: valid in JSON and in ``jsonb``.
+        return json.loads(text)
+
+
 def lookup_rows(parameter: str, columns: str) -> str:
     """The rows of a JSON parameter, as a subquery to join; ``columns`` must include the tenant.
 

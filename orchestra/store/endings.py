@@ -1,14 +1,14 @@
 """⑦ The ends of attempts → rows, many in one round trip, each only if its fence still holds."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, TypedDict
 from uuid import UUID
 
 import orjson
 
 from orchestra.store.claims import CALLER_SECONDS, Claimed, ClaimOrder, read_claimed, split
-from orchestra.store.database import Database, as_json, lookup_rows
+from orchestra.store.database import Database, as_json, lookup_rows, read_json
 from orchestra.store.turns import (
     KEYS,
     Announcement,
@@ -28,13 +28,35 @@ from schemas.status import Status
 _FOREVER = 1e9
 
 
+class Said(TypedDict):
+    """A message of a request, to store.
+
+    ``content``: its text. ``parts``: its content, if that is not one text. ``weight``: what it counts in a prompt, in
+    bytes; without it, the bytes of ``content``.
+    """
+
+    role: str
+    content: str
+    parts: NotRequired[Sequence[Any]]
+    tool_call_id: NotRequired[str]
+    weight: NotRequired[int]
+
+
+class Items(NamedTuple):
+    """An answer that is more than one text: its items, its weight, and the provider's data to return with it."""
+
+    output: Sequence[Mapping[str, Any]]
+    weight: int
+    state: dict[str, Any] | None = None
+
+
 @dataclass(frozen=True)
 class AttemptEnd:
     """How one attempt ended. ``status`` pending: it goes back to the queue for ``delay`` seconds.
 
-    ``question``: the message to store before the reply, as (role, content). ``question``, ``reply`` and
-    ``finish_reason`` are set only if completed. ``error``: why the attempt failed, whether or not another follows.
-    ``log``: a row for the logs table, as (type, message).
+    ``said``: the messages of the request to store before the reply. ``items``: the answer, if it is more than the text
+    ``reply``. These and ``finish_reason`` are set only if completed. ``error``: why the attempt failed, whether or not
+    another follows. ``log``: a row for the logs table, as (type, message).
     """
 
     tenant: str
@@ -42,10 +64,11 @@ class AttemptEnd:
     conversation_id: UUID
     fence: int
     status: Status
-    question: tuple[str, str] | None = None
+    said: Sequence[Said] = ()
     reply: str | None = None
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
+    items: Items | None = None
     error: tuple[ErrorCode, str] | None = None
     delay: float = 0.0
     give_try_back: bool = False
@@ -108,7 +131,7 @@ class HeldBack:
 
 
 _FINISH = """
-SELECT finish_v1(:touched, :endings, :worker_id, :by_age, :by_priority, :only_after_promotion) AS done
+SELECT finish_v2(:touched, :endings, :worker_id, :by_age, :by_priority, :only_after_promotion) AS done
 """
 
 _EXPIRE = """
@@ -173,7 +196,7 @@ async def finish(database: Database, endings: Sequence[AttemptEnd], order: Claim
         **split(order.limit if order else 0),
         only_after_promotion=order is None or order.only_after_promotion,
     )
-    done = orjson.loads(rows[0].done)
+    done = read_json(rows[0].done)
     written = set(done["written"])
     fenced = [ending.ref for place, ending in enumerate(endings) if place not in written]
     return Finished(announcements(done["announcements"]), fenced, done["promoted"], read_claimed(done["claimed"]))
@@ -224,9 +247,9 @@ def _why(row: Any, held: HeldModel) -> dict[str, Any]:
 
 
 def _row(place: int, ending: AttemptEnd) -> dict[str, Any]:
-    question_role, question = ending.question or (None, None)
     error_code, error_detail = ending.error or (None, None)
     log_type, log_message = ending.log or (None, None)
+    more = ending.items._asdict() if ending.items else {}
     return {
         "place": place,
         "tenant": ending.tenant,
@@ -239,10 +262,10 @@ def _row(place: int, ending: AttemptEnd) -> dict[str, Any]:
         "usage": ending.usage and ending.usage.model_dump(),
         "error_code": error_code,
         "error_detail": error_detail,
-        "question_role": question_role,
-        "question": question,
+        "said": ending.said,
         "reply": ending.reply,
         "finish_reason": ending.finish_reason,
         "log_type": log_type,
         "log_message": log_message,
+        **more,
     }

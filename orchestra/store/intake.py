@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-import orjson
-
+from orchestra.store.bodies import to_store
 from orchestra.store.cancels import cancel, conversations_of, delete_conversations, owned_among
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in, read_claimed
-from orchestra.store.database import Database, Transaction, as_json, lookup_rows
+from orchestra.store.database import Database, Transaction, as_json, lookup_rows, read_json
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announcements, refs_json
 from schemas.errors import ErrorCode
@@ -225,7 +224,7 @@ async def _take_in_requests(
         worker_id=order and order.worker_id,
         slots=order.limit if order else 0,
     )
-    found = orjson.loads(rows[0].done)
+    found = read_json(rows[0].done)
     for place, body_hash in found["known"]:
         _duplicate(first[place], body_hash, done)
     kept = {request.ref: request.body_hash for request in first}
@@ -294,7 +293,7 @@ def _row(place: int, request: NewRequest) -> dict[str, Any]:
         "priority": request.priority,
         "model": request.model,
         "task_type": request.task_type,
-        "body": request.body,
+        "body": to_store(request.body),
         "body_hash": request.body_hash,
         "user_name": request.user,
         "signed": request.signed,

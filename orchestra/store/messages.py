@@ -3,33 +3,44 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, bindparam, func, select
 
 from orchestra.store.compose import composed, matches
 from orchestra.store.conversations import visible
 from orchestra.store.database import Database, as_json
-from orchestra.store.pages import measured, page_rows, within_page
+from orchestra.store.pages import measured, page_rows, size_of_json, within_page
 from orchestra.store.tables import conversations, messages
 from orchestra.store.turns import PAGE_BYTES, ConversationRef
 from schemas.api.conversations import StoredMessage
+from schemas.content import calls_in, refusal_in
 from schemas.generation import ChatMessage
 
 _MIN_BYTES_PER_MESSAGE = 8
+# An image counts a fixed number of tokens in a prompt, whatever its size: the size of media has a limit of its own.
+MAX_BYTES_OF_PARTS = 16 * 1024 * 1024
 
-_RECALL = """
-SELECT k.tenant, k.id AS conversation_id, m.role, m.content, m.request_id
+# The reasoning in an answer is not part of a prompt.
+_RECALL = f"""
+SELECT k.tenant, k.id AS conversation_id, m.role, m.content, m.parts, m.tool_call_id, m.state,
+    jsonb_path_query_array(m.output, '$[*] ? (@.type <> "reasoning")') AS output,
+    num_nulls(m.parts, m.tool_call_id, m.output, m.state) = 4 AS plain
 FROM json_to_recordset(CAST(:rows AS json)) AS k(tenant text, id uuid, budget bigint, most integer)
 CROSS JOIN LATERAL (
-    SELECT newest.*, sum(octet_length(newest.content)) OVER (ORDER BY newest.id DESC) AS so_far
+    SELECT newest.*, sum(coalesce(newest.weight, octet_length(newest.content))) OVER newer AS so_far,
+        sum(coalesce(pg_column_size(newest.parts), 0)) OVER newer AS bytes_of_parts
     FROM (
-        SELECT id, role, content, request_id FROM messages
+        SELECT id, role, content, parts, tool_call_id, output, state, weight FROM messages
         WHERE tenant = k.tenant AND conversation_id = k.id ORDER BY id DESC LIMIT k.most
     ) AS newest
+    WINDOW newer AS (ORDER BY newest.id DESC)
 ) AS m
-WHERE m.so_far <= k.budget
+WHERE m.so_far <= k.budget AND m.bytes_of_parts <= {MAX_BYTES_OF_PARTS}
 ORDER BY k.tenant, k.id, m.id
 """
+# The rest of a turn that did not fit whole.
+_NEVER_FIRST = ("assistant", "tool")
 
 _NEXT = (
     select(messages)
@@ -51,8 +62,11 @@ _NEXT = (
     .limit(bindparam("limit"))
     .subquery("n")
 )
-_MEASURED = measured(select(_NEXT), func.octet_length(_NEXT.c.content), _NEXT.c.id)
-_SHOWN = ("id", "role", "content", "created_at", "request_id", "finish_reason", "found")
+_BYTES = func.octet_length(_NEXT.c.content) + size_of_json(_NEXT.c.parts) + size_of_json(_NEXT.c.output)
+_MEASURED = measured(select(_NEXT), _BYTES, _NEXT.c.id)
+_SHOWN = (
+    "id", "role", "content", "created_at", "request_id", "finish_reason", "parts", "tool_call_id", "output", "found",
+)  # fmt: skip
 _PAGE = composed(select(*(_MEASURED.c[name] for name in _SHOWN)).where(within_page(_MEASURED)).order_by(_MEASURED.c.id))
 
 
@@ -84,10 +98,26 @@ async def recall(database: Database, wanted: Sequence[Recall]) -> dict[Conversat
     found: dict[ConversationRef, list[ChatMessage]] = defaultdict(list)
     for row in rows:
         messages = found[ConversationRef(row.tenant, row.conversation_id)]
-        if not messages and row.role == "assistant":
-            continue  # The answer to a question that did not fit.
-        messages.append(ChatMessage.model_construct(role=row.role, content=row.content))
+        if messages or row.role not in _NEVER_FIRST:
+            plain = ChatMessage.model_construct(role=row.role, content=row.content)
+            messages.append(plain if row.plain else _message(row))
     return found
+
+
+def answer(text: str, output: Sequence[dict[str, Any]], state: dict[str, Any] | None) -> ChatMessage:
+    """An answer of the model with these items, as a message of a prompt. Reasoning is not part of it."""
+    calls, refusal = calls_in(output) or None, refusal_in(output)
+    content = None if not text and (calls or refusal) else text
+    return ChatMessage.model_construct(
+        role="assistant", content=content, tool_calls=calls, refusal=refusal, state=state
+    )
+
+
+def _message(row: Any) -> ChatMessage:
+    if row.output is not None:
+        return answer(row.content, row.output, row.state)
+    content = row.content if row.parts is None else row.parts
+    return ChatMessage.model_construct(role=row.role, content=content, tool_call_id=row.tool_call_id)
 
 
 async def page(

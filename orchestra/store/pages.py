@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Subquery, bindparam, func, or_, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, Subquery, Text, bindparam, cast, func, or_, tuple_
 
 from orchestra.store.compose import composed
 from orchestra.store.database import Row
@@ -61,6 +61,11 @@ def newest(rows: _Rows, table: FromClause) -> _Rows:
 def newest_page(rows: Select[Any], table: FromClause, where: tuple[ColumnElement[bool], ...]) -> str:
     """The statement for one page of these rows, newest first."""
     return composed(newest(rows.where(*where), table))
+
+
+def size_of_json(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """The bytes of a JSON value as text; 0 for null."""
+    return func.coalesce(func.octet_length(cast(column, Text)), 0)
 
 
 def measured(rows: Select[Any], size: ColumnElement[int], *order: ColumnElement[Any]) -> Subquery:

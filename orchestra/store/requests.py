@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, case,
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
-from orchestra.store.pages import applied, conditions, measured, newest, page_rows, within_page
+from orchestra.store.pages import applied, conditions, measured, newest, page_rows, size_of_json, within_page
 from orchestra.store.tables import conversations, messages, requests
 from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, refs_json
 from schemas.api.requests import RequestFilter, RequestResource
@@ -60,6 +60,7 @@ def shared_columns(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]
         r.c.cancel_requested_at.is_not(None).label("cancel_requested"),
         r.c.retry_of,
         m.c.finish_reason,
+        m.c.output,
         case((unanswered, _error(r))).label("last_error"),
         func.jsonb_extract_path(r.c.body, "metadata").label("metadata"),
     )
@@ -182,7 +183,7 @@ def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], 
     """The statement for a page of these requests, newest first. ``size``: bytes of a request without its answer."""
     n = newest(rows, requests).subquery("n")
     a, m = messages.alias("a"), messages.alias("m")
-    bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0)
+    bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0) + size_of_json(a.c.output)
     p = measured(select(n).outerjoin(a, answer_of(n, a)), bytes, n.c.created_at.desc(), n.c.id.desc())
     page = select(*resource(p, m), p.c.found).select_from(p).outerjoin(m, answer_of(p, m))
     return composed(page.where(within_page(p)).order_by(p.c.created_at.desc(), p.c.id.desc()))

@@ -78,6 +78,11 @@ messages = Table(
     Column("content", Text, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("finish_reason", Text),
+    Column("parts", JSONB),
+    Column("tool_call_id", Text),
+    Column("output", JSONB),
+    Column("state", JSONB),
+    Column("weight", Integer),
     ForeignKeyConstraint(["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"]),
 )
 
@@ -219,6 +224,23 @@ totals_due = Table(
     METADATA,
     Column("what", Text, primary_key=True),
     Column("due_at", _Moment, nullable=False),
+)
+
+files = Table(
+    "files",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("blob", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("expires_at", _Moment, nullable=False),
+    Column("deleted_at", _Moment),
 )
 
 models = Table(

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from orchestra.store.bodies import from_store
 from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database
 from orchestra.store.pages import applied, page_rows
@@ -111,7 +112,7 @@ WITH removed AS (
     DELETE FROM messages m USING removed g
     WHERE g.ended AND m.tenant = g.tenant AND m.conversation_id = g.conversation_id AND m.request_id = g.id
 ), emptied AS (
-    UPDATE outbox o SET value = (CAST(o.value AS jsonb) - 'metadata' || '{"reply": null}')::text
+    UPDATE outbox o SET value = (CAST(o.value AS jsonb) - 'metadata' - 'output' || '{"reply": null}')::text
     FROM removed g WHERE g.ended AND o.tenant = g.tenant AND o.request_id = g.id
 )
 SELECT id FROM removed
@@ -170,7 +171,7 @@ async def body(database: Database, ref: RequestRef, only: str | None) -> dict[st
     """The original body of a task. None if there is no such task, or its body has been removed."""
     where, values = applied(_CONDITIONS, only=only)
     rows = await database.run(_body(where), **values, **ref._asdict())
-    return dict(rows[0].body) if rows else None
+    return from_store(dict(rows[0].body)) if rows else None
 
 
 async def count_by_status(database: Database, tenant: str, only: str | None) -> dict[str, int]:
@@ -228,5 +229,5 @@ def _task(row: Any) -> TaskResource:
     return TaskResource.model_validate(fields)
 
 
-def _messages(stored: Sequence[dict[str, str]] | None) -> list[Message]:
-    return [Message.model_construct(role=each["role"], content=each["content"]) for each in stored or ()]  # type: ignore[arg-type]
+def _messages(stored: Sequence[dict[str, Any]] | None) -> list[Message]:
+    return [Message.model_construct(**each) for each in stored or ()]

@@ -94,7 +94,7 @@ _KEPT = " UNION ALL ".join(
         (
             "messages",
             "coalesce(c.owner, c.user_id::text, '')",
-            "pg_column_size(r.content)",
+            " + ".join(f"coalesce(pg_column_size(r.{name}), 0)" for name in ("content", "parts", "output", "state")),
             "JOIN conversations c ON c.tenant = r.tenant AND c.id = r.conversation_id",
         ),
         ("requests", "coalesce(r.user_name, '')", "coalesce(pg_column_size(r.body), 0)", ""),

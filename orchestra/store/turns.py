@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-
-from orchestra.store.database import Transaction, as_json, lookup_rows
+from orchestra.store.database import Transaction, as_json, lookup_rows, read_json
 
 
 class RequestRef(NamedTuple):
@@ -59,7 +57,7 @@ ORDER BY c.tenant, c.id
 FOR UPDATE OF c
 """
 
-_ANNOUNCE = "SELECT CAST(announce_v1(:ended, :conversations) AS text) AS replies"
+_ANNOUNCE = "SELECT CAST(announce_v2(:ended, :conversations) AS text) AS replies"
 
 
 def refs_json(refs: Collection[RequestRef] | Collection[ConversationRef]) -> str:
@@ -83,7 +81,7 @@ async def announce(
     if not conversations:
         return []
     rows = await tx.run(_ANNOUNCE, ended=refs_json(ended), conversations=refs_json(conversations))
-    return announcements(orjson.loads(rows[0].replies))
+    return announcements(read_json(rows[0].replies))
 
 
 async def promote(tx: Transaction, conversations: Collection[ConversationRef]) -> None:
@@ -95,11 +93,11 @@ async def promote(tx: Transaction, conversations: Collection[ConversationRef]) -
 async def empty(tx: Transaction, deleted: Collection[ConversationRef]) -> None:
     """Remove the texts of all ended requests in these deleted conversations."""
     if deleted:
-        await tx.run("SELECT empty_v1(:refs)", refs=refs_json(deleted))
+        await tx.run("SELECT empty_v2(:refs)", refs=refs_json(deleted))
 
 
 def announcements(replies: Sequence[dict[str, Any]]) -> list[Announcement]:
-    """Build the announcements from what ``announce_v1`` returns."""
+    """Build the announcements from what ``announce_v2`` returns."""
     return [
         Announcement(
             reply["id"],

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import fields
 from schemas.api.pages import Page
+from schemas.content import Output, Part, absent
 from schemas.generation import FinishReason
 from schemas.json_schema import described
 from schemas.requests import Metadata
@@ -43,13 +44,20 @@ class StoredMessage(BaseModel):
     """One message of the history."""
 
     id: Annotated[int, described("Grows within the conversation.", 17)]
-    role: Annotated[str, described("The speaker: `system`, `user` or `assistant`.", "assistant")]
+    role: Annotated[str, described("The speaker: `system`, `developer`, `user`, `assistant` or `tool`.", "assistant")]
     content: Annotated[str, described("The text of the message.", "Hello world")]
     created_at: Annotated[datetime, described("When it was stored.", "2026-01-31T11:59:59.345678Z")]
     request_id: Annotated[
         UUID | None, described("The request that it belongs to; null for rows inserted by SQL.", fields.A_REQUEST)
     ]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
+    parts: Annotated[list[Part] | None, described("The parts of the message, if it is not a plain text.")] = Field(
+        None, exclude_if=absent
+    )
+    tool_call_id: Annotated[
+        str | None, described("The call that it is the result of, in `tool` messages.", "call_1")
+    ] = Field(None, exclude_if=absent)
+    output: Output = None
 
 
 class MessagePage(Page[StoredMessage]):

@@ -10,11 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from schemas import fields
 from schemas.api.pages import Page
+from schemas.content import storable
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
 from schemas.json_schema import described
 from schemas.replies import RequestError
-from schemas.requests import Moment, storable
+from schemas.requests import Moment
 
 _TopicName = Annotated[str, Field(min_length=1, max_length=249), AfterValidator(storable)]
 _Cursor = Annotated[str, Field(max_length=512)]

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas import fields
 from schemas.api.pages import Page
+from schemas.content import visible
 from schemas.json_schema import described
-from schemas.requests import Moment, visible
+from schemas.requests import Moment
 
 
 class Scope(StrEnum):

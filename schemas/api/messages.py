@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from schemas import fields
+from schemas.content import Output
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
 from schemas.requests import MessageBody
@@ -41,4 +42,5 @@ class MessageReply(BaseModel):
     usage: Annotated[Usage | None, described("Tokens used by the attempt that answered; null if not known.")]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
     metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
+    output: Output = None
     warnings: Warnings = []

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import Page
+from schemas.content import Output, storable
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
 from schemas.replies import RequestError
-from schemas.requests import AgentName, Moment, storable
+from schemas.requests import AgentName, Moment
 from schemas.status import Status
 
 
@@ -36,6 +37,7 @@ class RequestResource(BaseModel):
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
     last_error: Annotated[RequestError | None, fields.LAST_ERROR] = None
     metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
+    output: Output = None
 
 
 class RequestPage(Page[RequestResource]):

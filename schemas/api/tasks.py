@@ -10,11 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import Page
+from schemas.content import Output, storable
 from schemas.errors import ErrorCode
-from schemas.generation import FinishReason, Priority, Sampling, Usage
+from schemas.generation import FinishReason, Options, Priority, Sampling, Usage
 from schemas.json_schema import described
 from schemas.replies import RequestError
-from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy, storable
+from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy
 from schemas.status import Status
 
 OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
@@ -42,7 +43,7 @@ class PostTask(Sampling):
     metadata: Annotated[Metadata | None, fields.METADATA] = None
 
 
-class CreateTask(PostTask):
+class CreateTask(Options, PostTask):
     """Body of ``POST /v1/tasks``. Unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")
@@ -95,6 +96,7 @@ class TaskResource(BaseModel):
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
     last_error: Annotated[RequestError | None, fields.LAST_ERROR] = None
     metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
+    output: Output = None
 
 
 class TaskPage(Page[TaskResource]):
@@ -113,7 +115,7 @@ def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Me
         return None, []
     users = [place for place, message in enumerate(messages) if message.role == "user"]
     place = users[-1] if users else len(messages) - 1
-    return messages[place].content, list(messages[:place])
+    return messages[place].text, list(messages[:place])
 
 
 class TaskFilter(BaseModel):

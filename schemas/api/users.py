@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from schemas import fields
+from schemas.content import storable, visible
 from schemas.json_schema import described
-from schemas.requests import storable, visible
 
 Role = Literal["admin", "user"]
 MIN_PASSWORD = 8

@@ -67,6 +67,7 @@ STRINGS = ["a", " ", "9", ":", "=", ",", ".", "-", "/", "é", "\\u0000", '\\"']
 # Each read of a header, as the code spells the name: the name, what good values begin with, and calls that get there.
 POST, GET, EVENTS, CREATE = ("POST", "/v1/messages"), ("GET", "/v1/requests/{request_id}"), (
     "GET", "/v1/requests/{request_id}/events"), ("POST", "/v1/conversations")  # fmt: skip
+CONTENT = ("GET", "/v1/files/{file_id}/content")
 GENERATE, MODELS = ("POST", "/generate"), ("GET", "/models")
 HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
     "'accept'": ("accept", ["", "text/event-stream;", "text/event-stream;q=0."], [POST]),
@@ -75,10 +76,13 @@ HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
     "'content-encoding'": ("content-encoding", ["", "identity,"], [POST]),
     "b'content-encoding'": ("content-encoding", ["", "identity"], [POST, GENERATE]),
     "b'content-length', 0": ("content-length", [], []),  # Of at most twenty digits: the server's parser has seen to it.
+    "'content-length', 0": ("content-length", [], []),  # As above.
     "'content-type', ''": ("content-type", ["", "application/json;", "application/"], [CREATE]),
     "b'content-type', b''": ("content-type", [], []),  # Of an answer.
     "'idempotency-key'": ("idempotency-key", ["", '"'], [POST]),
-    "'last-event-id'": ("last-event-id", ["", "1.", "1.1."], [EVENTS]),
+    "'last-event-id'": ("last-event-id", ["", "1.", "1.1.", "1.1-"], [EVENTS]),
+    "'if-range', etag": ("if-range", [], []),  # It is only compared.
+    "'range', ''": ("range", ["", "bytes=", "bytes=1-"], [CONTENT]),
     "'prefer'": ("prefer", ["", "a", "wait", "wait=", 'a;"', "a="], [POST, GET]),
     "'traceparent'": ("traceparent", ["", "00-"], [POST]),
     "'x-user-id'": ("x-user-id", [""], [GET, POST]),
@@ -342,6 +346,41 @@ def properties(place: Place) -> set[str]:
                 yield from walk(child, seen)
 
     return set(walk(content))
+
+
+# What a message or an option may have at any depth, with a place for what is repeated.
+NESTED = [
+    '"messages":[{{"role":"user","content":[{}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"text","text":{}}}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"text","text":"x",{0}:{0}}}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:","detail":{}}}}}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":{}}}}}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"input_audio","input_audio":{{"data":"","format":{}}}}}]}}]',
+    '"messages":[{{"role":"user","content":[{{"type":"file","file":{{"file_data":"data:","filename":{}}}}}]}}]',
+    '"messages":[{{"role":"assistant","tool_calls":[{}]}}]',
+    '"messages":[{{"role":"assistant","tool_calls":[{{"id":{},"type":"function"}}]}}]',
+    '"messages":[{{"role":"tool","tool_call_id":{},"content":""}}]',
+    '"messages":[{{"role":"tool","tool_call_id":"c","content":""}},{}]',
+    '"tools":[{}]',
+    '"tools":[{{"type":"function","function":{{"name":{}}}}}]',
+    '"tools":[{{"type":"function","function":{{"name":"f","parameters":{{"a":{}}}}}}}]',
+    '"tools":[{{"type":"function","function":{{"name":"f","description":{}}}}}]',
+    '"tools":[{{"type":"function","function":{{"name":"f"}}}}],"tool_choice":{{"type":"function","function":{}}}',
+    '"response_format":{{"type":"json_schema","json_schema":{{"name":"n","schema":{{{0}:{0}}}}}}}',
+    '"response_format":{{"type":{}}}',
+]
+REPEATED = [*(f'"{each}' for each in STRINGS), '"a",', "[", '{"a":', '{"type":"text","text":"x"},', "{},", "9"]
+
+
+@pytest.mark.parametrize("nested", NESTED)
+async def test_nested_fields(nested: str) -> None:
+    """What is within a message, a tool or a format costs in proportion to its length, be it JSON or not."""
+    messages = "" if "messages" in nested else '"messages":[{{"role":"user","content":"x"}}],'
+    for unit, end in product(REPEATED, ["", '"']):
+        call = with_body(
+            find(POST), f"{{{{{messages}{nested.replace('{}', '{}' + end).replace('{0}', '{0}' + end)}}}}}", "utf-8"
+        )
+        assert not await grows(call, unit, FIELD_SIZES), (unit, end)
 
 
 @pytest.mark.parametrize("place", [place for place in WITH_BODY if place.app == "gateway"], ids=str)

@@ -1,18 +1,22 @@
 """What every provider promises, whatever is behind it. Asked over HTTP, with real servers on both sides."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pytest
 
 from llm_service.providers.simulated import conversation_hash
 from llm_service.settings import LlmServiceSettings
+from orchestra.transcript import Piece, items_of
+from schemas.content import calls_in
 from schemas.errors import ErrorCode
 from schemas.generation import ChatMessage, DoneLine, GenerateReply
 from tests.support.llm_server import Service, eventually, running, text_of
 from tests.support.llm_upstream import TEXT, Upstream, upstream
+from tests.support.llm_wires import items
 
 
 @dataclass
@@ -29,15 +33,18 @@ class Subject:
     half: str
     garbage: str
     huge: str
+    items: str
+    ids: tuple[str, str] | None
     provider: str = "simulated"
     url_setting: str = "openai_base_url"
     root: bool = False
 
 
-def _scripted(url_setting: str, *, root: bool = False, provider: str) -> Subject:
+def _scripted(url_setting: str, ids: tuple[str, str], *, root: bool = False, provider: str) -> Subject:
     """A provider whose server is scripted: there each behaviour is a model of that name."""
-    names = "whole slow hang silent rate_limited server_error half garbage huge".split()
-    return Subject(text=TEXT, provider=provider, url_setting=url_setting, root=root, **{name: name for name in names})
+    names = "whole slow hang silent rate_limited server_error half garbage huge items".split()
+    behaviours = {name: name for name in names}
+    return Subject(text=TEXT, provider=provider, url_setting=url_setting, root=root, ids=ids, **behaviours)
 
 
 SUBJECTS = {
@@ -52,10 +59,12 @@ SUBJECTS = {
         half="simulated:tokens=3,cut_after=2",
         garbage="simulated:tokens=3,garbage=1",
         huge="simulated:tokens=3,fail=bad_upstream,fail_after=2",
+        items="simulated:reasoning=2",
+        ids=None,
     ),
-    "openai_compatible": _scripted("openai_base_url", provider="openai"),
-    "anthropic": _scripted("anthropic_base_url", root=True, provider="anthropic"),
-    "gemini": _scripted("gemini_base_url", root=True, provider="gemini"),
+    "openai_compatible": _scripted("openai_base_url", ("call_1", "call_2"), provider="openai"),
+    "anthropic": _scripted("anthropic_base_url", ("toolu_1", "toolu_2"), root=True, provider="anthropic"),
+    "gemini": _scripted("gemini_base_url", ("fc_1", "fc_2"), root=True, provider="gemini"),
 }
 
 
@@ -231,3 +240,56 @@ async def test_many_answers_at_once_do_not_mix(service: Service, subject: Subjec
     answers = await asyncio.gather(*(service.lines(subject.whole) for _ in range(100)))
 
     assert {text_of(lines) for lines in answers} == {subject.text}
+
+
+_TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("f", "g")]
+
+
+async def test_plain_and_streamed_answers_have_the_same_items(service: Service, subject: Subject) -> None:
+    """What a stream's lines add up to is the `output` of the plain answer: reasoning, text, parallel calls."""
+    asked = {"content": "call f and call g", "tools": _TOOLS, "reasoning": "include"}
+    plain = GenerateReply.model_validate_json((await service.generate(subject.items, **asked)).content)
+    lines = await service.lines(subject.items, **asked)
+
+    assert plain.output == items_of(_pieces(lines))
+    assert (plain.content, plain.finish_reason, lines[-1]["finish_reason"]) == (
+        text_of(lines),
+        "tool_calls",
+        "tool_calls",
+    )
+    if subject.ids:
+        assert plain.output == items(*subject.ids)
+    else:
+        assert [item["type"] for item in plain.output or ()] == ["reasoning", "function_call", "function_call"]
+
+
+def _pieces(lines: list[dict[str, Any]]) -> Iterator[Piece]:
+    for line in lines:
+        match line:
+            case {"tool": head}:
+                yield Piece("tool_call", "", head["index"], head["id"], head["name"])
+            case {"tool_delta": piece}:
+                yield Piece("tool_arguments", piece["text"], piece["index"])
+            case {"delta": text}:
+                yield Piece("text", text)
+            case {"reasoning": text}:
+                yield Piece("reasoning", text)
+
+
+async def test_a_dialogue_with_calls_goes_on(service: Service, subject: Subject) -> None:
+    """The answer's items and its state, sent back with the results, are an answer's prompt like any other."""
+    asked = {"content": "call f and call g", "tools": _TOOLS}
+    lines = await service.lines(subject.items, **asked)
+    calls = calls_in(items_of(_pieces(lines)) or ())
+    state = next((line["state"] for line in lines if "state" in line), None)
+    messages = [
+        {"role": "user", "content": asked["content"]},
+        {"role": "assistant", "content": text_of(lines), "tool_calls": calls, "state": state},
+        *({"role": "tool", "tool_call_id": call["id"], "content": "42"} for call in calls),
+    ]
+    body = {"model": subject.whole, "messages": messages, "tools": _TOOLS}
+    response = await service.client.post("/generate", json=body)
+
+    assert response.status_code == 200, response.text
+    assert len(calls) == 2
+    assert GenerateReply.model_validate_json(response.content).content

@@ -8,8 +8,9 @@ import pytest
 
 from faults.checker import EXAMPLES, check
 from faults.evidence import DeadLetter, Evidence, Record, ReplyRecord
+from faults.invariants import _executed
 from faults.ledger import Entry
-from faults.question import IMPOSTOR
+from faults.question import IMPOSTOR, NOT_EXECUTED, Said
 from tests.support.histories import TOPIC, clean_history
 
 Spoil = Callable[[Evidence], None]
@@ -248,6 +249,29 @@ def test_a_planted_bug_is_found_by_its_trace(spoil: Spoil, invariant: str) -> No
     spoil(evidence)
 
     assert invariant in check(evidence).broken
+
+
+def test_a_sound_history_of_tool_calls_has_no_findings() -> None:
+    """Calls and their results are checked as questions and answers are."""
+    findings = check(clean_history(turns=4, tools=True))
+
+    assert [] == findings.lines()
+
+
+def test_a_result_of_another_call_is_found() -> None:
+    """The answer to a result shows which call it was the result of."""
+    evidence = clean_history(turns=4, tools=True)
+    place = next(at for at, message in enumerate(evidence.messages) if message.role == "tool")
+    evidence.messages[place] = replace(evidence.messages[place], tool_call_id="call_of_another")
+
+    assert "I3" in check(evidence).broken
+
+
+def test_a_call_without_a_result_has_a_result_in_the_prompt() -> None:
+    """A conversation that goes on without a result is sound only if the prompt says so."""
+    sent: list[Said] = [("user", "a"), ("assistant", "", [["call_1", "look_up", "{}"]]), ("user", "b")]
+
+    assert [*sent[:2], ("tool", NOT_EXECUTED, "call_1"), sent[2]] == _executed(sent)
 
 
 def test_what_a_cancelled_turn_leaves_is_sound() -> None:

@@ -51,11 +51,11 @@ def test_every_kind_of_event_is_forged_and_refused() -> None:
         tell(hub, STARTED, at.id, at.tenant, at.body_hash, attempt=1, conversation_id=str(uuid4()))
         for event in events:
             hub.take(event.key, event.headers, event.value)
-        told = live.attempt, live.since(0), live.ending, live.last_error
+        told = live.attempt, live.window.since(0), live.ending, live.last_error
     unsigned = metrics.registry.get_sample_value("orchestra_gateway_events_unsigned_total")
 
     assert EVENT_TYPES.keys() == {dict(event.headers)["ce_type"].decode() for event in events}
-    assert (1, "", None, None) == told
+    assert (1, [], None, None) == told
     assert len(events) == unsigned
 
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from faults.evidence import Call, call_of
 from faults.oracle import Oracle, Spec
-from faults.question import FAIL, SLOW, Question, history_hash
+from faults.question import FAIL, SLOW, TOOL, TOOL_NAME, Question, arguments, history_hash
 from tests.support.waiting import eventually
 
 
@@ -50,6 +50,33 @@ async def test_the_reply_is_the_hash_of_what_was_sent() -> None:
         call.ended, call.conversation, call.ordinal, call.key, call.seen,
     )  # fmt: skip
     assert call.start <= call.end
+
+
+async def test_a_question_that_asks_for_a_tool_is_answered_with_its_call() -> None:
+    """The arguments have the hash of the prompt, and the result of the call is hashed with its id."""
+    asked, result = Question(uuid4(), 0, "k0", TOOL), Question(uuid4(), 1, "k1")
+    called = {"id": "call_k0", "type": "function", "function": {"name": TOOL_NAME, "arguments": "{}"}}
+    dialogue: list[dict[str, Any]] = [
+        *asking(asked)["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "call_k0", "content": result.text()},
+    ]
+    async with oracle("") as (client, log):
+        first = await (await client.post("/v1/chat/completions", json={"messages": dialogue[:1]})).text()
+        second = await (await client.post("/v1/chat/completions", json={"messages": dialogue})).text()
+    deltas = [choice["delta"] for line in first.splitlines() if line.startswith("data: {")
+              for choice in json.loads(line[6:])["choices"]]  # fmt: skip
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    before = [("user", asked.text())]
+
+    assert ("call_k0", TOOL_NAME) == (calls[0]["id"], calls[0]["function"]["name"])
+    assert arguments(history_hash(before)) == "".join(call["function"]["arguments"] for call in calls)
+    assert '"finish_reason": "tool_calls"' in first
+    assert [
+        history_hash(before),
+        history_hash([*before, ("assistant", "", [["call_k0", TOOL_NAME, "{}"]]), ("tool", result.text(), "call_k0")]),
+    ] == [call.hash for call in logged(log)]
+    assert '"finish_reason": "stop"' in second
 
 
 @pytest.mark.parametrize(

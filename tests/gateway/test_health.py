@@ -19,6 +19,7 @@ class Ready:
     """Every part of a gateway, in order."""
 
     database_problem = None
+    problem = None
     caught_up = True
 
     async def ping(self) -> None:
@@ -34,7 +35,7 @@ async def test_a_topic_that_is_not_read_is_a_warning(monkeypatch: pytest.MonkeyP
         Calls(away(), STANDSTILLS),
     )
     often = Timings(look_for_standstills=0.001)
-    healthy = Health(anything, anything, anything, Drain(), anything, open_mode=True, timings=often)
+    healthy = Health(anything, anything, anything, Drain(), anything, anything, open_mode=True, timings=often)
     async with running(healthy.run(), healthy.look_for_standstills()):
         warning = await eventually(lambda: healthy.readiness().parts["intake"].reason)
         assert "paused reading llm.requests, other" in warning

@@ -48,6 +48,8 @@ def test_every_example_is_run_here() -> None:
         "02_stream_and_resume.py",
         "03_produce_directly.py",
         "04_old_client.py",
+        "06_call_tools.py",
+        "07_call_tools_over_kafka.py",
     ]
 
 
@@ -85,6 +87,18 @@ async def test_old_client(running: dict[str, str]) -> None:
         "user       What is my name?",
         "assistant  echo: What is my name?",
     ] == await _run("04_old_client.py", running)
+
+
+@pytest.mark.parametrize(
+    ("program", "city", "result"),
+    [("06_call_tools.py", "Oslo", "4 degrees, rain"), ("07_call_tools_over_kafka.py", "Lima", "19 degrees, mist")],
+)
+async def test_call_tools(running: dict[str, str], program: str, city: str, result: str) -> None:
+    """The program executes the call of the model, and the model answers with the result."""
+    called, answer = await _run(program, {**running, "MODEL": "simulated"})
+
+    assert f'weather {{"city": "{city}"}} -> {result}' == called
+    assert f"weather: {result}" == answer
 
 
 async def test_a_record_of_messages_only_is_enough(running: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from orchestra.cli.examine import LlmSettings, examine
-from orchestra.settings import DatabaseSettings
+from orchestra.settings import DatabaseSettings, FileSettings
 from tests.support.conversations import endings, expected_history, histories, send_turns
 from tests.support.pgbouncer import open_pgbouncer
 from tests.support.services import Services
@@ -58,7 +58,7 @@ async def test_doctor_says_what_pgbouncer_lacks(stack: Stack, changes: dict[str,
     async with open_pgbouncer(stack.database_url, **changes) as pgbouncer:
         for url in (pgbouncer.url_for_gateways, pgbouncer.url_for_workers):
             settings = DatabaseSettings.model_validate({"database_url": url})
-            findings = await examine(stack.kafka_settings, settings, LlmSettings())
+            findings = await examine(stack.kafka_settings, settings, LlmSettings(), FileSettings())
             (pooler,) = [finding for finding in findings if finding.check == "pooler"]
 
             assert said in pooler.result
@@ -71,7 +71,7 @@ async def test_doctor_says_whom_an_address_suits(stack: Stack) -> None:
         suits = []
         for url in (pgbouncer.url_for_gateways, pgbouncer.url_for_workers):
             settings = DatabaseSettings.model_validate({"database_url": url})
-            findings = await examine(stack.kafka_settings, settings, LlmSettings())
+            findings = await examine(stack.kafka_settings, settings, LlmSettings(), FileSettings())
             suits += [finding.result for finding in findings if finding.check == "pooler" and not finding.fix]
 
     assert ["this address suits gateways", "this address suits workers;"] == [each[:27] for each in suits]

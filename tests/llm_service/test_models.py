@@ -110,3 +110,36 @@ def test_a_missing_models_file_is_refused(tmp_path: Path) -> None:
     """A file that is not there is an error, not an empty table."""
     with pytest.raises(ModelsFileError, match="cannot be read"):
         table(_settings(models_file=tmp_path / "none.toml"))
+
+
+def test_what_a_model_can_do_is_told_by_its_provider_or_the_file(tmp_path: Path) -> None:
+    """Whether a model holds an answer to a schema is as its provider does, unless the file says otherwise."""
+    claude = ENTRY.replace("vllm", "anthropic").replace("qwen", "claude").replace("llama3", "c")
+    rest = (claude.replace('"claude"', '"other"').replace('"c"', '"o"'), ENTRY + "structured_output = false")
+    entries = table(_file(tmp_path, claude + "structured_output = true" + "".join(rest)))
+
+    can = {entry.name: entry.info.structured_output for entry in entries}
+    assert can == {"claude": True, "other": False, "qwen": False, "smollm2": True, "simulated": True}
+    assert [*entries[1].info.model_dump()][-1] == "max_output_tokens"
+
+
+def test_the_longest_file_is_told_where_the_file_says_it(tmp_path: Path) -> None:
+    """Without it, workers use their own limit; it must be positive."""
+    small = ENTRY.replace("qwen", "phi").replace("llama3", "p") + "max_inline_bytes = 1000"
+    entries = table(_file(tmp_path, ENTRY + small))
+
+    assert [None, 1000] == [entry.info.max_inline_bytes for entry in entries[:2]]
+    assert "max_inline_bytes" not in entries[0].info.model_dump()
+    with pytest.raises(ModelsFileError, match="max_inline_bytes"):
+        table(_file(tmp_path, ENTRY + "max_inline_bytes = 0"))
+
+
+def test_state_belongs_to_one_provider_at_one_address(tmp_path: Path) -> None:
+    """Two servers with the same API are two, and neither is named by its address."""
+    other = ENTRY.replace(":9/", ":8/").replace("qwen", "phi").replace("llama3", "p")
+    qwen, phi, *_, simulated = table(_file(tmp_path, ENTRY + other))
+
+    assert qwen.origin.startswith("vllm:")
+    assert len({qwen.origin, phi.origin, simulated.origin}) == 3
+    assert "127.0.0.1" not in qwen.origin
+    assert simulated.origin == "simulated"

@@ -147,7 +147,7 @@ def test_a_chain_that_cannot_be_is_refused_at_the_start(
 
 
 def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
-    """What was configured of a model, and of the others not a word more than before."""
+    """What was configured of a model, and of the others what is known of all; the rest is absent."""
     path = _table(tmp_path, a=["simulated"])
     more = "price = { input = 1, output = 2.5 }\nmax_concurrency = 3\nrequests_per_minute = 60\n"
     path.write_text(path.read_text() + more)
@@ -159,7 +159,8 @@ def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
         "requests_per_minute": 60,
         "fallbacks": ["simulated"],
     }
-    assert [*others[-1]] == ["name", "aliases", "provider", "context_tokens", "max_output_tokens"]
+    known = ["name", "aliases", "provider", "context_tokens", "max_output_tokens"]
+    assert [*others[-1]] == [*known, "structured_output"]
 
 
 @pytest.mark.parametrize(

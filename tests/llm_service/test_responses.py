@@ -11,9 +11,10 @@ from llm_service.metrics import Metrics
 from llm_service.registry import build_registry
 from llm_service.responses import GenerationAnswer
 from llm_service.settings import LlmServiceSettings
-from schemas.generation import ChatMessage, GenerateRequest
+from schemas.generation import ChatMessage, GenerateReply, GenerateRequest
 from tests.support.llm_server import Service, eventually, running, text_of
 from tests.support.llm_upstream import Upstream, upstream
+from tests.support.llm_wires import items
 
 
 @pytest.fixture
@@ -146,3 +147,78 @@ async def test_a_fallback_in_mid_stream_is_a_line_and_in_a_document_nothing(tmp_
     assert lines[2] == {"restart": {"model": "steady"}}
     assert text_of(lines[3:]) == whole["content"] == "word1 word2"
     assert lines[-1]["usage"] == whole["usage"] == {"input_tokens": 2, "output_tokens": 2, "model": "steady"}
+
+
+_TOOLS = [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]
+
+
+async def test_the_items_of_an_answer_are_lines_of_their_own(service: Service, server: Upstream) -> None:
+    """Reasoning, text, calls with their arguments, the state, and the end; whole, they are the answer's `output`."""
+    lines = await service.lines("items", tools=_TOOLS, reasoning="include")
+    whole = (await service.generate("items", tools=_TOOLS, reasoning="include")).json()
+
+    usage = {"input_tokens": 11, "output_tokens": 7}
+    assert lines == [
+        {"reasoning": "hm"},
+        {"delta": "ok"},
+        {"tool": {"index": 0, "id": "call_1", "name": "f"}},
+        {"tool_delta": {"index": 0, "text": '{"n": 1}'}},
+        {"tool": {"index": 1, "id": "call_2", "name": "g"}},
+        {"tool_delta": {"index": 1, "text": "{}"}},
+        {"state": {"provider": "openai", "reasoning_content": "hm"}},
+        {"done": True, "usage": usage, "finish_reason": "tool_calls"},
+    ]
+    output = items("call_1", "call_2")
+    assert whole == {"content": "ok", "usage": usage, "finish_reason": "tool_calls", "output": output}
+    assert GenerateReply.model_validate(whole).output == output
+
+
+async def test_reasoning_is_a_line_only_for_those_who_ask(service: Service) -> None:
+    """With tools alone there is none of it, and the state, which is for the provider, is the same."""
+    lines = await service.lines("items", tools=_TOOLS)
+
+    assert [next(iter(line)) for line in lines] == [
+        "delta",
+        "tool",
+        "tool_delta",
+        "tool",
+        "tool_delta",
+        "state",
+        "done",
+    ]
+    assert lines[-2]["state"] == {"provider": "openai", "reasoning_content": "hm"}
+
+
+async def test_a_refusal_is_a_line_where_more_than_text_was_asked_for(service: Service) -> None:
+    """Else it is text, as it always was."""
+    apart = await service.lines("in_refusal", response_format={"type": "json_object"})
+    plain = await service.lines("in_refusal")
+
+    assert "".join(str(line.get("refusal", "")) for line in apart) == "ok"
+    assert text_of(plain) == "ok"
+    assert not text_of(apart)
+
+
+async def test_a_request_for_text_has_lines_of_text_only(service: Service) -> None:
+    """A call of a tool that was not offered is no answer; reasoning and state are not told."""
+    assert (await service.generate("tool_calls", stream=True)).json()["code"] == "empty_reply"
+    lines = await service.lines("items")
+
+    assert [[*line] for line in lines] == [["delta"], ["done", "usage", "finish_reason"]]
+    assert lines[-1]["finish_reason"] == "stop"
+
+
+async def test_a_fallback_voids_all_items(tmp_path: Path) -> None:
+    """Calls of the first model are no part of the second one's answer."""
+    path = tmp_path / "models.toml"
+    model = '[[models]]\nname = "{}"\nprovider = "simulated"\nupstream = "simulated:{}"\n{}'
+    limits = "context_tokens = 1000\nmax_output_tokens = 100\n"
+    shaky = model.format("shaky", "cut_after=4", limits + 'fallbacks = ["steady"]\n')
+    path.write_text(shaky + model.format("steady", "tokens=2", limits))
+    async with running(LlmServiceSettings(models_file=path)) as service:
+        lines = await service.lines("shaky", "call f, call g", tools=_TOOLS)
+        whole = (await service.generate("shaky", "call f, call g", tools=_TOOLS)).json()
+
+    kinds = [next(iter(line)) for line in lines]
+    assert kinds == ["tool", "tool_delta", "tool_delta", "tool", "restart", *["tool", *["tool_delta"] * 2] * 2, "done"]
+    assert [(item["name"], item["arguments"]) for item in whole["output"]] == [("f", "{}"), ("g", "{}")]

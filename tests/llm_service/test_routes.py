@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from llm_service.routes import MAX_BODY_BYTES
 from llm_service.settings import LlmServiceSettings
-from schemas.generation import ModelList
+from orchestra.store.messages import MAX_BYTES_OF_PARTS
+from schemas.generation import MAX_BODY_BYTES, ModelList
 from tests.support.llm_server import Service, running
 
 CANARY = "canary-7d1f"
 SEED = '{"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "colour": "blue"}'
+NAMES_A_FILE = SEED.replace('"hi"', '[{"type": "file", "file": {"file_id": "file-1"}}]').encode()
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ async def test_an_old_call_is_answered_as_before(service: Service, content_type:
         (SEED.replace("llama3", CANARY).encode(), 422, "unknown_model"),
         (SEED.replace("llama3", f"simulated:{CANARY}=1").encode(), 422, "invalid_request"),
         (SEED.replace("}]", '}], "temperature": 9').encode(), 422, "invalid_request"),
+        (NAMES_A_FILE, 422, "unsupported_part"),
         (b" " * (MAX_BODY_BYTES + 1), 413, "too_large"),
     ],
 )
@@ -59,6 +61,13 @@ async def test_bad_input_is_named_and_never_echoed(service: Service, body: bytes
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"
     assert CANARY not in response.text
+
+
+async def test_a_prompt_with_all_media_of_its_history_is_accepted(service: Service) -> None:
+    """A body has room for the media that a worker recalls, and as much again as a body had before them."""
+    response = await service.client.post("/generate", content=b" " * (MAX_BYTES_OF_PARTS + 8 * 1024**2) + SEED.encode())
+
+    assert (response.status_code, response.json()["content"]) == (200, "echo: hi")
 
 
 async def test_a_byte_order_mark_is_passed_over(service: Service) -> None:

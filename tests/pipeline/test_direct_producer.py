@@ -161,7 +161,7 @@ async def test_a_reply_is_whole(road: Road) -> None:
         "orchestra-body-hash": row.body_hash,
         "traceparent": trace,
     }
-    assert set(Reply.model_fields) == json.loads(record.value).keys()
+    assert Reply.model_fields.keys() - {"output"} == json.loads(record.value).keys()
     reply = Reply.model_validate_json(record.value)
     assert reply.source
     assert (place.topic, place.partition, place.offset) == (

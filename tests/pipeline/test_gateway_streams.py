@@ -8,8 +8,11 @@ from uuid import uuid4
 
 import pytest
 
+from orchestra.transcript import Piece, before, items_of, joined, pieces_of, units_of
+from orchestra.transcript import text_of as plain_text_of
 from schemas.errors import ErrorCode
 from schemas.status import Status
+from tests.support.answers import Reading
 from tests.support.gateway import Gateway, HandWorker, Reader, Sse, own_env, running_gateway, streaming, text_of
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
@@ -124,6 +127,103 @@ async def test_resume_at_every_event_on_another_replica(gateway: Gateway, replic
                 assert {event.name for event in rest[:-1]} == ({"delta"} if position < len(TEXT) else set())
                 assert rest[-1].name == "completed"
                 assert TEXT[:position] + text_of(rest) == TEXT
+
+
+ANSWER = [
+    Piece("reasoning", "Hm 🦉"),
+    Piece("text", "I look."),
+    Piece("tool_call", "", 0, "call_1", "weather"),
+    Piece("tool_arguments", '{"city": "Ósló"}', 0),
+    Piece("tool_call", "", 1, "call_2", "time"),
+    Piece("tool_arguments", "{}", 1),
+]
+ITEMS = items_of(ANSWER)
+
+
+async def test_an_answer_of_more_than_a_text_resumes_at_every_unit(
+    gateway: Gateway, replica: Gateway, worker: HandWorker
+) -> None:
+    """Each piece is sent as it comes; from each of its units on, any gateway has the rest, before the end and after."""
+    location = await accept(gateway)
+    turn = await worker.begin()
+    async with streaming(gateway.client, "GET", f"{location}/events") as reader:
+        told, at = await reader.until("started"), 0
+        for piece in ANSWER:
+            if piece.kind == "text":
+                value = {"attempt": 1, "at": 0, "n": at, "text": piece.text}
+                await worker.event(turn, "llm.request.delta", value)
+            else:
+                await worker.piece(turn, at, piece)
+            at += piece.units
+            event = await reader.next()
+            assert event
+            told.append(event)
+        assert [event.name for event in told[2:]] == [
+            "reasoning.delta", "delta", "tool_call", "tool_call.delta", "tool_call", "tool_call.delta",
+        ]  # fmt: skip
+        assert told[-1].id == f"1.7-{at}"
+        for place in range(units_of(ANSWER)):
+            await resumes(replica, location, place, ended=False)
+        await worker.answer(turn, ANSWER)
+        ending = (await reader.rest())[-1]
+    usage = {"input_tokens": 3, "output_tokens": 7}
+    data = {"reply": "I look.", "usage": usage, "finish_reason": "tool_calls", "output": ITEMS}
+    assert ending == Sse("completed", data, f"1.7-{at}.end")
+    async with running_gateway(worker.env) as third:
+        for place_of in (replica, third):
+            for place in range(units_of(ANSWER)):
+                await resumes(place_of, location, place, ended=True)
+            seen = await place_of.client.get(f"{location}/events", headers={"Last-Event-ID": str(ending.id)})
+            assert 204 == seen.status_code
+            resource = (await place_of.client.get(location)).json()
+            assert ("I look.", ITEMS, "tool_calls") == tuple(
+                resource[name] for name in ("reply", "output", "finish_reason")
+            )
+        listed = (await third.client.get("/v1/requests?limit=1")).json()["data"]
+        assert ITEMS == listed[0]["output"]
+        conversation = f"/v1/conversations/{turn.conversation_id}/messages"
+        question, answer = (await third.client.get(conversation)).json()["data"]
+        assert ("I look.", ITEMS) == (answer["content"], answer["output"])
+        assert "output" not in question
+
+
+async def resumes(gateway: Gateway, location: str, place: int, *, ended: bool) -> None:
+    """Whether a stream from this unit on has exactly the rest of the answer."""
+    seen = before(ANSWER, place)
+    id = f"1.{len(plain_text_of(seen))}" + (f"-{place}" if place != len(plain_text_of(seen)) else "")
+    reading = Reading()
+    reading.take("restart", {"text": plain_text_of(seen), **({"output": items_of(seen)} if items_of(seen) else {})})
+    async with streaming(gateway.client, "GET", f"{location}/events", headers={"Last-Event-ID": id}) as reader:
+        assert (await reader.until("pending"))[0].id is None
+        names = [(event.name, reading.take(event.name, event.data))[0] async for event in left(reader, ANSWER, place)]
+        assert "restart" not in names
+        if ended:
+            assert ["completed"] == [event.name for event in await reader.rest()]
+    assert joined(ANSWER) == pieces_of("", reading.items)
+
+
+async def left(reader: Reader, answer: list[Piece], place: int) -> AsyncIterator[Sse]:
+    """The events of what is left of an answer: as few as can be, unless the gateway learns of its end only now."""
+    while place < units_of(answer):
+        event = await reader.next()
+        assert event
+        yield event
+        place = int(str(event.id).rpartition("-")[2].rpartition(".")[2])
+
+
+async def test_an_answer_in_the_response_of_a_wait(gateway: Gateway, worker: HandWorker) -> None:
+    """A POST that waits gets the text and the items, also if they are too long for an event."""
+    long = [*ANSWER, Piece("tool_call", "", 2, "call_3", "store"), Piece("tool_arguments", "x" * 70_000, 2)]
+    for pieces in (ANSWER, long):
+        asking = asyncio.create_task(gateway.client.post("/v1/messages", json=HELLO))
+        turn = await worker.begin()
+        await worker.answer(turn, pieces)
+        answer = (await asking).json()
+        assert ("I look.", items_of(pieces), "tool_calls") == (
+            answer["reply"],
+            answer["output"],
+            answer["finish_reason"],
+        )
 
 
 async def read_on(reader: Reader, after: Sse, said: str) -> None:

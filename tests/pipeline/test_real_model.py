@@ -1,10 +1,12 @@
 """Promises about providers, checked with a real language model behind a real OpenAI-compatible server."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode
@@ -44,6 +46,46 @@ async def test_a_limit_on_tokens_is_told(service: Service) -> None:
     done = DoneLine.model_validate((await service.lines("llama3", "Tell a long story.", max_tokens=3))[-1])
 
     assert (done.finish_reason, done.usage.output_tokens) == ("length", 3)
+
+
+_BALL = {
+    "type": "object",
+    "properties": {
+        "colour": {"enum": ["red", "green", "blue"]},
+        "count": {"type": "integer", "minimum": 0, "maximum": 100},
+        "fits": {"type": "boolean"},
+    },
+    "required": ["colour", "count", "fits"],
+    "additionalProperties": False,
+}
+
+
+async def test_every_answer_to_a_schema_fits_it(service: Service) -> None:
+    """Of fifty answers to `response_format` each is JSON that matches, if its tokens suffice."""
+    form = {"type": "json_schema", "json_schema": {"name": "ball", "schema": _BALL}}
+    places = asyncio.Semaphore(4)
+
+    async def answer(number: int) -> GenerateReply:
+        async with places:
+            said = f"Describe ball number {number}."
+            response = await service.generate("smollm2", said, response_format=form, max_tokens=64)
+        return GenerateReply.model_validate_json(response.content)
+
+    answers = await asyncio.gather(*map(answer, range(50)))
+
+    assert {reply.finish_reason for reply in answers} == {"stop"}
+    for reply in answers:
+        Draft202012Validator(_BALL).validate(json.loads(reply.content))
+
+
+async def test_it_is_not_made_to_call_tools(service: Service) -> None:
+    """Its template has no place for tools: with a free choice it answers with text, and a forced call is refused."""
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    free = await service.lines("smollm2", "Say hello.", tools=tools, max_tokens=8)
+    forced = await service.generate("smollm2", "Say hello.", tools=tools, tool_choice="required")
+
+    assert text_of(free)
+    assert forced.json()["code"] == ErrorCode.UNSUPPORTED_OPTION
 
 
 async def test_too_long_a_prompt_is_told_by_name(service: Service) -> None:

@@ -6,6 +6,7 @@ import httpx
 
 from orchestra.cli.ask import ReplyWaiter, Where
 from orchestra.cli.terminal import Screen
+from orchestra.transcript import Piece
 from tests.support.gateway import own_env
 from tests.support.services import Services
 from tests.support.stack import Stack
@@ -19,13 +20,13 @@ class Shown(Screen):
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
-        self.begun_anew = False
+        self.restarts = 0
 
-    def show(self, text: str) -> None:
-        self.pieces.append(text)
+    def show(self, piece: Piece) -> None:
+        self.pieces.append(piece.text)
 
-    def anew(self) -> None:
-        self.begun_anew = True
+    def restart(self) -> None:
+        self.restarts += 1
 
 
 async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) -> None:
@@ -48,5 +49,5 @@ async def test_a_reply_outlives_its_gateway(stack: Stack, services: Services) ->
         stored = (await client.get(f"/v1/requests/{asking.request_id}")).json()
 
     assert 0 < before < len(shown)
-    assert not screen.begun_anew
+    assert not screen.restarts
     assert reply == "".join(shown) == stored["reply"]

@@ -18,11 +18,12 @@ from gateway.people.callers import Callers
 from gateway.timings import TIMINGS, Timings
 from llm_service.providers.simulated import conversation_hash
 from orchestra.receipts import Receipts
+from orchestra.store.files import new_id
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import ChatMessage
 from tests.support.gateway import running_gateway, streaming
-from tests.support.house import CANARY, ENDLESS, FAILING, Headers, House, Things, message, open_house, task
+from tests.support.house import CANARY, ENDLESS, FAILING, Headers, House, Things, message, open_house, task, upload
 from tests.support.people import PASSWORD, Clock, key_id
 from tests.support.stack import Stack
 
@@ -71,6 +72,11 @@ ROUTES = {
     "PUT /v1/dead-letters/{letter_id}": Rule(OPERATE, 200, {"value": json.dumps(message())}),
     "POST /v1/dead-letters/{letter_id}/replay": Rule(OPERATE, 202),
     "POST /v1/dead-letters/replay": Rule(OPERATE, 202, {"topic": "the.house"}),
+    "POST /v1/files": Rule(WRITE, 200, upload("mine")),
+    "GET /v1/files": Rule(READ),
+    "GET /v1/files/{file_id}": Rule(READ),
+    "GET /v1/files/{file_id}/content": Rule(READ),
+    "DELETE /v1/files/{file_id}": Rule(WRITE),
     "GET /v1/agents": Rule(READ),
     "GET /v1/users": Rule(ADMIN),
     "POST /v1/users": Rule(ADMIN, 201, NAME),
@@ -134,6 +140,8 @@ def unknown_ids(house: House, route: str) -> list[str]:
         return ["a" * 12, "no key's form"]
     if "{letter_id}" in route:
         return ["999999999", "no number"]
+    if "{file_id}" in route:
+        return [new_id(), "no file's form"]
     now, ours = datetime.now(UTC), Receipts([bytes.fromhex(house.env["ORCHESTRA_SECRET"])])
     somebody = str(uuid4())
     minted = ours.mint(DEFAULT_TENANT, somebody, now), ours.mint("a third", somebody, now)
@@ -285,6 +293,21 @@ async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
         assert id in response.text or CANARY in response.text or response.status_code == 204
 
 
+async def whole_list(house: House, path: str, headers: Headers) -> str:
+    """The text of all pages of a list."""
+    text, query = "", "?" in path
+    page = await house.ask("GET", path, headers)
+    while cursor := _next(page):
+        text += page.text
+        page = await house.ask("GET", f"{path}{'&' if query else '?'}cursor={cursor}", headers)
+    return text + page.text
+
+
+def _next(page: httpx.Response) -> str | None:
+    found = page.json()  # Users are a plain list.
+    return found["next"] if isinstance(found, dict) else None
+
+
 async def test_an_admin_sees_everybodys(house: House) -> None:
     """An admin's lists contain Ann's data."""
     headers = house.people["admin"]
@@ -297,7 +320,7 @@ async def test_an_admin_sees_everybodys(house: House) -> None:
         "/v1/keys?limit=100": [house.anns.key],
         "/v1/users": [house.anns.user],
     }.items():
-        text = (await house.ask("GET", path, headers)).text
+        text = await whole_list(house, path, headers)
         assert [id for id in ours if id not in text] == []
 
 

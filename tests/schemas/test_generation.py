@@ -22,7 +22,7 @@ from schemas.generation import (
 def test_an_old_callers_body_is_enough() -> None:
     """A model and messages are a request, and fields of others are ignored."""
     request = GenerateRequest.model_validate(
-        {"model": "llama3", "messages": [{"role": "user", "content": "hi", "name": "x"}], "of_the_future": 1}
+        {"model": "llama3", "messages": [{"role": "user", "content": "hi", "id": "x"}], "of_the_future": 1}
     )
 
     assert request.model_dump(exclude_unset=True) == {

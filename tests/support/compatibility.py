@@ -133,15 +133,24 @@ def _resolve(root: Schema, schema: Schema) -> Schema:
 
 def _kinds(root: Schema, schema: Schema) -> dict[str, Schema]:
     """The alternatives of a schema by their type; what is equal to a value counts as of the value's type."""
-    # Beside properties a union says which of them go together, not what else a value may be.
-    union = next((schema[name] for name in _UNIONS if name in schema and "properties" not in schema), [schema])
     found: dict[str, Schema] = {}
-    for each in (_resolve(root, each) for each in union):
+    for each in _alternatives(root, schema):
         kind = each.get("type") or _type_of(_values(each))
         # A text of a form or the empty one: the form is what counts.
         if kind not in found or "const" in found[kind]:
             found[kind] = each
     return found
+
+
+def _alternatives(root: Schema, schema: Schema) -> Iterator[Schema]:
+    """The schemas of a union, those of unions within it too."""
+    schema = _resolve(root, schema)
+    # Beside properties a union says which of them go together, not what else a value may be.
+    union = next((schema[name] for name in _UNIONS if name in schema and "properties" not in schema), None)
+    if union is None:
+        yield schema
+    for each in union or ():
+        yield from _alternatives(root, each)
 
 
 def _values(schema: Schema) -> list[Any] | None:

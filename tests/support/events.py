@@ -24,6 +24,7 @@ def tell(
     hub: Hub,
     kind: str,
     id: UUID,
+    /,
     tenant: str = "default",
     body_hash: str = "hash",
     *,

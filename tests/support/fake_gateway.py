@@ -55,6 +55,8 @@ class FakeGateway:
     authorizations: list[str | None] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     stubborn: bool = False
+    # What was uploaded, by its id; None: it keeps no files.
+    files: dict[str, bytes] | None = None
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """A message."""
@@ -64,6 +66,18 @@ class FakeGateway:
             self._note(request)
             return web.json_response({"request_id": REQUEST_ID}, status=202)
         return await self._stream(request)
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """A file."""
+        self._note(request)
+        file = (await request.post()).get("file")
+        if self.files is None or not isinstance(file, web.FileField):
+            code = "not_supported" if self.files is None else "invalid_request"
+            return web.json_response({"code": code, "detail": "no"}, status=422)
+        id = f"file-{len(self.files):032x}"
+        self.files[id] = file.file.read()
+        about = {"id": id, "bytes": len(self.files[id]), "filename": file.filename, "purpose": "user_data"}
+        return web.json_response({**about, "created_at": 1769860800, "expires_at": 1772452800})
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """The events of the request."""
@@ -112,7 +126,11 @@ class FakeGateway:
 async def fake_gateway(script: Sequence[Step], port: int | None = None) -> AsyncIterator[FakeGateway]:
     """A running one."""
     port = port or free_port()
-    gateway, app = FakeGateway(f"http://127.0.0.1:{port}", list(script)), web.Application()
+    gateway, app = (
+        FakeGateway(f"http://127.0.0.1:{port}", list(script)),
+        web.Application(client_max_size=64 * 1024 * 1024),
+    )
+    app.router.add_post("/v1/files", gateway.upload)
     app.router.add_post("/v1/messages", gateway.post)
     app.router.add_get("/v1/requests/{id}/events", gateway.follow)
     app.router.add_post("/v1/requests/{id}/cancel", gateway.cancel)

@@ -6,7 +6,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from gateway.drain import Drain
 from gateway.http.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from gateway.timings import TIMINGS, Timings
+from orchestra import transcript
 from orchestra.agents.catalogue import Agents
 from orchestra.http.event_stream import EventStream
 from orchestra.incoming import Judge
@@ -24,8 +25,9 @@ from orchestra.kafka.clients import make_broker, make_producer, tail_reader
 from orchestra.signing import EventSigner
 from orchestra.store import claims, endings, intake, leases, progress
 from orchestra.store.database import Database
-from orchestra.store.endings import AttemptEnd
+from orchestra.store.endings import AttemptEnd, Items
 from orchestra.store.turns import Announcement
+from orchestra.transcript import Piece, items_of
 from schemas import envelope, events
 from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import Usage
@@ -172,11 +174,21 @@ class HandWorker:
         """Say a piece of text."""
         await self.event(turn, events.DELTA, {"attempt": turn.fence, "at": at, "text": text})
 
-    async def complete(self, turn: claims.Claimed, reply: str, *, tell: bool = True) -> None:
+    async def piece(self, turn: claims.Claimed, at: int, piece: Piece) -> None:
+        """Say a piece of any kind but text, at this unit of the answer."""
+        value = {"attempt": turn.fence, "n": at, **asdict(piece)}
+        await self.event(turn, events.PIECE, {name: each for name, each in value.items() if each != ""})
+
+    async def answer(self, turn: claims.Claimed, pieces: list[Piece]) -> None:
+        """Finish a turn with an answer that calls tools."""
+        text = transcript.text_of(pieces)
+        await self.complete(turn, text, items=Items(items_of(pieces) or [], 1), finish_reason="tool_calls")
+
+    async def complete(self, turn: claims.Claimed, reply: str, *, tell: bool = True, **more: Any) -> None:
         """Finish a turn with a reply."""
         usage = Usage(input_tokens=3, output_tokens=len(reply))
-        answer = {"question": ("user", "hi"), "reply": reply, "usage": usage, "finish_reason": "stop"}
-        await self.end(turn, Status.COMPLETED, tell=tell, **answer)
+        answer = {"said": [{"role": "user", "content": "hi"}], "reply": reply, "usage": usage, "finish_reason": "stop"}
+        await self.end(turn, Status.COMPLETED, tell=tell, **{**answer, **more})
 
     async def end(self, turn: claims.Claimed, status: Status, *, tell: bool = True, **more: Any) -> None:
         """End a turn; or, with status pending, give it back."""
@@ -204,7 +216,8 @@ class HandWorker:
             reply = json.loads(each.value)
             value = {"attempt": reply["attempts"]}
             if reply["status"] == "completed":
-                value |= {name: reply[name] for name in ("reply", "usage", "finish_reason")}
+                names = ("reply", "usage", "finish_reason", "output")
+                value |= {name: reply[name] for name in names if name in reply}
             if reply["status"] == "failed":
                 value |= reply["error"]
             await self.publish(

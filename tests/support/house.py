@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -33,6 +33,14 @@ OTHER_TENANT = "them"
 
 Headers = dict[str, str]
 
+
+class Upload(NamedTuple):
+    """A body that is a form with a file."""
+
+    name: str
+    content: bytes
+
+
 _PARTS = {
     "requests": "SELECT to_jsonb(t) FROM requests t WHERE user_name = :owner",
     # A refused turn takes a number too.
@@ -40,6 +48,7 @@ _PARTS = {
     "messages": """SELECT to_jsonb(t) FROM messages t WHERE (tenant, conversation_id) IN (
         SELECT tenant, id FROM conversations WHERE owner = :owner)""",
     "letters": "SELECT to_jsonb(t) FROM dead_letters t WHERE topic = 'the.house' AND :owner <> ''",
+    "files": "SELECT to_jsonb(t) FROM files t WHERE owner = :owner",
     "users": "SELECT to_jsonb(t) FROM users t WHERE id = CAST(:owner AS uuid)",
     "keys": "SELECT to_jsonb(t) - 'last_used_at' FROM api_keys t WHERE user_id = CAST(:owner AS uuid)",
     "made": """SELECT to_jsonb(t) FROM (SELECT (SELECT count(*) FROM users) AS u, (SELECT count(*) FROM api_keys) AS k,
@@ -63,6 +72,7 @@ class Things:
     failed_task: str
     open_task: str
     key: str
+    file: str
     letter: str
 
     def by_parameter(self, name: str) -> list[str]:
@@ -74,6 +84,7 @@ class Things:
             "conversation_id": [self.conversation],
             "user_id": [self.user],
             "key_id": [self.key],
+            "file_id": [self.file],
             "letter_id": [self.letter],
         }[name]
 
@@ -98,8 +109,12 @@ class House:
 
     async def ask(self, method: str, path: str, headers: Headers, body: Any = None, **more: Any) -> httpx.Response:
         """One call. A problem that comes back is one by its form, and repeats nothing secret."""
-        content = None if body is None else json.dumps(body)
-        response = await self.client.request(method, path, content=content, headers={**JSON, **headers}, **more)
+        if isinstance(body, Upload):
+            form = {"data": {"purpose": "user_data"}, "files": {"file": (body.name, body.content)}}
+            response = await self.client.request(method, path, headers=headers, **form, **more)
+        else:
+            content = None if body is None else json.dumps(body)
+            response = await self.client.request(method, path, content=content, headers={**JSON, **headers}, **more)
         if response.status_code >= 400:
             assert response.headers["content-type"] == "application/problem+json"
             assert response.json()["status"] == response.status_code
@@ -150,8 +165,9 @@ class House:
             (await self.made("/tasks", me, task(model=model)))["task_id"] for model in (ECHO, FAILING, ENDLESS)
         ]
         key = key_id((await self.made("/v1/keys", me, {"name": CANARY, "scopes": ["read"]}))["key"])
+        file = (await self.made("/v1/files", me, upload(), 200))["id"]
         lost = await self.letter()
-        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key, lost)
+        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key, file, lost)
         states = {things.open: "in_progress", done: "completed", failed: "failed", running: "in_progress"}
         for id, status in states.items():
             await self.until(id, me, status)
@@ -200,10 +216,15 @@ def task(text: str = CANARY, model: str = ECHO, **more: Any) -> dict[str, Any]:
     return {"task_type": "summarization", "prompt": text, "model": model, **more}
 
 
+def upload(text: str = CANARY) -> Upload:
+    """The body of an upload."""
+    return Upload(f"{text}.txt", text.encode())
+
+
 @asynccontextmanager
 async def open_house(stack: Stack, folder: Path) -> AsyncIterator[House]:
     """A house with every user in it, and with Ann's things."""
-    env = await own_env(stack)
+    env = {**await own_env(stack), "FILES_URL": (folder / "files").as_uri()}
     services = Services(env, folder)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(services.close)

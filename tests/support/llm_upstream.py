@@ -157,6 +157,8 @@ def _scripts(wire: Wire) -> dict[str, Script]:
         "nothing": _sends(wire.begin, wire.end("stop")),
         "nothing_but_length": _sends(wire.begin, wire.end("length")),
         "tool": _sends(wire.begin + wire.tool, wire.end("stop")),
+        "items": _sends(wire.items),
+        "items_document": _sends(json.dumps(wire.items_document).encode()),
         "bare_error": _sends(json.dumps(wire.error(400, wire.too_long)).encode()),
     }
 

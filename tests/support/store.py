@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from orchestra.settings import DatabaseSettings
@@ -10,7 +10,7 @@ from orchestra.store import claims, endings, leases
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
-from orchestra.store.endings import AttemptEnd, Finished
+from orchestra.store.endings import AttemptEnd, Finished, Said
 from orchestra.store.intake import Batch, Intaken, NewRequest, take_in
 from orchestra.store.turns import RequestRef
 from schemas.generation import Usage
@@ -89,10 +89,23 @@ async def claim_one(database: Database, worker_id: UUID | None = None) -> Claime
     return turn
 
 
+def to_store(
+    role: str, content: str, parts: Sequence[Any] | None = None, tool_call_id: str | None = None,
+    weight: int | None = None,
+) -> Said:  # fmt: skip
+    """A message to store, without what it does not have."""
+    rest = {"parts": parts, "tool_call_id": tool_call_id, "weight": weight}
+    return cast("Said", {"role": role, "content": content} | {k: v for k, v in rest.items() if v is not None})
+
+
 def ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> AttemptEnd:
     """The end of this attempt; completed with an answer unless said otherwise."""
     if status is Status.COMPLETED:
-        answer = {"question": ("user", "hello"), "reply": "answer", "usage": Usage(input_tokens=1, output_tokens=2)}
+        answer = {
+            "said": [to_store("user", "hello")],
+            "reply": "answer",
+            "usage": Usage(input_tokens=1, output_tokens=2),
+        }
         more = {**answer, **more}
     return AttemptEnd(turn.tenant, turn.id, turn.conversation_id, turn.fence, status, **more)
 

@@ -23,6 +23,29 @@ async def test_what_fits_passes() -> None:
     await answers.check(None, CANARY)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```json\n[1, 2]\n```",
+        "```\n[1,\n 2]```",
+        "\n```JSON \r\n[1, 2]\r\n```\n",
+        f"```json\n{json.dumps([1] * 10_000)}\n```",
+    ],
+)
+async def test_a_code_fence_is_not_part_of_an_answer(answer: str) -> None:
+    """An answer that is wrapped in one Markdown code fence is checked without the fence."""
+    await Answers().check(NUMBERS, answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["```", "``````", "```\n```", "```json\n[1]", "[1]\n```", "```[1]```", "```\n```\n[1]\n```\n```"]
+)
+async def test_half_a_fence_is_none(answer: str) -> None:
+    """What is not one fence around the whole answer stays part of it."""
+    with pytest.raises(OrchestraError):
+        await Answers().check(NUMBERS, answer)
+
+
 @pytest.mark.parametrize("length", [1, 10_000])
 async def test_what_does_not_fit_is_an_error(length: int) -> None:
     """An answer that does not fit is an error that names the place and quotes no content."""

@@ -24,6 +24,7 @@ from tests.support.records import claimed
 from workers import turn as module
 from workers.flight import Flight
 from workers.generate import Done, FallbackRestart
+from workers.media import Media
 from workers.metrics import Metrics
 from workers.outcome import Interrupted, RetryLater
 from workers.retry import ACCOUNT, PACES, after_error
@@ -197,7 +198,7 @@ async def a_stand_in_is_no_call_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
         endings.append(ending)
 
     silent: Any = Silent()
-    turns = Turns(model, model, Agents([]), model, silent, Metrics(), Throttle(9), finish)
+    turns = Turns(model, model, Agents([]), model, silent, Metrics(), Throttle(9), Media(model, None), finish)
     await asyncio.gather(*turns.run([Flight(turn)]))
 
     assert ([Status.COMPLETED], 1) == ([ending.status for ending in endings], model.asked)
@@ -207,7 +208,7 @@ async def an_ending_says_what_the_rules_said(_: pytest.MonkeyPatch) -> None:
     """An ending gives back a try, and shortens a delay, only if `after_error` decided so."""
     for free in (True, False):
         outcome = RetryLater(17.0, free, ErrorCode.AUTH, "why")
-        ending = _ending(claimed(), OrchestraError(ErrorCode.AUTH), outcome)
+        ending = _ending(claimed(), outcome)
         assert ending
         assert (17.0, free) == (ending.delay, ending.give_try_back)
 
@@ -220,7 +221,7 @@ async def only_a_worker_that_stops_interrupts(_: pytest.MonkeyPatch) -> None:
         for function, call in calls_of(path)
         if name_of(call) == "Interrupted"
     }
-    ending = _ending(claimed(), OrchestraError(ErrorCode.AUTH), Interrupted())
+    ending = _ending(claimed(), Interrupted())
 
     assert ending
     assert ({"app._drain"}, True) == (makes, ending.give_try_back)
@@ -264,4 +265,4 @@ def test_tries_are_given_back_in_one_place() -> None:
         for _ in re.findall(r"\btries\s*=[^,\n]*-", path.read_text("utf-8"))
     ]
 
-    assert ["0015_one_round_trip.sql"] == lowers
+    assert ["0015_one_round_trip.sql", "0020_content.sql"] == sorted(lowers)

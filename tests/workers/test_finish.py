@@ -63,7 +63,7 @@ async def test_one_poisoned_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) 
     written = [batch for batch, _order in store.calls if all(each.reply != POISON for each in batch)]
     assert [each.id for each in many] == [each.id for batch in written for each in batch]
     (failed,) = [each for batch in written for each in batch if each.status is Status.FAILED]
-    assert (many[5].id, many[5].fence, None, None) == (failed.id, failed.fence, failed.reply, failed.question)
+    assert (many[5].id, many[5].fence, None, ()) == (failed.id, failed.fence, failed.reply, failed.said)
     assert failed.error is not None
     assert ErrorCode.REFUSED_BY_DATABASE is failed.error[0]
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -11,6 +12,7 @@ from unittest.mock import AsyncMock
 import pytest
 from aiohttp import web
 
+from orchestra.transcript import Piece
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest, Usage
 from tests.support.llm_script import (
@@ -28,11 +30,13 @@ from tests.support.llm_script import (
 )
 from tests.support.waiting import eventually
 from workers import generate
-from workers.generate import Done, FallbackRestart, LlmService, connect
+from workers.generate import Done, FallbackRestart, LlmService, State, connect
 from workers.settings import WorkerSettings
 from workers.timings import Timings
 
 CANARY = "canary-93c1"
+HEAD: dict[str, Any] = {"index": 0, "id": "call_1", "name": "weather"}
+ARGUMENTS: dict[str, Any] = {"index": 0, "text": "{}"}
 SCRIPTS: dict[str, Script] = {
     "whole": sends(line(delta="The "), line(delta="fox \N{FOX FACE}"), END),
     "one_by_one": sends(*(bytes([byte]) for byte in line(delta="ü\N{FOX FACE}") + END)),
@@ -60,6 +64,36 @@ SCRIPTS: dict[str, Script] = {
     "error_inside": sends(line(delta="a"), line(error={"code": "overloaded", "detail": "later", "retry_after": 3})),
     "error_in_the_past": sends(line(error={"code": "rate_limited", "detail": "x", "retry_after": -5})),
     "nul": sends(line(delta="a\0b"), END),
+    "all_kinds": sends(
+        line(reasoning="so\0"),
+        line(delta="I "),
+        line(delta="look."),
+        line(tool=HEAD),
+        line(tool_delta=ARGUMENTS),
+        line(tool={**HEAD, "index": 1, "id": "call\0"}),
+        line(tool_delta={"index": 1, "text": "\0"}),
+        line(refusal="no\0"),
+        line(state={"provider": "p", "a\0": ["\0", {"b": None}]}),
+        END,
+    ),
+    "restarts_with_calls": sends(line(tool=HEAD), line(restart={"model": "other"}), line(tool=HEAD), END),
+    "arguments_first": sends(line(tool_delta=ARGUMENTS), END),
+    "arguments_late": sends(line(tool=HEAD), line(delta="text"), line(tool_delta=ARGUMENTS), END),
+    "arguments_after_reasoning": sends(line(tool=HEAD), line(reasoning="so"), line(tool_delta=ARGUMENTS), END),
+    "arguments_of_a_call_before": sends(
+        line(tool=HEAD), line(tool={**HEAD, "index": 1}), line(tool_delta=ARGUMENTS), END
+    ),
+    "call_out_of_order": sends(line(tool={**HEAD, "index": 1}), END),
+    "call_twice": sends(line(tool=HEAD), line(tool=HEAD), END),
+    "calls_without_end": sends(*(line(tool={**HEAD, "index": index}) for index in range(129)), END),
+    "call_without_id": sends(line(tool={**HEAD, "id": ""}), END),
+    "call_of_a_kind": sends(line(tool={"index": "first", "id": 1}), END),
+    "call_of_no_function": sends(line(tool={**HEAD, "name": "not a name"}), END),
+    "arguments_of_a_kind": sends(line(tool=HEAD), line(tool_delta={"index": 0, "text": {}}), END),
+    "reasoning_of_a_kind": sends(line(reasoning=7), END),
+    "refusal_of_a_kind": sends(line(refusal=["no"]), END),
+    "state_of_a_kind": sends(line(state="opaque"), END),
+    "state_without_end": sends(b'{"state": {"a": ' + b"[" * 500 + b"]" * 500 + b"}}\n", END),
     "endless_line": endless_line,
     "reset": reset,
     "compressed": compressed,
@@ -112,7 +146,7 @@ async def answer(llm: LlmService, model: str) -> tuple[str, Usage]:
             usage = piece.usage
         elif isinstance(piece, FallbackRestart):
             pieces.clear()
-        else:
+        elif isinstance(piece, str):
             pieces.append(piece)
     assert usage is not None
     return "".join(pieces), usage
@@ -145,11 +179,34 @@ async def test_a_whole_stream_is_its_text_and_usage(llm: LlmService, model: str,
     assert (text, Usage(input_tokens=3, output_tokens=2)) == await answer(llm, model)
 
 
+async def test_an_answer_of_all_kinds_comes_in_order(llm: LlmService) -> None:
+    """Every kind of piece arrives as it was sent, but for U+0000, which cannot be stored."""
+    pieces = [piece async for piece in llm.generate(body("all_kinds"))]
+
+    head = Piece("tool_call", "", 0, "call_1", "weather")
+    assert [
+        Piece("reasoning", "so\ufffd"), "I ", "look.", head, Piece("tool_arguments", "{}", 0),
+        replace(head, index=1, call_id="call\ufffd"), Piece("tool_arguments", "\ufffd", 1),
+        Piece("refusal", "no\ufffd"), State({"provider": "p", "a\ufffd": ["\ufffd", {"b": None}]}),
+        Done(Usage(input_tokens=3, output_tokens=2)),
+    ] == pieces  # fmt: skip
+
+
+async def test_calls_are_counted_from_a_restart(llm: LlmService) -> None:
+    """The first call of a fallback's answer is number 0 again."""
+    head = Piece("tool_call", "", 0, "call_1", "weather")
+    pieces = [piece async for piece in llm.generate(body("restarts_with_calls"))]
+
+    assert [head, FallbackRestart(), head] == pieces[:-1]
+
+
 @pytest.mark.parametrize(
     "model",
     "half nothing cut_in_a_line garbage list number null delta_of_a_kind done_of_a_kind no_usage usage_of_a_kind"
     " unknown_line restart_of_a_kind error_of_a_kind error_code_of_a_kind unknown_error endless_line reset redirect"
-    " server_error problem_of_a_kind".split(),
+    " server_error problem_of_a_kind arguments_first arguments_late arguments_after_reasoning call_out_of_order"
+    " arguments_of_a_call_before call_twice calls_without_end call_without_id call_of_a_kind call_of_no_function"
+    " arguments_of_a_kind reasoning_of_a_kind refusal_of_a_kind state_of_a_kind state_without_end".split(),
 )
 async def test_nonsense_is_bad_upstream(llm: LlmService, model: str) -> None:
     """A broken, incomplete or unreadable stream is BAD_UPSTREAM and never an answer."""

@@ -1,16 +1,23 @@
-"""Promises of workers/prompt.py: what the model is sent, and what is stored of it."""
+"""Promises of workers/prompt.py: what the model is sent."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra.agents.catalogue import Agents
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, ModelInfo
 from tests.support.records import claimed
-from workers.prompt import BYTES_A_TOKEN, Prompt, generation, prepare
+from tests.support.store import to_store
+from workers.prompt import NOT_EXECUTED, Prompt, generation, prepare, with_results
+from workers.weights import BYTES_A_TOKEN
 
 MODEL = ModelInfo(name="m", provider="p", context_tokens=100, max_output_tokens=20)
+HELD = MODEL.model_copy(update={"structured_output": True})
 NO_AGENTS = Agents([])
 POET = """
 description = "Writes poems."
@@ -38,36 +45,22 @@ def prompt(
     return prepare(claimed(body={"messages": sent, **body}), model, agents)
 
 
+def texts(asked: Prompt, history: list[ChatMessage]) -> list[Any]:
+    """The contents that the model is sent."""
+    return [each.content for each in generation(claimed(), asked, history).messages]
+
+
 def said(*texts: str) -> list[ChatMessage]:
     """A history."""
     return [ChatMessage(role="user" if at % 2 == 0 else "assistant", content=text) for at, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize(
-    ("roles", "question"),
-    [
-        (["user"], 0),
-        (["user", "assistant", "user"], 2),
-        (["system", "user", "assistant"], 1),
-        (["user", "system"], 0),
-        (["system"], 0),
-        (["system", "assistant"], 1),
-    ],
-)
-def test_the_last_message_of_a_user_is_stored(roles: list[str], question: int) -> None:
-    """The last message of a user is stored, or else the last message."""
-    messages = [(role, f"text {at}") for at, role in enumerate(roles)]
-
-    assert messages[question] == prompt(*messages).question
-
-
 def test_history_goes_between_leading_system_messages_and_the_rest() -> None:
     """The history goes between the leading system messages and the rest."""
-    asked = prompt(("system", "s1"), ("system", "s2"), ("user", "u"), ("system", "s3"))
+    asked = prompt(("system", "s1"), ("developer", "s2"), ("user", "u"), ("system", "s3"))
 
-    assert ["s1", "s2", "h1", "h2", "u", "s3"] == [each.content for each in asked.with_history(said("h1", "h2"))]
-    only_system = prompt(("system", "s1"))
-    assert ["s1", "h1"] == [each.content for each in only_system.with_history(said("h1"))]
+    assert ["s1", "s2", "h1", "h2", "u", "s3"] == texts(asked, said("h1", "h2"))
+    assert ["s1", "h1"] == texts(prompt(("system", "s1")), said("h1"))
 
 
 @pytest.mark.parametrize(
@@ -148,17 +141,17 @@ def test_an_agent_speaks_first(agents: Agents) -> None:
     """An agent's instructions come before all other messages, and only the question is stored."""
     asked = prompt(("system", "s1"), ("user", "u"), agents=agents, agent="poet")
 
-    said_to_model = [(each.role, each.content) for each in asked.with_history(said("h1"))]
-    assert [("system", "Be a poet."), ("system", "s1"), ("user", "h1"), ("user", "u")] == said_to_model
-    assert ("user", "u") == asked.question
-    assert ("system", "s1") == prompt(("system", "s1"), agents=agents, agent="poet").question
+    assert ["Be a poet.", "s1", "h1", "u"] == texts(asked, said("h1"))
+    assert "system" == asked.messages[0].role
+    assert [to_store("user", "u")] == asked.body.said()
+    assert [to_store("system", "s1")] == prompt(("system", "s1"), agents=agents, agent="poet").body.said()
 
 
 def test_a_task_type_names_an_agent(agents: Agents) -> None:
     """A task type selects the agent of that name."""
     task, message = (prompt(("user", "u"), agents=agents, **{name: "poet"}) for name in ("task_type", "agent"))
 
-    assert task == message
+    assert task.messages == message.messages
     assert "Be a poet." == task.messages[0].content
 
 
@@ -207,3 +200,165 @@ def test_an_agent_takes_its_part_of_the_context(agents: Agents) -> None:
         prompt(("user", fits + "x"), agents=agents, agent="poet")
 
     assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
+
+
+def test_an_agents_schema_is_given_to_a_model_that_can_be_held_to_it(agents: Agents) -> None:
+    """A model with structured output gets the schema as its format too, unless the request has one of its own."""
+    own = {"type": "json_object"}
+
+    def sent(model: ModelInfo | None, **body: object) -> Any:
+        asked = prompt(("user", "u"), model=model, agents=agents, **body)
+        return generation(claimed(), asked, []).response_format
+
+    whole = {"type": "json_schema", "json_schema": {"name": "form", "schema": {"type": "object"}}}
+    assert whole == sent(HELD, agent="form")
+    assert [None, None, None] == [sent(MODEL, agent="form"), sent(None, agent="form"), sent(HELD, agent="poet")]
+    assert own == sent(HELD, agent="form", response_format=own) == sent(MODEL, response_format=own)
+
+
+def test_options_reach_the_model() -> None:
+    """What the model may and must do reaches it unchanged."""
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    options = {
+        "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "seed": 7, "user": "u-17",
+        "reasoning": "include", "reasoning_effort": "low", "frequency_penalty": 0.5, "presence_penalty": -0.5,
+        "response_format": {"type": "json_object"},
+    }  # fmt: skip
+
+    sent = generation(claimed(), prompt(("user", "x"), **options), []).model_dump(exclude_none=True)
+
+    assert options == {name: sent[name] for name in options}
+
+
+def test_a_request_for_text_is_sent_as_before() -> None:
+    """The body for the LLM service has no field that release 0.1.0 does not know."""
+    turn = claimed(body={"messages": [{"role": "user", "content": "x"}], "temperature": 0.5, "context": "given"})
+
+    sent = generation(turn, prepare(turn, MODEL, NO_AGENTS), []).model_dump_json(exclude_none=True)
+
+    message = '[{"role":"user","content":"x"}]'
+    assert f'{{"temperature":0.5,"model":"llama3","messages":{message},"stream":true}}' == sent
+
+
+def calls(*ids: str) -> ChatMessage:
+    """An answer that calls tools."""
+    wanted = [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id in ids]
+    return ChatMessage.model_validate({"role": "assistant", "tool_calls": wanted})
+
+
+def result(id: str, content: str = "done") -> ChatMessage:
+    """The result of a call."""
+    return ChatMessage(role="tool", tool_call_id=id, content=content)
+
+
+USER = ChatMessage(role="user", content="u")
+GIVEN: dict[str, Any] = {"context": "given"}
+
+
+def with_tools(*messages: ChatMessage, history: list[ChatMessage] | None = None, **more: Any) -> list[ChatMessage]:
+    """The prompt of a turn with these messages."""
+    body = {"messages": [each.model_dump(exclude_none=True) for each in messages], **more}
+    turn = claimed(body=body, has_history=bool(history))
+    return generation(turn, prepare(turn, None, NO_AGENTS), history or []).messages
+
+
+def test_results_meet_their_calls_in_the_history() -> None:
+    """The results of a stored answer's calls come right behind it, in any order, and the new message after them."""
+    history = [USER, calls("a", "b")]
+
+    assert [*history, result("b"), result("a"), USER] == with_tools(result("b"), result("a"), USER, history=history)
+
+
+def test_a_conversation_that_goes_on_without_results_says_so() -> None:
+    """Each call that was never answered gets a result that says so, stored or brought along."""
+    unanswered = [USER, calls("a", "b"), USER]
+    told = [*unanswered[:2], result("a", NOT_EXECUTED), result("b", NOT_EXECUTED), USER]
+
+    assert told == with_tools(USER, history=unanswered[:2])
+    assert told == with_tools(*unanswered, **GIVEN)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [result("a")],
+        [USER, calls("a", "b"), result("a")],
+        [USER, calls("a"), result("a"), result("a")],
+        [USER, calls("a"), result("b")],
+        [USER, calls("a"), USER, result("a")],
+        [USER, calls("a"), result("a"), result("b"), USER],
+        [USER, ChatMessage(role="assistant", content="x"), result("a")],
+    ],
+)
+def test_results_that_do_not_match_their_calls_are_refused(messages: list[ChatMessage]) -> None:
+    """Some results but not all, or a result without its call: the request fails by name."""
+    with pytest.raises(OrchestraError) as refused:
+        with_tools(*messages, **GIVEN)
+
+    assert ErrorCode.TOOL_RESULTS_MISSING is refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([USER, calls("a", "b", "c"), result("a")], "2 of 3 tool calls have no tool message"),
+        ([USER, calls("a"), result("b")], "a tool message answers no call of the message before it"),
+        ([USER, calls("a"), result("a"), result("a")], "or a call that another one answers"),
+        ([USER, calls("a"), result("a"), ChatMessage(role="assistant", content="x"), result("a")], "answered already"),
+    ],
+)
+def test_a_refusal_of_results_says_what_is_wrong_with_them(messages: list[ChatMessage], why: str) -> None:
+    """A caller can tell a missing result from one that was sent before, or belongs to no call."""
+    with pytest.raises(OrchestraError) as refused:
+        with_tools(*messages, **GIVEN)
+
+    assert why in refused.value.detail
+
+
+def test_tools_and_schemas_take_their_part_of_the_context() -> None:
+    """A request is too long if its messages fit, but not together with the tools that are offered."""
+    tool = {"type": "function", "function": {"name": "f", "description": "d" * 100 * BYTES_A_TOKEN}}
+
+    with pytest.raises(OrchestraError) as refused:
+        prompt(("user", "hi"), tools=[tool])
+
+    assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
+
+
+def test_what_was_deleted_since_fails_no_later_request() -> None:
+    """Stored results whose call is gone are left out, and stored calls whose results are gone are not executed."""
+    history = [USER, result("gone"), USER, calls("a", "b"), result("a"), result("gone too"), calls("c")]
+
+    told = [USER, USER, calls("a", "b"), result("a"), result("b", NOT_EXECUTED), calls("c"), result("c"), USER]
+    assert told == with_tools(result("c"), USER, history=history)
+
+
+def test_a_result_whose_call_does_not_fit_is_too_long() -> None:
+    """A result is never sent without its call: if the history has no room for that, the messages are too long."""
+    turn = claimed(body={"messages": [result("a").model_dump(exclude_none=True)]}, has_history=True)
+
+    with pytest.raises(OrchestraError) as refused:
+        generation(turn, prepare(turn, MODEL, NO_AGENTS), [])
+
+    assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
+
+
+@given(
+    st.lists(
+        st.sampled_from([USER, calls("a"), calls("a", "b"), calls("c", "c"), result("a"), result("b"), result("c")])
+    )
+)
+def test_every_prompt_has_each_call_answered_once(messages: list[ChatMessage]) -> None:
+    """Whatever is stored: behind each call, and nowhere else, are its results, and other messages stay as they were."""
+    messages = [message.model_copy() for message in messages]
+
+    told = with_results(messages, history=messages)
+
+    assert [each for each in messages if each.role != "tool"] == [each for each in told if each.role != "tool"]
+    for at, message in enumerate(told):
+        behind = told[at + 1 :]
+        upto = next((place for place, each in enumerate(behind) if each.role != "tool"), len(behind))
+        if message.role != "tool":
+            ids = [call["id"] for call in message.tool_calls or ()]
+            assert Counter(ids) == Counter(each.tool_call_id for each in behind[:upto])
+    assert not told or told[0].role != "tool"

@@ -21,8 +21,9 @@ from aiokafka.errors import (
 
 from orchestra import loops
 from orchestra.store.turns import Announcement
+from orchestra.transcript import Piece
 from schemas.errors import ErrorCode
-from schemas.events import Restarted
+from schemas.events import EVENT_TYPES, Restarted
 from schemas.replies import Reply, RequestError
 from schemas.status import Status
 from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
@@ -100,6 +101,45 @@ async def test_events_of_a_turn_keep_their_order(marks: Calls) -> None:
     values = [orjson.loads(each.value or b"") for each in sent]
     assert {"attempt": 2, "conversation_id": str(turn.conversation_id)} == values[0]
     assert [{"attempt": 2, "at": 0, "text": "a"}, {"attempt": 2, "at": 1, "text": "b"}] == values[1:3]
+
+
+async def test_pieces_other_than_text_are_events_of_their_own(marks: Calls) -> None:
+    """Each kind of piece has the fields that it needs, and is read back as the contract says."""
+    producer, turn = FakeProducer(), claimed(fence=2)
+    out = publisher(producer)
+    async with running(out.run()):
+        out.piece(turn, 0, Piece("reasoning", "so"))
+        out.piece(turn, 2, Piece("tool_call", "", 0, "call_1", "weather"))
+        out.piece(turn, 3, Piece("tool_arguments", "{}", 0))
+        out.piece(turn, 5, Piece("refusal", "no"))
+        out.delta(turn, 0, "text", 7)
+        await eventually(lambda: len(producer.sent) == 5)
+
+    assert [
+        {"attempt": 2, "n": 0, "kind": "reasoning", "text": "so"},
+        {"attempt": 2, "n": 2, "kind": "tool_call", "index": 0, "call_id": "call_1", "name": "weather"},
+        {"attempt": 2, "n": 3, "kind": "tool_arguments", "index": 0, "text": "{}"},
+        {"attempt": 2, "n": 5, "kind": "refusal", "text": "no"},
+        {"attempt": 2, "at": 0, "text": "text", "n": 7},
+    ] == [orjson.loads(each.value or b"") for each in producer.sent]
+    for each in producer.sent:
+        kind = (each.headers["ce_type"] or b"").decode()
+        assert orjson.loads(each.value or b"") == EVENT_TYPES[kind].model_validate_json(each.value or b"").model_dump(
+            exclude_none=True
+        )
+
+
+async def test_the_items_of_an_answer_are_in_its_event(marks: Calls) -> None:
+    """The completed event has the items of the reply, and no such field if the answer is a text."""
+    producer, output = FakeProducer(), [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}]
+    out = publisher(producer)
+    async with running(out.run()):
+        out.announce([announcement(1, output=output), announcement(2)])
+        await eventually(lambda: len(producer.values(EVENTS.name)) == 2)
+
+    told = [orjson.loads(value or b"") for value in producer.values(EVENTS.name)]
+    assert [output, None] == [value.get("output") for value in told]
+    assert "output" not in told[1]
 
 
 async def test_text_of_all_attempts_goes_together(marks: Calls) -> None:

@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
 from orchestra.agents.catalogue import Agents
-from orchestra.store.claims import Claimed
+from orchestra.store.claims import Claimed, Owner
 from orchestra.store.endings import AttemptEnd
 from orchestra.store.turns import ConversationRef
+from orchestra.transcript import Piece
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, ModelInfo, Usage
 from schemas.status import Status
 from tests.support.fakes import Calls, Rounds, away, steps
 from tests.support.records import claimed
+from tests.support.store import to_store
 from tests.support.waiting import eventually
 from workers import turn as module
 from workers.flight import Flight, Stage
-from workers.generate import Done, FallbackRestart
+from workers.generate import Answered, Done, FallbackRestart, State
+from workers.media import FilesAwayError, Media
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost, Stop
 from workers.throttle import Throttle
@@ -36,9 +40,7 @@ CANARY = "canary-5e0a"
 class Model:
     """A fake LLM service and table of models: yields its pieces, or raises the errors among them."""
 
-    def __init__(
-        self, *pieces: str | Exception | FallbackRestart | Done | asyncio.Event, info: ModelInfo | None = None
-    ) -> None:
+    def __init__(self, *pieces: Answered | Exception | asyncio.Event, info: ModelInfo | None = None) -> None:
         self._pieces = pieces
         self._info = info
         self.asked: list[GenerateRequest] = []
@@ -48,9 +50,7 @@ class Model:
         """The known model."""
         return self._info
 
-    async def generate(
-        self, request: GenerateRequest, *_named: object
-    ) -> AsyncGenerator[str | FallbackRestart | Done, None]:
+    async def generate(self, request: GenerateRequest, *_named: object) -> AsyncGenerator[Answered, None]:
         """One call."""
         self.asked.append(request)
         try:
@@ -76,9 +76,13 @@ class Publisher(Rounds):
         """Note the start."""
         self.said.append(("started", turn.fence))
 
-    def delta(self, _turn: Claimed, at: int, text: str) -> None:
-        """Note a piece."""
-        self.said.append((at, text))
+    def delta(self, _turn: Claimed, at: int, text: str, n: int | None = None) -> None:
+        """Note a piece of text."""
+        self.said.append((at, text) if n is None else (at, text, n))
+
+    def piece(self, _turn: Claimed, n: int, piece: Piece) -> None:
+        """Note another piece."""
+        self.said.append((n, piece))
 
     def restart(self, turn: Claimed, code: ErrorCode, detail: str) -> None:
         """Note a failed attempt."""
@@ -97,6 +101,7 @@ class Attempt:
         recall: Calls | None = None,
         agents: Agents | None = None,
         timings: Timings = TIMINGS,
+        media: Media | None = None,
     ) -> None:
         self.model = model
         self.publisher = Publisher()
@@ -108,7 +113,10 @@ class Attempt:
         anything: Any = model
         publisher: Any = self.publisher
         known = agents or Agents([])
-        turns = Turns(anything, anything, known, anything, publisher, Metrics(), self.throttle, self._finish, timings)
+        self.media = media or Media(anything, None)
+        turns = Turns(
+            anything, anything, known, anything, publisher, Metrics(), self.throttle, self.media, self._finish, timings
+        )
         self.flight = Flight(turn)
         (self.work,) = turns.run([self.flight])
 
@@ -138,11 +146,11 @@ async def test_an_answer_completes_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert (turn.ref, turn.conversation_id, 3) == (ending.ref, ending.conversation_id, ending.fence)
     assert "length" == ending.finish_reason
-    assert (Status.COMPLETED, "The fox", USAGE, ("user", "hi")) == (
+    assert (Status.COMPLETED, "The fox", USAGE, [to_store("user", "hi")]) == (
         ending.status,
         ending.reply,
         ending.usage,
-        ending.question,
+        ending.said,
     )
     assert [("started", 3), (0, "The "), (4, "fox")] == attempt.publisher.said
 
@@ -168,7 +176,7 @@ async def test_the_histories_of_many_turns_are_recalled_at_once(monkeypatch: pyt
 
     async def finish(_ending: AttemptEnd) -> None: ...
 
-    turns = Turns(model, model, Agents([]), model, Publisher(), Metrics(), Throttle(9), finish)  # type: ignore[arg-type]
+    turns = Turns(model, model, Agents([]), model, Publisher(), Metrics(), Throttle(9), Media(model, None), finish)  # type: ignore[arg-type]
     await asyncio.gather(*turns.run([Flight(claimed()), Flight(claimed()), Flight(claimed(body=given))]))
     await asyncio.gather(*turns.run([Flight(claimed(body=given))]))
 
@@ -306,7 +314,7 @@ async def test_an_error_for_good_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ending = await run(monkeypatch, "part", OrchestraError(ErrorCode.CONTENT_FILTER, "filtered"))
 
     assert (Status.FAILED, (ErrorCode.CONTENT_FILTER, "filtered")) == (ending.status, ending.error)
-    assert (None, None) == (ending.reply, ending.question)
+    assert (None, ()) == (ending.reply, ending.said)
 
 
 async def test_a_question_too_long_fails_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +338,191 @@ async def test_an_unknown_agent_fails_without_a_call(monkeypatch: pytest.MonkeyP
     assert ([], []) == (attempt.model.asked, attempt.publisher.said)
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+HEAD, ARGUMENTS = Piece("tool_call", "", 0, "call_1", "weather"), Piece("tool_arguments", "{}", 0)
+
+
+async def test_an_answer_that_calls_a_tool_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its items, the provider's data and what it weighs are stored, and its pieces are published in order."""
+    pieces = [Piece("reasoning", "so"), "I look.", HEAD, ARGUMENTS, State({"provider": "p"})]
+    attempt = Attempt(monkeypatch, Model(*pieces, Done(USAGE, "tool_calls")), claimed())
+
+    ending = await attempt.end()
+
+    assert ending.items
+    assert ("I look.", "tool_calls", {"provider": "p"}) == (ending.reply, ending.finish_reason, ending.items.state)
+    assert [
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "so"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+    ] == ending.items.output
+    assert len("I look.") + len(orjson.dumps([CALL])) + len(orjson.dumps({"provider": "p"})) == ending.items.weight
+    told = [("started", 1), (0, pieces[0]), (0, "I look.", 2), (9, HEAD), (10, ARGUMENTS)]
+    assert told == attempt.publisher.said
+
+
+async def test_a_fallback_begins_without_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither calls nor provider data of the model that failed are part of the fallback's answer."""
+    renewals(monkeypatch, claimed(fence=2))
+    pieces = [HEAD, ARGUMENTS, State({"provider": "p"}), FallbackRestart(), "text", Done(USAGE)]
+
+    ending = await run(monkeypatch, *pieces)
+
+    assert ("text", None) == (ending.reply, ending.items)
+
+
+async def test_all_kinds_of_pieces_count_towards_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of reasoning and arguments without an end is too long to store, like one of text."""
+    monkeypatch.setattr(module, "MAX_REPLY_CHARACTERS", 10)
+    pieces = [Piece("reasoning", "x" * 5), HEAD, Piece("tool_arguments", "y" * 5), "never", Done(USAGE)]
+    attempt = Attempt(monkeypatch, Model(*pieces), claimed())
+
+    ending = await attempt.end()
+
+    assert ending.error is not None
+    assert (ErrorCode.BAD_UPSTREAM, 1) == (ending.error[0], attempt.model.closed)
+
+
+async def test_missing_results_fail_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result whose call is not in the conversation fails the request at once, and no event says that it started."""
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(body={"messages": [result]}, has_history=False))
+
+    ending = await attempt.end()
+
+    assert ending.error is not None
+    assert (Status.FAILED, ErrorCode.TOOL_RESULTS_MISSING) == (ending.status, ending.error[0])
+    assert ([], []) == (attempt.model.asked, attempt.publisher.said)
+
+
+IMAGE = {"type": "image_url", "image_url": {"file_id": "file-1"}}
+PDF = {"type": "file", "file": {"file_id": "file-2"}}
+DATA = {"type": "text", "text": "data"}
+NAMES_FILES = {"messages": [{"role": "user", "content": [IMAGE, PDF]}]}
+
+
+class FakeMedia:
+    """Files that are found, and that become a text; or an error in place of either."""
+
+    def __init__(self, *, find: Exception | None = None, fill: Exception | None = None) -> None:
+        self._errors = find, fill
+        self.owners: list[Owner] = []
+        self.held: Any = Mock()
+
+    def hold(self) -> Any:
+        """What is held."""
+        return self.held
+
+    async def find(self, owner: Owner, *_more: object) -> dict[str, Any]:
+        """The files, with 7 and 5,000 bytes."""
+        self.owners.append(owner)
+        if self._errors[0]:
+            raise self._errors[0]
+        return {"file-1": Mock(bytes=7), "file-2": Mock(bytes=5000)}
+
+    async def fill(self, ask: GenerateRequest, *_more: object) -> GenerateRequest:
+        """The request with a text in the place of its parts."""
+        if self._errors[1]:
+            raise self._errors[1]
+        filled = [each.model_copy(update={"content": [DATA]}) if each.parts else each for each in ask.messages]
+        return ask.model_copy(update={"messages": filled})
+
+
+async def test_files_are_sent_as_data_and_stored_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model gets the data, the history what was said, with what the files weigh; the data are let go in between."""
+    media: Any = FakeMedia()
+    model = Model("one", Done(USAGE))
+    attempt = Attempt(monkeypatch, model, claimed(body=NAMES_FILES, user="ann"), media=media)
+
+    ending = await attempt.end()
+
+    assert [("default", "ann")] == media.owners
+    assert [[DATA]] == [each.content for each in model.asked[0].messages]
+    assert [to_store("user", "", [IMAGE, PDF], weight=3000 + 5000)] == ending.said
+    assert 1 == media.held.release.call_count
+
+
+async def test_files_count_before_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that leaves no room for the conversation is sent without it; one that does not fit is too long."""
+    small, large = [
+        ModelInfo(name="m", provider="p", context_tokens=tokens, max_output_tokens=100) for tokens in (2000, 3000)
+    ]
+    media: Any = FakeMedia()
+    budgets = []
+    for info in (small, large):
+        attempt = Attempt(monkeypatch, Model(Done(USAGE), info=info), claimed(body=NAMES_FILES), media=media)
+        ending = await attempt.end()
+        budgets.append([want.budget for (wanted,) in attempt.recall.calls for want in wanted])
+        assert (Status.FAILED if info is small else Status.COMPLETED) == ending.status
+
+    assert [[], [(3000 - 100) * 3 - 8000]] == budgets
+
+
+@pytest.mark.parametrize("code", [ErrorCode.FILE_NOT_FOUND, ErrorCode.FILE_TOO_LARGE, ErrorCode.UNSUPPORTED_PART])
+@pytest.mark.parametrize("when", ["find", "fill"])
+async def test_a_file_that_cannot_be_used_fails_without_a_call(
+    monkeypatch: pytest.MonkeyPatch, code: ErrorCode, when: str
+) -> None:
+    """The request ends at once with the error's own code, also with tries left."""
+    media: Any = FakeMedia(**{when: OrchestraError(code, "why")})
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(body=NAMES_FILES), media=media)
+
+    ending = await attempt.end()
+
+    assert (Status.FAILED, (code, "why"), []) == (ending.status, ending.error, attempt.model.asked)
+
+
+@pytest.mark.parametrize(("caller_seconds", "free"), [(0.0, True), (60.0, False)])
+async def test_files_that_are_away_do_not_hold_the_model_back(
+    monkeypatch: pytest.MonkeyPatch, caller_seconds: float, *, free: bool
+) -> None:
+    """The request waits as for a model that is down, its error says why, and other requests of its model go on."""
+    media: Any = FakeMedia(fill=FilesAwayError())
+    turn = claimed(body=NAMES_FILES, caller_seconds=caller_seconds)
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), turn, media=media)
+
+    ending = await attempt.end()
+
+    assert (Status.PENDING, free, []) == (ending.status, ending.give_try_back, attempt.model.asked)
+    assert (ErrorCode.UNAVAILABLE, "files are unavailable") == ending.error
+    assert ([], []) == (attempt.throttle.held(), list(attempt.throttle.limits()))
+    assert 1 == media.held.release.call_count
+
+
+async def test_files_of_the_history_are_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that names none itself gets those of the turns before it."""
+    turn, media = claimed(), FakeMedia()
+    said = {("default", turn.conversation_id): [ChatMessage(role="user", content=[IMAGE])]}
+    anything: Any = media
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), turn, Calls(said), media=anything)
+
+    await attempt.end()
+
+    assert [[DATA], "hi"] == [each.content for each in attempt.model.asked[0].messages]
+
+
+async def test_waiting_for_room_is_no_time_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt may take its whole time after it has waited longer than that for room; the deadline still counts."""
+    media, timings = FakeMedia(), replace(TIMINGS, attempt=0.05)
+    room, fill = asyncio.Event(), media.fill
+
+    async def wait(*given: Any) -> GenerateRequest:
+        await room.wait()
+        return await fill(*given)
+
+    monkeypatch.setattr(media, "fill", wait)
+    anything: Any = media
+    attempt = Attempt(monkeypatch, Model(Done(USAGE)), claimed(body=NAMES_FILES), timings=timings, media=anything)
+    late = Attempt(
+        monkeypatch, Model(Done(USAGE)), claimed(body=NAMES_FILES, seconds_left=0.1), timings=timings, media=anything
+    )
+    waiting = asyncio.create_task(attempt.end())
+
+    assert Status.EXPIRED is (await late.end()).status  # Twice the time of an attempt has passed.
+    room.set()
+    assert Status.COMPLETED is (await waiting).status
+
+
 @pytest.fixture
 def form(tmp_path: Path) -> Agents:
     """An agent whose answers are lists of numbers."""
@@ -343,7 +536,26 @@ async def test_an_answer_that_fits_completes_a_turn(monkeypatch: pytest.MonkeyPa
     turn = claimed(body={**_body("x"), "agent": "form"})
     ending = await Attempt(monkeypatch, Model("[1,", " 2]\n", Done(USAGE)), turn, agents=form).end()
 
-    assert (Status.COMPLETED, "[1, 2]\n", ("user", "x")) == (ending.status, ending.reply, ending.question)
+    assert (Status.COMPLETED, "[1, 2]\n", [to_store("user", "x")]) == (ending.status, ending.reply, ending.said)
+
+
+async def test_calls_are_not_checked_against_the_schema(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
+    """An agent's model may call a tool before it gives the answer that has to match."""
+    turn = claimed(body={**_body("x"), "agent": "form"})
+    ending = await Attempt(monkeypatch, Model(HEAD, ARGUMENTS, Done(USAGE, "tool_calls")), turn, agents=form).end()
+
+    assert (Status.COMPLETED, "") == (ending.status, ending.reply)
+
+
+async def test_long_reasoning_does_not_make_an_answer_long(monkeypatch: pytest.MonkeyPatch, form: Agents) -> None:
+    """Only the text of an answer is checked against the schema, and only its length counts."""
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
+    turn = claimed(body={**_body("x"), "agent": "form"})
+    ending = await Attempt(
+        monkeypatch, Model(Piece("reasoning", "x" * 11), "[1]", Done(USAGE)), turn, agents=form
+    ).end()
+
+    assert (Status.COMPLETED, "[1]") == (ending.status, ending.reply)
 
 
 @pytest.mark.parametrize("length", [1, 10_000])
@@ -424,7 +636,7 @@ async def test_a_turn_that_cannot_be_read_is_tried_again_and_fails(monkeypatch: 
     last = await run(monkeypatch, Done(USAGE), body={"messages": [CANARY]}, tries=5)
 
     assert (Status.PENDING, Status.FAILED) == (ending.status, last.status)
-    assert last.error == (ErrorCode.INTERNAL, "the worker failed: TypeError")
+    assert last.error == (ErrorCode.INTERNAL, "the worker failed: ValidationError")
 
 
 async def test_a_crash_behind_an_attempt_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:

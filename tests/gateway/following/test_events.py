@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from gateway.following import events
 from gateway.following.events import Hub
-from gateway.following.live import Ending
+from gateway.following.live import Ending, LiveRequest
 from gateway.metrics import Metrics
 from orchestra.signing import EventSigner
+from orchestra.transcript import Piece, text_of
 from schemas.errors import ErrorCode
-from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, RESTART, STARTED
+from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, PIECE, RESTART, STARTED
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import Status
@@ -27,7 +28,7 @@ def make_hub(max_bytes: int = 1024 * 1024) -> Hub:
     return Hub(Metrics(), max_bytes, SIGNER)
 
 
-def tell(hub: Hub, kind: str, id: UUID = ID, **said: Any) -> None:
+def tell(hub: Hub, kind: str, id: UUID = ID, /, **said: Any) -> None:
     support.tell(hub, kind, id, **said)
 
 
@@ -37,6 +38,15 @@ def count(hub: Hub, name: str) -> float:
     return found
 
 
+def text(live: LiveRequest) -> str:
+    """The plain text so far."""
+    return text_of(live.window.since(0) or [])
+
+
+WEATHER = {"kind": "tool_call", "index": 0, "call_id": "call_1", "name": "weather"}
+CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":'}
+
+
 def test_life() -> None:
     """Events set the attempt, the text and the ending; the ending wakes waiting calls and never changes."""
     hub = make_hub()
@@ -44,7 +54,7 @@ def test_life() -> None:
         tell(hub, STARTED, attempt=1, conversation_id=CONVERSATION)
         tell(hub, DELTA, attempt=1, at=0, text="Hel")
         tell(hub, DELTA, attempt=1, at=3, text="lo")
-        assert (live.attempt, live.since(0), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
+        assert (live.attempt, text(live), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
         tell(hub, COMPLETED, attempt=1, reply="Hello", usage={"input_tokens": 1, "output_tokens": 2})
         assert live.ending == Ending(Status.COMPLETED, 1, "Hello", Usage(input_tokens=1, output_tokens=2))
         assert live.body_hash == "hash"
@@ -82,12 +92,12 @@ def test_late_attempt() -> None:
         tell(hub, DELTA, attempt=2, at=0, text="new")
         tell(hub, FAILED, attempt=1, code="timeout", detail="")
         tell(hub, STARTED, attempt=2, conversation_id=CONVERSATION)
-        assert (live.attempt, live.since(0), live.ending) == (2, "new", None)
+        assert (live.attempt, text(live), live.ending) == (2, "new", None)
         tell(hub, RESTART, attempt=2, text="other")
-        assert live.since(0) == "other"
+        assert text(live) == "other"
         tell(hub, CANCELLED, attempt=2)
         tell(hub, DELTA, attempt=3, at=0, text="after the end")
-        assert (live.attempt, live.since(0)) == (2, "other")
+        assert (live.attempt, text(live)) == (2, "other")
     assert count(hub, "events_stale_total") == 4
 
 
@@ -101,9 +111,9 @@ def test_a_failed_attempt_is_told() -> None:
         tell(hub, DELTA, attempt=1, at=0, text="old")
         tell(hub, RESTART, attempt=1, text="", last_error={"code": "nonsense"})
         tell(hub, RESTART, attempt=1, text="", last_error={**error, "detail": "x" * 1001})
-        assert (live.failed, live.since(0)) == (False, "old")
+        assert (live.failed, text(live)) == (False, "old")
         tell(hub, RESTART, attempt=1, text="", last_error=error)
-        assert (live.failed, live.since(0)) == (True, "")
+        assert (live.failed, text(live)) == (True, "")
 
 
 def test_why_an_answer_ended() -> None:
@@ -131,18 +141,95 @@ def test_other_body() -> None:
         assert live.ending is None
 
 
+def test_an_answer_of_more_than_a_text() -> None:
+    """Pieces of every kind come in order; text behind another piece has the position of a piece."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, PIECE, attempt=1, n=0, kind="reasoning", text="Hm")
+        tell(hub, DELTA, attempt=1, at=0, n=2, text="Hi")
+        tell(hub, PIECE, attempt=1, n=4, **WEATHER)
+        tell(hub, PIECE, attempt=1, n=5, kind="tool_arguments", index=0, text='{"city":')
+        for _ in range(2):
+            tell(hub, PIECE, attempt=1, n=9, kind="tool_arguments", index=0, text='ty":1}')
+        tell(hub, PIECE, attempt=1, n=15, kind="refusal", text="No")
+        assert live.window.since(0) == [
+            Piece("reasoning", "Hm"),
+            Piece("text", "Hi"),
+            Piece("tool_call", "", 0, "call_1", "weather"),
+            Piece("tool_arguments", '{"city":1}'),
+            Piece("refusal", "No"),
+        ]
+        assert hub._bytes == live.size
+        tell(hub, COMPLETED, attempt=1, reply="Hi", usage={}, output=[CALL])
+        assert live.ending == Ending(Status.COMPLETED, 1, "Hi", Usage(), output=[CALL])
+    assert count(hub, "events_stale_total") == 1
+    assert count(hub, "events_skipped_total") == 0
+
+
+def test_a_restart_has_the_answer_so_far() -> None:
+    """A restart with items replaces all pieces; a restart with a text alone leaves that text only."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, RESTART, attempt=2, text="", output=[CALL])
+        assert [piece.kind for piece in live.window.since(0) or []] == ["tool_call", "tool_arguments"]
+        tell(hub, PIECE, attempt=2, n=9, kind="tool_arguments", index=0, text="1}")
+        assert (live.window.since(1) or [])[0].text == '{"city":1}'
+        tell(hub, RESTART, attempt=2, text="Hi")
+        assert live.window.since(0) == [Piece("text", "Hi")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "text", "text": "x"},
+        {"kind": ["refusal"], "text": "x"},
+        {"kind": "refusal"},
+        {"kind": "refusal", "text": 7},
+        {"kind": "refusal", "text": "x", "n": -1},
+        {"kind": "refusal", "text": "x", "n": 2**41},
+        {"kind": "refusal", "text": "x", "n": None},
+        {"kind": "tool_arguments", "text": "x"},
+        {"kind": "tool_arguments", "text": "x", "index": 129},
+        {"kind": "tool_arguments", "text": "x", "index": True},
+        {**WEATHER, "index": -1},
+        {**WEATHER, "call_id": None},
+        {**WEATHER, "call_id": "x" * 513},
+        {**WEATHER, "name": "x" * 513},
+        {**WEATHER, "name": 7},
+    ],
+)
+def test_a_piece_beyond_what_a_worker_writes(wrong: dict[str, Any]) -> None:
+    """A piece without what its kind needs, or beyond its bounds, is skipped, whole."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        tell(hub, PIECE, **{"attempt": 1, "n": 0, **wrong})
+        assert (live.version, live.attempt, live.window.end) == (0, 0, 0)
+    assert count(hub, "events_skipped_total") == 1
+
+
+def test_a_position_of_text_is_one() -> None:
+    """A delta whose position in the answer is no number is skipped."""
+    hub = make_hub()
+    with hub.watch(REF) as live:
+        for n in ("1", -1, 2**41, True, 1.5):
+            tell(hub, DELTA, attempt=1, at=0, n=n, text="x")
+        assert live.version == 0
+    assert count(hub, "events_skipped_total") == 5
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["attempt", "at", "text"]), inner),
     max_leaves=6,
 )
-kinds = st.sampled_from([STARTED, DELTA, RESTART, COMPLETED, FAILED, CANCELLED, EXPIRED, "x"])
+kinds = st.sampled_from([STARTED, DELTA, PIECE, RESTART, COMPLETED, FAILED, CANCELLED, EXPIRED, "x"])
+NAMES = "attempt at text reply usage code conversation_id n kind index call_id name output".split()
 
 
 @given(
     kind=kinds,
     value=st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(("attempt", "at", "text", "reply", "usage", "code", "conversation_id"), values)
+        {}, optional={**dict.fromkeys(NAMES, values), "kind": values | st.sampled_from(["tool_call", "refusal"])}
     ),
 )
 def test_nonsense(kind: str, value: dict[str, Any]) -> None:
@@ -182,12 +269,12 @@ def test_memory() -> None:
             tell(hub, DELTA, id, attempt=1, at=0, text="x" * 60_000)
             assert hub._bytes <= 1024 * 1024
         assert hub._bytes == sum(live.size for live in hub._live.values())
-        assert watched.since(0) is None
-        assert (watched.since(60_000), watched.attempt) == ("", 1)
+        assert watched.window.since(0) is None
+        assert (watched.window.since(60_000), watched.attempt) == ([], 1)
         kept = [id for id in ids if ("default", id) in hub._live]
         assert kept == [ids[0], *ids[-len(kept) + 1 :]]
         tell(hub, DELTA, ids[0], attempt=1, at=60_000, text="more")
-        assert watched.since(60_000) == "more"
+        assert watched.window.since(60_000) == [Piece("text", "more")]
     assert count(hub, "texts_dropped_total") > 0
 
 
@@ -196,8 +283,11 @@ def test_count_of_bytes(steps: list[tuple[int, int, int, str]]) -> None:
     """The bytes that the hub counts equal those of its requests, whatever happens to them."""
     hub, ids = make_hub(6000), [uuid4() for _ in range(5)]
     for which, attempt, at, text in steps:
-        kind = random.Random(text).choice([DELTA, DELTA, STARTED, RESTART, CANCELLED])
-        tell(hub, kind, ids[which], attempt=attempt, at=at, text=text * 10, conversation_id=CONVERSATION)
+        kind = random.Random(text).choice([DELTA, DELTA, PIECE, STARTED, RESTART, CANCELLED])
+        tell(
+            hub, kind, ids[which], attempt=attempt, at=at, text=text * 10, conversation_id=CONVERSATION, n=at,
+            **{**WEATHER, "kind": random.Random(at).choice(["tool_call", "tool_arguments", "reasoning"])},
+        )  # fmt: skip
         assert hub._bytes == sum(live.size for live in hub._live.values())
 
 
@@ -267,7 +357,7 @@ def test_an_unsigned_ending_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> N
         assert (hub.due(), hub.hinted.is_set()) == ([], False)
         for kind in (COMPLETED, FAILED, CANCELLED, EXPIRED):
             tell(hub, kind, signer=None, attempt=1, reply="FORGED", usage={}, code="timeout", detail="")
-            assert (live.ending, live.since(0)) == (None, "")
+            assert (live.ending, text(live)) == (None, "")
         assert (hub.due(), hub.hinted.is_set()) == ([REF], True)
         hub.looked([REF])
         tell(hub, CANCELLED, signer=None, attempt=1)
@@ -290,38 +380,38 @@ def test_events_of_an_older_release_are_shown() -> None:
     with hub.watch(REF) as live:
         tell(hub, STARTED, signer=None, attempt=1, conversation_id=CONVERSATION)
         tell(hub, DELTA, signer=None, attempt=1, at=0, text="Hello")
-        assert (live.attempt, live.since(0), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
+        assert (live.attempt, text(live), str(live.conversation_id)) == (1, "Hello", CONVERSATION)
         tell(hub, RESTART, signer=None, attempt=2, text="other")
-        assert (live.attempt, live.since(0)) == (2, "other")
+        assert (live.attempt, text(live)) == (2, "other")
 
 
-@pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
+FORGED = {"text": "FORGED", "conversation_id": str(uuid4()), "n": 4, "kind": "refusal"}
+
+
+@pytest.mark.parametrize("kind", [STARTED, DELTA, PIECE, RESTART])
 def test_what_a_worker_signs_alone_counts(kind: str) -> None:
     """After a signed event no unsigned one of the same request is shown, whatever attempt it names."""
     hub = make_hub()
     with hub.watch(REF) as live:
         tell(hub, DELTA, attempt=1, at=0, text="true")
         for attempt in (1, 2, 2**31 - 1):
-            tell(hub, kind, signer=None, attempt=attempt, at=4, text="FORGED", conversation_id=str(uuid4()))
-        assert (live.attempt, live.since(0), live.conversation_id) == (1, "true", None)
+            tell(hub, kind, signer=None, attempt=attempt, at=4, **FORGED)
+        assert (live.attempt, text(live), live.conversation_id) == (1, "true", None)
         tell(hub, DELTA, attempt=1, at=4, text=" text")
-        assert live.since(0) == "true text"
+        assert live.window.since(0) == [Piece("text", "true text")]
 
 
 @pytest.mark.parametrize("attempt", [1, 2**31 - 1])
-@pytest.mark.parametrize("kind", [STARTED, DELTA, RESTART])
+@pytest.mark.parametrize("kind", [STARTED, DELTA, PIECE, RESTART])
 def test_what_was_forged_before_is_void(kind: str, attempt: int) -> None:
     """The first signed event takes everything unsigned back: text, attempt, conversation and body hash."""
     hub = make_hub()
     with hub.watch(REF) as live:
-        tell(
-            hub, kind, body_hash="forged", signer=None, attempt=attempt, at=0, text="FORGED",
-            conversation_id=str(uuid4()),
-        )  # fmt: skip
+        tell(hub, kind, body_hash="forged", signer=None, attempt=attempt, at=0, **{**FORGED, "n": 0})
         live.check_hash("hash")
         epoch = live.epoch
         tell(hub, DELTA, attempt=1, at=0, text="true")
-        assert (live.attempt, live.since(0), live.conversation_id, live.body_hash) == (1, "true", None, "hash")
+        assert (live.attempt, text(live), live.conversation_id, live.body_hash) == (1, "true", None, "hash")
         assert live.epoch > epoch
         assert hub._bytes == live.size
 
@@ -340,7 +430,7 @@ def test_a_bad_signature_is_none() -> None:
                 [*headers, ("orchestra-signature", signature)],
                 b'{"attempt": 1, "at": 4, "text": "FORGED"}',
             )
-        assert live.since(0) == "true"
+        assert text(live) == "true"
     assert count(hub, "events_unsigned_total") == 5
 
 
@@ -351,4 +441,4 @@ def test_signatures_while_the_secret_changes() -> None:
     with hub.watch(REF) as live:
         tell(hub, DELTA, signer=EventSigner([old]), attempt=1, at=0, text="a")
         tell(hub, DELTA, signer=EventSigner([new, old]), attempt=1, at=1, text="b")
-        assert (live.since(0), live.signed) == ("ab", True)
+        assert (text(live), live.signed) == ("ab", True)

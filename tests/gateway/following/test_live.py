@@ -1,67 +1,22 @@
 import asyncio
-import random
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.following.live import MAX_TEXT_BYTES, Ending, LiveRequest
+from gateway.following.live import Ending, LiveRequest
 from orchestra.store.requests import StoredRequest
+from orchestra.transcript import text_of
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.replies import RequestError
 from schemas.status import Status
 
-texts = st.text(st.characters(codec="utf-8"), max_size=200)
 LIMITED = RequestError(code=ErrorCode.RATE_LIMITED, detail="not now")
 
 
-@given(st.lists(texts, max_size=150), st.randoms())
-def test_any_position(pieces: list[str], order: random.Random) -> None:
-    """From every position on, the text is what was sent from there, however the pieces overlap."""
-    live, whole, at = LiveRequest(), "".join(pieces), 0
-    live.begin(1)
-    for piece in pieces:
-        start = order.randrange(at + 1) if order.random() < 0.3 else at
-        at += len(piece)
-        live.add(start, whole[start:at])
-    for position in range(len(whole) + 2):
-        assert live.since(position) == whole[position:]
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=5000), min_size=10, max_size=40))
-def test_window(pieces: list[str]) -> None:
-    """A text never takes more than 64 KiB; its newest part is kept, and a read before it returns None."""
-    live, whole = LiveRequest(), "".join(pieces)
-    at = 0
-    for piece in pieces:
-        live.add(at, piece)
-        at += len(piece)
-        assert live.text_bytes <= MAX_TEXT_BYTES
-        assert live.end == at
-    assert live.since(live.base) == whole[live.base :]
-    assert live.base == 0 or live.since(live.base - 1) is None
-    if len(whole.encode()) <= MAX_TEXT_BYTES:
-        assert live.base == 0
-
-
-def test_lost_piece() -> None:
-    """After a lost piece only the text behind it is available."""
-    live = LiveRequest()
-    live.begin(1)
-    assert live.add(0, "abc")
-    assert live.add(5, "fg")
-    assert [live.since(position) for position in (0, 4, 5, 6, 7, 9)] == [None, None, "fg", "g", "", ""]
-
-
-def test_huge_piece() -> None:
-    """A single piece far beyond the limit is not kept and does not break the count of bytes."""
-    live = LiveRequest()
-    live.add(0, "x" * 1_000_000)
-    assert (live.since(0), live.end, live.text_bytes) == (None, 1_000_000, 0)
-    assert live.add(1_000_000, "y")
-    assert live.since(1_000_000) == "y"
+def text(live: LiveRequest) -> str:
+    """The plain text so far."""
+    return text_of(live.window.since(0) or [])
 
 
 def test_ending_never_changes() -> None:
@@ -79,10 +34,28 @@ def test_learn() -> None:
     assert (live.attempt, live.body_hash, live.ending) == (0, "hash", None)
     live.add(0, "abc")
     live.learn(StoredRequest(RequestResource(id=id, status=Status.IN_PROGRESS, attempts=2), "hash"))
-    assert (live.attempt, live.since(0)) == (2, "")
+    assert (live.attempt, text(live)) == (2, "")
     row = RequestResource(id=id, status=Status.COMPLETED, attempts=2, reply="done", model="m")
     live.learn(StoredRequest(row, "hash"))
     assert live.ending == Ending(Status.COMPLETED, 2, "done", model="m")
+
+
+def test_learn_an_answer_of_more_than_a_text() -> None:
+    """The items of an answer are part of its ending."""
+    live, items = LiveRequest(), [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]
+    row = RequestResource.model_validate(
+        {
+            "id": uuid4(),
+            "status": "completed",
+            "attempts": 1,
+            "reply": "",
+            "output": items,
+            "finish_reason": "tool_calls",
+        }
+    )
+    live.learn(StoredRequest(row, "hash"))
+    assert live.ending == Ending(Status.COMPLETED, 1, "", finish_reason="tool_calls", output=items)
+    assert [piece.kind for piece in live.ending.pieces] == ["tool_call", "tool_arguments"]
 
 
 def test_a_failed_attempt() -> None:
@@ -93,7 +66,7 @@ def test_a_failed_attempt() -> None:
     live.fail_attempt(1, LIMITED)
     version = live.version
     live.fail_attempt(1, LIMITED)
-    assert (live.attempt, live.since(0), live.failed, live.last_error) == (1, "", True, LIMITED)
+    assert (live.attempt, text(live), live.failed, live.last_error) == (1, "", True, LIMITED)
     assert live.version == version
     live.begin(2)
     assert (live.failed, live.last_error) == (False, LIMITED)

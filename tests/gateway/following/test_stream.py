@@ -1,6 +1,8 @@
 import asyncio
 import re
 from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +20,14 @@ from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from gateway.timings import TIMINGS, Timings
 from orchestra.receipts import Receipts
+from orchestra.transcript import Piece, after, before, items_of, joined, pieces_of, text_of, units_of
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import ENDINGS, Status
+from tests.support.answers import TEXTS, Reading, answers
 from tests.support.events import SIGNER
 
-texts = st.text(st.characters(codec="utf-8"), max_size=12)
 Told = list[tuple[str, dict[str, Any], str | None]]
 
 
@@ -38,58 +41,168 @@ def read(chunks: list[bytes]) -> Told:
 
 
 class Caller:
-    """The text that a client has after the events so far."""
+    """The answer that a client has after the events so far."""
 
     def __init__(self) -> None:
-        self.text = ""
+        self.answer = Reading()
         self.last: str | None = None
         self.names: list[str] = []
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return pieces_of("", self.answer.items)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.pieces)
 
     def hear(self, chunks: list[bytes]) -> None:
         for name, data, id in read(chunks):
             self.names.append(name)
-            if name == "restart":
-                self.text = data["text"]
-            elif name == "delta":
-                self.text += data["text"]
+            self.answer.take(name, data)
             self.last = id or self.last
             assert id is not None
             assert (name in ENDINGS) == id.endswith(".end")
             if name != "failed":
-                assert int(id.split(".")[1]) == len(self.text)
+                text, units = len(self.text), units_of(self.pieces)
+                place = id.split(".")[1]
+                assert place == (str(text) if text == units else f"{text}-{units}")
 
 
-@given(
-    attempts=st.lists(st.lists(texts, max_size=6), min_size=1, max_size=3),
-    data=st.data(),
-)
-def test_resume_anywhere(attempts: list[list[str]], data: st.DataObject) -> None:
-    """A client cut off after any event gets the exact reply from any replica, even one that only has Postgres."""
-    caller, cursor, live = Caller(), StreamCursor(None), LiveRequest()
+texts_alone = st.lists(TEXTS.filter(bool).map(lambda text: Piece("text", text)), max_size=6)
+
+
+def cut_up(draw: st.DataObject, pieces: list[Piece]) -> list[Piece]:
+    """The same answer in other pieces."""
+    places = sorted({0, units_of(pieces), *draw.draw(st.lists(st.integers(0, units_of(pieces)), max_size=6))})
+    return [each for start, end in pairwise(places) for each in after(before(pieces, end), start)]
+
+
+@given(attempts=st.lists(answers() | texts_alone, min_size=1, max_size=3), data=st.data())
+def test_resume_anywhere(attempts: list[list[Piece]], data: st.DataObject) -> None:
+    """A client cut off after any event gets the exact answer from any replica, even one that only has Postgres."""
+    caller, cursor = Caller(), StreamCursor(None)
+    replicas = [LiveRequest(), LiveRequest()]
 
     def maybe_cut() -> None:
         nonlocal cursor
         if data.draw(st.booleans()):
             cursor = StreamCursor(read_last_event_id(caller.last))
+            replicas.reverse()
 
     for number, pieces in enumerate(attempts, 1):
-        live.begin(number)
+        for each in replicas:
+            each.begin(number)
         at = 0
-        for piece in pieces:
+        for piece in cut_up(data, pieces):
+            for each in replicas:
+                if data.draw(st.booleans()):  # else: this replica has lost it.
+                    each.add_piece(at, piece)
+            at += piece.units
             if data.draw(st.booleans()):
-                live.add(at, piece)  # else: this replica has lost it.
-            at += len(piece)
-            if data.draw(st.booleans()):
-                caller.hear(cursor.catch_up(live))
+                caller.hear(cursor.catch_up(replicas[0]))
             maybe_cut()
         if data.draw(st.booleans()):
-            live = LiveRequest()  # Another replica, which has received no event yet.
-            live.begin(number)
-    reply = "".join(attempts[-1])
-    caller.hear(cursor.end(Ending(Status.COMPLETED, len(attempts), reply)))
-    assert caller.text == reply
+            replicas[0] = LiveRequest()  # Another replica, which has received no event yet.
+            replicas[0].begin(number)
+    reply, output = text_of(attempts[-1]), items_of(attempts[-1])
+    caller.hear(cursor.end(Ending(Status.COMPLETED, len(attempts), reply, output=output)))
+    assert caller.pieces == joined(attempts[-1])
     assert caller.names[-1] == "completed"
     assert caller.names.count("started") <= 1
+
+
+@given(answers(), st.data())
+def test_what_comes_after_a_place_is_what_is_left(pieces: list[Piece], data: st.DataObject) -> None:
+    """From any unit on, before the ending and after it, a client gets exactly the pieces that it lacks."""
+    place = data.draw(st.integers(0, units_of(pieces)))
+    seen, live = before(pieces, place), LiveRequest()
+    live.begin(1)
+    at = 0
+    for piece in cut_up(data, pieces):
+        live.add_piece(at, piece)
+        at += piece.units
+    where = StreamPosition(1, len(text_of(seen)), place)
+    rest = list(map(event_name, joined(after(pieces, place))))
+    ending = Ending(Status.COMPLETED, 1, text_of(pieces), output=items_of(pieces))
+
+    assert rest == [name for name, *_ in read(StreamCursor(where).catch_up(live))]
+    assert [*rest, "completed"] == [name for name, *_ in read(StreamCursor(where).end(ending))]
+    for events in (StreamCursor(where).catch_up(live), StreamCursor(where).end(ending)):
+        caller = Caller()
+        so_far = {"text": text_of(seen), "output": items_of(seen)}
+        caller.answer.take("restart", {name: value for name, value in so_far.items() if value is not None})
+        caller.hear(events)
+        assert caller.pieces == joined(pieces)
+
+
+def event_name(piece: Piece) -> str:
+    names = {"text": "delta", "tool_call": "tool_call", "tool_arguments": "tool_call.delta"}
+    return names.get(piece.kind, f"{piece.kind}.delta")
+
+
+def test_an_answer_with_a_tool_call() -> None:
+    """Each kind of piece has its event; ids count text, and all units once another piece came."""
+    cursor, live = StreamCursor(None), LiveRequest()
+    live.begin(1)
+    told = read(cursor.catch_up(live))
+    sent = [
+        Piece("text", "Hi"), Piece("tool_call", "", 0, "call_1", "weather"), Piece("tool_arguments", '{"city":', 0),
+        Piece("tool_arguments", " 1}", 0), Piece("tool_call", "", 1, "call_2", "time"), Piece("text", "!"),
+    ]  # fmt: skip
+    for piece in sent:
+        live.add_piece(live.window.end, piece)
+        told += read(cursor.catch_up(live))
+    output = items_of(sent)
+    told += read(cursor.end(Ending(Status.COMPLETED, 1, "Hi!", None, output=output, finish_reason="tool_calls")))
+    assert told == [
+        ("started", {"attempt": 1}, "1.0"),
+        ("delta", {"text": "Hi"}, "1.2"),
+        ("tool_call", {"index": 0, "call_id": "call_1", "name": "weather"}, "1.2-3"),
+        ("tool_call.delta", {"index": 0, "arguments": '{"city":'}, "1.2-11"),
+        ("tool_call.delta", {"index": 0, "arguments": " 1}"}, "1.2-14"),
+        ("tool_call", {"index": 1, "call_id": "call_2", "name": "time"}, "1.2-15"),
+        ("delta", {"text": "!"}, "1.3-16"),
+        (
+            "completed",
+            {"reply": "Hi!", "usage": None, "finish_reason": "tool_calls", "output": output},
+            "1.3-16.end",
+        ),
+    ]
+
+
+def test_reasoning_and_a_refusal() -> None:
+    """Reasoning and refusals have events of their own, and do not count as text."""
+    cursor, live = StreamCursor(StreamPosition(1, 0)), LiveRequest()
+    live.begin(1)
+    live.add_piece(0, Piece("reasoning", "Hm"))
+    live.add_piece(2, Piece("refusal", "No"))
+    assert read(cursor.catch_up(live)) == [
+        ("reasoning.delta", {"text": "Hm"}, "1.0-2"),
+        ("refusal.delta", {"text": "No"}, "1.0-4"),
+    ]
+
+
+def test_a_restart_has_the_items_so_far() -> None:
+    """A client with a place in another attempt gets the whole answer so far as text and items, once."""
+    cursor, live = StreamCursor(StreamPosition(1, 3, 7)), LiveRequest()
+    live.begin(2)
+    live.add(0, "Hi")
+    live.add_piece(2, Piece("tool_call", "", 0, "c", "f"))
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}
+    text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
+    expected = ("restart", {"attempt": 2, "text": "Hi", "output": [text, call]}, "2.2-3")
+    assert read(cursor.catch_up(live)) == [expected]
+    assert cursor.catch_up(live) == []
+
+
+@pytest.mark.parametrize("place", ["1.2", "1.2-1", "1.0-3", "1.2-9", "1.3-3"])
+def test_a_place_that_the_answer_does_not_have(place: str) -> None:
+    """A client that says it has what is not in the answer gets all of it again."""
+    pieces = [Piece("text", "H"), Piece("reasoning", "a"), Piece("text", "i")]
+    cursor = StreamCursor(read_last_event_id(place))
+    told = read(cursor.end(Ending(Status.COMPLETED, 1, "Hi", output=items_of(pieces))))
+    assert [name for name, *_ in told] == ["restart", "completed"]
 
 
 @pytest.mark.parametrize("status", sorted(ENDINGS))
@@ -104,17 +217,17 @@ def test_no_ending_shares_its_id(status: Status) -> None:
     assert [(status.value, f"{before}.end")] == [(name, id) for name, _, id in ending]
 
 
-@given(reply=texts, attempt=st.integers(1, 3), place=st.builds(StreamPosition, st.integers(-1, 4), st.integers(0, 15)))
+@given(reply=TEXTS, attempt=st.integers(1, 3), place=st.builds(StreamPosition, st.integers(-1, 4), st.integers(0, 15)))
 def test_ended(reply: str, attempt: int, place: StreamPosition) -> None:
     """An ended request continues from the client's place in its last attempt; any other client gets the whole text."""
     told = read(StreamCursor(place).end(Ending(Status.COMPLETED, attempt, reply, Usage())))
     end = f"{attempt}.{len(reply)}"
     usage = {"input_tokens": 0, "output_tokens": 0}
     expected: Told = [("completed", {"reply": reply, "usage": usage}, f"{end}.end")]
-    if place.attempt != attempt or place.position > len(reply):
+    if place.attempt != attempt or place.text > len(reply):
         expected.insert(0, ("restart", {"attempt": attempt, "text": reply}, end))
-    elif place.position < len(reply):
-        expected.insert(0, ("delta", {"text": reply[place.position :]}, end))
+    elif place.text < len(reply):
+        expected.insert(0, ("delta", {"text": reply[place.text :]}, end))
     assert told == expected
 
 
@@ -137,7 +250,7 @@ def test_restart_within_an_attempt() -> None:
     live.begin(1)
     live.add(0, "wrong")
     cursor.catch_up(live)
-    live.restart(1, "right")
+    live.restart(1, [Piece("text", "right")])
     assert read(cursor.catch_up(live)) == [("restart", {"attempt": 1, "text": "right"}, "1.5")]
     assert cursor.catch_up(live) == []
 
@@ -147,7 +260,7 @@ def heard(live: LiveRequest, attempt: int, *pieces: str) -> None:
     live.hearsay = True
     live.begin(attempt)
     for piece in pieces:
-        live.add(live.end, piece)
+        live.add(live.window.end, piece)
 
 
 @pytest.mark.parametrize("attempt", [1, 1_000_000])
@@ -258,6 +371,14 @@ def test_why_an_answer_ended() -> None:
         ("12.345", StreamPosition(12, 345)),
         ("12.345.end", StreamPosition(12, 345, ended=True)),
         (" 1.0.end ", StreamPosition(1, 0, ended=True)),
+        ("1.5-9", StreamPosition(1, 5, 9)),
+        ("1.5-9.end", StreamPosition(1, 5, 9, ended=True)),
+        ("1.5-", StreamPosition(-1, 0)),
+        ("1.5-9-9", StreamPosition(-1, 0)),
+        ("1.5--9", StreamPosition(-1, 0)),
+        ("1-5.9", StreamPosition(-1, 0)),
+        ("1.5-9.unsigned", StreamPosition(-1, 0)),
+        ("1.5.unsigned", StreamPosition(-1, 0)),
         ("x.end", StreamPosition(-1, 0)),
         (".end", StreamPosition(-1, 0)),
         ("1.2.END", StreamPosition(-1, 0)),
@@ -290,6 +411,22 @@ HERS: Any = Lasting()
 def make_streams(hub: Hub, drain: Drain, timings: Timings = TIMINGS) -> Streams:
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
     return Streams(hub, lookup, drain, hub._metrics, timings=timings)
+
+
+def test_forged_pieces_are_taken_back() -> None:
+    """Unsigned pieces give no place to resume from, and stay only if the answer begins with them."""
+    call, pieces = (
+        Piece("tool_call", "", 0, "c", "f"),
+        [Piece("tool_call", "", 0, "c", "f"), Piece("tool_arguments", "{}")],
+    )
+    for forged, names in ((call, ["completed"]), (replace(call, name="g"), ["restart", "completed"])):
+        cursor, live = StreamCursor(None), LiveRequest()
+        live.hearsay = True
+        live.begin(1)
+        live.add_piece(0, forged)
+        assert read(cursor.catch_up(live))[-1][2] == "1.0-1.unsigned"
+        told = read(cursor.end(Ending(Status.COMPLETED, 1, "", output=items_of(pieces))))
+        assert [name for name, *_ in told if name != "tool_call.delta"] == names
 
 
 async def test_keep_alive() -> None:

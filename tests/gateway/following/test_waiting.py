@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from gateway.following.live import Ending, LiveRequest
@@ -68,3 +69,16 @@ def test_who_has_waited_long_enough_is_told_what_held_it_up(failed: bool) -> Non
     assert (ErrorCode.STILL_RUNNING, asked.id) == (problem.code, problem.request_id)
     said = "not answered yet; the last failed attempt: rate_limited: status 429"
     assert (said if failed else ERRORS[ErrorCode.STILL_RUNNING].title) == problem.detail
+
+
+def test_a_response_has_the_items_of_an_answer() -> None:
+    """A waiting caller gets the items beside the text; of an answer that is one text, what release 0.1.0 wrote."""
+    items = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]
+    plain, more = (
+        orjson.loads(bytes(answer(ask(), Ending(Status.COMPLETED, 1, "", output=output), "llama3").body))
+        for output in (None, items)
+    )
+
+    names = {"conversation_id", "reply", "request_id", "model", "usage", "finish_reason", "metadata"}
+    assert names == plain.keys()
+    assert (names | {"output"}, items) == (more.keys(), more["output"])

@@ -20,8 +20,8 @@ from schemas.errors import ErrorCode, OrchestraError
 from tests.support.events import SIGNER, sign
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
-IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "user": "ada", "n": 1, "x y": 1}
-WARNINGS = ["colour", "user", "other"]
+IN_VAIN: dict[str, Any] = {**HELLO, "colour": "blue", "store": True, "n": 1, "x y": 1}
+WARNINGS = ["colour", "store", "other"]
 APP = "https://app.example"
 USAGE = {"input_tokens": 1, "output_tokens": 1}
 
@@ -117,13 +117,22 @@ async def test_a_listed_web_page_may_read_it(world: World, stream: bool) -> None
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "respond-async"}, {"Accept": "text/event-stream"}], ids=str)
 async def test_what_is_not_supported_is_never_accepted(world: World, preference: dict[str, str]) -> None:
     """A field that is not supported is 422 for every way of answering, and no record is written."""
-    answer = await world.post({**HELLO, "tools": [{"type": "function"}]}, **preference)
-
-    assert (422, "not_supported", "tools: not supported yet") == (
-        answer.status_code,
-        answer.json()["code"],
-        answer.json()["detail"],
-    )
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    for body, code, detail in (
+        ({**HELLO, "functions": [1]}, "not_supported", "functions: not supported yet"),
+        (
+            {**HELLO, "response_format": {"type": "xml"}},
+            "unsupported_option",
+            "response_format: this type is not supported",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [image]}]},
+            "unsupported_part",
+            "messages.0.content.0.image_url.url: must be a data: URL; others are not fetched",
+        ),
+    ):
+        answer = await world.post(body, **preference)
+        assert (422, code, detail) == (answer.status_code, answer.json()["code"], answer.json()["detail"])
     assert 0 == world.tally.records
 
 
@@ -133,9 +142,11 @@ async def test_what_is_not_supported_is_never_accepted(world: World, preference:
         (b"{", ErrorCode.NOT_JSON),
         (b"[]", ErrorCode.INVALID_REQUEST),
         (b'{"messages": [], "tools": []}', ErrorCode.INVALID_REQUEST),
-        (b'{"messages": [], "tools": [1]}', ErrorCode.NOT_SUPPORTED),
+        (b'{"messages": [], "functions": [1]}', ErrorCode.NOT_SUPPORTED),
         (b'{"messages": [{"role": "robot", "content": "x"}]}', ErrorCode.INVALID_REQUEST),
-        (b'{"messages": [{"role": "developer", "content": "x"}]}', ErrorCode.NOT_SUPPORTED),
+        (b'{"messages": [{"role": "function", "content": "x"}]}', ErrorCode.NOT_SUPPORTED),
+        (b'{"messages": [{"role": "user", "content": [{"type": "x"}]}], "n": 2}', ErrorCode.NOT_SUPPORTED),
+        (b'{"messages": [{"role": "user", "content": [{"type": "x"}]}]}', ErrorCode.UNSUPPORTED_PART),
         (b'{"input": "x"}', ErrorCode.NOT_SUPPORTED),
     ],
 )

@@ -188,10 +188,10 @@ async def test_the_old_post_takes_what_it_took(client: httpx.AsyncClient, world:
 
 async def test_a_warning_of_the_new_post(client: httpx.AsyncClient) -> None:
     """An unknown field is refused, and one in the history is listed as a warning."""
-    said = [{"role": "user", "content": "a", "name": "ada"}]
+    said = [{"role": "user", "content": "a", "author": "ada"}]
     warned = await client.post("/v1/tasks", json={**WANTED, "history": said}, headers=ALICE)
 
-    assert ["history.name"] == warned.json()["warnings"]
+    assert ["history.author"] == warned.json()["warnings"]
     assert "warnings" not in (await client.post("/v1/tasks", json=WANTED, headers=ALICE)).json()
     assert code(await client.post("/v1/tasks", json={**WANTED, "colour": 1})) == (422, "invalid_request")
 

@@ -4,17 +4,20 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 from any_llm.exceptions import AuthenticationError, ContextLengthExceededError, ProviderError, RateLimitError
 
 from llm_service.providers.any_llm import ProviderSetupError, ThroughAnyLLM
-from llm_service.providers.base import Call, EndOfText, Piece
+from llm_service.providers.base import Call, EndOfText, Piece, State
 from llm_service.providers.connection import UpstreamLimits
+from orchestra.transcript import Piece as Item
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Usage
+from schemas.generation import ChatMessage, Options, Usage
 from tests.support.llm_server import eventually
 from tests.support.llm_upstream import TEXT, Upstream, upstream
+from tests.support.llm_wires import items, items_in
 
 CANARY = "canary-7d1f"
 KEY = "key-51c2"
@@ -38,10 +41,11 @@ async def _provider(kind: str, url: str) -> AsyncIterator[ThroughAnyLLM]:
         await provider.aclose()
 
 
-def _call(model: str, *messages: tuple[str, str], **more: object) -> Call:
+def _call(model: str, *messages: tuple[str, str], traceparent: str | None = None, **options: object) -> Call:
     spoken = messages or (("user", CANARY),)
     chat = [ChatMessage.model_validate({"role": role, "content": content}) for role, content in spoken]
-    return Call(model=model, messages=chat, max_tokens=9, **more)  # type: ignore[arg-type]
+    asked = Options.model_validate(options)
+    return Call(model=model, messages=chat, max_tokens=9, options=asked, traceparent=traceparent)
 
 
 async def _pieces(kind: str, url: str, call: Call) -> list[Piece]:
@@ -303,3 +307,223 @@ def test_a_package_that_is_missing_is_named() -> None:
     """A provider whose own packages are not installed is refused at start, with what to install."""
     with pytest.raises(ProviderSetupError, match=r"any-llm-sdk\[cohere\]"):
         ThroughAnyLLM("cohere", None, KEY, LIMITS)
+
+
+_PNG, _PDF = "data:image/png;base64,iVBORw0KGgo=", "data:application/pdf;base64,JVBERg=="
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "description": "d",
+        "parameters": {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}},
+    },
+}
+_FGS = [
+    {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"n": 1}'}},
+    {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
+]
+_ITEMS: list[dict[str, Any]] = [
+    {"role": "developer", "content": "be kind"},
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": _PNG}},
+            {"type": "file", "file": {"file_data": _PDF, "filename": "a.pdf"}},
+        ],
+    },
+    {"role": "user", "content": "well?"},
+    {"role": "assistant", "content": "ok", "tool_calls": _FGS},
+    {"role": "tool", "tool_call_id": "a", "content": "2"},
+    {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "3"}]},
+    {"role": "assistant", "refusal": "no"},
+    {"role": "user", "content": "why?"},
+]
+
+
+def _items_call(model: str, messages: list[dict[str, Any]], provider: str, **options: object) -> Call:
+    said = [ChatMessage.model_validate(message) for message in messages]
+    return Call(model, said, 4096, options=Options.model_validate(options), text_only=False, provider=provider)
+
+
+async def _sent(server: Upstream, kind: str, messages: list[dict[str, Any]], **options: object) -> dict[str, Any]:
+    await _pieces(kind, server.root, _items_call("whole", messages, kind, **options))
+    return server.calls[-1].body
+
+
+async def test_anthropic_gets_parts_calls_and_results_in_its_own_blocks(server: Upstream) -> None:
+    """Pictures, PDFs, calls and their results are where Anthropic wants them, with the thoughts before the calls."""
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "x"}
+    state = {"provider": "anthropic", "thinking": [thinking]}
+    body = await _sent(server, "anthropic", [*_ITEMS[:3], {**_ITEMS[3], "state": state}, *_ITEMS[4:]])
+
+    assert body["system"] == "be kind"
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "look"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}},
+                {
+                    "type": "document",
+                    "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="},
+                    "title": "a.pdf",
+                },
+                {"type": "text", "text": "well?"},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                thinking,
+                {"type": "text", "text": "ok"},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1}},
+                {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "2"},
+                {"type": "tool_result", "tool_use_id": "b", "content": "3"},
+            ],
+        },
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "why?"},
+    ]
+
+
+async def test_gemini_gets_parts_calls_and_results_in_its_own_shape(server: Upstream) -> None:
+    """The same in Gemini's shape, with the signature that belongs to a call."""
+    state = {"provider": "gemini", "calls": {"a": {"google": {"thought_signature": "c2lnbmVk"}}}}
+    body = await _sent(server, "gemini", [*_ITEMS[:3], {**_ITEMS[3], "state": state}, *_ITEMS[4:]])
+
+    assert body["systemInstruction"]["parts"] == [{"text": "be kind"}]
+    user, model, results, *rest = body["contents"]
+    assert user == {
+        "role": "user",
+        "parts": [
+            {"text": "look"},
+            {"inlineData": {"data": "iVBORw0KGgo=", "mime_type": "image/png"}},
+            {"inlineData": {"data": "JVBERg==", "mime_type": "application/pdf"}},
+            {"text": "well?"},
+        ],
+    }
+    assert model == {
+        "role": "model",
+        "parts": [
+            {"text": "ok"},
+            {"functionCall": {"id": "a", "name": "f", "args": {"n": 1}}, "thoughtSignature": "c2lnbmVk"},
+            {"functionCall": {"id": "b", "name": "g", "args": {}}},
+        ],
+    }
+    assert [part["functionResponse"] for part in results["parts"]] == [
+        {"id": "a", "name": "f", "response": {"result": 2}},
+        {"id": "b", "name": "g", "response": {"result": 3}},
+    ]
+    assert [turn["parts"] for turn in rest] == [[{"text": "no"}], [{"text": "why?"}]]
+
+
+_NAMED = {"type": "function", "function": {"name": "f"}}
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "s", "schema": _TOOL["function"]["parameters"]}}
+
+
+async def test_anthropic_gets_the_options_that_it_has(server: Upstream) -> None:
+    """Tools with their whole schema, the choice among them, the format, the effort, the user."""
+    options = {"tool_choice": _NAMED, "parallel_tool_calls": False, "reasoning_effort": "low", "user": "u-17"}
+    body = await _sent(server, "anthropic", _ITEMS[:2], tools=[_TOOL], **options)
+    formatted = await _sent(server, "anthropic", _ITEMS[:2], response_format=_FORMAT)
+
+    assert body["tools"][0]["name"] == "f"
+    assert body["tools"][0]["input_schema"]["properties"] == {"n": {"type": "integer", "minimum": 1}}
+    assert body["tool_choice"] == {"type": "tool", "name": "f", "disable_parallel_tool_use": True}
+    assert body["output_config"] == {"effort": "low"}
+    assert body["metadata"] == {"user_id": "u-17"}
+    assert formatted["output_config"]["format"]["type"] == "json_schema"
+
+
+async def test_gemini_gets_the_options_that_it_has(server: Upstream) -> None:
+    """The same for Gemini, whose tools keep every keyword of their schema."""
+    options = {"tool_choice": _NAMED, "parallel_tool_calls": True, "seed": 7, "presence_penalty": 0.5, "user": "u-17"}
+    body = await _sent(server, "gemini", _ITEMS[:2], tools=[_TOOL], **options)
+    formatted = await _sent(server, "gemini", _ITEMS[:2], response_format=_FORMAT)
+    objects = await _sent(server, "gemini", _ITEMS[:2], response_format={"type": "json_object"})
+
+    declared = {"name": "f", "description": "d", "parameters_json_schema": _TOOL["function"]["parameters"]}
+    assert body["tools"] == [{"functionDeclarations": [declared]}]
+    assert body["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}}
+    assert body["generationConfig"] == {"maxOutputTokens": 4096, "seed": 7, "presencePenalty": 0.5}
+    assert formatted["generationConfig"]["responseJsonSchema"] == _FORMAT["json_schema"]["schema"]
+    assert objects["generationConfig"]["responseMimeType"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "name"),
+    [
+        ("anthropic", {"seed": 7}, "seed"),
+        ("anthropic", {"frequency_penalty": 1}, "frequency_penalty"),
+        ("anthropic", {"presence_penalty": 1}, "presence_penalty"),
+        ("anthropic", {"response_format": {"type": "json_object"}}, "response_format"),
+        (
+            "anthropic",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": []}}}},
+            "response_format",
+        ),
+        ("gemini", {"tools": [_TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+    ],
+)
+async def test_an_option_that_an_api_does_not_have_is_refused(
+    server: Upstream, kind: str, options: dict[str, object], name: str
+) -> None:
+    """By its name, before any call; it is never left out in silence."""
+    with pytest.raises(OrchestraError, match=rf"^{name}: ") as refused:
+        await _pieces(kind, server.root, _items_call("whole", _ITEMS[:2], kind, **options))
+
+    assert refused.value.code == ErrorCode.UNSUPPORTED_OPTION
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("anthropic", {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}),
+        ("anthropic", {"type": "file", "file": {"file_data": "data:text/plain;base64,aGk="}}),
+        ("anthropic", {"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}}),
+        ("gemini", {"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}}),
+    ],
+)
+async def test_a_part_that_an_api_does_not_take_is_refused(server: Upstream, kind: str, part: dict[str, Any]) -> None:
+    """By name, before any call."""
+    with pytest.raises(OrchestraError) as refused:
+        await _pieces(kind, server.root, _items_call("whole", [{"role": "user", "content": [part]}], kind))
+
+    assert refused.value.code == ErrorCode.UNSUPPORTED_PART
+    assert server.calls == []
+
+
+_STATES = {
+    "anthropic": {"thinking": [{"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}]},
+    "gemini": {"calls": {"fc_1": {"google": {"thought_signature": "c2lnbmVk"}}}},
+}
+_IDS = {"anthropic": ("toolu_1", "toolu_2"), "gemini": ("fc_1", "fc_2")}
+
+
+@kinds
+@pytest.mark.parametrize("model", ["items", "items_document"])
+async def test_the_items_of_an_answer_come_out_in_order(server: Upstream, kind: str, model: str) -> None:
+    """Reasoning, text and calls, streamed or whole, what the provider wants back, and why it ended."""
+    call = _items_call(model, _ITEMS[:2], kind, tools=[_TOOL], reasoning="include")
+    *pieces, state, ending = await _pieces(kind, server.root, call)
+
+    assert items_in(pieces) == items(*_IDS[kind])
+    assert state == State({"provider": kind, **_STATES[kind]})
+    assert ending == EndOfText(Usage(input_tokens=11, output_tokens=7), "tool_calls")
+
+
+@kinds
+async def test_reasoning_that_nobody_asked_for_is_not_told(server: Upstream, kind: str) -> None:
+    """It is kept for the provider all the same."""
+    pieces = await _pieces(kind, server.root, _items_call("items", _ITEMS[:2], kind, tools=[_TOOL]))
+
+    assert not [piece for piece in pieces if isinstance(piece, Item) and piece.kind == "reasoning"]
+    assert State({"provider": kind, **_STATES[kind]}) in pieces

@@ -12,6 +12,8 @@ _TOO_LONG, _FILTER, _MODEL = ErrorCode.CONTEXT_TOO_LONG, ErrorCode.CONTENT_FILTE
 _REFUSED, _AUTH, _QUOTA = ErrorCode.REFUSED_BY_PROVIDER, ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED
 _RATE, _BUSY, _TIMEOUT, _BAD = ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED, ErrorCode.TIMEOUT, ErrorCode.BAD_UPSTREAM
 
+_NO_PART, _NO_OPTION = ErrorCode.UNSUPPORTED_PART, ErrorCode.UNSUPPORTED_OPTION
+
 
 def _error(message: str, type: str | None = None, code: object = None, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": type, "param": param, "code": code}}
@@ -626,6 +628,18 @@ WIRES: list[tuple[str, int, object, ErrorCode]] = [
         400,
         _error("The input contains potentially unsafe or sensitive content", code="1301"),
         _FILTER,
+    ),
+    ("llama.cpp image", 500, _error("image input is not supported - hint: you may need the mmproj"), _NO_PART),
+    ("vllm image", 400, _error("phi is not a multimodal model", "BadRequestError", 400), _NO_PART),
+    ("openrouter image", 404, _error("No endpoints found that support image input", code=404), _NO_PART),
+    ("openai image", 400, _error("Invalid content type. image_url is only supported by certain models."), _NO_PART),
+    ("ollama tools", 400, _error("registry.ollama.ai/library/phi does not support tools", "api_error"), _NO_OPTION),
+    ("openrouter tools", 404, _error("No endpoints found that support tool use.", code=404), _NO_OPTION),
+    (
+        "vllm tools",
+        400,
+        _error('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+        _NO_OPTION,
     ),
     ("a method that is not there", 405, "<html>405</html>", _REFUSED),
     ("a type that is not taken", 415, "<html>415</html>", _REFUSED),

@@ -1,16 +1,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
-from llm_service.providers.base import Call, EndOfText, Piece
+from llm_service.providers.base import Call, EndOfText, Piece, State
 from llm_service.providers.connection import UpstreamLimits
 from llm_service.providers.openai_compatible import OpenAICompatible
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, Usage
+from schemas.generation import ChatMessage, Options, Usage
 from tests.support.llm_server import eventually
 from tests.support.llm_upstream import TEXT, Upstream, upstream
+from tests.support.llm_wires import items, items_in
 
 CANARY = "canary-7d1f"
 LIMITS = UpstreamLimits(connect_seconds=5, idle_seconds=20, reply_bytes=100_000)
@@ -33,8 +35,15 @@ async def _provider(
         await provider.aclose()
 
 
-def _call(model: str, **more: object) -> Call:
-    return Call(model=model, messages=[ChatMessage(role="user", content=CANARY)], max_tokens=9, **more)  # type: ignore[arg-type]
+def _call(model: str, *, stream_options: bool = True, traceparent: str | None = None, **options: object) -> Call:
+    return Call(
+        model=model,
+        messages=[ChatMessage(role="user", content=CANARY)],
+        max_tokens=9,
+        options=Options.model_validate(options),
+        stream_options=stream_options,
+        traceparent=traceparent,
+    )
 
 
 async def _pieces(url: str, model: str) -> list[Piece]:
@@ -259,3 +268,134 @@ async def test_a_server_that_speaks_no_http_is_bad_upstream(answer: bytes) -> No
             await _pieces(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", "whole")
 
     assert failed.value.code == ErrorCode.BAD_UPSTREAM
+
+
+_PNG = "data:image/png;base64,iVBORw0KGgo="
+_PARTS = [
+    {"type": "text", "text": "look"},
+    {"type": "image_url", "image_url": {"url": _PNG, "detail": "low"}},
+    {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+    {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERg==", "filename": "a.pdf"}},
+]
+_CALLS = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"n":1}'}}]
+_DIALOGUE: list[dict[str, Any]] = [
+    {"role": "developer", "content": "be kind"},
+    {"role": "user", "content": _PARTS, "name": "Ann"},
+    {"role": "assistant", "content": None, "tool_calls": _CALLS},
+    {"role": "tool", "tool_call_id": "a", "content": "2"},
+    {"role": "assistant", "content": None, "refusal": "no"},
+    {"role": "user", "content": "why?"},
+]
+_SCHEMA = {"name": "s", "schema": {"type": "object"}, "strict": True, "description": None}
+_OPTIONS = {
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": None}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "response_format": {"type": "json_schema", "json_schema": _SCHEMA},
+    "seed": 7,
+    "frequency_penalty": 0.5,
+    "presence_penalty": -0.5,
+    "reasoning_effort": "low",
+    "user": "u-17",
+    "reasoning": "include",
+}
+
+
+def _items_call(model: str, messages: list[dict[str, Any]], provider: str = "vllm", **options: object) -> Call:
+    said = [ChatMessage.model_validate(message) for message in messages]
+    return Call(model, said, 9, options=Options.model_validate(options), text_only=False, provider=provider)
+
+
+async def _sent(server: Upstream, call: Call, *, openai_itself: bool = False) -> dict[str, Any]:
+    async with _provider(server.url, openai_itself=openai_itself) as provider:
+        _ = [piece async for piece in provider.stream(call)]
+    return server.calls[-1].body
+
+
+async def test_all_that_a_request_has_is_sent(server: Upstream) -> None:
+    """Parts, calls, results and options go out as they came in; null and what is ours stay here."""
+    body = await _sent(server, _items_call("whole", _DIALOGUE, **_OPTIONS))
+
+    assert body["messages"] == [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": _PARTS, "name": "Ann"},
+        {"role": "assistant", "content": None, "tool_calls": _CALLS},
+        {"role": "tool", "tool_call_id": "a", "content": "2"},
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "why?"},
+    ]
+    function = {"name": "f", "parameters": {"type": "object"}}
+    schema = {name: value for name, value in _SCHEMA.items() if value is not None}
+    same = {name: value for name, value in _OPTIONS.items() if name not in ("tools", "response_format", "reasoning")}
+    rest = {name: value for name, value in body.items() if name != "messages"}
+    assert rest == {
+        "model": "whole",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 9,
+        "tools": [{"type": "function", "function": function}],
+        "response_format": {"type": "json_schema", "json_schema": schema},
+        **same,
+    }
+
+
+async def test_openai_itself_has_names_that_others_do_not(server: Upstream) -> None:
+    """The role `developer` and the field `refusal` are only sent to OpenAI."""
+    messages = (await _sent(server, _items_call("whole", _DIALOGUE), openai_itself=True))["messages"]
+
+    assert messages[0] == {"role": "developer", "content": "be kind"}
+    assert messages[4] == {"role": "assistant", "content": None, "refusal": "no"}
+
+
+async def test_the_items_of_an_answer_come_out_in_order(server: Upstream) -> None:
+    """Reasoning, text and calls, streamed or in one document, and why it ended."""
+    for model in ("items", "items_document"):
+        async with _provider(server.url) as provider:
+            call = _items_call(model, _DIALOGUE, tools=_OPTIONS["tools"], reasoning="include")
+            *pieces, state, ending = [piece async for piece in provider.stream(call)]
+
+        assert items_in(pieces) == items("call_1", "call_2")
+        assert state == State({"provider": "vllm", "reasoning_content": "hm"})
+        assert ending == EndOfText(Usage(input_tokens=11, output_tokens=7), "tool_calls")
+
+
+@pytest.mark.parametrize(("provider", "returned"), [("vllm", True), ("gemini", False)])
+async def test_state_is_returned_to_its_own_provider_only(server: Upstream, provider: str, *, returned: bool) -> None:
+    """What came with a call goes back with it, unchanged; another provider never sees it."""
+    extra = {"google": {"thought_signature": "x"}}
+    state = {"provider": provider, "reasoning_content": "hm", "calls": {"a": extra}, "content": "forged"}
+    messages = [*_DIALOGUE[:2], {**_DIALOGUE[2], "state": state}, *_DIALOGUE[3:]]
+    sent = (await _sent(server, _items_call("whole", messages)))["messages"][2]
+
+    more = {"reasoning_content": "hm"} if returned else {}
+    calls = [{**_CALLS[0], "extra_content": extra}] if returned else _CALLS
+    assert sent == {"role": "assistant", "content": None, "tool_calls": calls, **more}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [("", "{}"), ('{"n":', '{"unreadable":"{\\"n\\":"}'), ("[1]", '{"unreadable":"[1]"}')],
+)
+async def test_arguments_that_were_cut_off_are_sent_as_json(server: Upstream, arguments: str, sent: str) -> None:
+    """Servers reject a dialogue for one call whose arguments are no object."""
+    called = {**_DIALOGUE[2], "tool_calls": [{**_CALLS[0], "function": {"name": "f", "arguments": arguments}}]}
+    messages = (await _sent(server, _items_call("whole", [called, *_DIALOGUE[3:]])))["messages"]
+
+    assert messages[0]["tool_calls"][0]["function"]["arguments"] == sent
+
+
+@pytest.mark.parametrize(("choice", "refused"), [("required", True), ("auto", False), ("none", False)])
+async def test_a_model_that_calls_no_tools_is_not_made_to(server: Upstream, choice: str, *, refused: bool) -> None:
+    """The embedded model's server reads no tools: a call that must be made is refused by name."""
+    call = _items_call("whole", _DIALOGUE, tools=_OPTIONS["tools"], tool_choice=choice)
+    provider = OpenAICompatible(server.url, None, LIMITS, calls_tools=False)
+    try:
+        if refused:
+            with pytest.raises(OrchestraError, match=r"^tool_choice: ") as error:
+                await anext(provider.stream(call))
+            assert error.value.code == ErrorCode.UNSUPPORTED_OPTION
+        else:
+            assert [piece async for piece in provider.stream(call)]
+    finally:
+        await provider.aclose()
+    assert len(server.calls) == (not refused)

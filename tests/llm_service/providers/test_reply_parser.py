@@ -6,11 +6,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_service.providers.answer_text import AnswerText
-from llm_service.providers.base import EndOfText
+from llm_service.providers.base import Call, EndOfText
 from llm_service.providers.framing import MAX_EVENT_BYTES
 from llm_service.providers.reply_parser import ReplyParser
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import Usage
+from schemas.generation import ChatMessage, Usage
 from tests.support.llm_wires import OPENAI_DONE, OPENAI_USAGE, openai_event
 
 WHOLE = (
@@ -26,12 +26,14 @@ WHOLE = (
 
 
 def _parser(reply_bytes: int = 1000) -> ReplyParser:
-    return ReplyParser(input_estimate=5, reply_bytes=reply_bytes)
+    """For a call that is estimated at 5 tokens."""
+    messages = [ChatMessage(role="user", content="thirteen bytes")]
+    return ReplyParser(Call(model="m", messages=messages, max_tokens=None), reply_bytes=reply_bytes)
 
 
 def _read(parser: ReplyParser, *chunks: bytes) -> tuple[str, EndOfText]:
-    text = "".join([parser.feed(chunk) for chunk in chunks]) + parser.close()
-    return text, parser.ending()
+    pieces = [piece for chunk in chunks for piece in parser.feed(chunk)] + [*parser.close()]
+    return "".join([piece for piece in pieces if isinstance(piece, str)]), parser.ending()
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=20))

@@ -97,6 +97,8 @@ def test_only_a_name_that_is_none_is_unknown() -> None:
         (PLAIN + 'answer_schema = "{}"', "answer_schema: "),
         (PLAIN + '[answer_schema]\ntype = "strng"', "answer_schema: at $.type: "),
         (PLAIN + '[answer_schema]\n"$ref" = "https://example.com/s"', "answer_schema: $ref must begin with '#'"),
+        (PLAIN + '[answer_schema]\ntitle = "\\u0000"', "answer_schema: "),
+        (PLAIN + f"[answer_schema.{'.'.join('x' * 101)}]", "answer_schema: "),
     ],
 )
 def test_a_bad_file_is_told_in_one_line(tmp_path: Path, text: str, field: str) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from orchestra.cli.ask import CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter, Where, submit
 from orchestra.cli.terminal import Screen
+from orchestra.transcript import Piece
 from tests.support.fake_gateway import (
     COMPLETED,
     CONVERSATION_ID,
@@ -38,8 +39,8 @@ class Shown(Screen):
         self.pieces: list[str] = []
         self.notes: list[str] = []
 
-    def show(self, text: str) -> None:
-        self.pieces.append(text)
+    def show(self, piece: Piece) -> None:
+        self.pieces.append(f"<{piece.name}>" if piece.kind == "tool_call" else piece.text)
 
     def restart(self) -> None:
         self.pieces.append("|")
@@ -82,6 +83,43 @@ async def test_a_text_that_does_not_go_on_starts_again(script: list[Step], piece
 
     assert pieces == shown.pieces
     assert reply == shown.text.rpartition("|")[2]
+
+
+HEAD = 'id: 1.0-1\nevent: tool_call\ndata: {"index": 0, "call_id": "c", "name": "f"}\n\n'
+ARGUMENTS = 'id: 1.0-3\nevent: tool_call.delta\ndata: {"index": 0, "arguments": "{}"}\n\n'
+REFUSAL = 'id: 1.0-5\nevent: refusal.delta\ndata: {"text": "No"}\n\n'
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+NO = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}
+
+
+def ending(*items: object) -> str:
+    """An ending with these items."""
+    return f"event: completed\ndata: {json.dumps({'reply': '', 'usage': None, 'output': items})}\n\n"
+
+
+async def test_all_of_a_reply_is_shown() -> None:
+    """Tool calls, reasoning and refusals are shown as they come, and the reply is its text alone."""
+    reasoning = 'event: reasoning.delta\ndata: {"text": "Hm"}\n\n'
+    reply, shown, _ = await told([PENDING + STARTED + reasoning + HEL + HEAD + ARGUMENTS + REFUSAL + COMPLETED])
+
+    assert ("Hel", ["Hm", "Hel", "<f>", "{}", "No"]) == (reply, shown.pieces)
+
+
+@pytest.mark.parametrize(
+    ("script", "pieces"),
+    [
+        ([PENDING + HEAD + ARGUMENTS + ending(CALL, NO)], ["<f>", "{}", "No"]),
+        ([PENDING + ending(CALL)], ["<f>", "{}"]),
+        ([PENDING + HEAD + ARGUMENTS + ending(NO)], ["<f>", "{}", "|", "No"]),
+        ([PENDING + HEL + HEAD + RESTART + COMPLETED], ["Hel", "<f>", "|", "Hello"]),
+        ([Break(PENDING + HEAD), PENDING + ARGUMENTS + ending(CALL)], ["<f>", "{}"]),
+    ],
+)
+async def test_an_answer_that_does_not_go_on_starts_again(script: list[Step], pieces: list[str]) -> None:
+    """What an event has of the whole answer is shown where it continues what was shown, and again where not."""
+    _, shown, _ = await told(script)
+
+    assert pieces == shown.pieces
 
 
 @pytest.mark.parametrize("cut", [Break, str], ids=["broken", "closed"])
@@ -146,8 +184,9 @@ async def test_a_gateway_that_is_away_is_told_once() -> None:
         (["event: delta\ndata: nonsense\n\n"], "did not answer like a gateway"),
         *(
             (["event: " + name + "\ndata: []\n\n"], "did not answer like a gateway")
-            for name in ("pending", "restart", "completed")
+            for name in ("pending", "restart", "completed", "tool_call", "tool_call.delta", "reasoning.delta")
         ),
+        *((['event: completed\ndata: {"output": ' + output + "}\n\n"], "like a gateway") for output in ("7", "[{}]")),
     ],
 )
 async def test_no_reply_is_an_error_that_tells_why(script: list[Step], why: str) -> None:

@@ -6,10 +6,13 @@ import pty
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestra.cli.terminal import harmless
+from schemas.api.messages import PostMessage
 from tests.support.command_line import orchestra
 from tests.support.fake_gateway import (
     COMPLETED,
@@ -159,6 +162,110 @@ async def seen(terminal: int, holds: str) -> None:
     async with asyncio.timeout(_SECONDS):
         while holds.encode() not in shown:
             shown += await asyncio.to_thread(os.read, terminal, 100)
+
+
+CALLS = (
+    PENDING
+    + 'event: reasoning.delta\ndata: {"text": "Hm"}\n\n'
+    + delta("Hi", 2)
+    + 'event: tool_call\ndata: {"index": 0, "call_id": "c", "name": "weather"}\n\n'
+    + 'event: tool_call.delta\ndata: {"index": 0, "arguments": "{\\"city\\": 1}"}\n\n'
+    + 'event: tool_call\ndata: {"index": 1, "call_id": "d", "name": "time"}\n\n'
+    + 'event: refusal.delta\ndata: {"text": "No"}\n\n'
+    + COMPLETED
+)
+
+
+async def test_a_chat_shows_tool_calls_and_refusals() -> None:
+    """Each tool call is on a line of its own with its arguments, and so are reasoning and a refusal."""
+    async with fake_gateway([CALLS]) as gateway:
+        status, output, _ = await run(gateway.url, "chat", said="one\n")
+
+    assert (0, 'Hm\nHi\ncall weather {"city": 1}\ncall time \nrefused: No\n') == (status, output)
+
+
+async def test_send_says_beside_the_reply_what_else_there_is() -> None:
+    """Off a terminal tool calls and refusals are on standard error, so that a script gets the text alone."""
+    async with fake_gateway([CALLS]) as gateway:
+        status, output, errors = await run(gateway.url, "send", "hi")
+
+    assert (0, "Hi\n", '[call weather {"city": 1}]\n[call time]\n[refused: No]\n') == (status, output, errors)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "part"),
+    [
+        ("a.PNG", b"\x89", {"type": "image_url", "image_url": {"url": "data:image/png;base64,iQ=="}}),
+        ("a.wav", b"\x89", {"type": "input_audio", "input_audio": {"data": "iQ==", "format": "wav"}}),
+        ("a.pdf", b"\x89",
+         {"type": "file", "file": {"file_data": "data:application/pdf;base64,iQ==", "filename": "a.pdf"}}),
+        ("a.toml", "größe = 1\n".encode(), {"type": "text", "text": "größe = 1\n"}),
+    ],
+)  # fmt: skip
+async def test_a_file_goes_with_the_first_message(tmp_path: Path, name: str, data: bytes, part: dict[str, Any]) -> None:
+    """A file is a part of the first message, before its text, and of no other message."""
+    (tmp_path / name).write_bytes(data)
+    async with fake_gateway([HELLO, HELLO]) as gateway:
+        status, _, errors = await run(gateway.url, "chat", "--file", str(tmp_path / name), said="one\ntwo\n")
+
+    assert status == 0, errors
+    assert [[part, {"type": "text", "text": "one"}], "two"] == [
+        body["messages"][0]["content"] for body in gateway.bodies
+    ]
+    PostMessage.model_validate(gateway.bodies[0])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "image_url"), ("a.pdf", "file"), ("a.txt", "file")])
+async def test_a_file_that_is_too_large_for_the_message_is_uploaded(tmp_path: Path, name: str, kind: str) -> None:
+    """The message names it by its id; what fits beside it goes with the message itself."""
+    data = b"x" * (1024 * 1024 + 1)
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "b.txt").write_text("small")
+    files = [word for each in (name, "b.txt") for word in ("--file", str(tmp_path / each))]
+    async with fake_gateway([HELLO]) as gateway:
+        gateway.files = {}
+        status, _, errors = await run(gateway.url, "chat", *files, said="one\n")
+
+    assert status == 0, errors
+    ((id, kept),) = gateway.files.items()
+    assert (data, True) == (kept, f"uploaded as {id}" in errors)
+    named = {"type": kind, kind: {"file_id": id}}
+    rest = [{"type": "text", "text": text} for text in ("small", "one")]
+    assert [[named, *rest]] == [body["messages"][0]["content"] for body in gateway.bodies]
+    PostMessage.model_validate(gateway.bodies[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.bin", b"\x89" * (1024 * 1024 + 1), "is not an image"),
+        ("a.wav", b"x" * (1024 * 1024 + 1), "too large"),
+        ("a.bin", b"\x89", "is not an image"),
+        ("a.png", b"x" * (1024 * 1024 + 1), "too large"),
+        ("missing.png", None, "No such file"),
+    ],
+)
+async def test_a_file_that_cannot_go_with_a_message(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
+    """A file of another kind, one that is too large and one that is not there are refused before anything is sent."""
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    async with fake_gateway([]) as gateway:
+        status, _, errors = await run(gateway.url, "chat", "--file", str(tmp_path / name), said="one\n")
+
+    assert (2, [], True) == (status, gateway.bodies, why in " ".join(errors.split()))
+
+
+async def test_a_message_that_is_too_large_with_its_files(tmp_path: Path) -> None:
+    """A message that does not fit with its files is not sent, and the next one may."""
+    (tmp_path / "a.txt").write_text("x" * (1024 * 1024 - 300))
+    async with fake_gateway([HELLO]) as gateway:
+        status, output, errors = await run(
+            gateway.url, "chat", "--file", str(tmp_path / "a.txt"), said=f"{'y' * 300}\nz\n"
+        )
+
+    assert (1, "Hello\n") == (status, output)
+    assert "not sent: the message and its files are too large: at most 1 MiB" in errors
+    assert ["z"] == [body["messages"][0]["content"][1]["text"] for body in gateway.bodies]
 
 
 async def test_send_prints_just_the_reply() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
 from orchestra.cli.migrate import dbmate
-from orchestra.settings import DatabaseSettings, KafkaSettings
+from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings
 from orchestra.store import leases
 from orchestra.store.database import Database, server_settings
 from orchestra.store.progress import Standstill, Why, note_progress
@@ -40,7 +40,7 @@ async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest
     store = Database.connect(database(url), "a worker")
     await leases.register(store, uuid4())
     await store.close()
-    findings = await examine(stack.kafka_settings, database(url), LlmSettings(llm_service_url=llm.url))
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(llm_service_url=llm.url), FileSettings())
 
     assert to_mend(findings) == set()
     assert "1 alive" in told(findings, "workers")
@@ -58,7 +58,7 @@ async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     await note_progress(store, [Standstill(Why.HELD, "one").mark, Standstill(Why.STALLED, "two").mark])
     await store.close()
 
-    findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
 
     assert "intake" in to_mend(findings)
     assert ["one: paused: ", "two: a produc"] == [line[:13] for line in told(findings, "intake").splitlines()]
@@ -71,10 +71,10 @@ async def test_what_is_missing_is_found(services: Services, stack: Stack, monkey
     url = await stack.fresh_database()
     dbmate("down", url=url)
     settings = LlmSettings(llm_service_url=f"{llm.url}/generate", llm_model="nobody")
-    findings = await examine(stack.kafka_settings, database(url), settings)
+    findings = await examine(stack.kafka_settings, database(url), settings, FileSettings())
 
     assert to_mend(findings) == {"secret", "migrations", "default model"}
-    complete = await examine(stack.kafka_settings, database(await stack.fresh_database()), settings)
+    complete = await examine(stack.kafka_settings, database(await stack.fresh_database()), settings, FileSettings())
     assert to_mend(complete) == {"secret", "workers", "default model"}
     assert "short" not in str(findings).replace("shorter", "")
 
@@ -84,7 +84,7 @@ async def test_a_pooler_that_cannot_be_used(stack: Stack, lost: dict[str, str] |
     """A pooler that loses or refuses settings is one finding, with the remedy."""
     opened = open_refusing(stack.database_url) if lost is None else open_pooler(stack.database_url, Habits(lost))
     async with opened as url:
-        findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+        findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
 
     assert "pooler" in to_mend(findings)
     assert fix in next(finding.fix for finding in findings if finding.check == "pooler")
@@ -94,7 +94,7 @@ async def test_an_address_for_workers_is_well(stack: Stack) -> None:
     """The settings that a pooler gives to workers are as good as those for gateways."""
     as_worker = Habits(server_settings("x", takes_first=True))
     async with open_pooler(await stack.fresh_database(), as_worker) as url:
-        findings = await examine(stack.kafka_settings, database(url), LlmSettings())
+        findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
 
     assert {"pooler", "Postgres", "migrations"} & to_mend(findings) == set()
 
@@ -107,9 +107,10 @@ async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         KafkaSettings(kafka_bootstrap_servers=f"127.0.0.1:{port}"),
         database(f"postgres://user:hidden@127.0.0.1:{port}/x"),
         LlmSettings(llm_service_url=f"http://127.0.0.1:{port}"),
+        FileSettings(files_url="file:///nowhere/at/all"),
     )
 
-    assert to_mend(findings) == {"secret", "Kafka", "Postgres", "LLM service"}
+    assert to_mend(findings) == {"secret", "Kafka", "Postgres", "LLM service", "files"}
     assert "hidden" not in str(findings)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from orchestra.cli.first import QUESTION, FirstMessage
 from orchestra.cli.terminal import Terminal
 from orchestra.devstack.progress import StartProgress
+from orchestra.transcript import Piece
 from tests.support.fake_gateway import (
     COMPLETED,
     PENDING,
@@ -118,8 +119,8 @@ async def test_progress_is_not_shown_in_the_middle_of_the_reply() -> None:
         terminal.first.report(StartProgress("worker-2", "starting"))
         own = terminal.first.show
 
-        def show(text: str) -> None:
-            own(text)
+        def show(piece: Piece) -> None:
+            own(piece)
             terminal.first.report(StartProgress("worker-2", "ready"))
 
         terminal.first.show = show  # type: ignore[method-assign]

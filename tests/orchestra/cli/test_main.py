@@ -13,7 +13,7 @@ from orchestra.version import version
 
 VERBS = set(
     "up down status logs scale send chat password gateway worker llm migrate topics models doctor keys "
-    "dead-letters".split()
+    "dead-letters files".split()
 )
 
 

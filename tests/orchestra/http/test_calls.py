@@ -240,3 +240,25 @@ async def test_an_answer_that_cannot_be_read_ends_at_once(begun: bytes, garbage:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await asyncio.wait_for(response.read(), 10)
         await address.aclose()
+
+
+async def test_a_large_body_arrives_whole() -> None:
+    """Its length is sent before it, and no byte of it is lost or repeated, whatever its size."""
+    got: list[tuple[int, bytes]] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        got.append((length, await reader.readexactly(length)))
+        writer.write(_ANSWER.replace(b"keep-alive", b"close"))
+        writer.close()
+
+    bodies = [bytes([number]) * size for number, size in enumerate((1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024))]
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listener:
+        address = _address(listener.sockets[0].getsockname()[1], 0.0)
+        for body in bodies:
+            async with address.call("POST", "/", body) as response:
+                assert b"ok" == await response.read()
+        await address.aclose()
+
+    assert [(len(body), body) for body in bodies] == got

@@ -8,6 +8,7 @@ import pytest
 
 from orchestra.store import cancels, leases, outbox
 from orchestra.store.database import Database, Transaction
+from orchestra.store.endings import Items
 from orchestra.store.turns import ConversationRef, lock_conversations
 from schemas.status import Status
 from tests.support.store import (
@@ -22,6 +23,7 @@ from tests.support.store import (
     row,
     statuses,
     take,
+    to_store,
 )
 
 
@@ -155,7 +157,7 @@ async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Dat
     conversation = uuid4()
     turns = [request(conversation, text="secret") for _ in range(3)]
     await take(database, *turns)
-    await finish(database, await claim_one(database), question=("user", "secret"), reply="secret too")
+    await finish(database, await claim_one(database), said=[to_store("user", "secret")], reply="secret too")
 
     done = await take(database, deletes=[ConversationRef("default", conversation)])
 
@@ -168,13 +170,29 @@ async def test_a_deleted_conversation_keeps_nothing_but_tombstones(database: Dat
     assert kept.deleted_at is not None
 
 
+async def test_a_deleted_conversation_keeps_no_items_of_answers(database: Database) -> None:
+    """The items of an answer go with its text, also from a reply that is not published yet."""
+    conversation = uuid4()
+    await take(database, request(conversation), request(conversation))
+    output = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "secret"}]
+    said = [to_store("user", "", [{"type": "text", "text": "secret"}], None, 6)]
+    await finish(
+        database, await claim_one(database), said=said, reply="", items=Items(output, 9, {"provider": "secret"})
+    )
+
+    done = await take(database, deletes=[ConversationRef("default", conversation)])
+
+    assert [False, False] == ['"output"' in each.value for each in done.announcements]
+    assert await _mentions(database, "secret") == []
+
+
 async def test_a_turn_that_ran_while_its_conversation_was_deleted_leaves_nothing(database: Database) -> None:
     """The answer of a running turn is discarded, its row is emptied when it ends, and its duplicate is recognised."""
     await take(database, asked := request(text="secret"))
     turn = await claim_one(database)
     await take(database, deletes=[ConversationRef("default", asked.conversation_id)])
 
-    await finish(database, turn, question=("user", "secret"), reply="secret too", log=("type", "secret three"))
+    await finish(database, turn, said=[to_store("user", "secret")], reply="secret too", log=("type", "secret three"))
 
     kept = await row(database, asked.ref)
     assert ("cancelled", None) == (kept.status, kept.body)

@@ -11,7 +11,7 @@ import pytest
 from orchestra.store import endings, leases, outbox, requests
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
-from orchestra.store.endings import HeldModel
+from orchestra.store.endings import HeldModel, Items
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
@@ -30,6 +30,7 @@ from tests.support.store import (
     row,
     statuses,
     take,
+    to_store,
 )
 
 HOUR = timedelta(hours=1)
@@ -47,7 +48,7 @@ async def test_a_completed_turn_is_history(database: Database) -> None:
     first, second = request(conversation, correlation_id="mine"), request(conversation)
     await take(database, first, second)
 
-    done = await finish(database, await claim_one(database), question=("user", "why?"), reply="because")
+    done = await finish(database, await claim_one(database), said=[to_store("user", "why?")], reply="because")
 
     assert [("user", "why?"), ("assistant", "because")] == await messages(database, conversation)
     assert ["completed", "pending"] == await statuses(database, [first, second])
@@ -59,6 +60,79 @@ async def test_a_completed_turn_is_history(database: Database) -> None:
     assert reply.source is not None
     assert first.record.offset == reply.source.offset
     assert ("mine", first.body_hash) == (announced.headers["correlation_id"], announced.headers["body_hash"])
+
+
+CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+PARTS = [{"type": "text", "text": "Where?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+
+
+async def test_all_that_was_said_is_a_row(database: Database) -> None:
+    """Results of tools, a message of parts and the items of the answer are stored in order, under the request."""
+    await take(database, asked := request())
+    said = [
+        to_store("tool", "sunny", None, "call_0", 7),
+        to_store("tool", "windy", None, "call_1"),
+        to_store("user", "Where?", PARTS, None, 3006),
+    ]
+
+    await finish(database, await claim_one(database), said=said, reply="", items=Items([CALL], 99, {"provider": "p"}))
+
+    rows = await database.run(
+        "SELECT request_id, role, content, parts, tool_call_id, output, state, weight FROM messages ORDER BY id"
+    )
+    assert [
+        (asked.id, "tool", "sunny", None, "call_0", None, None, 7),
+        (asked.id, "tool", "windy", None, "call_1", None, None, None),
+        (asked.id, "user", "Where?", PARTS, None, None, None, 3006),
+        (asked.id, "assistant", "", None, None, [CALL], {"provider": "p"}, 99),
+    ] == [tuple(row) for row in rows]
+
+
+async def test_many_endings_keep_each_its_own_messages(database: Database) -> None:
+    """In a batch each request gets its own input, in order, and its own answer last."""
+    asked = [request() for _ in range(5)]
+    await take(database, *asked)
+    turns = {turn.id: turn for turn in await claim(database, await new_worker(database))}
+    batch = [
+        ending(
+            turns[each.id],
+            said=[to_store("tool", f"{at}.{place}", None, "c") for place in range(at)],
+            reply=f"answer {at}",
+        )
+        for at, each in enumerate(asked)
+    ]
+
+    await endings.finish(database, batch)
+
+    for at, each in enumerate(asked):
+        results = [("tool", f"{at}.{place}") for place in range(at)]
+        assert [*results, ("assistant", f"answer {at}")] == await messages(database, each.conversation_id)
+
+
+async def test_the_items_of_an_answer_are_announced(database: Database) -> None:
+    """A reply has the items of its answer, and no such field if the answer is a text."""
+    await take(database, request(), request())
+    one, other = await claim(database, await new_worker(database))
+
+    (announced,) = (
+        await finish(database, one, reply="", items=Items([CALL], 9), finish_reason="tool_calls")
+    ).announcements
+    (plain,) = (await finish(database, other)).announcements
+
+    reply = Reply.model_validate_json(announced.value)
+    assert ("", "tool_calls", [CALL]) == (reply.reply, reply.finish_reason, reply.output)
+    assert "output" not in json.loads(plain.value)
+
+
+async def test_items_too_long_for_a_record_are_pointed_to(database: Database) -> None:
+    """A reply has text and items if both together are at most 64 KiB, and otherwise the URL of both."""
+    item = len(json.dumps([CALL]))
+    for length, inside in ((65_536 - item, True), (65_537 - item, False)):
+        await take(database, asked := request())
+        done = await finish(database, await claim_one(database), reply="x" * length, items=Items([CALL], 9))
+        reply = Reply.model_validate_json(done.announcements[0].value)
+        assert (inside, inside) == (reply.reply is not None, reply.output is not None)
+        assert (None if inside else f"/v1/requests/{asked.id}") == reply.reply_url
 
 
 async def test_a_failed_turn_leaves_no_messages_and_makes_room(database: Database) -> None:
@@ -235,7 +309,7 @@ async def test_an_answer_to_a_question_that_no_user_asked_is_kept(database: Data
     """Where no message has the role user, the last one is stored, even an assistant's."""
     await take(database, asked := request())
 
-    await finish(database, await claim_one(database), question=("assistant", "as I said"), reply="go on")
+    await finish(database, await claim_one(database), said=[to_store("assistant", "as I said")], reply="go on")
 
     assert [("assistant", "as I said"), ("assistant", "go on")] == await messages(database, asked.conversation_id)
 

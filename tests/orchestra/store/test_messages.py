@@ -1,24 +1,27 @@
 """Promises of orchestra/store/messages.py: what was said, and how much of it is loaded for a prompt."""
 
+import json
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from orchestra.store import cancels, messages
 from orchestra.store.database import Database
+from orchestra.store.endings import Items, Said
 from orchestra.store.messages import Recall
-from tests.support.store import claim_one, finish, request, take
+from tests.support.store import claim_one, finish, request, take, to_store
 
 
 async def say(database: Database, conversation: UUID, *turns: tuple[str, str]) -> None:
     """Turns of a conversation, as question and answer."""
     for question, answer in turns:
         await take(database, request(conversation))
-        await finish(database, await claim_one(database), question=("user", question), reply=answer)
+        await finish(database, await claim_one(database), said=[to_store("user", question)], reply=answer)
 
 
-async def recalled(database: Database, conversation: UUID, budget: int) -> list[str]:
-    """The texts that are recalled within this many bytes."""
+async def recalled(database: Database, conversation: UUID, budget: int) -> list[Any]:
+    """The contents that are recalled within this many bytes."""
     found = await messages.recall(database, [Recall(("default", conversation), budget)])
     return [each.content for each in found.get(("default", conversation), [])]
 
@@ -43,6 +46,81 @@ async def test_the_budget_counts_bytes(database: Database) -> None:
     await say(database, conversation, ("ü" * 10, "ü" * 10))
 
     assert [0, 2] == [len(await recalled(database, conversation, budget)) for budget in (39, 40)]
+
+
+CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+WANTED = [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
+REASONING = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "so"}]}
+IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+
+
+async def end(database: Database, conversation: UUID, *said: Said, reply: str = "", **more: Any) -> None:
+    """A turn of a conversation that ends with these messages."""
+    await take(database, request(conversation))
+    await finish(database, await claim_one(database), said=said, reply=reply, **more)
+
+
+async def test_messages_are_recalled_with_all_that_is_sent(database: Database) -> None:
+    """Parts, calls, results, refusals and the provider's data come back in order; reasoning stays behind."""
+    conversation, state = uuid4(), {"provider": "p", "opaque": None}
+    refusal = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}
+    await end(database, conversation, to_store("user", "", IMAGE, None, 3000), items=Items([REASONING, CALL], 9, state))
+    await end(database, conversation, to_store("tool", "sunny", None, "call_1"), items=Items([refusal], 2))
+    await end(database, conversation, to_store("user", "why?"), items=Items([REASONING], 0))
+
+    found = await messages.recall(database, [Recall(("default", conversation), 10_000)])
+
+    assert [
+        {"role": "user", "content": IMAGE},
+        {"role": "assistant", "tool_calls": WANTED, "state": state},
+        {"role": "tool", "content": "sunny", "tool_call_id": "call_1"},
+        {"role": "assistant", "refusal": "no"},
+        {"role": "user", "content": "why?"},
+        {"role": "assistant", "content": ""},
+    ] == [each.model_dump(exclude_none=True) for each in found["default", conversation]]
+
+
+async def test_a_row_counts_what_it_weighs(database: Database) -> None:
+    """The budget counts a row's weight; a row without one counts the bytes of its text."""
+    conversation = uuid4()
+    await end(
+        database, conversation, to_store("user", "12345", IMAGE, None, 3000), reply="12345", items=Items([CALL], 50)
+    )
+    await end(database, conversation, to_store("tool", "12345", None, "call_1"), reply="12345")
+
+    assert [0, 4] == [len(await recalled(database, conversation, budget)) for budget in (3059, 3060)]
+
+
+async def test_history_starts_with_a_question(database: Database) -> None:
+    """A call is never cut from its results, nor from its question: a turn of a tool loop comes whole or not at all."""
+    conversation = uuid4()
+    await end(database, conversation, to_store("user", "q" * 10), items=Items([CALL], 10))
+    await end(database, conversation, to_store("tool", "r" * 10, None, "call_1"), reply="a" * 10)
+    await end(database, conversation, to_store("user", "Q" * 10), reply="A" * 10)
+    whole = ["q" * 10, None, "r" * 10, "a" * 10, "Q" * 10, "A" * 10]
+
+    found = [await recalled(database, conversation, budget) for budget in (60, 59, 49, 39, 29, 19)]
+
+    assert [whole, whole[4:], whole[4:], whole[4:], whole[4:], []] == found
+
+
+async def test_results_without_their_call_are_cut_from_the_message_after_them(database: Database) -> None:
+    """Results that came with a new message go with their call; the message itself may stay."""
+    conversation = uuid4()
+    await end(database, conversation, to_store("user", "q"), items=Items([CALL], 1000))
+    await end(database, conversation, to_store("tool", "r", None, "call_1"), to_store("user", "Q"), reply="A")
+
+    assert ["Q", "A"] == await recalled(database, conversation, 900)
+
+
+async def test_media_are_recalled_up_to_a_size(database: Database) -> None:
+    """However little images weigh in a prompt, a history has at most 16 MiB of them, whole turns as always."""
+    conversation = uuid4()
+    large = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 6 * 1024 * 1024}}]
+    for number in range(3):
+        await end(database, conversation, to_store("user", f"{number}", large, None, 3000), reply="a")
+
+    assert 4 == len(await recalled(database, conversation, 100_000))
 
 
 async def test_many_conversations_are_recalled_at_once(database: Database) -> None:
@@ -92,6 +170,60 @@ async def test_long_messages_make_a_page_short(database: Database, monkeypatch: 
         after = found[-1].id
 
     assert [["a long question"], ["short", "long"], ["a long answer"]] == seen
+
+
+async def test_a_page_shows_parts_calls_and_items(database: Database) -> None:
+    """A message is shown with its parts, the call that it answers, and the items of an answer, and with no state."""
+    conversation, parts = uuid4(), [{"type": "text", "text": "hi"}]
+    items = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]
+    await say(database, conversation, ("q", "a"))
+    await put(database, conversation, "user", parts=parts)
+    await put(database, conversation, "assistant", output=items, state={"secret": 1})
+    await database.run("UPDATE messages SET tool_call_id = 'c' WHERE role = 'user'")
+
+    (question, answer), _ = await messages.page(database, ("default", conversation), 0, 10)
+
+    assert (parts, "c", None) == (question.parts, question.tool_call_id, question.output)
+    assert (None, None, items) == (answer.parts, answer.tool_call_id, answer.output)
+    assert "secret" not in answer.model_dump_json()
+
+
+async def test_a_plain_message_is_shown_as_before(database: Database) -> None:
+    """A message that is a text has no fields of others."""
+    conversation = uuid4()
+    await say(database, conversation, ("q", "a"))
+
+    found, _ = await messages.page(database, ("default", conversation), 0, 10)
+
+    shown = {"id", "role", "content", "created_at", "request_id", "finish_reason"}
+    assert [shown, shown] == [set(each.model_dump()) for each in found]
+
+
+@pytest.mark.parametrize("field", ["parts", "output"])
+async def test_long_parts_and_items_make_a_page_short(
+    database: Database, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """What a message has beside its text counts, too."""
+    monkeypatch.setattr(messages, "PAGE_BYTES", 50)
+    conversation = uuid4()
+    await say(database, conversation, ("q1", "a1"), ("q2", "a2"))
+    value = [{"type": "text", "text": "long" * 20}] if field == "parts" else [
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "long" * 20}
+    ]  # fmt: skip
+    await put(database, conversation, "user", **{field: value})
+
+    found, more = await messages.page(database, ("default", conversation), 0, 3)
+
+    assert (1, True) == (len(found), more)
+
+
+async def put(database: Database, conversation: UUID, role: str, **fields: Any) -> None:
+    """Give the messages of a role these JSON fields."""
+    for name, value in fields.items():
+        await database.run(
+            f"UPDATE messages SET {name} = CAST(:value AS jsonb) WHERE conversation_id = :id AND role = :role",
+            value=json.dumps(value), id=conversation, role=role,
+        )  # fmt: skip
 
 
 async def test_a_deleted_conversation_shows_no_messages(database: Database) -> None:

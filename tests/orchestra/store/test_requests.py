@@ -11,6 +11,7 @@ import pytest
 from orchestra.store import cancels, requests
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database
+from orchestra.store.endings import Items
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter, RequestResource
@@ -273,6 +274,30 @@ async def test_long_replies_make_a_page_short(database: Database, monkeypatch: p
     found, more = await requests.page(database, "default", None, EVERYTHING, None, 2)
 
     assert (1, True) == (len(found), more)
+
+
+ITEMS = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "long" * 20}]
+
+
+async def test_items_of_an_answer_are_shown_and_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items are in a look-up and in a list, and long ones make a page short; a plain answer has none."""
+    plain = request()
+    await take(database, plain)
+    await finish(database, await claim_one(database))
+    asked = [request() for _ in range(2)]
+    for each in asked:
+        await take(database, each)
+        await finish(database, await claim_one(database), reply="", items=Items(ITEMS, 1))
+
+    found = await requests.find(database, [asked[0].ref, plain.ref])
+    listed, _ = await requests.page(database, "default", None, EVERYTHING, None, 10)
+    assert (ITEMS, None) == (found[asked[0].ref].resource.output, found[plain.ref].resource.output)
+    assert [ITEMS, ITEMS, None] == [each.output for each in listed]
+    assert '"output"' not in found[plain.ref].resource.model_dump_json()
+
+    monkeypatch.setattr(requests, "PAGE_BYTES", 50)
+    page, more = await requests.page(database, "default", None, EVERYTHING, None, 2)
+    assert (1, True) == (len(page), more)
 
 
 PLANS: list[tuple[str | None, dict[str, Any], str]] = [

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -6,6 +8,7 @@ import pytest
 
 from orchestra.store import cancels, tasks
 from orchestra.store.database import Database
+from orchestra.store.endings import Items
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.api.tasks import AttemptError, TaskFilter, TaskResource
@@ -14,7 +17,7 @@ from schemas.generation import Usage
 from schemas.ids import conversation_id_for_request
 from schemas.requests import Message, MessageRequested
 from schemas.status import Status
-from tests.support.store import claim_one, finish, messages, request, row, take
+from tests.support.store import claim_one, finish, messages, request, row, take, to_store
 
 EVERYTHING = TaskFilter()
 
@@ -213,6 +216,27 @@ async def test_long_texts_make_a_page_short(database: Database, monkeypatch: pyt
     assert (len(found), more) == (1, True)
 
 
+async def test_a_task_with_items_and_a_history_of_calls(database: Database) -> None:
+    """A task shows the text and the items of its answer, and a history that has calls, results and parts."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    history = [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
+    ]  # fmt: skip
+    question = {"role": "user", "content": [{"type": "text", "text": "Why"}, {"type": "text", "text": "?"}]}
+    asked = replace(task(), body={"messages": [*history, question]})
+    await take(database, asked)
+    items = [{"type": "function_call", "call_id": "d", "name": "f", "arguments": "{}"}]
+    await finish(database, await claim_one(database), reply="", items=Items(items, 1))
+
+    found = await tasks.get(database, asked.ref, None)
+
+    assert found
+    assert ("Why?", "", items) == (found.prompt, found.result, found.output)
+    first, second = json.loads(found.model_dump_json())["history"]
+    assert ({"role": "assistant", "content": None, "tool_calls": [call]}, history[1]) == (first, second)
+
+
 async def test_counts(database: Database) -> None:
     """Counts name every state, a waiting task is pending, and types are those that there are."""
     shared = uuid4()
@@ -260,9 +284,9 @@ async def test_an_ended_task_goes_with_its_texts(database: Database) -> None:
     each = task("secret question", conversation=uuid4())
     other = task("kept", conversation=each.conversation_id)
     await take(database, each)
-    await finish(database, await claim_one(database), question=("user", "secret question"), reply="secret answer")
+    await finish(database, await claim_one(database), said=[to_store("user", "secret question")], reply="secret answer")
     await take(database, other)
-    await finish(database, await claim_one(database), question=("user", "kept"), reply="kept answer")
+    await finish(database, await claim_one(database), said=[to_store("user", "kept")], reply="kept answer")
 
     assert await tasks.remove(database, each.ref, each.conversation_id, None)
 
@@ -273,6 +297,33 @@ async def test_an_ended_task_goes_with_its_texts(database: Database) -> None:
     outbox = await database.run("SELECT request_id, value FROM outbox ORDER BY id")
     assert ["answer" in line.value for line in outbox] == [False, True]
     assert not await tasks.remove(database, each.ref, each.conversation_id, None)
+
+
+async def test_an_ended_task_goes_with_its_items(database: Database) -> None:
+    """Removing an ended task takes the items of its answer out of a reply that is not published yet."""
+    each = task("question", conversation=uuid4())
+    await take(database, each)
+    output = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "secret"}]
+    await finish(database, await claim_one(database), reply="", items=Items(output, 9))
+
+    assert await tasks.remove(database, each.ref, each.conversation_id, None)
+
+    assert await messages(database, each.conversation_id) == []
+    assert "secret" not in (await database.run("SELECT value FROM outbox"))[0].value
+
+
+async def test_a_task_of_parts_shows_its_text(database: Database) -> None:
+    """The prompt of a task whose message has parts is their text."""
+    each = task("question")
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    each.body["messages"] = [{"role": "assistant", "tool_calls": calls}, {"role": "user", "content": parts}]
+    await take(database, each)
+
+    shown = await tasks.get(database, each.ref, None)
+
+    assert shown
+    assert ("What is it?", calls) == (shown.prompt, shown.history[0].tool_calls)
 
 
 async def test_an_open_task_is_gone_at_once_and_emptied_when_it_ends(database: Database) -> None:
@@ -286,7 +337,7 @@ async def test_an_open_task_is_gone_at_once_and_emptied_when_it_ends(database: D
     assert await page(database) == []
     assert not any((await tasks.count_by_status(database, "default", None)).values())
     assert (await row(database, each.ref)).body is not None
-    await finish(database, turn, question=("user", "secret question"), reply="secret answer")
+    await finish(database, turn, said=[to_store("user", "secret question")], reply="secret answer")
     assert (await row(database, each.ref)).body is None
     assert await messages(database, each.conversation_id) == []
     assert "answer" not in (await database.run("SELECT value FROM outbox"))[0].value

@@ -6,9 +6,10 @@ from uuid import uuid4
 
 from orchestra.store import totals
 from orchestra.store.database import Database
+from orchestra.store.endings import Items
 from orchestra.store.totals import Quota, Total
 from schemas.errors import ErrorCode
-from tests.support.store import claim_one, finish, request, take
+from tests.support.store import claim_one, finish, request, take, to_store
 
 ALL = Quota(0, 0, 0, 0.0)
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -99,6 +100,20 @@ async def test_stored_bytes_are_those_of_texts_bodies_and_metadata(database: Dat
     assert 0 < first["default", "bob"] < 100
     assert first["default", "ada"] + first["default", "bob"] == first["default", None]
     assert 0 < first["t2", "ada"] == first["t2", None]
+
+
+async def test_parts_items_and_provider_data_are_stored_bytes(database: Database) -> None:
+    """What a message has beside its text counts as its text does."""
+    await take(database, request(user="ada"))
+    said = [to_store("user", "", [{"type": "text", "text": "?" * 900}], None, 900)]
+    output = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "?" * 900}]
+    await finish(database, await claim_one(database), said=said, items=Items(output, 900, {"provider": "?" * 900}))
+    await database.run("UPDATE totals_due SET due_at = now()")
+
+    assert await totals.count_bytes(database, 60)
+
+    (found,) = [each for each in await totals.too_much(database, ALL, ALL) if each.owner == "ada"]
+    assert 2700 < found.stored_bytes < 3200
 
 
 async def test_only_one_counts_and_not_again_at_once(database: Database) -> None:

@@ -22,14 +22,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from orchestra.store import cancels, endings, leases, outbox, tasks
 from orchestra.store.claims import Claimed
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.endings import AttemptEnd
+from orchestra.store.endings import AttemptEnd, Items
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef, lock_conversations
 from schemas.requests import OnBusy
 from schemas.status import Status
 from tests.support.empty import empty
 from tests.support.stack import Stack
-from tests.support.store import claim, connect, ending, let_lease_run_out, new_worker, request, take
+from tests.support.store import claim, connect, ending, let_lease_run_out, new_worker, request, take, to_store
 
 STORMS = int(os.environ.get("TEST_STORMS", "4"))
 STEPS = int(os.environ.get("TEST_STORM_STEPS", "40"))
@@ -352,7 +352,11 @@ def _words(id: UUID) -> str:
 
 def _ending(turn: Claimed, status: Status = Status.COMPLETED, **more: Any) -> AttemptEnd:
     if status is Status.COMPLETED:
-        more = {"question": ("user", _words(turn.id)), "reply": f"{_words(turn.id)} again", **more}
+        words = _words(turn.id)
+        said = [to_store("user", words, [{"type": "text", "text": words}], None, 5)]
+        call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": words}
+        items = Items([call], 5, {"provider": words})
+        more = {"said": said, "reply": f"{words} again", "items": items, **more}
     return ending(turn, status, **more)
 
 

@@ -1,0 +1,232 @@
+"""Files: add within the owner's limit, find, list, delete; and what the sweep needs. Their bytes are elsewhere."""
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from orchestra.store.claims import Owner
+from orchestra.store.compose import composed, matches, parameters
+from orchestra.store.database import Database, Transaction
+from orchestra.store.pages import applied
+from orchestra.store.tables import files, totals_due
+
+_ID = re.compile(r"file-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file whose blob is stored. ``sha256`` in hex; ``blob``: its key in the home of files."""
+
+    purpose: str
+    filename: str
+    media_type: str
+    bytes: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file's row."""
+
+    tenant: str
+    id: str
+    owner: str
+    purpose: str
+    filename: str
+    media_type: str
+    bytes: int
+    sha256: str
+    blob: str
+    created_at: datetime
+    expires_at: datetime
+
+
+_COLUMNS = tuple(column for column in files.c if column.key != "deleted_at")
+_THERE = and_(files.c.deleted_at.is_(None), files.c.expires_at > func.now())
+
+_SUM = composed(
+    select(func.coalesce(func.sum(files.c.bytes), 0).label("bytes")).where(
+        matches(files.c.tenant, files.c.owner), _THERE
+    )
+)
+# Two uploads of one owner at the same time must not both find room for the last bytes.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('files ' || :tenant || ' ' || :owner, 0))"
+_NEW = {
+    **parameters("tenant", "id", "owner", "purpose", "filename", "media_type", "bytes", "blob"),
+    "sha256": bindparam("digest"),
+}
+_ADD = composed(
+    insert(files)
+    .values(**_NEW, expires_at=func.now() + func.make_interval(0, 0, 0, bindparam("days")))
+    .returning(*_COLUMNS)
+)
+
+_OWNER = matches(files.c.owner)
+_FIND = select(*_COLUMNS).where(matches(files.c.tenant, files.c.id), _THERE)
+_DELETE = update(files).values(deleted_at=func.now()).where(matches(files.c.tenant, files.c.id), _THERE)
+_FIND_ANY, _FIND_OWNED = composed(_FIND), composed(_FIND.where(_OWNER))
+_DELETE_ANY, _DELETE_OWNED = (composed(each.returning(files.c.id)) for each in (_DELETE, _DELETE.where(_OWNER)))
+
+_NAMED = composed(
+    select(*_COLUMNS).where(
+        matches(files.c.tenant, files.c.owner), files.c.id == any_(bindparam("ids", type_=ARRAY(Text))), _THERE
+    )
+)
+
+_OF_TENANT = select(*_COLUMNS).where(matches(files.c.tenant), _THERE)
+_CONDITIONS = {
+    "owner": _OWNER,
+    "purpose": matches(files.c.purpose),
+    "after": files.c.id > bindparam("after"),
+    "before": files.c.id < bindparam("before"),
+}
+
+_LIMIT = bindparam("limit", type_=Integer)
+_GONE = composed(
+    select(
+        union_all(
+            select(files.c.blob).where(files.c.deleted_at.is_not(None)).limit(_LIMIT).subquery().select(),
+            select(files.c.blob)
+            .where(files.c.deleted_at.is_(None), files.c.expires_at <= func.now())
+            .limit(_LIMIT)
+            .subquery()
+            .select(),
+        )
+        .subquery("gone")
+        .c.blob
+    ).limit(_LIMIT)
+)
+_BLOBS = bindparam("blobs", type_=ARRAY(Text))
+_FORGET = composed(
+    delete(files).where(
+        files.c.blob == any_(_BLOBS), or_(files.c.deleted_at.is_not(None), files.c.expires_at <= func.now())
+    )
+)
+_KNOWN = composed(select(files.c.blob).where(files.c.blob == any_(_BLOBS)))
+_DUE = composed(
+    update(totals_due)
+    .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("every")))
+    .where(totals_due.c.what == "files", totals_due.c.due_at <= func.now())
+    .returning(totals_due.c.what)
+)
+
+
+def new_id() -> str:
+    """An id for a new file, later than all before it, that cannot be guessed."""
+    return f"file-{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def is_id(text: str) -> bool:
+    """Whether a file could have this id."""
+    return _ID.fullmatch(text) is not None
+
+
+async def add(database: Database, owner: Owner, file: NewFile, *, days: int, max_bytes: int) -> StoredFile | None:
+    """Add a file that expires in ``days``. None if its owner would have more than ``max_bytes``."""
+    tenant, name = owner
+    async with database.transaction() as tx:
+        await tx.run(_LOCK, tenant=tenant, owner=name)
+        if await _sum(tx, owner) + file.bytes > max_bytes:
+            return None
+        rows = await tx.run(_ADD, tenant=tenant, owner=name, id=new_id(), days=days, digest=file.sha256, **vars(file))
+    return _stored(rows[0])
+
+
+async def stored_bytes(database: Database, owner: Owner) -> int:
+    """The bytes that an owner's files take."""
+    return await _sum(database, owner)
+
+
+async def find(database: Database, tenant: str, id: str, owner: str | None) -> StoredFile | None:
+    """A file that is neither deleted nor expired; ``owner``: only if it is theirs. None if there is no such file."""
+    rows = await database.run(_FIND_ANY if owner is None else _FIND_OWNED, tenant=tenant, id=id, owner=owner)
+    return _stored(rows[0]) if rows else None
+
+
+async def named(database: Database, owner: Owner, ids: Sequence[str]) -> dict[str, StoredFile]:
+    """Those of these files that are this owner's and neither deleted nor expired, by id."""
+    tenant, name = owner
+    rows = await database.run(_NAMED, tenant=tenant, owner=name, ids=list(ids))
+    return {row.id: _stored(row) for row in rows}
+
+
+async def page(
+    database: Database,
+    tenant: str,
+    owner: str | None,
+    *,
+    purpose: str | None,
+    place: str | None,
+    oldest_first: bool,
+    limit: int,
+) -> list[StoredFile]:
+    """Files behind the id ``place``, newest first unless ``oldest_first``. ``owner`` None: of the whole tenant."""
+    behind = {"after" if oldest_first else "before": place}
+    where, values = applied(_CONDITIONS, owner=owner, purpose=purpose, **behind)
+    rows = await database.run(_page(where, oldest_first=oldest_first), **values, tenant=tenant, limit=limit)
+    return [_stored(row) for row in rows]
+
+
+async def mark_deleted(database: Database, tenant: str, id: str, owner: str | None) -> bool:
+    """Delete a file; ``owner``: only if it is theirs. Its blob goes with the next sweep. False: no such file."""
+    statement = _DELETE_ANY if owner is None else _DELETE_OWNED
+    return bool(await database.run(statement, tenant=tenant, id=id, owner=owner))
+
+
+async def gone(database: Database, limit: int) -> list[str]:
+    """Blobs of files that are deleted or expired, at most ``limit``."""
+    return [row.blob for row in await database.run(_GONE, limit=limit)]
+
+
+async def forget(database: Database, blobs: Sequence[str]) -> None:
+    """Delete the rows of deleted and expired files whose blobs are gone."""
+    await database.run(_FORGET, blobs=list(blobs))
+
+
+async def unknown(database: Database, blobs: Sequence[str]) -> list[str]:
+    """Those of the blobs that no row names."""
+    known = {row.blob for row in await database.run(_KNOWN, blobs=list(blobs))}
+    return [blob for blob in blobs if blob not in known]
+
+
+async def take_walk(database: Database, every: float) -> bool:
+    """Whether this process is to look through all blobs now. Then the next look is due in ``every`` seconds."""
+    return bool(await database.run(_DUE, every=every))
+
+
+@lru_cache
+def _page(where: tuple[ColumnElement[bool], ...], *, oldest_first: bool) -> str:
+    order = files.c.id if oldest_first else files.c.id.desc()
+    return composed(_OF_TENANT.where(*where).order_by(order).limit(_LIMIT))
+
+
+async def _sum(run: Database | Transaction, owner: Owner) -> int:
+    tenant, name = owner
+    return int((await run.run(_SUM, tenant=tenant, owner=name))[0].bytes)
+
+
+def _stored(row: Any) -> StoredFile:
+    return StoredFile(**dict(row))

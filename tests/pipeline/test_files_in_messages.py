@@ -1,0 +1,220 @@
+"""Messages that name uploaded files, over HTTP and over Kafka, with a scripted LLM service that shows what arrives."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+
+from orchestra.kafka.clients import make_producer
+from orchestra.store.database import Database
+from schemas.topics import REQUESTS
+from tests.support import llm_script as scripts
+from tests.support.gateway import own_env, running_gateway
+from tests.support.llm_script import END, LlmScript, line, llm_script, sends
+from tests.support.stack import Stack
+from tests.support.store import connect
+from tests.support.waiting import eventually
+from workers import app
+from workers.media import GONE
+from workers.metrics import Metrics
+from workers.settings import WorkerSettings
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+PDF = b"%PDF-1.7\n" + bytes(range(256)) * 20
+MODELS = {"data": [{"name": "looks", "provider": "p", "context_tokens": 100_000, "max_output_tokens": 1000}]}
+TEXT = {"type": "text", "text": "What is this?"}
+
+
+@dataclass
+class House:
+    """A gateway that keeps files in a folder, a worker, and the LLM service that the worker calls."""
+
+    client: httpx.AsyncClient
+    database: Database
+    llm: LlmScript
+    producer: AIOKafkaProducer
+    folder: Path
+
+    async def upload(self, data: bytes, name: str, user: str | None = None) -> str:
+        """The id of a new file."""
+        form = {"data": {"purpose": "user_data"}, "files": {"file": (name, data)}}
+        made = await self.client.post("/v1/files", headers=_as(user), **form)
+        return str(made.raise_for_status().json()["id"])
+
+    async def post(self, *content: Any, user: str | None = None, wait: bool = True, **more: Any) -> httpx.Response:
+        """The answer to a message with this content."""
+        body = {"model": "looks", "messages": [{"role": "user", "content": list(content)}], **more}
+        headers = {**_as(user), **({} if wait else {"Prefer": "respond-async"})}
+        return await self.client.post("/v1/messages", json=body, headers=headers)
+
+    async def produce(self, *content: Any, **more: Any) -> UUID:
+        """Write an unsigned record; its id."""
+        id, value = uuid4(), {"model": "looks", "messages": [{"role": "user", "content": list(content)}], **more}
+        headers = [("ce_id", str(id).encode())]
+        await self.producer.send_and_wait(REQUESTS.name, json.dumps(value).encode(), key=id.bytes, headers=headers)
+        return id
+
+    async def ended(self, id: UUID | str) -> dict[str, Any]:
+        """A request, once it has ended."""
+
+        async def over() -> dict[str, Any] | None:
+            found = (await self.client.get(f"/v1/requests/{id}")).json()
+            return found if found.get("status") in ("completed", "failed") else None
+
+        found = await eventually(over, seconds=60)
+        assert found
+        return found
+
+    def seen(self) -> list[Any]:
+        """The contents of the messages of the last call."""
+        return [each["content"] for each in self.llm.calls[-1].body["messages"]]
+
+
+def _as(user: str | None) -> dict[str, str]:
+    return {"X-User-ID": user} if user else {}
+
+
+async def looks(request: web.Request, response: web.StreamResponse) -> None:
+    """Say how many parts came last."""
+    content = (await request.json())["messages"][-1]["content"]
+    await sends(line(delta=f"{len(content)} parts"), END)(request, response)
+
+
+@asynccontextmanager
+async def working(env: dict[str, str], llm: LlmScript) -> AsyncIterator[None]:
+    """A worker in this process."""
+    named = {name.lower(): value for name, value in env.items()}
+    settings = WorkerSettings.model_validate({**named, "llm_service_url": llm.url, "drain_seconds": 0})
+    async with app.worker(settings, Metrics()) as made:
+        run = asyncio.create_task(made.run())
+        try:
+            yield
+        finally:
+            made.stop()
+            await run
+
+
+@pytest.fixture(scope="module")
+async def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    folder = tmp_path_factory.mktemp("home") / "files"
+    env = {**await own_env(stack), "FILES_URL": folder.as_uri()}
+    with patch.object(scripts, "MODELS", MODELS):
+        async with llm_script(looks=looks) as llm, running_gateway(env) as gateway:
+            producer = make_producer(stack.kafka_settings, "test")
+            await producer.start()
+            database = connect(env["DATABASE_URL"])
+            try:
+                async with working(env, llm):
+                    yield House(gateway.client, database, llm, producer, folder)
+            finally:
+                await database.close()
+                await producer.stop()
+
+
+def image(id: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"file_id": id, "detail": "low"}}
+
+
+def document(id: str) -> dict[str, Any]:
+    return {"type": "file", "file": {"file_id": id}}
+
+
+def sent(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+SHOWN = {"type": "image_url", "image_url": {"url": sent(PNG, "image/png"), "detail": "low"}}
+READ = {"type": "file", "file": {"file_data": sent(PDF, "application/pdf"), "filename": "report.pdf"}}
+
+
+async def test_a_conversation_about_an_image_and_a_document(house: House) -> None:
+    """The model gets the bytes in each turn, over HTTP and over Kafka; the history keeps ids alone."""
+    png, pdf = await house.upload(PNG, "a.png"), await house.upload(PDF, "report.pdf")
+    conversation = str(uuid4())
+
+    first = (await house.post(TEXT, image(png), document(pdf), conversation_id=conversation)).json()
+    of_first = house.seen()
+    second = await house.ended(await house.produce(TEXT, document(pdf), conversation_id=conversation))
+    of_second = house.seen()
+
+    assert ("3 parts", "2 parts") == (first["reply"], second["reply"])
+    assert [[TEXT, SHOWN, READ]] == of_first
+    assert [[TEXT, SHOWN, READ], "3 parts", [TEXT, READ]] == of_second
+    stored = (await house.client.get(f"/v1/conversations/{conversation}/messages")).json()["data"]
+    assert [[TEXT, image(png), document(pdf)], [TEXT, document(pdf)]] == [each["parts"] for each in stored[::2]]
+    rows = await house.database.run("SELECT weight FROM messages WHERE parts IS NOT NULL AND role = 'user' ORDER BY id")
+    text = len(TEXT["text"])
+    assert [text + 3000 + len(PDF), text + len(PDF)] == [row.weight for row in rows]
+
+
+async def test_nobody_elses_file_can_be_named(house: House) -> None:
+    """Another user's file is unknown to users, to the tenant, and to a record that no gateway has signed."""
+    anns, tenants = await house.upload(PNG, "a.png", "ann"), await house.upload(PNG, "a.png")
+    before = len(house.llm.calls)
+
+    refused = [
+        await house.post(image(anns), user="bob"),
+        await house.post(image(anns)),
+        await house.post(image(tenants), user="ann"),
+    ]
+    record = await house.ended(await house.produce(image(anns)))
+
+    assert {(404, "file_not_found")} == {(each.status_code, each.json()["code"]) for each in refused}
+    assert ("failed", "file_not_found") == (record["status"], record["error"]["code"])
+    assert before == len(house.llm.calls)
+    assert "1 parts" == (await house.post(image(anns), user="ann")).json()["reply"]
+
+
+async def test_a_file_that_is_deleted_between_turns(house: House) -> None:
+    """The conversation goes on, and the model reads that the file is gone; naming it again fails by its place."""
+    png, conversation = await house.upload(PNG, "a.png"), str(uuid4())
+    await house.post(TEXT, image(png), conversation_id=conversation)
+    await house.client.delete(f"/v1/files/{png}")
+
+    again = await house.post(image(png), conversation_id=conversation)
+    went_on = await house.post(TEXT, conversation_id=conversation)
+
+    place = "messages.0.content.0.image_url.file_id"
+    assert (404, True) == (again.status_code, again.json()["detail"].startswith(place))
+    assert "1 parts" == went_on.json()["reply"]
+    assert [[TEXT, {"type": "text", "text": GONE}], "2 parts", [TEXT]] == house.seen()
+
+
+async def test_files_away_and_back(house: House) -> None:
+    """The request waits and says why, others of its model are answered, and then it is, exactly once."""
+    png = await house.upload(PNG, "a.png")
+    away, before = house.folder.with_name("away"), len(house.llm.calls)
+    house.folder.rename(away)
+    try:
+        waiting = (await house.post(image(png), wait=False)).json()["id"]
+
+        async def told() -> Any:
+            found = (await house.client.get(f"/v1/requests/{waiting}")).json()
+            return found["status"] == "pending" and found.get("last_error")
+
+        error = await eventually(told, seconds=30)
+        other = await house.post(TEXT)
+    finally:
+        away.rename(house.folder)
+    answered = await house.ended(waiting)
+
+    assert ("unavailable", "files are unavailable") == (error["code"], error["detail"])
+    assert ("1 parts", "completed") == (other.json()["reply"], answered["status"])
+    assert before + 2 == len(house.llm.calls)
+    rows = await house.database.run(
+        "SELECT count(*) AS count FROM messages WHERE request_id = :id AND role = 'assistant'", id=UUID(waiting)
+    )
+    assert 1 == rows[0].count
