@@ -121,7 +121,7 @@ class OpenAICompatible:
         written: dict[str, Any] = {"role": role, "content": message.content}
         if message.name is not None:
             written["name"] = message.name
-        if message.plain:
+        if call.text_only or message.plain:
             return written
         if message.refusal is not None:
             written |= {"refusal": message.refusal} if self._itself else {"content": message.text or message.refusal}
