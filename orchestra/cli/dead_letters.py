@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import calling, name_of, refused
+from orchestra.cli.calls import answer_of, calling
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
 from orchestra.cli.terminal import Terminal, echo, hand_over
@@ -206,23 +206,16 @@ def _replay_all(client: "httpx.Client", wanted: dict[str, str]) -> dict[str, Any
 
 
 def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
-    """The body of the gateway's answer; anything but success ends this with exit code 1."""
-    import httpx
+    return answer_of(client, method, f"{_PATH}{path}", _is_answer, about, **more)
 
-    try:
-        response = client.request(method, f"{_PATH}{path}", **more)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}{name_of(client)} did not answer ({type(error).__name__})") from None
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
+
+def _is_answer(answer: Any) -> bool:
     match answer:
-        case {"data": list(), "next": _} | {"replayed": int(), "skipped": int()} if response.is_success:
-            return answer
-        case {"id": _, "obstacle": _, "replayed_as": _} if response.is_success:
-            return answer
-    raise refused(client, response, about)
+        case {"data": list(), "next": _} | {"replayed": int(), "skipped": int()}:
+            return True
+        case {"id": _, "obstacle": _, "replayed_as": _}:
+            return True
+    return False
 
 
 def _filter(reason: ErrorCode | None, topic: str | None, after: str | None, before: str | None) -> dict[str, str]:

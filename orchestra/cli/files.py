@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import calling, name_of, refused
+from orchestra.cli.calls import answer_of, calling, name_of, refused
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
 from orchestra.cli.terminal import Terminal, bytes_out, echo, hand_over
@@ -202,23 +202,14 @@ def _table(found: list[dict[str, Any]]) -> Table:
 
 
 def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
-    """The body of the gateway's answer; anything but success ends this with exit code 1."""
-    import httpx
+    return answer_of(client, method, f"{_PATH}{path}", _is_answer, about, **more)
 
-    try:
-        response = client.request(method, f"{_PATH}{path}", **more)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}{name_of(client)} did not answer ({type(error).__name__})") from None
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
+
+def _is_answer(answer: Any) -> bool:
     match answer:
-        case {"data": list(), "has_more": bool()} | {"deleted": True} if response.is_success:
-            return answer
-        case dict() if response.is_success and answer.keys() >= _SHOWN:
-            return answer
-    raise refused(client, response, about)
+        case {"data": list(), "has_more": bool()} | {"deleted": True}:
+            return True
+    return isinstance(answer, dict) and answer.keys() >= _SHOWN
 
 
 def _fetch(client: "httpx.Client", file_id: str, file: BinaryIO) -> None:

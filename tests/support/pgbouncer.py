@@ -1,6 +1,5 @@
 """A real PgBouncer, with the settings that the how-to shows."""
 
-import asyncio
 import configparser
 import re
 import shutil
@@ -18,7 +17,7 @@ from orchestra.devstack.environment import plain_environment
 from orchestra.devstack.part import Part
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.postgres import _account
-from tests.support.ports import free_port
+from tests.support.ports import free_port, listens
 from tests.support.stack import moved, open_folder
 from tests.support.tree import ROOT
 
@@ -98,7 +97,7 @@ async def open_pgbouncer(database_url: str, **changes: str | bool) -> AsyncItera
             name="pgbouncer",
             command=[program, str(folder / "pgbouncer.ini")],
             env=plain_environment(),
-            ready=lambda: _listens(port),
+            ready=lambda: listens(port),
             stop_signal=signal.SIGINT,
             account=_account(),
         )
@@ -110,15 +109,6 @@ async def open_pgbouncer(database_url: str, **changes: str | bool) -> AsyncItera
             yield opened
         finally:
             await child.kill()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(HOST, port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def _program() -> str:

@@ -1,5 +1,6 @@
 """Free ports below 32768, where no client socket takes them between the choice and the use."""
 
+import asyncio
 import atexit
 import fcntl
 import random
@@ -7,7 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from orchestra.devstack.ports import taken
+from orchestra.devstack.ports import HOST, taken
 
 _FIRST, _LAST = 20_000, 32_000
 _BLOCK = 1_000
@@ -28,6 +29,16 @@ def free_ports(count: int) -> int:
         if not row & _given and not any(map(taken, row)):
             _given.update(row)
             return first
+
+
+async def listens(port: int) -> bool:
+    """Whether something listens on this port."""
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 @cache

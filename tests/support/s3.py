@@ -1,6 +1,5 @@
 """A real S3-compatible server: versitygw over a folder, built once from its Go module and kept in the user's cache."""
 
-import asyncio
 import fcntl
 import json
 import os
@@ -17,7 +16,7 @@ from orchestra.devstack.child import Child
 from orchestra.devstack.environment import plain_environment
 from orchestra.devstack.part import Part
 from orchestra.devstack.ports import HOST
-from tests.support.ports import free_port
+from tests.support.ports import free_port, listens
 
 _MODULE = "github.com/versity/versitygw@v1.8.0"
 # Of the module; its own go.sum has those of all that it needs.
@@ -66,7 +65,7 @@ async def open_s3(folder: Path) -> AsyncIterator[S3]:
         name="s3",
         command=[str(_program()), "--port", f"{HOST}:{port}", "posix", str(folder / "data")],
         env={**plain_environment(), "ROOT_ACCESS_KEY": key, "ROOT_SECRET_KEY": secret},
-        ready=lambda: _listens(port),
+        ready=lambda: listens(port),
     )
     child = Child(part, folder / "s3.log")
     try:
@@ -74,15 +73,6 @@ async def open_s3(folder: Path) -> AsyncIterator[S3]:
         yield S3(child, folder / "data", port, key, secret)
     finally:
         await child.kill()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(HOST, port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def _program() -> Path:
