@@ -20,6 +20,7 @@ from schemas.content import file_id_of, file_ids_in
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import MAX_BODY_BYTES, MAX_INLINE_BYTES, ChatMessage, GenerateRequest, ModelInfo
 from workers.timings import TIMINGS, Timings
+from workers.weights import is_text
 
 # Of all prompts of a worker together, as base64, from the first byte read to the first piece of the answer.
 MAX_HELD_BYTES = 256 * 1024 * 1024
@@ -247,7 +248,7 @@ def _chosen(places: Sequence[_Place], known: Files, limit: int, room: int) -> li
 async def _part(home: FileHome, file: StoredFile, kind: str) -> dict[str, Any]:
     if kind == "image_url":
         return {"type": kind, "image_url": {"url": await _data_url(home, file)}}
-    if file.media_type.startswith(("text/", "application/json")):
+    if is_text(file):
         text = b"".join([chunk async for chunk in home.get(file.blob, 0, file.bytes)]).decode("utf-8", "replace")
         return {"type": "text", "text": f"{file.filename}:\n\n{text}".replace("\0", "\ufffd")}
     return {"type": kind, "file": {"file_data": await _data_url(home, file), "filename": file.filename}}

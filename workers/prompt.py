@@ -29,7 +29,7 @@ class Prompt:
 
     ``history_budget``: bytes of history that fit; 0 if no history is wanted. ``output_tokens``: the requested limit,
     capped at the model's own; None leaves the choice to the LLM service. ``schema``: the schema for the answer.
-    ``sizes``: the bytes of the files that the messages name, once they are known; None if they name none.
+    ``sizes``: what the files that the messages name count, once they are known; None if they name none.
     """
 
     body: TurnBody

@@ -36,7 +36,7 @@ from workers.publish import Publisher
 from workers.retry import PACES, after_error
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
-from workers.weights import NO_FILES, weight
+from workers.weights import NO_FILES, weight, weight_of_file
 
 History = dict[ConversationRef, list[ChatMessage]]
 
@@ -133,7 +133,7 @@ class Turns:
         """The same for a request that names files: what the files weigh decides how much history fits."""
         turn, model = flight.turn, self._models.find(flight.turn.model)
         found = await self._media.find(turn.owner, prompt.body.messages, model)
-        prompt = prepare(turn, model, self._agents, {id: file.bytes for id, file in found.items()})
+        prompt = prepare(turn, model, self._agents, {id: weight_of_file(file) for id, file in found.items()})
         recalled: History = {}
         if prompt.history_budget and turn.has_history:
             recalled = await self._recall([Recall(turn.conversation, prompt.history_budget)])

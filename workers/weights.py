@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from orchestra.store.files import StoredFile
 from schemas.content import file_id_of
 from schemas.generation import ChatMessage, Options
 
@@ -13,15 +14,19 @@ from schemas.generation import ChatMessage, Options
 BYTES_A_TOKEN = 3
 # Providers cut an image into a limited number of tiles: about a thousand tokens, however many bytes it has.
 _TOKENS_AN_IMAGE = 1000
+# Rough, and rather too few tokens than too many: a provider refuses a request that is too long, but one that is wrongly
+# taken for too long is never sent. A page of a PDF has some 50 kB and 1,500 tokens; a second of a recording 16 to 32 kB
+# and 25 to 100.
+_BYTES_OF_A_DOCUMENT_A_TOKEN = 30
+_BYTES_OF_A_RECORDING_A_TOKEN = 300
 
-
-# Bytes of the files that a message names, by their ids.
+# What the files that a message names count (`weight_of_file`), by their ids.
 Sizes = Mapping[str, int]
 NO_FILES: Sizes = MappingProxyType({})
 
 
 def weight(message: ChatMessage, sizes: Sizes = NO_FILES) -> int:
-    """The bytes of the message's texts, calls and media; an image counts a fixed number.
+    """The bytes of the message's texts and calls, and what its media count.
 
     A file that is not in ``sizes`` counts nothing.
     """
@@ -49,6 +54,16 @@ def weight_of_options(options: Options) -> int:
     return len(orjson.dumps([each for each in (options.tools, options.response_format) if each]))
 
 
+def weight_of_file(file: StoredFile) -> int:
+    """What a document counts: the bytes of a text, an estimate for others."""
+    return file.bytes if is_text(file) else _media(file.bytes, _BYTES_OF_A_DOCUMENT_A_TOKEN)
+
+
+def is_text(file: StoredFile) -> bool:
+    """Whether the model is sent its text."""
+    return file.media_type.startswith(("text/", "application/json"))
+
+
 def _of_part(part: dict[str, Any], sizes: Sizes) -> int:
     match part["type"]:
         case "text":
@@ -56,11 +71,16 @@ def _of_part(part: dict[str, Any], sizes: Sizes) -> int:
         case "image_url":
             return _TOKENS_AN_IMAGE * BYTES_A_TOKEN
         case "input_audio":
-            return _decoded(part["input_audio"]["data"])
+            return _media(_decoded(part["input_audio"]["data"]), _BYTES_OF_A_RECORDING_A_TOKEN)
         case _:
-            id = file_id_of(part)
-            return sizes.get(id, 0) if id else _decoded(part["file"]["file_data"])
+            if id := file_id_of(part):
+                return sizes.get(id, 0)
+            return _media(_decoded(part["file"]["file_data"]), _BYTES_OF_A_DOCUMENT_A_TOKEN)
 
 
 def _decoded(base64: str) -> int:
     return len(base64) * 3 // 4
+
+
+def _media(size: int, bytes_a_token: int) -> int:
+    return -(-size * BYTES_A_TOKEN // bytes_a_token)
