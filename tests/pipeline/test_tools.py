@@ -1,5 +1,6 @@
 """Turns that call tools, on real Kafka and Postgres: calls, results, and conversations that go on without them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from aiohttp import web
 from tests.support.llm_script import DONE, END, LlmScript, line, llm_script, sends
 from tests.support.road import Road, open_road
 from tests.support.stack import Stack
+from tests.support.waiting import eventually
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -30,10 +32,30 @@ async def calls_a_tool(request: web.Request, response: web.StreamResponse) -> No
     await sends(line(reasoning="hm"), line(tool=head), *arguments, line(state=STATE), done)(request, response)
 
 
+class Waits:
+    """Begins a tool call, and sends the rest of it once ``goes_on`` is set."""
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+
+    async def __call__(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Answer one call."""
+        await sends(line(tool={"index": 0, "id": "call_1", "name": "weather"}))(request, response)
+        await self.goes_on.wait()
+        done = json.dumps({**DONE, "finish_reason": "tool_calls"}).encode()
+        await response.write(line(tool_delta={"index": 0, "text": CALL["arguments"]}) + done)
+
+
 @pytest.fixture
-async def llm() -> AsyncIterator[LlmScript]:
+def waits() -> Waits:
+    """A model that waits for the test."""
+    return Waits()
+
+
+@pytest.fixture
+async def llm(waits: Waits) -> AsyncIterator[LlmScript]:
     """A scripted LLM service."""
-    async with llm_script(tools=calls_a_tool) as running:
+    async with llm_script(tools=calls_a_tool, waits=waits) as running:
         yield running
 
 
@@ -90,6 +112,18 @@ async def test_a_tool_is_called_over_kafka_alone(road: Road) -> None:
     kinds = [event.kind for event in road.events(first)]
     assert ["started", "piece", "piece", "piece", "completed"] == [*dict.fromkeys(kinds[:1]), *kinds[1:4], kinds[-1]]
     assert [reasoning, CALL] == road.events(first)[-1].json["output"]
+
+
+async def test_the_first_piece_leaves_before_the_last_exists(road: Road, waits: Waits) -> None:
+    """The head of a call is published while the model has not written its arguments yet."""
+    async with road.worker():
+        id = await ask(road, uuid4(), user(), model="waits")
+
+        assert await eventually(lambda: [event.kind for event in road.events(id)] == ["started", "piece"])
+        waits.goes_on.set()
+        (reply,) = await road.replies([id])
+
+    assert [CALL] == reply.json["output"]
 
 
 async def test_a_conversation_goes_on_without_results(road: Road) -> None:
