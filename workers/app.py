@@ -25,7 +25,7 @@ from workers.files import FileSweep
 from workers.finish import Finisher
 from workers.generate import LlmService
 from workers.held import HeldBack
-from workers.intake import Intake, WatchForGaps
+from workers.intake import Intake, OnRebalance
 from workers.lease import Lease
 from workers.media import Media
 from workers.metrics import Metrics
@@ -141,7 +141,7 @@ class Worker:
         )
 
     async def _take_in(self) -> None:
-        await self.intake.run(partial(_open_reader, self._settings, self._metrics))
+        await self.intake.run(partial(_open_reader, self._settings, self.intake, self._metrics))
 
     async def _tell_ready(self) -> None:
         await self.publisher.connected.wait()
@@ -195,10 +195,10 @@ async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = 
 
 
 @asynccontextmanager
-async def _open_reader(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[AIOKafkaConsumer]:
+async def _open_reader(settings: WorkerSettings, intake: Intake, metrics: Metrics) -> AsyncIterator[AIOKafkaConsumer]:
     broker = make_broker(settings, _CLIENT_ID)
-    gaps = WatchForGaps(metrics, lambda: subscriber.consumer)
-    subscriber = group_reader(broker, list(settings.tenants), GROUP, gaps)
+    on_rebalance = OnRebalance(intake, metrics, lambda: subscriber.consumer)
+    subscriber = group_reader(broker, list(settings.tenants), GROUP, on_rebalance)
     async with started(broker):
         yield subscriber.consumer
 

@@ -75,6 +75,7 @@ class Intake:
         self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._uncommitted = asyncio.Event()
+        self._rejoining = False
         self._closed = asyncio.Event()
 
     def hold(self, *, full: bool) -> None:
@@ -89,6 +90,21 @@ class Intake:
         self._closed.set()
         self._may_read.set()
 
+    async def before_rejoining(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is taken in before this worker rejoins its group, and nothing more until it has.
+
+        A commit between joining and the new assignment fails, and aiokafka then joins once more. Workers that commit
+        while others join would keep their group in rebalances without end.
+        """
+        self._rejoining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_COMMIT_SECONDS):
+                await self._commit(consumer)
+
+    def rejoined(self) -> None:
+        """Commit again."""
+        self._rejoining = False
+
     async def run(self, open_reader: OpenReader) -> None:
         """Join the consumer group, read until ``close``, and leave the group."""
         reading = partial(self._read, open_reader)
@@ -100,7 +116,7 @@ class Intake:
 
         A reader is never used after an error: records that it has already counted as read would be skipped.
         """
-        self._at_hand, self._taken, self._committed = (), {}, {}
+        self._at_hand, self._taken, self._committed, self._rejoining = (), {}, {}, False
         # Joining takes until the group has noticed its lost members.
         async with (
             open_reader() as consumer,
@@ -109,7 +125,9 @@ class Intake:
                     NOTE_SECONDS, partial(self._note_progress, consumer), "progress_not_noted", expected=KAFKA_ERRORS
                 ),
                 # Not after each batch: a commit writes one record per partition and would delay the next batch.
-                regularly(COMMIT_SECONDS, partial(self._commit, consumer), "commit_failed", when=self._uncommitted),
+                regularly(
+                    COMMIT_SECONDS, partial(self._commit_if_member, consumer), "commit_failed", when=self._uncommitted
+                ),
             ),
         ):
             while not self._closed.is_set():
@@ -183,11 +201,16 @@ class Intake:
         self._taken |= offsets
         self._uncommitted.set()
 
+    async def _commit_if_member(self, consumer: AIOKafkaConsumer) -> None:
+        if not self._rejoining:
+            await self._commit(consumer)
+
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the offsets of records that are in Postgres. A failure is harmless: taking them in is idempotent."""
         taken, self._taken = self._taken, {}
         self._uncommitted.clear()
-        new = {tp: offset for tp, offset in taken.items() if self._committed.get(tp) != offset}
+        mine = consumer.assignment()
+        new = {tp: offset for tp, offset in taken.items() if tp in mine and self._committed.get(tp) != offset}
         if not new:
             return
         try:
@@ -255,18 +278,25 @@ class Intake:
                 self._metrics.partition_mismatch.inc()
 
 
-class WatchForGaps(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Checks on assignment whether retention deleted records that were never read: logged as an error and counted."""
+class OnRebalance(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Lets intake commit before partitions move, and checks the new ones.
 
-    def __init__(self, metrics: Metrics, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
+    If retention deleted records that were never read, that is logged as an error and counted.
+    """
+
+    def __init__(self, intake: Intake, metrics: Metrics, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
+        self._intake = intake
         self._metrics = metrics
         self._consumer = consumer
 
-    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Do nothing: the current batch continues, and taking in its records again elsewhere changes nothing."""
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:  # noqa: ARG002  aiokafka's name
+        """Commit. The current batch continues: taking in its records again elsewhere changes nothing."""
+        if consumer := self._consumer():
+            await self._intake.before_rejoining(consumer)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Compare committed offsets with the start of the log. aiokafka swallows errors here, so they are logged."""
+        self._intake.rejoined()
         try:
             await self._compare(assigned)
         except (*KAFKA_ERRORS, IllegalStateError) as error:

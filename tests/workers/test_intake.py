@@ -24,7 +24,7 @@ from tests.support.fakes import Calls, FakeSlots, away, no_pause, running, steps
 from tests.support.records import Record, claimed, message, reader, signed
 from tests.support.waiting import eventually
 from workers import dlq_limit, intake
-from workers.intake import Intake, WatchForGaps
+from workers.intake import Intake, OnRebalance
 from workers.metrics import Metrics
 
 Batch_ = dict[TopicPartition, list[Record]]
@@ -366,6 +366,38 @@ async def test_a_failed_commit_is_harmless(monkeypatch: pytest.MonkeyPatch, erro
     assert [{TP: 12}] == taking.consumer.committed_now
 
 
+async def test_partitions_move_with_all_that_was_taken_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it rejoins its group a worker commits; until it has new partitions it commits nothing, then again."""
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 0.01)
+    taking = Taking(monkeypatch, Calls(Intaken()))
+    consumer: Any = taking.consumer
+    rebalance = OnRebalance(taking.intake, Mock(), lambda: consumer)
+    async with running(taking.run()):
+        await eventually(lambda: consumer.read)
+        taking.intake._note_taken({TP: 11})
+        await rebalance.on_partitions_revoked([TP])
+        assert [{TP: 11}] == consumer.committed_now
+
+        taking.intake._note_taken({OTHER: 5})
+        read = consumer.read
+        await eventually(lambda: consumer.read > read + 50)
+        assert [{TP: 11}] == consumer.committed_now
+        await rebalance.on_partitions_assigned([])
+        await eventually(lambda: [{TP: 11}, {OTHER: 5}] == consumer.committed_now)
+        taking.intake.close()
+
+
+async def test_nothing_is_committed_for_partitions_that_moved_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka refuses a whole commit for one partition of another worker: it is left out."""
+    taking = Taking(monkeypatch, Calls(Intaken()))
+    consumer: Any = taking.consumer
+    taking.intake._note_taken({TP: 11, TopicPartition(TP.topic, 9): 3})
+
+    await taking.intake.before_rejoining(consumer)
+
+    assert [{TP: 11}] == consumer.committed_now
+
+
 async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last offsets are committed before the group is left, so that a drain leaves no record to read again."""
     monkeypatch.setattr(intake, "COMMIT_SECONDS", 3600)
@@ -624,6 +656,6 @@ async def test_records_that_were_never_read_raise_an_alarm(committed: int | None
     metrics = Metrics()
     log: Any = Log(committed, start)
 
-    await WatchForGaps(metrics, lambda: log).on_partitions_assigned([TP])
+    await OnRebalance(Mock(), metrics, lambda: log).on_partitions_assigned([TP])
 
     assert missing == metrics.log_gap._value.get()
