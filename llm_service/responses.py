@@ -65,7 +65,7 @@ class GenerationAnswer(Response):
         texts = [part for part in parts if isinstance(part, str)]
         answer = {"content": "".join(texts), **_end_of(ending)}
         if len(texts) < len(parts):
-            answer["output"] = transcript.items_of(map(_as_piece, parts))
+            answer["output"] = transcript.items_of(map(transcript.as_piece, parts))
         body = orjson.dumps(answer)
         await self._start(send, [*_JSON, (b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
@@ -115,10 +115,6 @@ def _fields(piece: transcript.Piece | State | EndOfText | FallbackRestart) -> di
     if isinstance(piece, FallbackRestart):
         return {"restart": {"model": piece.model}}
     return {"done": True, **_end_of(piece)}
-
-
-def _as_piece(part: str | transcript.Piece) -> transcript.Piece:
-    return transcript.Piece("text", part) if isinstance(part, str) else part
 
 
 def _end_of(ending: EndOfText) -> dict[str, object]:

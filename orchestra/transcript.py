@@ -39,6 +39,11 @@ class Piece:
         return self.kind == other.kind != "tool_call" and self.index == other.index
 
 
+def as_piece(piece: str | Piece) -> Piece:
+    """A piece; a ``str`` is one of text."""
+    return Piece("text", piece) if isinstance(piece, str) else piece
+
+
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """The same answer in as few pieces as possible."""
     runs: list[list[Piece]] = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestra.store.claims import Claimed
-from orchestra.transcript import Piece, items_of, joined
+from orchestra.transcript import Piece, as_piece, items_of, joined
 from workers.metrics import Metrics
 from workers.publish import Publisher
 from workers.timings import TIMINGS, Timings
@@ -87,7 +87,7 @@ class Deltas:
 
     def output(self) -> list[dict[str, Any]] | None:
         """The items of the answer so far; None if it is one text."""
-        return items_of(map(_as_piece, self._pieces)) if self._others else None
+        return items_of(map(as_piece, self._pieces)) if self._others else None
 
     def _tell(self) -> None:
         """Begin to publish the attempt of a client that waits."""
@@ -116,7 +116,7 @@ class Deltas:
             self._waiting.clear()
 
     def _publish_pieces(self) -> None:
-        for piece in joined(map(_as_piece, self._waiting)):
+        for piece in joined(map(as_piece, self._waiting)):
             for part in _parts(piece):
                 if part.kind == "text":
                     position = self._sent if self._sent_others else None
@@ -130,10 +130,6 @@ class Deltas:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def _as_piece(piece: str | Piece) -> Piece:
-    return Piece("text", piece) if isinstance(piece, str) else piece
 
 
 def _parts(piece: Piece) -> list[Piece]:

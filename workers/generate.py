@@ -193,7 +193,7 @@ class _Calls:
                 possible = True
         self.open = piece.kind in ("tool_call", "tool_arguments")
         if not possible:
-            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the pieces of the answer are out of order")
+            raise OrchestraError(ErrorCode.BAD_UPSTREAM, "the pieces of the answer came in the wrong order")
 
 
 def _piece(line: bytes) -> Answered:
