@@ -26,7 +26,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -45,7 +45,7 @@ test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (AR
 	@exec $(BIN)/pytest -m "not long" $(beside) $(ARGS)
 
 test-live: $(TOOLS)  ## Run the long tests that every submission runs: `make up`, the commands of the pages, an upgrade
-	@exec $(BIN)/pytest $(LIVE) $(ARGS)
+	@exec $(BIN)/pytest $(LIVE) $(beside) $(ARGS)
 
 test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model
 	@exec $(BIN)/pytest -m long
@@ -89,6 +89,9 @@ baseline: $(TOOLS)  ## For a release: make the present schemas those that later 
 
 lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))
+	@$(resolve) $(ARGS) --group doors --output-file tests/doors/requirements.lock
+	@$(resolve) $(ARGS) --group doors-instructor --output-file tests/doors/requirements-instructor.lock
+	@$(resolve) $(ARGS) --group doors-litellm-proxy --output-file tests/doors/requirements-litellm-proxy.lock
 
 build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
@@ -107,6 +110,9 @@ bench: $(TOOLS)  ## How fast it is and what it costs: some six minutes on a quie
 
 growth: $(TOOLS)  ## How the cost of a request grows: history, rows, calls, streams, ... (ARGS="--curves history,rows")
 	@$(BIN)/python -m benchmarks growth $(ARGS)
+
+doors: $(TOOLS)  ## Try every call of the OpenAI API with OpenAI's libraries and others' (ARGS="--only ai-sdk,openai-python")
+	@$(BIN)/python -m tests.doors $(ARGS)
 
 figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)

@@ -14,8 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.fake_model import MODEL, Settings
+from benchmarks.fake_model import Settings
 from benchmarks.meters import PARTS, Groups, Meters, attribute, memory_mb, open_meters, processes
+from benchmarks.question import MODEL
 from benchmarks.statements import StatementLog
 from orchestra.devstack.child import Child
 from orchestra.devstack.folder import DataFolder
@@ -57,6 +58,8 @@ class Bench:
         self.meters = meters
         self.statements = statements
         self.stack = stack
+        # Pids of what is measured beside it, by name.
+        self.beside: dict[str, list[int]] = {}
         self._model = model
         self._session = session
 
@@ -70,7 +73,13 @@ class Bench:
         status = self.stack.status()
         names = dict(zip(PARTS, ("gateway", "workers", "llm_service", "kafka", "database"), strict=True))
         ours = {part: status[name]["pids"] for part, name in names.items()}
-        return {**ours, "model": [self._model.pid or 0], "load": [load] if load else [], "meters": [os.getpid()]}
+        return {
+            **ours,
+            "model": [self._model.pid or 0],
+            "load": [load] if load else [],
+            "meters": [os.getpid()],
+            **self.beside,
+        }
 
     def memory_mb(self) -> dict[str, float]:
         """Current PSS of each of our parts."""

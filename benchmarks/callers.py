@@ -1,4 +1,4 @@
-"""The ways to ask: wait for the reply, poll for it, stream it, produce to Kafka, or call the model directly."""
+"""The ways to ask: wait for the reply, poll for it, stream it, produce to Kafka, use OpenAI's APIs, call the model."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.cells import Kind
-from benchmarks.question import Asking, answer, conversation, question
+from benchmarks.question import MODEL, Asking, answer, conversation, question
 from orchestra.http.event_stream import EventStream
 from orchestra.kafka.clients import make_producer
 from orchestra.settings import KafkaSettings
@@ -82,16 +82,62 @@ class _Http(_Asker):
                 raise RefusedError(f"{response.status} {document.get('code', '')}".strip())
             return document, response.headers
 
+    async def _follow(self, url: str, body: bytes, headers: dict[str, str], mark: bytes) -> tuple[bytes, float]:
+        """A whole stream, and when this mark of its first text came."""
+        told, first = bytearray(), 0.0
+        async with self._session.post(url, data=body, headers=headers) as response:
+            async for chunk in response.content.iter_any():
+                told += chunk
+                if not first and mark in told:
+                    first = time.perf_counter()
+            if response.status != 200:
+                raise RefusedError(str(response.status))
+        return bytes(told), first
 
-class Direct(_Http):
-    """Calls the model directly, to measure what the harness itself adds."""
+
+class Chat(_Http):
+    """Waits for a chat completion: of ours, of the model itself or of another server, by the base URL."""
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        body, headers = self._body(number), self._headers(number)
-        document, _ = await self._call("POST", self._url(number), 200, data=body, headers=headers)
+        url, headers = f"{self._url(number)}/chat/completions", self._headers(number)
+        document, _ = await self._call("POST", url, 200, data=self._named(number), headers=headers)
         self._check(number, document["choices"][0]["message"]["content"])
         return time.perf_counter()
+
+    def _named(self, number: int, **more: Any) -> bytes:
+        """The body, with the name of the model, which OpenAI's APIs require."""
+        return orjson.dumps({**orjson.loads(self._body(number)), "model": MODEL, **more})
+
+
+class ChatStreaming(Chat):
+    """Follows a chat completion; the first text counts as its start."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        url, body = f"{self._url(number)}/chat/completions", self._named(number, stream=True)
+        # The first word of an answer is the question's own.
+        told, first = await self._follow(url, body, self._headers(number), f"{self._tag}-{number}".encode())
+        self._check(number, read_chat_stream(told))
+        return first
+
+
+class ResponsesStreaming(Chat):
+    """Follows a response; the first text counts as its start."""
+
+    async def ask(self, number: int) -> float:
+        """See ``Caller``."""
+        body = orjson.loads(self._named(number, stream=True))
+        url, body["input"] = f"{self._url(number)}/responses", body.pop("messages")
+        told, first = await self._follow(
+            url, orjson.dumps(body), self._headers(number), b"event: response.output_text.delta"
+        )
+        text, reply = read_responses_stream(told)
+        if reply is None:
+            raise RefusedError("the stream ended otherwise")
+        self._check(number, reply)
+        self._check(number, text)
+        return first
 
 
 class Waiting(_Http):
@@ -126,16 +172,9 @@ class Streaming(_Http):
 
     async def ask(self, number: int) -> float:
         """See ``Caller``."""
-        headers, told, first = self._headers(number, Accept="text/event-stream"), bytearray(), 0.0
-        url = f"{self._url(number)}/v1/messages"
-        async with self._session.post(url, data=self._body(number), headers=headers) as response:
-            async for chunk in response.content.iter_any():
-                told += chunk
-                if not first and b"event: delta" in told:
-                    first = time.perf_counter()
-            if response.status != 200:
-                raise RefusedError(str(response.status))
-        text, reply = read_stream(bytes(told))
+        headers, url = self._headers(number, Accept="text/event-stream"), f"{self._url(number)}/v1/messages"
+        told, first = await self._follow(url, self._body(number), headers, b"event: delta")
+        text, reply = read_stream(told)
         if reply is None:
             raise RefusedError("the stream ended otherwise")
         self._check(number, reply)
@@ -187,8 +226,30 @@ def read_stream(told: bytes) -> tuple[str, str | None]:
     return text, reply
 
 
-_OVER_HTTP: dict[Kind, type[Direct | Waiting | Polling | Streaming]] = {
-    "direct": Direct, "wait": Waiting, "poll": Polling, "stream": Streaming,
+def read_chat_stream(told: bytes) -> str | None:
+    """The text of all chunks; None if the stream did not end as it should."""
+    data = [event.data for event in EventStream(max_bytes=len(told)).feed(told)]
+    if not data or data.pop() != "[DONE]":
+        return None
+    choices = [choice for each in data for choice in orjson.loads(each).get("choices", ())]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def read_responses_stream(told: bytes) -> tuple[str, str | None]:
+    """The text of all deltas, and that of the response at the end; None if it ended otherwise."""
+    text, reply = "", None
+    for event in EventStream(max_bytes=len(told)).feed(told):
+        if event.name == "response.output_text.delta":
+            text += orjson.loads(event.data)["delta"]
+        elif event.name == "response.completed":
+            items = orjson.loads(event.data)["response"]["output"]
+            reply = "".join(part["text"] for item in items for part in item["content"])
+    return text, reply
+
+
+_OVER_HTTP: dict[Kind, type[Chat | Waiting | Polling | Streaming]] = {
+    "direct": Chat, "wait": Waiting, "poll": Polling, "stream": Streaming,
+    "chat": Chat, "chat-stream": ChatStreaming, "responses-stream": ResponsesStreaming,
 }  # fmt: skip
 
 
@@ -196,7 +257,10 @@ _OVER_HTTP: dict[Kind, type[Direct | Waiting | Polling | Streaming]] = {
 async def open_caller(
     kind: Kind, asking: Asking, tokens: int, urls: Sequence[str], bootstrap: str
 ) -> AsyncIterator[Caller]:
-    """A caller of one kind. ``urls``: the gateways, or the model itself; ``bootstrap``: Kafka."""
+    """A caller of one kind.
+
+    ``urls``: the gateways, for OpenAI's APIs their base URLs, or that of the model itself; ``bootstrap``: Kafka.
+    """
     if kind == "kafka":
         async with _producing(asking, tokens, bootstrap) as producing:
             yield producing

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal["direct", "wait", "poll", "stream", "kafka"]
+Kind = Literal["direct", "wait", "poll", "stream", "kafka", "chat", "chat-stream", "responses-stream"]
+# Of them, OpenAI's APIs.
+OPENAI: tuple[Kind, ...] = ("chat", "chat-stream", "responses-stream")
 # A closed loop: this many clients, each of which asks again once it is answered.
 CLIENTS = (64, 256, 1024)
 LATENCIES_MS = (0, 50, 1000)
@@ -36,8 +38,8 @@ def _closed(clients: int, llm_ms: float) -> Cell:
     return Cell(f"closed-{clients}x{llm_ms:.0f}ms", "wait", clients, llm_ms=llm_ms)
 
 
-def _streams(clients: int) -> Cell:
-    return Cell(f"stream-{clients}", "stream", clients, tokens=33, gap_ms=20)
+def _streams(clients: int, kind: Kind = "stream") -> Cell:
+    return Cell(f"{kind}-{clients}", kind, clients, tokens=33, gap_ms=20)
 
 
 LIGHT = 50.0
@@ -56,6 +58,13 @@ CELLS = (
     _streams(512),
     Cell("kafka-light", "kafka", rate=LIGHT),
     Cell("kafka-256x50ms", "kafka", 256),
+    # The same by OpenAI's APIs.
+    Cell("chat-light", "chat", rate=LIGHT),
+    Cell("chat-256x50ms", "chat", 256),
+    _streams(64, "chat-stream"),
+    _streams(512, "chat-stream"),
+    _streams(64, "responses-stream"),
+    _streams(512, "responses-stream"),
 )
 QUICK = ("light", "closed-256x50ms", "open-300", "poll-256x50ms", "stream-64", "kafka-256x50ms")
 

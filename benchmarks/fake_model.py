@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 import uvicorn
 
-from benchmarks.question import answer, pieces
+from benchmarks.question import MODEL, answer, pieces
 from orchestra.process import allow_many_connections
 
 HOST = "127.0.0.1"
-MODEL = "fake"
 _BACKLOG = 4096
 _JSON, _SSE = [(b"content-type", b"application/json")], [(b"content-type", b"text/event-stream")]
 _DONE = b"data: [DONE]\n\n"

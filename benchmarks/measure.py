@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from benchmarks.bench import Bench
-from benchmarks.cells import Cell
+from benchmarks.cells import OPENAI, Cell
 from benchmarks.fake_model import Settings
 from benchmarks.load import Plan
 from benchmarks.meters import PARTS, Reading
@@ -41,14 +41,21 @@ class Timing:
 
 
 async def measure(
-    bench: Bench, cell: Cell, timing: Timing, wrong_every: int = 0, asking: Asking | None = None
+    bench: Bench,
+    cell: Cell,
+    timing: Timing,
+    wrong_every: int = 0,
+    asking: Asking | None = None,
+    urls: Sequence[str] | None = None,
 ) -> Figures:
-    """Run one cell; returns its figures (see docs/performance/index.md). ``wrong_every``: see ``Settings``.
+    """Run one cell; returns its figures (see docs/performance/index.md).
+
+    ``wrong_every``: see ``Settings``. ``urls``: what to call, in place of what the cell's kind says.
 
     Raises ``RuntimeError`` if the load's process fails.
     """
     await bench.set_model(Settings(cell.llm_ms, cell.tokens, cell.gap_ms, wrong_every))
-    plan = _plan(bench, cell, timing.of(cell), asking or Asking(secrets.token_hex(4)))
+    plan = _plan(bench, cell, timing.of(cell), asking or Asking(secrets.token_hex(4)), urls or _urls(bench, cell))
     async with _load(plan) as (pid, lines):
         groups = bench.groups(pid)
         before = after = await bench.meters.read(groups)
@@ -86,12 +93,17 @@ async def measure(
     }
 
 
-def _plan(bench: Bench, cell: Cell, timing: Timing, asking: Asking) -> Plan:
-    direct = [f"{bench.model_url}/v1/chat/completions"]
+def _urls(bench: Bench, cell: Cell) -> list[str]:
+    if cell.kind == "direct":
+        return [f"{bench.model_url}/v1"]
+    return [f"{url}/openai/v1" if cell.kind in OPENAI else url for url in bench.urls]
+
+
+def _plan(bench: Bench, cell: Cell, timing: Timing, asking: Asking, urls: Sequence[str]) -> Plan:
     return Plan(
         cell=cell,
         asking=asking,
-        urls=direct if cell.kind == "direct" else bench.urls,
+        urls=[*urls],
         bootstrap=bench.bootstrap,
         **asdict(timing),
     )
@@ -121,7 +133,7 @@ async def _parsed(lines: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
 
 def _told(cell: Cell, result: Mapping[str, Any]) -> Figures:
     """The load's figures; overhead is the time beyond the model's own, to the first text for streams."""
-    model_ms = cell.llm_ms if cell.kind == "stream" else 1000 * cell.llm_seconds
+    model_ms = cell.llm_ms if cell.kind.endswith("stream") else 1000 * cell.llm_seconds
     return {
         "rps": result["rps"],
         "overhead_p50_ms": result["latency_p50_ms"] - model_ms,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+MODEL = "fake"
 PIECE = " word"
 _ASKS = "What do you say to a question that no one has asked before, and that no two callers share?"
 

@@ -18,9 +18,10 @@ from pydantic_core import PydanticUndefined
 from typer import Context
 from typer.core import TyperGroup
 
+from gateway.openai.errors import shape
 from orchestra.cli.main import build
 from orchestra.settings import SettingsGroup
-from schemas.errors import ERRORS, ending_status
+from schemas.errors import ERRORS, OrchestraError, ending_status
 from schemas.status import LEGAL_MOVES, WAITING, Status
 from schemas.topics import DAY_MS, TOPICS
 
@@ -133,7 +134,21 @@ def errors() -> str:
         "Responses with 429 or 503 have `Retry-After`. A 502 has none; if it is known how long a model will keep "
         "refusing, the `detail` says so.\n\n"
         + _table(["code", "refused", "waiting", "retry can help", "meaning"], rows)
+        + "\n## Below OpenAI's paths\n\n"
+        'There an error is `{"error": {"message", "type", "param", "code"}}`. `error.code` is the code of the '
+        "table above, and the status the one of *refused*, except:\n\n"
+        + _table(["code", "status", "`error.code`"], _openais_errors())
+        + "\nOnce a request was accepted, faults of the request itself still have these statuses. All others are a 424 "
+        "of the type `failed_dependency`. Every error then has `x-should-retry: false`, because OpenAI's clients would "
+        "otherwise send the work again.\n"
     )
+
+
+def _openais_errors() -> Iterator[list[str]]:
+    for code, kind in ERRORS.items():
+        status, body, _ = shape(OrchestraError(code))
+        if (status, body["error"]["code"]) != (kind.status, code):
+            yield [f"`{code}`", str(int(status)), f"`{body['error']['code']}`"]
 
 
 def commands() -> str:

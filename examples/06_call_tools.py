@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
-import httpx
+from orchestra.client import Client
+from orchestra.client.options import Messages
+from schemas.content import FunctionCallItem, Tool
 
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
@@ -25,7 +26,7 @@ def weather(city: str) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., str]] = {"weather": weather}
-TOOLS = [
+TOOLS: list[Tool] = [
     {
         "type": "function",
         "function": {
@@ -41,7 +42,7 @@ TOOLS = [
 ]
 
 
-def execute(call: dict[str, Any]) -> dict[str, Any]:
+def execute(call: FunctionCallItem) -> dict[str, Any]:
     """The message with the result of a call.
 
     Every call needs one. The arguments are text that the model wrote: they may be wrong, and so may the name.
@@ -56,22 +57,18 @@ def execute(call: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Ask; execute what is called and send the results, until there is an answer."""
-    question = " ".join(sys.argv[1:]) or "How is the weather in Oslo? If you do not know, call weather."
-    messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
+    messages: Messages = " ".join(sys.argv[1:]) or "How is the weather in Oslo? If you do not know, call weather."
     conversation_id = None
-    with httpx.Client(base_url=GATEWAY_URL, timeout=65) as gateway:
+    with Client(GATEWAY_URL) as client:
         for _ in range(MAX_TURNS):
             # The conversation keeps what was said. The tools are sent with each turn in which they may be called.
-            body = {"conversation_id": conversation_id, "messages": messages, "tools": TOOLS, "model": MODEL}
-            # No answer (a broken connection, 503 outcome_unknown)? Send it again with the same key.
-            headers = {"Idempotency-Key": str(uuid4())}
-            answer = gateway.post("/v1/messages", json=body, headers=headers).raise_for_status().json()
-            conversation_id = answer["conversation_id"]
-            calls = [item for item in answer.get("output", []) if item["type"] == "function_call"]
+            answer = client.messages.send(messages, conversation_id=conversation_id, tools=TOOLS, model=MODEL)
+            conversation_id = answer.conversation_id
+            calls = [item for item in answer.output or [] if item["type"] == "function_call"]
             if not calls:
                 break
             messages = [execute(call) for call in calls]  # All results go into one turn.
-    print(answer["reply"])
+    print(answer.reply)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from faults.load import open_load
 from faults.phases import Phase, Trial
 from faults.sampler import Sampler, sampling
 from faults.sometimes import NOTED_BY_INJECTORS
+from orchestra.files.folder import Folder
 from orchestra.kafka.faults import CALLS
 
 # From the end of the faults until the last turn has ended: leases run out, and retries are spaced.
@@ -129,8 +130,9 @@ async def _judge(phase: Phase, trial: Trial, injected: Sequence[Injected], probl
     scene, sampler = trial.scene, trial.sampler
     # Killed brokers bring back records of earlier phases that were deleted.
     evidence = await collect(
-        scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log, since=scene.began
-    )
+        scene.database_url, scene.kafka.bootstrap, scene.ledger, scene.oracle_log, since=scene.began,
+        home=Folder(scene.files),
+    )  # fmt: skip
     evidence.events = [event for event in evidence.events if event.place not in trial.forged]
     evidence.worker_faults = 0 if phase.spares_workers else None
     evidence.counters = _counters(phase, scene, sampler, injected)

@@ -1,8 +1,12 @@
-"""One client call, over HTTP to a gateway or directly to Kafka, and its outcome in one word."""
+"""One client call, over HTTP to a gateway or directly to Kafka, and its outcome in one word.
+
+The calls are written here, one by one and without retries, because each is evidence. Only the way ``client`` uses
+`orchestra.client`, which is under test there like the gateways.
+"""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from faults.question import telling
+from orchestra.client import AsyncClient
 from orchestra.http.event_stream import EventStream
 from orchestra.kafka.clients import make_producer
 from orchestra.settings import KafkaSettings
@@ -77,6 +82,17 @@ class Http:
         """``POST /v1/tasks``."""
         timeout = aiohttp.ClientTimeout(ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._call("POST", f"{url}/v1/tasks", timeout, headers={"Idempotency-Key": key}, json=body)
+
+    async def upload(self, url: str, data: bytes) -> str | None:
+        """``POST /v1/files``: the id of the new file; None if there is none."""
+        form = aiohttp.FormData({"purpose": "user_data"})
+        form.add_field("file", data, filename="document.pdf")
+        timeout = aiohttp.ClientTimeout(ASYNC_SECONDS, sock_connect=CONNECT_SECONDS)
+        try:
+            async with self._session.post(f"{url}/v1/files", data=form, timeout=timeout) as response:
+                return str((await response.json())["id"]) if response.status == 200 else None
+        except BROKEN:
+            return None
 
     async def get(self, url: str, id: UUID, *, wait: bool = True) -> Told:
         """``GET /v1/requests/{id}``, by long polling; ``acked`` until it has ended."""
@@ -154,6 +170,11 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]
 
 def _streaming() -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+
+
+def product_client(gateways: Sequence[str], patience: float, key: str | None = None) -> AsyncClient:
+    """The product's own client, which is given one call for each question."""
+    return AsyncClient(gateways, key or "", retry_seconds=patience, reconnect_seconds=patience)
 
 
 class Direct:

@@ -7,7 +7,7 @@ evidence.worker_faults = …                          # known only to the code t
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +30,10 @@ from faults.evidence import (
 )
 from faults.ledger import read_ledger
 from faults.question import INSTRUCTIONS, Said, said
+from orchestra.files.home import FileHome
 from orchestra.kafka.records import read_any_record
 from orchestra.settings import DatabaseSettings
+from orchestra.store import files
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas import dead_letters as dead
 from schemas import envelope
@@ -46,6 +48,7 @@ _T = TypeVar("_T")
 
 _REQUESTS = """
 SELECT tenant, id, conversation_id, seq, status, body_hash, body->'messages' AS messages,
+    body->'body_ref'->>'file_id' AS body_id, coalesce(user_name, '') AS owner,
     body->>'task_type' AS task_type, fence, tries, losses, error_code,
     CAST(extract(epoch FROM created_at) AS float8) AS created_at,
     CAST(extract(epoch FROM finished_at) AS float8) AS finished_at,
@@ -54,7 +57,8 @@ SELECT tenant, id, conversation_id, seq, status, body_hash, body->'messages' AS 
 FROM requests
 """
 _MESSAGES = """
-SELECT id, tenant, conversation_id, request_id, role, content, tool_call_id, CAST(output AS text) AS output
+SELECT id, tenant, conversation_id, request_id, role, content, tool_call_id, CAST(output AS text) AS output,
+    CAST(parts AS text) AS parts
 FROM messages
 """
 _OUTBOX = """
@@ -108,13 +112,16 @@ async def collect(
     oracle_log: Path,
     topics: Sequence[str] = (REQUESTS.name,),
     since: float = 0.0,
+    home: FileHome | None = None,
 ) -> Evidence:
     """All that a run left behind. ``topics``: the ingress topics; ``since``: start of the run (seconds since 1970).
+
+    ``home``: where large bodies are kept.
 
     Older records are left out: a killed broker forgets for up to a minute that they were deleted.
     """
     evidence = Evidence(entries=read_ledger(ledger), calls=read_calls(oracle_log))
-    await _read_tables(evidence, database_url)
+    await _read_tables(evidence, database_url, home)
     evidence.log_starts, evidence.log_ends = await offsets(bootstrap, topics)
     evidence.committed = await _committed(bootstrap)
     for topic in topics:
@@ -187,10 +194,11 @@ async def _committed(bootstrap: str) -> dict[tuple[str, int], int]:
         await admin.close()
 
 
-async def _read_tables(evidence: Evidence, database_url: str) -> None:
+async def _read_tables(evidence: Evidence, database_url: str, home: FileHome | None) -> None:
     database = Database.connect(DatabaseSettings.model_validate({"database_url": database_url}), "faults")
     try:
-        evidence.requests = [_request(row) for row in await database.run(_REQUESTS)]
+        for row in await database.run(_REQUESTS):
+            evidence.requests.append(_request(row, await _large(database, home, row)))
         evidence.messages = [_message(row) for row in await database.run(_MESSAGES)]
         evidence.outbox = [OutboxRow(**row) for row in await database.run(_OUTBOX)]
         evidence.dead_letters = [
@@ -204,14 +212,28 @@ async def _read_tables(evidence: Evidence, database_url: str) -> None:
         await database.close()
 
 
+async def _large(database: Database, home: FileHome | None, row: Any) -> Sequence[Mapping[str, Any]] | None:
+    """The messages of a large body; None if it is not large."""
+    if row.body_id is None:
+        return None
+    assert home
+    file = (await files.named(database, (row.tenant, row.owner), [row.body_id]))[row.body_id]
+    text = b"".join([chunk async for chunk in home.get(file.blob, file.start, file.start + file.bytes)])
+    messages: Sequence[Mapping[str, Any]] = json.loads(text)["messages"]
+    return messages
+
+
 def _message(row: Any) -> Message:
-    return Message(**{**row, "output": row.output and json.loads(row.output)})
+    read = {name: text and json.loads(text) for name, text in (("output", row.output), ("parts", row.parts))}
+    return Message(**{**row, **read})
 
 
-def _request(row: Any) -> Request:
+def _request(row: Any, large: Sequence[Mapping[str, Any]] | None) -> Request:
     fields = dict(row)
+    del fields["body_id"], fields["owner"]
     place = tuple(fields.pop(f"src_{name}") for name in ("topic", "partition", "offset"))
-    messages = tuple(said(each) for each in fields.pop("messages") or ())
+    messages = tuple(said(each) for each in large or fields["messages"] or ())
+    del fields["messages"]
     instructions: tuple[Said, ...] = (("system", INSTRUCTIONS),) if fields.pop("task_type") and messages else ()
     return Request(**fields, place=place, messages=instructions + messages)
 

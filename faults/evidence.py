@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from faults.ledger import Entry
-from faults.question import Said, telling
+from faults.question import Said, digests, telling
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -49,12 +49,13 @@ class Message:
     content: str
     tool_call_id: str | None = None
     output: Sequence[Mapping[str, Any]] | None = None
+    parts: Sequence[Mapping[str, Any]] | None = None
 
     @property
     def said(self) -> Said:
         """It, as it is hashed."""
         calls = [[i["call_id"], i["name"], i["arguments"]] for i in self.output or () if i["type"] == "function_call"]
-        more = calls or self.tool_call_id
+        more = calls or self.tool_call_id or digests(self.content, self.parts or ())
         return (self.role, self.content, *([more] if more else ()))
 
     @property

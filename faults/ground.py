@@ -46,7 +46,7 @@ class Setup:
 
     ``proxied``: workers reach Postgres through a proxy that can cut commits. ``idle_seconds``: how long the LLM service
     waits for a silent model. ``each_start``: extra environment of a worker at each start, by its name. ``keys``: the
-    programs that have a key, each with its tenant.
+    programs that have a key, each with its tenant. ``files``: files are offered, in a folder.
     """
 
     workers: int = 3
@@ -58,6 +58,7 @@ class Setup:
     idle_seconds: float = 3.0
     each_start: Callable[[str], Environment] = lambda _: {}
     keys: Mapping[str, str] = field(default_factory=dict)
+    files: bool = False
 
 
 class Scene:
@@ -81,8 +82,10 @@ class Scene:
         self.gateways: list[Process] = []
         self.gone: list[Process] = []
         self.keys: dict[str, str] = {}
+        self.files = self.folder / "files"
         self.env = {
             "DATABASE_URL": database_url,
+            "FILES_URL": self.files.as_uri() if setup.files else "",
             "KAFKA_BOOTSTRAP_SERVERS": ground.kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "ORCHESTRA_SECRET": ground.secret,
@@ -112,8 +115,11 @@ class Scene:
             self.keys[name] = key.text
         await self.oracle.start()
         await self.llm.start()
-        await asyncio.gather(*(self.add_worker() for _ in range(self.setup.workers)))
-        await asyncio.gather(*(self._add_gateway() for _ in range(self.setup.gateways)))
+        # Together: a worker waits until a gateway has marked the folder of files.
+        await asyncio.gather(
+            *(self.add_worker() for _ in range(self.setup.workers)),
+            *(self._add_gateway() for _ in range(self.setup.gateways)),
+        )
 
     async def add_worker(self) -> Process:
         """Start one more worker; return once it is ready."""

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
-from faults.client import Direct, Http
+from faults.client import Direct, Http, product_client
 from faults.ground import Scene
 from faults.injected import Injected, Limit
 from faults.ledger import Ledger, Way
@@ -105,10 +105,14 @@ class Heads:
     @asynccontextmanager
     async def _conditions(self) -> AsyncIterator[Conditions]:
         direct, counts = Direct(self._scene.kafka.bootstrap), Counter[str]()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        urls, patience = self._scene.urls, 300.0
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+            product_client(urls, patience) as client,
+        ):
             try:
                 yield Conditions(
-                    self._scene.urls, Http(session), direct, self._ledger, counts, random.Random(), 64, 300.0, None
+                    urls, Http(session), direct, client, self._ledger, counts, random.Random(), 64, patience, None
                 )
             finally:
                 await direct.close()

@@ -14,7 +14,15 @@ from faults.client import Http
 from faults.ground import Scene
 from faults.injected import Injected, Limit
 from faults.processes import Process
-from faults.recovery import held, in_progress, until_finished, until_retaken, until_taken_in
+from faults.recovery import (
+    held,
+    in_progress,
+    until_ended,
+    until_finished,
+    until_retaken,
+    until_taken_in,
+    waiting_for_files,
+)
 from orchestra.failpoints import FAILPOINTS, Order, environment
 
 _MAX_SECONDS_AT_A_POINT = 45.0
@@ -233,6 +241,25 @@ async def lose_majority(scene: Scene, http: Http, limit: Limit) -> Injected:
     done.counts.update(each.how for each in told)
     await asyncio.gather(*(broker.start() for broker in away))
     await _note_accept(scene, done, since)
+    return done
+
+
+async def hide_files(scene: Scene, times: int, limit: Limit, pause: float) -> Injected:
+    """Take the folder of files away for seconds and give it back; recovery: all turns that waited for it have ended."""
+    done = Injected("home of files away and back", times)
+    away = scene.files.with_name("away")
+    while done.done < times and not limit.over:
+        await limit.pause(random.uniform(0.5, 1.5) * pause)
+        scene.files.rename(away)
+        done.note()
+        try:
+            await asyncio.sleep(random.uniform(1.0, 5.0))
+            waiting = await waiting_for_files(scene)
+        finally:
+            away.rename(scene.files)
+        done.counts["turns that waited"] += len(waiting)
+        if waiting:
+            done.recoveries.append(await until_ended(scene, waiting, time.time()))
     return done
 
 

@@ -17,7 +17,7 @@ from typing import IO, Literal
 from uuid import UUID
 
 What = Literal["sent", "acked", "answered", "cancel_sent", "cancel_acked", "unknown", "refused", "stream"]
-Way = Literal["wait", "poll", "stream", "task", "kafka"]
+Way = Literal["wait", "poll", "stream", "task", "kafka", "client"]
 Part = Literal["original", "duplicate", "impostor"]
 
 

@@ -18,12 +18,15 @@ from uuid import uuid4
 
 import aiohttp
 
-from faults.client import Direct, Http
+from faults.client import Direct, Http, product_client
 from faults.ledger import Ledger, Way
-from faults.question import FAIL, IMPOSTOR, SLOW, TOOL, Question
+from faults.question import FAIL, FILE, IMPOSTOR, LARGE, SLOW, TOOL, Question
 from faults.turn import Conditions, Turn
+from orchestra.client import AsyncClient
 
-_WAYS: Mapping[Way, float] = {"poll": 0.25, "wait": 0.2, "stream": 0.3, "task": 0.1, "kafka": 0.15}
+_WAYS: Mapping[Way, float] = {"poll": 0.2, "wait": 0.15, "stream": 0.25, "task": 0.1, "kafka": 0.15, "client": 0.15}
+# The ways that such a question cannot take: a task has a text alone, and a record has its limit.
+_OTHER_WAYS: Mapping[str, Sequence[Way]] = {TOOL: ("task",), FILE: ("task",), LARGE: ("task", "kafka")}
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,9 @@ class Plan:
 
     ``pipelined``: conversations whose turns do not wait for each other. ``disconnects``: streams that are left at a
     random event. ``slow``, ``failing`` and ``tools``: questions that ask the oracle to be slow, to fail, or to call a
-    tool; the result of the call is the conversation's next turn, unless it is pipelined. ``patience``: seconds after
-    which a turn is abandoned. ``model``: None for the default.
+    tool; the result of the call is the conversation's next turn, unless it is pipelined. ``files`` and ``large``:
+    questions that name an uploaded file, and those whose body exceeds a record. ``patience``: seconds after which a
+    turn is abandoned. ``model``: None for the default.
     """
 
     conversations: int = 100
@@ -48,6 +52,8 @@ class Plan:
     slow: float = 0.0
     failing: float = 0.0
     tools: float = 0.0
+    files: float = 0.0
+    large: float = 0.0
     padding: int = 64
     patience: float = 300.0
     model: str | None = None
@@ -57,13 +63,15 @@ class Plan:
 class Load:
     """Sends what a plan says."""
 
-    def __init__(self, plan: Plan, gateways: Sequence[str], http: Http, direct: Direct, ledger: Ledger) -> None:
+    def __init__(
+        self, plan: Plan, gateways: Sequence[str], http: Http, direct: Direct, client: AsyncClient, ledger: Ledger
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._stopped = False
         self._conditions = Conditions(
-            gateways, http, direct, ledger, self.counts, self._random, plan.padding, plan.patience, plan.model
+            gateways, http, direct, client, ledger, self.counts, self._random, plan.padding, plan.patience, plan.model
         )
 
     def stop(self) -> None:
@@ -107,7 +115,7 @@ class Load:
                 if self._stopped:
                     break
                 note = "" if call else self._note()
-                way = self._way(any_but_tasks=bool(call) or note == TOOL)
+                way = self._way(_OTHER_WAYS.get(note, ("task",) if call else ()))
                 key = str(uuid4()) if way == "kafka" else uuid4().hex
                 turn = self._turn(Question(conversation, ordinal, key, note), way, call)
                 running = tasks.create_task(turn.run())
@@ -119,8 +127,8 @@ class Load:
                     await turn.clear()
         self.counts["conversations"] += 1
 
-    def _way(self, *, any_but_tasks: bool) -> Way:
-        ways = {way: share for way, share in self._plan.ways.items() if way != "task" or not any_but_tasks}
+    def _way(self, none_of: Sequence[Way]) -> Way:
+        ways = {way: share for way, share in self._plan.ways.items() if way not in none_of}
         return self._random.choices(list(ways), list(ways.values()))[0]
 
     def _turn(self, question: Question, way: Way, result_of: str | None = None) -> Turn:
@@ -140,7 +148,13 @@ class Load:
 
     def _note(self) -> str:
         drawn, plan = self._random.random(), self._plan
-        for note, share in ((SLOW, plan.slow), (FAIL, plan.failing), (TOOL, plan.tools)):
+        for note, share in (
+            (SLOW, plan.slow),
+            (FAIL, plan.failing),
+            (TOOL, plan.tools),
+            (FILE, plan.files),
+            (LARGE, plan.large),
+        ):
             if drawn < share:
                 return note
             drawn -= share
@@ -155,10 +169,11 @@ async def open_load(
     direct = Direct(bootstrap)
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers
-    ) as session:
+    async with (
+        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers) as session,
+        product_client(gateways, plan.patience, key) as client,
+    ):
         try:
-            yield Load(plan, gateways, Http(session), direct, ledger)
+            yield Load(plan, gateways, Http(session), direct, client, ledger)
         finally:
             await direct.close()

@@ -17,8 +17,10 @@ from faults.injected import Injected, Limit
 from faults.ledger import Ledger
 from faults.load import Load, Plan
 from faults.poison import KINDS, Poisoner, mixed
+from faults.question import FILE, LARGE
 from faults.sampler import Sampler
 from orchestra.kafka.faults import environment
+from schemas.errors import ErrorCode
 
 # More than any phase has time for; the load stops once the faults have been injected.
 _ENDLESS = 20_000
@@ -137,6 +139,16 @@ async def _postgres_kills(trial: Trial) -> Sequence[Injected]:
     return [await injectors.kill_postgres(trial.scene, trial.times, trial.limit, 3.0)]
 
 
+async def _files_away(trial: Trial) -> Sequence[Injected]:
+    hidden = await injectors.hide_files(trial.scene, trial.times, trial.limit, 3.0)
+    if not hidden.counts["turns that waited"]:
+        hidden.wrong.append("no turn waited for its files")
+    trial.wrong = _none_gave_up
+    hidden.counts["documents by id"] = trial.load.counts[FILE]
+    hidden.counts["large bodies"] = trial.load.counts[LARGE]
+    return [hidden]
+
+
 async def _commit_cuts(trial: Trial) -> Sequence[Injected]:
     return [await injectors.cut_commits(trial.scene, trial.times, trial.limit, 0.2)]
 
@@ -174,6 +186,14 @@ class _Zombies:
 
     async def inject(self, trial: Trial) -> Sequence[Injected]:
         return [await self._zombies.run(trial.scene, trial.times, trial.limit)]
+
+
+def _none_gave_up(evidence: Evidence) -> Iterator[str]:
+    """Only a caller that holds a connection open may get the error that files are away; all else waits for them."""
+    told = {entry.id for entry in evidence.entries if entry.way == "wait"}
+    for row in evidence.requests:
+        if row.status == "failed" and not (row.id in told and row.error_code == ErrorCode.UNAVAILABLE):
+            yield f"{row.id} failed with {row.error_code}"
 
 
 def _load_counts(what: str, counter: str, times: int = 0) -> Inject:
@@ -275,6 +295,9 @@ PHASES = (
     Phase("kafka_errors", 100, 500, (4, 7), _kafka_errors, lambda _: Setup(
         oracle="latency_ms=2000,gap_ms=100", worker=_KAFKA_FAULTS, gateway=_KAFKA_FAULTS), spares_workers=True),
     Phase("postgres_kills", 2, 20, (3, 6), _postgres_kills),
+    # Documents by id, images that make their bodies larger than a record.
+    Phase("files_away", 3, 30, (4, 6), _files_away, lambda _: Setup(oracle="latency_ms=100", files=True),
+          spares_workers=True, plan=replace(_STEADY, files=0.3, large=0.3, concurrency=10)),
     Phase("commit_cuts", 20, 200, (3, 3), _commit_cuts, lambda _: Setup(proxied=True, oracle="latency_ms=100")),
     Phase("faulty_answers", 300, 20_000, (5, 12), _faulty_answers, lambda _: Setup(oracle=_FAULTY),
           spares_workers=True, plan=replace(_STEADY, concurrency=500)),

@@ -1,10 +1,13 @@
 """The text of a campaign's request, recognisable from the prompt alone, and the rule of its reply."""
 
+import base64
 import hashlib
 import json
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +15,9 @@ from uuid import UUID
 FAIL = "please:fail"
 SLOW = "please:slow"
 TOOL = "please:tool"
+# With a document that is uploaded before, and with an image that makes the body larger than a record.
+FILE = "please:file"
+LARGE = "please:large"
 IMPOSTOR = "impostor"
 # The tool that questions offer which ask for its call. The result is the conversation's next question.
 TOOL_NAME = "look_up"
@@ -19,10 +25,14 @@ OFFER = {"type": "function", "function": {"name": TOOL_NAME, "parameters": {"typ
 # The result that a prompt has for a call without one.
 NOT_EXECUTED = "not executed"
 Said = tuple[Any, ...]
-"""A message as it is hashed: role and text, then the calls in it or the id of the call that it answers, if any."""
+"""A message as it is hashed: role and text, then the calls in it, the id of the call that it answers, or the digests of
+its media, if any."""
 # A question that comes as a task is answered by this agent.
 TASK_TYPE = "question"
 INSTRUCTIONS = "Answer the question."
+# As a record it exceeds 2 MiB.
+_IMAGE_BYTES = 1_700_000
+_DOCUMENT_BYTES = 100_000
 _AGENT = f'description = "Questions that come as tasks."\nsystem = "{INSTRUCTIONS}"\n'
 _TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^\s/]+)(?: (?P<note>\S+:\S+|impostor))?")
 
@@ -31,8 +41,8 @@ _TEXT = re.compile(r"(?P<conversation>[0-9a-f-]{36})/(?P<ordinal>\d+)/(?P<key>[^
 class Question:
     """A user message: its conversation, its number in it as the client means it, and its key.
 
-    ``note``: ``FAIL``, ``SLOW`` or ``TOOL`` ask the oracle for it; ``IMPOSTOR`` marks another body under an existing
-    key.
+    ``note``: ``FAIL``, ``SLOW`` or ``TOOL`` ask the oracle for it; ``FILE`` and ``LARGE`` have media; ``IMPOSTOR``
+    marks another body under an existing key.
     """
 
     conversation: UUID
@@ -44,6 +54,18 @@ class Question:
         """The message, with this many characters after it."""
         words = [f"{self.conversation}/{self.ordinal}/{self.key}", self.note, "." * padding]
         return " ".join(word for word in words if word)
+
+
+def document(key: str) -> bytes:
+    """The file that a question with this key names."""
+    return b"%PDF-1.7\n" + random.Random(key).randbytes(_DOCUMENT_BYTES)
+
+
+def data_url(key: str, note: str) -> str:
+    """The data of the media of a question, as the model gets it."""
+    kind = "application/pdf" if note == FILE else "image/png"
+    data = document(key) if note == FILE else random.Random(key).randbytes(_IMAGE_BYTES)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def read(text: str) -> Question | None:
@@ -61,10 +83,34 @@ def write_agent(folder: Path) -> None:
 
 
 def said(message: Mapping[str, Any]) -> Said:
-    """A message of OpenAI's chat API, as it is hashed."""
+    """A message of OpenAI's chat API, as it is hashed. Media that it only names count as those of its question."""
+    content = message.get("content") or ""
+    parts = content if isinstance(content, list) else ()
+    text = "".join(part["text"] for part in parts if part["type"] == "text") if parts else content
     calls = [[call["id"], call["function"]["name"], call["function"]["arguments"]] for call in _calls(message)]
-    more = calls or message.get("tool_call_id")
-    return (message["role"], message.get("content") or "", *([more] if more else ()))
+    more = calls or message.get("tool_call_id") or digests(text, parts)
+    return (message["role"], text, *([more] if more else ()))
+
+
+def digests(text: str, parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The hashes of the data in the parts of a message with this text."""
+    found = []
+    for part in parts:
+        if part["type"] != "text":
+            media = part[part["type"]]
+            data = media.get("url") or media.get("file_data")
+            found.append(_digest(data) if data else _expected(text))
+    return found
+
+
+def _digest(data: str) -> str:
+    return hashlib.sha256(data.encode()).hexdigest()
+
+
+@lru_cache(100_000)
+def _expected(text: str) -> str:
+    question = read(text)
+    return _digest(data_url(question.key, question.note)) if question else ""
 
 
 def _calls(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

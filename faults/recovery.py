@@ -21,6 +21,21 @@ ON r.id = h.id AND r.fence = h.fence AND (r.status = 'in_progress' OR r.status =
 _TAKEN_IN = "SELECT count(*) AS n FROM requests WHERE created_at > to_timestamp(:since)"
 _FINISHED = "SELECT count(*) AS n FROM requests WHERE finished_at > to_timestamp(:since)"
 
+_WAITING_FOR_FILES = """
+SELECT id FROM requests WHERE status = 'pending' AND error_detail = 'files are unavailable'
+"""
+_NOT_ENDED = "SELECT count(*) AS n FROM requests WHERE id = ANY(:ids) AND finished_at IS NULL"
+
+
+async def waiting_for_files(scene: Scene) -> list[UUID]:
+    """The turns whose last attempt found the home of files away."""
+    return [row.id for row in await scene.database.run(_WAITING_FOR_FILES)]
+
+
+async def until_ended(scene: Scene, ids: Sequence[UUID], since: float) -> float:
+    """Seconds from ``since`` until all of these have ended."""
+    return await _until(scene, since, _NOT_ENDED, lambda n: n == 0, ids=list(ids))
+
 
 async def held(scene: Scene, worker: str | None) -> list[tuple[UUID, int]]:
     """A worker's running turns as (request, fence), only those that have not lost a worker before."""

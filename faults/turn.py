@@ -12,7 +12,17 @@ import aiohttp
 
 from faults.client import BROKEN, Direct, Http, StreamEvent, Told, answered, events, told
 from faults.ledger import Entry, Ledger, Part, Way, What
-from faults.question import OFFER, TASK_TYPE, TOOL, Question, telling
+from faults.question import FILE, LARGE, OFFER, TASK_TYPE, TOOL, Question, data_url, document, telling
+from orchestra.client import AsyncClient, ClientError, RequestFailedError
+from orchestra.client.events import (
+    CompletedEvent,
+    DeltaEvent,
+    Event,
+    PendingEvent,
+    RestartEvent,
+    ToolCallDeltaEvent,
+)
+from orchestra.client.stream import AsyncStream
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
@@ -27,6 +37,7 @@ class Conditions:
     gateways: Sequence[str]
     http: Http
     direct: Direct
+    client: AsyncClient
     ledger: Ledger
     counts: Counter[str]
     random: random.Random
@@ -64,6 +75,7 @@ class Turn:
         self._result_of = result_of
         self.call: str | None = None
         """Id of the tool call with which the question was answered."""
+        self._file = ""
         self._gateway = conditions.gateway()
         self._id: asyncio.Future[UUID | None] = asyncio.get_running_loop().create_future()
         self._text = ""
@@ -77,6 +89,8 @@ class Turn:
         """Send it, with its duplicates and cancels, and follow it to its end."""
         try:
             async with asyncio.timeout(self._all.patience), asyncio.TaskGroup() as tasks:
+                if self._question.note == FILE:
+                    self._file = await self._upload()
                 tasks.create_task(self._extras())
                 await self._see_through()
         except TimeoutError:
@@ -94,8 +108,16 @@ class Turn:
         except TimeoutError:
             self._all.counts["given_up"] += 1
 
+    async def _upload(self) -> str:
+        """Upload the file that it names, as often as it takes; the file's id."""
+        while not (id := await self._all.http.upload(self._gateway, document(self._question.key))):
+            self._all.counts["uploads_refused"] += 1
+            await self._pause(Told("unknown"))
+        return id
+
     async def _see_through(self) -> None:
-        answer = await (self._stream() if self._way == "stream" else self._accept())
+        ways = {"stream": self._stream, "client": self._leave_to_client}
+        answer = await ways.get(self._way, self._accept)()
         if answer.how == "acked" and answer.id:
             answer = await self._follow(answer.id)
         if answer.how == "answered":
@@ -227,6 +249,52 @@ class Turn:
         await self._note("stream", id=id, status="over", reply=self._text)
         return answered(id, ending.name, ending.data)
 
+    # The product's client.
+
+    async def _leave_to_client(self) -> Told:
+        """One call of the product's client, which has to see it through by itself."""
+        await self._note("sent")
+        body, key = self._body(self._question), self._question.key
+        try:
+            if not self._disconnect:
+                reply = await self._all.client.messages.send(**body, idempotency_key=key)
+                await self._acked(reply.request_id)
+                return Told("answered", reply.request_id, Status.COMPLETED, telling(reply.reply, reply.output))
+            async with self._all.client.messages.stream(**body, idempotency_key=key) as stream:
+                async for event in stream:
+                    await self._heard(event)
+            return await self._streamed(stream)
+        except ClientError as error:
+            return await self._failed(error)
+
+    async def _heard(self, event: Event) -> None:
+        match event:
+            case PendingEvent():
+                await self._acked(event.request_id)
+            case DeltaEvent():
+                self._text += event.text
+            case ToolCallDeltaEvent():
+                self._text += event.arguments
+            case RestartEvent():
+                self._text = telling(event.text, event.output)
+                await self._note("stream", status="restart")
+
+    async def _streamed(self, stream: AsyncStream) -> Told:
+        id, ending = stream.request_id, stream.ending
+        if isinstance(ending, CompletedEvent):
+            await self._note("stream", id=id, status="over", reply=self._text)
+            return answered(id, ending.type, ending.model_dump())
+        assert ending
+        return Told("answered", id, ending.type, code=stream.error.code if stream.error else None)
+
+    async def _failed(self, error: ClientError) -> Told:
+        if isinstance(error, RequestFailedError) and error.request_id:
+            await self._acked(error.request_id)
+            status = error.code if error.code in {Status.CANCELLED, Status.EXPIRED} else Status.FAILED
+            return Told("answered", error.request_id, status, code=error.code)
+        await self._note("unknown" if error.retryable else "refused", id=error.request_id, code=error.code)
+        return self._given_up(Told("unknown" if error.retryable else "refused", error.request_id, code=error.code))
+
     # Duplicates and cancels.
 
     async def _extras(self) -> None:
@@ -283,7 +351,9 @@ class Turn:
     # The ledger.
 
     def _body(self, question: Question) -> dict[str, Any]:
-        text = question.text(self._all.padding)
+        text: Any = question.text(self._all.padding)
+        if media := self._media(question):
+            text = [{"type": "text", "text": text}, media]
         asked: dict[str, Any]
         if self._result_of:
             asked = {"messages": [{"role": "tool", "tool_call_id": self._result_of, "content": text}]}
@@ -296,10 +366,18 @@ class Turn:
         model = {"model": self._all.model} if self._all.model else {}
         return {"conversation_id": str(question.conversation), **asked, **model}
 
+    def _media(self, question: Question) -> dict[str, Any] | None:
+        if question.note == FILE:
+            return {"type": "file", "file": {"file_id": self._file}}
+        if question.note == LARGE:
+            return {"type": "image_url", "image_url": {"url": data_url(question.key, question.note)}}
+        return None
+
     async def _acked(self, id: UUID) -> None:
         if not self._id.done():
             self._id.set_result(id)
             self._all.counts["acked"] += 1
+            self._all.counts[self._question.note] += 1
         await self._note("acked", id=id)
 
     async def _answered(self, answer: Told) -> None:

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.accept import Acceptance
+from gateway.bulk import Bulk
+from gateway.disconnects import Disconnects
 from gateway.drain import Drain
 from gateway.files import Files
 from gateway.following.events import Hub
@@ -20,10 +22,19 @@ from gateway.following.waiting import EndingWaiter
 from gateway.following.watch import Watch
 from gateway.health import Health
 from gateway.http import openapi
+from gateway.http.body_room import BodyRoom
 from gateway.http.problems import Problems
 from gateway.http.route import Routing
+from gateway.large_bodies import LargeBodies
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.openai.calls import Calls
+from gateway.openai.chat import ChatCompletions
+from gateway.openai.conversations import ConversationItems
+from gateway.openai.errors import OpenAIErrors
+from gateway.openai.models import ModelRoutes
+from gateway.openai.paths import under_prefix_too
+from gateway.openai.responses import Responses
 from gateway.owner_turns import OwnerTurns
 from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers
@@ -35,6 +46,7 @@ from gateway.request_log import RequestLog
 from gateway.routes import agents as agent_routes
 from gateway.routes import docs as docs_routes
 from gateway.routes import health as health_routes
+from gateway.routes.bulk import BulkRoutes
 from gateway.routes.conversations import Conversations
 from gateway.routes.dead_letters import DeadLetters
 from gateway.routes.files import FileRoutes
@@ -71,8 +83,14 @@ _LISTS_WAITING = 60
 _LIST_SECONDS = 30.0
 # CORS: the methods and request headers that pages of CORS_ORIGINS may send beyond the safelisted ones, and the response
 # headers that they may read.
+_STAINLESS = "arch async helper-method lang os package-version retry-count runtime runtime-version timeout".split()
 _METHODS = ("GET", "POST", "PUT", "DELETE")
-_HEADERS = ("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "traceparent", "X-User-ID")
+_HEADERS = (
+    *("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "traceparent", "X-User-ID"),
+    # What OpenAI's JavaScript library sends beyond that.
+    *("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta"),
+    *(f"x-stainless-{name}" for name in _STAINLESS),
+)
 _EXPOSED = (
     "Content-Disposition",
     "Content-Range",
@@ -82,6 +100,7 @@ _EXPOSED = (
     "Preference-Applied",
     "Retry-After",
     "x-request-id",
+    "x-should-retry",
 )
 
 
@@ -116,7 +135,10 @@ def create_app(
         max_seconds=settings.accept_timeout_seconds,
         rest=_REST,
     )
-    acceptance = Acceptance(records, database, settings.secrets, metrics, turns)
+    kept = Files(database, open_home(settings), settings, timings)
+    room = BodyRoom(settings.max_large_body_bytes, shared=asks) if settings.files_url else None
+    large = LargeBodies(database, kept, room) if room else None
+    acceptance = Acceptance(records, database, settings.secrets, metrics, turns, large)
     quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
     limits = Limits(
         database,
@@ -127,15 +149,27 @@ def create_app(
         timings=timings,
     )
     lookup = Lookup(database, receipts)
-    submissions = Submissions(receipts, acceptance, limits, agents, lookup, hub, drain, timings)
+    submissions = Submissions(
+        receipts, acceptance, limits, agents, lookup, hub, drain, timings, media_urls=settings.allow_media_urls
+    )
+    judge = Judge(settings.secrets, media_urls=settings.allow_media_urls)
     task_service = TaskService(
-        database, submissions, acceptance, lookup, hub, settings.context_default, settings.priority_limit, timings
+        database,
+        submissions,
+        acceptance,
+        lookup,
+        hub,
+        settings.context_default,
+        settings.priority_limit,
+        timings,
+        large,
     )
     waiting = EndingWaiter(lookup, drain, metrics)
     streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
+    disconnects = Disconnects(acceptance, drain, metrics, timings)
+    calls = Calls(settings, submissions, waiting, disconnects, database)
     tokens, passwords = Tokens(settings.secrets), Passwords()
     callers = Callers(database, tokens, asks=asks, timings=timings)
-    kept = Files(database, open_home(settings), settings, timings)
     health = Health(records, limits, tail, drain, database, kept, open_mode=not asks, timings=timings)
 
     @asynccontextmanager
@@ -155,6 +189,7 @@ def create_app(
                     yield
                 finally:
                     drain.begin()
+                    await disconnects.close()
                     await records.close()
         finally:
             with suppress(DatabaseUnavailableError):
@@ -162,6 +197,7 @@ def create_app(
             await database.close()
 
     app = HotApp(
+        call_ids=True,
         title="LLM Orchestra",
         description="A durable queue in front of language models. An accepted message is answered once, in order.",
         version=version(),
@@ -170,7 +206,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    problems = Problems(metrics)
+    errors = OpenAIErrors()
+    problems = Problems(metrics, errors)
     problems.install(app)
     if settings.origins:
         app.add_middleware(
@@ -183,16 +220,26 @@ def create_app(
     lists = OwnerTurns(
         settings.max_lists_by_owner if asks else None, max_waiting=_LISTS_WAITING, max_seconds=_LIST_SECONDS
     )
-    routing = Routing(callers, drain, lists, settings.max_body_bytes)
+    routing = Routing(callers, drain, lists, settings.max_body_bytes, room, errors)
     tasks = Tasks(database, task_service)
     for tag, routes in (
-        ("messages", Messages(settings, submissions, hub, waiting, streams).routes()),
+        ("messages", Messages(settings, submissions, hub, waiting, streams, disconnects).routes()),
+        ("messages", BulkRoutes(settings, submissions, Bulk(database, submissions, drain, timings)).routes()),
         ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),
-        ("conversations", Conversations(database, acceptance, limits).routes()),
+        ("conversations", Conversations(database, acceptance, limits, hub, streams, timings).routes()),
         ("tasks", tasks.routes()),
         ("tasks (v0)", tasks.routes_of_v0()),
-        ("dead letters", DeadLetters(database, Replays(database, acceptance, Judge(settings.secrets))).routes()),
-        ("files", FileRoutes(database, kept).routes()),
+        ("dead letters", DeadLetters(database, Replays(database, acceptance, judge)).routes()),
+        ("OpenAI's API", ChatCompletions(calls, hub, streams, settings.llm_model).routes()),
+        ("OpenAI's API", ModelRoutes(limits, agents).routes()),
+        ("files", under_prefix_too(FileRoutes(database, kept).routes())),
+        (
+            "OpenAI's API",
+            Responses(
+                settings, calls, acceptance, lookup, hub, waiting, streams, database, receipts, large, timings
+            ).routes(),
+        ),
+        ("OpenAI's API", ConversationItems(database, acceptance, limits).routes()),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
         ("keys", Keys(database, callers).routes()),

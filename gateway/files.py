@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from uuid import UUID
 
 import structlog
 
@@ -14,6 +15,7 @@ from gateway.timings import TIMINGS, Timings
 from orchestra.files import marker
 from orchestra.files.home import BlobMissingError, FileHome, FilesUnavailableError, new_key
 from orchestra.store import files
+from orchestra.store.claims import Owner
 from orchestra.store.database import Database
 from orchestra.store.files import NewFile, StoredFile
 from schemas.errors import ErrorCode, OrchestraError
@@ -24,6 +26,8 @@ _UPLOADS_WAITING = 20
 _WAIT_SECONDS = 30.0
 # Far below the age at which a blob without a row is swept.
 _UPLOAD_SECONDS = 6 * 3600.0
+# Not one of those that callers may name.
+_OF_REQUESTS = "request"
 _NOT_KEPT = "files are not offered here: FILES_URL is not set"
 
 log = structlog.get_logger()
@@ -73,6 +77,27 @@ class Files:
             with _translated():
                 await self._claim(home)
                 return await self._store(home, caller, upload, allow)
+
+    async def keep_body(
+        self, owner: Owner, id: str, request_id: UUID, chunks: AsyncIterator[bytes], *, kept_by_messages: bool
+    ) -> None:
+        """Store the body of a request as a file that only the request has.
+
+        Raises ``QUOTA_EXCEEDED``, ``NOT_SUPPORTED``, ``TOO_MANY_CALLS`` and ``UNAVAILABLE``.
+        """
+        home, key = self._home(), new_key()
+        async with self._uploads.turn(owner):
+            with _translated():
+                await self._claim(home)
+                stored = await home.put(key, chunks)
+            new = NewFile(
+                _OF_REQUESTS, "", "application/octet-stream", stored.bytes, stored.sha256, key, request_id,
+                kept_by_messages,
+            )  # fmt: skip
+            if await files.add(self._database, owner, new, max_bytes=self._max_owned, id=id) is None:
+                with suppress(FilesUnavailableError):
+                    await home.delete([key])
+                raise self._quota_exceeded()
 
     async def content(self, file: StoredFile, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes of a file from ``start`` to before ``stop``. Raises ``FILE_NOT_FOUND`` and ``UNAVAILABLE``.

@@ -19,7 +19,7 @@ from schemas.generation import ModelInfo
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
 _ANY_NAME = "*"
-_UNKNOWN_MODEL = "No model has this name; list them with `orchestra models` or GET /models of the LLM service"
+_UNKNOWN_MODEL = "No model has this name; list them with GET /v1/models or `orchestra models`"
 
 log = structlog.get_logger()
 
@@ -77,6 +77,13 @@ class Limits:
             await self._quotas.look(self._database)
         known = await models.known_models(self._database)
         self._models = {name: model for model in known for name in (model.name, *model.aliases)}
+
+    @property
+    def models(self) -> list[ModelInfo]:
+        """The models that a request may ask for by their names. Raises ``UNAVAILABLE`` if they were never read."""
+        if not self._models and self.database_problem:
+            raise OrchestraError(ErrorCode.UNAVAILABLE, self.database_problem)
+        return [model for name, model in self._models.items() if name == model.name != _ANY_NAME]
 
     def check(
         self, caller: Principal, conversation_id: UUID, model: str | None, not_before: datetime | None = None

@@ -14,6 +14,12 @@ class Metrics:
         self.accepted = Counter(
             "orchestra_gateway_accepted", "Records acknowledged by Kafka, by type.", ["type"], registry=registry
         )
+        self.accepted_requests = Counter(
+            "orchestra_gateway_accepted_requests",
+            "Requests acknowledged by Kafka, by the API they came by: messages, tasks, chat or responses.",
+            ["door"],
+            registry=registry,
+        )
         self.problems = Counter(
             "orchestra_gateway_problems", "Problem documents returned, by code.", ["code"], registry=registry
         )
@@ -32,6 +38,11 @@ class Metrics:
             "orchestra_gateway_wait_seconds",
             "Time that calls waited for a reply.",
             buckets=_WAIT_SECONDS,
+            registry=registry,
+        )
+        self.disconnect_cancels = Counter(
+            "orchestra_gateway_disconnect_cancels",
+            "Requests cancelled because their clients disconnected.",
             registry=registry,
         )
         self.streams = Gauge("orchestra_gateway_streams", "Open streams.", registry=registry)

@@ -12,6 +12,7 @@ from orchestra.settings import (
     FileSettings,
     KafkaSettings,
     ListenSettings,
+    MediaSettings,
     SecretSettings,
     listed,
 )
@@ -26,7 +27,9 @@ _NO_ORIGIN = (
 )
 
 
-class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings, FileSettings):
+class GatewaySettings(
+    KafkaSettings, DatabaseSettings, SecretSettings, ListenSettings, AgentSettings, FileSettings, MediaSettings
+):
     """Settings of one gateway process."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -51,9 +54,21 @@ class GatewaySettings(KafkaSettings, DatabaseSettings, SecretSettings, ListenSet
     sync_limit_seconds: float = Field(
         60, gt=0, description="Maximum time that a POST without `Prefer` waits for its reply."
     )
+    door_wait_seconds: float = Field(
+        590,
+        gt=0,
+        description="Maximum time that a call of OpenAI's API without `stream` waits for its answer. OpenAI's clients "
+        "wait 600 s.",
+    )
     accept_timeout_seconds: float = Field(10, gt=0, description="Maximum time for Kafka to acknowledge a request.")
     max_pending_sends: int = Field(10_000, ge=1, description="Maximum number of requests in flight to Kafka.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, le=1024 * 1024, description="Maximum length of a request body.")
+    max_large_body_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        le=32 * 1024 * 1024,
+        description="Maximum length of the body of a message or a task, where `FILES_URL` is set.",
+    )
     max_queue_age_seconds: float = Field(
         900, gt=0, description="New requests are rejected while the oldest runnable turn has waited longer than this."
     )

@@ -11,6 +11,9 @@ from schemas import envelope
 from schemas.ids import conversation_id_for_request
 from schemas.requests import MessageBody, MessageRequested
 
+DOORS = ("messages", "tasks", "chat", "responses")
+"""The APIs by which a request can come."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -32,6 +35,13 @@ class Submission:
     def conversation_id(self) -> UUID:
         """The conversation it belongs to; without one in the body, its own."""
         return self.body.conversation_id or conversation_id_for_request(self.id)
+
+    @property
+    def door(self) -> str:
+        """The API by which it came."""
+        if not isinstance(self.body, MessageRequested):
+            return "messages"
+        return self.body.door or ("tasks" if self.body.task_type else "messages")
 
     @property
     def agent(self) -> str | None:

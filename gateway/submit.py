@@ -20,8 +20,10 @@ from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
+from schemas.content import refuse_web_urls
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MessageBody
+from schemas.status import Status
 
 _FURTHEST = timedelta(days=7)
 _COMPARE_SECONDS = 2.0
@@ -42,7 +44,11 @@ class Submissions:
         hub: Hub,
         drain: Drain,
         timings: Timings = TIMINGS,
+        *,
+        media_urls: bool = False,
     ) -> None:
+        """``media_urls``: whether media may be URLs that the model's provider fetches."""
+        self._media_urls = media_urls
         self._timings = timings
         self._receipts = receipts
         self._acceptance = acceptance
@@ -64,25 +70,40 @@ class Submissions:
         """Accept ``submission``, unless an earlier call did: then return its row, if there is one.
 
         ``again``: the id is derived from a key, so the request may exist already, or be sent right now with another
-        body. ``row_seconds``: how long to wait for the row of a new request. Raises ``IDEMPOTENCY_KEY_REUSED``,
-        ``UNKNOWN_AGENT``, and what ``Limits.check`` and ``Acceptance.message`` raise.
+        body. ``row_seconds``: how long to wait for the row of a new request. Raises ``IDEMPOTENCY_KEY_REUSED`` and what
+        ``accept`` raises.
         """
-        if again and (stored := await self._earlier_if_known(submission)):
+        if again and (stored := await self._earlier_if_known(submission, live)):
             return stored
+        await self.accept(submission)
+        if seconds := _COMPARE_SECONDS if again else row_seconds:
+            await self._compare(submission, live, seconds)
+        return None
+
+    async def accept(self, submission: Submission) -> None:
+        """Accept ``submission``, whether or not an earlier call did; intake takes in an id once.
+
+        Raises ``UNSUPPORTED_PART``, ``UNKNOWN_AGENT``, and what ``Limits.check`` and ``Acceptance.message`` raise.
+        """
+        if not self._media_urls:
+            refuse_web_urls(submission.body.messages)
         self._agents.check(submission.agent)
         self._limits.check(
             submission.caller, submission.conversation_id, submission.body.model, submission.body.not_before
         )
         await self._acceptance.message(submission)
-        if seconds := _COMPARE_SECONDS if again else row_seconds:
-            await self._compare(submission, live, seconds)
-        return None
+        if self._hub.turns.places:
+            self._hub.turns.hint(submission.caller.conversation(submission.conversation_id), at_once=False)
 
-    async def _earlier_if_known(self, submission: Submission) -> StoredRequest | None:
+    async def _earlier_if_known(self, submission: Submission, live: LiveRequest) -> StoredRequest | None:
         try:
-            return await self._earlier(submission)
+            stored = await self._earlier(submission)
         except DatabaseUnavailableError:
             return None  # Intake decides later: an id belongs to one request, and another body is refused.
+        if stored is None and live.ending and live.ending.status is Status.COMPLETED:
+            # This process still has the answer, but its row is gone.
+            raise OrchestraError(ErrorCode.CONVERSATION_DELETED)
+        return stored
 
     async def _earlier(self, submission: Submission) -> StoredRequest | None:
         """The row of an earlier call with the same key and body. Raises ``IDEMPOTENCY_KEY_REUSED``."""

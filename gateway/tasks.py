@@ -12,16 +12,18 @@ from pydantic import ValidationError
 from gateway.accept import Acceptance
 from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
+from gateway.large_bodies import LargeBodies
 from gateway.people.principal import Principal
 from gateway.submission import Submission, trace
 from gateway.submit import Submissions, attach_request_id, check_times
 from gateway.timings import TIMINGS, Timings
 from orchestra.store import cancels, tasks
+from orchestra.store.claims import Owner
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.api.tasks import CancelledTasks, PostTask, TaskFilter, TaskResource, prompt_and_history
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_request
-from schemas.requests import Context, MessageRequested, refused
+from schemas.requests import Context, Message, MessageRequested, refused
 from schemas.status import Status
 
 ROUTE = "/v1/tasks"
@@ -57,6 +59,7 @@ class TaskService:
         context: Context,
         priority_limit: int,
         timings: Timings = TIMINGS,
+        large: LargeBodies | None = None,
     ) -> None:
         self._timings = timings
         self._database = database
@@ -64,6 +67,7 @@ class TaskService:
         self._acceptance = acceptance
         self._lookup = lookup
         self._hub = hub
+        self._large = large
         self._context = context
         self._priority_limit = priority_limit
 
@@ -88,11 +92,12 @@ class TaskService:
         stored = await tasks.body(self._database, caller.request(id), caller.only)
         if stored is None:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record was refused, not stored; send the task again")
+        owner = replace(caller, user=task.user_id or "")
+        stored = await self._whole(owner.owner, stored, media=True)
         own = task.conversation_id == conversation_id_for_request(id)
         priority = caller.allowed_priority(stored.get("priority"), self._priority_limit)
         fresh = {"deadline": None, "not_before": None, "retry_of": id, "priority": priority}
         body = _message({**stored, **fresh, "conversation_id": None if own else task.conversation_id})
-        owner = replace(caller, user=task.user_id or "")
         new_id = self._submissions.id(owner, f"{ROUTE}/{id}/retry", key or "")
         return await self._send(owner, new_id, body, traceparent, again=True)
 
@@ -112,6 +117,21 @@ class TaskService:
         if task := await tasks.get(self._database, ref, caller.only):
             return task
         raise OrchestraError(ErrorCode.NOT_FOUND)
+
+    async def show(self, caller: Principal, id: UUID) -> TaskResource:
+        """The task, also with the prompt and history of a large body unless files are away. Raises ``NOT_FOUND``."""
+        task = await self.find(caller, id)
+        if task.prompt is not None:
+            return task
+        stored = await tasks.body(self._database, caller.request(id), caller.only)
+        if stored is None:
+            return task
+        try:
+            body = await self._whole((caller.tenant, task.user_id or ""), stored, media=False)
+        except OrchestraError:
+            return task
+        prompt, history = prompt_and_history([Message.model_construct(**each) for each in body["messages"]])
+        return task.model_copy(update={"prompt": prompt, "history": history})
 
     async def cancel(self, caller: Principal, id: UUID) -> TaskResource:
         """Accept a cancel unless the task has ended, and return the task.
@@ -171,6 +191,14 @@ class TaskService:
         except DatabaseUnavailableError:
             task = None  # The task is accepted all the same.
         return Sent(task or _as_sent(submission, body), before is not None)
+
+    async def _whole(self, owner: Owner, stored: dict[str, Any], *, media: bool) -> dict[str, Any]:
+        """A stored body with what a large one keeps apart. Raises what ``LargeBodies.read`` raises."""
+        if "body_ref" not in stored:
+            return stored
+        if self._large is None:
+            raise OrchestraError(ErrorCode.UNAVAILABLE, "the body is kept in files, which are not offered here")
+        return await self._large.read(owner, stored, media=media)
 
     async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
         until = time.monotonic() + self._timings.row_of_task

@@ -33,6 +33,8 @@ class Timings:
     """Between two statements that keep when keys were last used."""
     keep_alive: float = 15.0
     """Between two comments on a stream on which nothing happens."""
+    retry_cancel: float = 2.0
+    """Between two tries to cancel the request of a client that left."""
     look_for_way_in: float = 0.5
     """Between two checks at the start whether any credentials exist."""
     way_in: float = 60.0

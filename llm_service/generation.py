@@ -12,7 +12,7 @@ from llm_service.metrics import Metrics, OfModel
 from llm_service.providers.base import Call, EndOfText, Piece, worth_sending
 from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
-from schemas.content import file_ids_in
+from schemas.content import file_ids_in, refuse_web_urls
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateRequest
 
@@ -46,6 +46,7 @@ class Generation:
 
     A model with a fallback may send nothing for at most ``silence`` seconds; ``seconds`` is the limit of all together.
     ``traceparent`` is sent to the providers. ``tell_words``: include a provider's own words in the detail of an error.
+    ``media_urls``: whether media may be URLs that the provider fetches.
     """
 
     def __init__(
@@ -58,12 +59,17 @@ class Generation:
         *,
         traceparent: str | None = None,
         tell_words: bool = False,
+        media_urls: bool = False,
     ) -> None:
         self._chain = chain
         self._ask = ask
         self._text_only = ask.text_only
-        if not self._text_only and file_ids_in(ask.messages):
-            raise OrchestraError(ErrorCode.UNSUPPORTED_PART, "messages: file_id is known to gateways and workers only")
+        if not self._text_only:
+            if file_ids_in(ask.messages):
+                detail = "messages: file_id is known to gateways and workers only"
+                raise OrchestraError(ErrorCode.UNSUPPORTED_PART, detail)
+            if not media_urls:
+                refuse_web_urls(ask.messages)
         self._traceparent = traceparent
         self._tell_words = tell_words
         self._metrics = metrics

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -33,6 +33,14 @@ _REMOTE_LIMITS = {
 }
 # Providers whose servers, as a rule, hold an answer to a JSON Schema.
 _STRUCTURED_OUTPUT = ("embedded", "ollama", "openai", "vllm", "openai_compatible", "gemini", SIMULATED)
+# Parts in which a provider takes a URL that says nothing about the type of what is there.
+_MEDIA_URLS: Mapping[str, tuple[Literal["image_url", "file"], ...]] = {
+    "anthropic": ("image_url", "file"),
+    "mistral": ("image_url",),
+    "openai": ("image_url",),
+    "openai_compatible": ("image_url",),
+    "vllm": ("image_url",),
+}
 # Anthropic rejects a call without a limit. Ollama accepts any limit and has no default.
 _WANT_A_LIMIT = ("anthropic", "ollama")
 
@@ -82,6 +90,11 @@ class Entry(BaseModel):
         if self.structured_output is None:
             fields["structured_output"] = self.provider in _STRUCTURED_OUTPUT
         return ModelInfo.model_validate(fields)
+
+    @property
+    def media_urls(self) -> list[Literal["image_url", "file"]]:
+        """Types of parts that may be URLs."""
+        return [*_MEDIA_URLS.get(self.provider, ())]
 
     @property
     def origin(self) -> str:

@@ -5,6 +5,7 @@ import math
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from llm_service.tracing import request_id
 from schemas.api.problems import MEDIA_TYPE, Problem
@@ -24,7 +25,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-def answer(error: OrchestraError) -> Response:
+def answer(error: OrchestraError, _scope: Scope) -> Response:
     """The problem document of an error without further handling."""
     return _answer(Problem.of(error.code, error.detail), {})
 

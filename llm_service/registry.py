@@ -22,7 +22,7 @@ from llm_service.providers.openai_compatible import OpenAICompatible
 from llm_service.providers.simulated import Simulated, parse_options
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ModelList
+from schemas.generation import ModelInfo, ModelList
 
 _NO_OPTIONS = "The options of simulated models are not offered here; SIMULATED_OPTIONS of the LLM service offers them"
 
@@ -58,6 +58,7 @@ class Registry:
         make: Callable[[Entry], Model],
         *,
         simulated_options: bool,
+        media_urls: bool = False,
     ) -> None:
         self._models = models
         self._make = make
@@ -66,6 +67,7 @@ class Registry:
         self._other = other
         self._default = default
         self._simulated_options = simulated_options
+        self._media_urls = media_urls
 
     def resolve(self, name: str) -> Model:
         """The model of this name. An empty name means the default.
@@ -124,10 +126,14 @@ class Registry:
     def listing(self) -> ModelList:
         """The body of ``GET /models``."""
         return ModelList(
-            data=[model.entry.info for model in self.models],
+            data=[self._info(model) for model in self.models],
             default=self._default,
-            other=self._other.entry.info if self._other else None,
+            other=self._info(self._other) if self._other else None,
         )
+
+    def _info(self, model: Model) -> ModelInfo:
+        info = model.entry.info
+        return info.model_copy(update={"media_urls": model.entry.media_urls}) if self._media_urls else info
 
     async def aclose(self) -> None:
         """Close every provider's connections."""
@@ -155,6 +161,7 @@ def build_registry(settings: LlmServiceSettings, environment: Mapping[str, str] 
         settings.llm_model,
         model,
         simulated_options=settings.offers_options,
+        media_urls=settings.allow_media_urls,
     )
     registry.check_fallbacks()
     return registry

@@ -55,6 +55,7 @@ def build_router(settings: LlmServiceSettings, registry: Registry, metrics: Metr
             settings.fallback_seconds,
             traceparent=traceparent(headers),
             tell_words=settings.provider_messages,
+            media_urls=settings.allow_media_urls,
         )
         return GenerationAnswer(generation, stream=ask.stream, request_id=named)
 

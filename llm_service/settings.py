@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from orchestra.settings import BaseUrl, ListenSettings
+from orchestra.settings import BaseUrl, ListenSettings, MediaSettings
 
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class LlmServiceSettings(ListenSettings):
+class LlmServiceSettings(ListenSettings, MediaSettings):
     """The address of the service, its providers, and the limits of a generation."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)

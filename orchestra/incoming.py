@@ -7,10 +7,11 @@ from uuid import UUID
 
 from orchestra.receipts import Receipts
 from orchestra.signing import HintSigner, Signer
+from schemas.content import refuse_web_urls
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, parse_json, read_headers, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import MESSAGE_REQUESTED, MessageRequested, RequestRecord, read_record
+from schemas.requests import MESSAGE_REQUESTED, MessageRequested, ReferredMessage, RequestRecord, read_record
 from schemas.topics import MAX_RECORD_BYTES
 
 
@@ -34,9 +35,10 @@ class Named(NamedTuple):
 
 
 class Judge:
-    """Judges records, with the secrets that gateways and workers share."""
+    """Judges records, with the secrets that gateways and workers share. ``media_urls``: whether media may be URLs."""
 
-    def __init__(self, secrets: list[bytes]) -> None:
+    def __init__(self, secrets: list[bytes], *, media_urls: bool = False) -> None:
+        self._media_urls = media_urls
         self._signer = Signer(secrets)
         self._hints = HintSigner(secrets)
         self._receipts = Receipts(secrets)
@@ -48,7 +50,8 @@ class Judge:
         """What a record asks for, on a topic that belongs to the tenant ``owner``. Raises ``OrchestraError``.
 
         An unsigned record may not use an id that a gateway gave out (``UNSIGNED``): if it came first, it would take
-        the place of the request that was promised to the caller. ``vouched``: the record is known to have been signed.
+        the place of the request that was promised to the caller. Nor may it name a body in the home of files.
+        ``vouched``: the record is known to have been signed.
         """
         envelope = read_headers(headers)
         tenant, user = self.whose(owner, envelope, key, value)
@@ -57,8 +60,15 @@ class Judge:
         if isinstance(body, MessageRequested) and None not in (envelope.id, body.id) and envelope.id != body.id:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "the id in the body is not the id in ce_id")
         id = envelope.id or named_id(parsed)
-        if envelope.signature is None and not vouched and self._is_a_gateways(tenant, id):
-            raise OrchestraError(ErrorCode.UNSIGNED, "a gateway gave out the id that it names, and has not signed it")
+        if envelope.signature is None and not vouched:
+            if self._is_a_gateways(tenant, id):
+                raise OrchestraError(
+                    ErrorCode.UNSIGNED, "a gateway gave out the id that it names, and has not signed it"
+                )
+            if isinstance(body, MessageRequested) and not self._media_urls:
+                refuse_web_urls(body.messages)
+            if isinstance(body, ReferredMessage):
+                raise OrchestraError(ErrorCode.UNSIGNED, "only a gateway may write body_ref; name files by their ids")
         return Incoming(self._trusted(envelope), body, tenant, user, id)
 
     def whose(self, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None) -> tuple[str, str | None]:

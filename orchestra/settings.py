@@ -164,6 +164,16 @@ class FileSettings(SettingsGroup):
         raise ValueError("must be file:///folder with an absolute path, or s3://bucket/prefix")
 
 
+class MediaSettings(SettingsGroup):
+    """What the media of a message may be. It is the same for gateways, workers and the LLM service."""
+
+    allow_media_urls: bool = Field(
+        False,
+        description="Messages may have `http:` and `https:` URLs of media. They are passed on to the model's provider, "
+        "which fetches them; a model server in your network may reach what callers cannot.",
+    )
+
+
 class ListenSettings(SettingsGroup):
     """The address of an HTTP service."""
 

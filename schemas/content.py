@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from schemas.errors import ErrorCode
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.json_schema import described
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -102,20 +102,18 @@ def _wrong(detail: LiteralString) -> PydanticCustomError:
     return PydanticCustomError(OF_A_FIELD, detail)
 
 
-def _data_url(url: str) -> str:
-    if url[:5].lower() != "data:":
-        raise _unsupported("must be a data: URL; others are not fetched")
+_NOT_FETCHED: LiteralString = "must be a data: URL; others are not fetched"
+_WEB_URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
+
+
+def _media_url(url: str) -> str:
+    if url[:5].lower() != "data:" and not _WEB_URL.fullmatch(url):
+        raise _unsupported(_NOT_FETCHED)
     return storable(url)
 
 
 # For the published schema; the check itself has a better error.
-_DATA_URL = Field(json_schema_extra={"pattern": "^data:"})
-
-
-def _inline(value: Any) -> Any:
-    if isinstance(value, dict) and "file_id" in value:
-        raise _unsupported("file_id is not supported in this part; send the data itself")
-    return value
+_MEDIA_URL = Field(json_schema_extra={"pattern": "^(data:|https?://)"})
 
 
 _DATA, _REFERENCE = "the data", "the id of a file"
@@ -131,6 +129,8 @@ def _one_source(value: Any) -> Any:
             raise _wrong("file_id: give either file_id or url")
         if value.get("file_data") is not None:
             raise _wrong("file_id: give either file_id or file_data")
+        if value.get("data") is not None:
+            raise _wrong("file_id: give either file_id or data")
     return value
 
 
@@ -177,9 +177,12 @@ class ImageUrl(TypedDict):
 
     url: Annotated[
         str,
-        AfterValidator(_data_url),
-        _DATA_URL,
-        described("A `data:` URL with the image.", "data:image/png;base64,iVBORw0KGgo="),
+        AfterValidator(_media_url),
+        _MEDIA_URL,
+        described(
+            "A `data:` URL with the image; or its `https:` URL, where `ALLOW_MEDIA_URLS` is set.",
+            "data:image/png;base64,iVBORw0KGgo=",
+        ),
     ]
     detail: NotRequired[_Detail]
 
@@ -192,7 +195,7 @@ class ImageFile(TypedDict):
 
 
 class ImagePart(TypedDict):
-    """An image: a ``data:`` URL, or an uploaded file."""
+    """An image: a URL, or an uploaded file."""
 
     type: Annotated[Literal["image_url"], _KIND]
     image_url: Annotated[
@@ -210,35 +213,52 @@ class InputAudio(TypedDict):
     format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format.", "wav")]
 
 
+class AudioFile(TypedDict):
+    """A recording that was uploaded."""
+
+    file_id: FileId
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format.", "wav")]
+
+
 class AudioPart(TypedDict):
-    """A recording."""
+    """A recording: base64, or an uploaded file."""
 
     type: Annotated[Literal["input_audio"], _KIND]
-    input_audio: Annotated[InputAudio, BeforeValidator(_inline), described("The recording.")]
+    input_audio: Annotated[
+        Annotated[InputAudio, Tag(_DATA)] | Annotated[AudioFile, Tag(_REFERENCE)],
+        Discriminator(_source),
+        BeforeValidator(_one_source),
+        described("The recording."),
+    ]
+
+
+_FileName = Annotated[str, Field(max_length=256), AfterValidator(visible), described("Its name.", "report.pdf")]
 
 
 class InputFile(TypedDict):
-    """A file. ``file_data``: a ``data:`` URL."""
+    """A file. ``file_data``: a URL."""
 
     file_data: Annotated[
         str,
-        AfterValidator(_data_url),
-        _DATA_URL,
-        described("A `data:` URL with the document.", "data:application/pdf;base64,JVBERi0="),
+        AfterValidator(_media_url),
+        _MEDIA_URL,
+        described(
+            "A `data:` URL with the document; or its `https:` URL, where `ALLOW_MEDIA_URLS` is set.",
+            "data:application/pdf;base64,JVBERi0=",
+        ),
     ]
-    filename: NotRequired[
-        Annotated[str, Field(max_length=256), AfterValidator(visible), described("Its name.", "report.pdf")]
-    ]
+    filename: NotRequired[_FileName]
 
 
 class UploadedFile(TypedDict):
-    """A file that was uploaded."""
+    """A file that was uploaded. ``filename``: in the place of the one that it was uploaded with."""
 
     file_id: FileId
+    filename: NotRequired[_FileName]
 
 
 class FilePart(TypedDict):
-    """A document, such as a PDF: a ``data:`` URL, or an uploaded file."""
+    """A document, such as a PDF: a URL, or an uploaded file."""
 
     type: Annotated[Literal["file"], _KIND]
     file: Annotated[
@@ -467,10 +487,18 @@ Output = Annotated[
 ]
 
 
+DATA_FIELDS = {"image_url": "url", "file": "file_data", "input_audio": "data"}
+"""The field in which each type of media has its data, within the field that is named like the type."""
+
+
 def file_id_of(part: Mapping[str, Any]) -> str | None:
     """The id of the file that a part names, if it names one."""
     match part:
-        case {"type": "image_url", "image_url": {"file_id": str(id)}} | {"type": "file", "file": {"file_id": str(id)}}:
+        case (
+            {"type": "image_url", "image_url": {"file_id": str(id)}}
+            | {"type": "file", "file": {"file_id": str(id)}}
+            | {"type": "input_audio", "input_audio": {"file_id": str(id)}}
+        ):
             return id
     return None
 
@@ -483,6 +511,23 @@ def file_ids_in(messages: Sequence[DialogueMessage]) -> list[str]:
     if list not in map(_type_of_content, messages):  # Not Python's own code: it runs for every request.
         return []
     return [id for message in messages for part in message.parts if (id := file_id_of(part))]
+
+
+def is_web_url(part: Mapping[str, Any]) -> bool:
+    """Whether a part has a URL that would have to be fetched."""
+    url = part[part["type"]].get(DATA_FIELDS[part["type"]]) if part["type"] in ("image_url", "file") else None
+    return url is not None and url[:5].lower() != "data:"
+
+
+def refuse_web_urls(messages: Sequence[DialogueMessage]) -> None:
+    """Raise ``UNSUPPORTED_PART``, with its place, for a part that has a URL that would have to be fetched."""
+    if list not in map(_type_of_content, messages):
+        return
+    for number, message in enumerate(messages):
+        for at, part in enumerate(message.parts):
+            if is_web_url(part):
+                place = f"messages.{number}.content.{at}.{part['type']}.{DATA_FIELDS[part['type']]}"
+                raise OrchestraError(ErrorCode.UNSUPPORTED_PART, f"{place}: {_NOT_FETCHED}")
 
 
 def calls_in(output: Sequence[Mapping[str, Any]]) -> list[ToolCall]:

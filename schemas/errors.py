@@ -53,6 +53,7 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "storage_full"
     CONVERSATION_DELETED = "conversation_deleted"
     CONVERSATION_BUSY = "conversation_busy"
+    CONVERSATION_TOO_LARGE = "conversation_too_large"
     CONTEXT_TOO_LONG = "context_too_long"
     # How a request ended, or that it has not.
     CANCELLED = "cancelled"
@@ -126,6 +127,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller or their tenant has too much data stored"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation was deleted"),
     ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a request that has not ended"),
+    ErrorCode.CONVERSATION_TOO_LARGE: ErrorKind(413, False, "The conversation is too large to be copied"),
     ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages exceed the model's context"),
     ErrorCode.CANCELLED: ErrorKind(409, False, "The request was cancelled"),
     ErrorCode.EXPIRED: ErrorKind(504, True, "The request was not answered before its deadline"),

@@ -30,7 +30,24 @@ ON_BUSY = described(
     "`interrupt`, which cancels them.",
     "enqueue",
 )
+ON_DISCONNECT = described(
+    "What to do if the client closes the connection before the reply is complete, while this call waits for it or "
+    "streams it: `continue` (default) or `cancel` the request.",
+    "continue",
+)
 METADATA = described("Up to 16 key-value pairs of the client's own. They come back with the reply.", {"order": "7"})
+
+DOOR = described(
+    "The API of OpenAI's by which the request came: `chat` (Create chat completion) or `responses` (Create a model "
+    "response); absent for all others.",
+    "chat",
+)
+STORE = described(
+    "False: the request and its answer are deleted soon after it ended, and no other request can refer to it.", False
+)
+ASKED = described(
+    "What that API must show again with the answer. It is not interpreted.", {"instructions": "Answer in one sentence."}
+)
 
 STATUS = described("State of the request. `completed`, `failed`, `cancelled` and `expired` are final.", "completed")
 REPLY = described("The text of the answer; null unless `status` is `completed`.", "Hello world")

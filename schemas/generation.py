@@ -54,6 +54,7 @@ def _listed(value: Any) -> Any:
 
 ANumber = BeforeValidator(_number)
 Priority = Annotated[int, Field(ge=0, le=9), ANumber]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), ANumber]
 
 
 def _unset(value: object) -> bool:
@@ -82,7 +83,7 @@ class Sampling(BaseModel):
         described("Nucleus sampling: choose among the tokens that make up this share of the probability.", 0.9),
     ] = None
     max_tokens: Annotated[
-        Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None,
+        MaxTokens | None,
         described("Maximum number of tokens in the answer; it is cut off there.", 256),
     ] = None
     stop: Annotated[
@@ -339,6 +340,10 @@ class ModelInfo(BaseModel):
     max_inline_bytes: Annotated[
         _Count | None, described("Maximum length of a file in a message, if it is not 20 MiB.", 5_000_000)
     ] = Field(None, exclude_if=_unset)
+    media_urls: Annotated[
+        list[Literal["image_url", "file"]],
+        described("Types of parts whose data may be the URL of a large file.", ["image_url"]),
+    ] = Field([], exclude_if=_unset)
     reachable: Annotated[
         bool | None, described("Whether its provider responds now; only with `?check=true`.", True)
     ] = Field(None, exclude_if=_unset)

@@ -32,6 +32,11 @@ def may_be_made_by_an_owner(conversation_id: UUID, request_id: UUID | None = Non
     )
 
 
+def is_of_one_request(conversation_id: UUID) -> bool:
+    """True if only a request with the same id may create this conversation: the version is that of request ids."""
+    return conversation_id.version == 8
+
+
 def conversation_id_beside(conversation_id: UUID) -> UUID:
     """The conversation of a key whose own one a user has deleted. It is the tenant's; no owner can create it."""
     return uuid5(_CONVERSATIONS, f"beside {conversation_id}")

@@ -16,9 +16,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import asyncapi, events, generation, replies, requests
 from schemas.agents import Agent
 from schemas.api.agents import AgentPage
+from schemas.api.bulk import BulkMessages, BulkResult
 from schemas.api.conversations import (
+    BranchConversation,
     ConversationPage,
     ConversationResource,
+    CopyConversation,
     CreateConversation,
     MessagePage,
 )
@@ -47,21 +50,44 @@ from schemas.api.tasks import (
 )
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
 from schemas.json_schema import PlainJsonSchema
+from schemas.openai.chat import ChatCompletion, ChatCompletionChunk, CreateChatCompletion
+from schemas.openai.conversations import (
+    AddItems,
+    CreateOpenAIConversation,
+    DeletedConversation,
+    OpenAIConversation,
+    UpdateOpenAIConversation,
+)
+from schemas.openai.errors import ErrorBody
+from schemas.openai.models import ModelObjects
+from schemas.openai.responses import (
+    AskedResponse,
+    CreateResponse,
+    DeletedResponse,
+    ItemList,
+    ResponseEvent,
+    ResponseObject,
+)
 
 PUBLISHED = Path(__file__).parent / "published"
 
 # By name. The name of a record is its ``ce_type``.
 MODELS: dict[str, type[BaseModel]] = {
     **requests.RECORD_TYPES,
+    "llm.message.requested.large": requests.ReferredMessage,
     **events.EVENT_TYPES,
     replies.REPLY: replies.Reply,
     "http.post-message": PostMessage,
     "http.message-reply": MessageReply,
+    "http.bulk-messages": BulkMessages,
+    "http.bulk-result": BulkResult,
     "http.request": RequestResource,
     "http.accepted-request": AcceptedRequest,
     "http.request-page": RequestPage,
     "http.request-query": RequestQuery,
     "http.create-conversation": CreateConversation,
+    "http.branch-conversation": BranchConversation,
+    "http.copy-conversation": CopyConversation,
     "http.conversation": ConversationResource,
     "http.conversation-page": ConversationPage,
     "http.message-page": MessagePage,
@@ -92,6 +118,22 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.replay-dead-letters": ReplayDeadLetters,
     "http.replayed-dead-letters": ReplayedDeadLetters,
     "http.problem": Problem,
+    "openai.create-chat-completion": CreateChatCompletion,
+    "openai.chat-completion": ChatCompletion,
+    "openai.chat-completion-chunk": ChatCompletionChunk,
+    "openai.models": ModelObjects,
+    "openai.error": ErrorBody,
+    "openai.create-response": CreateResponse,
+    "openai.response": ResponseObject,
+    "openai.response-event": ResponseEvent,
+    "openai.deleted-response": DeletedResponse,
+    "openai.items": ItemList,
+    "openai.asked-response": AskedResponse,
+    "openai.create-conversation": CreateOpenAIConversation,
+    "openai.update-conversation": UpdateOpenAIConversation,
+    "openai.add-items": AddItems,
+    "openai.conversation": OpenAIConversation,
+    "openai.deleted-conversation": DeletedConversation,
     "file.agent": Agent,
     "generation.request": generation.GenerateRequest,
     "generation.reply": generation.GenerateReply,

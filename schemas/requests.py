@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from schemas import fields
-from schemas.content import OF_A_FIELD, DialogueMessage, storable
+from schemas.content import OF_A_FIELD, DialogueMessage, FileId, JsonObject, storable
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Options, Priority
@@ -51,6 +51,8 @@ def _or_empty(schema: dict[str, Any]) -> None:
 _OR_EMPTY = Field(json_schema_extra=_or_empty)
 Context = Literal["auto", "given", "stored"]
 OnBusy = Literal["enqueue", "reject", "interrupt"]
+OnDisconnect = Literal["continue", "cancel"]
+Door = Literal["chat", "responses"]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Moment = Annotated[datetime, BeforeValidator(_dated), AfterValidator(in_utc)]
 """A time; UTC if it has no zone."""
@@ -73,18 +75,22 @@ class Message(DialogueMessage):
         return storable(value) if type(value) is str else value
 
 
+Messages = Annotated[
+    list[Message],
+    Field(min_length=1, max_length=10_000),
+    described("The new message, with any that come before it, oldest first.", [fields.A_MESSAGE]),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class MessageBody(Options, _Record):
     """A message to answer: the body of ``POST /v1/messages`` and the value of a request record."""
 
     conversation_id: Annotated[
         UUID | None, _OR_EMPTY, described("The conversation to continue; without it a new one.", fields.A_CONVERSATION)
     ] = None
-    messages: Annotated[
-        list[Message],
-        Field(min_length=1, max_length=10_000),
-        described("The new message, with any that come before it, oldest first.", [fields.A_MESSAGE]),
-    ]
-    model: Annotated[Annotated[str, Field(min_length=1, max_length=200)] | None, _OR_EMPTY, fields.MODEL] = None
+    messages: Messages
+    model: Annotated[ModelName | None, _OR_EMPTY, fields.MODEL] = None
     agent: Annotated[AgentName | None, _OR_EMPTY, fields.AGENT] = None
     context: Annotated[
         Context | None,
@@ -142,8 +148,20 @@ class MessageBody(Options, _Record):
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BodyRef(BaseModel):
+    """Where the rest of a large body is kept. ``sha256`` and ``bytes``: of the text there, which is JSON."""
+
+    file_id: FileId
+    sha256: Annotated[Sha256, described("SHA-256 of the text, in hex.")]
+    bytes: Annotated[int, Field(ge=1), described("Length of the text.", 3_000_000)]
+    body_hash: Annotated[Sha256, described("The hash of the whole body, by which repeated requests are compared.")]
+
+
 def _or_a_prompt(schema: dict[str, Any]) -> None:
-    """The published schema's counterpart of `_prompt_is_a_message`."""
+    """The published schema's counterpart of `_prompt_is_a_message` and of `ReferredMessage`."""
     messages = schema["properties"]["messages"]
     schema["properties"] |= {
         "prompt": {"type": "string", "description": "The user message; instead of `messages`."},
@@ -154,7 +172,14 @@ def _or_a_prompt(schema: dict[str, Any]) -> None:
         },
     }
     schema["required"] = [name for name in schema["required"] if name != "messages"]
-    schema["anyOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
+    schema["properties"]["body_ref"] = _published_ref()
+    schema["anyOf"] = [{"required": [name]} for name in ("messages", "prompt", "body_ref")]
+
+
+def _published_ref() -> dict[str, Any]:
+    schema = BodyRef.model_json_schema()
+    what = "Instead of `messages`, where the body is too large for a record. Only gateways write it."
+    return {**schema, "description": what}
 
 
 class MessageRequested(MessageBody):
@@ -168,6 +193,9 @@ class MessageRequested(MessageBody):
     id: Annotated[UUID | None, fields.REQUEST_ID] = None
     task_type: Annotated[AgentName | None, fields.TASK_TYPE] = None
     retry_of: Annotated[UUID | None, fields.RETRY_OF] = None
+    door: Annotated[Door | None, fields.DOOR] = None
+    store: Annotated[StrictBool | None, fields.STORE] = None
+    asked: Annotated[JsonObject | None, fields.ASKED] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -190,6 +218,22 @@ class MessageRequested(MessageBody):
     def agent_name(self) -> str | None:
         """The agent that answers it, if any."""
         return self.agent or self.task_type
+
+
+class ReferredMessage(MessageRequested):
+    """A message whose body exceeds a record. Its messages and schemas are where ``body_ref`` says.
+
+    Only gateways write it.
+    """
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    messages: Annotated[list[Message], Field(max_length=0, exclude=True)] = []
+    body_ref: BodyRef
+
+    def body_hash(self) -> str:
+        """The hash of the whole body."""
+        return self.body_ref.body_hash
 
 
 class CancelRequested(_Record):
@@ -264,7 +308,9 @@ _FIELD_NAMES = (
     | frozenset("function arguments parameters description strict type json_schema schema id".split())
     | frozenset("request_id prompt history type user created_after created_before".split())
     | frozenset("username password role name scopes expires_at user_id".split())
+    | frozenset("body_ref sha256 bytes body_hash".split())
     | frozenset("reason topic cursor key key_base64 value value_base64 headers".split())
+    | frozenset("max_completion_tokens stream_options include_usage service_tier on_disconnect".split())
 )
 
 
@@ -276,6 +322,8 @@ def read_record(type_name: str | None, value: Any) -> RequestRecord:
     model = RECORD_TYPES.get(type_name or MESSAGE_REQUESTED)
     if model is None:
         raise OrchestraError(ErrorCode.UNKNOWN_TYPE, "the record's ce_type is not known")
+    if model is MessageRequested and type(value) is dict and "body_ref" in value:
+        model = ReferredMessage
     try:
         return model.model_validate(value)
     except ValidationError as error:

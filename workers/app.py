@@ -102,6 +102,7 @@ class Worker:
             hold_intake=lambda full: self.intake.hold(full=full),
             max_open=settings.max_open_requests,
             retention_days=settings.retention_days,
+            conversation_retention_days=settings.conversation_retention_days,
             files=FileSweep(database, home, settings.secrets, timings.walk_blobs) if home else None,
             timings=timings,
         )
@@ -205,7 +206,7 @@ async def _open_reader(settings: WorkerSettings, intake: Intake, metrics: Metric
 
 def _record_reader(settings: WorkerSettings, agents: Agents) -> RecordReader:
     return RecordReader(
-        Judge(settings.secrets),
+        Judge(settings.secrets, media_urls=settings.allow_media_urls),
         agents,
         settings.tenants,
         settings.llm_model,

@@ -1,12 +1,13 @@
 """A turn's body as a worker runs it: what is asked, how, and what of it is stored."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ConfigDict
 
 from orchestra.store.endings import Said
 from schemas.generation import ChatMessage, Options
-from schemas.requests import Context
+from schemas.requests import Context, Door
 from workers.weights import NO_FILES, Sizes, weight
 
 
@@ -19,6 +20,8 @@ class TurnBody(Options):
     agent: str | None = None
     task_type: str | None = None
     context: Context | None = None
+    door: Door | None = None
+    asked: dict[str, Any] | None = None
 
     @property
     def wants_history(self) -> bool:
@@ -35,8 +38,11 @@ class TurnBody(Options):
         """The messages to store, in order. ``sizes``: of the files that they name.
 
         Those after the last assistant message: all results of tools, and the last message of a user. If it has neither,
-        the last message of a user before it, or else the last message.
+        the last message of a user before it, or else the last message. Of a response of OpenAI's Responses API: all
+        after the last assistant message except its instructions, because a later one goes on from all of them.
         """
+        if self.door == "responses":
+            return [_said(message, sizes) for message in self._own]
         kept: list[ChatMessage] = []
         asked = False
         for message in reversed(self.messages):
@@ -49,6 +55,12 @@ class TurnBody(Options):
             users = (message for message in reversed(self.messages) if message.role == "user")
             kept = [next(users, self.messages[-1])]
         return [_said(message, sizes) for message in reversed(kept)]
+
+    @property
+    def _own(self) -> Sequence[ChatMessage]:
+        """The messages after the last assistant message, without the instructions."""
+        last = max((at for at, message in enumerate(self.messages, 1) if message.role == "assistant"), default=0)
+        return self.messages[max(last, bool(self.asked and self.asked.get("instructions"))) :]
 
 
 def _said(message: ChatMessage, sizes: Sizes) -> Said:

@@ -31,6 +31,7 @@ class FileSweep:
 
     async def remove_gone(self) -> None:
         """Remove deleted and expired files."""
+        await files.renew(self._database)
         async with self._unless_away():
             while blobs := await files.gone(self._database, MAX_AT_ONCE):
                 await self._home.delete(blobs)

@@ -78,8 +78,8 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents, sizes: Sizes
     return Prompt(body, messages, budget, output_tokens if asked else None, schema, named)
 
 
-def generation(turn: Claimed, prompt: Prompt, history: Sequence[ChatMessage]) -> GenerateRequest:
-    """The request body for the LLM service.
+def generation(turn: Claimed, prompt: Prompt, history: Sequence[ChatMessage] | None) -> GenerateRequest:
+    """The request body for the LLM service. ``history``: what fits of it; None if there is none.
 
     Raises ``OrchestraError``: ``TOOL_RESULTS_MISSING``, or ``CONTEXT_TOO_LONG`` if the call that a result belongs to
     does not fit.
@@ -87,13 +87,13 @@ def generation(turn: Claimed, prompt: Prompt, history: Sequence[ChatMessage]) ->
     messages = prompt.messages
     if history:
         messages = [*messages[: prompt.lead], *history, *messages[prompt.lead :]]
-    elif turn.has_history and prompt.body.wants_history and prompt.answers_a_call:
+    elif (turn.has_history or history is not None) and prompt.body.wants_history and prompt.answers_a_call:
         raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
     return GenerateRequest(
         **{
             **vars(prompt.body),
             "model": turn.model,
-            "messages": with_results(messages, history),
+            "messages": with_results(messages, history or ()),
             "stream": True,
             "max_tokens": prompt.output_tokens,
         }

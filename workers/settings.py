@@ -5,12 +5,20 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from orchestra.settings import AgentSettings, BaseUrl, DatabaseSettings, FileSettings, KafkaSettings, SecretSettings
+from orchestra.settings import (
+    AgentSettings,
+    BaseUrl,
+    DatabaseSettings,
+    FileSettings,
+    KafkaSettings,
+    MediaSettings,
+    SecretSettings,
+)
 from schemas.envelope import DEFAULT_TENANT
 from schemas.topics import REQUESTS
 
 
-class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings, FileSettings):
+class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings, FileSettings, MediaSettings):
     """The settings of one worker process."""
 
     llm_service_url: BaseUrl = Field(
@@ -28,6 +36,11 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     max_tenant_share: int = Field(90, ge=1, le=100, description="The same for one tenant.")
     drain_seconds: float = Field(60, ge=0, description="Seconds that running calls may take to finish after SIGTERM.")
     retention_days: int = Field(30, ge=7, description="Days until ended requests and dead letters are deleted.")
+    conversation_retention_days: int | None = Field(
+        None,
+        ge=1,
+        description="Days without a turn until a conversation is deleted with its messages. Unset: they are kept.",
+    )
     ingress_topics: str = Field(
         f"{REQUESTS.name}={DEFAULT_TENANT}",
         description="Topics to read, each with its tenant: comma-separated `topic=tenant` pairs.",

@@ -25,7 +25,8 @@ log = structlog.get_logger()
 class Sweeper:
     """Runs the periodic sweeps. Every worker runs them all; two workers may run the same one at once.
 
-    ``wake`` is called when a sweep may have made turns runnable. ``files``: None where files are not offered.
+    ``wake`` is called when a sweep may have made turns runnable. ``conversation_retention_days`` None: conversations
+    are kept. ``files``: None where files are not offered.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Sweeper:
         hold_intake: Callable[[bool], None],
         max_open: int,
         retention_days: int,
+        conversation_retention_days: int | None = None,
         files: FileSweep | None = None,
         timings: Timings = TIMINGS,
     ) -> None:
@@ -50,6 +52,7 @@ class Sweeper:
         self._hold_intake = hold_intake
         self._max_open = max_open
         self._retention_days = retention_days
+        self._conversation_retention_days = conversation_retention_days
         self._files = files
         self._timings = timings
 
@@ -65,7 +68,9 @@ class Sweeper:
             (often * 5, self.guard_size),
             (often, self.count_turns),
             (often * 5, self.count_bytes),
+            (often * 5, self.empty_not_kept),
             (self._timings.retention, self.delete_old),
+            (self._timings.look_for_unused, self.delete_unused),
         ]
         if self._files:
             sweeps += [
@@ -131,6 +136,21 @@ class Sweeper:
         """Delete rows that are older than the retention time."""
         while await retention.sweep_old(self._database, self._retention_days, MAX_AT_ONCE) >= MAX_AT_ONCE:
             pass
+
+    async def empty_not_kept(self) -> None:
+        """Remove the texts of requests that must not be kept."""
+        while await retention.empty_not_kept(self._database, MAX_AT_ONCE) >= MAX_AT_ONCE:
+            pass
+
+    async def delete_unused(self) -> None:
+        """Delete conversations that are no longer used, if a walk is due."""
+        if not await retention.take_walk(self._database, self._timings.walk_conversations):
+            return
+        await retention.walk_branches(self._database, self._retention_days, MAX_AT_ONCE)
+        if self._conversation_retention_days is not None:
+            days = self._conversation_retention_days
+            if deleted := await retention.walk_conversations(self._database, days, MAX_AT_ONCE):
+                log.info("conversations_deleted", count=deleted)
 
     def _ended(self, announcements: Sequence[Announcement]) -> None:
         self._announce(announcements)

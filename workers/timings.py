@@ -43,6 +43,10 @@ class Timings:
     """Between two estimates of each owner's stored bytes."""
     retention: float = 3600.0
     """Between two deletions of rows past their retention time."""
+    look_for_unused: float = 300.0
+    """Between two checks whether a walk through all conversations is due."""
+    walk_conversations: float = 3600.0
+    """Between two such walks, by any worker."""
     remove_files: float = 30.0
     """Between two removals of the blobs of deleted and expired files."""
     look_for_orphans: float = 300.0

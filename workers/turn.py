@@ -7,7 +7,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -39,6 +39,9 @@ from workers.timings import TIMINGS, Timings
 from workers.weights import NO_FILES, weight, weight_of_file
 
 History = dict[ConversationRef, list[ChatMessage]]
+Prepared = Prompt | OrchestraError | Held
+"""What a turn starts with: its prompt, why it has none, or the room for a body that must be read first."""
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -73,16 +76,19 @@ class Turns:
 
     def run(self, flights: Sequence[Flight]) -> list[Coroutine[Any, Any, None]]:
         """Return one coroutine per turn. The histories of all turns are read with one query."""
-        prompts = [self._prepare(flight.turn) for flight in flights]
+        prompts: list[Prepared] = [self._prepare(flight.turn) for flight in flights]
         wanted = [
             Recall(flight.turn.conversation, prompt.history_budget)
             for flight, prompt in zip(flights, prompts, strict=True)
-            if isinstance(prompt, Prompt) and prompt.history_budget and flight.turn.has_history and prompt.sizes is None
+            if isinstance(prompt, Prompt)
+            and prompt.history_budget
+            and flight.turn.may_have_history
+            and prompt.sizes is None
         ]
         history = asyncio.ensure_future(self._recall(wanted)) if wanted else None
         return [self._run(flight, prompt, history) for flight, prompt in zip(flights, prompts, strict=True)]
 
-    async def _run(self, flight: Flight, prompt: "Prompt | OrchestraError", history: "Future[History] | None") -> None:
+    async def _run(self, flight: Flight, prompt: Prepared, history: "Future[History] | None") -> None:
         try:
             with self._metrics.attempt_seconds.time():
                 outcome = await self._attempt(flight, prompt, history)
@@ -96,21 +102,25 @@ class Turns:
         if isinstance(outcome, RetryLater):
             # Before the ending is written: the next attempt may start with it, and its events come after this one.
             self._publisher.restart(flight.turn, outcome.code, outcome.detail)
-        if ending:
-            await self._finish(ending)
+        try:
+            if ending:
+                await self._finish(ending)
+        finally:
+            if isinstance(prompt, Held):
+                prompt.release()
 
-    async def _attempt(
-        self, flight: Flight, prompt: "Prompt | OrchestraError", history: "Future[History] | None"
-    ) -> Outcome:
+    async def _attempt(self, flight: Flight, prompt: Prepared, history: "Future[History] | None") -> Outcome:
         turn = flight.turn
         try:
             async with asyncio.timeout(min(self._timings.attempt, turn.seconds_left)) as limit:
                 if isinstance(prompt, OrchestraError):
                     raise prompt
+                if isinstance(prompt, Held):
+                    return await self._generate_large(flight, prompt, limit)
                 if prompt.sizes is not None:
                     return await self._generate_with_files(flight, prompt, limit)
                 recalled = await asyncio.shield(history) if history else {}
-                return await self._generate(flight, prompt, recalled.get(turn.conversation, ()), {}, limit)
+                return await self._generate(flight, prompt, recalled.get(turn.conversation), {}, limit)
         except asyncio.CancelledError:
             if flight.stopped is None:
                 raise
@@ -129,18 +139,35 @@ class Turns:
             crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
             return self._after(flight, crash)
 
+    async def _generate_large(self, flight: Flight, held: Held, limit: asyncio.Timeout) -> Outcome:
+        """The same for a request whose body is too large for its record."""
+        turn = flight.turn
+        body = await self._untimed(flight, limit, self._media.body(turn.owner, turn.body, held))
+        flight.turn = turn = replace(turn, body=body)
+        prompt = prepare(turn, self._models.find(turn.model), self._agents)
+        if prompt.sizes is not None:
+            return await self._generate_with_files(flight, prompt, limit)
+        return await self._generate(flight, prompt, await self._history(turn, prompt), {}, limit)
+
+    async def _history(self, turn: Claimed, prompt: Prompt) -> Sequence[ChatMessage] | None:
+        if not (prompt.history_budget and turn.may_have_history):
+            return None
+        return (await self._recall([Recall(turn.conversation, prompt.history_budget)])).get(turn.conversation)
+
     async def _generate_with_files(self, flight: Flight, prompt: Prompt, limit: asyncio.Timeout) -> Outcome:
         """The same for a request that names files: what the files weigh decides how much history fits."""
         turn, model = flight.turn, self._models.find(flight.turn.model)
         found = await self._media.find(turn.owner, prompt.body.messages, model)
         prompt = prepare(turn, model, self._agents, {id: weight_of_file(file) for id, file in found.items()})
-        recalled: History = {}
-        if prompt.history_budget and turn.has_history:
-            recalled = await self._recall([Recall(turn.conversation, prompt.history_budget)])
-        return await self._generate(flight, prompt, recalled.get(turn.conversation, ()), found, limit)
+        return await self._generate(flight, prompt, await self._history(turn, prompt), found, limit)
 
     async def _generate(
-        self, flight: Flight, prompt: Prompt, history: Sequence[ChatMessage], found: Files, limit: asyncio.Timeout
+        self,
+        flight: Flight,
+        prompt: Prompt,
+        history: Sequence[ChatMessage] | None,
+        found: Files,
+        limit: asyncio.Timeout,
     ) -> Outcome:
         ask = generation(flight.turn, prompt, history)
         held = self._media.hold() if found or (history and file_ids_in(history)) else None
@@ -148,7 +175,7 @@ class Turns:
         state: dict[str, Any] | None = None
         try:
             if held:
-                ask = await self._with_data(flight, ask, held, found, history, limit)
+                ask = await self._with_data(flight, ask, held, found, history or (), limit)
             answering = self._llm.generate(ask, str(flight.turn.id), flight.turn.traceparent)
             del ask  # With the data of files it is large, and nothing needs it during the call.
             async with aclosing(answering) as pieces:
@@ -188,14 +215,20 @@ class Turns:
         history: Sequence[ChatMessage],
         limit: asyncio.Timeout,
     ) -> GenerateRequest:
-        """The request with the data of its files. Time spent waiting for room is not time of the attempt."""
-        turn, now = flight.turn, asyncio.get_running_loop().time
-        left = turn.seconds_left - (time.monotonic() - flight.began)
+        """The request with the data of its files."""
+        turn = flight.turn
+        filling = self._media.fill(ask, held, turn.owner, self._models.find(turn.model), found, history)
+        return await self._untimed(flight, limit, filling)
+
+    async def _untimed(self, flight: Flight, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
+        """Do work that waits for room: this is not time of the attempt."""
+        now = asyncio.get_running_loop().time
+        left = flight.turn.seconds_left - (time.monotonic() - flight.began)
         limit.reschedule(now() + left)
         began = now()
-        filled = await self._media.fill(ask, held, turn.owner, self._models.find(turn.model), found, history)
+        done = await work
         limit.reschedule(now() + min(self._timings.attempt, left - (now() - began)))
-        return filled
+        return done
 
     async def _completed(
         self, flight: Flight, prompt: Prompt, deltas: Deltas, done: Done, state: dict[str, Any] | None
@@ -260,8 +293,10 @@ class Turns:
         info = self._models.find(model)
         return info.name if info else None
 
-    def _prepare(self, turn: Claimed) -> "Prompt | OrchestraError":
+    def _prepare(self, turn: Claimed) -> Prepared:
         try:
+            if "body_ref" in turn.body:
+                return self._media.hold_body()
             return prepare(turn, self._models.find(turn.model), self._agents)
         except OrchestraError as error:
             return error

@@ -56,6 +56,8 @@ def weight_of_options(options: Options) -> int:
 
 def weight_of_file(file: StoredFile) -> int:
     """What a document counts: the bytes of a text, an estimate for others."""
+    if file.of_body:
+        return _media(file.bytes * 3 // 4, _BYTES_OF_A_DOCUMENT_A_TOKEN)  # It is base64.
     return file.bytes if is_text(file) else _media(file.bytes, _BYTES_OF_A_DOCUMENT_A_TOKEN)
 
 
@@ -71,6 +73,8 @@ def _of_part(part: dict[str, Any], sizes: Sizes) -> int:
         case "image_url":
             return _TOKENS_AN_IMAGE * BYTES_A_TOKEN
         case "input_audio":
+            if id := file_id_of(part):
+                return sizes.get(id, 0) * _BYTES_OF_A_DOCUMENT_A_TOKEN // _BYTES_OF_A_RECORDING_A_TOKEN
             return _media(_decoded(part["input_audio"]["data"]), _BYTES_OF_A_RECORDING_A_TOKEN)
         case _:
             if id := file_id_of(part):

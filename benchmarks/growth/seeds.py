@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks.bench import Bench
-from benchmarks.fake_model import MODEL
+from benchmarks.question import MODEL
 from orchestra.credentials import new_key
 from orchestra.store import keys
 from schemas.api.keys import CreateKey

@@ -19,6 +19,7 @@ class Producer:
         self._tally = tally
         self._more = asyncio.Event()
         self.last: dict[str, bytes | None] = {}
+        self.value = b""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Any]:
@@ -40,7 +41,7 @@ class Producer:
         self._tally.records += 1
         self._tally.bytes += len(key or b"") + len(value or b"")
         self._tally.bytes += sum(len(name) + len(text or b"") for name, text in headers)
-        self.last = dict(headers)
+        self.last, self.value = dict(headers), value or b""
         self._more.set()
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         acknowledged.set_result(None)

@@ -18,8 +18,10 @@ from orchestra.signing import EventSigner
 from schemas import envelope, events
 from schemas.api.messages import PostMessage
 from schemas.ids import conversation_id_for_request
+from schemas.requests import MessageRequested
 
 SECRET = "s" * 32
+_MESSAGES, _CHAT = "/v1/messages", "/openai/v1/chat/completions"
 _HEADERS = [
     (b"host", b"127.0.0.1:8080"),
     (b"user-agent", b"guard"),
@@ -45,26 +47,30 @@ class _Gateway:
             consumer=self._consumer.opened,
         )
 
-    async def ask(self, pieces: int, *, stream: bool) -> None:
+    async def ask(self, pieces: int, *, stream: bool, path: str = _MESSAGES) -> None:
         """One POST, answered by this many pieces of text, one after another."""
         body = orjson.dumps({"messages": [{"role": "user", "content": QUESTION}], "stream": stream})
-        call = _Call(body)
+        call = _Call(body, path)
         accepted = self._tally.records + 1
         asking = asyncio.ensure_future(self.app(call.scope, call.receive, call.send))
         await self._producer.until(accepted)
         await Settle()
-        await self._reply(UUID((self._producer.last[envelope.ID] or b"").decode()), body, pieces)
+        record = PostMessage.model_validate_json(body) if path == _MESSAGES else self._record()
+        await self._reply(UUID((self._producer.last[envelope.ID] or b"").decode()), record.body_hash(), pieces)
         await asking
         assert call.answer[0]["status"] == 200, call.answer
-        assert (PIECE * pieces).encode() in b"".join(part["body"] for part in call.answer[1:])
+        assert b"".join(part["body"] for part in call.answer[1:]).count(PIECE.encode()) >= pieces
 
-    async def _reply(self, id: UUID, body: bytes, pieces: int) -> None:
+    def _record(self) -> MessageRequested:
+        """The last request, as a worker reads it."""
+        return MessageRequested.model_validate_json(self._producer.value)
+
+    async def _reply(self, id: UUID, body_hash: str, pieces: int) -> None:
         started = {"attempt": 1, "conversation_id": str(conversation_id_for_request(id))}
         told: list[tuple[str, dict[str, Any]]] = [(events.STARTED, started)]
         told += [(events.DELTA, {"attempt": 1, "at": at * len(PIECE), "text": PIECE}) for at in range(pieces)]
         usage = {"input_tokens": 90, "output_tokens": pieces}
         told.append((events.COMPLETED, {"attempt": 1, "reply": PIECE * pieces, "usage": usage}))
-        body_hash = PostMessage.model_validate_json(body).body_hash()
         extra = ((envelope.TENANT, envelope.DEFAULT_TENANT), (envelope.BODY_HASH, body_hash))
         for kind, value in told:
             written = envelope.write_headers(id=id, type=kind, source="/workers", subject=str(id), extra=extra)
@@ -79,12 +85,12 @@ class _Gateway:
 class _Call:
     """One HTTP call as uvicorn passes it on."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, path: str) -> None:
         self.answer: list[Message] = []
         self._body = [body]
         self.scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
-            "scheme": "http", "path": "/v1/messages", "raw_path": b"/v1/messages", "query_string": b"", "root_path": "",
+            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
             "headers": [*_HEADERS, (b"content-length", b"%d" % len(body))], "client": ("127.0.0.1", 50000),
             "server": ("127.0.0.1", 8080), "state": {},
         }  # fmt: skip
@@ -121,5 +127,16 @@ async def delta(tally: Tally) -> AsyncIterator[Run]:
 
         async def run(times: int) -> None:
             await gateway.ask(times, stream=True)
+
+        yield run
+
+
+@asynccontextmanager
+async def chunk(tally: Tally) -> AsyncIterator[Run]:
+    """A piece of text on its way from Kafka to a client that reads a streamed chat completion."""
+    async with _running(tally) as gateway:
+
+        async def run(times: int) -> None:
+            await gateway.ask(times, stream=True, path=_CHAT)
 
         yield run

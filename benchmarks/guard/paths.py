@@ -6,6 +6,7 @@ from benchmarks.guard.path import Path
 PATHS = {
     "gateway-request": Path("a POST that waits for its reply", gateway.request),
     "gateway-delta": Path("a piece of text, from Kafka to a caller who reads a stream", gateway.delta, 10, 40),
+    "gateway-chunk": Path("a piece of text, to a client of a streamed chat completion", gateway.chunk, 10, 40),
     "worker-record": Path("a signed record, read and checked", worker.read),
     "worker-turn": Path("a turn: prompt, call of the LLM service, one piece of text", worker.turn),
     "worker-delta": Path("a piece of text, from the LLM service to a record of its own", worker.delta, 10, 40),

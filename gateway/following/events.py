@@ -14,10 +14,11 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.following.live import Ending, LiveRequest
+from gateway.following.turns import Turns
 from gateway.metrics import Metrics
 from orchestra.signing import EventSigner
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import RequestRef
+from orchestra.store.turns import ConversationRef, RequestRef
 from orchestra.transcript import Piece, PieceKind, pieces_of
 from schemas import events
 from schemas.content import MAX_CALLS
@@ -71,6 +72,7 @@ class Hub:
         self._metrics = metrics
         self._signer = signer
         self.hinted = asyncio.Event()
+        self.turns = Turns(self.hinted)
         self._max_bytes = max_bytes
         self._counters = {kind: metrics.events.labels(kind) for kind in EVENT_TYPES}
         self._bytes = 0
@@ -128,6 +130,7 @@ class Hub:
         """Wake every wait and stream."""
         for live in self._watched.values():
             live.touch()
+        self.turns.wake_all()
 
     def forget_old(self) -> None:
         """Drop requests that are not watched and have ended, or had no event for long."""
@@ -167,6 +170,8 @@ class Hub:
             return
         live.body_hash = body_hash
         self._apply(ref, live, change)
+        if kind == STARTED and self.turns.places and live.conversation_id:
+            self.turns.hint(ConversationRef(ref.tenant, live.conversation_id))
 
     def _take_unsigned(self, ref: RequestRef, kind: str, attempt: int, change: Callable[[LiveRequest], bool]) -> None:
         self._metrics.events_unsigned.inc()
@@ -183,6 +188,8 @@ class Hub:
         live = live or self._get(ref)
         live.hearsay = True
         self._apply(ref, live, change)
+        if kind == STARTED and self.turns.places and live.conversation_id:
+            self.turns.hint(ConversationRef(ref.tenant, live.conversation_id), at_once=False)
 
     def _apply(self, ref: RequestRef, live: LiveRequest, change: Callable[[LiveRequest], bool]) -> None:
         before = live.window.bytes

@@ -1,210 +1,81 @@
-"""⑩ Streams a request as server-sent events, from the beginning or from where the client left off, on any replica."""
+"""⑩ Streams a request as server-sent events, in the form of one API, from any place in the stream, on any replica."""
 
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 from uuid import UUID
 
-import orjson
-from starlette.responses import StreamingResponse
-
 from gateway.drain import Drain
+from gateway.following.cursor import COME_BACK, StreamPosition, TurnCursor, deleted, has_seen
 from gateway.following.events import Hub
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.lookup import Lookup
+from gateway.http.leaving import EventStreamResponse, Left
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
 from gateway.timings import TIMINGS, Timings
 from orchestra.store.claims import Owner
+from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import RequestRef
-from orchestra.transcript import Piece, after, before, items_of, joined, text_of, units_of
-from schemas.api.requests import RequestResource
-from schemas.errors import ERRORS, ErrorCode, OrchestraError
+from orchestra.store.turns import ConversationRef, RequestRef
+from schemas.errors import ErrorCode, OrchestraError
 from schemas.replies import RequestError
 from schemas.status import Status
 
 _READ_AGAIN_SECONDS = 0.5
 _NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"
-_COME_BACK = b"retry: 500\n\n"
-_LAST_EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(?:-([0-9]{1,10}))?(\.end)?")
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
-# The standard of server-sent events does not end a line at these, but many clients do.
-_ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
-# No attempt has this number: a client that claims to have seen it gets the whole answer again.
-_NO_ATTEMPT = -1
+_SHUTTING_DOWN = OrchestraError(ErrorCode.STILL_RUNNING, "this gateway is shutting down; the request goes on")
 
 
-@dataclass(frozen=True)
-class StreamPosition:
-    """How far a client has read: code points of an attempt's text; ``ended``: the ending, too.
+class StreamWriter(Protocol):
+    """Writes the events of one stream in the form of one API: what its client still lacks. It never waits.
 
-    ``units``: of the whole answer (see `orchestra.transcript`), if there were other pieces than text.
+    ``closed``: it has written its last event although the request goes on.
     """
 
-    attempt: int
-    text: int
-    units: int | None = None
-    ended: bool = False
+    @property
+    def closed(self) -> bool:
+        """Whether the stream ends before the request."""
+
+    def begin(self, live: LiveRequest) -> list[bytes]:
+        """The events before anything is known about the answer."""
+
+    def catch_up(self, live: LiveRequest) -> list[bytes]:
+        """The events that bring the client up to the present state."""
+
+    def end(self, ending: Ending) -> list[bytes]:
+        """The remaining events, the ending last."""
+
+    def break_off(self, error: OrchestraError) -> list[bytes]:
+        """The last events of a stream that ends before its request, because of this error."""
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """What to stream. ``body_hash``: of the body that this call sent, if it did.
-
-    ``warnings``: fields of that body that had no effect.
-    """
+    """What to stream, and in which form. ``body_hash``: of the body that this call sent, if it did."""
 
     ref: RequestRef
-    conversation_id: UUID | None
-    after: StreamPosition | None = None
+    writer: StreamWriter
     stored: StoredRequest | None = None
     body_hash: str | None = None
     ending: Ending | None = None
-    warnings: Sequence[str] = ()
 
 
-def read_last_event_id(text: str | None) -> StreamPosition | None:
-    """The place that an event id names. An id that is not one of ours is a place in an attempt that does not exist."""
-    if not text:
-        return None
-    if not (match := _LAST_EVENT_ID.fullmatch(text.strip())):
-        return StreamPosition(_NO_ATTEMPT, 0)
-    return StreamPosition(int(match[1]), int(match[2]), int(match[3]) if match[3] else None, bool(match[4]))
+@dataclass(frozen=True)
+class ConversationStart:
+    """Where the stream of a conversation begins: behind the turn of this number, 0 for the first one.
 
+    ``turn``: the request of that turn, if the stream resumes in the middle of it, behind the place ``after``.
+    """
 
-def has_seen(after: StreamPosition | None, resource: RequestResource) -> bool:
-    """True when the request has ended and that ending was the client's last event."""
-    if after is None or not after.ended or not resource.status.terminal:
-        return False
-    return after.attempt == (resource.attempts or 0)
-
-
-class StreamCursor:
-    """Which events one client of a stream still lacks: the state of the stream, without its waiting."""
-
-    def __init__(self, after: StreamPosition | None) -> None:
-        if after and after.ended:
-            # That ending was of another request with this id: a dead letter, replayed since.
-            after = StreamPosition(_NO_ATTEMPT, 0)
-        self._attempt = after.attempt if after else None
-        self._text = after.text if after else 0
-        self._units = self._text if after is None or after.units is None else after.units
-        self._epoch: int | None = None
-        # The request, if what was sent came from unsigned events.
-        self._hearsay: LiveRequest | None = None
-
-    def catch_up(self, live: LiveRequest) -> list[bytes]:
-        """The events that bring the client up to the present state."""
-        hearsay = live if live.hearsay and not live.signed else None
-        if self._hearsay and not hearsay:
-            self._void()
-        self._hearsay = hearsay
-        if live.attempt < (self._attempt or 0):
-            return []  # This replica is behind what the client has seen.
-        told: list[bytes] = []
-        if live.attempt < 1:
-            return self._held_back(live)
-        if self._attempt is None:
-            told.append(self._start(live.attempt))
-            told += self._failure(live)
-        elif self._attempt != live.attempt or self._epoch not in (None, live.epoch):
-            told.append(self._restart(live.attempt, live.window.since(0) or [], live.last_error))
-        elif self._epoch is None:
-            told += self._failure(live)
-        self._epoch = live.epoch
-        if (text := live.window.text_since(self._units)) is not None:
-            return told + self._delta(text)
-        return told + self._pieces(live.window.since(self._units) or ())
-
-    def end(self, ending: Ending) -> list[bytes]:
-        """The remaining events, the ending last."""
-        told: list[bytes] = []
-        pieces = ending.pieces
-        if self._hearsay and not self._is_in(pieces, self._hearsay):
-            self._void()
-        self._hearsay = None
-        if ending.status is Status.COMPLETED:
-            if self._attempt is None:
-                told.append(self._start(ending.attempt))
-            elif self._attempt != ending.attempt or not self._is_place_in(pieces):
-                told.append(self._restart(ending.attempt, pieces))
-            told += self._pieces(after(pieces, self._units))
-        elif self._attempt != ending.attempt:
-            self._attempt, self._text, self._units = ending.attempt, 0, 0
-        name, data = _told(ending)
-        # Its id is unique, so that a client cut off just before it differs from one that has seen it.
-        return [*told, _event(name, data, f"{self._id}.end")]
-
-    @property
-    def _id(self) -> str:
-        place = f"{self._attempt}.{self._text}"
-        if self._units != self._text:
-            place = f"{place}-{self._units}"
-        # A client that resumes from a place continues behind it, so what is before it must be equal on every replica.
-        return f"{place}.unsigned" if self._hearsay else place
-
-    def _void(self) -> None:
-        """What was sent may be forged: send what comes next as a restart."""
-        if self._attempt is not None:
-            self._attempt = _NO_ATTEMPT
-
-    def _is_in(self, pieces: list[Piece], live: LiveRequest) -> bool:
-        """Whether an answer begins with what was sent of this request."""
-        sent = live.window.since(0) if self._epoch == live.epoch else None
-        return sent is not None and joined(before(pieces, units_of(sent))) == joined(sent)
-
-    def _is_place_in(self, pieces: list[Piece]) -> bool:
-        """Whether an answer has the place where the client is."""
-        return self._units <= units_of(pieces) and self._text == len(text_of(before(pieces, self._units)))
-
-    def _start(self, attempt: int) -> bytes:
-        self._attempt, self._text, self._units = attempt, 0, 0
-        return _event("started", {"attempt": attempt}, self._id)
-
-    def _restart(self, attempt: int, pieces: list[Piece], error: RequestError | None = None) -> bytes:
-        text, output = text_of(pieces), items_of(pieces)
-        self._attempt, self._text, self._units = attempt, len(text), units_of(pieces)
-        data = {"attempt": attempt, "text": text, **_why(error)}
-        return _event("restart", {**data, "output": output} if output else data, self._id)
-
-    def _failure(self, live: LiveRequest) -> list[bytes]:
-        """Why no text comes, for a client that connected after the attempt failed."""
-        return [self._restart(live.attempt, [], live.last_error)] if live.failed else []
-
-    def _held_back(self, live: LiveRequest) -> list[bytes]:
-        """Why no attempt begins. There is no place to resume from yet, so the event has no id."""
-        if not live.failed or self._epoch == live.epoch:
-            return []
-        self._epoch = live.epoch
-        return [_event("restart", {"attempt": live.attempt, "text": "", **_why(live.last_error)})]
-
-    def _delta(self, text: str) -> list[bytes]:
-        if not text:
-            return []
-        self._text += len(text)
-        self._units += len(text)
-        return [_event("delta", {"text": text}, self._id)]
-
-    def _pieces(self, pieces: Iterable[Piece]) -> list[bytes]:
-        return [event for piece in pieces for event in self._piece(piece)]
-
-    def _piece(self, piece: Piece) -> list[bytes]:
-        if piece.kind == "text":
-            return self._delta(piece.text)
-        self._units += piece.units
-        match piece.kind:
-            case "tool_call":
-                data = {"index": piece.index, "call_id": piece.call_id, "name": piece.name}
-                return [_event("tool_call", data, self._id)]
-            case "tool_arguments":
-                return [_event("tool_call.delta", {"index": piece.index, "arguments": piece.text}, self._id)]
-        return [_event(f"{piece.kind}.delta", {"text": piece.text}, self._id)]
+    seq: int = 0
+    turn: UUID | None = None
+    after: StreamPosition | None = None
 
 
 class Streams:
@@ -233,54 +104,108 @@ class Streams:
             raise OrchestraError(ErrorCode.TOO_MANY_STREAMS, retry_after=_NEXT_STREAM_SECONDS)
 
     def open(
-        self, subscription: Subscription, standing: Standing, headers: Mapping[str, str] | None = None
-    ) -> StreamingResponse:
+        self,
+        subscription: Subscription,
+        standing: Standing,
+        headers: Mapping[str, str] | None = None,
+        left: Left | None = None,
+    ) -> EventStreamResponse:
         """The response that streams a request until its ending.
 
-        It ends earlier when the client leaves or loses its access, or when this gateway shuts down.
+        It ends earlier when the client leaves, which calls ``left``, or loses its access, or when this gateway shuts
+        down.
         """
-        return StreamingResponse(
-            self._chunks(subscription, standing),
-            headers={**_HEADERS, **(headers or {})},
-            media_type="text/event-stream",
-        )
+        return EventStreamResponse(self._chunks(subscription, standing), headers, left)
 
-    async def _chunks(self, subscription: Subscription, standing: Standing) -> AsyncIterator[bytes]:
-        owner = standing.caller.owner
+    def open_conversation(
+        self, ref: ConversationRef, start: ConversationStart, standing: Standing
+    ) -> EventStreamResponse:
+        """The response that streams all turns of a conversation, also those that are still to come, in their order.
+
+        It ends when the conversation is deleted, when the client leaves or loses its access, or when this gateway
+        shuts down.
+        """
+        return EventStreamResponse(self._turns(ref, start, standing))
+
+    async def _chunks(self, subscription: Subscription, standing: Standing) -> AsyncGenerator[bytes, None]:
+        with self._counted(standing.caller.owner), self._hub.watch(subscription.ref) as live:
+            if begun := self._begin(subscription, live):
+                yield begun
+            async for chunk in self._follow(subscription, live, standing):
+                yield chunk
+
+    def _begin(self, subscription: Subscription, live: LiveRequest) -> bytes:
+        if subscription.stored:
+            self._hub.learn(subscription.ref, subscription.stored)
+        return b"".join(subscription.writer.begin(live))
+
+    async def _turns(
+        self, ref: ConversationRef, start: ConversationStart, standing: Standing
+    ) -> AsyncGenerator[bytes, None]:
+        turn, after = start.turn, start.after
+        with self._counted(standing.caller.owner), self._hub.turns.watch(ref, start.seq) as place:
+            while True:
+                now = time.monotonic()
+                if self._drain.begun or (now >= standing.due and await _lost_access(standing)):
+                    yield COME_BACK  # The next gateway continues the stream, or answers with the error.
+                    return
+                if (
+                    turn is None
+                    and (turn := await place.next(min(self._timings.keep_alive, standing.due - now))) is None
+                ):
+                    if place.deleted:
+                        yield deleted(ref.id)
+                        return
+                    yield _KEEP_ALIVE
+                    continue
+                try:
+                    stored = await self._lookup.stored(standing.caller, turn)
+                except DatabaseUnavailableError:
+                    yield _KEEP_ALIVE
+                    await place.rest(_READ_AGAIN_SECONDS)
+                    continue
+                # A turn that was deleted, or that another owner sent and that was refused, has no events.
+                if stored and not has_seen(after, stored.resource):
+                    cursor = TurnCursor(turn, ref.id, after)
+                    subscription = Subscription(standing.caller.request(turn), cursor, stored)
+                    with self._hub.watch(subscription.ref) as live:
+                        yield self._begin(subscription, live)
+                        async for chunk in self._follow(subscription, live, standing):
+                            yield chunk
+                    if not cursor.ended:
+                        return
+                turn = after = None
+
+    @contextmanager
+    def _counted(self, owner: Owner) -> Iterator[None]:
         self._metrics.streams.inc()
         self._open[owner] += 1
         try:
-            with self._hub.watch(subscription.ref) as live:
-                if subscription.stored:
-                    self._hub.learn(subscription.ref, subscription.stored)
-                conversation_id = subscription.conversation_id or live.conversation_id
-                pending = {"request_id": subscription.ref[1], "conversation_id": conversation_id}
-                yield _event(
-                    "pending", {**pending, "warnings": subscription.warnings} if subscription.warnings else pending
-                )
-                async for chunk in self._follow(subscription, live, standing):
-                    yield chunk
+            yield
         finally:
             self._metrics.streams.dec()
             self._open[owner] -= 1
             if not self._open[owner]:
                 del self._open[owner]
 
-    async def _follow(self, subscription: Subscription, live: LiveRequest, standing: Standing) -> AsyncIterator[bytes]:
-        cursor = StreamCursor(subscription.after)
+    async def _follow(
+        self, subscription: Subscription, live: LiveRequest, standing: Standing
+    ) -> AsyncGenerator[bytes, None]:
+        writer = subscription.writer
         while True:
             seen = live.version
             now = time.monotonic()
-            if now >= standing.due and not await _stands(standing):
-                yield _COME_BACK  # The reconnect gets the error.
+            if now >= standing.due and (error := await _lost_access(standing)):
+                yield b"".join(writer.break_off(error))
                 return
             ending = await self._ending(subscription, live)
-            told = cursor.end(ending) if ending else cursor.catch_up(live)
-            if self._drain.begun and not ending:
-                told.append(_COME_BACK)
+            told = writer.end(ending) if ending else writer.catch_up(live)
+            over = ending or writer.closed
+            if self._drain.begun and not over:
+                told += writer.break_off(_SHUTTING_DOWN)
             if told:
                 yield b"".join(told)
-            if ending or self._drain.begun:
+            if over or self._drain.begun:
                 return
             # An ending whose reply cannot be read from Postgres now is read again soon.
             seconds = _READ_AGAIN_SECONDS if live.ending else self._timings.keep_alive
@@ -296,36 +221,9 @@ class Streams:
         return await self._lookup.with_reply(subscription.ref, ending) if ending else None
 
 
-async def _stands(standing: Standing) -> bool:
+async def _lost_access(standing: Standing) -> OrchestraError | None:
     try:
         await standing.check()
-    except OrchestraError:
-        return False
-    return True
-
-
-def _why(error: RequestError | None) -> dict[str, Any]:
-    return {"last_error": error.model_dump()} if error else {}
-
-
-def _told(ending: Ending) -> tuple[str, dict[str, Any]]:
-    match ending.status:
-        case Status.COMPLETED:
-            told = {"reply": ending.reply or "", "usage": ending.usage and ending.usage.model_dump()}
-            # Absent where unknown: an older release may have stored the reply.
-            more = {"finish_reason": ending.finish_reason, "output": ending.output}
-            return "completed", told | {name: value for name, value in more.items() if value}
-        case Status.FAILED:
-            code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
-            return "failed", {"code": code, "detail": detail or ERRORS[code].title}
-    return ending.status.value, {}
-
-
-def _event(name: str, data: dict[str, Any], id: str | None = None) -> bytes:
-    head = b"id: %b\n" % id.encode() if id is not None else b""
-    # The database driver has its own class of UUIDs, which orjson does not know.
-    value = orjson.dumps(data, default=str)
-    if not value.isascii():
-        for separator, escaped in _ESCAPED.items():
-            value = value.replace(separator, escaped)
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), value)
+    except OrchestraError as error:
+        return error
+    return None

@@ -1,6 +1,7 @@
 """Waits for the ending of a request, and turns it into the response of a POST."""
 
 import time
+from uuid import UUID
 
 from fastapi import Response
 
@@ -64,24 +65,29 @@ def still_running(submission: Submission, live: LiveRequest) -> RequestProblemEr
 
 def answer(submission: Submission, ending: Ending, default_model: str) -> Response:
     """The response to a POST whose request has ended. Raises ``RequestProblemError`` unless it was completed."""
+    if ending.status is not Status.COMPLETED:
+        raise failure(ending, submission.id)
+    reply = MessageReply(
+        conversation_id=submission.conversation_id,
+        reply=ending.reply or "",
+        request_id=submission.id,
+        model=ending.model or submission.body.model or default_model,
+        usage=ending.usage,
+        finish_reason=ending.finish_reason,
+        metadata=submission.body.metadata,
+        output=ending.output,
+        warnings=list(submission.warnings),
+    )
+    return json_answer(reply)
+
+
+def failure(ending: Ending, request_id: UUID) -> RequestProblemError:
+    """The error of a request that ended without an answer."""
     match ending.status:
-        case Status.COMPLETED:
-            reply = MessageReply(
-                conversation_id=submission.conversation_id,
-                reply=ending.reply or "",
-                request_id=submission.id,
-                model=ending.model or submission.body.model or default_model,
-                usage=ending.usage,
-                finish_reason=ending.finish_reason,
-                metadata=submission.body.metadata,
-                output=ending.output,
-                warnings=list(submission.warnings),
-            )
-            return json_answer(reply)
         case Status.EXPIRED:
             code, detail = ErrorCode.EXPIRED, ""
         case Status.CANCELLED:
             code, detail = ErrorCode.CANCELLED, ""
         case _:
             code, detail = (ending.error.code, ending.error.detail) if ending.error else (ErrorCode.INTERNAL, "")
-    raise RequestProblemError(code, detail, request_id=submission.id, status=ending_status(code))
+    return RequestProblemError(code, detail, request_id=request_id, status=ending_status(code))

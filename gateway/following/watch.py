@@ -6,7 +6,7 @@ from contextlib import suppress
 import structlog
 
 from gateway.following.events import Hub
-from orchestra.store import dead_letters, requests
+from orchestra.store import dead_letters, next_turns, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.turns import RequestRef
 from schemas.errors import ErrorCode
@@ -37,7 +37,7 @@ class Watch:
                 log.error("watch_failed", exc_info=error)
 
     async def look(self) -> None:
-        """Look up all requests that are due, once. Raises ``DatabaseUnavailableError``."""
+        """Look up all requests and conversations that are due, once. Raises ``DatabaseUnavailableError``."""
         due = self._hub.due()
         found = await requests.find(self._database, due)
         for ref, stored in found.items():
@@ -46,6 +46,14 @@ class Watch:
         if missing:
             await self._fail_the_hopeless(missing)
         self._hub.looked(due)
+        await self._look_for_turns()
+
+    async def _look_for_turns(self) -> None:
+        """Look for the next turns of all conversations that are due, once."""
+        due = self._hub.turns.due()
+        found = await next_turns.next_turns(self._database, [(place.ref, place.after) for place in due])
+        for place, following in zip(due, found, strict=True):
+            place.learn(following.turns, deleted=following.deleted)
 
     async def _until_due(self) -> None:
         """Wait a second, or until there is a hint to follow at once, together with those right behind it."""

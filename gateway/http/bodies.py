@@ -1,6 +1,8 @@
 """Input of a call: bounded raw bodies, JSON, ids, the Idempotency-Key, the names in a query."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,29 +11,54 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from gateway.http.body_room import Hold
+from gateway.http.problems import UNREAD
 from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import refused
 
+# For all of a body that is large: 32 MiB arrive at 280 KiB/s.
+_LARGE_SECONDS = 120.0
 _KEY = re.compile(r"[!-~]{1,255}")
 _QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The raw body of any content type. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``."""
+async def read_body(request: Request, most: int, hold: Hold | None = None) -> bytes:
+    """The raw body of any content type. Raises ``UNSUPPORTED_MEDIA_TYPE`` or ``TOO_LARGE``.
+
+    ``hold``: takes memory for a body that has more than ``most`` bytes. This can also raise ``OVERLOADED`` and
+    ``TOO_SLOW``.
+    """
     headers = dict(request.scope["headers"])
     if b"content-encoding" in headers:
         must_be_plain(request)
-    if int(headers.get(b"content-length", 0)) > most:
+    if (claimed := int(headers.get(b"content-length", 0))) > most and (hold is None or claimed > hold.max_bytes):
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Before the client has sent it.
-    body = bytearray()
-    async for chunk in request.stream():
+    body, chunks = bytearray(), request.stream()
+    async for chunk in chunks:
         body += chunk
         if len(body) > most:
-            raise OrchestraError(ErrorCode.TOO_LARGE)
+            if hold is None:
+                raise OrchestraError(ErrorCode.TOO_LARGE)
+            await _read_large(request, body, chunks, hold)
     return bytes(body)
+
+
+async def _read_large(request: Request, body: bytearray, chunks: AsyncIterator[bytes], hold: Hold) -> None:
+    """Read the rest of a large body. A client that sends it slowly must not hold its memory for long."""
+    request.scope[UNREAD] = True
+    allowed = hold.grow(len(body))
+    try:
+        async with asyncio.timeout(_LARGE_SECONDS):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > allowed:
+                    allowed = hold.grow(len(body))
+    except TimeoutError:
+        raise OrchestraError(ErrorCode.TOO_SLOW) from None
+    request.scope[UNREAD] = False
 
 
 def must_be_plain(request: Request) -> None:

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import fields
-from schemas.api.conversations import CreateConversation
+from schemas.api.bulk import BulkMessages
+from schemas.api.conversations import BranchConversation, CopyConversation, CreateConversation
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
 from schemas.api.files import A_FILE, Purpose
 from schemas.api.keys import CreateKey
@@ -16,13 +17,18 @@ from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.api.tasks import CreateTask, PostTask, TaskFilter
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser
 from schemas.errors import ERRORS, ErrorCode
+from schemas.openai.chat import ChatCompletionChunk, CreateChatCompletion
+from schemas.openai.conversations import AddItems, CreateOpenAIConversation, UpdateOpenAIConversation
+from schemas.openai.responses import CreateResponse, ResponseEvent
 
 # Bare, or as a quoted string of RFC 8941.
 _KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
-    PostMessage, CreateConversation, PostTask, CreateTask, TaskFilter, CreateUser, ChangeUser, ChangePassword,
-    CreateKey, EditDeadLetter, ReplayDeadLetters, Problem,
+    PostMessage, CreateConversation, BranchConversation, CopyConversation, PostTask, CreateTask, TaskFilter, CreateUser,
+    ChangeUser, ChangePassword, CreateKey, EditDeadLetter, ReplayDeadLetters, Problem, BulkMessages,
+    CreateChatCompletion, ChatCompletionChunk, CreateResponse, ResponseEvent, CreateOpenAIConversation,
+    UpdateOpenAIConversation, AddItems,
 )  # fmt: skip
 
 # `itemSchema` is of OpenAPI 3.2; tools that do not know it ignore it. docs/reference/streams.md has the whole of it.
@@ -30,7 +36,7 @@ EVENTS = (
     "pending started delta tool_call tool_call.delta reasoning.delta refusal.delta restart completed failed cancelled "
     "expired"
 ).split()
-_EVENT = {
+_EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
@@ -57,6 +63,27 @@ _EVENT = {
         },
     },
 }
+_TURN_EVENT = {
+    **_EVENT,
+    "properties": {
+        "event": {
+            "enum": [*EVENTS, "deleted"],
+            "description": "What happened, as in the stream of a request. `deleted` is the last event of the "
+            "conversation.",
+        },
+        "data": {
+            **_EVENT["properties"]["data"],
+            "description": "JSON, as in the stream of a request, and `request_id`: the request that it belongs to.",
+            "examples": [f'{{"request_id": "{fields.A_REQUEST}", "text": "world"}}'],
+        },
+        "id": {
+            "type": "string",
+            "pattern": "^[0-9a-f-]{36}:[0-9]+[.][0-9]+(-[0-9]+)?([.]end)?$",
+            "description": "Where to resume: the id of the request, and the id as in its own stream.",
+            "examples": [f"{fields.A_REQUEST}:1.11"],
+        },
+    },
+}
 TAGS = {
     "messages": "Send a message to a model: wait for the reply, stream it, or fetch it later.",
     "requests": "Every message and task is a request: get, stream or cancel it by its id.",
@@ -65,6 +92,8 @@ TAGS = {
     "tasks (v0)": "The task calls of the system that this one replaced (the v0 API), for existing clients.",
     "dead letters": "Records from Kafka that could not become requests. For operators.",
     "files": "Files of the caller: upload, list, download, delete. They expire.",
+    "OpenAI's API": "The same queue for clients of OpenAI's API, with the base URL `/openai/v1`. Chat completions, "
+    "responses and models are at the same paths below `/v1`, too; files are below both.",
     "agents": "Named presets for answering requests.",
     "users": "People who sign in with a password.",
     "keys": "API keys: credentials of programs.",
@@ -76,7 +105,11 @@ _PATHS = {
     "task_id": ("The task's id.", fields.A_REQUEST),
     "user_id": ("The user's id.", fields.A_USER),
     "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
+    "model_id": ("The model's name or an alias, or `agent:` and the name of an agent.", "llama3"),
     "file_id": ("The file's id.", A_FILE),
+    "response_id": ("The response's id.", "resp_019b0a52c1d87d3e9f0a4b6c8d2e1f30"),
+    "conv_id": ("The conversation's id.", "conv_019b0a52c1d87d3e9f0a4b6c8d2e1f30"),
+    "item_id": ("The item's id.", "msg_019b0a52c1d87d3e9f0a4b6c8d2e1f300000"),
     "letter_id": ("The dead letter's id.", "42"),
 }
 # Parameters in paths are read as text: one that cannot be an id is a 404, not a 422.
@@ -93,8 +126,11 @@ QUOTAS = (ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The ``openapi_extra`` of a route that reads this body."""
-    schema = {"$ref": _REF.format(model=model.__name__)}
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": _ref(model)}}}}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model.__name__)}
 
 
 UPLOAD = {
@@ -155,9 +191,17 @@ def problems(*codes: ErrorCode) -> Responses:
     return found
 
 
-def stream(description: str) -> dict[str, Any]:
-    """A response that is a stream of events."""
-    return {"description": description, "content": {"text/event-stream": {"itemSchema": _EVENT}}}
+def stream(description: str, *, of_turns: bool = False) -> dict[str, Any]:
+    """A response that is a stream of events, of one request or ``of_turns`` of a conversation."""
+    event = _TURN_EVENT if of_turns else _EVENT
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}
+
+
+def data_stream(description: str, model: type[BaseModel]) -> dict[str, Any]:
+    """A response that is a stream of events without names, whose data are JSON of this model."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref(model)}
+    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}
 
 
 _CREDENTIALS = {
@@ -166,6 +210,21 @@ _CREDENTIALS = {
 }
 # Routes that reveal no data, and the one that issues credentials.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/token"})
+
+
+# What FastAPI documents for a bad parameter, unless a route documents the same status.
+_FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
+
+
+def _without_frameworks_own(document: dict[str, Any]) -> None:
+    """Drop the responses that FastAPI adds and this gateway never sends."""
+    sent = {"$ref": _REF.format(model=_FRAMEWORKS_OWN[0])}
+    for operation in (each for methods in document["paths"].values() for each in methods.values()):
+        for status, response in [*operation["responses"].items()]:
+            if any(content.get("schema") == sent for content in response.get("content", {}).values()):
+                del operation["responses"][status]
+    for name in _FRAMEWORKS_OWN:
+        document["components"]["schemas"].pop(name, None)
 
 
 def install(app: FastAPI, *, asks_credentials: bool) -> None:
@@ -179,6 +238,7 @@ def install(app: FastAPI, *, asks_credentials: bool) -> None:
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(more["$defs"])
         components["securitySchemes"] = _CREDENTIALS
+        _without_frameworks_own(document)
         document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
         document["security"] = security if asks_credentials else [{}, *security]
         for path in PUBLIC & document["paths"].keys():

@@ -1,10 +1,10 @@
-"""Errors → problem documents (RFC 9457). They never contain any of the input."""
+"""Errors → problem documents (RFC 9457), or another form by path. They never contain any of the input."""
 
 import asyncio
 import math
-import re
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from gateway.http import openapi
 from gateway.metrics import Metrics
+from orchestra.http.hot_routes import CALL_ID, new_call_id
 from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode, OrchestraError
@@ -23,6 +25,7 @@ from schemas.errors import ErrorCode, OrchestraError
 # The client has left, so no one receives this answer; the number is the customary one in logs.
 _CLIENT_GONE = 499
 _RETRY_AFTER_SECONDS = 2.0
+_RETRIED = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
 # Key of the scope of a call whose handler reads the body itself: true until it has been read to its end.
@@ -30,14 +33,32 @@ UNREAD = "orchestra.unread"
 # Raised before the body was read to its end.
 _UNREAD = frozenset({ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE})
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
-# Paths of OpenAI's API, with and without the version that its clients include in the base URL.
-_OPENAIS = re.compile(
-    r"(/v1)?/(assistants|audio|batches|chat/completions|completions|embeddings|files|fine_tuning|images|models|"
-    r"moderations|responses|threads|uploads|vector_stores)(/.*)?"
-)
-_NOT_OPENAI = "OpenAI's API is not offered here yet: send messages to POST /v1/messages (see /docs)"
-
 log = structlog.get_logger()
+
+
+class Told(NamedTuple):
+    """An error as one call is answered."""
+
+    status: int
+    body: str | bytes
+    media_type: str
+    headers: Mapping[str, str]
+
+
+class ErrorForm(Protocol):
+    """The form that errors have on some paths instead of a problem document."""
+
+    def missing(self, path: str) -> str:
+        """The detail of the error about a path that no route has; empty: its title."""
+
+    def exists(self, path: str) -> bool:
+        """False if a path that a route matches is not offered all the same."""
+
+    def told(self, path: str, error: OrchestraError, problem: Problem) -> Told | None:
+        """The answer to a call of this path; None: the problem document."""
+
+    def documented(self, path: str, codes: Sequence[ErrorCode]) -> openapi.Responses | None:
+        """What a route with these errors may answer; None: problem documents."""
 
 
 class RequestProblemError(OrchestraError):
@@ -82,10 +103,11 @@ class LingeringResponse(Response):
 
 
 class Problems:
-    """Turns every error of the app into a problem document, and counts it."""
+    """Turns every error of the app into a problem document, or into the form that its path has, and counts it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, form: ErrorForm | None = None) -> None:
         self._metrics = metrics
+        self._form = form
 
     def install(self, app: FastAPI) -> None:
         """Register the handlers of all errors."""
@@ -97,34 +119,36 @@ class Problems:
         app.add_exception_handler(ClientDisconnect, self._on_client_gone)
         app.add_exception_handler(Exception, self._on_bug)
 
-    def answer(self, error: OrchestraError, headers: dict[str, str] | None = None, *, unread: bool = False) -> Response:
-        """The problem document of an error. ``unread``: the client may still be sending the body."""
+    def answer(self, error: OrchestraError, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer to a call that ended with this error."""
         request_id, status = (
             (error.request_id, error.status) if isinstance(error, RequestProblemError) else (None, None)
         )
         problem = Problem.of(error.code, error.detail, status=status, request_id=request_id)
         self._metrics.problems.labels(error.code).inc()
-        headers = dict(headers or {})
+        told = self._form.told(scope["path"], error, problem) if self._form else None
+        if told is None:
+            told = Told(problem.status, problem.model_dump_json(exclude_none=True), MEDIA_TYPE, {})
+        headers = {**told.headers, **(headers or {})}
         if request_id is not None:
             headers["Location"] = f"/v1/requests/{request_id}"
-        if problem.status == HTTPStatus.UNAUTHORIZED:
+            headers[CALL_ID] = f"req_{request_id.hex}"
+        if told.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         if error.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
             headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3: what would be accepted.
         retry_after = error.retry_after
-        if retry_after is None and problem.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        if retry_after is None and told.status in _RETRIED:
             retry_after = _RETRY_AFTER_SECONDS
         if retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-        kind = LingeringResponse if unread or error.code in _UNREAD else Response
-        return kind(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
-
-    def _answer(self, request: Request, error: OrchestraError) -> Response:
-        return self.answer(error, unread=request.scope.get(UNREAD, False))
+        # The client may still be sending the body.
+        unread = scope.get(UNREAD, False) or error.code in _UNREAD
+        return (LingeringResponse if unread else Response)(told.body, told.status, headers, media_type=told.media_type)
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, OrchestraError)
-        return self._answer(request, error)
+        return self.answer(error, request.scope)
 
     async def _on_http_exception(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -132,30 +156,33 @@ class Problems:
             error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
         )
         headers, detail = dict(error.headers or {}), ""
-        if code is ErrorCode.NOT_FOUND and _OPENAIS.fullmatch(request.url.path):
-            detail = _NOT_OPENAI
+        if code is ErrorCode.METHOD_NOT_ALLOWED and self._form and not self._form.exists(request.url.path):
+            code = ErrorCode.NOT_FOUND
+        if code is ErrorCode.NOT_FOUND and self._form:
+            detail = self._form.missing(request.url.path)
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
-        return self.answer(OrchestraError(code, detail), headers)
+        return self.answer(OrchestraError(code, detail), request.scope, headers)
 
-    async def _on_bad_parameters(self, _request: Request, error: Exception) -> Response:
+    async def _on_bad_parameters(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         lines = [_bad_parameter(problem) for problem in error.errors()[:5]]
-        return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)))
+        return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)), request.scope)
 
     async def _on_database_away(self, request: Request, _error: Exception) -> Response:
-        return self._answer(request, OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"))
+        return self.answer(OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"), request.scope)
 
     async def _on_refused_data(self, request: Request, _error: Exception) -> Response:
-        return self._answer(request, OrchestraError(ErrorCode.REFUSED_BY_DATABASE))
+        return self.answer(OrchestraError(ErrorCode.REFUSED_BY_DATABASE), request.scope)
 
     async def _on_client_gone(self, _request: Request, _error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
     async def _on_bug(self, request: Request, error: Exception) -> Response:
         route = request.scope.get("route")
-        log.error("unexpected_error", route=getattr(route, "path", None), exc_info=error)
-        return self._answer(request, OrchestraError(ErrorCode.INTERNAL))
+        call_id = new_call_id()  # So that a client's report leads to this line.
+        log.error("unexpected_error", route=getattr(route, "path", None), request_id=call_id, exc_info=error)
+        return self.answer(OrchestraError(ErrorCode.INTERNAL), request.scope, {CALL_ID: call_id})
 
 
 def _bad_parameter(problem: Any) -> str:

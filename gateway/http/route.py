@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -13,7 +14,8 @@ from pydantic import BaseModel
 from gateway.drain import Drain
 from gateway.http import openapi
 from gateway.http.bodies import must_be_json, parse, read_body, read_id, refuse_unknown_query
-from gateway.http.problems import UNREAD
+from gateway.http.body_room import BodyRoom, Hold
+from gateway.http.problems import UNREAD, ErrorForm
 from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
 from gateway.people.principal import Principal
@@ -50,13 +52,15 @@ class Body:
     """The JSON body of a route.
 
     ``read``: raw bytes → ``Call.body``; None: an instance of ``model``. ``any_type``: accept any ``Content-Type``, for
-    clients of the v0 API. Otherwise an empty body is read as ``{}``.
+    clients of the v0 API. Otherwise an empty body is read as ``{}``. ``large``: it may exceed a record, because the
+    handler submits it.
     """
 
     model: type[BaseModel]
     read: Callable[[bytes], Any] | None = None
     any_type: bool = False
     required: bool = True
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Route:
     that the handler itself raises. ``writes``: to ``llm.requests``, so it is refused while the gateway drains.
     ``upload``: the handler reads the body itself, whatever its length. ``lists``: runs a few at a time per owner.
     ``hot``: called without FastAPI's layers. ``suffix``: of the operation's id, where two routes share a handler.
+    ``documented``: false for a second path of a route that is documented already.
     """
 
     method: str
@@ -83,6 +88,11 @@ class Route:
     lists: bool = False
     hot: bool = False
     suffix: str = ""
+    documented: bool = True
+
+    def at(self, path: str) -> "Route":
+        """The same route at a second path, which the document does not repeat."""
+        return replace(self, path=path, documented=False)
 
     @property
     def operation_id(self) -> str:
@@ -90,16 +100,17 @@ class Route:
         verb, *words = self.handler.__name__.split("_")
         return verb + "".join(word.capitalize() for word in words) + self.suffix
 
-    @property
-    def responses(self) -> openapi.Responses:
-        """Its possible responses, including problems."""
+    def responses(self, form: ErrorForm | None = None) -> openapi.Responses:
+        """Its possible responses, including errors, which have this form on some paths."""
         codes = [*_EVERY, *self.also]
         codes += _OF_BODIES if self.body else _OF_UPLOADS if self.upload else ()
+        codes += [ErrorCode.QUOTA_EXCEEDED, ErrorCode.TOO_SLOW] if self.body and self.body.large else ()
         codes += _OF_THE_LOG if self.writes else ()
         codes += [ErrorCode.TOO_MANY_CALLS] if self.lists or self.writes else ()
         codes += [ErrorCode.NOT_FOUND] if "{" in self.path else ()
         in_order = [code for code in ErrorCode if code in codes]
-        return {**openapi.problems(*in_order), **self.answers}
+        formed = form.documented(self.path, in_order) if form else None
+        return {**(openapi.problems(*in_order) if formed is None else formed), **self.answers}
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -110,13 +121,27 @@ class Route:
 
 
 class Routing:
-    """Puts routes behind their checks. ``lists`` limits the list calls of each owner."""
+    """Puts routes behind their checks.
 
-    def __init__(self, callers: Callers, drain: Drain, lists: OwnerTurns, max_body_bytes: int) -> None:
+    ``lists`` limits the list calls of each owner. ``room``: memory for bodies of more than ``max_body_bytes``; None:
+    there are none. ``form``: of errors on some paths.
+    """
+
+    def __init__(
+        self,
+        callers: Callers,
+        drain: Drain,
+        lists: OwnerTurns,
+        max_body_bytes: int,
+        room: BodyRoom | None = None,
+        form: ErrorForm | None = None,
+    ) -> None:
         self._callers = callers
         self._drain = drain
         self._lists = lists
         self._max_body_bytes = max_body_bytes
+        self._room = room
+        self._form = form
 
     def router(self, tag: str, routes: Sequence[Route]) -> APIRouter:
         """The routes for the app."""
@@ -126,12 +151,12 @@ class Routing:
             summary, _, description = (inspect.getdoc(route.handler) or "").partition("\n\n")
             router.add_api_route(
                 route.path, self._endpoint(route), methods=[route.method], response_model=None,
-                status_code=status, responses=route.responses,
+                status_code=status, responses=route.responses(self._form),
                 # For the document: an answer without a model is no JSON.
                 response_class=JSONResponse if "model" in route.answers[status] else Response,
                 openapi_extra=route.extra, name=route.handler.__name__, operation_id=route.operation_id,
                 summary=summary.removesuffix("."), description=description,
-                route_class_override=HotRoute if route.hot else None,
+                route_class_override=HotRoute if route.hot else None, include_in_schema=route.documented,
             )  # fmt: skip
         return router
 
@@ -147,6 +172,10 @@ class Routing:
                 self._drain.refuse_new()
             for name in ids:
                 values[name] = read_id(values[name])
+            if route.body and route.body.large and self._room:
+                with self._room.hold(caller.owner) as hold:
+                    body = await self._read(request, route.body, hold)
+                    return await route.handler(Call(request, caller, body, self._callers, route.scope), **values)
             body = await self._read(request, route.body) if route.body else None
             call = Call(request, caller, body, self._callers, route.scope)
             if not route.lists:
@@ -161,10 +190,14 @@ class Routing:
         endpoint.__signature__ = inspect.Signature([request, *texts])  # type: ignore[attr-defined]
         return endpoint
 
-    async def _read(self, request: Request, body: Body) -> Any:
-        raw = await read_body(request, self._max_body_bytes)
+    async def _read(self, request: Request, body: Body, hold: Hold | None = None) -> Any:
+        raw = await read_body(request, self._max_body_bytes, hold)
         if not body.any_type:
             if raw:
                 must_be_json(request)
             raw = raw or b"{}"
-        return body.read(raw) if body.read else parse(body.model, raw)
+        read = body.read or partial(parse, body.model)
+        if hold and len(raw) > self._max_body_bytes:
+            assert self._room
+            return await self._room.apart(partial(read, raw))
+        return read(raw)

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from operator import itemgetter
+from typing import Any
 
 from fastapi import Response
 
+from gateway.disconnects import Disconnects
+from gateway.following.cursor import StreamCursor
 from gateway.following.events import Hub
 from gateway.following.live import LiveRequest
 from gateway.following.stream import Streams, Subscription
 from gateway.following.waiting import EndingWaiter, answer, still_running
 from gateway.http import openapi
 from gateway.http.bodies import read_idempotency_key, validate
+from gateway.http.leaving import Left, unless_left
 from gateway.http.prefer import Prefer, read_prefer, wants_stream
 from gateway.http.responses import accepted
 from gateway.http.route import Body, Call, Route
@@ -18,7 +22,6 @@ from gateway.people.principal import Principal
 from gateway.settings import GatewaySettings
 from gateway.submission import Submission, trace
 from gateway.submit import Submissions, attach_request_id, check_times
-from orchestra.http.disconnect import unless_gone
 from orchestra.store.requests import StoredRequest
 from schemas.api.keys import Scope
 from schemas.api.messages import MessageReply, PostMessage
@@ -77,17 +80,24 @@ class Messages:
     """The route, with its collaborators."""
 
     def __init__(
-        self, settings: GatewaySettings, submissions: Submissions, hub: Hub, waiting: EndingWaiter, streams: Streams
+        self,
+        settings: GatewaySettings,
+        submissions: Submissions,
+        hub: Hub,
+        waiting: EndingWaiter,
+        streams: Streams,
+        disconnects: Disconnects,
     ) -> None:
         self._settings = settings
         self._submissions = submissions
         self._hub = hub
         self._waiting = waiting
         self._streams = streams
+        self._disconnects = disconnects
 
     def routes(self) -> Sequence[Route]:
         """The row of the route table."""
-        body = Body(PostMessage, read_message, any_type=True)
+        body = Body(PostMessage, read_message, any_type=True, large=True)
         return [
             Route(
                 "POST", ROUTE, self.create_message, Scope.WRITE, _ANSWERS, body=body, also=_PROBLEMS, headers=_HEADERS,
@@ -99,11 +109,12 @@ class Messages:
         """Send a message and get its reply.
 
         By default the call waits for the reply. `Prefer: respond-async` returns at once with the URL of the request.
-        `stream` in the body, or `Accept: text/event-stream`, streams the reply as server-sent events.
+        `stream` in the body, or `Accept: text/event-stream`, streams the reply as server-sent events. A client that
+        closes the connection meanwhile leaves the request running, or cancels it with `on_disconnect: "cancel"`.
         """
         request, caller = call.request, call.caller
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)
-        body, warnings = self._allowed(caller, *call.body)
+        body, warnings = allowed(self._settings, caller, *call.body)
         stream = bool(body.stream) or wants_stream(request.headers.getlist("accept"))
         if stream:
             self._streams.check(caller)
@@ -119,32 +130,29 @@ class Messages:
         ref = caller.request(submission.id)
         with self._hub.watch(ref) as live, attach_request_id(submission.id):
             stored = await self._submissions.send(submission, live, again=key is not None)
+            left = self._disconnects.cancel(submission, live) if body.on_disconnect == "cancel" else None
             if stream:
-                subscription = Subscription(
-                    ref, submission.conversation_id, stored=stored, body_hash=submission.body_hash, warnings=warnings
-                )
-                return self._streams.open(subscription, call.standing(), {"Location": f"/v1/requests/{submission.id}"})
-            return await self._answer(call, submission, live, prefer, stored)
-
-    def _allowed(self, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
-        """The body with its priority lowered to what the caller may use, and the warnings, with that one if it was."""
-        check_times(body)
-        allowed = caller.allowed_priority(body.priority, self._settings.priority_limit)
-        if allowed != body.priority:
-            body.priority, warnings = allowed, ("priority", *warnings[:9])
-        if body.context is None and self._settings.context_default != "auto":
-            body.context = self._settings.context_default
-        return body, warnings
+                cursor = StreamCursor(request_id=ref.id, conversation_id=submission.conversation_id, warnings=warnings)
+                subscription = Subscription(ref, cursor, stored, submission.body_hash)
+                headers = {"Location": f"/v1/requests/{submission.id}"}
+                return self._streams.open(subscription, call.standing(), headers, left)
+            return await self._answer(call, submission, live, prefer, stored, left)
 
     async def _answer(
-        self, call: Call[Read], submission: Submission, live: LiveRequest, prefer: Prefer, stored: StoredRequest | None
+        self,
+        call: Call[Read],
+        submission: Submission,
+        live: LiveRequest,
+        prefer: Prefer,
+        stored: StoredRequest | None,
+        left: Left | None,
     ) -> Response:
         seconds = self._settings.sync_limit_seconds if not prefer else prefer.wait or 0
         if seconds:
             waiting = self._waiting.ending(
                 submission.caller.request(submission.id), live, seconds, call.standing(), submission.body_hash
             )
-            if ending := await unless_gone(call.request.receive, waiting):
+            if ending := await unless_left(call.request.receive, waiting, left):
                 return answer(submission, ending, self._settings.llm_model)
         if not prefer:
             raise still_running(submission, live)
@@ -161,12 +169,30 @@ class Messages:
         )
 
 
-def read_message(raw: bytes) -> Read:
-    """The body of a POST, and the names of its ignored fields.
+def allowed(settings: GatewaySettings, caller: Principal, body: PostMessage, warnings: Sequence[str]) -> Read:
+    """The body with its priority lowered to what the caller may use, and the warnings, with that one if it was.
 
-    Raises ``NOT_JSON``, ``NOT_SUPPORTED``, ``UNSUPPORTED_PART``, ``UNSUPPORTED_OPTION`` or ``INVALID_REQUEST``.
+    Raises ``INVALID_REQUEST``.
     """
-    value = parse_json(raw)
+    check_times(body)
+    priority = caller.allowed_priority(body.priority, settings.priority_limit)
+    if priority != body.priority:
+        body.priority, warnings = priority, ("priority", *warnings[:9])
+    if body.context is None and settings.context_default != "auto":
+        body.context = settings.context_default
+    return body, warnings
+
+
+def read_message(raw: bytes) -> Read:
+    """The body of a POST, and the names of its ignored fields. Raises ``NOT_JSON`` and what ``read_value`` raises."""
+    return read_value(parse_json(raw))
+
+
+def read_value(value: Any) -> Read:
+    """Parsed JSON as the body of a POST, and the names of its ignored fields.
+
+    Raises ``NOT_SUPPORTED``, ``UNSUPPORTED_PART``, ``UNSUPPORTED_OPTION`` or ``INVALID_REQUEST``.
+    """
     try:
         body = validate(PostMessage, value)
     except OrchestraError:

@@ -7,10 +7,11 @@ from uuid import UUID
 from fastapi import Query, Response
 
 from gateway.accept import Acceptance
+from gateway.following.cursor import StreamCursor, has_seen, read_last_event_id
 from gateway.following.events import Hub
 from gateway.following.live import Ending
 from gateway.following.lookup import Lookup
-from gateway.following.stream import Streams, Subscription, has_seen, read_last_event_id
+from gateway.following.stream import Streams, Subscription
 from gateway.following.waiting import EndingWaiter
 from gateway.http import openapi
 from gateway.http.cursors import next_after, read_time_cursor
@@ -108,13 +109,9 @@ class Requests:
         after = read_last_event_id(call.request.headers.get("last-event-id") or last_event_id)
         if has_seen(after, resource):
             return Response(status_code=204)  # It makes an EventSource stop reconnecting (HTML standard, 9.2).
-        subscription = Subscription(
-            caller.request(request_id),
-            resource.conversation_id,
-            after,
-            stored,
-            ending=None if stored else _dead(resource),
-        )
+        cursor = StreamCursor(after, request_id=request_id, conversation_id=resource.conversation_id)
+        ending = None if stored else _dead(resource)
+        subscription = Subscription(caller.request(request_id), cursor, stored, ending=ending)
         return self._streams.open(subscription, call.standing())
 
     async def cancel_request(self, call: Call[None], request_id: UUID) -> Response:

@@ -42,6 +42,7 @@ _SENT = (
     ErrorCode.UNKNOWN_MODEL, ErrorCode.UNKNOWN_AGENT, ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.CONVERSATION_FULL,
     *openapi.QUOTAS,
 )  # fmt: skip
+_RETRIED = (ErrorCode.NOT_RETRYABLE, ErrorCode.FILE_NOT_FOUND, ErrorCode.QUOTA_EXCEEDED, *_SENT)
 _KEY = openapi.idempotency_key("task")
 _USER = openapi.header(
     "X-User-ID", "The owner of the task. `POST /tasks` requires it if the gateway requires no credentials.", "ann"
@@ -88,7 +89,7 @@ class Tasks:
             "model": list[TaskResource],
             "description": "One page, newest first; the URL of the next one is in `Link`",
         }
-        body, also = Body(PostTask, any_type=True), (ErrorCode.MISSING_HEADER, *_SENT)
+        body, also = Body(PostTask, any_type=True, large=True), (ErrorCode.MISSING_HEADER, *_SENT)
         return [
             Route(
                 "POST", "/tasks", self.create_task_v0, Scope.WRITE, {201: made}, body=body, also=also,
@@ -108,8 +109,8 @@ class Tasks:
         }
         return [
             Route(
-                "POST", path, self.create_task, Scope.WRITE, {201: made}, body=Body(CreateTask, read_task), also=_SENT,
-                headers=[_USER, _KEY, openapi.TRACEPARENT], writes=True,
+                "POST", path, self.create_task, Scope.WRITE, {201: made}, body=Body(CreateTask, read_task, large=True),
+                also=_SENT, headers=[_USER, _KEY, openapi.TRACEPARENT], writes=True,
             ),
             Route("GET", path, self.list_tasks, Scope.READ, {200: listed}, lists=True),
             Route(
@@ -118,7 +119,7 @@ class Tasks:
             ),
             Route(
                 "POST", f"{one}/retry", self.retry_task, Scope.WRITE, {201: retried},
-                also=(ErrorCode.NOT_RETRYABLE, *_SENT), headers=[_KEY, openapi.TRACEPARENT], writes=True,
+                also=_RETRIED, headers=[_KEY, openapi.TRACEPARENT], writes=True,
             ),
             Route("POST", f"{one}/cancel", self.cancel_task, Scope.WRITE, cancelled, writes=True),
         ]  # fmt: skip
@@ -181,7 +182,7 @@ class Tasks:
 
     async def get_task(self, call: Call[None], task_id: UUID) -> Response:
         """Get a task."""
-        return json_answer(await self._service.find(call.caller, task_id))
+        return json_answer(await self._service.show(call.caller, task_id))
 
     async def list_tasks_v0(
         self, call: Call[None], filter: Filter, limit: Limit = 100, cursor: Cursor = None

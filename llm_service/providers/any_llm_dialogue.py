@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
 
 from llm_service.providers.base import Call, arguments_to_send
-from schemas.content import Tool
+from schemas.content import Tool, is_web_url
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, Options
 
 _GOOGLE = ("gemini", "vertexai")
+_TAKE_URLS = (*_GOOGLE, "mistral")
 _SYSTEM = ("system", "developer")
 _DATA_URL = re.compile(r"data:([^;,]+)[^,]*;base64,(.+)", re.DOTALL)
 _PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
@@ -72,7 +74,7 @@ def named_option(words: str) -> str:
 
 def turns(kind: str, call: Call) -> list[dict[str, Any]]:
     """The messages as these APIs require: system messages first, then alternating roles."""
-    write = _anthropic if kind == "anthropic" else _openai
+    write = _anthropic if kind == "anthropic" else partial(_openai, kind)
     merged: list[dict[str, Any]] = []
     for message in sorted(call.messages, key=lambda message: message.role not in _SYSTEM):
         turn = write(message, call)
@@ -96,11 +98,11 @@ def _as_parts(content: Any) -> list[Any]:
     return list(content)
 
 
-def _openai(message: ChatMessage, call: Call) -> dict[str, Any]:
+def _openai(kind: str, message: ChatMessage, call: Call) -> dict[str, Any]:
     """A message in OpenAI's shape, which the library translates."""
     if message.role == "user":
         for part in message.parts:
-            _check_data(part)
+            _check_data(kind, part)
         return {"role": "user", "content": message.content}
     content = message.text or message.refusal or ""
     if message.role == "tool":
@@ -122,8 +124,11 @@ def _openai(message: ChatMessage, call: Call) -> dict[str, Any]:
     return {**written, "tool_calls": calls, **more}
 
 
-def _check_data(part: Mapping[str, Any]) -> None:
-    if part["type"] == "image_url":
+def _check_data(kind: str, part: Mapping[str, Any]) -> None:
+    if is_web_url(part):
+        if kind not in _TAKE_URLS:
+            raise OrchestraError(ErrorCode.UNSUPPORTED_PART, "The model's provider takes no URLs but data: URLs.")
+    elif part["type"] == "image_url":
         _data(part["image_url"]["url"])
     elif part["type"] == "file":
         _data(part["file"]["file_data"])
@@ -165,15 +170,19 @@ def _called(message: ChatMessage, call: Call) -> Iterator[dict[str, Any]]:
 
 
 def _image(part: Mapping[str, Any]) -> dict[str, Any]:
+    if is_web_url(part):
+        return {"type": "image", "source": {"type": "url", "url": part["image_url"]["url"]}}
     media_type, data = _data(part["image_url"]["url"])
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 
 def _document(part: Mapping[str, Any]) -> dict[str, Any]:
+    title = {"title": part["file"]["filename"]} if part["file"].get("filename") else {}
+    if is_web_url(part):
+        return {"type": "document", "source": {"type": "url", "url": part["file"]["file_data"]}, **title}
     media_type, data = _data(part["file"]["file_data"])
     if media_type != "application/pdf":
         raise OrchestraError(ErrorCode.UNSUPPORTED_PART, "The model's provider takes only PDF files.")
-    title = {"title": part["file"]["filename"]} if part["file"].get("filename") else {}
     source = {"type": "base64", "media_type": media_type, "data": data}
     return {"type": "document", "source": source, **title}
 

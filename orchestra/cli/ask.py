@@ -1,42 +1,29 @@
-"""Sends one message to a gateway and shows the reply as it arrives, reconnecting as often as needed."""
+"""Sends one message to a gateway and shows the answer as it arrives."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
-import httpx
-
-from orchestra.cli.sse import ParsedEvent, read_events
 from orchestra.cli.terminal import Screen
+from orchestra.client import AsyncClient, Client, ClientError
+from orchestra.client.events import (
+    CompletedEvent,
+    DeltaEvent,
+    Event,
+    EventError,
+    PendingEvent,
+    ReasoningDeltaEvent,
+    RefusalDeltaEvent,
+    RestartEvent,
+    StartedEvent,
+    ToolCallDeltaEvent,
+    ToolCallEvent,
+)
 from orchestra.transcript import Piece, after, before, joined, pieces_of, text_of, units_of
 
-# A gateway sends something at least every 15 seconds.
-_SILENCE_SECONDS = 45.0
-_CONNECT_SECONDS = 5.0
-_TRY_AGAIN_SECONDS = 0.5
 # How long a gateway may be unreachable: time enough for a restart.
 PATIENCE_SECONDS = 60.0
-# What a restarting gateway, or a proxy in front of it, returns.
-_PASSING = frozenset({502, 503, 504})
-# Events that mean nothing without their data.
-_WITH_DATA = frozenset(
-    "pending delta reasoning.delta refusal.delta tool_call tool_call.delta restart completed failed".split()
-)
-
-
-class NoReplyError(Exception):
-    """The message was not answered, for a known reason."""
-
-
-class LostGatewayError(NoReplyError):
-    """No gateway could be reached for too long; a message that was accepted is still answered."""
-
-
-class CancelledTurnError(NoReplyError):
-    """The message was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +33,9 @@ class Where:
     url: str
     key: str | None = None
 
-    def client(self) -> httpx.AsyncClient:
-        """An HTTP client for it, which ignores the environment's proxies. Raises ``NoReplyError``."""
-        try:
-            return httpx.AsyncClient(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
-                timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
-                trust_env=False,
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise NoReplyError(f"{self.url} is not a gateway address: {error}") from error
+    def client(self) -> Client:
+        """A client that fails at once if the gateway cannot be reached."""
+        return Client(self.url, self.key or "", retry_seconds=0, reconnect_seconds=PATIENCE_SECONDS)
 
 
 @dataclass
@@ -72,17 +51,21 @@ class ReplyWaiter:
     conversation_id: str | None = None
     pieces: list[Piece] = field(default_factory=list)
     started: bool = False
-    # The same key on every try, so that several tries are still one message.
-    _key: str = field(default_factory=lambda: str(uuid4()))
-    _last_id: str | None = None
-    _heard: float = 0.0
-    _noted: str = ""
+    _noted: EventError | None = None
     _lost: bool = False
     _cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    _accepted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self) -> str:
-        """Return the text of the reply, and show all of it as it arrives. Raises ``NoReplyError``."""
-        async with self.where.client() as client, asyncio.TaskGroup() as tasks:
+        """Return the text of the reply, and show all of it as it arrives. Raises ``ClientError``."""
+        client = AsyncClient(
+            self.where.url,
+            self.where.key or "",
+            retry_seconds=self.at_first,
+            reconnect_seconds=self.patience,
+            on_retry=self._on_retry,
+        )
+        async with client, asyncio.TaskGroup() as tasks:
             cancelling = tasks.create_task(self._cancel_when_wanted(client))
             try:
                 error = await self._until_ended(client)
@@ -96,117 +79,60 @@ class ReplyWaiter:
         """Cancel the request as soon as it is accepted; ``reply`` continues until the request has ended."""
         self._cancel.set()
 
-    async def _until_ended(self, client: httpx.AsyncClient) -> NoReplyError | None:
-        self._heard = time.monotonic()
-        while True:
-            reason, answered = "the stream ended", False
-            try:
-                if ended := await self._stream(client):
-                    return ended.error
-            except httpx.TransportError as error:
-                task = asyncio.current_task()
-                if task and task.cancelling():  # Closing the connection also failed, which hid the cancellation.
-                    raise asyncio.CancelledError from None
-                reason = str(error) or type(error).__name__
-            except _PassingError as error:
-                reason, answered = str(error), True
-            except NoReplyError as error:
-                return error
-            except httpx.HTTPError:  # For example a redirect loop, or a body that cannot be decoded.
-                return self._nonsense()
-            if time.monotonic() - self._heard > (self.patience if self.request_id else self.at_first):
-                return NoReplyError(reason) if answered else LostGatewayError(f"{self.where.url}: {reason}")
-            if not self._lost:
-                self._lost = True
-                self.screen.note(f"{reason}; trying again")
-            await asyncio.sleep(_TRY_AGAIN_SECONDS)
-
-    async def _stream(self, client: httpx.AsyncClient) -> "_Ended | None":
-        """Read one connection. None when it closed before the ending."""
-        async with self._open(client) as response:
-            if response.status_code in _PASSING:
-                raise _PassingError(await problem(response))
-            if response.is_error:
-                raise NoReplyError(await problem(response))
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise NoReplyError(f"{self.where.url} is not a gateway: it does not stream")
-            async for event in self._events(response):
-                self._heard = time.monotonic()
+    async def _until_ended(self, client: AsyncClient) -> ClientError | None:
+        async with client.messages.stream(**self.body) as stream:
+            while True:
+                try:
+                    event = await anext(stream, None)
+                except ClientError as error:
+                    return error
+                if event is None:
+                    return stream.error
                 if self._lost:
                     self._lost = False
                     self.screen.note("the gateway is back")
-                self._last_id = event.id or self._last_id
-                if ended := self._take(event.name, event.data):
-                    return ended
-        return None
+                self._take(event)
 
-    async def _events(self, response: httpx.Response) -> AsyncIterator[ParsedEvent]:
-        try:
-            async for event in read_events(response):
-                yield event
-        except ValueError:
-            raise self._nonsense() from None
+    def _on_retry(self, error: ClientError, _pause: float) -> None:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise error  # A person decides whether to wait.
+        if not self._lost:
+            self._lost = True
+            self.screen.note(f"{error}; trying again")
 
-    def _open(self, client: httpx.AsyncClient) -> Any:
-        if self.request_id is None:
-            headers = {"Accept": "text/event-stream", "Idempotency-Key": self._key}
-            return client.stream("POST", "/v1/messages", json={**self.body, "stream": True}, headers=headers)
-        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
-        return client.stream("GET", f"/v1/requests/{self.request_id}/events", headers=headers)
-
-    def _take(self, name: str, data: Any) -> "_Ended | None":
-        match name, data:
-            case "pending", {"request_id": str(request_id), "conversation_id": conversation_id}:
-                self.request_id = request_id
-                self.conversation_id = conversation_id or self.conversation_id
-                self._note_error(data)
-            case "started", _:
+    def _take(self, event: Event) -> None:
+        match event:
+            case PendingEvent():
+                self.request_id = str(event.request_id)
+                self.conversation_id = str(event.conversation_id or "") or self.conversation_id
+                self._accepted.set()
+                self._note_error(event.last_error)
+            case StartedEvent():
                 self.started = True
-            case "delta", {"text": str(text)}:
+            case DeltaEvent(text=text):
                 self._add(Piece("text", text))
-            case "reasoning.delta", {"text": str(text)}:
+            case ReasoningDeltaEvent(text=text):
                 self._add(Piece("reasoning", text))
-            case "refusal.delta", {"text": str(text)}:
+            case RefusalDeltaEvent(text=text):
                 self._add(Piece("refusal", text))
-            case "tool_call", {"index": int(index), "call_id": str(call_id), "name": str(name)}:
+            case ToolCallEvent(index=index, call_id=call_id, name=name):
                 self._add(Piece("tool_call", "", index, call_id, name))
-            case "tool_call.delta", {"index": int(index), "arguments": str(text)}:
+            case ToolCallDeltaEvent(index=index, arguments=text):
                 self._add(Piece("tool_arguments", text, index))
-            case "restart", {"text": str(text)}:
-                self._note_error(data)
-                self._show(self._answer(text, data))
-            case "completed", dict():
-                if answer := self._answer(str(data.get("reply") or ""), data):
+            case RestartEvent():
+                self._note_error(event.last_error)
+                self._show(pieces_of(event.text, event.output))
+            case CompletedEvent():
+                if answer := pieces_of(event.reply or "", event.output):
                     self._show(answer)
-                if data.get("finish_reason") == "length":
+                if event.finish_reason == "length":
                     self.screen.note("cut at max_tokens")
-                return _Ended()
-            case "failed", {"code": code, "detail": detail}:
-                return _Ended(NoReplyError(f"{detail} ({code})"))
-            case "cancelled", _:
-                return _Ended(CancelledTurnError("the request was cancelled"))
-            case "expired", _:
-                return _Ended(NoReplyError("the request was not answered before its deadline (expired)"))
-            case name, _ if name in _WITH_DATA:
-                raise self._nonsense()
-        return None
 
-    def _answer(self, text: str, data: dict[str, Any]) -> list[Piece]:
-        """The answer in an event that has all of it."""
-        try:
-            return pieces_of(text, data.get("output"))
-        except (KeyError, TypeError):
-            raise self._nonsense() from None
-
-    def _note_error(self, data: dict[str, Any]) -> None:
+    def _note_error(self, error: EventError | None) -> None:
         """Show why the last attempt failed, once per reason."""
-        match data.get("last_error"):
-            case {"code": code, "detail": detail} if self._noted != (reason := f"{code}: {detail}"):
-                self._noted = reason
-                self.screen.note(f"{reason}; trying again")
-
-    def _nonsense(self) -> NoReplyError:
-        return NoReplyError(f"{self.where.url} did not answer like a gateway")
+        if error and error != self._noted:
+            self._noted = error
+            self.screen.note(f"{error.code}: {error.detail}; trying again")
 
     def _add(self, piece: Piece) -> None:
         self.screen.show(piece)
@@ -221,58 +147,10 @@ class ReplyWaiter:
         for piece in after(answer, shown):
             self._add(piece)
 
-    async def _cancel_when_wanted(self, client: httpx.AsyncClient) -> None:
+    async def _cancel_when_wanted(self, client: AsyncClient) -> None:
         await self._cancel.wait()
-        while True:
-            try:
-                if self.request_id:
-                    response = await client.post(f"/v1/requests/{self.request_id}/cancel")
-                    if response.status_code not in _PASSING:
-                        if response.is_error:
-                            self.screen.note(f"it cannot be cancelled: {await problem(response)}")
-                        return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(_TRY_AGAIN_SECONDS)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    error: NoReplyError | None = None
-
-
-class _PassingError(Exception):
-    """An error that may go away in a moment."""
-
-
-async def problem(response: httpx.Response) -> str:
-    """An error response in words."""
-    match await _json(response):
-        case {"code": code, **said}:
-            return f"{said.get('detail') or said.get('title') or ''} ({code})".strip()
-    return f"{response.status_code} {response.reason_phrase}".strip()
-
-
-async def _json(response: httpx.Response) -> Any:
-    """The body as JSON; None if it is not JSON."""
-    await response.aread()
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-async def submit(where: Where, body: dict[str, Any]) -> str:
-    """Send a message without waiting for its reply. Returns its request id. Raises ``NoReplyError``."""
-    headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid4())}
-    try:
-        async with where.client() as client:
-            response = await client.post("/v1/messages", json=body, headers=headers)
-            if response.is_error:
-                raise NoReplyError(await problem(response))
-            match await _json(response):
-                case {"request_id": str(request_id)}:
-                    return request_id
-            raise NoReplyError(f"{where.url} did not answer like a gateway")
-    except httpx.TransportError as error:
-        raise LostGatewayError(f"{where.url}: {error or type(error).__name__}") from error
+        await self._accepted.wait()
+        try:
+            await client.requests.cancel(self.request_id or "")
+        except ClientError as error:
+            self.screen.note(f"it cannot be cancelled: {error}")

@@ -9,7 +9,6 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -64,7 +63,7 @@ def chat(
     except UnusableFileError as error:
         raise typer.BadParameter(str(error)) from None
     if conversation:
-        asyncio.run(_check(where, conversation))
+        _check(where, conversation)
     echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)
     if isinstance(sys.stdin, io.TextIOWrapper):
         # So that a line that is not UTF-8 is refused alone, and not everything that came with it.
@@ -102,21 +101,15 @@ def chat(
         raise typer.Exit(1)
 
 
-async def _check(where: "Where", conversation: str) -> None:
+def _check(where: "Where", conversation: str) -> None:
     """Exit if there is no such conversation: a wrong id would silently start a new one."""
-    import httpx
-
-    from orchestra.cli.ask import NoReplyError, problem
+    from orchestra.client import ClientError
 
     try:
-        async with where.client() as client:
-            response = await client.get(f"/v1/conversations/{quote(conversation, safe='')}")
-            if response.is_error:
-                raise fail(await problem(response))
-    except NoReplyError as error:
+        with where.client() as client:
+            client.conversations.get(conversation)
+    except ClientError as error:
         raise fail(str(error)) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{where.url}: {error or type(error).__name__}") from None
 
 
 def _next_line() -> str | None:
@@ -140,7 +133,9 @@ def _is_text(said: str) -> bool:
 
 async def _turn(where: "Where", body: dict[str, Any], conversation: str | None) -> tuple[str | None, TurnResult]:
     """Send a message and show the reply. Returns the conversation's id and what happened to the message."""
-    from orchestra.cli.ask import PATIENCE_SECONDS, CancelledTurnError, LostGatewayError, NoReplyError, ReplyWaiter
+    from orchestra.cli.ask import PATIENCE_SECONDS, ReplyWaiter
+    from orchestra.client import ClientError, UnreachableError
+    from schemas.errors import ErrorCode
 
     screen = LiveScreen()
     waiter = ReplyWaiter(where, body, screen, at_first=PATIENCE_SECONDS)
@@ -162,11 +157,12 @@ async def _turn(where: "Where", body: dict[str, Any], conversation: str | None) 
     try:
         await replying
         screen.end()
-    except CancelledTurnError:
-        remark("cancelled")
-    except NoReplyError as error:
-        echo(f"\nno reply: {error}", err=True)
-        outcome = TurnResult.LOST if isinstance(error, LostGatewayError) else TurnResult.UNANSWERED
+    except ClientError as error:
+        if error.code == ErrorCode.CANCELLED:
+            remark("cancelled")
+        else:
+            echo(f"\nno reply: {error}", err=True)
+            outcome = TurnResult.LOST if isinstance(error, UnreachableError) else TurnResult.UNANSWERED
     except asyncio.CancelledError:
         outcome = TurnResult.LEFT
     finally:

@@ -40,7 +40,8 @@ class FirstMessage(Screen):
 
     async def send(self, status: dict[str, Any], seconds: float = _SECONDS) -> bool:
         """Send it to this status's gateway and show the reply. False if there was no reply within ``seconds``."""
-        from orchestra.cli.ask import NoReplyError, ReplyWaiter, Where
+        from orchestra.cli.ask import ReplyWaiter, Where
+        from orchestra.client import ClientError
 
         model = status["env"]["LLM_MODEL"]
         self._label = Text.assemble((f"{model:<9}", "bold"), " ")
@@ -57,7 +58,7 @@ class FirstMessage(Screen):
             self._end()
             self._tell_of_delay(waiter, seconds)
             return False
-        except NoReplyError as error:
+        except ClientError as error:
             self._end()
             self._line(f"no reply: {error}", style="red")
             self._line(f"The stack is up; `{command('logs', data=self._data)}` may say why.")

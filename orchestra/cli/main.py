@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestra.cli import dead_letters, files, keys
+from orchestra.cli import conversations, dead_letters, files, keys
+from orchestra.cli.bulk import bulk
 from orchestra.cli.chat import chat
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
@@ -95,13 +96,14 @@ def build() -> typer.Typer:
     )
     for panel, verbs in {
         _HERE: (up, down, status, logs, scale),
-        _TALK: (send, chat, password),
+        _TALK: (send, bulk, chat, password),
         _SERVICES: (gateway, worker, llm),
         _CARE: (migrate, topics, models, doctor),
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
     app.callback()(_options)
+    app.add_typer(conversations.build(), name="conversations", rich_help_panel=_TALK)
     app.add_typer(files.build(), name="files", rich_help_panel=_TALK)
     app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
     app.add_typer(dead_letters.build(), name="dead-letters", rich_help_panel=_CARE)

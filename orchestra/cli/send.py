@@ -33,18 +33,20 @@ def send(
     Exit codes: 0 answered; 1 not answered (standard error says why); 2 wrong usage; 3 no gateway could be reached; 130
     interrupted, while the request stays open.
     """
-    from orchestra.cli.ask import LostGatewayError, NoReplyError, Where, submit
+    from orchestra.cli.ask import Where
+    from orchestra.client import ClientError, UnreachableError
 
     body = body_of(_read(text), model, conversation)
     where = Where(gateway_of(gateway, data, UNREACHABLE), key)
     try:
         if no_wait:
-            echo(asyncio.run(submit(where, body)))
+            with where.client() as client:
+                echo(str(client.messages.submit(**body).id))
         else:
             _reply(where, body)
-    except NoReplyError as error:
+    except ClientError as error:
         echo(f"no reply: {error}", err=True)
-        raise typer.Exit(UNREACHABLE if isinstance(error, LostGatewayError) else 1) from None
+        raise typer.Exit(UNREACHABLE if isinstance(error, UnreachableError) else 1) from None
 
 
 def body_of(text: str, model: str | None, conversation: str | None) -> dict[str, Any]:

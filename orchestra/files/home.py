@@ -55,7 +55,10 @@ class FileHome(Protocol):
         """Delete blobs, at most 1,000 at once. A missing one counts as deleted."""
 
     async def presigned_url(self, key: str, seconds: int) -> str | None:
-        """A URL under which anyone can get the blob for ``seconds``; None if the home has none."""
+        """A URL under which anyone can get the blob for ``seconds``; None if the home has none.
+
+        Making it needs no call to the home.
+        """
 
     def blobs(self) -> AsyncIterator[Sequence[Blob]]:
         """All blobs, unfinished ones too, in batches of at most 1,000."""

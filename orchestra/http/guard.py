@@ -30,7 +30,7 @@ class OpenModeGuard:
         self,
         app: ASGIApp,
         hosts: frozenset[str],
-        answer: Callable[[OrchestraError], Response],
+        answer: Callable[[OrchestraError, Scope], Response],
         origins: frozenset[str] = frozenset(),
         *,
         plain_names: bool = False,
@@ -50,7 +50,7 @@ class OpenModeGuard:
             if looked_at != self._passed:
                 link = scope["method"] == "GET" and _GOES_THERE.issubset(scope["headers"])
                 if reason := refusal(looked_at, self._hosts, self._origins, plain_names=self._plain_names, link=link):
-                    answer = self._answer(OrchestraError(ErrorCode.FORBIDDEN, reason))
+                    answer = self._answer(OrchestraError(ErrorCode.FORBIDDEN, reason), scope)
                     await answer(scope, receive, send)
                     return
                 if not link:

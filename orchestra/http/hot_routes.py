@@ -7,6 +7,7 @@ query is not hot: FastAPI answers it, dependencies included.
 
 import inspect
 from collections.abc import Awaitable, Callable
+from os import urandom
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Responses contain one caller's data: no cache may keep them, and no browser may guess another content type.
 NOT_KEPT = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+CALL_ID = "x-request-id"
+_CALL_ID = CALL_ID.encode()
 _OWN_RULES = frozenset({b"cache-control", b"etag"})
 _JSON = (b"application/json", b"application/problem+json")
 # Key of a call's scope that says whether its response has started.
@@ -32,9 +35,13 @@ class HotRoute(APIRoute):
 
 
 class HotApp(FastAPI):
-    """Calls the hot routes of included routers directly by their paths."""
+    """Calls the hot routes of included routers directly by their paths.
 
-    def __init__(self, **settings: Any) -> None:
+    ``call_ids``: each response without `x-request-id` gets a new one.
+    """
+
+    def __init__(self, *, call_ids: bool = False, **settings: Any) -> None:
+        self._call_ids = call_ids
         self._hot: dict[tuple[str, str], HotRoute] = {}
         self._way: ASGIApp | None = None
         super().__init__(**settings)
@@ -50,7 +57,7 @@ class HotApp(FastAPI):
         """Answer a hot route; leave all else to FastAPI. JSON is marked as not cacheable unless it says otherwise."""
         route = None
         if scope["type"] == "http":
-            send = _outermost(scope, send)
+            send = _outermost(scope, send, call_ids=self._call_ids)
             route = self._hot.get((scope["method"], scope["path"]))
         if route is None or scope["query_string"]:
             await super().__call__(scope, receive, send)
@@ -89,16 +96,25 @@ class HotApp(FastAPI):
                 raise  # As Starlette does, so that the server sees it.
 
 
-def _outermost(scope: Scope, send: Send) -> Send:
-    """Wrap ``send`` for the whole response: note its start, and forbid caching of JSON."""
+def new_call_id() -> str:
+    """An id of one call, by which a client can refer to its answer."""
+    return f"req_{urandom(16).hex()}"
+
+
+def _outermost(scope: Scope, send: Send, *, call_ids: bool) -> Send:
+    """Wrap ``send`` for the whole response: note its start, name the call, and forbid caching of JSON."""
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             scope[_BEGUN] = True
-            headers = dict(message["headers"])
+            sent = message["headers"]
+            headers = dict(sent)
+            if call_ids and _CALL_ID not in headers:
+                sent = [*sent, (_CALL_ID, new_call_id().encode())]
             if headers.get(b"content-type", b"").startswith(_JSON):
                 own = not _OWN_RULES.isdisjoint(headers)
-                message["headers"] = [*message["headers"], *(NOT_KEPT[1:] if own else NOT_KEPT)]
+                sent = [*sent, *(NOT_KEPT[1:] if own else NOT_KEPT)]
+            message["headers"] = sent
         return send(message)
 
     return sending

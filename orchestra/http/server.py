@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address, network_of
-from orchestra.http.hot_routes import NOT_KEPT
+from orchestra.http.hot_routes import CALL_ID, NOT_KEPT, new_call_id
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode
 
@@ -407,7 +407,7 @@ def _refusal(code: ErrorCode, more: Sequence[tuple[bytes, bytes]]) -> bytes:
     body = problem.model_dump_json(exclude_none=True).encode()
     headers = [
         *more, *NOT_KEPT, (b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
+        (b"connection", b"close"), (CALL_ID.encode(), new_call_id().encode()),
     ]  # fmt: skip
     if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
         headers.append((b"retry-after", b"%d" % HEAD_LOOKS))

@@ -121,6 +121,11 @@ class Claimed:
         return ConversationRef(self.tenant, self.conversation_id)
 
     @property
+    def may_have_history(self) -> bool:
+        """Whether there may be earlier messages: its conversation has some, or may be a branch, which begins at 2."""
+        return self.has_history or self.seq > 1
+
+    @property
     def owner(self) -> Owner:
         """Tenant and owner."""
         return self.tenant, self.user or ""

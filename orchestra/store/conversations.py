@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database
 from orchestra.store.pages import applied, conditions, newest_page
-from orchestra.store.tables import conversations, requests
+from orchestra.store.tables import branches, conversations, requests
 from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
@@ -42,16 +42,22 @@ _OPEN_REQUESTS = (
     .order_by(requests.c.seq)
     .limit(1000)
 )
+_PARENT = select(branches.c.parent_id).where(
+    branches.c.tenant == conversations.c.tenant, branches.c.conversation_id == conversations.c.id
+)
 _THERE = select(
     conversations.c.id,
     conversations.c.created_at,
     conversations.c.metadata,
+    _PARENT.scalar_subquery().label("branch_of"),
     func.array(_OPEN_REQUESTS.scalar_subquery()).label("open_requests"),
 ).where(matches(conversations.c.tenant), conversations.c.deleted_at.is_(None))
 
 _ONLY = cast(bindparam("only"), Text)
-visible = or_(_ONLY.is_(None), conversation_owner == _ONLY)
-_GET = composed(_THERE.where(matches(conversations.c.id), visible))
+_GET = composed(_THERE.where(matches(conversations.c.id), or_(_ONLY.is_(None), conversation_owner == _ONLY)))
+
+# Exactly the predicate of the indexes: the conversation of one request, with its id, is not listed.
+_LISTED = _THERE.where(func.substr(cast(conversations.c.id, Text), 15, 1) != "8")
 
 _CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("only"))
 
@@ -75,9 +81,9 @@ async def is_owned(database: Database, ref: ConversationRef) -> bool:
 async def page(
     database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int, only: str | None = None
 ) -> list[ConversationResource]:
-    """Conversations older than ``before`` (creation time and id), newest first."""
+    """Conversations older than ``before`` (creation time and id), newest first. Hidden ones are left out."""
     where, values = applied(_CONDITIONS, only=only, before=before)
-    rows = await database.run(newest_page(_THERE, conversations, where), **values, tenant=tenant, limit=limit)
+    rows = await database.run(newest_page(_LISTED, conversations, where), **values, tenant=tenant, limit=limit)
     return [_resource(row) for row in rows]
 
 

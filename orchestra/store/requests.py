@@ -27,6 +27,7 @@ CONDITIONS = conditions(
     model=matches(requests.c.model),
     conversation_id=matches(requests.c.conversation_id),
     task_type=matches(requests.c.task_type),
+    door=matches(requests.c.door),
 )
 
 
@@ -72,7 +73,7 @@ def _error(r: FromClause) -> ColumnElement[Any]:
 
 def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
     error = case((r.c.status == "failed", _error(r))).label("error")
-    return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error)
+    return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error, r.c.door)
 
 
 _BY_KEY = keys.join(requests, and_(requests.c.tenant == keys.c.tenant, requests.c.id == keys.c.id))
@@ -82,6 +83,18 @@ _M = messages.alias("m")
 _FIND = composed(
     select(*_resource(requests, _M), requests.c.tenant, requests.c.body_hash, requests.c.user_name.label("owner"))
     .select_from(_WITH_CONVERSATION.outerjoin(_M, answer_of(requests, _M)))
+    .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
+)
+
+_KNOWN = composed(
+    select(
+        requests.c.tenant,
+        requests.c.id,
+        requests.c.body_hash,
+        case((requests.c.status == "waiting", "pending"), else_=requests.c.status).label("status"),
+        requests.c.user_name.label("owner"),
+    )
+    .select_from(_WITH_CONVERSATION)
     .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
 )
 
@@ -133,6 +146,21 @@ class StoredRequest:
     resource: RequestResource
     body_hash: str
     owner: str | None = None
+
+
+@dataclass(frozen=True)
+class KnownRequest:
+    """What a repeat must know of a request's row."""
+
+    body_hash: str
+    status: Status
+    owner: str | None
+
+
+async def known(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, KnownRequest]:
+    """The stored requests among these without their answers, however many; deleted ones are left out."""
+    rows = await database.run(_KNOWN, refs=refs_json(refs)) if refs else ()
+    return {RequestRef(row.tenant, row.id): KnownRequest(row.body_hash, Status(row.status), row.owner) for row in rows}
 
 
 async def find(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:

@@ -86,6 +86,19 @@ messages = Table(
     ForeignKeyConstraint(["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"]),
 )
 
+branches = Table(
+    "branches",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("conversation_id", Uuid, primary_key=True),
+    Column("parent_id", Uuid, nullable=False),
+    Column("up_to", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"], ondelete="CASCADE"
+    ),
+    ForeignKeyConstraint(["tenant", "parent_id"], ["conversations.tenant", "conversations.id"]),
+)
+
 requests = Table(
     "requests",
     METADATA,
@@ -124,6 +137,8 @@ requests = Table(
     Column("src_partition", Integer, nullable=False),
     Column("src_offset", BigInteger, nullable=False),
     Column("src_timestamp", BigInteger, nullable=False),
+    Column("store", Boolean),
+    Column("door", Text),
     ForeignKeyConstraint(["tenant", "conversation_id"], ["conversations.tenant", "conversations.id"]),
 )
 
@@ -241,6 +256,8 @@ files = Table(
     Column("created_at", _Moment, nullable=False),
     Column("expires_at", _Moment, nullable=False),
     Column("deleted_at", _Moment),
+    Column("request_id", Uuid),
+    Column("kept_by_messages", Boolean, nullable=False),
 )
 
 models = Table(

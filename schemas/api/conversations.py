@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas import fields
 from schemas.api.pages import Page
@@ -25,6 +25,37 @@ class CreateConversation(BaseModel):
     metadata: Annotated[Metadata, described("Up to 16 key-value pairs of the client's own.", {"topic": "logs"})] = {}
 
 
+class CopyConversation(BaseModel):
+    """Body of ``POST /v1/conversations/{id}/copy``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[
+        UUID | None, described("An id of the client's own choice; without it a new one.", fields.A_CONVERSATION)
+    ] = None
+    metadata: Annotated[
+        Metadata | None, described("Key-value pairs; without them those of the original.", {"topic": "logs"})
+    ] = None
+
+
+class BranchConversation(CopyConversation):
+    """Body of ``POST /v1/conversations/{id}/branch``. Without a place, it begins with all messages that there are."""
+
+    after_request: Annotated[
+        UUID | None,
+        described("The last messages that it begins with are those of this completed request.", fields.A_REQUEST),
+    ] = None
+    after_message: Annotated[
+        int | None, Field(ge=1, le=2**63 - 1), described("The last message that it begins with, by its id.", 17)
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "BranchConversation":
+        if self.after_request is not None and self.after_message is not None:
+            raise ValueError("give only one of after_request and after_message")
+        return self
+
+
 class ConversationResource(BaseModel):
     """A conversation, with the requests in it that have not ended."""
 
@@ -34,6 +65,10 @@ class ConversationResource(BaseModel):
     open_requests: Annotated[
         list[UUID], described("Ids of the requests that have not ended, oldest first.", [fields.A_REQUEST])
     ]
+    branch_of: Annotated[
+        UUID | None,
+        described("Whose history a branch begins with; absent in other conversations.", fields.A_CONVERSATION),
+    ] = Field(None, exclude_if=absent)
 
 
 class ConversationPage(Page[ConversationResource]):
@@ -48,7 +83,8 @@ class StoredMessage(BaseModel):
     content: Annotated[str, described("The text of the message.", "Hello world")]
     created_at: Annotated[datetime, described("When it was stored.", "2026-01-31T11:59:59.345678Z")]
     request_id: Annotated[
-        UUID | None, described("The request that it belongs to; null for rows inserted by SQL.", fields.A_REQUEST)
+        UUID | None,
+        described("The request that it belongs to; null for copies and for rows inserted by SQL.", fields.A_REQUEST),
     ]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
     parts: Annotated[list[Part] | None, described("The parts of the message, if it is not a plain text.")] = Field(

@@ -9,7 +9,7 @@ from schemas import fields
 from schemas.content import Output
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
-from schemas.requests import MessageBody
+from schemas.requests import MessageBody, OnDisconnect
 
 Warnings = Annotated[
     list[str],
@@ -28,8 +28,11 @@ class PostMessage(MessageBody):
 
     ``max_completion_tokens`` is accepted as another name of ``max_tokens``. Fields of other APIs that would change the
     answer are rejected by name (``not_supported``), unless they have a neutral value. Other unknown fields are ignored
-    and listed in ``warnings``.
+    and listed in ``warnings``. ``on_disconnect`` says how to answer, not what: it is part of neither the record nor the
+    body's hash.
     """
+
+    on_disconnect: Annotated[OnDisconnect | None, Field(exclude=True), fields.ON_DISCONNECT] = None
 
 
 class MessageReply(BaseModel):

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import Page
-from schemas.content import Output, storable
+from schemas.content import Output, absent, storable
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
 from schemas.replies import RequestError
-from schemas.requests import AgentName, Moment
+from schemas.requests import AgentName, Door, Moment
 from schemas.status import Status
 
 
@@ -38,6 +38,7 @@ class RequestResource(BaseModel):
     last_error: Annotated[RequestError | None, fields.LAST_ERROR] = None
     metadata: Annotated[dict[str, str] | None, fields.METADATA] = None
     output: Output = None
+    door: Annotated[Door | None, Field(exclude_if=absent), fields.DOOR] = None
 
 
 class RequestPage(Page[RequestResource]):
@@ -63,6 +64,7 @@ class RequestFilter(BaseModel):
     ] = None
     conversation_id: Annotated[UUID | None, described("Only those of this conversation.", fields.A_CONVERSATION)] = None
     task_type: Annotated[AgentName | None, described("Only tasks of this type.", "analyst")] = None
+    door: Annotated[Door | None, described("Only those that came by this API of OpenAI's.", "chat")] = None
     created_after: Annotated[Moment | None, fields.CREATED_AFTER] = None
     created_before: Annotated[Moment | None, fields.CREATED_BEFORE] = None
 

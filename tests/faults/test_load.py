@@ -38,7 +38,7 @@ async def test_a_short_run_is_sound() -> None:
     assert 160 + load.counts["flood_acked"] <= findings.figures["requests"] <= 160 + 20
     assert all(steps[what] for what in ("sent", "acked", "answered", "cancel_acked", "stream"))
     assert all(findings.sometimes[name] for name in ("duplicate_deduped", "half_stream", "resumed_elsewhere"))
-    assert {"poll", "wait", "stream", "task", "kafka"} == {entry.way for entry in evidence.entries}
+    assert {"poll", "wait", "stream", "task", "kafka", "client"} == {entry.way for entry in evidence.entries}
     assert [] == sound.lines()
 
 

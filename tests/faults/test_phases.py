@@ -16,6 +16,7 @@ ASKED = {
     "kafka_errors": 500,
     "postgres_kills": 10,
     "commit_cuts": 200,
+    "files_away": 30,
     "leader_kills": 20,
     "cancels": 5_000,
     "disconnects": 2_000,

@@ -4,12 +4,12 @@ from uuid import uuid4
 
 import pytest
 
-from faults.question import FAIL, IMPOSTOR, SLOW, Question, history_hash, read
+from faults.question import FAIL, FILE, IMPOSTOR, LARGE, SLOW, Question, data_url, history_hash, read, said
 from llm_service.providers.simulated import conversation_hash
 from schemas.generation import ChatMessage
 
 
-@pytest.mark.parametrize("note", ["", FAIL, SLOW, IMPOSTOR])
+@pytest.mark.parametrize("note", ["", FAIL, SLOW, FILE, LARGE, IMPOSTOR])
 @pytest.mark.parametrize("padding", [0, 64])
 def test_a_question_is_known_again(note: str, padding: int) -> None:
     """All that a question says of itself is read back from its text."""
@@ -29,3 +29,17 @@ def test_the_hash_is_the_simulated_models() -> None:
     messages = [ChatMessage.model_validate({"role": role, "content": content}) for role, content in said]
 
     assert history_hash(said) == conversation_hash(messages)
+
+
+@pytest.mark.parametrize(("note", "kind", "field"), [(FILE, "file", "file_data"), (LARGE, "image_url", "url")])
+def test_media_count_by_their_data(note: str, kind: str, field: str) -> None:
+    """A message that names its media is hashed as the one that the model gets; with other data it is another."""
+    question = Question(uuid4(), 0, uuid4().hex, note)
+
+    def message(media: dict[str, str]) -> dict[str, object]:
+        return {"role": "user", "content": [{"type": "text", "text": question.text()}, {"type": kind, kind: media}]}
+
+    sent = said(message({field: data_url(question.key, note)}))
+
+    assert ("user", question.text(), sent[2]) == sent == said(message({"file_id": "file-1"}))
+    assert sent != said(message({field: data_url("another", note)}))

@@ -64,6 +64,18 @@ OPERATIONS = [
 WITH_A_BODY = [(method, path) for method, path, operation in OPERATIONS if "requestBody" in operation]
 
 
+# Below it errors have OpenAI's form.
+OPENAIS = "/openai/"
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """The code and the detail of a problem or, below OpenAI's prefix, of an error in its form."""
+    body = answer.json()
+    if not answer.request.url.path.startswith(OPENAIS):
+        return dict(body)
+    return {**body["error"], "detail": body["error"]["message"]}
+
+
 def at(path: str) -> str:
     """The path with a plausible value for each parameter."""
     return path.replace("{letter_id}", "7").format_map(defaultdict(lambda: ANY_ID))
@@ -76,7 +88,7 @@ async def test_a_packed_body_is_415(client: httpx.AsyncClient, method: str, path
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json", "X-User-ID": "ada"}
     answer = await client.request(method, at(path), content=gzip.compress(b"{}"), headers=headers)
 
-    assert (415, "unsupported_media_type") == (answer.status_code, answer.json()["code"])
+    assert (415, "unsupported_media_type") == (answer.status_code, error_of(answer)["code"])
     assert "identity" == answer.headers["accept-encoding"]
 
 
@@ -95,7 +107,7 @@ async def test_a_byte_order_mark_is_skipped(client: httpx.AsyncClient, path: str
     method = next(method for method, each in WITH_A_BODY if each == path)
 
     plain, marked, twice = [
-        (await client.request(method, at(path), content=mark + raw, headers=headers)).json()["code"]
+        error_of(await client.request(method, at(path), content=mark + raw, headers=headers))["code"]
         for mark in (b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2)
     ]
 
@@ -119,9 +131,15 @@ async def test_an_unknown_field_is_refused(client: httpx.AsyncClient, method: st
     """No route silently ignores a field of its body, except those listed here."""
     answer = await client.request(method, at(path), json={"canary": "canary"}, headers={"X-User-ID": "ada"})
 
-    refused = "Extra inputs are not permitted" in answer.json()["detail"]
-    assert ((method, path) not in IGNORING) == refused
-    assert not refused or (422, "invalid_request") == (answer.status_code, answer.json()["code"])
+    if path.startswith(OPENAIS):
+        # As in OpenAI's API, the error may name the field. That it does not if it is no ordinary name is checked here.
+        assert 400 == answer.status_code
+        answer = await client.request(method, at(path), json={"a canary!": 1}, headers={"X-User-ID": "ada"})
+        assert 400 == answer.status_code
+    else:
+        refused = "Extra inputs are not permitted" in answer.json()["detail"]
+        assert ((method, path) not in IGNORING) == refused
+        assert not refused or (422, "invalid_request") == (answer.status_code, answer.json()["code"])
     assert "canary" not in answer.text
 
 
@@ -140,8 +158,9 @@ async def test_an_unknown_query_is_refused(client: httpx.AsyncClient, method: st
     """No read or action silently ignores a query parameter, and the error repeats nothing of it."""
     refused = await client.request(method, at(path), params={"canary": "canary"}, headers={"X-User-ID": "ada"})
 
-    assert (422, "invalid_request") == (refused.status_code, refused.json()["code"])
-    assert refused.json()["detail"].startswith("query: unknown parameter; known are ")
+    expected = (400, "invalid_value") if path.startswith(OPENAIS) else (422, "invalid_request")
+    assert expected == (refused.status_code, error_of(refused)["code"])
+    assert error_of(refused)["detail"].startswith("query: unknown parameter; known are ")
     assert "canary" not in refused.text
 
 
@@ -154,8 +173,8 @@ async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClien
     """Every documented parameter is known to its route; an unknown one beside it is refused with the known names."""
     for name in LISTS[path]:
         answer = await client.get(at(path), params={name: ""})
-        assert "unknown parameter" not in answer.json()["detail"]
-    detail = (await client.get(at(path), params={"limit": 1, "canary": 1})).json()["detail"]
+        assert "unknown parameter" not in error_of(answer)["detail"]
+    detail = error_of(await client.get(at(path), params={"limit": 1, "canary": 1}))["detail"]
     assert [] == [name for name in LISTS[path] if name not in detail]
 
 
@@ -195,6 +214,29 @@ async def test_no_cache_keeps_an_answer(mode: dict[str, Any], method: str, path:
         assert not is_json or ["nosniff"] == answer.headers.get_list("x-content-type-options")
 
 
+@pytest.mark.parametrize("mode", [{}, {"open_mode": False}], ids=["open", "closed"])
+@pytest.mark.parametrize(("method", "path"), [*((method, path) for method, path, _ in OPERATIONS), *OTHERS])
+async def test_every_answer_names_its_call(mode: dict[str, Any], method: str, path: str) -> None:
+    """Each answer of any route, errors included, has one `x-request-id`, and no two have the same."""
+    async with client_of(app_of(**mode)) as client:
+        answers = [
+            await client.request(method, at(path), headers={"Host": host}) for host in ("localhost", "evil.test")
+        ]
+    first, second = [answer.headers.get_list("x-request-id") for answer in answers]
+    assert all(re.fullmatch("req_[0-9a-f]{32}", each) for each in (*first, *second))
+    assert (1, 1) == (len(first), len(second))
+    assert first != second
+
+
+@pytest.mark.parametrize("path", ["/openai/v1/files", "/openai/v1/files/file-1", "/openai/v1/files/file-1/content"])
+async def test_files_are_below_the_prefix_too(path: str) -> None:
+    """The routes of files are found below OpenAI's prefix, and their errors have OpenAI's form there."""
+    async with client_of(app_of(open_mode=False)) as client:
+        answer = await client.get(path)
+    assert (401, "invalid_api_key") == (answer.status_code, answer.json()["error"]["code"])
+    assert path not in DOCUMENT["paths"]
+
+
 APP, EVIL = "https://app.example", "https://evil.example"
 OPEN = {"cors_origins": f"{APP},http://localhost:3000"}
 CLOSED = {**OPEN, "open_mode": False}
@@ -219,7 +261,7 @@ async def test_a_listed_origin_may_ask_first(mode: dict[str, Any], path: str) ->
 
 
 @pytest.mark.parametrize("header", ["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID",
-                                    "traceparent", "X-User-ID"])  # fmt: skip
+                                    "traceparent", "X-User-ID", "OpenAI-Beta", "x-stainless-lang"])  # fmt: skip
 async def test_every_header_of_a_call_may_be_sent(header: str) -> None:
     """A page may send each header that a route reads; any other is refused."""
     async with client_of(app_of(**OPEN)) as client:

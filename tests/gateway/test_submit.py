@@ -8,6 +8,7 @@ import pytest
 
 from gateway.drain import Drain
 from gateway.following.events import Hub
+from gateway.following.live import Ending
 from gateway.http.problems import RequestProblemError
 from gateway.metrics import Metrics
 from gateway.people.principal import nameless
@@ -105,6 +106,18 @@ async def test_an_earlier_one_is_not_sent_again(made: Made) -> None:
     made.around.rows = [stored]
 
     assert await made.send(asked) is stored
+    assert made.around.sent == []
+
+
+async def test_a_deleted_answer_is_not_given_again(made: Made) -> None:
+    """A gateway that still has an answer whose row is gone refuses a repeat of the call, and sends nothing."""
+    asked = ask()
+    with made.hub.watch(CALLER.request(asked.id)) as live:
+        live.finish(Ending(Status.COMPLETED, 1, "a secret"))
+        with pytest.raises(OrchestraError) as refused:
+            await made.send(asked)
+
+    assert refused.value.code is ErrorCode.CONVERSATION_DELETED
     assert made.around.sent == []
 
 

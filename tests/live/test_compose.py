@@ -115,8 +115,8 @@ async def test_workers_that_die_lose_nothing(compose: Compose) -> None:
             killed.start()
         stored = await histories(client, accepted)
 
-    assert ["completed"] * (CONVERSATIONS * TURNS) == [request["status"] for request in ended]
-    assert any(request["attempts"] > 1 for request in ended), "no worker had anything to lose"
+    assert ["completed"] * (CONVERSATIONS * TURNS) == [request.status for request in ended]
+    assert any((request.attempts or 0) > 1 for request in ended), "no worker had anything to lose"
     assert [expected_history(TURNS)] * CONVERSATIONS == stored
 
 

@@ -35,7 +35,7 @@ async def test_every_message_is_answered_once_and_in_order_through_pgbouncer(ser
             ended = await endings(client, accepted)
             stored = await histories(client, accepted)
 
-    assert ["completed"] * (CONVERSATIONS * TURNS) == [request["status"] for request in ended]
+    assert ["completed"] * (CONVERSATIONS * TURNS) == [request.status for request in ended]
     assert [expected_history(TURNS)] * CONVERSATIONS == stored
 
 

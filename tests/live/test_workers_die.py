@@ -28,6 +28,6 @@ async def test_every_message_is_answered_once_and_in_order_while_workers_are_kil
         killing.cancel()
         stored = await histories(client, accepted)
 
-    assert ["completed"] * (CONVERSATIONS * TURNS) == [request["status"] for request in ended]
+    assert ["completed"] * (CONVERSATIONS * TURNS) == [request.status for request in ended]
     assert [expected_history(TURNS)] * CONVERSATIONS == stored
     assert any(worker.log.count("worker_ready") > 1 for worker in workers), "no worker was killed"

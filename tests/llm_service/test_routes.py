@@ -12,6 +12,12 @@ from tests.support.llm_server import Service, running
 CANARY = "canary-7d1f"
 SEED = '{"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "colour": "blue"}'
 NAMES_A_FILE = SEED.replace('"hi"', '[{"type": "file", "file": {"file_id": "file-1"}}]').encode()
+URL = "https://example.org/a.png"
+HAS_A_URL = (
+    SEED.replace("llama3", "simulated")
+    .replace('"hi"', f'[{{"type": "image_url", "image_url": {{"url": "{URL}"}}}}]')
+    .encode()
+)
 
 
 @pytest.fixture
@@ -51,6 +57,7 @@ async def test_an_old_call_is_answered_as_before(service: Service, content_type:
         (SEED.replace("llama3", f"simulated:{CANARY}=1").encode(), 422, "invalid_request"),
         (SEED.replace("}]", '}], "temperature": 9').encode(), 422, "invalid_request"),
         (NAMES_A_FILE, 422, "unsupported_part"),
+        (HAS_A_URL, 422, "unsupported_part"),
         (b" " * (MAX_BODY_BYTES + 1), 413, "too_large"),
     ],
 )
@@ -191,3 +198,14 @@ async def test_the_token_opens(guarded: Service) -> None:
 
     assert (await guarded.client.get("/models", headers=headers)).status_code == 200
     assert (await guarded.client.post("/generate", json=body, headers=headers)).status_code == 200
+
+
+async def test_urls_of_media_where_they_are_allowed() -> None:
+    """They reach the provider, and the list says which models take the URL of a large file."""
+    settings = LlmServiceSettings(llm_provider="openai", allow_media_urls=True)
+    async with running(settings) as service:
+        answer = await service.client.post("/generate", content=HAS_A_URL)
+        listed = ModelList.model_validate((await service.client.get("/models")).json())
+
+    assert answer.status_code == 200
+    assert {"openai": ["image_url"], "simulated": []} == {each.provider: each.media_urls for each in listed.data}

@@ -23,4 +23,4 @@ async def test_both_counts_are_due_from_the_beginning(database: Database) -> Non
     """The first worker that checks computes both counts."""
     found = await database.run("SELECT what FROM totals_due WHERE due_at <= now() + interval '1 year' ORDER BY what")
 
-    assert ["bytes", "files", "turns"] == [row.what for row in found]
+    assert ["bytes", "conversations", "files", "turns"] == [row.what for row in found]

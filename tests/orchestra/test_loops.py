@@ -153,6 +153,7 @@ async def test_what_runs_beside_ends_with_the_body() -> None:
 
 # What may be started bare: it ends by itself, and its starter checks the result.
 ONE_SHOT = {
+    ("gateway/disconnects.py", "self._cancel(submission)"): "one cancel, tried a few times",
     ("gateway/people/cached_rows.py", "self._look(key)"): "one look into Postgres; its errors go to those who asked",
     ("gateway/http/kept_counts.py", "self._count(key, count)"): "one count; its errors go to those who asked",
     ("gateway/following/lookup.py", "self._ask()"): "one look into Postgres; its errors go to those who asked",

@@ -1,10 +1,11 @@
 """Streams on real Kafka and Postgres: events, resuming on another gateway at every event, restarts, drains."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -543,3 +544,100 @@ async def test_drain(env: dict[str, str], gateway: Gateway, worker: HandWorker) 
     async with streaming(gateway.client, "GET", f"{location}/events", headers=headers) as reader:
         await worker.complete(turn, TEXT)
         assert text_of(told + await reader.rest()) == TEXT
+
+
+async def send(gateway: Gateway, conversation: str) -> str:
+    """Send a message of a conversation; its request."""
+    body, headers = {**HELLO, "conversation_id": conversation}, {"Prefer": "respond-async"}
+    request: str = (await gateway.client.post("/v1/messages", json=body, headers=headers)).json()["id"]
+    return request
+
+
+async def test_one_stream_for_all_turns_of_a_conversation(
+    gateway: Gateway, replica: Gateway, worker: HandWorker
+) -> None:
+    """A stream of a conversation has every turn in order, each event with its request, and resumes anywhere."""
+    conversation = str(uuid4())
+    url, turns = f"/v1/conversations/{conversation}/events", []
+    first = await send(gateway, conversation)
+    turn = await worker.begin()
+    async with streaming(gateway.client, "GET", url) as reader:
+        told = await reader.until("started")
+        await say(worker, turn, PIECES)
+        await worker.complete(turn, TEXT)
+        told += await reader.until("completed")
+        second, third = await send(gateway, conversation), await send(replica, conversation)
+        await worker.take_in()
+        await worker.take_in()
+        told += await reader.until("pending")  # No worker has begun it.
+        await worker.complete(await worker.claim(UUID(second)), TEXT)
+        told += await reader.until("completed")
+        await worker.end(await worker.claim(UUID(third)), Status.FAILED, error=(ErrorCode.TIMEOUT, "late"))
+        told += await reader.until("failed")
+    turns = [first, second, third]
+
+    assert turns == list(dict.fromkeys(event.data["request_id"] for event in told))
+    named = [event for event in told if event.name != "pending"]
+    assert all(str(event.id).startswith(f"{event.data['request_id']}:1.") for event in named)
+    expected = {id: [event for event in told if event.data["request_id"] == id] for id in turns}
+    assert ["pending", "started"] == [event.name for event in expected[second]][:2]
+    assert [TEXT, TEXT, ""] == [text_of(events) for events in expected.values()]
+    for place, event in enumerate(told):
+        if event.name == "pending":
+            continue
+        seen, rest = told[: place + 1], await rest_of(replica, url, str(event.id), third, event)
+        for id in turns:
+            parts = [each for each in (*seen, *rest) if each.data["request_id"] == id]
+            assert text_of(expected[id]) == text_of(parts)
+            assert 1 == [each.name for each in parts].count(expected[id][-1].name)
+    skipped = await rest_of(replica, url, second, third, told[0])
+    assert {third} == {event.data["request_id"] for event in skipped}
+
+
+async def rest_of(gateway: Gateway, url: str, id: str, last: str, event: Sse) -> list[Sse]:
+    """What a stream has behind this place, up to the ending of the last turn."""
+    if (event.data["request_id"], event.name) == (last, "failed"):
+        return []
+    async with streaming(gateway.client, "GET", f"{url}?last_event_id={id}") as reader:
+        found = await reader.until("failed")
+    assert last == found[-1].data["request_id"]
+    return found
+
+
+async def test_the_stream_of_a_conversation_ends_with_it(gateway: Gateway, worker: HandWorker) -> None:
+    """An event says that the conversation was deleted, and ends the stream; then there is none."""
+    conversation = str(uuid4())
+    url = f"/v1/conversations/{conversation}"
+    await send(gateway, conversation)
+    await worker.take_in()
+    async with streaming(gateway.client, "GET", f"{url}/events") as reader:
+        await reader.until("pending")
+        assert 204 == (await gateway.client.delete(url)).status_code
+        await worker.take_in()
+        cancelled, deleted = await reader.rest()
+    assert ("cancelled", Sse("deleted", {"conversation_id": conversation}, cancelled.id)) == (cancelled.name, deleted)
+    assert 404 == (await gateway.client.get(f"{url}/events")).status_code
+
+
+async def test_a_place_in_no_turn_of_the_conversation(gateway: Gateway, worker: HandWorker) -> None:
+    """An event id that names no request of the conversation is refused, and so is one that is no such id."""
+    conversation = str(uuid4())
+    await send(gateway, conversation)
+    await worker.take_in()
+    other = (await accept(gateway)).rpartition("/")[2]
+    await worker.take_in()
+    for id in (f"{other}:1.0", other, str(uuid4()), "1.18", "x" * 300):
+        answer = await gateway.client.get(f"/v1/conversations/{conversation}/events", headers={"Last-Event-ID": id})
+        assert (422, "invalid_request") == (answer.status_code, answer.json()["code"])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves(gateway: Gateway, worker: HandWorker, stream: bool) -> None:
+    """The request of a client that leaves its stream or its waiting call is cancelled if the client said so."""
+    body = {**HELLO, "stream": stream, "on_disconnect": "cancel"}
+    posting = asyncio.create_task(gateway.client.post("/v1/messages", json=body))
+    turn = await worker.begin()
+    assert "on_disconnect" not in json.dumps(turn.body)
+    posting.cancel()
+    assert turn.id == (await worker.take_in()).request.id
+    await worker.end(turn, Status.CANCELLED)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from itertools import product
+from itertools import chain, product, repeat
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -43,6 +43,7 @@ class Rule(NamedTuple):
 NAME = {"username": "somebody-new", "password": "a long one"}
 ROUTES = {
     "POST /v1/messages": Rule(WRITE, 200, message("hi")),
+    "POST /v1/messages/bulk": Rule(WRITE, 200, {"requests": [message("hi")]}),
     "GET /v1/requests": Rule(READ),
     "GET /v1/requests/{request_id}": Rule(READ),
     "GET /v1/requests/{request_id}/events": Rule(READ, to="answered"),
@@ -50,8 +51,11 @@ ROUTES = {
     "POST /v1/conversations": Rule(WRITE, 201, {"metadata": {"who": "I"}}),
     "GET /v1/conversations": Rule(READ),
     "GET /v1/conversations/{conversation_id}": Rule(READ),
+    "POST /v1/conversations/{conversation_id}/branch": Rule(WRITE, 201, {"metadata": {"who": "I"}}),
+    "POST /v1/conversations/{conversation_id}/copy": Rule(WRITE, 201, {"metadata": {"who": CANARY}}),
     "DELETE /v1/conversations/{conversation_id}": Rule(WRITE, 204),
     "GET /v1/conversations/{conversation_id}/messages": Rule(READ),
+    "GET /v1/conversations/{conversation_id}/events": Rule(READ),
     "POST /tasks": Rule(WRITE, 201, task("hi")),
     "GET /tasks": Rule(READ),
     "GET /tasks/stats/status": Rule(READ),
@@ -77,6 +81,22 @@ ROUTES = {
     "GET /v1/files/{file_id}": Rule(READ),
     "GET /v1/files/{file_id}/content": Rule(READ),
     "DELETE /v1/files/{file_id}": Rule(WRITE),
+    "POST /openai/v1/chat/completions": Rule(WRITE, 200, message("hi")),
+    "GET /openai/v1/models": Rule(READ),
+    "GET /openai/v1/models/{model_id}": Rule(READ),
+    "POST /openai/v1/responses": Rule(WRITE, 200, {"model": "simulated", "input": "hi"}),
+    "GET /openai/v1/responses/{response_id}": Rule(READ),
+    "DELETE /openai/v1/responses/{response_id}": Rule(WRITE),
+    "POST /openai/v1/responses/{response_id}/cancel": Rule(WRITE),
+    "GET /openai/v1/responses/{response_id}/input_items": Rule(READ),
+    "POST /openai/v1/conversations": Rule(WRITE, 200, {"metadata": {"who": "I"}}),
+    "GET /openai/v1/conversations/{conv_id}": Rule(READ),
+    "POST /openai/v1/conversations/{conv_id}": Rule(WRITE, 200, {"metadata": {"who": "I"}}),
+    "DELETE /openai/v1/conversations/{conv_id}": Rule(WRITE),
+    "GET /openai/v1/conversations/{conv_id}/items": Rule(READ),
+    "POST /openai/v1/conversations/{conv_id}/items": Rule(WRITE, 200, {"items": [{"role": "user", "content": CANARY}]}),
+    "GET /openai/v1/conversations/{conv_id}/items/{item_id}": Rule(READ),
+    "DELETE /openai/v1/conversations/{conv_id}/items/{item_id}": Rule(WRITE),
     "GET /v1/agents": Rule(READ),
     "GET /v1/users": Rule(ADMIN),
     "POST /v1/users": Rule(ADMIN, 201, NAME),
@@ -93,10 +113,13 @@ ROUTES = {
     "GET /readyz": Rule(None),
     "GET /metrics": Rule(None),
 }
+# How ids are spelled in paths of OpenAI's API.
+_SPELLED = {"{response_id}": "resp_", "{conv_id}": "conv_"}
 # Scopes that an ordinary user does not have.
 GRANTED = (OPERATE, ADMIN)
 CLOSED = [route for route, rule in ROUTES.items() if rule.scope]
-WITH_ID = [route for route in CLOSED if "{" in route]
+# Models belong to no user.
+WITH_ID = [route for route in CLOSED if "{" in route and "{model_id}" not in route]
 WITHOUT_ID = [route for route in CLOSED if "{" not in route]
 LISTS = [route for route in WITHOUT_ID if route.startswith("GET")]
 # How a call of each of these ends.
@@ -126,12 +149,14 @@ async def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 def split(route: str, id: str = "") -> tuple[str, str]:
     method, path = route.split(" ")
-    return method, re.sub(r"\{\w+\}", id, path)
+    # One id for each parameter, or the same for all.
+    each = chain(id.split(" "), repeat(id))
+    return method, re.sub(r"\{\w+\}", lambda _: next(each), path)
 
 
 def ids(route: str, things: Things) -> list[str]:
-    found = re.search(r"\{(\w+)\}", route)
-    return things.by_parameter(found[1]) if found else [""]
+    found = re.findall(r"\{(\w+)\}", route)
+    return things.by_parameter(found[-1]) if found else [""]
 
 
 def unknown_ids(house: House, route: str) -> list[str]:
@@ -146,16 +171,20 @@ def unknown_ids(house: House, route: str) -> list[str]:
     somebody = str(uuid4())
     minted = ours.mint(DEFAULT_TENANT, somebody, now), ours.mint("a third", somebody, now)
     derived = ours.derive(DEFAULT_TENANT, house.ids["ann"], "POST", "/v1/messages", "a key she never used")
-    return [str(each) for each in (uuid4(), *minted, derived, Receipts([b"x" * 32]).mint("default", "", now))]
+    unknown = [uuid4(), *minted, derived, Receipts([b"x" * 32]).mint("default", "", now)]
+    spelled = next((form for name, form in _SPELLED.items() if name in route), None)
+    return [f"{spelled}{each.hex}" if spelled else str(each) for each in unknown]
 
 
 def shown(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All that a caller sees of a response, except its time."""
-    return response.status_code, response.content, {**response.headers, "date": ""}
+    """All that a caller sees of a response, except its time and its own id."""
+    return response.status_code, response.content, {**response.headers, "date": "", "x-request-id": ""}
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["code"]
+    body = response.json()
+    said = body["code"] if "code" in body else body["error"]["code"]
+    return response.status_code, "unauthorized" if said == "invalid_api_key" else said
 
 
 def nothing_of(things: Things, response: httpx.Response) -> None:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.api.messages import MessageReply, PostMessage
-from schemas.content import calls_in, file_ids_in, refusal_in
+from schemas.content import calls_in, file_ids_in, refusal_in, refuse_web_urls
 from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import GenerateReply
-from schemas.requests import MessageRequested, read_record
+from schemas.requests import MessageRequested, ReferredMessage, read_record
 from tests.support.bodies import any_json
 
 HELLO = {"role": "user", "content": "hi"}
@@ -71,12 +71,12 @@ def test_what_chat_clients_send_is_kept_whole(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("part", "detail"),
     [
-        ({"type": "image_url", "image_url": {"url": f"https://{SECRET}/a.png"}},
+        ({"type": "image_url", "image_url": {"url": f"ftp://{SECRET}/a.png"}},
          "messages.0.content.1.image_url.url: must be a data: URL; others are not fetched"),
         ({"type": "file", "file": {"file_data": SECRET}},
          "messages.0.content.1.file.file_data: must be a data: URL; others are not fetched"),
-        ({"type": "input_audio", "input_audio": {"file_id": SECRET}},
-         "messages.0.content.1.input_audio: file_id is not supported in this part; send the data itself"),
+        ({"type": "image_url", "image_url": {"url": f"https://{SECRET}/a b"}},
+         "messages.0.content.1.image_url.url: must be a data: URL; others are not fetched"),
         ({"type": SECRET, SECRET: SECRET}, "messages.0.content.1: this type is not supported"),
         ({"type": "video_url", "video_url": {"url": "data:,"}}, "messages.0.content.1: this type is not supported"),
     ],
@@ -289,3 +289,63 @@ def test_the_files_that_messages_name() -> None:
 
     assert [FILE_ID, FILE_ID] == file_ids_in(read.messages)
     assert [] == file_ids_in(read.messages[:2])
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ({"type": "image_url", "image_url": {"url": f"https://{SECRET}/a.png"}}, "image_url.url"),
+        ({"type": "file", "file": {"file_data": f"HTTP://{SECRET}/a.pdf"}}, "file.file_data"),
+    ],
+)
+def test_urls_of_others_are_read_and_can_be_refused(part: dict[str, Any], place: str) -> None:
+    """A URL that would have to be fetched is kept as it is; where it is not allowed, its place is named."""
+    read = MessageRequested.model_validate({"messages": [HELLO, {"role": "user", "content": [TEXT, part]}]})
+
+    assert [TEXT, part] == read.messages[1].content
+    with pytest.raises(OrchestraError) as refused:
+        refuse_web_urls(read.messages)
+    detail = f"messages.1.content.1.{place}: must be a data: URL; others are not fetched"
+    assert (ErrorCode.UNSUPPORTED_PART, detail) == (refused.value.code, refused.value.detail)
+
+
+@pytest.mark.parametrize("part", [IMAGE, AUDIO, FILE, UPLOADED_IMAGE, UPLOADED, TEXT])
+def test_nothing_else_is_refused_with_them(part: dict[str, Any]) -> None:
+    """Data and ids need no fetching."""
+    read = MessageRequested.model_validate({"messages": [HELLO, {"role": "user", "content": [part]}]})
+
+    refuse_web_urls(read.messages)
+
+
+def test_a_recording_can_be_named() -> None:
+    """An uploaded recording has an id and a format; its data and an id exclude each other."""
+    named = {"type": "input_audio", "input_audio": {"file_id": FILE_ID, "format": "wav"}}
+    read = MessageRequested.model_validate({"messages": [has(named)]})
+
+    assert [named] == read.messages[0].content
+    assert [FILE_ID] == file_ids_in(read.messages)
+    error = refusal(has({"type": "input_audio", "input_audio": {"file_id": FILE_ID, "data": "AA==", "format": "wav"}}))
+    assert "messages.0.content.0.input_audio.file_id: give either file_id or data" == error.detail
+
+
+REF = {"file_id": FILE_ID, "sha256": "a" * 64, "bytes": 3, "body_hash": "b" * 64}
+
+
+def test_a_body_by_reference_has_the_hash_of_the_whole() -> None:
+    """Its record has no messages, and is compared by the hash of the body that has them."""
+    read = read_record(None, {"model": "m", "body_ref": REF})
+
+    assert isinstance(read, ReferredMessage)
+    assert "b" * 64 == read.body_hash()
+    assert {"model": "m", "body_ref": REF} == read.model_dump(mode="json", exclude_none=True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"messages": [HELLO]}, {"body_ref": {**REF, "sha256": "x"}}, {"body_ref": {**REF, "bytes": 0}}], ids=str
+)
+def test_a_body_by_reference_is_complete_and_alone(wrong: dict[str, Any]) -> None:
+    """Messages beside it would be ignored, so they are refused, and so is a reference that is not one."""
+    with pytest.raises(OrchestraError) as refused:
+        read_record(None, {"body_ref": REF, **wrong})
+
+    assert ErrorCode.INVALID_REQUEST == refused.value.code

@@ -1,31 +1,31 @@
 """Conversations over HTTP whose every answer depends on all that was said before it."""
 
 import asyncio
-import json
-from typing import Any
 from uuid import uuid4
 
 import httpx
 
 from llm_service.providers.simulated import conversation_hash
+from orchestra.client import AsyncClient
+from schemas.api.requests import RequestResource
 from schemas.generation import ChatMessage
 
 
 async def send_turns(client: httpx.AsyncClient, conversations: int, turns: int, model: str) -> dict[str, list[str]]:
     """Send this many turns in each of this many conversations, without waiting for answers; request ids of each."""
     ids = [str(uuid4()) for _ in range(conversations)]
-    accepted = await asyncio.gather(*(_send(client, conversation, turns, model) for conversation in ids))
+    accepted = await asyncio.gather(*(_send(_on(client), conversation, turns, model) for conversation in ids))
     return dict(zip(ids, accepted, strict=True))
 
 
-async def endings(client: httpx.AsyncClient, accepted: dict[str, list[str]]) -> list[dict[str, Any]]:
+async def endings(client: httpx.AsyncClient, accepted: dict[str, list[str]]) -> list[RequestResource]:
     """Every request that was accepted, as it is once it has ended."""
-    return await asyncio.gather(*(_ending(client, id) for ids in accepted.values() for id in ids))
+    return await asyncio.gather(*(_on(client).requests.wait(id) for ids in accepted.values() for id in ids))
 
 
 async def histories(client: httpx.AsyncClient, accepted: dict[str, list[str]]) -> list[list[tuple[str, str]]]:
     """What each conversation has stored: role and content."""
-    return await asyncio.gather(*(_history(client, conversation) for conversation in accepted))
+    return await asyncio.gather(*(_history(_on(client), conversation) for conversation in accepted))
 
 
 def expected_history(turns: int) -> list[tuple[str, str]]:
@@ -37,29 +37,17 @@ def expected_history(turns: int) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in history]
 
 
-async def _send(client: httpx.AsyncClient, conversation: str, turns: int, model: str) -> list[str]:
-    return [await _post(client, conversation, turn, model) for turn in range(turns)]
+def _on(client: httpx.AsyncClient) -> AsyncClient:
+    """Our own client over the connections, and with the credentials, of this one."""
+    return AsyncClient(str(client.base_url), "", http_client=client)
 
 
-async def _post(client: httpx.AsyncClient, conversation: str, turn: int, model: str) -> str:
-    body = {
-        "conversation_id": conversation,
-        "model": model,
-        "messages": [{"role": "user", "content": f"turn {turn}"}],
-    }
-    response = await client.post("/v1/messages", content=json.dumps(body), headers={"Prefer": "respond-async"})
-    assert response.status_code == 202, response.text
-    return str(response.json()["request_id"])
+async def _send(client: AsyncClient, conversation: str, turns: int, model: str) -> list[str]:
+    sent = [
+        await client.messages.submit(f"turn {turn}", conversation_id=conversation, model=model) for turn in range(turns)
+    ]
+    return [str(request.id) for request in sent]
 
 
-async def _ending(client: httpx.AsyncClient, id: str) -> dict[str, Any]:
-    while True:
-        response = await client.get(f"/v1/requests/{id}", headers={"Prefer": "wait=60"})
-        request: dict[str, Any] = response.raise_for_status().json()
-        if request["status"] not in ("pending", "in_progress"):
-            return request
-
-
-async def _history(client: httpx.AsyncClient, conversation: str) -> list[tuple[str, str]]:
-    response = await client.get(f"/v1/conversations/{conversation}/messages", params={"limit": 100})
-    return [(message["role"], message["content"]) for message in response.raise_for_status().json()["data"]]
+async def _history(client: AsyncClient, conversation: str) -> list[tuple[str, str]]:
+    return [(message.role, message.content) async for message in client.conversations.messages(conversation)]

@@ -8,7 +8,7 @@ from tests.support.stack import Stack
 from tests.support.store import connect
 
 _TABLES = (
-    "models dead_letters intake_progress early_cancels outbox requests workers logs messages conversations "
+    "models dead_letters intake_progress early_cancels outbox requests workers logs messages branches conversations "
     "api_keys users owner_totals files"
 )
 

@@ -12,6 +12,8 @@ from tests.support.ports import free_port
 
 REQUEST_ID = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01"
 CONVERSATION_ID = "3f9d2c74-51aa-4e0b-b0f7-8c6d1e2a4b90"
+REQUEST = {"id": REQUEST_ID, "status": "pending"}
+CONVERSATION = {"id": CONVERSATION_ID, "created_at": "2026-01-31T12:00:00Z", "metadata": {}, "open_requests": []}
 PENDING = f'event: pending\ndata: {{"request_id": "{REQUEST_ID}", "conversation_id": "{CONVERSATION_ID}"}}\n\n'
 COMPLETED = 'event: completed\ndata: {"reply": null, "usage": null}\n\n'
 
@@ -64,7 +66,7 @@ class FakeGateway:
         self.keys.append(request.headers.get("Idempotency-Key"))
         if request.headers.get("Prefer") == "respond-async":
             self._note(request)
-            return web.json_response({"request_id": REQUEST_ID}, status=202)
+            return web.json_response({**REQUEST, "request_id": REQUEST_ID}, status=202)
         return await self._stream(request)
 
     async def upload(self, request: web.Request) -> web.Response:
@@ -89,14 +91,14 @@ class FakeGateway:
         self._note(request)
         if not self.stubborn:
             self.cancelled.set()
-        return web.json_response({}, status=202)
+        return web.json_response(REQUEST, status=202)
 
     async def conversation(self, request: web.Request) -> web.Response:
         """The one conversation that there is."""
         self._note(request)
         known = request.match_info["id"] == CONVERSATION_ID
         return web.json_response(
-            {} if known else {"code": "not_found", "detail": "nothing here"}, status=200 if known else 404
+            CONVERSATION if known else {"code": "not_found", "detail": "nothing here"}, status=200 if known else 404
         )
 
     def _note(self, request: web.Request) -> None:

@@ -13,7 +13,7 @@ from workers.timings import Timings
 
 QUICK = Timings(
     renew=0.001, retry_database=0.001, look_for_turns=0.001, max_look_for_turns=0.001, look_at_held=0.001,
-    refresh_models=0.001, retry_models=0.001, mark=0.001, sweep=0.001, retention=0.001,
+    refresh_models=0.001, retry_models=0.001, mark=0.001, sweep=0.001, retention=0.001, look_for_unused=0.001,
 )  # fmt: skip
 """Waits of a worker's parts that are as good as none."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import httpx
 
@@ -61,7 +63,8 @@ _STATE = " UNION ALL ".join(f"SELECT '{name}', (p.row)::text FROM ({sql}) AS p(r
 class Things:
     """Ids of what one user has. ``conversation`` has the turn that is ``answered``, and the one that is ``open``.
 
-    ``letter``: the number of a dead letter of the tenant, which could be replayed.
+    ``letter``: the number of a dead letter of the tenant, which could be replayed. ``response``: one of OpenAI's API,
+    running in the background. ``item``: the conversation's id in OpenAI's form, a space, and the id of an item of it.
     """
 
     user: str
@@ -74,6 +77,8 @@ class Things:
     key: str
     file: str
     letter: str
+    response: str
+    item: str
 
     def by_parameter(self, name: str) -> list[str]:
         """Every value that a path's parameter could have."""
@@ -86,12 +91,37 @@ class Things:
             "key_id": [self.key],
             "file_id": [self.file],
             "letter_id": [self.letter],
+            "response_id": [self.response],
+            "conv_id": [self.item.partition(" ")[0]],
+            "item_id": [self.item],
+            "model_id": [ECHO],
         }[name]
 
     @property
     def all(self) -> list[str]:
         """All ids that are found nowhere by chance, as a letter's number would be."""
         return [id for name, id in vars(self).items() if name != "letter"]
+
+
+# A stream of all turns of a conversation, also of those to come.
+_ENDLESS_STREAM = re.compile(r"/v1/conversations/[^/]+/events")
+
+
+async def _whole(answer: httpx.Response) -> httpx.Response:
+    await answer.aread()
+    return answer
+
+
+async def _first_event(answer: httpx.Response) -> httpx.Response:
+    """The response with no more of its stream than the first event."""
+    if answer.is_error:
+        return await _whole(answer)
+    content = b""
+    async for chunk in answer.aiter_raw():
+        content += chunk
+        if b"data: " in content:
+            break
+    return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
 
 @dataclass
@@ -113,11 +143,15 @@ class House:
             form = {"data": {"purpose": "user_data"}, "files": {"file": (body.name, body.content)}}
             response = await self.client.request(method, path, headers=headers, **form, **more)
         else:
-            content = None if body is None else json.dumps(body)
-            response = await self.client.request(method, path, content=content, headers={**JSON, **headers}, **more)
+            more |= {"content": None if body is None else json.dumps(body), "headers": {**JSON, **headers}}
+            async with self.client.stream(method, path, **more) as answer:
+                response = await _first_event(answer) if _ENDLESS_STREAM.fullmatch(path) else await _whole(answer)
         if response.status_code >= 400:
-            assert response.headers["content-type"] == "application/problem+json"
-            assert response.json()["status"] == response.status_code
+            if path.startswith("/openai/"):
+                assert {"message", "type", "param", "code"} == set(response.json()["error"])
+            else:
+                assert response.headers["content-type"] == "application/problem+json"
+                assert response.json()["status"] == response.status_code
             assert self.leaks(response.text + repr(response.headers)) == []
         return response
 
@@ -167,8 +201,18 @@ class House:
         key = key_id((await self.made("/v1/keys", me, {"name": CANARY, "scopes": ["read"]}))["key"])
         file = (await self.made("/v1/files", me, upload(), 200))["id"]
         lost = await self.letter()
-        things = Things(self.ids[name], talk, answered, turn["id"], done, failed, running, key, file, lost)
+        body = {"model": ENDLESS, "input": CANARY, "background": True}
+        response = (await self.made("/openai/v1/responses", me, body, 200))["id"]
+        conversation = f"conv_{UUID(talk).hex}"
+        [first, *_] = (await self.ask("GET", f"/openai/v1/conversations/{conversation}/items?order=asc", me)).json()[
+            "data"
+        ]
+        item = f"{conversation} {first['id']}"
+        things = Things(
+            self.ids[name], talk, answered, turn["id"], done, failed, running, key, file, lost, response, item
+        )
         states = {things.open: "in_progress", done: "completed", failed: "failed", running: "in_progress"}
+        states[str(UUID(response.removeprefix("resp_")))] = "in_progress"
         for id, status in states.items():
             await self.until(id, me, status)
         return things

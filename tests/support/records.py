@@ -71,12 +71,11 @@ def _read(headers: Sequence[tuple[str, str]]) -> envelope.Envelope:
     return envelope.read_headers([(name, text.encode()) for name, text in headers])
 
 
-def reader(*, require_signed: bool = False, **settings: Any) -> RecordReader:
+def reader(*, require_signed: bool = False, media_urls: bool = False, **settings: Any) -> RecordReader:
     """A reader of the usual topic, which is the default tenant's, and of one of another tenant."""
     tenants = {TOPIC: "default", "theirs": "them"}
-    return RecordReader(
-        Judge([SECRET]), Agents.load(None), tenants, "llama3", require_signed=require_signed, **settings
-    )
+    judge = Judge([SECRET], media_urls=media_urls)
+    return RecordReader(judge, Agents.load(None), tenants, "llama3", require_signed=require_signed, **settings)
 
 
 def claimed(**changes: Any) -> Claimed:

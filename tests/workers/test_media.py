@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +18,7 @@ from orchestra.store.claims import Owner
 from orchestra.store.files import StoredFile
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import MAX_BODY_BYTES, ChatMessage, GenerateRequest, ModelInfo
-from workers.media import GONE, LEFT_OUT, FilesAwayError, Media, Room
+from workers.media import GONE, LEFT_OUT, URL_SECONDS, FilesAwayError, Media, Room
 
 OWNER = ("default", "ann")
 MODEL = ModelInfo(name="m", provider="p", context_tokens=100, max_output_tokens=10, max_inline_bytes=100)
@@ -29,6 +32,7 @@ class Home:
         self.blobs: dict[str, bytes] = {}
         self.away = False
         self.read = 0
+        self.urls = False
 
     async def get(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes of a blob."""
@@ -41,6 +45,10 @@ class Home:
         for at in range(0, len(data), step):
             await asyncio.sleep(0)
             yield data[at : at + step]
+
+    async def presigned_url(self, key: str, seconds: int) -> str | None:
+        """A URL, if it has any."""
+        return f"https://bucket/{key}?for={seconds}" if self.urls else None
 
 
 class Kept:
@@ -65,6 +73,12 @@ class Kept:
         now = datetime.now(UTC)
         row = StoredFile(owner[0], id, owner[1], "vision", name, media_type, len(data), "", id, now, now)
         self.rows[owner, id] = row
+        return id
+
+    def add_part(self, data: bytes, behind: bytes = b"") -> str:
+        """A part of the body of a request, with something before it and behind it; its id."""
+        id = self.add(b"before" + data + behind, "application/octet-stream")
+        self.rows[OWNER, id] = replace(self.rows[OWNER, id], request_id=uuid4(), start=6, bytes=len(data))
         return id
 
     async def filled(
@@ -299,3 +313,99 @@ async def test_room_that_comes_with_a_cancellation_is_not_lost() -> None:
 
     async with asyncio.timeout(5):
         await room.take(10)
+
+
+async def test_media_of_a_body_come_back_as_they_were(kept: Kept) -> None:
+    """Each part has the text that was sent, whatever it is and however long the model's files may be."""
+    long = "data:image/png;x=1;base64," + "A" * 5000
+    shown, named = kept.add_part(long.encode(), b"behind"), kept.add_part(b"data:text/plain,hi")
+    heard = kept.add_part(b"not base64")
+    audio = {"type": "input_audio", "input_audio": {"file_id": heard, "format": "wav"}}
+    document = {"type": "file", "file": {"file_id": named, "filename": "b.txt"}}
+
+    (parts,) = await kept.filled([user(image(shown, detail="low"), document, audio)], model=MODEL)
+
+    assert [
+        {"type": "image_url", "image_url": {"url": long, "detail": "low"}},
+        {"type": "file", "file": {"file_data": "data:text/plain,hi", "filename": "b.txt"}},
+        {"type": "input_audio", "input_audio": {"data": "not base64", "format": "wav"}},
+    ] == parts
+
+
+async def test_a_part_of_a_body_is_never_a_url(kept: Kept) -> None:
+    """Ids of parts can be made up: what is not data is not found, and in the history it is gone."""
+    forged = kept.add_part(b"http://127.0.0.1/secret")
+
+    with pytest.raises(OrchestraError) as refused:
+        await kept.filled([user(image(forged))])
+    history = await kept.filled([user(text("hi"))], [user(image(forged))])
+
+    assert ErrorCode.FILE_NOT_FOUND == refused.value.code
+    assert [[text(GONE)], [text("hi")]] == history
+
+
+async def test_a_recording_is_sent_as_base64(kept: Kept) -> None:
+    """An uploaded recording has the format that was said; what is no recording is refused."""
+    wav, png = kept.add(b"RIFF", "audio/x-wav"), kept.add(b"x", "image/png")
+
+    ((part,),) = await kept.filled([user({"type": "input_audio", "input_audio": {"file_id": wav, "format": "wav"}})])
+    with pytest.raises(OrchestraError) as refused:
+        await kept.filled([user({"type": "input_audio", "input_audio": {"file_id": png, "format": "wav"}})])
+
+    assert {"data": "UklGRg==", "format": "wav"} == part["input_audio"]
+    assert "messages.0.content.0.input_audio.file_id: the file is not a recording" == refused.value.detail
+
+
+TAKES_URLS = MODEL.model_copy(update={"media_urls": ["image_url", "file"]})
+
+
+async def test_a_file_that_is_too_large_goes_by_its_url(kept: Kept) -> None:
+    """If the model takes URLs and the home has them; otherwise, and for a text, it is too large."""
+    png, pdf, note = (
+        kept.add(bytes(101), kind) for kind in ("image/png", "application/pdf", "text/plain; charset=utf-8")
+    )
+    kept.home.urls = True
+
+    (parts,) = await kept.filled([user(image(png, detail="low"), document(pdf))], model=TAKES_URLS)
+
+    assert {"url": f"https://bucket/{png}?for={URL_SECONDS}", "detail": "low"} == parts[0]["image_url"]
+    assert {"file_data": f"https://bucket/{pdf}?for={URL_SECONDS}", "filename": "a"} == parts[1]["file"]
+    assert 0 == kept.home.read
+    for asked, model, urls in (
+        (image(png), MODEL, True),
+        (document(note), TAKES_URLS, True),
+        (image(png), TAKES_URLS, False),
+    ):
+        kept.home.urls = urls
+        with pytest.raises(OrchestraError) as refused:
+            await kept.filled([user(asked)], model=model)
+        assert ErrorCode.FILE_TOO_LARGE == refused.value.code
+
+
+def ref_of(id: str, data: bytes, **changes: Any) -> dict[str, Any]:
+    ref = {"file_id": id, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "body_hash": "0" * 64}
+    return {"body_ref": {**ref, **changes}}
+
+
+async def test_a_large_body_is_read_whole(kept: Kept) -> None:
+    """It is counted until its turn ends, and another that does not fit waits."""
+    id = kept.add_part(data := b'{"messages": []}', b"behind")
+    held = kept.media.hold_body()
+
+    assert {"messages": []} == await kept.media.body(OWNER, ref_of(id, data), held)
+
+    held.release()
+    kept.home.away = True
+    with pytest.raises(FilesAwayError):
+        await kept.media.body(OWNER, ref_of(id, data), kept.media.hold_body())
+
+
+@pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"bytes": 15}, {"file_id": f"file-{9:032x}"}], ids=str)
+async def test_a_body_that_is_not_the_one_that_was_accepted(kept: Kept, wrong: dict[str, Any]) -> None:
+    """Another length, another hash, or none at all: nothing of it is run."""
+    id = kept.add_part(data := b'{"messages": []}')
+
+    with pytest.raises(OrchestraError) as refused:
+        await kept.media.body(OWNER, ref_of(id, data, **wrong), kept.media.hold_body())
+
+    assert ErrorCode.FILE_NOT_FOUND == refused.value.code

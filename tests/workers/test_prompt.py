@@ -259,7 +259,7 @@ def with_tools(*messages: ChatMessage, history: list[ChatMessage] | None = None,
     """The prompt of a turn with these messages."""
     body = {"messages": [each.model_dump(exclude_none=True) for each in messages], **more}
     turn = claimed(body=body, has_history=bool(history))
-    return generation(turn, prepare(turn, None, NO_AGENTS), history or []).messages
+    return generation(turn, prepare(turn, None, NO_AGENTS), history).messages
 
 
 def test_results_meet_their_calls_in_the_history() -> None:
@@ -334,13 +334,18 @@ def test_what_was_deleted_since_fails_no_later_request() -> None:
 
 
 def test_a_result_whose_call_does_not_fit_is_too_long() -> None:
-    """A result is never sent without its call: if the history has no room for that, the messages are too long."""
-    turn = claimed(body={"messages": [result("a").model_dump(exclude_none=True)]}, has_history=True)
+    """A result is never sent without its call: a history without room for that, a branch's too, makes it too long."""
+    body = {"messages": [result("a").model_dump(exclude_none=True)]}
+    for own, found, code in (
+        (True, [], ErrorCode.CONTEXT_TOO_LONG),
+        (False, [], ErrorCode.CONTEXT_TOO_LONG),
+        (False, None, ErrorCode.TOOL_RESULTS_MISSING),
+    ):
+        turn = claimed(body=body, has_history=own)
+        with pytest.raises(OrchestraError) as refused:
+            generation(turn, prepare(turn, MODEL, NO_AGENTS), found)
 
-    with pytest.raises(OrchestraError) as refused:
-        generation(turn, prepare(turn, MODEL, NO_AGENTS), [])
-
-    assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
+        assert code is refused.value.code
 
 
 @given(

@@ -205,6 +205,33 @@ def test_every_good_body_is_taken_in(body: dict[str, Any]) -> None:
     assert request.body_hash == taken(Record(json.dumps(body).encode(), b"other")).body_hash
 
 
+BY_REFERENCE = {"body_ref": {"file_id": "file-1", "sha256": "a" * 64, "bytes": 3, "body_hash": "b" * 64}}
+
+
+def test_only_a_gateway_names_a_body() -> None:
+    """A signed record with a body by reference is a request with the hash of the whole; an unsigned one is refused."""
+    value = json.dumps({"model": "m", **BY_REFERENCE}).encode()
+
+    request, letter = taken(signed(value=value)), read(Record(value=value))
+
+    assert ({"model": "m", **BY_REFERENCE}, "b" * 64) == (request.body, request.body_hash)
+    assert isinstance(letter, DeadLetter)
+    assert ErrorCode.UNSIGNED == letter.reason
+
+
+def test_urls_of_media_are_refused_unless_they_are_allowed() -> None:
+    """What a gateway has signed, it has checked."""
+    part = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    value = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
+
+    letter = read(Record(value=value))
+
+    assert isinstance(letter, DeadLetter)
+    assert ErrorCode.UNSUPPORTED_PART == letter.reason
+    assert isinstance(reader(media_urls=True).read(Record(value=value)), NewRequest)
+    assert isinstance(read(signed(value=value)), NewRequest)
+
+
 def test_a_byte_order_mark_before_the_value_is_skipped() -> None:
     """A byte order mark before the value changes nothing."""
     assert taken(Record()).body_hash == taken(Record(b"\xef\xbb\xbf" + message())).body_hash

@@ -22,13 +22,17 @@ class Trust:
 class Swept:
     """A sweeper over a fake store, and its effects."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **results: Any) -> None:
-        nothing = {
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, days: int | None = 7, **results: Any) -> None:
+        nothing: dict[str, Calls] = {
             "give_back_lost": Calls(Lost(0, 0, [])),
             "expire": Calls([]),
             "settle_early": Calls([]),
             "unpublished": Calls([]),
             "sweep_old": Calls(0),
+            "empty_not_kept": Calls(0),
+            "take_walk": Calls(True),
+            "walk_branches": Calls(None),
+            "walk_conversations": Calls(0),
             "estimated_open": Calls(0),
             "analyze_grown": Calls([]),
             "count_turns": Calls(False),
@@ -41,6 +45,10 @@ class Swept:
             "settle_early": sweep.cancels,
             "unpublished": sweep.outbox,
             "sweep_old": sweep.retention,
+            "empty_not_kept": sweep.retention,
+            "take_walk": sweep.retention,
+            "walk_branches": sweep.retention,
+            "walk_conversations": sweep.retention,
             "estimated_open": sweep,
             "analyze_grown": sweep.statistics,
             "count_turns": sweep.totals,
@@ -63,6 +71,7 @@ class Swept:
             hold_intake=self.held.append,
             max_open=100,
             retention_days=30,
+            conversation_retention_days=days,
             timings=QUICK,
         )
 
@@ -145,6 +154,27 @@ async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) 
     await swept.sweeper.delete_old()
 
     assert [(30, MAX_AT_ONCE)] * 3 == swept.store["sweep_old"].calls
+
+
+async def test_what_must_not_be_kept_goes_until_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that must not be kept are emptied in small rounds until none are left."""
+    swept = Swept(monkeypatch, empty_not_kept=Calls(MAX_AT_ONCE, 3))
+
+    await swept.sweeper.empty_not_kept()
+
+    assert [(MAX_AT_ONCE,)] * 2 == swept.store["empty_not_kept"].calls
+
+
+@pytest.mark.parametrize(("due", "days", "walks"), [(True, 7, [1, 1]), (True, None, [1, 0]), (False, 7, [0, 0])])
+async def test_conversations_are_deleted_where_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, due: bool, days: int | None, walks: list[int]
+) -> None:
+    """A worker walks through branches when that is due, and through all conversations if their days are set."""
+    swept = Swept(monkeypatch, days, take_walk=Calls(due))
+
+    await swept.sweeper.delete_unused()
+
+    assert walks == [len(swept.store[name].calls) for name in ("walk_branches", "walk_conversations")]
 
 
 @pytest.mark.parametrize("error", [away(), DataRefusedError("22P05"), RuntimeError()], ids=["away", "refused", "bug"])

@@ -418,7 +418,10 @@ class FakeMedia:
         self.owners.append(owner)
         if self._errors[0]:
             raise self._errors[0]
-        return {"file-1": Mock(bytes=7, media_type="image/png"), "file-2": Mock(bytes=5000, media_type="text/plain")}
+        return {
+            "file-1": Mock(bytes=7, media_type="image/png", of_body=False),
+            "file-2": Mock(bytes=5000, media_type="text/plain", of_body=False),
+        }
 
     async def fill(self, ask: GenerateRequest, *_more: object) -> GenerateRequest:
         """The request with a text in the place of its parts."""

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.drain import Drain
+from gateway.following.cursor import StreamCursor, StreamPosition, read_last_event_id
 from gateway.following.events import Hub
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.lookup import Lookup
-from gateway.following.stream import StreamCursor, StreamPosition, Streams, Subscription, read_last_event_id
+from gateway.following.stream import Streams, Subscription
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from gateway.timings import TIMINGS, Timings
@@ -432,7 +433,9 @@ def test_forged_pieces_are_taken_back() -> None:
 async def test_keep_alive() -> None:
     """A stream without events sends keep-alive comments."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
-    response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(Subscription(ref, None), HERS)
+    response = make_streams(hub, Drain(), Timings(keep_alive=0.01)).open(
+        Subscription(ref, StreamCursor(request_id=ref[1])), HERS
+    )
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         first = await anext(chunks)
         assert re.fullmatch(
@@ -446,7 +449,7 @@ async def test_keep_alive() -> None:
 async def test_slow_caller() -> None:
     """A client that does not read costs no extra memory; what it missed comes as one event."""
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
-    response = make_streams(hub, Drain()).open(Subscription(ref, None), HERS)
+    response = make_streams(hub, Drain()).open(Subscription(ref, StreamCursor(request_id=ref[1])), HERS)
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -464,19 +467,19 @@ async def test_drain() -> None:
     async def collect(following: Subscription) -> list[Any]:
         return [chunk async for chunk in make_streams(hub, drain).open(following, HERS).body_iterator]
 
-    streaming = asyncio.create_task(collect(Subscription(ref, None)))
+    streaming = asyncio.create_task(collect(Subscription(ref, StreamCursor(request_id=ref[1]))))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     drain.begin()
     assert (await streaming)[1:] == [b"retry: 500\n\n"]
-    ended = await collect(Subscription(ref, None, ending=Ending(Status.CANCELLED, 1)))
+    ended = await collect(Subscription(ref, StreamCursor(request_id=ref[1]), ending=Ending(Status.CANCELLED, 1)))
     assert ended[1:] == [b"id: 1.0.end\nevent: cancelled\ndata: {}\n\n"]
 
 
 async def test_who_lost_their_rights() -> None:
     """A stream whose caller loses its access ends with a reconnect hint and sends nothing further."""
     hub, ref, standing = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4()), Lasting()
-    response = make_streams(hub, Drain()).open(Subscription(ref, None), standing)  # type: ignore[arg-type]
+    response = make_streams(hub, Drain()).open(Subscription(ref, StreamCursor(request_id=ref[1])), standing)  # type: ignore[arg-type]
     async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
         await anext(chunks)
         with hub.watch(ref) as live:
@@ -494,7 +497,9 @@ async def test_one_owner_has_so_many_streams_and_no_more() -> None:
     hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
     lookup = Lookup(None, Receipts([b"x" * 32]))  # type: ignore[arg-type]  # not asked
     streams, ada, bob = Streams(hub, lookup, Drain(), hub._metrics, 2), nameless("ada"), nameless("bob")
-    opened = [streams.open(Subscription(ref, None), Lasting(ada)).body_iterator for _ in range(2)]
+    opened = [
+        streams.open(Subscription(ref, StreamCursor(request_id=ref[1])), Lasting(ada)).body_iterator for _ in range(2)
+    ]
     for chunks in opened:
         streams.check(ada)
         await anext(chunks)

@@ -33,7 +33,7 @@ def told(ending: Ending) -> RequestProblemError:
 
 def on_the_page() -> dict[str, dict[str, str]]:
     """The rows of docs/reference/errors.md by their code, each by its column titles."""
-    page = (ROOT / "docs/reference/errors.md").read_text("utf-8")
+    page = (ROOT / "docs/reference/errors.md").read_text("utf-8").partition("\n## ")[0]
     head, _, *rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     return {row[0].strip("`"): dict(zip(head, row, strict=True)) for row in rows}
 

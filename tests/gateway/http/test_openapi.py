@@ -11,7 +11,7 @@ from gateway.settings import GatewaySettings
 
 DOCUMENT = create_app(GatewaySettings.model_validate({"orchestra_secret": "s" * 32})).openapi()
 OPERATIONS = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
-VERBS = "cancel change count create delete get list replay retry revoke stream update".split()
+VERBS = "branch cancel change copy count create delete get list replay retry revoke stream update".split()
 IMPERATIVE = {verb.capitalize() for verb in VERBS} | {"Check", "Edit", "Send", "Sign", "Upload"}
 SCHEMAS = DOCUMENT["components"]["schemas"]
 ids = pytest.mark.parametrize("operation", [pytest.param(each, id=each["operationId"]) for each in OPERATIONS])

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.http.problems import Problems, RequestProblemError
 from gateway.metrics import Metrics
+from gateway.openai.errors import OpenAIErrors
 from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 
@@ -18,7 +19,7 @@ CANARY = "postgres://user:canary@host"
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    Problems(Metrics()).install(app)
+    Problems(Metrics(), OpenAIErrors()).install(app)
     errors: dict[str, Exception] = {
         **{code: OrchestraError(code) for code in ErrorCode},
         "retry": OrchestraError(ErrorCode.OVERLOADED, retry_after=29.2),
@@ -99,17 +100,3 @@ async def test_framework(client: httpx.AsyncClient) -> None:
         assert response.status_code == response.json()["status"] == status
         assert response.headers["content-type"] == "application/problem+json"
         assert "canary" not in response.text
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/responses/x/cancel", "/v1/models", "/v1/models/m",
-     "/v1/embeddings", "/v1/files", "/v1/images/generations", "/chat/completions", "/models/m"],
-)  # fmt: skip
-async def test_openais_paths(client: httpx.AsyncClient, path: str) -> None:
-    """A client of OpenAI's API learns that it is not offered and what is; no other path gets this error."""
-    told, plain = (await client.post(f"/elsewhere{path}")).json(), (await client.post(path)).json()
-
-    assert (404, "not_found") == (plain["status"], plain["code"])
-    assert "POST /v1/messages" in plain["detail"]
-    assert told["detail"] == told["title"]

@@ -190,12 +190,12 @@ def test_a_route_documents_what_its_checks_answer(handlers: Handlers) -> None:
     """The document names each problem that a route's checks can raise, and those that its handler adds."""
     make, old, own, listed, get = handlers.table()
 
-    assert {400, 401, 403, 413, 415, 422, 503, 200} <= make.responses.keys()
-    assert "outcome_unknown" in make.responses[503]["description"]
-    assert "outcome_unknown" not in old.responses[503]["description"]
-    assert "username_taken" in own.responses[409]["description"]
-    assert "too_many_calls" in listed.responses[429]["description"]
-    assert "not_found" in get.responses[404]["description"]
-    assert {401, 403, 422, 503, 200, 404} == get.responses.keys()
+    assert {400, 401, 403, 413, 415, 422, 503, 200} <= make.responses().keys()
+    assert "outcome_unknown" in make.responses()[503]["description"]
+    assert "outcome_unknown" not in old.responses()[503]["description"]
+    assert "username_taken" in own.responses()[409]["description"]
+    assert "too_many_calls" in listed.responses()[429]["description"]
+    assert "not_found" in get.responses()[404]["description"]
+    assert {401, 403, 422, 503, 200, 404} == get.responses().keys()
     assert "requestBody" in make.extra
     assert {} == get.extra

@@ -10,6 +10,7 @@ import pytest
 from any_llm.exceptions import AuthenticationError, ContextLengthExceededError, ProviderError, RateLimitError
 
 from llm_service.providers.any_llm import ProviderSetupError, ThroughAnyLLM
+from llm_service.providers.any_llm_dialogue import turns
 from llm_service.providers.base import Call, EndOfText, Piece, State
 from llm_service.providers.connection import UpstreamLimits
 from orchestra.transcript import Piece as Item
@@ -481,6 +482,37 @@ async def test_an_option_that_an_api_does_not_have_is_refused(
 
     assert refused.value.code == ErrorCode.UNSUPPORTED_OPTION
     assert server.calls == []
+
+
+_URLS = [
+    {"type": "image_url", "image_url": {"url": "https://example.org/a.png?x=1"}},
+    {"type": "file", "file": {"file_data": "https://example.org/a.pdf", "filename": "a.pdf"}},
+]
+
+
+def test_urls_are_refused_by_name_where_an_api_has_none() -> None:
+    """An API that takes only data gets no URL."""
+    for part in _URLS:
+        with pytest.raises(OrchestraError) as refused:
+            turns("cohere", _items_call("m", [{"role": "user", "content": [part]}], "cohere"))
+        assert refused.value.code == ErrorCode.UNSUPPORTED_PART
+
+
+async def test_urls_are_passed_on_unchanged(server: Upstream) -> None:
+    """Anthropic and Gemini get the URLs of media in their own shapes; we fetch nothing."""
+    message = [{"role": "user", "content": _URLS}]
+
+    (claude,) = (await _sent(server, "anthropic", message))["messages"]
+    (gemini,) = (await _sent(server, "gemini", message))["contents"]
+
+    assert [
+        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png?x=1"}},
+        {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}, "title": "a.pdf"},
+    ] == claude["content"]
+    assert ["https://example.org/a.png?x=1", "https://example.org/a.pdf"] == [
+        part["fileData"]["fileUri"] if "fileUri" in part["fileData"] else part["fileData"]["file_uri"]
+        for part in gemini["parts"]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def test_a_list_follows_pages_up_to_the_limit(script: Script) -> None:
 
     assert all(text in shown.output for text in (ID, "file-2", "a.txt", "4 bytes", "2026-01-31 12:00", "of ann"))
     assert [FILE, {**FILE, "id": "file-2", "owner": "ann"}] == json.loads(listed.output)
-    assert [{"purpose": "batch", "limit": "2"}, {"purpose": "batch", "after": ID, "limit": "1"}] == [
+    assert [{"purpose": "batch", "limit": "2"}, {"purpose": "batch", "after": ID, "limit": "2"}] == [
         asked for _, asked in script.asked[:2]
     ]
 
@@ -156,5 +156,5 @@ async def test_what_is_no_gateway(script: Script, tmp_path: Path) -> None:
     missing = await script.orchestra("upload", str(tmp_path / "none"))
 
     assert [1, 1] == [strange.status, missing.status]
-    assert "not as a gateway does" in strange.stderr
+    assert "did not answer like a gateway" in strange.stderr
     assert "No such file" in missing.stderr

@@ -66,7 +66,7 @@ async def test_question_and_answer_stand_below_each_other() -> None:
     assert answered
     assert terminal.lines == [f"You       {QUESTION}", "smollm2   Paris."]
     assert body["temperature"] == 0
-    assert other.keys() == {"messages", "stream"}
+    assert other.keys() == {"messages"}
 
 
 async def test_why_it_takes_long_is_told_at_once() -> None:

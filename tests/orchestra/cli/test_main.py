@@ -12,8 +12,8 @@ from orchestra.cli.main import build
 from orchestra.version import version
 
 VERBS = set(
-    "up down status logs scale send chat password gateway worker llm migrate topics models doctor keys "
-    "dead-letters files".split()
+    "up down status logs scale send bulk chat password gateway worker llm migrate topics models doctor keys "
+    "conversations dead-letters files".split()
 )
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from subprocess import run
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -57,7 +58,12 @@ def _options(words: tuple[str, ...]) -> list[Any]:
 
 
 def _value(argument: Any) -> str:
-    return "workers" if argument.name == "what" else "1"
+    return {
+        "what": "workers",
+        "conversation": str(UUID(int=1)),
+        "conversations": str(UUID(int=1)),
+        "file": os.devnull,
+    }.get(argument.name, "1")
 
 
 def having(option: str) -> list[str]:

@@ -140,13 +140,16 @@ async def test_a_lying_gateway(verb: tuple[str, ...]) -> None:
 
 
 async def test_a_lying_stream() -> None:
-    """Nor does the id of a conversation, nor why an attempt failed."""
+    """Nor does why an attempt or a request failed; an id that is not one ends the call."""
     evil = "".join(f"\\u{ord(each):04x}" for each in ORDERS if ord(each) < 0x10000)
     pending = PENDING.replace(CONVERSATION_ID, f"{CONVERSATION_ID}{evil}")
     failed = f'event: failed\ndata: {{"code": "x{evil}", "detail": "{evil}"}}\n\n'
     restart = f'event: restart\ndata: {{"text": "", "last_error": {{"code": "x", "detail": "{evil}"}}}}\n\n'
     async with fake_gateway([pending + restart + failed]) as gateway:
+        lie, refused = await said_by("chat", url=gateway.url)
+    async with fake_gateway([PENDING + restart + failed]) as gateway:
         out, err = await said_by("chat", url=gateway.url)
 
-    assert [] == obeyed(out + err)
-    assert (err.count("owned"), CONVERSATION_ID in err) == (4, True)
+    assert [] == obeyed(lie + refused + out + err)
+    assert "did not answer like a gateway" in refused
+    assert (err.count("owned"), CONVERSATION_ID in err) == (3, True)

@@ -20,7 +20,7 @@ async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
     await Response(status_code=200)({"type": "http"}, nobody_reads, send)
 
 
-GUARD = OpenModeGuard(app, HOSTS, lambda _: Response(status_code=403))
+GUARD = OpenModeGuard(app, HOSTS, lambda _error, _scope: Response(status_code=403))
 
 
 async def guarded(guard: OpenModeGuard, method: str, headers: Iterable[tuple[bytes, bytes]]) -> int:

@@ -1,6 +1,6 @@
 """Promises of orchestra/store/conversations.py: conversations are created, listed and shown by their owner."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from orchestra.store import cancels, conversations
 from orchestra.store.database import Database
@@ -41,6 +41,17 @@ async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Data
     assert await conversations.get(database, ("t", id)) is None
     assert await conversations.page(database, "t", None, 10) == []
     assert await conversations.create(database, ("t", id), None, {}) is False
+
+
+async def test_the_conversation_of_one_request_is_not_listed(database: Database) -> None:
+    """A conversation with an id as only requests have, of version 8, is found by its id alone."""
+    shown, hidden = uuid4(), UUID("01890a5d-ac96-8b7c-9f39-0d9b6f0f6a01")
+    for id in (shown, hidden):
+        await conversations.create(database, ("t", id), "alice", {})
+
+    for only in (None, "alice"):
+        assert [shown] == [each.id for each in await conversations.page(database, "t", None, 10, only)]
+        assert await conversations.get(database, ("t", hidden), only) is not None
 
 
 async def test_pages_show_each_conversation_once_newest_first(database: Database) -> None:

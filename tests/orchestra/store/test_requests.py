@@ -312,6 +312,8 @@ PLANS: list[tuple[str | None, dict[str, Any], str]] = [
     (None, {"created_before": "2020-01-01T00:00:00Z"}, "newest"),
     (None, {"task_type": "analyst"}, "by_type"),
     ("user-1", {"task_type": "analyst"}, "by_type_owned"),
+    (None, {"door": "chat"}, "by_door"),
+    ("user-1", {"door": "responses"}, "by_door_owned"),
 ]
 
 
@@ -329,10 +331,11 @@ async def many(database: Database) -> Database:
     """20,000 requests of 100 users: nearly all are answered, a few failed, are open, or of a rare model."""
     await database.run("INSERT INTO conversations (id) SELECT gen_random_uuid() FROM generate_series(1, 20000)")
     await database.run(
-        "INSERT INTO requests (id, conversation_id, seq, status, finished_at, user_name, model, task_type, body_hash,"
-        " created_at, deadline_at, src_topic, src_partition, src_offset, src_timestamp)"
+        "INSERT INTO requests (id, conversation_id, seq, status, finished_at, user_name, model, task_type, door,"
+        " body_hash, created_at, deadline_at, src_topic, src_partition, src_offset, src_timestamp)"
         " SELECT gen_random_uuid(), id, 1, s, CASE WHEN s <> 'pending' THEN now() END, 'user-' || n % 100,"
-        " CASE WHEN n % 5000 = 0 THEN 'rare' ELSE 'm' END, CASE WHEN n % 1000 = 1 THEN 'analyst' END, 'h',"
+        " CASE WHEN n % 5000 = 0 THEN 'rare' ELSE 'm' END, CASE WHEN n % 1000 = 1 THEN 'analyst' END,"
+        " CASE n % 1000 WHEN 4 THEN 'chat' WHEN 5 THEN 'responses' END, 'h',"
         " now() - n * interval '1 minute', now() + interval '1 hour', 't', 0, n, 0"
         " FROM (SELECT id, row_number() OVER () AS n FROM conversations) AS c, LATERAL (SELECT CASE"
         " WHEN n % 500 = 2 THEN 'failed' WHEN n % 1000 = 3 THEN 'pending' ELSE 'completed' END AS s) AS state"
@@ -340,3 +343,21 @@ async def many(database: Database) -> Database:
     await database.run("ANALYZE requests")
     await database.run("ANALYZE conversations")
     return database
+
+
+async def test_a_request_says_by_which_api_it_came(database: Database) -> None:
+    """A list can be restricted to an API of OpenAI's, and shows the API of each request that has one, also later."""
+    chat, responses, plain = request(body={"door": "chat"}), request(body={"door": "responses"}), request()
+    await take(database, chat, responses, plain)
+    await database.run("UPDATE requests SET body = body - 'door'")
+
+    async def listed(**filter: str) -> list[tuple[UUID, str | None]]:
+        found, _ = await requests.page(database, "default", None, RequestFilter.model_validate(filter), None, 10)
+        return sorted((each.id, each.door) for each in found)
+
+    assert [(chat.id, "chat")] == await listed(door="chat")
+    everything = sorted([(chat.id, "chat"), (responses.id, "responses"), (plain.id, None)], key=lambda each: each[0])
+    assert everything == await listed()
+    found = await requests.find(database, [chat.ref, plain.ref])
+    assert ("chat", None) == (found[chat.ref].resource.door, found[plain.ref].resource.door)
+    assert '"door"' not in found[plain.ref].resource.model_dump_json()

@@ -1,0 +1,153 @@
+"""``orchestra bulk``: send the messages of a JSON Lines file, many in each call."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from orchestra.cli.calls import calling, name_of, refused
+from orchestra.cli.environment import gateway_of
+from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key
+from orchestra.cli.terminal import echo, hand_over, remark
+
+if TYPE_CHECKING:
+    import httpx
+
+UNREACHABLE = 3
+MAX_MESSAGES = 1000
+# A gateway takes bodies of up to 1 MiB.
+MAX_BYTES = 1_000_000
+_PATH = "/v1/messages/bulk"
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+_TEMPORARY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
+
+
+class _Message(NamedTuple):
+    line: int
+    body: dict[str, Any]
+
+
+# A message to send, or the number of a line that is not one and its error.
+_Line = _Message | tuple[int, dict[str, Any]]
+
+
+def bulk(
+    file: Annotated[
+        typer.FileBinaryRead,
+        typer.Argument(help="JSON Lines: each line is the body of a message, as for `POST /v1/messages`; `-`: stdin."),
+    ],
+    *,
+    gateway: GatewayUrl = None,
+    key: Key = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Send the messages of a file, up to 1,000 in each call, and do not wait for their replies.
+
+    Prints what became of each message, one JSON object a line: its line in the file, and its request or its error.
+    What a gateway may accept later is sent again for about a minute. Progress is on standard error.
+
+    A line without an `idempotency_key` gets one for this run, so that nothing is accepted twice. To run a file again
+    safely, give each line a key of its own.
+
+    Exit codes: 0 all accepted; 1 some refused; 2 wrong usage; 3 no gateway could be reached; 130 interrupted.
+    """
+    run, sent, failed = secrets.token_hex(8), 0, 0
+    with calling(gateway_of(gateway, data, UNREACHABLE), key) as client:
+        sender = Sender(client)
+        for batch in batches(file, run):
+            for line, outcome in sender.send(batch):
+                hand_over(json.dumps({"line": line, **outcome}))
+                sent, failed = sent + (not outcome["error"]), failed + bool(outcome["error"])
+            remark(f"{sent:,} accepted, {failed:,} refused")
+    if failed:
+        raise typer.Exit(1)
+
+
+def batches(lines: Iterable[bytes], run: str) -> Iterator[list[_Line]]:
+    """The messages in groups that fit into one call; in the place of a line that is not one, its error."""
+    batch: list[_Line] = []
+    size = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        read = _read(number, line, run)
+        more = len(json.dumps(read.body)) + 2 if isinstance(read, _Message) else 0
+        if batch and (len(batch) == MAX_MESSAGES or size + more > MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(read)
+        size += more
+    if batch:
+        yield batch
+
+
+def _read(number: int, line: bytes, run: str) -> _Line:
+    if len(line) > MAX_BYTES:
+        return number, _error("too_large", f"the line is longer than {MAX_BYTES:,} bytes")
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return number, _error("not_json", "the line is not JSON")
+    if not isinstance(body, dict):
+        return number, _error("invalid_request", "the line is not an object")
+    return _Message(number, {"idempotency_key": f"{run}-{number}", **body})
+
+
+def _error(code: str, detail: str) -> dict[str, Any]:
+    return {"error": {"code": code, "detail": detail, "retryable": False}}
+
+
+class Sender:
+    """Sends batches. Until a gateway has answered once, one that cannot be reached ends the verb at once."""
+
+    def __init__(self, client: "httpx.Client", pauses: Sequence[float] = _PAUSES) -> None:
+        self._client = client
+        self._pauses = pauses
+        self._reached = False
+
+    def send(self, batch: Sequence[_Line]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The outcome of each line, in order. Messages that may be accepted later are sent again, in order."""
+        done = {each[0]: each[1] for each in batch if not isinstance(each, _Message)}
+        left = [each for each in batch if isinstance(each, _Message)]
+        for pause in (*self._pauses, None):
+            if not left:
+                break
+            outcomes = self._post([each.body for each in left], last=pause is None)
+            if outcomes is not None:
+                done |= {each.line: outcome for each, outcome in zip(left, outcomes, strict=True)}
+            left = [each for each in left if each.line not in done or _may_be_accepted(done[each.line])]
+            if left and pause is not None:
+                remark(f"{len(left):,} to send again in {pause:g} s")
+                time.sleep(pause)
+        yield from sorted(done.items())
+
+    def _post(self, bodies: list[dict[str, Any]], *, last: bool) -> list[dict[str, Any]] | None:
+        """The outcomes of one call; None if it failed and may be repeated. Any other failure ends the verb."""
+        import httpx
+
+        try:
+            response = self._client.post(_PATH, json={"requests": bodies})
+        except httpx.HTTPError as error:
+            if self._reached and not last:
+                return None
+            echo(f"{name_of(self._client)} did not answer ({type(error).__name__})", err=True)
+            raise typer.Exit(UNREACHABLE) from None
+        self._reached = True
+        if response.status_code in _TEMPORARY and not last:
+            return None
+        try:
+            outcomes = response.json()["data"]
+        except (ValueError, LookupError, TypeError):
+            outcomes = None
+        if not response.is_success or not isinstance(outcomes, list) or len(outcomes) != len(bodies):
+            raise refused(self._client, response)
+        return outcomes
+
+
+def _may_be_accepted(outcome: dict[str, Any]) -> bool:
+    return bool(outcome["error"]) and bool(outcome["error"]["retryable"])

@@ -1,0 +1,193 @@
+"""The blocking client: each of its methods runs the coroutine of the asynchronous one, which never suspends here.
+
+A coroutine suspends only where something below it does, and that is the wire alone. Over `orchestra.client.wire`'s
+blocking wire one step runs it to its end: without an event loop, without a thread, inside a running loop, too.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from uuid import UUID
+
+from orchestra.client.agents import AsyncAgents
+from orchestra.client.conversations import AsyncConversations
+from orchestra.client.errors import RequestFailedError
+from orchestra.client.events import EndingEvent, Event
+from orchestra.client.files import AsyncChunks, AsyncFiles
+from orchestra.client.messages import AsyncMessages
+from orchestra.client.requests import AsyncRequests
+from orchestra.client.stream import AsyncStream
+from orchestra.client.tasks import AsyncTasks
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Given = TypeVar("Given")
+Core = TypeVar("Core")
+Item = TypeVar("Item")
+
+
+def run(awaitable: Awaitable[Result]) -> Result:
+    """The result of an awaitable that does not suspend."""
+    try:
+        next(awaitable.__await__())
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise RuntimeError("a call of the blocking client was suspended")
+
+
+def _through(
+    convert: Callable[[Given], Result], method: Callable[Concatenate[Any, Parameters], Given]
+) -> Callable[Concatenate[Any, Parameters], Result]:
+    """The method of the blocking class: what the method of its core returns, converted."""
+
+    @wraps(method)
+    def call(self: Any, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return convert(method(self.core, *args, **kwargs))
+
+    return call
+
+
+class _Blocking(Generic[Core]):
+    """The blocking form of something asynchronous, its ``core``."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+
+class Items(Generic[Item]):
+    """An iterator over the items of an asynchronous one."""
+
+    def __init__(self, core: AsyncIterator[Item]) -> None:
+        self.core = core
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        try:
+            return run(anext(self.core))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+
+class _Closable:
+    core: Any
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        run(self.core.close())
+
+
+class Stream(_Closable, Items[Event]):
+    """`AsyncStream`, blocking."""
+
+    core: AsyncStream
+    close = _through(run, AsyncStream.close)
+    reply = _through(run, AsyncStream.reply)
+
+    @property
+    def request_id(self) -> UUID | None:
+        """Id of the request, once it is accepted."""
+        return self.core.request_id
+
+    @property
+    def conversation_id(self) -> UUID | None:
+        """Id of the conversation, once it is known."""
+        return self.core.conversation_id
+
+    @property
+    def last_event_id(self) -> str | None:
+        """Where the stream is: another one can go on from there."""
+        return self.core.last_event_id
+
+    @property
+    def text(self) -> str:
+        """The text of the answer so far."""
+        return self.core.text
+
+    @property
+    def ending(self) -> EndingEvent | None:
+        """The last event, once it has come."""
+        return self.core.ending
+
+    @property
+    def error(self) -> RequestFailedError | None:
+        """Why the request ended without an answer; None if it has not, or has one."""
+        return self.core.error
+
+
+class Chunks(_Closable, Items[bytes]):
+    """`AsyncChunks`, blocking."""
+
+    core: AsyncChunks
+    close = _through(run, AsyncChunks.close)
+
+
+class Messages(_Blocking[AsyncMessages]):
+    """`AsyncMessages`, blocking."""
+
+    send = _through(run, AsyncMessages.send)
+    submit = _through(run, AsyncMessages.submit)
+    submit_all = _through(run, AsyncMessages.submit_all)
+    stream = _through(Stream, AsyncMessages.stream)
+
+
+class Requests(_Blocking[AsyncRequests]):
+    """`AsyncRequests`, blocking."""
+
+    get = _through(run, AsyncRequests.get)
+    wait = _through(run, AsyncRequests.wait)
+    stream = _through(Stream, AsyncRequests.stream)
+    cancel = _through(run, AsyncRequests.cancel)
+    list = _through(Items, AsyncRequests.list)
+
+
+class Conversations(_Blocking[AsyncConversations]):
+    """`AsyncConversations`, blocking."""
+
+    create = _through(run, AsyncConversations.create)
+    get = _through(run, AsyncConversations.get)
+    messages = _through(Items, AsyncConversations.messages)
+    branch = _through(run, AsyncConversations.branch)
+    copy = _through(run, AsyncConversations.copy)
+    delete = _through(run, AsyncConversations.delete)
+    list = _through(Items, AsyncConversations.list)
+
+
+class Tasks(_Blocking[AsyncTasks]):
+    """`AsyncTasks`, blocking."""
+
+    create = _through(run, AsyncTasks.create)
+    get = _through(run, AsyncTasks.get)
+    wait = _through(run, AsyncTasks.wait)
+    cancel = _through(run, AsyncTasks.cancel)
+    cancel_all = _through(run, AsyncTasks.cancel_all)
+    retry = _through(run, AsyncTasks.retry)
+    delete = _through(run, AsyncTasks.delete)
+    count_by_status = _through(run, AsyncTasks.count_by_status)
+    count_by_type = _through(run, AsyncTasks.count_by_type)
+    list = _through(Items, AsyncTasks.list)
+
+
+class Files(_Blocking[AsyncFiles]):
+    """`AsyncFiles`, blocking."""
+
+    upload = _through(run, AsyncFiles.upload)
+    get = _through(run, AsyncFiles.get)
+    download = _through(run, AsyncFiles.download)
+    content = _through(run, AsyncFiles.content)
+    chunks = _through(Chunks, AsyncFiles.chunks)
+    delete = _through(run, AsyncFiles.delete)
+    list = _through(Items, AsyncFiles.list)
+
+
+class Agents(_Blocking[AsyncAgents]):
+    """`AsyncAgents`, blocking."""
+
+    list = _through(Items, AsyncAgents.list)

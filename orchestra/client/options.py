@@ -1,0 +1,71 @@
+"""What messages and tasks may ask for, as keyword arguments."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from schemas.content import ResponseFormat, Tool, ToolChoice
+from schemas.requests import Context, Message, OnBusy, OnDisconnect
+
+# A text is one message of the user.
+Messages = str | Sequence[Mapping[str, Any] | Message]
+
+_JSON = TypeAdapter(dict[str, Any])
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How the model chooses its words, and what it may and must do. Fields of ``schemas.generation.Options``."""
+
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    stop: Sequence[str] | str | None
+    seed: int | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None
+    tools: Sequence[Tool] | None
+    tool_choice: ToolChoice | None
+    parallel_tool_calls: bool | None
+    response_format: ResponseFormat | None
+    user: str | None
+    reasoning: Literal["include"] | None
+
+
+class CommonOptions(SamplingOptions, total=False):
+    """What messages and tasks have in common. Times without a zone are UTC."""
+
+    conversation_id: UUID | str | None
+    model: str | None
+    priority: int | None
+    deadline: datetime | None
+    not_before: datetime | None
+    on_busy: OnBusy | None
+    metadata: Mapping[str, str] | None
+
+
+class MessageOptions(CommonOptions, total=False):
+    """Fields of the body of ``POST /v1/messages`` (``schemas.api.messages.PostMessage``), beside ``messages``."""
+
+    agent: str | None
+    context: Context | None
+    on_disconnect: OnDisconnect | None
+
+
+class TaskOptions(CommonOptions, total=False):
+    """Fields of the body of ``POST /v1/tasks`` (``schemas.api.tasks.CreateTask``), beside its type and its prompt."""
+
+    history: Sequence[Mapping[str, Any] | Message] | None
+
+
+def body_of(**fields: Any) -> bytes:
+    """A body without the fields that are None. Raises ``ValueError`` for what is not JSON."""
+    return _JSON.dump_json({name: value for name, value in fields.items() if value is not None})
+
+
+def dialogue(messages: Messages) -> Sequence[Mapping[str, Any] | Message]:
+    """The messages of a request."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
