@@ -112,7 +112,16 @@ class Heads:
         ):
             try:
                 yield Conditions(
-                    urls, Http(session), direct, client, self._ledger, counts, random.Random(), 64, patience, None
+                    urls,
+                    Http(session),
+                    direct,
+                    lambda: client,
+                    self._ledger,
+                    counts,
+                    random.Random(),
+                    64,
+                    patience,
+                    None,
                 )
             finally:
                 await direct.close()

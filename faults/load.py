@@ -11,7 +11,7 @@ async with open_ledger(path) as ledger, open_load(plan, ["http://127.0.0.1:8080"
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -64,7 +64,13 @@ class Load:
     """Sends what a plan says."""
 
     def __init__(
-        self, plan: Plan, gateways: Sequence[str], http: Http, direct: Direct, client: AsyncClient, ledger: Ledger
+        self,
+        plan: Plan,
+        gateways: Sequence[str],
+        http: Http,
+        direct: Direct,
+        client: Callable[[], AsyncClient],
+        ledger: Ledger,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._plan = plan
@@ -169,11 +175,18 @@ async def open_load(
     direct = Direct(bootstrap)
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with (
-        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers) as session,
-        product_client(gateways, plan.patience, key) as client,
-    ):
+    clients: list[AsyncClient] = []
+
+    def client() -> AsyncClient:
+        # Made when a question first needs it: only then there is a gateway for sure.
+        if not clients:
+            clients.append(product_client(gateways, plan.patience, key))
+        return clients[0]
+
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers) as http:
         try:
-            yield Load(plan, gateways, Http(session), direct, client, ledger)
+            yield Load(plan, gateways, Http(http), direct, client, ledger)
         finally:
             await direct.close()
+            for each in clients:
+                await each.close()

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,7 @@ class Conditions:
     gateways: Sequence[str]
     http: Http
     direct: Direct
-    client: AsyncClient
+    client: Callable[[], AsyncClient]
     ledger: Ledger
     counts: Counter[str]
     random: random.Random
@@ -257,10 +257,10 @@ class Turn:
         body, key = self._body(self._question), self._question.key
         try:
             if not self._disconnect:
-                reply = await self._all.client.messages.send(**body, idempotency_key=key)
+                reply = await self._all.client().messages.send(**body, idempotency_key=key)
                 await self._acked(reply.request_id)
                 return Told("answered", reply.request_id, Status.COMPLETED, telling(reply.reply, reply.output))
-            async with self._all.client.messages.stream(**body, idempotency_key=key) as stream:
+            async with self._all.client().messages.stream(**body, idempotency_key=key) as stream:
                 async for event in stream:
                     await self._heard(event)
             return await self._streamed(stream)

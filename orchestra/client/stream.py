@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -41,7 +42,8 @@ class AsyncStream(Resuming):
     no gateway could be reached for too long. Use it as a context manager, which releases the connection.
 
     ``request_id``, ``conversation_id``: once they are known. ``text``: of the answer so far. ``last_event_id``: where
-    the stream is; another one can go on from there. ``ending``: the last event, once it has come.
+    the stream is; another one can go on from there, and is empty if it was the ending. ``ending``: the last event, once
+    it has come.
     """
 
     def __init__(
@@ -57,16 +59,22 @@ class AsyncStream(Resuming):
         self._parser = EventStream(_MAX_EVENT_BYTES)
         self._events: deque[SseEvent] = deque()
         self._pending: PendingEvent | None = None
+        # The ending is what the stream was to continue behind.
+        self._over = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        if self.ending:
+        if self.ending or self._over:
             raise StopAsyncIteration
         while True:
             while not self._events:
-                self._events.extend(self._fed(await self._chunk()))
+                chunk = await self._chunk()
+                if self._over:
+                    await self.close()
+                    raise StopAsyncIteration
+                self._events.extend(self._fed(chunk))
             if event := await self._take(self._events.popleft()):
                 return event
 
@@ -131,6 +139,9 @@ class AsyncStream(Resuming):
         )
 
     def _opened(self, response: WireResponse) -> None:
+        if response.head.status_code == HTTPStatus.NO_CONTENT:
+            self._over = True
+            return
         if not response.head.headers.get("content-type", "").startswith("text/event-stream"):
             raise ClientError(f"{self._caller.url} is not a gateway: it does not stream")
         self._parser = EventStream(_MAX_EVENT_BYTES)
@@ -138,7 +149,9 @@ class AsyncStream(Resuming):
             # Known even if the connection breaks before the first event.
             self.request_id = _request_in(response.head.headers.get("location", ""))
 
-    def _closed(self, url: str) -> ClientError:
+    def _closed(self, url: str) -> ClientError | None:
+        if self._over:
+            return None
         retry = self._parser.retry
         pause = None if retry is None else retry / 1000
         return UnreachableError(

@@ -1,5 +1,6 @@
 """Every command of the README, the tutorial and the how-tos is run, on a stack started as a reader starts it."""
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -56,12 +57,12 @@ def test_a_command_does_what_the_page_shows(runs: dict[Command, Run], command: C
 
 
 def test_there_are_no_other_commands() -> None:
-    """Each block of the pages is a command that is run, plain text or settings, or a target of the Makefile."""
+    """Each block of the pages is a command that is run, Python, plain text or settings, or a target of the Makefile."""
     # The targets are not run here: `.ci/run` runs `make test`, and `make up` is `orchestra up`, as in test_cli_up.py.
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     blocks = [block for page in PAGES for block in fences(page)]
 
-    assert {language for language, _ in blocks} <= {"console", "ini", "make", "mermaid", "text"}
+    assert {language for language, _ in blocks} <= {"console", "ini", "make", "mermaid", "python", "text"}
     assert [
         line
         for language, text in blocks
@@ -69,6 +70,15 @@ def test_there_are_no_other_commands() -> None:
         for line in text.splitlines()
         if line.removeprefix("make ") not in targets
     ] == []
+
+
+def test_python_on_the_pages_imports_what_there_is() -> None:
+    """Every block of Python is valid, and all that it imports exists."""
+    for page in PAGES:
+        for text in (text for language, text in fences(page) if language == "python"):
+            tree = compile(text, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+            imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), str(page), "exec"), {})
 
 
 def _orchestra(folder: Path, env: dict[str, str], *words: str) -> None:

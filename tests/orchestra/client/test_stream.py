@@ -123,6 +123,14 @@ async def test_a_restart_is_an_event() -> None:
     assert [(DeltaEvent, "Hel"), (RestartEvent, "Hi"), (CompletedEvent, "Hellö")] == texts[2:]
 
 
+async def test_a_stream_behind_the_ending_is_empty() -> None:
+    """A stream that is opened with the id of the ending has no events, and is no failure."""
+    network = Network([httpx.Response(204)])
+
+    assert [] == await read(network.client().requests.stream(REQUEST_ID, last_event_id="1.5-8.end"))
+    assert 1 == len(network.calls)
+
+
 async def test_what_is_unknown_is_passed_over() -> None:
     """Events and fields that the client does not know are ignored, but their ids count."""
     strange = "id: 1.4\nevent: news\ndata: [7]\n\n"
