@@ -26,7 +26,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -47,8 +47,9 @@ test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (AR
 test-live: $(TOOLS)  ## Run the long tests that every submission runs: `make up`, the commands of the pages, an upgrade
 	@exec $(BIN)/pytest $(LIVE) $(beside) $(ARGS)
 
-test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model
-	@exec $(BIN)/pytest -m long
+test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model, the browser
+	@$(BIN)/pytest -m long
+	@exec $(BIN)/python -m tests.browser
 
 check: lint types imports drift locked fast  ## Fast checks: lint, types, imports, drift, locks, fast tests
 
@@ -89,6 +90,7 @@ baseline: $(TOOLS)  ## For a release: make the present schemas those that later 
 
 lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))
+	@$(resolve) $(ARGS) --group browser --output-file tests/browser/requirements.lock
 	@$(resolve) $(ARGS) --group doors --output-file tests/doors/requirements.lock
 	@$(resolve) $(ARGS) --group doors-instructor --output-file tests/doors/requirements-instructor.lock
 	@$(resolve) $(ARGS) --group doors-litellm-proxy --output-file tests/doors/requirements-litellm-proxy.lock
@@ -113,6 +115,12 @@ growth: $(TOOLS)  ## How the cost of a request grows: history, rows, calls, stre
 
 doors: $(TOOLS)  ## Try every call of the OpenAI API with OpenAI's libraries and others' (ARGS="--only ai-sdk,openai-python")
 	@$(BIN)/python -m tests.doors $(ARGS)
+
+browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")
+	@$(BIN)/python -m tests.browser $(ARGS)
+
+vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in gateway/console/vendor/vendor.lock.json
+	@$(BIN)/python -m tests.browser.vendor $(ARGS)
 
 figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)

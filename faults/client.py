@@ -34,7 +34,7 @@ SILENCE_SECONDS = 40
 LONG_POLL_SECONDS = 15
 KAFKA_SECONDS = 20
 LONGEST_EVENT_BYTES = 32 * 1024 * 1024
-_SURELY_NOT = (ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE, ErrorCode.CONVERSATION_FULL)
+SURELY_NOT = (ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE, ErrorCode.CONVERSATION_FULL)
 _NOT_ABOUT_AN_ID = (ErrorCode.OUTCOME_UNKNOWN, ErrorCode.IDEMPOTENCY_KEY_REUSED)
 BROKEN = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
@@ -110,7 +110,7 @@ class Http:
         """``POST /v1/messages`` as a stream. Raises the errors in ``BROKEN``."""
         headers = {"Idempotency-Key": key, "Accept": "text/event-stream"}
         async with self._session.post(
-            f"{url}/v1/messages", json=body, headers=headers, timeout=_streaming()
+            f"{url}/v1/messages", json=body, headers=headers, timeout=streaming()
         ) as response:
             yield response
 
@@ -119,7 +119,7 @@ class Http:
         """``GET /v1/requests/{id}/events`` after an event. Raises the errors in ``BROKEN``."""
         headers = {"Last-Event-ID": after} if after else {}
         async with self._session.get(
-            f"{url}/v1/requests/{id}/events", headers=headers, timeout=_streaming()
+            f"{url}/v1/requests/{id}/events", headers=headers, timeout=streaming()
         ) as response:
             yield response
 
@@ -145,7 +145,7 @@ async def told(response: aiohttp.ClientResponse) -> Told:
         return answered(request_id, status, document) if ended else Told("acked", request_id, status)
     if request_id and code not in _NOT_ABOUT_AN_ID:
         return Told("acked", request_id, code=code)
-    if response.status == 429 or code in _SURELY_NOT:
+    if response.status == 429 or code in SURELY_NOT:
         return Told("busy", code=code, retry_after=retry_after)
     if response.status >= 500:
         return Told("unknown", code=code, retry_after=retry_after)
@@ -168,7 +168,8 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]
             yield StreamEvent(event.name, json.loads(event.data), event.id or None)
 
 
-def _streaming() -> aiohttp.ClientTimeout:
+def streaming() -> aiohttp.ClientTimeout:
+    """For a stream: as long as it takes, if it is not silent."""
     return aiohttp.ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
 
 

@@ -30,6 +30,8 @@ from orchestra.store.database import Database
 from schemas.api.keys import CreateKey, Scope
 
 MODEL = "oracle"
+# So short that callers receive `still_running`.
+_DOOR_WAIT_SECONDS = "10"
 MODELS = """[[models]]
 name = "{model}"
 provider = "openai_compatible"
@@ -94,6 +96,7 @@ class Scene:
             "MODELS_FILE": str(self.folder / "models.toml"),
             "AGENTS_DIR": str(self.folder / "agents"),
             "UPSTREAM_IDLE_SECONDS": str(setup.idle_seconds),
+            "DOOR_WAIT_SECONDS": _DOOR_WAIT_SECONDS,
         }
         oracle_port, llm_port = free_ports(2)
         self.oracle = self._process(self._oracle_part(oracle_port))

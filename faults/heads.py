@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import aiohttp
 
 from faults.client import Direct, Http, product_client
+from faults.door import Door
 from faults.ground import Scene
 from faults.injected import Injected, Limit
 from faults.ledger import Ledger, Way
@@ -114,6 +115,7 @@ class Heads:
                 yield Conditions(
                     urls,
                     Http(session),
+                    Door(session),
                     direct,
                     lambda: client,
                     self._ledger,

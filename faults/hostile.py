@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from faults.evidence import Evidence, Place
 from faults.forger import Forger
 from faults.ground import Scene, Setup
 from faults.injected import Injected, Limit
-from faults.ledger import Ledger, read_ledger
+from faults.ledger import Ledger, Way, read_ledger
 from faults.load import Load, Plan, open_load
 from faults.poison import BOMBS, Poisoner
 from faults.processes import Process
@@ -47,9 +47,11 @@ _ENDLESS = 20_000
 _QUIET, _ATTACKED, _KILLED = "quiet", "under attack", "while workers die"
 
 # A record produced directly to Kafka would have no owner.
-_ORDINARY = Plan(
-    conversations=_ENDLESS, turns=3, concurrency=6, ways={"poll": 0.3, "wait": 0.3, "stream": 0.4}, cancels=0
-)
+_WAYS: Mapping[Way, float] = {
+    "poll": 0.15, "wait": 0.15, "stream": 0.2,
+    "chat": 0.1, "chat_stream": 0.15, "response": 0.1, "response_stream": 0.15,
+}  # fmt: skip
+_ORDINARY = Plan(conversations=_ENDLESS, turns=3, concurrency=6, ways=_WAYS, cancels=0, keyless=0)
 _LOADS = ((FLOOD, Plan()), *((name, _ORDINARY) for name in NEIGHBOURS))
 _HELD = """
 SELECT worker_id, count(*) AS n FROM requests WHERE tenant = :tenant AND user_name = :owner AND status = 'in_progress'

@@ -122,6 +122,18 @@ class Index:
         found = grouped(self.evidence.entries, lambda entry: entry.key)
         return {key: sorted(entries, key=lambda entry: entry.at) for key, entries in found.items()}
 
+    def entry(self, id: UUID) -> Entry | None:
+        """The first step that the ledger has of a request of the campaign."""
+        question = self.questions.get(id)
+        steps = self.entries.get(question.key) if question else None
+        return steps[0] if steps else None
+
+    def before(self, id: UUID) -> list[Request]:
+        """The requests that this one goes on from by the names that its caller gave, oldest first."""
+        entry = self.entry(id)
+        row = self.row.get(entry.after) if entry and entry.after else None
+        return [*self.before(row.id), row] if row else []
+
     def terminal(self, id: UUID) -> bool:
         """True if the request ended, or is a dead letter."""
         row = self.row.get(id)

@@ -10,13 +10,18 @@ from uuid import UUID
 
 from faults.evidence import Call, Message, Record, ReplyRecord, Request
 from faults.index import Index, Ref, grouped
-from faults.question import IMPOSTOR, NOT_EXECUTED, Said, arguments, history_hash, read, telling
+from faults.question import IMPOSTOR, NOT_EXECUTED, Question, Said, arguments, history_hash, read, telling
 from schemas.errors import ErrorCode
 from schemas.status import ENDINGS, Status
 
 # The other end notices a closed call only after a moment.
 NOTICED_SECONDS = 2.0
 CANCEL_SECONDS = 60.0
+# Errors that no caller may receive about an id or an answer that it has.
+_BROKEN = (
+    ErrorCode.INTERNAL, ErrorCode.NOT_FOUND, "previous_response_not_ready", "previous_response_not_found",
+    "conversation_not_found",
+)  # fmt: skip
 _OUR_OWN_FAULTS = (ErrorCode.INTERNAL, ErrorCode.REFUSED_BY_DATABASE)
 
 
@@ -95,7 +100,7 @@ def chain(index: Index) -> Iterator[str]:
 
 
 def _recomputed(index: Index, ref: Ref, messages: list[Message]) -> Iterator[str]:
-    history: list[Said] = []
+    history = _gone_before(index, messages[0])
     last = 0
     for asked, said in zip(messages[::2], messages[1::2], strict=False):
         row = index.row.get(asked.request_id) if asked.request_id else None
@@ -114,6 +119,12 @@ def _recomputed(index: Index, ref: Ref, messages: list[Message]) -> Iterator[str
         history.append(said.said)
     if len(messages) % 2:
         yield f"conversation {ref[1]}: message {messages[-1].id} stands alone"
+
+
+def _gone_before(index: Index, message: Message) -> list[Said]:
+    """What the responses said that the first question of a conversation goes on from."""
+    rows = index.before(message.request_id) if message.request_id else []
+    return [each.said for row in rows for each in index.histories.get((row.tenant, row.conversation_id), [])]
 
 
 def _answers(answer: Message, sent: list[Said]) -> bool:
@@ -243,6 +254,9 @@ def one_key_one_request(index: Index) -> Iterator[str]:
         if len({entry.id for entry in entries if entry.what == "acked"}) > 1:
             yield f"key {key} was acknowledged under more than one id"
         for entry in entries:
+            repeated = entry.what == "refused" and entry.code == ErrorCode.OUTCOME_UNKNOWN
+            if repeated and any(row.status != Status.CANCELLED for row in index.by_key.get(key, [])):
+                yield f"key {key}: its caller was to repeat it, and it was run"
             if entry.part == "impostor" and entry.what == "answered" and entry.status == Status.COMPLETED:
                 yield f"key {key}: another body was answered"
             if entry.part != "impostor" and entry.code == ErrorCode.IDEMPOTENCY_KEY_REUSED:
@@ -261,6 +275,8 @@ def streams_tell_the_truth(index: Index) -> Iterator[str]:
         stored = index.answers.get(entry.id, []) if entry.id else []
         if entry.what == "stream" and entry.status == "over" and stored and entry.reply != stored[0]:
             yield f"{entry.id}: the deltas of a stream make another text than is stored"
+        if entry.what == "stream" and entry.status == "gap":
+            yield f"{entry.id}: a stream had event {entry.code}"
     for event in index.evidence.events:
         row, stored = index.row.get(event.request_id), index.answers.get(event.request_id, [])
         if event.kind != "delta" or not row or not stored or event.attempt != row.fence:
@@ -289,15 +305,32 @@ def walls(index: Index) -> Iterator[str]:
     """I9."""
     for key, calls in index.calls.items():
         own = {(row.tenant, row.conversation_id) for row in index.by_key.get(key, [])}
+        told = _told_by_their_caller(index, key)
         for call in calls:
             for seen in call.seen:
                 theirs = {(row.tenant, row.conversation_id) for row in index.by_key.get(seen, [])}
-                if own and theirs and not theirs & own:
+                if own and theirs and not theirs & own and seen not in told:
                     yield f"key {key}: its prompt had key {seen} of another conversation or tenant"
     for message in index.evidence.messages:
         question = read(message.content) if message.role in ("user", "tool") else None
-        if question and question.conversation != message.conversation_id:
+        if question and message.conversation_id != _home(index, message, question):
             yield f"message {message.id} lies in a conversation that is not its own"
+
+
+def _told_by_their_caller(index: Index, key: str) -> set[str]:
+    """The keys of questions that the caller sent along, or of those that it named to go on from."""
+    found: set[str] = set()
+    for row in index.by_key.get(key, []):
+        sent = [question for _, text, *_ in row.messages if (question := read(text))]
+        named = [question for each in index.before(row.id) if (question := index.questions.get(each.id))]
+        found |= {question.key for question in (*sent, *named)}
+    return found
+
+
+def _home(index: Index, message: Message, question: Question) -> UUID | None:
+    """The conversation in which a question must lie."""
+    entry = index.entry(message.request_id) if message.request_id else None
+    return message.request_id if entry and entry.own else question.conversation
 
 
 def none_broken_inside(index: Index) -> Iterator[str]:
@@ -309,7 +342,7 @@ def none_broken_inside(index: Index) -> Iterator[str]:
         if letter.reason in _OUR_OWN_FAULTS:
             yield f"{_at(letter.place)} is dead with {letter.reason}"
     for entry in index.evidence.entries:
-        if entry.code in (ErrorCode.INTERNAL, ErrorCode.NOT_FOUND) and entry.what != "answered":
+        if entry.code in _BROKEN and entry.what != "answered":
             yield f"key {entry.key}: a caller received {entry.code}"
     if index.evidence.idle_in_transaction:
         yield f"{index.evidence.idle_in_transaction} sessions hang in a transaction"

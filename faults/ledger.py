@@ -17,7 +17,23 @@ from typing import IO, Literal
 from uuid import UUID
 
 What = Literal["sent", "acked", "answered", "cancel_sent", "cancel_acked", "unknown", "refused", "stream"]
-Way = Literal["wait", "poll", "stream", "task", "kafka", "client"]
+Way = Literal[
+    "wait",
+    "poll",
+    "stream",
+    "task",
+    "kafka",
+    "client",
+    "chat",
+    "chat_stream",
+    "response",
+    "response_stream",
+    "background",
+]
+CHAT_WAYS: tuple[Way, ...] = ("chat", "chat_stream")
+RESPONSE_WAYS: tuple[Way, ...] = ("response", "response_stream", "background")
+DOOR_WAYS = (*CHAT_WAYS, *RESPONSE_WAYS)
+"""Those by OpenAI's API."""
 Part = Literal["original", "duplicate", "impostor"]
 
 
@@ -26,9 +42,12 @@ class Entry:
     """One step of one request. ``key``: its Idempotency-Key, or the id from a direct producer.
 
     ``sent``: written before it goes out. ``acked``: accepted, and ``id`` is known. ``answered``: ``status`` is its
-    ending and ``reply`` its text. ``refused``: surely not accepted, ``code`` says why. ``unknown``: accepted or not.
-    ``stream``: what a stream did; ``status`` is ``left``, ``resumed`` (``code``: ``same`` or ``other`` gateway),
-    ``restart`` or ``over`` (``reply``: the text assembled from the deltas). ``at``: seconds since 1970.
+    ending and ``reply`` its text. ``refused``: surely not accepted, ``code`` says why; ``outcome_unknown`` means that
+    it is cancelled if it was. ``unknown``: accepted or not.
+    ``stream``: what a stream did; ``status`` is ``left``, ``resumed`` or ``repeated`` (from its beginning; ``code``:
+    ``same`` or ``other`` gateway), ``restart``, ``gap`` (events are missing or come twice) or ``over`` (``reply``: the
+    text assembled from the deltas). ``at``: seconds since 1970. ``own``: the request has a conversation of its own, not
+    ``conversation``. ``after``: the request whose answer it goes on from, if it names one.
     """
 
     what: What
@@ -41,6 +60,8 @@ class Entry:
     reply: str | None = None
     status: str | None = None
     code: str | None = None
+    own: bool = False
+    after: UUID | None = None
     at: float = field(default_factory=time.time)
 
 
@@ -97,5 +118,5 @@ def read_ledger(path: Path) -> list[Entry]:
 
 
 def _entry(fields: dict[str, object]) -> Entry:
-    id = fields["id"] and UUID(str(fields["id"]))
-    return Entry(**{**fields, "conversation": UUID(str(fields["conversation"])), "id": id})  # type: ignore[arg-type]
+    ids = {name: fields[name] and UUID(str(fields[name])) for name in ("id", "after", "conversation")}
+    return Entry(**{**fields, **ids})  # type: ignore[arg-type]

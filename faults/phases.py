@@ -3,22 +3,24 @@
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 
 from faults import hostile, injectors
 from faults.client import Http
+from faults.door_turn import DOOR_STREAMS
 from faults.evidence import Evidence, Place
 from faults.ground import Scene, Setup
 from faults.heads import Heads
 from faults.injected import Injected, Limit
-from faults.ledger import Ledger
+from faults.ledger import Ledger, Way
 from faults.load import Load, Plan
 from faults.poison import KINDS, Poisoner, mixed
 from faults.question import FILE, LARGE
 from faults.sampler import Sampler
+from faults.turn import HOLDING
 from orchestra.kafka.faults import environment
 from schemas.errors import ErrorCode
 
@@ -190,7 +192,7 @@ class _Zombies:
 
 def _none_gave_up(evidence: Evidence) -> Iterator[str]:
     """Only a caller that holds a connection open may get the error that files are away; all else waits for them."""
-    told = {entry.id for entry in evidence.entries if entry.way == "wait"}
+    told = {entry.id for entry in evidence.entries if entry.way in (*HOLDING, *DOOR_STREAMS)}
     for row in evidence.requests:
         if row.status == "failed" and not (row.id in told and row.error_code == ErrorCode.UNAVAILABLE):
             yield f"{row.id} failed with {row.error_code}"
@@ -276,6 +278,7 @@ async def _hostile_neighbours(trial: Trial) -> Sequence[Injected]:
 _FAILPOINTS = _Failpoints()
 _ZOMBIES = _Zombies()
 _STEADY = Plan(conversations=_ENDLESS, concurrency=30)
+_STREAMS: Mapping[Way, float] = {"stream": 0.5, "chat_stream": 0.2, "response_stream": 0.3}
 PHASES = (
     Phase("worker_kills", 6, 200, (5, 14), _worker_kills,
           lambda full: Setup(workers=10 if full else 4, oracle="latency_ms=700,gap_ms=40")),
@@ -304,7 +307,7 @@ PHASES = (
     Phase("cancels", 150, 5_000, (3, 6), _load_counts("cancels at random times", "cancels"), spares_workers=True,
           plan=replace(_STEADY, cancels=1.0, concurrency=200)),
     Phase("disconnects", 100, 2_000, (3, 4), _load_counts("stream disconnects", "disconnects"), spares_workers=True,
-          plan=replace(_STEADY, ways={"stream": 1.0}, disconnects=1.0, concurrency=100)),
+          plan=replace(_STEADY, ways=_STREAMS, disconnects=1.0, concurrency=100)),
     Phase("poison", 18 * 10, 18 * 1000, (3, 6), _poison, lambda _: Setup(oracle="latency_ms=50"), spares_workers=True,
           plan=replace(_STEADY, concurrency=10)),
     Phase("overload", 1_600, 12_000, (2, 3), _overload, spares_workers=True, loaded=False,

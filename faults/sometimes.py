@@ -1,6 +1,9 @@
 """The dangers that a campaign must have met; otherwise it has tested nothing."""
 
+from faults.door import RESTARTED
 from faults.index import Index, grouped
+from faults.ledger import DOOR_WAYS
+from schemas.errors import ErrorCode
 
 NOTED_BY_INJECTORS = ("flood_capped", "bomb_refused", "forged_event_refused", "connection_refused")
 COUNTED_ELSEWHERE = (
@@ -19,6 +22,8 @@ SOMETIMES = (
     "zombie_frame",
     "restart_sent",
     "resumed_elsewhere",
+    "answer_restarted",
+    "still_running",
 )
 
 
@@ -34,6 +39,10 @@ def dangers(index: Index) -> dict[str, float]:
         "zombie_frame": _zombie_frames(index),
         "restart_sent": sum(entry.status == "restart" for entry in streams),
         "resumed_elsewhere": sum(entry.status == "resumed" and entry.code == "other" for entry in streams),
+        "answer_restarted": sum(entry.code == RESTARTED for entry in streams),
+        "still_running": sum(
+            entry.code == ErrorCode.STILL_RUNNING and entry.way in DOOR_WAYS for entry in evidence.entries
+        ),
     }
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import aiohttp
 
 from faults.client import BROKEN, Direct, Http, StreamEvent, Told, answered, events, told
+from faults.door import Door
 from faults.ledger import Entry, Ledger, Part, Way, What
 from faults.question import FILE, LARGE, OFFER, TASK_TYPE, TOOL, Question, data_url, document, telling
 from orchestra.client import AsyncClient, ClientError, RequestFailedError
@@ -28,6 +29,8 @@ from schemas.status import ENDINGS, Status
 
 LATEST_CUT = 8
 MAX_PAUSE = 5.0
+HOLDING: tuple[Way, ...] = ("wait", "chat", "response")
+"""The ways of a caller that holds a connection open for the whole answer, and has no id before that."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Conditions:
 
     gateways: Sequence[str]
     http: Http
+    door: Door
     direct: Direct
     client: Callable[[], AsyncClient]
     ledger: Ledger
@@ -67,6 +71,9 @@ class Turn:
     ) -> None:
         self._all = conditions
         self._question = question
+        # See the fields of `Entry`.
+        self._own = False
+        self._after: UUID | None = None
         self._way = way
         self._duplicate = duplicate
         self._impostor = impostor
@@ -75,6 +82,8 @@ class Turn:
         self._result_of = result_of
         self.call: str | None = None
         """Id of the tool call with which the question was answered."""
+        self.answer: Told | None = None
+        """How it ended, once that is known."""
         self._file = ""
         self._gateway = conditions.gateway()
         self._id: asyncio.Future[UUID | None] = asyncio.get_running_loop().create_future()
@@ -116,13 +125,17 @@ class Turn:
         return id
 
     async def _see_through(self) -> None:
-        ways = {"stream": self._stream, "client": self._leave_to_client}
-        answer = await ways.get(self._way, self._accept)()
+        answer = await self._begin()
         if answer.how == "acked" and answer.id:
             answer = await self._follow(answer.id)
         if answer.how == "answered":
             self.call = answer.call
+            self.answer = answer
             await self._answered(answer)
+
+    async def _begin(self) -> Told:
+        ways = {"stream": self._stream, "client": self._leave_to_client}
+        return await ways.get(self._way, self._accept)()
 
     async def _accept(self, *, insist: bool = True) -> Told:
         """Send until it is accepted, refused for good, or (not ``insist``) surely not accepted."""
@@ -131,7 +144,7 @@ class Turn:
             await self._note("sent")
             answer = await self._send(self._question)
             if answer.id and answer.how in ("acked", "answered"):
-                await self._acked(answer.id)
+                await self._acked(answer.id, answer.code)
                 return answer
             if answer.how == "refused":
                 await self._note("refused", code=answer.code)
@@ -189,7 +202,7 @@ class Turn:
                     return await told(response)
                 id = UUID(response.headers["Location"].rpartition("/")[2])
                 await self._acked(id)
-                ending = await self._read(response, self._leave() if self._disconnect else None)
+                ending = await self._read(response, self._leave())
         except BROKEN:
             if id is None:
                 return Told("unknown")
@@ -198,13 +211,19 @@ class Turn:
             ending = await self._resume(id)
         return await self._over(id, ending)
 
-    def _leave(self) -> int:
-        return self._all.random.randrange(LATEST_CUT)
+    def _leave(self) -> int | None:
+        return self._all.random.randrange(LATEST_CUT) if self._disconnect else None
+
+    def _leave_again(self) -> int | None:
+        return self._leave() if self._all.random.random() < 0.3 else None
+
+    def _change(self) -> str:
+        """Go to another gateway, if there is one: whether there was."""
+        before, self._gateway = self._gateway, self._all.gateway(other_than=self._gateway)
+        return "same" if before == self._gateway else "other"
 
     async def _resume(self, id: UUID) -> StreamEvent | None:
-        before, self._gateway = self._gateway, self._all.gateway(other_than=self._gateway)
-        where = "same" if before == self._gateway else "other"
-        again = self._leave() if self._disconnect and self._all.random.random() < 0.3 else None
+        where, again = self._change(), self._leave_again()
         try:
             async with self._all.http.resume(self._gateway, id, self._last_event) as response:
                 if response.status == 200:
@@ -214,8 +233,11 @@ class Turn:
                     await self._note("refused", id=id, code=ErrorCode.NOT_FOUND)
         except BROKEN:
             pass
-        await asyncio.sleep(self._all.random.uniform(0.2, 1.0))
+        await self._rest()
         return None
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self._all.random.uniform(0.2, 1.0))
 
     async def _read(self, response: aiohttp.ClientResponse, cut: int | None) -> StreamEvent | None:
         """Read until the ending, or leave at the event with this number."""
@@ -239,9 +261,12 @@ class Turn:
                 if number == cut:
                     break
         if number == cut:
-            self._all.counts["disconnects"] += 1
-            await self._note("stream", status="left", code=str(cut))
+            await self._left(number)
         return None
+
+    async def _left(self, number: int) -> None:
+        self._all.counts["disconnects"] += 1
+        await self._note("stream", status="left", code=str(number))
 
     async def _over(self, id: UUID, ending: StreamEvent) -> Told:
         if ending.name != Status.COMPLETED:
@@ -328,17 +353,14 @@ class Turn:
         await self._note(what, part=part, id=answer.id, status=answer.status, code=answer.code)
         if answer.how == "answered":
             await self._note("answered", part=part, id=answer.id, status=answer.status, reply=answer.reply)
-        if part == "duplicate" and what == "acked" and answer.id and self._way == "wait":
+        if part == "duplicate" and what == "acked" and answer.id and self._way in HOLDING:
             await self._acked(answer.id)
         self._all.counts[f"{part}_{what}"] += 1
 
     async def _send_cancel(self, id: UUID) -> None:
         await self._note("cancel_sent", id=id)
         while True:
-            if self._way == "kafka":
-                answer = await self._all.direct.cancel(id, self._question.conversation)
-            else:
-                answer = await self._all.http.cancel(self._all.gateway(), id)
+            answer = await self._cancel_once(id)
             if answer.how in ("acked", "answered", "refused"):
                 break
             await self._pause(answer)
@@ -348,23 +370,29 @@ class Turn:
         self._all.counts["cancels"] += 1
         return None
 
+    async def _cancel_once(self, id: UUID) -> Told:
+        if self._way == "kafka":
+            return await self._all.direct.cancel(id, self._question.conversation)
+        return await self._all.http.cancel(self._all.gateway(), id)
+
     # The ledger.
 
     def _body(self, question: Question) -> dict[str, Any]:
-        text: Any = question.text(self._all.padding)
-        if media := self._media(question):
-            text = [{"type": "text", "text": text}, media]
-        asked: dict[str, Any]
-        if self._result_of:
-            asked = {"messages": [{"role": "tool", "tool_call_id": self._result_of, "content": text}]}
-        elif self._way == "task":
-            asked = {"task_type": TASK_TYPE, "prompt": text}
-        else:
-            asked = {"messages": [{"role": "user", "content": text}]}
+        asked: dict[str, Any] = {"messages": [self._said(question)]}
+        if self._way == "task" and not self._result_of:
+            asked = {"task_type": TASK_TYPE, "prompt": question.text(self._all.padding)}
         if question.note == TOOL:
             asked["tools"] = [OFFER]
         model = {"model": self._all.model} if self._all.model else {}
         return {"conversation_id": str(question.conversation), **asked, **model}
+
+    def _said(self, question: Question) -> dict[str, Any]:
+        """The message with the question."""
+        text: Any = question.text(self._all.padding)
+        if self._result_of:
+            return {"role": "tool", "tool_call_id": self._result_of, "content": text}
+        media = self._media(question)
+        return {"role": "user", "content": [{"type": "text", "text": text}, media] if media else text}
 
     def _media(self, question: Question) -> dict[str, Any] | None:
         if question.note == FILE:
@@ -373,12 +401,12 @@ class Turn:
             return {"type": "image_url", "image_url": {"url": data_url(question.key, question.note)}}
         return None
 
-    async def _acked(self, id: UUID) -> None:
+    async def _acked(self, id: UUID, code: str | None = None) -> None:
         if not self._id.done():
             self._id.set_result(id)
             self._all.counts["acked"] += 1
             self._all.counts[self._question.note] += 1
-        await self._note("acked", id=id)
+        await self._note("acked", id=id, code=code)
 
     async def _answered(self, answer: Told) -> None:
         self._all.counts[f"{answer.status}"] += 1
@@ -413,5 +441,8 @@ class Turn:
         code: str | None = None,
     ) -> None:
         asked = self._question
-        entry = Entry(what, asked.key, asked.conversation, asked.ordinal, id, self._way, part, reply, status, code)
+        entry = Entry(
+            what, asked.key, asked.conversation, asked.ordinal, id, self._way, part, reply, status, code, self._own,
+            self._after,
+        )  # fmt: skip
         await self._all.ledger.write(entry)

@@ -13,11 +13,12 @@ from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
 from gateway.request_log import Headers, RequestLog
 from gateway.submission import DOORS, Submission
-from orchestra.signing import HintSigner, Signer
+from orchestra.signing import ChangeSigner, HintSigner, Signer
 from orchestra.store import cancels
 from orchestra.store.claims import Owner
 from orchestra.store.database import Database
 from schemas import envelope
+from schemas.changes import Change
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import HINT_HEADERS, Hints
 from schemas.errors import ErrorCode, OrchestraError
@@ -34,8 +35,11 @@ from schemas.topics import MAX_RECORD_BYTES
 SOURCE = "/gateway"
 # A replay gets a new identity and new signatures, and no client holds a connection open for it.
 _NOT_REPLAYED = frozenset(
-    {envelope.ID, envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CALLER_WAITS}
-)
+    {
+        envelope.ID, envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CALLER_WAITS,
+        envelope.CHANGE,
+    }
+)  # fmt: skip
 
 # From here on the memory of a body is counted.
 _LARGE_BYTES = 1024 * 1024
@@ -58,6 +62,7 @@ class Replay:
 class Acceptance:
     """Writes the three kinds of records, a few at a time for each owner.
 
+    ``change``: what a person or key changes by the record; intake audits it. None: nothing that is audited.
     Each method raises ``TOO_MANY_CALLS`` and what ``RequestLog.write`` raises.
     """
 
@@ -75,6 +80,7 @@ class Acceptance:
         self._database = database
         self._signer = Signer(secrets)
         self._hints = HintSigner(secrets)
+        self._changes = ChangeSigner(secrets)
         self._metrics = metrics
         self._accepted = {kind: metrics.accepted.labels(kind) for kind in RECORD_TYPES}
         self._accepted_requests = {door: metrics.accepted_requests.labels(door) for door in DOORS}
@@ -91,8 +97,9 @@ class Acceptance:
             traceparent=submission.traceparent, deadline=deadline, caller_waits="1" if submission.caller_waits else ""
         )
         write = partial(
-            self._write, submission.caller, MESSAGE_REQUESTED, submission.id, submission.conversation_id, hints=hints
-        )
+            self._write, submission.caller, MESSAGE_REQUESTED, submission.id, submission.conversation_id, hints=hints,
+            change=submission.change,
+        )  # fmt: skip
         value = _value(submission.body)
         if len(value) <= _LARGE_BYTES:
             await write(value)
@@ -110,7 +117,9 @@ class Acceptance:
         submission.body.messages.clear()
         release_body()
 
-    async def cancel(self, caller: Principal, request_id: UUID, conversation_id: UUID | None) -> None:
+    async def cancel(
+        self, caller: Principal, request_id: UUID, conversation_id: UUID | None, change: Change | None = None
+    ) -> None:
         """Accept a cancel. Its record goes to the partition of the request, so that it is read after it.
 
         ``conversation_id`` None: the request has no row yet, so its partition is unknown. The cancel may then be read
@@ -120,12 +129,15 @@ class Acceptance:
         if conversation_id is None:
             await cancels.keep_early(self._database, caller.request(request_id), caller.only)
         record = CancelRequested(request_id=request_id)
-        await self._write(caller, CANCEL_REQUESTED, uuid4(), conversation_id or request_id, _value(record))
+        await self._write(
+            caller, CANCEL_REQUESTED, uuid4(), conversation_id or request_id, _value(record), change=change
+        )
 
-    async def delete_conversation(self, caller: Principal, conversation_id: UUID) -> None:
+    async def delete_conversation(self, caller: Principal, conversation_id: UUID, change: Change | None = None) -> None:
         """Accept the deletion of a conversation."""
         record = ConversationDeleteRequested(conversation_id=conversation_id)
-        await self._write(caller, CONVERSATION_DELETE_REQUESTED, uuid4(), conversation_id, _value(record))
+        kind = CONVERSATION_DELETE_REQUESTED
+        await self._write(caller, kind, uuid4(), conversation_id, _value(record), change=change)
 
     async def replay(self, replay: Replay) -> None:
         """Accept a record that was refused before. Those of its ``headers`` that name an id or identity are dropped."""
@@ -152,6 +164,7 @@ class Acceptance:
         key: UUID,
         value: bytes,
         hints: Hints = _NO_HINTS,
+        change: Change | None = None,
     ) -> None:
         key_bytes = str(key).encode()
         signature = self._signer.sign(
@@ -164,6 +177,9 @@ class Acceptance:
             (envelope.HINTS, self._hints.sign(signature, hints)),
             *[each for each in zip(HINT_HEADERS, hints, strict=True) if each[1]],
         )
+        if change:
+            told = self._changes.sign(signature, change.model_dump_json(exclude_none=True))
+            identity = (*identity, (envelope.CHANGE, told))
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
         await self._send(caller.owner, kind, key_bytes, value, headers)
 

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.accept import Acceptance
 from gateway.bulk import Bulk
+from gateway.deletion import Deletion
 from gateway.disconnects import Disconnects
 from gateway.drain import Drain
 from gateway.files import Files
@@ -40,32 +41,43 @@ from gateway.people.attempts import Attempts
 from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
 from gateway.people.tokens import Tokens
+from gateway.pulse import Pulse
 from gateway.quotas import Quotas
 from gateway.replays import Replays
 from gateway.request_log import RequestLog
+from gateway.retries import Retries
 from gateway.routes import agents as agent_routes
+from gateway.routes import console as console_routes
 from gateway.routes import docs as docs_routes
 from gateway.routes import health as health_routes
+from gateway.routes.audit import Audit
 from gateway.routes.bulk import BulkRoutes
+from gateway.routes.controls import Controls
 from gateway.routes.conversations import Conversations
 from gateway.routes.dead_letters import DeadLetters
 from gateway.routes.files import FileRoutes
 from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
+from gateway.routes.queue import QueueRoutes
 from gateway.routes.requests import Requests
+from gateway.routes.session import SessionRoutes
 from gateway.routes.sign_in import SignIn
+from gateway.routes.steering import SteeringRoutes
 from gateway.routes.tasks import Tasks
+from gateway.routes.topics import TopicRoutes
 from gateway.routes.users import Users
 from gateway.settings import GatewaySettings
+from gateway.steering import Steering
 from gateway.submit import Submissions
 from gateway.tasks import TaskService
 from gateway.timings import TIMINGS, Timings
+from gateway.topics import Topics
 from orchestra.agents.catalogue import load_agents
 from orchestra.files.opening import open_home
 from orchestra.http.guard import OpenModeGuard
 from orchestra.http.hot_routes import HotApp
 from orchestra.incoming import Judge
-from orchestra.kafka.clients import open_producer
+from orchestra.kafka.clients import open_browser, open_producer
 from orchestra.loops import beside, keep_running
 from orchestra.receipts import Receipts
 from orchestra.signing import EventSigner
@@ -84,7 +96,7 @@ _LIST_SECONDS = 30.0
 # CORS: the methods and request headers that pages of CORS_ORIGINS may send beyond the safelisted ones, and the response
 # headers that they may read.
 _STAINLESS = "arch async helper-method lang os package-version retry-count runtime runtime-version timeout".split()
-_METHODS = ("GET", "POST", "PUT", "DELETE")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _HEADERS = (
     *("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "traceparent", "X-User-ID"),
     # What OpenAI's JavaScript library sends beyond that.
@@ -112,6 +124,7 @@ def create_app(
     database: Database | None = None,
     producer: Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]] | None = None,
     consumer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    browser: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     timings: Timings = TIMINGS,
 ) -> FastAPI:
     """The gateway as an ASGI app. It starts at once; `/readyz` reports when Kafka and Postgres are reachable."""
@@ -148,7 +161,7 @@ def create_app(
         max_turns=settings.max_open_turns,
         timings=timings,
     )
-    lookup = Lookup(database, receipts)
+    deletion, lookup = Deletion(database, acceptance, hub), Lookup(database, receipts)
     submissions = Submissions(
         receipts, acceptance, limits, agents, lookup, hub, drain, timings, media_urls=settings.allow_media_urls
     )
@@ -157,6 +170,7 @@ def create_app(
         database,
         submissions,
         acceptance,
+        deletion,
         lookup,
         hub,
         settings.context_default,
@@ -164,6 +178,12 @@ def create_app(
         timings,
         large,
     )
+    bulk = Bulk(database, submissions, drain, timings)
+    retries = Retries(database, submissions, settings.priority_limit, large)
+    steering = Steering(database, submissions, acceptance, bulk, lookup, hub, limits, retries, settings.priority_limit)
+    pulse = Pulse(database, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
+    drain.on_begin(pulse.wake)
+    topics = Topics(browser or partial(open_browser, settings, _CLIENT_ID), database, metrics, timings)
     waiting = EndingWaiter(lookup, drain, metrics)
     streams = Streams(hub, lookup, drain, metrics, settings.max_streams_by_owner if asks else None, timings)
     disconnects = Disconnects(acceptance, drain, metrics, timings)
@@ -182,6 +202,8 @@ def create_app(
                 keep_running(limits.run, "limits_failed"),
                 keep_running(callers.run, "callers_failed"),
                 keep_running(kept.run, "files_failed"),
+                keep_running(pulse.run, "pulse_failed"),
+                keep_running(topics.run, "topics_failed"),
                 keep_running(health.run, "health_failed"),
                 keep_running(health.look_for_standstills, "standstills_failed"),
             ):
@@ -224,29 +246,41 @@ def create_app(
     tasks = Tasks(database, task_service)
     for tag, routes in (
         ("messages", Messages(settings, submissions, hub, waiting, streams, disconnects).routes()),
-        ("messages", BulkRoutes(settings, submissions, Bulk(database, submissions, drain, timings)).routes()),
-        ("requests", Requests(database, acceptance, lookup, hub, waiting, streams).routes()),
-        ("conversations", Conversations(database, acceptance, limits, hub, streams, timings).routes()),
+        ("messages", BulkRoutes(settings, submissions, bulk).routes()),
+        ("requests", Requests(database, lookup, hub, waiting, streams).routes()),
+        ("requests", SteeringRoutes(steering).routes()),
+        ("conversations", Conversations(database, deletion, limits, streams, timings).routes()),
         ("tasks", tasks.routes()),
         ("tasks (v0)", tasks.routes_of_v0()),
         ("dead letters", DeadLetters(database, Replays(database, acceptance, judge)).routes()),
+        ("operations", QueueRoutes(database, pulse).routes()),
+        ("operations", TopicRoutes(database, topics).routes()),
+        ("operations", Controls(database, limits).routes()),
+        ("operations", Audit(database).routes()),
         ("OpenAI's API", ChatCompletions(calls, hub, streams, settings.llm_model).routes()),
         ("OpenAI's API", ModelRoutes(limits, agents).routes()),
         ("files", under_prefix_too(FileRoutes(database, kept).routes())),
         (
             "OpenAI's API",
             Responses(
-                settings, calls, acceptance, lookup, hub, waiting, streams, database, receipts, large, timings
+                settings, calls, acceptance, deletion, lookup, hub, waiting, streams, database, receipts, large, timings
             ).routes(),
         ),
-        ("OpenAI's API", ConversationItems(database, acceptance, limits).routes()),
+        (
+            "OpenAI's API",
+            ConversationItems(database, deletion, limits, media_urls=settings.allow_media_urls).routes(),
+        ),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
         ("keys", Keys(database, callers).routes()),
     ):
         app.include_router(routing.router(tag, routes))
-    app.include_router(SignIn(database, passwords, attempts, tokens).router())
+    sign_in = SignIn(database, passwords, attempts, tokens)
+    app.include_router(sign_in.router())
+    sessions = SessionRoutes(database, callers, sign_in, attempts, tokens, asks=asks, timings=timings)
+    app.include_router(sessions.router())
     app.include_router(health_routes.build_router(health, metrics))
     app.include_router(docs_routes.build_router())
+    app.include_router(console_routes.build_router())
     openapi.install(app, asks_credentials=asks)
     return app

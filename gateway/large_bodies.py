@@ -88,6 +88,18 @@ class LargeBodies:
         return b"".join([chunk async for chunk in await self._kept.content(file, file.start, file.start + file.bytes)])
 
 
+async def whole_body(large: LargeBodies | None, owner: Owner, stored: dict[str, Any], *, media: bool) -> dict[str, Any]:
+    """A stored body with what a large one keeps apart. ``large`` None: files are not offered.
+
+    Raises what ``LargeBodies.read`` raises.
+    """
+    if "body_ref" not in stored:
+        return stored
+    if large is None:
+        raise OrchestraError(ErrorCode.UNAVAILABLE, "the body is kept in files, which are not offered here")
+    return await large.read(owner, stored, media=media)
+
+
 class _Kept:
     """A body, taken apart: its ``media``, the ``text`` of the rest, and the ``value`` of its record."""
 

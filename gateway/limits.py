@@ -19,6 +19,7 @@ from schemas.generation import ModelInfo
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
 _ANY_NAME = "*"
+# It does not repeat the name: problem documents have nothing that a caller wrote, which may be a secret.
 _UNKNOWN_MODEL = "No model has this name; list them with GET /v1/models or `orchestra models`"
 
 log = structlog.get_logger()
@@ -93,8 +94,8 @@ class Limits:
         Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Quotas.check`` raises.
         """
         conversation = caller.conversation(conversation_id)
-        if model is not None and not self._knows(model):
-            raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _UNKNOWN_MODEL)
+        if model is not None:
+            self.check_model(model)
         # The error must not reveal how full another owner's conversation is.
         if conversation in self._full and caller.sees(self._full[conversation]):
             raise OrchestraError(ErrorCode.CONVERSATION_FULL, retry_after=_RETRY_FULL_SECONDS)
@@ -103,6 +104,16 @@ class Limits:
         elif self._age > self._max_age:
             detail = "the oldest request in the queue has waited too long"
             raise OrchestraError(ErrorCode.OVERLOADED, detail, retry_after=_RETRY_OVERLOADED_SECONDS)
+
+    def check_model(self, name: str) -> None:
+        """Check the name of a model. Raises ``UNKNOWN_MODEL``."""
+        if not self._knows(name):
+            raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _UNKNOWN_MODEL)
+
+    def check_parked(self, caller: Principal, not_before: datetime | None) -> None:
+        """Check a request that is to wait until then. Raises ``TOO_MANY_PARKED``."""
+        if self._quotas:
+            self._quotas.check_parked(caller, not_before)
 
     def check_storage(self, caller: Principal) -> None:
         """Check something new to store. Raises ``STORAGE_FULL``."""

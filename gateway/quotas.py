@@ -36,11 +36,8 @@ class Quotas:
         """
         if not self._full:
             return
+        self.check_parked(caller, not_before)
         for total, most, whose in self._of(caller):
-            parked = not_before is not None and not_before > datetime.now(UTC)
-            if parked and total.parked_turns >= most.parked_turns:
-                detail = f"{whose} {total.parked_turns} requests waiting for their not_before"
-                raise OrchestraError(ErrorCode.TOO_MANY_PARKED, detail, retry_after=_until_due(total))
             if total.open_turns >= most.open_turns:
                 detail = f"{whose} {total.open_turns} unanswered requests"
                 after = _until_due(total) if total.parked_turns >= total.open_turns else _COUNTED_SECONDS
@@ -49,6 +46,15 @@ class Quotas:
                 detail = "your oldest request in the queue has waited too long"
                 raise OrchestraError(ErrorCode.OVERLOADED, detail, retry_after=_OVERLOADED_SECONDS)
         self.check_storage(caller)
+
+    def check_parked(self, caller: Principal, not_before: datetime | None) -> None:
+        """Check one more request with this ``not_before``. Raises ``TOO_MANY_PARKED`` if that is still ahead."""
+        if not_before is None or not_before <= datetime.now(UTC):
+            return
+        for total, most, whose in self._of(caller):
+            if total.parked_turns >= most.parked_turns:
+                detail = f"{whose} {total.parked_turns} requests waiting for their not_before"
+                raise OrchestraError(ErrorCode.TOO_MANY_PARKED, detail, retry_after=_until_due(total))
 
     def check_storage(self, caller: Principal) -> None:
         """Check something new to store. Raises ``STORAGE_FULL``."""

@@ -1,24 +1,24 @@
 """Replays dead letters: produces them to ``llm.requests`` again, for their owner, if that owner can be verified."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
-
-import structlog
 
 from gateway.accept import Acceptance, Replay
 from gateway.http.cursors import read_letter_cursor, write_cursor
 from gateway.people.principal import Principal
 from orchestra.incoming import Judge
 from orchestra.store import conversations, dead_letters, requests
+from orchestra.store.audit import Author
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter, RawRecord
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas import envelope
-from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters, ReplayedDeadLetters
+from schemas.api.dead_letters import CheckedDeadLetter, EditDeadLetter, ReplayDeadLetters, ReplayedDeadLetters
 from schemas.envelope import is_signed, read_headers
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_of
+from schemas.replies import RequestError
 from schemas.requests import (
     MESSAGE_REQUESTED,
     CancelRequested,
@@ -30,9 +30,7 @@ from schemas.requests import (
 MOST = 500
 # Letters that are read into memory at once; each may be as long as a record.
 _AT_ONCE = 20
-_IDENTITY = frozenset({envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS})
-
-log = structlog.get_logger()
+_IDENTITY = frozenset({envelope.TENANT, envelope.USER, envelope.SIGNATURE, envelope.HINTS, envelope.CHANGE})
 
 
 class Replays:
@@ -53,7 +51,7 @@ class Replays:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return letter
 
-    async def edit(self, caller: Principal, id: int, wanted: EditDeadLetter) -> KeptLetter:
+    async def edit(self, caller: Principal, id: int, wanted: EditDeadLetter, by: Author | None = None) -> KeptLetter:
         """Change what a replay would send, and return the letter.
 
         Raises ``NOT_FOUND``, ``NOTHING_TO_CHANGE`` or ``TOO_LARGE``.
@@ -63,8 +61,7 @@ class Replays:
         letter = await self.find(caller, id)
         before = letter.to_send
         record = RawRecord(*wanted.over(before.key, before.value, before.headers))
-        await dead_letters.edit(self._database, caller.tenant, id, record)
-        self._note("dead_letter_edited", caller, letter)
+        await dead_letters.edit(self._database, caller.tenant, id, record, by)
         return await self.find(caller, id)
 
     async def obstacle(self, letter: KeptLetter) -> OrchestraError | None:
@@ -75,7 +72,19 @@ class Replays:
             return refused
         return None
 
-    async def send(self, caller: Principal, id: int) -> KeptLetter:
+    async def check(self, caller: Principal, id: int, wanted: EditDeadLetter) -> CheckedDeadLetter:
+        """What a replay would meet if the letter were edited like this. Nothing is stored. Raises ``NOT_FOUND``."""
+        letter = await self.find(caller, id)
+        before = letter.to_send
+        record = RawRecord(*wanted.over(before.key, before.value, before.headers))
+        try:
+            replay = await self._prepare(replace(letter, edited=record))
+        except _Refused as refused:
+            obstacle = RequestError(code=refused.code, detail=refused.detail)
+            return CheckedDeadLetter(obstacle=obstacle, request_id=None)
+        return CheckedDeadLetter(obstacle=None, request_id=replay.id)
+
+    async def send(self, caller: Principal, id: int, by: Author | None = None) -> KeptLetter:
         """Replay one letter, and return it.
 
         Raises ``NOT_FOUND``, ``NOT_REPLAYABLE`` and what ``RequestLog.write`` raises.
@@ -83,14 +92,18 @@ class Replays:
         letter = await self.find(caller, id)
         try:
             replay = await self._prepare(letter)
-            await self._send(caller, letter, replay)
+            await self._send(replay)
         except _Refused as refused:
             raise OrchestraError(ErrorCode.NOT_REPLAYABLE, f"{refused.code}: {refused.detail}") from None
-        await dead_letters.note_replayed(self._database, caller.tenant, {id: replay.id})
+        await dead_letters.note_replayed(self._database, caller.tenant, {id: replay.id}, by)
         return await self.find(caller, id)
 
-    async def send_all(self, caller: Principal, wanted: ReplayDeadLetters) -> ReplayedDeadLetters:
+    async def send_all(
+        self, caller: Principal, wanted: ReplayDeadLetters, by: Author | None = None
+    ) -> ReplayedDeadLetters:
         """Replay every matching letter that was not replayed before, oldest first. One call reads at most 500.
+
+        A dry run counts and sends nothing.
 
         The first call sets the end of the range: a record that is refused again becomes a new letter outside it. Raises
         ``INVALID_REQUEST`` for a filter that names nothing, and what ``RequestLog.write`` raises; another call then
@@ -103,26 +116,31 @@ class Replays:
         seen = replayed = 0
         while seen < MOST:
             letters = await dead_letters.to_replay(self._database, caller.tenant, wanted, after, until, _AT_ONCE)
-            seen, replayed = seen + len(letters), replayed + await self._send_each(caller, letters)
+            replayed += await self._send_each(caller, letters, by, dry_run=wanted.dry_run)
+            seen += len(letters)
             if len(letters) < _AT_ONCE:
                 return ReplayedDeadLetters(replayed=replayed, skipped=seen - replayed, next=None)
             after = letters[-1].place
         return ReplayedDeadLetters(replayed=replayed, skipped=seen - replayed, next=write_cursor(until, *after or ()))
 
-    async def _send_each(self, caller: Principal, letters: list[KeptLetter]) -> int:
+    async def _send_each(
+        self, caller: Principal, letters: list[KeptLetter], by: Author | None, *, dry_run: bool
+    ) -> int:
         sent = {}
         try:
             # One after the other, so that the turns of a conversation stay in order.
             for letter in letters:
                 with suppress(_Refused):
                     replay = await self._prepare(letter)
-                    await self._send(caller, letter, replay)
+                    if not dry_run:
+                        await self._send(replay)
                     sent[letter.summary.id] = replay.id
         finally:
-            await dead_letters.note_replayed(self._database, caller.tenant, sent)
+            if not dry_run:
+                await dead_letters.note_replayed(self._database, caller.tenant, sent, by)
         return len(sent)
 
-    async def _send(self, caller: Principal, letter: KeptLetter, replay: Replay) -> None:
+    async def _send(self, replay: Replay) -> None:
         try:
             await self._acceptance.replay(replay)
         except OrchestraError as error:
@@ -130,7 +148,6 @@ class Replays:
                 raise
             # With its new headers it exceeds Kafka's limit; that must not stop the letters behind it.
             raise _Refused(error.code, error.detail) from None
-        self._note("dead_letter_replayed", caller, letter, request_id=str(replay.id))
 
     async def _prepare(self, letter: KeptLetter) -> Replay:
         """The record to send. Raises ``_Refused`` with the reason why it would become a dead letter again."""
@@ -158,13 +175,6 @@ class Replays:
             case MessageRequested():
                 named = conversation_id_of(body.conversation_id, replay.tenant, replay.key, replay.id)
         return await conversations.is_owned(self._database, ConversationRef(replay.tenant, named))
-
-    def _note(self, event: str, caller: Principal, letter: KeptLetter, **more: Any) -> None:
-        where = letter.summary
-        log.info(
-            event, tenant=letter.tenant, topic=where.topic, partition=where.partition, offset=where.offset,
-            reason=where.reason, caller=caller.shown, **more,
-        )  # fmt: skip
 
 
 class _Refused(OrchestraError):  # noqa: N818 - an outcome, not an error

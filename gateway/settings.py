@@ -57,8 +57,8 @@ class GatewaySettings(
     door_wait_seconds: float = Field(
         590,
         gt=0,
-        description="Maximum time that a call of OpenAI's API without `stream` waits for its answer. OpenAI's clients "
-        "wait 600 s.",
+        description="Maximum time that a call of OpenAI's API waits for its answer, and a stream for the next part of "
+        "it. OpenAI's clients wait 600 s.",
     )
     accept_timeout_seconds: float = Field(10, gt=0, description="Maximum time for Kafka to acknowledge a request.")
     max_pending_sends: int = Field(10_000, ge=1, description="Maximum number of requests in flight to Kafka.")

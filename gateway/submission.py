@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gateway.people.principal import Principal
 from schemas import envelope
+from schemas.changes import Change
 from schemas.ids import conversation_id_for_request
 from schemas.requests import MessageBody, MessageRequested
 
@@ -20,7 +21,7 @@ class Submission:
     """A validated message or task with its request id.
 
     ``caller_waits``: a client holds a connection open for the reply. ``warnings``: fields that the caller sent and that
-    had no effect, for the response to this call.
+    had no effect, for the response to this call. ``change``: what is to be audited with it.
     """
 
     caller: Principal
@@ -30,6 +31,7 @@ class Submission:
     traceparent: str
     caller_waits: bool
     warnings: Sequence[str] = ()
+    change: Change | None = None
 
     @cached_property
     def conversation_id(self) -> UUID:

@@ -4,7 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from gateway.accept import Acceptance
 from gateway.drain import Drain
@@ -20,9 +23,10 @@ from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
 from orchestra.store.database import DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
+from schemas.api.steering import ChangeRequest
 from schemas.content import refuse_web_urls
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.requests import MessageBody
+from schemas.requests import MessageBody, MessageRequested, refused
 from schemas.status import Status
 
 _FURTHEST = timedelta(days=7)
@@ -128,7 +132,7 @@ class Submissions:
         live.check_hash(submission.body_hash)
 
 
-def check_times(body: MessageBody) -> None:
+def check_times(body: MessageBody | ChangeRequest) -> None:
     """Raise ``INVALID_REQUEST`` for a time too far ahead, or a ``not_before`` that is not before the deadline."""
     furthest = datetime.now(UTC) + _FURTHEST
     for name, moment in (("deadline", body.deadline), ("not_before", body.not_before)):
@@ -136,6 +140,16 @@ def check_times(body: MessageBody) -> None:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{name}: must be at most 7 days ahead")
     if body.deadline and body.not_before and body.not_before >= body.deadline:
         raise OrchestraError(ErrorCode.INVALID_REQUEST, "not_before: must be before the deadline")
+
+
+def message_of(fields: dict[str, Any]) -> MessageRequested:
+    """The body of a record. Raises ``INVALID_REQUEST`` and what ``refused`` returns."""
+    try:
+        body = MessageRequested.model_validate(fields)
+    except ValidationError as error:
+        raise refused(error) from None
+    check_times(body)
+    return body
 
 
 @contextmanager

@@ -4,26 +4,25 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from gateway.accept import Acceptance
+from gateway.deletion import Deletion
 from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
-from gateway.large_bodies import LargeBodies
+from gateway.large_bodies import LargeBodies, whole_body
 from gateway.people.principal import Principal
+from gateway.retries import RETRYABLE, Original, Retries
 from gateway.submission import Submission, trace
-from gateway.submit import Submissions, attach_request_id, check_times
+from gateway.submit import Submissions, attach_request_id, message_of
 from gateway.timings import TIMINGS, Timings
-from orchestra.store import cancels, tasks
-from orchestra.store.claims import Owner
+from orchestra.store import tasks
+from orchestra.store.audit import Author
 from orchestra.store.database import Database, DatabaseUnavailableError
 from schemas.api.tasks import CancelledTasks, PostTask, TaskFilter, TaskResource, prompt_and_history
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_request
-from schemas.requests import Context, Message, MessageRequested, refused
+from schemas.requests import Context, Message, MessageRequested
 from schemas.status import Status
 
 ROUTE = "/v1/tasks"
@@ -31,7 +30,6 @@ MAX_CANCELS = 1000
 _CANCELS_AT_ONCE = 100
 # How long a POST waits for its row, so that a list that follows shows the task unless workers are slower than this.
 _ROW_SECONDS = 1.0
-_RETRYABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class TaskService:
         database: Database,
         submissions: Submissions,
         acceptance: Acceptance,
+        deletion: Deletion,
         lookup: Lookup,
         hub: Hub,
         context: Context,
@@ -61,10 +60,12 @@ class TaskService:
         timings: Timings = TIMINGS,
         large: LargeBodies | None = None,
     ) -> None:
+        self._retries = Retries(database, submissions, priority_limit, large)
         self._timings = timings
         self._database = database
         self._submissions = submissions
         self._acceptance = acceptance
+        self._deletion = deletion
         self._lookup = lookup
         self._hub = hub
         self._large = large
@@ -75,31 +76,28 @@ class TaskService:
         """Accept a task. Raises ``INVALID_REQUEST`` and what ``Submissions.send`` raises."""
         allowed = caller.allowed_priority(task.priority, self._priority_limit)
         fields = {**task.model_dump(exclude_none=True), "priority": allowed}
-        body = _message({**fields, "context": None if self._context == "auto" else self._context})
+        body = message_of({**fields, "context": None if self._context == "auto" else self._context})
         id = self._submissions.id(caller, ROUTE, key)
-        sent = await self._send(caller, id, body, traceparent, again=key is not None)
+        submission = Submission(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
+        sent = await self._send(submission, again=key is not None)
         return replace(sent, warnings=() if allowed == task.priority else ("priority",))
 
-    async def retry(self, caller: Principal, id: UUID, key: str | None, traceparent: str | None) -> Sent:
+    async def retry(
+        self, caller: Principal, id: UUID, key: str | None, traceparent: str | None, by: Author | None = None
+    ) -> Sent:
         """Accept a new task with the body of one that has ended without a reply, for the owner of the old one.
 
-        Deadline and not_before are dropped, since they have passed. Without a ``key``, the new id is derived from the
-        old one. Raises ``NOT_FOUND``, ``NOT_RETRYABLE`` and what ``Submissions.send`` raises.
+        Raises ``NOT_FOUND``, ``NOT_RETRYABLE`` and what ``Retries.submission`` and ``Submissions.send`` raise.
         """
         task = await self.find(caller, id)
-        if task.status not in _RETRYABLE:
+        if task.status not in RETRYABLE:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE)
         stored = await tasks.body(self._database, caller.request(id), caller.only)
         if stored is None:
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, "its record was refused, not stored; send the task again")
-        owner = replace(caller, user=task.user_id or "")
-        stored = await self._whole(owner.owner, stored, media=True)
-        own = task.conversation_id == conversation_id_for_request(id)
-        priority = caller.allowed_priority(stored.get("priority"), self._priority_limit)
-        fresh = {"deadline": None, "not_before": None, "retry_of": id, "priority": priority}
-        body = _message({**stored, **fresh, "conversation_id": None if own else task.conversation_id})
-        new_id = self._submissions.id(owner, f"{ROUTE}/{id}/retry", key or "")
-        return await self._send(owner, new_id, body, traceparent, again=True)
+        original = Original(id, task.conversation_id or conversation_id_for_request(id), task.user_id, is_task=True)
+        submission = await self._retries.submission(caller, original, stored, key, traceparent, by)
+        return await self._send(submission, again=True)
 
     async def find(self, caller: Principal, id: UUID) -> TaskResource:
         """The task; without a row (not yet, or a dead letter) it is little more than its status.
@@ -127,13 +125,13 @@ class TaskService:
         if stored is None:
             return task
         try:
-            body = await self._whole((caller.tenant, task.user_id or ""), stored, media=False)
+            body = await whole_body(self._large, (caller.tenant, task.user_id or ""), stored, media=False)
         except OrchestraError:
             return task
         prompt, history = prompt_and_history([Message.model_construct(**each) for each in body["messages"]])
         return task.model_copy(update={"prompt": prompt, "history": history})
 
-    async def cancel(self, caller: Principal, id: UUID) -> TaskResource:
+    async def cancel(self, caller: Principal, id: UUID, by: Author) -> TaskResource:
         """Accept a cancel unless the task has ended, and return the task.
 
         Raises ``NOT_FOUND`` and what ``Acceptance.cancel`` raises.
@@ -141,10 +139,10 @@ class TaskService:
         task = await self.find(caller, id)
         if task.status.terminal:
             return task
-        await self._acceptance.cancel(caller, id, task.conversation_id)
+        await self._acceptance.cancel(caller, id, task.conversation_id, by.cancel(id, task.status))
         return task.model_copy(update={"cancel_requested": True})
 
-    async def cancel_all(self, caller: Principal, filter: TaskFilter) -> CancelledTasks:
+    async def cancel_all(self, caller: Principal, filter: TaskFilter, by: Author) -> CancelledTasks:
         """Accept a cancel for each matching open task, at most 1,000.
 
         Raises ``INVALID_REQUEST`` for a filter that names nothing, and what ``Acceptance.cancel`` raises.
@@ -155,14 +153,21 @@ class TaskService:
         chosen = found[:MAX_CANCELS]
         for start in range(0, len(chosen), _CANCELS_AT_ONCE):
             chunk = chosen[start : start + _CANCELS_AT_ONCE]
-            await asyncio.gather(*(self._acceptance.cancel(caller, each.id, each.conversation_id) for each in chunk))
+            cancels_of = (
+                self._acceptance.cancel(
+                    caller, each.id, each.conversation_id,
+                    by.change(f"requests/{each.id}", after={"cancel_requested": True}),
+                )
+                for each in chunk
+            )  # fmt: skip
+            await asyncio.gather(*cancels_of)
         more = len(found) > MAX_CANCELS
         if more:
             # Until the cancels have arrived, the next call would find the same tasks.
             await self._until_reached(caller, [each.id for each in chosen])
         return CancelledTasks(cancel_requested=len(chosen), more=more)
 
-    async def remove(self, caller: Principal, id: UUID) -> None:
+    async def remove(self, caller: Principal, id: UUID, by: Author) -> None:
         """Cancel a task if it is open and delete it, with its conversation if it is the only turn there.
 
         Raises ``NOT_FOUND``, ``UNAVAILABLE`` when it has no row yet, and what ``Acceptance.cancel`` raises.
@@ -171,34 +176,25 @@ class TaskService:
         ref, conversation_id = caller.request(id), task.conversation_id
         assert conversation_id is not None
         whole = await tasks.alone(self._database, ref, conversation_id)
-        # The record goes first: if Kafka is unavailable, the task must stay visible instead of running on unseen.
-        if whole:
-            await self._acceptance.delete_conversation(caller, conversation_id)
-        elif not task.status.terminal:
-            await self._acceptance.cancel(caller, id, conversation_id)
-        await tasks.remove(self._database, ref, conversation_id, caller.only)
-        if whole:
-            await cancels.mark_deleted(self._database, caller.conversation(conversation_id))
+        # The record goes first: if Kafka is unavailable, the task must stay visible instead of running on unseen. A
+        # task that was refused in another owner's conversation does not make that conversation the caller's.
+        change = by.change(f"requests/{id}", {"status": task.status.value})
+        if whole and await self._deletion.delete(caller, conversation_id, change):
+            return
+        if not task.status.terminal:
+            await self._acceptance.cancel(caller, id, conversation_id, change)
+        # Audited by intake, if there was a record.
+        await tasks.remove(self._database, ref, conversation_id, caller.only, by if task.status.terminal else None)
 
-    async def _send(
-        self, caller: Principal, id: UUID, body: MessageRequested, traceparent: str | None, *, again: bool
-    ) -> Sent:
-        submission = Submission(caller, id, body, body.body_hash(), trace(traceparent), caller_waits=False)
+    async def _send(self, submission: Submission, *, again: bool) -> Sent:
+        caller, id = submission.caller, submission.id
         with self._hub.watch(caller.request(id)) as live, attach_request_id(id):
             before = await self._submissions.send(submission, live, again=again, row_seconds=_ROW_SECONDS)
         try:
             task = await tasks.get(self._database, caller.request(id), caller.only)
         except DatabaseUnavailableError:
             task = None  # The task is accepted all the same.
-        return Sent(task or _as_sent(submission, body), before is not None)
-
-    async def _whole(self, owner: Owner, stored: dict[str, Any], *, media: bool) -> dict[str, Any]:
-        """A stored body with what a large one keeps apart. Raises what ``LargeBodies.read`` raises."""
-        if "body_ref" not in stored:
-            return stored
-        if self._large is None:
-            raise OrchestraError(ErrorCode.UNAVAILABLE, "the body is kept in files, which are not offered here")
-        return await self._large.read(owner, stored, media=media)
+        return Sent(task or _as_sent(submission), before is not None)
 
     async def _with_row(self, caller: Principal, id: UUID) -> TaskResource:
         until = time.monotonic() + self._timings.row_of_task
@@ -216,16 +212,9 @@ class TaskService:
             await asyncio.sleep(self._timings.look_for_row)
 
 
-def _message(fields: dict[str, Any]) -> MessageRequested:
-    try:
-        body = MessageRequested.model_validate(fields)
-    except ValidationError as error:
-        raise refused(error) from None
-    check_times(body)
-    return body
-
-
-def _as_sent(submission: Submission, body: MessageRequested) -> TaskResource:
+def _as_sent(submission: Submission) -> TaskResource:
+    body = submission.body
+    assert isinstance(body, MessageRequested)
     prompt, history = prompt_and_history(body.messages)
     return TaskResource(
         id=submission.id,

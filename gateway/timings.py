@@ -33,6 +33,10 @@ class Timings:
     """Between two statements that keep when keys were last used."""
     keep_alive: float = 15.0
     """Between two comments on a stream on which nothing happens."""
+    frame: float = 1.0
+    """Between two frames of the live stream."""
+    measure: float = 5.0
+    """Between two looks for the metrics of the queue, the workers and the topics."""
     retry_cancel: float = 2.0
     """Between two tries to cancel the request of a client that left."""
     look_for_way_in: float = 0.5

@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from orchestra.receipts import Receipts
-from orchestra.signing import HintSigner, Signer
+from orchestra.signing import ChangeSigner, HintSigner, Signer
+from schemas.changes import Change
 from schemas.content import refuse_web_urls
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, parse_json, read_headers, readable_headers
@@ -17,13 +20,17 @@ from schemas.topics import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class Incoming:
-    """A record that may be taken in. ``user``: its owner, None for the tenant itself. ``id``: the id that it names."""
+    """A record that may be taken in. ``user``: its owner, None for the tenant itself. ``id``: the id that it names.
+
+    ``change``: what a person or key changes by it, as a gateway signed it. None: it is not audited.
+    """
 
     envelope: Envelope
     body: RequestRecord
     tenant: str
     user: str | None
     id: UUID | None
+    change: Change | None = None
 
 
 class Named(NamedTuple):
@@ -41,6 +48,7 @@ class Judge:
         self._media_urls = media_urls
         self._signer = Signer(secrets)
         self._hints = HintSigner(secrets)
+        self._changes = ChangeSigner(secrets)
         self._receipts = Receipts(secrets)
         self._hints_are_signed = False
 
@@ -69,7 +77,8 @@ class Judge:
                 refuse_web_urls(body.messages)
             if isinstance(body, ReferredMessage):
                 raise OrchestraError(ErrorCode.UNSIGNED, "only a gateway may write body_ref; name files by their ids")
-        return Incoming(self._trusted(envelope), body, tenant, user, id)
+        change = self._change(envelope, tenant) if envelope.change else None
+        return Incoming(self._trusted(envelope), body, tenant, user, id, change)
 
     def whose(self, owner: str, envelope: Envelope, key: bytes | None, value: bytes | None) -> tuple[str, str | None]:
         """Tenant and user: as signed by a gateway, else the topic's tenant ``owner``. Raises ``BAD_SIGNATURE``."""
@@ -102,6 +111,17 @@ class Judge:
 
     def _is_a_gateways(self, tenant: str, id: UUID | None) -> bool:
         return id is not None and self._receipts.verify(tenant, None, id, datetime.now(UTC)) is not None
+
+    def _change(self, envelope: Envelope, tenant: str) -> Change | None:
+        """The change in the record's header; None if no gateway signed it, or a later release has another form."""
+        text = self._changes.read(envelope.change, envelope.signature or "")
+        if text is None:
+            return None
+        try:
+            change = Change.model_validate_json(text)
+        except ValidationError:
+            return None
+        return change if change.tenant == tenant else None
 
     def _trusted(self, envelope: Envelope) -> Envelope:
         """The envelope without hints that a third party may have added next to a gateway's signature.

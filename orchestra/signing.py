@@ -8,6 +8,7 @@ _VERSION = "v1="
 # Keyed BLAKE2 (RFC 7693) with a 128-bit output for short texts: HMAC-SHA256 costs five times as much.
 _OF_EVENTS = b"llm.events"
 _OF_HINTS = b"hints"
+_OF_CHANGES = b"changes"
 _SHORT_BYTES = 16
 
 
@@ -50,6 +51,25 @@ class HintSigner:
         return _verify(self._begun, shown.encode(), "\0".join((signature, *hints)).encode())
 
 
+class ChangeSigner:
+    """Keyed BLAKE2b over the signature of a record and the change that it carries out. ``secrets``: signing one first.
+
+    The header is 32 hexadecimal digits, a space, and the change as JSON.
+    """
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._begun = _begun(secrets, _OF_CHANGES)
+
+    def sign(self, signature: str, change: str) -> str:
+        """The value of the ``orchestra-change`` header."""
+        return f"{_short_mac(self._begun[0], _about(signature, change)).decode()} {change}"
+
+    def read(self, shown: str, signature: str) -> str | None:
+        """The change in such a header; None if it was not signed by one of our secrets for this record."""
+        mac, _, change = shown.partition(" ")
+        return change if _verify(self._begun, mac.encode(), _about(signature, change)) else None
+
+
 class EventSigner:
     """Keyed BLAKE2b over the content of an event and its request. ``secrets``: the signing one first.
 
@@ -67,6 +87,10 @@ class EventSigner:
     def verify(self, signature: bytes, *parts: bytes) -> bool:
         """True if one of our secrets made this signature for exactly this event."""
         return _verify(self._begun, signature, b"\0".join(parts))
+
+
+def _about(signature: str, change: str) -> bytes:
+    return f"{signature}\0{change}".encode()
 
 
 def _verify(every: list["hashlib.blake2b"], shown: bytes, message: bytes) -> bool:

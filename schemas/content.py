@@ -102,13 +102,13 @@ def _wrong(detail: LiteralString) -> PydanticCustomError:
     return PydanticCustomError(OF_A_FIELD, detail)
 
 
-_NOT_FETCHED: LiteralString = "must be a data: URL; others are not fetched"
+NOT_FETCHED: LiteralString = "must be a data: URL; others are not fetched"
 _WEB_URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
 
 
 def _media_url(url: str) -> str:
     if url[:5].lower() != "data:" and not _WEB_URL.fullmatch(url):
-        raise _unsupported(_NOT_FETCHED)
+        raise _unsupported(NOT_FETCHED)
     return storable(url)
 
 
@@ -527,7 +527,7 @@ def refuse_web_urls(messages: Sequence[DialogueMessage]) -> None:
         for at, part in enumerate(message.parts):
             if is_web_url(part):
                 place = f"messages.{number}.content.{at}.{part['type']}.{DATA_FIELDS[part['type']]}"
-                raise OrchestraError(ErrorCode.UNSUPPORTED_PART, f"{place}: {_NOT_FETCHED}")
+                raise OrchestraError(ErrorCode.UNSUPPORTED_PART, f"{place}: {NOT_FETCHED}")
 
 
 def calls_in(output: Sequence[Mapping[str, Any]]) -> list[ToolCall]:

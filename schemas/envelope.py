@@ -30,6 +30,8 @@ TENANT = "orchestra-tenant"
 USER = "orchestra-user"
 # Signs the hints below. In a gateway's record, hints that it does not sign are ignored.
 HINTS = "orchestra-hints"
+# The change that a gateway's record carries out, and its author, for the audit.
+CHANGE = "orchestra-change"
 BODY_HASH = "orchestra-body-hash"
 # A client holds a connection open for the answer: fewer attempts, short back-off. A hint, not an identity.
 CALLER_WAITS = "orchestra-caller-waits"
@@ -37,7 +39,21 @@ CALLER_WAITS = "orchestra-caller-waits"
 DEFAULT_TENANT = "default"
 MAX_HEADER_BYTES = 4096
 _KNOWN = frozenset(
-    {ID, TYPE, SOURCE, SUBJECT, TRACEPARENT, CORRELATION_ID, DEADLINE, SIGNATURE, HINTS, TENANT, USER, CALLER_WAITS}
+    {
+        ID,
+        TYPE,
+        SOURCE,
+        SUBJECT,
+        TRACEPARENT,
+        CORRELATION_ID,
+        DEADLINE,
+        SIGNATURE,
+        HINTS,
+        TENANT,
+        USER,
+        CALLER_WAITS,
+        CHANGE,
+    }
 )
 
 
@@ -72,6 +88,7 @@ class Envelope:
     # As received, to check their signature.
     hints: Hints
     hints_signature: str
+    change: str
 
     @property
     def without_hints(self) -> "Envelope":
@@ -97,12 +114,18 @@ def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
         caller_waits=known.get(CALLER_WAITS) == "1",
         hints=Hints(*[known.get(name, "") for name in HINT_HEADERS]),
         hints_signature=known.get(HINTS, ""),
+        change=known.get(CHANGE, ""),
     )  # fmt: skip
 
 
 def readable_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     """The headers of a record that can be read; invalid ones count as absent."""
     return read_headers([each for each in headers if each[0] in _KNOWN and _can_be_read(each)])
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The id of the trace that a valid traceparent names; None for any other (W3C Trace Context)."""
+    return traceparent[3:35] if traceparent and TRACEPARENT_FORM.fullmatch(traceparent) else None
 
 
 def is_signed(headers: Sequence[tuple[str, bytes | None]]) -> bool:

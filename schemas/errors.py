@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     USERNAME_TAKEN = "username_taken"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     NOT_RETRYABLE = "not_retryable"
+    NOT_CHANGEABLE = "not_changeable"
     NOT_REPLAYABLE = "not_replayable"
     TOO_LARGE = "too_large"
     MALFORMED_HTTP = "malformed_http"
@@ -44,6 +45,8 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
+    CROSS_ORIGIN = "cross_origin"
+    SIGN_IN_AGAIN = "sign_in_again"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONVERSATION_FULL = "conversation_full"
     TOO_MANY_OPEN = "too_many_open"
@@ -100,7 +103,8 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOTHING_TO_CHANGE: ErrorKind(400, False, "The body changes nothing"),
     ErrorCode.USERNAME_TAKEN: ErrorKind(409, False, "This username is taken"),
     ErrorCode.TOO_MANY_ATTEMPTS: ErrorKind(429, True, "Too many failed sign-in attempts"),
-    ErrorCode.NOT_RETRYABLE: ErrorKind(409, False, "Only a failed, expired or cancelled task can be retried"),
+    ErrorCode.NOT_RETRYABLE: ErrorKind(409, False, "Only a failed, expired or cancelled request can be retried"),
+    ErrorCode.NOT_CHANGEABLE: ErrorKind(409, False, "Only a request that no worker runs yet can be changed"),
     ErrorCode.NOT_REPLAYABLE: ErrorKind(409, False, "The dead letter cannot be replayed as it is"),
     ErrorCode.TOO_LARGE: ErrorKind(413, False, "The body is too large"),
     ErrorCode.MALFORMED_HTTP: ErrorKind(400, False, "The request is not valid HTTP/1.1"),
@@ -116,6 +120,8 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "Method not allowed"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),
     ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
+    ErrorCode.CROSS_ORIGIN: ErrorKind(403, False, "A session counts only for calls from the gateway's own pages"),
+    ErrorCode.SIGN_IN_AGAIN: ErrorKind(403, False, "The sign-in is too long ago for this"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(
         422, False, "This Idempotency-Key was already used with a different body"
     ),

@@ -45,8 +45,14 @@ DOOR = described(
 STORE = described(
     "False: the request and its answer are deleted soon after it ended, and no other request can refer to it.", False
 )
+STORE_FROM = described(
+    "Which messages are stored in the conversation: of those after the last assistant message, all from this one on, "
+    "counted from 0. Without it, the results of tools and the last user message.",
+    1,
+)
 ASKED = described(
-    "What that API must show again with the answer. It is not interpreted.", {"instructions": "Answer in one sentence."}
+    "What that API must show again with the answer. Of it, workers read only `truncation`.",
+    {"instructions": "Answer in one sentence."},
 )
 
 STATUS = described("State of the request. `completed`, `failed`, `cancelled` and `expired` are final.", "completed")

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import asyncapi, events, generation, replies, requests
 from schemas.agents import Agent
 from schemas.api.agents import AgentPage
+from schemas.api.audit import AuditPage, AuditQuery
 from schemas.api.bulk import BulkMessages, BulkResult
 from schemas.api.conversations import (
     BranchConversation,
@@ -26,6 +27,7 @@ from schemas.api.conversations import (
     MessagePage,
 )
 from schemas.api.dead_letters import (
+    CheckedDeadLetter,
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterResource,
@@ -35,9 +37,29 @@ from schemas.api.dead_letters import (
 )
 from schemas.api.files import DeletedFile, FileList, FileObject
 from schemas.api.keys import CreatedKey, CreateKey, KeyPage
+from schemas.api.live import Changed, LiveFrame, LiveQuery, OwnFrame
 from schemas.api.messages import MessageReply, PostMessage
+from schemas.api.pauses import PauseResource, PauseWork
 from schemas.api.problems import Problem
-from schemas.api.requests import AcceptedRequest, RequestPage, RequestQuery, RequestResource
+from schemas.api.queue import QueueState
+from schemas.api.requests import (
+    AcceptedRequest,
+    ChangedRequest,
+    RequestDetail,
+    RequestPage,
+    RequestQuery,
+    RequestResource,
+)
+from schemas.api.session import CreateSession, SessionResource
+from schemas.api.stats import StatsAnswer, StatsQuery
+from schemas.api.steering import (
+    CancelRequests,
+    ChangeRequest,
+    ChangeRequests,
+    RequestsChanged,
+    RequestsDone,
+    RetryRequests,
+)
 from schemas.api.tasks import (
     AcceptedTask,
     CancelledTasks,
@@ -48,7 +70,11 @@ from schemas.api.tasks import (
     TaskPage,
     TaskResource,
 )
+from schemas.api.topics import RecordList, RecordQuery, TopicList
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser, Token, UserResource
+from schemas.api.waiting import WaitingState
+from schemas.api.workers import WorkerList, WorkerResource
+from schemas.changes import Change
 from schemas.json_schema import PlainJsonSchema
 from schemas.openai.chat import ChatCompletion, ChatCompletionChunk, CreateChatCompletion
 from schemas.openai.conversations import (
@@ -77,14 +103,24 @@ MODELS: dict[str, type[BaseModel]] = {
     "llm.message.requested.large": requests.ReferredMessage,
     **events.EVENT_TYPES,
     replies.REPLY: replies.Reply,
+    "header.change": Change,
     "http.post-message": PostMessage,
     "http.message-reply": MessageReply,
     "http.bulk-messages": BulkMessages,
     "http.bulk-result": BulkResult,
     "http.request": RequestResource,
+    "http.request-detail": RequestDetail,
+    "http.waiting": WaitingState,
     "http.accepted-request": AcceptedRequest,
     "http.request-page": RequestPage,
     "http.request-query": RequestQuery,
+    "http.change-request": ChangeRequest,
+    "http.changed-request": ChangedRequest,
+    "http.retry-requests": RetryRequests,
+    "http.change-requests": ChangeRequests,
+    "http.cancel-requests": CancelRequests,
+    "http.requests-done": RequestsDone,
+    "http.requests-changed": RequestsChanged,
     "http.create-conversation": CreateConversation,
     "http.branch-conversation": BranchConversation,
     "http.copy-conversation": CopyConversation,
@@ -105,6 +141,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.change-password": ChangePassword,
     "http.user": UserResource,
     "http.token": Token,
+    "http.create-session": CreateSession,
+    "http.session": SessionResource,
     "http.file": FileObject,
     "http.file-list": FileList,
     "http.deleted-file": DeletedFile,
@@ -115,8 +153,25 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.dead-letter-page": DeadLetterPage,
     "http.dead-letter": DeadLetterResource,
     "http.edit-dead-letter": EditDeadLetter,
+    "http.checked-dead-letter": CheckedDeadLetter,
     "http.replay-dead-letters": ReplayDeadLetters,
     "http.replayed-dead-letters": ReplayedDeadLetters,
+    "http.queue": QueueState,
+    "http.worker-list": WorkerList,
+    "http.worker": WorkerResource,
+    "http.pause-work": PauseWork,
+    "http.pause": PauseResource,
+    "http.audit-query": AuditQuery,
+    "http.audit-page": AuditPage,
+    "http.topic-list": TopicList,
+    "http.record-query": RecordQuery,
+    "http.record-list": RecordList,
+    "http.stats-query": StatsQuery,
+    "http.stats": StatsAnswer,
+    "http.live-query": LiveQuery,
+    "http.live-frame": LiveFrame,
+    "http.live-own-frame": OwnFrame,
+    "http.live-changed": Changed,
     "http.problem": Problem,
     "openai.create-chat-completion": CreateChatCompletion,
     "openai.chat-completion": ChatCompletion,

@@ -37,6 +37,11 @@ _OF_A_REQUEST: dict[str, Schema] = {
     },
     envelope.TENANT: {**_TEXT, "description": f"The tenant of the request. {_GATEWAYS_ONLY}"},
     envelope.USER: {**_TEXT, "description": f"The user who owns the request. {_GATEWAYS_ONLY}"},
+    envelope.CHANGE: {
+        **_TEXT,
+        "description": "The change that the record carries out, for the audit: a signature of this header, a "
+        f"space, and JSON. {_GATEWAYS_ONLY}",
+    },
     envelope.CALLER_WAITS: {
         "const": "1",
         "description": "A client holds a connection open for the answer: fewer attempts, short back-off.",

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -80,7 +81,8 @@ Messages = Annotated[
     Field(min_length=1, max_length=10_000),
     described("The new message, with any that come before it, oldest first.", [fields.A_MESSAGE]),
 ]
-ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+MAX_MODEL_NAME = 200
+ModelName = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
 
 
 class MessageBody(Options, _Record):
@@ -195,6 +197,7 @@ class MessageRequested(MessageBody):
     retry_of: Annotated[UUID | None, fields.RETRY_OF] = None
     door: Annotated[Door | None, fields.DOOR] = None
     store: Annotated[StrictBool | None, fields.STORE] = None
+    store_from: Annotated[Annotated[StrictInt, Field(ge=0)] | None, fields.STORE_FROM] = None
     asked: Annotated[JsonObject | None, fields.ASKED] = None
 
     @model_validator(mode="before")
@@ -310,6 +313,7 @@ _FIELD_NAMES = (
     | frozenset("username password role name scopes expires_at user_id".split())
     | frozenset("body_ref sha256 bytes body_hash".split())
     | frozenset("reason topic cursor key key_base64 value value_base64 headers".split())
+    | frozenset("ids filter dry_run change status".split())
     | frozenset("max_completion_tokens stream_options include_usage service_tier on_disconnect".split())
 )
 

@@ -31,10 +31,12 @@ from workers.media import Media
 from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Interrupted, LeaseLost
+from workers.pauses import Pauses
 from workers.publish import OpenProducer, Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
 from workers.shares import Shares
+from workers.state import Reporter
 from workers.sweep import Sweeper
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
@@ -69,6 +71,9 @@ class Worker:
         self._metrics = metrics
         self._database = database
         self._stopping = asyncio.Event()
+        # Cleared while an operator has the worker drain.
+        self._may_take = asyncio.Event()
+        self._may_take.set()
         self.failed = False
         self.publisher = Publisher(open_producer, database, metrics, EventSigner(settings.secrets), timings)
         self.models = Models(llm, database, timings)
@@ -76,6 +81,7 @@ class Worker:
         self.finisher = Finisher(database, metrics, self.publisher.announce, timings)
         throttle = Throttle(settings.worker_concurrency, wake=self._wake)
         self.shares = Shares(settings.worker_concurrency, settings.max_owner_share, settings.max_tenant_share, timings)
+        self.pauses = Pauses(self._wake, timings)
         turns = Turns(
             llm, self.models, agents, database, self.publisher, metrics, throttle, Media(database, home, timings),
             self.finisher.finish, timings,
@@ -87,12 +93,21 @@ class Worker:
             self.lease,
             throttle,
             self.shares,
+            self.pauses,
             settings.worker_concurrency,
             turns.run,
             timings,
         )
         self.finisher.slots = self.slots
         self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
+        self._reporter = Reporter(
+            throttle,
+            self.shares,
+            settings.worker_concurrency,
+            settings.tenants,
+            assignment=lambda: self.intake.assignment,
+            draining=lambda: self._stopping.is_set() or not self._may_take.is_set(),
+        )
         self.sweeper = Sweeper(
             database,
             self.lease,
@@ -102,6 +117,7 @@ class Worker:
             hold_intake=lambda full: self.intake.hold(full=full),
             max_open=settings.max_open_requests,
             retention_days=settings.retention_days,
+            audit_retention_days=settings.audit_retention_days,
             conversation_retention_days=settings.conversation_retention_days,
             files=FileSweep(database, home, settings.secrets, timings.walk_blobs) if home else None,
             timings=timings,
@@ -110,6 +126,7 @@ class Worker:
     def stop(self) -> None:
         """Start the drain."""
         self._stopping.set()
+        self._may_take.set()  # Nothing is to wait for that any more.
 
     async def run(self) -> None:
         """Work until ``stop``, then drain."""
@@ -120,6 +137,7 @@ class Worker:
             keep_running(self.sweeper.run, "sweeper_failed"),
             keep_running(self.held.run, "held_failed"),
             keep_running(partial(self.shares.run, self._database), "shares_failed"),
+            keep_running(partial(self.pauses.run, self._database), "pauses_failed"),
             keep_running(self._keep_lease, "lease_failed"),
             self._tell_ready(),
         ):
@@ -139,10 +157,27 @@ class Worker:
         await self.lease.run(
             on_cancelled=lambda refs: self.slots.stop(refs, Cancelled()),
             on_lost=lambda: self.slots.stop_all(LeaseLost()),
+            describe=self._reporter.state,
+            on_drain=self._on_drain,
         )
 
+    def _on_drain(self, drains: bool) -> None:  # noqa: FBT001  as of the lease
+        """Take nothing new while ``drains``. What runs here goes on, and so does the worker."""
+        if self._stopping.is_set():
+            return
+        log.info("worker_draining" if drains else "worker_takes_turns_again", worker_id=str(self.lease.worker_id))
+        self.slots.drain(draining=drains)
+        if drains:
+            self._may_take.clear()
+            self.intake.close()
+        else:
+            self.intake.reopen()
+            self._may_take.set()
+
     async def _take_in(self) -> None:
-        await self.intake.run(partial(_open_reader, self._settings, self.intake, self._metrics))
+        while not self._stopping.is_set():
+            await self.intake.run(partial(_open_reader, self._settings, self.intake, self._metrics))
+            await self._may_take.wait()
 
     async def _tell_ready(self) -> None:
         await self.publisher.connected.wait()
@@ -191,7 +226,8 @@ async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = 
         made = Worker(settings, agents, database, producer, llm, metrics, timings, home)
         await made.models.refresh()
         await made.lease.take()
-        await made.shares.look(database)  # Before the first claim.
+        await made.shares.look(database)  # Before the first claim, as is the next.
+        await made.pauses.look(database)
         yield made
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from orchestra.store.endings import Said
 from schemas.generation import ChatMessage, Options
-from schemas.requests import Context, Door
+from schemas.requests import Context
 from workers.weights import NO_FILES, Sizes, weight
 
 
@@ -20,8 +20,13 @@ class TurnBody(Options):
     agent: str | None = None
     task_type: str | None = None
     context: Context | None = None
-    door: Door | None = None
+    store_from: int | None = None
     asked: dict[str, Any] | None = None
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether its oldest messages may be left out if they do not fit (`truncation` of the Responses API)."""
+        return self.asked is not None and self.asked.get("truncation") == "auto"
 
     @property
     def wants_history(self) -> bool:
@@ -37,12 +42,12 @@ class TurnBody(Options):
     def said(self, sizes: Sizes = NO_FILES) -> Sequence[Said]:
         """The messages to store, in order. ``sizes``: of the files that they name.
 
-        Those after the last assistant message: all results of tools, and the last message of a user. If it has neither,
-        the last message of a user before it, or else the last message. Of a response of OpenAI's Responses API: all
-        after the last assistant message except its instructions, because a later one goes on from all of them.
+        Of those after the last assistant message, all from ``store_from`` on. Without it, all results of tools, and the
+        last message of a user. If there is neither, the last message of a user before, or else the last message.
         """
-        if self.door == "responses":
-            return [_said(message, sizes) for message in self._own]
+        if self.store_from is not None:
+            answered = max((at for at, each in enumerate(self.messages, 1) if each.role == "assistant"), default=0)
+            return [_said(message, sizes) for message in self.messages[max(answered, self.store_from) :]]
         kept: list[ChatMessage] = []
         asked = False
         for message in reversed(self.messages):
@@ -55,12 +60,6 @@ class TurnBody(Options):
             users = (message for message in reversed(self.messages) if message.role == "user")
             kept = [next(users, self.messages[-1])]
         return [_said(message, sizes) for message in reversed(kept)]
-
-    @property
-    def _own(self) -> Sequence[ChatMessage]:
-        """The messages after the last assistant message, without the instructions."""
-        last = max((at for at, message in enumerate(self.messages, 1) if message.role == "assistant"), default=0)
-        return self.messages[max(last, bool(self.asked and self.asked.get("instructions"))) :]
 
 
 def _said(message: ChatMessage, sizes: Sizes) -> Said:

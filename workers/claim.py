@@ -20,6 +20,7 @@ from workers.flight import Flight, Stage
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Stop
+from workers.pauses import Pauses
 from workers.shares import Shares
 from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
@@ -37,11 +38,12 @@ class Slots:
     """The turns in flight. ``run_turns`` returns one coroutine per turn; each runs as its own task.
 
     When a turn may have become runnable or a slot has become free, the next claim comes at once. Otherwise there are
-    looks at growing intervals, for what other workers have made runnable. Three flags steer the claims:
+    looks at growing intervals, for what other workers have made runnable. Four flags steer the claims:
 
     - hungry: the last claim found fewer turns than it asked for, so nothing else is runnable and intake may claim.
     - unsure: a claim may have been committed without its answer. The next look searches for such turns first.
     - open: cleared by ``close``. From then on there are no more claims.
+    - draining: set by ``drain``. There are no claims until it is cleared.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Slots:
         lease: Lease,
         throttle: Throttle,
         shares: Shares,
+        pauses: Pauses,
         limit: int,
         run_turns: Callable[[Sequence[Flight]], Sequence[Coroutine[Any, Any, None]]],
         timings: Timings = TIMINGS,
@@ -62,6 +65,7 @@ class Slots:
         self._run_turns = run_turns
         self._throttle = throttle
         self._shares = shares
+        self._pauses = pauses
         self._running: dict[RequestRef, Flight] = {}
         self._under_way: list[ClaimOrder] = []
         self._look = asyncio.Event()
@@ -71,6 +75,7 @@ class Slots:
         self._hungry = True
         self._unsure = False
         self._open = True
+        self._draining = False
 
     async def until_empty(self) -> None:
         """Wait until nothing is in flight."""
@@ -146,6 +151,11 @@ class Slots:
             if not await self._claim():
                 await self._wait()
 
+    def drain(self, *, draining: bool) -> None:
+        """Make no claims while ``draining``."""
+        self._draining = draining
+        self._look.set()
+
     def close(self) -> None:
         """Make no more claims."""
         self._open = False
@@ -160,9 +170,9 @@ class Slots:
         """
         ordered = sum(order.limit for order in self._under_way)
         free = self._limit - len(self._running) - ordered + endings
-        free = max(0, min(endings + 1 if endings else MAX_AT_ONCE, free)) if self._open else 0
+        free = max(0, min(endings + 1 if endings else MAX_AT_ONCE, free)) if self._open and not self._draining else 0
         models = tuple(self._throttle.limits())
-        order = self._shares.order(self._lease.worker_id, free, models, self._under_way)
+        order = self._shares.order(self._lease.worker_id, free, models, self._under_way, self._pauses.now)
         if order is None:
             yield None
             return

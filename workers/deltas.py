@@ -1,6 +1,6 @@
 """Batches the pieces of one answer into events: the first piece at once, later ones with those of all other answers.
 
-If a client waits for the whole answer, an attempt publishes nothing for its first two seconds.
+If a client waits for the whole answer without reading it, an attempt publishes nothing for its first two seconds.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Deltas:
         self._told = False
         self.length = 0
         """Length of the answer so far, in units."""
-        if turn.caller_seconds:
+        if turn.caller_seconds and not turn.body.get("stream"):
             # A blocking client never reads deltas, and each one costs every gateway. Others may watch a long answer.
             self._timer = self._loop.call_later(timings.quiet, self._tell)
         else:

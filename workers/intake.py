@@ -6,6 +6,7 @@ Bad records become dead letters.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,6 +20,7 @@ from aiokafka.partitioner import murmur2
 from orchestra.failpoints import reach
 from orchestra.kafka.clients import KAFKA_ERRORS, check_reading
 from orchestra.loops import beside, keep_running, regularly
+from orchestra.store.audit import log_changes
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
@@ -77,6 +79,13 @@ class Intake:
         self._uncommitted = asyncio.Event()
         self._rejoining = False
         self._closed = asyncio.Event()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def assignment(self) -> AbstractSet[TopicPartition]:
+        """The partitions that this worker reads now."""
+        consumer = None if self._closed.is_set() else self._consumer
+        return consumer.assignment() if consumer else frozenset()
 
     def hold(self, *, full: bool) -> None:
         """Pause reading while ``full``: the number of open requests is at its emergency limit."""
@@ -89,6 +98,10 @@ class Intake:
         """Stop reading. The current batch is finished."""
         self._closed.set()
         self._may_read.set()
+
+    def reopen(self) -> None:
+        """Read again when ``run`` is called again."""
+        self._closed.clear()
 
     async def before_rejoining(self, consumer: AIOKafkaConsumer) -> None:
         """Commit what is taken in before this worker rejoins its group, and nothing more until it has.
@@ -117,6 +130,7 @@ class Intake:
         A reader is never used after an error: records that it has already counted as read would be skipped.
         """
         self._at_hand, self._taken, self._committed, self._rejoining = (), {}, {}, False
+        self._consumer = None
         # Joining takes until the group has noticed its lost members.
         async with (
             open_reader() as consumer,
@@ -130,6 +144,7 @@ class Intake:
                 ),
             ),
         ):
+            self._consumer = consumer
             while not self._closed.is_set():
                 await self._may_read.wait()
                 polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._hold_back(consumer))
@@ -261,6 +276,7 @@ class Intake:
         for verdict in verdicts:
             self._metrics.records.labels(type(verdict).__name__).inc()
         self._metrics.duplicates.inc(done.duplicates)
+        log_changes(done.changes)
         self._slots.stop(done.running_cancelled, Cancelled())
         self._publisher.announce(done.announcements)
         # An ending, such as a cancelled head's, may have made the next turn runnable.
@@ -318,6 +334,8 @@ class OnRebalance(ConsumerRebalanceListener):  # type: ignore[misc]
 def _batch(verdicts: Sequence[Verdict]) -> Batch:
     batch = Batch()
     for verdict in verdicts:
+        if not isinstance(verdict, DeadLetter) and verdict.change:
+            batch.changes.append(verdict.change)
         match verdict:
             case NewRequest():
                 batch.requests.append(verdict)

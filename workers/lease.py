@@ -12,6 +12,7 @@ from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.patience import until_available
 from orchestra.store.turns import RequestRef
+from orchestra.store.worker_state import WorkerState
 from workers.metrics import Metrics
 from workers.timings import TIMINGS, Timings
 
@@ -27,6 +28,7 @@ class Lease:
         self._timings = timings
         self._ready_file: Path | None = None
         self._trust_from = 0.0
+        self._drains = False
         self.worker_id: UUID = uuid4()
 
     @property
@@ -43,32 +45,44 @@ class Lease:
         self._ready_file = ready_file
         self._touch()
 
-    async def run(self, on_cancelled: Callable[[Sequence[RequestRef]], None], on_lost: Callable[[], None]) -> None:
+    async def run(
+        self,
+        on_cancelled: Callable[[Sequence[RequestRef]], None],
+        on_lost: Callable[[], None],
+        describe: Callable[[], WorkerState | None] = lambda: None,
+        on_drain: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         """Renew until cancelled. ``on_cancelled`` receives the requests to stop; ``on_lost`` must drop all turns.
 
+        ``on_drain`` is called when an operator has asked the worker to drain (true), or to work again.
+        ``describe`` returns what to store of this worker for operators.
         The lease is lost only if its row is missing, not if Postgres is unreachable.
         """
         while True:
             await asyncio.sleep(self._timings.renew)
             try:
-                cancelled = await leases.renew(self._database, self.worker_id)
+                beat = await leases.renew(self._database, self.worker_id, _told(describe))
             except DatabaseUnavailableError as error:
                 self._doubt()
                 log.warning("lease_not_renewed", worker_id=str(self.worker_id), reason=str(error))
                 continue
-            if cancelled is None:
+            if beat is None:
                 log.error("lease_lost", worker_id=str(self.worker_id))
                 self._metrics.leases_lost.inc()
                 on_lost()
                 await self.take()
-            elif cancelled:
-                on_cancelled(cancelled)
+            else:
+                if beat.cancelled:
+                    on_cancelled(beat.cancelled)
+                if beat.drains != self._drains:
+                    self._drains = beat.drains
+                    on_drain(beat.drains)
             self._touch()
 
     async def _register(self) -> None:
         # A new id each time: an earlier attempt may have been committed.
         self.worker_id = uuid4()
-        await leases.register(self._database, self.worker_id)
+        await leases.register(self._database, self.worker_id, drains=self._drains)
 
     def _touch(self) -> None:
         if self._ready_file:
@@ -77,3 +91,12 @@ class Lease:
 
     def _doubt(self) -> None:
         self._trust_from = asyncio.get_running_loop().time() + leases.LEASE_SECONDS
+
+
+def _told(describe: Callable[[], WorkerState | None]) -> WorkerState | None:
+    """The description; None if it fails, because what operators see must not cost the lease."""
+    try:
+        return describe()
+    except Exception as error:
+        log.error("worker_not_described", exc_info=error)
+        return None

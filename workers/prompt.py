@@ -42,8 +42,7 @@ class Prompt:
     @property
     def lead(self) -> int:
         """How many of the messages are leading instructions. The history comes behind them."""
-        roles = enumerate(message.role for message in self.messages)
-        return next((at for at, role in roles if role not in _INSTRUCTIONS), len(self.messages))
+        return _lead(self.messages)
 
     @property
     def answers_a_call(self) -> bool:
@@ -55,7 +54,8 @@ class Prompt:
 def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents, sizes: Sizes = NO_FILES) -> Prompt:
     """Parse a turn's body. ``sizes``: of the files that its messages name.
 
-    Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` if the messages alone do not fit.
+    If the messages alone do not fit, the oldest are left out, where the request allows it.
+    Raises ``OrchestraError``: ``UNKNOWN_AGENT``, or ``CONTEXT_TOO_LONG`` if what must not be left out does not fit.
     """
     body = TurnBody.model_validate(turn.body)
     name = body.agent or body.task_type
@@ -72,7 +72,9 @@ def prepare(turn: Claimed, model: ModelInfo | None, agents: Agents, sizes: Sizes
     used = sum(map(weight, messages, repeat(sizes))) + weight_of_options(body)
     room = (context_tokens - output_tokens) * BYTES_A_TOKEN - used
     if room < 0 and model:
-        raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
+        if not body.may_be_cut:
+            raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
+        messages = _without_oldest(messages, -room, sizes)
     budget = max(room, 0) if body.wants_history else 0
     named = sizes if file_ids_in(body.messages) else None
     return Prompt(body, messages, budget, output_tokens if asked else None, schema, named)
@@ -98,6 +100,27 @@ def generation(turn: Claimed, prompt: Prompt, history: Sequence[ChatMessage] | N
             "max_tokens": prompt.output_tokens,
         }
     )
+
+
+def _lead(messages: Sequence[ChatMessage]) -> int:
+    roles = enumerate(message.role for message in messages)
+    return next((at for at, role in roles if role not in _INSTRUCTIONS), len(messages))
+
+
+def _without_oldest(messages: Sequence[ChatMessage], excess: int, sizes: Sizes) -> list[ChatMessage]:
+    """The messages without the oldest that weigh at least ``excess`` bytes. Results go with the call before them.
+
+    Leading instructions and the last message stay. Raises ``OrchestraError(CONTEXT_TOO_LONG)`` if these do not fit.
+    """
+    lead = kept = _lead(messages)
+    while excess > 0:
+        begin, kept = kept, kept + 1
+        while kept < len(messages) and messages[kept].role == "tool":
+            kept += 1
+        if kept >= len(messages):
+            raise OrchestraError(ErrorCode.CONTEXT_TOO_LONG)
+        excess -= sum(weight(message, sizes) for message in messages[begin:kept])
+    return [*messages[:lead], *messages[kept:]]
 
 
 def with_results(messages: list[ChatMessage], history: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -14,6 +14,7 @@ from orchestra.kafka.packed_records import Unread
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef
+from schemas.changes import Change
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import Envelope, is_signed, readable_headers
 from schemas.errors import ErrorCode, OrchestraError
@@ -51,21 +52,24 @@ class Record(Protocol):
 class Cancel:
     """A record that cancels a request.
 
-    ``record``: its dead letter, used if the cancel fails or is ignored because it is unsigned.
+    ``record``: its dead letter, used if the cancel fails or is ignored because it is unsigned. ``change``: to be
+    audited with it.
     """
 
     request: RequestRef
     record: DeadLetter = field(compare=False)
     signed: bool = True
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
 class Delete:
-    """A record that deletes a conversation. ``record`` and ``signed``: as in ``Cancel``."""
+    """A record that deletes a conversation. ``record``, ``signed`` and ``change``: as in ``Cancel``."""
 
     conversation: ConversationRef
     record: DeadLetter = field(compare=False)
     signed: bool = True
+    change: Change | None = None
 
 
 Verdict = NewRequest | Cancel | Delete | DeadLetter
@@ -128,9 +132,9 @@ class RecordReader:
             case MessageRequested() as body:
                 return self._request(body, incoming, letter)
             case CancelRequested(request_id=id):
-                return Cancel(RequestRef(letter.tenant, id), letter, signed)
+                return Cancel(RequestRef(letter.tenant, id), letter, signed, incoming.change)
             case ConversationDeleteRequested(conversation_id=id):
-                return Delete(ConversationRef(letter.tenant, id), letter, signed)
+                return Delete(ConversationRef(letter.tenant, id), letter, signed, incoming.change)
 
     def _request(self, body: MessageRequested, incoming: Incoming, letter: DeadLetter) -> NewRequest:
         envelope = incoming.envelope
@@ -156,6 +160,7 @@ class RecordReader:
             on_busy=body.on_busy or "enqueue",
             signed=envelope.signature is not None,
             keyed=body.conversation_id is None and bool(letter.key),
+            change=incoming.change,
         )
 
     def _priority(self, body: MessageRequested, envelope: Envelope, letter: DeadLetter) -> int:

@@ -36,6 +36,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
     max_tenant_share: int = Field(90, ge=1, le=100, description="The same for one tenant.")
     drain_seconds: float = Field(60, ge=0, description="Seconds that running calls may take to finish after SIGTERM.")
     retention_days: int = Field(30, ge=7, description="Days until ended requests and dead letters are deleted.")
+    audit_retention_days: int = Field(90, ge=1, description="Days until entries of the audit are deleted.")
     conversation_retention_days: int | None = Field(
         None,
         ge=1,

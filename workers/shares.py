@@ -7,13 +7,14 @@ claimed next.
 from collections import Counter, deque
 from collections.abc import Collection, Hashable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
 from orchestra.loops import regularly
 from orchestra.store import keys
-from orchestra.store.claims import Claimed, ClaimOrder, ModelLimit, Owner, Without
+from orchestra.store.claims import NOTHING_PAUSED, Claimed, ClaimOrder, ModelLimit, Owner, Paused, Without
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from workers.timings import TIMINGS, Timings
 
@@ -61,6 +62,11 @@ class Shares:
         self._all = _Places()
         self._of_model: dict[str, _Places] = {}
 
+    @property
+    def max_held(self) -> tuple[int, int] | None:
+        """How many of the slots one owner and one tenant may hold; None: all of them."""
+        return self._max_held(self._slots) if self.hold else None
+
     async def run(self, database: Database) -> None:
         """Look regularly until cancelled."""
         look = partial(self.look, database)
@@ -85,7 +91,12 @@ class Shares:
         return self.hold and full
 
     def order(
-        self, worker_id: UUID, free: int, models: Collection[ModelLimit], under_way: Collection[ClaimOrder] = ()
+        self,
+        worker_id: UUID,
+        free: int,
+        models: Collection[ModelLimit],
+        under_way: Collection[ClaimOrder] = (),
+        paused: Paused = NOTHING_PAUSED,
     ) -> ClaimOrder | None:
         """The order for ``free`` slots while other claims are ``under_way``, whose owners are not known yet."""
         self._forget({each.model for each in models})
@@ -93,7 +104,16 @@ class Shares:
         limit, shares = self._divide(self._all, self._slots, self._max_held(self._slots), free, ordered)
         if limit <= 0:
             return None
-        return ClaimOrder(worker_id, limit, tuple(self._of(each, under_way) for each in models), shares)
+        if paused.tenants:
+            shares = self._besides(paused.tenants, limit, shares)
+        limits = tuple(self._of(each, under_way) for each in models)
+        return ClaimOrder(worker_id, limit, limits, shares, paused=paused.models)
+
+    def _besides(self, paused: AbstractSet[str], limit: int, shares: tuple[Without, ...]) -> tuple[Without, ...]:
+        """These claims without the turns of paused tenants, which are skipped unread, however many they are."""
+        last = self._all.last[-1] if self._all.last else ("", "")
+        found = shares or (Without(limit, after=last),)
+        return tuple(replace(each, tenants=each.tenants | paused) for each in found)
 
     def _of(self, model: ModelLimit, under_way: Collection[ClaimOrder]) -> ModelLimit:
         """The limit of one model, less the places that claims under way may take."""

@@ -8,7 +8,7 @@ import structlog
 
 from orchestra.failpoints import reach
 from orchestra.loops import regularly
-from orchestra.store import cancels, endings, leases, outbox, retention, statistics, totals
+from orchestra.store import cancels, endings, leases, minutes, outbox, retention, statistics, totals
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
@@ -40,6 +40,7 @@ class Sweeper:
         hold_intake: Callable[[bool], None],
         max_open: int,
         retention_days: int,
+        audit_retention_days: int,
         conversation_retention_days: int | None = None,
         files: FileSweep | None = None,
         timings: Timings = TIMINGS,
@@ -52,6 +53,7 @@ class Sweeper:
         self._hold_intake = hold_intake
         self._max_open = max_open
         self._retention_days = retention_days
+        self._audit_retention_days = audit_retention_days
         self._conversation_retention_days = conversation_retention_days
         self._files = files
         self._timings = timings
@@ -68,6 +70,7 @@ class Sweeper:
             (often * 5, self.guard_size),
             (often, self.count_turns),
             (often * 5, self.count_bytes),
+            (often, self.count_minutes),
             (often * 5, self.empty_not_kept),
             (self._timings.retention, self.delete_old),
             (self._timings.look_for_unused, self.delete_unused),
@@ -132,9 +135,15 @@ class Sweeper:
         """Estimate the stored bytes of each owner."""
         await totals.count_bytes(self._database, self._timings.count_bytes)
 
+    async def count_minutes(self) -> None:
+        """Count what has ended, for statistics."""
+        await minutes.count(self._database, self._timings.sweep)
+
     async def delete_old(self) -> None:
         """Delete rows that are older than the retention time."""
         while await retention.sweep_old(self._database, self._retention_days, MAX_AT_ONCE) >= MAX_AT_ONCE:
+            pass
+        while await retention.sweep_audit(self._database, self._audit_retention_days, MAX_AT_ONCE) >= MAX_AT_ONCE:
             pass
 
     async def empty_not_kept(self) -> None:

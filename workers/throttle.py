@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,6 +65,11 @@ class Throttle:
         self._wake = wake
         self._refusing: OrderedDict[str, _Refusing] = OrderedDict()
         self.refusing = asyncio.Event()
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        """The number of turns in flight by model."""
+        return self._in_flight
 
     def begun(self, model: str) -> None:
         """Count a turn of this model that is in flight from now on."""

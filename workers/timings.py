@@ -19,6 +19,8 @@ class Timings:
     """Between two looks at turns whose model is held back, while there is such a model."""
     look_for_credentials: float = 2.0
     """Between two checks whether credentials exist, so that shares apply."""
+    look_for_pauses: float = 2.0
+    """Between two looks for what operators have paused."""
     refresh_models: float = 30.0
     """Between two refreshes of the table of models."""
     retry_models: float = 1.0

@@ -93,6 +93,12 @@ class LiveRequest:
         self.last_error, self.failed = error, True
         self.touch()
 
+    @property
+    def delay(self) -> str:
+        """What has delayed the reply, where that is known."""
+        error = self.last_error
+        return f"not answered yet; the last failed attempt: {error.code}: {error.detail}" if error else ""
+
     def believe(self) -> None:
         """From now on only signed events count: what unsigned ones have changed is void."""
         if self.hearsay and self.ending is None:
@@ -113,10 +119,11 @@ class LiveRequest:
         return new
 
     def finish(self, ending: Ending) -> None:
-        """Set the ending, unless there is one: it never changes."""
+        """Set the ending, unless there is one: it never changes. The answer of an earlier attempt is void."""
         if self.ending is None:
             self.ending = ending
-            self.attempt = max(self.attempt, ending.attempt)
+            if ending.attempt > self.attempt:
+                self._set(ending.attempt)
             self.touch()
 
     def learn(self, stored: StoredRequest) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from gateway.following.live import Ending
@@ -13,7 +15,7 @@ from orchestra.store import dead_letters, progress, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
-from schemas.api.requests import RequestResource
+from schemas.api.requests import RequestDetail, RequestResource
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.replies import RequestError
 from schemas.status import Status
@@ -26,11 +28,15 @@ _MAX_REMEMBERED = 100_000
 _AT_ONCE = 2
 
 
+_Find = Callable[[Database, Collection[RequestRef]], Awaitable[Mapping[RequestRef, StoredRequest]]]
+
+
 class _Rows:
     """Reads rows of requests in batches: those wanted while a statement runs are read by the next one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, find: _Find) -> None:
         self._database = database
+        self._find = find
         self._wanted: dict[RequestRef, asyncio.Future[StoredRequest | None]] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -50,7 +56,7 @@ class _Rows:
         while self._wanted:
             wanted, self._wanted = self._wanted, {}
             try:
-                found = await requests.find(self._database, wanted)
+                found = await self._find(self._database, wanted)
             except Exception as error:  # noqa: BLE001 - each waiting call raises it
                 for future in wanted.values():
                     future.set_exception(error)
@@ -59,7 +65,7 @@ class _Rows:
                     future.set_result(found.get(ref))
 
 
-def _seen(future: "asyncio.Future[StoredRequest | None]") -> None:
+def _seen(future: "asyncio.Future[Any]") -> None:
     if not future.cancelled():
         future.exception()  # Marks it as retrieved: the calls that still wait raise it.
 
@@ -69,19 +75,29 @@ class Lookup:
 
     def __init__(self, database: Database, receipts: Receipts) -> None:
         self._database = database
-        self._rows = _Rows(database)
+        self._rows = _Rows(database, requests.find)
+        self._details = _Rows(database, requests.find_detail)
         self._receipts = receipts
         # An id derived from a key does not contain the time of its creation.
         self._first_asked: OrderedDict[RequestRef, datetime] = OrderedDict()
 
     async def stored(self, caller: Principal, id: UUID) -> StoredRequest | None:
         """The row, if there is one that this caller may see."""
-        found = await self._rows.find(caller.request(id))
-        return found if found and caller.sees(found.owner) else None
+        return await _visible(caller, id, self._rows)
 
     async def resource(self, caller: Principal, id: UUID) -> RequestResource:
         """The request as its caller sees it. Raises ``NOT_FOUND`` if it is unknown, deleted or another owner's."""
-        if stored := await self.stored(caller, id):
+        return await self._known(caller, id, self._rows)
+
+    async def detail(self, caller: Principal, id: UUID) -> RequestDetail:
+        """The request with all that is known of it, on the same terms as ``resource``."""
+        found = await self._known(caller, id, self._details)
+        if isinstance(found, RequestDetail):
+            return found
+        return RequestDetail(id=found.id, status=found.status, error=found.error)  # It has no row.
+
+    async def _known(self, caller: Principal, id: UUID, rows: _Rows) -> RequestResource:
+        if stored := await _visible(caller, id, rows):
             return stored.resource
         # From here on another owner's id is treated as unknown. An admin sees dead letters without a receipt, because
         # a producer chooses its own ids.
@@ -97,7 +113,7 @@ class Lookup:
         if await self._may_be_on_its_way(ref, receipt, replayed_at):
             return RequestResource(id=id, status=Status.PENDING)
         # Intake may have written the row since the first look.
-        if stored := await self.stored(caller, id):
+        if stored := await _visible(caller, id, rows):
             return stored.resource
         raise OrchestraError(ErrorCode.NOT_FOUND)
 
@@ -127,3 +143,8 @@ class Lookup:
         if len(self._first_asked) >= _MAX_REMEMBERED and ref not in self._first_asked:
             self._first_asked.popitem(last=False)
         return self._first_asked.setdefault(ref, datetime.now(UTC))
+
+
+async def _visible(caller: Principal, id: UUID, rows: _Rows) -> StoredRequest | None:
+    found = await rows.find(caller.request(id))
+    return found if found and caller.sees(found.owner) else None

@@ -1,5 +1,6 @@
 """⑩ Streams a request as server-sent events, in the form of one API, from any place in the stream, on any replica."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -20,6 +21,7 @@ from gateway.people.standing import Standing
 from gateway.timings import TIMINGS, Timings
 from orchestra.store.claims import Owner
 from orchestra.store.database import DatabaseUnavailableError
+from orchestra.store.next_turns import NextTurn
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode, OrchestraError
@@ -109,13 +111,14 @@ class Streams:
         standing: Standing,
         headers: Mapping[str, str] | None = None,
         left: Left | None = None,
+        patience: float | None = None,
     ) -> EventStreamResponse:
         """The response that streams a request until its ending.
 
-        It ends earlier when the client leaves, which calls ``left``, or loses its access, or when this gateway shuts
-        down.
+        It ends earlier when the client leaves, which calls ``left``, or loses its access, when this gateway shuts
+        down, or with ``STILL_RUNNING`` after ``patience`` seconds without an event.
         """
-        return EventStreamResponse(self._chunks(subscription, standing), headers, left)
+        return EventStreamResponse(self._chunks(subscription, standing, patience or math.inf), headers, left)
 
     def open_conversation(
         self, ref: ConversationRef, start: ConversationStart, standing: Standing
@@ -127,11 +130,13 @@ class Streams:
         """
         return EventStreamResponse(self._turns(ref, start, standing))
 
-    async def _chunks(self, subscription: Subscription, standing: Standing) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, subscription: Subscription, standing: Standing, patience: float
+    ) -> AsyncGenerator[bytes, None]:
         with self._counted(standing.caller.owner), self._hub.watch(subscription.ref) as live:
             if begun := self._begin(subscription, live):
                 yield begun
-            async for chunk in self._follow(subscription, live, standing):
+            async for chunk in self._follow(subscription, live, standing, patience):
                 yield chunk
 
     def _begin(self, subscription: Subscription, live: LiveRequest) -> bytes:
@@ -142,7 +147,8 @@ class Streams:
     async def _turns(
         self, ref: ConversationRef, start: ConversationStart, standing: Standing
     ) -> AsyncGenerator[bytes, None]:
-        turn, after = start.turn, start.after
+        turn = NextTurn(start.seq, start.turn) if start.turn else None
+        after = start.after
         with self._counted(standing.caller.owner), self._hub.turns.watch(ref, start.seq) as place:
             while True:
                 now = time.monotonic()
@@ -159,15 +165,20 @@ class Streams:
                     yield _KEEP_ALIVE
                     continue
                 try:
-                    stored = await self._lookup.stored(standing.caller, turn)
+                    stored = await self._lookup.stored(standing.caller, turn.id)
                 except DatabaseUnavailableError:
                     yield _KEEP_ALIVE
                     await place.rest(_READ_AGAIN_SECONDS)
                     continue
-                # A turn that was deleted, or that another owner sent and that was refused, has no events.
-                if stored and not has_seen(after, stored.resource):
-                    cursor = TurnCursor(turn, ref.id, after)
-                    subscription = Subscription(standing.caller.request(turn), cursor, stored)
+                # A turn that another owner sent, and that was refused, has no events. One that is deleted by now has
+                # those that this gateway knows.
+                if stored:
+                    skips = has_seen(after, stored.resource)
+                else:
+                    skips = not standing.caller.sees(turn.owner) or (after is not None and after.ended)
+                if not skips:
+                    cursor = TurnCursor(turn.id, ref.id, after)
+                    subscription = Subscription(standing.caller.request(turn.id), cursor, stored)
                     with self._hub.watch(subscription.ref) as live:
                         yield self._begin(subscription, live)
                         async for chunk in self._follow(subscription, live, standing):
@@ -189,9 +200,10 @@ class Streams:
                 del self._open[owner]
 
     async def _follow(
-        self, subscription: Subscription, live: LiveRequest, standing: Standing
+        self, subscription: Subscription, live: LiveRequest, standing: Standing, patience: float = math.inf
     ) -> AsyncGenerator[bytes, None]:
         writer = subscription.writer
+        until = time.monotonic() + patience
         while True:
             seen = live.version
             now = time.monotonic()
@@ -203,13 +215,17 @@ class Streams:
             over = ending or writer.closed
             if self._drain.begun and not over:
                 told += writer.break_off(_SHUTTING_DOWN)
+            elif not (told or over) and now >= until:
+                told = writer.break_off(OrchestraError(ErrorCode.STILL_RUNNING, live.delay))
+                over = True
             if told:
                 yield b"".join(told)
+                until = now + patience
             if over or self._drain.begun:
                 return
             # An ending whose reply cannot be read from Postgres now is read again soon.
             seconds = _READ_AGAIN_SECONDS if live.ending else self._timings.keep_alive
-            if not await live.change(seen, min(seconds, standing.due - now)):
+            if not await live.change(seen, min(seconds, standing.due - now, until - now)):
                 yield _KEEP_ALIVE
 
     async def _ending(self, subscription: Subscription, live: LiveRequest) -> Ending | None:

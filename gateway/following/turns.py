@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from uuid import UUID
 
 from orchestra.store.next_turns import NextTurn
 from orchestra.store.turns import ConversationRef
@@ -38,11 +37,11 @@ class Place:
         """Whether to look for its next turns now. While its stream is in the middle of a turn, it needs none."""
         return self._waits and self.look_at <= time.monotonic()
 
-    async def next(self, seconds: float) -> UUID | None:
-        """The request of the next turn; None if there is none after ``seconds``, or the caller is to look around."""
+    async def next(self, seconds: float) -> NextTurn | None:
+        """The next turn; None if there is none after ``seconds``, or the caller is to look around."""
         if not self._known and not self.deleted:
             await self._wait(seconds)
-        return self._known.popleft().id if self._known else None
+        return self._known.popleft() if self._known else None
 
     async def rest(self, seconds: float) -> None:
         """Wait, unless the caller is to look around."""
@@ -64,8 +63,9 @@ class Place:
         now = time.monotonic()
         self.looked_at, self.look_at = now, now + self.look_after
         self.look_after = min(2 * self.look_after, _LOOK_AT_LEAST_SECONDS)
-        self.deleted = self.deleted or deleted
         new = [turn for turn in turns if turn.seq > self.after]
+        # Its last turns come first.
+        self.deleted = self.deleted or (deleted and not new)
         if new:
             self._known.extend(new)
             self.after = new[-1].seq

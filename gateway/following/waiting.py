@@ -58,9 +58,7 @@ class EndingWaiter:
 
 def still_running(submission: Submission, live: LiveRequest) -> RequestProblemError:
     """The response to a POST whose wait is over: what has delayed its reply, where that is known."""
-    error = live.last_error
-    detail = f"not answered yet; the last failed attempt: {error.code}: {error.detail}" if error else ""
-    return RequestProblemError(ErrorCode.STILL_RUNNING, detail, request_id=submission.id)
+    return RequestProblemError(ErrorCode.STILL_RUNNING, live.delay, request_id=submission.id)
 
 
 def answer(submission: Submission, ending: Ending, default_model: str) -> Response:

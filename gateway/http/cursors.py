@@ -105,6 +105,20 @@ def read_letter_cursor(text: str | None, times: int = 1) -> tuple[list[datetime]
     return read, number
 
 
+def read_place_cursor(text: str | None) -> tuple[datetime, tuple[datetime, UUID, int]] | None:
+    """The end of a selection of requests and the place in it. Raises ``INVALID_REQUEST``."""
+    if text is None:
+        return None
+    try:
+        until, moment, conversation, number = _values(text, 4)
+        place = _moment(moment), UUID(conversation), number
+        if type(number) is not int or not 0 <= number <= _HIGHEST_ID:
+            raise ValueError("not the number of a turn")
+        return _moment(until), place
+    except (ValueError, TypeError, AttributeError):
+        raise _refused() from None
+
+
 def _moment(text: Any) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:

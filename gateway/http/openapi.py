@@ -6,16 +6,22 @@ from fastapi import FastAPI, Path
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gateway.people.cookies import OVER_HTTP, OVER_HTTPS
 from schemas import fields
 from schemas.api.bulk import BulkMessages
 from schemas.api.conversations import BranchConversation, CopyConversation, CreateConversation
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
 from schemas.api.files import A_FILE, Purpose
 from schemas.api.keys import CreateKey
+from schemas.api.live import LiveFrame
 from schemas.api.messages import PostMessage
+from schemas.api.pauses import PauseWork
 from schemas.api.problems import MEDIA_TYPE, Problem
+from schemas.api.session import CreateSession
+from schemas.api.steering import CancelRequests, ChangeRequest, ChangeRequests, RetryRequests
 from schemas.api.tasks import CreateTask, PostTask, TaskFilter
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser
+from schemas.api.workers import A_WORKER
 from schemas.errors import ERRORS, ErrorCode
 from schemas.openai.chat import ChatCompletionChunk, CreateChatCompletion
 from schemas.openai.conversations import AddItems, CreateOpenAIConversation, UpdateOpenAIConversation
@@ -27,8 +33,9 @@ _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
     PostMessage, CreateConversation, BranchConversation, CopyConversation, PostTask, CreateTask, TaskFilter, CreateUser,
     ChangeUser, ChangePassword, CreateKey, EditDeadLetter, ReplayDeadLetters, Problem, BulkMessages,
-    CreateChatCompletion, ChatCompletionChunk, CreateResponse, ResponseEvent, CreateOpenAIConversation,
-    UpdateOpenAIConversation, AddItems,
+    ChangeRequest, RetryRequests, ChangeRequests, CancelRequests,
+    CreateChatCompletion, ChatCompletionChunk, LiveFrame, CreateResponse, ResponseEvent, CreateOpenAIConversation,
+    UpdateOpenAIConversation, AddItems, CreateSession, PauseWork,
 )  # fmt: skip
 
 # `itemSchema` is of OpenAPI 3.2; tools that do not know it ignore it. docs/reference/streams.md has the whole of it.
@@ -86,7 +93,8 @@ _TURN_EVENT = {
 }
 TAGS = {
     "messages": "Send a message to a model: wait for the reply, stream it, or fetch it later.",
-    "requests": "Every message and task is a request: get, stream or cancel it by its id.",
+    "requests": "Every message and task is a request: get, stream, retry, change or cancel it by its id. Act on many "
+    "by their ids or by a filter.",
     "conversations": "Requests that are answered one after another, and the messages exchanged in them.",
     "tasks": "Requests that a named agent answers.",
     "tasks (v0)": "The task calls of the system that this one replaced (the v0 API), for existing clients.",
@@ -94,6 +102,7 @@ TAGS = {
     "files": "Files of the caller: upload, list, download, delete. They expire.",
     "OpenAI's API": "The same queue for clients of OpenAI's API, with the base URL `/openai/v1`. Chat completions, "
     "responses and models are at the same paths below `/v1`, too; files are below both.",
+    "operations": "The queue, the workers, the topics, what has ended, pauses, and the audit. For operators.",
     "agents": "Named presets for answering requests.",
     "users": "People who sign in with a password.",
     "keys": "API keys: credentials of programs.",
@@ -105,8 +114,11 @@ _PATHS = {
     "task_id": ("The task's id.", fields.A_REQUEST),
     "user_id": ("The user's id.", fields.A_USER),
     "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
+    "worker_id": ("The worker's id.", A_WORKER),
     "model_id": ("The model's name or an alias, or `agent:` and the name of an agent.", "llama3"),
     "file_id": ("The file's id.", A_FILE),
+    "topic": ("Name of the topic.", "llm.requests"),
+    "partition": ("Number of the partition.", "7"),
     "response_id": ("The response's id.", "resp_019b0a52c1d87d3e9f0a4b6c8d2e1f30"),
     "conv_id": ("The conversation's id.", "conv_019b0a52c1d87d3e9f0a4b6c8d2e1f30"),
     "item_id": ("The item's id.", "msg_019b0a52c1d87d3e9f0a4b6c8d2e1f300000"),
@@ -126,10 +138,11 @@ QUOTAS = (ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The ``openapi_extra`` of a route that reads this body."""
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": _ref(model)}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": ref(model)}}}}
 
 
-def _ref(model: type[BaseModel]) -> dict[str, Any]:
+def ref(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of one of the document's models."""
     return {"$ref": _REF.format(model=model.__name__)}
 
 
@@ -182,6 +195,15 @@ def idempotency_key(what: str) -> dict[str, Any]:
     return header("Idempotency-Key", description, "order-7", pattern=_KEY)
 
 
+RETRY_KEY = header(
+    "Idempotency-Key",
+    "Without it, a request is retried once, however often this is called. Each other key retries it once more.",
+    "second-try",
+    pattern=_KEY,
+)
+"""The same of a retry, which is safe to repeat without a key."""
+
+
 def problems(*codes: ErrorCode) -> Responses:
     """The ``responses`` of a route with these problems."""
     found: Responses = {}
@@ -199,17 +221,23 @@ def stream(description: str, *, of_turns: bool = False) -> dict[str, Any]:
 
 def data_stream(description: str, model: type[BaseModel]) -> dict[str, Any]:
     """A response that is a stream of events without names, whose data are JSON of this model."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref(model)}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(model)}
     event = {"type": "object", "required": ["data"], "properties": {"data": data}}
     return {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}
 
 
 _CREDENTIALS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from `POST /token`."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": OVER_HTTPS,
+        "description": f"The cookie of `POST /v1/session`, for pages of this gateway; over plain http `{OVER_HTTP}`.",
+    },
     "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/token", "scopes": {}}}},
 }
-# Routes that reveal no data, and the one that issues credentials.
-PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/token"})
+# Routes that reveal no data, and those that issue credentials.
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/token", "/v1/session"})
 
 
 # What FastAPI documents for a bad parameter, unless a route documents the same status.

@@ -156,10 +156,10 @@ class Problems:
             error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
         )
         headers, detail = dict(error.headers or {}), ""
-        if code is ErrorCode.METHOD_NOT_ALLOWED and self._form and not self._form.exists(request.url.path):
+        if code is ErrorCode.METHOD_NOT_ALLOWED and self._form and not self._form.exists(request.scope["path"]):
             code = ErrorCode.NOT_FOUND
         if code is ErrorCode.NOT_FOUND and self._form:
-            detail = self._form.missing(request.url.path)
+            detail = self._form.missing(request.scope["path"])
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
         return self.answer(OrchestraError(code, detail), request.scope, headers)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -18,11 +19,15 @@ from gateway.http.body_room import BodyRoom, Hold
 from gateway.http.problems import UNREAD, ErrorForm
 from gateway.owner_turns import OwnerTurns
 from gateway.people.callers import Callers
+from gateway.people.cookies import SAFE
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
 from orchestra.http.hot_routes import HotRoute
+from orchestra.store.audit import Author
+from schemas.api.audit import Action
 from schemas.api.keys import Scope
-from schemas.errors import ErrorCode
+from schemas.envelope import trace_id_of
+from schemas.errors import ErrorCode, OrchestraError
 
 _EVERY = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE)
 _OF_BODIES = (ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
@@ -41,6 +46,14 @@ class Call(Generic[T]):
     body: T
     callers: Callers
     scope: Scope
+    action: Action | None = None
+
+    @property
+    def by(self) -> Author:
+        """The author of the change that this call is, for the audit. Only for routes with an ``action``."""
+        assert self.action
+        trace_id = trace_id_of(self.request.headers.get("traceparent"))
+        return Author(self.caller.tenant, self.caller.actor, self.action, trace_id)
 
     def standing(self) -> Standing:
         """Checks, while the call lasts, whether its caller is still authorized."""
@@ -71,8 +84,11 @@ class Route:
     operation: the first line is the summary. A parameter of type UUID that is not one is a 404. ``also``: problems
     that the handler itself raises. ``writes``: to ``llm.requests``, so it is refused while the gateway drains.
     ``upload``: the handler reads the body itself, whatever its length. ``lists``: runs a few at a time per owner.
+    ``creates_access``: a key or a password, which outlives a session; so one must have begun a short while ago.
     ``hot``: called without FastAPI's layers. ``suffix``: of the operation's id, where two routes share a handler.
-    ``documented``: false for a second path of a route that is documented already.
+    ``documented``: false for a second path of a route that is documented already. ``or_scope``: a caller that has this
+    scope instead may call it, too.
+    ``action``: what it changes, for the audit. Without one the handler changes nothing, or only adds to what is there.
     """
 
     method: str
@@ -86,9 +102,12 @@ class Route:
     writes: bool = False
     upload: bool = False
     lists: bool = False
+    creates_access: bool = False
     hot: bool = False
     suffix: str = ""
+    or_scope: Scope | None = None
     documented: bool = True
+    action: Action | None = None
 
     def at(self, path: str) -> "Route":
         """The same route at a second path, which the document does not repeat."""
@@ -103,6 +122,8 @@ class Route:
     def responses(self, form: ErrorForm | None = None) -> openapi.Responses:
         """Its possible responses, including errors, which have this form on some paths."""
         codes = [*_EVERY, *self.also]
+        codes += [ErrorCode.CROSS_ORIGIN] if self.method not in SAFE else ()
+        codes += [ErrorCode.SIGN_IN_AGAIN] if self.creates_access else ()
         codes += _OF_BODIES if self.body else _OF_UPLOADS if self.upload else ()
         codes += [ErrorCode.QUOTA_EXCEEDED, ErrorCode.TOO_SLOW] if self.body and self.body.large else ()
         codes += _OF_THE_LOG if self.writes else ()
@@ -164,10 +185,14 @@ class Routing:
         _, *given = inspect.signature(route.handler).parameters.values()
         ids = [parameter.name for parameter in given if parameter.annotation is UUID]
 
+        made = partial(Call, callers=self._callers, scope=route.scope, action=route.action)
+
         async def endpoint(request: Request, **values: Any) -> Response:
             if route.upload:
                 request.scope[UNREAD] = True
-            caller = await self._callers.identify(request, route.scope)
+            caller = await self._callers.identify(request, route.scope, route.or_scope)
+            if route.creates_access:
+                _check_recent(caller)
             if route.writes or route.upload:
                 self._drain.refuse_new()
             for name in ids:
@@ -175,9 +200,9 @@ class Routing:
             if route.body and route.body.large and self._room:
                 with self._room.hold(caller.owner) as hold:
                     body = await self._read(request, route.body, hold)
-                    return await route.handler(Call(request, caller, body, self._callers, route.scope), **values)
+                    return await route.handler(made(request, caller, body), **values)
             body = await self._read(request, route.body) if route.body else None
-            call = Call(request, caller, body, self._callers, route.scope)
+            call = made(request, caller, body)
             if not route.lists:
                 return await route.handler(call, **values)
             async with self._lists.turn(caller.owner):
@@ -201,3 +226,8 @@ class Routing:
             assert self._room
             return await self._room.apart(partial(read, raw))
         return read(raw)
+
+
+def _check_recent(caller: Principal) -> None:
+    if caller.web and datetime.now(UTC) >= caller.web.recent_until:
+        raise OrchestraError(ErrorCode.SIGN_IN_AGAIN)

@@ -13,6 +13,8 @@ from schemas.errors import ErrorCode
 _DETAIL = "an attempt failed after a part of its answer was sent, which is void; the request goes on with the next one"
 RESTARTED = DoorError("answer_restarted", _DETAIL, status=HTTPStatus.FAILED_DEPENDENCY, code=ErrorCode.WORKER_LOST)
 """The error with which a stream ends after what it sent became void."""
+DONE = b"data: [DONE]\n\n"
+"""The end of a stream whose answer has ended."""
 
 
 class AnswerCursor:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.openai.bodies import refuse
 from gateway.openai.calls import model_and_agent
-from gateway.openai.errors import DoorError
+from gateway.openai.errors import OF_RESPONSES, DoorError
 from gateway.openai.items import Translated, refusal
 from schemas.content import OF_A_FIELD
 from schemas.envelope import parse_json
@@ -18,11 +18,6 @@ from schemas.openai.responses import IGNORED, NOT_OFFERED, AskedResponse, Create
 from schemas.requests import Message, MessageRequested
 
 _KNOWN = frozenset(CreateResponse.model_fields) | IGNORED
-# What a field of the record is called in the call.
-_NAMES = {
-    "agent": "model", "messages": "input", "max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort",
-    "response_format": "text.format",
-}  # fmt: skip
 
 
 def read_response(raw: bytes) -> CreateResponse:
@@ -107,6 +102,8 @@ def record_of(
         "stream": body.stream,
         "door": "responses",
         "store": body.store,
+        # Later responses go on from all of the input, but not from the instructions.
+        "store_from": len(lead),
         "asked": asked.model_dump(exclude_none=True),
     }
     try:
@@ -168,8 +165,8 @@ def _explained(error: ValidationError, sources: Sequence[int | None]) -> DoorErr
             return refusal(code, "instructions", detail)
         case (str(first), *rest):
             inner = [str(part) for part in rest if isinstance(part, int)][:1]
-            return refusal(code, _spelled([_NAMES.get(first, first), *inner]), detail)
-    return refusal(code, _NAMES.get(named, named) or None, detail)
+            return refusal(code, _spelled([OF_RESPONSES.get(first, first), *inner]), detail)
+    return refusal(code, OF_RESPONSES.get(named, named) or None, detail)
 
 
 def _code(kind: str) -> str:

@@ -46,6 +46,11 @@ class Calls:
         self._disconnects = disconnects
         self._database = database
 
+    @property
+    def patience(self) -> float:
+        """For how many seconds a call waits for its answer, and a stream for the next part of it."""
+        return self._settings.door_wait_seconds
+
     def id(self, call: Call[Any], route: str, key: str | None) -> UUID:
         """The id of the request that this call sends."""
         return self._submissions.id(call.caller, route, key)
@@ -53,7 +58,7 @@ class Calls:
     def submission(self, call: Call[Any], id: UUID, record: MessageRequested, *, waits: bool) -> Submission:
         """The request as it is sent; its priority is lowered to what the caller may use.
 
-        ``waits``: the client holds a connection open for the whole answer. Raises ``INVALID_REQUEST``.
+        ``waits``: the client holds a connection open for the answer, or for a stream of it. Raises ``INVALID_REQUEST``.
         """
         check_times(record)
         record.priority = call.caller.allowed_priority(record.priority, self._settings.priority_limit)
@@ -97,9 +102,7 @@ class Calls:
         """
         ref = submission.caller.request(submission.id)
         with _about(submission.id):
-            waiting = self._waiting.ending(
-                ref, live, self._settings.door_wait_seconds, call.standing(), submission.body_hash
-            )
+            waiting = self._waiting.ending(ref, live, self.patience, call.standing(), submission.body_hash)
             ending = await unless_left(call.request.receive, waiting, left)
         if ending is None:
             raise still_running(submission, live)

@@ -57,7 +57,7 @@ _PROBLEMS = (
 )
 _KNOWN = frozenset(CreateChatCompletion.model_fields)
 # Those that a record has under the same name.
-_OF_THE_RECORD = tuple(_KNOWN & MessageRequested.model_fields.keys() - {"model", "priority", "max_tokens", "stream"})
+_OF_THE_RECORD = tuple(_KNOWN & MessageRequested.model_fields.keys() - {"model", "priority", "max_tokens"})
 
 
 class ChatCompletions:
@@ -82,15 +82,15 @@ class ChatCompletions:
     async def create_chat_completion(self, call: Call[CreateChatCompletion]) -> Response:
         """Send a dialogue in the shapes of OpenAI's API, and get the answer in them.
 
-        Without `stream` the call waits for the whole answer, for up to 590 seconds. If the client closes the connection
-        before the answer is complete, the request is cancelled, unless the call has an `Idempotency-Key` or
-        `on_disconnect` says otherwise.
+        Without `stream` the call waits for the whole answer, for up to 590 seconds. A stream waits as long for each
+        next part of it. If the client closes the connection before the answer is complete, the request is cancelled,
+        unless the call has an `Idempotency-Key` or `on_disconnect` says otherwise.
         """
         asked, key = call.body, read_idempotency_key(call.request)
         if asked.stream:
             self._streams.check(call.caller)
         id = self._calls.id(call, ROUTE, key)
-        submission = self._calls.submission(call, id, record_of(asked, id), waits=not asked.stream)
+        submission = self._calls.submission(call, id, record_of(asked, id), waits=True)
         ref = call.caller.request(id)
         with self._hub.watch(ref) as live:
             stored = await self._calls.accept(submission, live, key)
@@ -99,11 +99,11 @@ class ChatCompletions:
             left = self._calls.left(submission, live, key, asked.on_disconnect)
             if not asked.stream:
                 ending = await self._calls.ending(call, submission, live, left)
-                return json_answer(completion(head, ending), headers=headers)
+                return json_answer(completion(head, ending, asked.metadata), headers=headers)
             options = asked.stream_options
             events = ChatEvents(id, head, with_usage=bool(options and options.include_usage))
             subscription = Subscription(ref, events, stored, submission.body_hash)
-            return self._streams.open(subscription, call.standing(), headers, left)
+            return self._streams.open(subscription, call.standing(), headers, left, self._calls.patience)
 
 
 def read_chat(raw: bytes) -> CreateChatCompletion:
@@ -131,7 +131,7 @@ def record_of(asked: CreateChatCompletion, id: UUID) -> MessageRequested:
     )  # fmt: skip
 
 
-def completion(head: dict[str, Any], ending: Ending) -> ChatCompletion:
+def completion(head: dict[str, Any], ending: Ending, metadata: dict[str, str] | None) -> ChatCompletion:
     """The answer of a request that was completed. ``head``: what all its chunks would have."""
     output = ending.output or ()
     calls = calls_in(output)
@@ -144,7 +144,7 @@ def completion(head: dict[str, Any], ending: Ending) -> ChatCompletion:
         reasoning_content="".join(reasoning) or None,
     )
     choice = ChatChoice(message=message, finish_reason=ending.finish_reason or "stop")
-    return ChatCompletion(**head, choices=[choice], usage=usage_of(ending.usage))
+    return ChatCompletion(**head, choices=[choice], usage=usage_of(ending.usage), metadata=metadata)
 
 
 def _head(asked: CreateChatCompletion, id: UUID, stored: StoredRequest | None, model: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Response
 from pydantic import BaseModel
 
-from gateway.accept import Acceptance
+from gateway.deletion import Deletion
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.limits import Limits
@@ -26,18 +26,21 @@ from gateway.openai.items import (
     output_of,
     read_item_id,
     read_stored_item_id,
+    refusal,
     stored_item_id,
 )
 from gateway.openai.paths import PREFIX
 from gateway.openai.response_object import unix
 from gateway.openai.responses import After, Include, Order, PageLimit
 from gateway.people.principal import Principal
-from orchestra.store import cancels, conversations
+from orchestra.store import conversations
 from orchestra.store import items as store
 from orchestra.store.database import Database
 from orchestra.store.turns import ConversationRef
+from schemas.api.audit import Action
 from schemas.api.conversations import ConversationResource, StoredMessage
 from schemas.api.keys import Scope
+from schemas.content import NOT_FETCHED, is_web_url
 from schemas.envelope import parse_json
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.openai.conversations import (
@@ -51,6 +54,7 @@ from schemas.openai.responses import ItemList
 from schemas.requests import Message
 
 _ROUTE = f"{PREFIX}/conversations"
+_INHERITED = "it belongs to the conversation that this one is a branch of; delete it there"
 # What an image or a document counts in a prompt, in bytes: about a thousand tokens.
 _WEIGHT_OF_MEDIA = 3000
 # Ids of requests, and so of the conversations of single responses, are of this version.
@@ -60,9 +64,11 @@ _OF_A_REQUEST = 8
 class ConversationItems:
     """The routes, with their collaborators."""
 
-    def __init__(self, database: Database, acceptance: Acceptance, limits: Limits) -> None:
+    def __init__(self, database: Database, deletion: Deletion, limits: Limits, *, media_urls: bool = False) -> None:
+        """``media_urls``: whether media may be URLs that the model's provider fetches."""
+        self._media_urls = media_urls
         self._database = database
-        self._acceptance = acceptance
+        self._deletion = deletion
         self._limits = limits
 
     def routes(self) -> Sequence[Route]:
@@ -78,19 +84,25 @@ class ConversationItems:
         return [
             Route("POST", _ROUTE, self.create_openai_conversation, Scope.WRITE, {200: shown}, body=create, also=full),
             Route("GET", one, self.get_openai_conversation, Scope.READ, {200: shown}),
-            Route("POST", one, self.update_openai_conversation, Scope.WRITE, {200: shown}, body=update),
-            Route("DELETE", one, self.delete_openai_conversation, Scope.WRITE, {200: gone}, writes=True),
+            Route(
+                "POST", one, self.update_openai_conversation, Scope.WRITE, {200: shown}, body=update,
+                action=Action.CONVERSATION_UPDATE,
+            ),
+            Route(
+                "DELETE", one, self.delete_openai_conversation, Scope.WRITE, {200: gone}, writes=True,
+                action=Action.CONVERSATION_DELETE,
+            ),
             Route("GET", items, self.list_items, Scope.READ, {200: page}, lists=True),
             Route("POST", items, self.create_items, Scope.WRITE, {200: page}, body=_body(AddItems), also=full),
             Route("GET", item, self.get_item, Scope.READ, {200: found}),
-            Route("DELETE", item, self.delete_item, Scope.WRITE, {200: shown}),
-        ]
+            Route("DELETE", item, self.delete_item, Scope.WRITE, {200: shown}, action=Action.ITEM_DELETE),
+        ]  # fmt: skip
 
     async def create_openai_conversation(self, call: Call[CreateOpenAIConversation]) -> Response:
         """Create a conversation."""
         caller, wanted = call.caller, call.body
         self._limits.check_storage(caller)
-        rows = _rows(wanted.items or [])
+        rows = self._rows(wanted.items or [])
         ref = caller.conversation(uuid4())
         await conversations.create(self._database, ref, caller.user or None, wanted.metadata or {})
         if rows:
@@ -104,18 +116,14 @@ class ConversationItems:
     async def update_openai_conversation(self, call: Call[UpdateOpenAIConversation], conv_id: str) -> Response:
         """Change the metadata of a conversation."""
         caller, ref = call.caller, _ref(call.caller, conv_id)
-        if not await store.set_metadata(self._database, ref, call.body.metadata or {}, caller.only):
+        if not await store.set_metadata(self._database, ref, call.body.metadata or {}, caller.only, call.by):
             raise _not_found()
         return json_answer(await self._shown(caller, ref))
 
     async def delete_openai_conversation(self, call: Call[None], conv_id: str) -> Response:
         """Delete a conversation with its items, and cancel its responses that have not ended."""
-        caller, ref = call.caller, _ref(call.caller, conv_id)
-        hidden = await cancels.mark_deleted(self._database, ref, caller.only)
-        if hidden is not None:
-            # Even if it was deleted before: the record of that may not have been acknowledged.
-            await self._acceptance.delete_conversation(caller, ref.id)
-        if not hidden:
+        ref = _ref(call.caller, conv_id)
+        if not await self._deletion.delete(call.caller, ref.id, call.by.change(f"conversations/{ref.id}")):
             raise _not_found()
         return json_answer(DeletedConversation(id=conv_id))
 
@@ -158,7 +166,7 @@ class ConversationItems:
         """
         caller, ref = call.caller, _ref(call.caller, conv_id)
         self._limits.check_storage(caller)
-        added = await store.add(self._database, ref, _rows(call.body.items), caller.only)
+        added = await store.add(self._database, ref, self._rows(call.body.items), caller.only)
         if added is None:
             raise _not_found()
         rows = await store.messages(self._database, ref, added[0], len(added), caller.only, newest=False)
@@ -182,8 +190,18 @@ class ConversationItems:
         """
         caller, ref = call.caller, _ref(call.caller, conv_id)
         message, _ = await self._item(caller, ref, item_id)
-        await store.replace(self._database, ref, message.id, _without(message, item_id))
+        if not await store.replace(self._database, ref, message.id, _without(message, item_id), call.by):
+            raise refusal("invalid_value", "item_id", _INHERITED)
         return json_answer(await self._shown(caller, ref))
+
+    def _rows(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """Input items as rows of messages. Raises ``DoorError``."""
+        given = messages_of(items, {}, "items")
+        messages = validated(given, "items")
+        for each, message in zip(given, messages, strict=True):
+            if not self._media_urls and any(map(is_web_url, message.parts)):
+                raise refusal("unsupported_value", f"items[{each.at}]", NOT_FETCHED)
+        return [_row(message) for message in messages]
 
     async def _shown(self, caller: Principal, ref: ConversationRef) -> OpenAIConversation:
         found = await conversations.get(self._database, ref, caller.only)
@@ -222,11 +240,6 @@ def _ref(caller: Principal, text: str) -> ConversationRef:
 
 def _body(model: type[BaseModel], *, required: bool = True) -> Body:
     return Body(model, lambda raw: read(model, parse_json(raw)), required=required)
-
-
-def _rows(items: Sequence[Any]) -> list[dict[str, Any]]:
-    """Input items as rows of messages. Raises ``DoorError``."""
-    return [_row(message) for message in validated(messages_of(items, {}, "items"), "items")]
 
 
 def _row(message: Message) -> dict[str, Any]:

@@ -54,6 +54,7 @@ _OF_THE_REQUEST: dict[ErrorCode, _Kind] = {
     ErrorCode.FILE_TOO_LARGE: _Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ErrorCode.UNAUTHORIZED: _Kind(code="invalid_api_key"),
     ErrorCode.FORBIDDEN: _Kind(),
+    ErrorCode.CROSS_ORIGIN: _Kind(),
 }
 # Paths of OpenAI's API, with and without the version that its clients include in the base URL.
 _OPENAIS = re.compile(
@@ -61,6 +62,8 @@ _OPENAIS = re.compile(
     r"moderations|realtime|responses|threads|uploads|vector_stores|videos)(/.*)?"
 )
 _FILES = re.compile(r"/v1/files(/.*)?")
+# Calls of our own API at paths that are OpenAI's otherwise.
+_OURS = re.compile(r"/v1/models/.+/(pause|resume)")
 _RESPONSES = re.compile(r"(/openai)?/v1/responses")
 # Calls that are not offered at paths that other methods have, or that look like the id of a response.
 _WITH_ANOTHER_METHOD = re.compile(r"(/openai)?/v1/(chat/completions|responses|responses/(compact|input_tokens))")
@@ -70,6 +73,13 @@ _NOT_OFFERED = (
     "responses, conversations, models and files"
 )
 _RATE_LIMIT = "rate_limit_exceeded"
+
+
+# What a field of a record is called in a call of the Responses API.
+OF_RESPONSES = {
+    "agent": "model", "messages": "input", "max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+}  # fmt: skip
 
 
 class DoorError(OrchestraError):
@@ -111,9 +121,13 @@ def shape(error: OrchestraError, kind_of_id: ids.Kind = "chatcmpl-") -> ErrorSha
     if error.code is ErrorCode.INTERNAL:
         retry = False  # It may have been accepted.
     status = status or Problem.of(error.code).status
-    field = _FIELD.match(error.detail)
+    if kind_of_id == "resp_" and not isinstance(error, DoorError):
+        param, detail = OF_RESPONSES.get(param or "", param), in_responses(error.detail)
+    else:
+        detail = error.detail
+    field = _FIELD.match(detail)
     value = {
-        "message": _message(error, kind_of_id),
+        "message": _message(error, detail, kind_of_id),
         "type": _type(status),
         "param": param or (_spelled(field[1]) if field and kind else None),
         "code": code or (_RATE_LIMIT if status == HTTPStatus.TOO_MANY_REQUESTS else error.code.value),
@@ -134,7 +148,7 @@ class OpenAIErrors:
 
     def documented(self, path: str, codes: Sequence[ErrorCode]) -> openapi.Responses | None:
         """What a route of this path may answer besides its answer."""
-        if not _OPENAIS.fullmatch(path):
+        if not _is_openais(path):
             return None
         found: openapi.Responses = {}
         for code in codes:
@@ -147,7 +161,7 @@ class OpenAIErrors:
     def told(self, path: str, error: OrchestraError, problem: Problem) -> Told | None:
         """The answer to a call of this path; None: the problem document. Files, which are ours too, get both in one."""
         both = _FILES.fullmatch(path)
-        if not both and not _OPENAIS.fullmatch(path):
+        if not both and not _is_openais(path):
             return None
         status, body, retry = shape(error, "resp_" if _RESPONSES.match(path) else "chatcmpl-")
         headers = {} if retry is None else {"x-should-retry": "true" if retry else "false"}
@@ -155,6 +169,10 @@ class OpenAIErrors:
             whole = {**problem.model_dump(mode="json", exclude_none=True), **body}
             return Told(problem.status, orjson.dumps(whole), MEDIA_TYPE, headers)
         return Told(status, orjson.dumps(body), "application/json", headers)
+
+
+def _is_openais(path: str) -> bool:
+    return bool(_OPENAIS.fullmatch(path)) and not _OURS.fullmatch(path)
 
 
 def _document(found: openapi.Responses, status: int, code: ErrorCode) -> None:
@@ -171,10 +189,21 @@ def _type(status: int) -> str:
     return _SERVER if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _INVALID
 
 
-def _message(error: OrchestraError, kind_of_id: ids.Kind) -> str:
+def in_responses(detail: str) -> str:
+    """The detail of a fault of a request, with the name that the field has in the Responses API.
+
+    Which of the input's items it is cannot be said: they and the messages of a record are not the same in number.
+    """
+    if not (field := _FIELD.match(detail)):
+        return detail
+    first = field[1].partition(".")[0]
+    return f"{OF_RESPONSES[first]}{detail[field.end(1) :]}" if first in OF_RESPONSES else detail
+
+
+def _message(error: OrchestraError, detail: str, kind_of_id: ids.Kind) -> str:
     if isinstance(error, RequestProblemError) and error.request_id:
-        return f"{error.detail} (request {ids.spell(kind_of_id, error.request_id)})"
-    return error.detail
+        return f"{detail} (request {ids.spell(kind_of_id, error.request_id)})"
+    return detail
 
 
 def _spelled(place: str) -> str:

@@ -64,6 +64,10 @@ def _model(model: ModelInfo) -> ModelObject:
         aliases=model.aliases or None,
         context_tokens=model.context_tokens,
         max_output_tokens=model.max_output_tokens,
+        max_concurrency=model.max_concurrency,
+        requests_per_minute=model.requests_per_minute,
+        fallbacks=model.fallbacks or None,
+        price=model.price,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gateway.following.live import Ending
 from gateway.openai import ids
+from gateway.openai.errors import in_responses
 from gateway.openai.items import output_items
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode
@@ -167,7 +168,7 @@ def unix(moment: datetime | None) -> int | None:
 
 
 def _error(error: RequestError | None) -> ResponseError:
-    code, detail = (error.code, error.detail) if error else (ErrorCode.INTERNAL, "")
+    code, detail = (error.code, in_responses(error.detail)) if error else (ErrorCode.INTERNAL, "")
     return ResponseError(code=_CODES.get(code, "server_error"), message=f"{code}: {detail}" if detail else str(code))
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from fastapi import Query, Response
 
 from gateway.accept import Acceptance
+from gateway.deletion import Deletion
 from gateway.following.events import Hub
 from gateway.following.live import Ending
 from gateway.following.lookup import Lookup
@@ -22,7 +23,7 @@ from gateway.http.bodies import read_idempotency_key
 from gateway.http.leaving import Left
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
-from gateway.large_bodies import LargeBodies
+from gateway.large_bodies import LargeBodies, whole_body
 from gateway.openai import ids
 from gateway.openai.asked import items_in, read_response, record_of
 from gateway.openai.calls import Calls
@@ -44,11 +45,12 @@ from gateway.submission import Submission
 from gateway.timings import TIMINGS, Timings
 from orchestra.http.disconnect import unless_gone
 from orchestra.receipts import Receipts
-from orchestra.store import branches, cancels, conversations
+from orchestra.store import branches, conversations
 from orchestra.store import responses as store
 from orchestra.store.database import Database
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
+from schemas.api.audit import Action
 from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
 from schemas.content import calls_in, refusal_in
@@ -131,6 +133,7 @@ class Responses:
         settings: GatewaySettings,
         calls: Calls,
         acceptance: Acceptance,
+        deletion: Deletion,
         lookup: Lookup,
         hub: Hub,
         waiting: EndingWaiter,
@@ -143,6 +146,7 @@ class Responses:
         self._settings = settings
         self._calls = calls
         self._acceptance = acceptance
+        self._deletion = deletion
         self._lookup = lookup
         self._hub = hub
         self._waiting = waiting
@@ -156,7 +160,7 @@ class Responses:
         """The rows of the route table."""
         one = f"{ROUTE}/{{response_id}}"
         response = {"model": ResponseObject, "description": "The response"}
-        events = openapi.data_stream("The response; with `stream`, its events", ResponseEvent)
+        events = openapi.data_stream("The response; with `stream`, its events, then `[DONE]`", ResponseEvent)
         answer: openapi.Responses = {200: {**response, **events}}
         gone = {"model": DeletedResponse, "description": "Deleted"}
         items = {"model": ItemList, "description": "One page of items"}
@@ -168,8 +172,14 @@ class Responses:
                     headers=[openapi.idempotency_key("response"), openapi.TRACEPARENT], writes=True, hot=True,
                 ),
                 Route("GET", one, self.get_response, Scope.READ, answer, also=[ErrorCode.TOO_MANY_STREAMS]),
-                Route("POST", f"{one}/cancel", self.cancel_response, Scope.WRITE, {200: response}, writes=True),
-                Route("DELETE", one, self.delete_response, Scope.WRITE, {200: gone}, writes=True),
+                Route(
+                    "POST", f"{one}/cancel", self.cancel_response, Scope.WRITE, {200: response}, writes=True,
+                    action=Action.REQUEST_CANCEL,
+                ),
+                Route(
+                    "DELETE", one, self.delete_response, Scope.WRITE, {200: gone}, writes=True,
+                    action=Action.REQUEST_DELETE,
+                ),
                 Route("GET", f"{one}/input_items", self.list_input_items, Scope.READ, {200: items}, lists=True),
             ]
         )  # fmt: skip
@@ -187,7 +197,7 @@ class Responses:
             self._streams.check(caller)
         id = self._calls.id(call, ROUTE, key)
         record = await self._record(caller, id, body, repeated=key is not None)
-        submission = self._calls.submission(call, id, record, waits=not (body.stream or body.background))
+        submission = self._calls.submission(call, id, record, waits=not body.background)
         ref = caller.request(id)
         asked_for = self._asked_for(submission, body.instructions)
         with self._hub.watch(ref) as live:
@@ -199,8 +209,9 @@ class Responses:
             left = None if body.background else self._calls.left(submission, live, key, body.on_disconnect)
             if body.stream:
                 return self._stream(
-                    call, ref, asked_for, stored, body_hash=submission.body_hash, headers=headers, left=left
-                )
+                    call, ref, asked_for, stored, body_hash=submission.body_hash, headers=headers, left=left,
+                    patience=None if body.background else self._calls.patience,
+                )  # fmt: skip
             if body.background:
                 return json_answer(asked_for.shown("queued"), headers=headers)
             ending = await self._calls.ending(call, submission, live, left)
@@ -239,7 +250,8 @@ class Responses:
         id = found.resource.id
         if not found.resource.status.terminal:
             with self._hub.watch(caller.request(id)) as live:
-                await self._acceptance.cancel(caller, id, found.resource.conversation_id)
+                change = call.by.cancel(id, found.resource.status)
+                await self._acceptance.cancel(caller, id, found.resource.conversation_id, change)
                 waiting = self._waiting.ending(caller.request(id), live, _CANCEL_SECONDS, call.standing())
                 await unless_gone(call.request.receive, waiting)
             found = await self._find(caller, response_id)
@@ -254,13 +266,14 @@ class Responses:
         found = await self._find(caller, response_id)
         id, conversation_id = found.resource.id, found.resource.conversation_id
         if conversation_id == id:
-            await cancels.mark_deleted(self._database, caller.conversation(id), caller.only)
-            await self._acceptance.delete_conversation(caller, id)
+            await self._deletion.delete(caller, id, call.by.change(f"requests/{id}"))
         else:
             if not found.resource.status.terminal:
-                await self._acceptance.cancel(caller, id, conversation_id)
+                # Without a row yet there is nothing else to be audited.
+                change = call.by.change(f"requests/{id}") if conversation_id is None else None
+                await self._acceptance.cancel(caller, id, conversation_id, change)
             if conversation_id is not None:
-                await store.remove(self._database, caller.request(id), caller.conversation(conversation_id))
+                await store.remove(self._database, caller.request(id), caller.conversation(conversation_id), call.by)
         return json_answer(DeletedResponse(id=response_id))
 
     async def list_input_items(
@@ -289,6 +302,7 @@ class Responses:
         body_hash: str | None = None,
         headers: Mapping[str, str] | None = None,
         left: Left | None = None,
+        patience: float | None = None,
     ) -> Response:
         finished_at = unix(stored.resource.finished_at) if stored else None
 
@@ -300,7 +314,7 @@ class Responses:
         background = asked_for.asked.background or False
         writer = ResponseWriter(ref.id, show, background=background, after=after)
         subscription = Subscription(ref, writer, stored, body_hash, ending)
-        return self._streams.open(subscription, call.standing(), headers, left)
+        return self._streams.open(subscription, call.standing(), headers, left, patience)
 
     async def _record(self, caller: Principal, id: UUID, body: CreateResponse, *, repeated: bool) -> MessageRequested:
         items = items_in(body)
@@ -430,12 +444,7 @@ class Responses:
     async def _whole(
         self, caller: Principal, stored: StoredRequest, body: Mapping[str, Any], *, media: bool
     ) -> dict[str, Any]:
-        """A stored body with what a large one keeps apart. Raises what ``LargeBodies.read`` raises."""
-        if "body_ref" not in body:
-            return {**body}
-        if self._large is None:
-            raise OrchestraError(ErrorCode.UNAVAILABLE, "the body is kept in files, which are not offered here")
-        return await self._large.read((caller.tenant, stored.owner or ""), {**body}, media=media)
+        return await whole_body(self._large, (caller.tenant, stored.owner or ""), {**body}, media=media)
 
     async def _row(self, caller: Principal, id: UUID) -> tuple[RequestResource, StoredRequest | None]:
         """The row, once a worker has written it; what is known without it if that takes long."""

@@ -10,7 +10,7 @@ from gateway.following.cursor import sse_json
 from gateway.following.live import Ending, LiveRequest
 from gateway.following.waiting import failure
 from gateway.http.problems import RequestProblemError
-from gateway.openai.answer import RESTARTED, AnswerCursor
+from gateway.openai.answer import DONE, RESTARTED, AnswerCursor
 from gateway.openai.errors import shape
 from orchestra.transcript import Piece
 from schemas.errors import OrchestraError
@@ -19,7 +19,6 @@ from schemas.openai.chat import CompletionTokensDetails, CompletionUsage, Prompt
 from schemas.status import Status
 
 _FIRST = {"role": "assistant", "content": ""}
-_DONE = b"data: [DONE]\n\n"
 
 
 class ChatEvents:
@@ -68,7 +67,7 @@ class ChatEvents:
         if self._with_usage:
             usage = usage_of(ending.usage).model_dump_json().encode()
             told.append(b'%b,"choices":[],"usage":%b}\n\n' % (self._open, usage))
-        return [*told, _DONE]
+        return [*told, DONE]
 
     def break_off(self, error: OrchestraError) -> list[bytes]:
         """The error with which the stream ends."""

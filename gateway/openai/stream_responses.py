@@ -12,6 +12,10 @@ from uuid import UUID
 import orjson
 
 from gateway.following.live import Ending, LiveRequest
+from gateway.following.waiting import failure
+from gateway.http.problems import RequestProblemError
+from gateway.openai.answer import DONE, RESTARTED
+from gateway.openai.errors import DoorError, shape
 from gateway.openai.items import item_id, output_text
 from orchestra.transcript import Piece, after
 from schemas.errors import OrchestraError
@@ -29,6 +33,10 @@ _LONG = re.compile(r"[\s\S]{0,1024}")
 # The standard of server-sent events does not end a line at these, but many clients do.
 _ESCAPED = {"\u0085".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 _INCOMPLETE = ("length", "content_filter")
+_RESTARTED = DoorError(
+    RESTARTED.said, "the answer started over; resume to get it from its beginning", status=RESTARTED.status,
+    code=RESTARTED.code,
+)  # fmt: skip
 _KINDS = {"text": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
 
 
@@ -196,7 +204,7 @@ class ResponseWriter:
         self._last = -1 if after is None else after
         self._attempt = -1
         self._narration = Narration(request_id, 0)
-        # Which heads this stream has told, and whether it has told anything of the answer.
+        # Which heads the client has of an attempt without text, and whether this stream has told any of the answer.
         self._heads: set[str] = set()
         self._answered = False
 
@@ -219,9 +227,13 @@ class ResponseWriter:
         return told + self._tell(event for piece in pieces for event in self._narration.take(piece))
 
     def end(self, ending: Ending) -> list[bytes]:
-        """The remaining events. A cancelled response has no ending among them."""
+        """The remaining events, then ``[DONE]``. A cancelled response has no ending among them."""
         if self.closed:
             return []
+        told = self._rest(ending)
+        return told if self.closed else [*told, DONE]
+
+    def _rest(self, ending: Ending) -> list[bytes]:
         if ending.status is Status.COMPLETED:
             return self._completed(ending)
         told = [] if self._answered else self._start(ending.attempt)
@@ -229,12 +241,15 @@ class ResponseWriter:
             return told
         # The text of a failed attempt is void, and may be unknown here: this comes behind it in any case.
         number = max(self._last, self._narration.number - 1) + 1
-        return told + self._tell([_about(number, "failed", self._show(ending))])
+        # Many clients raise what comes as `error` only, and take a stream that ends without it for a complete answer.
+        error = _error(number, failure(ending, self._request_id))
+        return told + self._tell([error, _about(number + 1, "failed", self._show(ending))])
 
     def break_off(self, error: OrchestraError) -> list[bytes]:
         """The last event of a stream that ends before its response."""
         # No number of its own: a client that resumes behind it must not miss the event that has the next one.
-        return [_error(max(self._last, 0), error.code, error.detail).encode()]
+        about = RequestProblemError(error.code, error.detail, request_id=self._request_id)
+        return [_error(max(self._last, 0), about).encode()]
 
     def _completed(self, ending: Ending) -> list[bytes]:
         told: list[bytes] = []
@@ -261,6 +276,8 @@ class ResponseWriter:
             heads[:1] = [("created", "queued"), ("queued", "queued")]
         self._attempt = attempt
         self._narration = Narration(self._request_id, base + len(heads))
+        if base <= self._last < base + len(heads):
+            self._heads.update(name for name, _ in heads[: self._last - base + 1])
         told: list[bytes] = []
         for at, (name, status) in enumerate(heads if attempt else heads[:-1]):
             if name not in self._heads and base + at > self._last:
@@ -280,13 +297,14 @@ class ResponseWriter:
 
     def _restarted(self) -> list[bytes]:
         self.closed = True
-        message = "the answer started over; resume to get it from its beginning"
-        return self._tell([_error(self._last + 1, "answer_restarted", message)])
+        return self._tell([_error(self._last + 1, _RESTARTED)])
 
 
 def _about(number: int, name: str, response: ResponseObject) -> Event:
     return Event(number, f"response.{name}", {"response": response.model_dump(mode="json")})
 
 
-def _error(number: int, code: str, message: str) -> Event:
-    return Event(number, "error", {"code": code, "message": message, "param": None})
+def _error(number: int, error: OrchestraError) -> Event:
+    # OpenAI documents the fields beside the type, and sends them in `error`. Its Python library raises only for these.
+    within = shape(error, "resp_").body["error"]
+    return Event(number, "error", {**{name: within[name] for name in ("code", "message", "param")}, "error": within})

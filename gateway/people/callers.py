@@ -14,6 +14,7 @@ import structlog
 from fastapi import Request
 
 from gateway.people.cached_rows import CachedRows
+from gateway.people.cookies import session_cookie
 from gateway.people.principal import EVERYTHING, Principal, nameless
 from gateway.people.standing import Standing
 from gateway.people.tokens import Tokens
@@ -21,7 +22,7 @@ from gateway.timings import TIMINGS, Timings
 from orchestra.credentials import KEY_PREFIX, read_key
 from orchestra.store import keys, users
 from orchestra.store.database import Database, DatabaseUnavailableError
-from orchestra.store.keys import StoredKey
+from orchestra.store.keys import Session, StoredKey
 from orchestra.store.users import StoredUser
 from schemas.api.keys import Scope
 from schemas.api.users import Role
@@ -39,6 +40,12 @@ _IMPLIED = {
     Scope.OPERATE: frozenset({Scope.OPERATE}),
     Scope.ADMIN: EVERYTHING,
 }
+# What a call shows: the credentials in `Authorization` (empty: something else is there), the session in its cookie, and
+# the name in X-User-ID.
+_READ = frozenset({b"authorization", b"cookie", b"x-user-id"})
+_Presented = tuple[str | None, str | None, str | None]
+# A caller, and the name of its user.
+_Known = tuple[Principal, str | None]
 
 log = structlog.get_logger()
 
@@ -63,38 +70,38 @@ class Callers:
         self._users: CachedRows[UUID, StoredUser] = CachedRows(partial(users.by_id, database), clock, timings)
         self._used: dict[str, datetime] = {}
 
-    async def identify(self, request: Request, scope: Scope) -> Principal:
-        """The caller, who has this scope.
+    async def identify(self, request: Request, scope: Scope, or_scope: Scope | None = None) -> Principal:
+        """The caller, who has this scope or the other one.
 
         Raises ``UNAUTHORIZED``, ``FORBIDDEN``, ``INVALID_REQUEST`` for an invalid X-User-ID, and
         ``DatabaseUnavailableError`` while Postgres is unreachable and the caller was not seen in the last 55 s.
         """
-        credentials = self._credentials(request)
-        name = _user_header(request)
-        if credentials is None and self._asks:
-            raise OrchestraError(
-                ErrorCode.UNAUTHORIZED, "send `Authorization: Bearer` with an API key or an access token"
-            )
-        if credentials is None:
-            return nameless(name or "")
-        by_key = credentials.startswith(KEY_PREFIX)
-        caller, username = await (self._by_key(credentials) if by_key else self._by_token(credentials))
-        if scope not in caller.scopes:
-            raise OrchestraError(ErrorCode.FORBIDDEN, f"this needs the scope `{scope}`")
-        return _in_the_name_of(name, caller, username)
+        return await self._identify(self._presented(request), scope, or_scope)
+
+    async def recognize(self, request: Request) -> Principal | None:
+        """The caller, whatever its scopes; None if credentials are required and there is none, or only an old cookie.
+
+        Raises like ``identify``.
+        """
+        return await self._recognize(self._presented(request))
+
+    async def sign_in(self, key: str) -> str:
+        """The id of this API key, for a session. Raises ``UNAUTHORIZED``."""
+        caller, _ = await self._by_key(key)
+        assert caller.key_id
+        return caller.key_id
+
+    async def named(self, caller: Principal) -> StoredKey | StoredUser | None:
+        """The row of what identified a caller; None for one without credentials, and for one that was deleted."""
+        if caller.key_id is not None:
+            return await self._keys.get(caller.key_id)
+        return await self._users.get(caller.user_id) if caller.user_id else None
 
     def standing(self, request: Request, scope: Scope, caller: Principal) -> Standing:
         """A check for the duration of a call: whether its ``caller`` still has access."""
-        # Only the headers: the request itself would keep its body in memory for as long.
-        again = partial(self._identify_again, request.scope["headers"], scope)
+        # Only the credentials: the request itself would keep its body in memory for as long.
+        again = partial(self._identify, self._presented(request), scope)
         return Standing(caller, again, self._timings)
-
-    async def _identify_again(self, headers: Sequence[tuple[bytes, bytes]], scope: Scope) -> Principal:
-        return await self.identify(Request({"type": "http", "headers": headers}), scope)
-
-    def presents_credentials(self, request: Request) -> bool:
-        """True when a request has credentials in our format, valid or not."""
-        return self._credentials(request) is not None
 
     def forget_key(self, id: str) -> None:
         """Read this key again, because it was revoked. Other gateways notice within 20 s."""
@@ -127,40 +134,100 @@ class Callers:
             self._used = {**used, **self._used}
             raise
 
-    def _credentials(self, request: Request) -> str | None:
-        values = request.headers.getlist("authorization")
-        if not values:
-            return None
-        scheme, _, text = ", ".join(values).strip().partition(" ")
+    def _presented(self, request: Request) -> _Presented:
+        """What a call shows. A cookie counts only where no ``Authorization`` is sent.
+
+        Raises ``CROSS_ORIGIN``, and ``INVALID_REQUEST`` for an invalid X-User-ID.
+        """
+        # One pass, since every call comes here.
+        headers: dict[bytes, list[bytes]] = {}
+        for header in request.scope["headers"]:
+            if header[0] in _READ:
+                headers.setdefault(header[0], []).append(header[1])
+        if not headers:
+            return None, None, None
+        name = _user_header(headers.get(b"x-user-id", []))
+        values = headers.get(b"authorization")
+        if values is None:
+            return None, session_cookie(request, headers.get(b"cookie", [])), name
+        scheme, _, text = b", ".join(values).decode("latin-1").strip().partition(" ")
         text = text.strip()
         ours = scheme.lower() == "bearer" and (text.startswith(KEY_PREFIX) or self._tokens.issued(text))
-        return text if ours else None
+        return text if ours else "", None, name
 
-    async def _by_key(self, text: str) -> tuple[Principal, str | None]:
+    async def _identify(self, presented: _Presented, scope: Scope, or_scope: Scope | None = None) -> Principal:
+        caller = await self._recognize(presented)
+        if caller is None:
+            sent = (
+                "what `Authorization` has is neither a key nor a token of this system; " if presented[0] == "" else ""
+            )
+            detail = f"{sent}send `Authorization: Bearer` with an API key or an access token, or sign in"
+            raise OrchestraError(ErrorCode.UNAUTHORIZED, detail)
+        if scope not in caller.scopes and or_scope not in caller.scopes:
+            raise OrchestraError(ErrorCode.FORBIDDEN, f"this needs the scope `{scope}`")
+        return caller
+
+    async def _recognize(self, presented: _Presented) -> Principal | None:
+        credentials, cookie, name = presented
+        found: _Known | None = None
+        if credentials:
+            by_key = credentials.startswith(KEY_PREFIX)
+            found = await (self._by_key(credentials) if by_key else self._by_token(credentials))
+        elif cookie is not None:
+            found = await self._by_cookie(cookie)
+        if found is not None:
+            return _in_the_name_of(name, *found)
+        return None if self._asks else nameless(name or "")
+
+    async def _by_key(self, text: str) -> _Known:
         id, secret_hash = read_key(text) or ("", _NO_HASH)
         key = await self._keys.get(id) if id else None
         genuine = hmac.compare_digest(secret_hash, key.secret_hash if key else _NO_HASH)
-        now = datetime.now(UTC)
-        if key is None or not genuine or not _is_good(key, now):
+        found = self._of_key(key) if key is not None and genuine else None
+        if found is None:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        return found
+
+    async def _by_token(self, text: str) -> _Known:
+        session = self._tokens.read(text)
+        found = await self._of_session(session) if session else None
+        if found is None:
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        return found
+
+    async def _by_cookie(self, text: str) -> _Known | None:
+        """None for a cookie that is not valid: browsers send it until it expires."""
+        web = self._tokens.read_session(text)
+        if web is None:
+            return None
+        if isinstance(web.who, Session):
+            found = await self._of_session(web.who)
+        else:
+            key = await self._keys.get(web.who)
+            found = self._of_key(key) if key is not None else None
+        return found and (replace(found[0], web=web), found[1])
+
+    def _of_key(self, key: StoredKey) -> _Known | None:
+        id, now = key.resource.id, datetime.now(UTC)
+        if not _is_good(key, now):
+            return None
         self._used[id] = now
         user_id, scopes = key.resource.user_id, _all_implied(key.resource.scopes)
         if user_id is None or key.role is None:
-            return Principal(key.tenant, f"key:{key.resource.name}", scopes, shown=f"key {id}"), None
+            return Principal(key.tenant, f"key:{key.resource.name}", scopes, key_id=id), None
         scopes &= OF_ROLE[key.role] | GRANTED.intersection(key.resource.scopes)
-        return Principal(key.tenant, str(user_id), scopes, user_id=user_id, shown=f"key {id}"), key.username
+        return Principal(key.tenant, str(user_id), scopes, user_id=user_id, key_id=id), key.username
 
-    async def _by_token(self, text: str) -> tuple[Principal, str | None]:
-        session = self._tokens.read(text)
-        user = session and await self._users.get(session.user_id)
-        if session and user and user.password_set_at < session.password_set_at:
+    async def _of_session(self, session: Session) -> _Known | None:
+        user = await self._users.get(session.user_id)
+        if user and user.password_set_at < session.password_set_at:
             # A new password, set and used on another gateway a moment ago.
             self._users.forget(session.user_id)
             user = await self._users.get(session.user_id)
-        if not session or not user or user.password_set_at != session.password_set_at:
-            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        if not user or user.password_set_at != session.password_set_at:
+            return None
         id, scopes = user.resource.id, OF_ROLE[user.resource.role]
-        caller = Principal(user.tenant, str(id), scopes, session=session, user_id=id, shown=f"user {id}")
+        caller = Principal(user.tenant, str(id), scopes, session=session, user_id=id)
         return caller, user.resource.username
 
 
@@ -173,13 +240,12 @@ def _all_implied(scopes: list[Scope]) -> frozenset[Scope]:
     return frozenset[Scope]().union(*(_IMPLIED[scope] for scope in scopes))
 
 
-def _user_header(request: Request) -> str | None:
+def _user_header(values: Sequence[bytes]) -> str | None:
     """The name in X-User-ID; None where there is none. Raises ``INVALID_REQUEST``."""
-    values = request.headers.getlist("x-user-id")
     if not any(value.strip() for value in values):
         return None
     try:
-        name = values[0].encode("latin-1").decode("utf-8").strip()
+        name = values[0].decode("utf-8").strip()
     except UnicodeDecodeError:
         name = ""
     controls = any(unicodedata.category(character) == "Cc" for character in name)

@@ -1,8 +1,9 @@
 """The caller of a request: whose data it sees, what it may do, and who owns what it creates."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from gateway.people.tokens import WebSession
 from orchestra.store.claims import Owner
 from orchestra.store.keys import Session
 from orchestra.store.turns import ConversationRef, RequestRef
@@ -10,7 +11,6 @@ from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 
 EVERYTHING = frozenset(Scope)
-_NOBODY = "nobody"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Principal:
     """A caller. ``user``: the owner of what it creates, a user's id or a name; empty: the tenant itself.
 
     ``session``: set if it signed in with a password, so it is a person and not a program. ``user_id``: the person's own
-    id, even while acting for another user. ``shown``: the credential as it may appear in logs.
+    id, even while acting for another user. ``key_id``: of the key that identified it. ``web``: set if a cookie did.
     """
 
     tenant: str
@@ -26,12 +26,30 @@ class Principal:
     scopes: frozenset[Scope]
     session: Session | None = None
     user_id: UUID | None = None
-    shown: str = field(default=_NOBODY, compare=False)
+    key_id: str | None = field(default=None, compare=False)
+    web: WebSession | None = field(default=None, compare=False)
+
+    @property
+    def identified(self) -> bool:
+        """True for a caller with credentials."""
+        return self.key_id is not None or self.user_id is not None
+
+    @property
+    def shown(self) -> str:
+        """The credential as it may appear in logs."""
+        if self.key_id is not None:
+            return f"key {self.key_id}"
+        return f"user {self.user_id}" if self.user_id else "nobody"
 
     @property
     def admin(self) -> bool:
         """True for a caller that may see and do everything in its tenant."""
         return Scope.ADMIN in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """The credential as the audit names it: `key:ID`, `user:ID` or `nobody`."""
+        return self.shown.replace(" ", ":")
 
     @property
     def only(self) -> str | None:
@@ -40,8 +58,16 @@ class Principal:
 
     def allowed_priority(self, wanted: int | None, most: int) -> int | None:
         """The wanted priority, lowered to ``most`` unless the caller has the scope; without credentials, always."""
-        may_exceed = Scope.PRIORITY in self.scopes and self.shown != _NOBODY
+        may_exceed = Scope.PRIORITY in self.scopes and self.identified
         return wanted if wanted is None or may_exceed else min(wanted, most)
+
+    @property
+    def as_operator(self) -> "Principal":
+        """The caller for acting on requests: with the scope ``operate``, on those of every owner of the tenant.
+
+        What an operator may read is not more than before: never answer with what this one sees.
+        """
+        return replace(self, scopes=self.scopes | {Scope.ADMIN}) if Scope.OPERATE in self.scopes else self
 
     @property
     def owner(self) -> Owner:

@@ -8,9 +8,8 @@ from uuid import UUID, uuid4
 
 from fastapi import Query, Response
 
-from gateway.accept import Acceptance
+from gateway.deletion import Deletion
 from gateway.following.cursor import no_such_turn, read_turn_event_id
-from gateway.following.events import Hub
 from gateway.following.stream import ConversationStart, Streams
 from gateway.http import openapi
 from gateway.http.cursors import Cursor, Limit, cut, read_number_cursor, read_time_cursor, write_cursor
@@ -19,11 +18,12 @@ from gateway.http.route import Body, Call, Route
 from gateway.limits import Limits
 from gateway.people.principal import Principal
 from gateway.timings import TIMINGS, Timings
-from orchestra.store import branches, cancels, conversations, messages, next_turns
+from orchestra.store import branches, conversations, messages, next_turns
 from orchestra.store.branches import MAX_COPIED_BYTES, MAX_COPIED_MESSAGES, Copied
 from orchestra.store.database import Database
 from orchestra.store.turns import ConversationRef
 from schemas import fields
+from schemas.api.audit import Action
 from schemas.api.conversations import (
     BranchConversation,
     ConversationPage,
@@ -64,17 +64,15 @@ class Conversations:
     def __init__(
         self,
         database: Database,
-        acceptance: Acceptance,
+        deletion: Deletion,
         limits: Limits,
-        hub: Hub,
         streams: Streams,
         timings: Timings = TIMINGS,
     ) -> None:
         self._timings = timings
-        self._hub = hub
         self._streams = streams
         self._database = database
-        self._acceptance = acceptance
+        self._deletion = deletion
         self._limits = limits
 
     def routes(self) -> Sequence[Route]:
@@ -98,14 +96,18 @@ class Conversations:
             Route("GET", f"{one}/messages", self.list_messages, Scope.READ, {200: history}, lists=True),
             Route(
                 "POST", f"{one}/branch", self.branch_conversation, Scope.WRITE, made, also=also,
-                body=Body(BranchConversation, required=False),
+                body=Body(BranchConversation, required=False), action=Action.CONVERSATION_BRANCH,
             ),
             Route(
                 "POST", f"{one}/copy", self.copy_conversation, Scope.WRITE, made, lists=True,
                 also=(*also, ErrorCode.CONVERSATION_TOO_LARGE), body=Body(CopyConversation, required=False),
+                action=Action.CONVERSATION_COPY,
             ),
             Route("GET", f"{one}/events", self.stream_conversation, Scope.READ, events, also=busy, headers=[_RESUME]),
-            Route("DELETE", one, self.delete_conversation, Scope.WRITE, {204: gone}, writes=True),
+            Route(
+                "DELETE", one, self.delete_conversation, Scope.WRITE, {204: gone}, writes=True,
+                action=Action.CONVERSATION_DELETE,
+            ),
         ]  # fmt: skip
 
     async def create_conversation(self, call: Call[CreateConversation]) -> Response:
@@ -156,7 +158,9 @@ class Conversations:
         async def branch(ref: ConversationRef) -> bool:
             up_to = await self._place(caller, parent, wanted)
             owner = caller.user or None
-            return await branches.branch(self._database, ref, owner, parent, up_to, wanted.metadata, caller.only)
+            return await branches.branch(
+                self._database, ref, owner, parent, up_to, wanted.metadata, caller.only, call.by
+            )
 
         return await self._make(caller, wanted.id, branch, lambda found: found.branch_of == conversation_id)
 
@@ -170,7 +174,7 @@ class Conversations:
 
         async def copy(ref: ConversationRef) -> bool:
             owner = caller.user or None
-            copied = await branches.copy(self._database, ref, owner, original, wanted.metadata, caller.only)
+            copied = await branches.copy(self._database, ref, owner, original, wanted.metadata, caller.only, call.by)
             if copied is Copied.TOO_LARGE:
                 raise OrchestraError(ErrorCode.CONVERSATION_TOO_LARGE, _TOO_LARGE)
             return copied is Copied.MADE
@@ -204,13 +208,8 @@ class Conversations:
 
     async def delete_conversation(self, call: Call[None], conversation_id: UUID) -> Response:
         """Delete a conversation with its messages, and cancel its open requests."""
-        caller = call.caller
-        hidden = await cancels.mark_deleted(self._database, caller.conversation(conversation_id), caller.only)
-        if hidden is not None:
-            # Even if it was deleted before: the record of that may not have been acknowledged.
-            await self._acceptance.delete_conversation(caller, conversation_id)
-            self._hub.turns.hint(caller.conversation(conversation_id))
-        if not hidden:
+        change = call.by.change(f"conversations/{conversation_id}")
+        if not await self._deletion.delete(call.caller, conversation_id, change):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return Response(status_code=204)
 

@@ -12,7 +12,9 @@ from gateway.replays import Replays
 from orchestra.store import dead_letters
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import KeptLetter
+from schemas.api.audit import Action
 from schemas.api.dead_letters import (
+    CheckedDeadLetter,
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterResource,
@@ -43,18 +45,26 @@ class DeadLetters:
         sent = {"model": DeadLetterResource, "description": "Sent; a worker will read it"}
         many = {"model": ReplayedDeadLetters, "description": "Sent; repeat the call with `next` for the rest"}
         nothing, obstacle = [ErrorCode.NOTHING_TO_CHANGE], [ErrorCode.NOT_REPLAYABLE]
+        checked = {"model": CheckedDeadLetter, "description": "What a replay would meet"}
         edit, all_that = Body(EditDeadLetter), Body(ReplayDeadLetters)
         return [
             Route("GET", path, self.list_dead_letters, Scope.OPERATE, {200: page}, lists=True),
             Route(
                 "POST", f"{path}/replay", self.replay_dead_letters, Scope.OPERATE, {202: many}, body=all_that,
-                writes=True,
+                writes=True, action=Action.DEAD_LETTER_REPLAY,
             ),
             Route("GET", one, self.get_dead_letter, Scope.OPERATE, {200: letter}),
-            Route("PUT", one, self.update_dead_letter, Scope.OPERATE, {200: letter}, body=edit, also=nothing),
+            Route(
+                "PUT", one, self.update_dead_letter, Scope.OPERATE, {200: letter}, body=edit, also=nothing,
+                action=Action.DEAD_LETTER_EDIT,
+            ),
+            Route(
+                "POST", f"{one}/check", self.check_dead_letter, Scope.OPERATE, {200: checked},
+                body=Body(EditDeadLetter, required=False),
+            ),
             Route(
                 "POST", f"{one}/replay", self.replay_dead_letter, Scope.OPERATE, {202: sent}, also=obstacle,
-                writes=True,
+                writes=True, action=Action.DEAD_LETTER_REPLAY,
             ),
         ]  # fmt: skip
 
@@ -78,18 +88,28 @@ class DeadLetters:
 
         The original record is kept.
         """
-        return await self._answer(await self._replays.edit(call.caller, _read_number(letter_id), call.body))
+        return await self._answer(await self._replays.edit(call.caller, _read_number(letter_id), call.body, call.by))
+
+    async def check_dead_letter(self, call: Call[EditDeadLetter], letter_id: str) -> Response:
+        """Check whether a dead letter could be replayed if it were edited like this.
+
+        Nothing is stored and nothing is sent. Without a body: as it is now.
+        """
+        return json_answer(await self._replays.check(call.caller, _read_number(letter_id), call.body))
 
     async def replay_dead_letter(self, call: Call[None], letter_id: str) -> Response:
         """Replay a dead letter, as it is or as it was edited.
 
         A request that already exists does not change.
         """
-        return await self._answer(await self._replays.send(call.caller, _read_number(letter_id)), 202)
+        return await self._answer(await self._replays.send(call.caller, _read_number(letter_id), call.by), 202)
 
     async def replay_dead_letters(self, call: Call[ReplayDeadLetters]) -> Response:
-        """Replay all matching dead letters that have not been replayed, at most 500 per call."""
-        return json_answer(await self._replays.send_all(call.caller, call.body), 202)
+        """Replay all matching dead letters that have not been replayed, at most 500 per call.
+
+        With `dry_run` they are counted, and none is sent.
+        """
+        return json_answer(await self._replays.send_all(call.caller, call.body, call.by), 202)
 
     async def _answer(self, letter: KeptLetter, status: int = 200) -> Response:
         obstacle, sends = await self._replays.obstacle(letter), letter.to_send

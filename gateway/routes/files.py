@@ -20,6 +20,7 @@ from orchestra.store import files
 from orchestra.store.database import Database
 from orchestra.store.files import StoredFile, is_id
 from schemas import fields
+from schemas.api.audit import Action
 from schemas.api.files import A_FILE, DeletedFile, FileList, FileObject, Purpose
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
@@ -67,7 +68,7 @@ class FileRoutes:
                 "GET", f"{one}/content", self.get_file_content, Scope.READ, content,
                 also=(*missing, ErrorCode.NOT_SUPPORTED), headers=[_RANGE, _IF_RANGE],
             ),
-            Route("DELETE", one, self.delete_file, Scope.WRITE, {200: gone}, also=missing),
+            Route("DELETE", one, self.delete_file, Scope.WRITE, {200: gone}, also=missing, action=Action.FILE_DELETE),
         ]  # fmt: skip
 
     async def create_file(self, call: Call[None]) -> Response:
@@ -129,7 +130,8 @@ class FileRoutes:
     async def delete_file(self, call: Call[None], file_id: str) -> Response:
         """Delete a file."""
         caller = call.caller
-        if not is_id(file_id) or not await files.mark_deleted(self._database, caller.tenant, file_id, caller.only):
+        tenant, only = caller.tenant, caller.only
+        if not is_id(file_id) or not await files.mark_deleted(self._database, tenant, file_id, only, call.by):
             raise OrchestraError(ErrorCode.FILE_NOT_FOUND)
         return json_answer(DeletedFile(id=file_id))
 

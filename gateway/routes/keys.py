@@ -14,6 +14,7 @@ from gateway.people.principal import Principal
 from orchestra.credentials import is_key_id, new_key
 from orchestra.store import keys, users
 from orchestra.store.database import Database
+from schemas.api.audit import Action
 from schemas.api.keys import CreatedKey, CreateKey, KeyPage, Scope
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -34,9 +35,18 @@ class Keys:
         page = {"model": KeyPage, "description": "One page, newest first"}
         gone = {"description": "Revoked; within a minute every gateway rejects it"}
         return [
-            Route("POST", path, self.create_key, Scope.WRITE, {201: made}, body=Body(CreateKey)),
+            Route(
+                "POST",
+                path,
+                self.create_key,
+                Scope.WRITE,
+                {201: made},
+                body=Body(CreateKey),
+                creates_access=True,
+                action=Action.KEY_CREATE,
+            ),
             Route("GET", path, self.list_keys, Scope.READ, {200: page}, lists=True),
-            Route("DELETE", f"{path}/{{key_id}}", self.revoke_key, Scope.WRITE, {204: gone}),
+            Route("DELETE", f"{path}/{{key_id}}", self.revoke_key, Scope.WRITE, {204: gone}, action=Action.KEY_REVOKE),
         ]
 
     async def create_key(self, call: Call[CreateKey]) -> Response:
@@ -53,7 +63,7 @@ class Keys:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "expires_at: must be in the future")
         user_id = await self._owner(caller, wanted)
         key = new_key()
-        kept = await keys.create(self._database, caller.tenant, key, wanted, user_id, caller.session)
+        kept = await keys.create(self._database, caller.tenant, key, wanted, user_id, caller.session, call.by)
         return json_answer(CreatedKey(**dict(kept), key=key.text), 201)
 
     async def list_keys(self, call: Call[None], limit: Limit = 20, cursor: Cursor = None) -> Response:
@@ -72,7 +82,7 @@ class Keys:
         Users revoke their own keys, admins any key. It stays in the list.
         """
         tenant, whose = call.caller.tenant, _whose(call.caller)
-        if not is_key_id(key_id) or not await keys.revoke(self._database, tenant, whose, key_id):
+        if not is_key_id(key_id) or not await keys.revoke(self._database, tenant, whose, key_id, call.by):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         self._callers.forget_key(key_id)
         return Response(status_code=204)

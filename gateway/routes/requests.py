@@ -1,4 +1,4 @@
-"""Requests: list them, get one, wait for it, stream it, cancel it."""
+"""Requests: list them, get one, wait for it, stream it."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from gateway.accept import Acceptance
+from gateway import waits
 from gateway.following.cursor import StreamCursor, has_seen, read_last_event_id
 from gateway.following.events import Hub
 from gateway.following.live import Ending
@@ -14,15 +14,16 @@ from gateway.following.lookup import Lookup
 from gateway.following.stream import Streams, Subscription
 from gateway.following.waiting import EndingWaiter
 from gateway.http import openapi
-from gateway.http.cursors import next_after, read_time_cursor
+from gateway.http.cursors import read_time_cursor, write_cursor
 from gateway.http.prefer import read_prefer
 from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
 from orchestra.http.disconnect import unless_gone
-from orchestra.store import requests
+from orchestra.store import request_lists
 from orchestra.store.database import Database
 from schemas.api.keys import Scope
-from schemas.api.requests import RequestPage, RequestQuery, RequestResource
+from schemas.api.requests import RequestDetail, RequestPage, RequestQuery, RequestResource
+from schemas.api.waiting import WaitingState
 from schemas.errors import ErrorCode
 
 _WAIT = openapi.header(
@@ -40,14 +41,12 @@ class Requests:
     def __init__(
         self,
         database: Database,
-        acceptance: Acceptance,
         lookup: Lookup,
         hub: Hub,
         waiting: EndingWaiter,
         streams: Streams,
     ) -> None:
         self._database = database
-        self._acceptance = acceptance
         self._lookup = lookup
         self._hub = hub
         self._waiting = waiting
@@ -57,11 +56,8 @@ class Requests:
         """The rows of the route table."""
         path, one = "/v1/requests", "/v1/requests/{request_id}"
         page = {"model": RequestPage, "description": "One page, newest first"}
-        resource = {"model": RequestResource, "description": "The request"}
-        cancelling: openapi.Responses = {
-            200: {"model": RequestResource, "description": "It had already ended; nothing was changed"},
-            202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
-        }
+        detail = {"model": RequestDetail, "description": "The request"}
+        why = {"model": WaitingState, "description": "Why it waits"}
         events: openapi.Responses = {
             200: openapi.stream("The events of the request, its ending last"),
             204: {"description": "`Last-Event-ID` is that of the ending: no more events follow"},
@@ -69,16 +65,29 @@ class Requests:
         busy = [ErrorCode.TOO_MANY_STREAMS]
         return [
             Route("GET", path, self.list_requests, Scope.READ, {200: page}, lists=True),
-            Route("GET", one, self.get_request, Scope.READ, {200: resource}, headers=[_WAIT]),
+            Route("GET", one, self.get_request, Scope.READ, {200: detail}, headers=[_WAIT]),
+            Route("GET", f"{one}/waiting", self.get_request_wait, Scope.READ, {200: why}, lists=True),
             Route("GET", f"{one}/events", self.stream_request, Scope.READ, events, also=busy, headers=[_RESUME]),
-            Route("POST", f"{one}/cancel", self.cancel_request, Scope.WRITE, cancelling, writes=True),
         ]
 
     async def list_requests(self, call: Call[None], query: Annotated[RequestQuery, Query()]) -> Response:
-        """List the caller's requests, newest first."""
-        before, caller = read_time_cursor(query.cursor), call.caller
-        found, more = await requests.page(self._database, caller.tenant, caller.only, query, before, query.limit)
-        return json_answer(RequestPage(data=found, next=next_after(found, more=more)))
+        """List the caller's requests, newest first.
+
+        A call looks at a limited number of requests. If they are searched before the page is full, `searched_to` says
+        how far, and `next` goes on from there.
+        """
+        caller = call.caller
+        before, after = read_time_cursor(query.cursor), read_time_cursor(query.newer_than)
+        asked = request_lists.Asked(caller.tenant, caller.only, query, before, after)
+        found = await request_lists.page(self._database, asked, query.limit)
+        first = found.data[0] if found.data else None
+        page = RequestPage(
+            data=found.data,
+            next=write_cursor(*found.next) if found.next else None,
+            newest=write_cursor(first.created_at, first.id) if first else None,
+            searched_to=found.searched_to,
+        )
+        return json_answer(page)
 
     async def get_request(self, call: Call[None], request_id: UUID) -> Response:
         """Get a request.
@@ -88,14 +97,23 @@ class Requests:
         request, caller = call.request, call.caller
         prefer = read_prefer(request.headers.getlist("prefer"))
         if not prefer.wait:
-            return json_answer(await self._lookup.resource(caller, request_id))
+            return json_answer(await self._lookup.detail(caller, request_id))
         ref = caller.request(request_id)
         with self._hub.watch(ref) as live:
-            resource = await self._lookup.resource(caller, request_id)
-            if not resource.status.terminal:
+            detail = await self._lookup.detail(caller, request_id)
+            if not detail.status.terminal:
                 await unless_gone(request.receive, self._waiting.ending(ref, live, prefer.wait, call.standing()))
-                resource = await self._lookup.resource(caller, request_id)
-        return json_answer(resource, headers={"Preference-Applied": f"wait={prefer.wait}"})
+                detail = await self._lookup.detail(caller, request_id)
+        return json_answer(detail, headers={"Preference-Applied": f"wait={prefer.wait}"})
+
+    async def get_request_wait(self, call: Call[None], request_id: UUID) -> Response:
+        """Get why a request waits.
+
+        Also how many come first, and about how long it will take. The call reads a bounded number of rows, however long
+        the queue is.
+        """
+        resource = await self._lookup.resource(call.caller, request_id)
+        return json_answer(await waits.explain(self._database, call.caller.request(request_id), resource.status))
 
     async def stream_request(self, call: Call[None], request_id: UUID, last_event_id: _LastEventId = None) -> Response:
         """Stream the events of a request, as server-sent events.
@@ -113,14 +131,6 @@ class Requests:
         ending = None if stored else _dead(resource)
         subscription = Subscription(caller.request(request_id), cursor, stored, ending=ending)
         return self._streams.open(subscription, call.standing())
-
-    async def cancel_request(self, call: Call[None], request_id: UUID) -> Response:
-        """Cancel a request, unless it has ended."""
-        resource = await self._lookup.resource(call.caller, request_id)
-        if resource.status.terminal:
-            return json_answer(resource)
-        await self._acceptance.cancel(call.caller, request_id, resource.conversation_id)
-        return json_answer(resource.model_copy(update={"cancel_requested": True}), 202)
 
 
 def _dead(resource: RequestResource) -> Ending | None:

@@ -25,25 +25,20 @@ _PROBLEMS = openapi.problems(
     ErrorCode.UNAUTHORIZED, ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.INVALID_REQUEST,
     ErrorCode.TOO_MANY_ATTEMPTS, ErrorCode.OVERLOADED, ErrorCode.UNAVAILABLE,
 )  # fmt: skip
-_LONGEST_FORM = 16 * 1024
+LONGEST_FORM = 16 * 1024
 _TEXT = {"type": "string"}
 _PASSWORD = {**_TEXT, "format": "password", "description": "The user's password.", "examples": ["tr0ub4dor&3"]}
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["username", "password"],
-                    "properties": {
-                        "grant_type": {"const": "password", "description": "Always `password`; may be absent."},
-                        "username": {**_TEXT, "description": "The user's name.", "examples": ["ann"]},
-                        "password": _PASSWORD,
-                    },
-                }
-            }
-        },
+FORM_CONTENT = {
+    "application/x-www-form-urlencoded": {
+        "schema": {
+            "type": "object",
+            "required": ["username", "password"],
+            "properties": {
+                "grant_type": {"const": "password", "description": "Always `password`; may be absent."},
+                "username": {**_TEXT, "description": "The user's name.", "examples": ["ann"]},
+                "password": _PASSWORD,
+            },
+        }
     }
 }
 
@@ -70,19 +65,23 @@ class SignIn:
         answers: openapi.Responses = {**_PROBLEMS, 200: {"model": Token, "description": "Signed in"}}
         router.add_api_route(
             "/token", self.create_token, methods=["POST"], response_model=None, responses=answers,
-            operation_id="createToken", summary="Sign in with username and password", openapi_extra=_FORM,
+            operation_id="createToken", summary="Sign in with username and password",
+            openapi_extra={"requestBody": {"required": True, "content": FORM_CONTENT}},
             description="The form is that of OAuth2's password grant. The token is valid for one hour.",
         )  # fmt: skip
         return router
 
     async def create_token(self, request: Request) -> Response:
         """Sign in with username and password."""
-        form = read_form(await read_body(request, _LONGEST_FORM))
-        async with self._attempts.attempt(form.username, client_address(request.scope)):
-            user = await self._with_password(form)
+        user = await self.with_password(request, read_form(await read_body(request, LONGEST_FORM)))
         token = self._tokens.sign(user).get_secret_value()
         answer = Token(access_token=token, expires_in=int(LIFETIME.total_seconds()))
         return json_answer(answer)
+
+    async def with_password(self, request: Request, form: Form) -> StoredUser:
+        """The user who signs in with this form. Raises ``UNAUTHORIZED`` and ``TOO_MANY_ATTEMPTS``."""
+        async with self._attempts.attempt(form.username, client_address(request.scope)):
+            return await self._with_password(form)
 
     async def _with_password(self, form: Form) -> StoredUser:
         found = await users.by_username(self._database, form.username)

@@ -19,13 +19,14 @@ from gateway.people.principal import Principal
 from gateway.tasks import TaskService
 from orchestra.store import tasks
 from orchestra.store.database import Database
+from schemas.api.audit import Action
 from schemas.api.keys import Scope
+from schemas.api.requests import OwnerName
 from schemas.api.tasks import (
     AcceptedTask,
     CancelledTasks,
     CreatedTask,
     CreateTask,
-    OwnerName,
     PostTask,
     TaskFilter,
     TaskPage,
@@ -115,13 +116,16 @@ class Tasks:
             Route("GET", path, self.list_tasks, Scope.READ, {200: listed}, lists=True),
             Route(
                 "POST", f"{path}/cancel", self.cancel_tasks, Scope.WRITE, {202: asked}, body=Body(TaskFilter),
-                writes=True,
+                writes=True, action=Action.REQUEST_CANCEL,
             ),
             Route(
                 "POST", f"{one}/retry", self.retry_task, Scope.WRITE, {201: retried},
-                also=_RETRIED, headers=[_KEY, openapi.TRACEPARENT], writes=True,
+                also=_RETRIED, headers=[_KEY, openapi.TRACEPARENT], writes=True, action=Action.REQUEST_RETRY,
             ),
-            Route("POST", f"{one}/cancel", self.cancel_task, Scope.WRITE, cancelled, writes=True),
+            Route(
+                "POST", f"{one}/cancel", self.cancel_task, Scope.WRITE, cancelled, writes=True,
+                action=Action.REQUEST_CANCEL,
+            ),
         ]  # fmt: skip
 
     def _same(self, path: str, suffix: str = "") -> Sequence[Route]:
@@ -139,7 +143,10 @@ class Tasks:
                 suffix=suffix,
             ),
             Route("GET", one, self.get_task, Scope.READ, {200: task}, suffix=suffix),
-            Route("DELETE", one, self.delete_task, Scope.WRITE, {204: removed}, writes=True, suffix=suffix),
+            Route(
+                "DELETE", one, self.delete_task, Scope.WRITE, {204: removed}, writes=True, suffix=suffix,
+                action=Action.REQUEST_DELETE,
+            ),
         ]  # fmt: skip
 
     async def create_task_v0(self, call: Call[PostTask]) -> Response:
@@ -163,21 +170,21 @@ class Tasks:
     async def retry_task(self, call: Call[None], task_id: UUID) -> Response:
         """Retry a failed, expired or cancelled task, as a new task."""
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
-        sent = await self._service.retry(call.caller, task_id, key, trace)
+        sent = await self._service.retry(call.caller, task_id, key, trace, call.by)
         return json_answer(sent.task, 201, _location(sent.task))
 
     async def cancel_task(self, call: Call[None], task_id: UUID) -> Response:
         """Cancel a task, unless it has ended."""
-        task = await self._service.cancel(call.caller, task_id)
+        task = await self._service.cancel(call.caller, task_id, call.by)
         return json_answer(task, 200 if task.status.terminal else 202)
 
     async def cancel_tasks(self, call: Call[TaskFilter]) -> Response:
         """Cancel all matching open tasks, at most 1,000 per call."""
-        return json_answer(await self._service.cancel_all(call.caller, call.body), 202)
+        return json_answer(await self._service.cancel_all(call.caller, call.body, call.by), 202)
 
     async def delete_task(self, call: Call[None], task_id: UUID) -> Response:
         """Delete a task, and cancel it if it is open."""
-        await self._service.remove(call.caller, task_id)
+        await self._service.remove(call.caller, task_id, call.by)
         return Response(status_code=204)
 
     async def get_task(self, call: Call[None], task_id: UUID) -> Response:

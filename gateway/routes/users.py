@@ -16,9 +16,11 @@ from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
 from orchestra.http.client_address import client_address
 from orchestra.store import users
+from orchestra.store.audit import Author
 from orchestra.store.database import Database
 from orchestra.store.users import StoredUser
 from schemas import fields
+from schemas.api.audit import Action
 from schemas.api.keys import Scope
 from schemas.api.users import ChangePassword, ChangeUser, CreateUser, UserResource
 from schemas.errors import ErrorCode, OrchestraError
@@ -52,16 +54,19 @@ class Users:
         taken, hashed = ErrorCode.USERNAME_TAKEN, ErrorCode.OVERLOADED
         return [
             Route("GET", path, self.list_users, Scope.ADMIN, {200: listed}, lists=True),
-            Route("POST", path, self.create_user, Scope.ADMIN, {201: made}, body=new, also=[taken, hashed]),
+            Route(
+                "POST", path, self.create_user, Scope.ADMIN, {201: made}, body=new, also=[taken, hashed],
+                creates_access=True, action=Action.USER_CREATE,
+            ),
             Route(
                 "PUT", mine, self.change_password, Scope.WRITE, {204: renewed}, body=Body(ChangePassword),
-                also=[ErrorCode.TOO_MANY_ATTEMPTS, hashed],
+                also=[ErrorCode.TOO_MANY_ATTEMPTS, hashed], action=Action.USER_PASSWORD,
             ),
             Route(
                 "PUT", one, self.update_user, Scope.ADMIN, {200: user}, body=other,
-                also=[ErrorCode.NOTHING_TO_CHANGE, taken, hashed],
+                also=[ErrorCode.NOTHING_TO_CHANGE, taken, hashed], creates_access=True, action=Action.USER_UPDATE,
             ),
-            Route("DELETE", one, self.delete_user, Scope.ADMIN, {204: gone}),
+            Route("DELETE", one, self.delete_user, Scope.ADMIN, {204: gone}, action=Action.USER_DELETE),
             Route("GET", "/users/me", self.get_current_user, Scope.READ, {200: user}, also=[ErrorCode.NOT_FOUND]),
         ]  # fmt: skip
 
@@ -84,7 +89,9 @@ class Users:
         """
         wanted = call.body
         password_hash = await self._passwords.hash(wanted.password)
-        made = await users.create(self._database, call.caller.tenant, wanted.username, password_hash, wanted.role)
+        made = await users.create(
+            self._database, call.caller.tenant, wanted.username, password_hash, wanted.role, call.by
+        )
         return json_answer(made, 201)
 
     async def update_user(self, call: Call[ChangeUser], user_id: UUID) -> Response:
@@ -104,7 +111,8 @@ class Users:
             password_hash=password_hash,
             role=wanted.role,
             keep_keys=wanted.keep_keys,
-            leave_admin=self._callers.presents_credentials(call.request),
+            leave_admin=call.caller.identified,
+            by=call.by,
         )
         self._callers.forget_user(user_id)
         if changed is None:
@@ -116,7 +124,7 @@ class Users:
 
         It ends the caller's sessions and revokes their keys. Only for users who signed in with a password.
         """
-        if not self._callers.presents_credentials(call.request):
+        if not call.caller.identified:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         if call.caller.session is None:
             raise OrchestraError(ErrorCode.FORBIDDEN, "only a user who signed in with a password can change it")
@@ -125,7 +133,7 @@ class Users:
         if user is None:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         async with self._attempts.attempt(user.resource.username, client_address(call.request.scope)):
-            changed = await self._exchange(user, call.body)
+            changed = await self._exchange(user, call.body, call.by)
             if not changed:
                 raise OrchestraError(ErrorCode.FORBIDDEN, "old_password: wrong")
         self._callers.forget_user(id)
@@ -138,8 +146,8 @@ class Users:
         """
         if user_id == call.caller.user_id:
             raise OrchestraError(ErrorCode.FORBIDDEN, "you cannot delete yourself")
-        leave_admin = self._callers.presents_credentials(call.request)
-        deleted = await users.delete(self._database, call.caller.tenant, user_id, leave_admin=leave_admin)
+        leave_admin = call.caller.identified
+        deleted = await users.delete(self._database, call.caller.tenant, user_id, leave_admin=leave_admin, by=call.by)
         self._callers.forget_user(user_id)
         if not deleted:
             raise OrchestraError(ErrorCode.NOT_FOUND)
@@ -150,14 +158,14 @@ class Users:
 
         The caller is identified by a token or by one of the user's keys.
         """
-        if not self._callers.presents_credentials(call.request):
+        if not call.caller.identified:
             raise OrchestraError(ErrorCode.UNAUTHORIZED)
         user = await users.by_id(self._database, call.caller.user_id) if call.caller.user_id else None
         if user is None:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return json_answer(user.resource)
 
-    async def _exchange(self, user: StoredUser, wanted: ChangePassword) -> bool:
+    async def _exchange(self, user: StoredUser, wanted: ChangePassword, by: Author) -> bool:
         """Replace the password. False if the old one is wrong."""
         found = await users.by_username(self._database, user.resource.username)
         right, _ = await self._passwords.verify(wanted.old_password, found[1] if found else None)
@@ -165,6 +173,7 @@ class Users:
             return False
         new, id = await self._passwords.hash(wanted.password), user.resource.id
         changed = await users.change(
-            self._database, user.tenant, id, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys
-        )
+            self._database, user.tenant, id, password_hash=new, old_hash=found[1], keep_keys=wanted.keep_keys,
+            by=by,
+        )  # fmt: skip
         return changed is not None

@@ -4,32 +4,31 @@ import json
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from http import HTTPStatus
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from orchestra.cli.calls import calling, name_of, refused
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key
-from orchestra.cli.terminal import echo, hand_over, remark
+from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
+from orchestra.cli.terminal import hand_over, remark
 
 if TYPE_CHECKING:
-    import httpx
+    from orchestra.client import ClientError
 
 UNREACHABLE = 3
 MAX_MESSAGES = 1000
 # A gateway takes bodies of up to 1 MiB.
 MAX_BYTES = 1_000_000
-_PATH = "/v1/messages/bulk"
+_SECONDS = 60.0
+# For messages that may be accepted later, after each call.
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-_TEMPORARY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
 
 
 class _Message(NamedTuple):
     line: int
     body: dict[str, Any]
+    size: int
 
 
 # A message to send, or the number of a line that is not one and its error.
@@ -57,8 +56,7 @@ def bulk(
     Exit codes: 0 all accepted; 1 some refused; 2 wrong usage; 3 no gateway could be reached; 130 interrupted.
     """
     run, sent, failed = secrets.token_hex(8), 0, 0
-    with calling(gateway_of(gateway, data, UNREACHABLE), key) as client:
-        sender = Sender(client)
+    with closing(Sender(gateway_of(gateway, data, UNREACHABLE), key)) as sender:
         for batch in batches(file, run):
             for line, outcome in sender.send(batch):
                 hand_over(json.dumps({"line": line, **outcome}))
@@ -76,7 +74,7 @@ def batches(lines: Iterable[bytes], run: str) -> Iterator[list[_Line]]:
         if not line.strip():
             continue
         read = _read(number, line, run)
-        more = len(json.dumps(read.body)) + 2 if isinstance(read, _Message) else 0
+        more = read.size + 1 if isinstance(read, _Message) else 0
         if batch and (len(batch) == MAX_MESSAGES or size + more > MAX_BYTES):
             yield batch
             batch, size = [], 0
@@ -87,15 +85,25 @@ def batches(lines: Iterable[bytes], run: str) -> Iterator[list[_Line]]:
 
 
 def _read(number: int, line: bytes, run: str) -> _Line:
+    from orchestra.client.options import body_of
+
     if len(line) > MAX_BYTES:
         return number, _error("too_large", f"the line is longer than {MAX_BYTES:,} bytes")
     try:
-        body = json.loads(line)
-    except ValueError:
+        body = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return number, _error("not_json", "the line is not JSON")
     if not isinstance(body, dict):
         return number, _error("invalid_request", "the line is not an object")
-    return _Message(number, {"idempotency_key": f"{run}-{number}", **body})
+    body = {"idempotency_key": f"{run}-{number}", **body}
+    try:
+        return _Message(number, body, len(body_of(request=body)))
+    except ValueError:
+        return number, _error("invalid_request", "the line has half a character, or too many levels")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _error(code: str, detail: str) -> dict[str, Any]:
@@ -103,10 +111,18 @@ def _error(code: str, detail: str) -> dict[str, Any]:
 
 
 class Sender:
-    """Sends batches. Until a gateway has answered once, one that cannot be reached ends the verb at once."""
+    """Sends batches. Until a gateway has answered once, one that cannot be reached ends the verb at once.
 
-    def __init__(self, client: "httpx.Client", pauses: Sequence[float] = _PAUSES) -> None:
-        self._client = client
+    ``seconds``: how long a call is repeated that failed for now; ``pauses``: before its messages that may be accepted
+    later are sent again.
+    """
+
+    def __init__(
+        self, gateway: str, key: str | None, pauses: Sequence[float] = _PAUSES, seconds: float = _SECONDS
+    ) -> None:
+        from orchestra.client import Client
+
+        self._client = Client(gateway, key or "", retry_seconds=seconds, on_retry=self._on_retry)
         self._pauses = pauses
         self._reached = False
 
@@ -117,36 +133,38 @@ class Sender:
         for pause in (*self._pauses, None):
             if not left:
                 break
-            outcomes = self._post([each.body for each in left], last=pause is None)
-            if outcomes is not None:
-                done |= {each.line: outcome for each, outcome in zip(left, outcomes, strict=True)}
-            left = [each for each in left if each.line not in done or _may_be_accepted(done[each.line])]
+            outcomes = self._submit([each.body for each in left])
+            done |= {each.line: outcome for each, outcome in zip(left, outcomes, strict=True)}
+            left = [each for each in left if _may_be_accepted(done[each.line])]
             if left and pause is not None:
                 remark(f"{len(left):,} to send again in {pause:g} s")
                 time.sleep(pause)
         yield from sorted(done.items())
 
-    def _post(self, bodies: list[dict[str, Any]], *, last: bool) -> list[dict[str, Any]] | None:
-        """The outcomes of one call; None if it failed and may be repeated. Any other failure ends the verb."""
-        import httpx
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _submit(self, bodies: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """The outcomes of one call. If it fails, exit with the reason."""
+        from orchestra.client import ClientError, UnreachableError
 
         try:
-            response = self._client.post(_PATH, json={"requests": bodies})
-        except httpx.HTTPError as error:
-            if self._reached and not last:
-                return None
-            echo(f"{name_of(self._client)} did not answer ({type(error).__name__})", err=True)
-            raise typer.Exit(UNREACHABLE) from None
+            outcomes = self._client.messages.submit_all(bodies)
+        except UnreachableError as error:
+            raise fail(str(error), UNREACHABLE) from None
+        except ClientError as error:
+            raise fail(str(error)) from None
+        if len(outcomes) != len(bodies):
+            raise fail("the gateway did not answer like a gateway: messages have no outcomes")
         self._reached = True
-        if response.status_code in _TEMPORARY and not last:
-            return None
-        try:
-            outcomes = response.json()["data"]
-        except (ValueError, LookupError, TypeError):
-            outcomes = None
-        if not response.is_success or not isinstance(outcomes, list) or len(outcomes) != len(bodies):
-            raise refused(self._client, response)
-        return outcomes
+        return [each.model_dump(mode="json", warnings=False) for each in outcomes]
+
+    def _on_retry(self, error: "ClientError", pause: float) -> None:
+        if error.status is None and not self._reached:
+            raise error
+        self._reached = True
+        remark(f"{error}; trying again in {pause:.1f} s")
 
 
 def _may_be_accepted(outcome: dict[str, Any]) -> bool:

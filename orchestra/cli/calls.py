@@ -1,60 +1,38 @@
-"""Calls of a gateway that verbs make, and what they say when one fails."""
+"""The client that verbs call a gateway with, and what they say when a call fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from orchestra.cli.options import fail
 
 if TYPE_CHECKING:
-    import httpx
-
-_SECONDS = 60.0
+    from orchestra.client import Client
 
 
-def calling(gateway: str, key: str | None) -> "httpx.Client":
-    """A client of this gateway."""
-    import httpx
+@contextmanager
+def calling(gateway: str, key: str | None) -> Iterator["Client"]:
+    """A client of this gateway, which repeats no call. If one fails, exit with code 1 and the reason."""
+    from orchestra.cli.ask import Where
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        return httpx.Client(base_url=gateway, headers=headers, trust_env=False, timeout=_SECONDS)
-    except httpx.InvalidURL as error:
-        raise fail(f"{gateway} is not a gateway address: {error}") from None
+    with Where(gateway, key).client() as client, failing():
+        yield client
 
 
-def answer_of(
-    client: "httpx.Client", method: str, path: str, is_expected: Callable[[Any], bool], about: str = "", **more: Any
-) -> Any:
-    """The body of a response that is a success and as expected; anything else ends the verb with exit code 1."""
-    import httpx
+@contextmanager
+def failing(about: str = "") -> Iterator[None]:
+    """Exit with code 1 and the reason if a call fails. ``about``: what it was about."""
+    from orchestra.client import ClientError
 
     try:
-        response = client.request(method, path, **more)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(f"{about}{name_of(client)} did not answer ({type(error).__name__})") from None
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if response.is_success and is_expected(answer):
-        return answer
-    raise refused(client, response, about)
+        yield
+    except ClientError as error:
+        raise fail(f"{about}{error.code}: {error.detail}" if error.code else f"{about}{error}") from None
 
 
-def name_of(client: "httpx.Client") -> str:
-    """How an error refers to the gateway."""
-    return f"the gateway at {client.base_url.netloc.decode()}"
-
-
-def refused(client: "httpx.Client", response: "httpx.Response", about: str = "") -> typer.Exit:
-    """Print why this response, which has been read, is of no use. Raise the result to exit with code 1."""
-    try:
-        answer: Any = response.json()
-    except ValueError:
-        answer = None
-    match answer:
-        case {"code": code, "detail": detail} if response.is_error:
-            return fail(f"{about}{code}: {detail}")
-    return fail(f"{about}{name_of(client)} returned status {response.status_code}, and not as a gateway does")
+def answer_of(client: "Client", method: str, path: str, is_expected: Callable[[Any], bool], **more: Any) -> Any:
+    """The answer to a call for which the client has no method. If it is not as expected, exit with code 1."""
+    answer = client.call(method, path, **more)
+    if not is_expected(answer):
+        raise fail(f"{method} {path}: this is not how a gateway answers")
+    return answer

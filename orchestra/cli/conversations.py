@@ -1,25 +1,21 @@
 """``orchestra conversations``: list, show, branch, copy and delete conversations, over HTTP."""
 
 import json
-import sys
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import answer_of, calling
+from orchestra.cli.calls import calling, failing
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
-from orchestra.cli.terminal import Terminal, echo, hand_over
+from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
+from orchestra.cli.terminal import echo, hand_over, print_list
+from schemas.api.conversations import ConversationResource
 
-if TYPE_CHECKING:
-    import httpx
-
-_PATH = "/v1/conversations"
 _MAX_PAGE = 100
-_SHOWN = {"id", "created_at", "metadata", "open_requests"}
 
 Id = Annotated[UUID, typer.Argument(help="Id of the conversation.")]
 NewId = Annotated[UUID | None, typer.Option("--id", help="Id of the new conversation; default: one that is chosen.")]
@@ -29,7 +25,6 @@ Metadata = Annotated[
         "--metadata", metavar="NAME=VALUE", help="Metadata of the new conversation; default: as the original."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def build() -> typer.Typer:
@@ -53,15 +48,14 @@ def list_(
 ) -> None:
     """List conversations, newest first. Admins see those of all owners."""
     with calling(gateway_of(gateway, data), key) as client:
-        found = _pages(client, "", limit)
+        found = list(islice(client.conversations.list(page_size=min(limit, _MAX_PAGE)), limit))
     if as_json:
-        hand_over(json.dumps(found, indent=2))
+        hand_over(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
         return
     if not found:
         echo("no conversations")
         return
-    # A file or a pipe has no width to fit a line into.
-    Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
+    print_list(_table(found))
 
 
 def show(
@@ -75,15 +69,16 @@ def show(
 ) -> None:
     """Show a conversation and its messages, each with its id."""
     with calling(gateway_of(gateway, data), key) as client:
-        found = _ask(client, "GET", f"/{conversation}")
-        messages = _pages(client, f"/{conversation}/messages", limit)
+        found = client.conversations.get(conversation)
+        messages = list(islice(client.conversations.messages(conversation, page_size=min(limit, _MAX_PAGE)), limit))
     if as_json:
-        hand_over(json.dumps({**found, "messages": messages}, indent=2))
+        said = [each.model_dump(mode="json", warnings=False) for each in messages]
+        hand_over(json.dumps({**found.model_dump(mode="json"), "messages": said}, indent=2))
         return
     for line in _about(found):
         echo(line)
     for each in messages:
-        echo(f"[{each['id']}] {each['role']}: {each['content']}")
+        echo(f"[{each.id}] {each.role}: {each.content}")
 
 
 def branch(
@@ -102,8 +97,12 @@ def branch(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Branch a conversation, and print the id of the new one alone on stdout."""
-    place = {"after_request": after_request and str(after_request), "after_message": after_message}
-    _make(f"/{conversation}/branch", place, new_id, metadata, gateway_of(gateway, data), key)
+    pairs = _pairs(metadata)
+    with calling(gateway_of(gateway, data), key) as client:
+        made = client.conversations.branch(
+            conversation, after_request=after_request, after_message=after_message, id=new_id, metadata=pairs
+        )
+    echo(str(made.id))
 
 
 def copy(
@@ -116,7 +115,10 @@ def copy(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Copy a conversation with all its messages, and print the id of the new one alone on stdout."""
-    _make(f"/{conversation}/copy", {}, new_id, metadata, gateway_of(gateway, data), key)
+    pairs = _pairs(metadata)
+    with calling(gateway_of(gateway, data), key) as client:
+        made = client.conversations.copy(conversation, id=new_id, metadata=pairs)
+    echo(str(made.id))
 
 
 def delete(
@@ -131,7 +133,8 @@ def delete(
     with calling(gateway_of(gateway, data), key) as client:
         for each in conversations:
             try:
-                answer_of(client, "DELETE", f"{_PATH}/{each}", lambda answer: answer is None, f"{each}: ")
+                with failing(f"{each}: "):
+                    client.conversations.delete(each)
             except typer.Exit:
                 failed += 1  # The error is shown; the others are deleted all the same.
     echo(f"{len(conversations) - failed} deleted, {failed} not", err=True)
@@ -139,47 +142,22 @@ def delete(
         raise typer.Exit(1)
 
 
-def _make(
-    path: str, body: dict[str, Any], id: UUID | None, metadata: list[str] | None, gateway: str, key: str | None
-) -> None:
+def _pairs(metadata: Sequence[str] | None) -> Mapping[str, str] | None:
     pairs = [each.partition("=") for each in metadata or ()]
     if any(not name or not sign for name, sign, _ in pairs):
         raise fail("--metadata takes NAME=VALUE")
-    body |= {"id": id and str(id), "metadata": {name: value for name, _, value in pairs} if metadata else None}
-    with calling(gateway, key) as client:
-        made = _ask(client, "POST", path, json={name: value for name, value in body.items() if value is not None})
-    echo(made["id"])
+    return {name: value for name, _, value in pairs} if metadata else None
 
 
-def _pages(client: "httpx.Client", path: str, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: dict[str, str] | None = {}
-    while cursor is not None and len(found) < limit:
-        page = _ask(client, "GET", path, params={**cursor, "limit": min(limit - len(found), _MAX_PAGE)})
-        found, cursor = found + page["data"], {"cursor": page["next"]} if page["next"] else None
-    return found
-
-
-def _table(found: list[dict[str, Any]]) -> Table:
+def _table(found: Sequence[ConversationResource]) -> Table:
     table = Table(Column("id", no_wrap=True), "what")
     for each in found:
-        table.add_row(each["id"], "\n".join(_about(each)[1:]))
+        table.add_row(str(each.id), "\n".join(_about(each)[1:]))
     return table
 
 
-def _about(found: dict[str, Any]) -> list[str]:
-    moment = datetime.fromisoformat(found["created_at"]).astimezone().strftime("%Y-%m-%d %H:%M")
-    lines = [f"conversation {found['id']}", f"created {moment}, {len(found['open_requests'])} open requests"]
-    lines += [f"branch of {found['branch_of']}"] if "branch_of" in found else []
-    return lines + [f"{name}: {value}" for name, value in found["metadata"].items()]
-
-
-def _ask(client: "httpx.Client", method: str, path: str, **more: Any) -> Any:
-    return answer_of(client, method, f"{_PATH}{path}", _is_answer, **more)
-
-
-def _is_answer(answer: Any) -> bool:
-    match answer:
-        case {"data": list(), "next": _}:
-            return True
-    return isinstance(answer, dict) and answer.keys() >= _SHOWN
+def _about(found: ConversationResource) -> list[str]:
+    moment = found.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    lines = [f"conversation {found.id}", f"created {moment}, {len(found.open_requests)} open requests"]
+    lines += [f"branch of {found.branch_of}"] if found.branch_of else []
+    return lines + [f"{name}: {value}" for name, value in found.metadata.items()]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import answer_of, calling
+from orchestra.cli.calls import answer_of, calling, failing
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
-from orchestra.cli.terminal import Terminal, echo, hand_over
+from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
+from orchestra.cli.terminal import echo, hand_over, print_list
 from schemas.errors import ErrorCode
 
 if TYPE_CHECKING:
-    import httpx
+    from orchestra.client import Client
 
 _PATH = "/v1/dead-letters"
 
@@ -29,7 +29,6 @@ Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only let
 TopicOption = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
 After = Annotated[str | None, typer.Option(help="Only letters kept at or after this time, as 2026-01-31T12:00:00Z.")]
 Before = Annotated[str | None, typer.Option(help="Only letters kept before this time.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Id = Annotated[int, typer.Argument(min=0, help="Number of the dead letter.")]
 
 
@@ -78,8 +77,7 @@ def list_(
     if not found:
         echo("no such dead letters" if asked else "no dead letters")
         return
-    # A file or a pipe has no width to fit a line into.
-    Terminal(width=None if sys.stdout.isatty() else 240).print(_table(found))
+    print_list(_table(found))
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
@@ -148,7 +146,7 @@ def edit(
             change["value_base64"] = base64.b64encode(_read(value)).decode()
         elif not header:
             change["value"] = _in_editor(found)
-        edited = _ask(client, "PUT", f"/{letter}", json=change)
+        edited = _ask(client, "PUT", f"/{letter}", body=change)
     obstacle = edited["obstacle"]
     if obstacle:
         echo(f"edited; a replay would still be refused, {obstacle['code']}: {obstacle['detail']}", err=True)
@@ -185,28 +183,29 @@ def replay(
         raise typer.Exit(1)
 
 
-def _replay_each(client: "httpx.Client", letters: list[int]) -> dict[str, Any]:
+def _replay_each(client: "Client", letters: list[int]) -> dict[str, Any]:
     requests: dict[int, str] = {}
     for letter in letters:
         try:
-            requests[letter] = _ask(client, "POST", f"/{letter}/replay", about=f"letter {letter}: ")["replayed_as"]
+            with failing(f"letter {letter}: "):
+                requests[letter] = _ask(client, "POST", f"/{letter}/replay")["replayed_as"]
         except typer.Exit:
             continue  # The error is shown; the others are replayed all the same.
     return {"replayed": len(requests), "skipped": len(letters) - len(requests), "requests": requests}
 
 
-def _replay_all(client: "httpx.Client", wanted: dict[str, str]) -> dict[str, Any]:
+def _replay_all(client: "Client", wanted: dict[str, str]) -> dict[str, Any]:
     told, cursor, more = {"replayed": 0, "skipped": 0}, None, True
     while more:
-        answer = _ask(client, "POST", "/replay", json={**wanted, **_cursor(cursor)})
+        answer = _ask(client, "POST", "/replay", body={**wanted, **_cursor(cursor)})
         told = {name: told[name] + answer[name] for name in told}
         cursor = answer["next"]
         more = cursor is not None
     return told
 
 
-def _ask(client: "httpx.Client", method: str, path: str, *, about: str = "", **more: Any) -> Any:
-    return answer_of(client, method, f"{_PATH}{path}", _is_answer, about, **more)
+def _ask(client: "Client", method: str, path: str, **more: Any) -> Any:
+    return answer_of(client, method, f"{_PATH}{path}", _is_answer, **more)
 
 
 def _is_answer(answer: Any) -> bool:

@@ -1,7 +1,6 @@
 """``orchestra files``: upload, list, download and delete files, over HTTP."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Column, Table
 
+from orchestra.cli.calls import calling, failing
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, Data, GatewayUrl, Key, fail
-from orchestra.cli.terminal import Terminal, bytes_out, echo, hand_over
+from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
+from orchestra.cli.terminal import bytes_out, echo, hand_over, print_list
 from schemas.api.files import FileObject, Purpose
 from schemas.errors import ErrorCode
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _MAX_PAGE = 1000
 
 Id = Annotated[str, typer.Argument(help="Id of the file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def build() -> typer.Typer:
@@ -49,7 +48,7 @@ def list_(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """List files, newest first. Admins see those of all owners."""
-    with _client(gateway_of(gateway, data), key) as client, _failing():
+    with calling(gateway_of(gateway, data), key) as client:
         found = list(islice(client.files.list(purpose=purpose, page_size=min(limit, _MAX_PAGE)), limit))
     if as_json:
         hand_over(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
@@ -57,8 +56,7 @@ def list_(
     if not found:
         echo("no such files" if purpose else "no files")
         return
-    # A file or a pipe has no width to fit a line into.
-    Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
+    print_list(_table(found))
 
 
 def upload(
@@ -70,7 +68,7 @@ def upload(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Upload a file, and print its id alone on stdout."""
-    with _client(gateway_of(gateway, data), key) as client, _failing():
+    with calling(gateway_of(gateway, data), key) as client:
         kept = _store(client, path, purpose)
     echo(kept.id)
     echo(f"{kept.bytes} bytes, expires {_moment(kept.expires_at)}", err=True)
@@ -80,7 +78,7 @@ def show(
     file_id: Id, *, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA
 ) -> None:
     """Show a file's name, length, purpose and times."""
-    with _client(gateway_of(gateway, data), key) as client, _failing():
+    with calling(gateway_of(gateway, data), key) as client:
         found = client.files.get(file_id)
     if as_json:
         hand_over(found.model_dump_json(indent=2))
@@ -117,7 +115,7 @@ def download(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Download a file. It appears under its name when all of it has arrived."""  # fmt: skip
-    with _client(gateway_of(gateway, data), key) as client, _failing():
+    with calling(gateway_of(gateway, data), key) as client:
         if output == "-":
             if (out := bytes_out()) is None:
                 raise fail("standard output is a terminal: redirect it, or name a file with --output")
@@ -140,10 +138,10 @@ def delete(
 ) -> None:
     """Delete files."""
     failed = 0
-    with _client(gateway_of(gateway, data), key) as client:
+    with calling(gateway_of(gateway, data), key) as client:
         for each in file_ids:
             try:
-                with _failing(f"{each}: "):
+                with failing(f"{each}: "):
                     client.files.delete(each)
             except typer.Exit:
                 failed += 1  # The error is shown; the others are deleted all the same.
@@ -159,7 +157,7 @@ def upload_for_message(gateway: str, key: str | None, path: Path) -> str | None:
     """
     from orchestra.client import ClientError
 
-    with _client(gateway, key) as client, _failing(f"{path}: "):
+    with calling(gateway, key) as client, failing(f"{path}: "):
         try:
             kept = _store(client, path, Purpose.USER_DATA)
         except ClientError as error:
@@ -168,23 +166,6 @@ def upload_for_message(gateway: str, key: str | None, path: Path) -> str | None:
             raise
     echo(f"{path} uploaded as {kept.id}", err=True)
     return kept.id
-
-
-def _client(gateway: str, key: str | None) -> "Client":
-    from orchestra.cli.ask import Where
-
-    return Where(gateway, key).client()
-
-
-@contextmanager
-def _failing(about: str = "") -> Iterator[None]:
-    """Exit with code 1 and the reason if a call fails."""
-    from orchestra.client import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        raise fail(f"{about}{error.code}: {error.detail}" if error.code else f"{about}{error}") from None
 
 
 @contextmanager

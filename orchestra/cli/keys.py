@@ -1,8 +1,8 @@
 """``orchestra keys``: manage API keys directly in the database, before anyone can sign in."""
 
 import asyncio
+import getpass
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,16 @@ from rich.table import Column, Table
 
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
-from orchestra.cli.terminal import Terminal, echo
+from orchestra.cli.terminal import echo, print_list
 from orchestra.settings import DatabaseSettings, load
 from schemas.api.keys import CreateKey, KeyResource, Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.requests import describe
 
 if TYPE_CHECKING:
+    from orchestra.store.audit import Author
     from orchestra.store.database import Database
+    from schemas.api.audit import Action
 
 _PAGE = 500
 _T = TypeVar("_T")
@@ -82,8 +84,7 @@ def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None
     if not found:
         echo(f"tenant {tenant!a} has no keys", err=True)
         return
-    # A file or a pipe has no width to fit a line into.
-    Terminal(width=None if sys.stdout.isatty() else 200).print(_table(found))
+    print_list(_table(found))
 
 
 def _table(keys: list[KeyResource]) -> Table:
@@ -116,13 +117,15 @@ async def _create(
     """The key, its stored record, and whether it is the first of a tenant other than the default one."""
     from orchestra.credentials import new_key
     from orchestra.store import keys, users
+    from schemas.api.audit import Action
 
     found = await users.by_username(database, username) if username is not None else None
     if username is not None and (found is None or found[0].tenant != tenant):
         raise fail(f"tenant {tenant!a} has no user with this name")
     first = tenant != DEFAULT_TENANT and not await keys.page(database, tenant, None, None, 1)
     key = new_key()
-    kept = await keys.create(database, tenant, key, wanted, found[0].resource.id if found else None)
+    owner = found[0].resource.id if found else None
+    kept = await keys.create(database, tenant, key, wanted, owner, by=_by(tenant, Action.KEY_CREATE))
     return key.text, kept, first
 
 
@@ -140,11 +143,25 @@ async def _all(database: "Database", tenant: str) -> list[KeyResource]:
 async def _revoke(database: "Database", tenant: str, id: str) -> bool:
     from orchestra.credentials import is_key_id
     from orchestra.store import keys
+    from schemas.api.audit import Action
 
-    return is_key_id(id) and await keys.revoke(database, tenant, None, id)
+    return is_key_id(id) and await keys.revoke(database, tenant, None, id, _by(tenant, Action.KEY_REVOKE))
+
+
+def _by(tenant: str, action: "Action") -> "Author":
+    """The user of this machine who runs the command, for the audit."""
+    from orchestra.store.audit import Author
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # Of a container, where the user may have no name.
+        name = str(os.getuid())
+    return Author(tenant, f"command:{name}", action)
 
 
 def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
+    import structlog
+
     from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
 
     if not os.environ.get("DATABASE_URL"):
@@ -152,6 +169,8 @@ def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
     if not os.environ.get("DATABASE_URL"):
         raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
     settings = load(DatabaseSettings)
+    # The verb itself reports what it did.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
     async def run() -> _T:
         database = Database.connect(settings, "orchestra-keys")

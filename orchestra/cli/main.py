@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestra.cli import conversations, dead_letters, files, keys
+from orchestra.cli import conversations, dead_letters, files, keys, requests
 from orchestra.cli.bulk import bulk
 from orchestra.cli.chat import chat
+from orchestra.cli.controls import audit, build_models, build_queue, build_workers
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
-from orchestra.cli.models import models
+from orchestra.cli.operations import lag, stats
 from orchestra.cli.password import password
 from orchestra.cli.scale import scale
 from orchestra.cli.send import send
@@ -98,13 +99,17 @@ def build() -> typer.Typer:
         _HERE: (up, down, status, logs, scale),
         _TALK: (send, bulk, chat, password),
         _SERVICES: (gateway, worker, llm),
-        _CARE: (migrate, topics, models, doctor),
+        _CARE: (migrate, topics, doctor, lag, stats, audit),
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
     app.callback()(_options)
     app.add_typer(conversations.build(), name="conversations", rich_help_panel=_TALK)
+    app.add_typer(requests.build(), name="requests", rich_help_panel=_TALK)
     app.add_typer(files.build(), name="files", rich_help_panel=_TALK)
+    app.add_typer(build_models(), name="models", rich_help_panel=_CARE)
+    app.add_typer(build_queue(), name="queue", rich_help_panel=_CARE)
+    app.add_typer(build_workers(), name="workers", rich_help_panel=_CARE)
     app.add_typer(keys.build(), name="keys", rich_help_panel=_CARE)
     app.add_typer(dead_letters.build(), name="dead-letters", rich_help_panel=_CARE)
     return app

@@ -47,6 +47,7 @@ Key = Annotated[
     str | None,
     typer.Option(envvar="ORCHESTRA_API_KEY", help="API key (preferred: env ORCHESTRA_API_KEY).", callback=_sendable),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Model to use. Default: the gateway's.")]
 ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of the conversation to continue.")]
 

@@ -9,9 +9,11 @@ from typing import Any, BinaryIO
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 from orchestra.transcript import Piece
 
+_WIDE = 240
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 # Control and format characters, such as those that change the direction of text, are removed.
 _PUT = {"Cc": None, "Cf": None, "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
@@ -77,6 +79,11 @@ class Terminal(Console):
         """The segments that rich draws; control segments are rich's own."""
         for each in super().render(renderable, options):
             yield each if each.control else Segment(harmless(each.text), each.style)
+
+
+def print_list(table: Table) -> None:
+    """Print a table. A file or a pipe has no width to fit a line into."""
+    Terminal(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 # What stands before a piece that begins.

@@ -139,7 +139,7 @@ def _say_where(status: dict[str, Any], options: StackOptions, console: Terminal)
     password = command("status", "--json", data=options.data)
     lines = (
         "",
-        f"Gateway   {status['gateway']['url']}  (docs at /docs, tasks on {status['tasks']['url']})",
+        f"Gateway   {status['gateway']['url']}  (console: /console, docs: /docs, tasks: {status['tasks']['url']})",
         f"Model     {_model(status['env'])}",
         f"Kafka     {status['kafka']['bootstrap']}",
         f"Postgres  {database.hostname}:{database.port}{database.path}  (its password: `{password}`)",

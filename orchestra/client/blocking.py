@@ -6,18 +6,18 @@ blocking wire one step runs it to its end: without an event loop, without a thre
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
-from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from orchestra.client.agents import AsyncAgents
+from orchestra.client.closing import Closing
 from orchestra.client.conversations import AsyncConversations
 from orchestra.client.errors import RequestFailedError
-from orchestra.client.events import EndingEvent, Event
+from orchestra.client.events import ConversationEvent, EndingEvent, Event
 from orchestra.client.files import AsyncChunks, AsyncFiles
 from orchestra.client.messages import AsyncMessages
 from orchestra.client.requests import AsyncRequests
-from orchestra.client.stream import AsyncStream
+from orchestra.client.stream import AsyncConversationStream, AsyncStream
 from orchestra.client.tasks import AsyncTasks
 
 Parameters = ParamSpec("Parameters")
@@ -72,19 +72,7 @@ class Items(Generic[Item]):
             raise StopIteration from None
 
 
-class _Closable:
-    core: Any
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        run(self.core.close())
-
-
-class Stream(_Closable, Items[Event]):
+class Stream(Items[Event], Closing):
     """`AsyncStream`, blocking."""
 
     core: AsyncStream
@@ -122,7 +110,24 @@ class Stream(_Closable, Items[Event]):
         return self.core.error
 
 
-class Chunks(_Closable, Items[bytes]):
+class ConversationStream(Items[ConversationEvent], Closing):
+    """`AsyncConversationStream`, blocking."""
+
+    core: AsyncConversationStream
+    close = _through(run, AsyncConversationStream.close)
+
+    @property
+    def conversation_id(self) -> UUID:
+        """Id of the conversation."""
+        return self.core.conversation_id
+
+    @property
+    def last_event_id(self) -> str | None:
+        """Where the stream is: another one can go on from there."""
+        return self.core.last_event_id
+
+
+class Chunks(Items[bytes], Closing):
     """`AsyncChunks`, blocking."""
 
     core: AsyncChunks
@@ -154,6 +159,7 @@ class Conversations(_Blocking[AsyncConversations]):
     create = _through(run, AsyncConversations.create)
     get = _through(run, AsyncConversations.get)
     messages = _through(Items, AsyncConversations.messages)
+    stream = _through(ConversationStream, AsyncConversations.stream)
     branch = _through(run, AsyncConversations.branch)
     copy = _through(run, AsyncConversations.copy)
     delete = _through(run, AsyncConversations.delete)

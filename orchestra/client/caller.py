@@ -1,5 +1,6 @@
 """Makes calls: to the gateway that responded last, or another one, again until one responds, for a limited time."""
 
+import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from orchestra.client.closing import AsyncClosing
 from orchestra.client.errors import ClientError, RequestFailedError, UnreachableError, error_of
 from orchestra.client.wire import CONNECT_SECONDS, Wire, WireResponse
 from schemas.errors import ErrorCode
+from schemas.reading import read_json
 
 # Longest silence of a gateway that is busy with an ordinary call.
 READ_SECONDS = 60.0
@@ -58,7 +61,7 @@ class Answer:
     def read(self, model: type[Model]) -> Model:
         """The body as this model. Raises ``ClientError``."""
         try:
-            return model.model_validate_json(self.body)
+            return read_json(model, self.body)
         except ValidationError:
             raise no_gateway(self.url) from None
 
@@ -160,6 +163,18 @@ class Caller:
                 patience.progressed()
                 return answer
 
+    async def json(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
+    ) -> Any:
+        """Make a call of any route, and return the JSON of its answer, None without a body."""
+        content = None if body is None else json.dumps(body).encode()
+        call = Call(method, path, params or {}, content=content, repeatable=method != "POST")
+        answer = await self.call(call)
+        try:
+            return json.loads(answer.body) if answer.body else None
+        except ValueError:
+            raise no_gateway(answer.url) from None
+
     async def open(self, call: Call) -> WireResponse:
         """Make a call once, and return its response, which the caller closes, before its body has arrived."""
         url = self.url
@@ -211,7 +226,7 @@ class Caller:
         return self.wire.build(call.method, f"{url}{call.path}", headers=headers, timeout=timeout, **more)
 
 
-class Resuming:
+class Resuming(AsyncClosing):
     """One body that is read over as many connections as it takes."""
 
     def __init__(self, caller: Caller, patience: Patience) -> None:
@@ -251,6 +266,10 @@ class Resuming:
                 await self._patience.after(error)
             else:
                 return chunk
+
+    async def close(self) -> None:
+        """Release the connection."""
+        await self._disconnect()
 
     async def _disconnect(self) -> None:
         response, self._response = self._response, None

@@ -1,9 +1,8 @@
 """The two clients: one for asyncio, one that blocks."""
 
 import os
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import httpx
 
@@ -11,6 +10,7 @@ from orchestra.addresses import is_http_url
 from orchestra.client import blocking
 from orchestra.client.agents import AsyncAgents
 from orchestra.client.caller import Caller, OnRetry
+from orchestra.client.closing import AsyncClosing, Closing
 from orchestra.client.conversations import AsyncConversations
 from orchestra.client.files import AsyncFiles
 from orchestra.client.messages import AsyncMessages
@@ -25,7 +25,7 @@ RETRY_SECONDS = 60.0
 RECONNECT_SECONDS = 300.0
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """A client of gateways, for asyncio. Use it as a context manager, or call ``close``.
 
     ``base_url``: of the gateway; if there are several, calls go to another one when one fails. Default: environment
@@ -55,6 +55,7 @@ class AsyncClient:
         wire = AsyncWire(http_client)
         caller = _caller(wire, base_url, api_key, retry_seconds, reconnect_seconds, on_retry)
         self._wire = wire
+        self._caller = caller
         self.requests = AsyncRequests(caller)
         self.messages = AsyncMessages(caller, self.requests)
         self.conversations = AsyncConversations(caller)
@@ -62,20 +63,26 @@ class AsyncClient:
         self.files = AsyncFiles(caller)
         self.agents = AsyncAgents(caller)
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Make a call that has no method of its own here, and return its answer: parsed JSON, or None without a body.
 
-    async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+        ``path``: such as ``/v1/stats``. A POST is not repeated if it may have been received. Raises ``ClientError``.
+        """
+        return await self._caller.json(method, path, params, body)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._wire.close()
 
 
-class Client:
+class Client(Closing):
     """A client of gateways that blocks; several threads may share it. Its arguments are those of `AsyncClient`.
 
     It runs the same code as `AsyncClient`. Use it as a context manager, or call ``close``.
@@ -95,6 +102,7 @@ class Client:
         caller = _caller(wire, base_url, api_key, retry_seconds, reconnect_seconds, on_retry)
         requests = AsyncRequests(caller)
         self._wire = wire
+        self._caller = caller
         self.requests = blocking.Requests(requests)
         self.messages = blocking.Messages(AsyncMessages(caller, requests))
         self.conversations = blocking.Conversations(AsyncConversations(caller))
@@ -102,13 +110,19 @@ class Client:
         self.files = blocking.Files(AsyncFiles(caller))
         self.agents = blocking.Agents(AsyncAgents(caller))
 
-    def __enter__(self) -> Self:
-        return self
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Make a call that has no method of its own here, and return its answer: parsed JSON, or None without a body.
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        ``path``: such as ``/v1/stats``. A POST is not repeated if it may have been received. Raises ``ClientError``.
+        """
+        return blocking.run(self._caller.json(method, path, params, body))
 
     def close(self) -> None:
         """Close the connections."""

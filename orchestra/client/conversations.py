@@ -1,4 +1,4 @@
-"""Conversations: create, get, list, delete them, and read their messages."""
+"""Conversations: create, get, list, delete them, and read or stream what is in them."""
 
 from collections.abc import Mapping
 from uuid import UUID, uuid4
@@ -7,6 +7,7 @@ from orchestra.client.caller import Call, Caller
 from orchestra.client.options import body_of
 from orchestra.client.pages import AsyncItems, items_by_cursor
 from orchestra.client.requests import one
+from orchestra.client.stream import AsyncConversationStream
 from schemas.api.conversations import ConversationPage, ConversationResource, MessagePage, StoredMessage
 
 _PATH = "/v1/conversations"
@@ -37,6 +38,14 @@ class AsyncConversations:
         """Iterate over the messages of a conversation, oldest first. ``page_size``: 1 to 100."""
         path = f"{one(_PATH, conversation_id)}/messages"
         return items_by_cursor(self._caller, path, MessagePage, {"limit": page_size})
+
+    def stream(self, conversation_id: UUID | str, *, last_event_id: str | None = None) -> AsyncConversationStream:
+        """Stream the events of all turns of a conversation, in their order, also of turns that are still to come.
+
+        It begins with the first turn, or after the event with ``last_event_id``; the id of a request is the place
+        behind its turn. It ends when the conversation is deleted. Reading it raises ``ClientError``.
+        """
+        return AsyncConversationStream(self._caller, UUID(str(conversation_id)), last_event_id)
 
     async def branch(
         self,

@@ -8,14 +8,19 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.content import Output
 from schemas.generation import FinishReason, Usage
+from schemas.reading import read_value
 
 
 class StreamEvent(BaseModel):
-    """One event. ``id``: of the last event up to here that had one; a stream resumes after it."""
+    """One event. ``id``: of the last event up to here that had one; a stream resumes after it.
+
+    ``request_id``: the turn that it belongs to, in the stream of a conversation.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     id: str | None = None
+    request_id: UUID | None = None
 
 
 class EventError(BaseModel):
@@ -125,6 +130,13 @@ class ExpiredEvent(StreamEvent):
     type: Literal["expired"] = "expired"
 
 
+class DeletedEvent(StreamEvent):
+    """The last event of a conversation's stream: the conversation was deleted."""
+
+    type: Literal["deleted"] = "deleted"
+    conversation_id: UUID
+
+
 EndingEvent = CompletedEvent | FailedEvent | CancelledEvent | ExpiredEvent
 Event = (
     PendingEvent
@@ -137,8 +149,9 @@ Event = (
     | RestartEvent
     | EndingEvent
 )
+ConversationEvent = Event | DeletedEvent
 ENDINGS = (CompletedEvent, FailedEvent, CancelledEvent, ExpiredEvent)
-_KINDS: Mapping[str, type[Event]] = {
+_KINDS: Mapping[str, type[ConversationEvent]] = {
     str(kind.model_fields["type"].default): kind
     for kind in (
         PendingEvent,
@@ -150,14 +163,15 @@ _KINDS: Mapping[str, type[Event]] = {
         ToolCallDeltaEvent,
         RestartEvent,
         *ENDINGS,
+        DeletedEvent,
     )
 }
 
 
-def read_event(name: str, data: Any, id: str | None) -> Event | None:
+def read_event(name: str, data: Any, id: str | None) -> ConversationEvent | None:
     """The event of this name; None if the client does not know it. Raises ``ValueError`` if its data is wrong."""
     if (kind := _KINDS.get(name)) is None:
         return None
     if not isinstance(data, dict):
         raise ValueError("the data of an event is an object")  # noqa: TRY004  as pydantic's own error
-    return kind.model_validate({**data, "id": id, "type": name})
+    return read_value(kind, {**data, "id": id, "type": name})

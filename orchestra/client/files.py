@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
 from orchestra.client.caller import Call, Caller, Resuming
@@ -123,18 +122,6 @@ class AsyncChunks(Resuming):
         self._patience.progressed()
         self._done += len(chunk)
         return chunk
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Release the connection."""
-        await self._disconnect()
 
     def _call(self) -> Call:
         # The length of a compressed body would be another one.

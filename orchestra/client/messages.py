@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from orchestra.client.caller import READ_SECONDS, Call, Caller
 from orchestra.client.errors import RequestFailedError
-from orchestra.client.options import MessageOptions, Messages, body_of, dialogue
-from orchestra.client.requests import POLL_SECONDS, AsyncRequests
+from orchestra.client.options import MessageOptions, Messages, body_of, check_names, dialogue
+from orchestra.client.requests import POLL_SECONDS, AsyncRequests, has_ended
 from orchestra.client.stream import AsyncStream
 from schemas.api.bulk import BulkOutcome, BulkResult
 from schemas.api.messages import MessageReply
@@ -23,8 +23,8 @@ class AsyncMessages:
     """Messages to answer.
 
     ``messages`` is a text, which is one message of the user, or a list of messages, oldest first. ``options`` are the
-    other fields of the body. Each call has an Idempotency-Key, a random one if none is given, so that a repeated call
-    is not a second message. Calls raise ``ClientError``.
+    other fields of the body; another name is a ``TypeError``. Each call has an Idempotency-Key, a random one if none is
+    given, so that a repeated call is not a second message. Calls raise ``ClientError``.
     """
 
     def __init__(self, caller: Caller, requests: AsyncRequests) -> None:
@@ -54,7 +54,7 @@ class AsyncMessages:
             return answer.read(MessageReply)
         accepted = answer.read(AcceptedRequest)
         left = None if timeout is None else max(0.0, until - clock())
-        ended = accepted if accepted.status.terminal else await self._requests.wait(accepted.id, timeout=left)
+        ended = accepted if has_ended(accepted) else await self._requests.wait(accepted.id, timeout=left)
         return _reply(ended, accepted.warnings)
 
     async def submit(
@@ -93,6 +93,7 @@ class AsyncMessages:
 def _call(
     messages: Messages, options: MessageOptions, key: str | None, headers: dict[str, str], seconds: float
 ) -> Call:
+    check_names(options, MessageOptions)
     key = key or str(uuid4())
     body = body_of(messages=dialogue(messages), **options)
     headers = {**headers, "Idempotency-Key": key}
@@ -103,7 +104,7 @@ def _reply(ended: RequestResource, warnings: list[str]) -> MessageReply:
     """The answer of a request that has ended. Raises ``RequestFailedError`` if it has none."""
     if ended.status is not Status.COMPLETED or ended.conversation_id is None:
         raise _failure(ended)
-    return MessageReply(
+    return MessageReply.model_construct(
         conversation_id=ended.conversation_id,
         reply=ended.reply or "",
         request_id=ended.id,

@@ -66,6 +66,12 @@ def body_of(**fields: Any) -> bytes:
     return _JSON.dump_json({name: value for name, value in fields.items() if value is not None})
 
 
+def check_names(options: Any, known: Any) -> None:
+    """Raise ``TypeError`` if there is an option that ``known``, a class of options, does not have."""
+    if unknown := options.keys() - known.__optional_keys__:
+        raise TypeError(f"there is no option {min(unknown)!r}")
+
+
 def dialogue(messages: Messages) -> Sequence[Mapping[str, Any] | Message]:
     """The messages of a request."""
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

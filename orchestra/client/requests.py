@@ -46,7 +46,7 @@ class AsyncRequests:
             path = one(_PATH, request_id)
             call = Call("GET", path, headers=headers, read_seconds=READ_SECONDS + seconds, about=about)
             request = (await caller.call(call, patience)).read(RequestResource)
-            if request.status.terminal:
+            if has_ended(request):
                 return request
             now = caller.wire.clock()
             if now >= until:
@@ -90,6 +90,12 @@ class AsyncRequests:
             "limit": page_size,
         }
         return items_by_cursor(self._caller, _PATH, RequestPage, params)
+
+
+def has_ended(request: RequestResource) -> bool:
+    """Whether a request has ended, also in a way that is new."""
+    known = isinstance(request.status, Status)
+    return request.status.terminal if known else request.finished_at is not None
 
 
 def one(path: str, id: Any) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from pydantic import RootModel
 
 from orchestra.client.caller import Call, Caller
-from orchestra.client.options import TaskOptions, body_of
+from orchestra.client.options import TaskOptions, body_of, check_names
 from orchestra.client.pages import AsyncItems, items_by_cursor
 from orchestra.client.requests import AsyncRequests, moment, one
 from schemas.api.tasks import CancelledTasks, CreatedTask, TaskPage, TaskResource
@@ -38,6 +38,7 @@ class AsyncTasks:
         ``task_type``: name of the agent that answers it. ``owner``: whose task it is, at a gateway that requires no
         credentials. Without an ``idempotency_key`` it gets a random one, so that a repeated call is not a second task.
         """
+        check_names(options, TaskOptions)
         key = idempotency_key or str(uuid4())
         headers = {"Idempotency-Key": key} | ({"X-User-ID": owner} if owner else {})
         body = body_of(task_type=task_type, prompt=prompt, **options)

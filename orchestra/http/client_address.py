@@ -57,6 +57,14 @@ def client_address(scope: Mapping[str, Any]) -> str:
     return address
 
 
+def forwarded_https(scope: Mapping[str, Any]) -> bool:
+    """True if a trusted proxy reports, in ``X-Forwarded-Proto``, that the client called by https."""
+    if not scope.get("client") or scope["client"][0] not in scope.get(CONNECTION, _UNBOUND).proxies:
+        return False
+    named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-proto")
+    return named.partition(b",")[0].strip().lower() == b"https"
+
+
 def showed_token(scope: Mapping[str, Any]) -> None:
     """Mark the connection as one that showed the service's token: it no longer counts as half-open."""
     if connection := scope.get(CONNECTION):

@@ -89,28 +89,44 @@ def tail_reader(broker: KafkaBroker, topic: str) -> Subscriber:
     )
 
 
+@asynccontextmanager
+async def open_browser(settings: KafkaSettings, client_id: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer without a group and without partitions; it reads what the caller assigns to it.
+
+    It never commits. Raises whatever the client raises.
+    """
+    read_any_record()
+    arm()
+    consumer = AIOKafkaConsumer(
+        **_connection(settings, client_id),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_uncommitted",
+        fetch_max_wait_ms=250,
+        fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        consumer_timeout_ms=_LOOK_AT_FETCHES_MS,
+        metadata_max_age_ms=30_000,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await _in_time(consumer.stop)
+
+
 def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
     """The one producer of a process: idempotent, ``acks=all``, no added delay. Start it inside the event loop."""
     arm()
-    sasl: dict[str, Any] = {}
-    if settings.kafka_security_protocol.startswith("SASL"):
-        sasl = {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_sasl_username,
-            "sasl_plain_password": _password(settings),
-        }
     return AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap,
-        client_id=client_id,
-        security_protocol=settings.kafka_security_protocol,
-        ssl_context=settings.ssl_context(),
+        **_connection(settings, client_id),
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
         max_request_size=MAX_MESSAGE_BYTES,
         metadata_max_age_ms=30_000,
         partitioner=choose_partition,
-        **sasl,
     )
 
 
@@ -212,6 +228,24 @@ def _security(settings: KafkaSettings) -> BaseSecurity | None:
         use_ssl=context is not None,
     )
     return security
+
+
+def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """How one of aiokafka's own clients connects."""
+    sasl: dict[str, Any] = {}
+    if settings.kafka_security_protocol.startswith("SASL"):
+        sasl = {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": _password(settings),
+        }
+    return {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": client_id,
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": settings.ssl_context(),
+        **sasl,
+    }
 
 
 def _password(settings: KafkaSettings) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from enum import Enum
 
+from orchestra.store.audit import Author, changing
 from orchestra.store.database import Database
 from orchestra.store.turns import ConversationRef, RequestRef
 
@@ -75,6 +76,8 @@ WHERE r.tenant = :tenant AND r.id = :id AND r.status || '' = 'completed' AND r.d
     AND r.store IS NOT FALSE AND (CAST(:only AS text) IS NULL OR r.user_name = :only)
 """
 
+_PLACE = "SELECT tenant, parent_id, up_to FROM branches WHERE tenant = :tenant AND conversation_id = :id"
+
 # An answer belongs to one request, so the copies belong to none. What must not be kept is not copied.
 _COPY = f"""
 WITH RECURSIVE {SEGMENTS}, said AS MATERIALIZED (
@@ -124,23 +127,27 @@ async def branch(
     up_to: int,
     metadata: dict[str, str] | None,
     only: str | None = None,
+    by: Author | None = None,
 ) -> bool:
     """Create a conversation whose history begins with that of ``parent`` up to the message with id ``up_to``.
 
     False, and nothing is created, if the id is or was in use, or if there is no such parent. ``metadata`` None: that of
     the parent. ``only``: the parent must be this owner's.
     """
-    rows = await database.run(
-        _BRANCH,
-        tenant=conversation.tenant,
-        id=conversation.id,
-        owner=owner,
-        parent=parent.id,
-        up_to=up_to,
-        metadata=None if metadata is None else json.dumps(metadata),
-        only=only,
-    )
-    return bool(rows)
+    async with changing(database) as tx:
+        rows = await tx.run(
+            _BRANCH,
+            tenant=conversation.tenant,
+            id=conversation.id,
+            owner=owner,
+            parent=parent.id,
+            up_to=up_to,
+            metadata=None if metadata is None else json.dumps(metadata),
+            only=only,
+        )
+        if rows:
+            tx.note(by, f"conversations/{conversation.id}", after={"branch_of": str(parent.id)})
+        return bool(rows)
 
 
 async def copy(
@@ -150,23 +157,27 @@ async def copy(
     original: ConversationRef,
     metadata: dict[str, str] | None,
     only: str | None = None,
+    by: Author | None = None,
 ) -> Copied:
     """Create a conversation with copies of all messages in the history of ``original``, as ``branch`` does.
 
     At most ``MAX_COPIED_MESSAGES`` messages and ``MAX_COPIED_BYTES`` bytes are copied; a longer history is not.
     """
-    rows = await database.run(
-        _COPY,
-        tenant=original.tenant,
-        id=original.id,
-        only=only,
-        after=0,
-        copy=conversation.id,
-        owner=owner,
-        metadata=None if metadata is None else json.dumps(metadata),
-        max_messages=MAX_COPIED_MESSAGES,
-        max_bytes=MAX_COPIED_BYTES,
-    )
+    async with changing(database) as tx:
+        rows = await tx.run(
+            _COPY,
+            tenant=original.tenant,
+            id=original.id,
+            only=only,
+            after=0,
+            copy=conversation.id,
+            owner=owner,
+            metadata=None if metadata is None else json.dumps(metadata),
+            max_messages=MAX_COPIED_MESSAGES,
+            max_bytes=MAX_COPIED_BYTES,
+        )
+        if rows and rows[0].fits and rows[0].made:
+            tx.note(by, f"conversations/{conversation.id}", after={"copy_of": str(original.id)})
     if not rows:
         return Copied.NOT_MADE
     if not rows[0].fits:
@@ -204,3 +215,9 @@ async def last_message(
     if not rows:
         return None
     return ConversationRef(rows[0].tenant, rows[0].conversation_id), rows[0].message_id
+
+
+async def place_of(database: Database, conversation: ConversationRef) -> tuple[ConversationRef, int] | None:
+    """What a conversation is a branch of, and up to which message. None if it is not a branch."""
+    rows = await database.run(_PLACE, tenant=conversation.tenant, id=conversation.id)
+    return (ConversationRef(rows[0].tenant, rows[0].parent_id), rows[0].up_to) if rows else None

@@ -85,15 +85,13 @@ WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND 
     AND {_EARLY_COUNTS.format(user="r.user_name")}
 """
 
+_IS_DELETED = """
+SELECT deleted_at IS NOT NULL AS deleted FROM conversations
+WHERE tenant = :tenant AND id = :id AND (CAST(:only AS text) IS NULL OR coalesce(owner, user_id::text) = :only)
+"""
+
 _MARK_DELETED = """
-UPDATE conversations c SET deleted_at = coalesce(c.deleted_at, now())
-FROM (
-    SELECT tenant, id, deleted_at FROM conversations
-    WHERE tenant = :tenant AND id = :id AND (CAST(:only AS text) IS NULL OR coalesce(owner, user_id::text) = :only)
-    FOR UPDATE
-) AS before
-WHERE c.tenant = before.tenant AND c.id = before.id
-RETURNING before.deleted_at IS NOT NULL AS already
+UPDATE conversations SET deleted_at = now() WHERE tenant = :tenant AND id = :id AND deleted_at IS NULL
 """
 
 
@@ -168,10 +166,12 @@ async def settle_early(database: Database) -> list[Announcement]:
         return (await cancel(tx, refs)).announcements
 
 
-async def mark_deleted(database: Database, ref: ConversationRef, only: str | None = None) -> bool | None:
-    """Hide a conversation (if ``only``, then of that owner) at once; its deletion record does the rest.
+async def is_deleted(database: Database, ref: ConversationRef, only: str | None = None) -> bool | None:
+    """Whether a conversation (if ``only``, then of that owner) is deleted. None: there is no such conversation."""
+    rows = await database.run(_IS_DELETED, tenant=ref.tenant, id=ref.id, only=only)
+    return bool(rows[0].deleted) if rows else None
 
-    True: it is hidden now. False: it already was. None: there is no such conversation.
-    """
-    rows = await database.run(_MARK_DELETED, tenant=ref[0], id=ref[1], only=only)
-    return None if not rows else not rows[0].already
+
+async def mark_deleted(database: Database, ref: ConversationRef) -> None:
+    """Hide a conversation at once; its deletion record does the rest."""
+    await database.run(_MARK_DELETED, tenant=ref.tenant, id=ref.id)

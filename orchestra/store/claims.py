@@ -48,6 +48,20 @@ class Without:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """What is paused: whole ``tenants``, and ``models`` of tenants, each as tenant and name or alias."""
+
+    tenants: frozenset[str] = frozenset()
+    models: frozenset[tuple[str, str]] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.tenants or self.models)
+
+
+NOTHING_PAUSED = Paused()
+
+
+@dataclass(frozen=True)
 class ModelLimit:
     """How many more turns of this model may be claimed, however many slots are free.
 
@@ -66,6 +80,7 @@ class ClaimOrder:
     ``shares``: the claims to make in order while an owner's share of the slots is nearly full. Empty: one claim, in
     which every owner may take ``limit`` turns. The first claim is for the owners with room for all of it. The others
     share a count: what one of them takes counts towards the limit of each.
+    ``paused``: models of tenants, by name, whose turns are not claimed at all. Paused tenants are in ``shares``.
     ``only_after_promotion``: with endings, claim only if they make a turn runnable, because nothing else is.
     """
 
@@ -74,11 +89,12 @@ class ClaimOrder:
     models: tuple[ModelLimit, ...] = ()
     shares: tuple[Without, ...] = ()
     only_after_promotion: bool = False
+    paused: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def plain(self) -> bool:
         """Whether it is one claim, which a function of the database can make at the end of another move."""
-        return not self.models and not self.shares
+        return not self.models and not self.shares and not self.paused
 
 
 @dataclass(frozen=True)
@@ -138,12 +154,44 @@ class Claimed:
 
 _CLAIM = "SELECT CAST(claim_v1(:worker_id, :by_age, :by_priority, :models, :only_these) AS text) AS turns"
 
+_NOT_PAUSED = """AND (r.tenant, r.model) NOT IN (
+    SELECT j.tenant, j.model FROM json_to_recordset(CAST(:paused AS json)) AS j(tenant text, model text)
+)"""
+# As `claim_v1`, which has no parameter for pauses.
+_CLAIM_NOT_PAUSED = f"""
+WITH alive AS (
+    SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE SKIP LOCKED
+), oldest AS (
+    SELECT r.tenant, r.id FROM requests r
+    WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now()
+        AND (r.model = ANY(:models)) = :only_these {_NOT_PAUSED}
+    ORDER BY r.run_at
+    LIMIT :by_age
+    FOR UPDATE SKIP LOCKED
+), urgent AS (
+    SELECT r.tenant, r.id FROM requests r
+    WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now()
+        AND (r.model = ANY(:models)) = :only_these {_NOT_PAUSED}
+        AND (r.tenant, r.id) NOT IN (SELECT o.tenant, o.id FROM oldest o)
+    ORDER BY r.priority DESC, r.run_at
+    LIMIT :by_priority
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE requests r SET status = 'in_progress', fence = r.fence + 1, tries = r.tries + 1, worker_id = w.id,
+        started_at = coalesce(r.started_at, now())
+    FROM (SELECT * FROM oldest UNION ALL SELECT * FROM urgent) AS p, alive w
+    WHERE r.tenant = p.tenant AND r.id = p.id
+    RETURNING claimed_v1(r) AS turn
+)
+SELECT CAST(coalesce(json_agg(turn), '[]') AS text) AS turns FROM taken
+"""
+
 # Exactly the indexed expression. Both are compared with "C", in which no name sorts after the last code point.
 _OWNER = """coalesce(r.user_name, '') COLLATE "C\""""
 _LAST = "U&'\\+10FFFF'"
 # Walk the index from owner to owner, one row each, wrapping from the last to the first. Then take the front turns of
 # each owner by priority: more than are picked, because other workers may hold locks on some of them.
-_CLAIM_WITHOUT = f"""
+_CLAIM_WITHOUT = """
 WITH RECURSIVE alive AS (
     -- As in `claim_v1`.
     SELECT id FROM workers WHERE id = :worker_id FOR KEY SHARE SKIP LOCKED
@@ -154,15 +202,15 @@ WITH RECURSIVE alive AS (
     SELECT n.tenant, n.owner, w.place + 1, n.round
     FROM walk w CROSS JOIN LATERAL (
         (
-            SELECT r.tenant, {_OWNER} AS owner, w.round AS round FROM requests r
-            WHERE r.status = 'pending' AND (r.tenant, {_OWNER}) > (
-                w.tenant, CASE WHEN w.tenant = ANY(:tenants) THEN {_LAST} ELSE w.owner END
+            SELECT r.tenant, {owner} AS owner, w.round AS round FROM requests r
+            WHERE r.status = 'pending' AND (r.tenant, {owner}) > (
+                w.tenant, CASE WHEN w.tenant = ANY(:tenants) THEN {last} ELSE w.owner END
             )
-            ORDER BY r.tenant, {_OWNER} LIMIT 1
+            ORDER BY r.tenant, {owner} LIMIT 1
         ) UNION ALL (
-            SELECT r.tenant, {_OWNER}, true FROM requests r
+            SELECT r.tenant, {owner}, true FROM requests r
             WHERE r.status = 'pending' AND NOT w.round
-            ORDER BY r.tenant, {_OWNER} LIMIT 1
+            ORDER BY r.tenant, {owner} LIMIT 1
         ) LIMIT 1
     ) AS n
     WHERE w.place < :max_owners
@@ -178,10 +226,10 @@ WITH RECURSIVE alive AS (
     FROM others o CROSS JOIN generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
         SELECT r.tenant, r.id, r.priority, r.run_at FROM requests r
         WHERE r.status = 'pending' AND r.run_at <= now() AND r.deadline_at > now()
-            AND (r.model = ANY(:models)) = :only_these
-            AND r.tenant = o.tenant AND {_OWNER} = o.owner AND r.priority = p.priority
+            AND (r.model = ANY(:models)) = :only_these {not_paused}
+            AND r.tenant = o.tenant AND {owner} = o.owner AND r.priority = p.priority
         ORDER BY r.run_at
-        LIMIT (SELECT greatest({_FROM_EACH}, 2 * CAST(:turns AS bigint) / greatest(count(*), 1)) FROM others)
+        LIMIT (SELECT greatest({from_each}, 2 * CAST(:turns AS bigint) / greatest(count(*), 1)) FROM others)
     ) AS f
 ), oldest AS (
     SELECT r.tenant, r.id FROM (SELECT tenant, id FROM front ORDER BY run_at) AS f CROSS JOIN LATERAL (
@@ -209,6 +257,19 @@ WITH RECURSIVE alive AS (
 )
 SELECT CAST(coalesce(json_agg(turn), '[]') AS text) AS turns FROM taken
 """
+
+
+def _without(not_paused: str = "") -> str:
+    return _CLAIM_WITHOUT.format(owner=_OWNER, last=_LAST, from_each=_FROM_EACH, not_paused=not_paused)
+
+
+_CLAIMS = {
+    # By whether owners or tenants are left out, and whether models are paused.
+    (False, False): _CLAIM,
+    (False, True): _CLAIM_NOT_PAUSED,
+    (True, False): _without(),
+    (True, True): _without(_NOT_PAUSED),
+}
 
 _MINE = """
 SELECT CAST(coalesce(json_agg(claimed_v1(r)), '[]') AS text) AS turns
@@ -248,7 +309,7 @@ async def claim_in(tx: Transaction | Database, order: ClaimOrder) -> list[Claime
     models = {each.model: _Pool(each.room, each.shares) for each in order.models}
     claimed: list[Claimed] = []
     for number, share in enumerate(slots.shares):
-        found = await _claim(tx, order.worker_id, slots.room(number), list(models), share, only_these=False)
+        found = await _claim(tx, order, slots.room(number), list(models), share, only_these=False)
         slots.take(number, len(found))
         claimed += found
         for model, places in models.items():
@@ -256,7 +317,7 @@ async def claim_in(tx: Transaction | Database, order: ClaimOrder) -> list[Claime
                 room = min(slots.room(number), places.room(place))
                 after = of_model.after if of_model.owners or of_model.tenants else share.after
                 both = Without(room, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
-                found = await _claim(tx, order.worker_id, room, [model], both, only_these=True)
+                found = await _claim(tx, order, room, [model], both, only_these=True)
                 slots.take(number, len(found))
                 places.take(place, len(found))
                 claimed += found
@@ -264,25 +325,24 @@ async def claim_in(tx: Transaction | Database, order: ClaimOrder) -> list[Claime
 
 
 async def _claim(
-    tx: Transaction | Database, worker_id: UUID, limit: int, models: list[str], without: Without, *, only_these: bool
+    tx: Transaction | Database, order: ClaimOrder, limit: int, models: list[str], without: Without, *, only_these: bool
 ) -> list[Claimed]:
     if limit <= 0:
         return []
-    parameters = {"worker_id": worker_id, **split(limit), "models": models, "only_these": only_these}
-    if not without.owners and not without.tenants:
-        rows = await tx.run(_CLAIM, **parameters)
-    else:
-        owners = as_json([{"tenant": tenant, "owner": owner} for tenant, owner in without.owners])
-        rows = await tx.run(
-            _CLAIM_WITHOUT,
-            **parameters,
-            owners=owners,
-            tenants=list(without.tenants),
-            after_tenant=without.after[0],
-            after_owner=without.after[1],
-            max_owners=limit + _MORE_OWNERS,
-            turns=limit,
-        )
+    parameters = {"worker_id": order.worker_id, **split(limit), "models": models, "only_these": only_these}
+    walks = bool(without.owners or without.tenants)
+    if walks:
+        parameters |= {
+            "owners": as_json([{"tenant": tenant, "owner": owner} for tenant, owner in without.owners]),
+            "tenants": list(without.tenants),
+            "after_tenant": without.after[0],
+            "after_owner": without.after[1],
+            "max_owners": limit + _MORE_OWNERS,
+            "turns": limit,
+        }
+    if order.paused:
+        parameters["paused"] = as_json([{"tenant": tenant, "model": model} for tenant, model in order.paused])
+    rows = await tx.run(_CLAIMS[walks, bool(order.paused)], **parameters)
     return read_claimed(read_json(rows[0].turns))
 
 

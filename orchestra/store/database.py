@@ -69,12 +69,12 @@ class Transaction:
     """An open transaction. Statements take named parameters; rows go in as one JSON parameter."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     async def run(self, sql: str, **parameters: Any) -> Sequence[Row]:
         """Run one statement. Returns its rows."""
         statement, names = _statement(sql)
-        found: list[Row] = await self._connection.fetch(
+        found: list[Row] = await self.connection.fetch(
             statement, *[parameters[name] for name in names], record_class=Row
         )
         return found

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
+from orchestra.store.audit import Author, changing
 from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Transaction, as_json
 from orchestra.store.pages import applied, conditions, newest_page
@@ -260,19 +261,23 @@ async def get(database: Database, tenant: str, id: int) -> KeptLetter | None:
     return _kept(rows[0]) if rows else None
 
 
-async def edit(database: Database, tenant: str, id: int, record: RawRecord) -> None:
+async def edit(database: Database, tenant: str, id: int, record: RawRecord, by: Author | None = None) -> None:
     """Set what replays of this letter send. The original is left unchanged."""
     headers = json.dumps(_stored_headers(record.headers))
-    await database.run(
-        _EDIT, tenant=tenant, id=id, key=_base64(record.key), value=_base64(record.value), headers=headers
-    )
+    async with changing(database) as tx:
+        await tx.run(_EDIT, tenant=tenant, id=id, key=_base64(record.key), value=_base64(record.value), headers=headers)
+        tx.note(by, f"dead-letters/{id}", after={"bytes": len(record.value or b"")})
 
 
-async def note_replayed(database: Database, tenant: str, sent: Mapping[int, UUID]) -> None:
+async def note_replayed(database: Database, tenant: str, sent: Mapping[int, UUID], by: Author | None = None) -> None:
     """Record that these letters were replayed now. ``sent``: the request id each one was sent under."""
     rows = [{"id": id, "request_id": request_id} for id, request_id in sent.items()]
-    if rows:
-        await database.run(_NOTE_REPLAYED, tenant=tenant, rows=as_json(rows))
+    if not rows:
+        return
+    async with changing(database) as tx:
+        await tx.run(_NOTE_REPLAYED, tenant=tenant, rows=as_json(rows))
+        for id, request_id in sent.items():
+            tx.note(by, f"dead-letters/{id}", after={"request_id": str(request_id)})
 
 
 def _summary(row: Any) -> DeadLetterSummary:

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from orchestra.store.audit import Author, changing
 from orchestra.store.claims import Owner
 from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, Transaction
@@ -255,10 +256,14 @@ async def page(
     return [_stored(row) for row in rows]
 
 
-async def mark_deleted(database: Database, tenant: str, id: str, owner: str | None) -> bool:
+async def mark_deleted(database: Database, tenant: str, id: str, owner: str | None, by: Author | None = None) -> bool:
     """Delete a file; ``owner``: only if it is theirs. Its blob goes with the next sweep. False: no such file."""
     statement = _DELETE_ANY if owner is None else _DELETE_OWNED
-    return bool(await database.run(statement, tenant=tenant, id=id, owner=owner))
+    async with changing(database) as tx:
+        rows = await tx.run(statement, tenant=tenant, id=id, owner=owner)
+        if rows:
+            tx.note(by, f"files/{id}")
+        return bool(rows)
 
 
 async def discard(database: Database, tenant: str, id: str) -> None:

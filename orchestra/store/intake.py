@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from orchestra.store import audit
 from orchestra.store.bodies import to_store
 from orchestra.store.cancels import cancel, conversations_of, delete_conversations, owned_among
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in, read_claimed
 from orchestra.store.database import Database, Transaction, as_json, lookup_rows, read_json
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
 from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announcements, refs_json
+from schemas.changes import Change
 from schemas.errors import ErrorCode
 from schemas.ids import conversation_id_beside, may_be_made_by_an_owner
 from schemas.requests import OnBusy
@@ -26,6 +28,7 @@ class NewRequest:
     It may join any conversation if a gateway ``signed`` it, and otherwise only those without an owner.
     ``keyed``: the record's key names the conversation. ``deadline`` None: the default.
     ``record``: the dead letter to keep if another request already has this id.
+    ``change``: to be audited with it.
     """
 
     tenant: str
@@ -48,6 +51,7 @@ class NewRequest:
     on_busy: OnBusy = "enqueue"
     signed: bool = True
     keyed: bool = False
+    change: Change | None = None
 
     # Built once, because writing a batch reads them many times.
     ref: RequestRef = field(init=False, repr=False, compare=False)
@@ -74,7 +78,7 @@ class Unsigned(Generic[AnyRef]):
 
 @dataclass
 class Batch:
-    """What a batch of records asks for.
+    """What a batch of records asks for. ``changes``: to be audited with it.
 
     ``cancels`` and ``deletes`` are signed: the gateway has checked that the caller may make them.
     """
@@ -85,11 +89,12 @@ class Batch:
     unsigned_cancels: list[Unsigned[RequestRef]] = field(default_factory=list)
     unsigned_deletes: list[Unsigned[ConversationRef]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
 
 @dataclass
 class Intaken:
-    """The result of a batch. Publish ``dead_letters`` before committing the offsets.
+    """The result of a batch. Publish ``dead_letters`` before committing the offsets. ``changes``: to be logged.
 
     ``refused``: the dead letters whose id has no request. A caller waiting for that id must get a reply.
     """
@@ -101,6 +106,7 @@ class Intaken:
     announcements: list[Announcement] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
     running_cancelled: list[RequestRef] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
 
 _TAKE_IN = "SELECT take_in_v1(:touched, :incoming, :worker_id, :slots) AS done"
@@ -145,7 +151,9 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
 
 def _is_one_statement(batch: Batch, order: ClaimOrder | None) -> bool:
     """Whether the batch has nothing but new requests that a single call of ``take_in_v1`` takes in."""
-    others = (batch.cancels, batch.deletes, batch.unsigned_cancels, batch.unsigned_deletes, batch.dead_letters)
+    others = (
+        batch.cancels, batch.deletes, batch.unsigned_cancels, batch.unsigned_deletes, batch.dead_letters, batch.changes,
+    )  # fmt: skip
     return (
         not any(others)
         and (order is None or order.plain)
@@ -172,6 +180,7 @@ async def _take_in_all(tx: Transaction, batch: Batch, order: ClaimOrder | None, 
     done.dead_letters += batch.dead_letters
     await keep(tx, done.dead_letters)
     done.refused = await without_request(tx, done.dead_letters)
+    done.changes = await audit.write(tx, batch.changes)
     if order:
         done.claimed = await claim_in(tx, order)
 

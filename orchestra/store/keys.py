@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Uuid, and_, any_, bindparam, exists, func, insert, or_, select, update
 
 from orchestra.credentials import NewKey
+from orchestra.store.audit import Author, changing
 from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, Transaction, as_json
 from orchestra.store.pages import applied, conditions, newest_page
@@ -123,6 +124,7 @@ async def create(
     wanted: CreateKey,
     user_id: UUID | None = None,
     maker: Session | None = None,
+    by: Author | None = None,
 ) -> KeyResource:
     """Store a key. Raises ``UNAUTHORIZED`` if the maker's password has changed since, or the maker is deleted.
 
@@ -130,20 +132,23 @@ async def create(
     ``user_id``: the user it belongs to; None: a program's own key.
     ``maker``: the session that creates it; None: not created by a signed-in user.
     """
-    rows = await database.run(
-        _CREATE,
-        id=key.id,
-        tenant=tenant,
-        name=wanted.name,
-        user_id=user_id,
-        scopes=sorted({scope.value for scope in wanted.scopes}),
-        secret_hash=key.secret_hash,
-        expires_at=wanted.expires_at,
-        maker=maker and maker.user_id,
-        password_set_at=maker and maker.password_set_at,
-    )
-    if not rows:
-        raise OrchestraError(ErrorCode.UNAUTHORIZED)
+    scopes = sorted({scope.value for scope in wanted.scopes})
+    async with changing(database) as tx:
+        rows = await tx.run(
+            _CREATE,
+            id=key.id,
+            tenant=tenant,
+            name=wanted.name,
+            user_id=user_id,
+            scopes=scopes,
+            secret_hash=key.secret_hash,
+            expires_at=wanted.expires_at,
+            maker=maker and maker.user_id,
+            password_set_at=maker and maker.password_set_at,
+        )
+        if not rows:
+            raise OrchestraError(ErrorCode.UNAUTHORIZED)
+        tx.note(by, f"keys/{key.id}", after={"scopes": scopes, "user_id": user_id, "expires_at": wanted.expires_at})
     return _resource(rows[0])
 
 
@@ -165,9 +170,13 @@ async def page(
     return [_resource(row) for row in rows]
 
 
-async def revoke(database: Database, tenant: str, user_id: UUID | None, id: str) -> bool:
+async def revoke(database: Database, tenant: str, user_id: UUID | None, id: str, by: Author | None = None) -> bool:
     """Revoke a key for good. ``user_id``: only if it is this user's. False if there is no such key."""
-    return bool(await database.run(_REVOKE, tenant=tenant, user_id=user_id, id=id))
+    async with changing(database) as tx:
+        rows = await tx.run(_REVOKE, tenant=tenant, user_id=user_id, id=id)
+        if rows:
+            tx.note(by, f"keys/{id}")
+        return bool(rows)
 
 
 async def revoke_all(transaction: Transaction, user_id: UUID) -> None:

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from orchestra.store.database import Database, Transaction
 from orchestra.store.turns import (
@@ -14,6 +18,7 @@ from orchestra.store.turns import (
     lock_conversations,
     promote,
 )
+from orchestra.store.worker_state import WorkerState
 
 LEASE_SECONDS = 15
 
@@ -27,17 +32,68 @@ class Lost:
     announcements: list[Announcement]
 
 
+@dataclass(frozen=True)
+class Beat:
+    """What a worker learns when it renews its lease: its requests to cancel, and whether it may take something new."""
+
+    cancelled: list[RequestRef]
+    drains: bool
+
+
+@dataclass(frozen=True)
+class KnownWorker:
+    """A worker that has registered and not left. ``alive``: its lease is valid.
+
+    ``drain_requested_at``: since when it is to take nothing new; None: it may.
+    ``state``: what it said of itself when it last renewed its lease. None: nothing yet, or it is of another release.
+    """
+
+    id: UUID
+    started_at: datetime
+    lease_until: datetime
+    alive: bool
+    drain_requested_at: datetime | None
+    state: WorkerState | None
+
+    @property
+    def drains(self) -> bool:
+        """Whether it takes nothing new, or is to do so soon."""
+        return self.drain_requested_at is not None or bool(self.state and self.state.draining)
+
+    def until(self, seconds: float) -> datetime:
+        """The time that was ``seconds`` ahead when the worker renewed its lease."""
+        return self.lease_until + timedelta(seconds=seconds - LEASE_SECONDS)
+
+
 _REGISTER = """
-INSERT INTO workers (id, lease_until) VALUES (:worker_id, now() + make_interval(secs => :lease))
+INSERT INTO workers (id, lease_until, drain_requested_at)
+VALUES (:worker_id, now() + make_interval(secs => :lease), CASE WHEN CAST(:drains AS boolean) THEN now() END)
 """
 
 _RENEW = """
 WITH beat AS (
-    UPDATE workers SET lease_until = now() + make_interval(secs => :lease) WHERE id = :worker_id RETURNING id
+    UPDATE workers SET lease_until = now() + make_interval(secs => :lease),
+        state = coalesce(CAST(:state AS jsonb), state)
+    WHERE id = :worker_id RETURNING id, drain_requested_at
 )
-SELECT b.id AS worker, r.tenant, r.id
+SELECT b.drain_requested_at IS NOT NULL AS drains, r.tenant, r.id
 FROM beat b LEFT JOIN requests r
     ON r.worker_id = b.id AND r.status = 'in_progress' AND r.cancel_requested_at IS NOT NULL
+"""
+
+_KNOWN = """
+SELECT id, started_at, lease_until, lease_until >= now() AS alive, drain_requested_at, CAST(state AS text) AS state
+FROM workers
+"""
+_EVERY = f"{_KNOWN} ORDER BY started_at DESC, id LIMIT :limit"
+_ONE = f"{_KNOWN} WHERE id = :worker_id"
+
+_DRAIN = """
+UPDATE workers w SET
+    drain_requested_at = CASE WHEN CAST(:drains AS boolean) THEN coalesce(w.drain_requested_at, now()) END
+FROM (SELECT id, drain_requested_at FROM workers WHERE id = :worker_id FOR UPDATE) AS before
+WHERE w.id = before.id
+RETURNING before.drain_requested_at IS NOT NULL AS drained
 """
 
 _ANY_EXPIRED = "SELECT EXISTS (SELECT FROM workers WHERE lease_until < now()) AS found"
@@ -79,15 +135,46 @@ SELECT tenant, id, status FROM given
 """
 
 
-async def register(database: Database, worker_id: UUID) -> None:
-    """Take a lease under a new worker id."""
-    await database.run(_REGISTER, worker_id=worker_id, lease=LEASE_SECONDS)
+async def register(database: Database, worker_id: UUID, *, drains: bool = False) -> None:
+    """Take a lease under a new worker id. ``drains``: the worker takes nothing new under this id either."""
+    await database.run(_REGISTER, worker_id=worker_id, lease=LEASE_SECONDS, drains=drains)
 
 
-async def renew(database: Database, worker_id: UUID) -> list[RequestRef] | None:
-    """Renew the lease. Returns this worker's requests that are to be cancelled, or None if the lease is lost."""
-    rows = await database.run(_RENEW, worker_id=worker_id, lease=LEASE_SECONDS)
-    return [RequestRef(row.tenant, row.id) for row in rows if row.id is not None] if rows else None
+async def renew(database: Database, worker_id: UUID, state: WorkerState | None = None) -> Beat | None:
+    """Renew the lease, and store what the worker says of itself; None: what it said last stays.
+
+    Returns None if the lease is lost.
+    """
+    said = state and state.model_dump_json()
+    rows = await database.run(_RENEW, worker_id=worker_id, lease=LEASE_SECONDS, state=said)
+    if not rows:
+        return None
+    return Beat([RequestRef(row.tenant, row.id) for row in rows if row.id is not None], rows[0].drains)
+
+
+async def drain(tx: Transaction, worker_id: UUID, *, drains: bool) -> bool | None:
+    """Have a worker take nothing new, or let it again. Returns whether it drained before; None: no such worker."""
+    rows = await tx.run(_DRAIN, worker_id=worker_id, drains=drains)
+    return rows[0].drained if rows else None
+
+
+async def every(database: Database, limit: int) -> list[KnownWorker]:
+    """Up to ``limit`` workers, the one that started last first."""
+    rows = await database.run(_EVERY, limit=limit)
+    return [KnownWorker(**{**row, "state": _read(row.state)}) for row in rows]
+
+
+async def one(database: Database, worker_id: UUID) -> KnownWorker | None:
+    """A worker by its id."""
+    rows = await database.run(_ONE, worker_id=worker_id)
+    return KnownWorker(**{**rows[0], "state": _read(rows[0].state)}) if rows else None
+
+
+def _read(state: Any) -> WorkerState | None:
+    try:
+        return None if state is None else WorkerState.model_validate_json(state)
+    except ValidationError:
+        return None  # Of a later release.
 
 
 async def give_back_lost(database: Database) -> Lost:

@@ -12,29 +12,43 @@ MAX_TURNS = 20
 
 
 class NextTurn(NamedTuple):
-    """The number of a turn within its conversation, and its request."""
+    """The number of a turn within its conversation, its request, and its owner, if it has one."""
 
     seq: int
     id: UUID
+    owner: str | None = None
 
 
 class Following(NamedTuple):
-    """The next turns of a conversation; ``deleted``: there is no such conversation any more."""
+    """The next turns of a conversation.
+
+    ``deleted``: there is no such conversation any more. Its turns are those that were open just before; their rows
+    cannot be read.
+    """
 
     turns: list[NextTurn]
     deleted: bool
 
 
-# One index lookup per place.
+# Of a deleted conversation, a turn that has ended is shown for as long as gateways know its events.
+_SHOWN_SECONDS = 5
+_TURNS = "SELECT r.seq, r.id, r.user_name AS owner, r.finished_at FROM requests r"
+_BEHIND = "r.tenant = p.tenant AND r.conversation_id = p.id AND r.seq > p.after"
+# One index lookup per place, of one of the two kinds.
 _NEXT = f"""
-SELECT p.place, c.id IS NULL OR c.deleted_at IS NOT NULL AS deleted, t.seq, t.id
+SELECT p.place, c.id IS NULL OR c.deleted_at IS NOT NULL AS deleted, t.seq, t.id, t.owner
 FROM {lookup_rows("places", "tenant text, id uuid, place int, after bigint")} AS p
 LEFT JOIN conversations c ON c.tenant = p.tenant AND c.id = p.id
 LEFT JOIN LATERAL (
-    SELECT r.seq, r.id FROM requests r
-    WHERE r.tenant = p.tenant AND r.conversation_id = p.id AND r.seq > p.after AND r.deleted_at IS NULL
-    ORDER BY r.seq LIMIT {MAX_TURNS}
-) AS t ON c.deleted_at IS NULL
+    (
+        {_TURNS} WHERE c.deleted_at IS NULL AND {_BEHIND} AND r.deleted_at IS NULL ORDER BY r.seq LIMIT {MAX_TURNS}
+    ) UNION ALL (
+        SELECT * FROM (
+            {_TURNS} WHERE c.deleted_at IS NOT NULL AND {_BEHIND} ORDER BY r.seq DESC LIMIT {MAX_TURNS}
+        ) AS last
+        WHERE last.finished_at IS NULL OR last.finished_at > now() - interval '{_SHOWN_SECONDS} seconds'
+    )
+) AS t ON true
 ORDER BY p.place, t.seq
 """
 
@@ -53,7 +67,7 @@ async def next_turns(database: Database, places: Sequence[tuple[ConversationRef,
     for row in await database.run(_NEXT, places=json.dumps(given)):
         turns = found[row.place].turns
         if row.seq is not None:
-            turns.append(NextTurn(row.seq, row.id))
+            turns.append(NextTurn(row.seq, row.id, row.owner))
         found[row.place] = Following(turns, row.deleted)
     return found
 

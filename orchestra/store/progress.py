@@ -38,7 +38,16 @@ SELECT split_part(topic, ':', 1) AS why, split_part(topic, ':', 2) AS topic FROM
 WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY topic
 """
 
+_ALL = """
+SELECT topic, partition, next_offset, read_up_to FROM intake_progress WHERE topic NOT LIKE '%:%'
+ORDER BY topic, partition LIMIT 10000
+"""
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
+
+
+async def progress(database: Database) -> list[IntakeProgress]:
+    """The marks of every partition that workers have read, by topic and partition."""
+    return [IntakeProgress(**row) for row in await database.run(_ALL)]
 
 
 async def note_progress(database: Database, progress: Sequence[IntakeProgress]) -> None:

@@ -2,20 +2,33 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, case, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
-from orchestra.store.pages import applied, conditions, measured, newest, page_rows, size_of_json, within_page
-from orchestra.store.tables import conversations, messages, requests
-from orchestra.store.turns import PAGE_BYTES, ConversationRef, RequestRef, refs_json
-from schemas.api.requests import RequestFilter, RequestResource
+from orchestra.store.pages import conditions, measured, newest, size_of_json, within_page
+from orchestra.store.pauses import NOT_PAUSED
+from orchestra.store.tables import attempt_errors, conversations, messages, requests
+from orchestra.store.turns import ConversationRef, RequestRef, refs_json
+from schemas.api.requests import MAX_ERRORS, RequestDetail, RequestResource
+from schemas.requests import Message
 from schemas.status import Status
 
 CONDITIONS = conditions(
@@ -28,6 +41,16 @@ CONDITIONS = conditions(
     conversation_id=matches(requests.c.conversation_id),
     task_type=matches(requests.c.task_type),
     door=matches(requests.c.door),
+    owner=requests.c.user_name == bindparam("owner"),
+    error_code=matches(requests.c.error_code),
+    worker=and_(requests.c.status == "in_progress", requests.c.worker_id == bindparam("worker")),
+    priority=matches(requests.c.priority),
+    attempts_min=requests.c.fence >= bindparam("attempts_min"),
+    # An ended request that had no attempt waited until its end.
+    waited_min=func.coalesce(requests.c.started_at, requests.c.finished_at, func.now())
+    - func.greatest(requests.c.created_at, requests.c.not_before)
+    >= func.make_interval(0, 0, 0, 0, 0, 0, bindparam("waited_min")),
+    id=requests.c.id == any_(bindparam("id")),
 )
 
 
@@ -71,7 +94,8 @@ def _error(r: FromClause) -> ColumnElement[Any]:
     return func.json_build_object("code", r.c.error_code, "detail", r.c.error_detail)
 
 
-def _resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+def resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    """The columns of a request (r) and its answer (m) that lists show."""
     error = case((r.c.status == "failed", _error(r))).label("error")
     return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error, r.c.door)
 
@@ -81,7 +105,49 @@ _WITH_CONVERSATION = _BY_KEY.join(conversations, _OF_CONVERSATION)
 _M = messages.alias("m")
 
 _FIND = composed(
-    select(*_resource(requests, _M), requests.c.tenant, requests.c.body_hash, requests.c.user_name.label("owner"))
+    select(*resource(requests, _M), requests.c.tenant, requests.c.body_hash, requests.c.user_name.label("owner"))
+    .select_from(_WITH_CONVERSATION.outerjoin(_M, answer_of(requests, _M)))
+    .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
+)
+
+
+def _errors() -> ColumnElement[Any]:
+    """The newest errors of a request's attempts, oldest first."""
+    e = (
+        select(attempt_errors)
+        .where(attempt_errors.c.tenant == requests.c.tenant, attempt_errors.c.request_id == requests.c.id)
+        .order_by(attempt_errors.c.attempt.desc())
+        .limit(MAX_ERRORS)
+        .correlate(requests)
+        .subquery("e")
+    )
+    error = func.json_build_object("attempt", e.c.attempt, "code", e.c.code, "detail", e.c.detail, "at", e.c.created_at)
+    found = func.coalesce(func.json_agg(aggregate_order_by(error, e.c.attempt)), literal_column("'[]'"))
+    return select(found).select_from(e).correlate(requests).scalar_subquery()
+
+
+_RECORD = func.json_build_object(
+    "topic", requests.c.src_topic, "partition", requests.c.src_partition, "offset", requests.c.src_offset
+)
+_FIND_DETAIL = composed(
+    select(
+        *resource(requests, _M),
+        requests.c.tenant,
+        requests.c.body_hash,
+        requests.c.user_name.label("owner"),
+        requests.c.priority,
+        requests.c.not_before,
+        requests.c.deadline_at.label("deadline"),
+        case((requests.c.status != "waiting", requests.c.run_at)).label("runnable_at"),
+        requests.c.tries,
+        requests.c.max_tries,
+        _errors().label("errors"),
+        func.jsonb_extract_path(requests.c.body, "messages").label("messages"),
+        _RECORD.label("record"),
+        func.nullif(func.split_part(requests.c.traceparent, "-", 2), "").label("trace_id"),
+        func.jsonb_extract_path(requests.c.usage, "cost").label("cost"),
+        requests.c.worker_id.label("worker"),
+    )
     .select_from(_WITH_CONVERSATION.outerjoin(_M, answer_of(requests, _M)))
     .where(requests.c.deleted_at.is_(None), conversations.c.deleted_at.is_(None))
 )
@@ -110,15 +176,33 @@ _DELETED = composed(
     .where(or_(requests.c.deleted_at.is_not(None), conversations.c.deleted_at.is_not(None)))
 )
 
+_FROM_RECORDS = """
+SELECT src_offset, id FROM requests
+WHERE src_topic = :topic AND src_partition = :partition AND src_offset = ANY(:offsets) AND tenant = :tenant
+    AND deleted_at IS NULL
+"""
+
+_MARKS = composed(
+    select(
+        requests.c.tenant,
+        requests.c.id,
+        requests.c.status,
+        requests.c.fence,
+        requests.c.cancel_requested_at.is_not(None).label("cancelling"),
+        requests.c.user_name.label("owner"),
+    ).select_from(_BY_KEY)
+)
+
 # A turn's age counts from when it could first run. Turns that wait for a model that is held back say nothing about the
 # queue. One index lookup per priority.
 _OLDEST_RUNNABLE = f"""
 SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
 FROM generate_series(0, 9) AS p(priority)
 CROSS JOIN LATERAL (
-    SELECT run_at FROM requests
+    SELECT run_at FROM requests r
     WHERE status = 'pending' AND priority = p.priority AND run_at <= now()
         AND (error_code IS NULL OR error_code NOT IN ({", ".join(f"'{code}'" for code in sorted(HELD_BACK))}))
+        AND {NOT_PAUSED}
     ORDER BY run_at LIMIT 1
 ) AS oldest
 """
@@ -157,6 +241,34 @@ class KnownRequest:
     owner: str | None
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What changes when a request moves on. ``attempt``: the number of its attempt."""
+
+    status: str
+    attempt: int
+    cancelling: bool
+    owner: str | None
+
+
+async def marks(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, Mark]:
+    """The marks of those of these requests that have a row."""
+    rows = await database.run(_MARKS, refs=refs_json(refs)) if refs else ()
+    return {RequestRef(row.tenant, row.id): Mark(row.status, row.fence, row.cancelling, row.owner) for row in rows}
+
+
+async def from_records(
+    database: Database, tenant: str, topic: str, partition: int, offsets: Collection[int]
+) -> dict[int, UUID]:
+    """The requests of a tenant that were made from these records, by offset."""
+    rows = (
+        await database.run(_FROM_RECORDS, tenant=tenant, topic=topic, partition=partition, offsets=list(offsets))
+        if offsets
+        else ()
+    )
+    return {row.src_offset: row.id for row in rows}
+
+
 async def known(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, KnownRequest]:
     """The stored requests among these without their answers, however many; deleted ones are left out."""
     rows = await database.run(_KNOWN, refs=refs_json(refs)) if refs else ()
@@ -171,45 +283,23 @@ async def find(database: Database, refs: Collection[RequestRef]) -> dict[Request
     return {RequestRef(row.tenant, row.id): _stored(row) for row in rows}
 
 
-async def page(
-    database: Database,
-    tenant: str,
-    only: str | None,
-    filter: RequestFilter,
-    before: tuple[datetime, UUID] | None,
-    limit: int,
-) -> tuple[list[RequestResource], bool]:
-    """Up to ``limit`` requests, newest first; also True if there are more.
-
-    ``only``: restrict the result to this owner's requests. None: those of every owner.
-    ``before``: older than this creation time and id.
-    Long replies make a page shorter, but never empty.
-    """
-    sql, values = page_statement(tenant, only, filter, before)
-    rows, more = page_rows(await database.run(sql, **values, limit=limit + 1), limit)
-    return [RequestResource.model_validate(dict(row)) for row in rows], more
-
-
-def page_statement(
-    tenant: str, only: str | None, filter: RequestFilter, before: tuple[datetime, UUID] | None
-) -> tuple[str, dict[str, Any]]:
-    """The statement for a page and its parameters, except ``limit``."""
-    where, values = applied(CONDITIONS, filter, only=only, before=before)
-    return _page(where), {"tenant": tenant, "max_bytes": PAGE_BYTES, **values}
-
-
-@lru_cache
-def _page(where: tuple[ColumnElement[bool], ...]) -> str:
-    return page_of(visible(*requests.c).where(*where), _resource, lambda _: literal(0))
+async def find_detail(database: Database, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:
+    """As ``find``, with all that is known of each request: each resource is a ``RequestDetail``."""
+    if not refs:
+        return {}
+    rows = await database.run(_FIND_DETAIL, refs=refs_json(refs))
+    return {RequestRef(row.tenant, row.id): _detailed(row) for row in rows}
 
 
 Resource = Callable[[FromClause, FromClause], Sequence[ColumnElement[Any]]]
 """The columns to show of a request and its answer."""
 
 
-def page_of(rows: Select[Any], resource: Resource, size: Callable[[FromClause], ColumnElement[int]]) -> str:
-    """The statement for a page of these requests, newest first. ``size``: bytes of a request without its answer."""
-    n = newest(rows, requests).subquery("n")
+def page_of(
+    rows: Select[Any], resource: Resource, size: Callable[[FromClause], ColumnElement[int]], r: FromClause = requests
+) -> str:
+    """The statement for a page of these rows of ``r``, newest first. ``size``: bytes of one without its answer."""
+    n = newest(rows, r).subquery("n")
     a, m = messages.alias("a"), messages.alias("m")
     bytes = size(n) + func.coalesce(func.octet_length(a.c.content), 0) + size_of_json(a.c.output)
     p = measured(select(n).outerjoin(a, answer_of(n, a)), bytes, n.c.created_at.desc(), n.c.id.desc())
@@ -247,10 +337,14 @@ async def full_conversations(database: Database, max_open: int) -> dict[Conversa
 
 
 def _stored(row: Any) -> StoredRequest:
+    return StoredRequest(RequestResource.model_validate(dict(row)), row.body_hash, row.owner)
+
+
+def _detailed(row: Any) -> StoredRequest:
     fields = dict(row)
-    body_hash, owner = fields.pop("body_hash"), fields.pop("owner")
-    fields.pop("tenant")
-    return StoredRequest(RequestResource.model_validate(fields), body_hash, owner)
+    if row.messages is not None:  # They were valid when they were taken in.
+        fields["messages"] = [Message.model_construct(**each) for each in row.messages]
+    return StoredRequest(RequestDetail.model_validate(fields), row.body_hash, row.owner)
 
 
 async def estimated_open(database: Database) -> int:

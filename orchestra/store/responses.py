@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+from orchestra.store.audit import Author, changing
 from orchestra.store.bodies import from_store
 from orchestra.store.database import Database
 from orchestra.store.turns import KEYS, ConversationRef, RequestRef, lock_conversations, refs_json
@@ -29,8 +30,11 @@ async def bodies(database: Database, refs: Collection[RequestRef]) -> dict[Reque
     return {RequestRef(row.tenant, row.id): from_store(dict(row.body)) for row in rows}
 
 
-async def remove(database: Database, ref: RequestRef, conversation: ConversationRef) -> bool:
+async def remove(database: Database, ref: RequestRef, conversation: ConversationRef, by: Author | None = None) -> bool:
     """Remove a request and keep what it added to its conversation. False if there is no such request."""
-    async with database.transaction() as tx:
+    async with changing(database) as tx:
         await lock_conversations(tx, [conversation])
-        return bool(await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id))
+        rows = await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id)
+        if rows:
+            tx.note(by, f"requests/{ref.id}")
+        return bool(rows)

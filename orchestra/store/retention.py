@@ -41,7 +41,17 @@ _SWEEP = (
     f"""DELETE FROM logs WHERE id IN (
         SELECT id FROM logs WHERE {_OLD.format(moment="created_at")} LIMIT :limit)
     RETURNING 1""",
+    """DELETE FROM request_minutes WHERE (minute, tenant, model, outcome) IN (
+        SELECT minute, tenant, model, outcome FROM request_minutes
+        WHERE minute < now() - make_interval(days => :days) LIMIT :limit)
+    RETURNING 1""",
 )
+
+_AUDIT = f"""
+DELETE FROM audit WHERE id IN (
+    SELECT id FROM audit WHERE {_OLD.format(moment="created_at")} ORDER BY created_at LIMIT :limit)
+RETURNING 1
+"""
 
 _EARLY_CANCELS = f"DELETE FROM early_cancels WHERE {_OLD.format(moment='created_at')} RETURNING 1"
 
@@ -165,6 +175,11 @@ async def sweep_old(database: Database, days: int, limit: int) -> int:
     for statement in _SWEEP:
         gone += len(await database.run(statement, days=days, limit=limit))
     return gone + await _forget(database, _refs(await database.run(_OLD_HIDDEN, days=days, limit=limit)), days)
+
+
+async def sweep_audit(database: Database, days: int, limit: int) -> int:
+    """Delete up to ``limit`` entries of the audit older than ``days``. Returns how many were deleted."""
+    return len(await database.run(_AUDIT, days=days, limit=limit))
 
 
 async def empty_not_kept(database: Database, limit: int) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
@@ -219,6 +220,60 @@ workers = Table(
     Column("id", Uuid, primary_key=True),
     Column("lease_until", _Moment, nullable=False),
     Column("started_at", _Moment, nullable=False),
+    Column("state", JSONB),
+    Column("drain_requested_at", _Moment),
+)
+
+pauses = Table(
+    "pauses",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("paused_by", Text, nullable=False),
+    Column("paused_at", _Moment, nullable=False),
+    Column("until", _Moment),
+)
+
+audit = Table(
+    "audit",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("trace_id", Text),
+)
+
+request_minutes = Table(
+    "request_minutes",
+    METADATA,
+    Column("minute", _Moment, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("queue_seconds", Double, nullable=False),
+    Column("model_seconds", Double, nullable=False),
+    Column("queue_buckets", ARRAY(BigInteger), nullable=False),
+    Column("model_buckets", ARRAY(BigInteger), nullable=False),
+)
+
+minutes_counted = Table(
+    "minutes_counted",
+    METADATA,
+    Column("only_row", Boolean, primary_key=True),
+    Column("due_at", _Moment, nullable=False),
+    Column("counted_at", _Moment, nullable=False),
+    Column("settled_at", _Moment, nullable=False),
 )
 
 owner_totals = Table(
@@ -269,6 +324,7 @@ models = Table(
     Column("context_tokens", Integer, nullable=False),
     Column("max_output_tokens", Integer, nullable=False),
     Column("seen_at", _Moment, nullable=False),
+    Column("more", JSONB),
 )
 
 logs = Table(

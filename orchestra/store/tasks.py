@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from orchestra.store.audit import Author, changing
 from orchestra.store.bodies import from_store
 from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database
@@ -204,14 +205,19 @@ async def untouched(database: Database, tenant: str, ids: Collection[UUID]) -> i
     return int((await database.run(_UNSETTLED, tenant=tenant, ids=list(ids)))[0].n)
 
 
-async def remove(database: Database, ref: RequestRef, conversation_id: UUID, only: str | None) -> bool:
+async def remove(
+    database: Database, ref: RequestRef, conversation_id: UUID, only: str | None, by: Author | None = None
+) -> bool:
     """Remove a task and, if it has ended, its texts. False if there is no such task.
 
     An open task keeps its texts until it ends.
     """
-    async with database.transaction() as tx:
+    async with changing(database) as tx:
         await lock_conversations(tx, [ConversationRef(ref.tenant, conversation_id)])
-        return bool(await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id, only=only))
+        rows = await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id, only=only)
+        if rows:
+            tx.note(by, f"requests/{ref.id}")
+        return bool(rows)
 
 
 async def alone(database: Database, ref: RequestRef, conversation_id: UUID) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from orchestra.store.claims import HELD_BACK
 from orchestra.store.database import Database
+from orchestra.store.pauses import NOT_PAUSED
 
 # Stored bytes are estimated from this many randomly chosen pages of each table.
 _SAMPLE_PAGES = 1000
@@ -53,7 +54,7 @@ WHERE what = :what
 _HELD_BACK = ", ".join(f"'{code}'" for code in sorted(HELD_BACK))
 # One query per state, so that each uses its own index.
 _OPEN = " UNION ALL ".join(
-    f"SELECT tenant, user_name, status, not_before, run_at, error_code FROM requests WHERE status = '{status}'"
+    f"SELECT tenant, user_name, model, status, not_before, run_at, error_code FROM requests WHERE status = '{status}'"
     for status in ("waiting", "pending", "in_progress")
 )
 _COUNT_TURNS = f"""
@@ -64,6 +65,7 @@ WITH counted AS MATERIALIZED (
         min(not_before) FILTER (WHERE not_before > now()) AS next_due,
         min(run_at) FILTER (
             WHERE status = 'pending' AND run_at <= now() AND (error_code IS NULL OR error_code NOT IN ({_HELD_BACK}))
+                AND {NOT_PAUSED}
         ) AS runnable_since
     FROM ({_OPEN}) AS r GROUP BY GROUPING SETS ((tenant, coalesce(user_name, '')), (tenant))
 ), gone AS (

@@ -1,23 +1,27 @@
 """Users: people who sign in with a password. Only a slow hash of it is stored."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, case, cast, func, select, update
+from sqlalchemy import Text, bindparam, case, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestra.store import keys
+from orchestra.store.audit import Author, changing
 from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database, DataRefusedError, Transaction
 from orchestra.store.pages import applied, conditions, newest_page
 from orchestra.store.tables import users
 from schemas.api.users import Role, UserResource
+from schemas.changes import Fields
 from schemas.errors import ErrorCode, OrchestraError
 
+# The fields of a user that can be changed, with the columns that they are kept in.
+_GIVEN = {"username": "username", "password": "password_hash", "role": "role"}
 _UNIQUE_VIOLATION = "23505"
 
 
@@ -60,10 +64,13 @@ _HOLD_ADMINS = composed(
     select(users.c.id).where(matches(users.c.tenant), users.c.role == "admin").order_by(users.c.id).with_for_update()
 )
 
-_DELETE = composed(users.delete().where(matches(users.c.tenant, users.c.id)).returning(users.c.id))
+_ROLE = composed(select(users.c.role).where(matches(users.c.tenant, users.c.id)).with_for_update())
+_DELETE = composed(users.delete().where(matches(users.c.tenant, users.c.id)).returning(users.c.role))
 
 _OF_TENANT = select(*_COLUMNS).where(matches(users.c.tenant))
 _CONDITIONS = conditions(users)
+
+_EXIST = composed(select(exists(select(users.c.id)).label("found")))
 
 _STORED = (*_COLUMNS, users.c.tenant, users.c.password_set_at)
 _BY_ID = composed(select(*_STORED).where(matches(users.c.id)))
@@ -77,11 +84,20 @@ _SET_HASH = composed(
 )
 
 
-async def create(database: Database, tenant: str, username: str, password_hash: str, role: Role) -> UserResource:
+async def exist(database: Database) -> bool:
+    """Whether there is any user, in any tenant."""
+    return bool((await database.run(_EXIST))[0].found)
+
+
+async def create(
+    database: Database, tenant: str, username: str, password_hash: str, role: Role, by: Author | None = None
+) -> UserResource:
     """Create a user. Raises ``USERNAME_TAKEN``: names are unique across all tenants."""
-    rows = await database.run(_CREATE, tenant=tenant, username=username, password_hash=password_hash, role=role)
-    if not rows:
-        raise OrchestraError(ErrorCode.USERNAME_TAKEN)
+    async with changing(database) as tx:
+        rows = await tx.run(_CREATE, tenant=tenant, username=username, password_hash=password_hash, role=role)
+        if not rows:
+            raise OrchestraError(ErrorCode.USERNAME_TAKEN)
+        tx.note(by, f"users/{rows[0].id}", after={"role": role})
     return _resource(rows[0])
 
 
@@ -96,6 +112,7 @@ async def change(
     old_hash: str | None = None,
     keep_keys: bool = False,
     leave_admin: bool = False,
+    by: Author | None = None,
 ) -> UserResource | None:
     """Change the fields that are not None. A new password ends the user's sessions and revokes their keys.
 
@@ -108,11 +125,14 @@ async def change(
     """
     wanted = {"username": username, "password_hash": password_hash, "role": role}
     try:
-        async with database.transaction() as transaction:
+        async with changing(database) as transaction:
+            before = await transaction.run(_ROLE, tenant=tenant, id=id) if by else ()
             async with _admin_left(transaction, tenant, asked=leave_admin and role == "user"):
                 rows = await transaction.run(_CHANGE, tenant=tenant, id=id, old_hash=old_hash, **wanted)
             if rows and password_hash is not None and not keep_keys:
                 await keys.revoke_all(transaction, id)
+            if rows:
+                transaction.note(by, f"users/{id}", *_roles(before, rows, wanted, keep_keys=keep_keys))
     except DataRefusedError as error:
         if str(error) != _UNIQUE_VIOLATION:
             raise
@@ -120,13 +140,18 @@ async def change(
     return _resource(rows[0]) if rows else None
 
 
-async def delete(database: Database, tenant: str, id: UUID, *, leave_admin: bool = False) -> bool:
+async def delete(
+    database: Database, tenant: str, id: UUID, *, leave_admin: bool = False, by: Author | None = None
+) -> bool:
     """Delete a user and their keys, but not their requests and conversations. False if the user is unknown.
 
     ``leave_admin`` and ``FORBIDDEN``: as in ``change``.
     """
-    async with database.transaction() as transaction, _admin_left(transaction, tenant, asked=leave_admin):
-        return bool(await transaction.run(_DELETE, tenant=tenant, id=id))
+    async with changing(database) as transaction, _admin_left(transaction, tenant, asked=leave_admin):
+        rows = await transaction.run(_DELETE, tenant=tenant, id=id)
+        if rows:
+            transaction.note(by, f"users/{id}", before={"role": rows[0].role})
+        return bool(rows)
 
 
 @asynccontextmanager
@@ -161,6 +186,16 @@ async def by_username(database: Database, username: str) -> tuple[StoredUser, st
 async def set_hash(database: Database, id: UUID, old: str, new: str) -> None:
     """Replace ``old`` by another hash of the same password, unless the password has changed meanwhile."""
     await database.run(_SET_HASH, id=id, old=old, new=new)
+
+
+def _roles(
+    before: Sequence[Any], after: Sequence[Any], wanted: Mapping[str, str | None], *, keep_keys: bool
+) -> tuple[Fields, Fields]:
+    """The role before and after a change, and which fields were given; neither names nor passwords."""
+    changed: Fields = {"role": after[0].role, "given": [name for name in _GIVEN if wanted[_GIVEN[name]] is not None]}
+    if wanted["password_hash"] is not None:
+        changed["keys_kept"] = keep_keys
+    return {"role": before[0].role} if before else {}, changed
 
 
 def _resource(row: Any) -> UserResource:

@@ -71,6 +71,7 @@ class DeadLetterQuery(DeadLetterFilter):
 class ReplayDeadLetters(DeadLetterFilter):
     """Body of ``POST /v1/dead-letters/replay``."""
 
+    dry_run: Annotated[bool, described("Send nothing: count what would be sent and what would not.", False)] = False
     cursor: Annotated[
         _Cursor | None, described("`next` of the previous call, to continue there.", "WzE3Njk4NjA3OTgsNDJd")
     ] = None
@@ -84,7 +85,7 @@ class ReplayDeadLetters(DeadLetterFilter):
 class ReplayedDeadLetters(BaseModel):
     """Response to ``POST /v1/dead-letters/replay``."""
 
-    replayed: Annotated[int, described("Number of dead letters that were sent.", 480)]
+    replayed: Annotated[int, described("Number of dead letters that were sent; of a dry run: that would be.", 480)]
     skipped: Annotated[int, described("Number left alone, because they would be rejected again or are not signed.", 20)]
     next: Annotated[
         str | None,
@@ -171,8 +172,19 @@ class DeadLetterResource(DeadLetterSummary, LetterRecord):
     obstacle: Annotated[RequestError | None, described("Why it cannot be replayed as it is; null if it can.")]
 
 
+class CheckedDeadLetter(BaseModel):
+    """Response to ``POST /v1/dead-letters/{id}/check``."""
+
+    obstacle: Annotated[
+        RequestError | None, described("Why it could not be replayed with this edit; null if it could.")
+    ]
+    request_id: Annotated[
+        UUID | None, described("The request id of such a replay; null if there is an obstacle.", fields.A_REQUEST)
+    ]
+
+
 class EditDeadLetter(BaseModel):
-    """Body of ``PUT /v1/dead-letters/{id}``: what a replay will send. Absent fields stay as they are."""
+    """Body of ``PUT /v1/dead-letters/{id}`` and of ``…/check``: what a replay sends. Absent fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -10,11 +10,21 @@ from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import Page
 from schemas.content import Output, absent, storable
+from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
 from schemas.json_schema import described
-from schemas.replies import RequestError
-from schemas.requests import AgentName, Door, Moment
+from schemas.replies import RecordSource, RequestError
+from schemas.requests import AgentName, Door, Message, Moment
 from schemas.status import Status
+
+MAX_IDS = 100
+"""Requests that a list may name."""
+MAX_ERRORS = 100
+"""Errors of attempts that a request shows, the newest ones."""
+MAX_WAIT = 7 * 24 * 3600
+_MAX_INTEGER = 2**31 - 1
+
+OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 
 
 class RequestResource(BaseModel):
@@ -41,14 +51,86 @@ class RequestResource(BaseModel):
     door: Annotated[Door | None, Field(exclude_if=absent), fields.DOOR] = None
 
 
+class AttemptError(BaseModel):
+    """Why one attempt failed, and when."""
+
+    attempt: Annotated[int, described("Number of the attempt.", 1)]
+    code: Annotated[ErrorCode, fields.CODE]
+    detail: Annotated[str, fields.DETAIL]
+    at: Annotated[datetime, described("When it failed.", "2026-01-31T11:59:59.345678Z")]
+
+
+class RequestDetail(RequestResource):
+    """A request with all that is known of it. Until a worker has read its record, the fields may be null or empty."""
+
+    owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")] = None
+    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+    not_before: Annotated[
+        datetime | None, described("It does not start before this time; null: no limit.", "2026-01-31T11:00:00Z")
+    ] = None
+    deadline: Annotated[datetime | None, described("When it expires.", "2026-01-31T12:00:00Z")] = None
+    runnable_at: Annotated[
+        datetime | None,
+        described(
+            "From when on a worker may take it, or could take it before its latest attempt; null while it is behind "
+            "another one of its conversation.",
+            "2026-01-31T11:59:58.123456Z",
+        ),
+    ] = None
+    tries: Annotated[
+        int | None, described("Attempts that count towards `max_tries`; some are given back after a failure.", 1)
+    ] = None
+    max_tries: Annotated[int | None, described("It fails when this many tries have failed.", 5)] = None
+    errors: Annotated[
+        list[AttemptError], described(f"Why attempts failed, oldest first: the newest {MAX_ERRORS} of them.")
+    ] = []
+    messages: Annotated[
+        list[Message] | None,
+        described(
+            "What was sent; the answer is in `reply` and `output`. Null once it is deleted, and if it is kept apart "
+            "because it exceeds a record.",
+            [fields.A_MESSAGE],
+        ),
+    ] = None
+    record: Annotated[RecordSource | None, described("Where its record is in Kafka.")] = None
+    trace_id: Annotated[
+        str | None, described("Id of the trace that it belongs to.", "4bf92f3577b34da6a3ce929d0e0e4736")
+    ] = None
+    cost: Annotated[float | None, described("Price of the answer in US dollars, if known.", 0.00031)] = None
+    worker: Annotated[UUID | None, described("The worker that runs it; null: none does.", fields.A_REQUEST)] = None
+
+
 class RequestPage(Page[RequestResource]):
-    """One page of requests."""
+    """One page of requests. It may be empty although there are more."""
+
+    newest: Annotated[
+        str | None,
+        described(
+            "The `newer_than` of a later call that returns only what came since; null: the page is empty.",
+            "WzE3Njk4NjA3OTgsImEiXQ",
+        ),
+    ] = None
+    searched_to: Annotated[
+        datetime | None,
+        Field(exclude_if=absent),
+        described(
+            "A call looks at a limited number of requests. If it stopped there before the page was full, this is the "
+            "creation time of the last one, and `next` goes on from there; absent otherwise.",
+            "2026-01-31T11:00:00Z",
+        ),
+    ] = None
 
 
 class AcceptedRequest(RequestResource):
     """The 202 of a POST: the resource, with its id also as ``request_id``, the name in the POST's 200."""
 
     request_id: Annotated[UUID, fields.REQUEST_ID]
+    warnings: Warnings = []
+
+
+class ChangedRequest(RequestResource):
+    """The 200 of ``PATCH /v1/requests/{id}``. ``warnings`` has `priority` if that was lowered."""
+
     warnings: Warnings = []
 
 
@@ -65,6 +147,27 @@ class RequestFilter(BaseModel):
     conversation_id: Annotated[UUID | None, described("Only those of this conversation.", fields.A_CONVERSATION)] = None
     task_type: Annotated[AgentName | None, described("Only tasks of this type.", "analyst")] = None
     door: Annotated[Door | None, described("Only those that came by this API of OpenAI's.", "chat")] = None
+    owner: Annotated[OwnerName | None, described("Only those of this owner.", "ada")] = None
+    error_code: Annotated[
+        ErrorCode | None,
+        described("Only those that failed with this error, or whose latest attempt did.", "timeout"),
+    ] = None
+    worker: Annotated[UUID | None, described("Only those that this worker runs now.", fields.A_REQUEST)] = None
+    priority: Annotated[Annotated[int, Field(ge=0, le=9)] | None, described("Only those of this priority.", 5)] = None
+    attempts_min: Annotated[
+        Annotated[int, Field(ge=0, le=_MAX_INTEGER)] | None,
+        described("Only those with at least this many attempts.", 2),
+    ] = None
+    waited_min: Annotated[
+        Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False)] | None,
+        described(
+            "Only those that waited at least this many seconds for their first attempt, or wait as long now.", 60
+        ),
+    ] = None
+    id: Annotated[
+        Annotated[list[UUID], Field(min_length=1, max_length=MAX_IDS)] | None,
+        described(f"Only these, up to {MAX_IDS}.", [fields.A_REQUEST]),
+    ] = None
     created_after: Annotated[Moment | None, fields.CREATED_AFTER] = None
     created_before: Annotated[Moment | None, fields.CREATED_BEFORE] = None
 
@@ -74,3 +177,7 @@ class RequestQuery(RequestFilter):
 
     limit: Annotated[int, Field(ge=1, le=100), fields.LIMIT] = 20
     cursor: Annotated[Annotated[str, Field(max_length=512)] | None, fields.CURSOR] = None
+    newer_than: Annotated[
+        Annotated[str, Field(max_length=512)] | None,
+        described("`newest` of an earlier page: only what is newer than its first request.", "WzE3Njk4NjA3OTgsImEiXQ"),
+    ] = None

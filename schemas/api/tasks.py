@@ -10,15 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import Page
+from schemas.api.requests import AttemptError, OwnerName
 from schemas.content import Output, storable
-from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Options, Priority, Sampling, Usage
 from schemas.json_schema import described
 from schemas.replies import RequestError
 from schemas.requests import AgentName, Message, Metadata, Moment, OnBusy
 from schemas.status import Status
-
-OwnerName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 
 
 class PostTask(Sampling):
@@ -54,15 +52,6 @@ class AcceptedTask(BaseModel):
 
     task_id: Annotated[UUID, described("The task's id.", fields.A_REQUEST)]
     status: Annotated[Status, fields.STATUS]
-
-
-class AttemptError(BaseModel):
-    """Why one attempt failed, and when."""
-
-    attempt: Annotated[int, described("Number of the attempt.", 1)]
-    code: Annotated[ErrorCode, fields.CODE]
-    detail: Annotated[str, fields.DETAIL]
-    at: Annotated[datetime, described("When it failed.", "2026-01-31T11:59:59.345678Z")]
 
 
 class TaskResource(BaseModel):

@@ -141,6 +141,9 @@ class ChatCompletion(BaseModel):
     usage: Annotated[CompletionUsage, described("Tokens used.")]
     service_tier: Annotated[ServiceTier, _SHOWN_TIER] = "default"
     system_fingerprint: Annotated[None, described("Always null.")] = None
+    metadata: Annotated[Metadata | None, described("As sent; absent if none was.", {"order": "7"})] = Field(
+        None, exclude_if=absent
+    )
 
 
 class FunctionDelta(BaseModel):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from schemas.content import absent
+from schemas.generation import Price
 from schemas.json_schema import described
 
 _Tokens = Annotated[int, Field(ge=1)] | None
@@ -24,6 +25,16 @@ class ModelObject(BaseModel):
     max_output_tokens: Annotated[_Tokens, described("Maximum number of tokens in an answer.", 1024)] = Field(
         None, exclude_if=absent
     )
+    max_concurrency: Annotated[int | None, described("Maximum number of generations at a time.", 4)] = Field(
+        None, exclude_if=absent
+    )
+    requests_per_minute: Annotated[int | None, described("Maximum number of calls per minute.", 60)] = Field(
+        None, exclude_if=absent
+    )
+    fallbacks: Annotated[list[str] | None, described("Models that are tried in its place, in order.", ["small"])] = (
+        Field(None, exclude_if=absent)
+    )
+    price: Annotated[Price | None, described("What its tokens cost.")] = Field(None, exclude_if=absent)
     description: Annotated[str | None, described("What an agent is for.", "Answers questions about data.")] = Field(
         None, exclude_if=absent
     )

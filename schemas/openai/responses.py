@@ -116,7 +116,10 @@ class CreateResponse(BaseModel):
     presence_penalty: Annotated[_Penalty | None, described("Positive: avoid tokens that the text has.", 0.5)] = None
     frequency_penalty: Annotated[_Penalty | None, described("Positive: avoid frequent tokens.", 0.5)] = None
     truncation: Annotated[
-        Truncation | None, described("Taken and shown again; a context that is too long is always cut.", "disabled")
+        Truncation | None,
+        described(
+            "`auto`: if the input is too long, its oldest items are left out. The history always is.", "disabled"
+        ),
     ] = None
     include: Annotated[list[Include] | None, described("Taken; the answer is the same.")] = None
     metadata: Annotated[Metadata | None, described("Up to 16 key-value pairs of the client's own.")] = None

@@ -14,16 +14,17 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.types import Message
 
 from gateway.app import create_app
+from gateway.people.cookies import session_cookie
 from gateway.settings import GatewaySettings
 from llm_service.app import create_app as create_llm_app
 from llm_service.settings import LlmServiceSettings
-from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address
+from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address, forwarded_https
 from orchestra.store.database import Database
 from tests.support.fakes import FakeProducer, away
 from tests.support.tree import ROOT
@@ -70,10 +71,14 @@ POST, GET, EVENTS, CREATE = ("POST", "/v1/messages"), ("GET", "/v1/requests/{req
     "GET", "/v1/requests/{request_id}/events"), ("POST", "/v1/conversations")  # fmt: skip
 TURNS, ID = ("GET", "/v1/conversations/{conversation_id}/events"), "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 CONTENT = ("GET", "/v1/files/{file_id}/content")
+CONSOLE = ("GET", "/console")
 GENERATE, MODELS = ("POST", "/generate"), ("GET", "/models")
 HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
+    "'accept', ''": ("accept", ["", "text/html,"], [("GET", "/")]),
+    "'accept-encoding', ''": ("accept-encoding", ["", "gzip,"], [CONSOLE]),
+    "'if-none-match', ''": ("if-none-match", ["", '"a",', "W/"], [CONSOLE]),
     "'accept'": ("accept", ["", "text/event-stream;", "text/event-stream;q=0."], [POST]),
-    "'authorization'": ("authorization", ["", "Bearer ", "Bearer orc_", "Bearer e30.e30."], [GET]),
+    "b'authorization'": ("authorization", ["", "Bearer ", "Bearer orc_", "Bearer e30.e30."], [GET]),
     "'authorization', ''": ("authorization", ["", "Bearer "], [MODELS, GENERATE]),
     "'content-encoding'": ("content-encoding", ["", "identity,"], [POST]),
     "b'content-encoding'": ("content-encoding", ["", "identity"], [POST, GENERATE]),
@@ -85,15 +90,26 @@ HEADERS: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
     "'last-event-id'": ("last-event-id", ["", "1.", "1.1.", "1.1-", f"{ID}:1."], [EVENTS, TURNS]),
     "'if-range', etag": ("if-range", [], []),  # It is only compared.
     "'range', ''": ("range", ["", "bytes=", "bytes=1-"], [CONTENT]),
+    "b'cookie', []": (
+        "cookie",
+        ["", "orchestra=", "orchestra=e30.e30.", "__Host-orchestra=", "a=b; "],
+        [GET, ("POST", "/v1/session")],
+    ),
+    "'sec-fetch-site'": ("sec-fetch-site", [""], [("POST", "/v1/session")]),
+    # The guard of an open gateway lets only known ones pass; the test below reads others.
+    "'origin'": ("origin", [], []),
+    "'origin', ''": ("origin", [], []),  # Only its beginning.
+    "'host'": ("host", [], []),  # It is only compared.
     "'prefer'": ("prefer", ["", "a", "wait", "wait=", 'a;"', "a="], [POST, GET]),
     "'traceparent'": ("traceparent", ["", "00-"], [POST]),
-    "'x-user-id'": ("x-user-id", [""], [GET, POST]),
+    "b'x-user-id', []": ("x-user-id", [""], [GET, POST]),
     "_REQUEST_ID_NAME, b''": ("x-request-id", [""], [GENERATE]),
     "_TRACEPARENT_NAME, b''": ("traceparent", ["", "00-"], [GENERATE]),
     "b'host'": ("host", ["", "localhost:", "["], [GET, MODELS]),
     "b'origin'": ("origin", ["", "http://", "http://[", "null"], [GET, MODELS]),
     "b'sec-fetch-site'": ("sec-fetch-site", [""], [GET, MODELS]),
     "b'x-forwarded-for'": ("x-forwarded-for", [], []),  # Below.
+    "b'x-forwarded-proto'": ("x-forwarded-proto", [], []),  # Below.
     # Of Kafka's records, which only those send who may write to the topic of events.
     "TYPE": ("", [], []),
     "SUBJECT": ("", [], []),
@@ -165,7 +181,13 @@ async def cost(app: FastAPI, place: Place, path: str, headers: dict[str, bytes],
     async def send(_: Message) -> None:
         pass
 
-    given = {"host": b"localhost", "content-type": b"application/json", "x-user-id": b"ada", **headers}
+    given = {
+        "host": b"localhost",
+        "sec-fetch-site": b"same-origin",
+        "content-type": b"application/json",
+        "x-user-id": b"ada",
+        **headers,
+    }
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": place.method, "path": path,
         "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": query,
@@ -209,6 +231,27 @@ def with_forwarded() -> Call:
         connection, headers = Connection(Proxies(["127.0.0.1", "::1"])), [(b"x-forwarded-for", text.encode("latin-1"))]
         began = time.thread_time()
         client_address({"client": ("127.0.0.1", 1), "headers": headers, CONNECTION: connection})
+        return time.thread_time() - began
+
+    return call
+
+
+def with_proto() -> Call:
+    async def call(text: str) -> float:
+        connection, headers = Connection(Proxies(["127.0.0.1"])), [(b"x-forwarded-proto", text.encode("latin-1"))]
+        began = time.thread_time()
+        forwarded_https({"client": ("127.0.0.1", 1), "headers": headers, CONNECTION: connection})
+        return time.thread_time() - began
+
+    return call
+
+
+def with_origin() -> Call:
+    async def call(text: str) -> float:
+        headers = [(b"host", text.encode("latin-1")), (b"origin", f"http://{text}".encode("latin-1"))]
+        request = Request({"type": "http", "method": "GET", "headers": headers})
+        began = time.thread_time()
+        session_cookie(request, [b"orchestra=x"])
         return time.thread_time() - began
 
     return call
@@ -280,7 +323,7 @@ def test_every_read_of_a_header_is_known() -> None:
 
 
 def test_a_request_is_read_in_known_ways_only() -> None:
-    """Bodies are read where their length is bounded; cookies, forms and the like are not read at all."""
+    """Bodies are read where their length is bounded, cookies as a header; forms and the like are not read at all."""
     found = set()
     for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "llm_service").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -313,6 +356,13 @@ async def test_forwarded_addresses(unit: str) -> None:
     assert not await grows(with_forwarded(), unit, HEAD_SIZES)
 
 
+@pytest.mark.parametrize("unit", [*UNITS, "http,", "https,"])
+async def test_schemes_and_origins(unit: str) -> None:
+    """What says by which scheme and from which page a browser calls costs in proportion to its length."""
+    assert not await grows(with_proto(), unit, HEAD_SIZES)
+    assert not await grows(with_origin(), unit, HEAD_SIZES)
+
+
 @pytest.mark.parametrize("place", PLACES, ids=str)
 async def test_queries_and_paths(place: Place) -> None:
     """A query, each parameter in it, and each name in a path cost in proportion to their length."""
@@ -334,7 +384,11 @@ async def test_bodies(place: Place) -> None:
 def properties(place: Place) -> set[str]:
     """The names that a body of this route may have, at any depth."""
     document = APPS["gateway"].openapi() if place.app == "gateway" else {}
-    content = document["paths"][place.path][place.method.lower()].get("requestBody", {}).get("content", {})
+    content = (
+        document["paths"][place.path.replace(":path", "")][place.method.lower()]
+        .get("requestBody", {})
+        .get("content", {})
+    )
 
     def walk(node: Any, seen: frozenset[str] = frozenset()) -> Iterator[str]:
         if isinstance(node, dict):

@@ -16,7 +16,7 @@ from tests.support.tree import ROOT
 
 _ORCHESTRA = Path(sys.executable).with_name("orchestra")
 _PORTS = 12
-WAIT_SECONDS = 5
+WAIT_SECONDS = 20
 _MODELS = """[[models]]
 name = "{name}"
 provider = "openai_compatible"

@@ -10,8 +10,8 @@ from faults.checker import EXAMPLES, check
 from faults.evidence import DeadLetter, Evidence, Record, ReplyRecord
 from faults.invariants import _executed
 from faults.ledger import Entry
-from faults.question import IMPOSTOR, NOT_EXECUTED, Said
-from tests.support.histories import TOPIC, clean_history
+from faults.question import IMPOSTOR, NOT_EXECUTED, Said, history_hash
+from tests.support.histories import TOPIC, clean_history, door_history
 
 Spoil = Callable[[Evidence], None]
 
@@ -153,6 +153,21 @@ def forgotten_id(evidence: Evidence) -> None:
     evidence.entries.append(replace(evidence.entries[0], what="refused", code="not_found"))
 
 
+def answer_out_of_reach(evidence: Evidence) -> None:
+    """A caller that could not go on from a response that it has."""
+    evidence.entries.append(replace(evidence.entries[0], what="refused", code="previous_response_not_found"))
+
+
+def run_after_all(evidence: Evidence) -> None:
+    """A request without a key that its caller was to repeat, and it was answered."""
+    evidence.entries.append(replace(evidence.entries[0], what="refused", code="outcome_unknown"))
+
+
+def event_lost(evidence: Evidence) -> None:
+    """A stream whose events have no continuous numbers."""
+    evidence.entries.append(replace(evidence.entries[2], status="gap", code="7 after 5"))
+
+
 def replies_crossed(evidence: Evidence) -> None:
     """Two first replies of a conversation in the wrong order."""
     first, second = evidence.replies[0], evidence.replies[1]
@@ -228,6 +243,9 @@ SPOILT: list[tuple[Spoil, str]] = [
     (needless_call, "I8"),
     (told_of_an_error_inside, "I10"),
     (forgotten_id, "I10"),
+    (answer_out_of_reach, "I10"),
+    (event_lost, "I7"),
+    (run_after_all, "I6"),
     (replies_crossed, "I11"),
     (still_open, "I12"),
     (stale_lease, "I12"),
@@ -272,6 +290,33 @@ def test_a_call_without_a_result_has_a_result_in_the_prompt() -> None:
     sent: list[Said] = [("user", "a"), ("assistant", "", [["call_1", "look_up", "{}"]]), ("user", "b")]
 
     assert [*sent[:2], ("tool", NOT_EXECUTED, "call_1"), sent[2]] == _executed(sent)
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["responses", "chat completions"])
+def test_a_sound_history_by_the_door_has_no_findings(by_name: bool) -> None:
+    """Requests with conversations of their own are checked with what their callers sent along or named."""
+    findings = check(door_history(turns=4, by_name=by_name))
+
+    assert [] == findings.lines()
+
+
+def test_an_answer_without_the_response_before_it_is_found() -> None:
+    """The bug of a response that does not see the one that it goes on from."""
+    evidence = door_history(turns=2, by_name=True)
+    alone = history_hash([evidence.messages[-2].said])
+    evidence.messages[-1] = replace(evidence.messages[-1], content=alone)
+
+    assert "I3" in check(evidence).broken
+
+
+def test_a_question_that_its_caller_did_not_send_is_found() -> None:
+    """The bug of a chat completion that sees another one's dialogue."""
+    evidence = door_history(turns=2, by_name=False)
+    stranger = door_history(turns=1, by_name=False)
+    evidence.requests += stranger.requests
+    evidence.calls[-1] = replace(evidence.calls[-1], seen=(stranger.calls[0].key, *evidence.calls[-1].seen))
+
+    assert "I9" in check(evidence).broken
 
 
 def test_what_a_cancelled_turn_leaves_is_sound() -> None:

@@ -10,7 +10,12 @@ from faults.ledger import Entry, open_ledger, read_ledger
 async def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
     """Entries written together or in turn are each read back whole, and none is missing once write has returned."""
     path = tmp_path / "ledger.jsonl"
-    entries = [Entry("acked", f"key{n}", uuid4(), n, uuid4(), "kafka", "duplicate", None, "pending") for n in range(50)]
+    entries = [
+        Entry(
+            "acked", f"key{n}", uuid4(), n, uuid4(), "response", "duplicate", status="pending", own=True, after=uuid4()
+        )
+        for n in range(50)
+    ]
     async with open_ledger(path) as ledger:
         await asyncio.gather(*(ledger.write(entry) for entry in entries[:40]))
         assert 40 == len(read_ledger(path))

@@ -1,13 +1,14 @@
 """What the load promises on a real stack: it uses every way in, meets its dangers, and finds nothing wrong."""
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from faults.checker import check
 from faults.collect import collect, until_settled
 from faults.ground import Setup, open_ground
-from faults.ledger import open_ledger, read_ledger
+from faults.ledger import DOOR_WAYS, Way, open_ledger, read_ledger
 from faults.load import Plan, open_load
 from faults.mutants import MUTANTS, try_out
 from faults.scenarios import perform
@@ -38,8 +39,17 @@ async def test_a_short_run_is_sound() -> None:
     assert 160 + load.counts["flood_acked"] <= findings.figures["requests"] <= 160 + 20
     assert all(steps[what] for what in ("sent", "acked", "answered", "cancel_acked", "stream"))
     assert all(findings.sometimes[name] for name in ("duplicate_deduped", "half_stream", "resumed_elsewhere"))
-    assert {"poll", "wait", "stream", "task", "kafka", "client"} == {entry.way for entry in evidence.entries}
+    assert set(plan.ways) == {entry.way for entry in evidence.entries}
+    assert any(entry.after for entry in evidence.entries)
     assert [] == sound.lines()
+
+
+def test_half_of_the_questions_come_by_the_door() -> None:
+    """The ways by OpenAI's API, plain and as streams, have half of the load, and all of them have a share."""
+    shares = Plan().ways
+
+    assert set(get_args(Way)) == {way for way, share in shares.items() if share}
+    assert pytest.approx(0.5) == sum(shares[way] for way in DOOR_WAYS) / sum(shares.values())
 
 
 @pytest.mark.stack

@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.people.callers import Callers
+from gateway.people.tokens import Tokens, WebSession
 from gateway.settings import GatewaySettings
 from orchestra.store.database import Database
 from tests.support.fakes import FakeProducer, away
@@ -52,6 +54,7 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app_of()) as opened:
+        opened.headers["Sec-Fetch-Site"] = "same-origin"  # As its own pages send it.
         yield opened
 
 
@@ -314,6 +317,35 @@ async def test_a_listed_origin_may_read_an_answer_to_what_nobody_foresaw(monkeyp
         for method, path in (("POST", "/v1/messages"), ("GET", "/v1/requests")):
             answer = await client.request(method, path, headers={"Origin": APP})
             assert (500, APP) == (answer.status_code, answer.headers["access-control-allow-origin"])
+
+
+# What a page sends with a call, and the status where it reads and where it changes something. 503: the session counts,
+# and then Postgres is needed.
+MADE_BY = [
+    ({"Sec-Fetch-Site": "same-origin"}, 503, 503),
+    ({"Origin": "http://localhost:8080"}, 503, 503),
+    ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}, 401, 403),
+    ({"Sec-Fetch-Site": "cross-site", "Origin": APP}, 401, 403),
+    ({"Origin": APP}, 401, 403),
+    ({}, 503, 403),
+]
+
+
+@pytest.mark.parametrize(("headers", "reads", "changes"), MADE_BY, ids=str)
+async def test_whose_page_uses_a_session(headers: dict[str, str], reads: int, changes: int) -> None:
+    """At every route a session counts for the gateway's own pages only, be another page's origin listed or not."""
+    now = datetime.now(UTC)
+    session = Tokens([SECRET.encode()]).sign_session(WebSession("a" * 12, now, now)).get_secret_value()
+    cookie = {"Cookie": f"orchestra={session}; __Host-orchestra={session}"}
+    async with client_of(app_of(**CLOSED)) as client:
+        for method, path, operation in OPERATIONS:
+            if operation.get("security") == []:
+                continue
+            answer = await client.request(method, at(path), headers={**headers, **cookie})
+            assert (reads if method == "GET" else changes) == answer.status_code, (method, path)
+            told = {401: {"unauthorized", "invalid_api_key"}, 403: {"cross_origin"}, 503: {"unavailable"}}
+            assert error_of(answer)["code"] in told[answer.status_code], (method, path)
+            assert "access-control-allow-credentials" not in answer.headers
 
 
 async def test_without_the_setting_no_page_is_let_in(client: httpx.AsyncClient) -> None:

@@ -90,7 +90,7 @@ async def test_models(store: Store, looking: Limits, name: str | None, known: bo
     assert refused(looking, name) == (None if known else ErrorCode.UNKNOWN_MODEL)
 
 
-async def test_who_names_an_unknown_model_is_told_where_to_look(store: Store, looking: Limits) -> None:
+async def test_an_unknown_model_is_refused_with_where_to_look(store: Store, looking: Limits) -> None:
     """The error names the lists of models, and does not repeat the model."""
     store.models = [model("smollm2")]
     await looking.look()

@@ -13,9 +13,11 @@ from gateway.people.principal import EVERYTHING, Principal
 from gateway.replays import Replays
 from orchestra.incoming import Judge
 from orchestra.signing import Signer
-from orchestra.store import dead_letters
+from orchestra.store import audit, dead_letters
+from orchestra.store.audit import Author
 from orchestra.store.database import Database
 from orchestra.store.dead_letters import DeadLetter, KeptLetter
+from schemas.api.audit import Action, AuditFilter
 from schemas.api.dead_letters import DeadLetterFilter, EditDeadLetter, ReplayDeadLetters
 from schemas.dead_letters import RawHeaders
 from schemas.envelope import read_headers
@@ -28,7 +30,7 @@ from tests.support.store import letter, request, take
 
 SECRET, OLD = b"n" * 32, b"o" * 32
 GOOD = message()
-ADMIN = Principal("default", "admin", EVERYTHING, shown="key abc")
+ADMIN = Principal("default", "admin", EVERYTHING, key_id="abc")
 CANARY = "canary-51"
 
 
@@ -328,21 +330,22 @@ async def test_another_tenants_letters_are_not_there(database: Database, replays
     assert await dead_letters.page(database, "them", DeadLetterFilter(), None, 9, replayed=None) == []
 
 
-async def test_who_did_it_is_in_the_log(database: Database, replays: Replays) -> None:
-    """An edit and a replay each log the credential, the letter and the request id, and nothing of its text."""
+async def test_who_did_it_is_in_the_audit(database: Database, replays: Replays) -> None:
+    """An edit and a replay are audited with the credential, the letter and the request id, and nothing of its text."""
     asked = letter(value=CANARY.encode(), partition=3, offset=7).because(ErrorCode.NOT_JSON, "")
     (id,) = await kept(database, asked)
+    edits, sends = (Author("default", ADMIN.actor, Action(f"dead_letter.{what}")) for what in ("edit", "replay"))
 
     with capture_logs() as logs:
-        await replays.edit(ADMIN, id, EditDeadLetter(value=message(CANARY).decode()))
-        await replays.send(ADMIN, id)
+        await replays.edit(ADMIN, id, EditDeadLetter(value=message(CANARY).decode()), edits)
+        await replays.send(ADMIN, id, sends)
 
-    where = {
-        "tenant": "default", "topic": "llm.requests", "partition": 3, "offset": 7, "reason": "not_json",
-        "caller": "key abc", "log_level": "info",
-    }  # fmt: skip
-    edited = {"event": "dead_letter_edited", **where}
-    assert [edited, {"event": "dead_letter_replayed", "request_id": str(asked.request_id), **where}] == logs
+    sent, edited = await audit.page(database, "default", AuditFilter(), None, 9)
+    assert [("key:abc", f"dead-letters/{id}")] * 2 == [(each.actor, each.target) for each in (sent, edited)]
+    assert ("dead_letter.edit", "dead_letter.replay") == (edited.action, sent.action)
+    assert {"request_id": str(asked.request_id)} == sent.after
+    assert ["changed"] * 2 == [line["event"] for line in logs]
+    assert CANARY not in f"{logs}{sent}{edited}"
 
 
 async def test_an_edit_names_what_it_changes(database: Database, replays: Replays) -> None:

@@ -60,6 +60,10 @@ async def _keep_and_forget(client: AsyncClient, folder: Path) -> None:
     await client.messages.send("hi", model="simulated", conversation_id=talk.id)
     assert ["hi", "echo: hi"] == [message.content async for message in client.conversations.messages(talk.id)]
     assert talk.id in [each.id async for each in client.conversations.list(page_size=1)]
+    async with client.conversations.stream(talk.id) as stream:
+        assert ["pending", "started", "delta", "completed"] == [(await anext(stream)).type for _ in range(4)]
+        await client.conversations.delete(talk.id)
+        assert ["deleted"] == [event.type async for event in stream]
 
     data = os.urandom(2 * MIB + 1)
     (folder / "a").write_bytes(data)
@@ -77,7 +81,6 @@ async def _keep_and_forget(client: AsyncClient, folder: Path) -> None:
     assert {agent: 2} == await client.tasks.count_by_type()
     assert 1 == (await client.tasks.cancel_all(type=agent)).cancel_requested
 
-    await client.conversations.delete(talk.id)
     await client.files.delete(file.id)
     for call in (client.conversations.get(talk.id), client.files.get(file.id)):
         with pytest.raises(ClientError, match="not_found"):

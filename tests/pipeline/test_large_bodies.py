@@ -222,3 +222,28 @@ async def test_openais_api_takes_large_bodies(house: House) -> None:
     assert [[TEXT, sent]] == of_chat == of_response
     assert TEXT["text"] == items.json()["data"][0]["content"][0]["text"]
     assert [[TEXT, sent], "2 parts", "And now?"] == house.seen()
+
+
+async def test_a_large_body_is_retried_whole(house: House) -> None:
+    """By either route a retry has a copy of the body, which the model gets in full."""
+    sent, later = [TEXT, image(), document()], (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+    old = (await house.post(*sent, wait=False, not_before=later)).json()["id"]
+    path = f"/v1/requests/{old}"
+
+    async def cancelled() -> bool:
+        await house.client.post(f"{path}/cancel")
+        return bool((await house.client.get(path)).json()["status"] == "cancelled")
+
+    await eventually(cancelled)
+    counted = await house.client.post("/v1/requests/retry", json={"ids": [old], "dry_run": True})
+    assert 1 == counted.json()["done"]
+    done = (await house.client.post("/v1/requests/retry", json={"ids": [old]})).json()
+    assert (1, []) == (done["done"], done["skipped"])
+    again = await house.client.post(f"{path}/retry")
+    assert 202 == again.status_code, again.text
+    new = again.json()["id"]
+
+    assert "3 parts" == (await house.ended(new))["reply"]
+    assert [sent] == house.seen()
+    copies = await rows(house, "SELECT id FROM files WHERE request_id = ANY(:ids)", ids=[UUID(old), UUID(new)])
+    assert 2 == len(copies)

@@ -115,6 +115,25 @@ async def test_a_completion(house: House) -> None:
     assert (row["status"], row["conversation_id"]) == ("completed", UUID(answer.id.removeprefix("chatcmpl-")))
 
 
+@pytest.mark.parametrize("code", ["auth", "unavailable"])
+async def test_a_stream_of_a_model_that_fails(house: House, code: str) -> None:
+    """A stream ends with the error of its model, which the library raises, as a call without a stream does."""
+    model = f"simulated:fail={code}"
+
+    async def chat() -> None:
+        async for _ in await house.client.chat.completions.create(model=model, messages=[user("hi")], stream=True):
+            pass
+
+    async def responses() -> None:
+        async for _ in await house.client.responses.create(model=model, input="hi", stream=True):
+            pass
+
+    for call in (chat, responses):
+        with pytest.raises(APIError) as caught:
+            await call()
+        assert (type(caught.value), caught.value.code) == (APIError, code)
+
+
 async def test_a_stream(house: House) -> None:
     """The library puts the text together from the chunks, and gets the tokens used if it asks for them."""
     text, usage = "", None

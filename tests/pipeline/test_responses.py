@@ -309,6 +309,31 @@ async def test_one_call_of_many_is_deleted(client: AsyncOpenAI, worker: HandWork
     assert made.output[1].id == left[0].id
 
 
+async def test_a_branch_has_the_items_that_it_begins_with(
+    client: AsyncOpenAI, gateway: Gateway, worker: HandWorker
+) -> None:
+    """They are listed and read like its own, and deleted only where they are stored."""
+    conversation = await client.conversations.create()
+    made = await create(client, worker, "who am I?", "Ada", conversation=conversation.id)
+    path = f"/v1/conversations/{UUID(conversation.id.removeprefix('conv_'))}/branch"
+    branch = "conv_" + UUID((await gateway.client.post(path)).json()["id"]).hex
+    await create(client, worker, "really?", "Yes", conversation=branch)
+    await create(client, worker, "unseen", "Hm", conversation=conversation.id)
+
+    texts = ["who am I?", "Ada", "really?", "Yes"]
+    for limit in (1, 2, 100):
+        for order in ("asc", "desc"):
+            found = [item async for item in client.conversations.items.list(branch, order=order, limit=limit)]  # type: ignore[arg-type]
+            assert texts[:: 1 if order == "asc" else -1] == [item.content[0].text for item in found]  # type: ignore[union-attr,index]
+    inherited = made.output[0].id or ""
+    one = await client.conversations.items.retrieve(inherited, conversation_id=branch)
+    assert inherited == one.id  # type: ignore[union-attr]
+    with pytest.raises(openai.BadRequestError, match="delete it there"):
+        await client.conversations.items.delete(inherited, conversation_id=branch)
+    await client.conversations.items.delete(inherited, conversation_id=conversation.id)
+    assert 3 == len((await client.conversations.items.list(branch)).data)
+
+
 async def test_a_conversation_of_a_response_cannot_be_named(client: AsyncOpenAI, worker: HandWorker) -> None:
     """The conversation behind a single response is hidden from its client."""
     made = await create(client, worker, "hi")

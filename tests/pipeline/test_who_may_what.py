@@ -22,10 +22,12 @@ from orchestra.store.files import new_id
 from schemas.api.keys import Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.generation import ChatMessage
+from tests.gateway.test_audited_routes import ROWS
 from tests.support.gateway import running_gateway, streaming
 from tests.support.house import CANARY, ENDLESS, FAILING, Headers, House, Things, message, open_house, task, upload
 from tests.support.people import PASSWORD, Clock, key_id
 from tests.support.stack import Stack
+from tests.support.store import new_worker
 
 READ, WRITE, OPERATE, ADMIN = Scope.READ, Scope.WRITE, Scope.OPERATE, Scope.ADMIN
 
@@ -38,8 +40,11 @@ class Rule(NamedTuple):
     body: Any = None
     # Which of the owner's things to use, where not all will do.
     to: str = ""
+    # The scope `operate` is enough, for the data of all users of the tenant.
+    operators: bool = False
 
 
+ALL = {"filter": {"created_after": "2000-01-01"}}
 NAME = {"username": "somebody-new", "password": "a long one"}
 ROUTES = {
     "POST /v1/messages": Rule(WRITE, 200, message("hi")),
@@ -47,7 +52,13 @@ ROUTES = {
     "GET /v1/requests": Rule(READ),
     "GET /v1/requests/{request_id}": Rule(READ),
     "GET /v1/requests/{request_id}/events": Rule(READ, to="answered"),
-    "POST /v1/requests/{request_id}/cancel": Rule(WRITE, 202, to="open"),
+    "GET /v1/requests/{request_id}/waiting": Rule(READ),
+    "POST /v1/requests/{request_id}/cancel": Rule(WRITE, 202, to="open", operators=True),
+    "POST /v1/requests/{request_id}/retry": Rule(WRITE, 202, to="failed_task", operators=True),
+    "PATCH /v1/requests/{request_id}": Rule(WRITE, 200, {"priority": 4}, to="parked", operators=True),
+    "POST /v1/requests/cancel": Rule(WRITE, 202, {**ALL, "dry_run": True}, operators=True),
+    "POST /v1/requests/retry": Rule(WRITE, 202, {**ALL, "dry_run": True}, operators=True),
+    "POST /v1/requests/change": Rule(WRITE, 200, {**ALL, "dry_run": True, "change": {"priority": 4}}, operators=True),
     "POST /v1/conversations": Rule(WRITE, 201, {"metadata": {"who": "I"}}),
     "GET /v1/conversations": Rule(READ),
     "GET /v1/conversations/{conversation_id}": Rule(READ),
@@ -74,8 +85,22 @@ ROUTES = {
     "GET /v1/dead-letters": Rule(OPERATE),
     "GET /v1/dead-letters/{letter_id}": Rule(OPERATE),
     "PUT /v1/dead-letters/{letter_id}": Rule(OPERATE, 200, {"value": json.dumps(message())}),
+    "POST /v1/dead-letters/{letter_id}/check": Rule(OPERATE, 200, {"value": json.dumps(message())}),
     "POST /v1/dead-letters/{letter_id}/replay": Rule(OPERATE, 202),
     "POST /v1/dead-letters/replay": Rule(OPERATE, 202, {"topic": "the.house"}),
+    "GET /v1/queue": Rule(OPERATE),
+    "GET /v1/workers": Rule(OPERATE),
+    "GET /v1/topics": Rule(OPERATE),
+    "GET /v1/topics/{topic}/partitions/{partition}/records": Rule(ADMIN),
+    "GET /v1/stats": Rule(OPERATE),
+    "GET /v1/live": Rule(READ),
+    "GET /v1/audit": Rule(ADMIN),
+    "POST /v1/models/{model_id}/pause": Rule(OPERATE, 200, {"reason": CANARY}),
+    "POST /v1/models/{model_id}/resume": Rule(OPERATE, 204),
+    "POST /v1/tenant/pause": Rule(OPERATE, 200, {"reason": CANARY}),
+    "POST /v1/tenant/resume": Rule(OPERATE, 204),
+    "POST /v1/workers/{worker_id}/drain": Rule(OPERATE),
+    "POST /v1/workers/{worker_id}/resume": Rule(OPERATE),
     "POST /v1/files": Rule(WRITE, 200, upload("mine")),
     "GET /v1/files": Rule(READ),
     "GET /v1/files/{file_id}": Rule(READ),
@@ -105,6 +130,9 @@ ROUTES = {
     # Refused, because the old password is wrong.
     "PUT /v1/users/me/password": Rule(WRITE, 403, {"old_password": "none of hers", "password": "a long one"}),
     "POST /token": Rule(None),
+    "POST /v1/session": Rule(None),
+    "GET /v1/session": Rule(None),
+    "DELETE /v1/session": Rule(None),
     "GET /users/me": Rule(READ),
     "POST /v1/keys": Rule(WRITE, 201, {"name": "mine"}),
     "GET /v1/keys": Rule(READ),
@@ -118,13 +146,17 @@ _SPELLED = {"{response_id}": "resp_", "{conv_id}": "conv_"}
 # Scopes that an ordinary user does not have.
 GRANTED = (OPERATE, ADMIN)
 CLOSED = [route for route, rule in ROUTES.items() if rule.scope]
-# Models belong to no user.
-WITH_ID = [route for route in CLOSED if "{" in route and "{model_id}" not in route]
+# These belong to no user.
+WITH_ID = [route for route in CLOSED if "{" in route and not re.search("{(model_id|worker_id|partition)}", route)]
 WITHOUT_ID = [route for route in CLOSED if "{" not in route]
 LISTS = [route for route in WITHOUT_ID if route.startswith("GET")]
+# What each route is in the audit.
+ACTIONS = {f"{row.method} {row.path.replace(':path', '')}": row.action for row in ROWS if row.action}
 # How a call of each of these ends.
 LOST = {
     "revoked": (401, "unauthorized"),
+    "a page of the key": (401, "unauthorized"),
+    "a page of the user": (401, "unauthorized"),
     "deleted": (401, "unauthorized"),
     "new password": (401, "unauthorized"),
     "no admin": (403, "forbidden"),
@@ -227,7 +259,7 @@ async def test_with_too_low_a_scope(house: House, route: str) -> None:
     low = ["ann's reading key"]
     if ROUTES[route].scope in GRANTED:
         low += ["ann", "bob", "bob's key", "former admin's key", "their program"]
-    if ROUTES[route].scope is not OPERATE:
+    if ROUTES[route].scope is not OPERATE and not ROUTES[route].operators:
         low += ["an operator's key"]
     async with house.nothing_happens():
         for caller, id in product(low, ids(route, house.anns)):
@@ -242,6 +274,23 @@ async def test_an_operator_reads_letters_and_nothing_else(house: House) -> None:
     answers = {route: (await house.ask(*split(route), operator)).status_code for route in LISTS}
 
     assert {route: 200 if ROUTES[route].scope is OPERATE else 403 for route in LISTS} == answers
+
+
+async def test_an_operator_acts_on_requests_of_all_and_reads_none(house: House) -> None:
+    """The scope `operate` changes, counts and retries requests of users, and shows nothing that they said."""
+    operator, anns = house.people["an operator's key"], house.anns
+    ids = {"ids": [anns.parked, anns.open, anns.failed_task, anns.answered], "dry_run": True}
+
+    changed = await house.ask("PATCH", f"/v1/requests/{anns.parked}", operator, {"priority": 3})
+    counted = [
+        (await house.ask("POST", f"/v1/requests/{verb}", operator, {**ids, **more})).json()
+        for verb, more in (("cancel", {}), ("retry", {}), ("change", {"change": {"priority": 2}}))
+    ]
+
+    assert (200, anns.parked) == (changed.status_code, changed.json()["id"])
+    assert CANARY not in changed.text
+    assert [2, 1, 1] == [each["done"] for each in counted]
+    assert code(await house.ask("GET", f"/v1/requests/{anns.parked}", operator)) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("route", WITH_ID)
@@ -309,6 +358,16 @@ async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
         targets = [house.ids["a guest"]]
     elif "{letter_id}" in route:
         targets = [await house.letter()]
+    elif route == "POST /v1/dead-letters/replay":
+        await house.letter()
+        targets = [""]
+    elif "{worker_id}" in route:
+        targets = [str(await new_worker(house.database))]
+    elif re.search("{model_id}/(pause|resume)", route):
+        targets = ["simulated:paused"]  # Nothing else in the house asks for it.
+    elif route == "POST /v1/tasks/cancel":
+        await house.furnish("carol")
+        targets = [""]
     elif "{" in route and rule.scope is not READ:
         things = await house.furnish("carol")
         targets = [getattr(things, rule.to)] if rule.to else ids(route, things)
@@ -316,10 +375,18 @@ async def test_what_is_ones_own(house: House, route: str, caller: str) -> None:
         targets = [getattr(house.anns, rule.to)] if rule.to else ids(route, house.anns)
         headers = house.people["ann"] if "{" in route and caller == "carol" else headers
     body = {"user": house.ids["carol"]} if route == "POST /v1/tasks/cancel" else rule.body
+    changes = rule.status < 400 and not (isinstance(rule.body, dict) and rule.body.get("dry_run"))
     for id in targets:
-        response = await house.ask(*split(route, id), headers, body)
+        if rule.scope is OPERATE and route.endswith("/resume"):
+            first = route.removesuffix("resume") + ("drain" if "{worker_id}" in route else "pause")
+            await house.ask(*split(first, id), headers, {} if "{worker_id}" not in route else None)
+        async with house.audited(ACTIONS.get(route) if changes else None):
+            response = await house.ask(*split(route, id), headers, body)
         assert response.status_code == rule.status, response.text
-        assert id in response.text or CANARY in response.text or response.status_code == 204
+        shows = id in response.text or CANARY in response.text or response.status_code == 204
+        assert shows or route.endswith("/check")
+    if route.endswith("/pause"):
+        assert (await house.ask(*split(route.removesuffix("pause") + "resume", id), headers)).status_code == 204
 
 
 async def whole_list(house: House, path: str, headers: Headers) -> str:
@@ -520,6 +587,9 @@ async def test_who_loses_their_rights_is_told_no_more(house: House) -> None:
     people["no admin"] = await house.move_in("no admin two", "admin")
     people["revoked"] = await house.key("revoked two", "revoked two", "write")
     users = {name: f"/v1/users/{house.ids[f'{name} two']}" for name in people}
+    people["a page of the key"] = await house.page(json={"api_key": people["revoked"]["Authorization"].split()[1]})
+    me = (await house.ask("GET", "/users/me", people["new password"])).json()["username"]
+    people["a page of the user"] = await house.page(data={"username": me, "password": PASSWORD})
     async with running_gateway(house.env, soon, open_mode=False) as other, AsyncExitStack() as undo:
         streams, waits, posts, urls = {}, {}, {}, {}
         for name, headers in people.items():
@@ -576,6 +646,8 @@ async def test_the_logs_and_problems_keep_secrets(house: House) -> None:
         ("GET", "/v1/tasks", {**ann, "X-User-ID": bad}, None),
         ("POST", "/v1/messages", {**ann, "Idempotency-Key": f"{bad} {bad}"}, message()),
         ("POST", "/token", form, {"username": bad, "password": bad}),
+        ("POST", "/v1/session", {"Sec-Fetch-Site": "same-origin"}, {"api_key": bad}),
+        ("GET", "/v1/tasks", {"Cookie": f"orchestra={bad}"}, None),
     ]
     for method, path, headers, body in calls:
         assert (await house.ask(method, path, headers, body)).is_error

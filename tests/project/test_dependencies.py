@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.tree import PACKAGES, ROOT
 
-LOCKS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.lock"), *ROOT.glob("tests/doors/*.lock")])
+LOCKS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 

@@ -132,7 +132,7 @@ class Calls:
         self._results = list(results)
         self.calls: list[tuple[Any, ...]] = []
 
-    async def __call__(self, _database: object, *arguments: Any) -> Any:
+    async def __call__(self, _database: object, *arguments: Any, **_named: Any) -> Any:
         """Answer a call."""
         self.calls.append(arguments)
         result = self._results.pop(0) if len(self._results) > 1 else self._results[0]

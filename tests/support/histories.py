@@ -24,6 +24,30 @@ def clean_history(conversations: int = 2, turns: int = 3, *, tools: bool = False
     return evidence
 
 
+def door_history(turns: int, *, by_name: bool) -> Evidence:
+    """A dialogue by OpenAI's API, in which each request has a conversation of its own, with the request's id.
+
+    ``by_name``: of responses that name the one before; otherwise of chat completions that have all messages.
+    """
+    evidence = clean_history(conversations=1, turns=turns)
+    own = {row.id: replace(row, conversation_id=row.id, seq=1) for row in evidence.requests}
+    ids = list(own)
+    for place, (row, earlier) in enumerate(zip(own.values(), [None, *ids], strict=False)):
+        said = [message.said for message in evidence.messages[: 2 * place + 1]]
+        evidence.requests[place] = row if by_name else replace(row, messages=tuple(said))
+        after = earlier if by_name else None
+        key = evidence.calls[place].key
+        evidence.entries = [
+            replace(entry, own=True, after=after) if entry.key == key else entry for entry in evidence.entries
+        ]
+    evidence.messages = [
+        replace(each, conversation_id=each.request_id) for each in evidence.messages if each.request_id
+    ]
+    evidence.outbox = [replace(each, conversation_id=each.request_id) for each in evidence.outbox]
+    evidence.replies = [replace(each, conversation_id=each.request_id) for each in evidence.replies]
+    return evidence
+
+
 def _converse(evidence: Evidence, conversation: UUID, partition: int, turns: int, *, tools: bool) -> None:
     said: list[Said] = []
     seen: list[str] = []

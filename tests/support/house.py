@@ -65,6 +65,7 @@ class Things:
 
     ``letter``: the number of a dead letter of the tenant, which could be replayed. ``response``: one of OpenAI's API,
     running in the background. ``item``: the conversation's id in OpenAI's form, a space, and the id of an item of it.
+    ``parked``: a request that is to start tomorrow.
     """
 
     user: str
@@ -79,12 +80,13 @@ class Things:
     letter: str
     response: str
     item: str
+    parked: str
 
     def by_parameter(self, name: str) -> list[str]:
         """Every value that a path's parameter could have."""
         tasks = [self.done_task, self.failed_task, self.open_task]
         return {
-            "request_id": [self.answered, self.open, *tasks],
+            "request_id": [self.answered, self.open, self.parked, *tasks],
             "task_id": tasks,
             "conversation_id": [self.conversation],
             "user_id": [self.user],
@@ -95,6 +97,8 @@ class Things:
             "conv_id": [self.item.partition(" ")[0]],
             "item_id": [self.item],
             "model_id": [ECHO],
+            "worker_id": [str(UUID(int=7))],
+            "partition": ["llm.requests 0"],
         }[name]
 
     @property
@@ -103,8 +107,8 @@ class Things:
         return [id for name, id in vars(self).items() if name != "letter"]
 
 
-# A stream of all turns of a conversation, also of those to come.
-_ENDLESS_STREAM = re.compile(r"/v1/conversations/[^/]+/events")
+# A stream of all turns of a conversation, also of those to come, and the live view.
+_ENDLESS_STREAM = re.compile(r"/v1/conversations/[^/]+/events|/v1/live")
 
 
 async def _whole(answer: httpx.Response) -> httpx.Response:
@@ -177,6 +181,16 @@ class House:
         assert response.status_code == 200, response.text
         return self.keep(name, response.json()["access_token"])
 
+    async def page(self, **sent: Any) -> Headers:
+        """Sign a page of the gateway in; the headers that it sends from then on."""
+        own = {"Sec-Fetch-Site": "same-origin"}
+        response = await self.client.post("/v1/session", headers=own, **sent)
+        assert response.status_code == 204, response.text
+        self.client.cookies.clear()
+        cookie = response.headers["set-cookie"].partition(";")[0]
+        self.secrets.add(cookie.partition("=")[2])
+        return {**own, "Cookie": cookie}
+
     async def move_in(self, name: str, role: str = "user") -> Headers:
         """A new user, who signs in."""
         body = {"username": f"{name}-{CANARY if name == 'ann' else _NAME}", "password": PASSWORD, "role": role}
@@ -201,6 +215,8 @@ class House:
         key = key_id((await self.made("/v1/keys", me, {"name": CANARY, "scopes": ["read"]}))["key"])
         file = (await self.made("/v1/files", me, upload(), 200))["id"]
         lost = await self.letter()
+        tomorrow = {"not_before": str(datetime.now(UTC) + timedelta(days=1)), "metadata": {CANARY: CANARY}}
+        parked = (await self.made("/v1/messages", later, message(**tomorrow), 202))["id"]
         body = {"model": ENDLESS, "input": CANARY, "background": True}
         response = (await self.made("/openai/v1/responses", me, body, 200))["id"]
         conversation = f"conv_{UUID(talk).hex}"
@@ -209,9 +225,10 @@ class House:
         ]
         item = f"{conversation} {first['id']}"
         things = Things(
-            self.ids[name], talk, answered, turn["id"], done, failed, running, key, file, lost, response, item
+            self.ids[name], talk, answered, turn["id"], done, failed, running, key, file, lost, response, item, parked
         )
         states = {things.open: "in_progress", done: "completed", failed: "failed", running: "in_progress"}
+        states[parked] = "pending"
         states[str(UUID(response.removeprefix("resp_")))] = "in_progress"
         for id, status in states.items():
             await self.until(id, me, status)
@@ -241,6 +258,20 @@ class House:
         metrics = (await self.client.get("/metrics")).text.splitlines()
         accepted = [line for line in metrics if line.startswith("orchestra_gateway_accepted_total")]
         return sorted([*(f"{part} {text}" for part, text in rows), *accepted])
+
+    @asynccontextmanager
+    async def audited(self, action: str | None) -> AsyncIterator[None]:
+        """What is called within makes an entry with this action in the audit, and none has a text or a secret."""
+        (before,) = await self.database.run("SELECT coalesce(max(id), 0) AS id FROM audit")
+        yield
+        new = "SELECT action, to_jsonb(a)::text AS entry FROM audit a WHERE id > :id"
+
+        async def found() -> bool:
+            rows = await self.database.run(new, id=before.id)
+            assert [row.entry for row in rows if self.leaks(row.entry)] == []
+            return action is None or action in {row.action for row in rows}
+
+        await eventually(found)
 
     @asynccontextmanager
     async def nothing_happens(self) -> AsyncIterator[None]:

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# Copies of other people's files.
+VENDOR = ROOT / "gateway/console/vendor"
 PACKAGES = ("schemas", "orchestra", "gateway", "workers", "llm_service", "migrations")
 
 

@@ -87,15 +87,15 @@ def test_an_unreadable_body_is_not_quoted() -> None:
     assert "canary" not in str(error.value)
 
 
-def test_a_response_stores_its_whole_input() -> None:
-    """Of a response all that comes after the last answer is stored, except its instructions."""
+def test_all_input_from_a_place_on_is_stored() -> None:
+    """With ``store_from``, all that comes after the last answer is stored, from that message on; never an answer."""
     texts = [{"role": role, "content": role} for role in ("system", "developer", "user", "user")]
-    given = {"door": "responses", "asked": {"instructions": True}}
     stored = [to_store(role, role) for role in ("developer", "user", "user")]
 
-    assert stored == TurnBody.model_validate({**given, "messages": texts}).said()
+    assert stored == TurnBody.model_validate({"store_from": 1, "messages": texts}).said()
     assert [to_store("system", "system"), *stored] == TurnBody.model_validate(
-        {**given, "asked": {}, "messages": texts}
+        {"store_from": 0, "messages": texts}
     ).said()
-    behind = TurnBody.model_validate({**given, "messages": [*texts, calls("a"), result("a"), texts[1]]})
+    assert [] == TurnBody.model_validate({"store_from": 2**40, "messages": texts}).said()
+    behind = TurnBody.model_validate({"store_from": 1, "messages": [*texts, calls("a"), result("a"), texts[1]]})
     assert [to_store("tool", "of a", None, "a"), to_store("developer", "developer")] == behind.said()

@@ -21,6 +21,7 @@ from workers.flight import Flight
 from workers.lease import Lease
 from workers.metrics import Metrics
 from workers.outcome import Cancelled, Interrupted, LeaseLost
+from workers.pauses import Pauses
 from workers.shares import Shares
 from workers.throttle import Throttle
 from workers.timings import Timings
@@ -91,7 +92,7 @@ def slots(monkeypatch: pytest.MonkeyPatch, queue: Queue, limit: int = 10, timing
     monkeypatch.setattr(claim.claims, "held", queue.held)
     database: Any = None
     lease, shares = Lease(database, Metrics()), Shares(limit, 75, 90)
-    return Slots(database, Metrics(), lease, Throttle(limit), shares, limit, queue.run, timings)
+    return Slots(database, Metrics(), lease, Throttle(limit), shares, Pauses(), limit, queue.run, timings)
 
 
 @pytest.fixture

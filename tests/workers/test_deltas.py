@@ -266,3 +266,14 @@ async def test_an_attempt_that_is_dropped_says_nothing_more() -> None:
     sent.hand_over()
 
     assert (0, []) == (sent.begun, sent.pieces)
+
+
+async def test_a_stream_with_a_client_that_waits_is_published_at_once() -> None:
+    """The answer of a client that waits, and reads it as it comes, is published at once."""
+    sent: Any = Sent()
+    body = {**claimed().body, "stream": True}
+    deltas = Deltas(claimed(caller_seconds=60.0, body=body), sent, Metrics())
+
+    deltas.add("first")
+
+    assert (1, [(0, "first")]) == (sent.begun, sent.pieces)

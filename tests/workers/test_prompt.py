@@ -103,6 +103,40 @@ def test_what_does_not_fit_by_itself_is_too_long() -> None:
     assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
 
 
+CUT = {"asked": {"truncation": "auto"}}
+
+
+def test_the_oldest_messages_are_left_out_where_the_request_allows_it() -> None:
+    """Instructions stay and the oldest messages behind them go, only as many as must, with the whole history."""
+    whole, half = "x" * (100 - 20) * BYTES_A_TOKEN, "x" * (100 - 20) * (BYTES_A_TOKEN // 2)
+    asked = prompt(("system", "s"), ("user", whole), ("assistant", half), ("user", "third"), context="stored", **CUT)
+
+    assert ["s", half, "third"] == texts(asked, [])
+    assert (0, 4) == (asked.history_budget, len(asked.body.messages))
+    for body in ({"asked": {"truncation": "disabled"}}, {}):
+        with pytest.raises(OrchestraError):
+            prompt(("user", whole), ("user", "third"), **body)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_result_is_left_out_with_its_call(fits: bool) -> None:
+    """A result is never without its call, and what cannot be left out must fit."""
+    big = "x" * (100 - 20) * BYTES_A_TOKEN
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "" if fits else big}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "r"}
+    messages = [{"role": "user", "content": big}, called, result, {"role": "user", "content": "u"}]
+
+    roles = [
+        message.role for message in prepare(claimed(body={"messages": messages, **CUT}), MODEL, NO_AGENTS).messages
+    ]
+    assert roles == (["assistant", "tool", "user"] if fits else ["user"])
+    if not fits:
+        with pytest.raises(OrchestraError) as refused:
+            prepare(claimed(body={"messages": messages[:-1], **CUT}), MODEL, NO_AGENTS)
+        assert ErrorCode.CONTEXT_TOO_LONG is refused.value.code
+
+
 def test_an_unknown_model_is_given_the_benefit_of_the_doubt() -> None:
     """For an unknown model no message is too long, and history fits a modest context."""
     asked = prompt(("user", "x" * 1_000_000), model=None)

@@ -321,8 +321,11 @@ async def test_a_reply_that_is_on_its_way_is_not_sent_again(marks: Calls) -> Non
         await steps()
         assert 1 == len(places(producer))
 
-        out.announce([row])
-        await eventually(lambda: len(places(producer)) == 2)
+        def sent_again() -> bool:
+            out.announce([row])
+            return len(places(producer)) == 2
+
+        await eventually(sent_again)
 
 
 async def test_only_what_kafka_has_is_marked(marks: Calls) -> None:

@@ -29,6 +29,7 @@ class Swept:
             "settle_early": Calls([]),
             "unpublished": Calls([]),
             "sweep_old": Calls(0),
+            "sweep_audit": Calls(0),
             "empty_not_kept": Calls(0),
             "take_walk": Calls(True),
             "walk_branches": Calls(None),
@@ -45,6 +46,7 @@ class Swept:
             "settle_early": sweep.cancels,
             "unpublished": sweep.outbox,
             "sweep_old": sweep.retention,
+            "sweep_audit": sweep.retention,
             "empty_not_kept": sweep.retention,
             "take_walk": sweep.retention,
             "walk_branches": sweep.retention,
@@ -71,6 +73,7 @@ class Swept:
             hold_intake=self.held.append,
             max_open=100,
             retention_days=30,
+            audit_retention_days=90,
             conversation_retention_days=days,
             timings=QUICK,
         )
@@ -149,7 +152,7 @@ async def test_intake_is_held_at_the_emergency_limit_and_let_go_below_it(monkeyp
 
 async def test_old_rows_go_until_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old rows are deleted in small rounds until none are left."""
-    swept = Swept(monkeypatch, sweep_old=Calls(MAX_AT_ONCE, MAX_AT_ONCE, 3))
+    swept = Swept(monkeypatch, sweep_old=Calls(MAX_AT_ONCE, MAX_AT_ONCE, 3), sweep_audit=Calls(MAX_AT_ONCE, 0))
 
     await swept.sweeper.delete_old()
 

@@ -18,7 +18,7 @@ MODEL = "simulated"
 # Ten words in a second, and words for a minute.
 SLOW, ENDLESS = "simulated:tokens=10,gap_ms=100", "simulated:tokens=600,gap_ms=100"
 # Silent for longer than a call may wait here (DOOR_WAIT_SECONDS).
-LATE = "simulated:latency_ms=7000"
+LATE = "simulated:latency_ms=22000"
 # The first attempt fails after two words, the second one succeeds.
 BROKEN_ONCE = "simulated:tokens=6,gap_ms=100,fail=bad_upstream,fail_after=2,fail_times=1"
 # The first attempt fails before the first word.

@@ -8,7 +8,7 @@ from typing import Any
 from checks import DOOR, ENDLESS, KEY, MODEL, SLOW, check, holds, same
 from openai import AsyncOpenAI
 from openai.types.responses import Response
-from openai_shared import client, client_2, grammar, refused, valid
+from openai_shared import client, client_2, grammar, refused, until_error, valid
 
 
 @check("responses, background: poll")
@@ -81,5 +81,5 @@ def _() -> None:
         found.status == "failed" and found.error and found.error.code and found.error.message,
         f"{found.status} {found.error}",
     )
-    kinds = [event.type for event in client.responses.retrieve(made.id, stream=True)]
-    same("response.failed", kinds[-1])
+    _, error = until_error(client.responses.retrieve(made.id, stream=True))
+    same("content_filter", error.code)

@@ -73,6 +73,17 @@ def refused(
     raise DifferenceError(f"{what} expected status {status}, got {got!r}".strip())
 
 
+def until_error(stream: Any) -> tuple[list[Any], openai.APIError]:
+    """The events of a stream, and the error that it ends with."""
+    events = []
+    try:
+        for event in stream:
+            events.append(event)  # noqa: PERF402  those before the error are wanted
+    except openai.APIError as error:
+        return events, error
+    raise DifferenceError(f"a stream ended without an error: {[event.type for event in events]}")
+
+
 async def ended(door: AsyncOpenAI, id: str, status: str) -> None:
     """Wait until the request behind an answer has ended, and compare its status."""
     found: Any = {}

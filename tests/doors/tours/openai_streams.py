@@ -1,12 +1,13 @@
 """OpenAI's library for Python: responses' streams."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
-from checks import BROKEN_ONCE, DOOR, KEY, LATE_ONCE, MODEL, ODD, check, holds, same
-from openai import AsyncOpenAI
-from openai_shared import CLOCK, TOOL, City, client, client_2, grammar
+from checks import BROKEN_ONCE, DOOR, KEY, LATE_ONCE, MODEL, ODD, DifferenceError, check, holds, same
+from openai import APIError, AsyncOpenAI
+from openai_shared import CLOCK, TOOL, City, client, client_2, grammar, until_error
 
 
 @check("responses.create, stream")
@@ -110,14 +111,32 @@ def _() -> None:
 def _() -> None:
     text = " ".join(f"word{n}" for n in range(1, 7))
     stream = client.responses.create(model=BROKEN_ONCE, input=f"{time.time()}", stream=True, background=True)
-    first: list[Any] = list(stream)
-    same(("error", "answer_restarted"), (first[-1].type, getattr(first[-1], "code", None)))
+    first, error = until_error(stream)
+    same("answer_restarted", error.code)
     id, place = first[0].response.id, first[-1].sequence_number
     rest: list[Any] = list(client.responses.retrieve(id, stream=True, starting_after=place))
     grammar(rest)
     holds(rest[0].sequence_number >= 1_000_000, f"numbers begin with {rest[0].sequence_number}")
     same(text, "".join(event.delta for event in rest if event.type == "response.output_text.delta"))
     same(text, client.responses.retrieve(id).output_text)
+
+
+@check("responses.create, a stream that fails raises")
+def _() -> None:
+    model = "simulated:tokens=4,fail=content_filter,fail_after=2"
+    _, error = until_error(client.responses.create(model=model, input="Hi", stream=True))
+    same("content_filter", error.code)
+    try:
+        with client.responses.stream(model=model, input="Hi") as stream:
+            stream.until_done()
+    except APIError as raised:
+        same("content_filter", raised.code)
+    else:
+        raise DifferenceError("nothing was raised by responses.stream")
+    with client.responses.with_streaming_response.create(model=model, input="Hi", stream=True) as raw:
+        text = "".join(raw.iter_text())
+    last = json.loads(text.partition("event: response.failed\ndata: ")[2].partition("\n")[0])
+    same(("response.failed", "failed"), (last["type"], last["response"]["status"]))
 
 
 @check("responses.create, a silent stream is kept alive")

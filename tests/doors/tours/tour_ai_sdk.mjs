@@ -90,6 +90,13 @@ for (const [api, model, named] of [
     const error = await rejected(generateText({ model: named("simulated:fail=content_filter"), prompt: "Hi" }), "a failure");
     holds(error.statusCode >= 400 && !error.isRetryable, `${error.name} ${error.statusCode}`);
   });
+
+  check(`streamText by ${api}, a failure is an error`, async () => {
+    const errors = [];
+    const answer = streamText({ model: named("simulated:fail=content_filter"), prompt: "Hi", onError: ({ error }) => errors.push(error) });
+    await answer.consumeStream();
+    holds(errors.length > 0, "no error");
+  });
 }
 
 check("generateText by responses, previousResponseId", async () => {
@@ -125,7 +132,7 @@ check("streamText by responses, reasoning", async () => {
 });
 
 check("generateText, a call that waits too long is not repeated", async () => {
-  const error = await rejected(generateText({ model: openai.chat("simulated:latency_ms=7000"), prompt: "Hi" }), "a late call");
+  const error = await rejected(generateText({ model: openai.chat("simulated:latency_ms=22000"), prompt: "Hi" }), "a late call");
   same([424, false], [error.statusCode, error.isRetryable]);
 });
 

@@ -60,7 +60,9 @@ def valid(body: dict[str, Any]) -> None:
 
 def streamed(input: Any, **more: Any) -> list[dict[str, Any]]:
     """The events of an answer, each of which has the specification's shape."""
-    events = list(sent(client.post("/responses", json={"model": MODEL, "input": input, "stream": True, **more}).text))
+    text = client.post("/responses", json={"model": MODEL, "input": input, "stream": True, **more}).text
+    holds(text.endswith("\n\ndata: [DONE]\n\n"), "the stream does not end with [DONE]")
+    events = list(sent(text))
     wrong = []
     for event in events:
         try:

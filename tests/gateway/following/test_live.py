@@ -27,6 +27,18 @@ def test_ending_never_changes() -> None:
     assert live.ending == Ending(Status.COMPLETED, 1, "yes")
 
 
+def test_an_ending_voids_the_answer_of_an_earlier_attempt() -> None:
+    """A gateway that missed the start of the last attempt never sends an earlier attempt's text as that one's."""
+    live = LiveRequest()
+    live.begin(1)
+    live.add(0, "What the first attempt sai")
+    epoch = live.epoch
+
+    live.finish(Ending(Status.COMPLETED, 2, "The answer"))
+
+    assert (2, [], epoch + 1) == (live.attempt, live.window.since(0), live.epoch)
+
+
 def test_learn() -> None:
     """A row that is ahead of the events begins its attempt; a row that has ended sets the ending."""
     live, id = LiveRequest(), uuid4()

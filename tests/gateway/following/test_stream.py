@@ -4,7 +4,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -39,6 +39,19 @@ def read(chunks: list[bytes]) -> Told:
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
         found.append((fields["event"], orjson.loads(fields["data"]), fields.get("id")))
     return found
+
+
+class Breaking(StreamCursor):
+    """A cursor that keeps the errors with which its stream is broken off."""
+
+    def __init__(self, request_id: UUID) -> None:
+        super().__init__(request_id=request_id)
+        self.errors: list[OrchestraError] = []
+
+    def break_off(self, error: OrchestraError) -> list[bytes]:
+        """Note the error."""
+        self.errors.append(error)
+        return super().break_off(error)
 
 
 class Caller:
@@ -444,6 +457,20 @@ async def test_keep_alive() -> None:
         assert [await anext(chunks), await anext(chunks)] == [b": keep-alive\n\n"] * 2
         assert [ref] == list(hub._watched)
     assert not hub._watched
+
+
+async def test_a_stream_without_news_ends() -> None:
+    """A stream with a limit on its silence ends, that long after its last event, with what has delayed the answer."""
+    hub, ref = Hub(Metrics(), 2**20, SIGNER), ("default", uuid4())
+    subscription = Subscription(ref, writer := Breaking(ref[1]))
+    response = make_streams(hub, Drain()).open(subscription, HERS, patience=0.01)
+    with hub.watch(ref) as live:
+        live.fail_attempt(1, RequestError(code=ErrorCode.OVERLOADED, detail="full"))
+        chunks = [chunk async for chunk in response.body_iterator]
+
+    assert [ErrorCode.STILL_RUNNING] == [error.code for error in writer.errors]
+    assert "overloaded: full" in writer.errors[0].detail
+    assert chunks[-1] == b"retry: 500\n\n"
 
 
 async def test_slow_caller() -> None:

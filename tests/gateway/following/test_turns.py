@@ -14,15 +14,17 @@ from gateway.following.events import Hub
 from gateway.following.stream import ConversationStart, Streams
 from gateway.following.turns import Turns
 from gateway.metrics import Metrics
-from gateway.people.principal import Principal, nameless
+from gateway.people.principal import Principal
 from gateway.timings import Timings
 from orchestra.store.next_turns import NextTurn
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import ConversationRef
+from orchestra.store.turns import ConversationRef, RequestRef
+from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.events import COMPLETED
 from schemas.status import Status
-from tests.support.events import SIGNER
+from tests.support.events import SIGNER, tell
 from tests.support.fakes import away, steps
 
 REF = ConversationRef("default", uuid4())
@@ -50,7 +52,7 @@ async def test_a_place_is_looked_for_while_its_stream_waits(followed: Turns) -> 
 
         turn = NextTurn(4, uuid4())
         place.learn([NextTurn(3, uuid4()), turn], deleted=False)
-        assert (turn.id, 4) == (await waiting, place.after)
+        assert (turn, 4) == (await waiting, place.after)
     assert not followed.places
 
 
@@ -101,10 +103,10 @@ class Rows:
 
 
 class Lasting:
-    """Access that lasts until it is lost."""
+    """Access of a user that lasts until it is lost."""
 
     def __init__(self) -> None:
-        self.caller, self.due = nameless(), float("inf")
+        self.caller, self.due = Principal("default", "ann", frozenset([Scope.READ])), float("inf")
 
     async def check(self) -> None:
         raise OrchestraError(ErrorCode.UNAUTHORIZED)
@@ -123,11 +125,11 @@ class World:
         standing: Any = self.standing
         return aclosing(self.streams.open_conversation(REF, start or ConversationStart(), standing).body_iterator)  # type: ignore[type-var]
 
-    async def look(self, *ids: UUID, deleted: bool = False, after: int = 0) -> None:
+    async def look(self, *ids: UUID, deleted: bool = False, after: int = 0, owner: str = "") -> None:
         """Let a look find these turns."""
         await steps()
         for place in self.hub.turns.due():
-            place.learn([NextTurn(after + number, id) for number, id in enumerate(ids, 1)], deleted=deleted)
+            place.learn([NextTurn(after + number, id, owner) for number, id in enumerate(ids, 1)], deleted=deleted)
 
 
 @pytest.fixture
@@ -149,13 +151,13 @@ async def test_turns_that_have_ended_are_told_in_order(world: World) -> None:
         await world.look(first, hidden, second)
         told = [await opening, *[await anext(chunks) for _ in range(3)]]
         with pytest.raises(OrchestraError):
-            world.streams.check(nameless())
+            world.streams.check(world.standing.caller)
     assert [b"event: pending", b"event: cancelled"] * 2 == [
         line for chunk in told for line in chunk.splitlines() if line.startswith(b"event")
     ]
     assert [f"id: {first}:1.0.end", f"id: {second}:1.0.end"] == [ids_in(told[1]), ids_in(told[3])]
     assert not world.hub._watched
-    world.streams.check(nameless())
+    world.streams.check(world.standing.caller)
 
 
 async def test_a_client_that_has_seen_the_ending_of_a_turn(world: World) -> None:
@@ -174,6 +176,32 @@ async def test_the_end_of_a_conversation(world: World) -> None:
         await world.look(deleted=True)
         assert await opening == b'event: deleted\ndata: {"conversation_id":"%b"}\n\n' % str(REF.id).encode()
         assert [] == [chunk async for chunk in chunks]
+
+
+async def test_a_turn_right_before_the_end_of_its_conversation(world: World) -> None:
+    """A turn whose row is gone before its stream came to it has the events that there were; the end comes behind it."""
+    answered, open_one, refused = uuid4(), uuid4(), uuid4()
+    tell(world.hub, COMPLETED, answered, attempt=1, reply="Hi", usage={"input_tokens": 1, "output_tokens": 1})
+    async with world.open() as chunks:
+        opening = asyncio.create_task(anext(chunks))
+        await steps()
+        for place in world.hub.turns.due():
+            turns = (answered, "ann"), (refused, "bob"), (open_one, "ann")
+            place.learn([NextTurn(at, id, owner) for at, (id, owner) in enumerate(turns, 1)], deleted=True)
+        told = [await opening, await anext(chunks), await anext(chunks)]
+        rest = asyncio.create_task(anext(chunks))
+        await steps()
+        world.hub.fail(RequestRef("default", open_one), ErrorCode.CONVERSATION_DELETED, "gone")
+        told.append(await rest)
+        ending = asyncio.create_task(anext(chunks))
+        await world.look(deleted=True)
+        told.append(await ending)
+        assert [] == [chunk async for chunk in chunks]
+
+    names = [line.removeprefix("event: ") for line in b"".join(told).decode().splitlines() if line.startswith("event")]
+    assert ["pending", "started", "delta", "completed", "pending", "failed", "deleted"] == names
+    assert b'"reply":"Hi"' in told[1]
+    assert str(refused).encode() not in b"".join(told)
 
 
 async def test_a_gateway_that_shuts_down(world: World) -> None:

@@ -11,8 +11,11 @@ from gateway.settings import GatewaySettings
 
 DOCUMENT = create_app(GatewaySettings.model_validate({"orchestra_secret": "s" * 32})).openapi()
 OPERATIONS = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
-VERBS = "branch cancel change copy count create delete get list replay retry revoke stream update".split()
-IMPERATIVE = {verb.capitalize() for verb in VERBS} | {"Check", "Edit", "Send", "Sign", "Upload"}
+VERBS = (
+    "branch cancel change check copy count create delete drain get list pause replay resume retry revoke stream "
+    "update".split()
+)
+IMPERATIVE = {verb.capitalize() for verb in VERBS} | {"Edit", "Send", "Sign", "Upload"}
 SCHEMAS = DOCUMENT["components"]["schemas"]
 ids = pytest.mark.parametrize("operation", [pytest.param(each, id=each["operationId"]) for each in OPERATIONS])
 
@@ -94,3 +97,10 @@ def test_every_field_has_an_example() -> None:
 def test_schemas_have_plain_names() -> None:
     """A schema has a name that is a class in any language."""
     assert [name for name in SCHEMAS if not re.fullmatch(r"[A-Z][A-Za-z]+", name)] == []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """Each schema that a route or another schema refers to is in the document."""
+    named = set(re.findall(r"'#/components/schemas/(\w+)'", repr(DOCUMENT)))
+
+    assert set() == named - SCHEMAS.keys()

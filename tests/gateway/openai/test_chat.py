@@ -22,7 +22,7 @@ from gateway.openai.stream_chat import ChatEvents
 from gateway.settings import GatewaySettings
 from orchestra.store.database import Database
 from orchestra.transcript import Piece, items_of, text_of
-from schemas import events
+from schemas import envelope, events
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Usage
 from schemas.openai.chat import ChatCompletion, ChatCompletionChunk
@@ -127,6 +127,15 @@ async def test_a_completion(door: Door, path: str) -> None:
             "reasoning_tokens": 2, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
         },
     }  # fmt: skip
+
+
+async def test_metadata_is_in_the_answer(door: Door) -> None:
+    """It comes back as it was sent, and the field is absent if none was."""
+    some, none = [
+        read_completion((await door.post(PATHS[0], {**HELLO, **more}, answered(TEXT))).content)
+        for more in ({"metadata": {"order": "7"}}, {})
+    ]
+    assert ({"order": "7"}, False) == (some.metadata, "metadata" in none.model_fields_set)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -382,6 +391,22 @@ async def test_a_wait_that_takes_too_long() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (424, "still_running")
         assert (answer.headers["x-should-retry"], "retry-after" in answer.headers) == ("false", False)
         assert answer.headers["location"] == f"/v1/requests/{door.id}"
+
+
+async def test_a_stream_that_waits_too_long() -> None:
+    """A stream of which nothing comes for that long ends with the same error."""
+    async with open_door(door_wait_seconds=0.01) as door:
+        answer = await door.post(PATH, {**HELLO, "stream": True})
+        last = orjson.loads(answer.text.strip().rpartition("data: ")[2])
+        assert (answer.status_code, last["error"]["code"]) == (200, "still_running")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_workers_know_that_a_client_waits(door: Door, stream: bool) -> None:
+    """A client waits with and without a stream; a worker knows which, and both are the same request."""
+    await door.post(PATH, {**HELLO, "stream": stream}, answered(TEXT))
+    assert (door.producer.last[envelope.CALLER_WAITS], door.record.stream or False) == (b"1", stream)
+    assert door.record.body_hash() == record_of(read_chat(orjson.dumps(HELLO)), door.id).body_hash()
 
 
 async def test_a_gateway_that_shuts_down() -> None:

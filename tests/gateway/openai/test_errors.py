@@ -57,7 +57,7 @@ async def test_every_error_before_acceptance(client: httpx.AsyncClient, code: Er
 
 # Errors of accounts, tasks and dead letters, or reasons of records: no route of the door raises them.
 _NEVER_RAISED_BY_THE_DOOR = frozenset(
-    "username_taken not_retryable not_replayable cancelled tombstone bad_header unknown_type".split()
+    "username_taken not_retryable not_changeable not_replayable cancelled tombstone bad_header unknown_type".split()
 )
 
 
@@ -116,6 +116,20 @@ def test_the_field_that_is_wrong() -> None:
         body = shape(OrchestraError(ErrorCode.INVALID_REQUEST, detail)).body
         assert (body["error"]["param"], body["error"]["message"]) == (param, detail)
     assert shape(OrchestraError(ErrorCode.OVERLOADED, "queue: too long")).body["error"]["param"] is None
+
+
+def test_the_field_of_a_response() -> None:
+    """A fault that was found in the record of a response names the field as its API does."""
+    for code, detail, param, message in (
+        (ErrorCode.FILE_NOT_FOUND, "messages.2.content.0.file.file_id: unknown", "input", "input: unknown"),
+        (ErrorCode.UNSUPPORTED_OPTION, "max_tokens: too many", "max_output_tokens", "max_output_tokens: too many"),
+        (ErrorCode.UNSUPPORTED_OPTION, "tool_choice: no tools", "tool_choice", "tool_choice: no tools"),
+        (ErrorCode.TOOL_RESULTS_MISSING, "1 of 2 have none", "input", "1 of 2 have none"),
+    ):
+        body = shape(OrchestraError(code, detail), "resp_").body["error"]
+        assert (param, message) == (body["param"], body["message"])
+    own = DoorError("invalid_value", "messages: no such field", param="messages")
+    assert "messages" == shape(own, "resp_").body["error"]["param"]
 
 
 async def test_files_have_both_forms(client: httpx.AsyncClient) -> None:

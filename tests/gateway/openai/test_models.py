@@ -13,10 +13,16 @@ from tests.support.door import Door, open_door
 from tests.support.waiting import eventually
 
 LIMITS = {"context_tokens": 8192, "max_output_tokens": 1024}
+MORE = {
+    "fallbacks": ["small"],
+    "price": {"input": 0.5, "output": 2.0},
+    "max_concurrency": 4,
+    "requests_per_minute": 60,
+}
 MODELS = [
-    {"name": "*", "aliases": [], "provider": "openai", **LIMITS},
-    {"name": "llama3", "aliases": ["default", "small"], "provider": "ollama", **LIMITS},
-    {"name": "org/model:8b", "aliases": [], "provider": "vllm", **LIMITS},
+    {"name": "*", "aliases": [], "provider": "openai", **LIMITS, "more": None},
+    {"name": "llama3", "aliases": ["default", "small"], "provider": "ollama", **LIMITS, "more": MORE},
+    {"name": "org/model:8b", "aliases": [], "provider": "vllm", **LIMITS, "more": None},
 ]
 
 
@@ -73,6 +79,7 @@ async def test_the_list(door: Door, path: str) -> None:
             "owned_by": "ollama",
             "aliases": ["default", "small"],
             **LIMITS,
+            **MORE,
         },
         {"id": "org/model:8b", "object": "model", "created": 0, "owned_by": "vllm", **LIMITS},
     ]

@@ -17,6 +17,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import Field, TypeAdapter
 
 from gateway.following.live import Ending, LiveRequest
+from gateway.openai.answer import DONE
 from gateway.openai.items import output_items
 from gateway.openai.response_object import AskedFor
 from gateway.openai.stream_responses import NUMBERS, Event, Narration, ResponseWriter
@@ -71,14 +72,21 @@ def ended(pieces: Sequence[Piece], attempt: int = 1, reason: FinishReason = "sto
 
 
 def read(chunks: list[bytes]) -> list[dict[str, Any]]:
-    """The events in chunks. Their names are their types."""
+    """The events in chunks, without the end of the stream. Their names are their types."""
     found = []
-    for block in b"".join(chunks).decode().split("\n\n")[:-1]:
+    for block in b"".join(chunks).removesuffix(DONE).decode().split("\n\n")[:-1]:
         name, data = block.split("\n")
         event = orjson.loads(data.removeprefix("data: "))
         assert name == f"event: {event['type']}"
         found.append(event)
     return found
+
+
+def assert_twice(event: dict[str, Any], code: str, message: str) -> None:
+    """An error is in its event as OpenAI documents it, and below `error`, where its libraries look for it."""
+    said = {"code": code, "message": message, "param": None}
+    sent = {**said, "type": "error", "sequence_number": event["sequence_number"]}
+    assert event == {**sent, "error": {**said, "type": "failed_dependency"}}
 
 
 def cut(pieces: list[Piece], places: list[int]) -> list[Piece]:
@@ -240,7 +248,8 @@ def test_a_restart_after_text_ends_the_stream() -> None:
     told = read(following.catch_up(live([Piece("text", "uno due")], attempt=2)))
     again = read(writer(last=events[-1]["sequence_number"]).end(ended([Piece("text", "uno due")], attempt=2)))
 
-    assert [("error", "answer_restarted")] == [(event["type"], event["code"]) for event in told]
+    [error] = told
+    assert_twice(error, "answer_restarted", "the answer started over; resume to get it from its beginning")
     assert following.closed
     assert not following.end(ended([Piece("text", "uno due")], attempt=2))
     assert again == whole([Piece("text", "uno due")], attempt=2)
@@ -258,6 +267,33 @@ def test_a_restart_before_text_is_not_noticed() -> None:
     assert rest == whole([Piece("text", "uno")], attempt=3)[2:]
 
 
+def test_a_gateway_that_is_behind_tells_no_text_of_an_earlier_attempt() -> None:
+    """A gateway that learns of the ending while it knows an earlier attempt's text tells the stored answer alone."""
+    behind = live([Piece("text", "one two")])
+    behind.finish(ended([Piece("text", "uno due tre")], attempt=2))
+    following = writer()
+
+    told = read(following.begin(behind))
+    assert behind.ending
+    told += read(following.end(behind.ending))
+
+    assert told == whole([Piece("text", "uno due tre")], attempt=2)
+
+
+@pytest.mark.parametrize(("background", "last"), [(False, 0), (False, 1), (True, 0), (True, 1), (True, 2)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_restart_repeats_no_head_that_a_resumed_client_has(background: bool, last: int, first: int) -> None:
+    """A client that resumed among the heads gets each head once, although the answer starts over before its text."""
+    heads = [event["type"] for event in whole([Piece("text", "uno")], background=background)][: 2 + background]
+    following = writer(background=background, last=last)
+    told = read(following.catch_up(live([], attempt=first) if first else LiveRequest()))
+
+    told += read(following.end(ended([Piece("text", "uno")], attempt=3)))
+
+    assert heads[last + 1 :] == [event["type"] for event in told[: len(heads) - last - 1]]
+    assert "response.output_item.added" == told[len(heads) - last - 1]["type"]
+
+
 @pytest.mark.parametrize("background", [True, False])
 def test_queued_is_told_of_background_only(background: bool) -> None:
     """A background response tells that it is queued, whatever the timing; no other one does."""
@@ -268,15 +304,16 @@ def test_queued_is_told_of_background_only(background: bool) -> None:
 
 @pytest.mark.parametrize("told", ["", "one two three"])
 def test_a_failure_ends_the_stream(told: str) -> None:
-    """A failed response ends with `response.failed`, also for a client that has seen text that is void."""
+    """A failed response ends with `error` and `response.failed`, also for a client that has seen text that is void."""
     error = RequestError(code=ErrorCode.TIMEOUT, detail="the model was silent")
     failed = Ending(Status.FAILED, 1, error=error)
     following = writer()
     events = read(following.catch_up(live([Piece("text", told)] if told else [])) + following.end(failed))
-    resumed = read(writer(last=events[-2]["sequence_number"]).end(failed))
+    resumed = read(writer(last=events[-3]["sequence_number"]).end(failed))
 
-    assert resumed == events[-1:]
-    assert events[-1]["type"] == "response.failed"
+    assert resumed == events[-2:]
+    assert [event["type"] for event in resumed] == ["error", "response.failed"]
+    assert_twice(events[-2], "timeout", f"the model was silent (request resp_{ID.hex})")
     assert events[-1]["response"]["error"] == {"code": "server_error", "message": "timeout: the model was silent"}
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
@@ -286,7 +323,29 @@ def test_a_cancelled_stream_just_ends() -> None:
     following = writer()
     following.catch_up(live([Piece("text", "one two")]))
 
-    assert following.end(Ending(Status.CANCELLED, 1)) == []
+    assert following.end(Ending(Status.CANCELLED, 1)) == [DONE]
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED])
+def test_done_comes_last(status: Status) -> None:
+    """A stream ends with `[DONE]` if its response has ended, also for a client that has all events."""
+    ending = replace(ended([Piece("text", "one two")]), status=status)
+
+    for last in (None, NUMBERS - 1):
+        told = writer(last=last).end(ending)
+        assert (told[-1], b"".join(told).count(DONE)) == (DONE, 1)
+
+
+def test_a_stream_that_is_broken_off_is_not_done() -> None:
+    """No `[DONE]` follows an error after which the response goes on."""
+    following, restarted = writer(), writer()
+    restarted.catch_up(live([Piece("text", "one two")]))
+
+    told = following.break_off(OrchestraError(ErrorCode.STILL_RUNNING))
+    told += restarted.end(ended([Piece("text", "uno due")], attempt=2))
+
+    assert [event["code"] for event in read(told)] == ["still_running", "answer_restarted"]
+    assert DONE not in told
 
 
 def test_an_interruption_takes_no_number() -> None:
@@ -294,10 +353,25 @@ def test_an_interruption_takes_no_number() -> None:
     following, pieces = writer(), [Piece("text", "one two three")]
     events = read(following.catch_up(live(before(pieces, 9))))
 
-    [error] = read(following.break_off(OrchestraError(ErrorCode.STILL_RUNNING)))
+    [error] = read(following.break_off(OrchestraError(ErrorCode.STILL_RUNNING, "later")))
 
+    assert_twice(error, "still_running", f"later (request resp_{ID.hex})")
     rest = read(writer(last=error["sequence_number"]).end(ended(pieces)))
     assert events + rest == whole(pieces)
+
+
+def test_the_error_of_a_stream() -> None:
+    """An error has its fields twice: flat as OpenAI documents them, and in `error`, for which its libraries raise."""
+    following, restarted = writer(), writer()
+    restarted.catch_up(live([Piece("text", "one two")]))
+    told = following.break_off(OrchestraError(ErrorCode.STILL_RUNNING, "it goes on"))
+    told += restarted.catch_up(live([Piece("text", "uno due")], attempt=2))
+
+    for event in read(told):
+        within = event["error"]
+        assert within.keys() == {"type", "code", "message", "param"}
+        assert within["type"] == "failed_dependency"
+        assert {name: event[name] for name in ("code", "message", "param")}.items() <= within.items()
 
 
 def test_what_nobody_signed_is_not_told() -> None:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from gateway.people import callers as module
 from gateway.people.callers import Callers
 from gateway.people.principal import EVERYTHING, Principal
-from gateway.people.tokens import Tokens
+from gateway.people.tokens import Tokens, WebSession
 from gateway.timings import Timings
 from orchestra.store import keys, users
 from orchestra.store.database import Database, DatabaseUnavailableError
@@ -55,6 +55,17 @@ async def refused(callers: Callers, request: Request, scope: Scope = READ) -> Er
     return caught.value.code
 
 
+async def test_a_key_of_another_system_is_called_that(callers: Callers) -> None:
+    """The error says whether nothing was sent, or something that is no key of this system."""
+    details = []
+    for header in (None, "sk-of-somebody-else"):
+        with pytest.raises(OrchestraError) as caught:
+            await callers.identify(call(header), READ)
+        details.append(caught.value.detail)
+    assert ["neither a key nor a token" in detail for detail in details] == [False, True]
+    assert "sk-" not in details[1]
+
+
 @pytest.mark.parametrize("header", [None, "", "sk-of-somebody-else", "orc_", "a.b.c"])
 async def test_who_brings_nothing_is_refused(callers: Callers, header: str | None) -> None:
     """Where credentials are required, missing, foreign and malformed ones get the same 401."""
@@ -67,8 +78,8 @@ async def test_open_mode_asks_nobody(opened: Callers) -> None:
     """In open mode a caller without our credentials may do everything, under the name that it gives."""
     assert Principal("default", "", EVERYTHING) == await opened.identify(call(), ADMIN)
     for request in (call("sk-123", user="ann"), call("dTpw", user="ann", scheme="Basic"), call("a.b.c", user=" ann ")):
-        assert Principal("default", "ann", EVERYTHING) == await opened.identify(request, ADMIN)
-        assert not opened.presents_credentials(request)
+        caller = await opened.identify(request, ADMIN)
+        assert (Principal("default", "ann", EVERYTHING), False) == (caller, caller.identified)
 
 
 async def test_open_mode_believes_no_bad_credentials(opened: Callers, database: Database) -> None:
@@ -167,6 +178,48 @@ async def test_a_revoked_key_is_dead_within_the_caches_time(
     assert await refused(opened, call(text)) is ErrorCode.UNAUTHORIZED
     clock.now += 20
     assert await refused(callers, call(text)) is ErrorCode.UNAUTHORIZED
+
+
+def page(who: Session | str, tokens: Tokens = TOKENS) -> Request:
+    """A read by a page with this session."""
+    now = datetime.now(UTC)
+    cookie = f"orchestra={tokens.sign_session(WebSession(who, now, now)).get_secret_value()}"
+    return Request({"type": "http", "method": "GET", "headers": [(b"cookie", cookie.encode())]})
+
+
+async def test_sessions_end_within_the_caches_time(
+    callers: Callers, opened: Callers, database: Database, clock: Clock
+) -> None:
+    """After twenty seconds no gateway takes the session of a revoked key or of an old password; open calls end too."""
+    ann, text = await make_user(database, "ann"), await make_key(database, "read")
+    pages = [page(key_id(text)), page(Session(ann.resource.id, ann.password_set_at))]
+    before = [[await each.identify(request, READ) for request in pages] for each in (callers, opened)]
+    assert before[0] == before[1]
+    standing = [each.standing(request, READ, who) for each, calls in zip((callers, opened), before, strict=True)
+                for request, who in zip(pages, calls, strict=True)]  # fmt: skip
+    for each in standing:
+        each.due = 0
+    await keys.revoke(database, "default", None, key_id(text))
+    await users.change(database, "default", ann.resource.id, password_hash="new")
+    clock.now += 20
+
+    for request in pages:
+        assert await refused(callers, request) is ErrorCode.UNAUTHORIZED
+        assert not (await opened.identify(request, READ)).identified
+    for each in standing:
+        with pytest.raises(OrchestraError):
+            await each.check()
+
+
+async def test_sessions_of_two_secrets(database: Database) -> None:
+    """Every gateway takes a session that another one signed, with the old secret as long as that verifies."""
+    id, old = key_id(await make_key(database, "read", tenant="acme")), Tokens([b"o" * 32])
+    both = Callers(database, Tokens([b"s" * 32, b"o" * 32]), asks=True)
+
+    for tokens in (TOKENS, old):
+        caller = await both.identify(page(id, tokens), READ)
+        assert ("acme", id) == (caller.tenant, caller.key_id)
+    assert await refused(Callers(database, TOKENS, asks=True), page(id, old)) is ErrorCode.UNAUTHORIZED
 
 
 async def test_a_revoked_key_is_dead_within_a_minute_while_postgres_goes_away(

@@ -34,7 +34,7 @@ class Callers:
     def __init__(self, *scopes: Scope) -> None:
         self._scopes = scopes
 
-    async def identify(self, _request: object, scope: Scope) -> Principal:
+    async def identify(self, _request: object, scope: Scope, _or_scope: object) -> Principal:
         """Refuse a caller without the scope."""
         if scope not in self._scopes:
             raise OrchestraError(ErrorCode.FORBIDDEN)

@@ -112,6 +112,38 @@ async def test_from_a_letter_to_its_replay(client: httpx.AsyncClient, database: 
     assert [1, 0] == [len(each) for each in lists]
 
 
+async def test_a_check_changes_nothing(client: httpx.AsyncClient, database: Database, log: Log) -> None:
+    """A check says what a replay would meet with an edit, or without one; it stores and sends nothing."""
+    url = await kept(client, database, value=b"bad")
+    before = (await client.get(url)).json()
+
+    as_it_is = await client.post(f"{url}/check")
+    better = await client.post(f"{url}/check", json={"value": GOOD.decode()})
+    worse = await client.post(
+        f"{url}/check", json={"value": GOOD.decode(), "headers": [{"name": "ce_type", "value": "?"}]}
+    )
+    unlike = await client.post(f"{url}/check", json={"value": "", "value_base64": ""})
+
+    assert (200, {"obstacle": before["obstacle"], "request_id": None}) == (as_it_is.status_code, as_it_is.json())
+    assert (200, {"obstacle": None, "request_id": before["request_id"]}) == (better.status_code, better.json())
+    assert "unknown_type" == worse.json()["obstacle"]["code"]
+    assert (422, "invalid_request") == code(unlike)
+    assert before == (await client.get(url)).json()
+    assert log.written == 0
+
+
+async def test_a_dry_run_counts(client: httpx.AsyncClient, database: Database, log: Log) -> None:
+    """A dry run of a replay by filter counts what would be sent and what would not, and sends nothing."""
+    for value in (GOOD, b"bad", GOOD):
+        await kept(client, database, value=value)
+
+    dry = await client.post(f"{URL}/replay", json={"reason": "not_json", "dry_run": True})
+    assert ({"replayed": 2, "skipped": 1, "next": None}, 0) == (dry.json(), log.written)
+    assert (422, "invalid_request") == code(await client.post(f"{URL}/replay", json={"dry_run": True}))
+    sent = await client.post(f"{URL}/replay", json={"reason": "not_json"})
+    assert (dry.json(), 2) == (sent.json(), log.written)
+
+
 async def test_lists_go_on(client: httpx.AsyncClient, database: Database, log: Log) -> None:
     """Lists page by cursor, newest first, and a replay by filter continues by cursor."""
     urls = [await kept(client, database, value=GOOD) for _ in range(3)]
@@ -166,7 +198,7 @@ async def test_other_refusals(client: httpx.AsyncClient, database: Database, log
     """An unknown letter is 404 everywhere; an empty edit, one too long and a replay without a filter are refused."""
     url = await kept(client, database, value=GOOD)
     for name in ("0", "999999999", "9" * 19, "9" * 30, "-1", "x", "٣", "1.0", "%00"):
-        for method, path in (("GET", ""), ("PUT", ""), ("POST", "/replay")):
+        for method, path in (("GET", ""), ("PUT", ""), ("POST", "/check"), ("POST", "/replay")):
             assert (404, "not_found") == code(await client.request(method, f"{URL}/{name}{path}", json={"value": "x"}))
     assert (400, "nothing_to_change") == code(await client.put(url, json={}))
     assert (413, "too_large") == code(await client.put(url, json={"value": "x" * 20_000}))
@@ -191,6 +223,7 @@ async def test_letters_are_for_admins(client: httpx.AsyncClient, database: Datab
         ("GET", URL),
         ("GET", url),
         ("PUT", url),
+        ("POST", f"{url}/check"),
         ("POST", f"{url}/replay"),
         ("POST", f"{URL}/replay"),
     ):

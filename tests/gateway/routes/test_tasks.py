@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from gateway.deletion import Deletion
 from gateway.drain import Drain
 from gateway.following.events import Hub
 from gateway.http.problems import Problems
@@ -27,6 +28,7 @@ from orchestra.store.tasks import OpenTask
 from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
 from schemas.api.tasks import TaskFilter, TaskResource
+from schemas.changes import Change
 from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_request
@@ -67,7 +69,7 @@ class World:
     drain: Drain = field(default_factory=Drain)
     priority_limit: int = 9
 
-    async def identify(self, request: Request, scope: Scope) -> Principal:
+    async def identify(self, request: Request, scope: Scope, _or_scope: object) -> Principal:
         self.scopes.append(scope)
         return self.caller or nameless(request.headers.get("x-user-id", ""))
 
@@ -76,10 +78,10 @@ class World:
         stored = RequestResource(id=ask.id, status=Status.PENDING)
         self.known[ask.id] = StoredRequest(stored, ask.body_hash, ask.caller.user)
 
-    async def cancel(self, caller: Principal, id: UUID, conversation_id: UUID | None) -> None:
+    async def cancel(self, caller: Principal, id: UUID, conversation_id: UUID | None, _change: Change) -> None:
         self.done.append(("cancel", (caller, id, conversation_id)))
 
-    async def delete_conversation(self, caller: Principal, id: UUID) -> None:
+    async def delete_conversation(self, caller: Principal, id: UUID, _change: Change) -> None:
         self.done.append(("delete", (caller, id)))
 
     async def stored(self, _caller: Principal, id: UUID) -> StoredRequest | None:
@@ -124,8 +126,9 @@ def store(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calls]:
     calls = {name: Calls(result) for name, result in results.items()}
     for name, call in calls.items():
         monkeypatch.setattr(tasks, name, call)
-    calls["mark_deleted"] = Calls(True)
-    monkeypatch.setattr(cancels, "mark_deleted", calls["mark_deleted"])
+    for name, result in {"is_deleted": False, "mark_deleted": None}.items():
+        calls[name] = Calls(result)
+        monkeypatch.setattr(cancels, name, calls[name])
     return calls
 
 
@@ -135,7 +138,8 @@ async def client(world: World, store: dict[str, Calls]) -> AsyncIterator[httpx.A
     hub = Hub(Metrics(), 1024 * 1024, SIGNER)
     submissions = Submissions(Receipts([b"x" * 32]), around, around, Agents.load(None), around, hub, world.drain, SOON)
     database: Any = object()
-    desk = TaskService(database, submissions, around, around, hub, "auto", world.priority_limit, SOON)
+    deletion = Deletion(database, around, hub)
+    desk = TaskService(database, submissions, around, deletion, around, hub, "auto", world.priority_limit, SOON)
     app = FastAPI()
     Problems(Metrics()).install(app)
     table = Tasks(database, desk)
@@ -481,8 +485,26 @@ async def test_delete(
 
     assert (response.status_code, response.content) == (204, b"")
     assert [kind for kind, _ in world.done] == ([record] if record else [])
-    assert store["remove"].calls == [((DEFAULT_TENANT, ID), conversation, None)]
+    removed = [call[:3] for call in store["remove"].calls]
+    assert removed == ([] if alone else [((DEFAULT_TENANT, ID), conversation, None)])
+    assert [bool(call[3]) for call in store["remove"].calls] == ([] if alone else [status.terminal])  # Audited here.
     assert store["mark_deleted"].calls == ([((DEFAULT_TENANT, conversation),)] if alone else [])
+
+
+async def test_a_task_alone_in_a_conversation_of_another_owner(
+    client: httpx.AsyncClient, world: World, store: dict[str, Calls]
+) -> None:
+    """A task that was refused there is deleted, and the conversation is not."""
+    gives(store["get"], resource(Status.FAILED))
+    gives(store["alone"], True)
+    gives(store["is_deleted"], None)
+
+    assert (await client.delete(f"/v1/tasks/{ID}")).status_code == 204
+
+    assert ([], []) == (world.done, store["mark_deleted"].calls)
+    assert [call[:3] for call in store["remove"].calls] == [
+        ((DEFAULT_TENANT, ID), conversation_id_for_request(ID), None)
+    ]
 
 
 async def test_delete_before_the_row_is_there(client: httpx.AsyncClient, world: World, store: dict[str, Calls]) -> None:
@@ -552,7 +574,7 @@ async def test_a_priority_above_what_the_caller_may_is_lowered(
     client: httpx.AsyncClient, world: World, scopes: set[str], priority: int, warnings: list[str]
 ) -> None:
     """A priority above the caller's limit is lowered, with a warning except in the old call's response."""
-    world.caller = Principal(DEFAULT_TENANT, "alice", frozenset(map(Scope, scopes)), shown="key x")
+    world.caller = Principal(DEFAULT_TENANT, "alice", frozenset(map(Scope, scopes)), key_id="x")
 
     new = await client.post("/v1/tasks", json={**WANTED, "priority": 9})
     old = await client.post("/tasks", json={**WANTED, "priority": 9})

@@ -2,16 +2,11 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
-from tests.support.command_line import Done, orchestra
-from tests.support.ports import free_port
+from tests.support.scripted_gateway import ScriptedGateway
 
 SUMMARY = {
     "id": 7, "request_id": "5a6d0c5e-4f8e-8d4e-9d0f-0d7d9b0c1a2b", "reason": "not_json", "detail": "is not JSON",
@@ -25,46 +20,12 @@ LETTER = {
 }  # fmt: skip
 
 
-@dataclass
-class Script:
-    """What was asked, and what is answered by method and path below /v1/dead-letters."""
-
-    url: str = ""
-    answers: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-
-    async def answer(self, call: web.Request) -> web.Response:
-        """Answer one call; a list gives its items in turn, a text is a problem of that code."""
-        name = f"{call.method} {call.path.removeprefix('/v1/dead-letters')}"
-        self.keys.add(call.headers.get("authorization", ""))
-        self.asked.append((name, await call.json() if call.can_read_body else dict(call.query)))
-        found = self.answers.get(name, "not_found")
-        found = found.pop(0) if isinstance(found, list) else found
-        if isinstance(found, str):
-            return web.json_response({"code": found, "detail": "because"}, status=409)
-        return web.json_response(found)
-
-    async def orchestra(self, *words: str, said: bytes = b"", **env: str) -> Done:
-        """Run the command against this gateway."""
-        env = {"ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC", **env}
-        return await orchestra("dead-letters", *words, said=said, **env)
-
-
 @pytest.fixture
-async def script() -> AsyncIterator[Script]:
-    made, app = Script(), web.Application()
-    app.router.add_route("*", "/{tail:.*}", made.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    made.url = f"http://127.0.0.1:{port}"
-    yield made
-    await runner.cleanup()
+def script(script: ScriptedGateway) -> ScriptedGateway:
+    return script.of("dead-letters", root="/v1/dead-letters")
 
 
-async def test_an_empty_list_says_so(script: Script) -> None:
+async def test_an_empty_list_says_so(script: ScriptedGateway) -> None:
     """Where there are none, or none like these, the list is a sentence and no empty table."""
     script.answers["GET "] = {"data": [], "next": None}
 
@@ -73,7 +34,7 @@ async def test_an_empty_list_says_so(script: Script) -> None:
     assert ["no dead letters\n", "no such dead letters\n"] == told
 
 
-async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Script) -> None:
+async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: ScriptedGateway) -> None:
     """Filters go along, pages are followed up to the limit, and the key is the one of the environment."""
     script.answers["GET "] = [{"data": [SUMMARY], "next": "c"}, {"data": [{**SUMMARY, "id": 8}], "next": "d"}]
 
@@ -91,7 +52,7 @@ async def test_a_list_is_a_table_of_as_many_pages_as_are_asked_for(script: Scrip
     assert {"Bearer orc_a_b"} == script.keys
 
 
-async def test_a_list_gives_the_terminal_no_orders(script: Script) -> None:
+async def test_a_list_gives_the_terminal_no_orders(script: ScriptedGateway) -> None:
     """Neither reasons nor topics nor details of a lying gateway reach a terminal as they are."""
     evil = {"reason": "x\x1b[2J", "topic": "y\x9b2J\u202e", "detail": "z\x1b]0;owned\x07"}
     script.answers["GET "] = {"data": [{**SUMMARY, **evil}], "next": None}
@@ -101,7 +62,7 @@ async def test_a_list_gives_the_terminal_no_orders(script: Script) -> None:
     assert "owned" in shown
 
 
-async def test_json_is_what_the_gateway_says(script: Script) -> None:
+async def test_json_is_what_the_gateway_says(script: ScriptedGateway) -> None:
     """With --json a list and a letter come out as they are."""
     script.answers = {"GET ": {"data": [SUMMARY], "next": None}, "GET /7": LETTER}
 
@@ -110,7 +71,7 @@ async def test_json_is_what_the_gateway_says(script: Script) -> None:
     assert [[SUMMARY], LETTER] == [json.loads(done.output) for done in (listed, shown)]
 
 
-async def test_a_letter_is_shown_harmlessly(script: Script) -> None:
+async def test_a_letter_is_shown_harmlessly(script: ScriptedGateway) -> None:
     """All of it is there, and what a terminal would obey is not."""
     script.answers["GET /7"] = LETTER
 
@@ -122,7 +83,7 @@ async def test_a_letter_is_shown_harmlessly(script: Script) -> None:
 
 
 @pytest.mark.parametrize("source", ["-", "file"])
-async def test_an_edit_from_a_file(script: Script, tmp_path: Path, source: str) -> None:
+async def test_an_edit_from_a_file(script: ScriptedGateway, tmp_path: Path, source: str) -> None:
     """The bytes of a file or of stdin go as they are; headers are set and taken away by name."""
     (tmp_path / "value").write_bytes(b"\xff new")
     script.answers = {"GET /7": LETTER, "PUT /7": {**LETTER, "obstacle": None}}
@@ -137,7 +98,7 @@ async def test_an_edit_from_a_file(script: Script, tmp_path: Path, source: str) 
     assert ("PUT /7", {"value_base64": value, "headers": headers}) == script.asked[-1]
 
 
-async def test_an_edit_in_an_editor(script: Script) -> None:
+async def test_an_edit_in_an_editor(script: ScriptedGateway) -> None:
     """Without a file $EDITOR opens the value; an unchanged value, or an editor that fails, is reported."""
     script.answers = {"GET /7": LETTER, "PUT /7": LETTER}
 
@@ -157,7 +118,7 @@ async def test_an_edit_in_an_editor(script: Script) -> None:
         assert said in done.stderr
 
 
-async def test_replay_by_number(script: Script) -> None:
+async def test_replay_by_number(script: ScriptedGateway) -> None:
     """Each named letter is tried; a refused one is reported, and the exit code shows that there was one."""
     script.answers = {"POST /7/replay": {**LETTER, "replayed_as": "x"}, "POST /8/replay": "not_replayable"}
 
@@ -169,7 +130,7 @@ async def test_replay_by_number(script: Script) -> None:
     assert (0, "1 replayed, 0 not\n") == (one.status, one.output)
 
 
-async def test_replay_by_filter(script: Script) -> None:
+async def test_replay_by_filter(script: ScriptedGateway) -> None:
     """It goes on until all were looked at, and counts."""
     script.answers["POST /replay"] = [
         {"replayed": 500, "skipped": 0, "next": "c"}, {"replayed": 2, "skipped": 1, "next": None},
@@ -191,14 +152,14 @@ async def test_replay_by_filter(script: Script) -> None:
         (["edit", "7", "--header", "nonsense"], 2, "NAME=VALUE"),
         (["show", "9"], 1, "not_found: because"),
         (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
-        (["list", "--gateway", "http://127.0.0.1:9"], 1, ":9 did not answer"),
+        (["list", "--gateway", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
         (["list", "--gateway", "nonsense"], 2, "not a gateway address"),
         (["list", "--key", "ä"], 2, "printable ASCII"),
-        (["show", "10"], 1, "not as a gateway does"),
-        (["replay", "--topic", "t"], 1, "not as a gateway does"),
+        (["show", "10"], 1, "not how a gateway answers"),
+        (["replay", "--topic", "t"], 1, "not how a gateway answers"),
     ],
 )
-async def test_what_cannot_be(script: Script, words: list[str], status: int, said: str) -> None:
+async def test_what_cannot_be(script: ScriptedGateway, words: list[str], status: int, said: str) -> None:
     """Each refusal says why, on stderr alone; 2 for what makes no sense, 1 for what could not be done."""
     script.answers |= {"GET /7": LETTER, "GET /10": [[]], "POST /replay": {}}
 

@@ -1,16 +1,11 @@
 """`orchestra files` against a gateway that follows a script."""
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
-from tests.support.command_line import Done, orchestra
-from tests.support.ports import free_port
+from tests.support.scripted_gateway import ScriptedGateway
 
 ID = "file-" + "0" * 32
 FILE = {
@@ -19,46 +14,12 @@ FILE = {
 }  # fmt: skip
 
 
-@dataclass
-class Script:
-    """What was asked, and what is answered by method and path below /v1/files."""
-
-    url: str = ""
-    answers: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
-
-    async def answer(self, call: web.Request) -> web.StreamResponse:
-        """Answer one call; a list gives its items in turn, bytes are a file, a text is a problem of that code."""
-        name = f"{call.method} {call.path.removeprefix('/v1/files')}"
-        form = await call.post() if call.content_type == "multipart/form-data" else {}
-        sent = {key: each.file.read() if isinstance(each, web.FileField) else each for key, each in form.items()}
-        self.asked.append((name, sent or dict(call.query)))
-        found = self.answers.get(name, "file_not_found")
-        found = found.pop(0) if isinstance(found, list) else found
-        if isinstance(found, str):
-            return web.json_response({"code": found, "detail": "because"}, status=404)
-        return web.Response(body=found) if isinstance(found, bytes) else web.json_response(found)
-
-    async def orchestra(self, *words: str, **more: Any) -> Done:
-        """Run the command against this gateway."""
-        env = {"ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC"}
-        return await orchestra("files", *words, **env, **more)
-
-
 @pytest.fixture
-async def script() -> AsyncIterator[Script]:
-    made, app = Script(), web.Application()
-    app.router.add_route("*", "/{tail:.*}", made.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    made.url = f"http://127.0.0.1:{port}"
-    yield made
-    await runner.cleanup()
+def script(script: ScriptedGateway) -> ScriptedGateway:
+    return script.of("files", root="/v1/files")
 
 
-async def test_an_upload_prints_the_id_alone(script: Script, tmp_path: Path) -> None:
+async def test_an_upload_prints_the_id_alone(script: ScriptedGateway, tmp_path: Path) -> None:
     """The bytes go as they are, with their purpose; standard output is the id."""
     (tmp_path / "a.txt").write_bytes(b"\xffdata")
     script.answers["POST "] = FILE
@@ -69,7 +30,7 @@ async def test_an_upload_prints_the_id_alone(script: Script, tmp_path: Path) -> 
     assert [("POST ", {"purpose": "vision", "file": b"\xffdata"})] == script.asked
 
 
-async def test_a_list_follows_pages_up_to_the_limit(script: Script) -> None:
+async def test_a_list_follows_pages_up_to_the_limit(script: ScriptedGateway) -> None:
     """Filters go along; with --json the files come out as they are."""
     pages = [{"data": [FILE], "has_more": True}, {"data": [{**FILE, "id": "file-2", "owner": "ann"}], "has_more": True}]
     script.answers["GET "] = [*pages, *pages]
@@ -84,7 +45,7 @@ async def test_a_list_follows_pages_up_to_the_limit(script: Script) -> None:
     ]
 
 
-async def test_an_empty_list_says_so(script: Script) -> None:
+async def test_an_empty_list_says_so(script: ScriptedGateway) -> None:
     """Where there are none, or none for this purpose, the list is a sentence."""
     script.answers["GET "] = {"data": [], "has_more": False}
 
@@ -93,7 +54,7 @@ async def test_an_empty_list_says_so(script: Script) -> None:
     assert ["no files\n", "no such files\n"] == told
 
 
-async def test_a_file_is_shown(script: Script) -> None:
+async def test_a_file_is_shown(script: ScriptedGateway) -> None:
     """Its name gives the terminal no orders."""
     script.answers[f"GET /{ID}"] = {**FILE, "filename": "a\x1b[2J", "owner": ""}
 
@@ -103,7 +64,7 @@ async def test_a_file_is_shown(script: Script) -> None:
     assert "\x1b" not in done.output
 
 
-async def test_a_download_has_the_files_own_name(script: Script, tmp_path: Path) -> None:
+async def test_a_download_has_the_files_own_name(script: ScriptedGateway, tmp_path: Path) -> None:
     """It is written into the current folder, replaces nothing unless forced, and `-` is standard output."""
     script.answers = {f"GET /{ID}": FILE, f"GET /{ID}/content": b"\xffdata"}
 
@@ -119,7 +80,7 @@ async def test_a_download_has_the_files_own_name(script: Script, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "..", ""])
-async def test_a_download_stays_in_its_folder(script: Script, tmp_path: Path, name: str) -> None:
+async def test_a_download_stays_in_its_folder(script: ScriptedGateway, tmp_path: Path, name: str) -> None:
     """A name that leads elsewhere is refused."""
     script.answers = {f"GET /{ID}": {**FILE, "filename": name}, f"GET /{ID}/content": b"x"}
 
@@ -129,26 +90,26 @@ async def test_a_download_stays_in_its_folder(script: Script, tmp_path: Path, na
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_a_download_that_fails_leaves_nothing(script: Script, tmp_path: Path) -> None:
+async def test_a_download_that_fails_leaves_nothing(script: ScriptedGateway, tmp_path: Path) -> None:
     """The error is shown, and no file appears."""
     script.answers[f"GET /{ID}"] = FILE
 
     done = await script.orchestra("download", ID, folder=tmp_path)
 
-    assert (1, "file_not_found: because\n") == (done.status, done.stderr)
+    assert (1, "not_found: because\n") == (done.status, done.stderr)
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_deleting_goes_on_after_a_failure(script: Script) -> None:
+async def test_deleting_goes_on_after_a_failure(script: ScriptedGateway) -> None:
     """Each file is tried; the exit code says that one was not deleted."""
     script.answers[f"DELETE /{ID}"] = {"id": ID, "object": "file", "deleted": True}
 
     done = await script.orchestra("delete", "file-x", ID)
 
-    assert (1, "file-x: file_not_found: because\n1 deleted, 1 not\n") == (done.status, done.stderr)
+    assert (1, "file-x: not_found: because\n1 deleted, 1 not\n") == (done.status, done.stderr)
 
 
-async def test_what_is_no_gateway(script: Script, tmp_path: Path) -> None:
+async def test_what_is_no_gateway(script: ScriptedGateway, tmp_path: Path) -> None:
     """An answer that no gateway gives is an error, and so is a file that cannot be read."""
     script.answers["GET "] = {"files": []}
 

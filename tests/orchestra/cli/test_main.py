@@ -13,7 +13,7 @@ from orchestra.version import version
 
 VERBS = set(
     "up down status logs scale send bulk chat password gateway worker llm migrate topics models doctor keys "
-    "conversations dead-letters files".split()
+    "conversations dead-letters files requests queue workers lag stats audit".split()
 )
 
 
@@ -43,9 +43,9 @@ def test_the_version_is_told() -> None:
 
 def test_a_verb_that_is_misspelt_is_recognised() -> None:
     """An unknown verb is reported with the nearest one."""
-    shown = CliRunner().invoke(build(), ["satus"])
+    shown = CliRunner().invoke(build(), ["skale"])
 
-    assert (shown.exit_code, "Did you mean 'status'?" in shown.stderr) == (2, True)
+    assert (shown.exit_code, "Did you mean 'scale'?" in shown.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("what", ["worker", "workers"])

@@ -58,12 +58,9 @@ def _options(words: tuple[str, ...]) -> list[Any]:
 
 
 def _value(argument: Any) -> str:
-    return {
-        "what": "workers",
-        "conversation": str(UUID(int=1)),
-        "conversations": str(UUID(int=1)),
-        "file": os.devnull,
-    }.get(argument.name, "1")
+    if argument.name in ("conversation", "conversations", "request", "ids", "worker"):
+        return str(UUID(int=1))
+    return {"what": "workers", "file": os.devnull}.get(argument.name, "1")
 
 
 def having(option: str) -> list[str]:

@@ -19,7 +19,9 @@ from orchestra.client import (
 )
 from orchestra.client.options import MessageOptions, TaskOptions
 from schemas.api.messages import PostMessage
+from schemas.api.requests import RequestResource
 from schemas.api.tasks import CreateTask
+from schemas.status import Status
 from tests.support.fake_gateway import CONVERSATION_ID, REQUEST_ID
 from tests.support.scripted_http import Clock, Network, Reply, ok, problem
 
@@ -332,6 +334,41 @@ def test_options_are_the_fields_of_the_bodies() -> None:
     """Every field of a message and of a task can be given, and no other."""
     assert MessageOptions.__annotations__.keys() == PostMessage.model_fields.keys() - {"messages", "stream"}
     assert TaskOptions.__annotations__.keys() == CreateTask.model_fields.keys() - {"task_type", "prompt"}
+
+
+@pytest.mark.parametrize("name", ["send", "submit", "stream"])
+def test_a_misspelt_option(name: str) -> None:
+    """It is the error of a misspelt argument, before any call."""
+    network = network_of()
+    client = network.blocking()
+    with pytest.raises(TypeError, match="'modell'"):
+        getattr(client.messages, name)("Hi", modell="m", model="n")
+    with pytest.raises(TypeError, match="'temprature'"):
+        client.tasks.create("a", "b", temprature=1)  # type: ignore[call-arg]
+    assert [] == network.calls
+
+
+async def test_values_of_a_newer_gateway() -> None:
+    """What the client does not know of an enumeration stays a text, what it knows is typed, and a wait ends."""
+    new = {
+        **ENDED, "status": "dissolved", "finished_at": "2026-01-31T12:00:00Z", "door": "side", "finish_reason": "bored",
+        "error": {"code": "of_tomorrow", "detail": "?"}, "output": [{"type": "dance", "steps": 3}],
+    }  # fmt: skip
+    page = {"data": [new, {**ENDED, "finish_reason": "stop"}], "next": None}
+    client = network_of(ok({**PENDING, "status": "resting"}), ok(new), ok(page)).client()
+    ended = await client.requests.wait(REQUEST_ID)
+    _, known = [each async for each in client.requests.list()]
+
+    assert ("dissolved", "side", "bored") == (ended.status, ended.door, ended.finish_reason)
+    assert ("of_tomorrow", [{"type": "dance", "steps": 3}]) == (ended.error and ended.error.code, ended.output)
+    assert (Status.COMPLETED, True) == (known.status, known.status.terminal)
+    assert type(known) is RequestResource
+
+    outcome = {"error": {"code": "of_tomorrow", "detail": "?", "status": 422, "retryable": False}}
+    (refused,) = await network_of(ok({"data": [outcome], "accepted": 0, "refused": 1})).client().messages.submit_all([])
+    assert "of_tomorrow" == (refused.error and refused.error.code)
+    with pytest.raises(ClientError, match="did not answer like a gateway"):
+        await network_of(ok({**PENDING, "status": 7})).client().requests.get(REQUEST_ID)
 
 
 @pytest.mark.parametrize("name", ["messages", "requests", "conversations", "tasks", "files", "agents"])

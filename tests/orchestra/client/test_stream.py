@@ -243,3 +243,75 @@ async def test_cancelling_is_not_hidden_by_a_broken_connection() -> None:
         await asyncio.create_task(read(network.client().messages.stream("Hi")))
 
     assert 1 == len(network.calls)
+
+
+def turn(id: str, text: str) -> list[str]:
+    """What a conversation's stream has of one turn."""
+    about = {"request_id": id, "conversation_id": CONVERSATION_ID}
+    parts = [("started", "1.0", {"attempt": 1}), ("delta", f"1.{len(text)}", {"text": text})]
+    parts.append(("completed", f"1.{len(text)}.end", {"reply": text, "usage": None}))
+    head = f"event: pending\ndata: {json.dumps(about)}\n\n"
+    return [head] + [
+        f"id: {id}:{place}\nevent: {name}\ndata: {json.dumps({'request_id': id, **data})}\n\n"
+        for name, place, data in parts
+    ]
+
+
+SECOND = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d02"
+TURNS = [turn(REQUEST_ID, "Hello"), turn(SECOND, "World")]
+DELETED = f'event: deleted\ndata: {{"conversation_id": "{CONVERSATION_ID}"}}\n\n'
+
+
+def rest_of_turns(request: httpx.Request, cut: int | None = None) -> httpx.Response:
+    """What a gateway sends of these turns to a client that resumes."""
+    turns, last = [list(each) for each in TURNS], request.headers.get("last-event-id")
+    if last:
+        at = next(at for at, each in enumerate(turns) if last.startswith(each[1][4:40]))
+        place = next(place for place, part in enumerate(turns[at], 1) if part.startswith(f"id: {last}\n"))
+        rest = turns[at][place:]
+        turns = [[turns[at][0], *rest] if rest else [], *turns[at + 1 :]]
+    return events("".join(part for each in turns for part in each) + DELETED, cut)
+
+
+async def test_a_conversation_goes_on_wherever_it_breaks() -> None:
+    """Whichever byte is the last one of a connection, the events of all turns come once each, the deletion last."""
+    whole = "".join(part for each in TURNS for part in each) + DELETED
+    names = ["pending", "started", "delta", "completed"] * 2 + ["deleted"]
+    for cut in range(0, len(whole), 3):
+
+        def answer(request: httpx.Request, cut: int = cut) -> httpx.Response:
+            return rest_of_turns(request, cut if request.url.host == "one" else None)
+
+        network = Network(answer)
+        async with network.client(["http://one", "http://two"]).conversations.stream(CONVERSATION_ID) as stream:
+            found = [event async for event in stream]
+
+        assert (cut, names) == (cut, [event.type for event in found])
+        assert [REQUEST_ID] * 4 + [SECOND] * 4 == [str(event.request_id) for event in found[:-1]]
+        assert [f"GET {host}/v1/conversations/{CONVERSATION_ID}/events" for host in ("one", "two")] == network.lines
+
+
+async def test_a_conversation_that_was_deleted_in_between() -> None:
+    """A stream that does not find it any more ends with the same event; of one that never was there it is an error."""
+    gone = problem(404, "not_found")
+    stream = Network([events("".join(TURNS[0])), gone]).blocking().conversations.stream(CONVERSATION_ID)
+    with stream:
+        assert ["pending", "started", "delta", "completed", "deleted"] == [event.type for event in stream]
+    with pytest.raises(ClientError, match="not_found"):
+        next(Network([gone]).blocking().conversations.stream(CONVERSATION_ID))
+
+
+async def test_a_conversation_is_resumed_by_another_stream() -> None:
+    """A place of an earlier stream is where a new one begins."""
+    network = Network(rest_of_turns)
+    async with network.client().conversations.stream(CONVERSATION_ID, last_event_id=f"{REQUEST_ID}:1.5.end") as stream:
+        assert str(SECOND) == str((await anext(stream)).request_id)
+        assert f"{REQUEST_ID}:1.5.end" == stream.last_event_id
+
+
+async def test_a_reason_of_tomorrow() -> None:
+    """A stream whose answer ended for a reason that the client does not know is read all the same."""
+    ending = COMPLETED.replace("tool_calls", "bored").replace("function_call", "dance")
+    reply = await Network([events(PENDING + ending)]).client().messages.stream("Hi").reply()
+
+    assert ("bored", "dance") == (reply.finish_reason, reply.output and reply.output[1]["type"])

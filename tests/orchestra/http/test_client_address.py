@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.http.client_address import CONNECTION, Connection, Proxies, client_address, network_of
+from orchestra.http.client_address import (
+    CONNECTION,
+    Connection,
+    Proxies,
+    client_address,
+    forwarded_https,
+    network_of,
+)
 
 
 def scope(peer: str | None, *forwarded: str, trusted: tuple[str, ...] = ()) -> dict[str, object]:
@@ -61,3 +68,27 @@ def test_what_is_no_network_is_refused(text: str) -> None:
     """A setting that could never match anything is an error."""
     with pytest.raises(ValueError, match=r"does not appear|has host bits"):
         Proxies([text])
+
+
+@pytest.mark.parametrize(
+    ("peer", "proto", "trusted", "expected"),
+    [
+        ("192.0.2.1", ("https",), ("192.0.2.1",), True),
+        ("192.0.2.1", (" HTTPS , http",), ("192.0.2.0/24",), True),
+        ("192.0.2.1", ("https", "http"), ("192.0.2.1",), True),
+        ("192.0.2.1", ("http",), ("192.0.2.1",), False),
+        ("192.0.2.1", ("http, https",), ("192.0.2.1",), False),
+        ("192.0.2.1", ("",), ("192.0.2.1",), False),
+        ("192.0.2.1", (), ("192.0.2.1",), False),
+        ("192.0.2.1", ("https",), (), False),
+        ("192.0.2.1", ("https",), ("198.51.100.7",), False),
+        (None, ("https",), ("192.0.2.1",), False),
+    ],
+)
+def test_whose_word_on_https_counts(
+    peer: str | None, proto: tuple[str, ...], trusted: tuple[str, ...], expected: bool
+) -> None:
+    """Only a trusted proxy says that its client called by https."""
+    given = scope(peer, trusted=trusted)
+    given["headers"] = [(b"x-forwarded-proto", value.encode()) for value in proto]
+    assert expected is forwarded_https(given)

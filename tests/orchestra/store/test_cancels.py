@@ -9,6 +9,7 @@ import pytest
 from orchestra.store import cancels, leases, outbox
 from orchestra.store.database import Database, Transaction
 from orchestra.store.endings import Items
+from orchestra.store.leases import Beat
 from orchestra.store.turns import ConversationRef, lock_conversations
 from schemas.status import Status
 from tests.support.store import (
@@ -62,7 +63,7 @@ async def test_a_running_turn_is_only_asked_to_stop(database: Database) -> None:
 
     assert [first.ref] == done.running_cancelled
     assert ["in_progress", "waiting"] == await statuses(database, [first, second])
-    assert [first.ref] == await leases.renew(database, worker_id)
+    assert Beat([first.ref], drains=False) == await leases.renew(database, worker_id)
 
 
 async def test_a_cancel_twice_is_one(database: Database) -> None:
@@ -137,7 +138,7 @@ async def test_settling_finds_the_running_turn_too(database: Database) -> None:
 
     await cancels.settle_early(database)
 
-    assert [asked.ref] == await leases.renew(database, worker_id)
+    assert Beat([asked.ref], drains=False) == await leases.renew(database, worker_id)
 
 
 async def test_settling_announces_once(database: Database) -> None:
@@ -237,13 +238,15 @@ async def test_a_deletion_twice_is_one(database: Database) -> None:
     assert ([], before) == (done.announcements, await database.run("SELECT * FROM conversations"))
 
 
-async def test_hiding_a_conversation_says_what_it_found(database: Database) -> None:
-    """The result says whether the conversation is hidden now, already was, or does not exist."""
-    await take(database, asked := request())
+async def test_whether_a_conversation_is_deleted(database: Database) -> None:
+    """It is not, or is, or does not exist: for another owner, neither of the first two."""
+    await take(database, asked := request(user="ann"))
     ref = ConversationRef("default", asked.conversation_id)
 
-    assert [True, False] == [await cancels.mark_deleted(database, ref) for _ in range(2)]
-    assert await cancels.mark_deleted(database, ConversationRef("other", asked.conversation_id)) is None
+    assert (False, False) == (await cancels.is_deleted(database, ref), await cancels.is_deleted(database, ref, "ann"))
+    await cancels.mark_deleted(database, ref)
+    assert (True, None) == (await cancels.is_deleted(database, ref), await cancels.is_deleted(database, ref, "bob"))
+    assert await cancels.is_deleted(database, ConversationRef("other", ref.id)) is None
 
 
 async def test_an_answer_to_a_hidden_conversation_is_thrown_away(database: Database) -> None:

@@ -10,6 +10,7 @@ import pytest
 from orchestra.store import claims, leases
 from orchestra.store.claims import ClaimOrder, ModelLimit
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.leases import Beat
 from schemas.status import Status
 from tests.support.store import (
     claim,
@@ -237,7 +238,7 @@ async def test_a_lease_is_renewed_until_it_is_taken_away(database: Database) -> 
     """Renewing tells of cancels; of a lost lease it says None; a late renewal does not bring it back."""
     worker_id = await new_worker(database)
     await let_lease_run_out(database, worker_id)
-    assert await leases.renew(database, worker_id) == []
+    assert await leases.renew(database, worker_id) == Beat([], drains=False)
     assert (await leases.give_back_lost(database)).workers == 0
 
     await let_lease_run_out(database, worker_id)

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 from orchestra.store import cancels, conversations
 from orchestra.store.database import Database
+from orchestra.store.turns import ConversationRef
 from tests.support.store import claim_one, finish, request, take
 
 
@@ -36,7 +37,7 @@ async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Data
     """A deleted conversation is neither shown nor listed, and cannot be created again."""
     id = uuid4()
     await conversations.create(database, ("t", id), None, {})
-    await cancels.mark_deleted(database, ("t", id))
+    await cancels.mark_deleted(database, ConversationRef("t", id))
 
     assert await conversations.get(database, ("t", id)) is None
     assert await conversations.page(database, "t", None, 10) == []

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from orchestra.store import conversations, requests
+from orchestra.store import conversations
 from orchestra.store.claims import ClaimOrder
 from orchestra.store.database import Database, DataRefusedError
 from orchestra.store.intake import Intaken, Unsigned
+from orchestra.store.request_lists import Asked, page
 from orchestra.store.turns import ConversationRef
 from schemas.api.requests import RequestFilter
 from schemas.errors import ErrorCode
@@ -359,8 +360,8 @@ async def test_what_nobody_signed_never_joins_a_users_conversation(
     assert [strange.id] == [each.request_id for each in done.announcements]
     await finish(database, await claim_one(database))
     assert await messages(database, conversation) == [("user", "hello"), ("assistant", "answer")]
-    shown, _ = await requests.page(database, "default", "ann", RequestFilter(), None, 9)
-    assert [hers.id] == [each.id for each in shown]
+    shown = await page(database, Asked("default", "ann", RequestFilter()), 9)
+    assert [hers.id] == [each.id for each in shown.data]
 
 
 async def test_nobody_makes_a_conversation_that_others_can_compute(database: Database) -> None:

@@ -1,6 +1,8 @@
 """Promises of orchestra/store/keys.py: keys are stored as hashes, found with their user, listed and revoked."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -164,11 +166,23 @@ async def test_a_session_of_an_old_password_makes_no_keys(database: Database) ->
         assert caught.value.code is ErrorCode.UNAUTHORIZED
 
 
+class Within:
+    """A database whose transactions are parts of this one."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """The transaction that is open."""
+        yield self._transaction
+
+
 async def test_a_key_that_is_made_while_the_password_changes(database: Database) -> None:
     """The key is not created, or is revoked with the others: no key of an old password is left."""
     ann = await make_user(database, "ann")
     async with database.transaction() as transaction:
-        id = await make(transaction, session_of(ann), ann)
+        id = await make(cast("Database", Within(transaction)), session_of(ann), ann)
         changing = asyncio.create_task(users.change(database, "default", ann.resource.id, password_hash="new"))
         await eventually(lambda: waits_for_a_lock(database))
     await changing

@@ -10,6 +10,7 @@ from orchestra.store import cancels, messages
 from orchestra.store.database import Database
 from orchestra.store.endings import Items, Said
 from orchestra.store.messages import Recall
+from orchestra.store.turns import ConversationRef
 from tests.support.store import claim_one, finish, request, take, to_store
 
 
@@ -230,7 +231,7 @@ async def test_a_deleted_conversation_shows_no_messages(database: Database) -> N
     """A hidden conversation shows nothing at once, before its record is processed; other owners never see it."""
     conversation = uuid4()
     await say(database, conversation, ("q", "a"))
-    await cancels.mark_deleted(database, ("default", conversation))
+    await cancels.mark_deleted(database, ConversationRef("default", conversation))
 
     assert await messages.page(database, ("default", conversation), 0, 10) == ([], False)
     assert await messages.page(database, ("other", conversation), 0, 10) == ([], False)

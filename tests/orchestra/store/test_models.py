@@ -20,9 +20,10 @@ async def test_what_is_noted_is_known(database: Database) -> None:
     """By name, as it was last told."""
     assert await models.known_models(database) == []
     await models.note_models(database, offer(model("b"), model("a")))
-    await models.note_models(database, offer(model("b", context_tokens=200, aliases=[]), model("a")))
+    changed = model("b", context_tokens=200, aliases=[], fallbacks=["a"], price={"input": 1, "output": 2})
+    await models.note_models(database, offer(changed, model("a")))
 
-    assert [model("a"), model("b", context_tokens=200, aliases=[])] == await models.known_models(database)
+    assert [model("a"), changed] == await models.known_models(database)
 
 
 async def test_what_is_no_longer_offered_is_forgotten_after_a_while(database: Database) -> None:

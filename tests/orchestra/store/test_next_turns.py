@@ -47,13 +47,24 @@ async def test_a_look_finds_a_bounded_number_of_turns(database: Database) -> Non
     assert MAX_TURNS == len(first)
 
 
-async def test_a_deleted_conversation_has_no_turns(database: Database) -> None:
-    """A deleted conversation is said to be deleted, and shows none of its turns."""
+async def test_the_last_turns_of_a_deleted_conversation(database: Database) -> None:
+    """A deleted conversation shows the turns that were open, or had just ended, so that their streams can tell them."""
     ref = ConversationRef("default", uuid4())
-    await take(database, request(ref.id))
-    await cancels.mark_deleted(database, ref)
+    turns = [request(ref.id) for _ in range(3)]
+    await take(database, *turns)
+    for _ in "12":
+        await finish(database, await claim_one(database))
+    await database.run(
+        "UPDATE requests SET finished_at = now() - interval '1 minute' WHERE id = :id RETURNING 1", id=turns[0].id
+    )
+    left = [Following([NextTurn(number, turns[number - 1].id) for number in (2, 3)], deleted=True)]
 
-    assert [Following([], deleted=True)] == await next_turns.next_turns(database, [(ref, 0)])
+    await cancels.mark_deleted(database, ref)
+    assert left == await next_turns.next_turns(database, [(ref, 0)])
+    async with database.transaction() as tx:
+        await cancels.delete_conversations(tx, [ref])
+    assert left == await next_turns.next_turns(database, [(ref, 0)])
+    assert [Following([], deleted=True)] == await next_turns.next_turns(database, [(ref, 3)])
 
 
 async def test_a_number_within_another_conversation(database: Database) -> None:

@@ -11,7 +11,8 @@ from orchestra.store.database import Database
 from orchestra.store.endings import Items
 from orchestra.store.intake import NewRequest
 from orchestra.store.turns import ConversationRef, RequestRef
-from schemas.api.tasks import AttemptError, TaskFilter, TaskResource
+from schemas.api.requests import AttemptError
+from schemas.api.tasks import TaskFilter, TaskResource
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.ids import conversation_id_for_request

@@ -1,0 +1,68 @@
+// The list of conversations, newest first.
+import { useEffect, useState } from "preact/hooks";
+import { html } from "../html.js";
+import { get, useLoaded } from "../api.js";
+import { number, short } from "../format.js";
+import { useKeys } from "../keys.js";
+import { useEvery } from "../live.js";
+import { go, link, linkIfAny, query } from "../router.js";
+import { Copy } from "../parts/copy.js";
+import { Page } from "../parts/page.js";
+import { Empty, Failure, Panel } from "../parts/panel.js";
+import { Sign } from "../parts/sign.js";
+import { Ago } from "../parts/time.js";
+
+const LIMIT = 50;
+
+export default function Conversations() {
+  const cursor = query.value.get("cursor") ?? "";
+  const page = useLoaded((abort) => get("/v1/conversations", { query: { limit: LIMIT, cursor }, abort }), [cursor]);
+  const [here, setHere] = useState(-1);
+  useEffect(() => setHere(-1), [cursor]);
+  /** @type {Api.ConversationResource[]} */
+  const rows = page.data?.data ?? [];
+  const top = rows[0]?.id;
+  // The newest page follows what happens, unless someone moves through it.
+  useEvery(5, () => here < 0 && page.reload());
+  const move = (/** @type {number} */ step) => {
+    const next = Math.max(0, Math.min(rows.length - 1, here + step));
+    setHere(next);
+    document.getElementById(`row-${rows[next]?.id}`)?.scrollIntoView({ block: "nearest" });
+  };
+  useKeys([
+    { key: "j", text: "Next row", run: () => move(1) },
+    { key: "k", text: "Previous row", run: () => move(-1) },
+    { key: "Enter", text: "Open the row", run: () => rows[here] && go(link(`/conversations/${rows[here]?.id}`)) },
+  ]);
+  const play = linkIfAny("/playground");
+  return html`<${Page} title="Conversations" tools=${play && html`<a class="button" href=${play}>Begin one</a>`}>
+    <${Panel} title="Newest first" note="what is being answered has its number" flush>
+      ${page.problem && !page.data && html`<${Failure} problem=${page.problem} again=${page.reload} />`}
+      ${!page.data && !page.problem && html`<div class="loading" aria-busy="true"></div>`}
+      ${page.data && !rows.length && html`<${Nothing} />`}
+      ${rows.length > 0 && html`<table class="cards conversations" key=${top}><thead><tr><th>Conversation</th><th>State</th><th>What its client noted</th><th>Branch of</th><th class="num">Created</th></tr></thead>
+        <tbody>${rows.map((row, index) => html`<${Row} key=${row.id} row=${row} here=${index === here} />`)}</tbody></table>
+        <footer class="pager"><span class="dim">${number(rows.length)} ${cursor ? "older" : "newest"}${page.data.next ? "; there are more" : "; these are all"}</span>
+          ${cursor && html`<a class="button" href=${link("/conversations")}>Newest</a>`}
+          ${page.data.next && html`<a class="button" href=${link("/conversations", { cursor: page.data.next })}>Older</a>`}</footer>`}
+    </${Panel}>
+  </${Page}>`;
+}
+
+/** @param {{ row: Api.ConversationResource, here: boolean }} props */
+function Row({ row, here }) {
+  const open = row.open_requests.length;
+  const noted = Object.entries(row.metadata);
+  return html`<tr id=${`row-${row.id}`} class=${here ? "here" : ""}>
+    <td class="main"><span class="inline"><a class="id" href=${link(`/conversations/${row.id}`)} title=${row.id}>${short(row.id)}</a><${Copy} text=${row.id} label="the id" /></span></td>
+    <td>${open ? html`<span class="state is-in_progress"><${Sign} name="in_progress" />${number(open)} open</span>` : html`<span class="dim">idle</span>`}</td>
+    <td class="noted" data-none=${noted.length ? undefined : ""}>${noted.map(([name, value]) => html`<span class="tag" key=${name}><span class="dim">${name}</span> ${value}</span>`)}</td>
+    <td data-name="branch of" data-none=${row.branch_of ? undefined : ""}>${row.branch_of ? html`<a class="id" href=${link(`/conversations/${row.branch_of}`)} title=${row.branch_of}>${short(row.branch_of)}</a>` : html`<span class="dim">–</span>`}</td>
+    <td class="num"><${Ago} at=${row.created_at} /></td></tr>`;
+}
+
+function Nothing() {
+  const body = '{"messages":[{"role":"user","content":"Hello"}]}';
+  return html`<${Empty} title="There is no conversation yet."><p class="dim">Each message that names none begins one. Requests by OpenAI's API have their own, which are in no list.</p>
+    <pre>curl -s ${location.origin}/v1/messages -d '${body}'</pre></${Empty}>`;
+}

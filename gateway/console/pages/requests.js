@@ -1,0 +1,84 @@
+// The list of requests.
+import { useEffect, useState } from "preact/hooks";
+import { html } from "../html.js";
+import { address } from "../api.js";
+import { number } from "../format.js";
+import { filterOf } from "../filters.js";
+import { useKeys } from "../keys.js";
+import { useList } from "../list.js";
+import { go, link, query } from "../router.js";
+import { may } from "../session.js";
+import { Actions } from "../parts/actions.js";
+import { Copy } from "../parts/copy.js";
+import { FilterBar } from "../parts/filterbar.js";
+import { Page } from "../parts/page.js";
+import { Empty, Failure } from "../parts/panel.js";
+import { columnsOf, Head, Row } from "../parts/row.js";
+import { Clock } from "../parts/time.js";
+
+const LIMIT = 50;
+
+export default function Requests() {
+  const filter = filterOf(query.value);
+  const cursor = query.value.get("cursor") ?? "";
+  const list = useList(filter, cursor, LIMIT);
+  const [here, setHere] = useState(-1);
+  const [chosen, choose] = useState(/** @type {Set<string>} */ (new Set()));
+  const key = JSON.stringify([filter, cursor]);
+  useEffect(() => {
+    setHere(-1);
+    choose(new Set());
+  }, [key]);
+  const rows = list.rows;
+  const at = rows[here];
+  const toggle = (/** @type {string} */ id) => choose((before) => toggled(before, id));
+  const move = (/** @type {number} */ step) => {
+    const next = Math.max(0, Math.min(rows.length - 1, here + step));
+    setHere(next);
+    document.getElementById(`row-${rows[next]?.id}`)?.scrollIntoView({ block: "nearest" });
+  };
+  useKeys([
+    { key: "j", text: "Next row", run: () => move(1) },
+    { key: "k", text: "Previous row", run: () => move(-1) },
+    { key: "Enter", text: "Open the row", run: () => at && go(link(`/requests/${at.id}`)) },
+    { key: "x", text: "Choose the row", run: () => at && toggle(at.id) },
+    { key: "n", text: "Show newer ones", run: () => list.newer && list.reload() },
+  ]);
+  const every = rows.length > 0 && rows.every((row) => chosen.has(row.id));
+  const curl = `curl -s '${location.origin}${address("/v1/requests", {}, { ...filter, cursor, limit: LIMIT })}'`;
+  const box = (/** @type {any} */ row) => html`<input type="checkbox" aria-label=${`Choose ${row.id}`} checked=${chosen.has(row.id)} onChange=${() => toggle(row.id)} />`;
+  const columns = columnsOf(rows);
+  const steers = may("write");
+  return html`<${Page} title="Requests" tools=${html`<span class="inline dim">This list as curl<${Copy} text=${curl} label="this list as a curl command" /></span>`}>
+    <section class="panel" aria-label="Requests">
+      <${FilterBar} />
+      ${list.newer > 0 && html`<div class="newer"><button type="button" onClick=${list.reload}>${number(list.newer)}${list.newer >= LIMIT ? "+" : ""} newer <kbd>n</kbd></button></div>`}
+      ${list.problem && html`<${Failure} problem=${list.problem} again=${list.reload} />`}
+      ${!list.problem && !list.loading && !rows.length && html`<${Nothing} filter=${filter} />`}
+      ${rows.length > 0 && html`<div class="flush" aria-busy=${list.loading}><table class="cards requests">
+        <${Head} columns=${columns} choice=${steers && html`<input type="checkbox" aria-label="Choose all on this page" checked=${every} onChange=${() => choose(every ? new Set() : new Set(rows.map((row) => row.id)))} />`} />
+        <tbody>${rows.map((row, index) => html`<${Row} key=${row.id} row=${row} columns=${columns} here=${index === here} chosen=${chosen.has(row.id)} choice=${steers && box(row)} />`)}</tbody>
+      </table></div>
+      <footer class="pager"><span class="dim">${number(rows.length)} ${cursor ? "older" : "newest"}${list.next ? "; there are more" : "; these are all"}${list.searchedTo && html`, searched back to <${Clock} at=${list.searchedTo} />`}</span>
+        ${cursor && html`<a class="button" href=${link("/requests", filter)}>Newest</a>`}
+        ${list.next && html`<a class="button" href=${link("/requests", { ...filter, cursor: list.next })}>Older</a>`}</footer>`}
+    </section>
+    ${chosen.size > 0 && html`<${Actions} chosen=${[...chosen]} filter=${filter} done=${() => { choose(new Set()); list.reload(); }} clear=${() => choose(new Set())} />`}
+  </${Page}>`;
+}
+
+/** @param {Set<string>} before @param {string} id */
+function toggled(before, id) {
+  const after = new Set(before);
+  if (!after.delete(id)) after.add(id);
+  return after;
+}
+
+/** @param {{ filter: Record<string, string> }} props */
+function Nothing({ filter }) {
+  if (Object.keys(filter).length) {
+    return html`<${Empty} title="No request matches these filters."><p><a href=${link("/requests")}>Clear the filters</a></p></${Empty}>`;
+  }
+  const body = '{"model":"simulated","messages":[{"role":"user","content":"Hello"}]}';
+  return html`<${Empty} title="There is no request yet."><p class="dim">This sends one:</p><pre>curl -s ${location.origin}/v1/messages -d '${body}'</pre></${Empty}>`;
+}

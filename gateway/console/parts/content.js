@@ -1,0 +1,52 @@
+// The contents of a message: texts, files and media by name, calls of tools, reasoning. Texts are text.
+import { html } from "../html.js";
+import { useFollowing } from "./answer.js";
+import { size } from "../format.js";
+
+/**
+ * @param {{ of: any, calls?: any[] }} props  a text, parts as clients send them, or items as models answer
+ */
+export function Parts({ of, calls = [] }) {
+  const parts = typeof of === "string" ? (of ? [{ type: "text", text: of }] : []) : (of ?? []);
+  return html`${parts.map((/** @type {any} */ part, /** @type {number} */ index) => html`<${Part} key=${index} of=${part} />`)}
+    ${(calls ?? []).map((call) => html`<${Call} key=${call.id} name=${call.function?.name} text=${call.function?.arguments} />`)}`;
+}
+
+const LONG = 1600;
+
+/** A text; a long one scrolls, and while it grows its end stays in sight. @param {{ text: string, open?: boolean, tone?: string }} props */
+export function Said({ text, open = false, tone = "" }) {
+  const following = useFollowing(open ? text : "");
+  const caret = open && html`<span class="caret" aria-hidden="true"></span>`;
+  if (text.length < LONG) return html`<p class=${`said ${tone}`}>${text}${caret}</p>`;
+  return html`<p class=${`said long ${tone}`} tabindex="0" role="region" aria-label="A long text" ref=${following}>${text}${caret}</p>`;
+}
+
+/** @param {{ of: any }} props */
+function Part({ of }) {
+  switch (of.type) {
+    case "text":
+    case "output_text":
+    case "reasoning_text": return html`<${Said} text=${String(of.text ?? "")} />`;
+    case "refusal": return html`<${Said} text=${String(of.refusal ?? "")} tone="is-failed" />`;
+    case "message": return html`<${Parts} of=${of.content} />`;
+    case "reasoning": return html`<details class="reasoning"><summary>Reasoning</summary><div class="dim"><${Parts} of=${of.content} /></div></details>`;
+    case "function_call": return html`<${Call} name=${of.name} text=${of.arguments} />`;
+    default: return html`<${Media} of=${of} />`;
+  }
+}
+
+/** A call of a tool. @param {{ name: string, text: string }} props */
+const Call = ({ name, text }) => html`<pre class="callbox" tabindex="0" aria-label=${`Call of the tool ${name}`}>${name}(${text})</pre>`;
+
+/** A file, picture or recording: what it is and where it is, never itself. @param {{ of: any }} props */
+function Media({ of }) {
+  const inside = of.image_url ?? of.input_audio ?? of.file ?? {};
+  const id = inside.file_id;
+  const data = inside.url ?? inside.data ?? inside.file_data ?? "";
+  const inline = typeof data === "string" && data.startsWith("data:");
+  const what = inline ? `${data.slice(5, 60).split(/[;,]/)[0]}, ${size(Math.round(data.length * 0.75))}` : inside.format ?? "";
+  return html`<p class="attached"><code>${of.type}</code> ${inside.filename && html`<span>${inside.filename}</span> `}
+    ${id && html`<span class="id">${id}</span> `}${what && html`<span class="dim">${what}</span>`}
+    ${!inline && inside.url && html`<span class="wrap mono">${inside.url}</span>`}</p>`;
+}

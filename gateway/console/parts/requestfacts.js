@@ -1,0 +1,35 @@
+// What is known of a request, in names and values.
+import { html } from "../html.js";
+import { money, number, short } from "../format.js";
+import { link, linkIfAny } from "../router.js";
+import { Copy } from "./copy.js";
+import { Facts, Panel } from "./panel.js";
+import { Ago, Clock } from "./time.js";
+
+/** @param {{ request: Api.RequestDetail }} props */
+export function KnownFacts({ request }) {
+  const { usage, tries, max_tries: most, conversation_id: conversation, trace_id: trace, worker } = request;
+  const talk = conversation && linkIfAny(`/conversations/${conversation}`);
+  const id = (/** @type {string} */ text, /** @type {string} */ label, /** @type {string | undefined} */ href) => html`<span class="inline">
+    ${href ? html`<a class="id" href=${href} title=${text}>${short(text)}</a>` : html`<span class="id" title=${text}>${short(text)}</span>`}<${Copy} text=${text} label=${label} /></span>`;
+  return html`<${Panel} title="Facts"><${Facts} rows=${[
+    ["Owner", request.owner && html`<a href=${link("/requests", { owner: request.owner })}>${request.owner}</a>`],
+    ["Conversation", conversation && id(conversation, "the conversation's id", talk ?? link("/requests", { conversation_id: conversation }))],
+    ["Model", request.model && html`<a href=${link("/requests", { model: request.model })}>${request.model}</a>`],
+    ["Task type", request.task_type],
+    ["Came by", request.door && `OpenAI's ${request.door === "chat" ? "chat completions" : request.door}`],
+    ["Priority", request.priority !== null && request.priority !== undefined && `${request.priority} of 9`],
+    ["Attempts", request.attempts !== null && html`${number(request.attempts)}${most ? html`, <span class="dim">${number(tries)} of ${number(most)} tries used</span>` : ""}`],
+    ["Created", html`<${Ago} at=${request.created_at} />`],
+    ["Not before", request.not_before && html`<${Clock} at=${request.not_before} />`],
+    ["Deadline", request.deadline && html`<${Clock} at=${request.deadline} />`],
+    ["Ended", request.finished_at && html`<${Ago} at=${request.finished_at} />`],
+    ["Ended by", request.finish_reason && html`<code>${request.finish_reason}</code>`],
+    ["Tokens", usage && `${number(usage.input_tokens)} in, ${number(usage.output_tokens)} out`],
+    ["Cost", request.cost !== null && request.cost !== undefined && money(request.cost)],
+    ["Worker", worker && id(worker, "the worker's id", linkIfAny("/workers"))],
+    ["Retry of", request.retry_of && id(request.retry_of, "the id", link(`/requests/${request.retry_of}`))],
+    ["Trace", trace && id(trace, "the trace's id", undefined)],
+    ...Object.entries(request.metadata ?? {}).map(([name, value]) => /** @type {[string, any]} */ ([name, value])),
+  ]} /></${Panel}>`;
+}

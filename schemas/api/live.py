@@ -1,0 +1,85 @@
+"""The frames of ``GET /v1/live``, one a second."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas import fields
+from schemas.api.queue import Count
+from schemas.json_schema import described
+
+MAX_IDS = 100
+_OPEN = described("Open requests, as a worker counted them in the last seconds.", 135)
+_PARKED = described("Those of them whose `not_before` lay ahead at that time.", 4)
+_OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
+_AT = described("When it was made.", "2026-01-31T12:00:00Z")
+
+
+class LiveQuery(BaseModel):
+    """The query of ``GET /v1/live``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[
+        str,
+        Field(max_length=MAX_IDS * 37),
+        described(
+            "Up to 100 ids of requests, separated by commas: `changed` events name those that changed.",
+            fields.A_REQUEST,
+        ),
+    ] = ""
+
+
+class LiveWorkers(BaseModel):
+    """The workers together."""
+
+    alive: Annotated[int, described("Workers whose lease is valid.", 3)]
+    in_flight: Annotated[int, described("Requests that they run, of all tenants.", 12)]
+    draining: Annotated[int, described("Of these, those that drain: they take nothing new.", 0)]
+    capacity: Annotated[int, described("Requests that they run at most, without those that drain.", 3000)]
+
+
+class LiveMinute(BaseModel):
+    """What ended in a minute; the present one grows."""
+
+    minute: Annotated[datetime, described("Start of the minute.", "2026-01-31T12:00:00Z")]
+    completed: Annotated[int, described("Requests that were answered.", 40)]
+    failed: Annotated[int, described("Those that failed.", 1)]
+    cancelled: Annotated[int, described("Those that were cancelled.", 1)]
+    expired: Annotated[int, described("Those whose deadline passed.", 0)]
+    input_tokens: Annotated[int, described("Tokens of the prompts.", 8000)]
+    output_tokens: Annotated[int, described("Tokens of the answers.", 2100)]
+    cost: Annotated[float, described("Price in US dollars of those whose models have one.", 0.31)]
+
+
+class LiveFrame(BaseModel):
+    """What operators see of a tenant: the data of the event ``frame``. Numbers are at most 2 s old."""
+
+    at: Annotated[datetime, _AT]
+    open: Annotated[int, _OPEN]
+    parked: Annotated[int, _PARKED]
+    runnable: Annotated[Count, described("Requests that a worker may take now.")]
+    delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
+    in_progress: Annotated[Count, described("Requests that workers run now.")]
+    oldest_seconds: Annotated[float | None, _OLDEST]
+    held_models: Annotated[list[str], described("Models that refuse calls.", ["llama3"])]
+    workers: Annotated[LiveWorkers, described("The workers.")]
+    dead_letters: Annotated[Count, described("Dead letters that were not replayed.")]
+    minutes: Annotated[list[LiveMinute], described("The last two minutes in which something ended.")]
+
+
+class OwnFrame(BaseModel):
+    """What a user sees: their own counts."""
+
+    at: Annotated[datetime, _AT]
+    open: Annotated[int, _OPEN]
+    parked: Annotated[int, _PARKED]
+    oldest_seconds: Annotated[float | None, _OLDEST]
+
+
+class Changed(BaseModel):
+    """The data of the event ``changed``: requests that changed their state or began another attempt."""
+
+    ids: Annotated[list[UUID], described("Ids of requests.", [fields.A_REQUEST])]

@@ -1,0 +1,105 @@
+"""The queue, as operators see it."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from schemas import fields
+from schemas.api.pauses import PauseResource
+from schemas.api.workers import REFUSED, REFUSED_DETAIL, UNTIL
+from schemas.errors import ErrorCode
+from schemas.json_schema import described
+
+_RUNNABLE = described("Requests that a worker may take now.", 120)
+_HELD = described("Those of them that wait because their model refuses calls.", 0)
+_PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
+_DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
+_OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
+_MORE = described("Whether the count stopped at its limit, so that there may be more.", False)
+
+
+class Count(BaseModel):
+    """A count with a limit."""
+
+    count: Annotated[int, described("How many were counted.", 120)]
+    more: Annotated[bool, _MORE]
+
+
+class DepthOfPriority(BaseModel):
+    """What waits with one priority."""
+
+    priority: Annotated[int, fields.PRIORITY]
+    runnable: Annotated[int, _RUNNABLE]
+    held: Annotated[int, _HELD]
+    paused: Annotated[int, _PAUSED]
+    delayed: Annotated[int, _DELAYED]
+    oldest_seconds: Annotated[float | None, _OLDEST]
+    more: Annotated[bool, _MORE]
+
+
+class DepthOfModel(BaseModel):
+    """What waits for one model."""
+
+    model: Annotated[str | None, described("Name of the model; null: all others together.", "llama3")]
+    runnable: Annotated[int, _RUNNABLE]
+    held: Annotated[int, _HELD]
+    paused: Annotated[int, _PAUSED]
+    delayed: Annotated[int, _DELAYED]
+    oldest_seconds: Annotated[float | None, _OLDEST]
+
+
+class DepthOfBoth(DepthOfModel):
+    """What waits for one model with one priority."""
+
+    priority: Annotated[int, fields.PRIORITY]
+
+
+class HeldModel(BaseModel):
+    """A model that refuses calls, so that workers do not call it for a while."""
+
+    model: Annotated[str, described("Name of the model.", "llama3")]
+    workers: Annotated[int, described("How many workers hold it back.", 2)]
+    until: Annotated[datetime, UNTIL]
+    code: Annotated[ErrorCode | None, REFUSED]
+    detail: Annotated[str | None, REFUSED_DETAIL]
+
+
+class NextRequest(BaseModel):
+    """A request near the head of the queue."""
+
+    id: Annotated[UUID, fields.REQUEST_ID]
+    conversation_id: Annotated[UUID, fields.CONVERSATION_ID]
+    owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")]
+    model: Annotated[str, described("Name of its model.", "llama3")]
+    priority: Annotated[int, fields.PRIORITY]
+    waited_seconds: Annotated[float, described("For how long it could have run.", 3.5)]
+    last_error: Annotated[str | None, described("Code of its last failed attempt; null: none failed.", "rate_limited")]
+
+
+class QueueState(BaseModel):
+    """What waits in the queue of the tenant.
+
+    At most 500 requests of each priority are counted. Requests behind another one of their conversation are apart.
+    """
+
+    open: Annotated[
+        int, described("All open requests, without a limit, as a worker counted them in the last seconds.", 135)
+    ]
+    parked: Annotated[int, described("Those of them whose `not_before` lay ahead at that time.", 4)]
+    runnable: Annotated[Count, described("Requests that a worker may take now.")]
+    delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
+    waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
+    in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]
+    oldest_seconds: Annotated[float | None, _OLDEST]
+    by_priority: Annotated[list[DepthOfPriority], described("By priority, highest first; those with none left out.")]
+    by_model: Annotated[list[DepthOfModel], described("By model, up to 20, the longest first.")]
+    by_both: Annotated[
+        list[DepthOfBoth], described("By model and priority: the models of `by_model`; those with none left out.")
+    ]
+    held: Annotated[list[HeldModel], described("The models that refuse calls, as the workers last said.")]
+    pauses: Annotated[
+        list[PauseResource], described("What operators of the tenant have paused, that of the whole tenant first.")
+    ]
+    head: Annotated[list[NextRequest], described("Up to 10 of the requests that come next.")]

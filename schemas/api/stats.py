@@ -1,0 +1,75 @@
+"""Statistics of what has ended, by time."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.json_schema import described
+from schemas.requests import Moment
+
+MAX_POINTS = 1000
+MAX_DAYS = 31
+
+
+class StatsQuery(BaseModel):
+    """The query of ``GET /v1/stats``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_: Annotated[
+        Moment | None,
+        Field(alias="from"),
+        described("Start, rounded down to a minute; by default an hour before `to`.", "2026-01-31T11:00:00Z"),
+    ] = None
+    to: Annotated[
+        Moment | None,
+        described("End, rounded up to a minute; by default now. At most 31 days later.", "2026-01-31T12:00:00Z"),
+    ] = None
+    step: Annotated[
+        int, Field(ge=60, le=31 * 86_400, multiple_of=60), described("Seconds of each point, a multiple of 60.", 300)
+    ] = 60
+    by: Annotated[Literal["model", "outcome"] | None, described("Divide each point by this.", "model")] = None
+
+
+class Durations(BaseModel):
+    """How long something took, over many requests. Quantiles are estimated from buckets."""
+
+    mean: Annotated[float | None, described("The mean in seconds; null: nothing was measured.", 1.2)]
+    p50: Annotated[float | None, described("The median in seconds.", 0.8)]
+    p95: Annotated[float | None, described("What 95 of 100 did not exceed, in seconds.", 4.1)]
+    p99: Annotated[float | None, described("What 99 of 100 did not exceed, in seconds.", 9.3)]
+
+
+class StatsPoint(BaseModel):
+    """What ended in one step."""
+
+    at: Annotated[datetime, described("Start of the step.", "2026-01-31T11:05:00Z")]
+    key: Annotated[
+        str | None, described("The model or the outcome; null: all, or with `by=model` all other models.", "llama3")
+    ]
+    requests: Annotated[int, described("Requests that ended.", 42)]
+    completed: Annotated[int, described("Those that were answered.", 40)]
+    failed: Annotated[int, described("Those that failed.", 1)]
+    cancelled: Annotated[int, described("Those that were cancelled.", 1)]
+    expired: Annotated[int, described("Those whose deadline passed.", 0)]
+    input_tokens: Annotated[int, described("Tokens of the prompts.", 8000)]
+    output_tokens: Annotated[int, described("Tokens of the answers.", 2100)]
+    cost: Annotated[float, described("Price in US dollars of those whose models have one.", 0.31)]
+    queue_seconds: Annotated[
+        Durations, described("From when a request could first run, to its first attempt; also behind other turns.")
+    ]
+    model_seconds: Annotated[
+        Durations, described("From the first attempt to the end, including pauses between attempts.")
+    ]
+
+
+class StatsAnswer(BaseModel):
+    """Statistics of the tenant, from the ended requests themselves."""
+
+    counted_at: Annotated[
+        datetime,
+        described("Up to when endings have been counted, usually a few seconds ago.", "2026-01-31T11:59:58Z"),
+    ]
+    step: Annotated[int, described("Seconds of each point.", 300)]
+    data: Annotated[list[StatsPoint], described("The points, oldest first; steps in which nothing ended are left out.")]

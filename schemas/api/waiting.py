@@ -1,0 +1,96 @@
+"""Why a request waits, and about how long."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from schemas import fields
+from schemas.content import absent
+from schemas.json_schema import described
+from schemas.status import Status
+
+
+class WaitReason(StrEnum):
+    """Why a request waits: a closed list."""
+
+    NOT_READ_YET = "not_read_yet"
+    """No worker has read its record yet."""
+    BEHIND_IN_CONVERSATION = "behind_in_conversation"
+    """An earlier request of its conversation is open."""
+    NOT_BEFORE = "not_before"
+    """Its ``not_before`` has not come."""
+    BACKING_OFF = "backing_off"
+    """An attempt failed; the next one is later."""
+    MODEL_PAUSED = "model_paused"
+    """An operator has paused its model."""
+    TENANT_PAUSED = "tenant_paused"
+    """An operator has paused its tenant."""
+    NO_WORKER = "no_worker"
+    """No worker is alive that takes requests."""
+    MODEL_HELD_BACK = "model_held_back"
+    """Its model refuses calls, so every worker holds it back."""
+    NO_FREE_PLACE = "no_free_place"
+    """Others come first, or hold the places of workers, of its model or of its owner."""
+    CANCELLING = "cancelling"
+    """A cancel was accepted and takes effect soon."""
+
+
+class Reason(BaseModel):
+    """A reason for which a request waits."""
+
+    code: Annotated[WaitReason, described("The reason, of a closed list.", "no_worker")]
+    detail: Annotated[str, described("One sentence for people.", "No worker is alive.")]
+    until: Annotated[
+        datetime | None,
+        described("When the reason ends or is looked at again; null: not known.", "2026-01-31T12:00:00Z"),
+    ] = None
+    request_id: Annotated[
+        UUID | None,
+        Field(exclude_if=absent),
+        described("The request that it waits for; only for `behind_in_conversation`.", fields.A_REQUEST),
+    ] = None
+
+
+class Ahead(BaseModel):
+    """The requests that compete for the same places and may be taken first."""
+
+    urgent: Annotated[int, described("Those of a higher priority.", 3)]
+    same: Annotated[int, described("Those of the same priority that have waited longer.", 40)]
+    older: Annotated[
+        int,
+        described("Those of a lower priority that have waited longer: one in eight is taken by age alone.", 12),
+    ]
+    more: Annotated[bool, described("Whether counting stopped at its limit, so that there may be more.", False)]
+
+
+class WaitingState(BaseModel):
+    """Why a request waits, how many come first, and about how long it will take until an attempt begins.
+
+    All is null or empty if the request has ended. While it runs there can only be `cancelling`.
+    """
+
+    id: Annotated[UUID, fields.REQUEST_ID]
+    status: Annotated[Status, fields.STATUS]
+    position: Annotated[
+        int | None,
+        described(
+            "Its place in the line of those that compete for the same places, from 1; null while it cannot be taken, "
+            "and if counting stopped.",
+            44,
+        ),
+    ] = None
+    ahead: Annotated[Ahead | None, described("What comes first; null while it cannot be taken.")] = None
+    estimate_seconds: Annotated[
+        float | None,
+        described(
+            "About how many seconds it will wait from now on, as fast as requests like it were taken in the last "
+            "minute; null with fewer than 10 of them, and if a reason has no known end.",
+            12.5,
+        ),
+    ] = None
+    reasons: Annotated[
+        list[Reason], described("Why it waits, the strongest reason first; empty: it does not wait.")
+    ] = []

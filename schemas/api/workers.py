@@ -1,0 +1,74 @@
+"""The workers, as operators see them."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from schemas.errors import ErrorCode
+from schemas.json_schema import described
+
+A_WORKER = "5d0b6a3e-9f0c-4c52-8a0e-2f1f5e7c9b11"
+UNTIL = described("Until when it is held back; null: it is not.", "2026-01-31T12:00:30Z")
+REFUSED = described("The error with which the model refused the last call; null while it is not held back.", "auth")
+REFUSED_DETAIL = described("What the provider said.", "the provider rejected the API key")
+
+
+class ModelOfWorker(BaseModel):
+    """A model as one worker sees it."""
+
+    model: Annotated[str, described("Name of the model, as requests give it; cut at 200 characters.", "llama3")]
+    in_flight: Annotated[int, described("Calls of it that run now.", 3)]
+    room: Annotated[
+        int | None,
+        described("How many more calls the worker may start now, because the model refused some; null: no limit.", 1),
+    ]
+    held_until: Annotated[datetime | None, UNTIL]
+    code: Annotated[ErrorCode | None, REFUSED]
+    detail: Annotated[str | None, REFUSED_DETAIL]
+
+
+class TopicOfWorker(BaseModel):
+    """The partitions of a topic that a worker reads."""
+
+    topic: Annotated[str, described("Name of the topic.", "llm.requests")]
+    partitions: Annotated[list[int], described("Numbers of the partitions.", [0, 1, 2])]
+
+
+class WorkerResource(BaseModel):
+    """A worker that has registered and not left. What it says of itself is as old as its last renewal, up to 3 s."""
+
+    id: Annotated[UUID, described("The worker's id. It changes when the worker loses its lease.", A_WORKER)]
+    started_at: Annotated[datetime, described("When it took its lease.", "2026-01-31T11:00:00Z")]
+    lease_until: Annotated[
+        datetime, described("When its lease ends, unless it is renewed before.", "2026-01-31T12:00:15Z")
+    ]
+    alive: Annotated[bool, described("Whether its lease is valid. If not, its requests go to other workers.", True)]
+    drain_requested_at: Annotated[
+        datetime | None,
+        described("Since when it is to take nothing new; null: no operator wants that.", "2026-01-31T12:00:00Z"),
+    ]
+    version: Annotated[
+        str | None,
+        described(
+            "Its release. Null, like all that follows, for a worker of another release and before the first renewal.",
+            "0.2.0",
+        ),
+    ]
+    draining: Annotated[
+        bool | None, described("Whether it takes nothing new, because it stops or an operator has it drain.", False)
+    ]
+    in_flight: Annotated[int | None, described("Requests that it runs now.", 12)]
+    capacity: Annotated[int | None, described("Requests that it runs at most.", 1000)]
+    models: Annotated[
+        list[ModelOfWorker] | None, described("Up to 20 of its models, those that are held back or limited first.")
+    ]
+    topics: Annotated[list[TopicOfWorker] | None, described("What it reads.")]
+
+
+class WorkerList(BaseModel):
+    """All workers, the one that started last first."""
+
+    data: Annotated[list[WorkerResource], described("The workers.")]
+    more: Annotated[bool, described("Whether there are more than 500, of which the rest are left out.", False)]

@@ -1,0 +1,92 @@
+"""`orchestra requests cancel`, `retry` and `change` against a gateway that follows a script."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.scripted_gateway import ScriptedGateway
+
+
+def told(done: int, next: str | None = None, **skipped: int) -> dict[str, Any]:
+    """An answer of the gateway."""
+    codes = [{"code": code, "count": count} for code, count in skipped.items()]
+    matched = done + sum(skipped.values())
+    return {"matched": matched, "more": next is not None, "done": done, "skipped": codes, "next": next}
+
+
+@pytest.fixture
+def script(script: ScriptedGateway) -> ScriptedGateway:
+    return script.of("requests", root="/v1/requests")
+
+
+def bodies(script: ScriptedGateway) -> list[Any]:
+    return [body for _, body in script.asked]
+
+
+async def test_counts_then_acts_to_the_end(script: ScriptedGateway) -> None:
+    """A dry run comes first; both follow the cursor, and what is left alone is said by reason."""
+    script.answers["POST /cancel"] = [told(2, "c"), told(1, ended=1), told(2, "d"), told(0, ended=1, cancelling=1)]
+
+    done = await script.orchestra("cancel", "--status", "pending", "--conversation-id", "x")
+
+    filter = {"status": "pending", "conversation_id": "x"}
+    assert [
+        ("POST /cancel", {"filter": filter, "dry_run": True}),
+        ("POST /cancel", {"filter": filter, "dry_run": True, "cursor": "c"}),
+        ("POST /cancel", {"filter": filter, "dry_run": False}),
+        ("POST /cancel", {"filter": filter, "dry_run": False, "cursor": "d"}),
+    ] == script.asked
+    assert (1, "2 cancelled; 2 not: cancelling 1, ended 1\n") == (done.status, done.output)
+    assert "4 requests, 3 would be cancelled; 1 not: ended 1" in done.stderr
+
+
+async def test_a_dry_run_changes_nothing(script: ScriptedGateway) -> None:
+    """It is one count, and no failure though some would be left alone."""
+    script.answers["POST /retry"] = told(3, retried=2)
+
+    done = await script.orchestra("retry", "--created-after", "2026-01-01", "--dry-run", "--json")
+
+    assert (0, {"matched": 5, "done": 3, "skipped": {"retried": 2}}) == (done.status, json.loads(done.output))
+    assert [{"filter": {"created_after": "2026-01-01"}, "dry_run": True}] == bodies(script)
+
+
+async def test_a_change_says_what_to_set(script: ScriptedGateway) -> None:
+    """Only what is named is sent; `default` is null, and a lowered priority is reported."""
+    ids = [str(uuid4()) for _ in range(2)]
+    script.answers["POST /change"] = [told(2), {**told(2), "warnings": ["priority"]}]
+
+    done = await script.orchestra("change", *ids, "--priority", "9", "--not-before", "default", "--yes")
+
+    body = {"ids": ids, "change": {"priority": 9, "not_before": None}}
+    assert [{**body, "dry_run": True}, {**body, "dry_run": False}] == bodies(script)
+    assert (0, "2 changed\n") == (done.status, done.output)
+    assert "lowered" in done.stderr
+
+
+async def test_many_ids_are_many_calls(script: ScriptedGateway) -> None:
+    """A call has at most as many ids as the gateway takes."""
+    script.answers["POST /retry"] = [told(1000), told(1), told(1000), told(1)]
+
+    done = await script.orchestra("retry", *(str(uuid4()) for _ in range(1001)))
+
+    assert ([1000, 1] * 2, "1001 retried\n") == ([len(body["ids"]) for body in bodies(script)], done.output)
+
+
+@pytest.mark.parametrize(
+    "words", [["cancel"], ["cancel", str(uuid4()), "--status", "failed"], ["retry", "7"], ["change", str(uuid4())]]
+)
+async def test_a_command_that_names_nothing_is_wrong(script: ScriptedGateway, words: list[str]) -> None:
+    """Ids or filters, one of them, and for a change something to set."""
+    assert 2 == (await script.orchestra(*words)).status
+    assert [] == script.asked
+
+
+async def test_a_refusal_is_shown(script: ScriptedGateway) -> None:
+    """The gateway's reason, and the exit code of a failure."""
+    script.answers["POST /cancel"] = "invalid_request"
+
+    done = await script.orchestra("cancel", "--status", "nonsense")
+
+    assert (1, "invalid_request: because\n") == (done.status, done.stderr)
