@@ -164,13 +164,13 @@ def _pause(path: str, reason: str, until: str | None, gateway: str, key: str | N
     with calling(gateway, key) as client:
         made = answer_of(client, "POST", path, _has("model", "until"), body=body)
     what = "the tenant" if made["model"] is None else made["model"]
-    echo(f"{what} is paused until {made['until'] or 'it is resumed'}; what runs goes on", err=True)
+    echo(f"{what} is paused until {made['until'] or 'it is resumed'}; what runs goes on")
 
 
 def _resume(path: str, gateway: str, key: str | None) -> None:
     with calling(gateway, key) as client:
         answer_of(client, "POST", path, lambda answer: answer is None)
-    echo("resumed", err=True)
+    echo("resumed")
 
 
 def _control(path: str, gateway: str, key: str | None) -> None:
@@ -178,7 +178,7 @@ def _control(path: str, gateway: str, key: str | None) -> None:
         worker = answer_of(client, "POST", path, _has("id", "drain_requested_at", "in_flight"))
     running = "unknown" if worker["in_flight"] is None else str(worker["in_flight"])
     told = "drains" if worker["drain_requested_at"] else "works again"
-    echo(f"worker {worker['id']} {told} within seconds; requests in flight: {running}", err=True)
+    echo(f"worker {worker['id']} {told} within seconds; requests in flight: {running}")
 
 
 def _has(*names: str) -> Callable[[Any], bool]:
