@@ -92,6 +92,7 @@ async def test_only_the_indexes_of_open_requests_are_read(database: Database, st
     sql = getattr(queue, statement)
     async with database.transaction() as tx:
         await tx.run("SET LOCAL enable_seqscan = off")
+        await tx.run("SET LOCAL enable_bitmapscan = off")
         plan = await tx.run(f"EXPLAIN {sql}", **values)
     text = "\n".join(row[0] for row in plan)
 

