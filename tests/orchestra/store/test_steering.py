@@ -153,6 +153,8 @@ async def test_unanswered_requests_are_selected_oldest_first(database: Database)
 
 async def test_plans_read_partial_indexes_and_rows_by_key(database: Database) -> None:
     """However many requests have ended, none of them is read for those that are open, and no index of all."""
+    # Without the pages and index entries of earlier tests, which would count in the plans.
+    await database.run("TRUNCATE requests, conversations CASCADE")
     await failed(database, *(request() for _ in range(3)))
     await take(database, *(request(user=f"user {number}") for number in range(300)))
     for statement in (_START_MOST, _END_MOST):
@@ -178,9 +180,7 @@ async def test_plans_read_partial_indexes_and_rows_by_key(database: Database) ->
 
         used = set(re.findall(r"(?:using|Index Scan on) (requests\w+)", plan))
         assert "Seq Scan on requests" not in plan
-        # Which of them is cheapest depends on statistics. A conversation's own index is limited by the conversation.
-        by_key = {"requests_pkey"} | ({"requests_tenant_conversation_id_seq_key"} if filter.conversation_id else set())
-        assert used - by_key <= (_UNANSWERED if kind is Kind.UNANSWERED else _OPEN), plan
+        assert used - {"requests_pkey"} <= (_UNANSWERED if kind is Kind.UNANSWERED else _OPEN), plan
 
 
 async def test_a_change_sets_what_it_names(database: Database) -> None:
@@ -241,8 +241,9 @@ async def test_what_cannot_be_changed_says_why(database: Database) -> None:
     ended, running, cancelling, late, gone = (request(priority=9 - number) for number in range(5))
     await take(database, ended)
     await finish(database, await claim_one(database))
-    await take(database, running, cancelling, late, gone)
+    await take(database, running)
     await claim(database, await new_worker(database), 1)
+    await take(database, cancelling, late, gone)
     await database.run("UPDATE requests SET cancel_requested_at = now() WHERE id = :id", id=cancelling.id)
     known = await targets(database, ended, running, cancelling, late, gone)
     async with database.transaction() as tx:
