@@ -14,7 +14,7 @@ from uuid import UUID
 from orchestra.store.claims import AGE_SHARE, NOTHING_PAUSED, Owner, Paused
 from orchestra.store.leases import KnownWorker
 from orchestra.store.pauses import Pause
-from orchestra.store.turns import RequestRef
+from orchestra.store.turns import RequestRef, shown_status
 from orchestra.store.waiting import MAX_BEHIND, Claims, Group, Line, Pace, Place, Running
 from orchestra.store.worker_state import StateOfModel, short
 from schemas.api.waiting import Ahead, Reason, WaitingState, WaitReason
@@ -60,7 +60,7 @@ def explain_without_row(id: UUID, scene: Scene, read_up_to: datetime | None) -> 
 
 def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, pace: Pace | None) -> WaitingState:
     """The state of a request with a row. ``line`` and ``pace``: of a turn that may run now, otherwise None."""
-    status = Status.PENDING if turn.status == "waiting" else Status(turn.status)
+    status = shown_status(turn.status)
     if status.terminal:
         return WaitingState(id=ref.id, status=status)
     reasons = list(_cancelling(turn))

@@ -9,6 +9,7 @@ from uuid import UUID
 from gateway.following.window import Window
 from orchestra.store.requests import StoredRequest
 from orchestra.transcript import Piece, pieces_of
+from schemas.api.requests import RequestResource
 from schemas.content import Item
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import FinishReason, Usage
@@ -33,6 +34,14 @@ class Ending:
     model: str | None = None
     finish_reason: FinishReason | None = None
     output: list[Item] | None = None
+
+    @classmethod
+    def of(cls, resource: RequestResource) -> "Ending":
+        """The ending of a request that has ended."""
+        return cls(
+            resource.status, resource.attempts or 0, resource.reply, resource.usage, resource.error, resource.model,
+            resource.finish_reason, resource.output,
+        )  # fmt: skip
 
     @property
     def pieces(self) -> list[Piece]:
@@ -135,12 +144,7 @@ class LiveRequest:
             self.touch()
         attempts = resource.attempts or 0
         if resource.status.terminal:
-            self.finish(
-                Ending(
-                    resource.status, attempts, resource.reply, resource.usage, resource.error, resource.model,
-                    resource.finish_reason, resource.output,
-                )
-            )  # fmt: skip
+            self.finish(Ending.of(resource))
         elif resource.status is Status.IN_PROGRESS and attempts > self.attempt:
             self.begin(attempts)
             self.last_error = resource.last_error

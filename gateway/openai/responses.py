@@ -237,7 +237,9 @@ class Responses:
         found = await self._find(call.caller, response_id)
         if not stream:
             return json_answer(found.asked_for.stored(found.resource))
-        ending = None if found.stored else _dead(found.resource)
+        # Of a record that became a dead letter there is no row.
+        dead = not found.stored and found.resource.status.terminal
+        ending = Ending.of(found.resource) if dead else None
         ref = call.caller.request(found.resource.id)
         return self._stream(call, ref, found.asked_for, found.stored, after=starting_after, ending=ending)
 
@@ -497,11 +499,6 @@ def _own(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The messages of a body without the instructions."""
     messages: list[Mapping[str, Any]] = body.get("messages") or []
     return messages[1:] if (body.get("asked") or {}).get("instructions") else messages
-
-
-def _dead(resource: RequestResource) -> Ending | None:
-    """The ending of a request whose record became a dead letter."""
-    return Ending(resource.status, 0, error=resource.error) if resource.status.terminal else None
 
 
 def _not_found_before() -> DoorError:

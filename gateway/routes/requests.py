@@ -22,7 +22,7 @@ from orchestra.http.disconnect import unless_gone
 from orchestra.store import request_lists
 from orchestra.store.database import Database
 from schemas.api.keys import Scope
-from schemas.api.requests import RequestDetail, RequestPage, RequestQuery, RequestResource
+from schemas.api.requests import RequestDetail, RequestPage, RequestQuery
 from schemas.api.waiting import WaitingState
 from schemas.errors import ErrorCode
 
@@ -128,11 +128,7 @@ class Requests:
         if has_seen(after, resource):
             return Response(status_code=204)  # It makes an EventSource stop reconnecting (HTML standard, 9.2).
         cursor = StreamCursor(after, request_id=request_id, conversation_id=resource.conversation_id)
-        ending = None if stored else _dead(resource)
+        # Of a record that became a dead letter there is no row.
+        ending = Ending.of(resource) if not stored and resource.status.terminal else None
         subscription = Subscription(caller.request(request_id), cursor, stored, ending=ending)
         return self._streams.open(subscription, call.standing())
-
-
-def _dead(resource: RequestResource) -> Ending | None:
-    """The ending of a request whose record became a dead letter."""
-    return Ending(resource.status, 0, error=resource.error) if resource.status.terminal else None

@@ -1,10 +1,13 @@
 """The client that verbs call a gateway with, and what they say when a call fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from orchestra.cli.options import fail
+from orchestra.cli.terminal import echo
 
 if TYPE_CHECKING:
     from orchestra.client import Client
@@ -28,6 +31,21 @@ def failing(about: str = "") -> Iterator[None]:
         yield
     except ClientError as error:
         raise fail(f"{about}{error.code}: {error.detail}" if error.code else f"{about}{error}") from None
+
+
+def delete_each(gateway: str, key: str | None, ids: Sequence[Any], delete: Callable[["Client", Any], None]) -> None:
+    """Delete each of these, show the errors, and say how many are deleted. Exit code 1 if some are not."""
+    failed = 0
+    with calling(gateway, key) as client:
+        for each in ids:
+            try:
+                with failing(f"{each}: "):
+                    delete(client, each)
+            except typer.Exit:
+                failed += 1  # The error is shown; the others are deleted all the same.
+    echo(f"{len(ids) - failed} deleted, {failed} not", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def answer_of(client: "Client", method: str, path: str, is_expected: Callable[[Any], bool], **more: Any) -> Any:

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import calling, failing
+from orchestra.cli.calls import calling, delete_each
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
 from orchestra.cli.terminal import echo, hand_over, print_list
@@ -129,17 +129,7 @@ def delete(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Delete conversations with their messages, and cancel their open requests."""
-    failed = 0
-    with calling(gateway_of(gateway, data), key) as client:
-        for each in conversations:
-            try:
-                with failing(f"{each}: "):
-                    client.conversations.delete(each)
-            except typer.Exit:
-                failed += 1  # The error is shown; the others are deleted all the same.
-    echo(f"{len(conversations) - failed} deleted, {failed} not", err=True)
-    if failed:
-        raise typer.Exit(1)
+    delete_each(gateway_of(gateway, data), key, conversations, lambda client, id: client.conversations.delete(id))
 
 
 def _pairs(metadata: Sequence[str] | None) -> Mapping[str, str] | None:

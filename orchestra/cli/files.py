@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Column, Table
 
-from orchestra.cli.calls import calling, failing
+from orchestra.cli.calls import calling, delete_each, failing
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
 from orchestra.cli.terminal import bytes_out, echo, hand_over, print_list
@@ -137,17 +137,7 @@ def delete(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Delete files."""
-    failed = 0
-    with calling(gateway_of(gateway, data), key) as client:
-        for each in file_ids:
-            try:
-                with failing(f"{each}: "):
-                    client.files.delete(each)
-            except typer.Exit:
-                failed += 1  # The error is shown; the others are deleted all the same.
-    echo(f"{len(file_ids) - failed} deleted, {failed} not", err=True)
-    if failed:
-        raise typer.Exit(1)
+    delete_each(gateway_of(gateway, data), key, file_ids, lambda client, id: client.files.delete(id))
 
 
 def upload_for_message(gateway: str, key: str | None, path: Path) -> str | None:

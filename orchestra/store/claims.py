@@ -12,15 +12,15 @@ from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.errors import ErrorCode
 
 # Errors for which a worker holds back the whole model. Turns that wait because of them are not waiting for a slot.
-HELD_BACK = frozenset(
-    {
-        ErrorCode.AUTH,
-        ErrorCode.QUOTA_EXHAUSTED,
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.OVERLOADED,
-        ErrorCode.UNAVAILABLE,
-    }
+_HELD_BACK = (
+    ErrorCode.AUTH,
+    ErrorCode.QUOTA_EXHAUSTED,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
 )
+HELD_BACK_CODES = ", ".join(f"'{code}'" for code in sorted(_HELD_BACK))
+"""They, as a list of SQL."""
 # How long a caller holds a connection open for the answer: the gateway's default wait.
 CALLER_SECONDS = 60
 # One claim in AGE_SHARE goes by age alone, so that no priority starves behind a higher one.

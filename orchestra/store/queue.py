@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from orchestra.store.claims import HELD_BACK
+from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.database import Database, as_json, lookup_rows
 from orchestra.store.pauses import NOT_PAUSED
 
@@ -96,11 +96,10 @@ FROM generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
     WHERE status = 'pending' AND priority BETWEEN p.priority AND p.priority ORDER BY priority DESC, run_at LIMIT :limit
 ) AS r
 """
-_HELD = ", ".join(f"'{code}'" for code in sorted(HELD_BACK))
 _DEPTH = f"""
 SELECT r.tenant, p.priority, r.model,
     count(*) FILTER (WHERE r.run_at <= now()) AS runnable,
-    count(*) FILTER (WHERE r.run_at <= now() AND r.error_code IN ({_HELD})) AS held,
+    count(*) FILTER (WHERE r.run_at <= now() AND r.error_code IN ({HELD_BACK_CODES})) AS held,
     count(*) FILTER (WHERE r.run_at <= now() AND NOT {NOT_PAUSED}) AS paused,
     count(*) FILTER (WHERE r.run_at > now()) AS delayed,
     CAST(extract(epoch FROM now() - min(r.run_at) FILTER (WHERE r.run_at <= now())) AS float8) AS oldest_seconds

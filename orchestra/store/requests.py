@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from orchestra.store.claims import HELD_BACK
+from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
 from orchestra.store.pages import conditions, measured, newest, size_of_json, within_page
@@ -201,7 +201,7 @@ FROM generate_series(0, 9) AS p(priority)
 CROSS JOIN LATERAL (
     SELECT run_at FROM requests r
     WHERE status = 'pending' AND priority = p.priority AND run_at <= now()
-        AND (error_code IS NULL OR error_code NOT IN ({", ".join(f"'{code}'" for code in sorted(HELD_BACK))}))
+        AND (error_code IS NULL OR error_code NOT IN ({HELD_BACK_CODES}))
         AND {NOT_PAUSED}
     ORDER BY run_at LIMIT 1
 ) AS oldest

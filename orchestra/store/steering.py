@@ -20,7 +20,7 @@ from orchestra.store.compose import composed
 from orchestra.store.database import Database
 from orchestra.store.pages import applied
 from orchestra.store.requests import CONDITIONS
-from orchestra.store.turns import KEYS, ConversationRef, RequestRef, lock_conversations, refs_json
+from orchestra.store.turns import KEYS, ConversationRef, RequestRef, lock_conversations, refs_json, shown_status
 from schemas.api.requests import RequestFilter
 from schemas.api.steering import ChangeRequest, SkipCode
 from schemas.requests import DEFAULT_PRIORITY
@@ -196,8 +196,7 @@ def _first(kind: Kind, filter: RequestFilter) -> Place:
 
 def _target(row: Any) -> Target:
     fields = {name: row[name] for name in Target.__dataclass_fields__}
-    status = Status.PENDING if row.status == "waiting" else Status(row.status)
-    return Target(**{**fields, "status": status})
+    return Target(**{**fields, "status": shown_status(row.status)})
 
 
 # What a request has after the change. A deadline that is not named is an hour after the request may run, as in
@@ -282,7 +281,7 @@ def _named_in(wanted: ChangeRequest, row: Any, prefix: str = "") -> dict[str, An
 
 
 def _why(row: Any) -> SkipCode:
-    status = Status.PENDING if row.status == "waiting" else Status(row.status)
+    status = shown_status(row.status)
     if status.terminal:
         return SkipCode.ENDED
     if row.cancelling:

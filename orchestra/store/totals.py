@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestra.store.claims import HELD_BACK
+from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.database import Database
 from orchestra.store.pauses import NOT_PAUSED
 
@@ -51,7 +51,6 @@ UPDATE totals_due SET due_at = clock_timestamp() + make_interval(secs => :every)
 WHERE what = :what
 """
 
-_HELD_BACK = ", ".join(f"'{code}'" for code in sorted(HELD_BACK))
 # One query per state, so that each uses its own index.
 _OPEN = " UNION ALL ".join(
     f"SELECT tenant, user_name, model, status, not_before, run_at, error_code FROM requests WHERE status = '{status}'"
@@ -64,8 +63,8 @@ WITH counted AS MATERIALIZED (
         count(*) FILTER (WHERE not_before > now()) AS parked_turns,
         min(not_before) FILTER (WHERE not_before > now()) AS next_due,
         min(run_at) FILTER (
-            WHERE status = 'pending' AND run_at <= now() AND (error_code IS NULL OR error_code NOT IN ({_HELD_BACK}))
-                AND {NOT_PAUSED}
+            WHERE status = 'pending' AND run_at <= now()
+                AND (error_code IS NULL OR error_code NOT IN ({HELD_BACK_CODES})) AND {NOT_PAUSED}
         ) AS runnable_since
     FROM ({_OPEN}) AS r GROUP BY GROUPING SETS ((tenant, coalesce(user_name, '')), (tenant))
 ), gone AS (

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestra.store.database import Transaction, as_json, lookup_rows, read_json
+from schemas.status import Status
 
 
 class RequestRef(NamedTuple):
@@ -24,6 +25,11 @@ class ConversationRef(NamedTuple):
 
     tenant: str
     id: UUID
+
+
+def shown_status(stored: str) -> Status:
+    """The state that callers see of a turn: one behind another of its conversation is pending, like one at the head."""
+    return Status.PENDING if stored == "waiting" else Status(stored)
 
 
 PAGE_BYTES = 8 * 1024 * 1024

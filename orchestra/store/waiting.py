@@ -14,6 +14,7 @@ from uuid import UUID
 
 from orchestra.store.claims import Owner
 from orchestra.store.database import Database, Row
+from orchestra.store.queue import MAX_RUNNING
 from orchestra.store.turns import RequestRef
 
 MAX_OLDER = 8000
@@ -24,8 +25,6 @@ MAX_BEHIND = 1000
 """Turns before one in its conversation that are counted at most."""
 MAX_ENDED = 2000
 """Requests that ended last of which the pace is taken, at most."""
-MAX_RUNNING = 2000
-"""Turns in flight that are read at most."""
 WINDOW_SECONDS = 60
 """The time of which the pace is taken, unless ``MAX_ENDED`` ended in a shorter one."""
 RECENT_SECONDS = 30

@@ -7,13 +7,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import fields
-from schemas.api.queue import Count
+from schemas.api.queue import OLDEST, Count
 from schemas.json_schema import described
 
 MAX_IDS = 100
 _OPEN = described("Open requests, as a worker counted them in the last seconds.", 135)
 _PARKED = described("Those of them whose `not_before` lay ahead at that time.", 4)
-_OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
 _AT = described("When it was made.", "2026-01-31T12:00:00Z")
 
 
@@ -63,7 +62,7 @@ class LiveFrame(BaseModel):
     runnable: Annotated[Count, described("Requests that a worker may take now.")]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     in_progress: Annotated[Count, described("Requests that workers run now.")]
-    oldest_seconds: Annotated[float | None, _OLDEST]
+    oldest_seconds: Annotated[float | None, OLDEST]
     held_models: Annotated[list[str], described("Models that refuse calls.", ["llama3"])]
     workers: Annotated[LiveWorkers, described("The workers.")]
     dead_letters: Annotated[Count, described("Dead letters that were not replayed.")]
@@ -76,7 +75,7 @@ class OwnFrame(BaseModel):
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]
     parked: Annotated[int, _PARKED]
-    oldest_seconds: Annotated[float | None, _OLDEST]
+    oldest_seconds: Annotated[float | None, OLDEST]
 
 
 class Changed(BaseModel):

@@ -16,7 +16,7 @@ _RUNNABLE = described("Requests that a worker may take now.", 120)
 _HELD = described("Those of them that wait because their model refuses calls.", 0)
 _PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
 _DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
-_OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
+OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
 _MORE = described("Whether the count stopped at its limit, so that there may be more.", False)
 
 
@@ -35,7 +35,7 @@ class DepthOfPriority(BaseModel):
     held: Annotated[int, _HELD]
     paused: Annotated[int, _PAUSED]
     delayed: Annotated[int, _DELAYED]
-    oldest_seconds: Annotated[float | None, _OLDEST]
+    oldest_seconds: Annotated[float | None, OLDEST]
     more: Annotated[bool, _MORE]
 
 
@@ -47,7 +47,7 @@ class DepthOfModel(BaseModel):
     held: Annotated[int, _HELD]
     paused: Annotated[int, _PAUSED]
     delayed: Annotated[int, _DELAYED]
-    oldest_seconds: Annotated[float | None, _OLDEST]
+    oldest_seconds: Annotated[float | None, OLDEST]
 
 
 class DepthOfBoth(DepthOfModel):
@@ -92,7 +92,7 @@ class QueueState(BaseModel):
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]
-    oldest_seconds: Annotated[float | None, _OLDEST]
+    oldest_seconds: Annotated[float | None, OLDEST]
     by_priority: Annotated[list[DepthOfPriority], described("By priority, highest first; those with none left out.")]
     by_model: Annotated[list[DepthOfModel], described("By model, up to 20, the longest first.")]
     by_both: Annotated[

@@ -10,8 +10,9 @@ import sys
 from contextlib import nullcontext, suppress
 
 from tests.browser import typescript
-from tests.browser.environment import CACHE, HERE, MissingError, browser, python
+from tests.browser.environment import CACHE, HERE, browser, python
 from tests.browser.stack import running
+from tests.support.environments import MissingError
 from tests.support.tree import ROOT
 
 SHOTS = CACHE / "shots"

@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from tests.browser.environment import CACHE, MissingError, run, tools
+from tests.browser.environment import CACHE, tools
+from tests.support.environments import MissingError, run
 from tests.support.tree import ROOT
 
 _CONSOLE = ROOT / "gateway/console"

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.browser.environment import MissingError, npm, run
+from tests.browser.environment import npm
+from tests.support.environments import MissingError, run
 from tests.support.tree import ROOT
 
 FOLDER = ROOT / "gateway/console/vendor"

@@ -11,8 +11,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.doors.environments import CACHE, TOURS, MissingError, node, open_responses, python
+from tests.doors.environments import CACHE, TOURS, node, open_responses, python
 from tests.doors.stack import running
+from tests.support.environments import MissingError
 
 
 @dataclass

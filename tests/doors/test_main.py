@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors import __main__ as doors
-from tests.doors.environments import MissingError
+from tests.support.environments import MissingError
 
 _LINE = 'print(\'{{"call": "{call}", "difference": {difference}}}\', flush=True)\n'
 Run = Callable[..., tuple[int, str]]

@@ -106,14 +106,14 @@ async def test_filters(database: Database, filter: dict[str, Any], places: set[i
 
 async def test_a_list_holds_ones_own(database: Database) -> None:
     """With an owner, the list has no other owner's requests, no other tenant's, and none that is deleted."""
-    hers, his, theirs, gone = request(user="ann"), request(user="bob"), request(tenant="them"), request(user="ann")
-    await take(database, hers, his, theirs, gone)
+    of_ann, of_bob, gone = request(user="ann"), request(user="bob"), request(user="ann")
+    await take(database, of_ann, of_bob, gone, request(tenant="them"))
     await cancels.mark_deleted(database, gone.conversation)
 
-    assert {hers.id} == await page(database, only="ann")
-    assert {hers.id, his.id} == await page(database)
-    await database.run("UPDATE requests SET deleted_at = now() WHERE id = :id", id=hers.id)
-    assert {his.id} == await page(database)
+    assert {of_ann.id} == await page(database, only="ann")
+    assert {of_ann.id, of_bob.id} == await page(database)
+    await database.run("UPDATE requests SET deleted_at = now() WHERE id = :id", id=of_ann.id)
+    assert {of_bob.id} == await page(database)
 
 
 async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
