@@ -15,7 +15,7 @@ from orchestra.cli import models, operations
 from orchestra.cli.calls import answer_of, calling
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
-from orchestra.cli.terminal import echo, hand_over, print_list
+from orchestra.cli.terminal import echo, hand_over, plain_table, print_list
 
 _MAX_PAGE = 1000
 
@@ -187,7 +187,7 @@ def _has(*names: str) -> Callable[[Any], bool]:
 
 def _table(found: list[dict[str, Any]]) -> Table:
     names = (Column(title, overflow="fold") for title in ("actor", "action", "target", "before", "after"))
-    table = Table(Column("at", no_wrap=True), *names, box=None, pad_edge=False)
+    table = plain_table(Column("at", no_wrap=True), *names)
     for each in found:
         fields = (json.dumps(each[name]) if each[name] else "" for name in ("before", "after"))
         table.add_row(each["created_at"][:19] + "Z", each["actor"], each["action"], each["target"], *fields)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestra.cli.environment import environment_of_stack, is_address
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
-from orchestra.cli.terminal import Terminal, echo, hand_over
+from orchestra.cli.terminal import Terminal, echo, hand_over, plain_table
 
 if TYPE_CHECKING:
     from schemas.generation import ModelInfo, ModelList
@@ -80,7 +80,7 @@ def _table(offer: "ModelList") -> Table:
     """One line per model; a name longer than its column is folded."""
     numbers = [Column(title, justify="right", no_wrap=True) for title in ("context", "output", "$/M in/out")]
     names = (Column("model", overflow="fold"), Column("provider", no_wrap=True))
-    table = Table(*names, *numbers, Column("reach", no_wrap=True), box=None, pad_edge=False)
+    table = plain_table(*names, *numbers, Column("reach", no_wrap=True))
     for model in offer.data:
         table.add_row(model.name, *_row(model), _REACH[model.reachable])
     if offer.other:

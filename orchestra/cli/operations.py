@@ -13,7 +13,7 @@ from rich.text import Text
 from orchestra.cli.calls import answer_of, calling
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
-from orchestra.cli.terminal import Terminal, echo, hand_over
+from orchestra.cli.terminal import Terminal, echo, hand_over, plain_table
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -125,7 +125,7 @@ def _has(*names: str) -> Callable[[Any], bool]:
 
 
 def _depth(by: str, rows: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table(Column(by, overflow="fold"), *_numbers("runnable", "held", "paused", "delayed", "oldest"))
+    table = plain_table(Column(by, overflow="fold"), *_numbers("runnable", "held", "paused", "delayed", "oldest"))
     for row in rows:
         name = "all others" if row[by] is None else str(row[by])
         more = "+" if row.get("more") else ""
@@ -136,7 +136,7 @@ def _depth(by: str, rows: Iterable[Mapping[str, Any]]) -> Table:
 
 def _next(rows: Iterable[Mapping[str, Any]]) -> Table:
     names = (Column(title, overflow="fold") for title in ("model", "owner", "last error"))
-    table = _table(Column("next", no_wrap=True), *_numbers("priority", "waited"), *names)
+    table = plain_table(Column("next", no_wrap=True), *_numbers("priority", "waited"), *names)
     for row in rows:
         waited, owner, error = span(row["waited_seconds"]), row["owner"] or "-", row["last_error"] or "-"
         table.add_row(row["id"], str(row["priority"]), waited, row["model"], owner, error)
@@ -144,7 +144,7 @@ def _next(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _workers(rows: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table(Column("worker", no_wrap=True), "state", "release", *_numbers("since", "slots", "partitions"))
+    table = plain_table(Column("worker", no_wrap=True), "state", "release", *_numbers("since", "slots", "partitions"))
     for row in rows:
         state = "draining" if row["draining"] or row["drain_requested_at"] else "alive"
         shown = Text(state, "green" if state == "alive" else "yellow") if row["alive"] else Text("lost", "red")
@@ -155,7 +155,7 @@ def _workers(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _topics(rows: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table(Column("topic", overflow="fold"), *_numbers("partitions", "records", "behind", "last record"))
+    table = plain_table(Column("topic", overflow="fold"), *_numbers("partitions", "records", "behind", "last record"))
     for row in rows:
         partitions = row["partitions"]
         times = [each["last_record_at"] for each in partitions if each["last_record_at"]]
@@ -169,7 +169,7 @@ def _topics(rows: Iterable[Mapping[str, Any]]) -> Table:
 def _stats(rows: Iterable[Mapping[str, Any]], by: By | None) -> Table:
     name = [Column(by.value, overflow="fold")] if by else []
     numbers = _numbers("ended", "unanswered", "tokens in", "out", "cost", "queue p50", "p95", "model p50", "p95")
-    table = _table(Column("from", no_wrap=True), *name, *numbers)
+    table = plain_table(Column("from", no_wrap=True), *name, *numbers)
     for row in rows:
         keys = [row["key"] or "all others"] if by else []
         unanswered = row["failed"] + row["cancelled"] + row["expired"]
@@ -177,10 +177,6 @@ def _stats(rows: Iterable[Mapping[str, Any]], by: By | None) -> Table:
         used = (f"{row['input_tokens']:,}", f"{row['output_tokens']:,}", f"{row['cost']:.2f}")
         table.add_row(clock(row["at"]), *keys, str(row["requests"]), str(unanswered), *used, *times)
     return table
-
-
-def _table(*columns: Column | str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
 
 
 def _numbers(*titles: str) -> list[Column]:

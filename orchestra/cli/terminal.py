@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 
 from orchestra.transcript import Piece
 
@@ -79,6 +79,11 @@ class Terminal(Console):
         """The segments that rich draws; control segments are rich's own."""
         for each in super().render(renderable, options):
             yield each if each.control else Segment(harmless(each.text), each.style)
+
+
+def plain_table(*columns: Column | str) -> Table:
+    """A table without lines."""
+    return Table(*columns, box=None, pad_edge=False)
 
 
 def print_list(table: Table) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import fields
 from schemas.api.queue import OLDEST, Count
+from schemas.api.stats import CANCELLED, COST, EXPIRED, FAILED, INPUT_TOKENS, OUTPUT_TOKENS
 from schemas.json_schema import described
 
 MAX_IDS = 100
@@ -45,12 +46,12 @@ class LiveMinute(BaseModel):
 
     minute: Annotated[datetime, described("Start of the minute.", "2026-01-31T12:00:00Z")]
     completed: Annotated[int, described("Requests that were answered.", 40)]
-    failed: Annotated[int, described("Those that failed.", 1)]
-    cancelled: Annotated[int, described("Those that were cancelled.", 1)]
-    expired: Annotated[int, described("Those whose deadline passed.", 0)]
-    input_tokens: Annotated[int, described("Tokens of the prompts.", 8000)]
-    output_tokens: Annotated[int, described("Tokens of the answers.", 2100)]
-    cost: Annotated[float, described("Price in US dollars of those whose models have one.", 0.31)]
+    failed: Annotated[int, FAILED]
+    cancelled: Annotated[int, CANCELLED]
+    expired: Annotated[int, EXPIRED]
+    input_tokens: Annotated[int, INPUT_TOKENS]
+    output_tokens: Annotated[int, OUTPUT_TOKENS]
+    cost: Annotated[float, COST]
 
 
 class LiveFrame(BaseModel):

@@ -10,6 +10,12 @@ from schemas.requests import Moment
 
 MAX_POINTS = 1000
 MAX_DAYS = 31
+FAILED = described("Those that failed.", 1)
+CANCELLED = described("Those that were cancelled.", 1)
+EXPIRED = described("Those whose deadline passed.", 0)
+INPUT_TOKENS = described("Tokens of the prompts.", 8000)
+OUTPUT_TOKENS = described("Tokens of the answers.", 2100)
+COST = described("Price in US dollars of those whose models have one.", 0.31)
 
 
 class StatsQuery(BaseModel):
@@ -50,12 +56,12 @@ class StatsPoint(BaseModel):
     ]
     requests: Annotated[int, described("Requests that ended.", 42)]
     completed: Annotated[int, described("Those that were answered.", 40)]
-    failed: Annotated[int, described("Those that failed.", 1)]
-    cancelled: Annotated[int, described("Those that were cancelled.", 1)]
-    expired: Annotated[int, described("Those whose deadline passed.", 0)]
-    input_tokens: Annotated[int, described("Tokens of the prompts.", 8000)]
-    output_tokens: Annotated[int, described("Tokens of the answers.", 2100)]
-    cost: Annotated[float, described("Price in US dollars of those whose models have one.", 0.31)]
+    failed: Annotated[int, FAILED]
+    cancelled: Annotated[int, CANCELLED]
+    expired: Annotated[int, EXPIRED]
+    input_tokens: Annotated[int, INPUT_TOKENS]
+    output_tokens: Annotated[int, OUTPUT_TOKENS]
+    cost: Annotated[float, COST]
     queue_seconds: Annotated[
         Durations, described("From when a request could first run, to its first attempt; also behind other turns.")
     ]

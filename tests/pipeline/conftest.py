@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.gateway import HandWorker
 from tests.support.llm_script import Held, LlmScript, llm_script
 from tests.support.road import Road, open_road
 from tests.support.stack import Stack
@@ -20,6 +21,13 @@ async def llm(model: Held) -> AsyncIterator[LlmScript]:
     """A scripted LLM service."""
     async with llm_script(model=model) as running:
         yield running
+
+
+@pytest.fixture
+async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
+    """A worker that does one step at a time, with the environment of the test's module."""
+    async with HandWorker(env) as started:
+        yield started
 
 
 @pytest.fixture

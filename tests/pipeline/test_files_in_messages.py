@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.file_house import TEXT, House, open_house
 from tests.support.stack import Stack
-from tests.support.waiting import eventually
 from workers.media import GONE
 
 PNG = base64.b64decode(
@@ -100,12 +99,7 @@ async def test_files_away_and_back(house: House) -> None:
     house.folder.rename(away)
     try:
         waiting = (await house.post(image(png), wait=False)).json()["id"]
-
-        async def told() -> Any:
-            found = (await house.client.get(f"/v1/requests/{waiting}")).json()
-            return found["status"] == "pending" and found.get("last_error")
-
-        error = await eventually(told, seconds=30)
+        error = await house.waits_for(waiting)
         other = await house.post(TEXT)
     finally:
         away.rename(house.folder)

@@ -24,12 +24,6 @@ async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
         yield started
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 async def test_create_and_get(gateway: Gateway) -> None:
     """A conversation is created with its metadata, found by its Location, and created once under a caller's own id."""
     made = await gateway.client.post(URL, json={"metadata": {"topic": "owls"}})

@@ -38,12 +38,6 @@ async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
         yield started
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 def post(gateway: Gateway, body: dict[str, Any] = HELLO, **headers: str) -> "asyncio.Task[httpx.Response]":
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return asyncio.create_task(gateway.client.post("/v1/messages", json=body, headers=named))

@@ -43,12 +43,6 @@ async def client(gateway: Service) -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 async def run(env: dict[str, str], **more: str) -> tuple[int, str]:
     """Run a gateway that must refuse to start; its exit code and stderr."""
     settings = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}

@@ -41,12 +41,6 @@ async def replica(env: dict[str, str]) -> AsyncIterator[Gateway]:
         yield started
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 async def accept(gateway: Gateway) -> str:
     response = await gateway.client.post("/v1/messages", json=HELLO, headers={"Prefer": "respond-async"})
     location: str = response.headers["location"]

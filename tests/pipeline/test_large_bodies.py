@@ -153,12 +153,7 @@ async def test_the_home_away_and_back(house: House) -> None:
     try:
         refused = await house.post(TEXT, image(), wait=False)
         left = await rows(house, "SELECT id FROM files ORDER BY id")
-
-        async def told() -> Any:
-            found = (await house.client.get(f"/v1/requests/{waiting}")).json()
-            return found["status"] == "pending" and found.get("last_error")
-
-        error = await eventually(told, seconds=30)
+        error = await house.waits_for(waiting)
         other = await house.post(TEXT)
     finally:
         away.rename(house.folder)

@@ -58,12 +58,6 @@ async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
         yield opened
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 async def say(worker: HandWorker, turn: Any, pieces: list[Piece]) -> None:
     at = 0
     for piece in pieces:

@@ -31,12 +31,6 @@ async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
         yield started
 
 
-@pytest.fixture
-async def worker(env: dict[str, str]) -> AsyncIterator[HandWorker]:
-    async with HandWorker(env) as started:
-        yield started
-
-
 async def call(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
     """The body of a response that is a success; a message is not waited for."""
     response = await gateway.client.request(method, path, json=body, headers={"Prefer": "respond-async"})

@@ -71,6 +71,16 @@ class House:
         assert found
         return found
 
+    async def waits_for(self, id: UUID | str) -> dict[str, Any]:
+        """The error for which a request waits, once an attempt has failed."""
+
+        async def told() -> Any:
+            found = (await self.client.get(f"/v1/requests/{id}")).json()
+            return found["status"] == "pending" and found.get("last_error")
+
+        error: dict[str, Any] = await eventually(told, seconds=30)
+        return error
+
     def seen(self) -> list[Any]:
         """The contents of the messages of the last call."""
         return [each["content"] for each in self.llm.calls[-1].body["messages"]]
