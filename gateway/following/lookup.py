@@ -38,7 +38,7 @@ class _Rows:
         self._database = database
         self._find = find
         self._wanted: dict[RequestRef, asyncio.Future[StoredRequest | None]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None] | None] = set()
 
     async def find(self, ref: RequestRef) -> StoredRequest | None:
         """The row, read after this call began. Raises ``DatabaseUnavailableError``."""
@@ -47,22 +47,27 @@ class _Rows:
             self._wanted[ref].add_done_callback(_seen)
         wanted = self._wanted[ref]
         if len(self._asking) < _AT_ONCE:
-            task = asyncio.create_task(self._ask())
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._asking.add(asyncio.create_task(self._ask()))
         return await asyncio.shield(wanted)
 
     async def _ask(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, {}
-            try:
-                found = await self._find(self._database, wanted)
-            except Exception as error:  # noqa: BLE001 - each waiting call raises it
-                for future in wanted.values():
-                    future.set_exception(error)
-            else:
-                for ref, future in wanted.items():
-                    future.set_result(found.get(ref))
+        try:
+            while self._wanted:
+                await self._ask_once()
+        finally:
+            # Here and not in a callback, which runs later: a call in between would count on a task that has ended.
+            self._asking.discard(asyncio.current_task())
+
+    async def _ask_once(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        try:
+            found = await self._find(self._database, wanted)
+        except Exception as error:  # noqa: BLE001 - each waiting call raises it
+            for future in wanted.values():
+                future.set_exception(error)
+        else:
+            for ref, future in wanted.items():
+                future.set_result(found.get(ref))
 
 
 def _seen(future: "asyncio.Future[Any]") -> None:

@@ -75,6 +75,16 @@ async def test_many_who_ask_take_two_connections(looking: Lookup, table: Table) 
     assert [1, 1, 500] == [len(refs) for refs in table.asked]
 
 
+async def test_who_asks_when_the_last_statements_have_just_ended_is_answered(looking: Lookup, table: Table) -> None:
+    """A call that comes in the same turn of the event loop as the ends of both statements gets one of its own."""
+    tasks = await asking(looking, 1) + await asking(looking, 1)
+    table.busy.set()
+    last = asyncio.create_task(looking.stored(CALLER, uuid4()))
+
+    async with asyncio.timeout(10):
+        assert all(await asyncio.gather(*tasks, last))
+
+
 async def test_a_row_is_as_it_is_after_it_was_asked_for(looking: Lookup, table: Table) -> None:
     """A caller never gets the result of a statement that began before its call, even for the same request."""
     id = uuid4()
