@@ -38,7 +38,7 @@ async def bench() -> AsyncIterator[Bench]:
 async def test_every_reply_is_checked(bench: Bench, kind: Kind) -> None:
     """Each way of asking gets answers; one in three belongs to another caller, by a bug in the model, and is found."""
     cell = Cell("tiny", kind, clients=4, llm_ms=1, tokens=3, gap_ms=1)
-    figures = await measure(bench, cell, Timing(0.2, 0.8, 1.5), wrong_every=_WRONG_EVERY)
+    figures = await measure(bench, cell, Timing(0.2, 0.8, 3), wrong_every=_WRONG_EVERY)
     stats = await bench.model_stats()
 
     assert stats["calls"] // _WRONG_EVERY == figures["wrong"] > 0
