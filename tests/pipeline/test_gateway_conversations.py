@@ -13,6 +13,13 @@ HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 URL = "/v1/conversations"
 
 
+@pytest.fixture(scope="module")
+async def any_gateway(stack: Stack) -> AsyncIterator[Gateway]:
+    """For tests that look at nothing that others make."""
+    async with running_gateway(await own_env(stack)) as started:
+        yield started
+
+
 @pytest.fixture
 async def env(stack: Stack) -> dict[str, str]:
     return await own_env(stack)
@@ -24,31 +31,31 @@ async def gateway(env: dict[str, str]) -> AsyncIterator[Gateway]:
         yield started
 
 
-async def test_create_and_get(gateway: Gateway) -> None:
+async def test_create_and_get(any_gateway: Gateway) -> None:
     """A conversation is created with its metadata, found by its Location, and created once under a caller's own id."""
-    made = await gateway.client.post(URL, json={"metadata": {"topic": "owls"}})
+    made = await any_gateway.client.post(URL, json={"metadata": {"topic": "owls"}})
     assert made.status_code == 201
     assert made.headers["location"] == f"{URL}/{made.json()['id']}"
     assert made.json().keys() == {"id", "created_at", "metadata", "open_requests"}
     assert (made.json()["metadata"], made.json()["open_requests"]) == ({"topic": "owls"}, [])
-    assert (await gateway.client.get(made.headers["location"])).json() == made.json()
+    assert (await any_gateway.client.get(made.headers["location"])).json() == made.json()
 
     id = str(uuid4())
-    assert (await gateway.client.post(URL, json={"id": id})).status_code == 201
-    again = await gateway.client.post(URL, json={"id": id, "metadata": {"a": "b"}})
+    assert (await any_gateway.client.post(URL, json={"id": id})).status_code == 201
+    again = await any_gateway.client.post(URL, json={"id": id, "metadata": {"a": "b"}})
     assert (again.status_code, again.json()["id"], again.json()["metadata"]) == (200, id, {})
-    assert (await gateway.client.post(URL)).status_code == 201
+    assert (await any_gateway.client.post(URL)).status_code == 201
 
 
-async def test_an_id_that_others_can_compute(gateway: Gateway) -> None:
+async def test_an_id_that_others_can_compute(any_gateway: Gateway) -> None:
     """A named caller cannot create a conversation under an id that others can compute; an unnamed one can."""
     body = {"id": str(conversation_id_for_key("default", b"customer-42"))}
 
-    refused = await gateway.client.post(URL, json=body, headers={"X-User-ID": "ann"})
+    refused = await any_gateway.client.post(URL, json=body, headers={"X-User-ID": "ann"})
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
     assert "version 5" in refused.json()["detail"]
-    assert (await gateway.client.get(f"{URL}/{body['id']}")).status_code == 404
-    assert (await gateway.client.post(URL, json=body)).status_code == 201
+    assert (await any_gateway.client.get(f"{URL}/{body['id']}")).status_code == 404
+    assert (await any_gateway.client.post(URL, json=body)).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -63,9 +70,9 @@ async def test_an_id_that_others_can_compute(gateway: Gateway) -> None:
         (b'{"metadata": {"a": "' + b"x" * (1024 * 1024) + b'"}}', "application/json", "too_large"),
     ],
 )
-async def test_bad_bodies(gateway: Gateway, body: bytes, kind: str, code: str) -> None:
+async def test_bad_bodies(any_gateway: Gateway, body: bytes, kind: str, code: str) -> None:
     """A body that is not JSON or has invalid fields is refused, and nothing of it is repeated."""
-    response = await gateway.client.post(URL, content=body, headers={"content-type": kind})
+    response = await any_gateway.client.post(URL, content=body, headers={"content-type": kind})
     assert response.json()["code"] == code
     assert response.status_code == {"invalid_request": 422, "not_json": 400, "too_large": 413}[code]
     assert "secretname" not in response.text
@@ -88,11 +95,11 @@ async def test_list(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=secret", "cursor=secret", "cursor=W10", "cursor=%00"])
-async def test_bad_pages(gateway: Gateway, query: str) -> None:
+async def test_bad_pages(any_gateway: Gateway, query: str) -> None:
     """An invalid limit or cursor is 422 on both lists, and the error does not repeat it."""
-    conversation = (await gateway.client.post(URL)).json()["id"]
+    conversation = (await any_gateway.client.post(URL)).json()["id"]
     for url in (URL, f"{URL}/{conversation}/messages"):
-        response = await gateway.client.get(f"{url}?{query}")
+        response = await any_gateway.client.get(f"{url}?{query}")
         assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
         assert "secret" not in response.text
 

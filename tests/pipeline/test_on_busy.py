@@ -8,21 +8,19 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.services import Services
+from tests.support.models_file import serving
+from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
 ENDLESS = "simulated:tokens=600,gap_ms=100"
 QUICK = "simulated"
 
 
-@pytest.fixture
-async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(scope="module")
+async def client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of a gateway with one worker behind it."""
-    await services.llm()
-    await services.worker()
-    gateway = await services.gateway()
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=65, trust_env=False) as made:
-        yield made
+    async with serving(stack, tmp_path_factory.mktemp("busy")) as opened:
+        yield opened
 
 
 def message(conversation: str, model: str, **more: Any) -> dict[str, Any]:
