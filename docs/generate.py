@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer.main
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 from gateway.openai.errors import shape
 from orchestra.cli.main import build
 from orchestra.settings import SettingsGroup
+from orchestra.telemetry.metrics import Label, Registry
 from schemas.errors import ERRORS, OrchestraError, ending_status
 from schemas.status import LEGAL_MOVES, WAITING, Status
 from schemas.topics import DAY_MS, TOPICS
@@ -59,19 +60,21 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
 
 def metrics() -> str:
     """Every metric that a service shows at `/metrics`."""
-    sections = ["# Metrics\n\nIn Prometheus' text format.\n"]
+    sections = ["# Metrics\n\nIn Prometheus' text format. All that a label does not name is added up as `other`.\n"]
     for package, title in SERVICES.items():
-        registry: CollectorRegistry = import_module(f"{package}.metrics").Metrics().registry
+        registry: Registry = import_module(f"{package}.metrics").Metrics().registry
         rows = [_metric(registry, each) for each in registry.collect()]
         sections.append(f"## {title}\n\n" + _table(["metric", "kind", "labels", "what"], sorted(rows)))
     return "\n".join(sections)
 
 
-def _metric(registry: CollectorRegistry, metric: Metric) -> list[str]:
+def _metric(registry: Registry, metric: Metric) -> list[str]:
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    # The library shows labels only of what was counted already; the collectors know them from the start.
-    labels = vars(registry._names_to_collectors[metric.name])["_labelnames"]  # noqa: SLF001
-    return [f"`{name}`", metric.type, ", ".join(f"`{label}`" for label in labels), metric.documentation]
+    return [f"`{name}`", metric.type, "; ".join(map(_label, registry.labels_of(metric.name))), metric.documentation]
+
+
+def _label(label: Label) -> str:
+    return f"`{label.name}`: {label.of or ', '.join(f'`{value}`' for value in sorted(label.values))}"
 
 
 def topics() -> str:

@@ -1,6 +1,7 @@
 """Whether this gateway can do its work, part by part, with reasons."""
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 from pydantic import BaseModel
@@ -15,11 +16,13 @@ from orchestra.loops import regularly
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.progress import Standstill, Why, standstills
 from schemas.json_schema import described
+from schemas.topics import TOPICS
 
 _REASONS = {
     Why.HELD: "workers have paused reading {}: every recent record from it became a dead letter",
     Why.STALLED: "a producer has left a transaction open that blocks {}: Kafka returns no records behind it",
 }
+_OURS = {topic.name for topic in TOPICS}
 _EVERY_SECONDS = 3.0
 _WHILE_AWAY_SECONDS = 0.1
 
@@ -98,5 +101,11 @@ class Health:
         return Readiness(ready=not any(reasons.values()), open_mode=self._open_mode, parts=parts)
 
     def _warning(self) -> str | None:
-        topics = {why: [each.topic for each in self._standstills if each.why is why] for why in Why}
-        return "; ".join(_REASONS[why].format(", ".join(named)) for why, named in topics.items() if named) or None
+        topics = {why: {each.topic for each in self._standstills if each.why is why} for why in Why}
+        return "; ".join(_REASONS[why].format(_public(found)) for why, found in topics.items() if found) or None
+
+
+def _public(topics: AbstractSet[str]) -> str:
+    """These topics for clients without credentials: the name of a tenant's own topic may be the tenant's."""
+    named = sorted(topics & _OURS)
+    return ", ".join(named if topics <= _OURS else [*named, "other topics"])

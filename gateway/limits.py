@@ -1,6 +1,7 @@
 """Admission limits, refreshed from Postgres in the background so that accepting a request costs no query."""
 
 import asyncio
+import time
 from datetime import datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.quotas import Quotas
 from gateway.timings import TIMINGS, Timings
+from orchestra.loops import LAST_PAUSE_SECONDS
 from orchestra.store import models, requests
 from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from orchestra.store.turns import ConversationRef
@@ -18,7 +20,9 @@ from schemas.generation import ModelInfo
 
 _RETRY_OVERLOADED_SECONDS = 30
 _RETRY_FULL_SECONDS = 5
-_ANY_NAME = "*"
+# Looking takes a tenth of the time, however many turns wait and however many owners there are. A pause has a limit, so
+# that after a stall of Postgres a gateway soon notices what has changed.
+_REST = 10.0
 # It does not repeat the name: problem documents have nothing that a caller wrote, which may be a secret.
 _UNKNOWN_MODEL = "No model has this name; list them with GET /v1/models or `orchestra models`"
 
@@ -56,9 +60,11 @@ class Limits:
     async def run(self) -> None:
         """Refresh repeatedly until cancelled."""
         while True:
+            pause, began = self._timings.look_at_limits, time.monotonic()
             try:
                 await self.look()
                 self.database_problem = None
+                pause = max(pause, min(_REST * (time.monotonic() - began), LAST_PAUSE_SECONDS))
             except DatabaseUnsuitableError as error:
                 self.database_problem = str(error)
                 log.error("database_unsuitable", reason=str(error))
@@ -67,7 +73,7 @@ class Limits:
             except Exception as error:
                 self.database_problem = "Postgres rejects the gateway's queries; are all migrations applied?"
                 log.error("limits_failed", exc_info=error)
-            await asyncio.sleep(self._timings.look_at_limits)
+            await asyncio.sleep(pause)
 
     async def look(self) -> None:
         """Refresh once. Raises ``DatabaseUnavailableError``."""
@@ -76,15 +82,14 @@ class Limits:
         self._full = await requests.full_conversations(self._database, self._max_turns)
         if self._quotas:
             await self._quotas.look(self._database)
-        known = await models.known_models(self._database)
-        self._models = {name: model for model in known for name in (model.name, *model.aliases)}
+        self._models = models.by_name(await models.known_models(self._database))
 
     @property
     def models(self) -> list[ModelInfo]:
         """The models that a request may ask for by their names. Raises ``UNAVAILABLE`` if they were never read."""
         if not self._models and self.database_problem:
             raise OrchestraError(ErrorCode.UNAVAILABLE, self.database_problem)
-        return [model for name, model in self._models.items() if name == model.name != _ANY_NAME]
+        return [model for name, model in self._models.items() if name == model.name != models.ANY_NAME]
 
     def check(
         self, caller: Principal, conversation_id: UUID, model: str | None, not_before: datetime | None = None
@@ -121,8 +126,4 @@ class Limits:
             self._quotas.check_storage(caller)
 
     def _knows(self, name: str) -> bool:
-        if not self._models or name in self._models or _ANY_NAME in self._models:
-            return True
-        # Options of the simulated model follow a colon. Elsewhere a colon is part of the name, as in `llama3:8b`.
-        plain = self._models.get(name.partition(":")[0])
-        return plain is not None and plain.provider == "simulated"
+        return not self._models or models.ANY_NAME in self._models or models.named(self._models, name) is not None

@@ -5,16 +5,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Gauge
 
 from orchestra.store.leases import KnownWorker
+from orchestra.store.models import by_name, named
 from orchestra.store.queue import Depth
+from orchestra.store.worker_state import MAX_PARTITIONS
+from orchestra.telemetry.metrics import OTHER, Label, Registry
+from schemas.envelope import DEFAULT_TENANT
+from schemas.errors import ErrorCode
+from schemas.events import EVENT_TYPES
+from schemas.generation import ModelInfo
+from schemas.requests import RECORD_TYPES
+from schemas.topics import TOPICS
 
 _ACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-# Callers choose the names of models freely: only this many have series of their own, all others are `other`.
-_MAX_MODELS = 20
-_OTHER = "other"
+_QUEUE_STATES = ("runnable", "held", "paused", "delayed")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
 
 
@@ -22,135 +29,125 @@ class Metrics:
     """The gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.accepted = Counter(
-            "orchestra_gateway_accepted", "Records acknowledged by Kafka, by type.", ["type"], registry=registry
+        self.registry = registry = Registry()
+        self._models = model = Label("model", of="the models of the LLM service, by name, whatever alias was given")
+        self._topics = topic = Label("topic", of="our own topics, and those of the tenant `default`")
+        self._versions = version = Label("version", of="the releases of the workers")
+        partition = Label("partition", map(str, range(MAX_PARTITIONS)), of="numbers below 1,000")
+        priority = Label("priority", map(str, range(10)), of="0 to 9")
+        state = Label("state", _QUEUE_STATES)
+        self.accepted = registry.counter(
+            "orchestra_gateway_accepted",
+            "Records acknowledged by Kafka, by type.",
+            Label("type", RECORD_TYPES, of="what [llm.requests](topics.md) carries"),
         )
-        self.accepted_requests = Counter(
+        self.accepted_requests = registry.counter(
             "orchestra_gateway_accepted_requests",
             "Requests acknowledged by Kafka, by the API they came by: messages, tasks, chat or responses.",
-            ["door"],
-            registry=registry,
+            Label("door", ("messages", "tasks", "chat", "responses")),
         )
-        self.problems = Counter(
-            "orchestra_gateway_problems", "Problem documents returned, by code.", ["code"], registry=registry
+        self.problems = registry.counter(
+            "orchestra_gateway_problems",
+            "Problem documents returned, by code.",
+            Label("code", ErrorCode, of="[error codes](errors.md)"),
         )
-        self.ack_seconds = Histogram(
+        self.ack_seconds = registry.histogram(
             "orchestra_gateway_ack_seconds",
             "Time until Kafka acknowledged a record, including late ones.",
             buckets=_ACK_SECONDS,
-            registry=registry,
         )
-        self.late_acks = Counter(
-            "orchestra_gateway_late_acks", "Records acknowledged after the client got a 503.", registry=registry
+        self.late_acks = registry.counter(
+            "orchestra_gateway_late_acks", "Records acknowledged after the client got a 503."
         )
-        self.pending_sends = Gauge("orchestra_gateway_pending_sends", "Records in flight to Kafka.", registry=registry)
-        self.waits = Gauge("orchestra_gateway_waits", "Calls waiting for a reply.", registry=registry)
-        self.wait_seconds = Histogram(
-            "orchestra_gateway_wait_seconds",
-            "Time that calls waited for a reply.",
-            buckets=_WAIT_SECONDS,
-            registry=registry,
+        self.pending_sends = registry.gauge("orchestra_gateway_pending_sends", "Records in flight to Kafka.")
+        self.waits = registry.gauge("orchestra_gateway_waits", "Calls waiting for a reply.")
+        self.wait_seconds = registry.histogram(
+            "orchestra_gateway_wait_seconds", "Time that calls waited for a reply.", buckets=_WAIT_SECONDS
         )
-        self.disconnect_cancels = Counter(
-            "orchestra_gateway_disconnect_cancels",
-            "Requests cancelled because their clients disconnected.",
-            registry=registry,
+        self.disconnect_cancels = registry.counter(
+            "orchestra_gateway_disconnect_cancels", "Requests cancelled because their clients disconnected."
         )
-        self.streams = Gauge("orchestra_gateway_streams", "Open streams.", registry=registry)
-        self.events = Counter(
-            "orchestra_gateway_events", "Records of llm.events read, by type.", ["type"], registry=registry
+        self.streams = registry.gauge("orchestra_gateway_streams", "Open streams.")
+        self.events = registry.counter(
+            "orchestra_gateway_events",
+            "Records of llm.events read, by type.",
+            Label("type", EVENT_TYPES, of="what [llm.events](topics.md) carries"),
         )
-        self.events_skipped = Counter(
-            "orchestra_gateway_events_skipped", "Malformed records of llm.events, skipped.", registry=registry
+        self.events_skipped = registry.counter(
+            "orchestra_gateway_events_skipped", "Malformed records of llm.events, skipped."
         )
-        self.events_stale = Counter(
-            "orchestra_gateway_events_stale",
-            "Events of an outdated attempt, or repeated ones, skipped.",
-            registry=registry,
+        self.events_stale = registry.counter(
+            "orchestra_gateway_events_stale", "Events of an outdated attempt, or repeated ones, skipped."
         )
-        self.events_unsigned = Counter(
-            "orchestra_gateway_events_unsigned", "Events without a valid signature of a worker.", registry=registry
+        self.events_unsigned = registry.counter(
+            "orchestra_gateway_events_unsigned", "Events without a valid signature of a worker."
         )
-        self.events_lag = Gauge(
-            "orchestra_gateway_events_lag", "Records of llm.events not read yet.", registry=registry
+        self.events_lag = registry.gauge("orchestra_gateway_events_lag", "Records of llm.events not read yet.")
+        self.live_requests = registry.gauge(
+            "orchestra_gateway_live_requests", "Open requests whose events are in memory."
         )
-        self.live_requests = Gauge(
-            "orchestra_gateway_live_requests", "Open requests whose events are in memory.", registry=registry
+        self.live_bytes = registry.gauge("orchestra_gateway_live_bytes", "Bytes of text of open requests in memory.")
+        self.texts_dropped = registry.counter(
+            "orchestra_gateway_texts_dropped", "Texts of open requests dropped because of the memory limit."
         )
-        self.live_bytes = Gauge(
-            "orchestra_gateway_live_bytes", "Bytes of text of open requests in memory.", registry=registry
-        )
-        self.texts_dropped = Counter(
-            "orchestra_gateway_texts_dropped",
-            "Texts of open requests dropped because of the memory limit.",
-            registry=registry,
-        )
-        self.queue_age_seconds = Gauge(
+        self.queue_age_seconds = registry.gauge(
             "orchestra_gateway_queue_age_seconds",
-            "Time that the oldest runnable turn has waited, as last observed.",
-            registry=registry,
+            "Time that the oldest turn has waited that a worker could take now, as last observed.",
         )
-        self.live_viewers = Gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.", registry=registry)
-        self.queue_turns = Gauge(
+        self.live_viewers = registry.gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.")
+        self.queue_turns = registry.gauge(
             "orchestra_queue_turns",
-            "Turns that may run now (`runnable`, of which `held` wait for a model that refuses calls) or that wait for "
-            "their time (`delayed`), up to 500 of each priority. The same at every gateway: take the maximum.",
-            ["priority", "state"],
-            registry=registry,
+            "Turns whose time has come (`runnable`, of which `held` wait for a model that refuses calls, and `paused` "
+            "for an operator) or that wait for it (`delayed`), up to 500 of each priority. The same at every gateway: "
+            "take the maximum.",
+            priority,
+            state,
         )
-        self.queue_turns_by_model = Gauge(
-            "orchestra_queue_model_turns",
-            "The same turns by model; `other` for all but the 20 with most. The same at every gateway.",
-            ["model", "state"],
-            registry=registry,
+        self.queue_turns_by_model = registry.gauge(
+            "orchestra_queue_model_turns", "The same turns by model. The same at every gateway.", model, state
         )
-        self.queue_oldest_seconds = Gauge(
+        self.queue_oldest_seconds = registry.gauge(
             "orchestra_queue_oldest_seconds",
-            "For how long the oldest runnable turn of each of these models has waited. The same at every gateway.",
-            ["model"],
-            registry=registry,
+            "For how long the oldest of these turns has waited that a worker could take now, by model. The same at "
+            "every gateway.",
+            model,
         )
-        self.workers = Gauge(
-            "orchestra_workers", "Workers with a valid lease, by release. The same at every gateway.", ["version"],
-            registry=registry,
-        )  # fmt: skip
-        self.worker_slots = Gauge(
+        self.workers = registry.gauge(
+            "orchestra_workers", "Workers with a valid lease, by release. The same at every gateway.", version
+        )
+        self.worker_slots = registry.gauge(
             "orchestra_worker_slots",
             "Slots of all workers, by whether they are `used` or `free`. The same at every gateway.",
-            ["state"],
-            registry=registry,
+            Label("state", ("used", "free")),
         )
-        self.dead_letters_open = Gauge(
+        self.dead_letters_open = registry.gauge(
             "orchestra_dead_letters_open",
             "Dead letters among the newest 1,000 that were not replayed. The same at every gateway.",
-            registry=registry,
         )
-        self.topic_lag = Gauge(
+        self.topic_lag = registry.gauge(
             "orchestra_topic_lag_records",
-            "Offsets between what workers have read of a partition and its end. The same at every gateway.",
-            ["topic", "partition"],
-            registry=registry,
+            "Offsets between what workers have read of a partition, as they report every 5 s, and its end. The same at "
+            "every gateway.",
+            topic,
+            partition,
         )
 
-    def note_queue(self, depth: Depth) -> None:
-        """Set the metrics of the queue."""
+    def note_queue(self, depth: Depth, known: Iterable[ModelInfo]) -> None:
+        """Set the metrics of the queue. ``known``: the models of the LLM service."""
+        models = by_name(known)
+        self._models.values = frozenset(model.name for model in models.values())
         by_priority: Counts[tuple[str, str]] = Counts()
         by_model: Counts[tuple[str, str]] = Counts()
-        ages: defaultdict[str, float] = defaultdict(float)
-        sizes: Counts[str] = Counts()
+        ages: defaultdict[tuple[str], float] = defaultdict(float)
         for group in depth.groups:
-            sizes[group.model] += group.runnable + group.delayed
-        named = {model for model, _ in sizes.most_common(_MAX_MODELS)}
-        for group in depth.groups:
-            model = group.model if group.model in named else _OTHER
-            for state, count in (("runnable", group.runnable), ("held", group.held), ("delayed", group.delayed)):
-                by_priority[str(group.priority), state] += count
-                by_model[model, state] += count
-            ages[model] = max(ages[model], group.oldest_seconds or 0.0)
+            model = found.name if (found := named(models, group.model)) else OTHER
+            for state in _QUEUE_STATES:
+                by_priority[str(group.priority), state] += getattr(group, state)
+                by_model[model, state] += getattr(group, state)
+            ages[model,] = max(ages[model,], group.oldest_seconds or 0.0)
         _replace(self.queue_turns, by_priority)
         _replace(self.queue_turns_by_model, by_model)
-        _replace(self.queue_oldest_seconds, {(model,): age for model, age in ages.items()})
+        _replace(self.queue_oldest_seconds, ages)
 
     def note_workers(self, workers: Iterable[KnownWorker]) -> None:
         """Set the metrics of the workers."""
@@ -158,16 +155,20 @@ class Metrics:
         states = [worker.state for worker in alive if worker.state]
         versions = Counts((worker.state.version if worker.state else "unknown",) for worker in alive)
         used, slots = sum(state.in_flight for state in states), sum(state.capacity for state in states)
+        self._versions.values = frozenset(version for (version,) in versions)
         _replace(self.workers, versions)
         _replace(self.worker_slots, {("used",): used, ("free",): max(0, slots - used)})
 
-    def note_lags(self, lags: Mapping[tuple[str, str], float]) -> None:
-        """Set the lag of each topic and partition."""
+    def note_lags(self, lags: Mapping[tuple[str, str], float], workers: Iterable[KnownWorker]) -> None:
+        """Set the lag of each topic and partition. ``workers``: they report the tenants of their topics."""
+        reported = [each for worker in workers if worker.state for each in worker.state.topics]
+        shared = {each.topic for each in reported if each.tenant == DEFAULT_TENANT}
+        self._topics.values = frozenset(shared.union(topic.name for topic in TOPICS))
         _replace(self.topic_lag, lags)
 
 
 def _replace(gauge: Gauge, values: Mapping[_Labels, float]) -> None:
-    """Give a metric exactly these series."""
+    """Give a metric exactly these series; those that its labels show as one are added up."""
     gauge.clear()
     for labels, value in values.items():
-        gauge.labels(*labels).set(value)
+        gauge.labels(*labels).inc(value)

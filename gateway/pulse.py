@@ -18,7 +18,7 @@ from gateway.people.principal import Principal
 from gateway.people.standing import Standing
 from gateway.timings import TIMINGS, Timings
 from orchestra.loops import keep_running
-from orchestra.store import leases, minutes, queue, requests
+from orchestra.store import leases, minutes, models, queue, requests
 from orchestra.store.claims import Owner
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.leases import KnownWorker
@@ -182,8 +182,10 @@ class Pulse:
     async def _measure(self) -> None:
         """Keep the metrics of the queue and of the workers up to date."""
         while True:
-            found, letters = await asyncio.gather(look(self._database), queue.open_letters(self._database, None))
-            self._metrics.note_queue(found.depth)
+            found, letters, known = await asyncio.gather(
+                look(self._database), queue.open_letters(self._database, None), models.known_models(self._database)
+            )
+            self._metrics.note_queue(found.depth, known)
             self._metrics.note_workers(found.workers)
             self._metrics.dead_letters_open.set(letters.count)
             await asyncio.sleep(self._timings.measure)
@@ -203,9 +205,12 @@ def counted(depth: Depth, tenant: str, what: str) -> Count:
     )
 
 
-def oldest(depth: Depth, tenant: str) -> float | None:
-    """For how many seconds the oldest runnable turn of a tenant has waited."""
-    ages = [group.oldest_seconds for group in depth.groups if group.tenant == tenant]
+def oldest(depth: Depth, tenant: str, totals: Totals) -> float | None:
+    """For how many seconds the oldest turn of a tenant has waited that a worker could take now."""
+    found = [group for group in depth.groups if group.tenant == tenant and group.oldest_seconds is not None]
+    ages = [group.oldest_seconds for group in found]
+    if depth.cut - {group.priority for group in found}:  # Some may wait behind all that were read.
+        ages.append(totals.oldest_seconds)
     return max((age for age in ages if age is not None), default=None)
 
 
@@ -226,7 +231,7 @@ def _frame(tenant: str, found: Look, totals: Totals, letters: Counted, newest: C
         runnable=counted(found.depth, tenant, "runnable"),
         delayed=counted(found.depth, tenant, "delayed"),
         in_progress=count_of(found.running.get(tenant)),
-        oldest_seconds=oldest(found.depth, tenant),
+        oldest_seconds=oldest(found.depth, tenant, totals),
         held_models=held[:_MAX_SHOWN],
         workers=LiveWorkers(
             alive=len(alive),

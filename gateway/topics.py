@@ -16,6 +16,7 @@ from orchestra.kafka.clients import KAFKA_ERRORS
 from orchestra.loops import keep_running
 from orchestra.store import leases, progress
 from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.leases import KnownWorker
 from orchestra.store.progress import IntakeProgress
 from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ErrorCode, OrchestraError
@@ -158,16 +159,16 @@ class Topics:
             try:
                 while True:
                     async with self._looking:
-                        self._note(await self._look(consumer))
+                        self._note(await self._look(consumer), await leases.every(self._database, _MAX_WORKERS))
                     await asyncio.sleep(self._timings.measure)
             finally:
                 self._consumer = None
 
-    def _note(self, looked: Looked) -> None:
+    def _note(self, looked: Looked, workers: Sequence[KnownWorker]) -> None:
         lags = {
             (place.topic, str(place.partition)): lag(looked, place) for place in looked.marks if place in looked.ends
         }
-        self._metrics.note_lags({labels: each for labels, each in lags.items() if each is not None})
+        self._metrics.note_lags({labels: each for labels, each in lags.items() if each is not None}, workers)
 
 
 def lag(looked: Looked, place: TopicPartition) -> int | None:

@@ -23,14 +23,14 @@ def create_app(
     models = registry or build_registry(settings)
     models.resolve(settings.llm_model)
     measured = metrics or Metrics()
-    measured.show_limits(models.listing().data)
+    measured.note_models(models.listing().data)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(models.aclose)
             if settings.ollama_discovery:
-                looking = Discovery(settings, models)
+                looking = Discovery(settings, models, measured)
                 stack.push_async_callback(looking.aclose)
                 await stack.enter_async_context(beside(keep_running(looking.run, "discovery_failed")))
             yield

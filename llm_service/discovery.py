@@ -8,6 +8,7 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from llm_service.metrics import Metrics
 from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
 from llm_service.providers.connection import KEEP_ALIVE
 from llm_service.registry import Registry
@@ -41,8 +42,9 @@ class _Shown(BaseModel):
 class Discovery:
     """The models of the Ollama at ``OLLAMA_BASE_URL``. No request ever waits for it."""
 
-    def __init__(self, settings: LlmServiceSettings, registry: Registry) -> None:
+    def __init__(self, settings: LlmServiceSettings, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
+        self._metrics = metrics
         self._seen: dict[_Seen, Entry | None] = {}
         self._offered: list[Entry] = []
         url = settings.ollama_base_url.rstrip("/").removesuffix("/v1")
@@ -69,6 +71,7 @@ class Discovery:
         if entries != self._offered:
             self._offered = entries
             self._registry.offer(entries)
+            self._metrics.note_models(self._registry.listing().data)
             _log.info("models_found", provider="ollama", count=len(entries))
 
     async def _entries(self) -> list[Entry]:

@@ -1,10 +1,12 @@
 """Metrics of the LLM service."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
+from orchestra.telemetry.metrics import Label, Registry
+from schemas.errors import ErrorCode
 from schemas.generation import ModelInfo
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -22,66 +24,64 @@ class OfModel:
 
 
 class Metrics:
-    """The service's metrics, in their own registry. The label ``model`` is a name of the table, or ``other``."""
+    """The service's metrics, in their own registry."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
+        self._models = model = Label("model", of="the models that the service offers")
+        # The same models, under another label.
+        self._fallbacks = Label("to", of="as `model`")
+        limit = Label("limit", ("max_concurrency", "requests_per_minute"))
         self._of_models: dict[str, OfModel] = {}
-        self.generations = Counter(
+        self.generations = self.registry.counter(
             "orchestra_llm_generations",
             "Generations that ended: completed, cut, abandoned (client disconnected or shutdown), or an error code.",
-            ["model", "outcome"],
-            registry=self.registry,
+            model,
+            Label(
+                "outcome",
+                ("completed", "cut", "abandoned", *ErrorCode),
+                of="`completed`, `cut`, `abandoned`, [error codes](errors.md)",
+            ),
         )
-        self.in_flight = Gauge(
-            "orchestra_llm_generations_in_flight",
-            "Generations that are running or waiting for a place.",
-            ["model"],
-            registry=self.registry,
+        self.in_flight = self.registry.gauge(
+            "orchestra_llm_generations_in_flight", "Generations that are running or waiting for a place.", model
         )
-        self.first_token = Histogram(
+        self.first_token = self.registry.histogram(
             "orchestra_llm_first_token_seconds",
             "Time from the request to the first piece of text, including the wait for a place.",
-            ["model"],
+            model,
             buckets=_SECONDS,
-            registry=self.registry,
         )
-        self.duration = Histogram(
+        self.duration = self.registry.histogram(
             "orchestra_llm_generation_seconds",
             "Time from the request to the end of the generation, however it ended.",
-            ["model"],
+            model,
             buckets=_SECONDS,
-            registry=self.registry,
         )
-        self.tokens = Counter(
+        self.tokens = self.registry.counter(
             "orchestra_llm_tokens",
             "Tokens of completed generations, as counted by the provider or, if it does not count, estimated.",
-            ["model", "direction"],
-            registry=self.registry,
+            model,
+            Label("direction", ("input", "output")),
         )
-        self.cost = Counter(
-            "orchestra_llm_cost_dollars",
-            "Cost of completed generations, from the prices in the models file.",
-            ["model"],
-            registry=self.registry,
+        self.cost = self.registry.counter(
+            "orchestra_llm_cost_dollars", "Cost of completed generations, from the prices in the models file.", model
         )
-        self.fallbacks = Counter(
+        self.fallbacks = self.registry.counter(
             "orchestra_llm_fallbacks",
             "Generations that moved on to a fallback model, by the error code of the failed one.",
-            ["model", "to", "reason"],
-            registry=self.registry,
+            model,
+            self._fallbacks,
+            Label("reason", ErrorCode, of="[error codes](errors.md)"),
         )
-        self.limited = Counter(
+        self.limited = self.registry.counter(
             "orchestra_llm_limited",
             "Generations rejected by a configured limit: max_concurrency or requests_per_minute.",
-            ["model", "limit"],
-            registry=self.registry,
+            model,
+            limit,
         )
-        self.limits = Gauge(
-            "orchestra_llm_limit",
-            "Configured limits: max_concurrency or requests_per_minute.",
-            ["model", "limit"],
-            registry=self.registry,
+        self.limits = self.registry.gauge(
+            "orchestra_llm_limit", "Configured limits: max_concurrency or requests_per_minute.", model, limit
         )
 
     def of(self, model: str) -> OfModel:
@@ -97,8 +97,9 @@ class Metrics:
             )
         return found
 
-    def show_limits(self, models: Iterable[ModelInfo]) -> None:
-        """Publish the limits of these models next to their counts."""
+    def note_models(self, models: Sequence[ModelInfo]) -> None:
+        """Name these models, and publish their limits next to their counts."""
+        self._models.values = self._fallbacks.values = frozenset(model.name for model in models)
         for model in models:
             if model.max_concurrency:
                 self.limits.labels(model.name, "max_concurrency").set(model.max_concurrency)

@@ -44,18 +44,28 @@ async def keep_running(
 
 
 async def regularly(
-    seconds: float, work: Work, event: str, *, expected: Errors = (), when: asyncio.Event | None = None
+    seconds: float,
+    work: Work,
+    event: str,
+    *,
+    expected: Errors = (),
+    when: asyncio.Event | None = None,
+    rest: float = 0.0,
 ) -> None:
     """Run ``work`` every ``seconds``, or up to a quarter sooner, until cancelled; errors as in ``keep_running``.
 
-    ``when``: while it is not set there is nothing to do, and no pause begins.
+    ``when``: while it is not set there is nothing to do, and no pause begins. ``rest``: a pause is at least this many
+    times as long as the work before it took, up to ``LAST_PAUSE_SECONDS``.
     """
+    clock, took = asyncio.get_running_loop().time, 0.0
     while True:
         if when:
             await when.wait()
         # Jitter, so that processes do not run it at the same moment.
-        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))
+        await asyncio.sleep(max(seconds * random.uniform(0.75, 1.0), min(rest * took, LAST_PAUSE_SECONDS)))
+        began = clock()
         await _survived(work, event, expected)
+        took = clock() - began
 
 
 @asynccontextmanager

@@ -69,6 +69,7 @@ class Worker:
         self._settings = settings
         self._timings = timings
         self._metrics = metrics
+        metrics.name_topics(settings.tenants)
         self._database = database
         self._stopping = asyncio.Event()
         # Cleared while an operator has the worker drain.

@@ -51,8 +51,9 @@ class DlqLimit:
     def note(self, topic: str, *, good: int, bad: int) -> None:
         """Count the records of a batch: ``good`` were taken in, ``bad`` became dead letters that count."""
         state, now = self._topics.setdefault(topic, _Topic()), asyncio.get_running_loop().time()
+        was_held = state.probe_at is not None
         if good:
-            if state.probe_at is not None:
+            if was_held:
                 log.info("topic_resumed", topic=topic, count=state.bad)
             self._topics[topic] = _Topic()
         elif bad:
@@ -61,7 +62,8 @@ class DlqLimit:
             if state.bad >= MIN_RECORDS and now - state.since >= MIN_SECONDS:
                 state.probe_at = now + PROBE_SECONDS
                 log.error("topic_held", topic=topic, count=state.bad, seconds=round(now - state.since))
-        self._metrics.topic_held.labels(topic).set(self._topics[topic].probe_at is not None)
+        # Several topics may share a label.
+        self._metrics.topic_held.labels(topic).inc((self._topics[topic].probe_at is not None) - was_held)
 
     @property
     def held(self) -> frozenset[str]:

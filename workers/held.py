@@ -13,6 +13,8 @@ from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 
 MAX_AT_ONCE = 200
+# A look reads past the turns that know already. It takes at most a tenth of the time, however many they are.
+_REST = 10.0
 
 log = structlog.get_logger()
 
@@ -45,6 +47,7 @@ class HeldBack:
             "held_back_not_told",
             expected=(DatabaseUnavailableError, DataRefusedError),
             when=self._throttle.refusing,
+            rest=_REST,
         )
 
     async def look(self) -> None:

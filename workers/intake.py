@@ -154,6 +154,7 @@ class Intake:
                     check_reading(consumer)
             with suppress(TimeoutError):  # While Kafka is down a commit would wait for it.
                 async with asyncio.timeout(LAST_COMMIT_SECONDS):
+                    await self._note_progress(consumer)
                     await self._commit(consumer)
         # The group is left at once: a drain may take long, and other workers can take the partitions now.
 

@@ -75,7 +75,7 @@ class QueueRoutes:
             delayed=counted(depth, tenant, "delayed"),
             waiting=count_of(waiting),
             in_progress=count_of(found.running.get(tenant)),
-            oldest_seconds=oldest(depth, tenant),
+            oldest_seconds=oldest(depth, tenant, total),
             by_priority=_by_priority(mine, depth),
             by_model=_by_model(mine),
             by_both=_by_both(mine),

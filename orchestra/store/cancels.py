@@ -80,9 +80,13 @@ WHERE r.finished_at IS NULL
 
 # Another worker may have inserted the request at the moment its cancel was kept as an early one.
 _UNSETTLED = f"""
-SELECT r.tenant, r.id FROM early_cancels e JOIN requests r ON r.tenant = e.tenant AND r.id = e.id
-WHERE e.created_at > now() - interval '5 minutes' AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
-    AND {_EARLY_COUNTS.format(user="r.user_name")}
+SELECT r.tenant, r.id FROM early_cancels e CROSS JOIN LATERAL (
+    SELECT r.tenant, r.id FROM requests r
+    WHERE r.tenant = e.tenant AND r.id = e.id AND r.finished_at IS NULL AND r.cancel_requested_at IS NULL
+        AND {_EARLY_COUNTS.format(user="r.user_name")}
+    OFFSET 0 -- One look into the index for each, not one over all requests.
+) AS r
+WHERE e.created_at > now() - interval '5 minutes'
 """
 
 _IS_DELETED = """

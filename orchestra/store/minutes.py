@@ -80,7 +80,7 @@ _KEYS = {
     "model": "CASE WHEN m.model IN (SELECT model FROM top) THEN m.model END",
     "outcome": "m.outcome",
 }
-_READ = """
+_READ_BY = """
 WITH top AS (
     SELECT model FROM request_minutes
     WHERE {by_model} AND tenant = :tenant AND minute >= :after AND minute < :before
@@ -99,6 +99,13 @@ _OUTCOMES = ", ".join(
     f"CAST(coalesce(sum(requests) FILTER (WHERE outcome = '{outcome}'), 0) AS bigint) AS {outcome}"
     for outcome in ("completed", "failed", "cancelled", "expired")
 )
+_READ = {
+    by: _READ_BY.format(
+        by_model=str(by == "model").lower(), most=MAX_GROUPS, key=key, outcomes=_OUTCOMES,
+        queue_buckets=_summed("queue_buckets"), model_buckets=_summed("model_buckets"),
+    )
+    for by, key in _KEYS.items()
+}  # fmt: skip
 _NEWEST = f"""
 SELECT tenant, minute, {_OUTCOMES}, CAST(sum(input_tokens) AS bigint) AS input_tokens,
     CAST(sum(output_tokens) AS bigint) AS output_tokens, sum(cost) AS cost
@@ -193,12 +200,8 @@ async def ended(
     ``step``: seconds of each row, a multiple of 60. ``by``: `model` or `outcome`. A step in which nothing ended has no
     row.
     """
-    statement = _READ.format(
-        by_model=str(by == "model").lower(), most=MAX_GROUPS, key=_KEYS[by], outcomes=_OUTCOMES,
-        queue_buckets=_summed("queue_buckets"), model_buckets=_summed("model_buckets"),
-    )  # fmt: skip
     values: dict[str, Any] = {"tenant": tenant, "after": after, "before": before, "step": step}
-    return [Ended(**row) for row in await database.run(statement, **values)]
+    return [Ended(**row) for row in await database.run(_READ[by], **values)]
 
 
 async def newest(database: Database, tenants: Collection[str]) -> dict[str, list[Minute]]:

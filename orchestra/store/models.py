@@ -1,5 +1,6 @@
 """The models that a request may ask for, as workers read them from the LLM service."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestra.store.database import Database, as_json
@@ -44,6 +45,18 @@ async def known_models(database: Database) -> list[ModelInfo]:
     """The models that a request may ask for. Empty if no worker has stored any yet."""
     rows = await database.run(_ALL)
     return [ModelInfo.model_validate({**dict(row), **(row["more"] or {})}) for row in rows]
+
+
+def by_name(models: Iterable[ModelInfo]) -> dict[str, ModelInfo]:
+    """These models under their names and aliases."""
+    return {name: model for model in models for name in (model.name, *model.aliases)}
+
+
+def named(models: Mapping[str, ModelInfo], name: str) -> ModelInfo | None:
+    """The model that a request means by this name. ``models``: as of ``by_name``."""
+    # Options of the simulated model follow a colon. Elsewhere a colon is part of the name, as in `llama3:8b`.
+    plain = models.get(name.partition(":")[0])
+    return models.get(name) or (plain if plain and plain.provider == "simulated" else None)
 
 
 def _row(model: ModelInfo) -> dict[str, Any]:

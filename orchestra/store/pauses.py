@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestra.store.claims import Paused
+from orchestra.store.claims import HELD_BACK_CODES, Paused
 from orchestra.store.database import Database, Transaction
 from schemas.errors import ErrorCode, OrchestraError
 
@@ -31,6 +31,12 @@ WHERE {_IN_FORCE}
 
 NOT_PAUSED = f"((r.tenant, r.model) NOT IN ({NAMES}) AND (r.tenant, '') NOT IN ({NAMES}))"
 """The condition that the turn ``r`` is not paused."""
+
+COULD_RUN = f"""(
+    r.run_at <= now() AND r.deadline_at > now()
+    AND (r.error_code IS NULL OR r.error_code NOT IN ({HELD_BACK_CODES})) AND {NOT_PAUSED}
+)"""
+"""The condition that the pending turn ``r`` waits for nothing but a worker."""
 
 _BEFORE = f"SELECT {_COLUMNS} FROM pauses p WHERE p.tenant = :tenant AND p.model = {_NAME} FOR UPDATE"
 

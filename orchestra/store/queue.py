@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.database import Database, as_json, lookup_rows
-from orchestra.store.pauses import NOT_PAUSED
+from orchestra.store.pauses import COULD_RUN, NOT_PAUSED
 
 MAX_OF_PRIORITY = 500
 """Turns of one priority that are read at most."""
@@ -29,7 +29,7 @@ class Group:
 
     ``runnable``: may run now. ``held``: of these, how many wait because their model refuses calls. ``paused``: how many
     wait because an operator has paused their model or tenant. ``delayed``: those that wait for their ``not_before`` or
-    for a back-off. ``oldest_seconds``: for how long the oldest runnable one has waited.
+    for a back-off. ``oldest_seconds``: for how long the oldest one has waited that a worker could take now.
     """
 
     tenant: str
@@ -75,7 +75,7 @@ class Depth:
 class Totals:
     """All open turns of an owner or tenant, without a limit, as a worker counted them in the last seconds.
 
-    ``oldest_seconds``: for how long the oldest runnable turn of the owner has waited; None for a whole tenant.
+    ``oldest_seconds``: for how long the oldest turn has waited that a worker could take now.
     """
 
     open_turns: int = 0
@@ -92,7 +92,7 @@ Whose = tuple[str, str | None]
 # read on.
 _PENDING = """
 FROM generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
-    SELECT tenant, id, conversation_id, model, user_name, run_at, error_code FROM requests
+    SELECT tenant, id, conversation_id, model, user_name, run_at, deadline_at, error_code FROM requests
     WHERE status = 'pending' AND priority BETWEEN p.priority AND p.priority ORDER BY priority DESC, run_at LIMIT :limit
 ) AS r
 """
@@ -102,7 +102,7 @@ SELECT r.tenant, p.priority, r.model,
     count(*) FILTER (WHERE r.run_at <= now() AND r.error_code IN ({HELD_BACK_CODES})) AS held,
     count(*) FILTER (WHERE r.run_at <= now() AND NOT {NOT_PAUSED}) AS paused,
     count(*) FILTER (WHERE r.run_at > now()) AS delayed,
-    CAST(extract(epoch FROM now() - min(r.run_at) FILTER (WHERE r.run_at <= now())) AS float8) AS oldest_seconds
+    CAST(extract(epoch FROM now() - min(r.run_at) FILTER (WHERE {COULD_RUN})) AS float8) AS oldest_seconds
 {_PENDING} GROUP BY 1, 2, 3
 """
 

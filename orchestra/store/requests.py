@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.compose import composed, keys, matches
 from orchestra.store.database import Database
 from orchestra.store.pages import conditions, measured, newest, size_of_json, within_page
-from orchestra.store.pauses import NOT_PAUSED
+from orchestra.store.pauses import COULD_RUN
+from orchestra.store.queue import MAX_OF_PRIORITY
 from orchestra.store.tables import attempt_errors, conversations, messages, requests
 from orchestra.store.turns import ConversationRef, RequestRef, refs_json
 from schemas.api.requests import MAX_ERRORS, RequestDetail, RequestResource
@@ -193,29 +193,40 @@ _MARKS = composed(
     ).select_from(_BY_KEY)
 )
 
-# A turn's age counts from when it could first run. Turns that wait for a model that is held back say nothing about the
-# queue. One index lookup per priority.
+# A turn's age counts from when it could first run. Turns that wait for a model that is held back, or are paused, say
+# nothing about the queue. Of each priority only the first ones are read. If none of them counts, there may be others
+# behind them: those are counted by a worker.
+_FIRST = """
+SELECT tenant, model, run_at, deadline_at, error_code FROM requests
+WHERE status = 'pending' AND priority BETWEEN p.priority AND p.priority AND run_at <= now()
+ORDER BY priority DESC, run_at
+"""
 _OLDEST_RUNNABLE = f"""
-SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0) AS age
-FROM generate_series(0, 9) AS p(priority)
-CROSS JOIN LATERAL (
-    SELECT run_at FROM requests r
-    WHERE status = 'pending' AND priority = p.priority AND run_at <= now()
-        AND (error_code IS NULL OR error_code NOT IN ({HELD_BACK_CODES}))
-        AND {NOT_PAUSED}
-    ORDER BY run_at LIMIT 1
-) AS oldest
+WITH looked AS (
+    SELECT p.priority, (
+        SELECT run_at FROM ({_FIRST} LIMIT :limit) AS r WHERE {COULD_RUN} ORDER BY run_at LIMIT 1
+    ) AS since
+    FROM generate_series(0, 9) AS p(priority)
+), behind AS (
+    SELECT min(runnable_since) AS since FROM owner_totals WHERE whole AND EXISTS (
+        SELECT FROM looked p WHERE p.since IS NULL AND EXISTS ({_FIRST} LIMIT 1 OFFSET :limit - 1)
+    )
+)
+SELECT coalesce(extract(epoch FROM now() - least(min(l.since), min(b.since))), 0) AS age FROM looked l, behind b
 """
 
-# seq numbers the turns, so the distance to the head is an upper bound of the open turns that needs no count.
+# Only the index of waiting turns is read, and of conversations only those that are found.
 _FULL = """
-SELECT h.tenant, h.conversation_id, coalesce(c.owner, c.user_id::text) AS owner FROM requests h
-JOIN conversations c ON c.tenant = h.tenant AND c.id = h.conversation_id
-WHERE h.status IN ('pending', 'in_progress') AND c.next_seq - h.seq > :max_open
-    AND (SELECT count(*) FROM requests w
-         WHERE w.tenant = h.tenant AND w.conversation_id = h.conversation_id AND w.status = 'waiting') >= :max_open
+SELECT w.tenant, w.conversation_id, c.owner
+FROM (
+    SELECT tenant, conversation_id FROM requests WHERE status = 'waiting'
+    GROUP BY tenant, conversation_id HAVING count(*) >= :max_open
+) AS w CROSS JOIN LATERAL (
+    SELECT coalesce(c.owner, c.user_id::text) AS owner FROM conversations c
+    WHERE c.tenant = w.tenant AND c.id = w.conversation_id
+    OFFSET 0 -- One look into the index for each.
+) AS c
 """
-
 
 _ESTIMATED_OPEN = """
 SELECT coalesce(sum(greatest(reltuples, 0)), 0) AS estimate FROM pg_class
@@ -326,8 +337,11 @@ async def deleted_among(database: Database, refs: Collection[RequestRef]) -> set
 
 
 async def oldest_runnable_age(database: Database) -> float:
-    """How many seconds the oldest runnable turn has waited for a worker."""
-    return float((await database.run(_OLDEST_RUNNABLE))[0].age)
+    """How many seconds the oldest turn has waited that a worker could take now; 0: there is none.
+
+    If the first ``MAX_OF_PRIORITY`` turns of a priority wait for something else, it is as of the last count of totals.
+    """
+    return float((await database.run(_OLDEST_RUNNABLE, limit=MAX_OF_PRIORITY))[0].age)
 
 
 async def full_conversations(database: Database, max_open: int) -> dict[ConversationRef, str | None]:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestra.store.claims import HELD_BACK_CODES
 from orchestra.store.database import Database
-from orchestra.store.pauses import NOT_PAUSED
+from orchestra.store.pauses import COULD_RUN
 
 # Stored bytes are estimated from this many randomly chosen pages of each table.
 _SAMPLE_PAGES = 1000
@@ -53,7 +52,8 @@ WHERE what = :what
 
 # One query per state, so that each uses its own index.
 _OPEN = " UNION ALL ".join(
-    f"SELECT tenant, user_name, model, status, not_before, run_at, error_code FROM requests WHERE status = '{status}'"
+    "SELECT tenant, user_name, model, status, not_before, run_at, deadline_at, error_code FROM requests "
+    f"WHERE status = '{status}'"
     for status in ("waiting", "pending", "in_progress")
 )
 _COUNT_TURNS = f"""
@@ -62,10 +62,7 @@ WITH counted AS MATERIALIZED (
         count(*) AS open_turns,
         count(*) FILTER (WHERE not_before > now()) AS parked_turns,
         min(not_before) FILTER (WHERE not_before > now()) AS next_due,
-        min(run_at) FILTER (
-            WHERE status = 'pending' AND run_at <= now()
-                AND (error_code IS NULL OR error_code NOT IN ({HELD_BACK_CODES})) AND {NOT_PAUSED}
-        ) AS runnable_since
+        min(run_at) FILTER (WHERE status = 'pending' AND {COULD_RUN}) AS runnable_since
     FROM ({_OPEN}) AS r GROUP BY GROUPING SETS ((tenant, coalesce(user_name, '')), (tenant))
 ), gone AS (
     UPDATE owner_totals t SET open_turns = 0, parked_turns = 0, next_due = NULL, runnable_since = NULL

@@ -60,7 +60,7 @@ class LiveFrame(BaseModel):
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]
     parked: Annotated[int, _PARKED]
-    runnable: Annotated[Count, described("Requests that a worker may take now.")]
+    runnable: Annotated[Count, described("Requests whose time has come, also those that are held or paused.")]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     in_progress: Annotated[Count, described("Requests that workers run now.")]
     oldest_seconds: Annotated[float | None, OLDEST]

@@ -16,7 +16,9 @@ _RUNNABLE = described("Requests that a worker may take now.", 120)
 _HELD = described("Those of them that wait because their model refuses calls.", 0)
 _PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
 _DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
-OLDEST = described("For how many seconds the oldest runnable one has waited; null: there is none.", 3.5)
+OLDEST = described(
+    "For how many seconds the oldest one has waited that a worker could take now; null: there is none.", 3.5
+)
 _MORE = described("Whether the count stopped at its limit, so that there may be more.", False)
 
 
@@ -88,7 +90,7 @@ class QueueState(BaseModel):
         int, described("All open requests, without a limit, as a worker counted them in the last seconds.", 135)
     ]
     parked: Annotated[int, described("Those of them whose `not_before` lay ahead at that time.", 4)]
-    runnable: Annotated[Count, described("Requests that a worker may take now.")]
+    runnable: Annotated[Count, described("Requests whose time has come, also those that are held or paused.")]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]

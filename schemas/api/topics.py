@@ -22,7 +22,8 @@ class PartitionState(BaseModel):
     start: Annotated[int, described("The first offset that is kept.", 0)]
     end: Annotated[int, described("The offset of the next record.", 1042)]
     read: Annotated[
-        int | None, described("The next offset that workers read; null: workers do not read this topic.", 1040)
+        int | None,
+        described("The next offset that workers read, as last reported; null: workers do not read this topic.", 1040),
     ]
     lag: Annotated[int | None, described("Offsets between `read` and `end`; null: see `read`.", 2)]
     read_up_to: Annotated[
@@ -40,7 +41,13 @@ class TopicState(BaseModel):
     """A topic and its partitions."""
 
     topic: Annotated[str, _TOPIC]
-    lag: Annotated[int | None, described("Records that workers have not read yet; null: they do not read it.", 2)]
+    lag: Annotated[
+        int | None,
+        described(
+            "Records beyond those that workers had read at their last report, every 5 s; null: they do not read it.",
+            2,
+        ),
+    ]
     partitions: Annotated[list[PartitionState], described("Its partitions.")]
 
 

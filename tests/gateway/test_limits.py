@@ -1,4 +1,5 @@
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -156,3 +157,23 @@ async def test_goes_on(
             await asyncio.sleep(0)
     assert refused(looking) is None
     running.cancel()
+
+
+@pytest.mark.parametrize(("seconds", "rest"), [(0.001, 0.01), (1.0, 10.0), (20.0, 15.0)])
+async def test_a_look_is_followed_by_a_rest_in_proportion(
+    store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, seconds: float, rest: float
+) -> None:
+    """A gateway rests ten times as long as its look took, within a limit: a long queue loads Postgres no more."""
+    rests: list[float] = []
+    moments = iter([0.0, seconds])
+
+    async def pause(seconds: float) -> None:
+        rests.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr(limits, "asyncio", SimpleNamespace(sleep=pause))
+    with pytest.raises(asyncio.CancelledError):
+        await looking.run()
+
+    assert [rest] == rests

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from llm_service.discovery import Discovery
+from llm_service.metrics import Metrics
 from llm_service.registry import Registry, build_registry
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import OrchestraError
@@ -72,7 +73,7 @@ async def ollama() -> AsyncIterator[Ollama]:
 async def found(ollama: Ollama) -> AsyncIterator[tuple[Registry, Discovery]]:
     settings = LlmServiceSettings.model_validate({"ollama_base_url": ollama.url})
     registry = build_registry(settings, {})
-    discovery = Discovery(settings, registry)
+    discovery = Discovery(settings, registry, Metrics())
     yield registry, discovery
     await discovery._client.aclose()
     await registry.aclose()
@@ -93,6 +94,20 @@ async def test_its_models_are_offered_beside_the_table(found: tuple[Registry, Di
     ]
     assert registry.resolve("llama3.2").upstream == "llama3.2:latest"
     assert registry.resolve("llama3").entry.provider == "embedded"
+
+
+async def test_its_models_are_named_in_metrics(found: tuple[Registry, Discovery]) -> None:
+    """A model counts under its own name from the moment that it is offered."""
+    _, discovery = found
+    metrics = discovery._metrics
+    await discovery.look()
+    metrics.cost.labels("qwen3:0.6b").inc(2)
+    metrics.cost.labels("not offered").inc(3)
+
+    assert [2, 3] == [
+        metrics.registry.get_sample_value("orchestra_llm_cost_dollars_total", {"model": model})
+        for model in ("qwen3:0.6b", "other")
+    ]
 
 
 async def test_what_is_known_is_not_asked_again(ollama: Ollama, found: tuple[Registry, Discovery]) -> None:

@@ -12,7 +12,14 @@ from llm_service.providers.base import EndOfText
 from llm_service.registry import Registry, build_registry
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, GenerateRequest
+from schemas.generation import ChatMessage, GenerateRequest, ModelInfo
+
+
+def counting() -> Metrics:
+    metrics = Metrics()
+    model = ModelInfo(name="m0", aliases=[], provider="simulated", context_tokens=1, max_output_tokens=1)
+    metrics.note_models([model.model_copy(update={"name": name}) for name in ("m0", "m1", "simulated")])
+    return metrics
 
 
 def _generation(model: str, metrics: Metrics, seconds: float = 60, max_tokens: int | None = None) -> Generation:
@@ -33,7 +40,7 @@ async def test_the_models_limit_on_output_holds(asked: int | None, given: int) -
 
 async def test_a_generation_has_a_time_limit() -> None:
     """Whatever the provider does, the generation ends as `timeout`."""
-    metrics = Metrics()
+    metrics = counting()
     with pytest.raises(OrchestraError) as ended:
         await _words(_generation("simulated:hang_after=0", metrics, seconds=0.05))
 
@@ -44,7 +51,7 @@ async def test_a_generation_has_a_time_limit() -> None:
 
 async def test_a_cancelled_generation_is_counted_as_abandoned() -> None:
     """A client that leaves early is not counted as a failure, and nothing stays in flight."""
-    metrics = Metrics()
+    metrics = counting()
     task = asyncio.create_task(_words(_generation("simulated:hang_after=0", metrics)))
     await asyncio.sleep(0)
     task.cancel()
@@ -82,7 +89,7 @@ async def _told(registry: Registry, metrics: Metrics | None = None, silence: flo
 )
 async def test_a_model_that_is_out_of_order_is_replaced_without_a_word(tmp_path: Path, options: str) -> None:
     """Before any text, no client learns that another model answers; the switch is counted with its reason."""
-    metrics = Metrics()
+    metrics = counting()
     told = await _told(_models(tmp_path, options, "tokens=2"), metrics, silence=0.05)
 
     assert told == ["word1 ", "word2", "end"]
@@ -130,7 +137,7 @@ async def test_when_all_fail_the_first_error_is_told(tmp_path: Path, last: str) 
 async def test_a_whole_chain_shares_one_time_limit(tmp_path: Path) -> None:
     """The last model gets what is left, and no model more than the whole."""
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="hi")])
-    metrics = Metrics()
+    metrics = counting()
     chain = _models(tmp_path, "fail=overloaded", "hang_after=1").chain("m0")
     with pytest.raises(OrchestraError) as ended:
         await _words(Generation(chain, ask, metrics, 0.1, 60))
@@ -164,7 +171,7 @@ async def test_a_model_at_its_limit_is_replaced(tmp_path: Path, limit: str) -> N
     first = replace(registry.resolve("m0"), gate=Gate(1, 0.01), rate=None)
     if limit == "requests_per_minute":
         first = replace(first, gate=None, rate=Rate(1))
-    metrics = Metrics()
+    metrics = counting()
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="hi")])
     chain = [first, registry.resolve("m1")]
     async with Generation(chain, ask, metrics, 60, 60).open() as held:
@@ -177,7 +184,7 @@ async def test_a_model_at_its_limit_is_replaced(tmp_path: Path, limit: str) -> N
 
 async def test_who_leaves_in_the_midst_of_a_chain_leaves_nothing_open(tmp_path: Path) -> None:
     """No model counts as busy after the caller has gone."""
-    metrics = Metrics()
+    metrics = counting()
     ask = GenerateRequest(model="m0", messages=[ChatMessage(role="user", content="hi")])
     generation = Generation(_models(tmp_path, "cut_after=1", "hang_after=1").chain("m0"), ask, metrics, 60, 60)
     async with generation.open() as pieces:

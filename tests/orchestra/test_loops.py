@@ -4,6 +4,7 @@ import ast
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -64,6 +65,27 @@ async def test_regular_work_rests_while_there_is_nothing_to_do() -> None:
         assert 0 == work.runs
         due.set()
         await eventually(lambda: work.runs > 1)
+
+
+async def test_regular_work_may_have_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that takes long is followed by a rest in proportion, within a limit, and short work by the usual pause."""
+    pauses: list[float] = []
+    times = iter([0.0, 0.01, 1.0, 2.0, 3.0, 99.0])
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(loops, "LAST_PAUSE_SECONDS", 15.0)
+    monkeypatch.setattr(loops.random, "uniform", lambda _low, high: high)
+    clock = SimpleNamespace(time=lambda: next(times))
+    faked = {"sleep": pause, "get_running_loop": lambda: clock, "CancelledError": asyncio.CancelledError}
+    monkeypatch.setattr(loops, "asyncio", SimpleNamespace(**faked))
+    with pytest.raises(asyncio.CancelledError):
+        await regularly(5.0, Work(), "failed", rest=10.0)
+
+    assert [5.0, 5.0, 10.0, 15.0] == pauses
 
 
 async def test_pauses_grow_and_begin_anew_after_a_run_that_lasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,24 @@ async def test_a_held_topic_is_probed_until_a_good_record_comes(clock: Clock) ->
     assert ["topic_held"] * 3 + ["topic_resumed"] == [line["event"] for line in lines]
 
 
+async def test_held_topics_of_tenants_are_counted_without_their_names(clock: Clock) -> None:
+    """A topic of the tenant `default` is shown by its name; of all others it is shown how many are held."""
+    metrics = Metrics()
+    metrics.name_topics({"batch": "default", "acme.in": "acme", "umbrella.in": "umbrella"})
+    limit = DlqLimit(metrics)
+    for seconds, bad in ((0.0, 1), (MIN_SECONDS, MIN_RECORDS)):
+        clock.now += seconds
+        for topic in ("batch", "acme.in", "umbrella.in"):
+            limit.note(topic, good=0, bad=bad)
+
+    def shown(topic: str) -> float | None:
+        return metrics.registry.get_sample_value("orchestra_worker_topic_held", {"topic": topic})
+
+    assert [1, 2, None] == [shown(topic) for topic in ("batch", "other", "acme.in")]
+    limit.note("acme.in", good=1, bad=0)
+    assert [1, 1, None] == [shown(topic) for topic in ("batch", "other", "acme.in")]
+
+
 @pytest.mark.parametrize(
     ("record", "expected"),
     [

@@ -103,6 +103,20 @@ async def test_it_rests_until_a_model_refuses(monkeypatch: pytest.MonkeyPatch) -
         await eventually(lambda: publisher.said)
 
 
+async def test_looks_take_at_most_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look reads past all turns that know already, so it is followed by a rest of ten times as long."""
+    held, _ = looking(monkeypatch, refused(), Calls(Done()))
+    asked: dict[str, Any] = {}
+
+    async def regularly(*_: object, **more: Any) -> None:
+        asked.update(more)
+
+    monkeypatch.setattr(module, "regularly", regularly)
+    await held.run()
+
+    assert 10.0 == asked["rest"]
+
+
 async def test_the_database_is_not_asked_while_no_model_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """While no model is held back, Postgres is not queried."""
     held, _ = looking(monkeypatch, Throttle(9), calls := Calls(Done()))

@@ -115,6 +115,7 @@ class Taking:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Calls, *batches: Batch_ | BaseException) -> None:
         monkeypatch.setattr(intake, "take_in", store)
+        monkeypatch.setattr(intake, "note_progress", Calls(None))
         monkeypatch.setattr(intake, "check_reading", lambda _: None)
         no_pause(monkeypatch, intake, "RETRY_SECONDS")
         no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
@@ -408,6 +409,22 @@ async def test_what_was_taken_last_is_committed_before_the_group_is_left(monkeyp
     assert [{TP: 12}] == taking.committed_when_left
 
 
+async def test_what_was_taken_last_is_noted_before_the_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that drains stores how far it has read, so that nothing it took in counts as lag while it rests."""
+    monkeypatch.setattr(intake, "NOTE_SECONDS", 3600)
+    monkeypatch.setattr(intake, "_idle", lambda *_: None)
+    taking = Taking(monkeypatch, Calls(Intaken()), {TP: records(message(), message())})
+    noted: list[tuple[int, int, bool]] = []
+
+    async def note(_database: object, marks: list[Any]) -> None:
+        noted.extend((mark.partition, mark.next_offset, taking.left) for mark in marks)
+
+    monkeypatch.setattr(intake, "note_progress", note)
+    await taking.all()
+
+    assert [(TP.partition, 12, False)] == noted
+
+
 async def test_the_next_turn_of_an_ended_one_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch whose cancels ended turns wakes claiming, because the turns behind them may run now."""
     taking = Taking(monkeypatch, Calls(Intaken(announcements=["reply"])), {TP: records(message())})  # type: ignore[list-item]
@@ -613,10 +630,10 @@ async def test_a_topic_of_dead_letters_is_not_read_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(dlq_limit, "MIN_RECORDS", 3)
     monkeypatch.setattr(dlq_limit, "MIN_SECONDS", 0)
     monkeypatch.setattr(dlq_limit, "PROBE_SECONDS", 3600)
-    monkeypatch.setattr(intake, "note_progress", note := Calls(None))
     no_pause(monkeypatch, intake, "NOTE_SECONDS")
     bad = [{TP: [replace(signed(value=b"nonsense"), offset=at + n) for n in (0, 1)]} for at in (10, 12, 14)]
     taking = Taking(monkeypatch, Calls(Intaken()), *bad)
+    monkeypatch.setattr(intake, "note_progress", note := Calls(None))
     async with running(taking.run()):
         await eventually(lambda: taking.consumer.stopped)
         assert {TP, OTHER} == taking.consumer.stopped

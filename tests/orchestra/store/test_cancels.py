@@ -1,6 +1,7 @@
 """Promises of orchestra/store/cancels.py: cancels and deletions end what they name, even if they arrive first."""
 
 import asyncio
+import re
 from collections.abc import Collection
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from orchestra.store.endings import Items
 from orchestra.store.leases import Beat
 from orchestra.store.turns import ConversationRef, lock_conversations
 from schemas.status import Status
+from tests.support.plans import plan_of
 from tests.support.store import (
     claim,
     claim_one,
@@ -353,6 +355,14 @@ async def test_nobody_takes_a_cancel_from_its_owner(database: Database) -> None:
     await take(database, *asked)
 
     assert {"cancelled"} == set(await statuses(database, asked))
+
+
+async def test_only_recent_early_cancels_are_looked_for(database: Database) -> None:
+    """Of the early cancels of a week only those of the last minutes are read, and of the requests only theirs."""
+    plan = await plan_of(database, cancels._UNSETTLED)
+
+    assert re.search(r"(Index|Bitmap Index) Scan (using|on) early_cancels_newest", plan), plan
+    assert re.search(r"Index Cond: \(+tenant = e\.tenant", plan), plan
 
 
 async def test_an_early_cancel_of_an_older_release_counts_as_it_did(database: Database) -> None:

@@ -1,7 +1,9 @@
 """Promises of orchestra/store/minutes.py: statistics are equal to the ended requests, whatever interrupts the count."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from orchestra.store import minutes
 from orchestra.store.database import Database
@@ -9,6 +11,7 @@ from orchestra.store.minutes import Ended
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.status import Status
+from tests.support.plans import plan_of
 from tests.support.store import claim, claim_one, finish, new_worker, request, take
 
 HOUR = timedelta(hours=1)
@@ -141,3 +144,17 @@ async def test_models_beyond_the_first_are_added_up(database: Database) -> None:
     assert minutes.MAX_GROUPS + 1 == len(found)
     assert len(names) == sum(each.requests for each in found)
     assert None is found[-1].key
+
+
+async def test_a_tenants_statistics_are_read_without_those_of_others(database: Database) -> None:
+    """Both reads go by tenant first, so that a long range costs a tenant what its own minutes cost."""
+    spans = {"after": datetime(2026, 1, 1, tzinfo=UTC), "before": datetime(2026, 12, 1, tzinfo=UTC)}
+    reads: list[tuple[str, dict[str, Any]]] = [
+        (minutes._READ["model"], {"tenant": "default", "step": 3600.0, **spans}),
+        (minutes._NEWEST, {"tenants": ["default"]}),
+    ]
+    for statement, values in reads:
+        plan = await plan_of(database, statement, **values)
+        assert "Seq Scan on request_minutes" not in plan
+        assert "request_minutes_pkey" not in plan
+        assert re.search(r"request_minutes_by_tenant.*\n\s+Index Cond: \(\(tenant = ", plan), plan

@@ -1,7 +1,10 @@
 """Promises of orchestra/store/outbox.py: unpublished replies are found again."""
 
+import re
+
 from orchestra.store import outbox
 from orchestra.store.database import Database
+from tests.support.plans import plan_of
 from tests.support.store import claim_one, finish, request, take
 
 
@@ -27,6 +30,13 @@ async def test_what_is_young_is_left_to_its_worker(database: Database) -> None:
     await database.run("UPDATE outbox SET created_at = now() - interval '6 seconds'")
 
     assert 1 == len(await outbox.unpublished(database, 5, 10))
+
+
+async def test_a_backlog_is_not_read_whole(database: Database) -> None:
+    """While Kafka is away, a look reads the beginning of the index of unpublished replies, and sorts only that."""
+    plan = await plan_of(database, outbox._UNPUBLISHED, older_than=5, limit=500, read=5000)
+
+    assert re.search(r"Limit[^\n]*\n\s+-> +Index Scan using outbox_unpublished", plan), plan
 
 
 async def test_a_mark_twice_keeps_the_first_time(database: Database) -> None:

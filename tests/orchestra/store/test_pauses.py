@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from gateway import pulse
 from orchestra.store import claims, pauses, queue, requests, totals
 from orchestra.store.claims import Claimed, ClaimOrder, ModelLimit, Paused, Without
 from orchestra.store.database import Database
@@ -54,6 +55,12 @@ async def claim(database: Database, worker: UUID | None = None, **more: object) 
     shares = (Without(9, tenants=paused.tenants),) if paused.tenants else ()
     order = ClaimOrder(worker or await new_worker(database), 9, shares=shares, paused=paused.models, **more)  # type: ignore[arg-type]
     return await claims.claim(database, order)
+
+
+async def count(database: Database) -> None:
+    """Count the totals now, whether or not a count is due."""
+    await database.run("UPDATE totals_due SET due_at = now()")
+    assert await totals.count_turns(database, 0)
 
 
 async def test_a_paused_model_waits_for_its_tenant_alone(database: Database) -> None:
@@ -147,7 +154,7 @@ async def test_what_is_paused_makes_no_queue_old(database: Database) -> None:
     await take(database, request(model="a"), request(model="b", user="ada"))
     await database.run("UPDATE requests SET run_at = now() - interval '1 hour'")
     await pause(database, "a")
-    await totals.count_turns(database, 0)
+    await count(database)
 
     (group,) = [each for each in (await queue.depth(database)).groups if each.model == "a"]
     assert (1, 1) == (group.runnable, group.paused)
@@ -157,6 +164,55 @@ async def test_what_is_paused_makes_no_queue_old(database: Database) -> None:
 
     await pause(database, None)
     assert 0 == await requests.oldest_runnable_age(database)
+
+
+async def test_what_waits_behind_paused_turns_is_known(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many paused turns come first, the queue is as old as the oldest turn that a worker could take."""
+    for module in (queue, requests):
+        monkeypatch.setattr(module, "MAX_OF_PRIORITY", 3)
+    await take(database, *(request(model="paused") for _ in range(5)))
+    await database.run("UPDATE requests SET run_at = now() - interval '1 hour'")
+    await take(database, request(model="b"), request(model="b", priority=0))
+    await database.run("UPDATE requests SET run_at = now() - interval '30 seconds' WHERE model = 'b' AND priority = 5")
+    await pause(database, "paused")
+    await count(database)
+
+    assert await requests.oldest_runnable_age(database) == pytest.approx(30, abs=5)
+    whole = await queue.totals(database, [("default", None)])
+    depth = await queue.depth(database)
+    assert pulse.oldest(depth, "default", whole["default", None]) == pytest.approx(30, abs=5)
+
+    await database.run("DELETE FROM requests WHERE model = 'b' AND priority = 5")
+    await count(database)
+    assert await requests.oldest_runnable_age(database) < 5
+
+
+@pytest.mark.parametrize("why", ["paused", "tenant paused", "held", "delayed"])
+async def test_the_age_of_the_queue_costs_the_same_whatever_waits(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A look reads as many rows however many turns are paused, held back or wait for their time."""
+    monkeypatch.setattr(requests, "MAX_OF_PRIORITY", 20)
+    database = connect(await stack.fresh_database(), as_worker=True, database_pool_size=1)
+    if "paused" in why:
+        await pause(database, "llama3" if why == "paused" else None, "them")
+    read = []
+    for n in (30, 3000):
+        await database.run("DELETE FROM requests")
+        await database.run("DELETE FROM conversations")
+        await database.run(_FILL, tenant="them", n=n)
+        await database.run(_PENDING, tenant="them")
+        if why == "held":
+            await database.run("UPDATE requests SET error_code = 'auth'")
+        if why == "delayed":
+            await database.run("UPDATE requests SET run_at = now() + interval '1 hour'")
+        await database.run("VACUUM ANALYZE requests")
+        before = await _read(database)
+        assert 0 == await requests.oldest_runnable_age(database)
+        read.append(await _read(database) - before)
+    await database.close()
+
+    assert read[1] <= read[0] + 10, read
 
 
 async def test_turns_of_a_paused_tenant_are_not_read(stack: Stack) -> None:

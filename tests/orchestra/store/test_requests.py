@@ -15,6 +15,7 @@ from schemas.errors import ErrorCode
 from schemas.generation import Usage
 from schemas.replies import RequestError
 from schemas.status import Status
+from tests.support.plans import plan_of
 from tests.support.store import claim, claim_one, finish, new_worker, request, take
 
 
@@ -139,6 +140,15 @@ async def test_a_conversation_with_too_many_open_turns_is_full(database: Databas
     turns = {turn.conversation_id: turn for turn in await claim(database, await new_worker(database))}
     await finish(database, turns[full])
     assert {} == await requests.full_conversations(database, 3)
+
+
+async def test_only_waiting_turns_are_read_for_full_conversations(database: Database) -> None:
+    """However many conversations have an open turn, only those in which turns wait are looked at."""
+    plan = await plan_of(database, requests._FULL, max_open=3)
+
+    assert "Index Only Scan using requests_waiting" in plan
+    assert "Index Scan using conversations_pkey" in plan
+    assert "Seq Scan" not in plan
 
 
 async def test_how_much_is_open_is_estimated(database: Database) -> None:

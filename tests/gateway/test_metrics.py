@@ -1,0 +1,69 @@
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from prometheus_client import generate_latest
+
+from gateway.metrics import Metrics
+from orchestra.store.leases import KnownWorker
+from orchestra.store.queue import Depth, Group
+from orchestra.store.worker_state import StateOfTopic, WorkerState
+from schemas.generation import ModelInfo
+from schemas.topics import REPLIES
+
+
+def model(name: str, provider: str, *aliases: str) -> ModelInfo:
+    return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
+
+
+def group(model: str, oldest_seconds: float | None = None) -> Group:
+    return Group("acme", 5, model, runnable=4, held=1, paused=2, delayed=3, oldest_seconds=oldest_seconds)
+
+
+def worker(**topics: str) -> KnownWorker:
+    now = datetime.now(UTC)
+    read = [StateOfTopic(topic=topic, tenant=tenant) for topic, tenant in topics.items()]
+    state = WorkerState(version="1.2.3", in_flight=1, capacity=3, topics=read)
+    return KnownWorker(uuid4(), now, now, alive=True, drain_requested_at=None, state=state)
+
+
+def test_the_queue_is_shown_by_configured_models() -> None:
+    """A model counts under its name, whatever alias or options a request gave; names of callers count as `other`."""
+    metrics = Metrics()
+    known = [model("llama", "ollama", "default"), model("simulated", "simulated")]
+    asked = ["llama", "default", "simulated:tokens=3", "llama:8b", "acme-secret"]
+    metrics.note_queue(Depth([group(each, age) for age, each in enumerate(asked)], frozenset()), known)
+
+    def shown(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"orchestra_queue_{name}", labels)
+
+    turns = [shown("model_turns", model=name, state="runnable") for name in ("llama", "simulated", "other")]
+    assert [8, 4, 8] == turns
+    ages = [shown("oldest_seconds", model=name) for name in ("llama", "simulated", "other")]
+    assert [1, 2, 4] == ages
+    states = [shown("turns", priority="5", state=state) for state in ("runnable", "held", "paused", "delayed")]
+    assert [20, 5, 10, 15] == states
+    assert "acme" not in generate_latest(metrics.registry).decode()
+
+
+def test_topics_of_tenants_are_added_up() -> None:
+    """The lag is shown for our own topics and those of the tenant `default`; those of all others are one number."""
+    metrics = Metrics()
+    lags = {(REPLIES.name, "0"): 1.0, ("batch", "0"): 2.0, ("acme.in", "0"): 3.0, ("umbrella.in", "0"): 4.0}
+    metrics.note_lags(lags, [worker(batch="default", **{"acme.in": "acme"})])
+
+    def shown(topic: str) -> float | None:
+        labels = {"topic": topic, "partition": "0"}
+        return metrics.registry.get_sample_value("orchestra_topic_lag_records", labels)
+
+    assert [1, 2, 7] == [shown(topic) for topic in (REPLIES.name, "batch", "other")]
+    text = generate_latest(metrics.registry).decode()
+    assert not {"acme", "umbrella"} & set(text.replace(".", '"').split('"'))
+
+
+def test_workers_are_shown_by_release() -> None:
+    """The number of workers of each release, and their slots."""
+    metrics = Metrics()
+    metrics.note_workers([worker(), worker()])
+
+    assert 2 == metrics.registry.get_sample_value("orchestra_workers", {"version": "1.2.3"})
+    assert 4 == metrics.registry.get_sample_value("orchestra_worker_slots", {"state": "free"})
