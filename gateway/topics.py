@@ -84,13 +84,12 @@ class Topics:
 
     async def look(self) -> Looked:
         """The ends and marks as of now. Raises ``UNAVAILABLE``, ``DatabaseUnavailableError``."""
-        async with self._looking:
+        async with _kafka(_READ_SECONDS), self._looking:
             if self._looked and time.monotonic() - self._looked.at < _FRESH_SECONDS:
                 return self._looked
             if self._consumer is None:
                 raise OrchestraError(ErrorCode.UNAVAILABLE, _AWAY, retry_after=_RETRY_SECONDS)
-            async with _kafka(_READ_SECONDS):
-                return await self._look(self._consumer)
+            return await self._look(self._consumer)
 
     async def tenant_of(self, topic: str) -> str | None:
         """The tenant to which a topic's records belong that name none; None: they name theirs, or it is unknown."""

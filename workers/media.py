@@ -74,7 +74,6 @@ class Room:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove((size, turn))
                 self._pass_on()
             else:
                 self.give(size)
@@ -86,10 +85,15 @@ class Room:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, turn = self._waiting.popleft()
-            self._free -= size
-            turn.set_result(None)
+        while self._waiting:
+            size, turn = self._waiting[0]
+            # A cancelled one may be here before its task has noticed: a drain stops all turns at once.
+            if not turn.cancelled():
+                if size > self._free:
+                    return
+                self._free -= size
+                turn.set_result(None)
+            self._waiting.popleft()
 
 
 class Held:

@@ -121,10 +121,13 @@ class Turns:
                     return await self._generate_with_files(flight, prompt, limit)
                 recalled = await asyncio.shield(history) if history else {}
                 return await self._generate(flight, prompt, recalled.get(turn.conversation), {}, limit)
-        except asyncio.CancelledError:
-            if flight.stopped is None:
+        except asyncio.CancelledError as error:
+            if flight.stopped is not None:
+                return flight.stopped
+            task = asyncio.current_task()
+            if task and task.cancelling():
                 raise
-            return flight.stopped
+            return self._crashed(flight, error)  # A client has let its own out.
         except TimeoutError:
             if time.monotonic() - flight.began >= turn.seconds_left:
                 return Expired()
@@ -134,10 +137,8 @@ class Turns:
             return self._after(flight, error)
         except OrchestraError as error:
             return self._after(flight, error)
-        except Exception as error:  # Whatever it is, the turn must end or be retried.
-            log.error("attempt_crashed", request_id=str(turn.id), exc_info=error)
-            crash = OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}")
-            return self._after(flight, crash)
+        except Exception as error:  # noqa: BLE001  whatever it is, the turn must end or be retried
+            return self._crashed(flight, error)
 
     async def _generate_large(self, flight: Flight, held: Held, limit: asyncio.Timeout) -> Outcome:
         """The same for a request whose body is too large for its record."""
@@ -272,6 +273,10 @@ class Turns:
             pause=self._timings.retry_database,
             request_id=str(turn.id),
         )
+
+    def _crashed(self, flight: Flight, error: BaseException) -> Outcome:
+        log.error("attempt_crashed", request_id=str(flight.turn.id), exc_info=error)
+        return self._after(flight, OrchestraError(ErrorCode.INTERNAL, f"the worker failed: {type(error).__name__}"))
 
     def _after(self, flight: Flight, error: OrchestraError) -> Outcome:
         """The outcome after an error. The time that the attempt took is subtracted from the time left."""

@@ -62,9 +62,11 @@ class _Rows:
         wanted, self._wanted = self._wanted, {}
         try:
             found = await self._find(self._database, wanted)
-        except Exception as error:  # noqa: BLE001 - each waiting call raises it
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - each waiting call raises it
+            # Nobody cancels this task: a client has let its own CancelledError out, and the calls are to hear of it.
+            of_client = isinstance(error, asyncio.CancelledError)
             for future in wanted.values():
-                future.set_exception(error)
+                future.set_exception(DatabaseUnavailableError("CancelledError") if of_client else error)
         else:
             for ref, future in wanted.items():
                 future.set_result(found.get(ref))

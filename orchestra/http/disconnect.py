@@ -15,13 +15,14 @@ async def unless_gone(receive: Receive, work: Awaitable[_Result], *, within: flo
 
     After ``within`` seconds a client counts as disconnected. Raises ``ClientDisconnect``.
     """
-    task, gone = asyncio.current_task(), False
+    task, works, gone = asyncio.current_task(), True, False
     assert task
 
     def stop(_: object) -> None:
         nonlocal gone
-        gone = True
-        task.cancel()
+        if works:  # This is called one turn after the client has left: by then there may be a result.
+            gone = True
+            task.cancel()
 
     leaving = asyncio.ensure_future(_left(receive))
     leaving.add_done_callback(stop)
@@ -34,9 +35,9 @@ async def unless_gone(receive: Receive, work: Awaitable[_Result], *, within: flo
             raise ClientDisconnect from None
         raise
     finally:
+        works = False
         if limit:
             limit.cancel()
-        leaving.remove_done_callback(stop)
         leaving.cancel()
 
 

@@ -315,6 +315,25 @@ async def test_room_that_comes_with_a_cancellation_is_not_lost() -> None:
         await room.take(10)
 
 
+async def test_room_that_is_given_while_those_who_wait_are_cancelled_is_not_lost() -> None:
+    """A wish that is given up takes nothing, also of what is given back before its task has noticed the cancel."""
+    room = Room(10)
+    await room.take(10)
+    given_up = [asyncio.create_task(room.take(size)) for size in (4, 10)]
+    stays = asyncio.create_task(room.take(10))
+    await asyncio.sleep(0)
+    for each in given_up:
+        each.cancel()
+    room.give(10)
+
+    async with asyncio.timeout(5):
+        await stays
+        await asyncio.wait(given_up)
+        room.give(10)
+        await room.take(10)
+    assert [True, True] == [each.cancelled() for each in given_up]
+
+
 async def test_media_of_a_body_come_back_as_they_were(kept: Kept) -> None:
     """Each part has the text that was sent, whatever it is and however long the model's files may be."""
     long = "data:image/png;x=1;base64," + "A" * 5000

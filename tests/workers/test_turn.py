@@ -40,7 +40,7 @@ CANARY = "canary-5e0a"
 class Model:
     """A fake LLM service and table of models: yields its pieces, or raises the errors among them."""
 
-    def __init__(self, *pieces: Answered | Exception | asyncio.Event, info: ModelInfo | None = None) -> None:
+    def __init__(self, *pieces: Answered | BaseException | asyncio.Event, info: ModelInfo | None = None) -> None:
         self._pieces = pieces
         self._info = info
         self.asked: list[GenerateRequest] = []
@@ -55,7 +55,7 @@ class Model:
         self.asked.append(request)
         try:
             for piece in self._pieces:
-                if isinstance(piece, Exception):
+                if isinstance(piece, BaseException):
                     raise piece
                 if isinstance(piece, asyncio.Event):
                     await piece.wait()
@@ -623,13 +623,17 @@ async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 == attempt.model.closed
 
 
-async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash is retried, named only by its type, and fails as internal after the last try."""
-    ending = await run(monkeypatch, RuntimeError(CANARY))
-    last = await run(monkeypatch, RuntimeError(CANARY), tries=5)
+@pytest.mark.parametrize("kind", [RuntimeError, asyncio.CancelledError], ids=lambda kind: kind.__name__)
+async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    """A crash is retried, named only by its type, and fails as internal after the last try.
+
+    A CancelledError that a client lets out counts as one: the turn itself was not stopped.
+    """
+    ending = await run(monkeypatch, kind(CANARY))
+    last = await run(monkeypatch, kind(CANARY), tries=5)
 
     assert (Status.PENDING, Status.FAILED) == (ending.status, last.status)
-    assert last.error == (ErrorCode.INTERNAL, "the worker failed: RuntimeError")
+    assert last.error == (ErrorCode.INTERNAL, f"the worker failed: {kind.__name__}")
     assert CANARY not in f"{ending}{last}"
 
 

@@ -33,13 +33,14 @@ class Table:
         self.asked: list[list[RequestRef]] = []
         self.busy = asyncio.Event()
         self.failing = 0
+        self.failure: BaseException = away()
 
     async def find(self, _database: Any, refs: Collection[RequestRef]) -> dict[RequestRef, StoredRequest]:
         self.asked.append(list(refs))
         number = len(self.asked)
         await self.busy.wait()
         if number <= self.failing:
-            raise away()
+            raise self.failure
         return {ref: StoredRequest(RequestResource(id=ref[1], status=Status.PENDING), "hash") for ref in refs}
 
 
@@ -100,16 +101,21 @@ async def test_a_row_is_as_it_is_after_it_was_asked_for(looking: Lookup, table: 
     assert [[("default", id)], [("default", id)]] == table.asked
 
 
+@pytest.mark.parametrize("failure", [away(), asyncio.CancelledError()], ids=["away", "cancelled"])
 async def test_all_who_wait_are_told_that_postgres_is_away_and_the_next_are_answered(
-    looking: Lookup, table: Table
+    looking: Lookup, table: Table, failure: BaseException
 ) -> None:
-    """An error reaches only the callers of that statement; a caller that has left disturbs nothing."""
-    table.failing = 2
+    """An error reaches only the callers of that statement, also a CancelledError that a client lets out.
+
+    A caller that has left disturbs nothing.
+    """
+    table.failing, table.failure = 2, failure
     tasks = await asking(looking, 1) + await asking(looking, 1) + await asking(looking, 3)
     tasks[0].cancel()
     table.busy.set()
 
-    told = await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert isinstance(told[1], DatabaseUnavailableError)
     assert all(isinstance(each, StoredRequest) for each in told[2:])

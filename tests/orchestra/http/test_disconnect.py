@@ -1,6 +1,7 @@
 """Promises of orchestra/http/disconnect.py: a client that disconnects stops the work done for it, nothing else does."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -116,3 +117,24 @@ async def test_a_result_at_the_moment_of_leaving_is_no_cancel() -> None:
         await asyncio.wait([asking])
         assert not asking.cancelled()
         assert isinstance(asking.exception(), ClientDisconnect | None)
+
+
+async def test_who_leaves_as_the_work_ends_cancels_nothing_that_follows() -> None:
+    """Once the result is there, what its task does next is not stopped."""
+
+    async def ask(caller: Caller, work: Work) -> None:
+        with suppress(ClientDisconnect):
+            await unless_gone(caller.receive, work.run())
+        for _ in range(6):
+            await asyncio.sleep(0)
+
+    for steps in range(6):
+        caller, work = Caller(), Work()
+        asking = asyncio.create_task(ask(caller, work))
+        await work.begun.wait()
+        caller.leave()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        work.go.set()
+        await asyncio.wait([asking])
+        assert (steps, False) == (steps, asking.cancelled())
