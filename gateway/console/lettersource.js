@@ -8,7 +8,7 @@ const SECONDS = 5;
 /** The filters, as GET /v1/dead-letters has them. */
 const FILTERS = /** @type {const} */ (["reason", "topic", "created_after", "created_before", "replayed"]);
 
-/** @typedef {{ rows: Api.DeadLetterSummary[], newer: number, next: string | null, problem?: import("./api.js").Problem, loading: boolean }} Letters */
+/** @typedef {{ rows: Api.DeadLetterSummary[], newer: number, next: string | null, searchedTo?: string | null | undefined, problem?: import("./api.js").Problem, loading: boolean }} Letters */
 
 /** @param {URLSearchParams} query @returns {Record<string, string>} */
 export const filterOf = (query) => Object.fromEntries(FILTERS.flatMap((name) => (query.get(name) ? [[name, query.get(name) ?? ""]] : [])));
@@ -27,7 +27,7 @@ export function useLetters(filter, cursor, limit) {
     const abort = new AbortController();
     set((before) => ({ ...before, loading: true }));
     get("/v1/dead-letters", { query: { ...filter, cursor, limit }, abort: abort.signal }).then(
-      (page) => abort.signal.aborted || set({ rows: page.data, newer: 0, next: page.next ?? null, loading: false }),
+      (page) => abort.signal.aborted || set({ rows: page.data, newer: 0, next: page.next ?? null, searchedTo: page.searched_to, loading: false }),
       (error) => abort.signal.aborted || set((before) => ({ ...before, problem: asProblem(error), loading: false })),
     );
     return () => abort.abort();

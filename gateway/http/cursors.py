@@ -11,7 +11,9 @@ import orjson
 from fastapi import Query
 
 from orchestra.credentials import is_key_id
+from orchestra.store.pages import Found
 from schemas import fields
+from schemas.api.pages import SearchedPage
 from schemas.errors import ErrorCode, OrchestraError
 
 Limit = Annotated[int, Query(ge=1, le=100, description=fields.LIMIT.description, examples=fields.LIMIT.examples)]
@@ -36,6 +38,7 @@ class Listed(Protocol):
 
 
 Item = TypeVar("Item", bound=Listed)
+_SearchedPage = TypeVar("_SearchedPage", bound=SearchedPage[Any])
 
 
 def cut(found: list[Item], limit: int) -> tuple[list[Item], str | None]:
@@ -47,6 +50,12 @@ def cut(found: list[Item], limit: int) -> tuple[list[Item], str | None]:
 def next_after(page: Sequence[Listed], *, more: bool) -> str | None:
     """The cursor of the page after this one, if there are ``more`` items."""
     return write_cursor(page[-1].created_at, page[-1].id) if more else None
+
+
+def searched(page: type[_SearchedPage], found: Found[Any], **more: Any) -> _SearchedPage:
+    """The page of a search, with the cursor of the next one and these fields ``more``."""
+    following = write_cursor(*found.next) if found.next else None
+    return page(data=found.data, next=following, searched_to=found.searched_to, **more)
 
 
 def write_cursor(*values: Value) -> str:

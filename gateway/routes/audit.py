@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from gateway.http.cursors import cut, read_letter_cursor
+from gateway.http.cursors import read_letter_cursor, searched
 from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
 from orchestra.store import audit
@@ -28,10 +28,10 @@ class Audit:
     async def list_changes(self, call: Call[None], query: Annotated[AuditQuery, Query()]) -> Response:
         """List what people and keys have changed, newest first.
 
-        Entries have no texts and no secrets, and none is about a message that was sent. Only for admins.
+        Entries have no texts and no secrets, and none is about a message that was sent. A call looks at a limited
+        number of entries: see `searched_to`. Only for admins.
         """
         before = read_letter_cursor(query.cursor)
         place = (before[0][0], before[1]) if before else None
-        found = await audit.page(self._database, call.caller.tenant, query, place, query.limit + 1)
-        data, following = cut(found, query.limit)
-        return json_answer(AuditPage(data=data, next=following))
+        found = await audit.page(self._database, call.caller.tenant, query, place, query.limit)
+        return json_answer(searched(AuditPage, found))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from gateway.http.cursors import cut, read_letter_cursor
+from gateway.http.cursors import read_letter_cursor, searched
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.replays import Replays
@@ -69,15 +69,17 @@ class DeadLetters:
         ]  # fmt: skip
 
     async def list_dead_letters(self, call: Call[None], query: Annotated[DeadLetterQuery, Query()]) -> Response:
-        """List dead letters, newest first."""
+        """List dead letters, newest first.
+
+        A call looks at a limited number of them: see `searched_to`.
+        """
         replayed = None if query.replayed is None else query.replayed == "true"
         before = read_letter_cursor(query.cursor)
         place = (before[0][0], before[1]) if before else None
         found = await dead_letters.page(
-            self._database, call.caller.tenant, query, place, query.limit + 1, replayed=replayed
+            self._database, call.caller.tenant, query, place, query.limit, replayed=replayed
         )
-        data, following = cut(found, query.limit)
-        return json_answer(DeadLetterPage(data=data, next=following))
+        return json_answer(searched(DeadLetterPage, found))
 
     async def get_dead_letter(self, call: Call[None], letter_id: str) -> Response:
         """Get a dead letter, with its key, value and headers, and any obstacle to a replay."""

@@ -14,7 +14,7 @@ from gateway.following.lookup import Lookup
 from gateway.following.stream import Streams, Subscription
 from gateway.following.waiting import EndingWaiter
 from gateway.http import openapi
-from gateway.http.cursors import read_time_cursor, write_cursor
+from gateway.http.cursors import read_time_cursor, searched, write_cursor
 from gateway.http.prefer import read_prefer
 from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
@@ -81,13 +81,8 @@ class Requests:
         asked = request_lists.Asked(caller.tenant, caller.only, query, before, after)
         found = await request_lists.page(self._database, asked, query.limit)
         first = found.data[0] if found.data else None
-        page = RequestPage(
-            data=found.data,
-            next=write_cursor(*found.next) if found.next else None,
-            newest=write_cursor(first.created_at, first.id) if first else None,
-            searched_to=found.searched_to,
-        )
-        return json_answer(page)
+        newest = write_cursor(first.created_at, first.id) if first else None
+        return json_answer(searched(RequestPage, found, newest=newest))
 
     async def get_request(self, call: Call[None], request_id: UUID) -> Response:
         """Get a request.

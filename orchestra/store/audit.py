@@ -11,11 +11,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import select
 
 from orchestra.store.compose import matches
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.pages import Found, SearchedList, conditions, search
 from orchestra.store.tables import audit
 from schemas.api.audit import Action, AuditEntry, AuditFilter
 from schemas.changes import Change, Fields
@@ -31,13 +30,14 @@ ON CONFLICT (event_id) DO NOTHING
 RETURNING event_id
 """
 
-_ENTRIES = select(
+_ENTRY = (
     audit.c.id, audit.c.created_at, audit.c.actor, audit.c.action, audit.c.target, audit.c.before, audit.c.after,
     audit.c.trace_id,
-).where(matches(audit.c.tenant))  # fmt: skip
+)  # fmt: skip
 _CONDITIONS = conditions(
     audit, actor=matches(audit.c.actor), action=matches(audit.c.action), target=matches(audit.c.target)
 )
+_LIST = SearchedList(audit, _ENTRY, _CONDITIONS, indexes=("target", "actor", "action"))
 
 log = structlog.get_logger()
 
@@ -108,11 +108,9 @@ def log_changes(changes: Sequence[Change]) -> None:
 
 async def page(
     database: Database, tenant: str, filter: AuditFilter, before: tuple[datetime, int] | None, limit: int
-) -> list[AuditEntry]:
+) -> Found[AuditEntry]:
     """Entries of a tenant older than ``before`` (time and number), newest first."""
-    where, values = applied(_CONDITIONS, filter, before=before)
-    rows = await database.run(newest_page(_ENTRIES, audit, where), **values, tenant=tenant, limit=limit)
-    return [_entry(row) for row in rows]
+    return await search(database, _LIST, _entry, limit, filter, tenant=tenant, before=before)
 
 
 def _entry(row: Any) -> AuditEntry:

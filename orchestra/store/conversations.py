@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, cast, func, or_, select
+from sqlalchemy import Select, Text, and_, bindparam, cast, func, or_, select, union_all
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from orchestra.store.compose import composed, matches, parameters
@@ -30,17 +30,21 @@ _CREATE = composed(
     .returning(conversations.c.id)
 )
 
+_MAX_OPEN = 1000
 _OWNED = composed(select(conversations.c.id).where(_ONE, conversation_owner.is_not(None)))
 
-_OPEN_REQUESTS = (
-    select(requests.c.id)
-    .where(
-        requests.c.tenant == conversations.c.tenant,
-        requests.c.conversation_id == conversations.c.id,
-        requests.c.status.in_(("waiting", "pending", "in_progress")),
+
+def _turns(*statuses: str) -> Select[Any]:
+    of_conversation = and_(
+        requests.c.tenant == conversations.c.tenant, requests.c.conversation_id == conversations.c.id
     )
-    .order_by(requests.c.seq)
-    .limit(1000)
+    return select(requests.c.id).where(of_conversation, requests.c.status.in_(statuses)).correlate(conversations)
+
+
+# By the indexes of heads and of waiting turns: those that have ended may be many thousands.
+_HEAD, _WAITING = _turns("pending", "in_progress"), _turns("waiting")
+_OPEN_REQUESTS = union_all(
+    _HEAD, _WAITING.order_by(requests.c.tenant, requests.c.conversation_id, requests.c.seq).limit(_MAX_OPEN)
 )
 _PARENT = select(branches.c.parent_id).where(
     branches.c.tenant == conversations.c.tenant, branches.c.conversation_id == conversations.c.id

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import orjson
@@ -73,7 +73,7 @@ class Transaction:
 
     async def run(self, sql: str, **parameters: Any) -> Sequence[Row]:
         """Run one statement. Returns its rows."""
-        statement, names = _statement(sql)
+        statement, names = numbered(sql)
         found: list[Row] = await self.connection.fetch(
             statement, *[parameters[name] for name in names], record_class=Row
         )
@@ -87,11 +87,11 @@ class Database:
         self._engine = engine
 
     @classmethod
-    def connect(cls, settings: DatabaseSettings, application: str, *, takes_first: bool = False) -> "Database":
+    def connect(cls, settings: DatabaseSettings, application: str, *, takes_first: bool = False) -> Self:
         """A pool that connects on first use. ``application`` is the name shown in pg_stat_activity.
 
         ``takes_first``: turn off bitmap scans, for statements that take only the first rows of an index, as a worker's
-        do. Lists need those scans: they collect every match of several indexes.
+        do. Other statements of a gateway need those scans: they collect every match of several indexes.
         """
         engine = create_async_engine(
             settings.driver_url,
@@ -132,6 +132,15 @@ class Database:
         with _translated():
             async with self._connection() as connection:
                 return await Transaction(connection).run(sql, **parameters)
+
+    async def run_in_order(self, sql: str, **parameters: Any) -> Sequence[Row]:
+        """Run one statement, as ``run`` does, that takes only the first rows in the order of an index.
+
+        Of an index that has few rows, the planner would read all and sort them.
+        """
+        async with self.transaction() as tx:
+            await tx.run("SET LOCAL enable_bitmapscan = off")
+            return await tx.run(sql, **parameters)
 
     async def is_well(self) -> bool:
         """Whether an empty transaction succeeds now."""
@@ -224,7 +233,7 @@ _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 
 @lru_cache(maxsize=256)
-def _statement(sql: str) -> tuple[str, tuple[str, ...]]:
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     """The statement with numbered parameters, and their names in order."""
     names = tuple(dict.fromkeys(_PARAMETER.findall(sql)))
     return _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql), names

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from orchestra.store.audit import Author, changing
 from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Transaction, as_json
-from orchestra.store.pages import applied, conditions, newest_page
+from orchestra.store.pages import Found, SearchedList, applied, conditions, search
 from orchestra.store.tables import dead_letters
 from orchestra.store.turns import KEYS, RequestRef, refs_json
 from schemas.api.dead_letters import DeadLetterFilter, DeadLetterSummary
@@ -94,7 +94,6 @@ _SUMMARY = (
     dead_letters.c.replayed_as,
 )
 _OF_TENANT = matches(dead_letters.c.tenant)
-_SUMMARIES = select(*_SUMMARY).where(_OF_TENANT)
 # Versions before 0.1.0 kept decompressed values whole. A gateway reads no more of one than a record may hold.
 _WHOLE = select(
     *_SUMMARY,
@@ -113,6 +112,8 @@ _CONDITIONS = conditions(
     replayed={True: dead_letters.c.replayed_at.is_not(None), False: dead_letters.c.replayed_at.is_(None)},
     until=dead_letters.c.created_at < bindparam("until"),
 )
+
+_LIST = SearchedList(dead_letters, _SUMMARY, _CONDITIONS, indexes=("reason",))
 
 _GET = composed(_WHOLE.where(matches(dead_letters.c.id)))
 
@@ -230,14 +231,12 @@ async def page(
     limit: int,
     *,
     replayed: bool | None,
-) -> list[DeadLetterSummary]:
+) -> Found[DeadLetterSummary]:
     """Letters of a tenant that were kept before this place, newest first.
 
     ``replayed``: only letters that were replayed, or only those that were not. None: both.
     """
-    where, values = applied(_CONDITIONS, filter, before=before, replayed=replayed)
-    sql = newest_page(_SUMMARIES, dead_letters, where)
-    return [_summary(row) for row in await database.run(sql, **values, tenant=tenant, limit=limit)]
+    return await search(database, _LIST, _summary, limit, filter, tenant=tenant, before=before, replayed=replayed)
 
 
 async def to_replay(

@@ -4,19 +4,67 @@ Each combination of conditions has its own statement without any other condition
 fits it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Subquery, Text, bindparam, cast, func, or_, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.sql.util import ClauseAdapter
 
-from orchestra.store.compose import composed
-from orchestra.store.database import Row
+from orchestra.store.compose import composed, matches
+from orchestra.store.database import Database, Row
+
+MAX_SEARCHED = 4000
+"""Rows that a page looks at on the way back in time."""
+PLACES = ("created_after", "created_before", "before", "after")
+"""The conditions on time and place, which each index with the newest first can decide."""
 
 Condition = ColumnElement[bool] | Mapping[Any, ColumnElement[bool]]
 """A condition on the parameter of its name, or a mapping from each possible value to a condition."""
 
 _Rows = TypeVar("_Rows", bound=Select[Any])
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Found(Generic[_Item]):
+    """A page: its items, and the place where the next one goes on; None: there is none.
+
+    ``searched_to``: creation time of the last row that was looked at, if the search ended before the page was full.
+    """
+
+    data: list[_Item]
+    next: tuple[datetime, Any] | None
+    searched_to: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SearchedList:
+    """A list of a tenant's rows by any combination of ``known`` conditions, of which an index decides a part.
+
+    ``indexes``: the conditions of each index that has the newest first, the narrowest index first.
+    """
+
+    table: FromClause
+    columns: tuple[ColumnElement[Any], ...]
+    known: Mapping[str, Condition]
+    indexes: Sequence[str]
 
 
 def conditions(table: FromClause, **more: Condition) -> dict[str, Condition]:
@@ -61,6 +109,77 @@ def newest(rows: _Rows, table: FromClause) -> _Rows:
 def newest_page(rows: Select[Any], table: FromClause, where: tuple[ColumnElement[bool], ...]) -> str:
     """The statement for one page of these rows, newest first."""
     return composed(newest(rows.where(*where), table))
+
+
+async def search(
+    database: Database,
+    of: SearchedList,
+    item: Callable[[Row], _Item],
+    limit: int,
+    filter: object,
+    *,
+    tenant: str,
+    **more: Any,
+) -> Found[_Item]:
+    """Up to ``limit`` rows, newest first, among the next ``MAX_SEARCHED`` of the index that fits.
+
+    ``filter`` and ``more``: as of ``applied``.
+    """
+    given = {name: more.get(name, getattr(filter, name, None)) for name in of.known}
+    index = next((name for name in of.indexes if given[name] is not None), None)
+    within, values = applied({name: of.known[name] for name in PLACES}, filter, **more)
+    names = of.known.keys() - {index, *PLACES}
+    others, rest = applied({name: of.known[name] for name in sorted(names)}, filter, **more)
+    rows = await database.run_in_order(
+        _search(of.table, of.columns, within, others, index),
+        **values, **rest, **({index: given[index]} if index else {}),
+        tenant=tenant, limit=limit + 1, max_searched=MAX_SEARCHED,
+    )  # fmt: skip
+    matching = [row for row in rows if row.matched]
+    return found(rows, matching[:limit], limit, item, more=len(matching) > limit)
+
+
+@lru_cache
+def _search(
+    table: FromClause,
+    columns: tuple[ColumnElement[Any], ...],
+    within: tuple[ColumnElement[bool], ...],
+    others: tuple[ColumnElement[bool], ...],
+    index: str | None,
+) -> str:
+    r = back_in_time(table, within, index)
+    adapter = ClauseAdapter(r)
+    matching = and_(true(), *map(adapter.traverse, others))
+    shown = (*map(adapter.traverse, columns), matching.label("matched"), r.c.last)
+    page = select(*shown).where(or_(matching, r.c.last))
+    return composed(page.order_by(*_order(r, index)).limit(bindparam("limit")))
+
+
+def back_in_time(table: FromClause, within: Sequence[ColumnElement[bool]], index: str | None = None) -> Subquery:
+    """The ``max_searched`` newest rows of a tenant ``within`` these conditions; ``last``: it is the last of as many.
+
+    ``index``: the column whose one value the index has before the time. As a range, which keeps it in the order: no
+    other index has that order, so none is read instead, past all that has other values.
+    """
+    ranges = [table.c[index].between(bindparam(index), bindparam(index))] if index else []
+    order = _order(table, index)
+    last = func.row_number().over(order_by=order) == bindparam("max_searched")
+    rows = select(*table.c, last.label("last")).where(matches(table.c.tenant), *within, *ranges)
+    return rows.order_by(*order).limit(bindparam("max_searched")).subquery("r")
+
+
+def _order(table: FromClause, index: str | None) -> Sequence[ColumnElement[Any]]:
+    return (*([table.c[index]] if index else []), table.c.created_at.desc(), table.c.id.desc())
+
+
+def found(
+    rows: Sequence[Row], shown: Sequence[Row], limit: int, item: Callable[[Row], _Item], *, more: bool
+) -> Found[_Item]:
+    """The page with these rows, among those of a search. ``more``: other rows that match follow."""
+    data, last = [item(row) for row in shown], bool(rows) and rows[-1].last
+    if last and len([row for row in rows if row.matched]) < limit:
+        return Found(data, (rows[-1].created_at, rows[-1].id), rows[-1].created_at)
+    return Found(data, (shown[-1].created_at, shown[-1].id) if more or last else None)
 
 
 def size_of_json(column: ColumnElement[Any]) -> ColumnElement[int]:

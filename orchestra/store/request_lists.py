@@ -1,12 +1,11 @@
 """Lists of requests by any combination of filters, newest first. A page reads a bounded number of rows.
 
 What has few rows by itself is read whole: the open requests, those of a worker or of a conversation, those that are
-named. Everything else goes back in time along the index that fits, up to ``MAX_SEARCHED`` requests a page. A page that
-is not full by then says how far it went, and the next one goes on from there.
+named. Everything else goes back in time along the index that fits, up to ``pages.MAX_SEARCHED`` requests a page. A page
+that is not full by then says how far it went, and the next one goes on from there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -29,17 +28,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.util import ClauseAdapter
 
+from orchestra.store import pages
 from orchestra.store.compose import composed, matches
-from orchestra.store.database import Database
-from orchestra.store.pages import applied, page_rows
+from orchestra.store.database import Database, Row
+from orchestra.store.pages import PLACES, Found, applied, back_in_time, found, page_rows
 from orchestra.store.requests import CONDITIONS, page_of, resource
 from orchestra.store.tables import conversations, requests
 from orchestra.store.turns import PAGE_BYTES
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.status import Status
 
-MAX_SEARCHED = 4000
-"""Requests that a page looks at on the way back in time."""
 MAX_SET = 2000
 """Requests that a page reads whole; if there are more it goes back in time instead."""
 
@@ -47,25 +45,12 @@ Position = tuple[datetime, UUID]
 """A creation time and an id."""
 
 _NEWEST = (requests.c.created_at.desc(), requests.c.id.desc())
-_PLACES = ("created_after", "created_before", "before", "after")
 _OWNER = ("only", "owner")
 # The conditions of each index that has the newest first, the narrowest index first.
 _INDEXES = (("status",), ("owner", "task_type"), ("owner", "door"), ("owner",), ("task_type",), ("door",), ("model",))
 _BY_OWNER = collate(func.coalesce(requests.c.user_name, ""), "C")
 _LAST = chr(0x10FFFF)
 _UNANSWERED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A page: the requests, and where the next one goes on; None: there is none.
-
-    ``searched_to``: creation time of the last request that was looked at, if the search ended before the page was full.
-    """
-
-    data: list[RequestResource]
-    next: Position | None
-    searched_to: datetime | None = None
 
 
 class _Part(NamedTuple):
@@ -85,17 +70,16 @@ class Asked(NamedTuple):
     after: Position | None = None
 
 
-async def page(database: Database, asked: Asked, limit: int) -> Found:
+async def page(database: Database, asked: Asked, limit: int) -> Found[RequestResource]:
     """Up to ``limit`` requests, newest first. Long replies make a page shorter, but never empty."""
     sql, values = await page_statement(database, asked)
-    rows = await database.run(sql, **values, limit=limit + 1)
-    matching = [row for row in rows if row.matched]
-    shown, more = page_rows(matching, limit)
-    data = [RequestResource.model_validate(dict(row)) for row in shown]
-    if rows and rows[-1].last and len(matching) < limit:
-        return Found(data, (rows[-1].created_at, rows[-1].id), rows[-1].created_at)
-    more = more or (bool(rows) and rows[-1].last)
-    return Found(data, (shown[-1].created_at, shown[-1].id) if more else None)
+    rows = await database.run_in_order(sql, **values, limit=limit + 1)
+    shown, more = page_rows([row for row in rows if row.matched], limit)
+    return found(rows, shown, limit, _resource, more=more)
+
+
+def _resource(row: Row) -> RequestResource:
+    return RequestResource.model_validate(dict(row))
 
 
 async def page_statement(database: Database, asked: Asked) -> tuple[str, dict[str, Any]]:
@@ -105,13 +89,13 @@ async def page_statement(database: Database, asked: Asked) -> tuple[str, dict[st
     name = _set_of(asked.filter)
     if name and name != "id":
         _, values = applied(CONDITIONS, asked.filter)
-        (row,) = await database.run(_size(name), **values, tenant=asked.tenant, max_set=MAX_SET + 1)
+        (row,) = await database.run_in_order(_size(name), **values, tenant=asked.tenant, max_set=MAX_SET + 1)
         name = name if row.rows <= MAX_SET else None
     part = _Part(name, ()) if name else _Part(None, _indexed(asked.filter, known))
     within, values = applied({each: CONDITIONS[each] for each in part.names}, asked.filter, **given)
     rest = {each: condition for each, condition in CONDITIONS.items() if each not in part.names}
     others, more = applied(rest, asked.filter, **given)
-    limits = {"max_set": MAX_SET} if name else {"max_searched": MAX_SEARCHED}
+    limits = {"max_set": MAX_SET} if name else {"max_searched": pages.MAX_SEARCHED}
     statement = _of_set(name, others) if name else _back_in_time(within, others)
     return statement, {"tenant": asked.tenant, "max_bytes": PAGE_BYTES, **limits, **values, **more}
 
@@ -130,7 +114,7 @@ def _indexed(filter: RequestFilter, known: Sequence[str]) -> tuple[str, ...]:
     if filter.status not in _UNANSWERED:
         usable.discard("status")
     index = next((index for index in _INDEXES if usable.issuperset(index)), ())
-    names = [*index, *(_OWNER if "owner" in index else ()), *_PLACES]
+    names = [*index, *(_OWNER if "owner" in index else ()), *PLACES]
     return tuple(name for name in CONDITIONS if name in names and name in known)
 
 
@@ -162,16 +146,15 @@ def _size(name: str) -> str:
 
 @lru_cache
 def _of_set(name: str, others: tuple[ColumnElement[bool], ...]) -> str:
-    r = _set(name).subquery("r")
-    return _page(r, and_(r.c.tenant == bindparam("tenant"), r.c.deleted_at.is_(None), *_of(r, others)), None)
+    rows = _set(name).subquery("s")
+    r = select(rows, literal(False).label("last")).subquery("r")
+    return _page(r, and_(r.c.tenant == bindparam("tenant"), r.c.deleted_at.is_(None), *_of(r, others)))
 
 
 @lru_cache
 def _back_in_time(within: tuple[ColumnElement[bool], ...], others: tuple[ColumnElement[bool], ...]) -> str:
-    number = func.row_number().over(order_by=_NEWEST).label("number")
-    rows = select(*requests.c, number).where(matches(requests.c.tenant), requests.c.deleted_at.is_(None), *within)
-    r = rows.order_by(*_NEWEST).limit(bindparam("max_searched")).subquery("r")
-    return _page(r, and_(true(), *_of(r, others)), r.c.number == bindparam("max_searched"))
+    r = back_in_time(requests, (requests.c.deleted_at.is_(None), *within))
+    return _page(r, and_(true(), *_of(r, others)))
 
 
 def _of(rows: FromClause, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
@@ -179,12 +162,10 @@ def _of(rows: FromClause, conditions: Sequence[ColumnElement[bool]]) -> list[Col
     return [adapter.traverse(each) for each in conditions]
 
 
-def _page(r: FromClause, matching: ColumnElement[bool], last: ColumnElement[bool] | None) -> str:
+def _page(r: FromClause, matching: ColumnElement[bool]) -> str:
     """A page of those rows that match and whose conversation is not deleted, and the ``last`` one in any case."""
     of_conversation = and_(conversations.c.tenant == r.c.tenant, conversations.c.id == r.c.conversation_id)
     living = conversations.c.deleted_at.is_(None)
-    ends = literal(False) if last is None else last
-    where = (matching, living) if last is None else (or_(matching, last), or_(living, last))
-    rows = select(r, and_(matching, living).label("matched"), ends.label("last"))
-    rows = rows.select_from(r.join(conversations, of_conversation)).where(*where)
+    rows = select(r, and_(matching, living).label("matched")).select_from(r.join(conversations, of_conversation))
+    rows = rows.where(or_(matching, r.c.last), or_(living, r.c.last))
     return page_of(rows, lambda n, m: (*resource(n, m), n.c.matched, n.c.last), lambda _: literal(0), r)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas import fields
-from schemas.api.pages import Page
+from schemas.api.pages import SearchedPage
 from schemas.content import storable
 from schemas.json_schema import described
 from schemas.requests import Moment
@@ -77,7 +77,7 @@ class AuditEntry(BaseModel):
     ]
 
 
-class AuditPage(Page[AuditEntry]):
+class AuditPage(SearchedPage[AuditEntry]):
     """One page of entries, newest first."""
 
 

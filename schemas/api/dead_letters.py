@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schemas import fields
-from schemas.api.pages import Page
+from schemas.api.pages import SearchedPage
 from schemas.content import storable
 from schemas.dead_letters import RawHeaders
 from schemas.errors import ErrorCode
@@ -121,7 +121,7 @@ class DeadLetterSummary(BaseModel):
     replayed_as: Annotated[UUID | None, described("The request id of the last replay.", fields.A_REQUEST)]
 
 
-class DeadLetterPage(Page[DeadLetterSummary]):
+class DeadLetterPage(SearchedPage[DeadLetterSummary]):
     """One page of dead letters."""
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas import fields
 from schemas.api.messages import Warnings
-from schemas.api.pages import Page
+from schemas.api.pages import SearchedPage
 from schemas.content import Output, absent, storable
 from schemas.errors import ErrorCode
 from schemas.generation import FinishReason, Usage
@@ -100,7 +100,7 @@ class RequestDetail(RequestResource):
     worker: Annotated[UUID | None, described("The worker that runs it; null: none does.", fields.A_REQUEST)] = None
 
 
-class RequestPage(Page[RequestResource]):
+class RequestPage(SearchedPage[RequestResource]):
     """One page of requests. It may be empty although there are more."""
 
     newest: Annotated[
@@ -108,15 +108,6 @@ class RequestPage(Page[RequestResource]):
         described(
             "The `newer_than` of a later call that returns only what came since; null: the page is empty.",
             "WzE3Njk4NjA3OTgsImEiXQ",
-        ),
-    ] = None
-    searched_to: Annotated[
-        datetime | None,
-        Field(exclude_if=absent),
-        described(
-            "A call looks at a limited number of requests. If it stopped there before the page was full, this is the "
-            "creation time of the last one, and `next` goes on from there; absent otherwise.",
-            "2026-01-31T11:00:00Z",
         ),
     ] = None
 

@@ -327,7 +327,7 @@ async def test_another_tenants_letters_are_not_there(database: Database, replays
         assert caught.value.code is ErrorCode.NOT_FOUND
     told = await replays.send_all(stranger, ReplayDeadLetters(reason=ErrorCode.INTERNAL))
     assert (0, 0, []) == (told.replayed, told.skipped, log.records)
-    assert await dead_letters.page(database, "them", DeadLetterFilter(), None, 9, replayed=None) == []
+    assert (await dead_letters.page(database, "them", DeadLetterFilter(), None, 9, replayed=None)).data == []
 
 
 async def test_who_did_it_is_in_the_audit(database: Database, replays: Replays) -> None:
@@ -340,7 +340,7 @@ async def test_who_did_it_is_in_the_audit(database: Database, replays: Replays) 
         await replays.edit(ADMIN, id, EditDeadLetter(value=message(CANARY).decode()), edits)
         await replays.send(ADMIN, id, sends)
 
-    sent, edited = await audit.page(database, "default", AuditFilter(), None, 9)
+    sent, edited = (await audit.page(database, "default", AuditFilter(), None, 9)).data
     assert [("key:abc", f"dead-letters/{id}")] * 2 == [(each.actor, each.target) for each in (sent, edited)]
     assert ("dead_letter.edit", "dead_letter.replay") == (edited.action, sent.action)
     assert {"request_id": str(asked.request_id)} == sent.after

@@ -382,7 +382,7 @@ async def test_many_are_changed(world: World) -> None:
     later = [(await row(world.database, each.ref)).deadline_at for each in waiting]
     assert all(old < new for old, new in zip(deadlines, later, strict=True))
     same = ChangeRequests(ids=[each.id for each in (*waiting, theirs)], change=ChangeRequest(priority=5))
-    entries = await audit.page(world.database, "default", AuditFilter(), None, 100)
+    entries = (await audit.page(world.database, "default", AuditFilter(), None, 100)).data
     assert sorted(f"requests/{each.id}" for each in waiting) == sorted(each.target for each in entries)
     assert ({"priority", "deadline"}, {5}) == (
         {*(entries[0].before or {})},

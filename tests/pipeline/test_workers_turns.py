@@ -1,7 +1,6 @@
 """The life of turns on real Kafka and Postgres: order, cancels, deadlines, retries, thousands at once."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from tests.support.llm_script import (
     Held,
     LlmScript,
     Script,
+    fails_first,
     line,
     llm_script,
     problem,
@@ -34,18 +34,6 @@ async def hash_history(request: web.Request, response: web.StreamResponse) -> No
     body = await request.json()
     text = conversation_hash([ChatMessage.model_validate(each) for each in body["messages"]])
     await sends(line(delta=text), END)(request, response)
-
-
-def fails_first(times: int, failure: Script) -> Script:
-    """A service that fails ``times`` times for each question, then echoes."""
-    seen: Counter[str] = Counter()
-
-    async def script(request: web.Request, response: web.StreamResponse) -> None:
-        said = (await request.json())["messages"][-1]["content"]
-        seen[said] += 1
-        await (failure if seen[said] <= times else sends(line(delta=f"echo: {said}"), END))(request, response)
-
-    return script
 
 
 @pytest.fixture

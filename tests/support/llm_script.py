@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -118,6 +119,18 @@ async def echo(request: web.Request, response: web.StreamResponse) -> None:
     """Say what was said last."""
     body = await request.json()
     await sends(line(delta="echo: "), line(delta=body["messages"][-1]["content"]), END)(request, response)
+
+
+def fails_first(times: int, failure: Script) -> Script:
+    """A service that fails ``times`` times for each question, then echoes."""
+    seen: Counter[str] = Counter()
+
+    async def script(request: web.Request, response: web.StreamResponse) -> None:
+        said = (await request.json())["messages"][-1]["content"]
+        seen[said] += 1
+        await (failure if seen[said] <= times else sends(line(delta=f"echo: {said}"), END))(request, response)
+
+    return script
 
 
 async def hang(request: web.Request, response: web.StreamResponse) -> None:

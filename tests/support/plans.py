@@ -1,7 +1,9 @@
 """Plans of statements that do not depend on what else a test's database has held."""
 
+import json
 from typing import Any
 
+from benchmarks.console import rows
 from orchestra.store.database import Database
 
 # A plan follows a table's statistics, which the rows of other tests leave behind and autovacuum renews at any time.
@@ -27,3 +29,16 @@ async def plan_of(database: Database, sql: str, **values: Any) -> str:
             raise _RolledBackError
     except _RolledBackError:
         return text
+
+
+async def rows_read(database: Database, sql: str, **values: Any) -> float:
+    """How many rows of tables and indexes the statement of a list reads. No large table is scanned."""
+    ((plan,),) = await database.run_in_order(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", **values)
+    node = json.loads(plan)[0]["Plan"] if isinstance(plan, str) else plan[0]["Plan"]
+    assert not _scanned(node) & {"requests", "conversations", "messages", "dead_letters", "audit"}
+    return rows.rows_read(node)
+
+
+def _scanned(node: Any) -> set[str]:
+    here = {node["Relation Name"]} if node["Node Type"] == "Seq Scan" else set()
+    return here.union(*map(_scanned, node.get("Plans", ())))

@@ -6,6 +6,7 @@ import { useEvery } from "../live.js";
 import { link, linkIfAny, query, refine } from "../router.js";
 import { ACTIONS, changeOf, placeOf } from "../audit.js";
 import { Page } from "../parts/page.js";
+import { Pager } from "../parts/pager.js";
 import { Empty, Failure } from "../parts/panel.js";
 import { Clock } from "../parts/time.js";
 
@@ -27,13 +28,11 @@ export default function Audit() {
       <${Filters} filter=${filter} />
       ${page.problem && !page.data && html`<${Failure} problem=${page.problem} again=${page.reload} />`}
       ${!page.data && !page.problem && html`<div class="loading" aria-busy="true"></div>`}
-      ${page.data && !rows.length && (filtered ? html`<${Empty} title="No change matches these filters."><p><a href=${link("/audit")}>Clear the filters</a></p></${Empty}>`
+      ${page.data && !rows.length && !page.data.next && (filtered ? html`<${Empty} title="No change matches these filters."><p><a href=${link("/audit")}>Clear the filters</a></p></${Empty}>`
         : html`<${Empty} title="Nothing was changed yet."><p class="dim">Every change of users, keys, requests, conversations, records and pauses is noted here. Messages that are sent are not.</p></${Empty}>`)}
       ${rows.length > 0 && html`<div class="flush"><table class="cards audit"><thead><tr><th>When</th><th>By</th><th>What</th><th>Target</th><th>Change</th></tr></thead>
-        <tbody>${rows.map((row) => html`<${Row} key=${row.id} row=${row} name=${names.get(row.actor)} />`)}</tbody></table></div>
-        <footer class="pager"><span class="dim">${number(rows.length)} ${cursor ? "older" : "newest"}${page.data.next ? "; there are more" : "; these are all that are kept"}</span>
-          ${cursor && html`<a class="button" href=${link("/audit", filter)}>Newest</a>`}
-          ${page.data.next && html`<a class="button" href=${link("/audit", { ...filter, cursor: page.data.next })}>Older</a>`}</footer>`}
+        <tbody>${rows.map((row) => html`<${Row} key=${row.id} row=${row} name=${names.get(row.actor)} />`)}</tbody></table></div>`}
+      ${page.data && html`<${Pager} path="/audit" filter=${filter} cursor=${cursor} rows=${rows.length} next=${page.data.next} searchedTo=${page.data.searched_to} />`}
     </section>
   </${Page}>`;
 }

@@ -8,6 +8,7 @@ import { useKeys } from "../keys.js";
 import { go, link, query } from "../router.js";
 import { LetterFilter } from "../parts/letterfilter.js";
 import { Page } from "../parts/page.js";
+import { Pager } from "../parts/pager.js";
 import { Empty, Failure } from "../parts/panel.js";
 import { Resend } from "../parts/resend.js";
 import { State } from "../parts/sign.js";
@@ -40,14 +41,12 @@ export default function Letters() {
       <${LetterFilter} filter=${filter} />
       ${list.newer > 0 && !cursor && html`<div class="newer"><button type="button" onClick=${list.reload}>${number(list.newer)}${list.newer >= LIMIT ? "+" : ""} newer <kbd>n</kbd></button></div>`}
       ${list.problem && html`<${Failure} problem=${list.problem} again=${list.reload} />`}
-      ${!list.problem && !list.loading && !rows.length && html`<${Nothing} filter=${filter} />`}
+      ${!list.problem && !list.loading && !rows.length && !list.next && html`<${Nothing} filter=${filter} />`}
       ${list.loading && !rows.length && html`<div class="loading" aria-busy="true"></div>`}
       ${rows.length > 0 && html`<div class="flush" aria-busy=${list.loading}><table class="cards letters">
         <thead><tr><th>Dead letter</th><th>Reason</th><th>Why</th><th>Where</th><th class="num">Size</th><th class="num">Set aside</th><th class="num">Sent again</th></tr></thead>
-        <tbody>${rows.map((row, index) => html`<${Row} key=${row.id} row=${row} here=${index === here} filter=${filter} />`)}</tbody></table></div>
-      <footer class="pager"><span class="dim">${number(rows.length)} ${cursor ? "older" : "newest"}${list.next ? "; there are more" : "; these are all"}</span>
-        ${cursor && html`<a class="button" href=${link("/dead-letters", filter)}>Newest</a>`}
-        ${list.next && html`<a class="button" href=${link("/dead-letters", { ...filter, cursor: list.next })}>Older</a>`}</footer>`}
+        <tbody>${rows.map((row, index) => html`<${Row} key=${row.id} row=${row} here=${index === here} filter=${filter} />`)}</tbody></table></div>`}
+      ${(rows.length > 0 || (!list.loading && !list.problem)) && html`<${Pager} path="/dead-letters" filter=${filter} cursor=${cursor} rows=${rows.length} next=${list.next} searchedTo=${list.searchedTo} />`}
     </section>
   </${Page}>`;
 }

@@ -12,6 +12,7 @@ import { Actions } from "../parts/actions.js";
 import { Copy } from "../parts/copy.js";
 import { FilterBar } from "../parts/filterbar.js";
 import { Page } from "../parts/page.js";
+import { Pager } from "../parts/pager.js";
 import { Empty, Failure } from "../parts/panel.js";
 import { columnsOf, Head, Row } from "../parts/row.js";
 import { Clock } from "../parts/time.js";
@@ -54,14 +55,12 @@ export default function Requests() {
       <${FilterBar} />
       ${list.newer > 0 && html`<div class="newer"><button type="button" onClick=${list.reload}>${number(list.newer)}${list.newer >= LIMIT ? "+" : ""} newer <kbd>n</kbd></button></div>`}
       ${list.problem && html`<${Failure} problem=${list.problem} again=${list.reload} />`}
-      ${!list.problem && !list.loading && !rows.length && html`<${Nothing} filter=${filter} />`}
+      ${!list.problem && !list.loading && !rows.length && !list.next && html`<${Nothing} filter=${filter} />`}
       ${rows.length > 0 && html`<div class="flush" aria-busy=${list.loading}><table class="cards requests">
         <${Head} columns=${columns} choice=${steers && html`<input type="checkbox" aria-label="Choose all on this page" checked=${every} onChange=${() => choose(every ? new Set() : new Set(rows.map((row) => row.id)))} />`} />
         <tbody>${rows.map((row, index) => html`<${Row} key=${row.id} row=${row} columns=${columns} here=${index === here} chosen=${chosen.has(row.id)} choice=${steers && box(row)} />`)}</tbody>
-      </table></div>
-      <footer class="pager"><span class="dim">${number(rows.length)} ${cursor ? "older" : "newest"}${list.next ? "; there are more" : "; these are all"}${list.searchedTo && html`, searched back to <${Clock} at=${list.searchedTo} />`}</span>
-        ${cursor && html`<a class="button" href=${link("/requests", filter)}>Newest</a>`}
-        ${list.next && html`<a class="button" href=${link("/requests", { ...filter, cursor: list.next })}>Older</a>`}</footer>`}
+      </table></div>`}
+      ${(rows.length > 0 || (!list.loading && !list.problem)) && html`<${Pager} path="/requests" filter=${filter} cursor=${cursor} rows=${rows.length} next=${list.next} searchedTo=${list.searchedTo} />`}
     </section>
     ${chosen.size > 0 && html`<${Actions} chosen=${[...chosen]} filter=${filter} done=${() => { choose(new Set()); list.reload(); }} clear=${() => choose(new Set())} />`}
   </${Page}>`;

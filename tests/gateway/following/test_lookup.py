@@ -133,7 +133,7 @@ async def test_what_was_replayed_is_on_its_way(database: Database) -> None:
     looking = Lookup(database, receipts)
     assert [Status.FAILED] * 3 == [(await looking.resource(*each)).status for each in asking]
 
-    for kept in await dead_letters.page(database, "default", DeadLetterFilter(), None, 9, replayed=None):
+    for kept in (await dead_letters.page(database, "default", DeadLetterFilter(), None, 9, replayed=None)).data:
         assert kept.request_id
         await dead_letters.note_replayed(database, "default", {kept.id: kept.request_id})
     assert [Status.PENDING] * 3 == [(await looking.resource(*each)).status for each in asking]

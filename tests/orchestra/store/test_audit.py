@@ -20,7 +20,7 @@ BY = Author("default", "key:k3x7q2m5ab4c", Action.REQUEST_CANCEL, "4bf92f3577b34
 
 async def entries(database: Database, tenant: str = "default", **wanted: object) -> list[AuditEntry]:
     """The entries of a tenant, newest first."""
-    return await audit.page(database, tenant, AuditFilter.model_validate(wanted), None, 100)
+    return (await audit.page(database, tenant, AuditFilter.model_validate(wanted), None, 100)).data
 
 
 async def test_a_change_is_written_with_it_and_logged_after_it(database: Database) -> None:
@@ -84,10 +84,11 @@ async def test_entries_are_found_by_what_is_asked(database: Database) -> None:
     assert ["requests/1"] == [each.target for each in await entries(database, "acme")]
     assert [] == await entries(database, created_after=datetime(2100, 1, 1, tzinfo=UTC))
     first = await audit.page(database, "default", AuditFilter(), None, 4)
-    rest = await audit.page(database, "default", AuditFilter(), (first[-1].created_at, first[-1].id), 4)
+    rest = await audit.page(database, "default", AuditFilter(), first.next, 4)
     assert ["keys/1", *(f"requests/{number}" for number in (4, 3, 2, 1, 0))] == [
-        each.target for each in [*first, *rest]
+        each.target for each in [*first.data, *rest.data]
     ]
+    assert rest.next is None
 
 
 async def test_old_entries_are_deleted(database: Database) -> None:

@@ -216,3 +216,24 @@ async def test_a_database_without_its_migrations_is_said_to_lack_them(database: 
     for missing in ("SELECT 1 FROM nothing", "SELECT nothing FROM requests", "SELECT nothing()"):
         with pytest.raises(DatabaseUnsuitableError, match="orchestra migrate"):
             await database.run(missing)
+
+
+_SCATTERED = """
+CREATE TABLE scattered AS SELECT n % 10 AS kind, md5(n::text) AS place FROM generate_series(1, 20000) AS n;
+CREATE INDEX scattered_in_order ON scattered (kind, place);
+ANALYZE scattered
+"""
+
+
+async def test_rows_in_order_are_not_collected_and_sorted(database: Database) -> None:
+    """A statement for the first rows of an index goes along it, although the planner would read all and sort them."""
+    try:
+        for each in _SCATTERED.split(";"):
+            await database.run(each)
+        sql = "EXPLAIN SELECT * FROM scattered WHERE kind = 1 ORDER BY place LIMIT 1500"
+        usual, in_order = await database.run(sql), await database.run_in_order(sql)
+    finally:
+        await database.run("DROP TABLE IF EXISTS scattered")
+
+    assert any("Sort" in row[0] for row in usual)
+    assert not any("Sort" in row[0] for row in in_order)

@@ -89,7 +89,7 @@ async def test_a_letter_says_nothing_of_a_request_that_was_taken_in(database: Da
 async def listed(database: Database, filter: DeadLetterFilter = EVERYTHING, **more: Any) -> list[DeadLetterSummary]:
     """The first page."""
     fields = {"before": None, "limit": 100, "replayed": None, **more}
-    return await dead_letters.page(database, "default", filter, **fields)
+    return (await dead_letters.page(database, "default", filter, **fields)).data
 
 
 async def born(database: Database, *days: int) -> None:

@@ -1,6 +1,5 @@
 """Promises of orchestra/store/request_lists.py: any combination of filters, and a bounded number of rows."""
 
-import json
 import re
 from datetime import UTC, datetime
 from random import Random
@@ -9,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestra.store import cancels, request_lists, requests
+from orchestra.store import cancels, pages, request_lists, requests
 from orchestra.store.database import Database
 from orchestra.store.endings import Items
 from orchestra.store.intake import NewRequest
@@ -17,6 +16,7 @@ from orchestra.store.request_lists import Asked, Position
 from schemas.api.requests import RequestFilter, RequestResource
 from schemas.errors import ErrorCode
 from schemas.status import Status
+from tests.support.plans import rows_read
 from tests.support.store import claim, claim_one, finish, new_worker, request, take
 
 EVERYTHING = RequestFilter()
@@ -200,7 +200,7 @@ async def test_a_list_reads_its_page_and_not_the_table(many: Database) -> None:
     for only, filter, index in PLANS:
         asked = Asked("default", only, RequestFilter.model_validate(filter))
         sql, parameters = await request_lists.page_statement(many, asked)
-        plan = "\n".join(line[0] for line in await many.run(f"EXPLAIN {sql}", **parameters, limit=21))
+        plan = "\n".join(line[0] for line in await many.run_in_order(f"EXPLAIN {sql}", **parameters, limit=21))
         assert "Seq Scan on requests" not in plan
         assert re.search(f"requests_({index})\\b", plan), (filter, plan)
 
@@ -269,7 +269,7 @@ async def test_what_a_worker_runs(database: Database) -> None:
 
 async def test_a_search_that_ends_early_says_how_far_it_went(many: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages that are not full go on where their search ended, until all is found."""
-    monkeypatch.setattr(request_lists, "MAX_SEARCHED", 3000)
+    monkeypatch.setattr(pages, "MAX_SEARCHED", 3000)
     monkeypatch.setattr(request_lists, "MAX_SET", 5)
     filter, places, seen = RequestFilter(status=Status.PENDING, priority=5), [], []
     before: Position | None = None
@@ -285,6 +285,8 @@ async def test_a_search_that_ends_early_says_how_far_it_went(many: Database, mon
 
     assert 6 == len(places)
     assert 20 == len(seen) == len(set(seen))
+    empty = await request_lists.page(many, Asked("default", None, RequestFilter(error_code=ErrorCode.TIMEOUT)), 100)
+    assert ([], places[0]) == (empty.data, empty.next)
 
 
 CHOICES: dict[str, list[Any]] = {
@@ -304,8 +306,8 @@ async def test_any_combination_of_filters_reads_a_bounded_number_of_rows(
 ) -> None:
     """Whatever is combined, what a page reads of tables and indexes has a limit, and nothing is scanned."""
     # A set that is too large is counted, and then each request that is looked at may have its conversation looked up.
-    assert request_lists.MAX_SET + 2 * request_lists.MAX_SEARCHED <= 10_000
-    monkeypatch.setattr(request_lists, "MAX_SEARCHED", BOUND // 5 * 2)
+    assert request_lists.MAX_SET + 2 * pages.MAX_SEARCHED <= 10_000
+    monkeypatch.setattr(pages, "MAX_SEARCHED", BOUND // 5 * 2)
     monkeypatch.setattr(request_lists, "MAX_SET", BOUND // 5)
     draw = Random(20)
     for _ in range(60):
@@ -313,16 +315,5 @@ async def test_any_combination_of_filters_reads_a_bounded_number_of_rows(
         only, before = draw.choice([None, "user-1"]), draw.choice([None, (datetime.now(UTC), UUID(int=0))])
         asked = Asked("default", only, RequestFilter(**given), before)
         sql, values = await request_lists.page_statement(many, asked)
-        ((plan,),) = await many.run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", **values, limit=LIMIT + 1)
-        read = rows_read(json.loads(plan)[0]["Plan"] if isinstance(plan, str) else plan[0]["Plan"])
+        read = await rows_read(many, sql, **values, limit=LIMIT + 1)
         assert read <= 10 * LIMIT + BOUND, (given, only, read)
-
-
-def rows_read(node: dict[str, Any]) -> float:
-    """How many rows the scans of a plan have read from tables and indexes."""
-    below = sum(rows_read(each) for each in node.get("Plans", ()))
-    assert node["Node Type"] != "Seq Scan" or node["Relation Name"] not in ("requests", "conversations", "messages")
-    if "Relation Name" not in node and "Index Name" not in node:
-        return below
-    each = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return below + each * node["Actual Loops"]

@@ -1,0 +1,1 @@
+"""What the console's calls cost in front of a large table."""
