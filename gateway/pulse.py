@@ -156,7 +156,9 @@ class Pulse:
         while True:
             await self._watching.wait()
             began = time.monotonic()
-            before, self._tick = self._tick, await self._frames()
+            found = await self._frames()
+            # Who came during the look waits on the tick that is there now, not on the one before the look.
+            before, self._tick = self._tick, found
             before.over.set()
             took = time.monotonic() - began
             await asyncio.sleep(max(self._timings.frame - took, _REST * took))

@@ -1,5 +1,6 @@
 // "What needs you": findings in words, each with the place where one looks next. Worst first.
-import { clock, count, duration, number, plural } from "./format.js";
+import { clock, duration, number, plural, sentence } from "./format.js";
+import { work } from "./pauses.js";
 
 const OLD_SECONDS = 60;
 const MAX_LAG = 1000;
@@ -7,7 +8,7 @@ const MAX_FAILED_SHARE = 0.05;
 const FEW = 20;
 const COUNTED_LATE_SECONDS = 60;
 
-/** @typedef {{ kind: "bad" | "warn" | "info", text: string, path?: string, query?: Record<string, string>, look?: string }} Finding */
+/** `text`: in parts, of which every second one is code. @typedef {{ kind: "bad" | "warn" | "info", text: string[], path?: string, query?: Record<string, string>, look?: string }} Finding */
 
 /**
  * What an operator should know now.
@@ -16,7 +17,7 @@ const COUNTED_LATE_SECONDS = 60;
  */
 export function findings({ frame, queue, topics, stats, now }) {
   const found = [
-    ...workers(frame), ...paused(queue, now), ...models(frame, queue, now), ...letters(frame), ...age(frame), ...lag(topics), ...failures(frame), ...counted(stats, now),
+    ...workers(frame), ...paused(queue, now), ...models(frame, queue, now), ...letters(frame), ...age(frame), ...lag(topics), ...failures(frame, now), ...counted(stats, now),
   ];
   const order = ["bad", "warn", "info"];
   return found.sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
@@ -24,15 +25,15 @@ export function findings({ frame, queue, topics, stats, now }) {
 
 /** @param {Api.LiveFrame} frame @returns {Finding[]} */
 function workers({ workers: { alive, draining, in_flight: busy, capacity }, runnable }) {
-  const waiting = runnable.count ? `${count(runnable)} ${runnable.count === 1 ? "request waits" : "requests wait"}` : "requests will wait";
+  const waiting = runnable.count ? plural(runnable, "request waits", "requests wait") : "new requests wait";
   if (!alive) {
-    return [{ kind: "bad", text: `No worker is alive: ${waiting}. Start one with \`orchestra worker\`.`, path: "/workers", look: "Workers" }];
+    return [{ kind: "bad", text: [`No worker is alive: ${waiting}. Start one with `, "orchestra worker", "."], path: "/workers", look: "Workers" }];
   }
   if (draining === alive) {
-    return [{ kind: "bad", text: `Every worker drains: ${waiting}. Let one work again, or start another.`, path: "/workers", look: "Workers" }];
+    return [{ kind: "bad", text: [`Every worker drains: ${waiting}. Let one work again, or start another.`], path: "/workers", look: "Workers" }];
   }
   if (capacity && busy >= capacity) {
-    return [{ kind: "warn", text: `All ${number(capacity)} slots of ${plural(alive, "worker")} are taken; ${waiting} behind them.`, path: "/workers", look: "Workers" }];
+    return [{ kind: "warn", text: [`All ${plural(capacity, "slot")} of ${plural(alive - draining, "worker")} are taken: ${waiting}.`], path: "/workers", look: "Workers" }];
   }
   return [];
 }
@@ -41,19 +42,19 @@ function workers({ workers: { alive, draining, in_flight: busy, capacity }, runn
 function models(frame, queue, now) {
   return frame.held_models.map((model) => {
     const held = queue?.held.find((each) => each.model === model);
-    const why = held ? ` (\`${held.code ?? "unknown"}\`${held.detail ? `: ${held.detail}` : ""})` : "";
-    const until = held ? `; its requests are held back until ${clock(held.until, now)}` : "";
-    return { kind: "warn", text: `Model ${model} refuses calls${why}${until}.`, path: "/requests", query: { model, status: "pending" }, look: "Its requests" };
+    const text = held
+      ? [`Model ${model} refuses calls (`, held.code ?? "unknown", `${held.detail ? `: ${held.detail}` : ""}); its requests are held back until ${clock(held.until, now)}.`]
+      : [`Model ${model} refuses calls.`];
+    return { kind: "warn", text, path: "/requests", query: { model, status: "pending" }, look: "Its requests" };
   });
 }
 
 /** @param {Api.QueueState | undefined} queue @param {number} now @returns {Finding[]} */
 function paused(queue, now) {
   return (queue?.pauses ?? []).map((pause) => {
-    const what = pause.model === null ? "All models are" : `Model ${pause.model} is`;
-    const until = pause.until ? `until ${clock(pause.until, now)}` : "until it is resumed";
+    const until = pause.until ? `until ${clock(pause.until, now)}` : "until someone resumes it";
     return {
-      kind: "warn", text: `${what} paused by ${pause.paused_by} ${until}${pause.reason ? `: ${pause.reason}` : ""}.`,
+      kind: "warn", text: [`${work(pause.model, "is")} paused ${until}${sentence(pause.reason ? `: ${pause.reason}` : "")}`],
       path: pause.model === null ? "/queue" : "/models", look: pause.model === null ? "Queue" : "Models",
     };
   });
@@ -62,35 +63,36 @@ function paused(queue, now) {
 /** @param {Api.LiveFrame} frame @returns {Finding[]} */
 function letters({ dead_letters: open }) {
   if (!open.count) return [];
-  const text = open.count === 1 ? "1 record was refused and was not replayed." : `${count(open)} records were refused and were not replayed.`;
-  return [{ kind: "warn", text, path: "/dead-letters", look: "Dead letters" }];
+  const text = plural(open, "record was refused and was not sent again", "records were refused and were not sent again");
+  return [{ kind: "warn", text: [`${text}.`], path: "/dead-letters", look: "Dead letters" }];
 }
 
 /** @param {Api.LiveFrame} frame @returns {Finding[]} */
 function age({ oldest_seconds: oldest }) {
   if (oldest === null || oldest < OLD_SECONDS) return [];
-  return [{ kind: "warn", text: `The oldest request that could run has waited for ${duration(oldest)}.`, path: "/requests", query: { status: "pending" }, look: "What waits" }];
+  return [{ kind: "warn", text: [`The oldest request that could run has waited for ${duration(oldest)}.`], path: "/queue", look: "Queue" }];
 }
 
 /** @param {Api.TopicList | undefined} topics @returns {Finding[]} */
 function lag(topics) {
   return (topics?.data ?? []).filter((each) => (each.lag ?? 0) > MAX_LAG).map((each) => ({
-    kind: "warn", text: `${number(each.lag)} records of ${each.topic} are not read yet.`, path: "/queue", look: "Queue",
+    kind: "warn", text: [`${plural(each.lag ?? 0, "record")} of ${each.topic} are not read yet.`], path: "/queue", look: "Queue",
   }));
 }
 
-/** @param {Api.LiveFrame} frame @returns {Finding[]} */
-function failures({ minutes }) {
+/** @param {Api.LiveFrame} frame @param {number} now @returns {Finding[]} */
+function failures({ minutes }, now) {
   const failed = minutes.reduce((sum, each) => sum + each.failed, 0);
   const ended = minutes.reduce((sum, each) => sum + each.failed + each.completed, 0);
   if (ended < FEW || failed / ended < MAX_FAILED_SHARE) return [];
   const share = Math.round((failed / ended) * 100);
-  return [{ kind: "bad", text: `${share} % of what ended in the last two minutes failed: ${number(failed)} of ${number(ended)}.`, path: "/requests", query: { status: "failed" }, look: "What failed" }];
+  const since = clock(minutes[0]?.minute ?? "", now);
+  return [{ kind: "bad", text: [`${share} % of the requests that ended since ${since} failed: ${number(failed)} of ${number(ended)}.`], path: "/requests", query: { status: "failed" }, look: "What failed" }];
 }
 
 /** @param {Api.StatsAnswer | undefined} stats @param {number} now @returns {Finding[]} */
 function counted(stats, now) {
   const behind = stats ? (now - Date.parse(stats.counted_at)) / 1000 : 0;
   if (behind < COUNTED_LATE_SECONDS) return [];
-  return [{ kind: "info", text: `Statistics were last counted ${duration(behind)} ago: workers count them.` }];
+  return [{ kind: "info", text: [`Statistics were last counted ${duration(behind)} ago: workers count them.`] }];
 }

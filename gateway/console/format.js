@@ -97,11 +97,25 @@ export function money(dollars) {
   return dollars < 0.01 ? `$${dollars.toPrecision(2)}` : `$${dollars.toFixed(dollars < 100 ? 2 : 0)}`;
 }
 
+/** Dollars where there is little room: no fractions of a cent. @param {number} dollars */
+export const cents = (dollars) => (dollars > 0 && dollars < 0.01 ? "< $0.01" : money(dollars));
+
 /** @param {number} bytes */
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
 
-/** @param {number} count @param {string} one @param {string} [many] */
-export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+/**
+ * A number with its noun, or with other words that depend on it: `1 request`, `2 requests`, `500+ requests`.
+ * @param {number | Api.Count} value
+ * @param {string} one
+ * @param {string} [many]
+ */
+export function plural(value, one, many = `${one}s`) {
+  const counted = typeof value === "number" ? { count: value, more: false } : value;
+  return `${count(counted)} ${counted.count === 1 && !counted.more ? one : many}`;
+}
+
+/** A text that ends like a sentence. @param {string} text */
+export const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);

@@ -5,7 +5,7 @@ import { PAGES } from "./pages.js";
 import { go, link } from "./router.js";
 import { may } from "./session.js";
 import { keep, kept, nextTheme } from "./theme.js";
-import { paused } from "./live.js";
+import { frozen } from "./live.js";
 
 const NAME = "orchestra.keys";
 const SEQUENCE_MS = 1500;
@@ -31,7 +31,7 @@ export function enable(on) {
 export const EVERYWHERE = [
   { key: "?", text: "Show the keys", run: () => (help.value = true) },
   { key: "t", text: "Change the theme", run: nextTheme },
-  { key: ".", text: "Pause or resume live updates", run: () => (paused.value = !paused.value) },
+  { key: ".", text: "Freeze or unfreeze numbers and lists", run: () => (frozen.value = !frozen.value) },
 ];
 
 /**

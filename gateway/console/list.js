@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { asProblem, get } from "./api.js";
 import { changed, useEvery, watch } from "./live.js";
+import { may, session } from "./session.js";
 
 const SECONDS = 2;
 const MAX_IDS = 100;
@@ -73,6 +74,15 @@ async function fresh(list, ids) {
   const found = new Map(page.data.map((/** @type {Row} */ row) => [row.id, row]));
   return { rows: list.rows.map((row) => found.get(row.id) ?? row) };
 }
+
+/** Whether a worker has read its record; of a request without a row only its id, its state and its error are known. @param {{ attempts?: number | null | undefined }} request */
+export const hasRow = ({ attempts }) => attempts !== null && attempts !== undefined;
+
+/** When a request was accepted, which is before a worker read it and created its row, where its record says so. @param {Api.RequestDetail & { accepted_at?: string | null }} request */
+export const acceptedAt = (request) => request.accepted_at ?? request.created_at;
+
+/** Whether the caller may read what is said in a request: operators see those of every owner, without the texts of others. @param {Api.RequestDetail} request */
+export const isReadable = (request) => may("admin") || !may("operate") || !hasRow(request) || (request.owner ?? "") === session.value?.caller?.owner;
 
 /** @param {{ status: string }} request */
 export const isOpen = ({ status }) => status === "pending" || status === "in_progress";

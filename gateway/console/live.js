@@ -12,7 +12,7 @@ const LONGEST_PAUSE_MS = 15000;
 /** The last frame. A user's frame has their own counts only. @type {import("@preact/signals").Signal<any>} */
 export const frame = signal(null);
 
-/** @type {import("@preact/signals").Signal<"connecting" | "live" | "late" | "lost" | "paused">} */
+/** @type {import("@preact/signals").Signal<"connecting" | "live" | "late" | "lost" | "frozen">} */
 export const connection = signal("connecting");
 
 /** When the state of the connection last changed, and when the last frame came, in milliseconds of this machine. */
@@ -25,8 +25,8 @@ export const changed = signal([]);
 /** Moves once a second while the tab is visible: what shows an age reads it. In milliseconds of the server. */
 export const now = signal(Date.now());
 
-/** Whether the viewer paused the console. */
-export const paused = signal(false);
+/** Whether the viewer froze the console: its numbers and lists stay as they are. */
+export const frozen = signal(false);
 
 /** @type {import("@preact/signals").Signal<string>} */
 const watched = signal("");
@@ -44,7 +44,7 @@ export function watch(ids) {
 }
 
 /**
- * Do something every few seconds, while the tab is visible and the console is not paused.
+ * Do something every few seconds, while the tab is visible and the console is not frozen.
  * @param {number} seconds
  * @param {() => void} run
  */
@@ -54,7 +54,7 @@ export function useEvery(seconds, run) {
   useEffect(() => {
     let due = Date.now() + seconds * 1000;
     return now.subscribe(() => {
-      if (paused.peek() || Date.now() < due) return;
+      if (frozen.peek() || Date.now() < due) return;
       due = Date.now() + seconds * 1000;
       latest.current();
     });
@@ -69,8 +69,8 @@ export function start() {
   effect(() => {
     void round.value;
     if (session.value !== "signed_in" || !visible.value) return;
-    if (paused.value) {
-      become("paused");
+    if (frozen.value) {
+      become("frozen");
       return;
     }
     return open(watched.value);

@@ -14,24 +14,20 @@ import { clock } from "./format.js";
  */
 export function reachOf(name, queue, workers, hour, now) {
   const held = queue?.held.find((each) => each.model === name);
-  const alive = (workers?.data ?? []).filter((each) => each.alive && !each.draining);
+  const alive = (workers?.data ?? []).filter((each) => each.alive);
   if (held) {
     return { word: "refuses calls", sign: "bad", tone: "bad", why: `${held.code ?? "unknown"}${held.detail ? `: ${held.detail}` : ""}; asked again at ${clock(held.until, now)}` };
   }
-  if (workers && !alive.length) return { word: "no worker", sign: "warn", tone: "warn", why: "No worker that takes requests is alive." };
+  if (workers && !alive.length) return { word: "no worker", sign: "warn", tone: "warn", why: "No worker is alive: requests wait." };
+  if (workers && alive.every(drains)) return { word: "workers drain", sign: "warn", tone: "warn", why: "Every worker drains: what runs goes on, other requests wait." };
   if (hour?.completed) return { word: "answers", sign: "ok", tone: "ok" };
   if (hour?.failed) return { word: "only failures", sign: "bad", tone: "bad", why: "Nothing was answered in the last hour." };
   if (hour) return { word: "not known", sign: "info", tone: "", why: "What ended in the last hour was cancelled or expired." };
   return { word: "not called", sign: "info", tone: "", why: "Nothing ended in the last hour, so it is not known." };
 }
 
-/**
- * The pause of a model, or of all models of the tenant.
- * @param {Api.QueueState | undefined} queue
- * @param {string | null} name null: all models
- * @returns {Api.PauseResource | undefined}
- */
-export const pauseOf = (queue, name) => (queue?.pauses ?? []).find((each) => each.model === name);
+/** Whether a worker takes nothing new, or is about to. @param {Api.WorkerResource} worker */
+export const drains = (worker) => !!worker.draining || !!worker.drain_requested_at;
 
 /**
  * The last hour of one model, of several points.

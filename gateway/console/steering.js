@@ -1,18 +1,18 @@
 // Acting on many requests: first a dry run that counts, then the same call for real, a thousand at a time.
 import { post } from "./api.js";
+import { number } from "./format.js";
 
 /** @typedef {"cancel" | "retry" | "change"} Verb */
 /** @typedef {{ ids: string[] } | { filter: Record<string, string | number> }} Selection */
-/** @typedef {{ done: number, matched: number, more: boolean, skipped: Map<string, number> }} Outcome */
+/** @typedef {{ done: number, matched: number, more: boolean, skipped: Map<string, number>, scope?: "own" | "tenant" | null }} Outcome  `scope`: whose requests were selected from */
 
 const PATHS = { cancel: "/v1/requests/cancel", retry: "/v1/requests/retry", change: "/v1/requests/change" };
 const NUMBERS = new Set(["priority", "attempts_min", "waited_min"]);
 
-/** Words for the reasons that are not words yet. @type {Record<string, string>} */
+/** Words for the reasons that are not words yet, for one request and for many. @type {Record<string, string>} */
 const REASONS = {
-  not_found: "not there any more", ended: "had ended", in_progress: "run already", cancelling: "are being cancelled",
-  unchanged: "have it already", not_ended: "have not ended", completed: "were answered", retried: "were retried before",
-  not_kept: "were not kept", not_before_deadline: "would begin after their deadline",
+  ended: "ended before", in_progress: "running", cancelling: "being cancelled already", unchanged: "unchanged by it", not_ended: "still open",
+  completed: "answered", retried: "retried before", is_retry: "made by a retry", not_kept: "without its messages", not_before_deadline: "to begin after its deadline",
 };
 
 /** The filter of an address as the body of a call has it. @param {Record<string, string>} filter */
@@ -59,4 +59,4 @@ async function once(verb, body) {
 }
 
 /** Why some were left alone, in words. @param {Outcome} outcome */
-export const skippedIn = ({ skipped }) => [...skipped].map(([code, count]) => `${count} ${REASONS[code] ?? code.replaceAll("_", " ")}`).join(", ");
+export const skippedIn = ({ skipped }) => [...skipped].map(([code, count]) => `${number(count)} ${REASONS[code] ?? code.replaceAll("_", " ")}`).join(", ");

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from orchestra.store.compose import composed, matches, parameters
 from orchestra.store.database import Database
 from orchestra.store.pages import applied, conditions, newest_page
-from orchestra.store.tables import branches, conversations, requests
+from orchestra.store.tables import branches, conversations, messages, requests
 from orchestra.store.turns import ConversationRef
 from schemas.api.conversations import ConversationResource
 
@@ -60,8 +60,22 @@ _THERE = select(
 _ONLY = cast(bindparam("only"), Text)
 _GET = composed(_THERE.where(matches(conversations.c.id), or_(_ONLY.is_(None), conversation_owner == _ONLY)))
 
+# Instructions, and the results of calls, can come before what a user says first.
+_FIRST = (
+    select(messages.c.role, messages.c.content)
+    .where(messages.c.tenant == conversations.c.tenant, messages.c.conversation_id == conversations.c.id)
+    .order_by(messages.c.id)
+    .limit(8)
+    .correlate(conversations)
+    .subquery()
+)
+# `substr` reads only the beginning of a long text.
+_BEGINNING = select(func.nullif(func.substr(_FIRST.c.content, 1, 100), "")).where(_FIRST.c.role == "user").limit(1)
+
 # Exactly the predicate of the indexes: the conversation of one request, with its id, is not listed.
-_LISTED = _THERE.where(func.substr(cast(conversations.c.id, Text), 15, 1) != "8")
+_LISTED = _THERE.add_columns(_BEGINNING.scalar_subquery().label("beginning")).where(
+    func.substr(cast(conversations.c.id, Text), 15, 1) != "8"
+)
 
 _CONDITIONS = conditions(conversations, only=conversation_owner == bindparam("only"))
 

@@ -69,6 +69,10 @@ class ConversationResource(BaseModel):
         UUID | None,
         described("Whose history a branch begins with; absent in other conversations.", fields.A_CONVERSATION),
     ] = Field(None, exclude_if=absent)
+    beginning: Annotated[
+        str | None,
+        described("In lists, the first 100 characters of what a user said first; absent while none is stored.", "Hi!"),
+    ] = Field(None, exclude_if=absent)
 
 
 class ConversationPage(Page[ConversationResource]):

@@ -21,6 +21,8 @@ SHOTS = CACHE / "shots"
 def main() -> None:
     """Exit code 1 if anything is not as it must be, or cannot be looked at."""
     told, rest = _arguments().parse_known_args()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)  # However it ends, the stack is taken down.
     if told.serve:
         _serve(told.port_base)
         return
@@ -49,8 +51,6 @@ def main() -> None:
 
 
 def _serve(port_base: int | None) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.default_int_handler)
     with running(port_base) as (url, seen), suppress(KeyboardInterrupt):
         _note(seen)
         print(f"{url}/console", flush=True)

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+URL = os.environ["CONSOLE_URL"]
 _PAGES = (Path(os.environ["CONSOLE_FOLDER"]) / "pages.js").read_text("utf-8")
 PATHS = re.findall(r'\bpath: "([^"]+)"', _PAGES)
 # What replaces the names in a page's path: names of what tests/browser/seed.py returns, each looked at.
 SAMPLES: dict[str, list[str]] = {
     "/requests/{id}": ["waiting", "behind", "running", "retried", "completed", "failed"],
-    "/dead-letters/{id}": ["letter"],
+    "/dead-letters/{id}": ["letter", "text_letter"],
     "/topics/{topic}/{partition}": ["record"],
     "/conversations/{id}": ["talk"],
 }

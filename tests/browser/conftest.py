@@ -5,16 +5,17 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from addresses import URL
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-URL = os.environ["CONSOLE_URL"]
-SHOTS = Path(os.environ["CONSOLE_SHOTS"])
 SEEN = json.loads(os.environ["CONSOLE_SEEN"])
+# A machine may be busy: what comes, comes.
+expect.set_options(timeout=20_000)
 _OWN = re.compile(r"/console(/.*)?")
 # A policy violation is an event of the document, which the page itself cannot hide.
 _WATCH = """window.violations = [];
@@ -47,7 +48,8 @@ class Watched:
     def problems(self) -> list[str]:
         """Everything that must not happen in a page."""
         violations = self.page.evaluate("() => window.violations")
-        found = [*self.errors, *self.foreign, *self.dialogs, *violations]
+        ran = ["a text ran"] if self.page.evaluate("() => window.ran !== undefined") else []
+        found = [*self.errors, *self.foreign, *self.dialogs, *violations, *ran]
         # The browser itself writes a line for an answer that is an error.
         return [each for each in found if not any(f"status of {status} " in each for status in self.expected)]
 
@@ -59,6 +61,15 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the console for what its modules do without one: nothing that a test does remains in it."""
+    opened = browser.new_page(timezone_id="UTC")
+    opened.goto(f"{URL}/console")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +116,11 @@ def _foreign(request: Request) -> list[str]:
 def _documented(method: str) -> list[re.Pattern[str]]:
     paths = [path for path, methods in SEEN["openapi"].items() if method.lower() in methods]
     return [re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))) for path in paths]
+
+
+@pytest.fixture(scope="session")
+def document() -> dict[str, Any]:
+    """The API's document."""
+    with urlopen(f"{URL}/openapi.json") as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found

@@ -58,7 +58,7 @@ async def _fill(url: str, kafka: str) -> dict[str, Any]:
         later = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
         delayed = [await send.task(later) for _ in range(3)]
         refused = await _refused(kafka)
-        letter, to_repair = [await send.letter(place) for place in refused[:2]]
+        letter, to_repair, text_letter = [await send.letter(place) for place in refused[:3]]
         for name, role in (("ada", "user"), ("root", "admin")):
             user = {"username": name, "password": PASSWORD, "role": role}
             (await client.post("/v1/users", json=user)).raise_for_status()
@@ -76,6 +76,7 @@ async def _fill(url: str, kafka: str) -> dict[str, Any]:
         "cancelled": cancelled,
         "letter": letter,
         "to_repair": to_repair,
+        "text_letter": text_letter,
         "record": refused[0],
         **more,
         "password": PASSWORD,
@@ -94,6 +95,7 @@ class _Sender:
             "model": model,
             "priority": priority,
             "messages": [{"role": "user", "content": _PROMPTS[number % len(_PROMPTS)]}],
+            "metadata": {"ticket": f"T-{1000 + number}"},
         }
         headers = {"X-User-ID": _OWNERS[number % len(_OWNERS)], "Prefer": "respond-async"}
         if after:

@@ -6,12 +6,6 @@ import pytest
 from playwright.sync_api import Page
 
 
-@pytest.fixture
-def page(open_watched: Any) -> Page:
-    opened: Page = open_watched().open("")
-    return opened
-
-
 def edited(page: Page, type: str, data: str, start: int, end: int | None = None, *, inserts: bool = False) -> Any:
     """The dump of 0a 1b 2c after an input event, and where the cursor is."""
     files = page.evaluate("() => document.querySelector('script[type=module]').src.replace('main.js', '')")

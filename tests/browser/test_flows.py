@@ -1,18 +1,11 @@
 """What people do with the console, step by step, as they do it."""
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
-
-SHOTS = Path(os.environ["CONSOLE_SHOTS"])
-
-
-def shoot(page: Page, name: str) -> None:
-    page.screenshot(path=SHOTS / f"flow-{name}.png")
+from looking import shoot
+from playwright.sync_api import expect
 
 
 def test_a_finding_leads_to_its_requests(open_watched: Any, seen: dict[str, Any]) -> None:
@@ -38,7 +31,7 @@ def test_filters_are_in_the_address(open_watched: Any) -> None:
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(14)
     page.get_by_text("Filter", exact=True).click()
-    shoot(page, "filter")
+    shoot(page, "flow-filter")
     page.get_by_role("button", name=re.compile("Remove the filter Model")).click()
 
     expect(page.locator("tbody tr")).not_to_have_count(14)
@@ -93,7 +86,7 @@ def test_tokens_are_watched_as_they_come(open_watched: Any, seen: dict[str, Any]
     page.wait_for_function(
         "([before]) => document.querySelector('.said.long').textContent.length > before + 40", arg=[before]
     )
-    shoot(page, "tokens")
+    shoot(page, "flow-tokens")
     assert [] == watched.problems()
 
 
@@ -107,14 +100,27 @@ def test_the_keyboard_is_enough(open_watched: Any) -> None:
     for key in "jxjx":
         page.keyboard.press(key)
     expect(page.get_by_role("toolbar")).to_contain_text("2 chosen")
-    shoot(page, "chosen")
+    shoot(page, "flow-chosen")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Next row")
-    shoot(page, "keys")
+    shoot(page, "flow-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("Enter")
 
     expect(page).to_have_url(re.compile(r"/console/requests/[0-9a-f-]{36}"))
+    assert [] == watched.problems()
+
+
+def test_the_console_is_frozen(open_watched: Any) -> None:
+    """A frozen console says so and since when, asks for no numbers, and goes on when it is unfrozen."""
+    watched = open_watched()
+    page = watched.open("/queue")
+    page.wait_for_selector(".dot.is-live")
+    page.keyboard.press(".")
+    expect(page.get_by_role("status").filter(has_text="frozen")).to_be_visible()
+    page.get_by_role("button", name="Unfreeze").click()
+
+    page.wait_for_selector(".dot.is-live")
     assert [] == watched.problems()
 
 
@@ -128,7 +134,8 @@ def test_an_action_says_first_what_it_would_do(open_watched: Any, seen: dict[str
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Priority, 9 first").select_option("8")
     expect(dialog).to_contain_text("4 requests would be changed")
-    shoot(page, "dry-run")
+    expect(dialog).to_contain_text("model mistral-small of every owner")
+    shoot(page, "flow-dry-run")
     dialog.get_by_role("button", name="Set priority 8").click()
 
     expect(page.get_by_role("status").filter(has_text="4 requests changed")).to_be_visible()
@@ -148,7 +155,7 @@ def test_a_user_signs_in_and_out(width: int, theme: str, open_watched: Any, seen
     page.get_by_label("Password", exact=True).fill("wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("does not match")
-    page.screenshot(path=SHOTS / f"signin-{width}-{theme}.png")
+    shoot(page, f"flow-signin-{width}-{theme}")
     page.get_by_label("Password", exact=True).fill(seen["password"])
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Requests")

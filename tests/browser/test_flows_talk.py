@@ -1,17 +1,10 @@
 """What people do in the playground, in conversations, and with keys, step by step."""
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
-
-SHOTS = Path(os.environ["CONSOLE_SHOTS"])
-
-
-def shoot(page: Page, name: str) -> None:
-    page.screenshot(path=SHOTS / f"flow-{name}.png")
+from looking import shoot
+from playwright.sync_api import expect
 
 
 def test_the_playground_survives_a_reload(open_watched: Any) -> None:
@@ -29,13 +22,13 @@ def test_the_playground_survives_a_reload(open_watched: Any) -> None:
     expect(answer).to_contain_text(before[:60])
     grown = "([before]) => document.querySelector('.said.answer').textContent.length > before + 40"
     page.wait_for_function(grown, arg=[len(before)])
-    shoot(page, "playground")
+    shoot(page, "flow-playground")
     page.get_by_role("button", name="Events", exact=True).click()
     whole = page.get_by_label("Events as they came").inner_text()
-    shoot(page, "playground-events")
+    shoot(page, "flow-playground-events")
     page.get_by_role("button", name="Python", exact=True).click()
     expect(page.get_by_label("The call")).to_contain_text('model="llama3-70b"')
-    shoot(page, "playground-python")
+    shoot(page, "flow-playground-python")
 
     assert re.search(r"last_event_id=1\.\d+", asked[0])
     assert 1 == whole.count("event: started")
@@ -48,6 +41,7 @@ def test_a_turn_is_sent_and_answered(open_watched: Any, seen: dict[str, Any]) ->
     """What is said in a conversation appears with its request, and its answer as it comes."""
     watched = open_watched()
     page = watched.open("/conversations")
+    expect(page.locator("tbody tr", has_text="Good evening.")).to_contain_text("support desk")
     page.locator("tbody tr", has_text="release 1.4").get_by_role("link").first.click()
     expect(page.get_by_text("Nothing has been said yet.")).to_be_visible()
     page.get_by_label("Model").select_option("llama3")
@@ -67,10 +61,10 @@ def test_a_key_is_shown_once(open_watched: Any) -> None:
     page = watched.open("/keys")
     page.get_by_role("button", name="New key").click()
     page.get_by_label("What it is for").fill("a test of the console")
-    shoot(page, "key-new")
+    shoot(page, "flow-key-new")
     page.get_by_role("button", name="Create").click()
     secret = page.get_by_label("The key", exact=True).inner_text()
-    shoot(page, "key")
+    shoot(page, "flow-key")
     page.get_by_role("button", name="I have stored it").click()
     page.get_by_role("button", name="Revoke a test of the console").click()
     page.get_by_role("button", name="Revoke it").click()
@@ -98,7 +92,7 @@ def test_a_stale_session_is_asked_for_the_password(open_watched: Any, seen: dict
     expect(page.get_by_text("admin", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Create").click()
     page.get_by_label("Password of ada").fill(seen["password"])
-    shoot(page, "again")
+    shoot(page, "flow-again")
     page.get_by_role("button", name="Go on").click()
 
     expect(page.get_by_label("The key", exact=True)).to_contain_text("orc_")

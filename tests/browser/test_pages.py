@@ -1,15 +1,15 @@
 """Each page of the console, light and dark, on a laptop and a phone: everyone can read it, and it holds its policy."""
 
-import itertools
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from addresses import ADDRESSES, address_of, name_of
 from axe_playwright_python.sync_playwright import Axe
+from looking import shoot
 
-SIZES, THEMES = (1280, 390), ("light", "dark")
+WIDTHS = (1280, 390)
+# Pages that are otherwise for someone without the right to operate.
+OTHERWISE = ("/", "/requests", "/models", "/keys", "/queue")
 _WIDE = """() => [...document.querySelectorAll("body *")].filter((each) => {
   const box = each.getBoundingClientRect();
   const scrolled = each.closest(".flush, nav, pre, dialog, .hidden");
@@ -18,22 +18,46 @@ _WIDE = """() => [...document.querySelectorAll("body *")].filter((each) => {
 }).map((each) => `${each.tagName}.${each.getAttribute("class")} ${Math.round(each.getBoundingClientRect().right)}`)"""
 
 
-@pytest.mark.parametrize(("width", "theme"), [*itertools.product(SIZES, THEMES)])
-@pytest.mark.parametrize(("path", "sample"), ADDRESSES, ids=name_of)
-def test_a_page(path: str, sample: str, width: int, theme: str, open_watched: Any, seen: dict[str, Any]) -> None:
+def look(watched: Any, name: str) -> None:
+    """Light and dark: a picture, and that the page has nothing that it must not have."""
+    page = watched.page
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        watched.settle()
+        found = [each for each in Axe().run(page).response["violations"] if each["impact"] in {"serious", "critical"}]
+        page.evaluate("() => scrollTo(0, 0)")
+        shoot(page, f"{name}-{theme}", whole=True)
+
+        assert [] == watched.problems()
+        assert [] == page.evaluate(_WIDE)
+        assert [] == [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("path", "sample"), [*ADDRESSES, ("/nowhere", "")], ids=name_of)
+def test_a_page(path: str, sample: str, width: int, open_watched: Any, seen: dict[str, Any]) -> None:
     """A page has no errors, violations and foreign calls, fits its window, and axe finds nothing serious."""
-    watched = open_watched(width, theme)
+    watched = open_watched(width)
     page = watched.open(address_of(path, sample, seen))
     page.wait_for_selector(".dot.is-live")
-    watched.settle()
 
-    found = [each for each in Axe().run(page).response["violations"] if each["impact"] in {"serious", "critical"}]
-    serious = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
-    shot = "-".join([name_of(path), *([sample] if sample else []), str(width), theme])
-    page.evaluate("() => scrollTo(0, 0)")
-    page.screenshot(path=Path(os.environ["CONSOLE_SHOTS"]) / f"{shot}.png", full_page=True)
+    look(watched, "-".join([name_of(path), *([sample] if sample else []), str(width)]))
 
-    assert [] == watched.problems()
-    assert [] == page.evaluate(_WIDE)
-    assert [] == serious
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_of_a_user(width: int, open_watched: Any, seen: dict[str, Any]) -> None:
+    """So do the page to sign in, and pages as someone sees them who may see only what is their own."""
+    watched = open_watched(width)
+    page = watched.page
+    page.goto(f"{seen['closed']}/console")
+    page.wait_for_selector("h1")
+    look(watched, f"signin-{width}")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password", exact=True).fill(seen["password"])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_selector(".dot.is-live")
+    for path in OTHERWISE:
+        page.goto(f"{seen['closed']}/console{path}")
+        page.wait_for_selector(".dot.is-live")
+        look(watched, f"user-{name_of(path)}-{width}")

@@ -70,6 +70,8 @@ function Row({ row, name }) {
 
 /** A credential as it is shown: a long id by its end. @param {string} text */
 function actor(text) {
+  // Where callers need no credentials, nobody is known.
+  if (text === "nobody") return "no credentials";
   const [kind = "", ...rest] = text.split(":");
   return rest.length ? `${kind} ${short(rest.join(":"))}` : text;
 }

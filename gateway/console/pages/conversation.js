@@ -13,7 +13,7 @@ import { Composer } from "../parts/composer.js";
 import { Copy } from "../parts/copy.js";
 import { Confirm } from "../parts/dialog.js";
 import { Page } from "../parts/page.js";
-import { Empty, Facts, Failure, Panel } from "../parts/panel.js";
+import { Empty, Facts, Failure, Missing, Panel } from "../parts/panel.js";
 import { Ago } from "../parts/time.js";
 import { Turn } from "../parts/turn.js";
 
@@ -37,9 +37,8 @@ export default function Conversation({ id }) {
   const turns = turnsOf(talk.messages.value, talk.requests.value, talk.answers.value);
   useAtEnd(turns.length);
   if (problem && !about) {
-    return html`<${Page} title="Conversation">${problem.status === 404
-      ? html`<${Empty} title="There is no such conversation, or it is not yours to see."><p class="dim">One that was deleted is gone, and one of a single OpenAI request is in no list.</p><p><a href=${link("/conversations")}>To the list</a></p></${Empty}>`
-      : html`<${Failure} problem=${problem} again=${() => void talk.start()} />`}</${Page}>`;
+    if (problem.status === 404) return html`<${Missing} title="Conversation" what="conversation" list="/conversations"><p class="dim">One that was deleted is gone.</p></${Missing}>`;
+    return html`<${Page} title="Conversation"><${Failure} problem=${problem} again=${() => void talk.start()} /></${Page}>`;
   }
   const model = talk.requests.value.find((each) => each.model)?.model ?? "";
   const title = html`<span>Conversation</span><span class="inline"><span class="id" title=${id}>${short(id)}</span><${Copy} text=${id} label="the id" /></span>`;
@@ -62,7 +61,7 @@ export default function Conversation({ id }) {
         ...Object.entries(about.metadata),
       ]} /></${Panel}></div>
     </div>`}
-    ${asked && html`<${Delete} id=${id} open=${about.open_requests.length} turns=${turns.length} close=${() => ask(false)} />`}
+    ${asked && html`<${Delete} id=${id} open=${about.open_requests.length} turns=${talk.more.value ? undefined : turns.length} close=${() => ask(false)} />`}
   </${Page}>`;
 }
 
@@ -77,7 +76,7 @@ function useAtEnd(turns) {
   }, [turns]);
 }
 
-/** @param {{ id: string, open: number, turns: number, close: () => void }} props */
+/** @param {{ id: string, open: number, turns: number | undefined, close: () => void }} props */
 function Delete({ id, open, turns, close }) {
   async function act() {
     await call("DELETE", "/v1/conversations/{conversation_id}", { path: { conversation_id: id } });
@@ -85,6 +84,6 @@ function Delete({ id, open, turns, close }) {
     go(link("/conversations"));
   }
   return html`<${Confirm} title="Delete this conversation" yes="Delete it" danger act=${act} close=${close}>
-    <p>Its ${plural(turns, "turn")} and their texts are deleted for good.${open ? ` ${plural(open, "open request")} ${open === 1 ? "is" : "are"} cancelled.` : ""}</p>
+    <p>${turns === undefined ? "All its turns" : `Its ${plural(turns, "turn")}`} and their texts are deleted for good.${open ? ` ${plural(open, "open request")} ${open === 1 ? "is" : "are"} cancelled.` : ""}</p>
     <p class="dim">Branches of it go on, without what they took from it. A copy keeps its own.</p></${Confirm}>`;
 }

@@ -10,7 +10,7 @@ import { LetterActions } from "../parts/letteractions.js";
 import { LetterHeaders } from "../parts/letterheaders.js";
 import { LetterValue } from "../parts/lettervalue.js";
 import { Page } from "../parts/page.js";
-import { Empty, Facts, Failure, Panel } from "../parts/panel.js";
+import { Facts, Failure, Missing, Panel } from "../parts/panel.js";
 import { Refusal } from "../parts/refusal.js";
 import { State } from "../parts/sign.js";
 import { Ago, Clock } from "../parts/time.js";
@@ -24,9 +24,8 @@ export default function LetterPage({ id }) {
   useEffect(() => setKnown(loaded.data), [loaded.data]);
   const letter = known?.id === Number(id) ? known : undefined;
   if (loaded.problem && !letter) {
-    return html`<${Page} title="Dead letter">${loaded.problem.status === 404
-      ? html`<${Empty} title="There is no such dead letter."><p class="dim">Dead letters are kept as long as requests, and then deleted.</p><p><a href=${link("/dead-letters")}>To the list</a></p></${Empty}>`
-      : html`<${Failure} problem=${loaded.problem} again=${loaded.reload} />`}</${Page}>`;
+    if (loaded.problem.status === 404) return html`<${Missing} title="Dead letter" what="dead letter" list="/dead-letters"><p class="dim">Dead letters are kept as long as requests, and then deleted.</p></${Missing}>`;
+    return html`<${Page} title="Dead letter"><${Failure} problem=${loaded.problem} again=${loaded.reload} /></${Page}>`;
   }
   if (!letter) return html`<${Page} title="Dead letter"><div class="loading" aria-busy="true"></div></${Page}>`;
   return html`<${Editor} key=${letter.id} letter=${letter} setLetter=${setKnown} />`;

@@ -47,7 +47,7 @@ export default function Playground() {
   useKeys([{ key: "i", text: "Write a message", run: () => document.querySelector("textarea")?.focus() }]);
   return html`<${Page} title="Playground" note="what is sent here is a request like any other">
     <div class="columns play">
-      <${PlayForm} draft=${draft} change=${change} models=${models.data?.data} asking=${!models.data && !models.problem} busy=${state.busy} problem=${state.problem} send=${send} />
+      <${PlayForm} draft=${draft} change=${change} models=${models.data?.data} asking=${!models.data && !models.problem} busy=${state.busy} problem=${state.problem ?? models.problem} send=${send} />
       <${PlayOutput} run=${run} draft=${draft} key=${id} />
     </div>
   </${Page}>`;

@@ -3,12 +3,13 @@ import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
 import { count, duration, number } from "../format.js";
 import { useEvery } from "../live.js";
+import { pauseOf } from "../pauses.js";
 import { link } from "../router.js";
 import { Head } from "../parts/depth.js";
 import { Held } from "../parts/held.js";
 import { Matrix } from "../parts/matrix.js";
 import { Page } from "../parts/page.js";
-import { Pause, Paused, pausesOf } from "../parts/pauses.js";
+import { Pause, Paused } from "../parts/pauses.js";
 import { Tile } from "../parts/tile.js";
 import { TopicStates } from "../parts/topics.js";
 
@@ -19,12 +20,11 @@ export default function Queue() {
   useEvery(2, queue.reload);
   useEvery(5, topics.reload);
   useEvery(5, workers.reload);
-  const pauses = pausesOf(queue.data);
-  const whole = pauses?.some((each) => each.model === null);
-  return html`<${Page} title="Queue" tools=${pauses && !whole && html`<${Pause} model=${null} done=${queue.reload} />`}>
+  const pauses = queue.data?.pauses;
+  return html`<${Page} title="Queue" tools=${pauses && !pauseOf(pauses, null) && html`<${Pause} model=${null} done=${queue.reload} />`}>
     <${Paused} pauses=${pauses} done=${queue.reload} />
     <${Numbers} queue=${queue.data} />
-    <${Matrix} queue=${queue} pauses=${pauses} />
+    <${Matrix} queue=${queue} />
     <div class="columns wide-first"><${Head} queue=${queue} /><${Held} queue=${queue} /></div>
     <${TopicStates} topics=${topics} workers=${workers.data} />
   </${Page}>`;

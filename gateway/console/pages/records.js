@@ -5,7 +5,7 @@ import { bytesOf, printable } from "../bytes.js";
 import { number, plural, size } from "../format.js";
 import { link, query, refine } from "../router.js";
 import { Page } from "../parts/page.js";
-import { Empty, Loaded } from "../parts/panel.js";
+import { Empty, Loaded, Missing } from "../parts/panel.js";
 import { RecordContents } from "../parts/recordcontents.js";
 import { Clock } from "../parts/time.js";
 
@@ -18,6 +18,7 @@ export default function Records({ topic, partition }) {
   const offset = query.value.get("offset") ?? "";
   const at = query.value.get("at") ?? "";
   const found = useLoaded((abort) => get("/v1/topics/{topic}/partitions/{partition}/records", { path: { topic, partition }, query: { offset, at, limit: LIMIT }, abort }), [topic, partition, offset, at]);
+  if (found.problem?.status === 404 && !found.data) return html`<${Missing} title="Records" what="partition" list="/queue" />`;
   const title = html`<span>Records</span><span class="id">${topic}[${partition}]</span>`;
   return html`<${Page} title=${title} note=${found.data && `offsets ${number(found.data.start)} to ${number(found.data.end - 1)} are kept`} tools=${html`<a class="button" href=${link("/queue", { topic })}>All partitions</a>`}>
     <section class="panel" aria-label="Records"><${Place} offset=${offset} at=${at} />

@@ -4,9 +4,8 @@ import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
 import { short } from "../format.js";
 import { useKeys } from "../keys.js";
-import { isOpen } from "../list.js";
+import { isOpen, isReadable } from "../list.js";
 import { changed, useEvery, watch } from "../live.js";
-import { link } from "../router.js";
 import { Stream } from "../stream.js";
 import { Answer, Messages } from "../parts/answer.js";
 import { Copy } from "../parts/copy.js";
@@ -14,7 +13,7 @@ import { Events } from "../parts/events.js";
 import { KafkaRecord } from "../parts/record.js";
 import { KnownFacts } from "../parts/requestfacts.js";
 import { Page } from "../parts/page.js";
-import { Empty, Failure } from "../parts/panel.js";
+import { Failure, Missing, Panel } from "../parts/panel.js";
 import { RequestActions } from "../parts/requestactions.js";
 import { State } from "../parts/sign.js";
 import { Timeline } from "../parts/timeline.js";
@@ -27,26 +26,27 @@ export default function RequestPage({ id }) {
   const [ended, setEnded] = useState(false);
   const data = /** @type {Api.RequestDetail | undefined} */ (request.data);
   const open = !!data && isOpen(data);
+  // Only what the API knows is watched and followed: an address can have any text as its id.
   useEffect(() => {
+    if (!data) return undefined;
     watch([id]);
-    return () => watch([]);
-  }, [id]);
+    if (isReadable(data)) stream.open();
+    return () => {
+      watch([]);
+      stream.close();
+    };
+  }, [stream, !data]);
   useEffect(() => changed.subscribe((ids) => void (ids.includes(id) && request.reload())), [id]);
   // A row that no worker has read yet changes without an event.
   useEvery(3, () => open && request.reload());
-  useEffect(() => {
-    stream.open();
-    return () => stream.close();
-  }, [stream]);
   useEffect(() => stream.state.subscribe((state) => state === "ended" && setEnded(true)), [stream]);
   useEffect(() => {
     if (ended) request.reload();
   }, [ended]);
-  useKeys([{ key: "w", text: "Watch the stream from its beginning", run: () => stream.open() }]);
+  useKeys([{ key: "w", text: "Watch the stream from its beginning", run: () => data && isReadable(data) && stream.open() }]);
   if (request.problem && !data) {
-    return html`<${Page} title="Request">${request.problem.status === 404
-      ? html`<${Empty} title="There is no such request, or it is not yours to see."><p><a href=${link("/requests")}>To the list</a></p></${Empty}>`
-      : html`<${Failure} problem=${request.problem} again=${request.reload} />`}</${Page}>`;
+    if (request.problem.status === 404) return html`<${Missing} title="Request" what="request" list="/requests" />`;
+    return html`<${Page} title="Request"><${Failure} problem=${request.problem} again=${request.reload} /></${Page}>`;
   }
   const title = html`<span>Request</span><span class="inline"><span class="id" title=${id}>${short(id)}</span><${Copy} text=${id} label="the id" /></span>
     ${data && html`<${State} of=${data.status} cancelling=${data.cancel_requested} />`}`;
@@ -56,7 +56,8 @@ export default function RequestPage({ id }) {
       ${open && html`<${Waiting} request=${data} />`}
       <${Timeline} request=${data} />
       <div class="columns wide-first">
-        <div class="stack"><${Messages} request=${data} /><${Answer} request=${data} stream=${stream} /><${Events} stream=${stream} /></div>
+        <div class="stack">${isReadable(data) ? html`<${Messages} request=${data} /><${Answer} request=${data} stream=${stream} /><${Events} stream=${stream} />`
+          : html`<${Panel} title="Messages and answer"><p class="dim">They are another owner's. An operator sees what a request does, not what is said in it.</p></${Panel}>`}</div>
         <div class="stack"><${KnownFacts} request=${data} /><${KafkaRecord} request=${data} /></div>
       </div>`}
   </${Page}>`;

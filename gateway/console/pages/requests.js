@@ -49,7 +49,7 @@ export default function Requests() {
   const curl = `curl -s '${location.origin}${address("/v1/requests", {}, { ...filter, cursor, limit: LIMIT })}'`;
   const box = (/** @type {any} */ row) => html`<input type="checkbox" aria-label=${`Choose ${row.id}`} checked=${chosen.has(row.id)} onChange=${() => toggle(row.id)} />`;
   const columns = columnsOf(rows);
-  const steers = may("write");
+  const steers = may("write") || may("operate");
   return html`<${Page} title="Requests" tools=${html`<span class="inline dim">This list as curl<${Copy} text=${curl} label="this list as a curl command" /></span>`}>
     <section class="panel" aria-label="Requests">
       <${FilterBar} />

@@ -4,6 +4,7 @@ import { html } from "../html.js";
 import { get, post, useLoaded } from "../api.js";
 import { number, plural, relative, short } from "../format.js";
 import { now, useEvery } from "../live.js";
+import { drains } from "../models.js";
 import { notify } from "../notices.js";
 import { link } from "../router.js";
 import { may } from "../session.js";
@@ -32,7 +33,8 @@ function summary({ data }) {
   const alive = data.filter((each) => each.alive);
   const [busy, slots] = [sum(alive.map((each) => each.in_flight)), sum(alive.map((each) => each.capacity))];
   const versions = [...new Set(alive.map((each) => each.version ?? "of another release"))];
-  return `${number(alive.length)} alive, ${number(busy)} of ${number(slots)} slots taken${versions.length > 1 ? `, ${number(versions.length)} releases: ${versions.join(", ")}` : ""}`;
+  const draining = alive.filter(drains).length;
+  return `${number(alive.length)} alive, ${draining ? `${number(draining)} of them draining, ` : ""}${number(busy)} of ${plural(slots, "slot")} taken${versions.length > 1 ? `, ${number(versions.length)} releases: ${versions.join(", ")}` : ""}`;
 }
 
 /** @param {(number | null)[]} numbers */
@@ -51,7 +53,7 @@ function One({ worker, done }) {
 /** @param {{ worker: Worker }} props */
 function Standing({ worker }) {
   if (!worker.alive) return html`<span class="state is-failed"><${Sign} name="bad" />lost; others take over its requests</span>`;
-  if (worker.draining || worker.drain_requested_at) return html`<span class="state is-pending"><${Sign} name="paused" />draining${worker.in_flight === 0 ? ": nothing runs, it can be stopped" : ""}</span>`;
+  if (drains(worker)) return html`<span class="state is-pending"><${Sign} name="paused" />draining${worker.in_flight === 0 ? ": nothing runs, it can be stopped" : ""}</span>`;
   return html`<span class="state is-completed"><${Sign} name="ok" />alive</span>`;
 }
 

@@ -1,8 +1,9 @@
 // What was asked, and the answer: as it comes while the request is open, as it is stored afterwards. Texts are text.
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "../html.js";
-import { compact, number } from "../format.js";
-import { isOpen } from "../list.js";
+import { number, plural } from "../format.js";
+import { hasRow, isOpen } from "../list.js";
+import { linkIfAny } from "../router.js";
 import { Copy } from "./copy.js";
 import { Panel } from "./panel.js";
 
@@ -10,10 +11,18 @@ import { Panel } from "./panel.js";
 export function Messages({ request }) {
   const messages = request.messages;
   if (!messages?.length) {
-    return html`<${Panel} title="Messages"><p class="dim">Not kept here: they were deleted, or exceed a record.</p></${Panel}>`;
+    return html`<${Panel} title="Messages"><p class="dim">${unseen(request)}</p></${Panel}>`;
   }
   return html`<${Panel} title="Messages" note=${messages.length > 1 ? number(messages.length) : ""}>
     <div class="talk">${messages.map((message, index) => html`<${Message} key=${index} of=${message} />`)}</div></${Panel}>`;
+}
+
+/** Why there are none. @param {Api.RequestDetail} request */
+function unseen(request) {
+  if (hasRow(request)) return "They are not kept: they were deleted, or are longer than a record.";
+  if (isOpen(request)) return "No worker has read its record yet. They are shown once one has.";
+  const letters = linkIfAny("/dead-letters");
+  return html`Its record was refused, and is kept as a dead letter. ${letters && html`<a href=${letters}>Dead letters</a>`}`;
 }
 
 /** @param {{ of: any }} props */
@@ -54,12 +63,12 @@ export function Answer({ request, stream }) {
   const open = isOpen(request);
   const from = stream.from.value;
   const text = (from ? answer.text : "") || request.reply || answer.text;
-  const note = from ? html`the pieces after <code>${from}</code>` : open ? STATES[stream.state.value] : request.usage && `${compact(request.usage.output_tokens)} tokens`;
+  const note = from ? html`the pieces after <code>${from}</code>` : open ? STATES[stream.state.value] : request.usage && plural(request.usage.output_tokens ?? 0, "token");
   return html`<${Panel} title="Answer" note=${note} tools=${text && html`<${Copy} text=${text} label="the answer" />`}>
     ${answer.reasoning && html`<details class="reasoning"><summary>Reasoning</summary><p class="said dim">${answer.reasoning}</p></details>`}
     ${answer.calls.map((call, index) => html`<pre key=${index} class="callbox">${call.name}(${call.arguments})</pre>`)}
     ${text && html`<p class="said long" tabindex="0" aria-label="Text of the answer" role="region" ref=${following}>${text}${open && stream.state.value === "open" && html`<span class="caret" aria-hidden="true"></span>`}</p>`}
-    ${!text && !answer.calls.length && html`<p class="dim">${open ? "No text has come yet." : "It has no text."}</p>`}
+    ${!text && !answer.calls.length && html`<p class="dim">${open ? "No text has come yet." : request.error ? "There is none." : "It has no text."}</p>`}
     ${request.error && html`<p class="is-failed"><code>${request.error.code}</code> ${request.error.detail}</p>`}
   </${Panel}>`;
 }

@@ -7,19 +7,17 @@ import { dark } from "../theme.js";
 /** @typedef {{ name: string, color: string, values: (number | null)[], fill?: boolean, dash?: number[] }} Line */
 
 /**
- * @param {{ label: string, times: number[], lines: Line[], format: (value: number) => string, height?: number, from?: number, to?: number }} props
- *   `times`: seconds since 1970, ascending. `color`: the name of a custom property. `from`, `to`: what is shown
+ * @param {{ label: string, times: number[], lines: Line[], format: (value: number) => string, steps: number[], height?: number }} props
+ *   `times`: seconds since 1970, ascending. `color`: the name of a custom property. `steps`: the distances that lines of the grid may have
  */
-export function Chart({ label, times, lines, format, height = 154, from, to }) {
+export function Chart({ label, times, lines, format, steps, height = 154 }) {
   const place = useRef(/** @type {HTMLDivElement | null} */ (null));
   const plot = useRef(/** @type {uPlot | null} */ (null));
-  const range = useRef({ from, to });
-  range.current = { from, to };
   const shape = lines.map((line) => line.name).join() + dark.value;
   useEffect(() => {
     const element = place.current;
     if (!element) return;
-    const made = new uPlot(options(element, lines, format, height, range), data(times, lines), element);
+    const made = new uPlot(options(element, lines, format, steps, height), data(times, lines), element);
     plot.current = made;
     const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height }));
     observer.observe(element);
@@ -56,11 +54,11 @@ const data = (times, lines) => /** @type {uPlot.AlignedData} */ ([times, ...line
  * @param {HTMLElement} element
  * @param {Line[]} lines
  * @param {(value: number) => string} format
+ * @param {number[]} steps
  * @param {number} height
- * @param {{ current: { from: number | undefined, to: number | undefined } }} range
  * @returns {uPlot.Options}
  */
-function options(element, lines, format, height, range) {
+function options(element, lines, format, steps, height) {
   const style = getComputedStyle(element);
   const color = (/** @type {string} */ name) => resolved(element, name);
   const font = `11px ${style.fontFamily}`;
@@ -70,12 +68,12 @@ function options(element, lines, format, height, range) {
     legend: { show: false },
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
     scales: {
-      x: { time: true, range: (_, low, high) => [range.current.from ?? low, range.current.to ?? high] },
-      y: { range: (_, __, high) => [0, Math.max(high * 1.15, 1e-3)] },
+      x: { time: true, range: (_, low, high) => [low, high] },
+      y: { range: (_, __, high) => [0, high ? high * 1.15 : (steps.find((each) => each >= 1) ?? 1)] },
     },
     axes: [
       { stroke: color("dim"), font, grid: { show: false }, ticks: { show: false }, size: 28, gap: 6, values: hours, space: 64 },
-      { stroke: color("dim"), font, grid, ticks: { show: false }, size: 48, gap: 6, space: 34, values: (_, splits) => splits.map(format) },
+      { stroke: color("dim"), font, grid, ticks: { show: false }, size: 48, gap: 6, space: 34, incrs: steps, values: (_, splits) => splits.map(format) },
     ],
     series: [
       {},

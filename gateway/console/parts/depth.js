@@ -1,9 +1,10 @@
 // The queue as it is now: by priority, by model, and what comes next.
 import { html } from "../html.js";
-import { compact, count, duration, money, number, short } from "../format.js";
+import { cents, compact, count, duration, number, plural, short } from "../format.js";
+import { barOf } from "../pauses.js";
 import { link } from "../router.js";
 import { Empty, Loaded, Panel } from "./panel.js";
-import { Sign } from "./sign.js";
+import { Barred } from "./sign.js";
 
 /** @typedef {{ data: Api.QueueState | undefined, problem: any, reload: () => void }} Queue */
 
@@ -22,7 +23,7 @@ export function Depth({ queue }) {
 }
 
 /** @param {Api.QueueState} queue */
-const behind = ({ waiting }) => (waiting.count ? `${count(waiting)} more wait behind another request of their conversation.` : "");
+const behind = ({ waiting }) => (waiting.count ? `${plural(waiting, "more waits behind another request of its conversation", "more wait behind another request of their conversation")}.` : "");
 
 /** @param {{ queue: Queue, stats: { data: Api.StatsAnswer | undefined } }} props */
 export function Models({ queue, stats }) {
@@ -31,23 +32,19 @@ export function Models({ queue, stats }) {
     if (!rows.length) return html`<${Empty} title="No model was asked in the last hour." />`;
     return html`<table><thead><tr><th>Model</th><th class="num">Waiting</th><th class="num">Answered</th><th class="num">Failed</th><th class="num extra">Tokens</th><th class="num">Cost</th></tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${row.model}>
-        <td class="wrap">${row.model === null ? html`<span class="dim">all others</span>` : html`<a href=${link("/requests", { model: row.model })}>${row.model}</a>`}
-          ${row.held && html` <span class="state is-pending"><${Sign} name="paused" />${row.held}</span>`}</td>
+        <td class="wrap">${row.model === null ? html`<span class="dim">all others</span>` : html`<a href=${link("/requests", { model: row.model })}>${row.model}</a>`} <${Barred} by=${barOf(data, row.model)} /></td>
         <td class="num">${number(row.waiting)}</td><td class="num">${number(row.completed)}</td>
-        <td class=${`num ${row.failed ? "is-failed" : ""}`}>${number(row.failed)}</td><td class="num extra">${compact(row.tokens)}</td><td class="num">${money(row.cost)}</td>
+        <td class=${`num ${row.failed ? "is-failed" : ""}`}>${number(row.failed)}</td><td class="num extra">${compact(row.tokens)}</td><td class="num">${cents(row.cost)}</td>
       </tr>`)}</tbody></table>`;
   }}</${Loaded}></${Panel}>`;
 }
 
 /** @param {Api.QueueState} queue @param {Api.StatsAnswer | undefined} stats */
 function rowsOf(queue, stats) {
-  /** @type {Map<string | null, string>} */
-  const held = new Map(queue.held.map((each) => [each.model, "held back"]));
-  for (const each of queue.pauses) held.set(each.model, "paused");
-  /** @type {Map<string | null, { model: string | null, held: string, waiting: number, completed: number, failed: number, tokens: number, cost: number }>} */
+  /** @type {Map<string | null, { model: string | null, waiting: number, completed: number, failed: number, tokens: number, cost: number }>} */
   const rows = new Map();
   const row = (/** @type {string | null} */ model) => {
-    const made = rows.get(model) ?? { model, held: (model !== null && held.get(model)) || "", waiting: 0, completed: 0, failed: 0, tokens: 0, cost: 0 };
+    const made = rows.get(model) ?? { model, waiting: 0, completed: 0, failed: 0, tokens: 0, cost: 0 };
     rows.set(model, made);
     return made;
   };
@@ -62,14 +59,16 @@ function rowsOf(queue, stats) {
   return [...rows.values()].sort((a, b) => b.waiting - a.waiting || b.completed - a.completed).slice(0, 12);
 }
 
-/** @param {{ queue: Queue }} props */
+/** What workers take first; behind it what they do not take now. @param {{ queue: Queue }} props */
 export function Head({ queue }) {
-  return html`<${Panel} title="Next in line" note="what workers take first" flush><${Loaded} of=${queue}>${(/** @type {Api.QueueState} */ data) => {
-    if (!data.head.length) return html`<${Empty} title="The line is empty." sign="ok" />`;
-    return html`<table class="cards"><thead><tr><th>Request</th><th>Whose</th><th>Model</th><th class="num">Priority</th><th class="num">Waited</th></tr></thead>
-      <tbody>${data.head.map((each) => html`<tr key=${each.id}>
-        <td><a class="id" href=${link(`/requests/${each.id}`)}>${short(each.id)}</a></td><td class="name">${each.owner ?? html`<span class="dim">the tenant</span>`}</td>
-        <td class="wrap">${each.model}${each.last_error && html` <code class="dim">${each.last_error}</code>`}</td><td class="num" data-name="Priority">${each.priority}</td><td class="num" data-name="Waited">${duration(each.waited_seconds)}</td>
+  return html`<${Panel} title="Next in line" note="by priority, then by age" flush><${Loaded} of=${queue}>${(/** @type {Api.QueueState} */ data) => {
+    if (!data.head.length) return html`<${Empty} title="No request can be taken now." sign="ok">${data.delayed.count > 0 && html`<p class="dim">${count(data.delayed)} delayed.</p>`}</${Empty}>`;
+    const rows = data.head.map((each) => ({ each, bar: barOf(data, each.model) })).sort((a, b) => Number(!!a.bar) - Number(!!b.bar));
+    return html`<table class="cards line"><thead><tr><th>Request</th><th>Whose</th><th>Model</th><th class="num">Priority</th><th class="num">Waited</th></tr></thead>
+      <tbody>${rows.map(({ each, bar }) => html`<tr key=${each.id} class=${bar && "over"}>
+        <td><a class="id" href=${link(`/requests/${each.id}`)} title=${each.id}>${short(each.id)}</a></td><td class="name">${each.owner ?? html`<span class="dim">the tenant</span>`}</td>
+        <td><span class="inline"><span>${each.model}</span>${bar ? html`<${Barred} by=${bar} />` : each.last_error && html`<code class="dim">${each.last_error}</code>`}</span></td>
+        <td class="num" data-name="Priority">${each.priority}</td><td class="num" data-name="Waited">${duration(each.waited_seconds)}</td>
       </tr>`)}</tbody></table>`;
   }}</${Loaded}></${Panel}>`;
 }

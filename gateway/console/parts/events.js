@@ -17,7 +17,7 @@ export function Events({ stream }) {
     ${events.length > 0 && html`<table class="cards events"><thead><tr><th>Id</th><th>Event</th><th>Data</th><th class="num">Received</th><th></th></tr></thead><tbody>
       ${events.map((event, index) => html`<tr key=${index}>
         <td class="id">${event.id || html`<span class="dim">–</span>`}</td>
-        <td><code>${event.name}</code>${event.count > 1 && html` <span class="dim">× ${number(event.count)}</span>`}</td>
+        <td class="kind"><code>${event.name}</code>${event.count > 1 && html` <span class="dim">× ${number(event.count)}</span>`}</td>
         <td class="data"><span class="cut mono">${shown(event)}</span></td>
         <td class="num">${clock(new Date(event.at).toISOString(), now.peek())}</td>
         <td class="num">${event.id && !event.id.endsWith(".end") && html`<button type="button" class="quiet" onClick=${() => stream.open(event.id)}>Resume from here</button>`}</td>

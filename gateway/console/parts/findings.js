@@ -12,7 +12,7 @@ export function Findings({ seen }) {
   return html`<${Panel} title="What needs you" note=${note} flush class="needs">
     ${!seen && html`<ul class="findings"><li class="dim">Waiting for the first numbers …</li></ul>`}
     ${seen && !found.length && html`<ul class="findings"><li><${Sign} name="ok" tone="ok" /><p>Nothing needs you.</p></li></ul>`}
-    ${found.length > 0 && html`<ul class="findings">${found.map((each) => html`<${Item} key=${each.text} of=${each} />`)}</ul>`}
+    ${found.length > 0 && html`<ul class="findings">${found.map((each) => html`<${Item} key=${each.text.join("")} of=${each} />`)}</ul>`}
   </${Panel}>`;
 }
 
@@ -21,9 +21,6 @@ const KINDS = { bad: "Urgent", warn: "Look at this", info: "To know" };
 /** @param {{ of: import("../findings.js").Finding }} props */
 function Item({ of }) {
   const href = of.path && linkIfAny(of.path, of.query);
-  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${marked(of.text)}</p>
+  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${of.text.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part))}</p>
     ${href && html`<a href=${href}>${of.look}</a>`}</li>`;
 }
-
-/** What stands between backticks is code. @param {string} text */
-const marked = (text) => text.split("`").map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part));

@@ -6,6 +6,9 @@ import { Chart } from "./chart.js";
 import { Loaded, Panel } from "./panel.js";
 
 const MINUTES = 60;
+/** Distances of the lines of a grid: whole numbers, and times as one reads them. */
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat();
+const TIMES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200, 86_400];
 
 /** @typedef {Pick<Api.LiveMinute, "completed" | "failed" | "input_tokens" | "output_tokens">} Minute */
 
@@ -20,7 +23,7 @@ export function Hour({ stats, frame }) {
     <${Panel} title="Ended each minute" note="last hour"><${Loaded} of=${stats}>${(/** @type {Api.StatsAnswer} */ data) => {
       const points = merged(data, frame);
       const of = (/** @type {"completed" | "failed"} */ field) => times.map((at) => points.get(at)?.[field] ?? 0);
-      return html`<${Chart} label="Ended each minute" times=${times} format=${compact} lines=${[
+      return html`<${Chart} label="Ended each minute" times=${times} format=${compact} steps=${WHOLE} lines=${[
         { name: "answered", color: "completed", values: of("completed"), fill: true },
         { name: "failed", color: "failed", values: of("failed"), fill: true },
       ]} />`;
@@ -28,7 +31,7 @@ export function Hour({ stats, frame }) {
     <${Panel} title="How long it took" note="p95 by minute"><${Loaded} of=${stats}>${(/** @type {Api.StatsAnswer} */ data) => {
       const points = new Map(data.data.map((each) => [Date.parse(each.at) / 1000, each]));
       const of = (/** @type {"queue_seconds" | "model_seconds"} */ field) => times.map((at) => points.get(at)?.[field].p95 ?? null);
-      return html`<${Chart} label="How long it took" times=${times} format=${brief} lines=${[
+      return html`<${Chart} label="How long it took" times=${times} format=${brief} steps=${TIMES} lines=${[
         { name: "in the queue", color: "pending", values: of("queue_seconds"), dash: [4, 3] },
         { name: "at the model", color: "running", values: of("model_seconds") },
       ]} />`;
@@ -36,7 +39,7 @@ export function Hour({ stats, frame }) {
     <${Panel} title="Tokens each minute" note="last hour"><${Loaded} of=${stats}>${(/** @type {Api.StatsAnswer} */ data) => {
       const points = merged(data, frame);
       const of = (/** @type {"input_tokens" | "output_tokens"} */ field) => times.map((at) => points.get(at)?.[field] ?? 0);
-      return html`<${Chart} label="Tokens each minute" times=${times} format=${compact} lines=${[
+      return html`<${Chart} label="Tokens each minute" times=${times} format=${compact} steps=${WHOLE} lines=${[
         { name: "of prompts", color: "expired", values: of("input_tokens"), dash: [4, 3] },
         { name: "of answers", color: "running", values: of("output_tokens"), fill: true },
       ]} />`;

@@ -1,9 +1,11 @@
 // One model in the list of models.
 import { html } from "../html.js";
-import { clock, compact, duration, money, number } from "../format.js";
+import { cents, clock, compact, duration, money, number } from "../format.js";
 import { now } from "../live.js";
+import { pauseOf } from "../pauses.js";
 import { link, linkIfAny } from "../router.js";
 import { Copy } from "./copy.js";
+import { by, Pause, Resume } from "./pauses.js";
 import { Sign } from "./sign.js";
 
 /** @param {{ operates: boolean }} props */
@@ -12,10 +14,11 @@ export const HeadOfModels = ({ operates }) => html`<thead><tr><th>Model</th>${op
   <th>Limits and price</th><th></th></tr></thead>`;
 
 /**
- * @param {{ model: Api.ModelObject, operates: boolean, pause?: Api.PauseResource, hour?: Api.StatsPoint, known: boolean,
- *   reach?: import("../models.js").Reach, ask: () => void, resume: () => void }} props
+ * @param {{ model: Api.ModelObject, operates: boolean, pauses: Api.PauseResource[] | undefined, hour?: Api.StatsPoint, known: boolean,
+ *   reach?: import("../models.js").Reach, done: () => void }} props
  */
-export function ModelRow({ model, operates, pause, hour, known, reach, ask, resume }) {
+export function ModelRow({ model, operates, pauses, hour, known, reach, done }) {
+  const pause = pauseOf(pauses, model.id);
   const none = known ? "0" : "–";
   return html`<tr>
     <td class="main"><span class="inline"><a class="strong" href=${link("/requests", { model: model.id })}>${model.id}</a><${Copy} text=${model.id} label="the name" /></span>
@@ -26,16 +29,16 @@ export function ModelRow({ model, operates, pause, hour, known, reach, ask, resu
     <td class="num" data-name="p50" data-none=${hour ? undefined : ""} title="At the model, from its first attempt to its end">${duration(hour?.model_seconds.p50)}</td>
     <td class="num" data-name="p95" data-none=${hour ? undefined : ""} title="At the model, from its first attempt to its end">${duration(hour?.model_seconds.p95)}</td>
     <td class="num" data-name="Tokens" data-none=${hour ? undefined : ""}>${hour ? compact(hour.input_tokens + hour.output_tokens) : none}</td>
-    <td class="num" data-name="Cost" data-none=${hour?.cost ? undefined : ""}>${hour?.cost ? money(hour.cost) : "–"}</td>`}
+    <td class="num" data-name="Cost" data-none=${hour?.cost ? undefined : ""}>${hour?.cost ? cents(hour.cost) : "–"}</td>`}
     <td class="limits">${limits(model).map((each) => html`<span class="small dim" key=${each}>${each}</span>`)}</td>
     <td class="num act"><span class="inline">${linkIfAny("/playground") && html`<a class="button" href=${link("/playground", { model: model.id })}>Try it</a>`}
-      ${operates && (pause ? html`<button type="button" aria-label=${`Resume ${model.id}`} onClick=${resume}>Resume</button>` : html`<button type="button" aria-label=${`Pause ${model.id}`} onClick=${ask}>Pause</button>`)}</span></td>
+      ${pauses && (pause ? html`<${Resume} model=${model.id} done=${done} />` : html`<${Pause} model=${model.id} done=${done} />`)}</span></td>
   </tr>`;
 }
 
 /** @param {{ reach?: import("../models.js").Reach, pause?: Api.PauseResource }} props */
 function ReachOf({ reach, pause }) {
-  const why = pause ? `by ${pause.paused_by}${pause.until ? `, until ${clock(pause.until, now.value)}` : ""}${pause.reason ? `: ${pause.reason}` : ""}` : reach?.why;
+  const why = pause ? html`${pause.until ? `until ${clock(pause.until, now.value)}` : "until someone resumes it"}${by(pause)}${pause.reason ? `: ${pause.reason}` : ""}` : reach?.why;
   if (!pause && !reach) return html`<span class="dim">–</span>`;
   const [name, tone, word] = pause ? ["paused", "warn", "paused"] : [reach?.sign, reach?.tone, reach?.word];
   return html`<span class="state"><${Sign} name=${name} tone=${tone} />${word}</span>${why && html`<span class="dim small wrap">${why}</span>`}`;

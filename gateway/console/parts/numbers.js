@@ -17,7 +17,7 @@ export function Numbers({ frame, stats }) {
       title="Requests that a worker may take now" />
     <${Tile} name="Oldest waits" value=${frame ? (frame.oldest_seconds === null ? "–" : brief(frame.oldest_seconds)) : "–"}
       tone=${(frame?.oldest_seconds ?? 0) >= 60 ? "warn" : ""} title="For how long the oldest of them has waited" />
-    <${Tile} name="Running" value=${count(frame?.in_progress)} note=${capacity ? `of ${number(capacity)} slots` : ""}
+    <${Tile} name="Running" value=${count(frame?.in_progress)} note=${capacity ? `of ${plural(capacity, "slot")}` : ""}
       href=${linkIfAny("/requests", { status: "in_progress" })} title="Requests that workers run now" />
     <${Tile} name="Answered" value=${stats ? compact(last?.completed ?? 0) : "–"} unit="/min" note=${last?.failed ? `${number(last.failed)} failed` : stats ? "none failed" : ""}
       href=${linkIfAny("/requests", { status: "completed" })} title="The last whole minute" />
@@ -27,8 +27,8 @@ export function Numbers({ frame, stats }) {
       title="From the first attempt to the end, in the last whole minute" />
     <${Tile} name="Workers" value=${number(alive)} tone=${alive === 0 ? "bad" : ""} note=${alive ? plural(busy ?? 0, "call") : ""}
       href=${linkIfAny("/workers")} title="Workers whose lease is valid" />
-    <${Tile} name="Dead letters" value=${count(letters)} tone=${letters?.count ? "warn" : ""} note=${letters?.count ? "not replayed" : ""}
-      href=${linkIfAny("/dead-letters")} title="Records that were refused and not replayed" />
+    <${Tile} name="Dead letters" value=${count(letters)} tone=${letters?.count ? "warn" : ""} note=${letters?.count ? "not sent again" : ""}
+      href=${linkIfAny("/dead-letters")} title="Records that were refused and not sent again" />
   </div>`;
 }
 

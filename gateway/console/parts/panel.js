@@ -1,5 +1,7 @@
 // A titled part of a page, and what is shown in the place of its contents.
 import { html } from "../html.js";
+import { link } from "../router.js";
+import { Page } from "./page.js";
 import { Sign } from "./sign.js";
 
 /**
@@ -18,6 +20,10 @@ export function Panel({ title, note, tools, class: name = "", flush = false, chi
 export function Empty({ title, children, sign = "info" }) {
   return html`<div class="empty"><${Sign} name=${sign} tone=${sign} /><div><p class="strong">${title}</p>${children}</div></div>`;
 }
+
+/** What an address names is not there, or may not be seen. @param {{ title: string, what: string, list: string, children?: any }} props  `list`: the path of the page that lists them */
+export const Missing = ({ title, what, list, children }) => html`<${Page} title=${title}>
+  <${Empty} title=${`There is no such ${what}, or it is not yours to see.`}>${children}<p><a href=${link(list)}>To the list</a></p></${Empty}></${Page}>`;
 
 /** A call that failed. @param {{ problem: import("../api.js").Problem, again?: () => void }} props */
 export function Failure({ problem, again }) {

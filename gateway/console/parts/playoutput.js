@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
-import { between, duration, number, short } from "../format.js";
+import { between, duration, number, plural, short } from "../format.js";
 import { link } from "../router.js";
 import { wire } from "../run.js";
 import { bodyOf, clientOf, curlOf, openaiOf } from "../sending.js";
@@ -23,10 +23,12 @@ export function PlayOutput({ run, draft }) {
   const tools = html`<div class="segments" role="group" aria-label="Shown as">${TABS.map(([name, label]) => html`<button key=${name} type="button" aria-pressed=${tab === name} onClick=${() => setTab(name)}>${label}</button>`)}</div>
     ${copied && html`<${Copy} text=${copied} label="it" />`}`;
   const code = tab !== "text" && tab !== "events";
+  const missing = run?.state.value === "gone" && !kept?.events.length;
   return html`<${Panel} title="Answer" class="playoutput" tools=${tools}>
-    ${run && kept && html`<${About} run=${run} kept=${kept} />`}
-    ${tab === "text" && (kept && run ? html`<${Text} kept=${kept} open=${run.state.value === "open"} />` : html`<${Nothing} />`)}
-    ${tab === "events" && (kept?.events.length ? html`${kept.dropped > 0 && html`<p class="dim">The first ${number(kept.dropped)} are not shown.</p>`}
+    ${missing && html`<${Empty} title="There is no such request, or it is not yours to see." />`}
+    ${!missing && run && kept && html`<${About} run=${run} kept=${kept} />`}
+    ${!missing && tab === "text" && (kept && run ? html`<${Text} kept=${kept} open=${run.state.value === "open"} />` : html`<${Nothing} />`)}
+    ${!missing && tab === "events" && (kept?.events.length ? html`${kept.dropped > 0 && html`<p class="dim">${plural(kept.dropped, "earlier event is", "earlier events are")} not shown.</p>`}
       <pre class="value tall" tabindex="0" aria-label="Events as they came">${copied}</pre>` : html`<${Nothing} />`)}
     ${code && html`<p class="dim">${sent ? "Exactly what was sent" : "What the form would send"}${tab === "openai" && ", by the API that this library knows"}. ${tab !== "openai" && "A gateway that requires credentials also needs your key."}</p>
       <pre class="value tall" tabindex="0" aria-label="The call">${copied}</pre>`}
@@ -58,7 +60,7 @@ function About({ run, kept }) {
     ${kept.sentAt > 0 && first && kept.dropped === 0 && html`<span>first text here after ${duration((first.at - kept.sentAt) / 1000)}</span>`}
     ${took !== undefined && html`<span>${duration(took)} in all</span>`}
     ${usage && html`<span>${number(usage.input_tokens)} tokens in, ${number(usage.output_tokens)} out</span>`}
-    <span>${number(kept.events.length + kept.dropped)} events</span>
+    <span>${plural(kept.events.length + kept.dropped, "event")}</span>
     ${kept.resumed.length > 0 && html`<span>resumed after <code>${kept.resumed.at(-1)}</code></span>`}
     ${STATES[run.state.value] && html`<span class="is-pending">${STATES[run.state.value]}</span>`}</div>`;
 }

@@ -1,7 +1,7 @@
 // Why a record was refused, what its bytes show, and whether a worker would take what a replay sends now.
 import { html } from "../html.js";
 import { hex, notText, repaired } from "../bytes.js";
-import { number } from "../format.js";
+import { number, sentence } from "../format.js";
 import { Panel } from "./panel.js";
 import { Sign } from "./sign.js";
 
@@ -10,7 +10,7 @@ import { Sign } from "./sign.js";
 export function Refusal({ letter, draft, dirty, checked, change }) {
   const state = checked ?? (dirty ? null : { obstacle: letter.obstacle });
   return html`<${Panel} title="Why it was refused"><ol class="reasons">
-    <li><${Sign} name="failed" tone="failed" /><p>${letter.detail || "No detail was kept"}${/[.!?]$/.test(letter.detail) ? "" : "."} <code class="dim">${letter.reason}</code></p></li>
+    <li><${Sign} name="failed" tone="failed" /><p>${sentence(letter.detail || "No detail was kept")} <code class="dim">${letter.reason}</code></p></li>
     <${Bytes} draft=${draft} change=${change} />
     <${Now} state=${state} sent=${!!letter.replayed_at} /></ol></${Panel}>`;
 }

@@ -4,7 +4,7 @@ import { html } from "../html.js";
 import { call, post } from "../api.js";
 import { short } from "../format.js";
 import { useKeys } from "../keys.js";
-import { isOpen } from "../list.js";
+import { hasRow, isOpen } from "../list.js";
 import { notify } from "../notices.js";
 import { go, link } from "../router.js";
 import { may } from "../session.js";
@@ -14,10 +14,11 @@ import { Confirm } from "./dialog.js";
 export function RequestActions({ request, reload }) {
   const [asked, ask] = useState(/** @type {"cancel" | "retry" | "change" | null} */ (null));
   const open = isOpen(request);
+  const steers = may("write") || may("operate");
   const legal = {
-    cancel: may("write") && open && !request.cancel_requested,
-    change: may("write") && request.status === "pending" && request.priority !== undefined,
-    retry: may("write") && !open && request.status !== "completed",
+    cancel: steers && open && !request.cancel_requested,
+    change: steers && request.status === "pending" && hasRow(request),
+    retry: steers && !open && request.status !== "completed" && hasRow(request),
   };
   const keys = /** @type {const} */ ([["cancel", "c", "Cancel it"], ["retry", "r", "Retry it"], ["change", "p", "Change it"]]);
   useKeys(keys.filter(([verb]) => legal[verb]).map(([verb, key, text]) => ({ key, text, run: () => ask(verb) })));
@@ -53,7 +54,7 @@ function Retry({ request, close }) {
     go(link(`/requests/${made.id}`));
   }
   return html`<${Confirm} title="Retry this request" yes="Retry it" act=${act} close=${close}>
-    <p>A new request with the same messages is put at the end of its conversation. This one stays as it is.</p></${Confirm}>`;
+    <p>A new request with the same messages is put at the end of its conversation${request.deadline ? ", without a deadline" : ""}. This one stays as it is.</p></${Confirm}>`;
 }
 
 /** @param {Props} props */

@@ -1,6 +1,7 @@
 // What is known of a request, in names and values.
 import { html } from "../html.js";
-import { money, number, short } from "../format.js";
+import { money, number, plural, short } from "../format.js";
+import { acceptedAt, hasRow, isOpen } from "../list.js";
 import { link, linkIfAny } from "../router.js";
 import { Copy } from "./copy.js";
 import { Facts, Panel } from "./panel.js";
@@ -12,6 +13,7 @@ export function KnownFacts({ request }) {
   const talk = conversation && linkIfAny(`/conversations/${conversation}`);
   const id = (/** @type {string} */ text, /** @type {string} */ label, /** @type {string | undefined} */ href) => html`<span class="inline">
     ${href ? html`<a class="id" href=${href} title=${text}>${short(text)}</a>` : html`<span class="id" title=${text}>${short(text)}</span>`}<${Copy} text=${text} label=${label} /></span>`;
+  if (!hasRow(request)) return html`<${Panel} title="Facts"><p class="dim">${isOpen(request) ? "They are known once a worker has read its record." : "Its record was refused, so nothing else is known of it."}</p></${Panel}>`;
   return html`<${Panel} title="Facts"><${Facts} rows=${[
     ["Owner", request.owner && html`<a href=${link("/requests", { owner: request.owner })}>${request.owner}</a>`],
     ["Conversation", conversation && id(conversation, "the conversation's id", talk ?? link("/requests", { conversation_id: conversation }))],
@@ -19,8 +21,8 @@ export function KnownFacts({ request }) {
     ["Task type", request.task_type],
     ["Came by", request.door && `OpenAI's ${request.door === "chat" ? "chat completions" : request.door}`],
     ["Priority", request.priority !== null && request.priority !== undefined && `${request.priority} of 9`],
-    ["Attempts", request.attempts !== null && html`${number(request.attempts)}${most ? html`, <span class="dim">${number(tries)} of ${number(most)} tries used</span>` : ""}`],
-    ["Created", html`<${Ago} at=${request.created_at} />`],
+    ["Attempts", html`${number(request.attempts)}${request.attempts && most ? html`, <span class="dim">${tries ? `${number(tries)} of ${plural(most, "try", "tries")} used` : "none of which counts as a try"}</span>` : ""}`],
+    ["Accepted", html`<${Ago} at=${acceptedAt(request)} />`],
     ["Not before", request.not_before && html`<${Clock} at=${request.not_before} />`],
     ["Deadline", request.deadline && html`<${Clock} at=${request.deadline} />`],
     ["Ended", request.finished_at && html`<${Ago} at=${request.finished_at} />`],

@@ -11,7 +11,7 @@ import { Confirm } from "./dialog.js";
 /** @param {{ filter: Record<string, string>, done: () => void }} props */
 export function Resend({ filter, done }) {
   const [asked, ask] = useState(false);
-  return html`<button type="button" onClick=${() => ask(true)}>Send again all that match …</button>
+  return html`<button type="button" onClick=${() => ask(true)}>Send again all that match</button>
     ${asked && html`<${Ask} filter=${filter} done=${done} close=${() => ask(false)} />`}`;
 }
 
@@ -41,12 +41,12 @@ function Ask({ filter, done, close }) {
     notify(`${plural(sum.replayed, "dead letter was", "dead letters were")} sent again${sum.skipped ? `; ${number(sum.skipped)} left alone` : ""}.`);
     done();
   }
-  const count = dry.sum?.replayed ?? 0;
-  return html`<${Confirm} title="Send dead letters again" yes="Send them again" act=${act} close=${close} ready=${count > 0}>
+  const count = { count: dry.sum?.replayed ?? 0, more: !!dry.sum?.more };
+  return html`<${Confirm} title="Send dead letters again" yes=${`Send ${plural(count, "dead letter")} again`} act=${act} close=${close} ready=${count.count > 0}>
     <div class="dry" role="status">
       ${dry.problem && html`<p class="is-failed">${dry.problem.title}. ${dry.problem.detail}</p>`}
       ${!dry.problem && !dry.sum && html`<p class="dim">Counting …</p>`}
-      ${dry.sum && html`<p><b>${number(count)}${dry.sum.more ? "+" : ""}</b> ${count === 1 ? "dead letter" : "dead letters"} would be sent again, the oldest first.</p>
+      ${dry.sum && html`<p><b>${plural(count, "dead letter")}</b> would be sent again, the oldest first.</p>
         ${dry.sum.skipped > 0 && html`<p class="dim">Left alone: ${number(dry.sum.skipped)} that would be refused again. Edit each of them first.</p>`}
         ${dry.sum.more && html`<p class="dim">The first 500 were counted; it goes on to the last one that matches.</p>`}`}
       ${soFar > 0 && html`<p>${number(soFar)} so far …</p>`}

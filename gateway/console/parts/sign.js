@@ -36,6 +36,9 @@ export function Sign({ name, tone }) {
   </svg>`;
 }
 
+/** That no worker takes a request now, and why. @param {{ by: string }} props  as `barOf` says it */
+export const Barred = ({ by }) => by && html`<span class="state is-pending"><${Sign} name=${by === "paused" ? "paused" : "warn"} />${by}</span>`;
+
 /** The state of a request; or, with its colour, of something else. @param {{ of: string, cancelling?: boolean, word?: string, sign?: string }} props */
 export function State({ of, cancelling = false, word: other, sign = of }) {
   const word = other ?? (cancelling && (of === "pending" || of === "in_progress") ? "cancelling" : of.replace("_", " "));

@@ -1,7 +1,7 @@
 // What happened, on one axis of time. Only what is known is drawn: an attempt whose beginning was not kept has no beginning.
 import { html } from "../html.js";
 import { between, clock, duration, utc } from "../format.js";
-import { isOpen } from "../list.js";
+import { acceptedAt, hasRow, isOpen } from "../list.js";
 import { now } from "../live.js";
 import { Panel } from "./panel.js";
 import { Sign } from "./sign.js";
@@ -16,11 +16,11 @@ const KINDS = { in_progress: "running", completed: "completed", failed: "failed"
 export function Timeline({ request }) {
   const spans = spansOf(request, now.value);
   const first = spans[0];
-  if (!first) return html`<${Panel} title="What happened"><p class="dim">It was accepted. No worker has read its record yet.</p></${Panel}>`;
+  if (!first || !hasRow(request)) return html`<${Panel} title="What happened"><p class="dim">${isOpen(request) ? "It was accepted. No worker has read its record yet." : "Its record was refused, so there was no attempt."}</p></${Panel}>`;
   const start = first.from;
   const end = Math.max(...spans.map((span) => span.to), start + 1);
   const at = (/** @type {number} */ moment) => ((moment - start) / (end - start)) * 100;
-  const whole = between(request.created_at, request.finished_at ?? new Date(now.value).toISOString());
+  const whole = between(acceptedAt(request), request.finished_at ?? new Date(now.value).toISOString());
   return html`<${Panel} title="What happened" note=${`${duration(whole)} ${request.finished_at ? "from acceptance to ending" : "so far"}`}>
     <ol class="timeline">${spans.map((span) => html`<li key=${span.name}>
       <span class="name">${span.name}</span>
@@ -34,12 +34,13 @@ export function Timeline({ request }) {
 
 /** @param {Api.RequestDetail} request @param {number} now @returns {Span[]} */
 function spansOf(request, now) {
-  if (!request.created_at) return [];
-  const created = Date.parse(request.created_at);
+  const accepted = acceptedAt(request);
+  if (!accepted) return [];
+  const from = Date.parse(accepted);
   const over = request.finished_at ? Date.parse(request.finished_at) : now;
   const began = request.started_at ? Date.parse(request.started_at) : over;
   /** @type {Span[]} */
-  const spans = [{ name: "waited", from: created, to: began, kind: "wait", text: `${duration((began - created) / 1000)} until ${request.started_at ? "its first attempt" : isOpen(request) ? "now" : "its end"}` }];
+  const spans = [{ name: "waited", from, to: began, kind: "wait", text: `${duration((began - from) / 1000)} until ${request.started_at ? "its first attempt" : isOpen(request) ? "now" : "its end"}` }];
   let last = began;
   for (const [index, error] of (request.errors ?? []).entries()) {
     const at = Date.parse(error.at);
@@ -67,6 +68,7 @@ function spansOf(request, now) {
 function ended(spans, request, over) {
   const shown = spans.at(-1)?.sign === request.status;
   if (isOpen(request) || shown) return spans;
-  const why = request.error ? html`<code>${request.error.code}</code> ${request.error.detail}` : request.status;
+  const passed = request.status === "expired" && request.deadline && `its deadline, ${clock(request.deadline, over)}, passed before it was answered`;
+  const why = request.error ? html`<code>${request.error.code}</code> ${request.error.detail}` : passed || request.status;
   return [...spans, { name: request.status, from: over, to: over, kind: "ended", sign: request.status, text: why }];
 }

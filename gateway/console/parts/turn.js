@@ -1,8 +1,8 @@
 // One turn of a conversation: what was said, the answer or what became of it, and its request.
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
-import { compact, duration, between, short } from "../format.js";
-import { isOpen } from "../list.js";
+import { between, duration, plural, short } from "../format.js";
+import { hasRow, isOpen } from "../list.js";
 import { link } from "../router.js";
 import { Parts, Said as Text } from "./content.js";
 import { State } from "./sign.js";
@@ -33,7 +33,7 @@ function Asked({ id }) {
   const request = useLoaded((abort) => get("/v1/requests/{request_id}", { path: { request_id: id }, abort }), [id]);
   const messages = request.data?.messages;
   if (!request.data && !request.problem) return html`<p class="dim" aria-busy="true">…</p>`;
-  if (!messages?.length) return html`<p class="dim">Its messages are not kept here.</p>`;
+  if (!messages?.length) return html`<p class="dim">${request.data && !hasRow(request.data) ? "No worker has read it yet." : "Its messages are not kept."}</p>`;
   return messages.map((/** @type {any} */ each, /** @type {number} */ index) => html`<${Said} key=${index} of=${each} />`);
 }
 
@@ -61,7 +61,7 @@ function Foot({ request }) {
     <a class="id" href=${link(`/requests/${request.id}`)} title=${request.id}>${short(request.id)}</a>
     ${request.model && html`<span>${request.model}</span>`}
     ${took !== undefined && html`<span>${duration(took)}</span>`}
-    ${tokens ? html`<span>${compact(tokens)} tokens</span>` : null}
+    ${tokens ? html`<span>${plural(tokens, "token")}</span>` : null}
     ${request.finish_reason && request.finish_reason !== "stop" && html`<span>ended by <code>${request.finish_reason}</code></span>`}
     <span class="when"><${Ago} at=${request.created_at} /></span></footer>`;
 }

@@ -1,7 +1,7 @@
 // Why a request waits, about how long, and what is in order.
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
-import { clock, duration, number, plural, relative, short } from "../format.js";
+import { clock, duration, number, plural, relative, sentence, short } from "../format.js";
 import { now, useEvery } from "../live.js";
 import { link, linkIfAny } from "../router.js";
 import { Loaded, Panel } from "./panel.js";
@@ -9,9 +9,9 @@ import { Sign } from "./sign.js";
 
 const SECONDS = 2;
 /** Reasons that end by themselves; the others need someone. */
-const QUIET = new Set(["behind_in_conversation", "not_before", "backing_off", "no_free_place", "not_read_yet", "cancelling"]);
+const QUIET = new Set(["behind_in_conversation", "not_before", "backing_off", "no_free_slot", "not_read_yet", "cancelling"]);
 /** Where one looks next. @type {Record<string, [string, string]>} */
-const LOOK = { no_worker: ["/workers", "Workers"], model_held_back: ["/models", "Models"], model_paused: ["/models", "Models"], tenant_paused: ["/queue", "Queue"], no_free_place: ["/queue", "Queue"] };
+const LOOK = { no_worker: ["/workers", "Workers"], model_held_back: ["/models", "Models"], model_paused: ["/models", "Models"], tenant_paused: ["/queue", "Queue"], no_free_slot: ["/queue", "Queue"] };
 
 /** @param {{ request: Api.RequestDetail }} props */
 export function Waiting({ request }) {
@@ -37,9 +37,6 @@ function Reason({ of }) {
       ${" "}<code class="dim">${of.code}</code>
       ${href && html` <a href=${href}>${of.request_id ? `Request ${short(of.request_id)}` : look?.[1]}</a>`}</p></li>`;
 }
-
-/** @param {string} text */
-const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 /** @param {Api.WaitingState} state */
 const about = ({ estimate_seconds: seconds }) => (seconds === null || seconds === undefined ? "how long is not known" : `about ${duration(Math.round(seconds))} more`);

@@ -81,6 +81,21 @@ async def test_the_conversation_of_one_request_is_not_listed(database: Database)
         assert await conversations.get(database, ("t", hidden), only) is not None
 
 
+async def test_lists_show_how_conversations_begin(database: Database) -> None:
+    """A list has the beginning of what a user said first, however much came before and after; and none before that."""
+    conversation = uuid4()
+    await conversations.create(database, ("default", conversation), None, {})
+    (before,) = await conversations.page(database, "default", None, 10)
+    for role, text in (("system", "Be brief."), ("user", "é" * 5000), ("assistant", "Yes?"), ("user", "And then?")):
+        await database.run(
+            "INSERT INTO messages (conversation_id, role, content) VALUES (:conversation, :role, :text)",
+            conversation=conversation, role=role, text=text,
+        )  # fmt: skip
+    (after,) = await conversations.page(database, "default", None, 10)
+
+    assert (None, "é" * 100) == (before.beginning, after.beginning)
+
+
 async def test_pages_show_each_conversation_once_newest_first(database: Database) -> None:
     """Pages include those created at the same moment, and never another tenant's."""
     ids = [uuid4() for _ in range(5)]

@@ -1,0 +1,72 @@
+"""Promises of gateway/pulse.py: who comes and goes while somebody looks."""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from gateway import pulse
+from gateway.drain import Drain
+from gateway.metrics import Metrics
+from gateway.people.principal import Principal
+from gateway.people.standing import Standing
+from orchestra.store import queue, requests
+from orchestra.store.database import Database
+from orchestra.store.queue import Totals, Whose
+from schemas.api.keys import Scope
+
+
+@pytest.fixture
+async def looks(monkeypatch: pytest.MonkeyPatch) -> dict[str, asyncio.Event]:
+    """A look at Postgres ``began``; it goes on until it is ``over``."""
+    events = {"began": asyncio.Event(), "over": asyncio.Event()}
+
+    async def totals(_: Database, viewers: Collection[Whose]) -> dict[Whose, Totals]:
+        return {each: Totals() for each in viewers}
+
+    async def marks(*_: Any) -> dict[Any, Any]:
+        events["began"].set()
+        await events["over"].wait()
+        return {}
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(queue, "totals", totals)
+    monkeypatch.setattr(requests, "marks", marks)
+    # What is measured meanwhile is no part of a user's frame.
+    monkeypatch.setattr(pulse, "look", never)
+    monkeypatch.setattr(queue, "open_letters", never)
+    return events
+
+
+async def test_who_comes_while_the_last_one_leaves_is_shown_what_is_found(looks: dict[str, asyncio.Event]) -> None:
+    """A viewer who comes while the look for one who has left goes on is shown what that look finds."""
+    watched = pulse.Pulse(cast("Database", None), Drain(), Metrics(), None)
+    caller = Principal("default", "ada", frozenset({Scope.READ}))
+
+    async def ask() -> Principal:
+        return caller
+
+    async def viewer() -> Any:
+        return (await watched.open(caller, Standing(caller, ask), [])).body_iterator
+
+    running = asyncio.create_task(watched.run())
+    try:
+        first = await viewer()
+        await anext(first)
+        await looks["began"].wait()
+        await first.aclose()
+        second = await viewer()
+        await anext(second)
+        looks["over"].set()
+        async with asyncio.timeout(5):
+            shown = await anext(second)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    assert b"event: frame" in shown
