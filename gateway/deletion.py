@@ -8,6 +8,7 @@ from gateway.people.principal import Principal
 from orchestra.store import cancels
 from orchestra.store.database import Database
 from schemas.changes import Change
+from schemas.ids import change_id_since
 
 
 class Deletion:
@@ -26,13 +27,15 @@ class Deletion:
         Raises ``DatabaseUnavailableError`` and what ``Acceptance.delete_conversation`` raises.
         """
         ref = caller.conversation(id)
-        deleted = await cancels.is_deleted(self._database, ref, caller.only)
-        if deleted is None:
+        life = await cancels.life_of(self._database, ref, caller.only)
+        if life is None:
             return False
+        # An id can be used again long after its conversation was deleted.
+        change = change.model_copy(update={"id": change_id_since(change.id, life.created_at)})
         # The record goes first: if it is lost, the conversation stays visible, and can be deleted again. Also for one
         # that is deleted already: gateways of older releases hid it first.
-        await self._acceptance.delete_conversation(caller, id, None if deleted else change)
-        if not deleted:
+        await self._acceptance.delete_conversation(caller, id, None if life.deleted else change)
+        if not life.deleted:
             await cancels.mark_deleted(self._database, ref)
         self._hub.turns.hint(ref)
-        return not deleted
+        return not life.deleted

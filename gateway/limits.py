@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from datetime import datetime
+from collections.abc import Collection
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
-from gateway.quotas import Quotas
+from gateway.quotas import Parking, Quotas
 from gateway.timings import TIMINGS, Timings
 from orchestra.loops import LAST_PAUSE_SECONDS
 from orchestra.store import models, requests
@@ -119,6 +120,15 @@ class Limits:
         """Check a request that is to wait until then. Raises ``TOO_MANY_PARKED``."""
         if self._quotas:
             self._quotas.check_parked(caller, not_before)
+
+    async def parking(self, tenant: str, owners: Collection[str], not_before: datetime | None) -> Parking | None:
+        """The room for more requests that wait until then. None: they do not wait, or there is no limit.
+
+        Raises ``DatabaseUnavailableError``.
+        """
+        if not self._quotas or not_before is None or not_before <= datetime.now(UTC):
+            return None
+        return await self._quotas.parking(self._database, tenant, owners)
 
     def check_storage(self, caller: Principal) -> None:
         """Check something new to store. Raises ``STORAGE_FULL``."""

@@ -109,14 +109,14 @@ class Pulse:
     async def _chunks(
         self, caller: Principal, standing: Standing, ids: frozenset[RequestRef]
     ) -> AsyncGenerator[bytes, None]:
-        mine, ready = whose(caller), False
+        mine, ready, sees = whose(caller), False, caller.as_operator.sees
         seen: dict[RequestRef, Mark] = {}
         with self._viewing(caller, ids):
             while not self._drain.begun:
                 tick = self._tick
                 told = tick.frames.get(mine, _KEEP_ALIVE)
                 if ids <= tick.looked_for:
-                    now = {ref: mark for ref in ids if (mark := tick.marks.get(ref)) and caller.sees(mark.owner)}
+                    now = {ref: mark for ref in ids if (mark := tick.marks.get(ref)) and sees(mark.owner)}
                     changed = [ref.id for ref, mark in now.items() if seen.get(ref) != mark]
                     if ready and changed:
                         told += _event("changed", Changed(ids=changed))

@@ -1,6 +1,6 @@
 """Quotas of an owner and of a tenant: open turns, parked turns, stored bytes, as last counted by the workers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from gateway.people.principal import Principal
@@ -14,6 +14,21 @@ _COUNTED_SECONDS = 4.0
 _MEASURED_SECONDS = 120.0
 _OVERLOADED_SECONDS = 30.0
 _YOURS, _TENANTS = "you have", "your tenant has"
+
+
+class Parking:
+    """Room for requests that one call lets wait: of each owner and, as None, of the tenant."""
+
+    def __init__(self, room: dict[str | None, int]) -> None:
+        self._room = room
+
+    def take(self, owner: str) -> bool:
+        """Take the room of one request. False if its owner or the tenant has none left."""
+        if min(self._room[owner], self._room[None]) <= 0:
+            return False
+        self._room[owner] -= 1
+        self._room[None] -= 1
+        return True
 
 
 class Quotas:
@@ -55,6 +70,12 @@ class Quotas:
             if total.parked_turns >= most.parked_turns:
                 detail = f"{whose} {total.parked_turns} requests waiting for their not_before"
                 raise OrchestraError(ErrorCode.TOO_MANY_PARKED, detail, retry_after=_until_due(total))
+
+    async def parking(self, database: Database, tenant: str, owners: Collection[str]) -> Parking:
+        """The room of these owners, since one call may park many. Raises ``DatabaseUnavailableError``."""
+        counted = await totals.parked(database, tenant, owners)
+        room: dict[str | None, int] = {owner: self._owner.parked_turns - counted.get(owner, 0) for owner in owners}
+        return Parking({**room, None: self._tenant.parked_turns - counted.get(None, 0)})
 
     def check_storage(self, caller: Principal) -> None:
         """Check something new to store. Raises ``STORAGE_FULL``."""

@@ -29,6 +29,9 @@ _STEPS = 200
 _MAX_STEPS = 20 * _STEPS
 
 
+_CANCELLING = Reason(code=WaitReason.CANCELLING, detail="A cancel was accepted; it takes effect soon.")
+
+
 @dataclass(frozen=True)
 class Scene:
     """What surrounds a turn: the workers, what runs at them, what is paused, and what of that holds the turn."""
@@ -51,11 +54,12 @@ class Scene:
         return sum(max(0, each.state.capacity - taken[each.id]) for each in self.takers if each.state)
 
 
-def explain_without_row(id: UUID, scene: Scene, read_up_to: datetime | None) -> WaitingState:
-    """The state of a request that was accepted and has no row yet."""
+def explain_without_row(id: UUID, scene: Scene, read_up_to: datetime | None, *, cancelling: bool) -> WaitingState:
+    """The state of a request that was accepted and has no row yet. ``cancelling``: so was a cancel of it."""
     when = f"up to {read_up_to:%Y-%m-%d %H:%M:%S}Z" if read_up_to else "nothing yet"
     reason = Reason(code=WaitReason.NOT_READ_YET, detail=f"Its record is in Kafka; workers have read {when}.")
-    return WaitingState(id=id, status=Status.PENDING, reasons=[*_no_worker(scene), reason])
+    cancel = [_CANCELLING] if cancelling else []
+    return WaitingState(id=id, status=Status.PENDING, reasons=[*cancel, *_no_worker(scene), reason])
 
 
 def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, pace: Pace | None) -> WaitingState:
@@ -63,7 +67,7 @@ def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, p
     status = shown_status(turn.status)
     if status.terminal:
         return WaitingState(id=ref.id, status=status)
-    reasons = list(_cancelling(turn))
+    reasons = [_CANCELLING] if turn.cancelling else []
     if status is Status.IN_PROGRESS:
         return WaitingState(id=ref.id, status=status, reasons=reasons)
     reasons += _blocked(turn, scene)
@@ -81,11 +85,6 @@ def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, p
         estimate_seconds=_estimate(turn, scene, line, pace, ahead, competes) if _may_end(reasons) else None,
         reasons=reasons,
     )
-
-
-def _cancelling(turn: Place) -> Iterator[Reason]:
-    if turn.cancelling:
-        yield Reason(code=WaitReason.CANCELLING, detail="A cancel was accepted; it takes effect soon.")
 
 
 def _no_worker(scene: Scene) -> Iterator[Reason]:

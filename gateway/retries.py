@@ -1,16 +1,18 @@
 """A request that ended without an answer → the submission that sends it again, as a new request of the same owner."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from gateway.large_bodies import LargeBodies, whole_body
 from gateway.people.principal import Principal
-from gateway.submission import Submission, trace
+from gateway.submission import Begin, Submission, trace
 from gateway.submit import Submissions, message_of
 from orchestra.store import branches
 from orchestra.store.audit import Author
 from orchestra.store.database import Database
+from orchestra.store.turns import ConversationRef
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.ids import conversation_id_for_request
 from schemas.status import Status
@@ -63,15 +65,15 @@ class Retries:
         """The retry of a request with this stored body, for its owner, at the end of its conversation.
 
         Deadline and not_before are dropped, since they have passed; so is on_busy, since a retry waits for its turn.
-        Raises ``CONVERSATION_DELETED``, ``INVALID_REQUEST``, what ``LargeBodies.read`` raises, and
-        ``DatabaseUnavailableError``.
+        Raises ``INVALID_REQUEST``, what ``LargeBodies.read`` raises, and ``DatabaseUnavailableError``.
         """
         owner, id = original.owned_by(caller), self.id(caller, original, key)
         body = await whole_body(self._large, owner.owner, stored, media=True)
+        conversation_id, begin = await self._conversation(owner, original, id)
         record = message_of(
             {
                 **body,
-                "conversation_id": await self._conversation(owner, original, id),
+                "conversation_id": conversation_id,
                 "priority": caller.allowed_priority(body.get("priority"), self._priority_limit),
                 "deadline": None,
                 "not_before": None,
@@ -81,18 +83,26 @@ class Retries:
         )
         # Audited once, however often it is sent: a repeated retry has the same id.
         change = by.change(f"requests/{original.id}", after={"retried_as": str(id)}, id=id) if by else None
-        return Submission(owner, id, record, record.body_hash(), trace(traceparent), caller_waits=False, change=change)
+        return Submission(
+            owner, id, record, record.body_hash(), trace(traceparent), caller_waits=False, change=change, begin=begin
+        )
 
-    async def _conversation(self, owner: Principal, original: Original, id: UUID) -> UUID | None:
-        """The conversation of the retry; None: its own. One that was made for a single request stays with that."""
+    async def _conversation(self, owner: Principal, original: Original, id: UUID) -> tuple[UUID | None, Begin | None]:
+        """The conversation of the retry, and what makes it. None: its own.
+
+        A conversation that was made for a single request stays with that. What makes the conversation raises
+        ``CONVERSATION_DELETED`` and ``DatabaseUnavailableError``.
+        """
         if original.is_task and original.conversation_id == conversation_id_for_request(original.id):
-            return None
+            return None, None
         if original.conversation_id != original.id:
-            return original.conversation_id
-        if place := await branches.place_of(self._database, owner.conversation(original.id)):
-            new = owner.conversation(id)
-            made = await branches.branch(self._database, new, owner.user or None, *place, {})
-            # An earlier call may have made it.
-            if not made and not await branches.place_of(self._database, new):
-                raise OrchestraError(ErrorCode.CONVERSATION_DELETED)
-        return id
+            return original.conversation_id, None
+        place = await branches.place_of(self._database, owner.conversation(original.id))
+        return id, partial(self._branch, owner, id, place) if place else None
+
+    async def _branch(self, owner: Principal, id: UUID, place: tuple[ConversationRef, int]) -> None:
+        new = owner.conversation(id)
+        made = await branches.branch(self._database, new, owner.user or None, *place, {})
+        # An earlier call may have made it.
+        if not made and not await branches.place_of(self._database, new):
+            raise OrchestraError(ErrorCode.CONVERSATION_DELETED)

@@ -14,17 +14,17 @@ from uuid import UUID
 from gateway.accept import Acceptance
 from gateway.bulk import Bulk
 from gateway.following.events import Hub
-from gateway.following.lookup import Lookup
+from gateway.following.lookup import Lookup, without_texts
 from gateway.http.cursors import read_place_cursor, write_cursor
 from gateway.limits import Limits
 from gateway.people.principal import Principal
+from gateway.quotas import Parking
 from gateway.retries import RETRYABLE, Original, Retries
 from gateway.submission import Submission
 from gateway.submit import Submissions, attach_request_id, check_times
 from orchestra.store import requests, responses, steering
 from orchestra.store.audit import Author
 from orchestra.store.database import Database
-from orchestra.store.requests import StoredRequest
 from orchestra.store.steering import Kind, Place, Target
 from schemas.api.requests import RequestResource
 from schemas.api.steering import (
@@ -70,8 +70,9 @@ Selection = CancelRequests | RetryRequests | ChangeRequests
 class _Tally:
     """What a call did with each request that it looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Principal) -> None:
         self.done = 0
+        self._scope = "tenant" if caller.as_operator.only is None else "own"
         self._skipped: Counter[SkipCode] = Counter()
 
     def note(self, code: SkipCode | None, count: int = 1) -> None:
@@ -84,6 +85,7 @@ class _Tally:
     def fields(self, next: str | None) -> dict[str, Any]:
         """The fields of the answer."""
         return {
+            "scope": self._scope,
             "matched": self.done + self._skipped.total(),
             "more": next is not None,
             "done": self.done,
@@ -140,12 +142,11 @@ class Steering:
 
         Raises ``NOT_FOUND`` and what ``Acceptance.cancel`` raises.
         """
-        acting = caller.as_operator
-        stored = await self._lookup.stored(acting, id)
-        resource = _shown(caller, stored) if stored else await self._lookup.resource(acting, id)
+        resource = await self._lookup.steered(caller, id)
         if resource.status.terminal:
             return resource
-        await self._acceptance.cancel(acting, id, resource.conversation_id, by.cancel(id, resource.status))
+        change = by.cancel(id, resource.status)
+        await self._acceptance.cancel(caller.as_operator, id, resource.conversation_id, change)
         return resource.model_copy(update={"cancel_requested": True})
 
     async def change(
@@ -157,19 +158,20 @@ class Steering:
         ``UNAVAILABLE`` while it has no row.
         """
         wanted, warnings = self._allowed(caller, wanted)
+        known = await self._lookup.steered(caller, id)
         target = await self._target(caller, id)
         if target is None:
-            if (await self._lookup.resource(caller.as_operator, id)).status.terminal:
+            if known.status.terminal:
                 raise OrchestraError(ErrorCode.NOT_CHANGEABLE, _NOT_CHANGEABLE[SkipCode.ENDED])
+            if known.cancel_requested:
+                raise OrchestraError(ErrorCode.NOT_CHANGEABLE, _NOT_CHANGEABLE[SkipCode.CANCELLING])
             raise OrchestraError(ErrorCode.UNAVAILABLE, _ON_ITS_WAY, retry_after=1)
-        self._check_parked(caller, target, wanted)
+        if not target.parked:
+            self._limits.check_parked(_original(target).owned_by(caller), wanted.not_before)
         code = (await steering.change(self._database, caller.tenant, [target], wanted, by))[id]
         match code:
             case None | SkipCode.UNCHANGED:
-                stored = await self._lookup.stored(caller.as_operator, id)
-                if stored:
-                    return _shown(caller, stored), warnings
-                raise OrchestraError(ErrorCode.NOT_FOUND)
+                return await self._lookup.steered(caller, id), warnings
             case SkipCode.NOT_FOUND:
                 raise OrchestraError(ErrorCode.NOT_FOUND)
             case SkipCode.NOT_BEFORE_DEADLINE:
@@ -184,11 +186,11 @@ class Steering:
         Without a ``key`` a request is retried once: a repeat returns the same retry. Raises ``NOT_FOUND``,
         ``NOT_RETRYABLE``, and what ``Retries.submission`` and ``Submissions.send`` raise.
         """
+        known = await self._lookup.steered(caller, id)
         target = await self._target(caller, id)
         if target is None:
             # Either its record was refused, or no worker has read it.
-            terminal = (await self._lookup.resource(caller.as_operator, id)).status.terminal
-            code = SkipCode.NOT_KEPT if terminal else SkipCode.NOT_ENDED
+            code = SkipCode.NOT_KEPT if known.status.terminal else SkipCode.NOT_ENDED
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, _NOT_RETRYABLE[code])
         if why := _no_retry(target):
             raise OrchestraError(ErrorCode.NOT_RETRYABLE, _NOT_RETRYABLE[why])
@@ -216,7 +218,7 @@ class Steering:
 
     async def cancel_all(self, caller: Principal, wanted: CancelRequests, by: Author) -> RequestsDone:
         """Accept a cancel for each selected request that has not ended. Raises ``INVALID_REQUEST``."""
-        page, tally = await self._select(caller, Kind.OPEN, wanted), _Tally()
+        page, tally = await self._select(caller, Kind.OPEN, wanted), _Tally(caller)
         until, acting = time.monotonic() + _MAX_SECONDS, caller.as_operator
         for some in _chunks(page.unread, _LOOKS_AT_ONCE):
             looks = (self._cancel_unread(acting, id, by, dry_run=wanted.dry_run) for id in some)
@@ -238,13 +240,15 @@ class Steering:
         Raises ``INVALID_REQUEST`` and ``NOTHING_TO_CHANGE``.
         """
         change, warnings = self._allowed(caller, wanted.change)
-        page, tally = await self._select(caller, Kind.NOT_STARTED, wanted), _Tally()
+        page, tally = await self._select(caller, Kind.NOT_STARTED, wanted), _Tally(caller)
         tally.note(SkipCode.NOT_FOUND, len(page.unread))
+        owners = {target.owner or "" for target in page.targets}
+        parking = await self._limits.parking(caller.tenant, owners, change.not_before)
         until = time.monotonic() + _MAX_SECONDS
         for chunk in _chunks(page.targets, _CHANGES_AT_ONCE):
             may: list[Target] = []
             for target in chunk:
-                if code := _no_change(target) or self._parked(caller, target, change):
+                if code := _no_change(target) or _no_room(target, parking):
                     tally.note(code)
                 else:
                     may.append(target)
@@ -261,13 +265,17 @@ class Steering:
     ) -> RequestsDone:
         """Retry each selected request that ended without an answer; those of one conversation in their order.
 
-        Raises ``INVALID_REQUEST``.
+        By filter those that are retries themselves are left alone, so that the call can be repeated. Raises
+        ``INVALID_REQUEST``.
         """
-        page, tally = await self._select(caller, Kind.UNANSWERED, wanted), _Tally()
+        page, tally = await self._select(caller, Kind.UNANSWERED, wanted), _Tally(caller)
         tally.note(SkipCode.NOT_FOUND, len(page.unread))
         until, behind = time.monotonic() + _MAX_SECONDS, dict[UUID, SkipCode]()
         for chunk in _chunks(page.targets, MAX_AT_ONCE if wanted.dry_run else _RETRIES_AT_ONCE):
-            may = await self._not_retried(caller, chunk, key, tally)
+            # Otherwise a repeat of the call would retry what it retried before, whenever that failed.
+            first = [each for each in chunk if not (wanted.filter and each.is_retry)]
+            tally.note(SkipCode.IS_RETRY, len(chunk) - len(first))
+            may = await self._not_retried(caller, first, key, tally)
             if wanted.dry_run:
                 tally.note(None, len(may))
                 continue
@@ -311,6 +319,8 @@ class Steering:
             return SkipCode(error.code)
         if resource.status.terminal:
             return SkipCode.ENDED
+        if resource.cancel_requested:
+            return SkipCode.CANCELLING
         change = by.cancel(id, resource.status)
         return None if dry_run else await self._accept_cancel(acting, id, resource.conversation_id, change)
 
@@ -333,19 +343,9 @@ class Steering:
             return wanted, ()
         return wanted.model_copy(update={"priority": priority}), ("priority",)
 
-    def _check_parked(self, caller: Principal, target: Target, wanted: ChangeRequest) -> None:
-        self._limits.check_parked(_original(target).owned_by(caller), wanted.not_before)
-
-    def _parked(self, caller: Principal, target: Target, wanted: ChangeRequest) -> SkipCode | None:
-        try:
-            self._check_parked(caller, target, wanted)
-        except OrchestraError as error:
-            return SkipCode(error.code)
-        return None
-
     async def _retry_of(self, caller: Principal, id: UUID) -> RequestResource | None:
         stored = await self._lookup.stored(caller.as_operator, id)
-        return _shown(caller, stored) if stored else None
+        return without_texts(caller, stored.resource, stored.owner) if stored else None
 
     async def _not_retried(
         self, caller: Principal, targets: Sequence[Target], key: str | None, tally: _Tally
@@ -410,13 +410,6 @@ class Steering:
         ready.clear()
 
 
-def _shown(caller: Principal, stored: StoredRequest) -> RequestResource:
-    """The request as the answer to a caller that acts on it: an operator may not read all that they may act on."""
-    if caller.sees(stored.owner):
-        return stored.resource
-    return stored.resource.model_copy(update={"reply": None, "output": None, "metadata": None})
-
-
 def _original(target: Target) -> Original:
     return Original(target.id, target.conversation_id, target.owner, is_task=target.task_type is not None)
 
@@ -437,6 +430,13 @@ def _no_change(target: Target) -> SkipCode | None:
     if target.cancelling:
         return SkipCode.CANCELLING
     return SkipCode.IN_PROGRESS if target.status is Status.IN_PROGRESS else None
+
+
+def _no_room(target: Target, parking: Parking | None) -> SkipCode | None:
+    """Why a request may not wait longer; None if it may, or waits already."""
+    if parking is None or target.parked or parking.take(target.owner or ""):
+        return None
+    return SkipCode.TOO_MANY_PARKED
 
 
 def _skipped(target: Target, error: OrchestraError, behind: dict[UUID, SkipCode]) -> SkipCode:

@@ -1,8 +1,8 @@
 """① One validated message or task on its way in, with its id and its owner."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from uuid import UUID
 
@@ -11,6 +11,9 @@ from schemas import envelope
 from schemas.changes import Change
 from schemas.ids import conversation_id_for_request
 from schemas.requests import MessageBody, MessageRequested
+
+Begin = Callable[[], Awaitable[None]]
+"""Makes what a request needs before its record is written, such as the branch that it is a turn of."""
 
 DOORS = ("messages", "tasks", "chat", "responses")
 """The APIs by which a request can come."""
@@ -21,7 +24,8 @@ class Submission:
     """A validated message or task with its request id.
 
     ``caller_waits``: a client holds a connection open for the reply. ``warnings``: fields that the caller sent and that
-    had no effect, for the response to this call. ``change``: what is to be audited with it.
+    had no effect, for the response to this call. ``change``: what is to be audited with it. ``begin``: called once no
+    limit speaks against the request, so that a refused one leaves nothing behind.
     """
 
     caller: Principal
@@ -32,6 +36,7 @@ class Submission:
     caller_waits: bool
     warnings: Sequence[str] = ()
     change: Change | None = None
+    begin: Begin | None = field(default=None, compare=False)
 
     @cached_property
     def conversation_id(self) -> UUID:

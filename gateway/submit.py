@@ -17,7 +17,7 @@ from gateway.following.lookup import Lookup
 from gateway.http.problems import RequestProblemError
 from gateway.limits import Limits
 from gateway.people.principal import Principal
-from gateway.submission import Submission
+from gateway.submission import Begin, Submission
 from gateway.timings import TIMINGS, Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
@@ -87,7 +87,8 @@ class Submissions:
     async def accept(self, submission: Submission) -> None:
         """Accept ``submission``, whether or not an earlier call did; intake takes in an id once.
 
-        Raises ``UNSUPPORTED_PART``, ``UNKNOWN_AGENT``, and what ``Limits.check`` and ``Acceptance.message`` raise.
+        Raises ``UNSUPPORTED_PART``, ``UNKNOWN_AGENT``, ``UNAVAILABLE``, and what ``Limits.check``,
+        ``Submission.begin`` and ``Acceptance.message`` raise.
         """
         if not self._media_urls:
             refuse_web_urls(submission.body.messages)
@@ -95,6 +96,8 @@ class Submissions:
         self._limits.check(
             submission.caller, submission.conversation_id, submission.body.model, submission.body.not_before
         )
+        if submission.begin:
+            await _begun(submission.begin)
         await self._acceptance.message(submission)
         if self._hub.turns.places:
             self._hub.turns.hint(submission.caller.conversation(submission.conversation_id), at_once=False)
@@ -130,6 +133,13 @@ class Submissions:
                 return  # It is accepted; a wait or stream compares later.
             await live.change(seen, self._timings.look_for_row)
         live.check_hash(submission.body_hash)
+
+
+async def _begun(begin: Begin) -> None:
+    try:
+        await begin()
+    except DatabaseUnavailableError as error:
+        raise OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached") from error
 
 
 def check_times(body: MessageBody | ChangeRequest) -> None:

@@ -110,7 +110,9 @@ class TaskService:
         resource = await self._lookup.resource(caller, id)
         if resource.created_at is None:
             result = resource.error.detail if resource.error else None
-            return TaskResource(id=id, task_id=id, status=resource.status, result=result)
+            return TaskResource(
+                id=id, task_id=id, status=resource.status, result=result, cancel_requested=resource.cancel_requested
+            )
         # There is a row: either intake has just written it, or it belongs to a message.
         if task := await tasks.get(self._database, ref, caller.only):
             return task
@@ -156,7 +158,7 @@ class TaskService:
             cancels_of = (
                 self._acceptance.cancel(
                     caller, each.id, each.conversation_id,
-                    by.change(f"requests/{each.id}", after={"cancel_requested": True}),
+                    by.once(f"requests/{each.id}", after={"cancel_requested": True}),
                 )
                 for each in chunk
             )  # fmt: skip
@@ -178,7 +180,7 @@ class TaskService:
         whole = await tasks.alone(self._database, ref, conversation_id)
         # The record goes first: if Kafka is unavailable, the task must stay visible instead of running on unseen. A
         # task that was refused in another owner's conversation does not make that conversation the caller's.
-        change = by.change(f"requests/{id}", {"status": task.status.value})
+        change = by.once(f"requests/{id}", {"status": task.status.value})
         if whole and await self._deletion.delete(caller, conversation_id, change):
             return
         if not task.status.terminal:

@@ -7,15 +7,15 @@ from gateway.reasons import Scene, explain_row, explain_without_row
 from orchestra.store import leases, pauses, progress, waiting
 from orchestra.store.database import Database
 from orchestra.store.turns import RequestRef
+from schemas.api.requests import RequestResource
 from schemas.api.waiting import WaitingState
-from schemas.status import Status
 from schemas.topics import REQUESTS
 
 
-async def explain(database: Database, ref: RequestRef, status: Status) -> WaitingState:
-    """Why a request waits that is known in this state. Raises ``DatabaseUnavailableError``."""
-    if status.terminal:
-        return WaitingState(id=ref.id, status=status)
+async def explain(database: Database, ref: RequestRef, known: RequestResource) -> WaitingState:
+    """Why a request waits of which this is known. Raises ``DatabaseUnavailableError``."""
+    if known.status.terminal:
+        return WaitingState(id=ref.id, status=known.status)
     turn, workers, running, paused = await asyncio.gather(
         waiting.place(database, ref),
         leases.every(database, MAX_WORKERS),
@@ -24,7 +24,8 @@ async def explain(database: Database, ref: RequestRef, status: Status) -> Waitin
     )
     if turn is None:
         scene = Scene(workers, running, paused)
-        return explain_without_row(ref.id, scene, await progress.read_up_to(database, REQUESTS.name))
+        read_up_to = await progress.read_up_to(database, REQUESTS.name)
+        return explain_without_row(ref.id, scene, read_up_to, cancelling=known.cancel_requested)
     held_by = await pauses.holding(database, ref.tenant, turn.model) if paused else ()
     scene = Scene(workers, running, paused, held_by)
     line = pace = None

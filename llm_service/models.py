@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from llm_service.settings import LlmServiceSettings
 from orchestra.settings import BaseUrl
 from schemas.generation import ModelInfo, Price
+from schemas.invalid import problems_of
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 OwnProvider = Literal["embedded", "ollama", "openai", "vllm", "openai_compatible", "simulated"]
@@ -184,7 +185,7 @@ def _read(path: Path) -> list[Entry]:
     except OSError as error:
         raise ModelsFileError(f"cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        first = problems_of(error)[0]
         place = ".".join(map(str, first["loc"]))
         if found := re.match(r"models\.\d+\.provider\.", place):
             # A choice between two lists: pydantic would report only one of them, under a name of its own.

@@ -19,6 +19,7 @@ from orchestra.http.client_address import showed_token
 from orchestra.http.hot_routes import HotRoute
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import MAX_BODY_BYTES, GenerateRequest, ModelList
+from schemas.invalid import problems_of
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -102,7 +103,7 @@ def _parse(body: bytes) -> GenerateRequest:
     try:
         return GenerateRequest.model_validate_json(body.removeprefix(_BOM))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        first = problems_of(error)[0]
     if first["type"] == "json_invalid":
         raise OrchestraError(ErrorCode.NOT_JSON)
     # Locations consist of fixed names and numbers, and messages of limits: neither repeats any of the input.

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
 from orchestra.http.client_address import Proxies
+from schemas.invalid import problems_of
 
 # With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
@@ -255,7 +256,7 @@ def load(piece: type[_P]) -> _P:
     try:
         return piece()
     except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
+        for problem in problems_of(error):
             name = str(problem["loc"][0]).upper() if problem["loc"] else piece.__name__
             what = "is required" if problem["type"] == "missing" else problem["msg"]
             print(f"setting {name}: {what}", file=sys.stderr)

@@ -69,7 +69,7 @@ CANCEL_REQUESTED = described("True once a cancel was accepted, even if the reque
 ATTEMPTS = described("Number of attempts so far, including those on a fallback model.", 1)
 ATTEMPT = described("Number of the attempt. It only grows: discard events of an earlier attempt.", 1)
 
-CREATED_AT = described("When it was accepted.", "2026-01-31T11:59:58.123456Z")
+CREATED_AT = described("When it was stored, usually a moment after it was accepted.", "2026-01-31T11:59:58.123456Z")
 STARTED_AT = described("When a worker started the first attempt; null before.", "2026-01-31T11:59:58.234567Z")
 FINISHED_AT = described("When it ended; null before.", "2026-01-31T11:59:59.345678Z")
 

@@ -1,9 +1,11 @@
 """Derived ids, which anyone can compute: of a record without an id, of a conversation without a name of its own."""
 
+from datetime import datetime
 from uuid import UUID, uuid5
 
 _RECORDS = UUID("5b6c1f6e-6a0e-5d0c-9f39-0d9b6f0f6a01")
 _CONVERSATIONS = UUID("5b6c1f6e-6a0e-5d0c-9f39-0d9b6f0f6a02")
+_CHANGES = UUID("5b6c1f6e-6a0e-5d0c-9f39-0d9b6f0f6a03")
 
 
 def record_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> UUID:
@@ -14,6 +16,16 @@ def record_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> UUI
 def refusal_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> UUID:
     """The ``ce_id`` of the reply to a rejected record: the same each time it is sent."""
     return uuid5(record_id(topic, partition, offset, timestamp_ms), "refused")
+
+
+def change_id(tenant: str, action: str, target: str) -> UUID:
+    """The id of a change that can be made only once: the same for everyone who makes it."""
+    return uuid5(_CHANGES, f"{tenant}/{action}/{target}")
+
+
+def change_id_since(change: UUID, created_at: datetime) -> UUID:
+    """The id of a change of what was created then: another one may have had its name before."""
+    return uuid5(change, created_at.isoformat())
 
 
 def conversation_id_for_key(tenant: str, key: bytes) -> UUID:

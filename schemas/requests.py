@@ -27,6 +27,7 @@ from schemas.content import OF_A_FIELD, DialogueMessage, FileId, JsonObject, sto
 from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Options, Priority
+from schemas.invalid import problems_of
 from schemas.json_schema import described
 
 MESSAGE_REQUESTED = "llm.message.requested"
@@ -261,8 +262,7 @@ RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[Co
 
 def refused(error: ValidationError) -> OrchestraError:
     """The error for an invalid body: where and why, without repeating any of it."""
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
-    code = next((code for each in problems if (code := _code_of(each))), ErrorCode.INVALID_REQUEST)
+    code = next((code for each in problems_of(error) if (code := _code_of(each))), ErrorCode.INVALID_REQUEST)
     return OrchestraError(code, describe(error))
 
 
@@ -282,19 +282,15 @@ _OPEN_LISTS = frozenset({"reasoning", "reasoning_effort", "response_format", "to
 
 def describe(error: ValidationError) -> str:
     """Where and why a body is invalid, without repeating any of it."""
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    problems = problems_of(error)
     return "; ".join(map(_line, problems[:5])) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
 
 
 def _line(problem: ErrorDetails) -> str:
-    place, text = _place(problem["loc"]), _PLAIN.get(problem["type"], problem["msg"])
+    place, text = _place(problem["loc"]), problem["msg"]
     if problem["type"] == OF_A_FIELD:
         return f"{place}.{text}" if place else text
     return f"{place or 'body'}: {text}"
-
-
-# pydantic's own words quote the input.
-_PLAIN = {"uuid_parsing": "Input should be a valid UUID", "union_tag_invalid": "this type is not supported"}
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

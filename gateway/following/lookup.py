@@ -3,15 +3,15 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from gateway.following.live import Ending
 from gateway.people.principal import Principal
 from orchestra.receipts import Receipt, Receipts
-from orchestra.store import dead_letters, progress, requests
+from orchestra.store import cancels, dead_letters, progress, requests
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.requests import StoredRequest
 from orchestra.store.turns import RequestRef
@@ -28,6 +28,7 @@ _MAX_REMEMBERED = 100_000
 _AT_ONCE = 2
 
 
+_Resource = TypeVar("_Resource", bound=RequestResource)
 _Find = Callable[[Database, Collection[RequestRef]], Awaitable[Mapping[RequestRef, StoredRequest]]]
 
 
@@ -77,6 +78,15 @@ def _seen(future: "asyncio.Future[Any]") -> None:
         future.exception()  # Marks it as retrieved: the calls that still wait raise it.
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a request. Without a row: no owner, and when it was accepted, if its id shows that."""
+
+    resource: RequestResource
+    owner: str | None = None
+    accepted_at: datetime | None = None
+
+
 class Lookup:
     """Finds requests. Each method raises ``DatabaseUnavailableError`` while Postgres is down."""
 
@@ -94,18 +104,26 @@ class Lookup:
 
     async def resource(self, caller: Principal, id: UUID) -> RequestResource:
         """The request as its caller sees it. Raises ``NOT_FOUND`` if it is unknown, deleted or another owner's."""
-        return await self._known(caller, id, self._rows)
+        return (await self._known(caller, id, self._rows)).resource
+
+    async def steered(self, caller: Principal, id: UUID) -> RequestResource:
+        """The request as a caller sees it that may act on it: an operator also that of others, without its texts.
+
+        Raises ``NOT_FOUND``.
+        """
+        known = await self._known(caller.as_operator, id, self._rows)
+        return without_texts(caller, known.resource, known.owner)
 
     async def detail(self, caller: Principal, id: UUID) -> RequestDetail:
-        """The request with all that is known of it, on the same terms as ``resource``."""
-        found = await self._known(caller, id, self._details)
-        if isinstance(found, RequestDetail):
-            return found
-        return RequestDetail(id=found.id, status=found.status, error=found.error)  # It has no row.
+        """The request with all that is known of it, on the same terms as ``steered``."""
+        known = await self._known(caller.as_operator, id, self._details)
+        if isinstance(known.resource, RequestDetail):
+            return without_texts(caller, known.resource, known.owner)
+        return RequestDetail(**dict(known.resource), accepted_at=known.accepted_at)  # It has no row.
 
-    async def _known(self, caller: Principal, id: UUID, rows: _Rows) -> RequestResource:
+    async def _known(self, caller: Principal, id: UUID, rows: _Rows) -> _Known:
         if stored := await _visible(caller, id, rows):
-            return stored.resource
+            return _Known(stored.resource, stored.owner)
         # From here on another owner's id is treated as unknown. An admin sees dead letters without a receipt, because
         # a producer chooses its own ids.
         receipt = self._receipts.verify(caller.tenant, caller.only, id, datetime.now(UTC))
@@ -113,15 +131,17 @@ class Lookup:
             raise OrchestraError(ErrorCode.NOT_FOUND)
         if letter := await dead_letters.reason_of(self._database, caller.tenant, id):
             code, detail = letter
-            return RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail))
+            return _Known(RequestResource(id=id, status=Status.FAILED, error=RequestError(code=code, detail=detail)))
         ref, replayed_at = caller.request(id), await dead_letters.last_replay(self._database, caller.tenant, id)
         if (receipt is None and replayed_at is None) or await requests.deleted_among(self._database, [ref]):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         if await self._may_be_on_its_way(ref, receipt, replayed_at):
-            return RequestResource(id=id, status=Status.PENDING)
+            cancelling = await cancels.is_cancelled_early(self._database, ref, caller.user, any_owner=caller.admin)
+            resource = RequestResource(id=id, status=Status.PENDING, cancel_requested=cancelling)
+            return _Known(resource, accepted_at=receipt.minted_at if receipt else None)
         # Intake may have written the row since the first look.
         if stored := await _visible(caller, id, rows):
-            return stored.resource
+            return _Known(stored.resource, stored.owner)
         raise OrchestraError(ErrorCode.NOT_FOUND)
 
     async def with_reply(self, ref: RequestRef, ending: Ending) -> Ending | None:
@@ -150,6 +170,14 @@ class Lookup:
         if len(self._first_asked) >= _MAX_REMEMBERED and ref not in self._first_asked:
             self._first_asked.popitem(last=False)
         return self._first_asked.setdefault(ref, datetime.now(UTC))
+
+
+def without_texts(caller: Principal, resource: _Resource, owner: str | None) -> _Resource:
+    """The request of this owner as an operator sees it: without what others said and were answered."""
+    if caller.sees(owner):
+        return resource
+    texts = {"reply", "output", "metadata", "messages"} & type(resource).model_fields.keys()
+    return resource.model_copy(update=dict.fromkeys(texts))
 
 
 async def _visible(caller: Principal, id: UUID, rows: _Rows) -> StoredRequest | None:

@@ -21,6 +21,7 @@ from orchestra.http.hot_routes import CALL_ID, new_call_id
 from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from schemas.api.problems import MEDIA_TYPE, Problem
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.invalid import wording
 
 # The client has left, so no one receives this answer; the number is the customary one in logs.
 _CLIENT_GONE = 499
@@ -187,13 +188,9 @@ class Problems:
 
 def _bad_parameter(problem: Any) -> str:
     """The problem with a parameter: its name, if it is one of ours, and a message with its limits."""
-    match problem["type"]:
-        case "extra_forbidden":
-            return "query: unknown parameter"
-        case "uuid_parsing":
-            return f"{problem['loc'][-1]}: Input should be a valid UUID"
-        case _:
-            return f"{problem['loc'][-1]}: {problem['msg']}"
+    if problem["type"] == "extra_forbidden":
+        return "query: unknown parameter"
+    return f"{problem['loc'][-1]}: {wording(problem)}"
 
 
 def _methods(request: Request) -> list[str]:

@@ -12,6 +12,7 @@ from gateway.openai.errors import OF_RESPONSES, DoorError
 from gateway.openai.items import Translated, refusal
 from schemas.content import OF_A_FIELD
 from schemas.envelope import parse_json
+from schemas.invalid import problems_of
 from schemas.openai.chat import TIERS
 from schemas.openai.not_offered import refusals
 from schemas.openai.responses import IGNORED, NOT_OFFERED, AskedResponse, CreateResponse
@@ -119,7 +120,7 @@ def validated(messages: Sequence[Translated], field: str) -> list[Message]:
         try:
             found.append(Message.model_validate(each.message))
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            problem = problems_of(error)[0]
             raise refusal(_code(problem["type"]), f"{field}[{each.at}]", problem["msg"]) from None
     return found
 
@@ -129,7 +130,7 @@ def read(model: type[Any], value: Any) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        problem = problems_of(error)[0]
         place = [str(part) for part in problem["loc"] if isinstance(part, int) or part in _fields(model)]
         param = _spelled(place)
         match problem["type"]:
@@ -152,7 +153,7 @@ def _fields(model: type[BaseModel]) -> set[str]:
 
 def _explained(error: ValidationError, sources: Sequence[int | None]) -> DoorError:
     """The problem of a record in terms of the call. ``sources``: of each message, its item in the input."""
-    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    problem = problems_of(error)[0]
     place, code, detail = problem["loc"], _code(problem["type"]), problem["msg"]
     named, more = "", ""
     if problem["type"] == OF_A_FIELD:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.openai.errors import DoorError
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.invalid import problems_of
 from schemas.openai.not_offered import Refusal
 from schemas.requests import refused
 
@@ -31,7 +32,7 @@ def validate(model: type[_Body], value: Any) -> _Body:
 
 def _invalid(error: ValidationError) -> OrchestraError:
     found = refused(error)
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    first = problems_of(error)[0]
     if found.code is not ErrorCode.INVALID_REQUEST:
         return found
     if first["type"] == "missing" or first["msg"].endswith(": Field required"):

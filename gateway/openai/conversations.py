@@ -123,7 +123,7 @@ class ConversationItems:
     async def delete_openai_conversation(self, call: Call[None], conv_id: str) -> Response:
         """Delete a conversation with its items, and cancel its responses that have not ended."""
         ref = _ref(call.caller, conv_id)
-        if not await self._deletion.delete(call.caller, ref.id, call.by.change(f"conversations/{ref.id}")):
+        if not await self._deletion.delete(call.caller, ref.id, call.by.once(f"conversations/{ref.id}")):
             raise _not_found()
         return json_answer(DeletedConversation(id=conv_id))
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -41,7 +42,7 @@ from gateway.openai.response_object import AskedFor, unix
 from gateway.openai.stream_responses import ResponseWriter
 from gateway.people.principal import Principal
 from gateway.settings import GatewaySettings
-from gateway.submission import Submission
+from gateway.submission import Begin, Submission
 from gateway.timings import TIMINGS, Timings
 from orchestra.http.disconnect import unless_gone
 from orchestra.receipts import Receipts
@@ -49,7 +50,7 @@ from orchestra.store import branches, conversations
 from orchestra.store import responses as store
 from orchestra.store.database import Database
 from orchestra.store.requests import StoredRequest
-from orchestra.store.turns import RequestRef
+from orchestra.store.turns import ConversationRef, RequestRef
 from schemas.api.audit import Action
 from schemas.api.keys import Scope
 from schemas.api.requests import RequestResource
@@ -117,12 +118,13 @@ class Found:
 class Context:
     """What a response goes on from. ``earlier``: messages that are sent along, because they are stored nowhere else.
 
-    ``stored``: the history of the conversation comes before its own messages.
+    ``stored``: the history of the conversation comes before its own messages. ``begin``: makes the conversation.
     """
 
     conversation_id: UUID
     stored: bool
     earlier: Sequence[Mapping[str, Any]] = ()
+    begin: Begin | None = None
 
 
 class Responses:
@@ -196,8 +198,8 @@ class Responses:
         if body.stream:
             self._streams.check(caller)
         id = self._calls.id(call, ROUTE, key)
-        record = await self._record(caller, id, body, repeated=key is not None)
-        submission = self._calls.submission(call, id, record, waits=not body.background)
+        record, begin = await self._record(caller, id, body, repeated=key is not None)
+        submission = replace(self._calls.submission(call, id, record, waits=not body.background), begin=begin)
         ref = caller.request(id)
         asked_for = self._asked_for(submission, body.instructions)
         with self._hub.watch(ref) as live:
@@ -268,11 +270,11 @@ class Responses:
         found = await self._find(caller, response_id)
         id, conversation_id = found.resource.id, found.resource.conversation_id
         if conversation_id == id:
-            await self._deletion.delete(caller, id, call.by.change(f"requests/{id}"))
+            await self._deletion.delete(caller, id, call.by.once(f"requests/{id}"))
         else:
             if not found.resource.status.terminal:
                 # Without a row yet there is nothing else to be audited.
-                change = call.by.change(f"requests/{id}") if conversation_id is None else None
+                change = call.by.once(f"requests/{id}") if conversation_id is None else None
                 await self._acceptance.cancel(caller, id, conversation_id, change)
             if conversation_id is not None:
                 await store.remove(self._database, caller.request(id), caller.conversation(conversation_id), call.by)
@@ -318,14 +320,18 @@ class Responses:
         subscription = Subscription(ref, writer, stored, body_hash, ending)
         return self._streams.open(subscription, call.standing(), headers, left, patience)
 
-    async def _record(self, caller: Principal, id: UUID, body: CreateResponse, *, repeated: bool) -> MessageRequested:
+    async def _record(
+        self, caller: Principal, id: UUID, body: CreateResponse, *, repeated: bool
+    ) -> tuple[MessageRequested, Begin | None]:
+        """The record, and what makes its conversation."""
         items = items_in(body)
         messages = messages_of(items, await self._named(caller, references(items)))
         context = await self._context(caller, id, body, repeated=repeated)
-        return record_of(
+        record = record_of(
             body, messages, conversation_id=context.conversation_id, stored_context=context.stored,
             earlier=context.earlier,
         )  # fmt: skip
+        return record, context.begin
 
     async def _context(self, caller: Principal, id: UUID, body: CreateResponse, *, repeated: bool) -> Context:
         if body.conversation is not None:
@@ -338,13 +344,15 @@ class Responses:
         place = await branches.last_message(self._database, caller.request(parent.resource.id), caller.only)
         if place is None:
             raise _not_found_before()
+        return Context(id, stored=True, begin=partial(self._branch, caller, id, place, repeated=repeated))
+
+    async def _branch(self, caller: Principal, id: UUID, place: tuple[ConversationRef, int], *, repeated: bool) -> None:
         made = await branches.branch(
             self._database, caller.conversation(id), caller.user or None, *place, {}, only=caller.only
         )
-        # With an Idempotency-Key an earlier call has made it.
+        # With an Idempotency-Key an earlier call may have made it.
         if not made and not repeated:
             raise _not_found_before()
-        return Context(id, stored=True)
 
     async def _conversation(self, caller: Principal, named: Any) -> UUID:
         text = named if isinstance(named, str) else named.id

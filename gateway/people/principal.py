@@ -65,7 +65,7 @@ class Principal:
     def as_operator(self) -> "Principal":
         """The caller for acting on requests: with the scope ``operate``, on those of every owner of the tenant.
 
-        What an operator may read is not more than before: never answer with what this one sees.
+        An operator may not read what others said: answer with what this one sees only ``without_texts``.
         """
         return replace(self, scopes=self.scopes | {Scope.ADMIN}) if Scope.OPERATE in self.scopes else self
 

@@ -124,9 +124,10 @@ class Controls:
 
     async def _resume(self, call: Call[None], model: str | None) -> Response:
         async with changing(self._database) as tx:
-            if ended := await pauses.resume(tx, call.caller.tenant, model):
-                tx.note(call.by, _target(ended.model), _until(ended), _until(None))
-            elif model is not None:
+            ended = await pauses.resume(tx, call.caller.tenant, model)
+            for each in ended:
+                tx.note(call.by, _target(each.model), _until(each), _until(None))
+            if not ended and model is not None:
                 self._limits.check_model(model)
         return Response(status_code=204)
 

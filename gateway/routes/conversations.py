@@ -208,7 +208,7 @@ class Conversations:
 
     async def delete_conversation(self, call: Call[None], conversation_id: UUID) -> Response:
         """Delete a conversation with its messages, and cancel its open requests."""
-        change = call.by.change(f"conversations/{conversation_id}")
+        change = call.by.once(f"conversations/{conversation_id}")
         if not await self._deletion.delete(call.caller, conversation_id, change):
             raise OrchestraError(ErrorCode.NOT_FOUND)
         return Response(status_code=204)

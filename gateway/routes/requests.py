@@ -1,6 +1,7 @@
 """Requests: list them, get one, wait for it, stream it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from gateway import waits
 from gateway.following.cursor import StreamCursor, has_seen, read_last_event_id
 from gateway.following.events import Hub
 from gateway.following.live import Ending
-from gateway.following.lookup import Lookup
+from gateway.following.lookup import Lookup, without_texts
 from gateway.following.stream import Streams, Subscription
 from gateway.following.waiting import EndingWaiter
 from gateway.http import openapi
@@ -71,18 +72,20 @@ class Requests:
         ]
 
     async def list_requests(self, call: Call[None], query: Annotated[RequestQuery, Query()]) -> Response:
-        """List the caller's requests, newest first.
+        """List the caller's requests, newest first; with the scope `operate`, those of the tenant.
 
+        Of requests of others, an operator gets no texts.
         A call looks at a limited number of requests. If they are searched before the page is full, `searched_to` says
         how far, and `next` goes on from there.
         """
         caller = call.caller
         before, after = read_time_cursor(query.cursor), read_time_cursor(query.newer_than)
-        asked = request_lists.Asked(caller.tenant, caller.only, query, before, after)
+        asked = request_lists.Asked(caller.tenant, caller.as_operator.only, query, before, after)
         found = await request_lists.page(self._database, asked, query.limit)
         first = found.data[0] if found.data else None
         newest = write_cursor(first.created_at, first.id) if first else None
-        return json_answer(searched(RequestPage, found, newest=newest))
+        shown = replace(found, data=[without_texts(caller, each, each.owner) for each in found.data])
+        return json_answer(searched(RequestPage, shown, newest=newest))
 
     async def get_request(self, call: Call[None], request_id: UUID) -> Response:
         """Get a request.
@@ -107,8 +110,8 @@ class Requests:
         Also how many come first, and about how long it will take. The call reads a bounded number of rows, however long
         the queue is.
         """
-        resource = await self._lookup.resource(call.caller, request_id)
-        return json_answer(await waits.explain(self._database, call.caller.request(request_id), resource.status))
+        known = await self._lookup.steered(call.caller, request_id)
+        return json_answer(await waits.explain(self._database, call.caller.request(request_id), known))
 
     async def stream_request(self, call: Call[None], request_id: UUID, last_event_id: _LastEventId = None) -> Response:
         """Stream the events of a request, as server-sent events.

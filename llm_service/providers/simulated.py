@@ -44,6 +44,7 @@ from llm_service.providers.simulated_answer import answer, conversation_hash
 from orchestra import transcript
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import FinishReason, GenerationErrorCode, Usage
+from schemas.invalid import problems_of
 
 _REMEMBERED = 10_000
 
@@ -78,9 +79,7 @@ def parse_options(model: str) -> SimulatedOptions:
     try:
         return SimulatedOptions.model_validate(dict(pairs))
     except ValidationError as error:
-        wrong = {
-            str(each["loc"][0]) for each in error.errors(include_input=False, include_context=False, include_url=False)
-        }
+        wrong = {str(each["loc"][0]) for each in problems_of(error)}
     # Only our own names are repeated, never other input.
     known = [name for name in SimulatedOptions.model_fields if name in wrong]
     told = f"{known[0]} has a wrong value" if known else f"there are only {', '.join(SimulatedOptions.model_fields)}"

@@ -10,6 +10,7 @@ from orchestra.agents.answer_schema import AnswerSchema
 from orchestra.settings import AgentSettings, refuse_to_start
 from schemas.agents import Agent
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.invalid import problems_of
 
 SHIPPED = Path(__file__).parent
 
@@ -86,7 +87,7 @@ def _read(file: Path) -> tuple[Agent, AnswerSchema | None]:
 
 
 def _first(error: ValidationError) -> str:
-    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    problem = problems_of(error)[0]
     if problem["loc"] == ("name",):
         return "the name of the file must be of a-z, 0-9, _ and -, begin with a letter or digit, and have at most 64"
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -18,6 +18,7 @@ from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, Se
 from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
+from schemas.invalid import problems_of
 from schemas.topics import TOPICS
 
 _MIN_POSTGRES = 15
@@ -63,7 +64,7 @@ async def _secret() -> list[Finding]:
     try:
         secrets = SecretSettings.model_validate({}).secrets
     except ValidationError as error:
-        wrong = "; ".join(str(each["msg"]) for each in error.errors(include_input=False, include_url=False))
+        wrong = "; ".join(each["msg"] for each in problems_of(error))
         fix = "set ORCHESTRA_SECRET to the output of `openssl rand -hex 32`, the same for all gateways and workers"
         return [Finding("secret", wrong, fix)]
     return [Finding("secret", f"{len(secrets[0])} bytes{', and a previous one' if len(secrets) > 1 else ''}")]

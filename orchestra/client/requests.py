@@ -10,7 +10,7 @@ from orchestra.client.caller import READ_SECONDS, Call, Caller
 from orchestra.client.errors import StillRunningError
 from orchestra.client.pages import AsyncItems, items_by_cursor
 from orchestra.client.stream import AsyncStream
-from schemas.api.requests import RequestPage, RequestResource
+from schemas.api.requests import ListedRequest, RequestPage, RequestResource
 from schemas.errors import ErrorCode
 from schemas.status import Status
 
@@ -78,7 +78,7 @@ class AsyncRequests:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         page_size: int = 100,
-    ) -> AsyncItems[RequestResource]:
+    ) -> AsyncItems[ListedRequest]:
         """Iterate over the requests that match every given field, newest first. ``page_size``: 1 to 100."""
         params = {
             "status": status,

@@ -18,6 +18,7 @@ from orchestra.store.pages import Found, SearchedList, conditions, search
 from orchestra.store.tables import audit
 from schemas.api.audit import Action, AuditEntry, AuditFilter
 from schemas.changes import Change, Fields
+from schemas.ids import change_id
 from schemas.status import Status
 
 _WRITE = """
@@ -60,9 +61,16 @@ class Author:
             after=after, trace_id=self.trace_id,
         )  # fmt: skip
 
+    def once(self, target: str, before: Fields | None = None, after: Fields | None = None) -> Change:
+        """A change that can be made only once, such as a deletion: the first one that is written counts.
+
+        Repeats and calls at the same time have the same id, by any caller.
+        """
+        return self.change(target, before, after, change_id(self.tenant, self.action, target))
+
     def cancel(self, request_id: UUID, status: Status) -> Change:
         """The cancel of a request that had this status."""
-        return self.change(f"requests/{request_id}", {"status": status.value}, {"cancel_requested": True})
+        return self.once(f"requests/{request_id}", {"status": status.value}, {"cancel_requested": True})
 
 
 class Changing(Transaction):
@@ -76,6 +84,11 @@ class Changing(Transaction):
         """Note a change of this target. ``by`` None: the system's own, which is not audited."""
         if by:
             self.changes.append(by.change(target, before, after))
+
+    def note_once(self, by: Author | None, target: str) -> None:
+        """Note a change that can be made only once, as ``Author.once``."""
+        if by:
+            self.changes.append(by.once(target))
 
 
 @asynccontextmanager

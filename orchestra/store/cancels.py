@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from orchestra.store.database import Database, Transaction
@@ -26,6 +27,14 @@ class CancelledBatch:
     running: list[RequestRef] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Life:
+    """When a conversation was created, and whether it is deleted."""
+
+    created_at: datetime
+    deleted: bool
+
+
 _FIND = f"""
 SELECT k.tenant, k.id, r.conversation_id
 FROM {KEYS} AS k
@@ -47,6 +56,12 @@ ORDER BY k.tenant, k.id
 ON CONFLICT (tenant, id) DO UPDATE SET signed = true,
     owner = CASE WHEN e.signed AND e.owner IS DISTINCT FROM excluded.owner THEN NULL ELSE excluded.owner END
 WHERE excluded.signed AND NOT (e.signed AND e.owner IS NULL)
+"""
+
+_IS_EARLY = f"""
+SELECT FROM early_cancels e
+WHERE e.tenant = :tenant AND e.id = :id
+    AND (e.signed AND CAST(:any_owner AS boolean) OR {_EARLY_COUNTS.format(user="nullif(:owner, '')")})
 """
 
 _OWNED = f"""
@@ -89,8 +104,8 @@ SELECT r.tenant, r.id FROM early_cancels e CROSS JOIN LATERAL (
 WHERE e.created_at > now() - interval '5 minutes'
 """
 
-_IS_DELETED = """
-SELECT deleted_at IS NOT NULL AS deleted FROM conversations
+_LIFE = """
+SELECT created_at, deleted_at IS NOT NULL AS deleted FROM conversations
 WHERE tenant = :tenant AND id = :id AND (CAST(:only AS text) IS NULL OR coalesce(owner, user_id::text) = :only)
 """
 
@@ -134,6 +149,14 @@ async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> 
     await database.run(_KEEP, refs=refs_json([ref]), signed=True, owner=owner)
 
 
+async def is_cancelled_early(database: Database, ref: RequestRef, owner: str, *, any_owner: bool) -> bool:
+    """Whether a request without a row, if it is this owner's (empty: the tenant's), will be cancelled on arrival.
+
+    ``any_owner``: or if it is the one's whose cancel a gateway accepted.
+    """
+    return bool(await database.run(_IS_EARLY, tenant=ref.tenant, id=ref.id, owner=owner, any_owner=any_owner))
+
+
 async def owned_among(tx: Transaction, requests: Collection[RequestRef]) -> set[RequestRef]:
     """The requests among these that have an owner."""
     rows = await tx.run(_OWNED, refs=refs_json(requests)) if requests else ()
@@ -170,10 +193,10 @@ async def settle_early(database: Database) -> list[Announcement]:
         return (await cancel(tx, refs)).announcements
 
 
-async def is_deleted(database: Database, ref: ConversationRef, only: str | None = None) -> bool | None:
-    """Whether a conversation (if ``only``, then of that owner) is deleted. None: there is no such conversation."""
-    rows = await database.run(_IS_DELETED, tenant=ref.tenant, id=ref.id, only=only)
-    return bool(rows[0].deleted) if rows else None
+async def life_of(database: Database, ref: ConversationRef, only: str | None = None) -> Life | None:
+    """Since when there is a conversation (if ``only``, then of that owner). None: there is no such conversation."""
+    rows = await database.run(_LIFE, tenant=ref.tenant, id=ref.id, only=only)
+    return Life(**rows[0]) if rows else None
 
 
 async def mark_deleted(database: Database, ref: ConversationRef) -> None:

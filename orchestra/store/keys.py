@@ -175,7 +175,7 @@ async def revoke(database: Database, tenant: str, user_id: UUID | None, id: str,
     async with changing(database) as tx:
         rows = await tx.run(_REVOKE, tenant=tenant, user_id=user_id, id=id)
         if rows:
-            tx.note(by, f"keys/{id}")
+            tx.note_once(by, f"keys/{id}")
         return bool(rows)
 
 

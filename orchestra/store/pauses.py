@@ -12,20 +12,25 @@ from schemas.errors import ErrorCode, OrchestraError
 MAX_PAUSES = 100
 """Models that one tenant may have paused at a time: every claim compares turns with them."""
 
-# A model is paused under its own name, whatever alias was given.
-_NAME = """
-coalesce((
-    SELECT m.name FROM models m WHERE m.name = :model OR CAST(:model AS text) = ANY(m.aliases)
-    ORDER BY m.name = :model DESC, m.name LIMIT 1
-), :model)
-"""
+
+def _model_of(name: str, columns: str) -> str:
+    return f"""(
+        SELECT {columns} FROM models m WHERE m.name = {name} OR {name} = ANY(m.aliases)
+        ORDER BY m.name = {name} DESC, m.name LIMIT 1
+    )"""
+
+
+def _names_of(name: str) -> str:
+    """All names of the model that has this name now: models and aliases change while something is paused."""
+    return f"(ARRAY[{name}] || coalesce({_model_of(name, 'm.name || m.aliases')}, '{{}}'))"
+
+
+_GIVEN = "CAST(:model AS text)"
 _IN_FORCE = "(p.until IS NULL OR p.until > now())"
 _COLUMNS = "p.tenant, nullif(p.model, '') AS model, p.reason, p.paused_by, p.paused_at, p.until"
 
 NAMES = f"""
-SELECT p.tenant, n.name FROM pauses p LEFT JOIN models m ON m.name = p.model
-CROSS JOIN LATERAL unnest(ARRAY[p.model] || coalesce(m.aliases, '{{}}')) AS n(name)
-WHERE {_IN_FORCE}
+SELECT p.tenant, n.name FROM pauses p CROSS JOIN LATERAL unnest({_names_of("p.model")}) AS n(name) WHERE {_IN_FORCE}
 """
 """The names that are paused now, as rows of tenant and name. An empty name means every model of the tenant."""
 
@@ -38,30 +43,33 @@ COULD_RUN = f"""(
 )"""
 """The condition that the pending turn ``r`` waits for nothing but a worker."""
 
-_BEFORE = f"SELECT {_COLUMNS} FROM pauses p WHERE p.tenant = :tenant AND p.model = {_NAME} FOR UPDATE"
+# Two pauses at the same time must not both be the last one that the limit allows.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('pauses ' || :tenant, 0))"
 
 # Those that are over count no longer.
 _FORGET = "DELETE FROM pauses p WHERE p.tenant = :tenant AND p.until <= now()"
 
+# A model is paused under its own name, whatever alias was given.
 _PAUSE = f"""
 INSERT INTO pauses AS p (tenant, model, reason, paused_by, until)
-SELECT CAST(:tenant AS text), {_NAME}, CAST(:reason AS text), CAST(:paused_by AS text), CAST(:until AS timestamptz)
-WHERE (SELECT count(*) FROM pauses o WHERE o.tenant = :tenant AND o.model <> {_NAME}) < :most
-ON CONFLICT (tenant, model) DO UPDATE SET reason = excluded.reason, paused_by = excluded.paused_by,
-    paused_at = now(), until = excluded.until
+SELECT CAST(:tenant AS text), coalesce({_model_of(_GIVEN, "m.name")}, {_GIVEN}), CAST(:reason AS text),
+    CAST(:paused_by AS text), CAST(:until AS timestamptz)
+WHERE :model = '' OR (SELECT count(*) FROM pauses o WHERE o.tenant = :tenant AND o.model <> '') < :most
 RETURNING {_COLUMNS}
 """
 
-_RESUME = (
-    f"DELETE FROM pauses p WHERE p.tenant = :tenant AND p.model = {_NAME} RETURNING {_COLUMNS}, {_IN_FORCE} AS held"
-)
+_RESUME = f"""
+DELETE FROM pauses p WHERE p.tenant = :tenant AND p.model = ANY({_names_of(_GIVEN)})
+RETURNING {_COLUMNS}, {_IN_FORCE} AS held
+"""
 
 _OF_TENANT = f"""
 SELECT {_COLUMNS} FROM pauses p WHERE p.tenant = :tenant AND {_IN_FORCE} ORDER BY p.model LIMIT :limit
 """
 
 _HOLDING = f"""
-SELECT {_COLUMNS} FROM pauses p WHERE p.tenant = :tenant AND p.model IN ('', {_NAME}) AND {_IN_FORCE} ORDER BY p.model
+SELECT {_COLUMNS} FROM pauses p
+WHERE p.tenant = :tenant AND (p.model = '' OR p.model = ANY({_names_of(_GIVEN)})) AND {_IN_FORCE} ORDER BY p.model
 """
 
 
@@ -87,23 +95,21 @@ async def pause(
 
     Raises ``INVALID_REQUEST`` beyond ``MAX_PAUSES``.
     """
+    await tx.run(_LOCK, tenant=tenant)
     await tx.run(_FORGET, tenant=tenant)
-    before = await tx.run(_BEFORE, tenant=tenant, model=model or "")
+    before = await resume(tx, tenant, model)
     rows = await tx.run(
         _PAUSE, tenant=tenant, model=model or "", reason=reason, paused_by=by, until=until, most=MAX_PAUSES
     )
     if not rows:
         raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{MAX_PAUSES} models are paused already; resume one of them")
-    return Pause(**rows[0]), Pause(**before[0]) if before else None
+    return Pause(**rows[0]), before[0] if before else None
 
 
-async def resume(tx: Transaction, tenant: str, model: str | None) -> Pause | None:
-    """End a pause, and return it. None if there was none in force."""
-    rows = await tx.run(_RESUME, tenant=tenant, model=model or "")
-    if not rows:
-        return None
-    fields: dict[str, Any] = dict(rows[0])
-    return Pause(**fields) if fields.pop("held") else None
+async def resume(tx: Transaction, tenant: str, model: str | None) -> list[Pause]:
+    """End the pauses of a model under all its names, or (``model`` None) that of the tenant. Returns those in force."""
+    rows: list[dict[str, Any]] = [dict(row) for row in await tx.run(_RESUME, tenant=tenant, model=model or "")]
+    return [Pause(**row) for row in rows if row.pop("held")]
 
 
 async def of_tenant(database: Database, tenant: str) -> list[Pause]:

@@ -32,10 +32,10 @@ from orchestra.store import pages
 from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Row
 from orchestra.store.pages import PLACES, Found, applied, back_in_time, found, page_rows
-from orchestra.store.requests import CONDITIONS, page_of, resource
+from orchestra.store.requests import CONDITIONS, listed, page_of
 from orchestra.store.tables import conversations, requests
 from orchestra.store.turns import PAGE_BYTES
-from schemas.api.requests import RequestFilter, RequestResource
+from schemas.api.requests import ListedRequest, RequestFilter
 from schemas.status import Status
 
 MAX_SET = 2000
@@ -70,16 +70,16 @@ class Asked(NamedTuple):
     after: Position | None = None
 
 
-async def page(database: Database, asked: Asked, limit: int) -> Found[RequestResource]:
+async def page(database: Database, asked: Asked, limit: int) -> Found[ListedRequest]:
     """Up to ``limit`` requests, newest first. Long replies make a page shorter, but never empty."""
     sql, values = await page_statement(database, asked)
     rows = await database.run_in_order(sql, **values, limit=limit + 1)
     shown, more = page_rows([row for row in rows if row.matched], limit)
-    return found(rows, shown, limit, _resource, more=more)
+    return found(rows, shown, limit, _listed, more=more)
 
 
-def _resource(row: Row) -> RequestResource:
-    return RequestResource.model_validate(dict(row))
+def _listed(row: Row) -> ListedRequest:
+    return ListedRequest.model_validate(dict(row))
 
 
 async def page_statement(database: Database, asked: Asked) -> tuple[str, dict[str, Any]]:
@@ -168,4 +168,4 @@ def _page(r: FromClause, matching: ColumnElement[bool]) -> str:
     living = conversations.c.deleted_at.is_(None)
     rows = select(r, and_(matching, living).label("matched")).select_from(r.join(conversations, of_conversation))
     rows = rows.where(or_(matching, r.c.last), or_(living, r.c.last))
-    return page_of(rows, lambda n, m: (*resource(n, m), n.c.matched, n.c.last), lambda _: literal(0), r)
+    return page_of(rows, lambda n, m: (*listed(n, m), n.c.matched, n.c.last), lambda _: literal(0), r)

@@ -31,6 +31,7 @@ from schemas.api.requests import MAX_ERRORS, RequestDetail, RequestResource
 from schemas.requests import Message
 from schemas.status import Status
 
+_YEAR_9999_MS = 253_370_764_800_000
 CONDITIONS = conditions(
     requests,
     only=requests.c.user_name == bindparam("only"),
@@ -95,9 +96,14 @@ def _error(r: FromClause) -> ColumnElement[Any]:
 
 
 def resource(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
-    """The columns of a request (r) and its answer (m) that lists show."""
+    """The columns of a request (r) and its answer (m) that every look at it shows."""
     error = case((r.c.status == "failed", _error(r))).label("error")
     return (*shared_columns(r, m), r.c.finished_at, m.c.content.label("reply"), error, r.c.door)
+
+
+def listed(r: FromClause, m: FromClause) -> Sequence[ColumnElement[Any]]:
+    """The columns of a request (r) and its answer (m) that a list shows."""
+    return (*resource(r, m), r.c.user_name.label("owner"), r.c.priority)
 
 
 _BY_KEY = keys.join(requests, and_(requests.c.tenant == keys.c.tenant, requests.c.id == keys.c.id))
@@ -129,13 +135,16 @@ def _errors() -> ColumnElement[Any]:
 _RECORD = func.json_build_object(
     "topic", requests.c.src_topic, "partition", requests.c.src_partition, "offset", requests.c.src_offset
 )
+# A topic that keeps its producers' timestamps may have any number.
+_ACCEPTED_AT = case(
+    (requests.c.src_timestamp.between(1, _YEAR_9999_MS), func.to_timestamp(requests.c.src_timestamp / 1000.0))
+)
 _FIND_DETAIL = composed(
     select(
-        *resource(requests, _M),
+        *listed(requests, _M),
         requests.c.tenant,
         requests.c.body_hash,
-        requests.c.user_name.label("owner"),
-        requests.c.priority,
+        _ACCEPTED_AT.label("accepted_at"),
         requests.c.not_before,
         requests.c.deadline_at.label("deadline"),
         case((requests.c.status != "waiting", requests.c.run_at)).label("runnable_at"),

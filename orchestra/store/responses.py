@@ -36,5 +36,5 @@ async def remove(database: Database, ref: RequestRef, conversation: Conversation
         await lock_conversations(tx, [conversation])
         rows = await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id)
         if rows:
-            tx.note(by, f"requests/{ref.id}")
+            tx.note_once(by, f"requests/{ref.id}")
         return bool(rows)

@@ -44,7 +44,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """A request to act on. ``kept``: its body is still there."""
+    """A request to act on. ``kept``: its body is still there. ``parked``: it waits for its ``not_before``.
+
+    ``is_retry``: it is the retry of another one.
+    """
 
     id: UUID
     conversation_id: UUID
@@ -55,6 +58,8 @@ class Target:
     task_type: str | None
     cancelling: bool
     kept: bool
+    parked: bool
+    is_retry: bool
 
     @property
     def place(self) -> Place:
@@ -77,7 +82,8 @@ class Selected(NamedTuple):
 _FOUND = """
 SELECT requests.id, requests.conversation_id, requests.seq, requests.created_at, requests.status,
     requests.user_name AS owner, requests.task_type, requests.cancel_requested_at IS NOT NULL AS cancelling,
-    requests.body IS NOT NULL AS kept
+    requests.body IS NOT NULL AS kept, coalesce(requests.not_before > now(), false) AS parked,
+    requests.retry_of IS NOT NULL AS is_retry
 FROM s
 CROSS JOIN LATERAL (SELECT * FROM requests WHERE tenant = :tenant AND id = s.id OFFSET 0) AS requests
 CROSS JOIN LATERAL (

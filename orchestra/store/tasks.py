@@ -216,7 +216,7 @@ async def remove(
         await lock_conversations(tx, [ConversationRef(ref.tenant, conversation_id)])
         rows = await tx.run(_REMOVE, tenant=ref.tenant, id=ref.id, only=only)
         if rows:
-            tx.note(by, f"requests/{ref.id}")
+            tx.note_once(by, f"requests/{ref.id}")
         return bool(rows)
 
 

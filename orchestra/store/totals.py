@@ -4,7 +4,7 @@ Nothing here is on a request's path. Gateways read which owners and tenants have
 ending a request write nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -129,6 +129,12 @@ WHERE NOT whole AND (
 """
 
 
+_PARKED = """
+SELECT CASE WHEN NOT whole THEN owner END AS owner, parked_turns FROM owner_totals
+WHERE tenant = :tenant AND (whole OR owner = ANY(:owners))
+"""
+
+
 async def count_turns(database: Database, every: float) -> bool:
     """Count the open turns if a count is due; the next one is due in at least ``every`` seconds. True if counted."""
     return await _count(database, "turns", _COUNT_TURNS, every)
@@ -152,6 +158,12 @@ async def too_much(database: Database, owner: Quota, tenant: Quota) -> Sequence[
         bytes_whole=tenant.stored_bytes,
     )
     return [Total(**row) for row in rows]
+
+
+async def parked(database: Database, tenant: str, owners: Collection[str]) -> dict[str | None, int]:
+    """The parked turns of these owners and, as None, of the whole tenant, when they were last counted."""
+    rows = await database.run(_PARKED, tenant=tenant, owners=list(owners))
+    return {row.owner: row.parked_turns for row in rows}
 
 
 async def _count(database: Database, what: str, statement: str, every: float) -> bool:

@@ -51,6 +51,13 @@ class RequestResource(BaseModel):
     door: Annotated[Door | None, Field(exclude_if=absent), fields.DOOR] = None
 
 
+class ListedRequest(RequestResource):
+    """A request in a list."""
+
+    owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")] = None
+    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+
+
 class AttemptError(BaseModel):
     """Why one attempt failed, and when."""
 
@@ -60,11 +67,17 @@ class AttemptError(BaseModel):
     at: Annotated[datetime, described("When it failed.", "2026-01-31T11:59:59.345678Z")]
 
 
-class RequestDetail(RequestResource):
+class RequestDetail(ListedRequest):
     """A request with all that is known of it. Until a worker has read its record, the fields may be null or empty."""
 
-    owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")] = None
-    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+    accepted_at: Annotated[
+        datetime | None,
+        described(
+            "When its record was written to Kafka; `created_at` is when a worker read it. Null if the record does not "
+            "say, and while no worker has read a request with an `Idempotency-Key`.",
+            "2026-01-31T11:59:58.023Z",
+        ),
+    ] = None
     not_before: Annotated[
         datetime | None, described("It does not start before this time; null: no limit.", "2026-01-31T11:00:00Z")
     ] = None
@@ -87,8 +100,8 @@ class RequestDetail(RequestResource):
     messages: Annotated[
         list[Message] | None,
         described(
-            "What was sent; the answer is in `reply` and `output`. Null once it is deleted, and if it is kept apart "
-            "because it exceeds a record.",
+            "What was sent; the answer is in `reply` and `output`. Null until a worker has read it, once it is "
+            "deleted, for operators if it is another owner's, and if it is kept apart because it exceeds a record.",
             [fields.A_MESSAGE],
         ),
     ] = None
@@ -100,7 +113,7 @@ class RequestDetail(RequestResource):
     worker: Annotated[UUID | None, described("The worker that runs it; null: none does.", fields.A_REQUEST)] = None
 
 
-class RequestPage(SearchedPage[RequestResource]):
+class RequestPage(SearchedPage[ListedRequest]):
     """One page of requests. It may be empty although there are more."""
 
     newest: Annotated[

@@ -1,14 +1,16 @@
 """Acting on requests: retry, change or cancel one of them, many by their ids, or all that match a filter."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.requests import RequestFilter
+from schemas.content import OF_A_FIELD
 from schemas.generation import Priority
 from schemas.json_schema import described
 from schemas.requests import Moment
@@ -33,6 +35,7 @@ class SkipCode(StrEnum):
     NOT_ENDED = "not_ended"
     COMPLETED = "completed"
     RETRIED = "retried"
+    IS_RETRY = "is_retry"
     NOT_KEPT = "not_kept"
 
     INVALID_REQUEST = "invalid_request"
@@ -92,7 +95,7 @@ class _Selection(BaseModel):
         if (self.ids is None) == (self.filter is None):
             raise ValueError("give either ids or filter")
         if self.filter and all(value is None for value in self.filter.model_dump().values()):
-            raise ValueError("filter: name at least one field to select requests by")
+            raise PydanticCustomError(OF_A_FIELD, "filter: name at least one field to select requests by")
         return self
 
 
@@ -101,7 +104,10 @@ class CancelRequests(_Selection):
 
 
 class RetryRequests(_Selection):
-    """Body of ``POST /v1/requests/retry``. A filter selects failed, expired and cancelled requests."""
+    """Body of ``POST /v1/requests/retry``. A filter selects failed, expired and cancelled requests.
+
+    It skips those that are retries themselves: the call can be repeated. They are retried by their ids.
+    """
 
 
 class ChangeRequests(_Selection):
@@ -120,6 +126,14 @@ class Skipped(BaseModel):
 class RequestsDone(BaseModel):
     """Response to a call that acts on many requests. ``matched`` is ``done`` and all ``skipped`` together."""
 
+    scope: Annotated[
+        Literal["own", "tenant"] | None,
+        described(
+            "Whose requests the call selects from, as the list does: the caller's own, or those of all owners of the "
+            "tenant, for operators and admins.",
+            "tenant",
+        ),
+    ] = None
     matched: Annotated[int, described("Number of selected requests that this call looked at, at most 1,000.", 40)]
     more: Annotated[bool, described("True if there may be more: call again with `next` as `cursor`.", False)]
     done: Annotated[int, described("Number of requests that were retried, changed, or will be cancelled.", 37)]

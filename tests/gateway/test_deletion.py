@@ -1,6 +1,7 @@
 """Promises of gateway/deletion.py."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from gateway.following.events import Hub
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from orchestra.store import cancels
+from orchestra.store.cancels import Life
 from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
 from schemas.changes import Change
@@ -20,6 +22,7 @@ from tests.support.fakes import steps
 
 REF = ConversationRef("default", uuid4())
 CHANGE = Change(id=uuid4(), tenant="default", actor="user:ann", action="conversation.delete", target="conversations/1")
+CREATED = datetime(2026, 1, 31, tzinfo=UTC)
 ANN = Principal("default", "ann", frozenset([Scope.WRITE]))
 
 
@@ -28,6 +31,8 @@ class World:
 
     def __init__(self, *, deleted: bool | None = False, lost: bool = False) -> None:
         self.done: list[Any] = []
+        self.changes: list[Change | None] = []
+        self.created_at = CREATED
         self.hub = Hub(Metrics(), 2**20, SIGNER)
         self._deleted = deleted
         self._lost = lost
@@ -35,17 +40,18 @@ class World:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Deletion:
         """The deletion over this world."""
         around: Any = self
-        monkeypatch.setattr(cancels, "is_deleted", self.is_deleted)
+        monkeypatch.setattr(cancels, "life_of", self.life_of)
         monkeypatch.setattr(cancels, "mark_deleted", self.mark_deleted)
         return Deletion(around, around, self.hub)
 
-    async def is_deleted(self, _database: object, ref: ConversationRef, only: str | None) -> bool | None:
+    async def life_of(self, _database: object, ref: ConversationRef, only: str | None) -> Life | None:
         self.done.append(("look", ref, only))
-        return self._deleted
+        return None if self._deleted is None else Life(self.created_at, self._deleted)
 
-    async def delete_conversation(self, caller: Principal, id: object, _change: Change) -> None:
+    async def delete_conversation(self, caller: Principal, id: object, change: Change | None) -> None:
         if self._lost:
             raise OrchestraError(ErrorCode.OUTCOME_UNKNOWN)
+        self.changes.append(change)
         self.done.append(("record", caller.user, id))
 
     async def mark_deleted(self, _database: object, ref: ConversationRef) -> None:
@@ -67,6 +73,18 @@ async def test_a_conversation_and_its_streams(monkeypatch: pytest.MonkeyPatch) -
         assert [place] == world.hub.turns.due()
         waiting.cancel()
     assert [("look", REF, "ann"), ("record", "ann", REF.id), ("hide", REF)] == world.done
+
+
+async def test_deletions_of_one_conversation_are_one_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls at the same time have the same id in the audit; a later conversation of the same name has another."""
+    world = World()
+    deletion = world.install(monkeypatch)
+
+    for world.created_at in (CREATED, CREATED, CREATED.replace(year=2027)):
+        await deletion.delete(ANN, REF.id, CHANGE)
+
+    first, second, later = (change and change.id for change in world.changes)
+    assert first == second != later
 
 
 async def test_a_record_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
+from gateway.quotas import Parking
 from gateway.retries import Retries
 from gateway.steering import Steering
 from gateway.submission import Submission
@@ -22,10 +23,11 @@ from gateway.submit import Submissions
 from gateway.timings import Timings
 from orchestra.agents.catalogue import Agents
 from orchestra.receipts import Receipts
-from orchestra.store import audit, branches, cancels
+from orchestra.store import audit, branches, cancels, progress, requests
 from orchestra.store.audit import Author
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
+from orchestra.store.progress import IntakeProgress
 from orchestra.store.turns import ConversationRef
 from schemas.api.audit import Action, AuditFilter
 from schemas.api.keys import Scope
@@ -43,8 +45,9 @@ from schemas.changes import Change
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import MessageRequested
 from schemas.status import Status
+from schemas.topics import REQUESTS
 from tests.support.events import SIGNER
-from tests.support.store import claim, finish, new_worker, request, row, statuses, take
+from tests.support.store import claim, count, finish, new_worker, request, row, statuses, take
 
 ADA = Principal("default", "ada", frozenset({Scope.READ, Scope.WRITE}), user_id=uuid4())
 BOB = Principal("default", "bob", frozenset({Scope.READ, Scope.WRITE}), user_id=uuid4())
@@ -61,15 +64,22 @@ class World:
     errors: dict[str, ErrorCode] = field(default_factory=dict)
     sent: list[Submission] = field(default_factory=list)
     cancelled: list[UUID] = field(default_factory=list)
-    parked: bool = False
+    room: int | None = None
+    full: bool = False
 
     def __post_init__(self) -> None:
         around: Any = self
         receipts, hub, drain = Receipts([b"x" * 32]), Hub(Metrics(), 1024 * 1024, SIGNER), Drain()
-        lookup, timings = Lookup(self.database, receipts), Timings(look_for_row=0.001)
+        self.lookup = lookup = Lookup(self.database, receipts)
+        timings = Timings(look_for_row=0.001)
         submissions = Submissions(receipts, around, around, Agents.load(None), lookup, hub, drain, timings)
         bulk, retries = Bulk(self.database, submissions, drain, timings), Retries(self.database, submissions, 5, None)
         self.steering = Steering(self.database, submissions, around, bulk, lookup, hub, around, retries, 5)
+
+    def check(self, *_: Any) -> None:
+        """The limits of new requests."""
+        if self.full:
+            raise OrchestraError(ErrorCode.TOO_MANY_OPEN)
 
     async def message(self, submission: Submission) -> None:
         """Accept a message and take it in."""
@@ -95,13 +105,14 @@ class World:
         async with self.database.transaction() as tx:
             await cancels.cancel(tx, [ADA.request(id)])
 
-    def check(self, *_: Any) -> None:
-        """No limit is reached."""
-
     def check_parked(self, _caller: Principal, not_before: datetime | None) -> None:
         """The limit of delayed requests."""
-        if self.parked and not_before:
+        if self.room == 0 and not_before:
             raise OrchestraError(ErrorCode.TOO_MANY_PARKED)
+
+    async def parking(self, _tenant: str, owners: set[str], not_before: datetime | None) -> Parking | None:
+        """The room for delayed requests of each owner."""
+        return Parking({None: 100, **dict.fromkeys(owners, self.room)}) if self.room is not None else None
 
     async def failed(self, *given: NewRequest, status: Status = Status.FAILED) -> None:
         """Take these in, and end them in their order."""
@@ -136,6 +147,15 @@ async def refused(call: Any) -> ErrorCode:
     with pytest.raises(OrchestraError) as caught:
         await call
     return caught.value.code
+
+
+async def outcome(call: Any) -> ErrorCode | None:
+    """The error of a call; None if it succeeds."""
+    try:
+        await call
+    except OrchestraError as error:
+        return error.code
+    return None
 
 
 async def test_a_retry_is_a_new_request_at_the_end_of_the_conversation(world: World) -> None:
@@ -203,9 +223,28 @@ async def test_an_operator_acts_for_the_owners_and_reads_nothing(world: World) -
     assert {"secret": "word"} == (await world.steering.retry(ADA, old.id, None, None, BY)).metadata
 
 
+async def test_a_row_that_is_written_during_the_call_shows_no_texts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator that cancels a request while it is read gets it as always, without what was answered."""
+    id = Receipts([b"x" * 32]).mint("default", "ada", datetime.now(UTC) - HOUR)
+    await world.failed(request(id=id, user="ada"), status=Status.COMPLETED)
+    await progress.note_progress(world.database, [IntakeProgress(REQUESTS.name, 0, 0, datetime.now(UTC))])
+    find, looks = requests.find, list[int]()
+
+    async def late(database: Database, refs: Any) -> Any:
+        looks.append(len(refs))
+        return await find(database, refs) if len(looks) > 1 else {}
+
+    monkeypatch.setattr(world.lookup._rows, "_find", late)
+    shown = await world.steering.cancel(OPERATOR, id, BY)
+
+    assert (2, Status.COMPLETED, None) == (len(looks), shown.status, shown.reply)
+
+
 @pytest.mark.parametrize("door", ["chat", "responses"])
 async def test_a_conversation_of_one_request_stays_with_it(world: World, door: str) -> None:
-    """The retry of a request of OpenAI's API has a conversation of its own, with the same beginning."""
+    """The retry of a request of OpenAI's API has one of its own, with the same beginning; a refused one has none."""
     await world.failed(parent := request(user="ada"), status=Status.COMPLETED)
     place = await branches.last_message(world.database, parent.ref)
     id = uuid4()
@@ -216,6 +255,10 @@ async def test_a_conversation_of_one_request_stays_with_it(world: World, door: s
         await branches.branch(world.database, old.conversation, "ada", *place, {})
     await world.failed(old)
 
+    world.full = True
+    assert ErrorCode.TOO_MANY_OPEN == await refused(world.steering.retry(ADA, id, None, None, BY))
+    assert int(door == "responses") == await count(world.database, "branches")
+    world.full = False
     again = await world.steering.retry(ADA, id, None, None, BY)
 
     assert again.id == again.conversation_id
@@ -259,6 +302,26 @@ async def test_many_are_retried_in_the_order_of_their_conversations(world: World
     assert [f"t{number}" for number in range(30)] == world.texts()
     repeated = await world.steering.retry_all(ADA, wanted, None, None, BY)
     assert (0, {"not_kept": 1, "retried": 30}) == (repeated.done, skipped(repeated))
+
+
+async def test_a_repeat_by_filter_retries_no_retry(world: World) -> None:
+    """Retries that failed are skipped by name, with and without a key; by its id each is retried, once."""
+    old = request(user="ada")
+    await world.failed(old)
+    wanted = RetryRequests(filter=RequestFilter(status=Status.FAILED))
+    for key in (None, "one"):
+        assert 1 == (await world.steering.retry_all(ADA, wanted, key, None, BY)).done
+        for turn in await claim(world.database, await new_worker(world.database)):
+            await finish(world.database, turn, Status.FAILED, error=(ErrorCode.TIMEOUT, "late"))
+
+        repeated = await world.steering.retry_all(ADA, wanted, key, None, BY)
+        assert (0, {"retried": 1, "is_retry": len(world.sent)}) == (repeated.done, skipped(repeated))
+
+    named = RetryRequests(ids=[old.id, *(each.id for each in world.sent)])
+    assert 2 == (await world.steering.retry_all(ADA, named, None, None, BY)).done
+    assert (0, {"retried": 3}) == (
+        (again := await world.steering.retry_all(ADA, named, None, None, BY)).done, skipped(again),
+    )  # fmt: skip
 
 
 async def test_ids_that_cannot_be_retried_are_counted(world: World) -> None:
@@ -351,7 +414,8 @@ async def test_many_are_cancelled_the_last_turn_of_a_conversation_first(world: W
     assert ["cancelled"] * 4 + ["pending"] == await statuses(world.database, [*turns, theirs])
     again = await world.steering.cancel_all(ADA, CancelRequests(ids=[turns[0].id, theirs.id, uuid4()]), BY)
     assert (0, {"ended": 1, "not_found": 2}) == (again.done, skipped(again))
-    assert 1 == (await world.steering.cancel_all(OPERATOR, CancelRequests(ids=[theirs.id]), BY)).done
+    one = await world.steering.cancel_all(OPERATOR, CancelRequests(ids=[theirs.id]), BY)
+    assert (1, "own", "tenant") == (one.done, again.scope, one.scope)
 
 
 async def test_a_cancel_by_id_reaches_a_request_on_its_way(world: World) -> None:
@@ -389,11 +453,24 @@ async def test_many_are_changed(world: World) -> None:
         {(e.after or {})["priority"] for e in entries},
     )
     assert {"not_found": 1, "unchanged": 3} == skipped(await world.steering.change_all(ADA, same, BY))
-    world.parked = True
-    delay = ChangeRequest(not_before=datetime.now(UTC) + timedelta(minutes=5))
-    parked = ChangeRequests(ids=[each.id for each in waiting], change=delay)
-    assert {"too_many_parked": 3} == skipped(await world.steering.change_all(ADA, parked, BY))
-    assert ErrorCode.TOO_MANY_PARKED == await refused(world.steering.change(ADA, waiting[0].id, delay, BY))
+
+
+async def test_one_call_parks_no_more_than_there_is_room_for(world: World) -> None:
+    """A change of many counts what it has parked itself; what waits already may wait longer."""
+    waiting = [request(user="ada") for _ in range(3)]
+    await take(world.database, *waiting, theirs := request(user="bob"))
+    delays = [ChangeRequest(not_before=datetime.now(UTC) + timedelta(minutes=minutes)) for minutes in (5, 6)]
+    ids = [each.id for each in (*waiting, theirs)]
+
+    world.room = 1
+    first = await world.steering.change_all(OPERATOR, ChangeRequests(ids=ids, change=delays[0]), BY)
+    world.room = 0
+    second = await world.steering.change_all(OPERATOR, ChangeRequests(ids=ids, change=delays[1]), BY)
+    outcomes = [await outcome(world.steering.change(ADA, each.id, delays[0], BY)) for each in waiting]
+
+    assert (2, {"too_many_parked": 2}) == (first.done, skipped(first))
+    assert (2, {"too_many_parked": 2}) == (second.done, skipped(second))
+    assert [ErrorCode.TOO_MANY_PARKED] * 2 + [None] == sorted(outcomes, key=lambda code: code is None)
 
 
 async def test_what_cannot_be_changed_is_refused(world: World) -> None:
@@ -417,9 +494,9 @@ async def test_what_cannot_be_changed_is_refused(world: World) -> None:
 
 def test_the_codes_are_a_closed_list() -> None:
     """Those of errors have the names of the errors, so that one page explains both."""
-    own = "ended in_progress cancelling unchanged not_before_deadline not_ended completed retried not_kept".split()
+    own = "ended in_progress cancelling unchanged not_before_deadline not_ended completed retried is_retry".split()
 
-    assert {*own} == {code.value for code in SkipCode} - {code.value for code in ErrorCode}
+    assert {*own, "not_kept"} == {code.value for code in SkipCode} - {code.value for code in ErrorCode}
 
 
 @pytest.mark.parametrize(

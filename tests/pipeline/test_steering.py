@@ -162,7 +162,7 @@ async def test_what_waits_is_changed_and_cancelled_by_filter(gateway: Gateway, w
     assert (409, "not_changeable") == (late.status_code, late.json()["code"])
 
     dry = await call(gateway, "POST", "/v1/requests/change", {**filter, "change": urgent, "dry_run": True})
-    assert {"matched": 3, "more": False, "done": 3, "skipped": [], "next": None} == dry
+    assert {"scope": "tenant", "matched": 3, "more": False, "done": 3, "skipped": [], "next": None} == dry
     done = await call(gateway, "POST", "/v1/requests/change", {**filter, "change": urgent})
     assert dry == done
     running = await worker.claim(turns[2].id)

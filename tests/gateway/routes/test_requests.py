@@ -13,9 +13,10 @@ from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
 from gateway.routes.requests import Requests
 from orchestra.receipts import Receipts
-from orchestra.store import leases, pauses
+from orchestra.store import cancels, leases, pauses
 from orchestra.store.database import Database
 from orchestra.store.intake import NewRequest
+from orchestra.store.turns import RequestRef
 from orchestra.store.worker_state import StateOfModel, WorkerState
 from schemas.errors import ErrorCode
 from schemas.generation import Usage
@@ -50,6 +51,8 @@ async def test_everybody_sees_his_own(client: httpx.AsyncClient, database: Datab
     assert ([str(each.id) for each in reversed(mine)], None) == (seen, second["next"])
     everything = (await client.get(URL, headers=bearer(await make_key(database, "admin")))).json()
     assert {str(each.id) for each in (*mine, other)} == {each["id"] for each in everything["data"]}
+    shown = [(each["owner"], each["priority"]) for each in everything["data"]]
+    assert [("somebody", 5), *[("key:program", 5)] * 3] == shown
     theirs = bearer(await make_key(database, "admin", tenant="them"))
     assert {"data": [], "next": None, "newest": None} == (await client.get(URL, headers=theirs)).json()
 
@@ -256,6 +259,70 @@ async def test_a_record_that_no_worker_has_read(client: httpx.AsyncClient, datab
     found = (await client.get(f"{URL}/{id}/waiting", headers=headers)).json()
 
     assert (["not_read_yet"], "pending") == ([each["code"] for each in found["reasons"]], found["status"])
+
+
+async def test_a_cancel_shows_before_any_worker_has_read_the_request(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    """To the owner and to admins; a cancel of another owner or an unsigned one, which will not count, does not."""
+    await at_work(database)
+    mine = bearer(await make_key(database, "read"))
+    admin = bearer(await make_key(database, "admin"))
+    asked, anothers, unsigned = (Receipts([SECRET]).mint("default", "key:program", datetime.now(UTC)) for _ in range(3))
+    await cancels.keep_early(database, RequestRef("default", asked), "key:program")
+    await cancels.keep_early(database, RequestRef("default", anothers), "ada")
+    async with database.transaction() as tx:
+        await cancels.cancel(tx, [RequestRef("default", unsigned)])
+
+    for headers, expected in ((mine, [True, False, False]), (admin, [True, True, False])):
+        ids = (asked, anothers, unsigned)
+        found = [(await client.get(f"{URL}/{id}", headers=headers)).json()["cancel_requested"] for id in ids]
+        assert expected == found
+    why = (await client.get(f"{URL}/{asked}/waiting", headers=mine)).json()["reasons"]
+    assert ["cancelling", "not_read_yet"] == [each["code"] for each in why]
+
+
+async def test_when_it_was_accepted(client: httpx.AsyncClient, database: Database) -> None:
+    """It is the time of the record in Kafka if that has one, and before it is read that of the id."""
+    headers = bearer(await make_key(database, "read"))
+    now = datetime.now(UTC).replace(microsecond=0)
+    unread = Receipts([SECRET]).mint("default", "key:program", now)
+    early, without = request(user="key:program"), request(user="key:program")
+    await take(database, early, without)
+    await database.run("UPDATE requests SET src_timestamp = :ms WHERE id = :id", id=early.id, ms=1769860798023)
+    await database.run("UPDATE requests SET src_timestamp = -1 WHERE id = :id", id=without.id)
+
+    found = [(await client.get(f"{URL}/{id}", headers=headers)).json() for id in (early.id, without.id, unread)]
+
+    times = [each["accepted_at"] for each in found]
+    assert ["2026-01-31T11:59:58.023000Z", None, now.isoformat().replace("+00:00", "Z")] == times
+    assert (None, None) == (found[2]["created_at"], found[2]["messages"])
+
+
+async def test_an_operator_sees_requests_of_all_owners_without_their_texts(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    """In the list, by id, and why they wait; the operator's own requests have their texts."""
+    theirs, own = request(user="ada", text="canary"), request(user="key:program", text="own words")
+    theirs.body["metadata"] = {"who": "canary"}
+    answered, waits = request(user="ada", text="canary"), request(user="ada", text="canary")
+    await take(database, answered)
+    await finish(database, await claim_one(database), reply="canary")
+    await take(database, theirs, own, waits)
+    headers = bearer(await make_key(database, "read", "operate"))
+
+    listed = await client.get(URL, headers=headers)
+    details = {
+        each.id: await client.get(f"{URL}/{each.id}", headers=headers) for each in (theirs, answered, own, waits)
+    }
+    why = await client.get(f"{URL}/{waits.id}/waiting", headers=headers)
+
+    assert {each.id for each in (theirs, answered, own, waits)} == {UUID(each["id"]) for each in listed.json()["data"]}
+    assert "canary" not in listed.text + "".join(each.text for each in details.values()) + why.text
+    assert "own words" in details[own.id].text
+    assert ("ada", "completed", 200) == (
+        details[answered.id].json()["owner"], details[answered.id].json()["status"], why.status_code,
+    )  # fmt: skip
 
 
 async def test_a_request_that_ended_does_not_wait(client: httpx.AsyncClient, database: Database) -> None:

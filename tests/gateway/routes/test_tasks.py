@@ -126,7 +126,7 @@ def store(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calls]:
     calls = {name: Calls(result) for name, result in results.items()}
     for name, call in calls.items():
         monkeypatch.setattr(tasks, name, call)
-    for name, result in {"is_deleted": False, "mark_deleted": None}.items():
+    for name, result in {"life_of": cancels.Life(datetime.now(UTC), deleted=False), "mark_deleted": None}.items():
         calls[name] = Calls(result)
         monkeypatch.setattr(cancels, name, calls[name])
     return calls
@@ -497,7 +497,7 @@ async def test_a_task_alone_in_a_conversation_of_another_owner(
     """A task that was refused there is deleted, and the conversation is not."""
     gives(store["get"], resource(Status.FAILED))
     gives(store["alone"], True)
-    gives(store["is_deleted"], None)
+    gives(store["life_of"], None)
 
     assert (await client.delete(f"/v1/tasks/{ID}")).status_code == 204
 

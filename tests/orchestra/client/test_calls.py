@@ -19,7 +19,7 @@ from orchestra.client import (
 )
 from orchestra.client.options import MessageOptions, TaskOptions
 from schemas.api.messages import PostMessage
-from schemas.api.requests import RequestResource
+from schemas.api.requests import ListedRequest
 from schemas.api.tasks import CreateTask
 from schemas.status import Status
 from tests.support.fake_gateway import CONVERSATION_ID, REQUEST_ID
@@ -362,7 +362,7 @@ async def test_values_of_a_newer_gateway() -> None:
     assert ("dissolved", "side", "bored") == (ended.status, ended.door, ended.finish_reason)
     assert ("of_tomorrow", [{"type": "dance", "steps": 3}]) == (ended.error and ended.error.code, ended.output)
     assert (Status.COMPLETED, True) == (known.status, known.status.terminal)
-    assert type(known) is RequestResource
+    assert type(known) is ListedRequest
 
     outcome = {"error": {"code": "of_tomorrow", "detail": "?", "status": 422, "retryable": False}}
     (refused,) = await network_of(ok({"data": [outcome], "accepted": 0, "refused": 1})).client().messages.submit_all([])

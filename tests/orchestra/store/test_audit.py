@@ -70,6 +70,22 @@ async def test_a_record_that_is_read_again_is_audited_once(database: Database) -
     assert 1 == len([line for line in logs if line["event"] == "changed"])
 
 
+async def test_what_can_be_done_once_is_audited_once(database: Database) -> None:
+    """Cancels by two callers are one entry, that of the first; other actions and tenants have their own."""
+    asked, others = request(), Author("default", "user:7", Action.REQUEST_CANCEL)
+    await take(database, asked)
+    for by in (BY, others):
+        await take_in(database, Batch(cancels=[asked.ref], changes=[by.cancel(asked.id, Status.PENDING)]))
+    async with changing(database) as tx:
+        tx.note_once(Author("default", "user:7", Action.REQUEST_DELETE), f"requests/{asked.id}")
+        tx.note_once(Author("acme", "user:7", Action.REQUEST_CANCEL), f"requests/{asked.id}")
+
+    assert [("user:7", "request.delete"), (BY.actor, "request.cancel")] == [
+        (each.actor, each.action) for each in await entries(database)
+    ]
+    assert 1 == len(await entries(database, "acme"))
+
+
 async def test_entries_are_found_by_what_is_asked(database: Database) -> None:
     """Each filter leaves out what does not match; tenants see their own; pages have no gaps."""
     async with changing(database) as tx:

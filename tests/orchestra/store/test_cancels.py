@@ -245,10 +245,14 @@ async def test_whether_a_conversation_is_deleted(database: Database) -> None:
     await take(database, asked := request(user="ann"))
     ref = ConversationRef("default", asked.conversation_id)
 
-    assert (False, False) == (await cancels.is_deleted(database, ref), await cancels.is_deleted(database, ref, "ann"))
+    async def is_deleted(ref: ConversationRef, only: str | None) -> bool | None:
+        life = await cancels.life_of(database, ref, only)
+        return life and life.deleted
+
+    assert [False, False] == [await is_deleted(ref, None), await is_deleted(ref, "ann")]
     await cancels.mark_deleted(database, ref)
-    assert (True, None) == (await cancels.is_deleted(database, ref), await cancels.is_deleted(database, ref, "bob"))
-    assert await cancels.is_deleted(database, ConversationRef("other", ref.id)) is None
+    assert [True, None] == [await is_deleted(ref, None), await is_deleted(ref, "bob")]
+    assert await is_deleted(ConversationRef("other", ref.id), None) is None
 
 
 async def test_an_answer_to_a_hidden_conversation_is_thrown_away(database: Database) -> None:

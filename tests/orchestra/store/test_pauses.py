@@ -1,5 +1,6 @@
 """Promises of orchestra/store/pauses.py: what is paused is not claimed, and nothing else changes."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,10 +16,12 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo, ModelList
 from tests.support.stack import Stack
 from tests.support.store import connect, new_worker, request, take
+from tests.support.waiting import eventually
 
 _ROWS_READ = """
 SELECT coalesce(sum(idx_tup_read), 0) AS n FROM pg_stat_user_indexes WHERE relname = 'requests'
 """
+_WAITS = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _FILL = """
 INSERT INTO conversations (tenant, id, next_seq)
 SELECT :tenant, CAST(lpad(to_hex(n), 32, '0') AS uuid), 2 FROM generate_series(1, :n) AS n
@@ -43,7 +46,7 @@ async def pause(
     return made
 
 
-async def resume(database: Database, model: str | None, tenant: str = "default") -> Pause | None:
+async def resume(database: Database, model: str | None, tenant: str = "default") -> list[Pause]:
     """Resume as an operator does."""
     async with database.transaction() as tx:
         return await pauses.resume(tx, tenant, model)
@@ -106,7 +109,25 @@ async def test_a_model_is_paused_under_all_its_names(database: Database) -> None
     assert "llama3" == made.model
     assert ["other"] == [turn.model for turn in await claim(database)]
     assert ["llama3"] == [each.model for each in await pauses.holding(database, "default", "small")]
-    assert made == await resume(database, "small")
+    assert [made] == await resume(database, "small")
+    assert 2 == len(await claim(database))
+
+
+@pytest.mark.parametrize("name", ["fast", "llama3"])
+async def test_a_paused_name_that_becomes_an_alias_is_resumed(database: Database, name: str) -> None:
+    """The pause then counts for the model that has the alias: under all its names, for resuming and for pausing."""
+    early = await pause(database, "fast")
+    info = ModelInfo(name="llama3", aliases=["fast"], provider="p", context_tokens=1, max_output_tokens=1)
+    await note_models(database, ModelList(default="llama3", data=[info]))
+    await take(database, request(model="llama3"), request(model="fast"))
+
+    assert [] == await claim(database)
+    assert [early] == await pauses.holding(database, "default", "llama3")
+    async with database.transaction() as tx:
+        late, before = await pauses.pause(tx, "default", name, reason="", until=None, by="key:k")
+    assert (early, [late]) == (before, await pauses.of_tenant(database, "default"))
+    await database.run("UPDATE pauses SET model = 'fast'")
+    assert ["fast"] == [each.model for each in await resume(database, name)]
     assert 2 == len(await claim(database))
 
 
@@ -120,7 +141,7 @@ async def test_a_pause_ends_by_itself(database: Database) -> None:
 
     assert 1 == len(await claim(database))
     assert [] == await pauses.of_tenant(database, "default")
-    assert await resume(database, "llama3") is None
+    assert [] == await resume(database, "llama3")
 
 
 async def test_a_second_pause_replaces_the_first(database: Database) -> None:
@@ -146,7 +167,24 @@ async def test_pauses_of_a_tenant_are_bounded(database: Database) -> None:
     assert refused.value.code is ErrorCode.INVALID_REQUEST
 
     await pause(database, "1", reason="again")
+    await pause(database, None)
     await pause(database, "one more", "acme")
+
+
+async def test_pauses_at_the_same_time_are_bounded(database: Database) -> None:
+    """The second of two pauses sees the first, so that both together do not exceed the limit."""
+    await database.run(
+        "INSERT INTO pauses (tenant, model, reason, paused_by)"
+        " SELECT 'default', n, '', 'k' FROM generate_series(2, :n) AS n",
+        n=MAX_PAUSES,
+    )
+    async with database.transaction() as tx:
+        await pauses.pause(tx, "default", "a", reason="", until=None, by="key:k")
+        second = asyncio.create_task(pause(database, "b"))
+        await eventually(lambda: database.run(_WAITS))
+    with pytest.raises(OrchestraError):
+        await second
+    assert MAX_PAUSES == len(await pauses.of_tenant(database, "default"))
 
 
 async def test_what_is_paused_makes_no_queue_old(database: Database) -> None:

@@ -13,7 +13,7 @@ from orchestra.store.database import Database
 from orchestra.store.endings import Items
 from orchestra.store.intake import NewRequest
 from orchestra.store.request_lists import Asked, Position
-from schemas.api.requests import RequestFilter, RequestResource
+from schemas.api.requests import ListedRequest, RequestFilter
 from schemas.errors import ErrorCode
 from schemas.status import Status
 from tests.support.plans import rows_read
@@ -24,7 +24,7 @@ EVERYTHING = RequestFilter()
 
 async def listed(
     database: Database, filter: RequestFilter = EVERYTHING, before: Position | None = None, limit: int = 100
-) -> tuple[list[RequestResource], Position | None]:
+) -> tuple[list[ListedRequest], Position | None]:
     """A page, and where the next one goes on."""
     found = await request_lists.page(database, Asked("default", None, filter, before), limit)
     return found.data, found.next
@@ -43,8 +43,8 @@ async def born(database: Database, each: NewRequest, day: int) -> None:
 
 
 async def test_a_list_shows_what_a_look_shows(database: Database) -> None:
-    """Each request in a list is as it is by its id, with its answer or its error."""
-    asked = [request(), request(), request()]
+    """Each request in a list is as it is by its id, with its owner, its priority, and its answer or its error."""
+    asked = [request(user="ada", priority=8), request(), request()]
     for each in asked:
         await take(database, each)
     await finish(database, (await claim(database, await new_worker(database), 1))[0], reply="done")
@@ -57,8 +57,10 @@ async def test_a_list_shows_what_a_look_shows(database: Database) -> None:
 
     found, more = await listed(database)
 
-    known = await requests.find(database, [each.ref for each in asked])
-    assert ([known[each.ref].resource for each in reversed(asked)], None) == (found, more)
+    known = await requests.find_detail(database, [each.ref for each in asked])
+    details = [known[each.ref].resource.model_dump() for each in reversed(asked)]
+    assert ([ListedRequest.model_validate(each) for each in details], None) == (found, more)
+    assert [(None, 5), (None, 5), ("ada", 8)] == [(each.owner, each.priority) for each in found]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ async def test_pages_go_on_where_the_last_one_ended(database: Database) -> None:
     await take(database, *made)  # One transaction: one moment.
     for each in made[:2]:
         await born(database, each, 1)
-    seen: list[RequestResource] = []
+    seen: list[ListedRequest] = []
     found, before = await listed(database, limit=3)
     seen += found
 

@@ -53,6 +53,7 @@ async def test_open_and_parked_turns_are_counted_by_owner_and_by_tenant(database
         ("t2", None): (1, 0),
     } == {who: turns(each) for who, each in found.items()}
     assert found["default", "bob"].next_due == LATER
+    assert {"bob": 1, None: 2} == await totals.parked(database, "default", ["bob", "nobody"])
     await finish(database, running)
     assert (3, 1) == turns((await counted(database))["default", "ada"])
 

@@ -284,7 +284,7 @@ class Storm:
         for each in self._sent:
             if each.conversation_id == conversation:
                 assert not await tasks.remove(self._database, each.ref, conversation, STRANGER)
-        assert await cancels.is_deleted(self._database, new.conversation, STRANGER) is None
+        assert await cancels.life_of(self._database, new.conversation, STRANGER) is None
         assert await self._state(conversation, new) == before
         assert (new.id, []) == (done.announcements[-1].request_id, done.running_cancelled)
         self._sent.append(new)
