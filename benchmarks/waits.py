@@ -1,6 +1,6 @@
 """How near the estimated waits of ``GET /v1/requests/{id}/waiting`` are: ``python -m benchmarks.waits``.
 
-Run it against a stack of which nothing else wants anything, with few places, for example
+Run it against a stack of which nothing else wants anything, with few slots, for example
 ``LLM_PROVIDER=simulated WORKER_CONCURRENCY=8 orchestra up --detach``. It sends loads that change every minute, asks for
 the estimates of requests that wait, and compares them with when their first attempt began.
 """

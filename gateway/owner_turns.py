@@ -17,7 +17,7 @@ _MAX_REST_SECONDS = 0.5
 
 @dataclass
 class _Turns:
-    places: asyncio.Semaphore
+    free: asyncio.Semaphore
     calls: int = 0
 
 
@@ -57,7 +57,7 @@ class OwnerTurns:
         try:
             try:
                 async with asyncio.timeout(self._max_seconds):
-                    await turns.places.acquire()
+                    await turns.free.acquire()
             except TimeoutError:
                 raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS) from None
             began = time.monotonic()
@@ -77,11 +77,11 @@ class OwnerTurns:
         self._last_at = now
 
     def _release(self, turns: _Turns, owner: Owner, seconds: float) -> None:
-        """Free the place of a call that took this long, at once or after a rest."""
+        """Give back the turn of a call that took this long, at once or after a rest."""
         queues = turns.calls > (self._max_running or 0)
         others_at = self._others_at if owner == self._last else self._last_at
         if self._rest and queues and time.monotonic() - others_at < _CALLING_SECONDS:
             rest = min(self._rest * seconds, _MAX_REST_SECONDS)
-            asyncio.get_running_loop().call_later(rest, turns.places.release)
+            asyncio.get_running_loop().call_later(rest, turns.free.release)
         else:
-            turns.places.release()
+            turns.free.release()

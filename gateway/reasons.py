@@ -1,6 +1,6 @@
 """Why one request waits, how many come first, and about how long: from what the store and the workers say.
 
-Nothing here reads anything. The line of a request is those that compete with it for the same places, as claims divide
+Nothing here reads anything. The line of a request is those that compete with it for the same slots, as claims divide
 them (``workers/shares.py``, ``workers/throttle.py``): the calls of its model if that is limited, those of its owner if
 its share is full, otherwise all but these.
 """
@@ -47,7 +47,7 @@ class Scene:
         return [each for each in self.workers if each.alive and not each.drains]
 
     def free(self) -> int:
-        """How many places are free."""
+        """How many slots are free."""
         taken = Counter[UUID]()
         for each in self.running:
             taken[each.worker] += each.turns
@@ -76,7 +76,7 @@ def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, p
     competes = _Competition(ref.tenant, turn, scene)
     ahead = _ahead(turn, line, competes)
     if not reasons:
-        reasons += _no_place(scene, ahead, competes)
+        reasons += _no_free_slot(scene, ahead, competes)
     return WaitingState(
         id=ref.id,
         status=status,
@@ -95,7 +95,7 @@ def _no_worker(scene: Scene) -> Iterator[Reason]:
 
 
 def _blocked(turn: Place, scene: Scene) -> Iterator[Reason]:
-    """The reasons for which no free place would help."""
+    """The reasons for which no free slot would help."""
     for pause in scene.pauses:
         code, what = (WaitReason.TENANT_PAUSED, "tenant") if pause.model is None else (WaitReason.MODEL_PAUSED, "model")
         yield Reason(code=code, detail=f"An operator has paused the {what}: {pause.reason}", until=pause.until)
@@ -135,7 +135,7 @@ def _models(worker: KnownWorker) -> Sequence[StateOfModel]:
 
 
 class _Competition:
-    """Which turns compete with one for the same places. ``limited``: its model is; ``full``: its share of places is."""
+    """Which turns compete with one for the same slots. ``limited``: its model is; ``full``: its share of slots is."""
 
     def __init__(self, tenant: str, turn: Place, scene: Scene) -> None:
         self._model = short(turn.model)
@@ -166,9 +166,9 @@ class _Competition:
 
 
 def _full_shares(scene: Scene) -> tuple[set[Owner], set[str]]:
-    """The owners and the tenants that hold as many places as one may."""
+    """The owners and the tenants that hold as many slots as one may."""
     states = [(worker.id, worker.state) for worker in scene.takers if worker.state]
-    if not states or any(state.owner_places is None or state.tenant_places is None for _, state in states):
+    if not states or any(state.owner_slots is None or state.tenant_slots is None for _, state in states):
         return set(), set()
     takers = {id for id, _ in states}
     owners, tenants = Counter[Owner](), Counter[str]()
@@ -176,8 +176,8 @@ def _full_shares(scene: Scene) -> tuple[set[Owner], set[str]]:
         if each.worker in takers:
             owners[each.owner] += each.turns
             tenants[each.owner[0]] += each.turns
-    of_owner = _FULL * sum(state.owner_places or 0 for _, state in states)
-    of_tenant = _FULL * sum(state.tenant_places or 0 for _, state in states)
+    of_owner = _FULL * sum(state.owner_slots or 0 for _, state in states)
+    of_tenant = _FULL * sum(state.tenant_slots or 0 for _, state in states)
     return (
         {owner for owner, held in owners.items() if held >= of_owner},
         {tenant for tenant, held in tenants.items() if held >= of_tenant},
@@ -198,21 +198,21 @@ def _turns(groups: Iterable[Group]) -> int:
     return sum(each.turns for each in groups)
 
 
-def _no_place(scene: Scene, ahead: Ahead, competes: _Competition) -> Iterator[Reason]:
+def _no_free_slot(scene: Scene, ahead: Ahead, competes: _Competition) -> Iterator[Reason]:
     first = ahead.urgent + ahead.same
     if competes.limited and competes.room == 0:
         detail = "Its model takes no more calls at once."
     elif competes.full:
-        detail = "Its owner or tenant holds as many places of the workers as it may."
+        detail = "Its owner or tenant holds as many slots of the workers as it may."
     elif first or not scene.free():
-        detail = "Every place of the workers is taken."
+        detail = "Every slot of the workers is taken."
     else:
         return
-    yield Reason(code=WaitReason.NO_FREE_PLACE, detail=f"{detail} {first}{'+' * ahead.more} come first.")
+    yield Reason(code=WaitReason.NO_FREE_SLOT, detail=f"{detail} {first}{'+' * ahead.more} come first.")
 
 
 def _may_end(reasons: Collection[Reason]) -> bool:
-    return all(each.code is WaitReason.NO_FREE_PLACE for each in reasons)
+    return all(each.code is WaitReason.NO_FREE_SLOT for each in reasons)
 
 
 def _estimate(turn: Place, scene: Scene, line: Line, pace: Pace, ahead: Ahead, competes: _Competition) -> float | None:
@@ -225,7 +225,7 @@ def _estimate(turn: Place, scene: Scene, line: Line, pace: Pace, ahead: Ahead, c
     claimed, ended = (sum(getattr(each, name) for each in claims) for name in names[:2])
     if claimed < MIN_SAMPLES or seconds <= 0:
         return None
-    # Places that were all free at first were claimed at once: from then on only what ends makes room.
+    # Slots that were all free at first were claimed at once: from then on only what ends makes room.
     rate = (min(claimed, ended) if ended >= MIN_SAMPLES else claimed) / seconds
     arrived = sum(getattr(each, names[2]) for each in claims if each.priority > turn.priority)
     arrived += sum(getattr(each, names[3]) for each in urgent)
@@ -239,7 +239,7 @@ def _estimate(turn: Place, scene: Scene, line: Line, pace: Pace, ahead: Ahead, c
     )
     if found is None:
         return None
-    # The next place becomes free after half of the time between two claims.
+    # The next slot becomes free after half of the time between two claims.
     return round(found + (0 if scene.free() and not competes.full else 0.5 / rate), 1)
 
 

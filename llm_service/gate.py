@@ -12,17 +12,17 @@ _MINUTE = 60.0
 
 
 class Gate:
-    """At most ``places`` generations run; as many again wait for up to ``seconds``; the rest are rejected."""
+    """At most ``slots`` generations run; as many again wait for up to ``seconds``; the rest are rejected."""
 
-    def __init__(self, places: int, seconds: float) -> None:
-        self._free = asyncio.Semaphore(places)
-        self._places = places
+    def __init__(self, slots: int, seconds: float) -> None:
+        self._free = asyncio.Semaphore(slots)
+        self._slots = slots
         self._seconds = seconds
         self._waiting = 0
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Hold a place. Raises ``rate_limited`` if none is free in time."""
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises ``rate_limited`` if none is free in time."""
         if self._free.locked():
             await self._wait()
         else:
@@ -34,7 +34,7 @@ class Gate:
 
     async def _wait(self) -> None:
         full = OrchestraError(ErrorCode.RATE_LIMITED, "The model is at its limit of generations.", retry_after=1)
-        if self._waiting >= self._places:
+        if self._waiting >= self._slots:
             raise full
         self._waiting += 1
         try:

@@ -152,11 +152,11 @@ class Generation:
             self._ended(model.label, outcome, provider_code, seconds)
 
     async def _admit(self, model: Model, stack: AsyncExitStack) -> None:
-        """A place at the model, held until the stack is closed, and one of its calls per minute."""
+        """A slot of the model, held until the stack is closed, and one of its calls per minute."""
         limit = "max_concurrency"
         try:
             if model.gate:
-                await stack.enter_async_context(model.gate.place())
+                await stack.enter_async_context(model.gate.slot())
             limit = "requests_per_minute"
             if model.rate:
                 model.rate.take()

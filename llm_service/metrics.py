@@ -44,11 +44,11 @@ class Metrics:
             ),
         )
         self.in_flight = self.registry.gauge(
-            "orchestra_llm_generations_in_flight", "Generations that are running or waiting for a place.", model
+            "orchestra_llm_generations_in_flight", "Generations that are running or waiting for a slot.", model
         )
         self.first_token = self.registry.histogram(
             "orchestra_llm_first_token_seconds",
-            "Time from the request to the first piece of text, including the wait for a place.",
+            "Time from the request to the first piece of text, including the wait for a slot.",
             model,
             buckets=_SECONDS,
         )

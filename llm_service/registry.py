@@ -1,4 +1,4 @@
-"""Model name or alias → provider, the provider's name for it, limits, places."""
+"""Model name or alias → provider, the provider's name for it, limits, slots."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping

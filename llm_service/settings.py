@@ -50,7 +50,7 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     fallback_seconds: Seconds = Field(
         20, description="Maximum time without text from a model that has `fallbacks`; then the next one is tried."
     )
-    queue_seconds: Seconds = Field(5, description="Maximum wait for a place while a model is at its `max_concurrency`.")
+    queue_seconds: Seconds = Field(5, description="Maximum wait for a slot while a model is at its `max_concurrency`.")
     max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Maximum length of an answer.")
     provider_messages: bool = Field(
         False, description="Add a provider's own words to the detail of an error. They may repeat the prompt."

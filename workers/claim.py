@@ -242,4 +242,4 @@ class Slots:
         was_full = self._shares.ended(flight.turn)
         was_limited = any(limit.model == flight.turn.model for limit in self._throttle.limits())
         if not self._hungry or was_full or was_limited:
-            self._look.set()  # Some turns may have been left because there was no free place.
+            self._look.set()  # Some turns may have been left because there was no free slot.

@@ -1,4 +1,4 @@
-"""Fair shares: how many of this worker's slots, and of a model's places, one owner and one tenant may hold.
+"""Fair shares: how many slots of this worker, and of a model, one owner and one tenant may hold.
 
 No owner can thus block the others. Each worker counts only its own calls; the turns in flight here decide which may be
 claimed next.
@@ -18,7 +18,7 @@ from orchestra.store.claims import NOTHING_PAUSED, Claimed, ClaimOrder, ModelLim
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from workers.timings import TIMINGS, Timings
 
-# At most this many places are handed out round-robin: owners that had one of the last FEW places come after owners that
+# At most this many slots are handed out round-robin: owners that had one of the last FEW slots come after owners that
 # had not. Percentages of FEW would round one owner's share and their tenant's to the same number.
 FEW = 4
 
@@ -26,8 +26,8 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Rooms = tuple[Mapping[Owner, int], Mapping[str, int]]
 
 
-class _Places:
-    """A set of places: how many each owner and tenant holds, and which owners took the last ones."""
+class _Slots:
+    """A set of slots: how many each owner and tenant holds, and which owners took the last ones."""
 
     def __init__(self) -> None:
         self.owners: Counter[Owner] = Counter()
@@ -35,13 +35,13 @@ class _Places:
         self.last: deque[Owner] = deque(maxlen=FEW)
 
     def begun(self, turn: Claimed) -> None:
-        """Count a turn that takes a place."""
+        """Count a turn that takes a slot."""
         self.owners[turn.owner] += 1
         self.tenants[turn.tenant] += 1
         self.last.append(turn.owner)
 
     def ended(self, turn: Claimed) -> None:
-        """Count a turn that gives its place back."""
+        """Count a turn that gives its slot back."""
         _one_less(self.owners, turn.owner)
         _one_less(self.tenants, turn.tenant)
 
@@ -49,7 +49,7 @@ class _Places:
 class Shares:
     """Counts the turns in flight by owner and tenant, in total and per model.
 
-    ``owner`` and ``tenant``: percent of the ``slots``, and of the places of a model that has fewer; at least one.
+    ``owner`` and ``tenant``: percent of the ``slots``, and of the slots of a model that has fewer; at least one.
     ``hold``: whether shares apply. While no credentials exist there is only one caller, so they do not.
     """
 
@@ -59,8 +59,8 @@ class Shares:
         self._timings = timings
         self._owner = owner
         self._tenant = tenant
-        self._all = _Places()
-        self._of_model: dict[str, _Places] = {}
+        self._all = _Slots()
+        self._of_model: dict[str, _Slots] = {}
 
     @property
     def max_held(self) -> tuple[int, int] | None:
@@ -80,7 +80,7 @@ class Shares:
     def begun(self, turn: Claimed) -> None:
         """Count a turn that is in flight from now on."""
         self._all.begun(turn)
-        self._of_model.setdefault(turn.model, _Places()).begun(turn)
+        self._of_model.setdefault(turn.model, _Slots()).begun(turn)
 
     def ended(self, turn: Claimed) -> bool:
         """Count a turn that has ended. True if its owner's or tenant's share of the slots was full."""
@@ -116,21 +116,21 @@ class Shares:
         return tuple(replace(each, tenants=each.tenants | paused) for each in found)
 
     def _of(self, model: ModelLimit, under_way: Collection[ClaimOrder]) -> ModelLimit:
-        """The limit of one model, less the places that claims under way may take."""
+        """The limit of one model, less the slots that claims under way may take."""
         ordered = sum(each.room for order in under_way for each in order.models if each.model == model.model)
-        places = self._of_model.get(model.model) or _Places()
-        count = model.room + places.owners.total()
-        # Of few places none is kept free: it may exist only as a probe, and the turns that need it would wait.
+        slots = self._of_model.get(model.model) or _Slots()
+        count = model.room + slots.owners.total()
+        # Of few slots none is kept free: it may exist only as a probe, and the turns that need it would wait.
         max_held = self._max_held(count) if count > FEW else (count, count)
-        room, shares = self._divide(places, count, max_held, model.room - ordered, ordered)
+        room, shares = self._divide(slots, count, max_held, model.room - ordered, ordered)
         return ModelLimit(model.model, max(0, room), shares)
 
     def _divide(
-        self, places: _Places, count: int, max_held: tuple[int, int], free: int, ordered: int
+        self, slots: _Slots, count: int, max_held: tuple[int, int], free: int, ordered: int
     ) -> tuple[int, tuple[Without, ...]]:
-        """Divide the ``free`` ones of ``count`` places. Returns how many to claim, and the claims to do it by.
+        """Divide the ``free`` ones of ``count`` slots. Returns how many to claim, and the claims to do it by.
 
-        No claims means a single one for all owners. ``max_held``: how many places one owner and one tenant may hold.
+        No claims means a single one for all owners. ``max_held``: how many slots one owner and one tenant may hold.
         """
         if not self.hold:
             return free, ()
@@ -138,9 +138,9 @@ class Shares:
         limit = min(free, of_owner, of_tenant)
         if limit <= 0:
             return 0, ()
-        last = set(places.last) if count <= FEW and min(self._owner, self._tenant) < 100 else set()
-        owners = _near(places.owners, of_owner, limit, last)
-        tenants = _near(places.tenants, of_tenant, limit, {tenant for tenant, _ in last})
+        last = set(slots.last) if count <= FEW and min(self._owner, self._tenant) < 100 else set()
+        owners = _near(slots.owners, of_owner, limit, last)
+        tenants = _near(slots.tenants, of_tenant, limit, {tenant for tenant, _ in last})
         if not owners and not tenants:
             return limit, ()
         # First owners with room for the whole claim; then owners with less room, up to what is left of it.
@@ -148,18 +148,16 @@ class Shares:
         if last:
             passed.insert(1, (owners, _full(tenants)))
         rooms = (owners, tenants)
-        shares = [_without(limit, rooms, each, places.last[-1]) for each in passed]
+        shares = [_without(limit, rooms, each, slots.last[-1]) for each in passed]
         return limit, tuple(dict.fromkeys(shares))
 
-    def _max_held(self, places: int) -> tuple[int, int]:
-        """How many of these places one owner and one tenant may hold."""
-        return max(1, places * self._owner // 100), max(1, places * self._tenant // 100)
+    def _max_held(self, slots: int) -> tuple[int, int]:
+        """How many of these slots one owner and one tenant may hold."""
+        return max(1, slots * self._owner // 100), max(1, slots * self._tenant // 100)
 
     def _forget(self, limited: Collection[str]) -> None:
         """Drop models that are neither in use nor limited: callers may make up any number of names."""
-        self._of_model = {
-            model: places for model, places in self._of_model.items() if places.owners or model in limited
-        }
+        self._of_model = {model: slots for model, slots in self._of_model.items() if slots.owners or model in limited}
 
 
 def _one_less(counted: Counter[_Key], key: _Key) -> None:

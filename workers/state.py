@@ -41,14 +41,14 @@ class Reporter:
     def state(self) -> WorkerState:
         """The present state. All its lists and texts have a maximum length."""
         in_flight = self._throttle.in_flight
-        owner_places, tenant_places = self._shares.max_held or (None, None)
+        owner_slots, tenant_slots = self._shares.max_held or (None, None)
         return WorkerState(
             version=self._version,
             in_flight=sum(in_flight.values()),
             capacity=self._capacity,
             draining=self._draining(),
-            owner_places=owner_places,
-            tenant_places=tenant_places,
+            owner_slots=owner_slots,
+            tenant_slots=tenant_slots,
             models=list(self._models(in_flight)),
             topics=list(self._topics()),
         )

@@ -1,5 +1,6 @@
-"""The client that verbs call a gateway with, and what they say when a call fails."""
+"""The client that verbs call a gateway with, what they say when a call fails, and answers as JSON."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestra.cli.options import fail
-from orchestra.cli.terminal import echo
+from orchestra.cli.terminal import echo, hand_over
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from orchestra.client import Client
 
 
@@ -46,6 +49,16 @@ def delete_each(gateway: str, key: str | None, ids: Sequence[Any], delete: Calla
     echo(f"{len(ids) - failed} deleted, {failed} not", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def as_answered(answer: "BaseModel") -> Any:
+    """An answer as the gateway wrote it: without the fields that it left out."""
+    return answer.model_dump(mode="json", exclude_unset=True, warnings=False)
+
+
+def hand_over_answer(answer: "BaseModel") -> None:
+    """Print an answer as JSON."""
+    hand_over(json.dumps(as_answered(answer), indent=2))
 
 
 def answer_of(client: "Client", method: str, path: str, is_expected: Callable[[Any], bool], **more: Any) -> Any:

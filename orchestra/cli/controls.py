@@ -2,20 +2,24 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import islice
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import UUID
 
 import typer
 from rich.table import Column, Table
 
 from orchestra.cli import models, operations
-from orchestra.cli.calls import answer_of, calling
+from orchestra.cli.calls import as_answered, calling
 from orchestra.cli.environment import gateway_of
+from orchestra.cli.format import clock
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import echo, hand_over, plain_table, print_list
+from schemas.api.audit import AuditEntry
+from schemas.api.pauses import PauseResource
+from schemas.api.workers import WorkerResource
 
 _MAX_PAGE = 1000
 
@@ -56,7 +60,8 @@ def pause_model(
 
     Needs a key with the scope `operate`.
     """
-    _pause(f"/v1/models/{quote(model)}/pause", reason, until, gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        _told(client.models.pause(model, reason=reason, until=until))
 
 
 def resume_model(model: Model, *, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -64,7 +69,9 @@ def resume_model(model: Model, *, gateway: GatewayUrl = None, key: Key = None, d
 
     Needs a key with the scope `operate`.
     """
-    _resume(f"/v1/models/{quote(model)}/resume", gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        client.models.resume(model)
+    echo("resumed")
 
 
 def pause_tenant(
@@ -79,7 +86,8 @@ def pause_tenant(
 
     Needs a key with the scope `operate`.
     """
-    _pause("/v1/tenant/pause", reason, until, gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        _told(client.queue.pause(reason=reason, until=until))
 
 
 def resume_tenant(*, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -87,7 +95,9 @@ def resume_tenant(*, gateway: GatewayUrl = None, key: Key = None, data: Data = D
 
     Needs a key with the scope `operate`.
     """
-    _resume("/v1/tenant/resume", gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        client.queue.resume()
+    echo("resumed")
 
 
 def drain(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -95,7 +105,8 @@ def drain(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None, data: 
 
     Needs a key of the tenant `default` with the scope `operate`. `orchestra workers` shows how much still runs.
     """
-    _control(f"/v1/workers/{worker}/drain", gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        _told_of(client.workers.drain(worker))
 
 
 def resume_worker(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -103,7 +114,8 @@ def resume_worker(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None
 
     Needs a key of the tenant `default` with the scope `operate`.
     """
-    _control(f"/v1/workers/{worker}/resume", gateway_of(gateway, data), key)
+    with calling(gateway_of(gateway, data), key) as client:
+        _told_of(client.workers.resume(worker))
 
 
 def audit(
@@ -123,17 +135,18 @@ def audit(
 
     Needs a key with the scope `admin`.
     """
-    asked = {"actor": actor, "action": action, "target": target, "created_after": from_, "created_before": to}
-    params: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    found: list[dict[str, Any]] = []
-    cursor: dict[str, str] | None = {}
     with calling(gateway_of(gateway, data), key) as client:
-        while cursor is not None and len(found) < limit:
-            page = {**params, **cursor, "limit": min(limit - len(found), _MAX_PAGE)}
-            answer = answer_of(client, "GET", "/v1/audit", _has("data", "next"), params=page)
-            found, cursor = found + answer["data"], {"cursor": answer["next"]} if answer["next"] else None
+        entries = client.audit.list(
+            page_size=min(limit, _MAX_PAGE),
+            actor=actor,
+            action=action,
+            target=target,
+            created_after=from_,
+            created_before=to,
+        )
+        found = list(islice(entries, limit))
     if as_json:
-        hand_over(json.dumps(found, indent=2))
+        hand_over(json.dumps([as_answered(each) for each in found], indent=2))
     elif found:
         print_list(_table(found))
     else:
@@ -159,36 +172,21 @@ def _group(shown: Callable[..., None], verbs: dict[str, Callable[..., None]]) ->
     return group
 
 
-def _pause(path: str, reason: str, until: str | None, gateway: str, key: str | None) -> None:
-    body = {"reason": reason, "until": until}
-    with calling(gateway, key) as client:
-        made = answer_of(client, "POST", path, _has("model", "until"), body=body)
-    what = "the tenant" if made["model"] is None else made["model"]
-    echo(f"{what} is paused until {made['until'] or 'it is resumed'}; what runs goes on")
+def _told(made: PauseResource) -> None:
+    what = "the tenant" if made.model is None else made.model
+    echo(f"{what} is paused until {clock(made.until) if made.until else 'it is resumed'}; what runs goes on")
 
 
-def _resume(path: str, gateway: str, key: str | None) -> None:
-    with calling(gateway, key) as client:
-        answer_of(client, "POST", path, lambda answer: answer is None)
-    echo("resumed")
+def _told_of(worker: WorkerResource) -> None:
+    running = "unknown" if worker.in_flight is None else f"{worker.in_flight}"
+    told = "drains" if worker.drain_requested_at else "works again"
+    echo(f"worker {worker.id} {told} within seconds; requests in flight: {running}")
 
 
-def _control(path: str, gateway: str, key: str | None) -> None:
-    with calling(gateway, key) as client:
-        worker = answer_of(client, "POST", path, _has("id", "drain_requested_at", "in_flight"))
-    running = "unknown" if worker["in_flight"] is None else str(worker["in_flight"])
-    told = "drains" if worker["drain_requested_at"] else "works again"
-    echo(f"worker {worker['id']} {told} within seconds; requests in flight: {running}")
-
-
-def _has(*names: str) -> Callable[[Any], bool]:
-    return lambda answer: isinstance(answer, dict) and answer.keys() >= {*names}
-
-
-def _table(found: list[dict[str, Any]]) -> Table:
-    names = (Column(title, overflow="fold") for title in ("actor", "action", "target", "before", "after"))
-    table = plain_table(Column("at", no_wrap=True), *names)
+def _table(found: Sequence[AuditEntry]) -> Table:
+    table = plain_table(Column("at", no_wrap=True), Column("change", overflow="fold"))
     for each in found:
-        fields = (json.dumps(each[name]) if each[name] else "" for name in ("before", "after"))
-        table.add_row(each["created_at"][:19] + "Z", each["actor"], each["action"], each["target"], *fields)
+        fields = [json.dumps(fields) for fields in (each.before, each.after) if fields]
+        what = f"{each.action} {each.target} by {each.actor}"
+        table.add_row(clock(each.created_at), "\n".join((what, *([" -> ".join(fields)] if fields else ()))))
     return table

@@ -173,12 +173,12 @@ def _store(client: "Client", path: Path, purpose: Purpose) -> FileObject:
 
 
 def _table(found: Sequence[FileObject]) -> Table:
-    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "what")
+    table = Table(Column("file", overflow="fold"), "what")
     for each in found:
         lines = [f"{each.bytes} bytes, {each.purpose}"]
         lines += [f"uploaded {_moment(each.created_at)}, expires {_moment(each.expires_at)}"]
         lines += [f"of {each.owner}"] if each.owner else []
-        table.add_row(each.id, each.filename, "\n".join(lines))
+        table.add_row(f"{each.id}\n{each.filename}", "\n".join(lines))
     return table
 
 

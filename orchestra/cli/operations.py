@@ -1,30 +1,25 @@
 """``orchestra queue``, ``workers``, ``lag`` and ``stats``: what an operator sees of a deployment, over HTTP."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from orchestra.cli.calls import answer_of, calling
+from orchestra.cli.calls import calling, hand_over_answer
 from orchestra.cli.environment import gateway_of
+from orchestra.cli.format import brief, clock, compact, day_and_minute, span
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
-from orchestra.cli.terminal import Terminal, echo, hand_over, plain_table
+from orchestra.cli.terminal import Terminal, echo, plain_table
+from schemas.api.queue import Count, DepthOfModel, DepthOfPriority, NextRequest
+from schemas.api.stats import StatsPoint
+from schemas.api.topics import TopicState
+from schemas.api.workers import WorkerResource
 
 _MINUTE = 60
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
 
-
-class By(StrEnum):
-    """What statistics are divided by."""
-
-    MODEL = "model"
-    OUTCOME = "outcome"
+By = Literal["model", "outcome"]
 
 
 def queue(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -33,23 +28,25 @@ def queue(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = Non
     Needs a key with the scope `operate`. A `+` behind a number means that counting stopped there.
     """
     with calling(gateway_of(gateway, data), key) as client:
-        found = answer_of(client, "GET", "/v1/queue", _has("by_priority", "by_model", "held", "pauses", "head"))
+        found = client.queue.get()
     if as_json:
-        hand_over(json.dumps(found, indent=2))
+        hand_over_answer(found)
         return
-    counts = (f"{_count(found[name])} {name.replace('_', ' ')}" for name in ("in_progress", "runnable", "delayed"))
-    echo(f"{found['open']} open: {', '.join(counts)}, {_count(found['waiting'])} behind another turn")
-    for by in ("priority", "model"):
-        if rows := found[f"by_{by}"]:
-            Terminal().print(_depth(by, rows))
-    for pause in found["pauses"]:
-        what = "the tenant" if pause["model"] is None else pause["model"]
-        until = clock(pause["until"]) if pause["until"] else "it is resumed"
-        echo(f"{what} is paused by {pause['paused_by']} until {until}{': ' * bool(pause['reason'])}{pause['reason']}")
-    for model in found["held"]:
-        echo(f"{model['model']} refuses calls until {clock(model['until'])}: {model['code']}: {model['detail']}")
-    if found["head"]:
-        Terminal().print(_next(found["head"]))
+    counts = {"in progress": found.in_progress, "runnable": found.runnable, "delayed": found.delayed}
+    told = ", ".join(f"{_count(counted)} {name}" for name, counted in counts.items())
+    echo(f"{found.open} open: {told}, {_count(found.waiting)} behind another turn")
+    if found.by_priority:
+        Terminal().print(_by_priority(found.by_priority))
+    if found.by_model:
+        Terminal().print(_by_model(found.by_model))
+    for pause in found.pauses:
+        what = "the tenant" if pause.model is None else pause.model
+        until = clock(pause.until) if pause.until else "it is resumed"
+        echo(f"{what} is paused by {pause.paused_by} until {until}{': ' * bool(pause.reason)}{pause.reason}")
+    for model in found.held:
+        echo(f"{model.model} refuses calls until {clock(model.until)}: {model.code}: {model.detail}")
+    if found.head:
+        Terminal().print(_next(found.head))
 
 
 def workers(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
@@ -58,19 +55,17 @@ def workers(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = N
     Needs a key with the scope `operate`. Exit code 1 if no worker is alive.
     """
     with calling(gateway_of(gateway, data), key) as client:
-        found = answer_of(client, "GET", "/v1/workers", _has("data"))
+        found = client.workers.get()
     if as_json:
-        hand_over(json.dumps(found, indent=2))
-    elif found["data"]:
-        Terminal().print(_workers(found["data"]))
-        for worker in found["data"]:
-            for model in worker["models"] or ():
-                if model["held_until"]:
-                    until = clock(model["held_until"])
-                    echo(
-                        f"{worker['id']} holds {model['model']} back until {until}: {model['code']}: {model['detail']}"
-                    )
-    if not any(worker["alive"] for worker in found["data"]):
+        hand_over_answer(found)
+    elif found.data:
+        Terminal().print(_workers(found.data))
+        for worker in found.data:
+            for model in worker.models or ():
+                if model.held_until:
+                    until = clock(model.held_until)
+                    echo(f"{worker.id} holds {model.model} back until {until}: {model.code}: {model.detail}")
+    if not any(worker.alive for worker in found.data):
         echo("no worker is alive; start one: `orchestra worker`", err=True)
         raise typer.Exit(1)
 
@@ -81,14 +76,14 @@ def lag(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None,
     Needs a key with the scope `operate`.
     """
     with calling(gateway_of(gateway, data), key) as client:
-        found = answer_of(client, "GET", "/v1/topics", _has("data"))
+        found = client.topics.get()
     if as_json:
-        hand_over(json.dumps(found, indent=2))
+        hand_over_answer(found)
         return
-    Terminal().print(_topics(found["data"]))
-    behind = [(topic["topic"], each) for topic in found["data"] for each in topic["partitions"] if each["lag"]]
+    Terminal().print(_topics(found.data))
+    behind = [(topic.topic, each) for topic in found.data for each in topic.partitions if each.lag]
     for topic, each in behind:
-        echo(f"{topic}/{each['partition']}: read {each['read']} of {each['end']}, {each['lag']} behind")
+        echo(f"{topic}/{each.partition}: read {each.read} of {each.end}, {each.lag} behind")
 
 
 def stats(
@@ -108,74 +103,83 @@ def stats(
 
     Needs a key with the scope `operate`.
     """
-    asked = {"from": from_, "to": to, "step": step * _MINUTE, "by": by and by.value}
-    params = {name: value for name, value in asked.items() if value is not None}
     with calling(gateway_of(gateway, data), key) as client:
-        found = answer_of(client, "GET", "/v1/stats", _has("data"), params=params)
+        found = client.stats.get(from_=from_, to=to, step=step * _MINUTE, by=by)
     if as_json:
-        hand_over(json.dumps(found, indent=2))
-    elif found["data"]:
-        Terminal().print(_stats(found["data"], by))
+        hand_over_answer(found)
+    elif found.data:
+        Terminal().print(_stats(found.data, by))
     else:
         echo("nothing ended in that time")
 
 
-def _has(*names: str) -> Callable[[Any], bool]:
-    return lambda answer: isinstance(answer, dict) and all(isinstance(answer.get(name), list) for name in names)
+def _by_priority(rows: Sequence[DepthOfPriority]) -> Table:
+    return _depth("priority", [(f"{row.priority}", "+" * row.more, row) for row in rows])
 
 
-def _depth(by: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+def _by_model(rows: Sequence[DepthOfModel]) -> Table:
+    return _depth("model", [("all others" if row.model is None else row.model, "", row) for row in rows])
+
+
+def _depth(by: str, rows: Sequence[tuple[str, str, DepthOfPriority | DepthOfModel]]) -> Table:
     table = plain_table(Column(by, overflow="fold"), *_numbers("runnable", "held", "paused", "delayed", "oldest"))
-    for row in rows:
-        name = "all others" if row[by] is None else str(row[by])
-        more = "+" if row.get("more") else ""
-        counts = (str(row["runnable"]) + more, str(row["held"]), str(row["paused"]), str(row["delayed"]))
-        table.add_row(name, *counts, span(row["oldest_seconds"]))
+    for name, more, row in rows:
+        counts = (f"{row.runnable}{more}", f"{row.held}", f"{row.paused}", f"{row.delayed}")
+        table.add_row(name, *counts, span(row.oldest_seconds))
     return table
 
 
-def _next(rows: Iterable[Mapping[str, Any]]) -> Table:
-    names = (Column(title, overflow="fold") for title in ("model", "owner", "last error"))
-    table = plain_table(Column("next", no_wrap=True), *_numbers("priority", "waited"), *names)
+def _next(rows: Sequence[NextRequest]) -> Table:
+    """One line for each, and one below it with what is not a number."""
+    table = plain_table(Column("next", overflow="fold"), *_numbers("priority", "waited"))
     for row in rows:
-        waited, owner, error = span(row["waited_seconds"]), row["owner"] or "-", row["last_error"] or "-"
-        table.add_row(row["id"], str(row["priority"]), waited, row["model"], owner, error)
+        about = ", ".join(each for each in (row.model, row.owner, row.last_error) if each)
+        table.add_row(f"{row.id}\n  {about}", f"{row.priority}", span(row.waited_seconds))
     return table
 
 
-def _workers(rows: Iterable[Mapping[str, Any]]) -> Table:
-    table = plain_table(Column("worker", no_wrap=True), "state", "release", *_numbers("since", "slots", "partitions"))
+def _workers(rows: Sequence[WorkerResource]) -> Table:
+    """One line for each, and one below it with what it is and reads."""
+    table = plain_table(Column("worker", overflow="fold"), "state", *_numbers("since, UTC", "slots"))
     for row in rows:
-        state = "draining" if row["draining"] or row["drain_requested_at"] else "alive"
-        shown = Text(state, "green" if state == "alive" else "yellow") if row["alive"] else Text("lost", "red")
-        slots = "-" if row["capacity"] is None else f"{row['in_flight']}/{row['capacity']}"
-        partitions = "-" if row["topics"] is None else str(sum(len(topic["partitions"]) for topic in row["topics"]))
-        table.add_row(row["id"], shown, row["version"] or "-", clock(row["started_at"]), slots, partitions)
+        state = "draining" if row.draining or row.drain_requested_at else "alive"
+        shown = Text(state, "green" if state == "alive" else "yellow") if row.alive else Text("lost", "red")
+        slots = "-" if row.capacity is None else f"{row.in_flight}/{row.capacity}"
+        about = [f"release {row.version}"] if row.version else []
+        if row.topics is not None:
+            about.append(f"{sum(len(topic.partitions) for topic in row.topics)} partitions")
+        name = f"{row.id}\n  {', '.join(about)}" if about else f"{row.id}"
+        table.add_row(name, shown, day_and_minute(row.started_at), slots)
     return table
 
 
-def _topics(rows: Iterable[Mapping[str, Any]]) -> Table:
+def _topics(rows: Sequence[TopicState]) -> Table:
     table = plain_table(Column("topic", overflow="fold"), *_numbers("partitions", "records", "behind", "last record"))
     for row in rows:
-        partitions = row["partitions"]
-        times = [each["last_record_at"] for each in partitions if each["last_record_at"]]
-        kept = sum(each["end"] - each["start"] for each in partitions)
-        behind = "-" if row["lag"] is None else str(row["lag"])
+        times = [each.last_record_at for each in row.partitions if each.last_record_at]
+        kept = sum(each.end - each.start for each in row.partitions)
+        behind = "-" if row.lag is None else f"{row.lag}"
         last = clock(max(times)) if times else "-"
-        table.add_row(row["topic"], str(len(partitions)), str(kept), behind, last)
+        table.add_row(row.topic, f"{len(row.partitions)}", f"{kept}", behind, last)
     return table
 
 
-def _stats(rows: Iterable[Mapping[str, Any]], by: By | None) -> Table:
-    name = [Column(by.value, overflow="fold")] if by else []
-    numbers = _numbers("ended", "unanswered", "tokens in", "out", "cost", "queue p50", "p95", "model p50", "p95")
-    table = plain_table(Column("from", no_wrap=True), *name, *numbers)
+def _stats(rows: Sequence[StatsPoint], by: By | None) -> Table:
+    """One line for each step; divided by something, the steps are lines of their own above their parts."""
+    numbers = _numbers("ended", "no\nanswer", "tokens\nin", "\nout", "\ncost")
+    times = _numbers("queue\np50", "\np95", "model\np50", "\np95")
+    table = plain_table(Column(f"from, UTC\n{by or ''}", overflow="fold"), *numbers, *times)
+    table.collapse_padding = True
+    step = None
     for row in rows:
-        keys = [row["key"] or "all others"] if by else []
-        unanswered = row["failed"] + row["cancelled"] + row["expired"]
-        times = (span(row[part][share]) for part in ("queue_seconds", "model_seconds") for share in ("p50", "p95"))
-        used = (f"{row['input_tokens']:,}", f"{row['output_tokens']:,}", f"{row['cost']:.2f}")
-        table.add_row(clock(row["at"]), *keys, str(row["requests"]), str(unanswered), *used, *times)
+        if by and row.at != step:
+            table.add_row(day_and_minute(row.at))
+            step = row.at
+        name = (row.key or "all others") if by else day_and_minute(row.at)
+        used = (compact(row.input_tokens), compact(row.output_tokens), f"{row.cost:.2f}")
+        took = (brief(seconds) for part in (row.queue_seconds, row.model_seconds) for seconds in (part.p50, part.p95))
+        unanswered = row.failed + row.cancelled + row.expired
+        table.add_row(name, compact(row.requests), compact(unanswered), *used, *took)
     return table
 
 
@@ -183,20 +187,5 @@ def _numbers(*titles: str) -> list[Column]:
     return [Column(title, justify="right", no_wrap=True) for title in titles]
 
 
-def _count(counted: Mapping[str, Any]) -> str:
-    return f"{counted['count']}{'+' if counted['more'] else ''}"
-
-
-def clock(moment: str) -> str:
-    """A time in UTC, without parts of a second."""
-    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def span(seconds: float | None) -> str:
-    """A length of time in the unit that fits."""
-    if seconds is None:
-        return "-"
-    for unit, size in (("d", _DAY), ("h", _HOUR), ("min", _MINUTE)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s"
+def _count(counted: Count) -> str:
+    return f"{counted.count}{'+' * counted.more}"

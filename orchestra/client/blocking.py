@@ -15,7 +15,9 @@ from orchestra.client.conversations import AsyncConversations
 from orchestra.client.errors import RequestFailedError
 from orchestra.client.events import ConversationEvent, EndingEvent, Event
 from orchestra.client.files import AsyncChunks, AsyncFiles
+from orchestra.client.live import AsyncLive, Frame
 from orchestra.client.messages import AsyncMessages
+from orchestra.client.operating import AsyncAudit, AsyncModels, AsyncQueue, AsyncStats, AsyncTopics, AsyncWorkers
 from orchestra.client.requests import AsyncRequests
 from orchestra.client.stream import AsyncConversationStream, AsyncStream
 from orchestra.client.tasks import AsyncTasks
@@ -134,6 +136,13 @@ class Chunks(Items[bytes], Closing):
     close = _through(run, AsyncChunks.close)
 
 
+class Live(Items[Frame], Closing):
+    """`AsyncLive`, blocking."""
+
+    core: AsyncLive
+    close = _through(run, AsyncLive.close)
+
+
 class Messages(_Blocking[AsyncMessages]):
     """`AsyncMessages`, blocking."""
 
@@ -148,8 +157,14 @@ class Requests(_Blocking[AsyncRequests]):
 
     get = _through(run, AsyncRequests.get)
     wait = _through(run, AsyncRequests.wait)
+    waiting = _through(run, AsyncRequests.waiting)
     stream = _through(Stream, AsyncRequests.stream)
     cancel = _through(run, AsyncRequests.cancel)
+    retry = _through(run, AsyncRequests.retry)
+    change = _through(run, AsyncRequests.change)
+    cancel_all = _through(run, AsyncRequests.cancel_all)
+    retry_all = _through(run, AsyncRequests.retry_all)
+    change_all = _through(run, AsyncRequests.change_all)
     list = _through(Items, AsyncRequests.list)
 
 
@@ -197,3 +212,45 @@ class Agents(_Blocking[AsyncAgents]):
     """`AsyncAgents`, blocking."""
 
     list = _through(Items, AsyncAgents.list)
+
+
+class Queue(_Blocking[AsyncQueue]):
+    """`AsyncQueue`, blocking."""
+
+    get = _through(run, AsyncQueue.get)
+    live = _through(Live, AsyncQueue.live)
+    pause = _through(run, AsyncQueue.pause)
+    resume = _through(run, AsyncQueue.resume)
+
+
+class Models(_Blocking[AsyncModels]):
+    """`AsyncModels`, blocking."""
+
+    pause = _through(run, AsyncModels.pause)
+    resume = _through(run, AsyncModels.resume)
+
+
+class Workers(_Blocking[AsyncWorkers]):
+    """`AsyncWorkers`, blocking."""
+
+    get = _through(run, AsyncWorkers.get)
+    drain = _through(run, AsyncWorkers.drain)
+    resume = _through(run, AsyncWorkers.resume)
+
+
+class Topics(_Blocking[AsyncTopics]):
+    """`AsyncTopics`, blocking."""
+
+    get = _through(run, AsyncTopics.get)
+
+
+class Stats(_Blocking[AsyncStats]):
+    """`AsyncStats`, blocking."""
+
+    get = _through(run, AsyncStats.get)
+
+
+class Audit(_Blocking[AsyncAudit]):
+    """`AsyncAudit`, blocking."""
+
+    list = _through(Items, AsyncAudit.list)

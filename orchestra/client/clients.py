@@ -14,6 +14,7 @@ from orchestra.client.closing import AsyncClosing, Closing
 from orchestra.client.conversations import AsyncConversations
 from orchestra.client.files import AsyncFiles
 from orchestra.client.messages import AsyncMessages
+from orchestra.client.operating import AsyncAudit, AsyncModels, AsyncQueue, AsyncStats, AsyncTopics, AsyncWorkers
 from orchestra.client.requests import AsyncRequests
 from orchestra.client.tasks import AsyncTasks
 from orchestra.client.wire import AsyncWire, BlockingWire, Wire
@@ -62,6 +63,12 @@ class AsyncClient(AsyncClosing):
         self.tasks = AsyncTasks(caller, self.requests)
         self.files = AsyncFiles(caller)
         self.agents = AsyncAgents(caller)
+        self.queue = AsyncQueue(caller)
+        self.models = AsyncModels(caller)
+        self.workers = AsyncWorkers(caller)
+        self.topics = AsyncTopics(caller)
+        self.stats = AsyncStats(caller)
+        self.audit = AsyncAudit(caller)
 
     async def call(
         self,
@@ -109,6 +116,12 @@ class Client(Closing):
         self.tasks = blocking.Tasks(AsyncTasks(caller, requests))
         self.files = blocking.Files(AsyncFiles(caller))
         self.agents = blocking.Agents(AsyncAgents(caller))
+        self.queue = blocking.Queue(AsyncQueue(caller))
+        self.models = blocking.Models(AsyncModels(caller))
+        self.workers = blocking.Workers(AsyncWorkers(caller))
+        self.topics = blocking.Topics(AsyncTopics(caller))
+        self.stats = blocking.Stats(AsyncStats(caller))
+        self.audit = blocking.Audit(AsyncAudit(caller))
 
     def call(
         self,

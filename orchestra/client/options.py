@@ -7,8 +7,11 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from schemas.api.audit import Action
 from schemas.content import ResponseFormat, Tool, ToolChoice
-from schemas.requests import Context, Message, OnBusy, OnDisconnect
+from schemas.errors import ErrorCode
+from schemas.requests import Context, Door, Message, OnBusy, OnDisconnect
+from schemas.status import Status
 
 # A text is one message of the user.
 Messages = str | Sequence[Mapping[str, Any] | Message]
@@ -61,9 +64,51 @@ class TaskOptions(CommonOptions, total=False):
     history: Sequence[Mapping[str, Any] | Message] | None
 
 
+class RequestFilters(TypedDict, total=False):
+    """Which requests: those that match every given one. Fields of ``schemas.api.requests.RequestFilter``."""
+
+    status: Status | str | None
+    model: str | None
+    conversation_id: UUID | str | None
+    task_type: str | None
+    door: Door | str | None
+    owner: str | None
+    error_code: ErrorCode | str | None
+    worker: UUID | str | None
+    priority: int | None
+    attempts_min: int | None
+    waited_min: float | None
+    id: Sequence[UUID | str] | None
+    created_after: datetime | str | None
+    created_before: datetime | str | None
+
+
+class AuditFilters(TypedDict, total=False):
+    """Which changes: those that match every given one. Fields of ``schemas.api.audit.AuditFilter``."""
+
+    actor: str | None
+    action: Action | str | None
+    target: str | None
+    created_after: datetime | str | None
+    created_before: datetime | str | None
+
+
+class Changes(TypedDict, total=False):
+    """What to change of a request. None sets the default of a new request. Times without a zone are UTC."""
+
+    priority: int | None
+    not_before: datetime | str | None
+    deadline: datetime | str | None
+
+
 def body_of(**fields: Any) -> bytes:
     """A body without the fields that are None. Raises ``ValueError`` for what is not JSON."""
-    return _JSON.dump_json({name: value for name, value in fields.items() if value is not None})
+    return whole_body_of(**{name: value for name, value in fields.items() if value is not None})
+
+
+def whole_body_of(**fields: Any) -> bytes:
+    """A body in which None is null. Raises ``ValueError`` for what is not JSON."""
+    return _JSON.dump_json(fields)
 
 
 def check_names(options: Any, known: Any) -> None:

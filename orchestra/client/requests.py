@@ -1,16 +1,21 @@
-"""Requests: get, list, wait for, stream and cancel them."""
+"""Requests: get, list, wait for, stream, cancel, retry and change them."""
 
 import math
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote
 from uuid import UUID
 
 from orchestra.client.caller import READ_SECONDS, Call, Caller
 from orchestra.client.errors import StillRunningError
+from orchestra.client.many import act, keyed
+from orchestra.client.options import Changes, RequestFilters, check_names, whole_body_of
 from orchestra.client.pages import AsyncItems, items_by_cursor
 from orchestra.client.stream import AsyncStream
-from schemas.api.requests import ListedRequest, RequestPage, RequestResource
+from schemas.api.requests import ChangedRequest, ListedRequest, RequestDetail, RequestPage, RequestResource
+from schemas.api.steering import RequestsChanged, RequestsDone
+from schemas.api.waiting import WaitingState
 from schemas.errors import ErrorCode
 from schemas.status import Status
 
@@ -26,9 +31,13 @@ class AsyncRequests:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def get(self, request_id: UUID | str) -> RequestResource:
-        """A request as it is now."""
-        return (await self._caller.call(Call("GET", one(_PATH, request_id)))).read(RequestResource)
+    async def get(self, request_id: UUID | str) -> RequestDetail:
+        """A request as it is now, with all that is known of it."""
+        return (await self._caller.call(Call("GET", one(_PATH, request_id)))).read(RequestDetail)
+
+    async def waiting(self, request_id: UUID | str) -> WaitingState:
+        """Why a request waits, how many come first, and about how long it will take."""
+        return (await self._caller.call(Call("GET", f"{one(_PATH, request_id)}/waiting"))).read(WaitingState)
 
     async def wait(self, request_id: UUID | str, *, timeout: float | None = None) -> RequestResource:
         """Wait until a request has ended, and return it, whether it is completed, failed, cancelled or expired.
@@ -68,28 +77,70 @@ class AsyncRequests:
         """Cancel a request, unless it has ended. It is cancelled when its ``status`` says so, not before."""
         return (await self._caller.call(Call("POST", f"{one(_PATH, request_id)}/cancel"))).read(RequestResource)
 
-    def list(
+    async def retry(self, request_id: UUID | str, *, idempotency_key: str | None = None) -> RequestResource:
+        """Retry a failed, expired or cancelled request, as a new request, which is returned.
+
+        Without an ``idempotency_key`` a request is retried once: a repeat returns the same retry.
+        """
+        call = keyed(f"{one(_PATH, request_id)}/retry", idempotency_key)
+        return (await self._caller.call(call)).read(RequestResource)
+
+    async def change(self, request_id: UUID | str, **changes: Unpack[Changes]) -> ChangedRequest:
+        """Change a request that no worker runs yet. ``warnings`` has ``priority`` if that was lowered."""
+        check_names(changes, Changes)
+        call = Call("PATCH", one(_PATH, request_id), content=whole_body_of(**changes))
+        return (await self._caller.call(call)).read(ChangedRequest)
+
+    async def cancel_all(
         self,
+        ids: Collection[UUID | str] | None = None,
         *,
-        status: Status | str | None = None,
-        model: str | None = None,
-        conversation_id: UUID | str | None = None,
-        task_type: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        page_size: int = 100,
-    ) -> AsyncItems[ListedRequest]:
-        """Iterate over the requests that match every given field, newest first. ``page_size``: 1 to 100."""
-        params = {
-            "status": status,
-            "model": model,
-            "conversation_id": conversation_id,
-            "task_type": task_type,
-            "created_after": moment(created_after),
-            "created_before": moment(created_before),
-            "limit": page_size,
-        }
-        return items_by_cursor(self._caller, _PATH, RequestPage, params)
+        dry_run: bool = False,
+        **filters: Unpack[RequestFilters],
+    ) -> RequestsDone:
+        """Cancel the requests with these ids, or those that match every given filter and have not ended.
+
+        All of them, in as many calls as that takes; what is returned are the sums. ``dry_run``: change nothing, and say
+        what would be done.
+        """
+        return await act(self._caller, "cancel", RequestsDone, ids, filters, dry_run=dry_run)
+
+    async def retry_all(
+        self,
+        ids: Collection[UUID | str] | None = None,
+        *,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+        **filters: Unpack[RequestFilters],
+    ) -> RequestsDone:
+        """Retry the requests with these ids, or those that match every given filter and ended without an answer.
+
+        Like ``cancel_all``. ``idempotency_key``: see ``retry``.
+        """
+        return await act(self._caller, "retry", RequestsDone, ids, filters, dry_run=dry_run, key=idempotency_key)
+
+    async def change_all(
+        self,
+        changes: Changes,
+        ids: Collection[UUID | str] | None = None,
+        *,
+        dry_run: bool = False,
+        **filters: Unpack[RequestFilters],
+    ) -> RequestsChanged:
+        """Change the requests with these ids, or those that match every given filter and that no worker runs yet.
+
+        Like ``cancel_all``. ``warnings`` has ``priority`` if that was lowered.
+        """
+        check_names(changes, Changes)
+        return await act(self._caller, "change", RequestsChanged, ids, filters, dry_run=dry_run, change=changes)
+
+    def list(self, *, page_size: int = 100, **filters: Unpack[RequestFilters]) -> AsyncItems[ListedRequest]:
+        """Iterate over the requests that match every given filter, newest first. ``page_size``: 1 to 100.
+
+        ``id``: up to 100 of them. ``waited_min``: seconds. Times without a zone are UTC.
+        """
+        check_names(filters, RequestFilters)
+        return items_by_cursor(self._caller, _PATH, RequestPage, {**texts_of(filters), "limit": page_size})
 
 
 def has_ended(request: RequestResource) -> bool:
@@ -103,9 +154,15 @@ def one(path: str, id: Any) -> str:
     return f"{path}/{quote(str(id), safe='') or '-'}"
 
 
-def moment(at: datetime | None) -> str | None:
+def moment(at: datetime | str | None) -> str | None:
     """A time as the API has it."""
-    return at.isoformat() if at else None
+    return at.isoformat() if isinstance(at, datetime) else at
+
+
+def texts_of(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Filters as parameters of a query: times as texts, and none that is None."""
+    texts = {name: moment(value) if isinstance(value, datetime) else value for name, value in filters.items()}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _uuid(text: UUID | str) -> UUID | None:

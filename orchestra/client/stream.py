@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from http import HTTPStatus
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 from orchestra.client.caller import Call, Caller, Patience, Resuming, no_gateway
@@ -29,14 +29,14 @@ from schemas.api.messages import MessageReply
 from schemas.errors import ERRORS, ErrorCode
 
 # A gateway sends something at least every 15 seconds.
-_SILENCE_SECONDS = 45.0
+SILENCE_SECONDS = 45.0
 # A reply has at most 4 Mi characters, and each takes up to six bytes as JSON.
 _MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 Sent = TypeVar("Sent")
 
 
-class _Events(Resuming, Generic[Sent]):
+class Events(Resuming, Generic[Sent]):
     """The events of an event stream, in order and each once, over as many connections as it takes."""
 
     def __init__(self, caller: Caller, patience: Patience, last_event_id: str | None) -> None:
@@ -62,14 +62,18 @@ class _Events(Resuming, Generic[Sent]):
         await self.close()
         raise StopAsyncIteration
 
-    def _take(self, event: ConversationEvent) -> Sent | None:
+    def _read(self, raw: SseEvent) -> Any:
+        """What came, as an event; None if it is of a kind that the client does not know. Raises ``ValueError``."""
+        return read_event(raw.name, json.loads(raw.data), self.last_event_id)
+
+    def _take(self, event: Any) -> Sent | None:
         """The event for the caller; None if it says nothing new. The last one sets ``_over``."""
         raise NotImplementedError
 
     async def _next(self, raw: SseEvent) -> Sent | None:
         self.last_event_id = raw.id or self.last_event_id
         try:
-            event = read_event(raw.name, json.loads(raw.data), self.last_event_id)
+            event = self._read(raw)
         except ValueError:
             await self.close()
             raise no_gateway(self._caller.url) from None
@@ -98,7 +102,7 @@ class _Events(Resuming, Generic[Sent]):
             raise no_gateway(self._caller.url) from None
 
 
-class AsyncStream(_Events[Event]):
+class AsyncStream(Events[Event]):
     """The events of one request, in order and each once, the ending last.
 
     If a connection breaks, the stream resumes at any gateway after the last event that it got. Nothing is lost or
@@ -166,7 +170,7 @@ class AsyncStream(_Events[Event]):
             "GET",
             f"/v1/requests/{self.request_id}/events",
             headers=headers,
-            read_seconds=_SILENCE_SECONDS,
+            read_seconds=SILENCE_SECONDS,
             about=about,
         )
 
@@ -217,7 +221,7 @@ class AsyncStream(_Events[Event]):
         return None if event == known else event
 
 
-class AsyncConversationStream(_Events[ConversationEvent]):
+class AsyncConversationStream(Events[ConversationEvent]):
     """The events of all turns of a conversation, in order and each once, also of turns that are still to come.
 
     Each event has the ``request_id`` of its turn. A turn begins with a ``PendingEvent`` and ends with its ending. The
@@ -236,7 +240,7 @@ class AsyncConversationStream(_Events[ConversationEvent]):
     def _call(self) -> Call:
         headers = {"Last-Event-ID": self.last_event_id} if self.last_event_id else {}
         path = f"/v1/conversations/{self.conversation_id}/events"
-        return Call("GET", path, headers=headers, read_seconds=_SILENCE_SECONDS)
+        return Call("GET", path, headers=headers, read_seconds=SILENCE_SECONDS)
 
     async def __anext__(self) -> ConversationEvent:
         try:

@@ -312,14 +312,14 @@ async def claim_in(tx: Transaction | Database, order: ClaimOrder) -> list[Claime
         found = await _claim(tx, order, slots.room(number), list(models), share, only_these=False)
         slots.take(number, len(found))
         claimed += found
-        for model, places in models.items():
-            for place, of_model in enumerate(places.shares):
-                room = min(slots.room(number), places.room(place))
+        for model, rooms in models.items():
+            for at, of_model in enumerate(rooms.shares):
+                room = min(slots.room(number), rooms.room(at))
                 after = of_model.after if of_model.owners or of_model.tenants else share.after
                 both = Without(room, share.owners | of_model.owners, share.tenants | of_model.tenants, after)
                 found = await _claim(tx, order, room, [model], both, only_these=True)
                 slots.take(number, len(found))
-                places.take(place, len(found))
+                rooms.take(at, len(found))
                 claimed += found
     return claimed
 

@@ -50,15 +50,15 @@ class StateOfTopic(BaseModel):
 class WorkerState(BaseModel):
     """The state of a worker when it renewed its lease.
 
-    ``models``: at most 20, those that are held back first. ``draining``: it takes nothing new. ``owner_places`` and
-    ``tenant_places``: how many of its slots one owner and one tenant may hold; None: all of them.
+    ``models``: at most 20, those that are held back first. ``draining``: it takes nothing new. ``owner_slots`` and
+    ``tenant_slots``: how many of its slots one owner and one tenant may hold; None: all of them.
     """
 
     version: str
     in_flight: int
     capacity: int
     draining: bool = False
-    owner_places: int | None = None
-    tenant_places: int | None = None
+    owner_slots: int | None = None
+    tenant_slots: int | None = None
     models: Annotated[list[StateOfModel], Field(max_length=MAX_MODELS)] = []
     topics: Annotated[list[StateOfTopic], Field(max_length=MAX_TOPICS)] = []

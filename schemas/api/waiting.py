@@ -32,8 +32,8 @@ class WaitReason(StrEnum):
     """No worker is alive that takes requests."""
     MODEL_HELD_BACK = "model_held_back"
     """Its model refuses calls, so every worker holds it back."""
-    NO_FREE_PLACE = "no_free_place"
-    """Others come first, or hold the places of workers, of its model or of its owner."""
+    NO_FREE_SLOT = "no_free_slot"
+    """Others come first, or hold the slots of workers, of its model or of its owner."""
     CANCELLING = "cancelling"
     """A cancel was accepted and takes effect soon."""
 
@@ -55,7 +55,7 @@ class Reason(BaseModel):
 
 
 class Ahead(BaseModel):
-    """The requests that compete for the same places and may be taken first."""
+    """The requests that compete for the same slots and may be taken first."""
 
     urgent: Annotated[int, described("Those of a higher priority.", 3)]
     same: Annotated[int, described("Those of the same priority that have waited longer.", 40)]
@@ -77,7 +77,7 @@ class WaitingState(BaseModel):
     position: Annotated[
         int | None,
         described(
-            "Its place in the line of those that compete for the same places, from 1; null while it cannot be taken, "
+            "Its place in the line of those that compete for the same slots, from 1; null while it cannot be taken, "
             "and if counting stopped.",
             44,
         ),

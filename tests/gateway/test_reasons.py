@@ -65,7 +65,7 @@ def seen(
     pauses: Sequence[Pause] = (),
     **line: Any,
 ) -> WaitingState:
-    """The explanation of a turn; every place is taken unless said otherwise."""
+    """The explanation of a turn; every slot is taken unless said otherwise."""
     taken = [Running(each.id, ("default", "bob"), 4) for each in workers] if running is None else running
     ahead = Line(older, urgent, **{"more": False, "scale": 1, **line})
     return explain_row(REF, mine, Scene(workers, taken, paused, pauses), ahead, Pace(60, 30, claims))
@@ -80,7 +80,7 @@ def test_the_estimate_is_what_comes_first_by_the_pace() -> None:
     """Forty ahead at two claims a second take twenty seconds."""
     found = seen(turn(), workers=[worker()], older=[group(40)], claims=[claimed(120)])
 
-    assert (41, 40, ["no_free_place"]) == (found.position, found.ahead and found.ahead.same, codes(found))
+    assert (41, 40, ["no_free_slot"]) == (found.position, found.ahead and found.ahead.same, codes(found))
     assert found.estimate_seconds == pytest.approx(20, rel=0.1)
 
 
@@ -90,14 +90,14 @@ def test_too_few_claims_give_no_estimate() -> None:
     assert seen(turn(), workers=[worker()], older=[group(40)], claims=[claimed(10)]).estimate_seconds is not None
 
 
-def test_a_place_is_free_and_nothing_comes_first() -> None:
+def test_a_slot_is_free_and_nothing_comes_first() -> None:
     """A turn that will be claimed at once has no reason."""
     found = seen(turn(), workers=[worker()], running=[], claims=[claimed(60)])
 
     assert (1, [], 0) == (found.position, codes(found), found.estimate_seconds)
 
 
-def test_places_that_were_free_at_first_do_not_make_the_pace() -> None:
+def test_slots_that_were_free_at_first_do_not_make_the_pace() -> None:
     """Many claims and few endings: what ends makes the room from now on."""
     filled = Claims("default", "bob", "m", 5, 200, 20, 0, 200, 20, 0)
     found = seen(turn(), workers=[worker()], older=[group(20)], claims=[filled])
@@ -121,7 +121,7 @@ def test_a_limited_model_has_a_line_of_its_own() -> None:
 
 def test_an_owner_with_a_full_share_waits_for_itself() -> None:
     """Turns of an owner that holds all it may do not compete with those of others."""
-    shared = worker(owner_places=3, tenant_places=4)
+    shared = worker(owner_slots=3, tenant_slots=4)
     running = [Running(shared.id, ("default", "bob"), 3)]
     lines = {"older": [group(1000), group(5, owner="eve")], "claims": [claimed(300), claimed(60, owner="eve")]}
 
@@ -141,7 +141,7 @@ def test_what_is_paused_does_not_compete() -> None:
 
     found = seen(turn(model="n"), workers=[worker()], older=waiting, claims=[claimed(60, model="n")], paused=paused)
 
-    assert (3, ["no_free_place"]) == (found.ahead and found.ahead.same, codes(found))
+    assert (3, ["no_free_slot"]) == (found.ahead and found.ahead.same, codes(found))
 
 
 @pytest.mark.parametrize(("model", "code"), [("m", "model_paused"), (None, "tenant_paused")])
@@ -179,7 +179,7 @@ def test_a_model_is_held_back_only_if_every_worker_holds_it() -> None:
 
 
 def test_a_worker_that_drains_takes_nothing() -> None:
-    """It counts as none, and its places are not free."""
+    """It counts as none, and its slots are not free."""
     found = seen(turn(), workers=[worker(draining=True, in_flight=0)], running=[])
 
     assert ["no_worker"] == codes(found)

@@ -19,9 +19,9 @@ TASKS = int(os.environ.get("TEST_TASKS", "600"))
 TYPES = ("summarization", "translation", "code_generation", "analyst", "interviewer", "programmer")
 LOW, NORMAL, URGENT = 1, 5, 9
 KILL_EVERY_SECONDS = 4.0
-# Slow enough that there is always a queue, even where posting is slow: 3 workers with 4 places each.
+# Slow enough that there is always a queue, even where posting is slow: 3 workers with 4 slots each.
 MODEL = "simulated:latency_ms=300"
-PLACES = "4"
+SLOTS = "4"
 
 _ENDED = "SELECT count(*) FROM requests WHERE user_name = $1 AND finished_at IS NOT NULL"
 _STORY = """
@@ -35,7 +35,7 @@ FROM requests r WHERE r.user_name = $1 ORDER BY r.started_at
 async def test_every_task_is_done_once_the_urgent_ahead_and_none_starves(services: Services) -> None:
     """Each task is answered once; urgent ones start before normal and low ones, and low ones do not starve."""
     await services.llm()
-    workers = [await services.worker(WORKER_CONCURRENCY=PLACES) for _ in range(3)]
+    workers = [await services.worker(WORKER_CONCURRENCY=SLOTS) for _ in range(3)]
     gateway = await services.gateway()
     user = f"user-{uuid4()}"
     asked = [(number, TYPES[number % 6], (LOW, NORMAL, URGENT)[number % 3]) for number in range(TASKS)]

@@ -8,7 +8,7 @@ from tests.support.llm_server import eventually
 
 
 class Crowd:
-    """Callers that hold a place until they are let go."""
+    """Callers that hold a slot until they are let go."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -16,14 +16,14 @@ class Crowd:
         self.go = asyncio.Event()
 
     async def call(self) -> None:
-        async with self.gate.place():
+        async with self.gate.slot():
             self.inside += 1
             await self.go.wait()
             self.inside -= 1
 
 
-async def test_as_many_wait_as_there_are_places_and_the_rest_are_sent_away() -> None:
-    """With two places: two run, two wait, the fifth hears 429 with Retry-After 1 at once, and the waiting run later."""
+async def test_as_many_wait_as_there_are_slots_and_the_rest_are_sent_away() -> None:
+    """With two slots: two run, two wait, the fifth hears 429 with Retry-After 1 at once, and the waiting run later."""
     crowd = Crowd(Gate(2, 60))
     callers = [asyncio.create_task(crowd.call()) for _ in range(4)]
     await eventually(lambda: crowd.inside == 2)
@@ -36,7 +36,7 @@ async def test_as_many_wait_as_there_are_places_and_the_rest_are_sent_away() -> 
 
 
 async def test_nobody_waits_for_ever() -> None:
-    """A caller that gets no place in time receives 429."""
+    """A caller that gets no slot in time receives 429."""
     crowd = Crowd(Gate(1, 0.05))
     holder = asyncio.create_task(crowd.call())
     await eventually(lambda: crowd.inside == 1)
@@ -46,7 +46,7 @@ async def test_nobody_waits_for_ever() -> None:
     await holder
 
 
-async def test_who_leaves_gives_the_place_back() -> None:
+async def test_who_leaves_gives_the_slot_back() -> None:
     """A caller that is cancelled, inside or waiting, leaves nothing taken."""
     crowd = Crowd(Gate(1, 60))
     callers = [asyncio.create_task(crowd.call()) for _ in range(2)]

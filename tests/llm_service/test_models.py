@@ -43,7 +43,7 @@ def test_every_provider_answers_to_the_old_name(provider: str, names: list[tuple
 
 
 def test_the_limits_of_the_embedded_model_follow_its_server() -> None:
-    """Context and places are those the model's server is run with, and an answer leaves room for history."""
+    """Context and slots are those the model's server is run with, and an answer leaves room for history."""
     entry = table(_settings(embedded_context_tokens=8192, embedded_max_concurrency=2))[0]
 
     assert (entry.context_tokens, entry.max_output_tokens, entry.max_concurrency) == (8192, 256, 2)

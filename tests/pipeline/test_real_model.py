@@ -63,10 +63,10 @@ _BALL = {
 async def test_every_answer_to_a_schema_fits_it(service: Service) -> None:
     """Of fifty answers to `response_format` each is JSON that matches, if its tokens suffice."""
     form = {"type": "json_schema", "json_schema": {"name": "ball", "schema": _BALL}}
-    places = asyncio.Semaphore(4)
+    slots = asyncio.Semaphore(4)
 
     async def answer(number: int) -> GenerateReply:
-        async with places:
+        async with slots:
             said = f"Describe ball number {number}."
             response = await service.generate("smollm2", said, response_format=form, max_tokens=64)
         return GenerateReply.model_validate_json(response.content)
@@ -107,8 +107,8 @@ async def test_a_caller_who_leaves_frees_the_model(service: Service, model_url: 
     await eventually(lambda: not _busy(slots))
 
 
-async def test_more_callers_than_places_are_answered_or_told_to_come_again(service: Service) -> None:
-    """Of twelve concurrent callers each gets a complete answer or 429 with Retry-After, and no place stays unused."""
+async def test_more_callers_than_slots_are_answered_or_told_to_come_again(service: Service) -> None:
+    """Of twelve concurrent callers each gets a complete answer or 429 with Retry-After, and no slot stays unused."""
     answers = await asyncio.gather(*(service.generate("llama3", f"Say {n}.", max_tokens=8) for n in range(12)))
     told = [answer for answer in answers if answer.status_code == 429]
 

@@ -144,8 +144,8 @@ async def test_an_empty_answer_is_asked_for_once_more(client: httpx.AsyncClient)
     assert ("failed", 2, "empty_reply") == (found["status"], found["attempts"], why(found["error"]))
 
 
-async def test_a_model_with_few_places_is_not_held_back(client: httpx.AsyncClient) -> None:
-    """A model with two places and a queue of two completes all of forty requests, in few attempts."""
+async def test_a_model_with_few_slots_is_not_held_back(client: httpx.AsyncClient) -> None:
+    """A model with two slots and a queue of two completes all of forty requests, in few attempts."""
     sent = await asyncio.gather(*(client.post("/v1/messages", json=body("narrow"), headers=LATER) for _ in range(40)))
 
     paths = [each.headers["location"] for each in sent]

@@ -24,7 +24,7 @@ NARROW = """
 name = "narrow"
 provider = "simulated"
 upstream = "simulated:latency_ms=1000"
-max_concurrency = {places}
+max_concurrency = {slots}
 context_tokens = 10000
 max_output_tokens = 1000
 """
@@ -100,12 +100,12 @@ async def test_a_tenant_of_many_owners_leaves_slots_for_another(road: Road, llm:
         assert ["completed"] * len(flood) == await road.endings(flood)
 
 
-@pytest.mark.parametrize(("places", "flood", "queue_seconds"), [(4, 100, 5), (4, 100, 0.1), (1, 60, 5), (1, 60, 0.1)])
-async def test_others_are_answered_while_one_owner_floods_a_model_with_few_places(
-    stack: Stack, tmp_path: Path, places: int, flood: int, queue_seconds: float
+@pytest.mark.parametrize(("slots", "flood", "queue_seconds"), [(4, 100, 5), (4, 100, 0.1), (1, 60, 5), (1, 60, 0.1)])
+async def test_others_are_answered_while_one_owner_floods_a_model_with_few_slots(
+    stack: Stack, tmp_path: Path, slots: int, flood: int, queue_seconds: float
 ) -> None:
-    """When a model has few places, other owners wait neither behind the whole flood nor behind its retries."""
-    (table := tmp_path / "models.toml").write_text(NARROW.format(places=places))
+    """When a model has few slots, other owners wait neither behind the whole flood nor behind its retries."""
+    (table := tmp_path / "models.toml").write_text(NARROW.format(slots=slots))
     settings = LlmServiceSettings(llm_provider="simulated", models_file=table, queue_seconds=queue_seconds)
     async with running(settings) as service, open_road(stack, LlmScript({}, str(service.client.base_url))) as road:
         await make_key(road.database, "write")

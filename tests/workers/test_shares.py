@@ -124,8 +124,8 @@ def test_a_turn_that_ends_says_whether_it_was_in_the_way_of_others() -> None:
     assert [True, False] == [made.ended(turn), made.ended(turn)]
 
 
-def test_a_models_places_are_shared_as_slots_are() -> None:
-    """Of a model's eight places one owner gets six and its tenant seven, whatever slots are free."""
+def test_a_models_slots_are_shared_as_a_workers_are() -> None:
+    """Of a model's eight slots one owner gets six and its tenant seven, whatever slots are free."""
     made = shares(1000)
     run(made, 6, model="m")
     run(made, 50, model="another")
@@ -134,15 +134,15 @@ def test_a_models_places_are_shared_as_slots_are() -> None:
     assert ModelLimit("m", 2) == of_model(shares(1000), 2)
 
 
-@pytest.mark.parametrize(("places", "share"), [(1, 1), (4, 4), (5, 3), (8, 6), (100, 75)])
-def test_no_claim_takes_all_of_many_places_of_a_model(places: int, share: int) -> None:
-    """No claim takes all of many places of an idle model; few are all handed out, round-robin."""
-    assert ModelLimit("m", share) == of_model(shares(1000), places)
+@pytest.mark.parametrize(("slots", "share"), [(1, 1), (4, 4), (5, 3), (8, 6), (100, 75)])
+def test_no_claim_takes_all_of_many_slots_of_a_model(slots: int, share: int) -> None:
+    """No claim takes all of many slots of an idle model; few are all handed out, round-robin."""
+    assert ModelLimit("m", share) == of_model(shares(1000), slots)
 
 
 @pytest.mark.parametrize("running", [0, 1, 3])
-def test_few_places_are_handed_out_in_turn(running: int) -> None:
-    """An owner that had one of the last places comes after other tenants, then after its own tenant's other owners."""
+def test_few_slots_of_a_model_are_handed_out_in_turn(running: int) -> None:
+    """An owner that had one of the last slots comes after other tenants, then after its own tenant's other owners."""
     made = shares(1000)
     run(made, running)
     made.begun(turn := claimed(user="ada", model="m"))
@@ -151,8 +151,8 @@ def test_few_places_are_handed_out_in_turn(running: int) -> None:
     assert [(1, {ADA}, {"default"}), (1, {ADA}, set()), (1, set(), set())] == passed(of_model(made, 1))
 
 
-def test_who_had_none_of_the_last_places_is_not_passed_over() -> None:
-    """After as many turns of others as there may be few places, an owner is no longer skipped."""
+def test_who_had_none_of_the_last_slots_is_not_passed_over() -> None:
+    """After as many turns of others as there may be few slots, an owner is no longer skipped."""
     made = shares(1000)
     for user in ("ada", "b", "c", "d", "e"):
         made.begun(turn := claimed(user=user, model="m"))
@@ -176,7 +176,7 @@ def test_few_slots_are_handed_out_in_turn() -> None:
     ]
 
 
-def test_without_shares_few_places_go_to_the_most_urgent() -> None:
+def test_without_shares_few_slots_go_to_the_most_urgent() -> None:
     """Without credentials, or with shares of 100 %, one claim takes all that is free."""
     unbounded, alone = Shares(1000, 100, 100), Shares(1000, 75, 90)
     unbounded.hold = True
@@ -186,7 +186,7 @@ def test_without_shares_few_places_go_to_the_most_urgent() -> None:
         assert ModelLimit("m", 1) == of_model(made, 1)
 
 
-def test_places_that_another_claim_was_told_are_not_told_twice() -> None:
+def test_slots_that_another_claim_was_told_are_not_told_twice() -> None:
     """Simultaneous claims stay within the model's room and every share together."""
     made = shares(1000)
     first = made.order(WORKER, 200, [ModelLimit("m", 8)])

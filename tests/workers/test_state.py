@@ -74,5 +74,5 @@ def test_shares_are_named_while_they_hold() -> None:
 
     state = reporter(Throttle(10), shares).state()
 
-    assert (None, None) == (before.owner_places, before.tenant_places)
-    assert (7, 9) == (state.owner_places, state.tenant_places)
+    assert (None, None) == (before.owner_slots, before.tenant_slots)
+    assert (7, 9) == (state.owner_slots, state.tenant_slots)

@@ -228,7 +228,7 @@ async def cancelled(database: Database) -> NewRequest:
         (paused, "tenant_paused", "maintenance"),
         (model_paused, "model_paused", "maintenance"),
         (alone, "no_worker", "No worker is alive"),
-        (crowded, "no_free_place", "taken"),
+        (crowded, "no_free_slot", "taken"),
         (cancelled, "cancelling", "cancel"),
     ],
 )

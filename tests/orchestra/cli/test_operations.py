@@ -5,48 +5,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.operating import LOST, QUEUE, STATS, TOPICS, WORKERS
 from tests.support.scripted_gateway import ScriptedGateway
 
-TIME = "2026-01-31T12:00:00Z"
-NONE = {"count": 0, "more": False}
-TIMES = {"mean": 1.0, "p50": 1.0, "p95": 200.0, "p99": None}
 ANSWERS: dict[str, Any] = {
-    "/v1/queue": {
-        "open": 600, "parked": 0, "runnable": {"count": 500, "more": True}, "delayed": NONE, "waiting": NONE,
-        "in_progress": NONE, "oldest_seconds": 3.0,
-        "by_priority": [
-            {"priority": 5, "runnable": 500, "held": 0, "paused": 0, "delayed": 0, "oldest_seconds": 3.0, "more": True}
-        ],
-        "by_model": [{"model": "llama3", "runnable": 500, "held": 0, "paused": 0, "delayed": 0, "oldest_seconds": 3.0}],
-        "pauses": [{"model": "paused-one", "reason": "moved", "paused_by": "key:k", "paused_at": TIME, "until": None}],
-        "held": [{"model": "gone", "workers": 1, "until": TIME, "code": "auth", "detail": "bad \x1b[2J key"}],
-        "head": [
-            {"id": "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01", "conversation_id": "x", "owner": None, "model": "llama3",
-             "priority": 5, "waited_seconds": 3.0, "last_error": None}
-        ],
-    },
-    "/v1/workers": {
-        "data": [
-            {"id": "old", "started_at": TIME, "lease_until": TIME, "alive": False, "drain_requested_at": None,
-             "version": None, "draining": None,
-             "in_flight": None, "capacity": None, "models": None, "topics": None}
-        ],
-        "more": False,
-    },
-    "/v1/topics": {
-        "data": [
-            {"topic": "llm.requests", "lag": 2, "partitions": [
-                {"partition": 7, "start": 0, "end": 9, "read": 7, "lag": 2, "read_up_to": TIME, "last_record_at": TIME}
-            ]}
-        ]
-    },
-    "/v1/stats": {
-        "counted_at": TIME, "step": 600, "data": [
-            {"at": TIME, "key": None, "requests": 4, "completed": 3, "failed": 1, "cancelled": 0, "expired": 0,
-             "input_tokens": 1000, "output_tokens": 5, "cost": 0.5, "queue_seconds": TIMES, "model_seconds": TIMES}
-        ],
-    },
-}  # fmt: skip
+    "/v1/queue": QUEUE,
+    "/v1/workers": {**WORKERS, "data": [each for each in WORKERS["data"] if not each["alive"]]},
+    "/v1/topics": TOPICS,
+    "/v1/stats": STATS,
+}
 
 
 @pytest.fixture
@@ -63,7 +30,7 @@ def script(script: ScriptedGateway) -> ScriptedGateway:
             ["600 open", "500+", "paused-one is paused by key:k", "gone refuses calls", "bad [2J key", "7b1f0c52"],
             0,
         ),
-        ("workers", ["old", "lost"], 1),
+        ("workers", [LOST, "lost"], 1),
         ("lag", ["llm.requests/7: read 7 of 9, 2 behind"], 0),
         ("stats", ["1,000", "0.50", "3 min"], 0),
     ],

@@ -6,14 +6,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.operating import told
 from tests.support.scripted_gateway import ScriptedGateway
-
-
-def told(done: int, next: str | None = None, **skipped: int) -> dict[str, Any]:
-    """An answer of the gateway."""
-    codes = [{"code": code, "count": count} for code, count in skipped.items()]
-    matched = done + sum(skipped.values())
-    return {"matched": matched, "more": next is not None, "done": done, "skipped": codes, "next": next}
 
 
 @pytest.fixture

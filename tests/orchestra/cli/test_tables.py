@@ -1,18 +1,46 @@
 """Tables of the command line on a terminal of 80 columns."""
 
+import importlib
+import inspect
 import io
-from datetime import UTC, datetime
+import pkgutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from rich.table import Table
 
-from orchestra.cli import dead_letters, doctor, keys, models, status
+import orchestra.cli
+from orchestra.cli import (
+    controls,
+    conversations,
+    dead_letters,
+    doctor,
+    files,
+    keys,
+    models,
+    operations,
+    requests,
+    status,
+)
 from orchestra.cli.examine import Finding
 from orchestra.cli.terminal import Terminal
+from schemas.api.audit import AuditEntry
+from schemas.api.conversations import ConversationResource
+from schemas.api.files import FileObject
 from schemas.api.keys import KeyResource, Scope
+from schemas.api.queue import QueueState
+from schemas.api.requests import ListedRequest
+from schemas.api.stats import Durations, StatsPoint
+from schemas.api.topics import TopicList
+from schemas.api.workers import WorkerList
+from schemas.errors import ErrorCode
 from schemas.generation import ModelInfo, ModelList, Price
+from schemas.replies import RequestError
+from schemas.status import Status
+from tests.support.operating import MODEL, QUEUE, TOPICS, WORKERS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 USER = UUID("5a6d0c5e-4f8e-4d4e-9d0f-0d7d9b0c1a2b")
@@ -58,16 +86,94 @@ def _doctor() -> Table:
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("table", [_status, _models, _keys, _dead_letters, _doctor])
-def test_no_word_is_broken_at_80_columns(table: Any) -> None:
-    """Every word of every cell stands whole on one line, and no line is longer than the terminal is wide."""
-    made: Table = table()
-    file = io.StringIO()
-    Terminal(file=file, width=80).print(made)
-    words = {word for column in made.columns for cell in column.cells for word in _shown(cell).split()}
+def _files() -> Table:
+    file = FileObject(
+        id="file-6a3f0b1c2d4e5f60718293a4b5c6d7e8", bytes=26_214_400, created_at=1769860798, expires_at=1772452798,
+        filename="quarterly-report.pdf", purpose="user_data", owner="key:nightly",
+    )  # fmt: skip
+    return files._table([file])
 
-    assert max(map(len, file.getvalue().splitlines())) <= 80
-    assert {word for word in words if word not in file.getvalue()} == set()
+
+def _conversations() -> Table:
+    made = ConversationResource(
+        id=USER, created_at=NOON, metadata={"topic": "logs"}, open_requests=[UUID(int=1), UUID(int=2)], branch_of=USER
+    )
+    return conversations._table([made])
+
+
+def _audit() -> Table:
+    before, after = {"status": "pending", "priority": 5}, {"status": "pending", "priority": 9}
+    entry = AuditEntry(
+        id=4711, created_at=NOON, actor=f"user:{USER}", action="request.change", target=f"requests/{USER}",
+        before=before, after=after, trace_id=None,
+    )  # fmt: skip
+    return controls._table([entry])
+
+
+def _requests() -> Table:
+    row = ListedRequest(
+        id=USER, status=Status.IN_PROGRESS, model=MODEL, owner="ada", priority=5, attempts=12, created_at=NOON,
+        started_at=NOON + timedelta(seconds=119), finished_at=NOON + timedelta(hours=47),
+        last_error=RequestError(code=ErrorCode.RATE_LIMITED, detail="not now"),
+    )  # fmt: skip
+    return requests._table([row])
+
+
+def _stats(by: str | None) -> Table:
+    times = Durations(mean=1.0, p50=59.9, p95=7100.0, p99=9000.0)
+    point = StatsPoint(
+        at=NOON, key=by and MODEL, requests=4210, completed=4000, failed=200, cancelled=5, expired=5,
+        input_tokens=8_123_456, output_tokens=912_345, cost=123.45, queue_seconds=times, model_seconds=times,
+    )  # fmt: skip
+    return operations._stats([point], by)  # type: ignore[arg-type]
+
+
+# By module and name. The tables of the queue are those of a gateway that answers as `tests.support.operating` says.
+TABLES: dict[str, list[Callable[[], Table]]] = {
+    "status._table": [_status],
+    "models._table": [_models],
+    "keys._table": [_keys],
+    "dead_letters._table": [_dead_letters],
+    "doctor._table": [_doctor],
+    "files._table": [_files],
+    "conversations._table": [_conversations],
+    "controls._table": [_audit],
+    "requests._table": [_requests],
+    "operations._by_priority": [lambda: operations._by_priority(QueueState.model_validate(QUEUE).by_priority)],
+    "operations._by_model": [lambda: operations._by_model(QueueState.model_validate(QUEUE).by_model)],
+    "operations._next": [lambda: operations._next(QueueState.model_validate(QUEUE).head)],
+    "operations._workers": [lambda: operations._workers(WorkerList.model_validate(WORKERS).data)],
+    "operations._topics": [lambda: operations._topics(TopicList.model_validate(TOPICS).data)],
+    "operations._stats": [lambda: _stats(None), lambda: _stats("model")],
+}
+# What tables are made with.
+MAKERS = {"terminal.plain_table", "operations._depth"}
+
+
+def test_every_table_is_looked_at() -> None:
+    """Every function of the command line that makes a table has a case here."""
+    made = set()
+    for each in pkgutil.iter_modules(orchestra.cli.__path__):
+        if each.name != "__main__":
+            module = importlib.import_module(f"orchestra.cli.{each.name}")
+            functions = [value for _, value in inspect.getmembers(module, inspect.isfunction)]
+            own = [value for value in functions if value.__module__ == module.__name__]
+            made |= {f"{each.name}.{value.__name__}" for value in own if value.__annotations__.get("return") is Table}
+
+    assert made - MAKERS == TABLES.keys()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_word_is_broken_at_80_columns(name: str) -> None:
+    """Every word of every cell stands whole on one line, and no line is longer than the terminal is wide."""
+    for table in TABLES[name]:
+        made = table()
+        file = io.StringIO()
+        Terminal(file=file, width=80).print(made)
+        words = {word for column in made.columns for cell in column.cells for word in _shown(cell).split()}
+
+        assert max(map(len, file.getvalue().splitlines())) <= 80
+        assert {word for word in words if word not in file.getvalue()} == set()
 
 
 def _shown(cell: Any) -> str:

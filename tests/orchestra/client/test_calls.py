@@ -17,9 +17,11 @@ from orchestra.client import (
     UnreachableError,
     blocking,
 )
-from orchestra.client.options import MessageOptions, TaskOptions
+from orchestra.client.options import AuditFilters, Changes, MessageOptions, RequestFilters, TaskOptions
+from schemas.api.audit import AuditFilter
 from schemas.api.messages import PostMessage
-from schemas.api.requests import ListedRequest
+from schemas.api.requests import ListedRequest, RequestFilter
+from schemas.api.steering import ChangeRequest
 from schemas.api.tasks import CreateTask
 from schemas.status import Status
 from tests.support.fake_gateway import CONVERSATION_ID, REQUEST_ID
@@ -331,9 +333,12 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_are_the_fields_of_the_bodies() -> None:
-    """Every field of a message and of a task can be given, and no other."""
+    """Every field of a message, of a task, of a change and of a filter can be given, and no other."""
     assert MessageOptions.__annotations__.keys() == PostMessage.model_fields.keys() - {"messages", "stream"}
     assert TaskOptions.__annotations__.keys() == CreateTask.model_fields.keys() - {"task_type", "prompt"}
+    assert RequestFilters.__annotations__.keys() == RequestFilter.model_fields.keys()
+    assert AuditFilters.__annotations__.keys() == AuditFilter.model_fields.keys()
+    assert Changes.__annotations__.keys() == ChangeRequest.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", ["send", "submit", "stream"])
@@ -345,6 +350,9 @@ def test_a_misspelt_option(name: str) -> None:
         getattr(client.messages, name)("Hi", modell="m", model="n")
     with pytest.raises(TypeError, match="'temprature'"):
         client.tasks.create("a", "b", temprature=1)  # type: ignore[call-arg]
+    for steer in (client.requests.list, client.requests.cancel_all, client.requests.change, client.audit.list):
+        with pytest.raises(TypeError, match="'sttus'"):
+            steer(*([REQUEST_ID] if steer == client.requests.change else []), sttus="failed")
     assert [] == network.calls
 
 
@@ -371,7 +379,10 @@ async def test_values_of_a_newer_gateway() -> None:
         await network_of(ok({**PENDING, "status": 7})).client().requests.get(REQUEST_ID)
 
 
-@pytest.mark.parametrize("name", ["messages", "requests", "conversations", "tasks", "files", "agents"])
+GROUPS = "messages requests conversations tasks files agents queue models workers topics stats audit".split()
+
+
+@pytest.mark.parametrize("name", GROUPS)
 async def test_both_clients_have_the_same_calls(name: str) -> None:
     """Each call of one is a call of the other, with the same arguments and the same text."""
     async with AsyncClient("http://x") as one:

@@ -178,7 +178,7 @@ async def test_what_is_left_of_a_share_is_claimed_after_the_others(
     assert [other.id, flood[0].id] == [turn.id for turn in claimed]
 
 
-async def test_a_flood_of_a_model_with_few_places_is_not_read(
+async def test_a_flood_of_a_model_with_few_slots_is_not_read(
     flooded: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond what a claim reads past the turns of a full model, another owner's turn costs what it would cost alone."""
@@ -196,7 +196,7 @@ async def test_a_flood_of_a_model_with_few_places_is_not_read(
     assert read["free"] - read["full"] < MAX_ROWS
 
 
-async def test_the_places_of_a_model_go_to_others_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_slots_of_a_model_go_to_others_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's room goes to other owners first, then to the last one's owner; other models use all free slots."""
     monkeypatch.setattr(claims.random, "random", lambda: 0.0)
     few = [request(user="ada", priority=9, model="few") for _ in range(5)]
@@ -213,15 +213,15 @@ async def test_the_places_of_a_model_go_to_others_first(database: Database, monk
     assert [{other.id, *(each.id for each in more)}, {few[0].id}] == claimed
 
 
-async def test_the_claims_of_a_models_places_take_no_more_than_its_room(database: Database) -> None:
+async def test_the_claims_of_a_models_slots_take_no_more_than_its_room(database: Database) -> None:
     """The limits hold over all claims, of the slots and of a model's room."""
     for user in ("ada", "bob", "eve"):
         await take(database, *(request(user=user, model="few") for _ in range(5)))
     worker = await new_worker(database)
-    places = (*without(ADA, limit=3), *without(ADA, limit=2), *without(limit=2))
+    shares = (*without(ADA, limit=3), *without(ADA, limit=2), *without(limit=2))
     slots = (*without(ADA, limit=10), *without(limit=10))
 
-    first = await claims.claim(database, ClaimOrder(worker, 10, (ModelLimit("few", 3, places),), slots))
+    first = await claims.claim(database, ClaimOrder(worker, 10, (ModelLimit("few", 3, shares),), slots))
     second = await claims.claim(database, ClaimOrder(worker, 10, (ModelLimit("few", 3),), slots))
     tenant = ModelLimit("few", 3, (*without(tenants=("default",), limit=3), *without(ADA, limit=1), *without(limit=1)))
     third = await claims.claim(database, ClaimOrder(worker, 10, (tenant,)))
