@@ -31,10 +31,10 @@ An invalid option is ``invalid_request``.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -96,24 +96,32 @@ class Simulated:
         """See `llm_service.providers.base.Provider`."""
         options = parse_options(call.model)
         error = self._error(options, call)
-        tokens, cut = _tokens(options, call)
+        hashed, asked = options.reply == "hash", options.tokens
+        words = min(asked, call.max_tokens) if asked is not None and call.max_tokens else asked
+        # Each token is made when it is due: thousands at once would delay every other call, and be kept with this one.
+        pieces = answer(call, words=words, hashed=hashed, reasoning=options.reasoning)
+        # A hash is no use if it is cut.
+        tokens = islice(pieces, None if hashed and call.text_only else call.max_tokens)
+        told = Counter[transcript.PieceKind]()
         await _pause(options.latency_ms)
-        for place in range(len(tokens) + 1):
+        for place, token in enumerate(chain(tokens, [None])):
             if place == options.cut_after:
                 return
             if place == options.hang_after:
                 await asyncio.Event().wait()
             if error and place == (options.fail_after or 0):
                 raise error
-            if place < len(tokens):
+            if token:
                 if place:
                     await _pause(options.gap_ms)
-                if (piece := _shown(tokens[place], call)) is not None:
+                told[token.kind] += 1
+                if (piece := _shown(token, call)) is not None:
                     yield piece
         if options.garbage:
             yield Garbage(b"\x00<html>not json\n")
             return
-        yield _ending(call, tokens, cut=cut)
+        fewer = words != asked and told["text"] > 0
+        yield _ending(call, told, cut=fewer or next(pieces, None) is not None)
 
     async def check(self) -> None:
         """It is always reachable."""
@@ -141,27 +149,16 @@ async def _pause(millis: float) -> None:
         await asyncio.sleep(millis / 1000)
 
 
-def _tokens(options: SimulatedOptions, call: Call) -> tuple[list[transcript.Piece], bool]:
-    """The pieces of its answer, and whether there would be more of them without the limit."""
-    hashed, asked = options.reply == "hash", options.tokens
-    words = min(asked, call.max_tokens) if asked is not None and call.max_tokens else asked
-    pieces = answer(call, words=words, hashed=hashed, reasoning=options.reasoning)
-    # A hash is no use if it is cut.
-    tokens = list(islice(pieces, None if hashed and call.text_only else call.max_tokens))
-    fewer = words != asked and bool(tokens) and tokens[-1].kind == "text"
-    return tokens, fewer or next(pieces, None) is not None
-
-
 def _shown(token: transcript.Piece, call: Call) -> Piece | None:
     if token.kind == "text":
         return token.text
     return None if token.kind == "reasoning" and call.options.reasoning is None else token
 
 
-def _ending(call: Call, tokens: list[transcript.Piece], *, cut: bool) -> EndOfText:
-    kinds = [token.kind for token in tokens]
-    usage = Usage(input_tokens=estimate_input(call.messages, call.options.tools), output_tokens=len(tokens))
-    if not call.text_only and "reasoning" in kinds:
-        usage.reasoning_tokens = kinds.count("reasoning")
-    finish: FinishReason = "length" if cut else "tool_calls" if "tool_call" in kinds else "stop"
-    return answered(EndOfText(usage, finish), text=bool({"text", "tool_call"} & {*kinds}))
+def _ending(call: Call, told: Counter[transcript.PieceKind], *, cut: bool) -> EndOfText:
+    """The ending of an answer with so many tokens of each kind. ``cut``: there would be more without the limit."""
+    usage = Usage(input_tokens=estimate_input(call.messages, call.options.tools), output_tokens=told.total())
+    if not call.text_only and "reasoning" in told:
+        usage.reasoning_tokens = told["reasoning"]
+    finish: FinishReason = "length" if cut else "tool_calls" if "tool_call" in told else "stop"
+    return answered(EndOfText(usage, finish), text=bool({"text", "tool_call"} & told.keys()))

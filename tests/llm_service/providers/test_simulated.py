@@ -1,13 +1,16 @@
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_service.providers import simulated
 from llm_service.providers.base import Call, EndOfText, Garbage, Piece
 from llm_service.providers.simulated import Simulated, SimulatedOptions, conversation_hash, parse_options
+from llm_service.providers.simulated_answer import answer
 from orchestra.transcript import Piece as Item
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 from schemas.generation import ChatMessage, GenerateRequest, GenerationErrorCode
@@ -47,6 +50,25 @@ async def test_tokens_sets_the_length() -> None:
     assert isinstance(ending, EndOfText)
     assert isinstance(cut, EndOfText)
     assert (ending.finish_reason, cut.finish_reason) == ("stop", "length")
+
+
+async def test_a_long_answer_is_made_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token is made when it is due, so that an answer of thousands delays no other call, and takes no memory."""
+    made = 0
+
+    def counted(*args: Any, **options: Any) -> Iterator[Item]:
+        nonlocal made
+        for piece in answer(*args, **options):
+            made += 1
+            yield piece
+
+    monkeypatch.setattr(simulated, "answer", counted)
+    call = Call(model="simulated:tokens=16000", messages=DIALOGUE, max_tokens=16000)
+    pieces = Simulated().stream(call)
+
+    assert ["word1 ", "word2 "] == [await anext(pieces), await anext(pieces)]
+    assert 2 == made
+    await pieces.aclose()
 
 
 async def test_the_hash_covers_every_message_and_its_role() -> None:
