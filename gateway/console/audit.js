@@ -7,6 +7,9 @@ export const ACTIONS = [
   "dead_letter.edit", "dead_letter.replay", "model.pause", "model.resume", "tenant.pause", "tenant.resume", "worker.drain", "worker.resume",
 ];
 
+/** The actor of an entry that was made without credentials. */
+export const WITHOUT_CREDENTIALS = `nobody`;
+
 /** Where the console shows what an entry is about; undefined: nowhere. @param {string} target */
 export function placeOf(target) {
   const [kind, id, ...more] = target.split("/");

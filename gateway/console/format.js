@@ -84,6 +84,16 @@ export function clock(moment, now) {
   return at.toDateString() === new Date(now).toDateString() ? time : `${at.toLocaleDateString("en-CA")} ${time}`;
 }
 
+/**
+ * A moment as a field for local time has it; empty if the text does not name one.
+ * @param {string} moment
+ * @param {boolean} [seconds] whether the field has seconds
+ */
+export function local(moment, seconds = false) {
+  const at = new Date(moment);
+  return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, seconds ? 19 : 16);
+}
+
 /** Seconds between two moments; undefined where one is missing. @param {string | null | undefined} from @param {string | null | undefined} to */
 export const between = (from, to) => (from && to ? Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000) : undefined);
 

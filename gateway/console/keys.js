@@ -1,5 +1,5 @@
 // Single keys. None fires in a field, with a modifier, or after they were switched off (WCAG 2.1.4).
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { PAGES } from "./pages.js";
 import { go, link } from "./router.js";
@@ -39,7 +39,8 @@ export const EVERYWHERE = [
  * @param {Binding[]} own
  */
 export function useKeys(own) {
-  useEffect(() => {
+  // Before the next key: an effect would run after the page was painted, which a quick typist does not wait for.
+  useLayoutEffect(() => {
     bindings.value = [...bindings.peek(), ...own];
     return () => {
       bindings.value = bindings.peek().filter((each) => !own.includes(each));

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from schemas.api.queue import Count
+
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
@@ -37,6 +39,11 @@ def brief(seconds: float | None) -> str:
         if seconds < 100 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / _DAY:.0f} d"
+
+
+def counted(count: Count) -> str:
+    """A count with a limit: `500+` where there may be more."""
+    return f"{count.count:,}{'+' * count.more}"
 
 
 def compact(number: int) -> str:

@@ -25,6 +25,7 @@ from orchestra.cli.service import gateway, llm, worker
 from orchestra.cli.status import status
 from orchestra.cli.streams import READER_GONE, StreamError, drop_output, flush_output, open_streams
 from orchestra.cli.terminal import echo
+from orchestra.cli.top.verb import top
 from orchestra.cli.topics import topics
 from orchestra.cli.up import up
 from orchestra.version import version
@@ -99,7 +100,7 @@ def build() -> typer.Typer:
         _HERE: (up, down, status, logs, scale),
         _TALK: (send, bulk, chat, password),
         _SERVICES: (gateway, worker, llm),
-        _CARE: (migrate, topics, doctor, lag, stats, audit),
+        _CARE: (migrate, topics, doctor, top, lag, stats, audit),
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from orchestra.cli.calls import calling, hand_over_answer
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.format import brief, clock, compact, day_and_minute, span
+from orchestra.cli.format import brief, clock, compact, counted, day_and_minute, span
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import Terminal, echo, plain_table
-from schemas.api.queue import Count, DepthOfModel, DepthOfPriority, NextRequest
+from schemas.api.queue import DepthOfModel, DepthOfPriority, NextRequest
 from schemas.api.stats import StatsPoint
 from schemas.api.topics import TopicState
 from schemas.api.workers import WorkerResource
@@ -33,8 +33,8 @@ def queue(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = Non
         hand_over_answer(found)
         return
     counts = {"in progress": found.in_progress, "runnable": found.runnable, "delayed": found.delayed}
-    told = ", ".join(f"{_count(counted)} {name}" for name, counted in counts.items())
-    echo(f"{found.open} open: {told}, {_count(found.waiting)} behind another turn")
+    told = ", ".join(f"{counted(count)} {name}" for name, count in counts.items())
+    echo(f"{found.open} open: {told}, {counted(found.waiting)} behind another turn")
     if found.by_priority:
         Terminal().print(_by_priority(found.by_priority))
     if found.by_model:
@@ -185,7 +185,3 @@ def _stats(rows: Sequence[StatsPoint], by: By | None) -> Table:
 
 def _numbers(*titles: str) -> list[Column]:
     return [Column(title, justify="right", no_wrap=True) for title in titles]
-
-
-def _count(counted: Count) -> str:
-    return f"{counted.count}{'+' * counted.more}"

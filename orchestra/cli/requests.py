@@ -64,7 +64,7 @@ def _table(rows: Sequence[ListedRequest]) -> Table:
     table = plain_table(Column("request", overflow="fold"), Column("status", no_wrap=True), *numbers)
     for row in rows:
         attempts = f"{row.attempts} attempts" if (row.attempts or 0) > 1 else None
-        about = ", ".join(each for each in (row.model, row.owner, row.task_type, attempts, _error(row)) if each)
+        about = ", ".join(each for each in (row.model, row.owner, row.task_type, attempts, error_of(row)) if each)
         priority = "-" if row.priority is None else f"{row.priority}"
         table.add_row(f"{row.id}\n  {about}", row.status, priority, brief(waited(row)), brief(ran(row)))
     return table
@@ -84,7 +84,8 @@ def _between(start: datetime | None, end: datetime) -> float | None:
     return None if start is None else max(0.0, (end - start).total_seconds())
 
 
-def _error(row: RequestResource) -> str | None:
+def error_of(row: RequestResource) -> str | None:
+    """The code of the error of a request, or of its last attempt."""
     error = row.error or row.last_error
     return str(error.code) if error else None
 
@@ -105,8 +106,16 @@ def show(
         more = {"waiting": as_answered(waits)} if waits else {}
         hand_over(json.dumps({**as_answered(found), **more}, indent=2))
         return
-    for line in (*_facts(found), *(_waits(waits) if waits else ()), *_texts(found)):
+    for line in lines_of(found, waits):
         echo(line)
+
+
+def lines_of(found: RequestDetail, waits: WaitingState | None) -> Iterator[str]:
+    """What is known of a request, with why it waits if it does."""
+    yield from _facts(found)
+    if waits:
+        yield from _waits(waits)
+    yield from _texts(found)
 
 
 def _facts(found: RequestDetail) -> Iterator[str]:

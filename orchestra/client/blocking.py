@@ -165,6 +165,7 @@ class Requests(_Blocking[AsyncRequests]):
     cancel_all = _through(run, AsyncRequests.cancel_all)
     retry_all = _through(run, AsyncRequests.retry_all)
     change_all = _through(run, AsyncRequests.change_all)
+    page = _through(run, AsyncRequests.page)
     list = _through(Items, AsyncRequests.list)
 
 

@@ -134,6 +134,22 @@ class AsyncRequests:
         check_names(changes, Changes)
         return await act(self._caller, "change", RequestsChanged, ids, filters, dry_run=dry_run, change=changes)
 
+    async def page(
+        self,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+        newer_than: str | None = None,
+        **filters: Unpack[RequestFilters],
+    ) -> RequestPage:
+        """One page of the list, newest first, for programs that ask again and again. ``limit``: 1 to 100.
+
+        ``cursor``: ``next`` of the page before it. ``newer_than``: ``newest`` of an earlier page: only what came since.
+        """
+        check_names(filters, RequestFilters)
+        given = {**filters, "limit": limit, "cursor": cursor, "newer_than": newer_than}
+        return (await self._caller.call(Call("GET", _PATH, params=texts_of(given)))).read(RequestPage)
+
     def list(self, *, page_size: int = 100, **filters: Unpack[RequestFilters]) -> AsyncItems[ListedRequest]:
         """Iterate over the requests that match every given filter, newest first. ``page_size``: 1 to 100.
 

@@ -33,6 +33,18 @@ def test_an_address_that_names_nothing(path: str, open_watched: Any) -> None:
     assert [] == watched.problems()
 
 
+@pytest.mark.parametrize("path", ["/topics/llm.requests/0?at=xyz", "/requests?created_after=xyz", "/audit?cursor=xyz"])
+def test_an_address_with_a_value_that_means_nothing(path: str, open_watched: Any) -> None:
+    """A page whose address has a value that the API refuses says what is wrong, and its fields can still be used."""
+    watched = open_watched()
+    watched.expected = {422}
+    page = watched.open(path)
+
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator("form").first).to_be_visible()
+    assert [] == watched.problems()
+
+
 def test_the_playground_of_a_request_that_is_not_there(open_watched: Any) -> None:
     """The playground says that the request of its address does not exist, instead of showing a state of it."""
     watched = open_watched()

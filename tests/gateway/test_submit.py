@@ -1,5 +1,5 @@
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -107,6 +107,29 @@ async def test_an_earlier_one_is_not_sent_again(made: Made) -> None:
 
     assert await made.send(asked) is stored
     assert made.around.sent == []
+
+
+@pytest.mark.parametrize("refused_by", [None, "limits", "agents", "postgres"])
+async def test_what_a_request_needs_is_made_once_nothing_speaks_against_it(made: Made, refused_by: str | None) -> None:
+    """It is made after all checks and before the record, which is not written while Postgres is away."""
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(len(made.around.sent))
+        if refused_by == "postgres":
+            raise away()
+
+    made.around.limit = OrchestraError(ErrorCode.OVERLOADED) if refused_by == "limits" else None
+    asked = replace(ask(task_type="forgotten") if refused_by == "agents" else ask(), begin=begin)
+    if refused_by is None:
+        await made.submissions.accept(asked)
+        assert ([0], [asked]) == (begun, made.around.sent)
+        return
+    with pytest.raises(OrchestraError) as refused:
+        await made.submissions.accept(asked)
+    codes = {"limits": ErrorCode.OVERLOADED, "agents": ErrorCode.UNKNOWN_AGENT, "postgres": ErrorCode.UNAVAILABLE}
+    assert (codes[refused_by], []) == (refused.value.code, made.around.sent)
+    assert ([0] if refused_by == "postgres" else []) == begun
 
 
 async def test_a_deleted_answer_is_not_given_again(made: Made) -> None:

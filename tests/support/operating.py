@@ -1,6 +1,10 @@
 """What a busy gateway answers an operator, as JSON: numbers, names and texts of ordinary lengths."""
 
+import asyncio
+import json
 from typing import Any
+
+from tests.support.scripted_gateway import ScriptedGateway
 
 TIME = "2026-01-31T12:00:00Z"
 ID, OTHER = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01", "3f9d2c74-51aa-4e0b-b0f7-8c6d1e2a4b90"
@@ -45,7 +49,7 @@ TOPICS: dict[str, Any] = {
     ]
 }  # fmt: skip
 STATS: dict[str, Any] = {
-    "counted_at": TIME, "step": 600, "data": [
+    "counted_at": "2026-01-31T12:01:05Z", "step": 600, "data": [
         {"at": TIME, "key": None, "requests": 4, "completed": 3, "failed": 1, "cancelled": 0, "expired": 0,
          "input_tokens": 1000, "output_tokens": 5, "cost": 0.5, "queue_seconds": TIMES, "model_seconds": TIMES}
     ],
@@ -68,3 +72,29 @@ def told(done: int, next: str | None = None, **skipped: int) -> dict[str, Any]:
     codes = [{"code": code, "count": count} for code, count in skipped.items()]
     matched = done + sum(skipped.values())
     return {"matched": matched, "more": next is not None, "done": done, "skipped": codes, "next": next}
+
+
+class Busy:
+    """A gateway that answers an operator so. ``frames``: what it streams, from connection to connection."""
+
+    def __init__(self, script: ScriptedGateway) -> None:
+        self.script = script
+        self.frames: asyncio.Queue[str | None] = asyncio.Queue()
+        self.rows = [
+            {"id": ID, "status": "failed", "owner": "ada", "priority": 5, "created_at": TIME, "started_at": TIME,
+             "finished_at": TIME, "model": "m\x1b[2J\u202eevil\n", "error": {"code": "timeout", "detail": "slow"}},
+            {"id": OTHER, "status": "pending", "owner": None, "priority": 7, "created_at": TIME, "model": MODEL},
+        ]  # fmt: skip
+        script.answers = {
+            "GET /v1/live": self.frames, "GET /v1/queue": QUEUE, "GET /v1/workers": WORKERS, "GET /v1/topics": TOPICS,
+            "GET /v1/stats": STATS, "GET /v1/requests": lambda _: {"data": self.rows, "next": None, "newest": None},
+        }  # fmt: skip
+        self.show(FRAME)
+
+    def show(self, frame: dict[str, Any]) -> None:
+        """Stream a frame."""
+        self.frames.put_nowait(f"event: frame\ndata: {json.dumps(frame)}\n\n")
+
+    def asked(self, method_and_path: str) -> list[Any]:
+        """What was sent with each call of a route."""
+        return [sent for name, sent in self.script.asked if name == method_and_path]

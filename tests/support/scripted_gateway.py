@@ -1,5 +1,6 @@
 """A gateway that answers the calls of a command as a test says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ class ScriptedGateway:
     """What it was asked, with what it was sent, and what it answers: by method and path below ``root``.
 
     A list gives its items in turn; a function gets what was sent. Then a text is a problem of that code, a number one
-    of that status, None an empty answer, bytes are a file, and all else is JSON. ``words``: those of the command that
-    come first.
+    of that status, None an empty answer, bytes are a file, a queue has the pieces of an event stream and None at its
+    end, and all else is JSON. ``words``: those of the command that come first.
     """
 
     url: str
@@ -36,7 +37,7 @@ class ScriptedGateway:
         env = {"ORCHESTRA_GATEWAY": self.url, "ORCHESTRA_API_KEY": "orc_a_b", "TZ": "UTC", **env}
         return await orchestra(*self.words, *words, said=said, folder=folder, **env)
 
-    async def answer(self, call: web.Request) -> web.Response:
+    async def answer(self, call: web.Request) -> web.StreamResponse:
         """Answer one call."""
         name = f"{call.method} {call.path.removeprefix(self.root)}"
         self.keys.add(call.headers.get("authorization", ""))
@@ -54,7 +55,17 @@ class ScriptedGateway:
                 return web.json_response({"code": found, "detail": "because"}, status=404)
             case bytes():
                 return web.Response(body=found)
+            case asyncio.Queue():
+                return await _stream(call, found)
         return web.json_response(found)
+
+
+async def _stream(call: web.Request, pieces: "asyncio.Queue[str | None]") -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(call)
+    while (piece := await pieces.get()) is not None:
+        await response.write(piece.encode())
+    return response
 
 
 async def _sent(call: web.Request) -> Any:
@@ -68,7 +79,7 @@ async def _sent(call: web.Request) -> Any:
 async def scripted_gateway() -> AsyncIterator[ScriptedGateway]:
     """A running one."""
     app = web.Application(client_max_size=2**21)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True)
     gateway = ScriptedGateway("")
     app.router.add_route("*", "/{tail:.*}", gateway.answer)
     await runner.setup()

@@ -4,7 +4,7 @@ import { get, useLoaded } from "../api.js";
 import { number, short } from "../format.js";
 import { useEvery } from "../live.js";
 import { link, linkIfAny, query, refine } from "../router.js";
-import { ACTIONS, changeOf, placeOf } from "../audit.js";
+import { ACTIONS, changeOf, placeOf, WITHOUT_CREDENTIALS } from "../audit.js";
 import { Page } from "../parts/page.js";
 import { Pager } from "../parts/pager.js";
 import { Empty, Failure } from "../parts/panel.js";
@@ -70,8 +70,7 @@ function Row({ row, name }) {
 
 /** A credential as it is shown: a long id by its end. @param {string} text */
 function actor(text) {
-  // Where callers need no credentials, nobody is known.
-  if (text === "nobody") return "no credentials";
+  if (text === WITHOUT_CREDENTIALS) return "no credentials";
   const [kind = "", ...rest] = text.split(":");
   return rest.length ? `${kind} ${short(rest.join(":"))}` : text;
 }

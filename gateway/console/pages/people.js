@@ -19,7 +19,7 @@ const LIMIT = 100;
 export default function People() {
   const users = useLoaded((abort) => get("/v1/users", { query: { limit: 1000 }, abort }), []);
   const [asked, ask] = useState(/** @type {Asked | null} */ (null));
-  const shown = Number(query.value.get("shown") ?? LIMIT);
+  const shown = Number(query.value.get("shown")) || LIMIT;
   /** @type {Api.UserResource[]} */
   const all = users.data ?? [];
   const rows = all.slice(0, shown);

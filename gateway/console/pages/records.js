@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
 import { bytesOf, printable } from "../bytes.js";
-import { number, plural, size } from "../format.js";
+import { local, number, plural, size } from "../format.js";
 import { link, query, refine } from "../router.js";
 import { Page } from "../parts/page.js";
 import { Empty, Loaded, Missing } from "../parts/panel.js";
@@ -38,7 +38,7 @@ function Place({ offset, at }) {
   }
   return html`<div class="filters"><form class="letterform" onSubmit=${submit} key=${`${offset} ${at}`}>
     <label class="beside">From offset<input type="number" min="0" name="offset" value=${offset} /></label>
-    <label class="beside">or time<input type="datetime-local" step="1" name="at" value=${at && new Date(Date.parse(at) - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 19)} /></label>
+    <label class="beside">or time<input type="datetime-local" step="1" name="at" value=${local(at, true)} /></label>
     <button type="submit">Show</button></form>
     <nav class="segments states" aria-label="Go to"><a href=${link(location.pathname.slice("/console".length), { offset: "0" })}>oldest</a><a href=${link(location.pathname.slice("/console".length))} aria-current=${offset || at ? undefined : "true"}>newest</a></nav></div>`;
 }

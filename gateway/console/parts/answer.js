@@ -1,9 +1,9 @@
 // What was asked, and the answer: as it comes while the request is open, as it is stored afterwards. Texts are text.
-import { useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "../html.js";
 import { number, plural } from "../format.js";
 import { hasRow, isOpen } from "../list.js";
 import { linkIfAny } from "../router.js";
+import { Parts, Said, useFollowing } from "./content.js";
 import { Copy } from "./copy.js";
 import { Panel } from "./panel.js";
 
@@ -26,33 +26,8 @@ function unseen(request) {
 }
 
 /** @param {{ of: any }} props */
-export function Message({ of }) {
-  const calls = of.tool_calls ?? [];
-  return html`<article class=${`message by-${of.role}`}><h3>${of.role}</h3>
-    ${partsOf(of.content).map((part, index) => html`<${Part} key=${index} of=${part} />`)}
-    ${calls.map((/** @type {any} */ call) => html`<pre key=${call.id} class="callbox">${call.function?.name}(${call.function?.arguments})</pre>`)}</article>`;
-}
-
-/** @param {any} content @returns {any[]} */
-const partsOf = (content) => (typeof content === "string" ? [{ type: "text", text: content }] : (content ?? []));
-
-/** One part of a message; of what is no text only its kind is shown. @param {{ of: any }} props */
-function Part({ of }) {
-  if (typeof of.text === "string") return html`<p class="said">${of.text}</p>`;
-  return html`<p class="dim">[${of.type}${of.file?.file_id ? ` ${of.file.file_id}` : ""}]</p>`;
-}
-
-/** Keep the end of a growing text in sight, as long as its reader has not scrolled away from it. @param {string} text */
-export function useFollowing(text) {
-  const box = useRef(/** @type {HTMLElement | null} */ (null));
-  const atEnd = useRef(true);
-  const element = box.current;
-  if (element) atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
-  useLayoutEffect(() => {
-    if (text && box.current && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
-  }, [text]);
-  return box;
-}
+const Message = ({ of }) => html`<article class=${`message by-${of.role}`}><h3>${of.role}${of.tool_call_id && html` <code>${of.tool_call_id}</code>`}</h3>
+  <${Parts} of=${of.content} calls=${of.tool_calls} />${of.refusal && html`<${Said} text=${of.refusal} tone="is-failed" />`}</article>`;
 
 const STATES = { open: "as it comes", lost: "the stream broke off; it connects again", closed: "", ended: "" };
 
@@ -68,7 +43,8 @@ export function Answer({ request, stream }) {
     ${answer.reasoning && html`<details class="reasoning"><summary>Reasoning</summary><p class="said dim">${answer.reasoning}</p></details>`}
     ${answer.calls.map((call, index) => html`<pre key=${index} class="callbox">${call.name}(${call.arguments})</pre>`)}
     ${text && html`<p class="said long" tabindex="0" aria-label="Text of the answer" role="region" ref=${following}>${text}${open && stream.state.value === "open" && html`<span class="caret" aria-hidden="true"></span>`}</p>`}
-    ${!text && !answer.calls.length && html`<p class="dim">${open ? "No text has come yet." : request.error ? "There is none." : "It has no text."}</p>`}
+    ${!text && !answer.calls.length && (request.output ? html`<${Parts} of=${request.output} />`
+      : html`<p class="dim">${open ? "No text has come yet." : request.error ? "There is none." : "It has no text."}</p>`)}
     ${request.error && html`<p class="is-failed"><code>${request.error.code}</code> ${request.error.detail}</p>`}
   </${Panel}>`;
 }

@@ -1,6 +1,6 @@
 // The contents of a message: texts, files and media by name, calls of tools, reasoning. Texts are text.
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "../html.js";
-import { useFollowing } from "./answer.js";
 import { size } from "../format.js";
 
 /**
@@ -10,6 +10,18 @@ export function Parts({ of, calls = [] }) {
   const parts = typeof of === "string" ? (of ? [{ type: "text", text: of }] : []) : (of ?? []);
   return html`${parts.map((/** @type {any} */ part, /** @type {number} */ index) => html`<${Part} key=${index} of=${part} />`)}
     ${(calls ?? []).map((call) => html`<${Call} key=${call.id} name=${call.function?.name} text=${call.function?.arguments} />`)}`;
+}
+
+/** Keep the end of a growing text in sight, as long as its reader has not scrolled away from it. @param {string} text */
+export function useFollowing(text) {
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  const atEnd = useRef(true);
+  const element = box.current;
+  if (element) atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
+  useLayoutEffect(() => {
+    if (text && box.current && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [text]);
+  return box;
 }
 
 const LONG = 1600;

@@ -13,7 +13,7 @@ export function Depth({ queue }) {
   return html`<${Panel} title="Waiting by priority" note="highest first" flush><${Loaded} of=${queue}>${(/** @type {Api.QueueState} */ data) => {
     const largest = Math.max(1, ...data.by_priority.map((each) => each.runnable + each.delayed));
     if (!data.by_priority.length) return html`<${Empty} title="Nothing waits." sign="ok">${behind(data)}</${Empty}>`;
-    return html`<table><thead><tr><th>Priority</th><th class="num">Runnable</th><th class="extra"></th><th class="num">Held</th><th class="num extra">Paused</th><th class="num">Delayed</th><th class="num">Oldest</th></tr></thead>
+    return html`<table><thead><tr><th>Priority</th><th class="num">Runnable</th><th class="extra"></th><th class="num">Held back</th><th class="num extra">Paused</th><th class="num">Delayed</th><th class="num">Oldest</th></tr></thead>
       <tbody>${data.by_priority.map((each) => html`<tr key=${each.priority}>
         <td>${each.priority}</td><td class="num">${count({ count: each.runnable, more: each.more })}</td>
         <td class="bar extra"><span class="meter"><i class="is-pending" style=${{ width: `${(each.runnable / largest) * 100}%` }}></i></span></td>

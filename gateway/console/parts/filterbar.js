@@ -2,6 +2,7 @@
 import { useRef, useState } from "preact/hooks";
 import { html } from "../html.js";
 import { FIELDS, filterOf, labelOf, read, STATES } from "../filters.js";
+import { local } from "../format.js";
 import { useKeys } from "../keys.js";
 import { go, link, path, query, refine } from "../router.js";
 import { Sign } from "./sign.js";
@@ -77,9 +78,3 @@ function Input({ field, value }) {
 
 /** @param {import("../filters.js").Field} field @param {string} text */
 const sent = (field, text) => (field.kind === "moment" && text ? new Date(text).toISOString() : text.trim());
-
-/** A moment as a field for local time has it. @param {string} moment */
-function local(moment) {
-  const at = new Date(moment);
-  return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-}

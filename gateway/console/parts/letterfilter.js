@@ -1,6 +1,7 @@
 // The filters of the list of dead letters; the address has them.
 import { useRef } from "preact/hooks";
 import { html } from "../html.js";
+import { local } from "../format.js";
 import { useKeys } from "../keys.js";
 import { link, path, refine } from "../router.js";
 import { Sign } from "./sign.js";
@@ -42,9 +43,3 @@ function Form({ filter, close }) {
 
 /** @param {string} name */
 const isMoment = (name) => name.startsWith("created");
-
-/** A moment as a field for local time has it. @param {string} moment */
-function local(moment) {
-  const at = new Date(moment);
-  return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-}

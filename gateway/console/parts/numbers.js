@@ -14,7 +14,7 @@ export function Numbers({ frame, stats }) {
   const letters = frame?.dead_letters;
   return html`<div class="tiles">
     <${Tile} name="Waiting" value=${count(frame?.runnable)} note=${delayed} href=${linkIfAny("/requests", { status: "pending" })}
-      title="Requests that a worker may take now" />
+      title="Requests that could run now, also those of a model that is paused or refuses calls" />
     <${Tile} name="Oldest waits" value=${frame ? (frame.oldest_seconds === null ? "–" : brief(frame.oldest_seconds)) : "–"}
       tone=${(frame?.oldest_seconds ?? 0) >= 60 ? "warn" : ""} title="For how long the oldest of them has waited" />
     <${Tile} name="Running" value=${count(frame?.in_progress)} note=${capacity ? `of ${plural(capacity, "slot")}` : ""}
@@ -35,9 +35,9 @@ export function Numbers({ frame, stats }) {
 /** @param {{ frame: any }} props */
 export function OwnNumbers({ frame }) {
   return html`<div class="tiles own">
-    <${Tile} name="Open" value=${number(frame?.open)} href=${linkIfAny("/requests", { status: "pending" })} title="Your requests that have not ended" />
-    <${Tile} name="Parked" value=${number(frame?.parked)} title="Those of them whose time has not come" />
-    <${Tile} name="Oldest waits" value=${brief(frame?.oldest_seconds)} title="For how long the oldest of them that could run has waited" />
+    <${Tile} name="Open" value=${number(frame?.open)} note="have not ended" href=${linkIfAny("/requests")} title="Your requests that have not ended" />
+    <${Tile} name="Parked" value=${number(frame?.parked)} note="their time has not come" title="Those of them whose time has not come" />
+    <${Tile} name="Oldest waits" value=${brief(frame?.oldest_seconds)} note="of those that could run" title="For how long the oldest of them that could run has waited" />
   </div>`;
 }
 

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { html } from "../html.js";
 import { post } from "../api.js";
+import { WITHOUT_CREDENTIALS } from "../audit.js";
 import { relative, sentence } from "../format.js";
 import { now } from "../live.js";
 import { notify } from "../notices.js";
@@ -30,8 +31,8 @@ export function Paused({ pauses, done }) {
     <${Resume} model=${each.model} done=${done} /></li>`)}</ul></section>`;
 }
 
-/** Who paused it; nothing where callers need no credentials. @param {Api.PauseResource} pause */
-export const by = ({ paused_by: who }) => who !== "nobody" && html`, by <code>${who}</code>`;
+/** The credential that paused it, if there was one. @param {Api.PauseResource} pause */
+export const by = ({ paused_by: who }) => who !== WITHOUT_CREDENTIALS && html`, by <code>${who}</code>`;
 
 /** @param {{ model: string | null, done: () => void, quiet?: boolean }} props  null: all work of the tenant */
 export function Pause({ model, done, quiet = false }) {

@@ -3,24 +3,25 @@ import { html } from "../html.js";
 import { compact, number, short } from "../format.js";
 import { isOpen } from "../list.js";
 import { link } from "../router.js";
+import { may } from "../session.js";
 import { State } from "./sign.js";
 import { Ago, Took } from "./time.js";
 
 /** Characters of an answer. */
 const MAX_SHOWN = 120;
 
-/** Which columns some row has something for. @typedef {{ owner?: boolean, priority?: boolean, type?: boolean }} Columns */
+/** Which columns say something. @typedef {{ owner?: boolean, priority?: boolean, type?: boolean, attempts?: boolean }} Columns */
 
 /** @param {any[]} rows @returns {Columns} */
 export const columnsOf = (rows) => ({
-  owner: rows.some((row) => row.owner), priority: rows.some((row) => row.priority !== undefined && row.priority !== null),
-  type: rows.some((row) => row.task_type || row.door),
+  owner: (may("operate") || may("admin")) && rows.some((row) => row.owner), priority: new Set(rows.map((row) => row.priority)).size > 1,
+  type: rows.some((row) => row.task_type || row.door), attempts: rows.some((row) => row.attempts > 1),
 });
 
 /** @param {{ columns: Columns, choice?: any }} props */
 export const Head = ({ columns, choice }) => html`<thead><tr>
   ${choice && html`<th class="choice">${choice}</th>`}<th>State</th><th>Request</th>${columns.owner && html`<th>Whose</th>`}<th>Model</th>
-  ${columns.type && html`<th>Type</th>`}${columns.priority && html`<th class="num">Priority</th>`}<th class="num">Attempts</th><th class="num">Tokens</th>
+  ${columns.type && html`<th>Type</th>`}${columns.priority && html`<th class="num">Priority</th>`}${columns.attempts && html`<th class="num">Attempts</th>`}<th class="num">Tokens</th>
   <th class="num">Took</th><th class="num">Created</th><th>What happened</th></tr></thead>`;
 
 /** @param {{ row: any, columns: Columns, here?: boolean, chosen?: boolean, choice?: any }} props */
@@ -33,8 +34,8 @@ export function Row({ row, columns, here = false, chosen = false, choice }) {
     ${columns.owner && html`<td class="name">${row.owner ?? html`<span class="dim">–</span>`}</td>`}
     <td class="name">${row.model ?? html`<span class="dim">–</span>`}</td>
     ${columns.type && html`<td class="name" data-none=${row.task_type || row.door ? undefined : ""}>${row.task_type ?? row.door ?? "–"}</td>`}
-    ${columns.priority && html`<td class="num" data-name="Priority">${row.priority ?? "–"}</td>`}
-    <td class="num" data-name="Attempts" data-none=${(row.attempts ?? 0) > 1 ? undefined : ""}>${number(row.attempts)}</td>
+    ${columns.priority && html`<td class="num" data-name="Priority" data-none=${row.priority === 5 ? "" : undefined}>${row.priority ?? "–"}</td>`}
+    ${columns.attempts && html`<td class="num" data-name="Attempts" data-none=${(row.attempts ?? 0) > 1 ? undefined : ""}>${number(row.attempts)}</td>`}
     <td class="num" data-name="Tokens" data-none=${usage ? undefined : ""}>${usage ? compact(usage) : "–"}</td>
     <td class="num" data-name=${isOpen(row) ? "So far" : "Took"}><${Took} from=${row.created_at} to=${row.finished_at} /></td>
     <td class="num" data-name="Created"><${Ago} at=${row.created_at} /></td>

@@ -1,6 +1,6 @@
 // Times: relative, with the exact moment in UTC behind them.
 import { html } from "../html.js";
-import { clock, duration, relative, utc } from "../format.js";
+import { brief, clock, duration, relative, utc } from "../format.js";
 import { now } from "../live.js";
 
 /** A moment: `3 s ago`. @param {{ at: string | null | undefined }} props */
@@ -19,5 +19,5 @@ export function Clock({ at }) {
 export function Took({ from, to }) {
   if (!from) return html`<span class="dim">–</span>`;
   const end = to ? Date.parse(to) : now.value;
-  return html`<span>${duration(Math.max(0, (end - Date.parse(from)) / 1000))}</span>`;
+  return html`<span title=${duration((end - Date.parse(from)) / 1000)}>${brief(Math.max(0, (end - Date.parse(from)) / 1000))}</span>`;
 }

@@ -13,7 +13,7 @@ from orchestra.version import version
 
 VERBS = set(
     "up down status logs scale send bulk chat password gateway worker llm migrate topics models doctor keys "
-    "conversations dead-letters files requests queue workers lag stats audit".split()
+    "conversations dead-letters files requests queue workers lag stats audit top".split()
 )
 
 
@@ -56,7 +56,9 @@ def test_workers_are_scaled_by_either_name(tmp_path: Path, what: str) -> None:
     assert (shown.exit_code, "no stack is running" in shown.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("library", ["aiokafka", "fastapi", "httpx", "jgo", "psutil", "sqlalchemy", "xllamacpp"])
+@pytest.mark.parametrize(
+    "library", ["aiokafka", "fastapi", "httpx", "jgo", "psutil", "sqlalchemy", "textual", "xllamacpp"]
+)
 def test_it_loads_nothing_that_a_services_image_may_lack(library: str) -> None:
     """The command starts without the libraries of verbs and services that are not used."""
     script = f"import sys; sys.modules[{library!r}] = None; import orchestra.cli.main"

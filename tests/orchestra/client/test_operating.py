@@ -46,6 +46,20 @@ async def test_filters_are_parameters() -> None:
     ] == network.calls[0].url.params.multi_items()  # fmt: skip
 
 
+async def test_a_page_is_one_call() -> None:
+    """A page says where the next one begins, and after what a later call finds only what is newer."""
+    page = {"data": [REQUEST], "next": "older", "newest": "newer", "searched_to": TIME}
+    network = network_of(ok(page), ok(page))
+    client = network.client()
+    first = await client.requests.page(status="pending", limit=1)
+    await client.requests.page(newer_than=first.newest, cursor=first.next)
+
+    assert ("older", "newer", NOON) == (first.next, first.newest, first.searched_to)
+    assert [
+        {"status": "pending", "limit": "1"}, {"limit": "20", "cursor": "older", "newer_than": "newer"}
+    ] == [dict(call.url.params) for call in network.calls]  # fmt: skip
+
+
 async def test_many_requests_are_acted_on_to_the_end() -> None:
     """The cursor is followed, long lists of ids are several calls, and what is returned are the sums."""
     network = network_of(ok(told(2, "c", ended=1)), ok(told(1, ended=2, cancelling=1)))
