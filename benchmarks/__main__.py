@@ -1,6 +1,7 @@
 """``python -m benchmarks`` runs the cells (``make bench``), ``… growth`` the growth curves (``make growth``).
 
-``… compare OLD NEW`` shows two runs of cells side by side.
+``… console`` measures the operators' API in front of a large table. ``… compare OLD NEW`` shows two runs of cells side
+by side.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 
 from benchmarks.bench import open_bench
 from benchmarks.cells import CELLS, QUICK, WARM_UP, Cell, chosen
+from benchmarks.console import command as console
 from benchmarks.figures import Figures, document, middle, read, write
 from benchmarks.growth import command as growth
 from benchmarks.measure import Timing, measure
@@ -33,6 +35,8 @@ def main() -> None:
     # Warnings of our own clients about brokers that are shutting down are expected here.
     logging.disable(logging.CRITICAL)
     try:
+        if told.command == "console":
+            sys.exit(1 if asyncio.run(console.console(told)) else 0)
         if told.command == "growth":
             sys.exit(1 if asyncio.run(growth.growth(told)) else 0)
         wrong = asyncio.run(_run(told, _cells(told), _timing(told)))
@@ -60,6 +64,7 @@ def _arguments() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="show two files of --json side by side")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
+    console.add_arguments(commands.add_parser("console", help="how the operators' API scales with a large table"))
     growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with its surroundings"))
     return parser
 

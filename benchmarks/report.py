@@ -15,7 +15,7 @@ _HEAD = (
 
 def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
     """One row per cell, with its medians."""
-    return _lines(_HEAD, [[name, *row(figures)] for name, figures in cells.items()])
+    return lines(_HEAD, [[name, *row(figures)] for name, figures in cells.items()])
 
 
 def row(figures: Mapping[str, Any]) -> list[str]:
@@ -53,7 +53,7 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The cells that two runs share: both figures, and new divided by old. For times and costs, below 1 is a gain."""
     shared = [name for name in old["cells"] if name in new["cells"]]
     pairs = {name: (old["cells"][name]["median"], new["cells"][name]["median"]) for name in shared}
-    return _lines(
+    return lines(
         ("cell", "r/s", "p50 ms", "p99 ms", "CPU s per 1,000", "MB", "noisy", "amiss now"),
         [[name, *_compared(*pair)] for name, pair in pairs.items()],
     )
@@ -81,5 +81,6 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     return "\n".join(f"| {' | '.join(words)} |" for words in (head, ["---"] * len(head), *rows))

@@ -83,6 +83,8 @@ class Pulse:
         self._most = most
         self._timings = timings
         self._tick = _Tick()
+        self._looking = asyncio.Lock()
+        self._looked: tuple[float, Look] | None = None
         self._viewers: Counter[Whose] = Counter()
         self._streams: Counter[Owner] = Counter()
         self._watched: Counter[RequestRef] = Counter()
@@ -98,6 +100,17 @@ class Pulse:
     def wake(self) -> None:
         """Wake every stream, so that it notices that the gateway shuts down."""
         self._tick.over.set()
+
+    async def look(self) -> Look:
+        """A look at Postgres that all who ask at about the same time share: it is at most half a frame old.
+
+        Raises ``DatabaseUnavailableError``.
+        """
+        async with self._looking:
+            now = time.monotonic()
+            if self._looked is None or now - self._looked[0] >= self._timings.frame / 2:
+                self._looked = now, await look(self._database)
+            return self._looked[1]
 
     async def open(self, caller: Principal, standing: Standing, ids: Collection[RequestRef]) -> EventStreamResponse:
         """The stream of frames for a caller. Raises ``TOO_MANY_STREAMS``, ``DatabaseUnavailableError``."""
@@ -171,7 +184,7 @@ class Pulse:
         )
         frames: dict[Whose, bytes] = {}
         if tenants:
-            found, newest = await asyncio.gather(look(self._database), minutes.newest(self._database, tenants))
+            found, newest = await asyncio.gather(self.look(), minutes.newest(self._database, tenants))
             for tenant in tenants:
                 letters = await queue.open_letters(self._database, tenant)
                 total = totals.get((tenant, None), Totals())
@@ -185,7 +198,7 @@ class Pulse:
         """Keep the metrics of the queue and of the workers up to date."""
         while True:
             found, letters, known = await asyncio.gather(
-                look(self._database), queue.open_letters(self._database, None), models.known_models(self._database)
+                self.look(), queue.open_letters(self._database, None), models.known_models(self._database)
             )
             self._metrics.note_queue(found.depth, known)
             self._metrics.note_workers(found.workers)

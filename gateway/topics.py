@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,6 +74,9 @@ class Topics:
         self._metrics = metrics
         self._timings = timings
         self._readers = asyncio.Semaphore(_MAX_READERS)
+        # The end of each partition, and when its last record was written: as long as the end stays, so does that.
+        self._last: dict[TopicPartition, tuple[int, datetime]] = {}
+        self._reading = asyncio.Lock()
         self._consumer: Any = None
         self._looking = asyncio.Lock()
         self._looked: Looked | None = None
@@ -99,12 +102,24 @@ class Topics:
                     return each.tenant
         return DEFAULT_TENANT if topic == REQUESTS.name else None
 
-    async def last_times(self, places: Iterable[TopicPartition], looked: Looked) -> dict[TopicPartition, datetime]:
-        """When the last record of each of these partitions was written, as far as that can be read in time."""
-        wanted = {place: ends for place in places if (ends := looked.ends[place]).end > ends.start}
+    async def last_times(self, looked: Looked) -> dict[TopicPartition, datetime]:
+        """When the last record of each partition was written, as far as that can be read in time.
+
+        It is read once for all who ask, and only of partitions that have grown. Raises ``UNAVAILABLE``,
+        ``TOO_MANY_CALLS``.
+        """
+        async with _turn(self._reading):
+            filled = {place: ends for place, ends in looked.ends.items() if ends.end > ends.start}
+            known = {
+                place: at for place, (end, at) in self._last.items() if place in filled and filled[place].end == end
+            }
+            if grown := {place: ends for place, ends in filled.items() if place not in known}:
+                known |= await self._last_times(grown)
+            self._last = {place: (filled[place].end, at) for place, at in known.items()}
+            return known
+
+    async def _last_times(self, wanted: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, datetime]:
         found: dict[TopicPartition, datetime] = {}
-        if not wanted:
-            return found
         async with self._reader() as consumer:
             consumer.assign(list(wanted))
             for place, ends in wanted.items():
@@ -134,16 +149,8 @@ class Topics:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Any]:
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                await self._readers.acquire()
-        except TimeoutError:
-            raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS) from None
-        try:
-            async with _kafka(2 * _READ_SECONDS), self._open_browser() as consumer:
-                yield consumer
-        finally:
-            self._readers.release()
+        async with _turn(self._readers), _kafka(2 * _READ_SECONDS), self._open_browser() as consumer:
+            yield consumer
 
     async def _look(self, consumer: Any) -> Looked:
         read = await progress.progress(self._database)
@@ -174,6 +181,20 @@ def lag(looked: Looked, place: TopicPartition) -> int | None:
     """Offsets between what workers have read of a partition and its end; None: they do not read it."""
     mark = looked.marks.get(place)
     return None if mark is None else max(0, looked.ends[place].end - max(mark.next_offset, looked.ends[place].start))
+
+
+@asynccontextmanager
+async def _turn(room: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    """Wait for room, and raise ``TOO_MANY_CALLS`` if there is none in time."""
+    try:
+        async with asyncio.timeout(_WAIT_SECONDS):
+            await room.acquire()
+    except TimeoutError:
+        raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS) from None
+    try:
+        yield
+    finally:
+        room.release()
 
 
 @asynccontextmanager

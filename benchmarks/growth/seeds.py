@@ -1,7 +1,7 @@
 """Data that exists before a point is measured: conversations with history, tables of ended requests, tenants."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class NoRoomError(Exception):
 
 async def add_histories(bench: Bench, tag: str, conversations: int, messages: int) -> None:
     """Create this many conversations, with the ids of ``conversation``, and this many messages in each."""
-    async with _writing(bench) as connection:
+    async with writing(bench) as connection:
         await connection.execute(_HISTORIES[0], tag, conversations, messages // 2 + 1)
         await connection.execute(_HISTORIES[1], tag, conversations, messages)
 
@@ -117,7 +117,7 @@ async def add_rows(bench: Bench, rows: int) -> None:
     free, wanted = shutil.disk_usage(Path(place.folder)).free, rows * _BYTES_A_ROW + _BYTES_BESIDE
     if rows and free < wanted:
         raise NoRoomError(f"it takes {wanted / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free")
-    async with _writing(bench) as connection:
+    async with writing(bench) as connection:
         await connection.execute(_PAST)
         for statement in _ROWS:
             await connection.execute(statement, rows, MODEL)
@@ -132,19 +132,19 @@ async def add_tenants(bench: Bench, tenants: int) -> list[str]:
 
 
 @asynccontextmanager
-async def _writing(bench: Bench) -> AsyncIterator[asyncpg.Connection]:
-    """A session that bulk-loads the tables while no worker runs; afterwards they look as if grown normally."""
+async def writing(bench: Bench, tables: Sequence[str] = _TABLES) -> AsyncIterator[asyncpg.Connection]:
+    """A session that bulk-loads these tables while no worker runs; afterwards they look as if grown normally."""
     workers = len(bench.groups()["worker"])
     await bench.stack.scale(0)
     connection = await asyncpg.connect(bench.stack.status()["database"]["url"])
     try:
         await _all(connection, *_BEFORE)
-        for table in _TABLES:
+        for table in tables:
             await connection.execute(_INDEXES_OFF, table)
         async with connection.transaction():
             yield connection
-        await _all(connection, *(f"REINDEX TABLE {table}" for table in _TABLES))
-        await _all(connection, *(f"VACUUM (ANALYZE) {table}" for table in _TABLES), *_AFTER)
+        await _all(connection, *(f"REINDEX TABLE {table}" for table in tables))
+        await _all(connection, *(f"VACUUM (ANALYZE) {table}" for table in tables), *_AFTER)
     finally:
         await connection.close()
     await bench.stack.scale(workers)

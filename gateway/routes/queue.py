@@ -11,7 +11,7 @@ from fastapi import Query, Response
 from gateway.http import openapi
 from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
-from gateway.pulse import MAX_WORKERS, Pulse, count_of, counted, look, oldest
+from gateway.pulse import MAX_WORKERS, Pulse, count_of, counted, oldest
 from orchestra.store import leases, minutes, pauses, queue
 from orchestra.store.database import Database
 from orchestra.store.leases import KnownWorker
@@ -60,7 +60,7 @@ class QueueRoutes:
         """
         tenant = call.caller.tenant
         found, waiting, head, totals, paused = await asyncio.gather(
-            look(self._database),
+            self._pulse.look(),
             queue.waiting(self._database, tenant),
             queue.head(self._database, tenant),
             queue.totals(self._database, [(tenant, None)]),

@@ -60,7 +60,7 @@ class TopicRoutes:
     async def list_topics(self, call: Call[None]) -> Response:  # noqa: ARG002  every operator sees them all
         """List the topics, with how far each partition is written and read."""
         looked = await self._topics.look()
-        times = await self._topics.last_times(looked.ends, looked)
+        times = await self._topics.last_times(looked)
         names = sorted({place.topic for place in looked.ends}, key=lambda name: (not _is_read(looked, name), name))
         return json_answer(TopicList(data=[_topic(looked, times, name) for name in names]))
 

@@ -96,6 +96,7 @@ def test_the_keyboard_is_enough(open_watched: Any) -> None:
     page = watched.open("")
     page.keyboard.press("g")
     page.keyboard.press("r")
+    expect(page.get_by_role("heading", name="Requests", level=1)).to_be_visible()
     expect(page.locator("tbody tr").first).to_be_visible()
     for key in "jxjx":
         page.keyboard.press(key)

@@ -1,18 +1,77 @@
-"""Promises of gateway/topics.py: who looks waits for a bounded time."""
+"""Promises of gateway/topics.py: what many ask at once is read from Kafka once, and who looks waits a bounded time."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from gateway import topics
 from gateway.metrics import Metrics
-from gateway.topics import Topics
+from gateway.topics import Ends, Looked, Topics
 from orchestra.store import progress
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.fakes import Calls, running
+from tests.support.store import connect
+
+EMPTY, FIRST, SECOND = (TopicPartition("t", number) for number in range(3))
+
+
+class Browser:
+    """Consumers that each have one record of what they are assigned, written as many seconds after 1970 as its offset.
+
+    ``read``: what each of them was assigned.
+    """
+
+    def __init__(self) -> None:
+        self.read: list[set[TopicPartition]] = []
+        self._next: dict[TopicPartition, int] = {}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Any]:
+        """A consumer."""
+        yield self
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        """As of a consumer, and so are the others."""
+        self.read.append(set(places))
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        self._next[place] = offset
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(0)
+        place, offset = self._next.popitem()
+        return {place: [SimpleNamespace(timestamp=1000 * offset)]}
+
+    def pause(self, place: TopicPartition) -> None:
+        assert place not in self._next
+
+
+def looked(**ends: int) -> Looked:
+    """A look at partitions with these ends."""
+    found = {FIRST: Ends(0, ends["first"]), SECOND: Ends(0, ends["second"]), EMPTY: Ends(3, 3)}
+    return Looked(0.0, found, {})
+
+
+async def test_last_records_are_read_once_for_all() -> None:
+    """Fifty who ask at once cost one read; later only partitions that have grown are read again."""
+    browser, database = Browser(), connect("postgresql://127.0.0.1:1/none")
+    asked = Topics(browser.open, database, Metrics())
+    try:
+        answers = await asyncio.gather(*(asked.last_times(looked(first=5, second=8)) for _ in range(50)))
+        grown = await asked.last_times(looked(first=5, second=9))
+    finally:
+        await database.close()
+
+    at = {FIRST: datetime.fromtimestamp(4, UTC), SECOND: datetime.fromtimestamp(7, UTC)}
+    assert [at] * 50 == answers
+    assert {**at, SECOND: datetime.fromtimestamp(8, UTC)} == grown
+    assert [{FIRST, SECOND}, {SECOND}] == browser.read
 
 
 async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

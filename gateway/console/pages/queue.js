@@ -17,9 +17,9 @@ export default function Queue() {
   const queue = useLoaded((abort) => get("/v1/queue", { abort }), []);
   const topics = useLoaded((abort) => get("/v1/topics", { abort }), []);
   const workers = useLoaded((abort) => get("/v1/workers", { abort }), []);
-  useEvery(2, queue.reload);
-  useEvery(5, topics.reload);
-  useEvery(5, workers.reload);
+  useEvery(4, queue.reload);
+  useEvery(10, topics.reload);
+  useEvery(10, workers.reload);
   const pauses = queue.data?.pauses;
   return html`<${Page} title="Queue" tools=${pauses && !pauseOf(pauses, null) && html`<${Pause} model=${null} done=${queue.reload} />`}>
     <${Paused} pauses=${pauses} done=${queue.reload} />

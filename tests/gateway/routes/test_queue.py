@@ -1,5 +1,6 @@
 """Promises of gateway/routes/queue.py: what operators see of the queue, the workers and what has ended."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
-from gateway.pulse import Pulse
+from gateway.pulse import Look, Pulse, look
 from gateway.routes.queue import QueueRoutes, quantile
 from orchestra.store import leases, minutes
 from orchestra.store.database import Database
@@ -47,6 +48,23 @@ async def test_the_queue_is_shown_to_operators(client: httpx.AsyncClient, databa
     assert {"b", "c"} == {each["model"] for each in found["by_model"]}
     assert [str(urgent.id), str(other.id)] == [each["id"] for each in found["head"]]
     assert "ada" == found["head"][0]["owner"]
+
+
+async def test_operators_who_ask_at_once_share_a_look(
+    client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten calls at the same time read the queue and the workers once."""
+    looks = []
+
+    async def looking(database: Database) -> Look:
+        looks.append(database)
+        return await look(database)
+
+    monkeypatch.setattr("gateway.pulse.look", looking)
+    found = await asyncio.gather(*(client.get("/v1/queue") for _ in range(10)))
+
+    assert [200] * 10 == [each.status_code for each in found]
+    assert [database] == looks
 
 
 async def test_a_model_that_refuses_is_named_until_when(client: httpx.AsyncClient, database: Database) -> None:
