@@ -1,7 +1,7 @@
 """``python -m benchmarks`` runs the cells (``make bench``), ``… growth`` the growth curves (``make growth``).
 
-``… console`` measures the operators' API in front of a large table. ``… compare OLD NEW`` shows two runs of cells side
-by side.
+``… console`` measures the operators' API in front of a large table, ``… neighbours`` how long others wait beside a
+flood. ``… compare OLD NEW`` shows two runs of cells side by side.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from benchmarks.console import command as console
 from benchmarks.figures import Figures, document, middle, read, write
 from benchmarks.growth import command as growth
 from benchmarks.measure import Timing, measure
+from benchmarks.neighbours import command as neighbours
 from benchmarks.report import comparison, idle_row, row, table
 from orchestra.devstack.errors import PartFailedError
 
@@ -25,6 +26,8 @@ _QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
 # After the start, before the idle time is measured, and that time.
 _SETTLE_SECONDS = 10.0
 _IDLE_SECONDS, _QUICK_IDLE_SECONDS = 30.0, 5.0
+# Each returns whether something was amiss.
+_COMMANDS = {"console": console.console, "growth": growth.growth, "neighbours": neighbours.neighbours}
 
 
 def main() -> None:
@@ -35,10 +38,8 @@ def main() -> None:
     # Warnings of our own clients about brokers that are shutting down are expected here.
     logging.disable(logging.CRITICAL)
     try:
-        if told.command == "console":
-            sys.exit(1 if asyncio.run(console.console(told)) else 0)
-        if told.command == "growth":
-            sys.exit(1 if asyncio.run(growth.growth(told)) else 0)
+        if told.command:
+            sys.exit(1 if asyncio.run(_COMMANDS[told.command](told)) else 0)
         wrong = asyncio.run(_run(told, _cells(told), _timing(told)))
     except PartFailedError as error:
         sys.exit(f"{error}\n{error.log_tail}".strip())
@@ -66,6 +67,7 @@ def _arguments() -> argparse.ArgumentParser:
     compare.add_argument("new", type=Path)
     console.add_arguments(commands.add_parser("console", help="how the operators' API scales with a large table"))
     growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with its surroundings"))
+    neighbours.add_arguments(commands.add_parser("neighbours", help="how long other callers wait beside a flood"))
     return parser
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import uvicorn
 
-from benchmarks.question import MODEL, answer, pieces
+from benchmarks.question import MODEL, PIECE, SLOW, answer, pieces
 from orchestra.process import allow_many_connections
 
 HOST = "127.0.0.1"
@@ -28,12 +28,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in milliseconds. ``wrong_every``: every n-th answer is one to another caller's question; 0: none."""
+    """Times in milliseconds. ``wrong_every``: every n-th answer is one to another caller's question; 0: none.
+
+    ``slow_gap_ms``: between the tokens of a streamed answer to a slow question. It has no end: the caller leaves.
+    """
 
     llm_ms: float = 0.0
     tokens: int = 1
     gap_ms: float = 0.0
     wrong_every: int = 0
+    slow_gap_ms: float = 20_000.0
 
 
 @dataclass
@@ -57,7 +61,7 @@ class FakeModel:
         """Handle one HTTP call."""
         match scope["method"], scope["path"]:
             case "POST", "/v1/chat/completions":
-                await self._complete(orjson.loads(await _body(receive)), send)
+                await self._complete(orjson.loads(await _body(receive)), receive, send)
             case "PUT", "/settings":
                 self._settings = Settings(**orjson.loads(await _body(receive)))
                 self._stats = Stats(open=self._stats.open)
@@ -69,7 +73,7 @@ class FakeModel:
             case _:
                 await _json(send, {"error": {"message": "not here"}}, 404)
 
-    async def _complete(self, body: dict[str, Any], send: Send) -> None:
+    async def _complete(self, body: dict[str, Any], receive: Receive, send: Send) -> None:
         settings, stats = self._settings, self._stats
         stats.calls += 1
         stats.messages += len(body["messages"])
@@ -81,7 +85,9 @@ class FakeModel:
         try:
             if settings.llm_ms:
                 await asyncio.sleep(settings.llm_ms / 1000)
-            if body.get("stream"):
+            if body.get("stream") and text.startswith(SLOW):
+                await _drip(receive, send, settings.slow_gap_ms / 1000)
+            elif body.get("stream"):
                 await _stream(send, pieces(text, settings.tokens), settings.gap_ms / 1000)
             else:
                 await _json(send, _completion(answer(text, settings.tokens), settings.tokens))
@@ -99,6 +105,15 @@ async def _stream(send: Send, texts: list[str], gap: float) -> None:
         await asyncio.sleep(began + (place + 1) * gap - loop.time())
     last = _chunk(texts[-1]) + _ending(len(texts)) + _DONE
     await send({"type": "http.response.body", "body": last})
+
+
+async def _drip(receive: Receive, send: Send, gap: float) -> None:
+    """Send one piece after the other until the caller leaves."""
+    await send({"type": "http.response.start", "status": 200, "headers": _SSE})
+    left = asyncio.ensure_future(receive())
+    while not left.done():
+        await send({"type": "http.response.body", "body": _chunk(PIECE), "more_body": True})
+        await asyncio.wait([left], timeout=gap)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -10,7 +10,8 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +54,12 @@ class Plan:
 
 
 class Load:
-    """One running load."""
+    """One running load. ``tally``: the outcomes so far."""
 
     def __init__(self, plan: Plan, caller: Caller) -> None:
         self._plan = plan
         self._caller = caller
-        self._tally = Tally()
+        self.tally = Tally()
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = False
@@ -68,14 +69,22 @@ class Load:
         began = time.perf_counter()
         measured = Window(began + self._plan.warm, began + self._plan.warm + self._plan.measured)
         counted = Window(measured.end, measured.end + self._plan.counted)
-        sending = asyncio.create_task(self._send(began))
-        for phase, moment in (("measured", measured.begin), ("counted", counted.begin), ("over", counted.end)):
-            await asyncio.sleep(moment - time.perf_counter())
-            tell({"phase": phase})
-        self._stop = True
-        await self._settle(sending)
-        figures = self._tally.figures(measured, time.perf_counter())
-        return {**figures, "counted": self._tally.count(counted), "counted_seconds": self._plan.counted}
+        async with self.sending():
+            for phase, moment in (("measured", measured.begin), ("counted", counted.begin), ("over", counted.end)):
+                await asyncio.sleep(moment - time.perf_counter())
+                tell({"phase": phase})
+        figures = self.tally.figures(measured, time.perf_counter())
+        return {**figures, "counted": self.tally.count(counted), "counted_seconds": self._plan.counted}
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        """Send for as long as the body runs, and wait for what is open then."""
+        sending = asyncio.create_task(self._send(time.perf_counter()))
+        try:
+            yield
+        finally:
+            self._stop = True
+            await self._settle(sending)
 
     async def _send(self, began: float) -> None:
         if self._plan.cell.rate:
@@ -104,17 +113,17 @@ class Load:
 
     async def _ask(self, due: float) -> bool:
         number = next(self._numbers)
-        self._tally.begin(number, due)
+        self.tally.begin(number, due)
         try:
             first = await self._caller.ask(number)
-            self._tally.answer(number, first, time.perf_counter())
+            self.tally.answer(number, first, time.perf_counter())
             return True
         except WrongReplyError:
-            self._tally.mistake(number)
+            self.tally.mistake(number)
         except RefusedError as error:
-            self._tally.fail(number, str(error))
+            self.tally.fail(number, str(error))
         except Exception as error:  # noqa: BLE001 - whatever the error, this request has no answer, and the load continues
-            self._tally.fail(number, type(error).__name__)
+            self.tally.fail(number, type(error).__name__)
         return False
 
     async def _settle(self, sending: asyncio.Task[None]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 MODEL = "fake"
 PIECE = " word"
+# A question that begins with it gets an answer without an end.
+SLOW = "slow"
 _ASKS = "What do you say to a question that no one has asked before, and that no two callers share?"
 
 

@@ -50,14 +50,18 @@ class Tally:
         """The number of requests answered in this time."""
         return sum(window.holds(whole) for _, _, whole in self.answered)
 
-    def figures(self, window: Window, now: float) -> dict[str, Any]:
-        """Throughput counts answers in the window; latency, in ms to the first text, requests that started in it.
+    def latencies_ms(self, windows: Sequence[Window], now: float) -> list[float]:
+        """In order, ms to the first text of the requests that started in one of these windows.
 
         A request that is still open counts with its age, the minimum of its latency.
         """
         begun = [(due, first - due) for due, first, _ in self.answered]
         begun += [(due, now - due) for due in self.open.values()]
-        latencies = sorted(1000 * latency for due, latency in begun if window.holds(due))
+        return sorted(1000 * latency for due, latency in begun if any(window.holds(due) for window in windows))
+
+    def figures(self, window: Window, now: float) -> dict[str, Any]:
+        """Throughput counts answers in the window; latency is that of ``latencies_ms``."""
+        latencies = self.latencies_ms([window], now)
         answered = self.count(window)
         return {
             "answered": answered,

@@ -87,9 +87,9 @@ from orchestra.version import version
 _CLIENT_ID = "orchestra-gateway"
 # Records that one owner may have on their way to Kafka; more would only delay other owners' calls (decision 0024).
 _ACCEPTED_AT_ONCE = 8
-# How long such an owner rests after a call while others call too, as a multiple of what the call took: a busy machine
-# makes calls slower, and rests longer. Chosen by measurement (decision 0024).
-_REST = 32.0
+# How long such an owner rests between groups of calls while others call too, as a multiple of what the first call took:
+# a busy machine makes calls slower, and rests longer. Chosen by measurement (decision 0024).
+_REST = 64.0
 # Lists and counts of one owner that may wait behind those that run.
 _LISTS_WAITING = 60
 _LIST_SECONDS = 30.0

@@ -16,17 +16,32 @@ _MAX_REST_SECONDS = 0.5
 
 
 @dataclass
-class _Turns:
+class Turns:
+    """The calls of one owner: the turns that are free, all of its calls, and the turns that are free after its rest."""
+
     free: asyncio.Semaphore
     calls: int = 0
+    resting: int = 0
+
+    def rest(self, seconds: float) -> None:
+        """Give back a turn after a rest of this length, or at the end of the rest that has begun."""
+        self.resting += 1
+        if self.resting == 1:
+            asyncio.get_running_loop().call_later(seconds, self._end_rest)
+
+    def _end_rest(self) -> None:
+        for _ in range(self.resting):
+            self.free.release()
+        self.resting = 0
 
 
 class OwnerTurns:
     """Runs at most ``max_running`` calls of one owner (None: no limit) and queues at most ``max_waiting`` more.
 
-    A queued call waits for at most ``max_seconds``. While other owners call too, an owner whose calls queue rests after
-    each of them: ``rest`` times as long as it took, for at most 0.5 s. One owner thus leaves the others a part of the
-    machine, a larger one the busier it is.
+    A queued call waits for at most ``max_seconds``. While other owners call too, an owner whose calls queue rests:
+    ``rest`` times as long as the first of them took, for at most 0.5 s. Then all of its turns that were given back
+    are taken together. One owner thus leaves the others a part of the machine, a larger one the busier it is, and what
+    follows its calls is done for a group of them at once.
     """
 
     def __init__(self, max_running: int | None, *, max_waiting: int, max_seconds: float, rest: float = 0.0) -> None:
@@ -34,7 +49,7 @@ class OwnerTurns:
         self._max_waiting = max_waiting
         self._max_seconds = max_seconds
         self._rest = rest
-        self._owners: dict[Owner, _Turns] = {}
+        self._owners: dict[Owner, Turns] = {}
         self._last: Owner | None = None
         # When an owner other than the last one called.
         self._others_at = float("-inf")
@@ -50,7 +65,7 @@ class OwnerTurns:
             yield
             return
         self._note(owner)
-        turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._max_running)))
+        turns = self._owners.setdefault(owner, Turns(asyncio.Semaphore(self._max_running)))
         if turns.calls >= self._max_running + self._max_waiting:
             raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
         turns.calls += 1
@@ -76,12 +91,11 @@ class OwnerTurns:
             self._last, self._others_at = owner, self._last_at
         self._last_at = now
 
-    def _release(self, turns: _Turns, owner: Owner, seconds: float) -> None:
+    def _release(self, turns: Turns, owner: Owner, seconds: float) -> None:
         """Give back the turn of a call that took this long, at once or after a rest."""
         queues = turns.calls > (self._max_running or 0)
         others_at = self._others_at if owner == self._last else self._last_at
         if self._rest and queues and time.monotonic() - others_at < _CALLING_SECONDS:
-            rest = min(self._rest * seconds, _MAX_REST_SECONDS)
-            asyncio.get_running_loop().call_later(rest, turns.free.release)
+            turns.rest(min(self._rest * seconds, _MAX_REST_SECONDS))
         else:
             turns.free.release()

@@ -121,20 +121,18 @@ class Turns:
                     return await self._generate_with_files(flight, prompt, limit)
                 recalled = await asyncio.shield(history) if history else {}
                 return await self._generate(flight, prompt, recalled.get(turn.conversation), {}, limit)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError as leaked:
             if flight.stopped is not None:
                 return flight.stopped
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            return self._crashed(flight, error)  # A client has let its own out.
+            return self._crashed(flight, leaked)  # A client has let its own out.
         except TimeoutError:
             if time.monotonic() - flight.began >= turn.seconds_left:
                 return Expired()
-            error = OrchestraError(
-                ErrorCode.TIMEOUT, f"the answer was not complete after {self._timings.attempt:.0f} s"
-            )
-            return self._after(flight, error)
+            late = OrchestraError(ErrorCode.TIMEOUT, f"the answer was not complete after {self._timings.attempt:.0f} s")
+            return self._after(flight, late)
         except OrchestraError as error:
             return self._after(flight, error)
         except Exception as error:  # noqa: BLE001  whatever it is, the turn must end or be retried

@@ -64,7 +64,7 @@ class _Rows:
         try:
             found = await self._find(self._database, wanted)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - each waiting call raises it
-            # Nobody cancels this task: a client has let its own CancelledError out, and the calls are to hear of it.
+            # This task is never cancelled: a client has let its own CancelledError out. Each call hears of it.
             of_client = isinstance(error, asyncio.CancelledError)
             for future in wanted.values():
                 future.set_exception(DatabaseUnavailableError("CancelledError") if of_client else error)

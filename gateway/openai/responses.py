@@ -234,21 +234,21 @@ class Responses:
         """
         if starting_after is not None and not stream:
             raise refusal("invalid_value", "starting_after", "needs `stream=true`")
-        if stream:
-            self._streams.check(call.caller)
-        found = await self._find(call.caller, response_id)
         if not stream:
+            found = await self._find(call.caller, response_id)
             return json_answer(found.asked_for.stored(found.resource))
+        self._streams.check(call.caller)
+        # Its events have other numbers in the background, and all gateways must number them alike.
+        found = await self._find_as_asked(call.caller, response_id)
         # Of a record that became a dead letter there is no row.
-        dead = not found.stored and found.resource.status.terminal
-        ending = Ending.of(found.resource) if dead else None
+        ending = None if found.stored else Ending.of(found.resource)
         ref = call.caller.request(found.resource.id)
         return self._stream(call, ref, found.asked_for, found.stored, after=starting_after, ending=ending)
 
     async def cancel_response(self, call: Call[None], response_id: str) -> Response:
         """Cancel a response that was created in the background, unless it has ended."""
         caller = call.caller
-        found = await self._find(caller, response_id)
+        found = await self._find_as_asked(caller, response_id)
         if not found.asked_for.asked.background:
             raise refusal("invalid_value", "response_id", "only a response in the background can be cancelled")
         id = found.resource.id
@@ -450,6 +450,13 @@ class Responses:
         lead = whole["messages"][0]["content"] if len(own) < len(whole.get("messages", ())) else None
         asked_for = AskedFor(id, resource.conversation_id, whole, lead, created_at, self._settings.llm_model)
         return Found(resource, asked_for, stored, body, own)
+
+    async def _find_as_asked(self, caller: Principal, text: str) -> Found:
+        """The same for what depends on how it was asked for. Raises ``UNAVAILABLE`` too, until its row shows that."""
+        found = await self._find(caller, text)
+        if not (found.stored or found.resource.status.terminal):
+            raise OrchestraError(ErrorCode.UNAVAILABLE, "no worker has read this response yet", retry_after=1)
+        return found
 
     async def _whole(
         self, caller: Principal, stored: StoredRequest, body: Mapping[str, Any], *, media: bool

@@ -156,7 +156,7 @@ def _shown(token: transcript.Piece, call: Call) -> Piece | None:
 
 
 def _ending(call: Call, told: Counter[transcript.PieceKind], *, cut: bool) -> EndOfText:
-    """The ending of an answer with so many tokens of each kind. ``cut``: there would be more without the limit."""
+    """The ending of an answer with these counts of tokens by kind. ``cut``: there would be more without the limit."""
     usage = Usage(input_tokens=estimate_input(call.messages, call.options.tools), output_tokens=told.total())
     if not call.text_only and "reasoning" in told:
         usage.reasoning_tokens = told["reasoning"]

@@ -1,6 +1,7 @@
 """What the fake model promises: each answer is recognisable only as the answer to its own question."""
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import httpx
@@ -8,13 +9,13 @@ import orjson
 import pytest
 
 from benchmarks.fake_model import FakeModel
-from benchmarks.question import answer, question
+from benchmarks.question import PIECE, SLOW, answer, question
 
 COMPLETIONS = "/v1/chat/completions"
 
 
-def client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(FakeModel()), base_url="http://model")
+def client(model: FakeModel | None = None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(model or FakeModel()), base_url="http://model")
 
 
 def asking(number: int, **more: Any) -> dict[str, Any]:
@@ -61,6 +62,32 @@ async def test_a_wrong_answer_can_be_planted() -> None:
     ]
 
     assert right == [True, False, True, False]
+
+
+async def test_a_slow_answer_lasts_until_the_caller_leaves() -> None:
+    """A streamed answer to a slow question begins at once and never ends; when its caller leaves, it is not open."""
+    model, left, sent = FakeModel(), asyncio.Event(), asyncio.Queue[bytes]()
+    body = {"messages": [{"role": "user", "content": f"{SLOW} question"}], "stream": True}
+    received = iter([{"type": "http.request", "body": orjson.dumps(body)}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        if message := next(received, None):
+            return message
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message.get("body"):
+            sent.put_nowait(message["body"])
+
+    await client(model).put("/settings", json={"slow_gap_ms": 1})
+    call = asyncio.create_task(model({"method": "POST", "path": COMPLETIONS}, receive, send))
+    chunks = [orjson.loads((await sent.get()).removeprefix(b"data: ")) for _ in range(3)]
+    left.set()
+    await call
+
+    assert [PIECE] * 3 == [each["choices"][0]["delta"]["content"] for each in chunks]
+    assert 0 == (await client(model).get("/stats")).json()["open"]
 
 
 async def test_calls_are_counted_since_the_last_setting() -> None:

@@ -37,6 +37,16 @@ def test_latency_begins_when_a_request_was_due() -> None:
     assert (250, 1000) == (figures["latency_p50_ms"], figures["latency_p99_ms"])
 
 
+def test_latencies_of_several_windows_are_one_list() -> None:
+    """What was due in any of the windows is in one list, in order; what was due between them is not."""
+    tally = Tally()
+    for number, (due, first) in enumerate([(0.0, 0.75), (1.0, 1.5), (2.0, 2.25)]):
+        tally.begin(number, due)
+        tally.answer(number, first, first)
+
+    assert [250, 750] == tally.latencies_ms([Window(0, 1), Window(2, 3)], 9)
+
+
 def test_what_never_came_counts_with_its_age() -> None:
     """An open request counts as unanswered, and does not improve the latencies."""
     tally = Tally()

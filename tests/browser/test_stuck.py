@@ -43,7 +43,7 @@ def find(page: Page, request: dict[str, Any]) -> Locator:
     """From the overview to the list, and from there to the request; why it waits."""
     page.get_by_role("link", name="Requests", exact=True).click()
     row, newer = page.get_by_role("link", name=request["id"][-8:]), page.get_by_role("button", name="newer")
-    expect(row.or_(newer).first).to_be_visible()
+    expect(row.or_(newer).first).to_be_visible(timeout=LONG_MS)
     if newer.is_visible():
         newer.click()
     row.click()

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.owner_turns import OwnerTurns
+from gateway.owner_turns import OwnerTurns, Turns
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.fakes import steps
 
@@ -101,6 +101,20 @@ async def test_an_owner_whose_calls_queue_rests_after_each_while_another_owner_c
     assert 2 == calls.done
     await asyncio.gather(*made)
     assert (3, {}) == (calls.done, calls.turns._owners)
+
+
+async def test_turns_that_are_given_back_during_a_rest_are_free_at_its_end() -> None:
+    """The next calls of a busy owner follow in a group: a call that ends during a rest does not begin another one."""
+    turns = Turns(asyncio.Semaphore(0))
+
+    turns.rest(0.0)
+    turns.rest(3600.0)
+    await steps()
+
+    assert [True, True] == [await asyncio.wait_for(turns.free.acquire(), 1) for _ in range(2)]
+    assert turns.free.locked()
+    turns.rest(0.0)
+    await asyncio.wait_for(turns.free.acquire(), 1)
 
 
 async def test_an_owner_that_calls_alone_does_not_rest() -> None:

@@ -11,6 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
+from gateway.openai import responses
 from orchestra.store import messages
 from orchestra.store.endings import Items
 from orchestra.store.messages import Recall
@@ -368,6 +369,22 @@ async def test_a_late_worker_hides_no_response(client: AsyncOpenAI, worker: Hand
 
     assert "queued" == (await client.responses.retrieve(made.id)).status
     await worker.take_in()
+
+
+async def test_what_depends_on_how_a_response_was_asked_for_waits_until_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, client: AsyncOpenAI, worker: HandWorker
+) -> None:
+    """Until a worker has read its record, no number of an event is guessed, and no cancel is refused for good."""
+    monkeypatch.setattr(responses, "_ROW_SECONDS", 0.0)
+    made = await client.responses.create(model="simulated", input="hi", background=True)
+    for call in (client.responses.retrieve(made.id, stream=True), client.responses.cancel(made.id)):
+        with pytest.raises(openai.InternalServerError) as refused:
+            await call
+        assert 503 == refused.value.status_code
+    await answer(worker, "sure")
+    told = [event.type async for event in await client.responses.retrieve(made.id, stream=True)]
+
+    assert ["response.created", "response.queued", "response.in_progress"] == told[:3]
 
 
 async def test_a_large_response_is_shown_whole(client: AsyncOpenAI, worker: HandWorker) -> None:

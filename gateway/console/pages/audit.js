@@ -1,7 +1,7 @@
 // The audit: what people and keys have changed.
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
-import { number, short } from "../format.js";
+import { short } from "../format.js";
 import { useEvery } from "../live.js";
 import { link, linkIfAny, query, refine } from "../router.js";
 import { ACTIONS, changeOf, placeOf, WITHOUT_CREDENTIALS } from "../audit.js";

@@ -15,7 +15,6 @@ import { Page } from "../parts/page.js";
 import { Pager } from "../parts/pager.js";
 import { Empty, Failure } from "../parts/panel.js";
 import { columnsOf, Head, Row } from "../parts/row.js";
-import { Clock } from "../parts/time.js";
 
 const LIMIT = 50;
 

@@ -11,7 +11,7 @@ import { Sign } from "./sign.js";
 /** @param {{ operates: boolean }} props */
 export const HeadOfModels = ({ operates }) => html`<thead><tr><th>Model</th>${operates && html`<th>State</th>
   <th class="num">Answered</th><th class="num">Failed</th><th class="num">p50</th><th class="num">p95</th><th class="num">Tokens</th><th class="num">Cost</th>`}
-  <th>Limits and price</th><th></th></tr></thead>`;
+  <th class="spare">Limits and price</th><th></th></tr></thead>`;
 
 /**
  * @param {{ model: Api.ModelObject, operates: boolean, pauses: Api.PauseResource[] | undefined, hour?: Api.StatsPoint, known: boolean,
@@ -30,7 +30,7 @@ export function ModelRow({ model, operates, pauses, hour, known, reach, done }) 
     <td class="num" data-name="p95" data-none=${hour ? undefined : ""} title="At the model, from its first attempt to its end">${duration(hour?.model_seconds.p95)}</td>
     <td class="num" data-name="Tokens" data-none=${hour ? undefined : ""}>${hour ? compact(hour.input_tokens + hour.output_tokens) : none}</td>
     <td class="num" data-name="Cost" data-none=${hour?.cost ? undefined : ""}>${hour?.cost ? cents(hour.cost) : "–"}</td>`}
-    <td class="limits">${limits(model).map((each) => html`<span class="small dim" key=${each}>${each}</span>`)}</td>
+    <td class="limits spare">${limits(model).map((each) => html`<span class="small dim" key=${each}>${each}</span>`)}</td>
     <td class="num act"><span class="inline">${linkIfAny("/playground") && html`<a class="button" href=${link("/playground", { model: model.id })}>Try it</a>`}
       ${pauses && (pause ? html`<${Resume} model=${model.id} done=${done} />` : html`<${Pause} model=${model.id} done=${done} />`)}</span></td>
   </tr>`;

@@ -21,7 +21,7 @@ export const columnsOf = (rows) => ({
 /** @param {{ columns: Columns, choice?: any }} props */
 export const Head = ({ columns, choice }) => html`<thead><tr>
   ${choice && html`<th class="choice">${choice}</th>`}<th>State</th><th>Request</th>${columns.owner && html`<th>Whose</th>`}<th>Model</th>
-  ${columns.type && html`<th>Type</th>`}${columns.priority && html`<th class="num">Priority</th>`}${columns.attempts && html`<th class="num">Attempts</th>`}<th class="num">Tokens</th>
+  ${columns.type && html`<th class="spare">Type</th>`}${columns.priority && html`<th class="num">Priority</th>`}${columns.attempts && html`<th class="num spare">Attempts</th>`}<th class="num spare">Tokens</th>
   <th class="num">Took</th><th class="num">Created</th><th>What happened</th></tr></thead>`;
 
 /** @param {{ row: any, columns: Columns, here?: boolean, chosen?: boolean, choice?: any }} props */
@@ -33,10 +33,10 @@ export function Row({ row, columns, here = false, chosen = false, choice }) {
     <td class="second"><a class="id" href=${link(`/requests/${row.id}`)} title=${row.id}>${short(row.id)}</a></td>
     ${columns.owner && html`<td class="name">${row.owner ?? html`<span class="dim">–</span>`}</td>`}
     <td class="name">${row.model ?? html`<span class="dim">–</span>`}</td>
-    ${columns.type && html`<td class="name" data-none=${row.task_type || row.door ? undefined : ""}>${row.task_type ?? row.door ?? "–"}</td>`}
+    ${columns.type && html`<td class="name spare" data-none=${row.task_type || row.door ? undefined : ""}>${row.task_type ?? row.door ?? "–"}</td>`}
     ${columns.priority && html`<td class="num" data-name="Priority" data-none=${row.priority === 5 ? "" : undefined}>${row.priority ?? "–"}</td>`}
-    ${columns.attempts && html`<td class="num" data-name="Attempts" data-none=${(row.attempts ?? 0) > 1 ? undefined : ""}>${number(row.attempts)}</td>`}
-    <td class="num" data-name="Tokens" data-none=${usage ? undefined : ""}>${usage ? compact(usage) : "–"}</td>
+    ${columns.attempts && html`<td class="num spare" data-name="Attempts" data-none=${(row.attempts ?? 0) > 1 ? undefined : ""}>${number(row.attempts)}</td>`}
+    <td class="num spare" data-name="Tokens" data-none=${usage ? undefined : ""}>${usage ? compact(usage) : "–"}</td>
     <td class="num" data-name=${isOpen(row) ? "So far" : "Took"}><${Took} from=${row.created_at} to=${row.finished_at} /></td>
     <td class="num" data-name="Created"><${Ago} at=${row.created_at} /></td>
     <td class="what"><${What} row=${row} /></td>

@@ -16,18 +16,25 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 from pydantic import Field, TypeAdapter
 
+from gateway.following.events import Hub
 from gateway.following.live import Ending, LiveRequest
+from gateway.metrics import Metrics
 from gateway.openai.answer import DONE
 from gateway.openai.items import output_items
 from gateway.openai.response_object import AskedFor
 from gateway.openai.stream_responses import NUMBERS, Event, Narration, ResponseWriter
+from orchestra.store.requests import StoredRequest
+from orchestra.store.turns import RequestRef
 from orchestra.transcript import Piece, after, before, items_of, joined, text_of, units_of
+from schemas.api.requests import RequestResource
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.events import COMPLETED, DELTA, RESTART, STARTED
 from schemas.generation import FinishReason, Usage
 from schemas.openai.responses import ResponseObject, ResponseStatus
 from schemas.replies import RequestError
 from schemas.status import Status
 from tests.support.answers import answers
+from tests.support.events import SIGNER, tell
 
 ID = UUID("019b0a52-c1d8-8d3e-9f0a-4b6c8d2e1f30")
 STRICT: TypeAdapter[Any] = TypeAdapter(Annotated[ResponseStreamEvent, Field(discriminator="type")])
@@ -265,6 +272,86 @@ def test_a_restart_before_text_is_not_noticed() -> None:
 
     assert ["response.created", "response.in_progress"] == [event["type"] for event in heads]
     assert rest == whole([Piece("text", "uno")], attempt=3)[2:]
+
+
+class Listener:
+    """A client that resumes behind the last number that it has; each attempt replaces its text."""
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.text = ""
+        self.completed = ""
+
+    def hear(self, chunks: list[bytes]) -> None:
+        for event in read(chunks):
+            before, self.last = -1 if self.last is None else self.last, event["sequence_number"]
+            if event["type"] == "error":
+                assert ("answer_restarted", before + 1) == (event["code"], self.last)
+                continue
+            if begins := self.last // NUMBERS > before // NUMBERS:
+                self.text = ""
+            assert self.last == before + 1 or (begins and self.last % NUMBERS <= 3)
+            if event["type"] == "response.output_text.delta":
+                self.text += event["delta"]
+            if event["type"] == "response.completed":
+                self.completed = "".join(part["text"] for part in event["response"]["output"][0]["content"])
+
+
+Record = tuple[str, dict[str, Any], RequestResource]
+
+
+def written(texts: list[str], data: st.DataObject) -> list[Record]:
+    """What workers write of a request whose last attempt is answered, each record with the row that is there by then.
+
+    The attempts before it fail, or their workers die. A producer that is replaced repeats what was not acknowledged.
+    """
+    log: list[Record] = []
+    why = {"code": "timeout", "detail": "the model was silent"}
+    for attempt, text in enumerate(texts, 1):
+        runs = RequestResource(id=ID, status=Status.IN_PROGRESS, conversation_id=ID, attempts=attempt)
+        own: list[Record] = [(STARTED, {"attempt": attempt, "conversation_id": str(ID)}, runs)]
+        at = 0
+        for piece in cut([Piece("text", text)], data.draw(st.lists(st.integers(0, len(text)), max_size=4))):
+            own.append((DELTA, {"attempt": attempt, "at": at, "text": piece.text}, runs))
+            at += piece.units
+        if attempt == len(texts):
+            ended = runs.model_copy(update={"status": Status.COMPLETED, "reply": text})
+            own.append((COMPLETED, {"attempt": attempt, "reply": text}, ended))
+        elif data.draw(st.booleans()):
+            waits = runs.model_copy(update={"status": Status.PENDING, "last_error": RequestError.model_validate(why)})
+            own.append((RESTART, {"attempt": attempt, "text": "", "last_error": why}, waits))
+        again = data.draw(st.integers(0, len(own)))
+        log += own + [(kind, value, own[-1][2]) for kind, value, _ in own[again:]]
+    return log
+
+
+LINES = st.lists(st.sampled_from(["a ", "bc ", "d\n"]), min_size=3, max_size=8).map("".join)
+
+
+@given(st.lists(LINES, min_size=1, max_size=3), st.data())
+def test_no_order_of_events_tells_a_text_twice(texts: list[str], data: st.DataObject) -> None:
+    """A client that is cut off anywhere, and resumes at gateways that lag, has the text of the last attempt, once."""
+    log, ref, metrics = written(texts, data), RequestRef("default", ID), Metrics()
+    gateways = [Hub(metrics, 10**6, SIGNER), Hub(metrics, 10**6, SIGNER)]
+    read_up_to, client, now = [0, 0], Listener(), 0
+    with gateways[0].watch(ref) as one, gateways[1].watch(ref) as other:
+        live, here, following = [one, other], 0, writer(background=True)
+        while not client.completed:
+            now = min(len(log), now + data.draw(st.integers(1, 3)))
+            for at, gateway in enumerate(gateways):
+                until = data.draw(st.integers(read_up_to[at], now)) if now < len(log) else now
+                for kind, value, _ in log[read_up_to[at] : until]:
+                    tell(gateway, kind, ID, **value)
+                read_up_to[at] = until
+                if now and data.draw(st.booleans()):
+                    gateway.learn(ref, StoredRequest(log[now - 1][2], "hash"))
+            ending = live[here].ending
+            client.hear(following.end(ending) if ending else following.catch_up(live[here]))
+            if following.closed or (not client.completed and data.draw(st.booleans())):
+                here = data.draw(st.integers(0, 1))
+                following = writer(background=True, last=client.last)
+
+    assert (texts[-1], texts[-1]) == (client.completed, client.text)
 
 
 def test_a_gateway_that_is_behind_tells_no_text_of_an_earlier_attempt() -> None:
