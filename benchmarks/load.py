@@ -42,10 +42,6 @@ class Plan:
     measured: float
     counted: float
 
-    def dumped(self) -> bytes:
-        """The plan as JSON."""
-        return orjson.dumps(dataclasses.asdict(self))
-
     @classmethod
     def loaded(cls, text: bytes) -> "Plan":
         """The plan from the output of ``dumped``."""
@@ -142,6 +138,11 @@ class Load:
 
 def _dues(began: float, rate: float) -> Iterator[float]:
     return (began + number / rate for number in itertools.count())
+
+
+def dumped(plan: Any) -> bytes:
+    """A plan, or what else a process reads from stdin, as JSON."""
+    return orjson.dumps(dataclasses.asdict(plan))
 
 
 def tell(line: dict[str, Any]) -> None:

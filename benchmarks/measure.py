@@ -13,7 +13,7 @@ import orjson
 from benchmarks.bench import Bench
 from benchmarks.cells import OPENAI, Cell
 from benchmarks.fake_model import Settings
-from benchmarks.load import Plan
+from benchmarks.load import Plan, dumped
 from benchmarks.meters import PARTS, Reading
 from benchmarks.question import Asking
 from orchestra.devstack.part import python_module
@@ -117,7 +117,7 @@ async def _load(plan: Plan) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, 
     assert process.stdin
     assert process.stdout
     try:
-        process.stdin.write(plan.dumped())
+        process.stdin.write(dumped(plan))
         process.stdin.write_eof()
         yield process.pid, _parsed(process.stdout)
     finally:

@@ -60,7 +60,8 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
 
 def metrics() -> str:
     """Every metric that a service shows at `/metrics`."""
-    sections = ["# Metrics\n\nIn Prometheus' text format. All that a label does not name is added up as `other`.\n"]
+    intro = "In Prometheus' text format. Values that a label does not list are counted together as `other`."
+    sections = [f"# Metrics\n\n{intro}\n"]
     for package, title in SERVICES.items():
         registry: Registry = import_module(f"{package}.metrics").Metrics().registry
         rows = [_metric(registry, each) for each in registry.collect()]

@@ -12,7 +12,7 @@ from gateway.metrics import Metrics
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
 from gateway.request_log import Headers, RequestLog
-from gateway.submission import DOORS, Submission
+from gateway.submission import Submission
 from orchestra.signing import ChangeSigner, HintSigner, Signer
 from orchestra.store import cancels
 from orchestra.store.claims import Owner
@@ -25,6 +25,7 @@ from schemas.errors import ErrorCode, OrchestraError
 from schemas.requests import (
     CANCEL_REQUESTED,
     CONVERSATION_DELETE_REQUESTED,
+    DOORS,
     MESSAGE_REQUESTED,
     RECORD_TYPES,
     CancelRequested,

@@ -16,7 +16,7 @@ from schemas.envelope import DEFAULT_TENANT
 from schemas.errors import ErrorCode
 from schemas.events import EVENT_TYPES
 from schemas.generation import ModelInfo
-from schemas.requests import RECORD_TYPES
+from schemas.requests import DOORS, RECORD_TYPES
 from schemas.topics import TOPICS
 
 _ACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -44,7 +44,7 @@ class Metrics:
         self.accepted_requests = registry.counter(
             "orchestra_gateway_accepted_requests",
             "Requests acknowledged by Kafka, by the API they came by: messages, tasks, chat or responses.",
-            Label("door", ("messages", "tasks", "chat", "responses")),
+            Label("door", DOORS),
         )
         self.problems = registry.counter(
             "orchestra_gateway_problems",

@@ -16,7 +16,7 @@ _MAX_REST_SECONDS = 0.5
 
 
 @dataclass
-class Turns:
+class _Turns:
     """The calls of one owner: the turns that are free, all of its calls, and the turns that are free after its rest."""
 
     free: asyncio.Semaphore
@@ -49,7 +49,7 @@ class OwnerTurns:
         self._max_waiting = max_waiting
         self._max_seconds = max_seconds
         self._rest = rest
-        self._owners: dict[Owner, Turns] = {}
+        self._owners: dict[Owner, _Turns] = {}
         self._last: Owner | None = None
         # When an owner other than the last one called.
         self._others_at = float("-inf")
@@ -65,7 +65,7 @@ class OwnerTurns:
             yield
             return
         self._note(owner)
-        turns = self._owners.setdefault(owner, Turns(asyncio.Semaphore(self._max_running)))
+        turns = self._owners.setdefault(owner, _Turns(asyncio.Semaphore(self._max_running)))
         if turns.calls >= self._max_running + self._max_waiting:
             raise OrchestraError(ErrorCode.TOO_MANY_CALLS, retry_after=_RETRY_SECONDS)
         turns.calls += 1
@@ -91,7 +91,7 @@ class OwnerTurns:
             self._last, self._others_at = owner, self._last_at
         self._last_at = now
 
-    def _release(self, turns: Turns, owner: Owner, seconds: float) -> None:
+    def _release(self, turns: _Turns, owner: Owner, seconds: float) -> None:
         """Give back the turn of a call that took this long, at once or after a rest."""
         queues = turns.calls > (self._max_running or 0)
         others_at = self._others_at if owner == self._last else self._last_at

@@ -102,14 +102,14 @@ class Pulse:
         self._tick.over.set()
 
     async def look(self) -> Look:
-        """A look at Postgres that all who ask at about the same time share: it is at most half a frame old.
+        """A look at Postgres that began at most half a frame before the call: all who ask at about that time share it.
 
         Raises ``DatabaseUnavailableError``.
         """
+        oldest = time.monotonic() - self._timings.frame / 2
         async with self._looking:
-            now = time.monotonic()
-            if self._looked is None or now - self._looked[0] >= self._timings.frame / 2:
-                self._looked = now, await look(self._database)
+            if self._looked is None or self._looked[0] < oldest:
+                self._looked = time.monotonic(), await look(self._database)
             return self._looked[1]
 
     async def open(self, caller: Principal, standing: Standing, ids: Collection[RequestRef]) -> EventStreamResponse:
@@ -170,7 +170,7 @@ class Pulse:
             await self._watching.wait()
             began = time.monotonic()
             found = await self._frames()
-            # Who came during the look waits on the tick that is there now, not on the one before the look.
+            # A viewer that came during the look waits on the tick that is there now, not on the one before the look.
             before, self._tick = self._tick, found
             before.over.set()
             took = time.monotonic() - began

@@ -15,9 +15,6 @@ from schemas.requests import MessageBody, MessageRequested
 Begin = Callable[[], Awaitable[None]]
 """Makes what a request needs before its record is written, such as the branch that it is a turn of."""
 
-DOORS = ("messages", "tasks", "chat", "responses")
-"""The APIs by which a request can come."""
-
 
 @dataclass(frozen=True)
 class Submission:

@@ -75,7 +75,7 @@ class Topics:
         self._timings = timings
         self._readers = asyncio.Semaphore(_MAX_READERS)
         # The end of each partition, and when its last record was written: as long as the end stays, so does that.
-        self._last: dict[TopicPartition, tuple[int, datetime]] = {}
+        self._last: dict[TopicPartition, tuple[int, datetime | None]] = {}
         self._reading = asyncio.Lock()
         self._consumer: Any = None
         self._looking = asyncio.Lock()
@@ -116,10 +116,11 @@ class Topics:
             if grown := {place: ends for place, ends in filled.items() if place not in known}:
                 known |= await self._last_times(grown)
             self._last = {place: (filled[place].end, at) for place, at in known.items()}
-            return known
+            return {place: at for place, at in known.items() if at}
 
-    async def _last_times(self, wanted: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, datetime]:
-        found: dict[TopicPartition, datetime] = {}
+    async def _last_times(self, wanted: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, datetime | None]:
+        """None: the last offset is that of a transaction's end, and not of a record."""
+        found: dict[TopicPartition, datetime | None] = {}
         async with self._reader() as consumer:
             consumer.assign(list(wanted))
             for place, ends in wanted.items():
@@ -129,6 +130,9 @@ class Topics:
                 for place, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                     found[place] = moment(records[-1].timestamp)
                     consumer.pause(place)
+                for place in wanted.keys() - found.keys():
+                    if await consumer.position(place) >= wanted[place].end:
+                        found[place] = None
         return found
 
     async def browse(self, place: TopicPartition, offset: int | None, at: datetime | None, limit: int) -> Browsed:
@@ -164,8 +168,9 @@ class Topics:
             self._consumer = consumer
             try:
                 while True:
+                    workers = await leases.every(self._database, _MAX_WORKERS)
                     async with self._looking:
-                        self._note(await self._look(consumer), await leases.every(self._database, _MAX_WORKERS))
+                        self._note(await self._look(consumer), workers)
                     await asyncio.sleep(self._timings.measure)
             finally:
                 self._consumer = None

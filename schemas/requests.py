@@ -55,6 +55,8 @@ Context = Literal["auto", "given", "stored"]
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 OnDisconnect = Literal["continue", "cancel"]
 Door = Literal["chat", "responses"]
+DOORS = ("messages", "tasks", "chat", "responses")
+"""The APIs by which a request can come."""
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Moment = Annotated[datetime, BeforeValidator(_dated), AfterValidator(in_utc)]
 """A time; UTC if it has no zone."""

@@ -123,7 +123,7 @@ _ROWS = (
     f"INSERT INTO workers (id, lease_until) VALUES ('{WORKER}', now() + interval '1 day')",
     f"""
     INSERT INTO pauses (tenant, model, reason, paused_by)
-    SELECT DISTINCT tenant, '{PAUSED}', 'measured', 'nobody' FROM talks
+    SELECT DISTINCT tenant, '{PAUSED}', 'measured', 'command:benchmarks' FROM talks
     """,
 )
 # What was refused was replayed, but for the oldest; and each person does their own kind of change.

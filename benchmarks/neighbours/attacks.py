@@ -4,7 +4,6 @@ It reads the fields of ``Target`` from stdin, prints a line when it begins, and 
 """
 
 import asyncio
-import dataclasses
 import itertools
 import random
 import sys
@@ -46,10 +45,6 @@ class Target:
     urls: list[str]
     bootstrap: str
     key: str
-
-    def dumped(self) -> bytes:
-        """The target as JSON."""
-        return orjson.dumps(dataclasses.asdict(self))
 
 
 async def long_header(target: Target) -> None:

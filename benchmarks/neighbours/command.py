@@ -57,9 +57,9 @@ async def neighbours(told: argparse.Namespace) -> int:
 def table(figures: Mapping[str, Any]) -> str:
     """One row per setting: p50/p95 of each neighbour, its p95 by that of the first setting; processors and memory."""
     quiet = next(iter(figures.values()))
-    who, parts, peaks = (quiet[name] for name in ("latency_ms", "cores", "peak_mb"))
+    who, parts, peaks = (quiet[name] for name in ("latency_ms", "cores", "peak_mib"))
     return lines(
-        ("setting", *who, "samples", "seconds", f"cores: {' + '.join(parts)}", f"peak MB: {', '.join(peaks)}"),
+        ("setting", *who, "samples", "seconds", f"cores: {' + '.join(parts)}", f"peak MiB: {', '.join(peaks)}"),
         [
             [
                 name,
@@ -67,7 +67,7 @@ def table(figures: Mapping[str, Any]) -> str:
                 str(min(latency["samples"] for latency in each["latency_ms"].values())),
                 ", ".join(f"{seconds:.0f}" for seconds in each["seconds"]),
                 " + ".join(f"{used:.2f}" for used in each["cores"].values()),
-                ", ".join(f"{peak:.0f}" for peak in each["peak_mb"].values()),
+                ", ".join(f"{peak:.0f}" for peak in each["peak_mib"].values()),
             ]
             for name, each in figures.items()
         ],

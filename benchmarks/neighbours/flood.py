@@ -6,7 +6,6 @@ and prints the result in a second line: ``seconds`` that it took, ``cpu_seconds`
 """
 
 import asyncio
-import dataclasses
 import os
 import sys
 import time
@@ -36,10 +35,6 @@ class Flood:
     connections: int
     pause: float = 0.0
     nice: int = 0
-
-    def dumped(self) -> bytes:
-        """The flood as JSON."""
-        return orjson.dumps(dataclasses.asdict(self))
 
     @classmethod
     def loaded(cls, text: bytes) -> "Flood":

@@ -19,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.callers import RefusedError, open_caller
 from benchmarks.cells import Cell
 from benchmarks.fake_model import Settings
-from benchmarks.load import Load, Plan
+from benchmarks.load import Load, Plan, dumped
 from benchmarks.meters import PARTS, attribute, machine_seconds, processes
 from benchmarks.neighbours.attacks import ATTACKS, Target
 from benchmarks.neighbours.flood import Flood
@@ -94,7 +94,7 @@ class Run:
         await self._during(_QUIET, asyncio.sleep(seconds))
         for attack in ATTACKS:
             target = Target(attack, self._bench.urls, self._bench.bootstrap, self._key)
-            async with _process("benchmarks.neighbours.attacks", target.dumped()):
+            async with _process("benchmarks.neighbours.attacks", dumped(target)):
                 await self._during(attack, asyncio.sleep(seconds))
 
     def figures(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Run:
             name: {
                 "latency_ms": {who: _latency(load.tally, each.windows, now) for who, load in self._loads.items()},
                 "cores": {part: mean(cores[part] for cores in each.cores) for part in each.cores[0]},
-                "peak_mb": {part: max(peaks[part] for peaks in each.peaks) for part in each.peaks[0]},
+                "peak_mib": {part: max(peaks[part] for peaks in each.peaks) for part in each.peaks[0]},
                 "seconds": [window.end - window.begin for window in each.windows],
             }
             for name, each in self._settings.items()
@@ -112,7 +112,7 @@ class Run:
 
     async def _post(self, name: str, flood: Flood) -> float:
         """Measure while this is posted by a separate process; returns how long that was."""
-        async with _process("benchmarks.neighbours.flood", flood.dumped()) as printed:
+        async with _process("benchmarks.neighbours.flood", dumped(flood)) as printed:
             return await self._during(name, _posted(printed))
 
     async def _during(self, name: str, happening: Awaitable[float | None]) -> float:
@@ -129,7 +129,7 @@ class Run:
         setting = self._settings[name]
         setting.windows.append(Window(began, ended))
         setting.cores.append({part: seconds / (ended - began) for part, seconds in used.items()})
-        setting.peaks.append({part: max(map(peak_mb, groups[part])) for part in PARTS[:3]})
+        setting.peaks.append({part: max(map(peak_mib, groups[part])) for part in PARTS[:3]})
         await self._until_answered(ended)
         print(f"{name}: {ended - began:.1f} s", flush=True)
         return ended - began
@@ -231,7 +231,7 @@ def reset_peaks(pids: Sequence[int]) -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def peak_mb(pid: int) -> float:
+def peak_mib(pid: int) -> float:
     """The most resident memory of a process since then."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -107,7 +107,7 @@ class Lookup:
         return (await self._known(caller, id, self._rows)).resource
 
     async def steered(self, caller: Principal, id: UUID) -> RequestResource:
-        """The request as a caller sees it that may act on it: an operator also that of others, without its texts.
+        """The request for a caller that may act on it; an operator gets those of other owners without texts.
 
         Raises ``NOT_FOUND``.
         """

@@ -452,7 +452,7 @@ class Responses:
         return Found(resource, asked_for, stored, body, own)
 
     async def _find_as_asked(self, caller: Principal, text: str) -> Found:
-        """The same for what depends on how it was asked for. Raises ``UNAVAILABLE`` too, until its row shows that."""
+        """The response, for calls that depend on how it was asked for: ``UNAVAILABLE`` until its row shows that."""
         found = await self._find(caller, text)
         if not (found.stored or found.resource.status.terminal):
             raise OrchestraError(ErrorCode.UNAVAILABLE, "no worker has read this response yet", retry_after=1)

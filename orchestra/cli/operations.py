@@ -18,6 +18,9 @@ from schemas.api.topics import TopicState
 from schemas.api.workers import WorkerResource
 
 _MINUTE = 60
+# The author of a pause where callers need no credentials.
+_NOBODY = "nobody"
+_STYLES = {"alive": "green", "draining": "yellow", "lost": "red"}
 
 By = Literal["model", "outcome"]
 
@@ -41,8 +44,9 @@ def queue(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = Non
         Terminal().print(_by_model(found.by_model))
     for pause in found.pauses:
         what = "the tenant" if pause.model is None else pause.model
+        by = "" if pause.paused_by == _NOBODY else f" by {pause.paused_by}"
         until = clock(pause.until) if pause.until else "it is resumed"
-        echo(f"{what} is paused by {pause.paused_by} until {until}{': ' * bool(pause.reason)}{pause.reason}")
+        echo(f"{what} is paused{by} until {until}{': ' * bool(pause.reason)}{pause.reason}")
     for model in found.held:
         echo(f"{model.model} refuses calls until {clock(model.until)}: {model.code}: {model.detail}")
     if found.head:
@@ -142,15 +146,25 @@ def _workers(rows: Sequence[WorkerResource]) -> Table:
     """One line for each, and one below it with what it is and reads."""
     table = plain_table(Column("worker", overflow="fold"), "state", *_numbers("since, UTC", "slots"))
     for row in rows:
-        state = "draining" if row.draining or row.drain_requested_at else "alive"
-        shown = Text(state, "green" if state == "alive" else "yellow") if row.alive else Text("lost", "red")
-        slots = "-" if row.capacity is None else f"{row.in_flight}/{row.capacity}"
+        state = state_of(row)
         about = [f"release {row.version}"] if row.version else []
         if row.topics is not None:
             about.append(f"{sum(len(topic.partitions) for topic in row.topics)} partitions")
         name = f"{row.id}\n  {', '.join(about)}" if about else f"{row.id}"
-        table.add_row(name, shown, day_and_minute(row.started_at), slots)
+        table.add_row(name, Text(state, _STYLES[state]), day_and_minute(row.started_at), slots_of(row))
     return table
+
+
+def state_of(worker: WorkerResource) -> str:
+    """Whether a worker takes turns, in a word."""
+    if not worker.alive:
+        return "lost"
+    return "draining" if worker.draining or worker.drain_requested_at else "alive"
+
+
+def slots_of(worker: WorkerResource) -> str:
+    """How many slots of a worker are taken, and how many it has."""
+    return "-" if worker.capacity is None else f"{worker.in_flight}/{worker.capacity}"
 
 
 def _topics(rows: Sequence[TopicState]) -> Table:

@@ -46,7 +46,7 @@ def list_(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """List requests that match all filters, newest first. Admins see those of all owners."""
+    """List requests that match all filters, newest first. Admins and operators see those of all owners."""
     with calling(gateway_of(gateway, data), key) as client:
         rows = client.requests.list(page_size=min(limit, _MAX_PAGE), id=id or None, **filter)
         found = list(islice(rows, limit))
@@ -71,8 +71,9 @@ def _table(rows: Sequence[ListedRequest]) -> Table:
 
 
 def waited(row: RequestResource) -> float | None:
-    """For how many seconds a request has waited for its first attempt."""
-    return _between(row.created_at, row.started_at or row.finished_at or datetime.now(UTC))
+    """For how many seconds a request has waited for its first attempt, since it was accepted where that is known."""
+    accepted = row.accepted_at if isinstance(row, RequestDetail) else None
+    return _between(accepted or row.created_at, row.started_at or row.finished_at or datetime.now(UTC))
 
 
 def ran(row: RequestResource) -> float | None:
@@ -124,9 +125,11 @@ def _facts(found: RequestDetail) -> Iterator[str]:
     for name in facts:
         if (fact := getattr(found, name)) is not None:
             yield f"{name.replace('_', ' ')}: {fact}"
-    for name in ("created_at", "not_before", "runnable_at", "started_at", "finished_at", "deadline"):
+    for name in ("accepted_at", "created_at", "not_before", "runnable_at", "started_at", "finished_at", "deadline"):
         if moment := getattr(found, name):
             yield f"{name.removesuffix('_at').replace('_', ' ')}: {clock(moment)}"
+    if (seconds := waited(found)) is not None:
+        yield f"waited: {span(seconds)}"
     if record := found.record:
         yield f"record: {record.topic}/{record.partition} at {record.offset}"
     if found.attempts:

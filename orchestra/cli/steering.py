@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -16,10 +17,9 @@ from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import echo, hand_over
 from schemas.api.steering import RequestsChanged, RequestsDone
 
-if TYPE_CHECKING:
-    from orchestra.client import Client
-
 _DEFAULT = "default"
+_DONE = {"cancel": "cancelled", "retry": "retried", "change": "changed"}
+_WHOSE = {"own": " of your own", "tenant": " of all owners"}
 
 Ids = Annotated[list[UUID] | None, typer.Argument(help="Ids of the requests; instead of filters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many requests would be done, and change nothing.")]
@@ -42,18 +42,7 @@ def cancel(
 
     Shows first how many there are. Exit code 1 if some were not cancelled.
     """
-    _check(ids, filter)
-
-    where = gateway_of(gateway, data), key
-    _run(
-        lambda client: partial(client.requests.cancel_all, ids or None, **filter),
-        "cancel",
-        "cancelled",
-        where,
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    _run("cancel", ids, filter, (gateway, key, data), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @with_filters
@@ -73,18 +62,7 @@ def retry(
     Shows first how many there are. A request is retried once, so the command can be repeated. Exit code 1 if some were
     not retried.
     """
-    _check(ids, filter)
-
-    where = gateway_of(gateway, data), key
-    _run(
-        lambda client: partial(client.requests.retry_all, ids or None, **filter),
-        "retry",
-        "retried",
-        where,
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    _run("retry", ids, filter, (gateway, key, data), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @with_filters
@@ -110,40 +88,34 @@ def change(
 
     Shows first how many there are. Exit code 1 if some were not changed.
     """
-    where = gateway_of(gateway, data), key
     given: dict[str, Any] = {"priority": priority, "not_before": not_before, "deadline": deadline}
     changes: Any = {name: None if value == _DEFAULT else value for name, value in given.items() if value is not None}
     if not changes:
         raise typer.BadParameter("give at least one of --priority, --not-before, --deadline")
-    _check(ids, filter)
-
-    _run(
-        lambda client: partial(client.requests.change_all, changes, ids or None, **filter),
-        "change",
-        "changed",
-        where,
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    _run("change", ids, filter, (gateway, key, data), changes, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _run(
-    call: Callable[["Client"], Callable[..., RequestsDone]],
     verb: str,
-    done: str,
-    where: tuple[str, str | None],
-    *,
+    ids: Sequence[UUID] | None,
+    filter: Mapping[str, Any],
+    where: tuple[str | None, str | None, Path],
+    *changes: Any,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Count, ask on a terminal, then act. ``call``: of a client, to be made with ``dry_run`` or without."""
-    with calling(*where) as client:
-        act = call(client)
-        told = act(dry_run=True)
+    """Count, ask on a terminal, then act. ``where``: the gateway, the key and the data folder, as they were given."""
+    if bool(ids) == bool(filter):
+        raise typer.BadParameter("give the ids of requests, or at least one filter such as --status or --model")
+    gateway, key, data = where
+    with calling(gateway_of(gateway, data), key) as client:
+        act = partial(getattr(client.requests, f"{verb}_all"), *changes, ids or None, **filter)
+        told: RequestsDone = act(dry_run=True)
+        whose = _WHOSE[told.scope] if told.scope and filter else ""
+        count = f"{told.matched} requests{whose}, {_line(told, f'would be {_DONE[verb]}')}"
         if not dry_run:
-            echo(f"{told.matched} requests, {_line(told, f'would be {done}')}", err=True)
+            echo(count, err=True)
             if told.done:
                 if not yes and sys.stdin.isatty():
                     typer.confirm(f"{verb} {told.done} requests?", abort=True, err=True)
@@ -152,9 +124,10 @@ def _run(
         echo("the priority is lowered to what this key may use", err=True)
     if as_json:
         skipped = {each.code: each.count for each in told.skipped}
-        hand_over(json.dumps({"matched": told.matched, "done": told.done, "skipped": skipped}, indent=2))
+        counts = {"matched": told.matched, "done": told.done, "skipped": skipped}
+        hand_over(json.dumps({"scope": told.scope, **counts}, indent=2))
     else:
-        echo(_line(told, f"would be {done}" if dry_run else done))
+        echo(count if dry_run else _line(told, _DONE[verb]))
     if told.skipped and not dry_run:
         raise typer.Exit(1)
 
@@ -163,8 +136,3 @@ def _line(told: RequestsDone, done: str) -> str:
     reasons = ", ".join(f"{each.code} {each.count}" for each in told.skipped)
     others = f"; {sum(each.count for each in told.skipped)} not: {reasons}" if reasons else ""
     return f"{told.done} {done}{others}"
-
-
-def _check(ids: Sequence[UUID] | None, filter: Mapping[str, Any]) -> None:
-    if bool(ids) == bool(filter):
-        raise typer.BadParameter("give the ids of requests, or at least one filter such as --status or --model")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from orchestra.client.caller import Call, Caller
@@ -57,12 +57,14 @@ class _Sums:
     """What the calls have done so far."""
 
     def __init__(self) -> None:
+        self._scope: Literal["own", "tenant"] | None = None
         self._matched = self._done = 0
         self._skipped = Counter[SkipCode]()
         self._warnings = dict[str, None]()
 
     def add(self, answer: RequestsDone) -> None:
         """Add one call."""
+        self._scope = answer.scope
         self._matched += answer.matched
         self._done += answer.done
         self._skipped.update({each.code: each.count for each in answer.skipped})
@@ -73,4 +75,4 @@ class _Sums:
         """The fields of an answer for all of them."""
         skipped = [Skipped.model_construct(code=code, count=count) for code, count in sorted(self._skipped.items())]
         counts = {"matched": self._matched, "done": self._done, "more": False}
-        return {**counts, "skipped": skipped, "warnings": [*self._warnings]}
+        return {"scope": self._scope, **counts, "skipped": skipped, "warnings": [*self._warnings]}

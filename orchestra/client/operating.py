@@ -10,7 +10,7 @@ from orchestra.client.caller import Call, Caller
 from orchestra.client.live import AsyncLive
 from orchestra.client.options import AuditFilters, body_of, check_names
 from orchestra.client.pages import AsyncItems, items_by_cursor
-from orchestra.client.requests import moment, one, texts_of
+from orchestra.client.requests import one, texts_of
 from schemas.api.audit import AuditEntry, AuditPage
 from schemas.api.pauses import PauseResource
 from schemas.api.queue import QueueState
@@ -46,7 +46,10 @@ class AsyncQueue(_Group):
         return AsyncLive(self._caller, ids)
 
     async def pause(self, *, reason: str = "", until: datetime | str | None = None) -> PauseResource:
-        """Pause all work of the tenant: requests are accepted and wait, what runs goes on. ``until``: None: resumed."""
+        """Pause all work of the tenant: requests are accepted and wait, what runs goes on.
+
+        ``until``: None: until it is resumed.
+        """
         return await self._pause("/v1/tenant", reason, until)
 
     async def resume(self) -> None:
@@ -58,7 +61,10 @@ class AsyncModels(_Group):
     """Pauses of models, for the tenant. Calls raise ``ClientError``, with code ``unknown_model`` for no model."""
 
     async def pause(self, model: str, *, reason: str = "", until: datetime | str | None = None) -> PauseResource:
-        """Pause a model, by its name or an alias: its requests wait, what runs goes on. ``until``: None: resumed."""
+        """Pause a model, by its name or an alias: its requests wait, what runs goes on.
+
+        ``until``: None: until it is resumed.
+        """
         return await self._pause(f"/v1/models/{quote(model)}", reason, until)
 
     async def resume(self, model: str) -> None:
@@ -109,7 +115,7 @@ class AsyncStats(_Group):
 
         ``from_``: None: an hour before ``to``. ``to``: None: now. ``step``: a multiple of 60; None: 60.
         """
-        given: dict[str, Any] = {"from": moment(from_), "to": moment(to), "step": step, "by": by}
+        given: dict[str, Any] = {"from": from_, "to": to, "step": step, "by": by}
         return (await self._caller.call(Call("GET", "/v1/stats", params=texts_of(given)))).read(StatsAnswer)
 
 

@@ -177,7 +177,7 @@ def moment(at: datetime | str | None) -> str | None:
 
 def texts_of(filters: Mapping[str, Any]) -> dict[str, Any]:
     """Filters as parameters of a query: times as texts, and none that is None."""
-    texts = {name: moment(value) if isinstance(value, datetime) else value for name, value in filters.items()}
+    texts = {name: moment(value) for name, value in filters.items()}
     return {name: text for name, text in texts.items() if text is not None}
 
 

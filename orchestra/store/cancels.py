@@ -152,7 +152,7 @@ async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> 
 async def is_cancelled_early(database: Database, ref: RequestRef, owner: str, *, any_owner: bool) -> bool:
     """Whether a request without a row, if it is this owner's (empty: the tenant's), will be cancelled on arrival.
 
-    ``any_owner``: or if it is the one's whose cancel a gateway accepted.
+    ``any_owner``: a cancel of any owner's that a gateway accepted counts, too.
     """
     return bool(await database.run(_IS_EARLY, tenant=ref.tenant, id=ref.id, owner=owner, any_owner=any_owner))
 

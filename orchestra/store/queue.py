@@ -27,9 +27,10 @@ _MAX_DEAD_LETTERS = 1000
 class Group:
     """Pending turns of a tenant with one priority and model.
 
-    ``runnable``: may run now. ``held``: of these, how many wait because their model refuses calls. ``paused``: how many
-    wait because an operator has paused their model or tenant. ``delayed``: those that wait for their ``not_before`` or
-    for a back-off. ``oldest_seconds``: for how long the oldest one has waited that a worker could take now.
+    ``runnable``: their time has come. ``held``: of these, how many wait because their model refuses calls. ``paused``:
+    how many wait because an operator has paused their model or tenant. ``delayed``: those that wait for their
+    ``not_before`` or for a back-off. ``oldest_seconds``: for how long the oldest one has waited that a worker could
+    take now.
     """
 
     tenant: str

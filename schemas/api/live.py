@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import fields
-from schemas.api.queue import OLDEST, Count
+from schemas.api.queue import OLDEST, RUNNABLE, Count
 from schemas.api.stats import CANCELLED, COST, EXPIRED, FAILED, INPUT_TOKENS, OUTPUT_TOKENS
 from schemas.json_schema import described
 
@@ -60,7 +60,7 @@ class LiveFrame(BaseModel):
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]
     parked: Annotated[int, _PARKED]
-    runnable: Annotated[Count, described("Requests whose time has come, also those that are held or paused.")]
+    runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     in_progress: Annotated[Count, described("Requests that workers run now.")]
     oldest_seconds: Annotated[float | None, OLDEST]

@@ -12,7 +12,8 @@ from schemas.api.workers import REFUSED, REFUSED_DETAIL, UNTIL
 from schemas.errors import ErrorCode
 from schemas.json_schema import described
 
-_RUNNABLE = described("Requests that a worker may take now.", 120)
+RUNNABLE = "Requests whose time has come, also those that are held or paused."
+_RUNNABLE = described(RUNNABLE, 120)
 _HELD = described("Those of them that wait because their model refuses calls.", 0)
 _PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
 _DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
@@ -90,7 +91,7 @@ class QueueState(BaseModel):
         int, described("All open requests, without a limit, as a worker counted them in the last seconds.", 135)
     ]
     parked: Annotated[int, described("Those of them whose `not_before` lay ahead at that time.", 4)]
-    runnable: Annotated[Count, described("Requests whose time has come, also those that are held or paused.")]
+    runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import load
 from benchmarks.callers import RefusedError, WrongReplyError
 from benchmarks.cells import Cell
-from benchmarks.load import Load, Plan
+from benchmarks.load import Load, Plan, dumped
 from benchmarks.question import Asking
 
 CLOSED, OPEN = Cell("closed", "wait", clients=6, llm_ms=0), Cell("open", "wait", rate=1000, llm_ms=0)
@@ -65,4 +65,4 @@ async def test_phases_are_told_in_order(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_a_plan_survives_the_command_line() -> None:
     """The process gets exactly the plan that was made for it."""
-    assert plan(OPEN) == Plan.loaded(plan(OPEN).dumped())
+    assert plan(OPEN) == Plan.loaded(dumped(plan(OPEN)))

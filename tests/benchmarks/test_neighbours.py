@@ -5,6 +5,7 @@ from collections import Counter
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from benchmarks.load import dumped
 from benchmarks.neighbours.command import table
 from benchmarks.neighbours.flood import Flood
 from benchmarks.question import SLOW
@@ -24,7 +25,7 @@ async def test_a_flood_is_posted_once_and_counted() -> None:
     app.router.add_post("/{gateway}", message)
     async with TestServer(app) as server:
         flood = Flood([str(server.make_url(f"/{number}")) for number in range(2)], "the key", "m", 10, 4)
-        posted = await Flood.loaded(flood.dumped()).post()
+        posted = await Flood.loaded(dumped(flood)).post()
 
     assert {"/0": 5, "/1": 5} == seen
     assert {"202": 5, "429": 5} == posted["statuses"]
@@ -39,7 +40,7 @@ def test_delays_are_multiples_of_those_in_quiet() -> None:
         name: {
             "latency_ms": dict.fromkeys(("same tenant", "other tenant"), each),
             "cores": {"gateway": 0.5},
-            "peak_mb": {"gateway": 99.6},
+            "peak_mib": {"gateway": 99.6},
             "seconds": [30.0],
         }
         for name, each in (("quiet", quiet), ("posted", busy))

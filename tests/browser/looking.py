@@ -45,7 +45,7 @@ def shoot(page: Page, name: str, *, whole: bool = False) -> None:
 
 
 def unseen(page: Page, signs: dict[str, str]) -> list[str]:
-    """The names of the texts of which nobody can see any part, once the page has had the time to show them."""
+    """The names of the texts of which no part can be seen, once the page has had the time to show them."""
     try:
         page.wait_for_function(f"(signs) => !({_MISSING})(signs).length", arg=signs, timeout=10_000)
     except TooLate:
@@ -59,7 +59,7 @@ def markup(page: Page) -> list[str]:
 
 
 def leave(page: Page) -> None:
-    """Go to no page, so that the next one is made and asks anew; the scripts stay."""
+    """Go to no page, so that the next one is made and asks again; the scripts stay."""
     page.evaluate(_LEAVE)
 
 

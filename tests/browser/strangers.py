@@ -1,4 +1,4 @@
-"""The API as a stranger would have it: each text of each answer and each event is a payload, and can be told apart."""
+"""The API as a stranger would have it: each text of each answer and each event is a payload that no other has."""
 
 import itertools
 import json
@@ -76,7 +76,7 @@ class Strangers:
     def _events(self, path: str) -> list[tuple[str, Any]]:
         if "conversation" not in path:
             return [self._event(*each) for each in [*_EVENTS, _ENDING]]
-        # Of a turn that is open, as the page has been told.
+        # Of a turn that the page knows.
         known = [each for url, each in self._real.items() if each and "conversation_id=" in url]
         turn = known[0]["data"][0]["id"] if known else SAMPLES["uuid"]
         return [self._event(name, {"request_id": turn, **data}) for name, data in _EVENTS]

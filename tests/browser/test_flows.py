@@ -145,6 +145,15 @@ def test_an_action_says_first_what_it_would_do(open_watched: Any, seen: dict[str
     assert [] == watched.problems()
 
 
+def test_a_phone_shows_which_page_it_is(open_watched: Any) -> None:
+    """The strip of pages, which is wider than a phone, shows the one that is open."""
+    watched = open_watched(390)
+    page = watched.open("/audit")
+
+    expect(page.get_by_role("link", name="Audit", exact=True)).to_be_in_viewport()
+    assert [] == watched.problems()
+
+
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_a_user_signs_in_and_out(width: int, theme: str, open_watched: Any, seen: dict[str, Any]) -> None:
     """A user signs in, sees their own pages only, and after signing out sees none."""

@@ -20,15 +20,17 @@ PAGES = [(path, sample) for path, sample in ADDRESSES if path != "/requests/{id}
 SHOWN = {
     "/": """LiveFrame.held_models PauseResource.model PauseResource.reason TopicState.topic DepthOfModel.model
         NextRequest.model NextRequest.owner NextRequest.last_error StatsPoint.key""",
-    "/requests": "RequestResource.model RequestResource.task_type RequestResource.reply RequestError.detail",
+    "/requests": """ListedRequest.model ListedRequest.owner ListedRequest.task_type ListedRequest.reply
+        RequestError.detail""",
     "/requests/{id}": """RequestDetail.model RequestDetail.owner RequestDetail.task_type RequestDetail.trace_id
         RequestDetail.reply RequestDetail.metadata.name RequestDetail.metadata.* Message.content TextPart.text
         CalledFunction.name CalledFunction.arguments RecordSource.topic AttemptError.detail
         delta:text restart:text restart:last_error.detail reasoning.delta:text refusal.delta:text tool_call:call_id
         tool_call:name tool_call.delta:arguments completed:reply""",
-    "/conversations": "ConversationResource.metadata.name ConversationResource.metadata.*",
+    "/conversations": """ConversationResource.beginning ConversationResource.metadata.name
+        ConversationResource.metadata.*""",
     "/conversations/{id}": """ConversationResource.metadata.name ConversationResource.metadata.* ModelObject.id
-        RequestResource.model RequestResource.reply RequestError.detail StoredMessage.role StoredMessage.content
+        ListedRequest.model ListedRequest.reply RequestError.detail StoredMessage.role StoredMessage.content
         StoredMessage.tool_call_id Message.content Message.tool_call_id CalledFunction.name CalledFunction.arguments
         OutputText.text OutputRefusal.refusal ReasoningText.text FunctionCallItem.name FunctionCallItem.arguments
         TextPart.text ImageUrl.url InputFile.filename""",
@@ -57,7 +59,7 @@ ALSO_SHOWN = {
 # What answers have besides: it is on no page, or behind a button of one.
 HIDDEN = """AuditEntry.trace_id DepthOfBoth.model FunctionCallItem.call_id InputAudio.data InputAudio.format
     InputFile.file_data LetterRecord.key LetterRecord.value Message.name Message.refusal ModelObject.description
-    RecordList.topic RequestResource.metadata.name RequestResource.metadata.* SessionCaller.key_id
+    RecordList.topic ListedRequest.metadata.name ListedRequest.metadata.* SessionCaller.key_id
     SessionCaller.key_name SessionCaller.owner SessionCaller.tenant SessionResource.version ToolCall.id
     Usage.model"""
 # Addresses: of one that has the data in it, a page tells the type and the size.

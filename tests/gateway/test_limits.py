@@ -16,6 +16,7 @@ from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
+from tests.support.models import model
 
 REF = ConversationRef("default", uuid4())
 NAMELESS = nameless()
@@ -55,10 +56,6 @@ def looking(store: Store) -> Limits:
     return Limits(None, Metrics(), None, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
 
 
-def model(name: str, provider: str = "ollama", aliases: tuple[str, ...] = ()) -> ModelInfo:
-    return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
-
-
 def refused(
     checked: Limits, name: str | None = None, ref: ConversationRef = REF, caller: Principal = NAMELESS
 ) -> ErrorCode | None:
@@ -86,7 +83,7 @@ def refused(
 )
 async def test_models(store: Store, looking: Limits, name: str | None, known: bool) -> None:
     """A model is known by its name or an alias; only a simulated one takes options behind a colon."""
-    store.models = [model("smollm2", aliases=("llama3",)), model("simulated", "simulated"), model("qwen:7b")]
+    store.models = [model("smollm2", "ollama", "llama3"), model("simulated", "simulated"), model("qwen:7b")]
     await looking.look()
     assert refused(looking, name) == (None if known else ErrorCode.UNKNOWN_MODEL)
 

@@ -7,12 +7,8 @@ from gateway.metrics import Metrics
 from orchestra.store.leases import KnownWorker
 from orchestra.store.queue import Depth, Group
 from orchestra.store.worker_state import StateOfTopic, WorkerState
-from schemas.generation import ModelInfo
 from schemas.topics import REPLIES
-
-
-def model(name: str, provider: str, *aliases: str) -> ModelInfo:
-    return ModelInfo(name=name, aliases=list(aliases), provider=provider, context_tokens=1, max_output_tokens=1)
+from tests.support.models import model
 
 
 def group(model: str, oldest_seconds: float | None = None) -> Group:

@@ -2,10 +2,11 @@
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
-from gateway.owner_turns import OwnerTurns, Turns
+from gateway.owner_turns import OwnerTurns
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.fakes import steps
 
@@ -89,7 +90,7 @@ async def test_a_call_whose_turn_does_not_come_is_refused() -> None:
     assert (2, {}) == (calls.done, calls.turns._owners)
 
 
-async def test_an_owner_whose_calls_queue_rests_after_each_while_another_owner_calls() -> None:
+async def test_an_owner_whose_calls_queue_rests_while_another_owner_calls() -> None:
     """The next call of a busy owner does not follow at once, and it does follow."""
     calls = Calls(1, rest=1e9)
     made = [asyncio.create_task(calls.call(owner)) for owner in (BOB, ADA, ADA)]
@@ -103,18 +104,26 @@ async def test_an_owner_whose_calls_queue_rests_after_each_while_another_owner_c
     assert (3, {}) == (calls.done, calls.turns._owners)
 
 
-async def test_turns_that_are_given_back_during_a_rest_are_free_at_its_end() -> None:
+async def test_turns_that_are_given_back_during_a_rest_are_free_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next calls of a busy owner follow in a group: a call that ends during a rest does not begin another one."""
-    turns = Turns(asyncio.Semaphore(0))
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("gateway.owner_turns.time", clock)
+    calls = Calls(2, rest=1.0)
+    async with calls.turns.turn(BOB):
+        pass
+    async with calls.turns.turn(ADA):
+        async with calls.turns.turn(ADA):
+            made = [asyncio.create_task(calls.call(ADA)) for _ in range(6)]
+            await steps()
+            assert 0 == calls.running
+        clock.now = 0.5  # The call that began first ends in the rest of the other one, which took no time.
 
-    turns.rest(0.0)
-    turns.rest(3600.0)
     await steps()
 
-    assert [True, True] == [await asyncio.wait_for(turns.free.acquire(), 1) for _ in range(2)]
-    assert turns.free.locked()
-    turns.rest(0.0)
-    await asyncio.wait_for(turns.free.acquire(), 1)
+    assert 2 == calls.running
+    calls.released.set()
+    await steps()
+    assert all(each.done() for each in made)
 
 
 async def test_an_owner_that_calls_alone_does_not_rest() -> None:

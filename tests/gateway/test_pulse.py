@@ -1,4 +1,4 @@
-"""Promises of gateway/pulse.py: who comes and goes while somebody looks."""
+"""Promises of gateway/pulse.py: viewers who come and go during a look."""
 
 import asyncio
 from collections.abc import Collection

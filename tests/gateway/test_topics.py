@@ -13,17 +13,18 @@ from aiokafka import TopicPartition
 from gateway import topics
 from gateway.metrics import Metrics
 from gateway.topics import Ends, Looked, Topics
-from orchestra.store import progress
+from orchestra.store import leases, progress
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.fakes import Calls, running
 from tests.support.store import connect
 
-EMPTY, FIRST, SECOND = (TopicPartition("t", number) for number in range(3))
+EMPTY, FIRST, SECOND, COMMITTED = (TopicPartition("t", number) for number in range(4))
 
 
 class Browser:
     """Consumers that each have one record of what they are assigned, written as many seconds after 1970 as its offset.
 
+    The end of ``COMMITTED`` is that of a transaction, which is no record.
     ``read``: what each of them was assigned.
     """
 
@@ -45,8 +46,14 @@ class Browser:
 
     async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         await asyncio.sleep(0)
+        self._next.pop(COMMITTED, None)
+        if not self._next:
+            return {}
         place, offset = self._next.popitem()
         return {place: [SimpleNamespace(timestamp=1000 * offset)]}
+
+    async def position(self, place: TopicPartition) -> int:
+        return 7 if place == COMMITTED else 0
 
     def pause(self, place: TopicPartition) -> None:
         assert place not in self._next
@@ -54,7 +61,7 @@ class Browser:
 
 def looked(**ends: int) -> Looked:
     """A look at partitions with these ends."""
-    found = {FIRST: Ends(0, ends["first"]), SECOND: Ends(0, ends["second"]), EMPTY: Ends(3, 3)}
+    found = {FIRST: Ends(0, ends["first"]), SECOND: Ends(0, ends["second"]), EMPTY: Ends(3, 3), COMMITTED: Ends(0, 7)}
     return Looked(0.0, found, {})
 
 
@@ -71,7 +78,7 @@ async def test_last_records_are_read_once_for_all() -> None:
     at = {FIRST: datetime.fromtimestamp(4, UTC), SECOND: datetime.fromtimestamp(7, UTC)}
     assert [at] * 50 == answers
     assert {**at, SECOND: datetime.fromtimestamp(8, UTC)} == grown
-    assert [{FIRST, SECOND}, {SECOND}] == browser.read
+    assert [{FIRST, SECOND, COMMITTED}, {SECOND}] == browser.read
 
 
 async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +94,7 @@ async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.Mo
     async def browser() -> AsyncIterator[Any]:
         yield Consumer()
 
+    monkeypatch.setattr(leases, "every", Calls([]))
     monkeypatch.setattr(progress, "progress", Calls([]))
     monkeypatch.setattr(topics, "_READ_SECONDS", 0.001)
     looking = Topics(browser, None, Metrics())  # type: ignore[arg-type]  # nothing is asked of Postgres

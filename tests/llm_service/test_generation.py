@@ -12,13 +12,13 @@ from llm_service.providers.base import EndOfText
 from llm_service.registry import Registry, build_registry
 from llm_service.settings import LlmServiceSettings
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.generation import ChatMessage, GenerateRequest, ModelInfo
+from schemas.generation import ChatMessage, GenerateRequest
+from tests.support.models import model
 
 
 def counting() -> Metrics:
     metrics = Metrics()
-    model = ModelInfo(name="m0", aliases=[], provider="simulated", context_tokens=1, max_output_tokens=1)
-    metrics.note_models([model.model_copy(update={"name": name}) for name in ("m0", "m1", "simulated")])
+    metrics.note_models([model(name, "simulated") for name in ("m0", "m1", "simulated")])
     return metrics
 
 
@@ -190,7 +190,7 @@ async def test_who_leaves_in_the_midst_of_a_chain_leaves_nothing_open(tmp_path: 
     async with generation.open() as pieces:
         assert [await anext(pieces) for _ in range(3)] == ["echo: ", FallbackRestart("m1"), "echo: "]
 
-    for model in ("m0", "m1"):
-        assert metrics.registry.get_sample_value("orchestra_llm_generations_in_flight", {"model": model}) == 0
+    for name in ("m0", "m1"):
+        assert metrics.registry.get_sample_value("orchestra_llm_generations_in_flight", {"model": name}) == 0
     labels = {"model": "m1", "outcome": "abandoned"}
     assert metrics.registry.get_sample_value("orchestra_llm_generations_total", labels) == 1

@@ -213,7 +213,7 @@ async def test_get_in_every_state(gateway: Gateway, worker: HandWorker) -> None:
 
     before = await get()
     assert before["status"] == "pending"
-    assert {name for name, value in before.items() if value} == {"id", "status"}
+    assert {name for name, value in before.items() if value} == {"id", "status", "accepted_at"}
 
     turn = await worker.begin()
     running = await get()

@@ -149,9 +149,12 @@ async def test_what_waits_is_changed_and_cancelled_by_filter(gateway: Gateway, w
     """A dry run counts; then all that match are changed, run in their new order, or are cancelled."""
     talk, later = str(uuid4()), (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
     body = {"messages": MESSAGES, "not_before": later, "model": "simulated:steered"}
-    for place in (talk, talk, str(uuid4()), str(uuid4())):
-        await call(gateway, "POST", "/v1/messages", {**body, "conversation_id": place})
-    turns = [await worker.take_in() for _ in range(4)]
+    sent = [
+        (await call(gateway, "POST", "/v1/messages", {**body, "conversation_id": conversation}))["id"]
+        for conversation in (talk, talk, str(uuid4()), str(uuid4()))
+    ]
+    # Records of other partitions may come in another order.
+    turns = sorted([await worker.take_in() for _ in sent], key=lambda turn: sent.index(str(turn.id)))
     filter = {"filter": {"model": "simulated:steered"}}
 
     urgent = {"priority": 9, "not_before": None}

@@ -6,7 +6,6 @@ from typing import Any, get_args
 import pytest
 from prometheus_client import generate_latest
 
-from gateway.submission import DOORS
 from orchestra.telemetry.metrics import Registry
 from workers.outcome import Outcome
 from workers.records import Verdict
@@ -37,9 +36,8 @@ def test_no_label_shows_what_a_caller_chose(service: str) -> None:
     [
         ("workers", "orchestra_worker_records", [each.__name__ for each in get_args(Verdict)]),
         ("workers", "orchestra_worker_attempts", [each.__name__ for each in get_args(Outcome)]),
-        ("gateway", "orchestra_gateway_accepted_requests", DOORS),
     ],
-    ids=["kinds of records", "outcomes", "doors"],
+    ids=["kinds of records", "outcomes"],
 )
 def test_the_lists_are_whole(service: str, metric: str, named: list[str]) -> None:
     """A label has all values that the code counts under it."""

@@ -71,7 +71,8 @@ def told(done: int, next: str | None = None, **skipped: int) -> dict[str, Any]:
     """The answer to a call that acts on many requests."""
     codes = [{"code": code, "count": count} for code, count in skipped.items()]
     matched = done + sum(skipped.values())
-    return {"matched": matched, "more": next is not None, "done": done, "skipped": codes, "next": next}
+    counts = {"matched": matched, "more": next is not None, "done": done}
+    return {"scope": "tenant", **counts, "skipped": codes, "next": next}
 
 
 class Busy:

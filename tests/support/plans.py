@@ -1,14 +1,20 @@
 """Plans of statements that do not depend on what else a test's database has held."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from benchmarks.console import rows
-from orchestra.store.database import Database
+from orchestra.store.database import Database, Row
 
 # A plan follows a table's statistics, which the rows of other tests leave behind and autovacuum renews at any time.
 _AS_NEW = (
-    "TRUNCATE requests, conversations CASCADE",
+    """DO $$ BEGIN EXECUTE (
+        SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'
+    ); END $$""",
     "DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)",
     "SET LOCAL enable_seqscan = off",
 )
@@ -29,6 +35,22 @@ async def plan_of(database: Database, sql: str, **values: Any) -> str:
             raise _RolledBackError
     except _RolledBackError:
         return text
+
+
+@contextmanager
+def noted(method: str) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The statements that are given to this method of databases meanwhile, with their values."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+    run = getattr(Database, method)
+
+    async def noting(self: Database, sql: str, **values: Any) -> Sequence[Row]:
+        asked.append((sql, values))
+        found: Sequence[Row] = await run(self, sql, **values)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, method, noting)
+        yield asked
 
 
 async def rows_read(database: Database, sql: str, **values: Any) -> float:

@@ -1,12 +1,12 @@
 """Requests as intake hands them to the store, and looks at what became of them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 from orchestra.settings import DatabaseSettings
-from orchestra.store import claims, endings, leases
+from orchestra.store import claims, endings, leases, totals
 from orchestra.store.claims import Claimed, ClaimOrder
 from orchestra.store.database import Database, Row
 from orchestra.store.dead_letters import DeadLetter
@@ -144,3 +144,16 @@ async def messages(database: Database, conversation: UUID) -> list[tuple[str, st
 async def count(database: Database, table: str) -> int:
     """How many rows a table has."""
     return int((await database.run(f"SELECT count(*) AS n FROM {table}"))[0].n)
+
+
+async def let_counts_be_due(database: Database) -> None:
+    """As if the time until the next counts of totals had passed."""
+    await database.run("UPDATE totals_due SET due_at = now()")
+
+
+async def count_now(
+    database: Database, count: Callable[[Database, float], Awaitable[bool]] = totals.count_turns
+) -> None:
+    """Count totals, whether or not a count is due."""
+    await let_counts_be_due(database)
+    assert await count(database, 60)

@@ -625,10 +625,7 @@ async def test_an_attempt_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", [RuntimeError, asyncio.CancelledError], ids=lambda kind: kind.__name__)
 async def test_a_crash_of_ours_is_tried_again(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
-    """A crash is retried, named only by its type, and fails as internal after the last try.
-
-    A CancelledError that a client lets out counts as one: the turn itself was not stopped.
-    """
+    """A crash, or a CancelledError of a client, is retried, named only by its type, and fails after the last try."""
     ending = await run(monkeypatch, kind(CANARY))
     last = await run(monkeypatch, kind(CANARY), tries=5)
 

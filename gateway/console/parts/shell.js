@@ -32,6 +32,9 @@ export function Shell() {
 }
 
 function Rail() {
+  const opened = route.value?.page;
+  // On a phone it is a strip that does not show all.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [opened, session.value]);
   const groups = [...new Set(PAGES.map((page) => page.group))].filter((group) => group !== undefined);
   return html`<div class="rail">
     <a class="brand" href=${link("/")}><${Mark} /><span>LLM Orchestra</span></a>

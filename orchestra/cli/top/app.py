@@ -1,16 +1,20 @@
 """The application of `orchestra top` on a terminal."""
 
+import asyncio
 import math
+import signal
 from typing import ClassVar
 
 from textual.app import App
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from orchestra.cli.top.overview import Overview
 from orchestra.cli.top.screens import Help
 from orchestra.cli.top.seen import Feed
 from orchestra.client import AsyncClient, ClientError
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Top(App[str]):
@@ -22,6 +26,7 @@ class Top(App[str]):
         ("p", "freeze", "Freeze"),
         ("question_mark", "help", "Help"),
         ("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
     def __init__(self, gateway: str, key: str | None) -> None:
@@ -42,12 +47,16 @@ class Top(App[str]):
         return self._overview
 
     def on_mount(self) -> None:
-        """Begin."""
+        """Begin. A signal that asks the process to end gives the terminal back first."""
+        for each in _ENDING:
+            asyncio.get_running_loop().add_signal_handler(each, self.exit)
         self.set_interval(1, self._show)
         self.run_worker(self._follow())
 
     async def on_unmount(self) -> None:
         """End."""
+        for each in _ENDING:
+            asyncio.get_running_loop().remove_signal_handler(each)
         await self._client.close()
 
     def action_freeze(self) -> None:

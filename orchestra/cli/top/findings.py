@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple
 
 from orchestra.cli.format import clock, counted, span
 from orchestra.cli.top.seen import Seen
+from orchestra.cli.top.tiles import OLD_SECONDS
 from schemas.api.live import LiveFrame
-from schemas.api.queue import QueueState
+from schemas.api.queue import Count, QueueState
 from schemas.api.stats import StatsAnswer
 from schemas.api.topics import TopicList
 
-_OLD_SECONDS = 60.0
 _MAX_LAG = 1000
 _MAX_FAILED_SHARE = 0.05
 _FEW = 20
@@ -46,22 +46,22 @@ def findings(seen: Seen, now: datetime) -> list[Finding]:
 
 def _workers(frame: LiveFrame) -> Iterator[Finding]:
     workers, runnable = frame.workers, frame.runnable
-    waiting = f"{counted(runnable)} {'request waits' if runnable.count == 1 else 'requests wait'}"
-    waiting = waiting if runnable.count else "requests will wait"
+    waiting = _plural(runnable, "request waits", "requests wait") if runnable.count else "new requests wait"
     if not workers.alive:
         yield Finding("bad", f"No worker is alive: {waiting}. Start one with `orchestra worker`.")
     elif workers.draining == workers.alive:
         yield Finding("bad", f"Every worker drains: {waiting}. Let one work again, or start another.")
     elif workers.capacity and workers.in_flight >= workers.capacity:
-        of = f"{workers.alive} worker{'s' * (workers.alive != 1)}"
-        yield Finding("warn", f"All {workers.capacity:,} slots of {of} are taken; {waiting} behind them.")
+        slots, working = _plural(workers.capacity, "slot"), _plural(workers.alive - workers.draining, "worker")
+        yield Finding("warn", f"All {slots} of {working} are taken: {waiting}.")
 
 
 def _paused(queue: QueueState | None) -> Iterator[Finding]:
     for pause in queue.pauses if queue else ():
-        what = "All models are" if pause.model is None else f"Model {pause.model} is"
-        until = f"until {clock(pause.until)}" if pause.until else "until it is resumed"
-        yield Finding("warn", f"{what} paused by {pause.paused_by} {until}{': ' * bool(pause.reason)}{pause.reason}.")
+        what = "All work" if pause.model is None else f"Model {pause.model}"
+        until = clock(pause.until) if pause.until else "someone resumes it"
+        text = f"{what} is paused until {until}{': ' * bool(pause.reason)}{pause.reason}"
+        yield Finding("warn", text if text.endswith((".", "!", "?")) else f"{text}.")
 
 
 def _models(frame: LiveFrame, queue: QueueState | None) -> Iterator[Finding]:
@@ -75,13 +75,13 @@ def _models(frame: LiveFrame, queue: QueueState | None) -> Iterator[Finding]:
 
 
 def _letters(frame: LiveFrame) -> Iterator[Finding]:
-    if count := frame.dead_letters.count:
-        were = "record was refused and was" if count == 1 else "records were refused and were"
-        yield Finding("warn", f"{counted(frame.dead_letters)} {were} not replayed.")
+    if frame.dead_letters.count:
+        were = "record was refused and was", "records were refused and were"
+        yield Finding("warn", f"{_plural(frame.dead_letters, *were)} not sent again.")
 
 
 def _age(frame: LiveFrame) -> Iterator[Finding]:
-    if frame.oldest_seconds is not None and frame.oldest_seconds >= _OLD_SECONDS:
+    if frame.oldest_seconds is not None and frame.oldest_seconds >= OLD_SECONDS:
         waited = span(frame.oldest_seconds)
         yield Finding("warn", f"The oldest request that could run has waited for {waited}.")
 
@@ -96,8 +96,8 @@ def _failures(frame: LiveFrame) -> Iterator[Finding]:
     failed = sum(each.failed for each in frame.minutes)
     ended = failed + sum(each.completed for each in frame.minutes)
     if ended >= _FEW and failed / ended >= _MAX_FAILED_SHARE:
-        share = f"{100 * failed / ended:.0f} %"
-        text = f"{share} of what ended in the last two minutes failed: {failed:,} of {ended:,}."
+        share, since = f"{100 * failed / ended:.0f} %", f"{frame.minutes[0].minute:%H:%M:%S}Z"
+        text = f"{share} of the requests that ended since {since} failed: {failed:,} of {ended:,}."
         yield Finding("bad", text)
 
 
@@ -105,3 +105,9 @@ def _counted(stats: StatsAnswer | None, now: datetime) -> Iterator[Finding]:
     behind = (now - stats.counted_at).total_seconds() if stats else 0.0
     if behind >= _COUNTED_LATE_SECONDS:
         yield Finding("info", f"Statistics were last counted {span(behind)} ago: workers count them.")
+
+
+def _plural(count: Count | int, one: str, many: str = "") -> str:
+    """A count and what it counts. ``many``: of several; by default with an s."""
+    count = Count(count=count, more=False) if isinstance(count, int) else count
+    return f"{counted(count)} {one if count.count == 1 and not count.more else many or f'{one}s'}"

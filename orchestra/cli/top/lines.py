@@ -9,6 +9,7 @@ from rich.cells import set_cell_size
 from rich.text import Text
 
 from orchestra.cli.format import brief, clock
+from orchestra.cli.operations import slots_of, state_of
 from orchestra.cli.requests import error_of, ran, waited
 from orchestra.cli.terminal import harmless
 from orchestra.cli.top.findings import findings
@@ -96,11 +97,9 @@ def _workers(workers: WorkerList | None, width: int) -> list[str]:
     if workers is None:
         return []
     lines = [f"{fitted('Worker', width - 24)}{'state':>10}{'slots':>14}"]
-    for each in workers.data[:_MOST]:
-        drains = each.draining or each.drain_requested_at
-        state = "lost" if not each.alive else "draining" if drains else "alive"
-        slots = "-" if each.capacity is None else f"{each.in_flight}/{each.capacity}"
-        lines.append(f"{fitted(short(each.id), width - 24)}{state:>10}{slots:>14}")
+    lines += (
+        f"{fitted(short(each.id), width - 24)}{state_of(each):>10}{slots_of(each):>14}" for each in workers.data[:_MOST]
+    )
     more = len(workers.data) - _MOST
     return [*lines, f"and {more} more"] if more > 0 else lines
 

@@ -1,12 +1,15 @@
 """The first screen of `orchestra top`: what needs an operator, the numbers of now, and the list of requests."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from rich.text import Text
+from textual.actions import SkipAction
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
@@ -35,7 +38,8 @@ class Overview(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("j", "move(1)", "Next"),
         ("k", "move(-1)", "Previous"),
-        ("slash", "filter", "Filter"),
+        # Taken before the list gets it, so that what is pasted behind it is in the field and acts on nothing.
+        Binding("slash", "filter", "Filter", priority=True),
         ("escape", "leave_filter", ""),
         ("c", "act('cancel')", "Cancel"),
         ("r", "act('retry')", "Retry"),
@@ -63,8 +67,10 @@ class Overview(Screen[None]):
 
     def show(self) -> None:
         """Show what was seen."""
-        if not self.query(Footer):  # It has no parts yet, or none any more.
-            return
+        with suppress(NoMatches):  # Before its parts are there, and while they are taken away at the end.
+            self._show()
+
+    def _show(self) -> None:
         seen, width, problem = self._feed.seen, min(self.app.size.width - 2, _MAX_WIDTH), self._feed.problem
         state = f"{self._gateway}: {self._feed.connection}{f'; no list: {problem}' if problem else ''}"
         parts = {
@@ -83,9 +89,11 @@ class Overview(Screen[None]):
         self._table.move_cursor(row=self._table.cursor_row + by)
 
     def action_filter(self) -> None:
-        """Type a filter."""
+        """Type a filter, in which `/` is a character."""
+        if self.focused is self._field:
+            raise SkipAction
         self._field.display = True
-        self._field.focus()
+        self.set_focus(self._field)  # At once: ``Input.focus`` would be later than the next key.
 
     def action_leave_filter(self) -> None:
         """Go back to the list."""

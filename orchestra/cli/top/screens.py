@@ -46,6 +46,7 @@ class Detail(Screen[None]):
         self._request = id
         self._feed = feed
         self._looking = False
+        self._lines: list[str] = []
 
     def compose(self) -> ComposeResult:
         """The parts of the screen."""
@@ -72,14 +73,16 @@ class Detail(Screen[None]):
 
     async def _look(self) -> None:
         self._looking = True
+        failed: list[str] = []
         try:
-            lines = [*lines_of(*await self._feed.detail(self._request))]
+            self._lines = [*lines_of(*await self._feed.detail(self._request))]
         except ClientError as error:
-            lines = [str(error)]
+            failed = [str(error), ""]
         finally:
             self._looking = False
-        shown = "\n".join(harmless(line)[:_MAX_LINE] for line in lines)
-        self.query_one("#lines", Static).update(Text(shown))
+        shown = "\n".join(harmless(line)[:_MAX_LINE] for line in (*failed, *self._lines))
+        for part in self.query("#lines").results(Static):  # It may be closed meanwhile.
+            part.update(Text(shown))
 
 
 class Confirm(ModalScreen[None]):

@@ -95,7 +95,8 @@ class Feed:
     async def act(self, verb: str, id: UUID) -> str:
         """Cancel or retry a request, and say what came of it. Raises ``ClientError``."""
         if verb == "cancel":
-            told = f"{id}: {(await self.client.requests.cancel(id)).status}, cancel requested"
+            found = await self.client.requests.cancel(id)
+            told = f"{id} had ended: {found.status}" if has_ended(found) else f"{id} will be cancelled"
         else:
             told = f"{id} is retried as {(await self.client.requests.retry(id)).id}"
         self.load_now(REQUESTS)
@@ -169,8 +170,9 @@ class Feed:
             "topics": self.client.topics.get,
             "stats": self.client.stats.get,
         }
+        asked = self.filter
         found = await loads[name]()
-        if not self.frozen:
+        if not self.frozen and (name != REQUESTS or asked is self.filter):
             setattr(self.seen, name, found)
 
     async def _requests(self) -> Sequence[ListedRequest]:

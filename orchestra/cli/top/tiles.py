@@ -8,7 +8,7 @@ from orchestra.cli.top.seen import Seen
 from schemas.api.live import LiveFrame, OwnFrame
 from schemas.api.stats import Durations, StatsAnswer, StatsPoint
 
-_OLD_SECONDS = 60.0
+OLD_SECONDS = 60.0
 _MINUTES = 3
 _MINUTE = timedelta(minutes=1)
 
@@ -39,13 +39,13 @@ def _of_tenant(frame: LiveFrame, stats: StatsAnswer | None) -> list[Tile]:
     answered = "-" if stats is None else f"{compact(last.completed if last else 0)}/min"
     return [
         Tile("Waiting", counted(frame.runnable), f"{counted(frame.delayed)} delayed" if frame.delayed.count else ""),
-        Tile("Oldest waits", brief(frame.oldest_seconds), alarming=(frame.oldest_seconds or 0) >= _OLD_SECONDS),
+        Tile("Oldest waits", brief(frame.oldest_seconds), alarming=(frame.oldest_seconds or 0) >= OLD_SECONDS),
         Tile("Running", counted(frame.in_progress), f"of {workers.capacity:,} slots" if workers.capacity else ""),
         Tile("Answered", answered, failed if stats else ""),
         _time("Queue time, p95", last.queue_seconds if last else None),
         _time("Model time, p95", last.model_seconds if last else None),
         Tile("Workers", f"{workers.alive:,}", f"{workers.in_flight:,} running", not workers.alive),
-        Tile("Dead letters", counted(letters), "not replayed" if letters.count else "", bool(letters.count)),
+        Tile("Dead letters", counted(letters), "not sent again" if letters.count else "", bool(letters.count)),
     ]
 
 

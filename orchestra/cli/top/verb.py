@@ -21,7 +21,7 @@ def top(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Watch what needs you, the numbers of now and the newest requests, live; act on requests by keys.
+    """Watch what needs you, the numbers of now and the newest requests, live; with keys to cancel and retry requests.
 
     Keys with the scope `operate` see the tenant's numbers, all others their own. `?` shows the keys to press. While the
     gateway is away it says so and goes on when the gateway is back. Where standard output is no terminal it prints one

@@ -105,10 +105,7 @@ async def test_a_row_is_as_it_is_after_it_was_asked_for(looking: Lookup, table: 
 async def test_all_who_wait_are_told_that_postgres_is_away_and_the_next_are_answered(
     looking: Lookup, table: Table, failure: BaseException
 ) -> None:
-    """An error reaches only the callers of that statement, also a CancelledError that a client lets out.
-
-    A caller that has left disturbs nothing.
-    """
+    """An error, or a CancelledError of a client, reaches only its statement's callers; who left disturbs no other."""
     table.failing, table.failure = 2, failure
     tasks = await asking(looking, 1) + await asking(looking, 1) + await asking(looking, 3)
     tasks[0].cancel()

@@ -13,11 +13,14 @@ from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
 from gateway.pulse import Look, Pulse, look
 from gateway.routes.queue import QueueRoutes, quantile
+from gateway.timings import Timings
 from orchestra.store import leases, minutes
 from orchestra.store.database import Database
 from orchestra.store.minutes import BOUNDS
+from orchestra.store.queue import Depth
 from orchestra.store.worker_state import StateOfModel, StateOfTopic, WorkerState
 from schemas.errors import ErrorCode
+from tests.support.fakes import steps
 from tests.support.people import bearer, calling, make_key, routed
 from tests.support.store import claim_one, finish, let_lease_run_out, new_worker, request, take
 
@@ -65,6 +68,25 @@ async def test_operators_who_ask_at_once_share_a_look(
 
     assert [200] * 10 == [each.status_code for each in found]
     assert [database] == looks
+
+
+async def test_operators_who_wait_for_a_look_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that lasts is too old for those who ask during it, and they have one between them."""
+    looks, over = [], asyncio.Event()
+
+    async def looking(database: Database) -> Look:
+        looks.append(database)
+        await over.wait()
+        return Look(Depth([], frozenset()), {}, [])
+
+    monkeypatch.setattr("gateway.pulse.look", looking)
+    pulse = Pulse(None, Drain(), Metrics(), None, Timings(frame=0.0))  # type: ignore[arg-type]
+    asking = [asyncio.create_task(pulse.look()) for _ in range(10)]
+    await steps()
+    over.set()
+    await asyncio.gather(*asking)
+
+    assert 1 <= len(looks) <= 2
 
 
 async def test_a_model_that_refuses_is_named_until_when(client: httpx.AsyncClient, database: Database) -> None:

@@ -44,6 +44,14 @@ async def test_what_an_operator_sees_is_printed(script: ScriptedGateway, verb: s
     assert "\x1b[2J" not in done.output
 
 
+async def test_who_paused_is_left_out_where_nobody_has_a_name(script: ScriptedGateway) -> None:
+    """A gateway without keys does not know who paused a model."""
+    pause = {**QUEUE["pauses"][0], "paused_by": "nobody"}
+    script.answers["GET /v1/queue"] = {**QUEUE, "pauses": [pause]}
+
+    assert "paused-one is paused until it is resumed: moved\n" in (await script.orchestra("queue")).output
+
+
 @pytest.mark.parametrize(("verb", "path"), [("queue", "/v1/queue"), ("lag", "/v1/topics"), ("stats", "/v1/stats")])
 async def test_json_is_the_answer_itself(script: ScriptedGateway, verb: str, path: str) -> None:
     """A program gets what the gateway answered."""

@@ -33,7 +33,7 @@ async def test_counts_then_acts_to_the_end(script: ScriptedGateway) -> None:
         ("POST /cancel", {"filter": filter, "dry_run": False, "cursor": "d"}),
     ] == script.asked
     assert (1, "2 cancelled; 2 not: cancelling 1, ended 1\n") == (done.status, done.output)
-    assert "4 requests, 3 would be cancelled; 1 not: ended 1" in done.stderr
+    assert "4 requests of all owners, 3 would be cancelled; 1 not: ended 1" in done.stderr
 
 
 async def test_a_dry_run_changes_nothing(script: ScriptedGateway) -> None:
@@ -42,8 +42,23 @@ async def test_a_dry_run_changes_nothing(script: ScriptedGateway) -> None:
 
     done = await script.orchestra("retry", "--created-after", "2026-01-01", "--dry-run", "--json")
 
-    assert (0, {"matched": 5, "done": 3, "skipped": {"retried": 2}}) == (done.status, json.loads(done.output))
+    counts = {"matched": 5, "done": 3, "skipped": {"retried": 2}}
+    assert (0, {"scope": "tenant", **counts}) == (done.status, json.loads(done.output))
     assert [{"filter": {"created_after": "2026-01-01"}, "dry_run": True}] == bodies(script)
+
+
+@pytest.mark.parametrize(
+    ("scope", "whose"),
+    [("own", " of your own"), ("tenant", " of all owners"), (None, "")],
+    ids=["own", "tenant", "older"],
+)
+async def test_a_dry_run_says_whose_requests_it_counts(script: ScriptedGateway, scope: str | None, whose: str) -> None:
+    """A filter may select those of all owners; a gateway of an older release does not say."""
+    script.answers["POST /cancel"] = {**told(3, ended=1), "scope": scope}
+
+    done = await script.orchestra("cancel", "--status", "pending", "--dry-run")
+
+    assert (0, f"4 requests{whose}, 3 would be cancelled; 1 not: ended 1\n") == (done.status, done.output)
 
 
 async def test_a_change_says_what_to_set(script: ScriptedGateway) -> None:

@@ -61,11 +61,11 @@ async def test_a_page_is_one_call() -> None:
 
 
 async def test_many_requests_are_acted_on_to_the_end() -> None:
-    """The cursor is followed, long lists of ids are several calls, and what is returned are the sums."""
+    """The cursor is followed, long lists of ids are several calls; what is returned are the sums and the scope."""
     network = network_of(ok(told(2, "c", ended=1)), ok(told(1, ended=2, cancelling=1)))
     done = await network.client().requests.cancel_all(status="pending", created_before=NOON, dry_run=True)
 
-    assert (7, 3, False, None) == (done.matched, done.done, done.more, done.next)
+    assert ("tenant", 7, 3, False, None) == (done.scope, done.matched, done.done, done.more, done.next)
     assert {"cancelling": 1, "ended": 3} == {each.code: each.count for each in done.skipped}
     first = {"filter": {"status": "pending", "created_before": "2026-01-31T12:00:00Z"}, "dry_run": True}
     assert [first, {**first, "cursor": "c"}] == bodies(network)

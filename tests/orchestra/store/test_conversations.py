@@ -1,15 +1,11 @@
 """Promises of orchestra/store/conversations.py: conversations are created, listed and shown by their owner."""
 
-from collections.abc import Sequence
-from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
-
 from orchestra.store import cancels, conversations
-from orchestra.store.database import Database, Row
+from orchestra.store.database import Database
 from orchestra.store.turns import ConversationRef
-from tests.support.plans import rows_read
+from tests.support.plans import noted, rows_read
 from tests.support.store import claim_one, finish, request, take
 
 
@@ -38,25 +34,17 @@ async def test_open_requests_are_shown_in_their_order(database: Database) -> Non
     assert [turns[1].id, turns[2].id] == found.open_requests
 
 
-async def test_ended_turns_are_not_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many turns of a conversation have ended, a look at it reads only those that are open."""
+async def test_ended_turns_are_not_read(database: Database) -> None:
+    """However many turns of a conversation have ended, a look reads the open ones; a list reads its first words too."""
     conversation = uuid4()
     await take(database, *(request(conversation) for _ in range(40)))
     for _ in range(38):
         await finish(database, await claim_one(database))
-    asked: list[tuple[str, dict[str, Any]]] = []
-    run = Database.run
+    with noted("run") as asked:
+        await conversations.get(database, ("default", conversation))
+        await conversations.page(database, "default", None, 10)
 
-    async def noted(self: Database, sql: str, **values: Any) -> Sequence[Row]:
-        asked.append((sql, values))
-        return await run(self, sql, **values)
-
-    monkeypatch.setattr(Database, "run", noted)
-    await conversations.get(database, ("default", conversation))
-    await conversations.page(database, "default", None, 10)
-    monkeypatch.setattr(Database, "run", run)
-
-    assert [3, 3] == [await rows_read(database, sql, **values) for sql, values in asked]
+    assert [3, 4] == [await rows_read(database, sql, **values) for sql, values in asked]
 
 
 async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Database) -> None:

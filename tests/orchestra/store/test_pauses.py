@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from gateway import pulse
-from orchestra.store import claims, pauses, queue, requests, totals
+from orchestra.store import claims, pauses, queue, requests
 from orchestra.store.claims import Claimed, ClaimOrder, ModelLimit, Paused, Without
 from orchestra.store.database import Database
 from orchestra.store.models import note_models
@@ -15,7 +15,7 @@ from orchestra.store.pauses import MAX_PAUSES, Pause
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo, ModelList
 from tests.support.stack import Stack
-from tests.support.store import connect, new_worker, request, take
+from tests.support.store import connect, count_now, new_worker, request, take
 from tests.support.waiting import eventually
 
 _ROWS_READ = """
@@ -58,12 +58,6 @@ async def claim(database: Database, worker: UUID | None = None, **more: object) 
     shares = (Without(9, tenants=paused.tenants),) if paused.tenants else ()
     order = ClaimOrder(worker or await new_worker(database), 9, shares=shares, paused=paused.models, **more)  # type: ignore[arg-type]
     return await claims.claim(database, order)
-
-
-async def count(database: Database) -> None:
-    """Count the totals now, whether or not a count is due."""
-    await database.run("UPDATE totals_due SET due_at = now()")
-    assert await totals.count_turns(database, 0)
 
 
 async def test_a_paused_model_waits_for_its_tenant_alone(database: Database) -> None:
@@ -192,7 +186,7 @@ async def test_what_is_paused_makes_no_queue_old(database: Database) -> None:
     await take(database, request(model="a"), request(model="b", user="ada"))
     await database.run("UPDATE requests SET run_at = now() - interval '1 hour'")
     await pause(database, "a")
-    await count(database)
+    await count_now(database)
 
     (group,) = [each for each in (await queue.depth(database)).groups if each.model == "a"]
     assert (1, 1) == (group.runnable, group.paused)
@@ -213,7 +207,7 @@ async def test_what_waits_behind_paused_turns_is_known(database: Database, monke
     await take(database, request(model="b"), request(model="b", priority=0))
     await database.run("UPDATE requests SET run_at = now() - interval '30 seconds' WHERE model = 'b' AND priority = 5")
     await pause(database, "paused")
-    await count(database)
+    await count_now(database)
 
     assert await requests.oldest_runnable_age(database) == pytest.approx(30, abs=5)
     whole = await queue.totals(database, [("default", None)])
@@ -221,7 +215,7 @@ async def test_what_waits_behind_paused_turns_is_known(database: Database, monke
     assert pulse.oldest(depth, "default", whole["default", None]) == pytest.approx(30, abs=5)
 
     await database.run("DELETE FROM requests WHERE model = 'b' AND priority = 5")
-    await count(database)
+    await count_now(database)
     assert await requests.oldest_runnable_age(database) < 5
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from orchestra.store import audit, dead_letters, pages
-from orchestra.store.database import Database, Row
+from orchestra.store.database import Database
 from orchestra.store.pages import Found
 from schemas.api.audit import AuditFilter
 from schemas.api.dead_letters import DeadLetterFilter
-from tests.support.plans import rows_read
+from tests.support.plans import noted, rows_read
 
 ROWS, LIMIT, SEARCHED = 1000, 5, 50
 _PLACE = "'default', md5(n::text)::uuid, now() - n * interval '1 minute'"
@@ -59,20 +59,12 @@ async def test_a_page_reads_a_bounded_number_of_rows(
     """With any value of one, two or three filters, a page reads no more rows than it may look at."""
     await database.run(FILLED[kind])
     monkeypatch.setattr(pages, "MAX_SEARCHED", SEARCHED)
-    asked: list[tuple[str, dict[str, Any]]] = []
-    run = Database.run_in_order
+    with noted("run_in_order") as asked:
+        for count in (1, 2, 3):
+            for names in combinations(CHOICES[kind], count):
+                for values in product(*(CHOICES[kind][name] for name in names)):
+                    await page(database, kind, dict(zip(names, values, strict=True)))
 
-    async def noted(self: Database, sql: str, **values: Any) -> Sequence[Row]:
-        asked.append((sql, values))
-        return await run(self, sql, **values)
-
-    monkeypatch.setattr(Database, "run_in_order", noted)
-    for count in (1, 2, 3):
-        for names in combinations(CHOICES[kind], count):
-            for values in product(*(CHOICES[kind][name] for name in names)):
-                await page(database, kind, dict(zip(names, values, strict=True)))
-
-    monkeypatch.setattr(Database, "run_in_order", run)
     for sql, given in asked:
         assert await rows_read(database, sql, **given) <= SEARCHED, given
 

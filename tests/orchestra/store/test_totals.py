@@ -9,7 +9,7 @@ from orchestra.store.database import Database
 from orchestra.store.endings import Items
 from orchestra.store.totals import Quota, Total
 from schemas.errors import ErrorCode
-from tests.support.store import claim_one, finish, request, take, to_store
+from tests.support.store import claim_one, count_now, finish, let_counts_be_due, request, take, to_store
 
 ALL = Quota(0, 0, 0, 0.0)
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -17,8 +17,7 @@ LATER = datetime.now(UTC) + timedelta(hours=1)
 
 async def counted(database: Database) -> dict[tuple[str, str | None], Total]:
     """The totals of every owner and tenant, counted now."""
-    await database.run("UPDATE totals_due SET due_at = now()")
-    assert await totals.count_turns(database, 60)
+    await count_now(database)
     return {(each.tenant, each.owner): each for each in await totals.too_much(database, ALL, ALL)}
 
 
@@ -93,8 +92,7 @@ async def test_stored_bytes_are_those_of_texts_bodies_and_metadata(database: Dat
         id=uuid4(),
         metadata='{"who": "bob"}',
     )
-    await database.run("UPDATE totals_due SET due_at = now()")
-    assert await totals.count_bytes(database, 60)
+    await count_now(database, totals.count_bytes)
     first = {(each.tenant, each.owner): each.stored_bytes for each in await totals.too_much(database, ALL, ALL)}
 
     assert 900 < first["default", "ada"] < 1100
@@ -109,9 +107,8 @@ async def test_parts_items_and_provider_data_are_stored_bytes(database: Database
     said = [to_store("user", "", [{"type": "text", "text": "?" * 900}], None, 900)]
     output = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "?" * 900}]
     await finish(database, await claim_one(database), said=said, items=Items(output, 900, {"provider": "?" * 900}))
-    await database.run("UPDATE totals_due SET due_at = now()")
 
-    assert await totals.count_bytes(database, 60)
+    await count_now(database, totals.count_bytes)
 
     (found,) = [each for each in await totals.too_much(database, ALL, ALL) if each.owner == "ada"]
     assert 2700 < found.stored_bytes < 3200
@@ -119,7 +116,7 @@ async def test_parts_items_and_provider_data_are_stored_bytes(database: Database
 
 async def test_only_one_counts_and_not_again_at_once(database: Database) -> None:
     """Every worker asks; a count that one has just done, or is doing, is not repeated by the others."""
-    await database.run("UPDATE totals_due SET due_at = now()")
+    await let_counts_be_due(database)
 
     done = await asyncio.gather(*(totals.count_turns(database, 60) for _ in range(5)))
 

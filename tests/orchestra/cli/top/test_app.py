@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from orchestra.cli.top.app import Top
@@ -53,7 +54,7 @@ async def terminal(busy: Busy, size: tuple[int, int] = (80, 24)) -> AsyncIterato
 async def test_what_happens_now_is_shown(busy: Busy) -> None:
     """What needs someone, the numbers of now and the newest requests, without control characters of callers."""
     async with terminal(busy) as shown:
-        text = await shown.shows("live", "20 % of what ended", "Waiting", "500+", "3/min", "…4b6a9d01", "gemini-2.5")
+        text = await shown.shows("live", "20 % of the requests", "Waiting", "500+", "3/min", "…4b6a9d01", "gemini-2.5")
 
     assert "[2Jevil" in text
     assert not CONTROL.search(text)
@@ -97,6 +98,19 @@ async def test_the_cursor_follows_its_request(busy: Busy) -> None:
         await shown.shows("not_found")
 
 
+async def test_a_pasted_filter_runs_no_command(busy: Busy) -> None:
+    """What comes in one piece with `/` goes into the filter: no key of it acts on a request."""
+    async with terminal(busy) as shown:
+        await shown.shows("…1e2a4b90")
+        for each in "/cyr/cy":
+            shown.app.post_message(Key("slash" if each == "/" else each, each))
+        await shown.shows("cyr/cy")
+
+        assert [] == shown.app.screen_stack[1:]
+
+    assert [] == busy.asked(f"POST /v1/requests/{ID}/cancel")
+
+
 async def test_the_list_is_filtered(busy: Busy) -> None:
     """What is typed becomes parameters of the list; what says nothing is refused and asks for nothing."""
     async with terminal(busy) as shown:
@@ -124,7 +138,7 @@ async def test_acts_are_confirmed(busy: Busy, key: str, path: str) -> None:
         await shown.shows("live", "…4b6a9d01")
         assert [] == busy.asked(f"POST {path}")
         await shown.press(key, "y")
-        await shown.shows("failed, cancel requested" if key == "c" else "is retried as")
+        await shown.shows("had ended: failed" if key == "c" else "is retried as")
         await shown.press(key, "y")
         await shown.shows("not_retryable", "because")
 
@@ -197,7 +211,7 @@ async def test_without_colour(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> No
     """With NO_COLOR every colour is a grey, and what is alarming is still marked."""
     monkeypatch.setenv("NO_COLOR", "1")
     async with terminal(busy) as shown:
-        await shown.shows("live", "✗ 20 % of what ended")
+        await shown.shows("live", "✗ 20 % of the requests")
         strips = shown.app.screen._compositor.render_strips()
         styles = [segment.style for strip in strips for segment in strip if segment.style]
         found = {colour for style in styles for colour in (style.color, style.bgcolor) if colour}

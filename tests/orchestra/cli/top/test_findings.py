@@ -31,21 +31,30 @@ def told(more: dict[str, Any], **seen: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("more", "kind", "text"),
     [
-        ({"workers": {**WORKERS, "alive": 0}}, "bad", "No worker is alive: requests will wait."),
+        ({"workers": {**WORKERS, "alive": 0}}, "bad", "No worker is alive: new requests wait."),
         (
             {"workers": {**WORKERS, "alive": 0}, "runnable": {"count": 1, "more": False}},
             "bad",
             "alive: 1 request waits.",
         ),
-        ({"workers": {**WORKERS, "draining": 2}}, "bad", "Every worker drains: requests will wait."),
-        ({"workers": {**WORKERS, "in_flight": 1000}}, "warn", "All 1,000 slots of 2 workers are taken;"),
+        ({"workers": {**WORKERS, "draining": 2}}, "bad", "Every worker drains: new requests wait."),
+        (
+            {"workers": {**WORKERS, "in_flight": 1000}},
+            "warn",
+            "All 1,000 slots of 2 workers are taken: new requests wait.",
+        ),
+        (
+            {"workers": {**WORKERS, "draining": 1, "in_flight": 1000}},
+            "warn",
+            "All 1,000 slots of 1 worker are taken: new requests wait.",
+        ),
         ({"held_models": ["gone"]}, "warn", "Model gone refuses calls."),
-        ({"dead_letters": {"count": 1, "more": False}}, "warn", "1 record was refused and was not replayed."),
-        ({"dead_letters": {"count": 9, "more": True}}, "warn", "9+ records were refused and were not replayed."),
+        ({"dead_letters": {"count": 1, "more": False}}, "warn", "1 record was refused and was not sent again."),
+        ({"dead_letters": {"count": 9, "more": True}}, "warn", "9+ records were refused and were not sent again."),
         ({"oldest_seconds": 180.0}, "warn", "The oldest request that could run has waited for 3 min."),
-        ({"minutes": FRAME["minutes"]}, "bad", "20 % of what ended in the last two minutes failed: 10 of 50."),
+        ({"minutes": FRAME["minutes"]}, "bad", "20 % of the requests that ended since 12:00:00Z failed: 10 of 50."),
     ],
-    ids=["none", "none-and-one", "drain", "full", "held", "letter", "letters", "old", "failures"],
+    ids=["none", "none-and-one", "drain", "full", "rest-full", "held", "letter", "letters", "old", "failures"],
 )
 def test_what_a_frame_says(more: dict[str, Any], kind: str, text: str) -> None:
     """Each state that needs someone is one finding, in the console's words."""
@@ -55,7 +64,7 @@ def test_what_a_frame_says(more: dict[str, Any], kind: str, text: str) -> None:
 
 
 def test_what_the_queue_the_topics_and_the_statistics_say() -> None:
-    """Pauses and refusals with who, why and until when, topics that lag, late statistics. The worst is first."""
+    """Pauses and refusals with why and until when, topics that lag, late statistics. The worst is first."""
     topics = {"data": [{**TOPICS["data"][0], "lag": 1001}]}
     found = told(
         {"held_models": ["gone"], "minutes": FRAME["minutes"]},
@@ -65,12 +74,22 @@ def test_what_the_queue_the_topics_and_the_statistics_say() -> None:
     )
 
     assert [
-        ("bad", "20 % of what ended in the last two minutes failed: 10 of 50."),
-        ("warn", "Model paused-one is paused by key:k until it is resumed: moved."),
+        ("bad", "20 % of the requests that ended since 12:00:00Z failed: 10 of 50."),
+        ("warn", "Model paused-one is paused until someone resumes it: moved."),
         ("warn", f"Model gone refuses calls (auth: bad \x1b[2J key); its requests are held back until {UNTIL}."),
         ("warn", "1,001 records of llm.requests are not read yet."),
         ("info", "Statistics were last counted 3 min ago: workers count them."),
     ] == found  # fmt: skip
+
+
+def test_a_pause_of_all_work_is_said_in_a_sentence() -> None:
+    """It ends by itself or is resumed, and a reason that ends like a sentence gets no second full stop."""
+    pauses = [{**QUEUE["pauses"][0], "model": None, "reason": reason, "until": UNTIL} for reason in ("", "Moved!")]
+    queue = QueueState.model_validate({**QUEUE, "pauses": pauses})
+
+    assert [
+        ("warn", f"All work is paused until {UNTIL}."), ("warn", f"All work is paused until {UNTIL}: Moved!")
+    ] == told({}, queue=queue)  # fmt: skip
 
 
 def test_calm_needs_nothing() -> None:

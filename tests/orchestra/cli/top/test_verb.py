@@ -12,8 +12,8 @@ async def test_one_frame_is_printed(busy: Busy) -> None:
     piped = await busy.script.orchestra("top")
 
     expected = [
-        "What needs you", "✗ 20 % of what ended in the last two minutes failed: 10 of 50.", "Waiting", "500+", "3/min",
-        "of 1,000 slots", f"{MODEL[:19]}… ", "999/1000", f"{ID} failed", f"{OTHER} pending     7", "m[2Jevil",
+        "What needs you", "✗ 20 % of the requests that ended since 12:00:00Z failed: 10 of 50.", "Waiting", "500+",
+        "3/min", "of 1,000 slots", f"{MODEL[:19]}… ", "999/1000", f"{ID} failed", f"{OTHER} pending     7", "m[2Jevil",
     ]  # fmt: skip
     assert (0, "") == (once.status, once.stderr)
     assert [text for text in expected if text not in once.output] == []
