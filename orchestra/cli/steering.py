@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -42,7 +41,7 @@ def cancel(
 
     Shows first how many there are. Exit code 1 if some were not cancelled.
     """
-    _run("cancel", ids, filter, (gateway, key, data), dry_run=dry_run, yes=yes, as_json=as_json)
+    _run("cancel", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @with_filters
@@ -62,7 +61,7 @@ def retry(
     Shows first how many there are. A request is retried once, so the command can be repeated. Exit code 1 if some were
     not retried.
     """
-    _run("retry", ids, filter, (gateway, key, data), dry_run=dry_run, yes=yes, as_json=as_json)
+    _run("retry", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @with_filters
@@ -88,31 +87,31 @@ def change(
 
     Shows first how many there are. Exit code 1 if some were not changed.
     """
+    where = gateway_of(gateway, data), key
     given: dict[str, Any] = {"priority": priority, "not_before": not_before, "deadline": deadline}
     changes: Any = {name: None if value == _DEFAULT else value for name, value in given.items() if value is not None}
     if not changes:
         raise typer.BadParameter("give at least one of --priority, --not-before, --deadline")
-    _run("change", ids, filter, (gateway, key, data), changes, dry_run=dry_run, yes=yes, as_json=as_json)
+    _run("change", ids, filter, where, changes, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _run(
     verb: str,
     ids: Sequence[UUID] | None,
     filter: Mapping[str, Any],
-    where: tuple[str | None, str | None, Path],
+    where: tuple[str, str | None],
     *changes: Any,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Count, ask on a terminal, then act. ``where``: the gateway, the key and the data folder, as they were given."""
+    """Count, ask on a terminal, then act. ``where``: the gateway and the key."""
     if bool(ids) == bool(filter):
         raise typer.BadParameter("give the ids of requests, or at least one filter such as --status or --model")
-    gateway, key, data = where
-    with calling(gateway_of(gateway, data), key) as client:
+    with calling(*where) as client:
         act = partial(getattr(client.requests, f"{verb}_all"), *changes, ids or None, **filter)
         told: RequestsDone = act(dry_run=True)
-        whose = _WHOSE[told.scope] if told.scope and filter else ""
+        whose = _WHOSE.get(told.scope or "", "") if filter else ""
         count = f"{told.matched} requests{whose}, {_line(told, f'would be {_DONE[verb]}')}"
         if not dry_run:
             echo(count, err=True)
