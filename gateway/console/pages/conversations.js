@@ -1,11 +1,10 @@
 // The list of conversations, newest first.
-import { useEffect, useState } from "preact/hooks";
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
 import { number, short } from "../format.js";
-import { useKeys } from "../keys.js";
 import { useEvery } from "../live.js";
-import { go, link, linkIfAny, query } from "../router.js";
+import { link, linkIfAny, query } from "../router.js";
+import { useRows } from "../rows.js";
 import { Copy } from "../parts/copy.js";
 import { Page } from "../parts/page.js";
 import { Empty, Failure, Panel } from "../parts/panel.js";
@@ -17,24 +16,13 @@ const LIMIT = 50;
 export default function Conversations() {
   const cursor = query.value.get("cursor") ?? "";
   const page = useLoaded((abort) => get("/v1/conversations", { query: { limit: LIMIT, cursor }, abort }), [cursor]);
-  const [here, setHere] = useState(-1);
-  useEffect(() => setHere(-1), [cursor]);
   /** @type {Api.ConversationResource[]} */
   const rows = page.data?.data ?? [];
   const top = rows[0]?.id;
   const branches = rows.some((row) => row.branch_of);
+  const here = useRows(rows, "/conversations", cursor);
   // The newest page follows what happens, unless someone moves through it.
   useEvery(5, () => here < 0 && page.reload());
-  const move = (/** @type {number} */ step) => {
-    const next = Math.max(0, Math.min(rows.length - 1, here + step));
-    setHere(next);
-    document.getElementById(`row-${rows[next]?.id}`)?.scrollIntoView({ block: "nearest" });
-  };
-  useKeys([
-    { key: "j", text: "Next row", run: () => move(1) },
-    { key: "k", text: "Previous row", run: () => move(-1) },
-    { key: "Enter", text: "Open the row", run: () => rows[here] && go(link(`/conversations/${rows[here]?.id}`)) },
-  ]);
   const play = linkIfAny("/playground");
   return html`<${Page} title="Conversations" tools=${play && html`<a class="button" href=${play}>Begin one</a>`}>
     <${Panel} title="Newest first" flush>

@@ -1,11 +1,10 @@
 // The list of dead letters: records that could not become requests.
-import { useEffect, useState } from "preact/hooks";
 import { html } from "../html.js";
 import { number, size } from "../format.js";
 import { placeOf } from "../letter.js";
 import { filterOf, useLetters } from "../lettersource.js";
-import { useKeys } from "../keys.js";
-import { go, link, query } from "../router.js";
+import { link, query } from "../router.js";
+import { useRows } from "../rows.js";
 import { LetterFilter } from "../parts/letterfilter.js";
 import { Page } from "../parts/page.js";
 import { Pager } from "../parts/pager.js";
@@ -20,19 +19,8 @@ export default function Letters() {
   const filter = filterOf(query.value);
   const cursor = query.value.get("cursor") ?? "";
   const list = useLetters(filter, cursor, LIMIT);
-  const [here, setHere] = useState(-1);
-  useEffect(() => setHere(-1), [JSON.stringify([filter, cursor])]);
   const { rows } = list;
-  const move = (/** @type {number} */ step) => {
-    const next = Math.max(0, Math.min(rows.length - 1, here + step));
-    setHere(next);
-    document.getElementById(`row-${rows[next]?.id}`)?.scrollIntoView({ block: "nearest" });
-  };
-  const at = rows[here];
-  useKeys([
-    { key: "j", text: "Next row", run: () => move(1) },
-    { key: "k", text: "Previous row", run: () => move(-1) },
-    { key: "Enter", text: "Open the row", run: () => at && go(link(`/dead-letters/${at.id}`)) },
+  const here = useRows(rows, "/dead-letters", JSON.stringify([filter, cursor]), () => [
     { key: "n", text: "Show newer ones", run: () => list.newer && list.reload() },
   ]);
   const open = rows.some((row) => !row.replayed_at);

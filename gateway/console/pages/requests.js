@@ -4,9 +4,9 @@ import { html } from "../html.js";
 import { address } from "../api.js";
 import { number } from "../format.js";
 import { filterOf } from "../filters.js";
-import { useKeys } from "../keys.js";
 import { useList } from "../list.js";
-import { go, link, query } from "../router.js";
+import { link, query } from "../router.js";
+import { useRows } from "../rows.js";
 import { may } from "../session.js";
 import { Actions } from "../parts/actions.js";
 import { Copy } from "../parts/copy.js";
@@ -22,25 +22,12 @@ export default function Requests() {
   const filter = filterOf(query.value);
   const cursor = query.value.get("cursor") ?? "";
   const list = useList(filter, cursor, LIMIT);
-  const [here, setHere] = useState(-1);
   const [chosen, choose] = useState(/** @type {Set<string>} */ (new Set()));
   const key = JSON.stringify([filter, cursor]);
-  useEffect(() => {
-    setHere(-1);
-    choose(new Set());
-  }, [key]);
+  useEffect(() => choose(new Set()), [key]);
   const rows = list.rows;
-  const at = rows[here];
   const toggle = (/** @type {string} */ id) => choose((before) => toggled(before, id));
-  const move = (/** @type {number} */ step) => {
-    const next = Math.max(0, Math.min(rows.length - 1, here + step));
-    setHere(next);
-    document.getElementById(`row-${rows[next]?.id}`)?.scrollIntoView({ block: "nearest" });
-  };
-  useKeys([
-    { key: "j", text: "Next row", run: () => move(1) },
-    { key: "k", text: "Previous row", run: () => move(-1) },
-    { key: "Enter", text: "Open the row", run: () => at && go(link(`/requests/${at.id}`)) },
+  const here = useRows(rows, "/requests", key, (at) => [
     { key: "x", text: "Choose the row", run: () => at && toggle(at.id) },
     { key: "n", text: "Show newer ones", run: () => list.newer && list.reload() },
   ]);
