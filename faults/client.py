@@ -136,7 +136,6 @@ async def told(response: aiohttp.ClientResponse) -> Told:
     document: dict[str, Any] = await response.json(content_type=None)
     id = document.get("request_id") or document.get("id")
     request_id = UUID(id) if id else None
-    retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
     status, code = document.get("status"), document.get("code")
     if response.status < 300:
         # The reply to a waiting call has no status: it is completed.
@@ -145,6 +144,12 @@ async def told(response: aiohttp.ClientResponse) -> Told:
         return answered(request_id, status, document) if ended else Told("acked", request_id, status)
     if request_id and code not in _NOT_ABOUT_AN_ID:
         return Told("acked", request_id, code=code)
+    return not_accepted(response, code)
+
+
+def not_accepted(response: aiohttp.ClientResponse, code: str | None) -> Told:
+    """The outcome that an error reports which names no accepted request."""
+    retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
     if response.status == 429 or code in SURELY_NOT:
         return Told("busy", code=code, retry_after=retry_after)
     if response.status >= 500:

@@ -16,11 +16,11 @@ from faults.client import (
     BROKEN,
     CONNECT_SECONDS,
     LONGEST_EVENT_BYTES,
-    SURELY_NOT,
     WAIT_SECONDS,
     StreamEvent,
     Told,
     answered,
+    not_accepted,
     streaming,
 )
 from orchestra.http.event_stream import EventStream
@@ -107,15 +107,10 @@ async def told(response: aiohttp.ClientResponse) -> Told:
     if response.status == 200:
         return of_completion(document) if document["object"] == "chat.completion" else of_response(document)
     code = (document.get("error") or {}).get("code")
-    retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
     id = response.headers.get("Location", "").rpartition("/v1/requests/")[2]
     if id and code != ErrorCode.IDEMPOTENCY_KEY_REUSED:
         return Told("acked", UUID(id), code=code)
-    if response.status == 429 or code in SURELY_NOT:
-        return Told("busy", code=code, retry_after=retry_after)
-    if response.status >= 500:
-        return Told("unknown", code=code, retry_after=retry_after)
-    return Told("refused", code=code)
+    return not_accepted(response, code)
 
 
 def of_completion(document: Mapping[str, Any]) -> Told:
