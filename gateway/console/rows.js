@@ -4,7 +4,7 @@ import { useKeys } from "./keys.js";
 import { go, link } from "./router.js";
 
 /**
- * The place of the row that the keys have reached, -1 for none. A list with another `key` begins anew.
+ * The place of the row that the keys have reached, -1 for none. It is forgotten when `key`, which names the list, changes.
  *
  * `path`: below it is the page of each row; `more`: further keys of the list, given the row that was reached.
  * @template {{ id: string | number }} T
