@@ -1,8 +1,10 @@
 """The queue, the workers and what has ended, for operators; and a live view, for every caller."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, pairwise
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -30,6 +32,8 @@ from schemas.errors import ErrorCode, OrchestraError
 
 _MAX_MODELS = 20
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+# Of each bucket, seconds.
+_MIDDLES = (BOUNDS[0] / 2, *(math.sqrt(lower * upper) for lower, upper in pairwise(BOUNDS)), BOUNDS[-1])
 
 
 class QueueRoutes:
@@ -246,16 +250,13 @@ def _durations(seconds: float, buckets: Sequence[int]) -> Durations:
 
 
 def quantile(share: float, buckets: Sequence[int]) -> float:
-    """The time that this share of the requests did not exceed, with the times of a bucket spread evenly over it.
+    """The time that this share of the requests did not exceed, within 14 % of it: the middle of its bucket.
 
-    In the bucket without a bound it is the last bound.
+    In the bucket without a bound it is the last bound. Below the first bound the error is at most 5 ms.
     """
-    wanted, below, lower = share * sum(buckets), 0, 0.0
-    for count, upper in zip(buckets, BOUNDS, strict=False):
-        if count and below + count >= wanted:
-            return lower + (upper - lower) * (wanted - below) / count
-        below, lower = below + count, upper
-    return BOUNDS[-1]
+    wanted = share * sum(buckets)
+    place = next(place for place, below in enumerate(accumulate(buckets)) if below and below >= wanted)
+    return _MIDDLES[place]
 
 
 def _rounded_up(moment: datetime) -> datetime:

@@ -39,7 +39,7 @@ class StatsQuery(BaseModel):
 
 
 class Durations(BaseModel):
-    """How long something took, over many requests. Quantiles are estimated from buckets."""
+    """How long something took, over many requests. A percentile is within 14 % of the exact one, up to 22 hours."""
 
     mean: Annotated[float | None, described("The mean in seconds; null: nothing was measured.", 1.2)]
     p50: Annotated[float | None, described("The median in seconds.", 0.8)]

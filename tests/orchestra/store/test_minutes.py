@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,8 +68,28 @@ async def test_the_time_in_the_queue_and_at_the_model_are_apart(database: Databa
     (found,) = await ended(database)
 
     assert (7, 3) == (round(found.queue_seconds), round(found.model_seconds))
-    assert [1 if bound == 10.0 else 0 for bound in (*minutes.BOUNDS, None)] == list(found.queue_buckets)
-    assert [1 if bound == 5.0 else 0 for bound in (*minutes.BOUNDS, None)] == list(found.model_buckets)
+    assert [1 if bound == 8.0 else 0 for bound in (*minutes.BOUNDS, None)] == list(found.queue_buckets)
+    assert [1 if bound == 3.15 else 0 for bound in (*minutes.BOUNDS, None)] == list(found.model_buckets)
+
+
+async def test_rows_with_the_buckets_of_earlier_versions_are_read(database: Database) -> None:
+    """What was counted in 13 buckets is added to what is counted now, at the middles of those buckets."""
+    await take(database, request())
+    await finish(database, await claim_one(database))
+    await database.run(_AGO, seconds=0.0)
+    await count(database)
+    old = [2, *[0] * 8, 5, 0, 0, 1]  # Up to 50 ms; from 30 s to 1 min; over 30 min.
+    await database.run(
+        "INSERT INTO request_minutes SELECT minute, tenant, 'old', outcome, 8, 0, 0, 0, 0, 0, :old, :old"
+        " FROM request_minutes",
+        old=old,
+    )
+
+    (found,) = await ended(database)
+
+    places = [bisect_right(minutes.BOUNDS, seconds) for seconds in (0.025, 7, 42, 1800)]
+    assert [2, 1, 5, 1] == [found.queue_buckets[place] for place in places]
+    assert 9 == sum(found.queue_buckets) == sum(found.model_buckets)
 
 
 async def test_counting_again_changes_nothing_and_later_endings_are_added(database: Database) -> None:
