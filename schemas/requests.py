@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from datetime import datetime
 from itertools import zip_longest
 from typing import Annotated, Any, Literal
@@ -28,7 +29,7 @@ from schemas.envelope import in_utc
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import Options, Priority
 from schemas.invalid import problems_of
-from schemas.json_schema import described
+from schemas.json_schema import described, names_of
 
 MESSAGE_REQUESTED = "llm.message.requested"
 CANCEL_REQUESTED = "llm.cancel.requested"
@@ -262,10 +263,10 @@ RECORD_TYPES: dict[str, type[MessageRequested] | type[CancelRequested] | type[Co
 }
 
 
-def refused(error: ValidationError) -> OrchestraError:
-    """The error for an invalid body: where and why, without repeating any of it."""
+def refused(error: ValidationError, model: type[BaseModel] | None = None) -> OrchestraError:
+    """The error for an invalid body: where and why, without repeating any of it. ``model``: that of the body."""
     code = next((code for each in problems_of(error) if (code := _code_of(each))), ErrorCode.INVALID_REQUEST)
-    return OrchestraError(code, describe(error))
+    return OrchestraError(code, describe(error, model))
 
 
 def _code_of(problem: ErrorDetails) -> ErrorCode | None:
@@ -282,22 +283,24 @@ def _code_of(problem: ErrorDetails) -> ErrorCode | None:
 _OPEN_LISTS = frozenset({"reasoning", "reasoning_effort", "response_format", "tool_choice", "tools"})
 
 
-def describe(error: ValidationError) -> str:
-    """Where and why a body is invalid, without repeating any of it."""
+def describe(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """Where and why a body is invalid, without repeating any of it. ``model``: that of the body, if it is no record."""
     problems = problems_of(error)
-    return "; ".join(map(_line, problems[:5])) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+    known = _FIELD_NAMES | names_of(model) if model else _FIELD_NAMES
+    lines = "; ".join(_line(each, known) for each in problems[:5])
+    return lines + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
 
 
-def _line(problem: ErrorDetails) -> str:
-    place, text = _place(problem["loc"]), problem["msg"]
+def _line(problem: ErrorDetails, known: Collection[str]) -> str:
+    place, text = _place(problem["loc"], known), problem["msg"]
     if problem["type"] == OF_A_FIELD:
         return f"{place}.{text}" if place else text
     return f"{place or 'body'}: {text}"
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def _place(loc: tuple[int | str, ...], known: Collection[str]) -> str:
     # A name chosen by the client (a metadata key) is input too: show only indices and our own field names.
-    names = [str(part) for part in loc if isinstance(part, int) or part in _FIELD_NAMES]
+    names = [str(part) for part in loc if isinstance(part, int) or part in known]
     # In a union the name of the type comes first, which is that of the field with its data.
     return ".".join(name for name, following in zip_longest(names, names[1:]) if name.isdigit() or name != following)
 
@@ -308,10 +311,7 @@ _FIELD_NAMES = (
     | frozenset("text image_url url detail input_audio data format file file_data file_id filename".split())
     | frozenset("function arguments parameters description strict type json_schema schema id".split())
     | frozenset("request_id prompt history type user created_after created_before".split())
-    | frozenset("username password role name scopes expires_at user_id".split())
     | frozenset("body_ref sha256 bytes body_hash".split())
-    | frozenset("reason topic cursor key key_base64 value value_base64 headers".split())
-    | frozenset("ids filter dry_run change status".split())
     | frozenset("max_completion_tokens stream_options include_usage service_tier on_disconnect".split())
 )
 

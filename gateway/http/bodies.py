@@ -79,7 +79,7 @@ def validate(model: type[_Body], value: Any) -> _Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise refused(error) from None
+        raise refused(error, model) from None
 
 
 def must_be_json(request: Request) -> None:

@@ -112,7 +112,7 @@ def read_form(raw: bytes) -> Form:
             return form
         detail = "grant_type: must be password"
     except ValidationError as error:
-        detail = describe(error)
+        detail = describe(error, Form)
     except ValueError:  # Including bytes that are not UTF-8.
         detail = "must be a form with username and password, once each"
     raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)

@@ -36,7 +36,7 @@ class TurnResult(Enum):
 
 def chat(
     *,
-    conversation: ConversationId = None,
+    conversation_id: ConversationId = None,
     model: ModelName = None,
     file: Annotated[
         list[Path] | None,
@@ -62,6 +62,7 @@ def chat(
         files = attach_all(file or (), partial(upload_for_message, where.url, key))
     except UnusableFileError as error:
         raise typer.BadParameter(str(error)) from None
+    conversation = str(conversation_id) if conversation_id else None
     if conversation:
         _check(where, conversation)
     echo(f"{where.url}. Ctrl-C cancels an answer; /quit or Ctrl-D ends.", err=True)

@@ -123,8 +123,8 @@ def audit(
     actor: Annotated[str | None, typer.Option(help="Only what this credential did, as key:k3x7q2m5ab4c.")] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, as request.cancel.")] = None,
     target: Annotated[str | None, typer.Option(help="Only changes of this, as workers/ID.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Start, as 2026-01-31T12:00:00Z.")] = None,
-    to: Annotated[str | None, typer.Option(help="End.")] = None,
+    created_after: Annotated[str | None, typer.Option("--from", help="Start, as 2026-01-31T12:00:00Z.")] = None,
+    created_before: Annotated[str | None, typer.Option("--to", help="End.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 100,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
@@ -141,8 +141,8 @@ def audit(
             actor=actor,
             action=action,
             target=target,
-            created_after=from_,
-            created_before=to,
+            created_after=created_after,
+            created_before=created_before,
         )
         found = list(islice(entries, limit))
     if as_json:

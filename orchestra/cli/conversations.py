@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from orchestra.cli.calls import calling, delete_each
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key, fail
+from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import echo, hand_over, print_list
 from schemas.api.conversations import ConversationResource
 
@@ -90,7 +90,7 @@ def branch(
     after_message: Annotated[
         int | None, typer.Option(min=1, help="The branch begins with all up to this message.")
     ] = None,
-    new_id: NewId = None,
+    id: NewId = None,
     metadata: Metadata = None,
     gateway: GatewayUrl = None,
     key: Key = None,
@@ -100,7 +100,7 @@ def branch(
     pairs = _pairs(metadata)
     with calling(gateway_of(gateway, data), key) as client:
         made = client.conversations.branch(
-            conversation, after_request=after_request, after_message=after_message, id=new_id, metadata=pairs
+            conversation, after_request=after_request, after_message=after_message, id=id, metadata=pairs
         )
     echo(str(made.id))
 
@@ -108,7 +108,7 @@ def branch(
 def copy(
     conversation: Id,
     *,
-    new_id: NewId = None,
+    id: NewId = None,
     metadata: Metadata = None,
     gateway: GatewayUrl = None,
     key: Key = None,
@@ -117,7 +117,7 @@ def copy(
     """Copy a conversation with all its messages, and print the id of the new one alone on stdout."""
     pairs = _pairs(metadata)
     with calling(gateway_of(gateway, data), key) as client:
-        made = client.conversations.copy(conversation, id=new_id, metadata=pairs)
+        made = client.conversations.copy(conversation, id=id, metadata=pairs)
     echo(str(made.id))
 
 
@@ -135,7 +135,7 @@ def delete(
 def _pairs(metadata: Sequence[str] | None) -> Mapping[str, str] | None:
     pairs = [each.partition("=") for each in metadata or ()]
     if any(not name or not sign for name, sign, _ in pairs):
-        raise fail("--metadata takes NAME=VALUE")
+        raise typer.BadParameter("it takes NAME=VALUE", param_hint="--metadata")
     return {name: value for name, _, value in pairs} if metadata else None
 
 

@@ -27,8 +27,10 @@ _PATH = "/v1/dead-letters"
 
 Reason = Annotated[ErrorCode | None, typer.Option(metavar="CODE", help="Only letters refused with this code.")]
 TopicOption = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
-After = Annotated[str | None, typer.Option(help="Only letters kept at or after this time, as 2026-01-31T12:00:00Z.")]
-Before = Annotated[str | None, typer.Option(help="Only letters kept before this time.")]
+After = Annotated[
+    str | None, typer.Option("--after", help="Only letters kept at or after this time, as 2026-01-31T12:00:00Z.")
+]
+Before = Annotated[str | None, typer.Option("--before", help="Only letters kept before this time.")]
 Id = Annotated[int, typer.Argument(min=0, help="Number of the dead letter.")]
 
 
@@ -47,8 +49,8 @@ def list_(
     *,
     reason: Reason = None,
     topic: TopicOption = None,
-    after: After = None,
-    before: Before = None,
+    created_after: After = None,
+    created_before: Before = None,
     replayed: Annotated[
         bool | None, typer.Option("--replayed/--not-replayed", help="Only letters that were, or were not, replayed.")
     ] = None,
@@ -60,7 +62,7 @@ def list_(
 ) -> None:
     """List dead letters, newest first."""
     asked = {
-        **_filter(reason, topic, after, before),
+        **_filter(reason, topic, created_after, created_before),
         **({} if replayed is None else {"replayed": str(replayed).lower()}),
     }
     found: list[dict[str, Any]] = []
@@ -129,8 +131,8 @@ def edit(
             help="File with the new value, used as it is; `-` reads standard input. Default: opens $EDITOR.",
         ),
     ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a header; without VALUE, remove it.")
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="Set a header; without VALUE, remove it.")
     ] = None,
     gateway: GatewayUrl = None,
     key: Key = None,
@@ -140,11 +142,11 @@ def edit(
     with calling(gateway_of(gateway, data), key) as client:
         found = _ask(client, "GET", f"/{letter}")
         change: dict[str, Any] = {}
-        if header:
-            change["headers"] = _headers(found["headers"], header)
+        if headers:
+            change["headers"] = _headers(found["headers"], headers)
         if value is not None:
             change["value_base64"] = base64.b64encode(_read(value)).decode()
-        elif not header:
+        elif not headers:
             change["value"] = _in_editor(found)
         edited = _ask(client, "PUT", f"/{letter}", body=change)
     obstacle = edited["obstacle"]
@@ -159,8 +161,8 @@ def replay(
     *,
     reason: Reason = None,
     topic: TopicOption = None,
-    after: After = None,
-    before: Before = None,
+    created_after: After = None,
+    created_before: Before = None,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
     key: Key = None,
@@ -170,7 +172,7 @@ def replay(
 
     Exit code 1 if some were not replayed.
     """
-    wanted = _filter(reason, topic, after, before)
+    wanted = _filter(reason, topic, created_after, created_before)
     if bool(letters) == bool(wanted):
         raise typer.BadParameter("give the numbers of letters, or at least one of --reason, --topic, --after, --before")
     with calling(gateway_of(gateway, data), key) as client:
@@ -230,7 +232,8 @@ def _read(source: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        raise fail(f"{source}: {error.strerror}. --value takes a file name; `-` reads standard input") from None
+        told = f"{source}: {error.strerror}. It takes a file name; `-` reads standard input"
+        raise typer.BadParameter(told, param_hint="--value") from None
 
 
 def _in_editor(found: dict[str, Any]) -> str:

@@ -34,7 +34,8 @@ def gateway_of(gateway: str | None, data: Path, status: int = 1) -> str:
 
 def _address(url: str) -> str:
     if not is_address(url):
-        raise typer.BadParameter(f"{url[:200]!r} is not a gateway address such as http://127.0.0.1:8080")
+        told = f"{url[:200]!r} is not a gateway address such as http://127.0.0.1:8080"
+        raise typer.BadParameter(told, param_hint="--gateway")
     return url.rstrip("/")
 
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from orchestra.cli import conversations, dead_letters, files, keys, requests
 from orchestra.cli.bulk import bulk
+from orchestra.cli.calls import RefusedValueError
 from orchestra.cli.chat import chat
 from orchestra.cli.controls import audit, build_models, build_queue, build_workers
 from orchestra.cli.doctor import doctor
@@ -18,6 +19,7 @@ from orchestra.cli.down import down
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
 from orchestra.cli.operations import lag, stats
+from orchestra.cli.options import fail
 from orchestra.cli.password import password
 from orchestra.cli.scale import scale
 from orchestra.cli.send import send
@@ -75,7 +77,10 @@ def _in_one_line() -> Iterator[None]:
 
 
 class Verbs(TyperGroup):
-    """All verbs. Arguments must be text: one that is not UTF-8 is refused here."""
+    """All verbs. Arguments must be text: one that is not UTF-8 is refused here.
+
+    A value that a gateway refuses is wrong usage if it is that of an option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line."""
@@ -85,6 +90,15 @@ class Verbs(TyperGroup):
             except UnicodeEncodeError:
                 raise typer.BadParameter(f"argument {number} is not UTF-8: {argument!a}") from None
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except RefusedValueError as error:
+            if error.is_of_option():
+                raise
+            raise fail(error.failure) from None
 
 
 def build() -> typer.Typer:
@@ -127,10 +141,11 @@ def _options(
 ) -> None:
     """A durable queue in front of language models: each message is accepted once and answered once, in order.
 
-    Exit codes of every command: 0 done; 1 failed, or partly failed; 2 wrong usage; 3 no gateway could be reached (send,
-    chat); 4 standard output could not be written, although the work may be done; 70 a bug in this program; 78 a setting
-    is wrong; 130 interrupted; 141 the reader of standard output went away. Errors are explained on standard error.
-    Characters that the encoding of standard output lacks are replaced.
+    Exit codes of every command: 0 done; 1 failed, or partly failed; 2 wrong usage, also if the gateway refuses the
+    value of an option; 3 no gateway could be reached (send, chat); 4 standard output could not be written, although the
+    work may be done; 70 a bug in this program; 78 a setting is wrong; 130 interrupted; 141 the reader of standard
+    output went away. Errors are explained on standard error. Characters that the encoding of standard output lacks are
+    replaced.
     """
 
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -49,7 +50,7 @@ Key = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Model to use. Default: the gateway's.")]
-ConversationId = Annotated[str | None, typer.Option("--conversation", help="Id of the conversation to continue.")]
+ConversationId = Annotated[UUID | None, typer.Option("--conversation", help="Id of the conversation to continue.")]
 
 
 def command(*words: str, data: Path = DEFAULT_DATA) -> str:

@@ -4,11 +4,13 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
+from orchestra.cli.calls import check_value
 from orchestra.cli.environment import gateway_of
-from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName
+from orchestra.cli.options import DEFAULT_DATA, ConversationId, Data, GatewayUrl, Key, ModelName, fail
 from orchestra.cli.terminal import LiveScreen, SilentScreen, echo, hand_over, remark
 from orchestra.transcript import Piece, items_of
 
@@ -20,7 +22,7 @@ def send(
     text: Annotated[str, typer.Argument(help="Text of the message; `-` reads standard input.")],
     *,
     model: ModelName = None,
-    conversation: ConversationId = None,
+    conversation_id: ConversationId = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the request id and do not wait.")] = False,
     gateway: GatewayUrl = None,
     key: Key = None,
@@ -36,7 +38,7 @@ def send(
     from orchestra.cli.ask import Where
     from orchestra.client import ClientError, UnreachableError
 
-    body = body_of(_read(text), model, conversation)
+    body = body_of(_read(text), model, conversation_id)
     where = Where(gateway_of(gateway, data, UNREACHABLE), key)
     try:
         if no_wait:
@@ -45,13 +47,14 @@ def send(
         else:
             _reply(where, body)
     except ClientError as error:
-        echo(f"no reply: {error}", err=True)
-        raise typer.Exit(UNREACHABLE if isinstance(error, UnreachableError) else 1) from None
+        told = f"no reply: {error}"
+        check_value(error, told)
+        raise fail(told, UNREACHABLE if isinstance(error, UnreachableError) else 1) from None
 
 
-def body_of(text: str, model: str | None, conversation: str | None) -> dict[str, Any]:
+def body_of(text: str, model: str | None, conversation: UUID | str | None) -> dict[str, Any]:
     """The body of a message."""
-    chosen = {"model": model, "conversation_id": conversation}
+    chosen = {"model": model, "conversation_id": conversation and str(conversation)}
     body = {"messages": [{"role": "user", "content": text}]}
     return {**body, **{name: value for name, value in chosen.items() if value}}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from schemas.errors import ERRORS, OrchestraError
 from tests.support.command_line import Done, orchestra
 
 
@@ -16,8 +17,8 @@ class ScriptedGateway:
     """What it was asked, with what it was sent, and what it answers: by method and path below ``root``.
 
     A list gives its items in turn; a function gets what was sent. Then a text is a problem of that code, a number one
-    of that status, None an empty answer, bytes are a file, a queue has the pieces of an event stream and None at its
-    end, and all else is JSON. ``words``: those of the command that come first.
+    of that status, an error a problem as a gateway words it, None an empty answer, bytes are a file, a queue has the
+    pieces of an event stream and None at its end, and all else is JSON. ``words``: the first ones of the command.
     """
 
     url: str
@@ -53,6 +54,9 @@ class ScriptedGateway:
                 return web.json_response({"code": "because", "detail": "of this"}, status=found)
             case str():
                 return web.json_response({"code": found, "detail": "because"}, status=404)
+            case OrchestraError():
+                status = ERRORS[found.code].status
+                return web.json_response({"code": found.code, "detail": found.detail}, status=status)
             case bytes():
                 return web.Response(body=found)
             case asyncio.Queue():

@@ -1,13 +1,25 @@
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from starlette.requests import Request
 
-from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key
+import schemas.api
+from gateway.http.bodies import parse, read_body, read_id, read_idempotency_key, validate
 from schemas.api.messages import PostMessage
 from schemas.errors import ErrorCode, OrchestraError
+
+MODULES = [importlib.import_module(f"schemas.api.{each.name}") for each in pkgutil.iter_modules(schemas.api.__path__)]
+FOUND = {each for module in MODULES for each in vars(module).values() if isinstance(each, type)}
+# What callers write has no unknown fields.
+WRITTEN = sorted(
+    (each for each in FOUND if issubclass(each, BaseModel) and each.model_config.get("extra") == "forbid"),
+    key=lambda model: model.__name__,
+)
 
 
 def request(chunks: list[bytes], **headers: str) -> Request:
@@ -85,3 +97,13 @@ def test_any_body(raw: bytes) -> None:
         parse(PostMessage, raw)
     except OrchestraError as error:
         assert error.code in (ErrorCode.NOT_JSON, ErrorCode.INVALID_REQUEST)
+
+
+@pytest.mark.parametrize("model", WRITTEN, ids=lambda model: model.__name__)
+def test_a_refusal_names_the_field(model: type[BaseModel]) -> None:
+    """Whatever field of whatever body has a wrong value, the detail begins with its name."""
+    for name, field in model.model_fields.items():
+        with pytest.raises(OrchestraError) as caught:
+            validate(model, {field.alias or name: {"\0": "\0"}})
+        named = {line.partition(":")[0].partition(".")[0] for line in caught.value.detail.split("; ")}
+        assert (field.alias or name) in named, caught.value.detail

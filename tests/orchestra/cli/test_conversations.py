@@ -62,7 +62,7 @@ async def test_branch_and_copy_print_the_new_id_alone(script: ScriptedGateway) -
 
 
 async def test_what_fails_is_explained(script: ScriptedGateway) -> None:
-    """Exit code 1 and the gateway's reason; the other conversations are deleted all the same."""
+    """Exit code 1 and the gateway's reason, 2 for wrong usage; the other conversations are deleted all the same."""
     script.answers[f"DELETE /{OTHER}"] = None
 
     branch = await script.orchestra("branch", ID)
@@ -70,5 +70,5 @@ async def test_what_fails_is_explained(script: ScriptedGateway) -> None:
     deleted = await script.orchestra("delete", ID, OTHER)
 
     assert (1, True) == (branch.status, "not_found: because" in branch.stderr)
-    assert (1, True) == (metadata.status, "NAME=VALUE" in metadata.stderr)
+    assert (2, True) == (metadata.status, "NAME=VALUE" in metadata.stderr)
     assert (1, True) == (deleted.status, "1 deleted, 1 not" in deleted.stderr)

@@ -151,7 +151,7 @@ async def test_replay_by_filter(script: ScriptedGateway) -> None:
         (["list", "--reason", "nonsense"], 2, "nonsense"),
         (["edit", "7", "--header", "nonsense"], 2, "NAME=VALUE"),
         (["show", "9"], 1, "not_found: because"),
-        (["edit", "7", "--value", "/no/such/file"], 1, "No such file"),
+        (["edit", "7", "--value", "/no/such/file"], 2, "No such file"),
         (["list", "--gateway", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
         (["list", "--gateway", "nonsense"], 2, "not a gateway address"),
         (["list", "--key", "ä"], 2, "printable ASCII"),
