@@ -14,10 +14,16 @@ from orchestra.cli.environment import gateway_of
 from orchestra.cli.filters import with_filters
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import echo, hand_over
-from schemas.api.steering import RequestsChanged, RequestsDone
+from schemas.api.steering import RequestsChanged, RequestsDone, SkipCode
 
 _DEFAULT = "default"
 _DONE = {"cancel": "cancelled", "retry": "retried", "change": "changed"}
+# Left alone because it is already so: a repeated command has nothing to do.
+_ALREADY = {
+    "cancel": {SkipCode.ENDED, SkipCode.CANCELLING},
+    "retry": {SkipCode.RETRIED, SkipCode.IS_RETRY},
+    "change": {SkipCode.UNCHANGED},
+}
 _WHOSE = {"own": " of your own", "tenant": " of all owners"}
 
 Ids = Annotated[list[UUID] | None, typer.Argument(help="Ids of the requests; instead of filters.")]
@@ -39,7 +45,8 @@ def cancel(
 ) -> None:
     """Cancel requests that have not ended: the named ones, or all that match the filters.
 
-    Shows first how many there are. Exit code 1 if some were not cancelled.
+    Shows first how many there are. Exit code 1 if some could not be cancelled; there is nothing to do for what has
+    ended or is being cancelled.
     """
     _run("cancel", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -58,8 +65,8 @@ def retry(
 ) -> None:
     """Retry failed, expired and cancelled requests, as new ones: the named ones, or all that match the filters.
 
-    Shows first how many there are. A request is retried once, so the command can be repeated. Exit code 1 if some were
-    not retried.
+    Shows first how many there are. A request is retried once, so the command can be repeated. Exit code 1 if some could
+    not be retried; there is nothing to do for what was retried before.
     """
     _run("retry", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -85,7 +92,8 @@ def change(
 ) -> None:
     """Change requests that no worker runs yet: the named ones, or all that match the filters.
 
-    Shows first how many there are. Exit code 1 if some were not changed.
+    Shows first how many there are. Exit code 1 if some could not be changed; there is nothing to do for what has these
+    values.
     """
     where = gateway_of(gateway, data), key
     given: dict[str, Any] = {"priority": priority, "not_before": not_before, "deadline": deadline}
@@ -127,7 +135,7 @@ def _run(
         hand_over(json.dumps({"scope": told.scope, **counts}, indent=2))
     else:
         echo(count if dry_run else _line(told, _DONE[verb]))
-    if told.skipped and not dry_run:
+    if not dry_run and any(each.code not in _ALREADY[verb] for each in told.skipped):
         raise typer.Exit(1)
 
 

@@ -131,16 +131,18 @@ async def test_replay_by_number(script: ScriptedGateway) -> None:
 
 
 async def test_replay_by_filter(script: ScriptedGateway) -> None:
-    """It goes on until all were looked at, and counts."""
+    """It goes on until all were looked at, and counts; repeated, it has nothing to do."""
     script.answers["POST /replay"] = [
         {"replayed": 500, "skipped": 0, "next": "c"}, {"replayed": 2, "skipped": 1, "next": None},
+        {"replayed": 0, "skipped": 0, "next": None},
     ]  # fmt: skip
 
-    done = await script.orchestra("replay", "--topic", "t", "--before", "2026-01-01")
+    done, again = [await script.orchestra("replay", "--topic", "t", "--before", "2026-01-01") for _ in range(2)]
 
     assert (1, "502 replayed, 1 not\n") == (done.status, done.output)
+    assert (0, "0 replayed, 0 not\n") == (again.status, again.output)
     asked = {"topic": "t", "created_before": "2026-01-01"}
-    assert [("POST /replay", asked), ("POST /replay", {**asked, "cursor": "c"})] == script.asked
+    assert [("POST /replay", asked), ("POST /replay", {**asked, "cursor": "c"})] == script.asked[:2]
 
 
 @pytest.mark.parametrize(

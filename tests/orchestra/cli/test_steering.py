@@ -32,7 +32,7 @@ async def test_counts_then_acts_to_the_end(script: ScriptedGateway) -> None:
         ("POST /cancel", {"filter": filter, "dry_run": False}),
         ("POST /cancel", {"filter": filter, "dry_run": False, "cursor": "d"}),
     ] == script.asked
-    assert (1, "2 cancelled; 2 not: cancelling 1, ended 1\n") == (done.status, done.output)
+    assert (0, "2 cancelled; 2 not: cancelling 1, ended 1\n") == (done.status, done.output)
     assert "4 requests of all owners, 3 would be cancelled; 1 not: ended 1" in done.stderr
 
 
@@ -81,6 +81,29 @@ async def test_many_ids_are_many_calls(script: ScriptedGateway) -> None:
     done = await script.orchestra("retry", *(str(uuid4()) for _ in range(1001)))
 
     assert ([1000, 1] * 2, "1001 retried\n") == ([len(body["ids"]) for body in bodies(script)], done.output)
+
+
+@pytest.mark.parametrize(
+    ("verb", "already", "failed"),
+    [
+        ("cancel", ("ended", "cancelling"), "not_found"),
+        ("retry", ("retried", "is_retry"), "not_kept"),
+        ("change", ("unchanged",), "in_progress"),
+    ],
+)
+async def test_a_repeated_command_has_nothing_to_do(
+    script: ScriptedGateway, verb: str, already: tuple[str, ...], failed: str
+) -> None:
+    """Exit code 0 if all that was left alone is as the command would have it, 1 if one could not be done."""
+    command = (verb, "--status", "failed", *(("--priority", "1") if verb == "change" else ()))
+    counts = dict.fromkeys(already, 2)
+
+    script.answers[f"POST /{verb}"] = told(0, **counts)
+    repeated = await script.orchestra(*command)
+    script.answers[f"POST /{verb}"] = told(3, **counts, **{failed: 1})
+    partly = await script.orchestra(*command)
+
+    assert (0, 1) == (repeated.status, partly.status), (repeated, partly)
 
 
 @pytest.mark.parametrize(
