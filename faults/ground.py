@@ -20,7 +20,7 @@ from orchestra.cli.migrate import dbmate
 from orchestra.credentials import new_key
 from orchestra.devstack.child import Child
 from orchestra.devstack.part import Part, python_module
-from orchestra.devstack.ports import HOST
+from orchestra.devstack.ports import HOST, Ports
 from orchestra.devstack.postgres import postgres_part
 from orchestra.devstack.probes import answers
 from orchestra.devstack.services import gateway_part, llm_part, worker_part
@@ -130,7 +130,7 @@ class Scene:
         env = {**self.env, **self.setup.worker, "METRICS_PORT": str(free_ports(1)[0])}
         if self.proxy:
             env["DATABASE_URL"] = through(self.database_url, self.proxy.port)
-        part = worker_part(env, number, self.folder / f"worker-{number}.ready")
+        part = worker_part(env, number, self.folder / f"worker-{number}.ready", Ports())
         process = self._process(part, lambda: self.setup.each_start(part.name))
         self.workers.append(process)
         await process.start()

@@ -36,8 +36,8 @@ def up(
             min=1024,
             max=65000,
             help="First of a row of consecutive ports: gateway, tasks, LLM service, Kafka, Postgres, model, … "
-            "Best below 32768.",
-            show_default="8080-8083, 19092, 19093, 15432, 19100 …",
+            "Workers' metrics begin 45 above it. Best below 32768.",
+            show_default="8080-8083, 19092, 19093, 15432, 19100 …, 9464 …",
         ),
     ] = None,
     data: Data = DEFAULT_DATA,

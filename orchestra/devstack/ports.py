@@ -9,11 +9,16 @@ from orchestra.devstack.errors import PortTakenError
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.2
+# Two ports for each gateway beyond the first come before those of the workers.
+_MAX_GATEWAYS = 20
 
 
 @dataclass(frozen=True)
 class Ports:
-    """One port per part; ``more`` is the first port of the further gateways, two for each."""
+    """One port per part.
+
+    ``more``: the first of the further gateways, two for each. ``metrics``: of the first worker, one for each.
+    """
 
     gateway: int = 8080
     tasks: int = 8081
@@ -23,6 +28,7 @@ class Ports:
     controller: int = 19093
     postgres: int = 15432
     more: int = 19100
+    metrics: int = 9464
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":
@@ -36,6 +42,7 @@ class Ports:
             model=base + 5,
             controller=base + 6,
             more=base + 7,
+            metrics=base + 7 + 2 * (_MAX_GATEWAYS - 1),
         )
 
     def of_gateway(self, number: int) -> tuple[int, int]:
@@ -45,8 +52,12 @@ class Ports:
         first = self.more + 2 * (number - 2)
         return first, first + 1
 
+    def of_worker(self, number: int) -> int:
+        """``METRICS_PORT`` of the worker with this number; the first is number 1."""
+        return self.metrics + number - 1
+
     def needed(self, gateways: int, *, model: bool) -> dict[str, int]:
-        """Every port that will be opened, with the name of the part that opens it."""
+        """Every port that must be free, with the name of the part that opens it. Workers run without metrics, too."""
         names = {
             "Kafka": self.kafka,
             "Kafka controller": self.controller,

@@ -11,8 +11,6 @@ from orchestra.devstack.part import Part, python_module
 from orchestra.devstack.ports import HOST, Ports
 from orchestra.devstack.probes import answers, exists
 
-# Of the first worker; each further worker has the next port.
-_FIRST_METRICS_PORT = 9464
 # As long as a lease; each renewal touches the file.
 _WORKER_SILENCE_SECONDS = 15.0
 # Settings that only some services read. The others do not get them, whatever their origin: some are credentials.
@@ -87,7 +85,7 @@ def llm_part(shared: Mapping[str, str], port: int) -> Part:
     )
 
 
-def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Part:
+def worker_part(shared: Mapping[str, str], number: int, ready_file: Path, ports: Ports) -> Part:
     """One worker. It is killed only after the longest time that a drain may take."""
     return Part(
         name=f"worker-{number}",
@@ -96,7 +94,7 @@ def worker_part(shared: Mapping[str, str], number: int, ready_file: Path) -> Par
             "worker",
             shared,
             READY_FILE=str(ready_file),
-            METRICS_PORT=shared.get("METRICS_PORT", str(_FIRST_METRICS_PORT - 1 + number)),
+            METRICS_PORT=shared.get("METRICS_PORT", str(ports.of_worker(number))),
         ),
         ready=exists(ready_file, _WORKER_SILENCE_SECONDS),
         before_start=lambda: ready_file.unlink(missing_ok=True),

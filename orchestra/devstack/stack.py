@@ -208,7 +208,7 @@ class Stack:
 
     async def _start_worker(self, number: int) -> None:
         ready_file = self._folder.ready_file(f"worker-{number}")
-        await self._supervisor.add(worker_part(self._env, number, ready_file))
+        await self._supervisor.add(worker_part(self._env, number, ready_file, self._ports))
 
     async def _start_gateway(self, number: int) -> None:
         await self._supervisor.add(gateway_part(self._env, number, *self._ports.of_gateway(number)))

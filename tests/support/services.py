@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestra.devstack.child import Child
 from orchestra.devstack.part import Part
+from orchestra.devstack.ports import Ports
 from orchestra.devstack.services import gateway_part, llm_part, worker_part
 from tests.support.ports import free_port
 from tests.support.previous_release import Release
@@ -107,7 +108,7 @@ class Services:
     async def worker(self, **env: str) -> Service:
         """A worker."""
         number = self._next("worker")
-        return await self._start(worker_part(self.env, number, self._folder / f"worker-{number}.ready"), env)
+        return await self._start(worker_part(self.env, number, self._folder / f"worker-{number}.ready", Ports()), env)
 
     async def gateway(self, **env: str) -> Service:
         """A gateway."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import asdict
 
 from orchestra.devstack.ports import HOST, Ports, holder, taken
 
@@ -34,6 +35,15 @@ def test_ports_from_a_base() -> None:
         "gateway 2": 21007,
         "gateway 2 (tasks)": 21008,
     }
+
+
+def test_all_ports_follow_the_base() -> None:
+    """Two stacks with bases far enough apart share no port, however many gateways and workers they have."""
+    usual, based = Ports(), Ports.from_base(21000)
+    ports = [*based.needed(20, model=True).values(), *(based.of_worker(number) for number in range(1, 101))]
+
+    assert [*range(21000, 21145)] == sorted(ports)
+    assert asdict(usual).keys() == {name for name, port in asdict(based).items() if port != getattr(usual, name)}
 
 
 def test_no_model_no_port() -> None:

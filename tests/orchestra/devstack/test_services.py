@@ -18,10 +18,10 @@ from workers.settings import WorkerSettings
 
 def test_each_worker_shows_its_metrics_on_a_port_of_its_own() -> None:
     """Metrics ports go from 9464 up, unless a worker's port is set."""
-    ports = [worker_part({}, number, Path("ready")).env["METRICS_PORT"] for number in (1, 2, 3)]
+    ports = [worker_part({}, number, Path("ready"), Ports()).env["METRICS_PORT"] for number in (1, 2, 3)]
 
     assert ["9464", "9465", "9466"] == ports
-    assert "1234" == worker_part({"METRICS_PORT": "1234"}, 1, Path("ready")).env["METRICS_PORT"]
+    assert "1234" == worker_part({"METRICS_PORT": "1234"}, 1, Path("ready"), Ports()).env["METRICS_PORT"]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def test_each_stack_has_tokens_of_its_own(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert [first[name] for name in names] == [again[name] for name in names]
     assert 6 == len({each[name] for each in (first, other) for name in names})
-    for part in (llm_part(first, 1), worker_part(first, 1, Path("ready"))):
+    for part in (llm_part(first, 1), worker_part(first, 1, Path("ready"), Ports())):
         assert first["LLM_SERVICE_TOKEN"] == part.env["LLM_SERVICE_TOKEN"]
         assert not any(first["LLM_SERVICE_TOKEN"] in word for word in part.command)
 
@@ -55,7 +55,7 @@ def parts(shared: dict[str, str]) -> list[tuple[Part, type[BaseSettings]]]:
     """A part of each kind, and what its process reads."""
     return [
         (llm_part(shared, 1), LlmServiceSettings),
-        (worker_part(shared, 1, Path("ready")), WorkerSettings),
+        (worker_part(shared, 1, Path("ready"), Ports()), WorkerSettings),
         (gateway_part(shared, 1, 1, 2), GatewaySettings),
     ]
 
