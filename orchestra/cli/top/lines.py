@@ -96,9 +96,9 @@ def _by_model(queue: QueueState | None, width: int) -> list[str]:
 def _workers(workers: WorkerList | None, width: int) -> list[str]:
     if workers is None:
         return []
-    lines = [f"{fitted('Worker', width - 24)}{'state':>10}{'slots':>14}"]
+    lines = [f"{fitted('Worker', width - 22)}{'state':>9}{'slots':>13}"]
     lines += (
-        f"{fitted(short(each.id), width - 24)}{state_of(each):>10}{slots_of(each):>14}" for each in workers.data[:_MOST]
+        f"{fitted(f'{each.id}', width - 22)}{state_of(each):>9}{slots_of(each):>13}" for each in workers.data[:_MOST]
     )
     more = len(workers.data) - _MOST
     return [*lines, f"and {more} more"] if more > 0 else lines
@@ -108,20 +108,15 @@ def cells(row: ListedRequest) -> list[Text]:
     """A request in the list on a terminal."""
     status = "cancelling" if row.cancel_requested and row.finished_at is None else row.status
     texts = [
-        Text(short(row.id)),
+        Text(f"{row.id}"),
         Text(status, STYLES.get(row.status, "dim")),
-        Text(fitted(row.owner or "-", 10)),
-        Text(fitted(row.model or "-", 16)),
         Text(_number(row.priority), justify="right"),
         Text(brief(waited(row)), justify="right"),
+        Text(fitted(row.model or "-", 16)),
+        Text(fitted(row.owner or "-", 10)),
         Text(brief(ran(row)), justify="right"),
     ]
     return [*texts, Text(one_line(error_of(row) or ""))]
-
-
-def short(id: object) -> str:
-    """The last characters of an id: those of one moment begin alike."""
-    return f"…{str(id)[-8:]}"
 
 
 def one_line(text: str) -> str:

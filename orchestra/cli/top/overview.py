@@ -21,7 +21,7 @@ from orchestra.cli.top.tiles import tiles
 from schemas.api.requests import ListedRequest
 
 _MAX_WIDTH = 120
-_COLUMNS = ("request", "status", "owner", "model", "prio", "waited", "ran", "error")
+_COLUMNS = ("request", "status", "prio", "waited", "model", "owner", "ran", "error")
 
 
 class Overview(Screen[None]):
@@ -38,7 +38,9 @@ class Overview(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("j", "move(1)", "Next"),
         ("k", "move(-1)", "Previous"),
-        # Taken before the list gets it, so that what is pasted behind it is in the field and acts on nothing.
+        # Taken before the list gets them. Its own enter is not in the footer; what is pasted behind a slash is in the
+        # field and acts on nothing.
+        Binding("enter", "open", "Open", key_display="enter", priority=True),
         Binding("slash", "filter", "Filter", priority=True),
         ("escape", "leave_filter", ""),
         ("c", "act('cancel')", "Cancel"),
@@ -87,6 +89,12 @@ class Overview(Screen[None]):
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         self._table.move_cursor(row=self._table.cursor_row + by)
+
+    def action_open(self) -> None:
+        """Show the request at the cursor. In the filter enter ends it."""
+        if self.focused is self._field:
+            raise SkipAction
+        self.on_data_table_row_selected()
 
     def action_filter(self) -> None:
         """Type a filter, in which `/` is a character."""

@@ -12,7 +12,7 @@ from textual.widgets import Footer, Static
 
 from orchestra.cli.requests import lines_of
 from orchestra.cli.terminal import harmless
-from orchestra.cli.top.lines import one_line, short
+from orchestra.cli.top.lines import one_line
 from orchestra.cli.top.seen import Feed
 from orchestra.client import ClientError
 
@@ -102,7 +102,7 @@ class Confirm(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The question."""
-        yield Static(f"{self._verb.capitalize()} the request {short(self._request)}?  y: yes   n: no", markup=False)
+        yield Static(f"{self._verb.capitalize()} the request {self._request}?  y: yes   n: no", markup=False)
 
     def action_act(self) -> None:
         """Do it."""

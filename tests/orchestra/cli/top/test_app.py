@@ -10,7 +10,7 @@ from textual.events import Key
 from textual.pilot import Pilot
 
 from orchestra.cli.top.app import Top
-from tests.support.operating import FRAME, ID, OTHER, OWN_FRAME, Busy
+from tests.support.operating import FRAME, ID, OTHER, OWN_FRAME, WORKER, Busy
 from tests.support.waiting import eventually
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e]")
@@ -54,11 +54,19 @@ async def terminal(busy: Busy, size: tuple[int, int] = (80, 24)) -> AsyncIterato
 async def test_what_happens_now_is_shown(busy: Busy) -> None:
     """What needs someone, the numbers of now and the newest requests, without control characters of callers."""
     async with terminal(busy) as shown:
-        text = await shown.shows("live", "20 % of the requests", "Waiting", "500+", "3/min", "…4b6a9d01", "gemini-2.5")
+        text = await shown.shows("live", "20 % of the requests", "Waiting", "500+", "3/min", ID, "gemini-2.5")
 
     assert "[2Jevil" in text
     assert not CONTROL.search(text)
     assert {len(line) for line in text.splitlines()} == {80}
+
+
+async def test_what_is_shown_can_be_typed(busy: Busy) -> None:
+    """Ids are shown whole, those of workers where there is room; the filter takes them, and the footer names enter."""
+    async with terminal(busy, (122, 40)) as shown:
+        await shown.shows(ID, OTHER, WORKER, "enter Open")
+        await shown.press("slash", *OTHER, "enter")
+        await eventually(lambda: {"limit": "50", "id": OTHER} in busy.asked("GET /v1/requests"))
 
 
 async def test_a_tall_terminal_shows_the_queue_and_the_workers(busy: Busy) -> None:
@@ -78,22 +86,22 @@ async def test_one_request_is_shown_with_why_it_waits(busy: Busy) -> None:
     }
     busy.script.answers[f"GET /v1/requests/{OTHER}/waiting"] = waiting
     async with terminal(busy) as shown:
-        await shown.shows("…1e2a4b90")
+        await shown.shows(OTHER)
         await shown.press("j", "j", "k", "j", "enter")
         await shown.shows(f"request {OTHER}: pending", "waits: no_worker: No worker is alive.")
         await shown.shows("position: 44", "user: [b]")
         await shown.press("escape")
-        await shown.shows("…1e2a4b90")
+        await shown.shows(OTHER)
 
 
 async def test_the_cursor_follows_its_request(busy: Busy) -> None:
     """Newer requests do not move another one under the cursor."""
     busy.script.answers[f"GET /v1/requests/{OTHER}"] = "not_found"
     async with terminal(busy) as shown:
-        await shown.shows("…1e2a4b90")
+        await shown.shows(OTHER)
         await shown.press("j")
         busy.rows.insert(0, {**busy.rows[0], "id": "00000000-0000-0000-0000-0000aaaaaaaa"})
-        await shown.shows("…aaaaaaaa")
+        await shown.shows("00000000-0000-0000-0000-0000aaaaaaaa")
         await shown.press("enter")
         await shown.shows("not_found")
 
@@ -101,7 +109,7 @@ async def test_the_cursor_follows_its_request(busy: Busy) -> None:
 async def test_a_pasted_filter_runs_no_command(busy: Busy) -> None:
     """What comes in one piece with `/` goes into the filter: no key of it acts on a request."""
     async with terminal(busy) as shown:
-        await shown.shows("…1e2a4b90")
+        await shown.shows(OTHER)
         for each in "/cyr/cy":
             shown.app.post_message(Key("slash" if each == "/" else each, each))
         await shown.shows("cyr/cy")
@@ -114,7 +122,7 @@ async def test_a_pasted_filter_runs_no_command(busy: Busy) -> None:
 async def test_the_list_is_filtered(busy: Busy) -> None:
     """What is typed becomes parameters of the list; what says nothing is refused and asks for nothing."""
     async with terminal(busy) as shown:
-        await shown.shows("…1e2a4b90")
+        await shown.shows(OTHER)
         await shown.press("slash", *"colour:red", "enter")
         await shown.shows("colour:red: neither an id")
         await shown.press(*["backspace"] * 10, *"state:failed owner:c", "enter")
@@ -131,11 +139,11 @@ async def test_acts_are_confirmed(busy: Busy, key: str, path: str) -> None:
     """Nothing is done before y, and what came of it is said, with the gateway's reason if it refuses."""
     busy.script.answers[f"POST {path}"] = [{**busy.rows[0], "id": OTHER}, "not_retryable"]
     async with terminal(busy) as shown:
-        await shown.shows("…4b6a9d01")
+        await shown.shows(ID)
         await shown.press(key)
-        await shown.shows("the request …4b6a9d01?")
+        await shown.shows(f"the request {ID}?")
         await shown.press("n")
-        await shown.shows("live", "…4b6a9d01")
+        await shown.shows("live", ID)
         assert [] == busy.asked(f"POST {path}")
         await shown.press(key, "y")
         await shown.shows("had ended: failed" if key == "c" else "is retried as")
@@ -178,7 +186,7 @@ async def test_users_see_their_own(busy: Busy) -> None:
     busy.frames.get_nowait()
     busy.show(OWN_FRAME)
     async with terminal(busy) as shown:
-        text = await shown.shows("live", "Parked", "…4b6a9d01")
+        text = await shown.shows("live", "Parked", ID)
 
     assert "needs you" not in text
     assert {"GET /v1/live", "GET /v1/requests"} == {name for name, _ in busy.script.asked}
