@@ -29,7 +29,9 @@ _STEPS = 200
 _MAX_STEPS = 20 * _STEPS
 
 
-_CANCELLING = Reason(code=WaitReason.CANCELLING, detail="A cancel was accepted; it takes effect soon.")
+_CANCELLING = Reason(
+    code=WaitReason.CANCELLING, detail="A cancel was accepted. It takes effect as soon as a worker has read it."
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class Scene:
 
 def explain_without_row(id: UUID, scene: Scene, read_up_to: datetime | None, *, cancelling: bool) -> WaitingState:
     """The state of a request that was accepted and has no row yet. ``cancelling``: so was a cancel of it."""
-    when = f"up to {read_up_to:%Y-%m-%d %H:%M:%S}Z" if read_up_to else "nothing yet"
-    reason = Reason(code=WaitReason.NOT_READ_YET, detail=f"Its record is in Kafka; workers have read {when}.")
+    so_far = f"what came until {read_up_to:%Y-%m-%d %H:%M:%S}Z" if read_up_to else "nothing so far"
+    detail = f"Its record is in Kafka, and no worker has read it yet: they have read {so_far}. Wait, or add workers."
+    reason = Reason(code=WaitReason.NOT_READ_YET, detail=detail)
     cancel = [_CANCELLING] if cancelling else []
     return WaitingState(id=id, status=Status.PENDING, reasons=[*cancel, *_no_worker(scene), reason])
 
@@ -90,7 +93,8 @@ def explain_row(ref: RequestRef, turn: Place, scene: Scene, line: Line | None, p
 def _no_worker(scene: Scene) -> Iterator[Reason]:
     if not scene.takers:
         draining = any(each.alive for each in scene.workers)
-        detail = "Every worker that is alive is draining." if draining else "No worker is alive."
+        way_out = "Every worker that is alive is draining: let one work again, or start another."
+        detail = way_out if draining else "No worker is alive: start one."
         yield Reason(code=WaitReason.NO_WORKER, detail=detail)
 
 
@@ -98,22 +102,23 @@ def _blocked(turn: Place, scene: Scene) -> Iterator[Reason]:
     """The reasons for which no free slot would help."""
     for pause in scene.pauses:
         code, what = (WaitReason.TENANT_PAUSED, "tenant") if pause.model is None else (WaitReason.MODEL_PAUSED, "model")
-        yield Reason(code=code, detail=f"An operator has paused the {what}: {pause.reason}", until=pause.until)
+        why = f" ({pause.reason})" if pause.reason else ""
+        end = "It goes on when the pause ends" if pause.until else f"It goes on once the {what} is resumed"
+        yield Reason(code=code, detail=f"An operator has paused the {what}{why}. {end}.", until=pause.until)
     yield from _no_worker(scene)
     yield from _held_back(turn, scene)
     if turn.status == "waiting":
-        behind = f"{'More than ' if turn.behind > MAX_BEHIND else ''}{min(turn.behind, MAX_BEHIND)}"
-        detail = f"Turns of its conversation that come first: {behind}."
+        behind = _requests(min(turn.behind, MAX_BEHIND), more=turn.behind > MAX_BEHIND)
+        detail = f"It is behind {behind} of its conversation. They are answered one after the other."
         yield Reason(code=WaitReason.BEHIND_IN_CONVERSATION, detail=detail, request_id=turn.head)
     elif turn.run_at > turn.now:
         if turn.not_before and turn.not_before > turn.now:
-            yield Reason(code=WaitReason.NOT_BEFORE, detail="Its time to start has not come.", until=turn.not_before)
+            detail = "Its time to start has not come. To start it sooner, change `not_before`."
+            yield Reason(code=WaitReason.NOT_BEFORE, detail=detail, until=turn.not_before)
         else:
-            why = f": {turn.error_code}: {turn.error_detail}" if turn.error_code else ""
-            yield Reason(
-                code=WaitReason.BACKING_OFF, detail=f"The next attempt is later, because one failed{why}",
-                until=turn.run_at,
-            )  # fmt: skip
+            why = f" ({turn.error_code}: {turn.error_detail})" if turn.error_code else ""
+            detail = f"An attempt failed{why}. The next one follows by itself."
+            yield Reason(code=WaitReason.BACKING_OFF, detail=detail, until=turn.run_at)
 
 
 def _held_back(turn: Place, scene: Scene) -> Iterator[Reason]:
@@ -126,8 +131,11 @@ def _held_back(turn: Place, scene: Scene) -> Iterator[Reason]:
         holds.append((worker.until(hold.held_seconds), hold))
     if holds:
         until, hold = min(holds, key=lambda each: each[0])
-        why = f": {hold.code}: {hold.detail}" if hold.code else ""
-        yield Reason(code=WaitReason.MODEL_HELD_BACK, detail=f"The model refuses calls{why}", until=until)
+        why = f" ({hold.code}: {hold.detail})" if hold.code else ""
+        detail = (
+            f"The model refuses calls{why}. Workers try again by themselves; if that fails, check its key and limits."
+        )
+        yield Reason(code=WaitReason.MODEL_HELD_BACK, detail=detail, until=until)
 
 
 def _models(worker: KnownWorker) -> Sequence[StateOfModel]:
@@ -201,14 +209,19 @@ def _turns(groups: Iterable[Group]) -> int:
 def _no_free_slot(scene: Scene, ahead: Ahead, competes: _Competition) -> Iterator[Reason]:
     first = ahead.urgent + ahead.same
     if competes.limited and competes.room == 0:
-        detail = "Its model takes no more calls at once."
+        detail, way_out = "Its model takes no more calls at once", "Wait: more workers do not help"
     elif competes.full:
-        detail = "Its owner or tenant holds as many slots of the workers as it may."
+        detail, way_out = "Its owner or tenant holds as many slots of the workers as it may", "Wait for one of them"
     elif first or not scene.free():
-        detail = "Every slot of the workers is taken."
+        detail, way_out = "Every slot of the workers is taken", "Wait, or add workers"
     else:
         return
-    yield Reason(code=WaitReason.NO_FREE_SLOT, detail=f"{detail} {first}{'+' * ahead.more} come first.")
+    queue = f", and {_requests(first, more=ahead.more)} may be taken first" if first else ""
+    yield Reason(code=WaitReason.NO_FREE_SLOT, detail=f"{detail}{queue}. {way_out}.")
+
+
+def _requests(count: int, *, more: bool) -> str:
+    return "1 request" if count == 1 and not more else f"{count:,}{'+' * more} requests"
 
 
 def _may_end(reasons: Collection[Reason]) -> bool:

@@ -42,7 +42,9 @@ class Reason(BaseModel):
     """A reason for which a request waits."""
 
     code: Annotated[WaitReason, described("The reason, of a closed list.", "no_worker")]
-    detail: Annotated[str, described("One sentence for people.", "No worker is alive.")]
+    detail: Annotated[
+        str, described("What holds it, and what can be done, in sentences.", "No worker is alive: start one.")
+    ]
     until: Annotated[
         datetime | None,
         described("When the reason ends or is looked at again; null: not known.", "2026-01-31T12:00:00Z"),

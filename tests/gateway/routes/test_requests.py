@@ -1,5 +1,6 @@
 """Promises of gateway/routes/requests.py: the list, one request, why it waits; changes are in tests/pipeline."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -221,7 +222,7 @@ async def cancelled(database: Database) -> NewRequest:
 @pytest.mark.parametrize(
     ("make", "code", "detail"),
     [
-        (behind, "behind_in_conversation", "come first: 1"),
+        (behind, "behind_in_conversation", "behind 1 request of its conversation"),
         (later, "not_before", "has not come"),
         (failed, "backing_off", "timeout: slow"),
         (held_back, "model_held_back", "auth: the key is wrong"),
@@ -243,6 +244,7 @@ async def test_each_reason_for_waiting(
 
     (reason,) = found["reasons"]
     assert (code, True) == (reason["code"], detail in reason["detail"])
+    assert re.fullmatch(r"[A-Z].+[.]", reason["detail"])
     assert (code in ("not_before", "backing_off", "model_held_back", "tenant_paused", "model_paused")) == (
         reason["until"] is not None
     )
