@@ -122,7 +122,7 @@ class Metrics:
         )
         self.dead_letters_open = registry.gauge(
             "orchestra_dead_letters_open",
-            "Dead letters among the newest 1,000 that were not replayed. The same at every gateway.",
+            "Dead letters that were not replayed, up to 1,000. The same at every gateway.",
         )
         self.topic_lag = registry.gauge(
             "orchestra_topic_lag_records",

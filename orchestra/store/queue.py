@@ -133,12 +133,13 @@ FROM {lookup_rows("owners", "tenant text, owner text")} AS k
 JOIN owner_totals t ON t.tenant = k.tenant AND t.whole = (k.owner IS NULL) AND t.owner = coalesce(k.owner, '')
 """
 
+# In the order of the index of open letters.
 _OPEN_LETTERS = """
-SELECT count(*) FILTER (WHERE d.replayed_at IS NULL) AS open, count(*) AS read FROM (
-    SELECT replayed_at FROM dead_letters {where} ORDER BY created_at DESC, id DESC LIMIT :limit
+SELECT count(*) AS open FROM (
+    SELECT FROM dead_letters WHERE {whose}replayed_at IS NULL ORDER BY tenant, created_at, id LIMIT :limit
 ) AS d
 """
-_OF_TENANT, _OF_ALL = _OPEN_LETTERS.format(where="WHERE tenant = :tenant"), _OPEN_LETTERS.format(where="")
+_OF_TENANT, _OF_ALL = _OPEN_LETTERS.format(whose="tenant = :tenant AND "), _OPEN_LETTERS.format(whose="")
 
 
 async def depth(database: Database) -> Depth:
@@ -177,8 +178,8 @@ async def totals(database: Database, owners: Collection[Whose]) -> dict[Whose, T
 
 
 async def open_letters(database: Database, tenant: str | None) -> Counted:
-    """Those of the newest 1,000 dead letters that were not replayed; ``tenant`` None: of all tenants."""
+    """The dead letters that were not replayed, up to 1,000; ``tenant`` None: of all tenants."""
     given = {} if tenant is None else {"tenant": tenant}
     statement = _OF_ALL if tenant is None else _OF_TENANT
     (row,) = await database.run(statement, limit=_MAX_DEAD_LETTERS, **given)
-    return Counted(row.open, row.read >= _MAX_DEAD_LETTERS)
+    return Counted(row.open, row.open >= _MAX_DEAD_LETTERS)

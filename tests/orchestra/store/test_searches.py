@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.store import audit, dead_letters, pages
+from orchestra.store import audit, dead_letters, pages, queue
 from orchestra.store.database import Database
 from orchestra.store.pages import Found
 from schemas.api.audit import AuditFilter
@@ -95,3 +95,32 @@ async def test_pages_of_a_search_miss_nothing(
     assert seen == sorted(set(seen), reverse=True)
     assert {"dead letters": 10, "audit": ROWS // 2}[kind] == len(seen)
     assert {"dead letters": True, "audit": False}[kind] == (early > 0)
+
+
+@pytest.mark.parametrize("filter", [{}, {"reason": "tombstone"}, {"topic": "old"}], ids=["all", "reason", "topic"])
+async def test_a_replay_reads_none_of_the_replayed_letters(database: Database, filter: dict[str, Any]) -> None:
+    """However many letters were replayed, the next ones to replay are found among the open ones."""
+    await database.run(FILLED["dead letters"])
+    await database.run("ANALYZE dead_letters")
+    wanted, until = DeadLetterFilter.model_validate(filter), datetime(2100, 1, 1, tzinfo=UTC)
+
+    with noted("run") as asked:
+        found = await dead_letters.to_replay(database, "default", wanted, None, until, LIMIT)
+
+    assert LIMIT == len(found)
+    for sql, values in asked:
+        assert await rows_read(database, sql, **values) <= SEARCHED
+
+
+@pytest.mark.parametrize("tenant", ["default", None])
+async def test_open_letters_are_counted_without_the_replayed_ones(database: Database, tenant: str | None) -> None:
+    """However many newer letters were replayed, the old open ones count, and no others are read."""
+    await database.run(FILLED["dead letters"])
+    await database.run("ANALYZE dead_letters")
+
+    with noted("run") as asked:
+        found = await queue.open_letters(database, tenant)
+
+    assert queue.Counted(10, more=False) == found
+    for sql, values in asked:
+        assert await rows_read(database, sql, **values) <= SEARCHED
