@@ -1,6 +1,7 @@
 """① A call → a signed record on ``llm.requests``; accepted once Kafka has acknowledged it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -179,7 +180,8 @@ class Acceptance:
             *[each for each in zip(HINT_HEADERS, hints, strict=True) if each[1]],
         )
         if change:
-            told = self._changes.sign(signature, change.model_dump_json(exclude_none=True))
+            made = change.model_copy(update={"at": datetime.now(UTC)})
+            told = self._changes.sign(signature, made.model_dump_json(exclude_none=True))
             identity = (*identity, (envelope.CHANGE, told))
         headers = envelope.write_headers(id=id, type=kind, source=SOURCE, extra=identity)
         await self._send(caller.owner, kind, key_bytes, value, headers)

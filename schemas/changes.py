@@ -1,5 +1,6 @@
 """A change that a person or key made, as it is audited. A gateway signs it next to a record that carries it out."""
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +11,10 @@ Fields = dict[str, Any]
 
 
 class Change(BaseModel):
-    """One change. ``id``: the same wherever and however often it is written. The rest is as in the audit."""
+    """One change. ``id``: the same wherever and however often it is written. The rest is as in the audit.
+
+    ``at``: when a gateway signed it, by its clock; None: it is made as it is written, or the gateway is older.
+    """
 
     # Unknown fields are ignored, so that an older worker reads a newer gateway's records during a rolling upgrade.
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -23,3 +27,4 @@ class Change(BaseModel):
     before: Fields | None = None
     after: Fields | None = None
     trace_id: str | None = None
+    at: datetime | None = None

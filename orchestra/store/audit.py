@@ -22,10 +22,11 @@ from schemas.ids import change_id
 from schemas.status import Status
 
 _WRITE = """
-INSERT INTO audit (event_id, tenant, actor, action, target, before, after, trace_id)
-SELECT k.id, k.tenant, k.actor, k.action, k.target, nullif(k.before, 'null'), nullif(k.after, 'null'), k.trace_id
+INSERT INTO audit (event_id, tenant, actor, action, target, before, after, trace_id, created_at)
+SELECT k.id, k.tenant, k.actor, k.action, k.target, nullif(k.before, 'null'), nullif(k.after, 'null'), k.trace_id,
+    least(coalesce(k.at, now()), now())
 FROM json_to_recordset(CAST(:rows AS json)) AS k(
-    id uuid, tenant text, actor text, action text, target text, before jsonb, after jsonb, trace_id text
+    id uuid, tenant text, actor text, action text, target text, before jsonb, after jsonb, trace_id text, at timestamptz
 )
 ON CONFLICT (event_id) DO NOTHING
 RETURNING event_id

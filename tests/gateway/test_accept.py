@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +14,14 @@ from gateway.metrics import Metrics
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import nameless
 from gateway.submission import Submission, trace
-from orchestra.signing import Signer
+from orchestra.signing import ChangeSigner, Signer
+from orchestra.store.audit import Author
+from schemas.api.audit import Action
 from schemas.api.messages import PostMessage
+from schemas.changes import Change
 from schemas.envelope import read_headers
 from schemas.requests import CANCEL_REQUESTED, MessageRequested
+from schemas.status import Status
 from tests.support.fakes import steps
 from tests.support.people import one_owner
 
@@ -86,6 +91,21 @@ async def test_cancel() -> None:
     assert value.decode() == f'{{"request_id":"{request}"}}'
     assert dict(headers)["ce_type"] == CANCEL_REQUESTED
     assert dict(headers)["ce_id"] != str(request)
+
+
+async def test_a_change_has_the_time_at_which_it_was_made() -> None:
+    """It is signed next to the record, because a worker may read that much later."""
+    log, request = Log(), uuid4()
+    change = Author("default", "key:k", Action.REQUEST_CANCEL).cancel(request, Status.PENDING)
+    begun = datetime.now(UTC)
+
+    await Acceptance(log, None, SECRETS, Metrics(), one_owner()).cancel(nameless(), request, uuid4(), change)  # type: ignore[arg-type]
+
+    envelope = read_headers([(name, text.encode()) for name, text in log.records[0][2]])
+    told = Change.model_validate_json(ChangeSigner(SECRETS).read(envelope.change, envelope.signature or "") or "")
+    assert change == told.model_copy(update={"at": None})
+    assert told.at
+    assert begun <= told.at <= datetime.now(UTC)
 
 
 def test_trace() -> None:

@@ -1,8 +1,8 @@
 """Promises of orchestra/store/audit.py: each change is written with it, once, and logged once."""
 
 import json
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -68,6 +68,20 @@ async def test_a_record_that_is_read_again_is_audited_once(database: Database) -
     assert [[change], []] == [each.changes for each in done]
     assert [f"requests/{asked.id}"] == [entry.target for entry in await entries(database)]
     assert 1 == len([line for line in logs if line["event"] == "changed"])
+
+
+async def test_an_entry_has_the_time_at_which_the_change_was_made(database: Database) -> None:
+    """However much later its record is read; never one in the future, and without one that at which it is written."""
+    ((begun,),) = await database.run("SELECT now()")
+    for at in (begun - timedelta(hours=1), begun + timedelta(hours=1), None):
+        change = BY.cancel(uuid4(), Status.PENDING).model_copy(update={"at": at})
+        await take_in(database, Batch(changes=[change]))
+    ((ended,),) = await database.run("SELECT now()")
+
+    *written, old = await entries(database)
+
+    assert begun - timedelta(hours=1) == old.created_at
+    assert [True, True] == [begun <= each.created_at <= ended for each in written]
 
 
 async def test_what_can_be_done_once_is_audited_once(database: Database) -> None:
