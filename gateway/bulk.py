@@ -115,7 +115,10 @@ class Bulk:
         while open_ and not self._drain.begun:
             known = await self._known([given[place] for place in open_], keyed)
             for at, request in known.items():
-                outcomes[open_[at]] = _earlier(given[open_[at]], request)
+                submission = given[open_[at]]
+                # With the same body it stays `pending`, as it was accepted, though a worker may have begun with it.
+                if request.body_hash != submission.body_hash:
+                    outcomes[open_[at]] = _reused(submission)
             open_ = [place for at, place in enumerate(open_) if at not in known]
             if time.monotonic() > until:
                 return  # They are accepted.
@@ -124,13 +127,15 @@ class Bulk:
 
 
 def _earlier(submission: Submission, known: KnownRequest) -> Outcome:
-    if known.body_hash != submission.body_hash:
-        return Outcome(submission, error=OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED))
-    return Outcome(submission, known.status)
+    return Outcome(submission, known.status) if known.body_hash == submission.body_hash else _reused(submission)
 
 
 def _repeat(submission: Submission, first: Outcome) -> Outcome:
     """The outcome of a submission with the id of another one in the same call."""
     if first.submission.body_hash != submission.body_hash:
-        return Outcome(submission, error=OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED))
+        return _reused(submission)
     return Outcome(submission, first.status, first.error)
+
+
+def _reused(submission: Submission) -> Outcome:
+    return Outcome(submission, error=OrchestraError(ErrorCode.IDEMPOTENCY_KEY_REUSED))

@@ -159,7 +159,17 @@ async def test_a_key_that_another_call_uses_meanwhile(
     outcomes = await world.send(first, second, keyed=True)
 
     assert [None, "idempotency_key_reused"] == codes(outcomes)
-    assert [Status.IN_PROGRESS, None] == [each.status for each in outcomes]
+    assert [Status.PENDING, None] == [each.status for each in outcomes]
+
+
+async def test_what_is_accepted_is_pending(world: World, rows: Calls) -> None:
+    """However soon a worker begins with a message, a call that accepted it says so in one word."""
+    sent = submission("sent")
+    rows._results = [{}, {ADA.request(sent.id): KnownRequest(sent.body_hash, Status.IN_PROGRESS, "ada")}]
+
+    (outcome,) = await world.send(sent, keyed=True)
+
+    assert Status.PENDING is outcome.status
 
 
 async def test_without_postgres(world: World, rows: Calls) -> None:
