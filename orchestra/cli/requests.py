@@ -15,6 +15,7 @@ from orchestra.cli.environment import gateway_of
 from orchestra.cli.filters import with_filters
 from orchestra.cli.format import brief, clock, span
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
+from orchestra.cli.sheet import lines
 from orchestra.cli.steering import cancel, change, retry
 from orchestra.cli.terminal import echo, hand_over, plain_table, print_list
 from schemas.api.requests import MAX_IDS, ListedRequest, RequestDetail, RequestResource
@@ -41,15 +42,22 @@ def list_(
     id: Annotated[list[UUID] | None, typer.Option(help=f"Only these, up to {MAX_IDS}.")] = None,
     filter: Mapping[str, Any],
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, each line as it comes; without texts.")] = False,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """List requests that match all filters, newest first. Admins and operators see those of all owners."""
+    if as_csv and as_json:
+        raise typer.BadParameter("give --csv or --json, not both")
     with calling(gateway_of(gateway, data), key) as client:
-        rows = client.requests.list(page_size=min(limit, _MAX_PAGE), id=id or None, **filter)
-        found = list(islice(rows, limit))
+        rows = islice(client.requests.list(page_size=min(limit, _MAX_PAGE), id=id or None, **filter), limit)
+        if as_csv:
+            for line in lines(rows):
+                hand_over(line)
+            return
+        found = list(rows)
     if as_json:
         hand_over(json.dumps([as_answered(each) for each in found], indent=2))
     elif found:

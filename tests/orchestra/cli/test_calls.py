@@ -13,7 +13,7 @@ from tests.support.command_line import verbs
 from tests.support.scripted_gateway import ScriptedGateway
 
 # Options that have nothing to do with a field of the API.
-OWN = {"gateway", "key", "data", "as_json", "limit"}
+OWN = {"gateway", "key", "data", "as_csv", "as_json", "limit"}
 OF_FILES = {"file", "force", "output"}
 OF_VERBS = {"dry_run", "keep_keys", "no_wait", "once", "yes"}
 MODULES = [importlib.import_module(f"schemas.api.{each.name}") for each in pkgutil.iter_modules(schemas.api.__path__)]

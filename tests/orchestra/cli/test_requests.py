@@ -1,5 +1,7 @@
 """`orchestra requests` against a gateway that follows a script."""
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -63,6 +65,37 @@ async def test_a_request_waits_from_when_it_was_accepted(script: ScriptedGateway
     assert "accepted: 2026-01-31 11:59:55Z\ncreated: 2026-01-31 12:00:00Z\n" in known.output
     assert "\nwaited: 9.0 s\n" in known.output
     assert "\nwaited: 4.0 s\n" in unknown.output
+
+
+async def test_a_list_becomes_a_sheet(script: ScriptedGateway) -> None:
+    """One line for each request, page by page: quoted as CSV has it, without texts and without formulas of callers."""
+    usage = {"input_tokens": 3, "output_tokens": 5, "cost": 0.25}
+    ended = {"started_at": "2026-01-31T12:00:04.5Z", "finished_at": "2026-01-31T13:00:09+01:00", "reply": "secret"}
+    answered = {**REQUEST, **ended, "status": "completed", "owner": "=1+1", "model": 'a,"b"', "usage": usage}
+    failed = {**REQUEST, "id": OTHER, "status": "failed", "error": {"code": "timeout", "detail": "two\nlines"}}
+    script.answers["GET /v1/requests"] = [{"data": [answered], "next": "c"}, {"data": [failed, failed], "next": "d"}]
+
+    done = await script.orchestra("requests", "list", "--csv", "--limit", "2")
+
+    titles, *rows = csv.reader(io.StringIO(done.output, newline=""))
+    assert 0 == done.status
+    assert [ID, OTHER] == [row[0] for row in rows]
+    first, second = (dict(zip(titles, row, strict=True)) for row in rows)
+    assert ("'=1+1", 'a,"b"', "5", "0.25") == tuple(first[name] for name in ("owner", "model", "output_tokens", "cost"))
+    assert ("2026-01-31T12:00:04.500000Z", "2026-01-31T12:00:09.000000Z") == (first["started_at"], first["finished_at"])
+    assert ("timeout", "two\nlines", "") == (second["error_code"], second["error_detail"], second["cost"])
+    assert not [text for text in ("secret", "clear") if text in done.output]
+
+
+async def test_a_sheet_is_written_as_it_is_read(script: ScriptedGateway) -> None:
+    """What came before a failure is there, so memory does not grow with the list."""
+    script.answers["GET /v1/requests"] = [{"data": [REQUEST], "next": "c"}, "unavailable"]
+
+    done = await script.orchestra("requests", "list", "--csv", "--limit", "100000")
+    both = await script.orchestra("requests", "list", "--csv", "--json")
+
+    assert (1, 2) == (done.status, len(done.output.splitlines()))
+    assert 2 == both.status
 
 
 async def test_a_list_is_read_as_far_as_it_is_wanted(script: ScriptedGateway) -> None:
