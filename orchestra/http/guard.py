@@ -4,6 +4,7 @@ A page on another port is foreign too: any program on this machine may serve one
 """
 
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
@@ -17,13 +18,17 @@ _LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
 _NOT_FOREIGN = frozenset({"same-origin", "none"})
 # What they send when a user navigates to a page, outside a frame of another page.
 _GOES_THERE = frozenset({(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")})
+# Orchestrators and Prometheus find the processes of a service by their addresses. A page that rebinds its name has a
+# name, not an address.
+_BY_ADDRESS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class OpenModeGuard:
     """Refuses calls under a foreign host name (DNS rebinding) and calls made by a page of another origin.
 
     Pages of ``origins`` may call. With ``plain_names`` a name without a dot, as containers and nearby machines have, is
-    not foreign. A link from another port of this machine may be followed. ``answer`` builds the refusal.
+    not foreign. Probes and metrics are also found by an address. A link from another port of this machine may be
+    followed. ``answer`` builds the refusal.
     """
 
     def __init__(
@@ -49,11 +54,15 @@ class OpenModeGuard:
             # Nearly every call has the same headers as the one before it.
             if looked_at != self._passed:
                 link = scope["method"] == "GET" and _GOES_THERE.issubset(scope["headers"])
-                if reason := refusal(looked_at, self._hosts, self._origins, plain_names=self._plain_names, link=link):
+                by_address = scope["path"] in _BY_ADDRESS
+                if reason := refusal(
+                    looked_at, self._hosts, self._origins,
+                    plain_names=self._plain_names, by_address=by_address, link=link,
+                ):  # fmt: skip
                     answer = self._answer(OrchestraError(ErrorCode.FORBIDDEN, reason), scope)
                     await answer(scope, receive, send)
                     return
-                if not link:
+                if not link and not by_address:
                     self._passed = looked_at
         await self._app(scope, receive, send)
 
@@ -64,12 +73,17 @@ def refusal(
     origins: frozenset[str] = frozenset(),
     *,
     plain_names: bool = False,
+    by_address: bool = False,
     link: bool = False,
 ) -> str | None:
-    """Why these headers are refused, or None. ``link``: the user navigates there, with a GET."""
+    """Why these headers are refused, or None. ``link``: the user navigates there, with a GET.
+
+    ``by_address``: any IP address may be called.
+    """
     named = [value.decode("latin-1") for name, value in headers if name == b"host"]
     host = host_name(f"//{named[0]}") if len(named) == 1 else None
-    if host is None or not (host in hosts or (plain_names and not {".", ":"} & set(host))):
+    plain = plain_names and host is not None and not {".", ":"} & set(host)
+    if host is None or not (host in hosts or plain or (by_address and _is_address(host))):
         return "the Host is neither local nor one of ALLOWED_HOSTS"
     own = f"http://{named[0]}"  # The services themselves do not use TLS.
     foreign, listed = False, False
@@ -95,3 +109,11 @@ def host_name(url: str) -> str | None:
     if parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
     return parts.hostname
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

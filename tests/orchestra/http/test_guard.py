@@ -23,14 +23,17 @@ async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
 GUARD = OpenModeGuard(app, HOSTS, lambda _error, _scope: Response(status_code=403))
 
 
-async def guarded(guard: OpenModeGuard, method: str, headers: Iterable[tuple[bytes, bytes]]) -> int:
+async def guarded(
+    guard: OpenModeGuard, method: str, headers: Iterable[tuple[bytes, bytes]], path: str = "/v1/messages"
+) -> int:
     """The status of a call with these headers behind the guard."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await guard({"type": "http", "method": method, "headers": [(b"accept", b"*/*"), *headers]}, nobody_reads, send)
+    scope = {"type": "http", "method": method, "path": path, "headers": [(b"accept", b"*/*"), *headers]}
+    await guard(scope, nobody_reads, send)
     return int(sent[0]["status"])
 
 
@@ -211,3 +214,16 @@ async def test_every_call_is_judged_by_itself() -> None:
         assert await status(*headers) == 403
         for passed in ((LOCAL,), (LOCAL, local_page)):
             assert (200, 200, 403) == (await status(*passed), await status(*passed), await status(*headers))
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize("host", ["192.0.2.1:8080", "[2001:db8::1]:8080"])
+async def test_probes_and_scrapers_call_by_address(path: str, host: str) -> None:
+    """Health and metrics are found by any address, by no foreign name and for no page, and nothing else is."""
+    called = (b"host", host.encode())
+
+    assert 200 == await guarded(GUARD, "GET", [called], path)
+    assert 403 == await guarded(GUARD, "GET", [called])
+    assert 403 == await guarded(GUARD, "GET", [(b"host", b"evil.example")], path)
+    assert 403 == await guarded(GUARD, "GET", [called, (b"origin", b"http://evil.example")], path)
+    assert 403 == await guarded(GUARD, "GET", [called, (b"sec-fetch-site", b"cross-site")], path)
