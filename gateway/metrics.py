@@ -3,6 +3,7 @@
 from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from math import nan
 from typing import TypeVar
 
 from prometheus_client import Gauge
@@ -22,6 +23,7 @@ from schemas.topics import TOPICS
 _ACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _QUEUE_STATES = ("runnable", "held", "paused", "delayed")
+_PARTS = ("kafka", "database", "events", "process", "intake", "files")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
 
 
@@ -95,6 +97,11 @@ class Metrics:
             "Time that the oldest turn has waited that a worker could take now, as last observed.",
         )
         self.live_viewers = registry.gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.")
+        self.parts_ready = registry.gauge(
+            "orchestra_gateway_part_ready",
+            "Whether a part of this gateway works (1), or /readyz has something against it (0).",
+            Label("part", _PARTS),
+        )
         self.queue_turns = registry.gauge(
             "orchestra_queue_turns",
             "Turns whose time has come (`runnable`, of which `held` wait for a model that refuses calls, and `paused` "
@@ -117,7 +124,8 @@ class Metrics:
         )
         self.worker_slots = registry.gauge(
             "orchestra_worker_slots",
-            "Slots of all workers, by whether they are `used` or `free`. The same at every gateway.",
+            "Slots of all workers, by whether they are `used` or `free`. Those that a drained worker does not use are "
+            "neither. The same at every gateway.",
             Label("state", ("used", "free")),
         )
         self.dead_letters_open = registry.gauge(
@@ -131,6 +139,29 @@ class Metrics:
             topic,
             partition,
         )
+        self.forget()
+
+    def forget(self) -> None:
+        """Show nothing of the queue, the workers and the dead letters: what was seen last may no longer be true."""
+        shown = (
+            self.queue_turns,
+            self.queue_turns_by_model,
+            self.queue_oldest_seconds,
+            self.workers,
+            self.worker_slots,
+        )
+        for gauge in shown:
+            gauge.clear()
+        self.dead_letters_open.set(nan)
+
+    def forget_lags(self) -> None:
+        """Show no lag: what was seen last may no longer be true."""
+        self.topic_lag.clear()
+
+    def note_parts(self, ready: Mapping[str, bool]) -> None:
+        """Set which parts of this gateway work, by their names on ``/readyz``."""
+        for part, works in ready.items():
+            self.parts_ready.labels(part).set(works)
 
     def note_queue(self, depth: Depth, known: Iterable[ModelInfo]) -> None:
         """Set the metrics of the queue. ``known``: the models of the LLM service."""
@@ -154,10 +185,11 @@ class Metrics:
         alive = [worker for worker in workers if worker.alive]
         states = [worker.state for worker in alive if worker.state]
         versions = Counts((worker.state.version if worker.state else "unknown",) for worker in alive)
-        used, slots = sum(state.in_flight for state in states), sum(state.capacity for state in states)
+        takers = [worker.state for worker in alive if worker.state and not worker.drains]
+        free = sum(max(0, state.capacity - state.in_flight) for state in takers)
         self._versions.values = frozenset(version for (version,) in versions)
         _replace(self.workers, versions)
-        _replace(self.worker_slots, {("used",): used, ("free",): max(0, slots - used)})
+        _replace(self.worker_slots, {("used",): sum(state.in_flight for state in states), ("free",): free})
 
     def note_lags(self, lags: Mapping[tuple[str, str], float], workers: Iterable[KnownWorker]) -> None:
         """Set the lag of each topic and partition. ``workers``: they report the tenants of their topics."""

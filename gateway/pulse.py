@@ -195,15 +195,18 @@ class Pulse:
         return _Tick(frames, marks, refs)
 
     async def _measure(self) -> None:
-        """Keep the metrics of the queue and of the workers up to date."""
-        while True:
-            found, letters, known = await asyncio.gather(
-                self.look(), queue.open_letters(self._database, None), models.known_models(self._database)
-            )
-            self._metrics.note_queue(found.depth, known)
-            self._metrics.note_workers(found.workers)
-            self._metrics.dead_letters_open.set(letters.count)
-            await asyncio.sleep(self._timings.measure)
+        """Keep the metrics of the queue and of the workers up to date, or show none."""
+        try:
+            while True:
+                found, letters, known = await asyncio.gather(
+                    self.look(), queue.open_letters(self._database, None), models.known_models(self._database)
+                )
+                self._metrics.note_queue(found.depth, known)
+                self._metrics.note_workers(found.workers)
+                self._metrics.dead_letters_open.set(letters.count)
+                await asyncio.sleep(self._timings.measure)
+        finally:
+            self._metrics.forget()
 
 
 def _take(counter: Counter[Any], keys: Iterable[Any]) -> None:

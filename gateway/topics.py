@@ -174,6 +174,7 @@ class Topics:
                     await asyncio.sleep(self._timings.measure)
             finally:
                 self._consumer = None
+                self._metrics.forget_lags()
 
     def _note(self, looked: Looked, workers: Sequence[KnownWorker]) -> None:
         lags = {

@@ -41,6 +41,7 @@ def build_router(health: Health, metrics: Metrics) -> APIRouter:
         response_class=Response, responses=measured,
     )  # fmt: skip
     async def get_metrics() -> Response:
+        metrics.note_parts({name: part.reason is None for name, part in health.readiness().parts.items()})
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

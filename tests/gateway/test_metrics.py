@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from math import isnan
 from uuid import uuid4
 
 from prometheus_client import generate_latest
@@ -15,11 +16,11 @@ def group(model: str, oldest_seconds: float | None = None) -> Group:
     return Group("acme", 5, model, runnable=4, held=1, paused=2, delayed=3, oldest_seconds=oldest_seconds)
 
 
-def worker(**topics: str) -> KnownWorker:
+def worker(*, drains: bool = False, **topics: str) -> KnownWorker:
     now = datetime.now(UTC)
     read = [StateOfTopic(topic=topic, tenant=tenant) for topic, tenant in topics.items()]
     state = WorkerState(version="1.2.3", in_flight=1, capacity=3, topics=read)
-    return KnownWorker(uuid4(), now, now, alive=True, drain_requested_at=None, state=state)
+    return KnownWorker(uuid4(), now, now, alive=True, drain_requested_at=now if drains else None, state=state)
 
 
 def test_the_queue_is_shown_by_configured_models() -> None:
@@ -63,3 +64,30 @@ def test_workers_are_shown_by_release() -> None:
 
     assert 2 == metrics.registry.get_sample_value("orchestra_workers", {"version": "1.2.3"})
     assert 4 == metrics.registry.get_sample_value("orchestra_worker_slots", {"state": "free"})
+
+
+def test_slots_of_a_drained_worker_are_not_free() -> None:
+    """A worker that drains counts with the slots that it uses, and its other slots are not free."""
+    metrics = Metrics()
+    metrics.note_workers([worker(), worker(drains=True)])
+    slots = [metrics.registry.get_sample_value("orchestra_worker_slots", {"state": each}) for each in ("used", "free")]
+
+    assert [2, 2] == slots
+
+
+def test_what_no_look_has_seen_is_not_shown() -> None:
+    """Until a look succeeds, and again once one has failed, what is the same at every gateway has no value."""
+    metrics = Metrics()
+    unseen = generate_latest(metrics.registry)
+    metrics.note_queue(Depth([group("llama", 1)], frozenset()), [])
+    metrics.note_workers([worker()])
+    metrics.note_lags({(REPLIES.name, "0"): 1.0}, [])
+    metrics.dead_letters_open.set(3)
+    seen = generate_latest(metrics.registry)
+    metrics.forget()
+    metrics.forget_lags()
+    shared = [each for each in metrics.registry.collect() if "The same at every gateway" in each.documentation]
+
+    assert unseen != seen
+    assert unseen == generate_latest(metrics.registry)
+    assert [] == [sample for each in shared for sample in each.samples if not isnan(sample.value)]

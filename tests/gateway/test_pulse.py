@@ -12,10 +12,14 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
-from orchestra.store import queue, requests
+from gateway.pulse import Look
+from gateway.timings import Timings
+from orchestra.store import models, queue, requests
 from orchestra.store.database import Database
-from orchestra.store.queue import Totals, Whose
+from orchestra.store.queue import Counted, Depth, Totals, Whose
 from schemas.api.keys import Scope
+from tests.support.fakes import Calls, away, running
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -70,3 +74,20 @@ async def test_who_comes_while_the_last_one_leaves_is_shown_what_is_found(looks:
             await running
 
     assert b"event: frame" in shown
+
+
+async def test_numbers_go_when_postgres_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics of the workers are there while looks succeed, and gone while Postgres cannot be reached."""
+    metrics = Metrics()
+    found = Look(Depth([], frozenset()), {}, [])
+    monkeypatch.setattr(queue, "open_letters", Calls(Counted(0, more=False)))
+    monkeypatch.setattr(models, "known_models", Calls([]))
+    watched = pulse.Pulse(cast("Database", None), Drain(), metrics, None, Timings(measure=0.001, frame=0.0))
+
+    def slots() -> float | None:
+        return metrics.registry.get_sample_value("orchestra_worker_slots", {"state": "free"})
+
+    async with running(watched.run()):
+        for answer, shown in ((found, 0.0), (away(), None), (found, 0.0)):
+            monkeypatch.setattr(pulse, "look", Calls(answer))
+            await eventually(lambda shown=shown: slots() == shown)
