@@ -33,6 +33,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = Registry()
         self._models = model = Label("model", of="the models of the LLM service, by name, whatever alias was given")
+        self._by_name: Mapping[str, ModelInfo] = {}
         self._topics = topic = Label("topic", of="our own topics, and those of the tenant `default`")
         self._versions = version = Label("version", of="the releases of the workers")
         partition = Label("partition", map(str, range(MAX_PARTITIONS)), of="numbers below 1,000")
@@ -119,6 +120,11 @@ class Metrics:
             "every gateway.",
             model,
         )
+        self.models_held = registry.gauge(
+            "orchestra_models_held",
+            "How many workers hold back a model because it refuses all calls, by model. The same at every gateway.",
+            model,
+        )
         self.workers = registry.gauge(
             "orchestra_workers", "Workers with a valid lease, by release. The same at every gateway.", version
         )
@@ -143,14 +149,10 @@ class Metrics:
 
     def forget(self) -> None:
         """Show nothing of the queue, the workers and the dead letters: what was seen last may no longer be true."""
-        shown = (
-            self.queue_turns,
-            self.queue_turns_by_model,
-            self.queue_oldest_seconds,
-            self.workers,
-            self.worker_slots,
-        )
-        for gauge in shown:
+        for gauge in (
+            self.queue_turns, self.queue_turns_by_model, self.queue_oldest_seconds,
+            self.models_held, self.workers, self.worker_slots,
+        ):  # fmt: skip
             gauge.clear()
         self.dead_letters_open.set(nan)
 
@@ -163,15 +165,18 @@ class Metrics:
         for part, works in ready.items():
             self.parts_ready.labels(part).set(works)
 
-    def note_queue(self, depth: Depth, known: Iterable[ModelInfo]) -> None:
-        """Set the metrics of the queue. ``known``: the models of the LLM service."""
-        models = by_name(known)
-        self._models.values = frozenset(model.name for model in models.values())
+    def note_models(self, known: Iterable[ModelInfo]) -> None:
+        """Name these models of the LLM service from now on."""
+        self._by_name = by_name(known)
+        self._models.values = frozenset(model.name for model in self._by_name.values())
+
+    def note_queue(self, depth: Depth) -> None:
+        """Set the metrics of the queue."""
         by_priority: Counts[tuple[str, str]] = Counts()
         by_model: Counts[tuple[str, str]] = Counts()
         ages: defaultdict[tuple[str], float] = defaultdict(float)
         for group in depth.groups:
-            model = found.name if (found := named(models, group.model)) else OTHER
+            model = self._model(group.model)
             for state in _QUEUE_STATES:
                 by_priority[str(group.priority), state] += getattr(group, state)
                 by_model[model, state] += getattr(group, state)
@@ -184,10 +189,14 @@ class Metrics:
         """Set the metrics of the workers."""
         alive = [worker for worker in workers if worker.alive]
         states = [worker.state for worker in alive if worker.state]
+        held = Counts(
+            (self._model(each.model),) for state in states for each in state.models if each.held_seconds is not None
+        )
         versions = Counts((worker.state.version if worker.state else "unknown",) for worker in alive)
         takers = [worker.state for worker in alive if worker.state and not worker.drains]
         free = sum(max(0, state.capacity - state.in_flight) for state in takers)
         self._versions.values = frozenset(version for (version,) in versions)
+        _replace(self.models_held, {**{(name,): 0 for name in self._models.values}, **held})
         _replace(self.workers, versions)
         _replace(self.worker_slots, {("used",): sum(state.in_flight for state in states), ("free",): free})
 
@@ -197,6 +206,10 @@ class Metrics:
         shared = {each.topic for each in reported if each.tenant == DEFAULT_TENANT}
         self._topics.values = frozenset(shared.union(topic.name for topic in TOPICS))
         _replace(self.topic_lag, lags)
+
+    def _model(self, name: str) -> str:
+        """The name by which the LLM service lists a model."""
+        return found.name if (found := named(self._by_name, name)) else OTHER
 
 
 def _replace(gauge: Gauge, values: Mapping[_Labels, float]) -> None:

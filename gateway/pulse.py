@@ -201,7 +201,8 @@ class Pulse:
                 found, letters, known = await asyncio.gather(
                     self.look(), queue.open_letters(self._database, None), models.known_models(self._database)
                 )
-                self._metrics.note_queue(found.depth, known)
+                self._metrics.note_models(known)
+                self._metrics.note_queue(found.depth)
                 self._metrics.note_workers(found.workers)
                 self._metrics.dead_letters_open.set(letters.count)
                 await asyncio.sleep(self._timings.measure)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isnan
 from uuid import uuid4
@@ -7,7 +8,7 @@ from prometheus_client import generate_latest
 from gateway.metrics import Metrics
 from orchestra.store.leases import KnownWorker
 from orchestra.store.queue import Depth, Group
-from orchestra.store.worker_state import StateOfTopic, WorkerState
+from orchestra.store.worker_state import StateOfModel, StateOfTopic, WorkerState
 from schemas.topics import REPLIES
 from tests.support.models import model
 
@@ -16,10 +17,10 @@ def group(model: str, oldest_seconds: float | None = None) -> Group:
     return Group("acme", 5, model, runnable=4, held=1, paused=2, delayed=3, oldest_seconds=oldest_seconds)
 
 
-def worker(*, drains: bool = False, **topics: str) -> KnownWorker:
+def worker(*, drains: bool = False, models: Sequence[StateOfModel] = (), **topics: str) -> KnownWorker:
     now = datetime.now(UTC)
     read = [StateOfTopic(topic=topic, tenant=tenant) for topic, tenant in topics.items()]
-    state = WorkerState(version="1.2.3", in_flight=1, capacity=3, topics=read)
+    state = WorkerState(version="1.2.3", in_flight=1, capacity=3, models=list(models), topics=read)
     return KnownWorker(uuid4(), now, now, alive=True, drain_requested_at=now if drains else None, state=state)
 
 
@@ -28,7 +29,8 @@ def test_the_queue_is_shown_by_configured_models() -> None:
     metrics = Metrics()
     known = [model("llama", "ollama", "default"), model("simulated", "simulated")]
     asked = ["llama", "default", "simulated:tokens=3", "llama:8b", "acme-secret"]
-    metrics.note_queue(Depth([group(each, age) for age, each in enumerate(asked)], frozenset()), known)
+    metrics.note_models(known)
+    metrics.note_queue(Depth([group(each, age) for age, each in enumerate(asked)], frozenset()))
 
     def shown(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"orchestra_queue_{name}", labels)
@@ -79,7 +81,8 @@ def test_what_no_look_has_seen_is_not_shown() -> None:
     """Until a look succeeds, and again once one has failed, what is the same at every gateway has no value."""
     metrics = Metrics()
     unseen = generate_latest(metrics.registry)
-    metrics.note_queue(Depth([group("llama", 1)], frozenset()), [])
+    metrics.note_models([model("llama", "ollama")])
+    metrics.note_queue(Depth([group("llama", 1)], frozenset()))
     metrics.note_workers([worker()])
     metrics.note_lags({(REPLIES.name, "0"): 1.0}, [])
     metrics.dead_letters_open.set(3)
@@ -91,3 +94,15 @@ def test_what_no_look_has_seen_is_not_shown() -> None:
     assert unseen != seen
     assert unseen == generate_latest(metrics.registry)
     assert [] == [sample for each in shared for sample in each.samples if not isnan(sample.value)]
+
+
+def test_models_that_are_held_back_are_named() -> None:
+    """Each model has the number of workers that hold it back, also 0; names that only requests gave are `other`."""
+    metrics = Metrics()
+    metrics.note_models([model("llama", "ollama", "default"), model("simulated", "simulated")])
+    held = [StateOfModel(model=each, in_flight=0, held_seconds=3.0) for each in ("default", "acme-secret")]
+    serves = StateOfModel(model="simulated", in_flight=1)
+    metrics.note_workers([worker(models=[*held, serves]), worker(models=held[:1])])
+    names = ("llama", "simulated", "other")
+
+    assert [2, 0, 1] == [metrics.registry.get_sample_value("orchestra_models_held", {"model": each}) for each in names]
