@@ -3,6 +3,7 @@
 from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from math import nan
 from typing import TypeVar
 
@@ -171,10 +172,10 @@ class Metrics:
         self._models.values = frozenset(model.name for model in self._by_name.values())
 
     def note_queue(self, depth: Depth) -> None:
-        """Set the metrics of the queue."""
-        by_priority: Counts[tuple[str, str]] = Counts()
-        by_model: Counts[tuple[str, str]] = Counts()
-        ages: defaultdict[tuple[str], float] = defaultdict(float)
+        """Set the metrics of the queue. Where nothing waits they are 0, so that an empty queue is no unknown one."""
+        by_priority = Counts(dict.fromkeys(product(map(str, range(10)), _QUEUE_STATES), 0))
+        by_model = Counts(dict.fromkeys(product(self._models.values, _QUEUE_STATES), 0))
+        ages = defaultdict(float, {(name,): 0.0 for name in self._models.values})
         for group in depth.groups:
             model = self._model(group.model)
             for state in _QUEUE_STATES:

@@ -44,6 +44,24 @@ def test_the_queue_is_shown_by_configured_models() -> None:
     assert "acme" not in generate_latest(metrics.registry).decode()
 
 
+def test_an_empty_queue_is_shown() -> None:
+    """Where nothing waits there are zeros, for each priority and each model of the LLM service."""
+    metrics = Metrics()
+    metrics.note_models([model("llama", "ollama", "default")])
+    metrics.note_queue(Depth([], frozenset()))
+
+    def shown(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"orchestra_queue_{name}", labels)
+
+    for state in ("runnable", "held", "paused", "delayed"):
+        assert [0] * 10 == [shown("turns", priority=str(each), state=state) for each in range(10)]
+        assert (0, None) == (
+            shown("model_turns", model="llama", state=state),
+            shown("turns", priority="10", state=state),
+        )
+    assert 0 == shown("oldest_seconds", model="llama")
+
+
 def test_topics_of_tenants_are_added_up() -> None:
     """The lag is shown for our own topics and those of the tenant `default`; those of all others are one number."""
     metrics = Metrics()
