@@ -26,7 +26,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor alerts
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -66,6 +66,7 @@ imports: $(TOOLS)  ## Check who imports whom
 drift: $(TOOLS)  ## Check that generated files and translations are up to date
 	@$(BIN)/python -m schemas.publish --check
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m deploy --check
 	@$(BIN)/python docs/translations.py
 
 locked: $(BOOTSTRAP)/.ready  ## Check that the locks are up to date
@@ -81,9 +82,10 @@ format: $(TOOLS)  ## Format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
 
-docs: $(TOOLS)  ## Write schemas/published and docs/reference from the code
+docs: $(TOOLS)  ## Write schemas/published, docs/reference, and the dashboards and alerts in deploy/ from the code
 	@$(BIN)/python -m schemas.publish
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m deploy
 
 baseline: $(TOOLS)  ## For a release: make the present schemas those that later ones must be compatible with
 	@$(BIN)/python -m tests.support.compatibility
@@ -118,6 +120,11 @@ doors: $(TOOLS)  ## Try every call of the OpenAI API with OpenAI's libraries and
 
 browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")
 	@$(BIN)/python -m tests.browser $(ARGS)
+
+alerts: $(TOOLS)  ## Try the dashboards and alerts with promtool and a real Prometheus: about six minutes (ARGS="-k DeadLetters")
+	@command -v promtool prometheus >/dev/null || { \
+		echo "promtool and prometheus are not on PATH: apt-get install --no-install-recommends prometheus" >&2; exit 1; }
+	@exec $(BIN)/pytest tests/deploy tests/live/test_prometheus.py $(ARGS)
 
 vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in gateway/console/vendor/vendor.lock.json
 	@$(BIN)/python -m tests.browser.vendor $(ARGS)

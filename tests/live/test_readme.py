@@ -1,4 +1,4 @@
-"""Every command of the README, the tutorial and the how-tos is run, on a stack started as a reader starts it."""
+"""Every command of the README, the tutorial, the how-tos and the runbooks is run, on a stack as a reader starts it."""
 
 import ast
 import re
@@ -15,7 +15,12 @@ from tests.support.stack import open_folder
 from tests.support.tree import ROOT
 
 # The tutorial is the last: it ends with `orchestra down`. Translations have the same commands: docs/translations.py.
-PAGES = [*sorted((ROOT / "docs/howto").glob("*.md")), ROOT / "README.md", ROOT / "docs/tutorial.md"]
+PAGES = [
+    *sorted((ROOT / "docs/howto").glob("*.md")),
+    *sorted((ROOT / "docs/runbooks").glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "docs/tutorial.md",
+]
 COMMANDS = [command for page in PAGES for command in commands(page)]
 # Ports that a guide chooses for further parts.
 FURTHER_PORTS = (8090, 8091)

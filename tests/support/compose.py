@@ -100,8 +100,8 @@ def _missing() -> str | None:
 
 
 def _base_images() -> set[str]:
-    """The images that are not ours."""
+    """The images that are not ours, without those of profiles, which are not started."""
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     bases = {base for base, _ in stages} - {name for _, name in stages}
     services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"].values()
-    return bases | {each["image"] for each in services if "build" not in each}
+    return bases | {each["image"] for each in services if "build" not in each and "profiles" not in each}
