@@ -214,8 +214,9 @@ async def _kafka(seconds: float) -> AsyncIterator[None]:
 
 
 async def _ends(consumer: Any, topics: Iterable[str]) -> dict[TopicPartition, Ends]:
-    await consumer.topics()  # Learns what partitions there are.
-    places = [TopicPartition(topic, n) for topic in topics for n in sorted(consumer.partitions_for_topic(topic) or ())]
+    # What the consumer itself knows is up to 30 s old, and nothing at its start; its `topics()` only returns names.
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001
+    places = [TopicPartition(topic, n) for topic in topics for n in sorted(cluster.partitions_for_topic(topic) or ())]
     return await _ends_of(consumer, places)
 
 

@@ -13,9 +13,12 @@ from aiokafka import TopicPartition
 from gateway import topics
 from gateway.metrics import Metrics
 from gateway.topics import Ends, Looked, Topics
+from orchestra.kafka.clients import open_browser
 from orchestra.store import leases, progress
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.topics import TOPICS
 from tests.support.fakes import Calls, running
+from tests.support.stack import Stack
 from tests.support.store import connect
 
 EMPTY, FIRST, SECOND, COMMITTED = (TopicPartition("t", number) for number in range(4))
@@ -85,14 +88,13 @@ async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.Mo
     """A call does not wait until the look that the gateway itself has begun gives Kafka up."""
     silent = asyncio.Event()
 
-    class Consumer:
-        async def topics(self) -> None:
-            silent.set()
-            await asyncio.Event().wait()
+    async def hang() -> None:
+        silent.set()
+        await asyncio.Event().wait()
 
     @asynccontextmanager
     async def browser() -> AsyncIterator[Any]:
-        yield Consumer()
+        yield SimpleNamespace(_client=SimpleNamespace(fetch_all_metadata=hang))
 
     monkeypatch.setattr(leases, "every", Calls([]))
     monkeypatch.setattr(progress, "progress", Calls([]))
@@ -104,3 +106,11 @@ async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.Mo
             await looking.look()
 
     assert ErrorCode.UNAVAILABLE is refused.value.code
+
+
+async def test_the_first_look_finds_all_partitions(stack: Stack) -> None:
+    """A consumer that has just started finds every partition of our topics."""
+    async with open_browser(stack.kafka_settings, "test") as consumer:
+        ends = await topics._ends(consumer, [topic.name for topic in TOPICS])
+
+    assert {topic.name for topic in TOPICS} == {place.topic for place in ends}
