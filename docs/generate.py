@@ -60,7 +60,10 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
 
 def metrics() -> str:
     """Every metric that a service shows at `/metrics`."""
-    intro = "In Prometheus' text format. Values that a label does not list are counted together as `other`."
+    intro = (
+        "In Prometheus' text format. Values that a label does not list are counted together as `other`. "
+        "[Dashboards and alerts](../howto/watch-with-prometheus.md) read them."
+    )
     sections = [f"# Metrics\n\n{intro}\n"]
     for package, title in SERVICES.items():
         registry: Registry = import_module(f"{package}.metrics").Metrics().registry
