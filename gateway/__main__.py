@@ -1,6 +1,7 @@
 """``python -m gateway``: the gateway as a process."""
 
 import asyncio
+import os
 import socket
 import sys
 
@@ -12,6 +13,7 @@ from gateway.http.server import GatewayServer, bind
 from gateway.people.startup_check import CannotStartError, check_way_in
 from gateway.settings import GatewaySettings
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
+from orchestra.setting_names import warn_of_suspects
 from orchestra.settings import load
 from orchestra.store.database import Database
 from orchestra.telemetry.logging import configure_logging
@@ -25,6 +27,7 @@ def main() -> None:
     """
     settings = load(GatewaySettings)
     configure_logging("gateway", settings.log_level)
+    warn_of_suspects(os.environ)
     drain = Drain()
     app = create_app(settings, drain=drain)
     sockets = _bind(settings)

@@ -42,7 +42,7 @@ from gateway.people.callers import Callers
 from gateway.people.passwords import Passwords
 from gateway.people.tokens import Tokens
 from gateway.pulse import Pulse
-from gateway.quotas import Quotas
+from gateway.quotas import Quotas, quota_of_owner, quota_of_tenant
 from gateway.replays import Replays
 from gateway.request_log import RequestLog
 from gateway.retries import Retries
@@ -152,7 +152,7 @@ def create_app(
     room = BodyRoom(settings.max_large_body_bytes, shared=asks) if settings.files_url else None
     large = LargeBodies(database, kept, room) if room else None
     acceptance = Acceptance(records, database, settings.secrets, metrics, turns, large)
-    quotas = Quotas(settings.quota_of_owner, settings.quota_of_tenant) if asks else None
+    quotas = Quotas(quota_of_owner(settings), quota_of_tenant(settings)) if asks else None
     limits = Limits(
         database,
         metrics,

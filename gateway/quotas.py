@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from gateway.people.principal import Principal
+from gateway.settings import GatewaySettings
 from orchestra.store import totals
 from orchestra.store.database import Database
 from orchestra.store.totals import Quota, Total
@@ -14,6 +15,22 @@ _COUNTED_SECONDS = 4.0
 _MEASURED_SECONDS = 120.0
 _OVERLOADED_SECONDS = 30.0
 _YOURS, _TENANTS = "you have", "your tenant has"
+
+
+def quota_of_owner(settings: GatewaySettings) -> Quota:
+    """The limits of one owner."""
+    return Quota(
+        settings.max_open_by_owner, settings.max_parked_by_owner, settings.max_stored_mib_by_owner << 20,
+        settings.max_queue_age_seconds,
+    )  # fmt: skip
+
+
+def quota_of_tenant(settings: GatewaySettings) -> Quota:
+    """The limits of one tenant: it must not be able to stop the intake of others alone."""
+    return Quota(
+        max(1, settings.max_open_requests * 9 // 10), settings.max_parked_by_tenant,
+        settings.max_stored_mib_by_tenant << 20, settings.max_queue_age_seconds,
+    )  # fmt: skip
 
 
 class Parking:

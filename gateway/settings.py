@@ -16,7 +16,6 @@ from orchestra.settings import (
     SecretSettings,
     listed,
 )
-from orchestra.store.totals import Quota
 from schemas.requests import DEFAULT_PRIORITY, Context
 
 # An origin as a browser writes it into a header (RFC 6454, 6.2).
@@ -122,22 +121,6 @@ class GatewaySettings(
         if self.max_priority is None:
             return DEFAULT_PRIORITY if self.asks_credentials else 9
         return self.max_priority
-
-    @property
-    def quota_of_owner(self) -> Quota:
-        """The limits of one owner."""
-        return Quota(
-            self.max_open_by_owner, self.max_parked_by_owner, self.max_stored_mib_by_owner << 20,
-            self.max_queue_age_seconds,
-        )  # fmt: skip
-
-    @property
-    def quota_of_tenant(self) -> Quota:
-        """The limits of one tenant: it must not be able to stop the intake of others alone."""
-        return Quota(
-            max(1, self.max_open_requests * 9 // 10), self.max_parked_by_tenant, self.max_stored_mib_by_tenant << 20,
-            self.max_queue_age_seconds,
-        )  # fmt: skip
 
 
 def _is_origin(text: str) -> bool:

@@ -1,5 +1,6 @@
 """``python -m llm_service``: the LLM service as a process."""
 
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ from llm_service.providers.any_llm import ProviderSetupError
 from llm_service.settings import LlmServiceSettings
 from orchestra.http.server import Server, server_config
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
+from orchestra.setting_names import warn_of_suspects
 from orchestra.settings import load
 from orchestra.telemetry.logging import configure_logging
 from schemas.errors import OrchestraError
@@ -24,6 +26,7 @@ def main() -> None:
     """Serve until SIGTERM. Generations that are still running after ``DRAIN_SECONDS`` are cut off."""
     settings = load(LlmServiceSettings)
     configure_logging("llm_service", settings.log_level)
+    warn_of_suspects(os.environ)
     app = _app(settings)
     allow_many_connections()
     look_for_garbage_rarely()

@@ -3,6 +3,7 @@
 Built once in a service's ``__main__`` and passed down; nothing is read at import.
 """
 
+import os
 import re
 import ssl
 import sys
@@ -10,11 +11,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME, is_host_and_port, is_http_url, is_ipv6, split_url
 from orchestra.http.client_address import Proxies
+from orchestra.setting_names import is_service_link, suspects
 from schemas.invalid import problems_of
 
 # With or without the name of a driver, which is replaced by ours.
@@ -41,6 +52,12 @@ class SettingsGroup(BaseSettings):
     """One group of environment variables. Unknown variables are ignored."""
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_service_links(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # A Kubernetes Service named `metrics` sets METRICS_PORT in every pod of its namespace.
+        return {name: value for name, value in values.items() if not is_service_link(name.upper(), str(value))}
 
 
 _P = TypeVar("_P", bound=SettingsGroup)
@@ -252,7 +269,10 @@ def refuse_to_start(line: str) -> NoReturn:
 
 
 def load(piece: type[_P]) -> _P:
-    """Read one settings class from the environment, or end the process with one clear line per bad variable."""
+    """Read one settings class from the environment, or end the process with one clear line per bad variable.
+
+    Variables that look like a misspelt setting get a line, too: one of them may be the setting that is missing.
+    """
     try:
         return piece()
     except ValidationError as error:
@@ -260,4 +280,6 @@ def load(piece: type[_P]) -> _P:
             name = str(problem["loc"][0]).upper() if problem["loc"] else piece.__name__
             what = "is required" if problem["type"] == "missing" else problem["msg"]
             print(f"setting {name}: {what}", file=sys.stderr)
+        for suspect in suspects(os.environ):
+            print(suspect, file=sys.stderr)
         raise SystemExit(78) from None  # EX_CONFIG of sysexits.h

@@ -1,6 +1,7 @@
 """`python -m workers`: one worker process, from environment variables."""
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -10,6 +11,7 @@ from prometheus_client import start_http_server
 
 from orchestra.files.marker import UnmarkedHomeError
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
+from orchestra.setting_names import warn_of_suspects
 from orchestra.settings import load, refuse_to_start
 from orchestra.telemetry.logging import configure_logging
 from workers.app import worker
@@ -55,6 +57,7 @@ def main() -> None:
     """
     settings = load(WorkerSettings)
     configure_logging("worker", settings.log_level)
+    warn_of_suspects(os.environ)
     allow_many_connections()
     try:
         good = uvloop.run(_serve(settings))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from orchestra.settings import (
     AgentSettings,
@@ -21,11 +22,13 @@ from schemas.topics import REQUESTS
 class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSettings, FileSettings, MediaSettings):
     """The settings of one worker process."""
 
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
     llm_service_url: BaseUrl = Field(
         "http://127.0.0.1:8082", description="Base URL of the LLM service, or its full URL that ends in `/generate`."
     )
     llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
-    llm_model: str = Field("llama3", description="Model for requests that do not name one.")
+    llm_model: str = Field("llama3", description="Model of requests that name none.")
     worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Maximum number of calls in flight per worker.")
     max_owner_share: int = Field(
         75,
@@ -67,7 +70,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
         le=65535,
         description="Serve `/metrics` on this port; 0: any free port. If it is taken, the worker runs without metrics.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum level to log.")
 
     @field_validator("llm_service_url")
     @classmethod

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def doctor(*, data: Data = DEFAULT_DATA) -> None:
-    """Check what a deployment needs: addresses, versions, topics, migrations, secret, models, files, clocks.
+    """Check what a deployment needs: settings, addresses, versions, topics, migrations, models, files, clocks.
 
     Reads the same environment variables as the services. If DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS are not set and
-    a stack of `orchestra up` runs on --data, it checks that stack. Exit code 1 if something needs fixing.
+    a stack of `orchestra up` runs on --data, it checks that stack. Exit code 1 if something needs fixing. A
+    variable that looks like a misspelt setting is only a warning.
     """
     from orchestra.cli.examine import LlmSettings, examine
 
@@ -29,7 +30,7 @@ def doctor(*, data: Data = DEFAULT_DATA) -> None:
         os.environ |= environment_of_stack(data)
     findings = asyncio.run(examine(load(KafkaSettings), load(DatabaseSettings), load(LlmSettings), load(FileSettings)))
     Terminal().print(_table(findings))
-    if any(finding.fix for finding in findings):
+    if any(finding.fix and not finding.works for finding in findings):
         raise typer.Exit(1)
 
 
@@ -37,6 +38,8 @@ def _table(findings: list["Finding"]) -> Table:
     table = Table("", Column("check", no_wrap=True), Column("result", overflow="fold"))
     for finding in findings:
         mark = Text("✗", "red") if finding.fix else Text("✓", "green")
+        if finding.works:
+            mark = Text("!", "yellow")
         fix = Text(f"\n→ {finding.fix}" if finding.fix else "", "yellow")
         table.add_row(mark, finding.check, Text(finding.result) + fix)
     return table

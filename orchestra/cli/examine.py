@@ -1,6 +1,7 @@
 """The checks of ``orchestra doctor``."""
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from orchestra.cli.migrate import dbmate
 from orchestra.files.home import FilesUnavailableError
 from orchestra.files.opening import open_home
 from orchestra.kafka.topics import Admin
+from orchestra.setting_names import suspects
 from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, SecretSettings, SettingsGroup
 from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
 from orchestra.store.progress import Why, standstills
@@ -45,19 +47,29 @@ class LlmSettings(SettingsGroup):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. ``fix``: what to do; empty if all is well."""
+    """The result of one check. ``fix``: what to do; empty if all is well. ``works``: it is only a warning."""
 
     check: str
     result: str
     fix: str = ""
+    works: bool = False
 
 
 async def examine(
     kafka: KafkaSettings, database: DatabaseSettings, llm: LlmSettings, files: FileSettings
 ) -> list[Finding]:
     """Run all checks concurrently. Findings contain no secrets."""
-    groups = await asyncio.gather(_secret(), _kafka(kafka), _postgres(database), _models(llm), _files(files))
+    groups = await asyncio.gather(
+        _settings(), _secret(), _kafka(kafka), _postgres(database), _models(llm), _files(files)
+    )
     return [finding for group in groups for finding in group]
+
+
+async def _settings() -> list[Finding]:
+    if not (found := suspects(os.environ)):
+        return [Finding("settings", "no variable looks like a misspelt one")]
+    fix = "correct the name, or ignore this if another program reads it"
+    return [Finding("settings", "\n".join(map(str, found)), fix, works=True)]
 
 
 async def _secret() -> list[Finding]:

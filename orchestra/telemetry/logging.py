@@ -14,7 +14,7 @@ FIELDS = frozenset(
     "event level logger timestamp service request_id conversation_id tenant topic partition offset offsets records "
     "reason code status attempt tries fence worker_id pid part port address count seconds method route exception "
     "error outcome model provider provider_code signal state version deadline lag missing caller repeated actor "
-    "action target trace_id".split()
+    "action target trace_id setting meant".split()
 )
 # A repeated line, for example while Kafka is down, would fill the disk: it is written once per this many seconds.
 REPEAT_SECONDS = 5.0

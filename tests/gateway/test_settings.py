@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.quotas import quota_of_owner, quota_of_tenant
 from gateway.settings import GatewaySettings
 
 SECRET = {"orchestra_secret": "x" * 32}
@@ -88,5 +89,5 @@ def test_most_priority(settings: dict[str, Any], most: int) -> None:
 def test_quotas() -> None:
     """A tenant may have nine tenths of the requests at which all intake pauses."""
     made = make(max_open_requests=1000, max_open_by_owner=50, max_stored_mib_by_owner=2)
-    assert (made.quota_of_owner.open_turns, made.quota_of_owner.stored_bytes) == (50, 2 * 2**20)
-    assert made.quota_of_tenant.open_turns == 900
+    assert (quota_of_owner(made).open_turns, quota_of_owner(made).stored_bytes) == (50, 2 * 2**20)
+    assert quota_of_tenant(made).open_turns == 900

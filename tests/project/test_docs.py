@@ -15,7 +15,7 @@ ids = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    """Every setting, metric, topic, state, error and command is in docs/reference, as it is now."""
+    """Every setting, metric, topic, state, error and command is in docs/reference and the example, as it is now."""
     command = [sys.executable, "docs/generate.py", "--check"]
     check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

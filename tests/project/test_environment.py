@@ -1,0 +1,83 @@
+"""Each environment variable that a file of the project names is one that something reads."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from orchestra.setting_names import SERVICES, setting_names, settings_of
+from tests.support.tree import ROOT, project_files
+
+EXAMPLE = (ROOT / "deploy/example.env").read_text("utf-8")
+SETTING = re.compile(r"^#?([A-Z_]+)=(.*)$", re.MULTILINE)
+# At least two words: one word in capitals is more often a method or a state.
+NAME = re.compile(r"(?<![\w/.-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w-])")
+# Read by programs beside ours: Postgres' image, uv, Docker, CI, and the tools that operators and tests run.
+FOREIGN = frozenset(
+    """
+    POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DB UV_CACHE_DIR UV_COMPILE_BYTECODE UV_LINK_MODE UV_NO_CACHE
+    UV_PYTHON_DOWNLOADS UV_SYSTEM_CERTS DOCKER_TLS_CERTDIR GIT_DEPTH KAFKA_HOME MISTRAL_API_KEY NO_COLOR
+    OLLAMA_HOST
+    """.split()
+)
+# Read by compose.yaml, the examples and the tests.
+AROUND = frozenset("GATEWAY_PORT KAFKA_PORT LLM_SERVICE_PORT POSTGRES_PORT OPEN_RESPONSES_DIR TEST_STACK".split())
+# In an example of a page.
+IN_CODE = frozenset({"CALL_ID"})
+# Any setting of a broker, in the form that Kafka's image wants.
+BROKERS = re.compile(
+    r"KAFKA_(ADVERTISED_|AUTO_CREATE_|CONTROLLER_|GROUP_|INTER_BROKER_|LISTENER|LOG_DIRS|NODE_ID|OFFSETS_"
+    r"|PROCESS_ROLES|TRANSACTION_)\w*"
+)
+CI = re.compile(r"CI_\w+")
+
+
+def named() -> Iterator[tuple[str, str]]:
+    """Files that configure or document the system, with each name in them."""
+    for path in project_files():
+        file = str(path.relative_to(ROOT))
+        configures = file in {"Dockerfile", "compose.yaml", ".gitlab-ci.yml"} or file.startswith("deploy/")
+        if configures or (path.suffix == ".md" and not file.startswith("docs/decisions/")):
+            text = path.read_bytes().decode("utf-8", "replace")
+            yield from ((file, name) for name in set(NAME.findall(text)))
+
+
+def test_every_variable_that_is_named_is_read() -> None:
+    """No page, image, manifest or CI job names a variable that nothing reads, such as a setting's former name."""
+    known = setting_names() | FOREIGN | AROUND | IN_CODE
+    strangers = {each for each in named() if each[1] not in known}
+
+    assert [each for each in sorted(strangers) if not BROKERS.fullmatch(each[1]) and not CI.fullmatch(each[1])] == []
+
+
+def test_each_foreign_name_occurs() -> None:
+    """Each name that is declared as that of another program occurs somewhere."""
+    assert (FOREIGN | AROUND | IN_CODE) - {name for _, name in named()} == set()
+
+
+def test_the_example_has_every_setting() -> None:
+    """The example environment has each setting of each service once, and nothing else but comments."""
+    lines = [line for line in EXAMPLE.splitlines() if line and not line.startswith(("# ", "## "))]
+    names = [name for name, _ in SETTING.findall(EXAMPLE)]
+
+    assert [line for line in lines if not SETTING.fullmatch(line)] == []
+    assert sorted({name.upper() for service in SERVICES for name in fields(service)}) == sorted(names)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_example_changes_nothing(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every line of the example in force, a service has its defaults, but for those in which services differ."""
+    for name, value in SETTING.findall(EXAMPLE):
+        monkeypatch.setenv(name, value)
+    settings = settings_of(service)
+    assert settings
+    made = settings.model_validate({"orchestra_secret": "s" * 32})
+    differ = {name for name, field in settings.model_fields.items() if getattr(made, name) != field.default}
+
+    assert differ <= {"orchestra_secret", "port", "drain_seconds", "open_mode"}
+
+
+def fields(service: str) -> set[str]:
+    settings = settings_of(service)
+    assert settings
+    return set(settings.model_fields)
