@@ -10,6 +10,9 @@ UV := $(BOOTSTRAP)/bin/uv
 # What runs the system, and with it what tests and builds it. Both are in one environment, and each install only adds.
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.ready-tools
+# What checks the files of a deployment and makes a release.
+RELEASE := .cache/release/tools
+RELEASE_TOOLS := $(RELEASE)/.ready
 
 # Tests of one file run in one process, each process with a Kafka and a Postgres of its own. Most of them wait.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
@@ -26,7 +29,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor alerts
+.PHONY: help setup up down test test-live test-all check lint lint-deploy types imports drift locked fast format docs baseline lock build images push-images audit release faults faults-full bench growth figures doors browser vendor
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -56,6 +59,13 @@ check: lint types imports drift locked fast  ## Fast checks: lint, types, import
 lint: $(TOOLS)  ## Check style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+lint-deploy: $(RELEASE_TOOLS)  ## Check what deploys the system: Dockerfile, compose files, CI, Renovate
+	@$(RELEASE)/bin/hadolint Dockerfile
+	@$(RELEASE)/bin/yamllint --strict .gitlab-ci.yml .pre-commit-config.yaml compose*.yaml
+	@$(RELEASE)/bin/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+	@$(RELEASE)/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose*.yaml
+	@$(RELEASE)/bin/check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
 
 types: $(TOOLS)  ## Check types
 	@$(BIN)/mypy
@@ -92,6 +102,7 @@ baseline: $(TOOLS)  ## For a release: make the present schemas those that later 
 
 lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))
+	@$(resolve) $(ARGS) --group release --output-file release/requirements.lock
 	@$(resolve) $(ARGS) --group browser --output-file tests/browser/requirements.lock
 	@$(resolve) $(ARGS) --group doors --output-file tests/doors/requirements.lock
 	@$(resolve) $(ARGS) --group doors-instructor --output-file tests/doors/requirements-instructor.lock
@@ -102,6 +113,18 @@ build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 
 images:  ## Build the container images (needs Docker)
 	@exec docker compose build $(ARGS)
+
+push-images: images  ## Push the images to IMAGES, a path of a registry, as VERSION (needs Docker)
+	@for image in gateway workers llm-service; do \
+		docker tag "llm-orchestra/$$image" "$(IMAGES)/$$image:$(VERSION:v%=%)" && \
+		docker push "$(IMAGES)/$$image:$(VERSION:v%=%)" || exit 1; \
+	done
+
+audit: $(RELEASE_TOOLS)  ## Check licences and known vulnerabilities of everything that is installed
+	@$(RELEASE)/bin/python -m release.audit
+
+release: $(RELEASE_TOOLS)  ## Make and check a release, and show how it would be published (ARGS=--publish does it)
+	@$(RELEASE)/bin/python -m release $(ARGS)
 
 faults: $(TOOLS)  ## Break the system on purpose, and count what was lost: twelve to sixteen minutes (ARGS="--only scale")
 	@$(BIN)/python -m faults $(ARGS)
@@ -169,4 +192,10 @@ $(READY): $(BOOTSTRAP)/.ready requirements-runtime.lock pyproject.toml
 $(TOOLS): $(READY) requirements.lock
 	@echo "Installing the tools that test and build it, 540 MB: about half a minute the first time"
 	@$(install) --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(RELEASE_TOOLS): $(BOOTSTRAP)/.ready release/requirements.lock
+	@echo "Installing the tools of a release into $(RELEASE), 150 MB"
+	@$(UV) venv --quiet --clear --python $(BOOTSTRAP)/bin/python $(RELEASE)
+	@$(UV) pip install --quiet --python $(RELEASE)/bin/python --require-hashes --requirement release/requirements.lock
 	@touch $@

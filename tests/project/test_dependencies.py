@@ -12,7 +12,10 @@ import pytest
 
 from tests.support.tree import PACKAGES, ROOT
 
-LOCKS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock")])
+LOCKS = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("*.lock"), *ROOT.glob("release/*.lock"), *ROOT.glob("tests/*/*.lock")]
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
