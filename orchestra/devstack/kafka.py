@@ -113,11 +113,11 @@ async def _format(properties: Path, env: dict[str, str]) -> None:
         raise PartFailedError("kafka", "could not format its data folder", output.decode(errors="replace"))
 
 
-async def kafka_answers(port: int) -> bool:
+async def kafka_answers(port: int, host: str = HOST) -> bool:
     """True if a broker on this port returns its metadata."""
-    if not taken(port):  # Cheap, and avoids the client's warnings while nothing listens.
+    if host == HOST and not taken(port):  # Cheap, and avoids the client's warnings while nothing listens.
         return False
-    admin = AIOKafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=3000)
+    admin = AIOKafkaAdminClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=3000)
     try:
         await admin.start()
         return bool((await admin.describe_cluster())["brokers"])

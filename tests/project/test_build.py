@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -13,6 +14,7 @@ import yaml
 from tests.support.tree import PACKAGES, ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+PIPELINE = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text("utf-8"))
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 
@@ -35,20 +37,40 @@ def test_targets_are_no_files() -> None:
 def test_targets_that_are_named_exist(path: str) -> None:
     """Each `make TARGET` that is written down is one that the Makefile has."""
     text = (ROOT / path).read_text("utf-8")
-    named = set(re.findall(r"(?:^\s*|[:`] ?)make ([a-z]+)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^\s*|[:`] ?)make ([a-z-]+)", text, re.MULTILINE))
 
     assert named
     assert named <= TARGETS
 
 
 def test_ci_has_no_logic_of_its_own() -> None:
-    """Each CI job runs one make target, and together they test, build and package."""
-    pipeline = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text("utf-8"))
-    jobs = {name: job for name, job in pipeline.items() if isinstance(job, dict) and "stage" in job}
+    """Each CI job runs one make target, and together they check, test, break, build, package and release."""
+    templates = {name: job for name, job in PIPELINE.items() if name.startswith(".")}
+    jobs = [job for job in PIPELINE.values() if isinstance(job, dict) and "script" in job]
+    stages = {{**templates.get(job.get("extends"), {}), **job}["stage"] for job in jobs}
 
-    assert ["test", "build", "docker"] == pipeline["stages"]
-    assert set(pipeline["stages"]) == {job["stage"] for job in jobs.values()}
-    assert all(re.fullmatch(r"make [a-z-]+( ARGS=.*)?", job["script"]) for job in jobs.values())
+    assert ["lint", "test", "faults", "build", "docker", "release"] == PIPELINE["stages"]
+    assert set(PIPELINE["stages"]) == stages
+    assert [job["script"] for job in jobs if not re.fullmatch(r"make [a-z-]+( ARGS=.*)?", job["script"])] == []
+
+
+def test_ci_tests_each_python_that_is_promised() -> None:
+    """From the first Python that the package allows to the newest, with that of the images."""
+    (versions,) = (each["VERSION"] for each in PIPELINE["test"]["parallel"]["matrix"])
+    first = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"].strip(">= ")
+    images = re.findall(r"^FROM python:([\d.]+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+
+    assert [f"3.{minor}" for minor in range(int(first.split(".")[1]), 15)] == versions
+    assert set(images) <= set(versions)
+
+
+def test_releases_are_made_by_tags_alone() -> None:
+    """No job of the last stage runs unless a version was tagged, and none of them is cut short by a newer commit."""
+    released = [job for job in PIPELINE.values() if isinstance(job, dict) and job.get("stage") == "release"]
+
+    assert released
+    assert [[{"if": "$CI_COMMIT_TAG =~ /^v[0-9]/"}]] * len(released) == [job["rules"] for job in released]
+    assert not any(job["interruptible"] for job in released)
 
 
 def test_the_wheel_is_whole(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import os
 import secrets
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from urllib.parse import urlsplit
 
 import docker
 from testcontainers.core.container import DockerContainer
@@ -68,20 +70,21 @@ class Container:
 @asynccontextmanager
 async def open_containers() -> AsyncIterator[Stack]:
     """A stack of containers, which are removed after the run."""
+    host = urlsplit(os.environ.get("DOCKER_HOST", "")).hostname or HOST  # The Docker service of a CI job has a name.
     kafka_port, postgres_port = free_port(), free_port()
     kafka = DockerContainer(_KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
     for setting, value in _KAFKA_CONTAINER.items():
         kafka.with_env(setting, value)
-    kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"INSIDE://localhost:9094,OUTSIDE://{HOST}:{kafka_port}")
+    kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"INSIDE://localhost:9094,OUTSIDE://{host}:{kafka_port}")
     postgres = DockerContainer(_POSTGRES_IMAGE).with_bind_ports(5432, postgres_port)
     postgres.with_env("POSTGRES_USER", "orchestra").with_env("POSTGRES_DB", "llm_orchestra")
     postgres.with_env("POSTGRES_PASSWORD", password := secrets.token_hex(16))
-    url = f"postgres://orchestra:{password}@{HOST}:{postgres_port}/llm_orchestra?sslmode=disable"
-    broker = Container(kafka, lambda: kafka_answers(kafka_port))
+    url = f"postgres://orchestra:{password}@{host}:{postgres_port}/llm_orchestra?sslmode=disable"
+    broker = Container(kafka, lambda: kafka_answers(kafka_port, host))
     database = Container(postgres, lambda: postgres_answers(url))
     try:
         await asyncio.gather(broker.start(), database.start())
-        yield OwnStack("containers", broker, database, f"{HOST}:{kafka_port}", url)
+        yield OwnStack("containers", broker, database, f"{host}:{kafka_port}", url)
     finally:
         await asyncio.gather(broker.remove(), database.remove())
 
