@@ -6,8 +6,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
-# What runs from a checkout and what images run. The first has all packages of the second.
-LOCKS = {"runtime": ROOT / "requirements-runtime.lock", "services": ROOT / "requirements-services.lock"}
+# What runs from a checkout, and what images run. The first has all packages of the others.
+LOCKS = {
+    path.stem.removeprefix("requirements-"): path
+    for path in sorted(ROOT.glob("requirements-*.lock"))
+    if path.name != "requirements-bootstrap.lock"
+}
 UV = ROOT / ".bootstrap/bin/uv"
 _BIN = Path(sys.executable).parent
 
