@@ -1,7 +1,8 @@
 """``python -m benchmarks`` runs the cells (``make bench``), ``… growth`` the growth curves (``make growth``).
 
 ``… console`` measures the operators' API in front of a large table, ``… neighbours`` how long others wait beside a
-flood. ``… compare OLD NEW`` shows two runs of cells side by side.
+flood, ``… migrations`` what each migration of a large database blocks. ``… compare OLD NEW`` shows two runs of cells
+side by side.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import migrations
 from benchmarks.bench import open_bench
 from benchmarks.cells import CELLS, QUICK, WARM_UP, Cell, chosen
 from benchmarks.console import command as console
@@ -27,7 +29,12 @@ _QUICK = Timing(warm=1.5, measured=3.0, counted=1.0)
 _SETTLE_SECONDS = 10.0
 _IDLE_SECONDS, _QUICK_IDLE_SECONDS = 30.0, 5.0
 # Each returns whether something was amiss.
-_COMMANDS = {"console": console.console, "growth": growth.growth, "neighbours": neighbours.neighbours}
+_COMMANDS = {
+    "console": console.console,
+    "growth": growth.growth,
+    "migrations": migrations.migrations,
+    "neighbours": neighbours.neighbours,
+}
 
 
 def main() -> None:
@@ -67,6 +74,7 @@ def _arguments() -> argparse.ArgumentParser:
     compare.add_argument("new", type=Path)
     console.add_arguments(commands.add_parser("console", help="how the operators' API scales with a large table"))
     growth.add_arguments(commands.add_parser("growth", help="how the cost of a request grows with its surroundings"))
+    migrations.add_arguments(commands.add_parser("migrations", help="what migrations of a large database block"))
     neighbours.add_arguments(commands.add_parser("neighbours", help="how long other callers wait beside a flood"))
     return parser
 

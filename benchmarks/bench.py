@@ -128,7 +128,7 @@ async def open_bench(
     ``settings`` of the services override those of the environment. Raises ``PartFailedError`` if it does not start,
     ``RuntimeError`` if Postgres does not write to disk.
     """
-    folder = _folder()
+    folder = folder_on_disk()
     ports = _free_ports(gateways)
     model = Child(_model_part(ports.model), folder.log("fake-model"))
     async with AsyncExitStack() as undo:
@@ -162,7 +162,8 @@ def _leave(folder: DataFolder, failed: type[BaseException] | None, *_: object) -
         folder.wipe()
 
 
-def _folder() -> DataFolder:
+def folder_on_disk() -> DataFolder:
+    """A new folder for the data of one run."""
     where = _ON_DISK if _ON_DISK.exists() else None
     folder = DataFolder.at(Path(tempfile.mkdtemp(prefix="orchestra-bench-", dir=where)))
     folder.create()

@@ -118,9 +118,14 @@ async def add_rows(bench: Bench, rows: int) -> None:
     if rows and free < wanted:
         raise NoRoomError(f"it takes {wanted / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free")
     async with writing(bench) as connection:
-        await connection.execute(_PAST)
-        for statement in _ROWS:
-            await connection.execute(statement, rows, MODEL)
+        await put_rows(connection, rows)
+
+
+async def put_rows(connection: asyncpg.Connection, rows: int) -> None:
+    """The same in a database of any release."""
+    await connection.execute(_PAST)
+    for statement in _ROWS:
+        await connection.execute(statement, rows, MODEL)
 
 
 async def add_tenants(bench: Bench, tenants: int) -> list[str]:
@@ -133,10 +138,18 @@ async def add_tenants(bench: Bench, tenants: int) -> list[str]:
 
 @asynccontextmanager
 async def writing(bench: Bench, tables: Sequence[str] = _TABLES) -> AsyncIterator[asyncpg.Connection]:
-    """A session that bulk-loads these tables while no worker runs; afterwards they look as if grown normally."""
+    """As ``loading``, while no worker runs."""
     workers = len(bench.groups()["worker"])
     await bench.stack.scale(0)
-    connection = await asyncpg.connect(bench.stack.status()["database"]["url"])
+    async with loading(bench.stack.status()["database"]["url"], tables) as connection:
+        yield connection
+    await bench.stack.scale(workers)
+
+
+@asynccontextmanager
+async def loading(url: str, tables: Sequence[str] = _TABLES) -> AsyncIterator[asyncpg.Connection]:
+    """A session that bulk-loads these tables; afterwards they look as if grown normally."""
+    connection = await asyncpg.connect(url)
     try:
         await _all(connection, *_BEFORE)
         for table in tables:
@@ -147,7 +160,6 @@ async def writing(bench: Bench, tables: Sequence[str] = _TABLES) -> AsyncIterato
         await _all(connection, *(f"VACUUM (ANALYZE) {table}" for table in tables), *_AFTER)
     finally:
         await connection.close()
-    await bench.stack.scale(workers)
 
 
 async def _all(connection: asyncpg.Connection, *statements: str) -> None:

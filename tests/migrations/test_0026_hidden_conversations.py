@@ -1,14 +1,18 @@
 """Promises of migrations/0026_hidden_conversations.sql: what is not kept is marked, and lists leave hidden ones out."""
 
 import asyncio
+import re
 from pathlib import Path
 from uuid import UUID
+
+import asyncpg
 
 from orchestra.cli.migrate import dbmate
 from orchestra.store.conversations import page
 from orchestra.store.database import Database
 from tests.support.stack import Stack
 from tests.support.store import claim_one, connect, count, finish, request, take
+from tests.support.tree import ROOT
 
 _ROWS_READ = """
 SELECT coalesce(sum(idx_tup_read), 0) AS n FROM pg_stat_user_indexes
@@ -32,6 +36,32 @@ async def test_requests_that_must_not_be_kept_are_marked(database: Database) -> 
 
     rows = await database.run("SELECT id, store FROM requests")
     assert {asked[0].id: False} == {row.id: row.store for row in rows if row.store is not None}
+
+
+async def test_indexes_may_be_made_before(stack: Stack) -> None:
+    """With the statements of the page on upgrades run first, the migrations leave the same tables and indexes."""
+    page = (ROOT / "docs/howto/upgrade.md").read_text("utf-8")
+    (block,) = [each for each in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "CONCURRENTLY" in each]
+    prepared, plain = await stack.fresh_database(), await stack.fresh_database()
+    for _ in [path for path in (ROOT / "migrations").glob("*.sql") if path.name > "0026"]:
+        assert dbmate("down", url=prepared).returncode == 0
+    connection = await asyncpg.connect(prepared)
+    for statement in block.split(";")[:-1]:
+        await connection.execute(statement)
+    await connection.close()
+    assert dbmate("up", url=prepared).returncode == 0
+
+    assert await _indexes(plain) == await _indexes(prepared)
+
+
+async def _indexes(url: str) -> set[tuple[str, bool]]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT pg_get_indexdef(i.indexrelid) AS text, i.indisvalid AS valid FROM pg_index i "
+        "JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = 'public'::regnamespace"
+    )
+    await connection.close()
+    return {(row["text"], row["valid"]) for row in rows}
 
 
 async def test_hidden_conversations_cost_lists_nothing(stack: Stack) -> None:

@@ -1,0 +1,27 @@
+"""What the benchmark of the migrations promises: both sides of each file are run, and the strongest lock is shown."""
+
+from benchmarks.migrations import Change, known, sides, strongest
+
+
+def test_each_migration_has_two_sides() -> None:
+    """Every file is read, in order, with the statements that apply it and those that undo it."""
+    found = known()
+
+    assert [each.name for each in found] == sorted(each.name for each in found)
+    assert found[0].name == "0001_initial"
+    assert [each.name for each in found if "migrate:" in each.up + each.down] == []
+    assert ("CREATE TABLE a ();\n\n", "DROP TABLE a;\n") == sides(
+        "-- migrate:up\nCREATE TABLE a ();\n\n-- migrate:down\nDROP TABLE a;\n"
+    )
+
+
+def test_the_strongest_lock_of_a_table_counts() -> None:
+    """A table that is locked twice is shown once, with the lock that blocks more."""
+    found = strongest([
+        {"name": "requests", "mode": "ShareLock"},
+        {"name": "requests", "mode": "AccessExclusiveLock"},
+        {"name": "messages", "mode": "ShareLock"},
+    ])  # fmt: skip
+
+    assert {"requests": "AccessExclusiveLock", "messages": "ShareLock"} == found
+    assert ["`messages` Share, `requests` AccessExclusive", "1,500", "20", "3"] == Change(found, 1.5, 0.02, 0.003).row
