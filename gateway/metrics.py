@@ -141,8 +141,8 @@ class Metrics:
         )
         self.topic_lag = registry.gauge(
             "orchestra_topic_lag_records",
-            "Offsets between what workers have read of a partition, as they report every 5 s, and its end. The same at "
-            "every gateway.",
+            "Offsets between what workers have read of a partition and its end. Their sum is `unread` of the API. The "
+            "same at every gateway.",
             topic,
             partition,
         )

@@ -17,6 +17,7 @@ from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
 from gateway.timings import TIMINGS, Timings
+from gateway.topics import Topics
 from orchestra.loops import keep_running
 from orchestra.store import leases, minutes, models, queue, requests
 from orchestra.store.claims import Owner
@@ -75,9 +76,16 @@ class Pulse:
     """Makes one frame for all viewers of a tenant, and one for all of an owner. At most ``most`` streams an owner."""
 
     def __init__(
-        self, database: Database, drain: Drain, metrics: Metrics, most: int | None, timings: Timings = TIMINGS
+        self,
+        database: Database,
+        topics: Topics,
+        drain: Drain,
+        metrics: Metrics,
+        most: int | None,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
+        self._topics = topics
         self._drain = drain
         self._metrics = metrics
         self._most = most
@@ -100,6 +108,11 @@ class Pulse:
     def wake(self) -> None:
         """Wake every stream, so that it notices that the gateway shuts down."""
         self._tick.over.set()
+
+    @property
+    def unread(self) -> int | None:
+        """How many records no worker has read; None: that is not known."""
+        return self._topics.unread
 
     async def look(self) -> Look:
         """A look at Postgres that began at most half a frame before the call: all who ask at about that time share it.
@@ -188,7 +201,8 @@ class Pulse:
             for tenant in tenants:
                 letters = await queue.open_letters(self._database, tenant)
                 total = totals.get((tenant, None), Totals())
-                frames[tenant, None] = _event("frame", _frame(tenant, found, total, letters, newest[tenant]))
+                frame = _frame(tenant, found, total, self.unread, letters, newest[tenant])
+                frames[tenant, None] = _event("frame", frame)
         for tenant, owner in viewers:
             if owner is not None:
                 frames[tenant, owner] = _event("frame", _own(totals.get((tenant, owner), Totals())))
@@ -238,7 +252,14 @@ def count_of(found: Counted | None) -> Count:
     return Count(count=found.count, more=found.more) if found else Count(count=0, more=False)
 
 
-def _frame(tenant: str, found: Look, totals: Totals, letters: Counted, newest: Collection[minutes.Minute]) -> LiveFrame:
+def _frame(
+    tenant: str,
+    found: Look,
+    totals: Totals,
+    unread: int | None,
+    letters: Counted,
+    newest: Collection[minutes.Minute],
+) -> LiveFrame:
     alive = [worker for worker in found.workers if worker.alive]
     takers = [worker for worker in alive if not worker.drains]
     states = [worker.state for worker in alive if worker.state]
@@ -249,6 +270,7 @@ def _frame(tenant: str, found: Look, totals: Totals, letters: Counted, newest: C
         parked=totals.parked_turns,
         runnable=counted(found.depth, tenant, "runnable"),
         delayed=counted(found.depth, tenant, "delayed"),
+        unread=unread,
         in_progress=count_of(found.running.get(tenant)),
         oldest_seconds=oldest(found.depth, tenant, totals),
         held_models=held[:_MAX_SHOWN],

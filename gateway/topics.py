@@ -33,8 +33,11 @@ _MAX_BYTES = 4 * 1024 * 1024
 _FRESH_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _MAX_WORKERS = 500
+# What is older than this many looks is not known any more.
+_MAX_LOOKS_MISSED = 3
 _MAX_MILLISECONDS = 253_402_300_799_000
 _AWAY = "Kafka does not respond"
+_OURS = frozenset(topic.name for topic in TOPICS)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,14 @@ class Topics:
             if self._consumer is None:
                 raise OrchestraError(ErrorCode.UNAVAILABLE, _AWAY, retry_after=_RETRY_SECONDS)
             return await self._look(self._consumer)
+
+    @property
+    def unread(self) -> int | None:
+        """How many records no worker has read, as last measured; None: that was too long ago."""
+        found = self._looked
+        if found is None or time.monotonic() - found.at > _MAX_LOOKS_MISSED * self._timings.measure + _READ_SECONDS:
+            return None
+        return sum(lags(found).values())
 
     async def tenant_of(self, topic: str) -> str | None:
         """The tenant to which a topic's records belong that name none; None: they name theirs, or it is unknown."""
@@ -157,9 +168,13 @@ class Topics:
             yield consumer
 
     async def _look(self, consumer: Any) -> Looked:
+        known = {place.topic for place in (self._looked.marks if self._looked else ())} | _OURS
+        # The ends first: what is written and read meanwhile does not look unread.
+        ends = await _ends(consumer, known)
         read = await progress.progress(self._database)
         marks = {TopicPartition(mark.topic, mark.partition): mark for mark in read}
-        ends = await _ends(consumer, {place.topic for place in marks} | {topic.name for topic in TOPICS})
+        if new := {place.topic for place in marks} - known:
+            ends |= await _ends(consumer, new)
         self._looked = Looked(time.monotonic(), ends, marks)
         return self._looked
 
@@ -177,16 +192,20 @@ class Topics:
                 self._metrics.forget_lags()
 
     def _note(self, looked: Looked, workers: Sequence[KnownWorker]) -> None:
-        lags = {
-            (place.topic, str(place.partition)): lag(looked, place) for place in looked.marks if place in looked.ends
-        }
-        self._metrics.note_lags({labels: each for labels, each in lags.items() if each is not None}, workers)
+        found = {(place.topic, str(place.partition)): behind for place, behind in lags(looked).items()}
+        self._metrics.note_lags(found, workers)
 
 
-def lag(looked: Looked, place: TopicPartition) -> int | None:
-    """Offsets between what workers have read of a partition and its end; None: they do not read it."""
-    mark = looked.marks.get(place)
-    return None if mark is None else max(0, looked.ends[place].end - max(mark.next_offset, looked.ends[place].start))
+def lags(looked: Looked) -> dict[TopicPartition, int]:
+    """Offsets between what workers have read and the end, of each partition of the topics that they read.
+
+    Of `llm.requests` these are all records until a worker has read some.
+    """
+    return {
+        place: max(0, ends.end - max(mark.next_offset if mark else 0, ends.start))
+        for place, ends in looked.ends.items()
+        if (mark := looked.marks.get(place)) or place.topic == REQUESTS.name
+    }
 
 
 @asynccontextmanager

@@ -77,6 +77,7 @@ class QueueRoutes:
             parked=total.parked_turns,
             runnable=counted(depth, tenant, "runnable"),
             delayed=counted(depth, tenant, "delayed"),
+            unread=self._pulse.unread,
             waiting=count_of(waiting),
             in_progress=count_of(found.running.get(tenant)),
             oldest_seconds=oldest(depth, tenant, total),

@@ -13,7 +13,7 @@ from fastapi import Query, Response
 
 from gateway.http.responses import json_answer
 from gateway.http.route import Call, Route
-from gateway.topics import Browsed, Looked, Topics, lag, moment
+from gateway.topics import Browsed, Looked, Topics, lags, moment
 from orchestra.kafka.packed_records import Unread
 from orchestra.store import requests
 from orchestra.store.database import Database
@@ -61,7 +61,8 @@ class TopicRoutes:
         """List the topics, with how far each partition is written and read."""
         looked = await self._topics.look()
         times = await self._topics.last_times(looked)
-        names = sorted({place.topic for place in looked.ends}, key=lambda name: (not _is_read(looked, name), name))
+        read = {place.topic for place in lags(looked)}
+        names = sorted({place.topic for place in looked.ends}, key=lambda name: (name not in read, name))
         return json_answer(TopicList(data=[_topic(looked, times, name) for name in names]))
 
     async def list_records(
@@ -91,23 +92,19 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _is_read(looked: Looked, topic: str) -> bool:
-    return any(place.topic == topic for place in looked.marks)
-
-
 def _topic(looked: Looked, times: Mapping[TopicPartition, Any], topic: str) -> TopicState:
     places = sorted(place for place in looked.ends if place.topic == topic)
-    lags = [each for place in places if (each := lag(looked, place)) is not None]
+    behind = {place: each for place, each in lags(looked).items() if place.topic == topic}
     return TopicState(
         topic=topic,
-        lag=sum(lags) if lags else None,
+        lag=sum(behind.values()) if behind else None,
         partitions=[
             PartitionState(
                 partition=place.partition,
                 start=looked.ends[place].start,
                 end=looked.ends[place].end,
                 read=mark.next_offset if (mark := looked.marks.get(place)) else None,
-                lag=lag(looked, place),
+                lag=behind.get(place),
                 read_up_to=mark.read_up_to if mark else None,
                 last_record_at=times.get(place),
             )

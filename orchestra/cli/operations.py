@@ -38,6 +38,8 @@ def queue(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = Non
     counts = {"in progress": found.in_progress, "runnable": found.runnable, "delayed": found.delayed}
     told = ", ".join(f"{counted(count)} {name}" for name, count in counts.items())
     echo(f"{found.open} open: {told}, {counted(found.waiting)} behind another turn")
+    if found.unread:
+        echo(f"{found.unread:,} accepted, not read yet by a worker")
     if found.by_priority:
         Terminal().print(_by_priority(found.by_priority))
     if found.by_model:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
-from orchestra.cli.terminal import Terminal, hand_over
+from orchestra.cli.terminal import Terminal, echo, hand_over
 from orchestra.devstack.control import ask
 from orchestra.devstack.errors import NotRunningError, RefusedError
 from orchestra.devstack.folder import DataFolder
@@ -56,12 +57,25 @@ def status(
         hand_over(json.dumps(answer["status"], indent=2))
     else:
         _print_table(answer)
+        _print_unread(answer["status"])
     if answer["status"]["state"] != "ready":
         raise typer.Exit(1)
 
 
 def _print_table(answer: dict[str, Any]) -> None:
     Terminal().print(_table(answer))
+
+
+def _print_unread(status: dict[str, Any]) -> None:
+    """What is accepted and read by no worker: no list has it. Nothing if the gateway does not tell this caller."""
+    if status["gateway"]["state"] != "ready":
+        return
+    from orchestra.client import Client, ClientError
+
+    with suppress(ClientError), Client(status["gateway"]["url"], retry_seconds=0) as client:
+        if unread := client.queue.get().unread:
+            hint = "" if status["workers"]["pids"] else "; start a worker: `orchestra scale workers 1`"
+            echo(f"{unread:,} accepted, not read yet{hint}")
 
 
 def _table(answer: dict[str, Any]) -> Table:

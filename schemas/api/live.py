@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import fields
-from schemas.api.queue import OLDEST, RUNNABLE, Count
+from schemas.api.queue import OLDEST, RUNNABLE, UNREAD, Count
 from schemas.api.stats import CANCELLED, COST, EXPIRED, FAILED, INPUT_TOKENS, OUTPUT_TOKENS
 from schemas.json_schema import described
 
@@ -55,13 +55,14 @@ class LiveMinute(BaseModel):
 
 
 class LiveFrame(BaseModel):
-    """What operators see of a tenant: the data of the event ``frame``. Numbers are at most 2 s old."""
+    """What operators see of a tenant: the data of the event ``frame``. All but `unread` are at most 2 s old."""
 
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]
     parked: Annotated[int, _PARKED]
     runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
+    unread: Annotated[int | None, UNREAD]
     in_progress: Annotated[Count, described("Requests that workers run now.")]
     oldest_seconds: Annotated[float | None, OLDEST]
     held_models: Annotated[list[str], described("Models that refuse calls.", ["llama3"])]

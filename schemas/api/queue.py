@@ -17,6 +17,11 @@ _RUNNABLE = described(RUNNABLE, 120)
 _HELD = described("Those of them that wait because their model refuses calls.", 0)
 _PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
 _DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
+UNREAD = described(
+    "Records that were accepted and that no worker has read, of all tenants: they are in Kafka only. At most 5 s old; "
+    "null: Kafka does not respond.",
+    0,
+)
 OLDEST = described(
     "For how many seconds the oldest one has waited that a worker could take now; null: there is none.", 3.5
 )
@@ -93,6 +98,7 @@ class QueueState(BaseModel):
     parked: Annotated[int, described("Those of them whose `not_before` lay ahead at that time.", 4)]
     runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
+    unread: Annotated[int | None, UNREAD]
     waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]
     oldest_seconds: Annotated[float | None, OLDEST]

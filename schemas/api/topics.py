@@ -23,9 +23,12 @@ class PartitionState(BaseModel):
     end: Annotated[int, described("The offset of the next record.", 1042)]
     read: Annotated[
         int | None,
-        described("The next offset that workers read, as last reported; null: workers do not read this topic.", 1040),
+        described("The next offset that workers read; null: they have read nothing of this topic.", 1040),
     ]
-    lag: Annotated[int | None, described("Offsets between `read` and `end`; null: see `read`.", 2)]
+    lag: Annotated[
+        int | None,
+        described("Records that no worker has read; null: workers do not read this topic.", 2),
+    ]
     read_up_to: Annotated[
         datetime | None, described("Every record up to this time has been read.", "2026-01-31T11:59:58Z")
     ]
@@ -41,13 +44,7 @@ class TopicState(BaseModel):
     """A topic and its partitions."""
 
     topic: Annotated[str, _TOPIC]
-    lag: Annotated[
-        int | None,
-        described(
-            "Records beyond those that workers had read at their last report, every 5 s; null: they do not read it.",
-            2,
-        ),
-    ]
+    lag: Annotated[int | None, described("Records that no worker has read; null: workers do not read it.", 2)]
     partitions: Annotated[list[PartitionState], described("Its partitions.")]
 
 

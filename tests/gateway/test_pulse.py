@@ -12,9 +12,8 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
-from gateway.pulse import Look
-from gateway.timings import Timings
-from orchestra.store import models, queue, requests
+from gateway.topics import Topics
+from orchestra.store import queue, requests
 from orchestra.store.database import Database
 from orchestra.store.queue import Counted, Depth, Totals, Whose
 from schemas.api.keys import Scope
@@ -48,7 +47,7 @@ async def looks(monkeypatch: pytest.MonkeyPatch) -> dict[str, asyncio.Event]:
 
 async def test_who_comes_while_the_last_one_leaves_is_shown_what_is_found(looks: dict[str, asyncio.Event]) -> None:
     """A viewer who comes while the look for one who has left goes on is shown what that look finds."""
-    watched = pulse.Pulse(cast("Database", None), Drain(), Metrics(), None)
+    watched = pulse.Pulse(cast("Database", None), cast("Topics", None), Drain(), Metrics(), None)
     caller = Principal("default", "ada", frozenset({Scope.READ}))
 
     async def ask() -> Principal:

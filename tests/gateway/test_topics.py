@@ -1,6 +1,7 @@
 """Promises of gateway/topics.py: what many ask at once is read from Kafka once, and who looks waits a bounded time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,11 +13,12 @@ from aiokafka import TopicPartition
 
 from gateway import topics
 from gateway.metrics import Metrics
-from gateway.topics import Ends, Looked, Topics
-from orchestra.kafka.clients import open_browser
+from gateway.timings import Timings
+from gateway.topics import Ends, Looked, Topics, lags
 from orchestra.store import leases, progress
+from orchestra.store.progress import IntakeProgress
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.topics import TOPICS
+from schemas.topics import REPLIES, REQUESTS
 from tests.support.fakes import Calls, running
 from tests.support.stack import Stack
 from tests.support.store import connect
@@ -66,6 +68,51 @@ def looked(**ends: int) -> Looked:
     """A look at partitions with these ends."""
     found = {FIRST: Ends(0, ends["first"]), SECOND: Ends(0, ends["second"]), EMPTY: Ends(3, 3), COMMITTED: Ends(0, 7)}
     return Looked(0.0, found, {})
+
+
+def test_what_no_worker_has_read() -> None:
+    """It is counted from the marks on, or from what is kept; without a mark only of the topic that all workers read."""
+    ours = [TopicPartition(REQUESTS.name, number) for number in range(4)]
+    other = TopicPartition(REPLIES.name, 0)
+    ends = {ours[0]: Ends(2, 9), ours[1]: Ends(5, 9), ours[2]: Ends(0, 9), ours[3]: Ends(4, 9), other: Ends(0, 9)}
+    marks = {
+        ours[n]: IntakeProgress(REQUESTS.name, n, offset, datetime.now(UTC)) for n, offset in enumerate((7, 3, 10))
+    }
+
+    assert {ours[0]: 2, ours[1]: 4, ours[2]: 0, ours[3]: 5} == lags(Looked(0.0, ends, marks))
+
+
+async def test_what_is_unread_is_known_while_kafka_responds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known before the first look, and nothing any more long after the last."""
+
+    class Consumer:
+        async def topics(self) -> None:
+            pass
+
+        def partitions_for_topic(self, topic: str) -> set[int] | None:
+            return {0} if topic == REQUESTS.name else None
+
+        async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return dict.fromkeys(places, 1)
+
+        async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return dict.fromkeys(places, 4)
+
+    @asynccontextmanager
+    async def browser() -> AsyncIterator[Any]:
+        yield Consumer()
+
+    monkeypatch.setattr(leases, "every", Calls([]))
+    monkeypatch.setattr(progress, "progress", Calls([]))
+    looking = Topics(browser, None, Metrics(), Timings(measure=0.0))  # type: ignore[arg-type]
+    assert looking.unread is None
+    async with running(looking.run()), asyncio.timeout(10):
+        while looking.unread is None:
+            await asyncio.sleep(0)
+    assert 3 == looking.unread
+    later = time.monotonic() + 60
+    monkeypatch.setattr(topics, "time", SimpleNamespace(monotonic=lambda: later))
+    assert looking.unread is None
 
 
 async def test_last_records_are_read_once_for_all() -> None:

@@ -15,6 +15,7 @@ TIMES = {"mean": 1.0, "p50": 1.0, "p95": 200.0, "p99": None}
 
 QUEUE: dict[str, Any] = {
     "open": 600, "parked": 0, "runnable": {"count": 500, "more": True}, "delayed": NONE, "waiting": NONE,
+    "unread": 0,
     "in_progress": NONE, "oldest_seconds": 3.0,
     "by_priority": [
         {"priority": 5, "runnable": 500, "held": 0, "paused": 0, "delayed": 0, "oldest_seconds": 3.0, "more": True}
@@ -56,7 +57,7 @@ STATS: dict[str, Any] = {
 }  # fmt: skip
 FRAME: dict[str, Any] = {
     "at": TIME, "open": 600, "parked": 0, "runnable": {"count": 500, "more": True}, "delayed": NONE,
-    "in_progress": {"count": 12, "more": False}, "oldest_seconds": 75.0, "held_models": ["gone"],
+    "unread": 0, "in_progress": {"count": 12, "more": False}, "oldest_seconds": 75.0, "held_models": ["gone"],
     "workers": {"alive": 2, "in_flight": 12, "draining": 0, "capacity": 1000},
     "dead_letters": {"count": 3, "more": False},
     "minutes": [

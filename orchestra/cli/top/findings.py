@@ -46,7 +46,10 @@ def findings(seen: Seen, now: datetime) -> list[Finding]:
 
 def _workers(frame: LiveFrame) -> Iterator[Finding]:
     workers, runnable = frame.workers, frame.runnable
-    waiting = _plural(runnable, "request waits", "requests wait") if runnable.count else "new requests wait"
+    waits = [_plural(runnable, "request waits", "requests wait")] if runnable.count else []
+    if frame.unread:
+        waits.append(f"{_plural(frame.unread, 'record is', 'records are')} accepted and not read yet")
+    waiting = ", ".join(waits) or "new requests wait"
     if not workers.alive:
         yield Finding("bad", f"No worker is alive: {waiting}. Start one with `orchestra worker`.")
     elif workers.draining == workers.alive:

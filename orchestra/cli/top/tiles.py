@@ -9,7 +9,6 @@ from schemas.api.live import LiveFrame, OwnFrame
 from schemas.api.stats import Durations, StatsAnswer, StatsPoint
 
 OLD_SECONDS = 60.0
-_MINUTES = 3
 _MINUTE = timedelta(minutes=1)
 
 
@@ -38,7 +37,7 @@ def _of_tenant(frame: LiveFrame, stats: StatsAnswer | None) -> list[Tile]:
     failed = "none failed" if last is None or not last.failed else f"{last.failed:,} failed"
     answered = "-" if stats is None else f"{compact(last.completed if last else 0)}/min"
     return [
-        Tile("Waiting", counted(frame.runnable), f"{counted(frame.delayed)} delayed" if frame.delayed.count else ""),
+        Tile("Waiting", counted(frame.runnable), _more_that_waits(frame)),
         Tile("Oldest waits", brief(frame.oldest_seconds), alarming=(frame.oldest_seconds or 0) >= OLD_SECONDS),
         Tile("Running", counted(frame.in_progress), f"of {workers.capacity:,} slots" if workers.capacity else ""),
         Tile("Answered", answered, failed if stats else ""),
@@ -49,14 +48,19 @@ def _of_tenant(frame: LiveFrame, stats: StatsAnswer | None) -> list[Tile]:
     ]
 
 
+def _more_that_waits(frame: LiveFrame) -> str:
+    if frame.unread:
+        return f"{frame.unread:,} not read yet"
+    return f"{counted(frame.delayed)} delayed" if frame.delayed.count else ""
+
+
 def _time(name: str, took: Durations | None) -> Tile:
     return Tile(name, brief(took.p95), f"median {brief(took.p50)}") if took else Tile(name, "-")
 
 
 def last_minute(stats: StatsAnswer | None) -> StatsPoint | None:
-    """The last whole minute in which something ended, if it is one of the last three."""
+    """What ended in the last full minute that is counted; None: nothing did, or there are no statistics."""
     if stats is None:
         return None
-    counted_to = stats.counted_at.replace(second=0, microsecond=0)
-    whole = [each for each in stats.data if counted_to - _MINUTES * _MINUTE <= each.at < counted_to]
-    return whole[-1] if whole else None
+    full = stats.counted_at.replace(second=0, microsecond=0) - _MINUTE
+    return next((each for each in stats.data if each.at == full), None)

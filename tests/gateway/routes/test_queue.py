@@ -5,6 +5,8 @@ import math
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from gateway.people.tokens import Tokens
 from gateway.pulse import Look, Pulse, look
 from gateway.routes.queue import QueueRoutes, quantile
 from gateway.timings import Timings
+from gateway.topics import Topics
 from orchestra.store import leases, minutes
 from orchestra.store.database import Database
 from orchestra.store.minutes import BOUNDS
@@ -32,14 +35,14 @@ NAMES = ("/v1/queue", "/v1/workers", "/v1/stats")
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     callers, drain = Callers(database, Tokens([b"s" * 32]), asks=True), Drain()
-    pulse = Pulse(database, drain, Metrics(), None)
+    pulse = Pulse(database, cast("Topics", SimpleNamespace(unread=3)), drain, Metrics(), None)
     async with calling(routed(callers, QueueRoutes(database, pulse).routes(), drain)) as opened:
         opened.headers.update(bearer(await make_key(database, "operate")))
         yield opened
 
 
 async def test_the_queue_is_shown_to_operators(client: httpx.AsyncClient, database: Database) -> None:
-    """What waits by priority and model, what runs, and what is next, of the caller's tenant only."""
+    """What waits by priority and model, what runs, and what is next, of the caller's tenant only; what is unread."""
     await take(database, request(model="a"))
     await claim_one(database)
     urgent, other = request(priority=8, model="b", user="ada"), request(model="c")
@@ -53,6 +56,7 @@ async def test_the_queue_is_shown_to_operators(client: httpx.AsyncClient, databa
     assert {"b", "c"} == {each["model"] for each in found["by_model"]}
     assert [str(urgent.id), str(other.id)] == [each["id"] for each in found["head"]]
     assert "ada" == found["head"][0]["owner"]
+    assert 3 == found["unread"]
 
 
 async def test_operators_who_ask_at_once_share_a_look(
@@ -82,7 +86,8 @@ async def test_operators_who_wait_for_a_look_share_the_next(monkeypatch: pytest.
         return Look(Depth([], frozenset()), {}, [])
 
     monkeypatch.setattr("gateway.pulse.look", looking)
-    pulse = Pulse(None, Drain(), Metrics(), None, Timings(frame=0.0))  # type: ignore[arg-type]
+    nothing: Any = None
+    pulse = Pulse(nothing, nothing, Drain(), Metrics(), None, Timings(frame=0.0))
     asking = [asyncio.create_task(pulse.look()) for _ in range(10)]
     await steps()
     over.set()

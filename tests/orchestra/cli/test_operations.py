@@ -52,6 +52,13 @@ async def test_who_paused_is_left_out_where_nobody_has_a_name(script: ScriptedGa
     assert "paused-one is paused until it is resumed: moved\n" in (await script.orchestra("queue")).output
 
 
+async def test_what_no_worker_has_read_is_said(script: ScriptedGateway) -> None:
+    """What is accepted and not read is in no list, so the queue says how much that is."""
+    script.answers["GET /v1/queue"] = {**QUEUE, "unread": 1200}
+
+    assert "1,200 accepted, not read yet by a worker\n" in (await script.orchestra("queue")).output
+
+
 @pytest.mark.parametrize(("verb", "path"), [("queue", "/v1/queue"), ("lag", "/v1/topics"), ("stats", "/v1/stats")])
 async def test_json_is_the_answer_itself(script: ScriptedGateway, verb: str, path: str) -> None:
     """A program gets what the gateway answered."""

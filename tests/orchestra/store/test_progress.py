@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from orchestra.store import progress
 from orchestra.store.database import Database
 from orchestra.store.progress import IntakeProgress, Standstill, Why
+from tests.support.plans import noted, plan_of
+from tests.support.store import letter, request, take
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -33,6 +35,18 @@ async def test_a_topic_is_read_up_to_its_slowest_partition(database: Database) -
     await progress.note_progress(database, [*marks, IntakeProgress("other", 0, 1, NOON - timedelta(days=1))])
 
     assert NOON - timedelta(hours=1) == await progress.read_up_to(database, "t")
+
+
+async def test_what_is_in_postgres_is_read(database: Database) -> None:
+    """A request counts as read before a mark says so, and so do the records before its own; found by an index."""
+    await progress.note_progress(database, [IntakeProgress("t", partition, 3, NOON) for partition in range(3)])
+    await take(database, *(request(record=letter(topic="t", partition=1, offset=offset)) for offset in (7, 5, 1)))
+
+    assert [3, 8, 3] == [mark.next_offset for mark in await progress.progress(database)]
+    with noted("run") as asked:
+        await progress.progress(database)
+    ((sql, values),) = asked
+    assert "Index Only Scan Backward using requests_src_topic" in await plan_of(database, sql, **values)
 
 
 async def test_nothing_to_note_is_no_statement(database: Database) -> None:

@@ -37,6 +37,16 @@ def told(more: dict[str, Any], **seen: Any) -> list[tuple[str, str]]:
             "bad",
             "alive: 1 request waits.",
         ),
+        (
+            {"workers": {**WORKERS, "alive": 0}, "unread": 1},
+            "bad",
+            "alive: 1 record is accepted and not read yet. Start one with `orchestra worker`.",
+        ),
+        (
+            {"workers": {**WORKERS, "draining": 2}, "runnable": {"count": 2, "more": False}, "unread": 1200},
+            "bad",
+            "drains: 2 requests wait, 1,200 records are accepted and not read yet.",
+        ),
         ({"workers": {**WORKERS, "draining": 2}}, "bad", "Every worker drains: new requests wait."),
         (
             {"workers": {**WORKERS, "in_flight": 1000}},
@@ -54,8 +64,11 @@ def told(more: dict[str, Any], **seen: Any) -> list[tuple[str, str]]:
         ({"oldest_seconds": 180.0}, "warn", "The oldest request that could run has waited for 3 min."),
         ({"minutes": FRAME["minutes"]}, "bad", "20 % of the requests that ended since 12:00:00Z failed: 10 of 50."),
     ],
-    ids=["none", "none-and-one", "drain", "full", "rest-full", "held", "letter", "letters", "old", "failures"],
-)
+    ids=[
+        "none", "none-and-one", "none-and-unread", "drain-and-both", "drain", "full", "rest-full",
+        "held", "letter", "letters", "old", "failures",
+    ],
+)  # fmt: skip
 def test_what_a_frame_says(more: dict[str, Any], kind: str, text: str) -> None:
     """Each state that needs someone is one finding, in the console's words."""
     ((found, said),) = told(more)
@@ -99,10 +112,10 @@ def test_calm_needs_nothing() -> None:
 
 
 def test_the_numbers_of_now() -> None:
-    """What ended is that of the last whole minute, if it is one of the last three; without statistics it is unknown."""
+    """What ended is that of the last full minute, and of no other; without statistics it is unknown."""
     frame = LiveFrame.model_validate(FRAME)
     shown = {each.name: each for each in tiles(Seen(frame, stats=StatsAnswer.model_validate(STATS)))}
-    late = StatsAnswer.model_validate({**STATS, "counted_at": NOW + timedelta(minutes=9)})
+    late = StatsAnswer.model_validate({**STATS, "counted_at": NOW + timedelta(minutes=1)})
 
     assert ("3/min", "1 failed") == shown["Answered"][1:3]
     assert ("3 min", "median 1.0 s") == shown["Queue time, p95"][1:3]
@@ -112,6 +125,14 @@ def test_the_numbers_of_now() -> None:
     ]
     assert "-" == next(each.value for each in tiles(Seen(frame)) if each.name == "Answered")
     assert [] == tiles(Seen())
+
+
+def test_what_waits_and_is_not_in_the_queue_yet() -> None:
+    """What no worker has read is said beside what waits, and so is what is delayed where all is read."""
+    delayed = {"delayed": {"count": 4, "more": False}}
+    shown = [tiles(Seen(LiveFrame.model_validate({**FRAME, **delayed, "unread": unread})))[0] for unread in (9000, 0)]
+
+    assert ["9,000 not read yet", "4 delayed"] == [each.note for each in shown]
 
 
 def test_what_is_typed_into_the_filter() -> None:
