@@ -3,7 +3,7 @@ import { html } from "../html.js";
 import { number, plural } from "../format.js";
 import { hasRow, isOpen } from "../list.js";
 import { linkIfAny } from "../router.js";
-import { Parts, Said, useFollowing } from "./content.js";
+import { Coming, Parts, Said } from "./content.js";
 import { Copy } from "./copy.js";
 import { Panel } from "./panel.js";
 
@@ -34,15 +34,12 @@ const STATES = { open: "as it comes", lost: "the stream broke off; it connects a
 /** @param {{ request: Api.RequestDetail, stream: import("../stream.js").Stream }} props */
 export function Answer({ request, stream }) {
   const answer = stream.answer.value;
-  const following = useFollowing(answer.text);
   const open = isOpen(request);
   const from = stream.from.value;
   const text = (from ? answer.text : "") || request.reply || answer.text;
   const note = from ? html`the pieces after <code>${from}</code>` : open ? STATES[stream.state.value] : request.usage && plural(request.usage.output_tokens ?? 0, "token");
   return html`<${Panel} title="Answer" note=${note} tools=${text && html`<${Copy} text=${text} label="the answer" />`}>
-    ${answer.reasoning && html`<details class="reasoning"><summary>Reasoning</summary><p class="said dim">${answer.reasoning}</p></details>`}
-    ${answer.calls.map((call, index) => html`<pre key=${index} class="callbox">${call.name}(${call.arguments})</pre>`)}
-    ${text && html`<p class="said long" tabindex="0" aria-label="Text of the answer" role="region" ref=${following}>${text}${open && stream.state.value === "open" && html`<span class="caret" aria-hidden="true"></span>`}</p>`}
+    <${Coming} answer=${answer} text=${text} open=${open && stream.state.value === "open"} label="Text of the answer" />
     ${!text && !answer.calls.length && (request.output ? html`<${Parts} of=${request.output} />`
       : html`<p class="dim">${open ? "No text has come yet." : request.error ? "There is none." : "It has no text."}</p>`)}
     ${request.error && html`<p class="is-failed"><code>${request.error.code}</code> ${request.error.detail}</p>`}

@@ -13,7 +13,7 @@ export function Parts({ of, calls = [] }) {
 }
 
 /** Keep the end of a growing text in sight, as long as its reader has not scrolled away from it. @param {string} text */
-export function useFollowing(text) {
+function useFollowing(text) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const atEnd = useRef(true);
   const element = box.current;
@@ -26,13 +26,30 @@ export function useFollowing(text) {
 
 const LONG = 1600;
 
-/** A text; a long one scrolls, and while it grows its end stays in sight. @param {{ text: string, open?: boolean, tone?: string }} props */
-export function Said({ text, open = false, tone = "" }) {
+/**
+ * A text; a long one scrolls, and while it grows its end stays in sight.
+ * @param {{ text: string, open?: boolean, tone?: string, label?: string }} props  `label`: it is a region of this name, also if it is short
+ */
+export function Said({ text, open = false, tone = "", label = "" }) {
   const following = useFollowing(open ? text : "");
   const caret = open && html`<span class="caret" aria-hidden="true"></span>`;
-  if (text.length < LONG) return html`<p class=${`said ${tone}`}>${text}${caret}</p>`;
-  return html`<p class=${`said long ${tone}`} tabindex="0" role="region" aria-label="A long text" ref=${following}>${text}${caret}</p>`;
+  if (text.length < LONG && !label) return html`<p class=${`said ${tone}`}>${text}${caret}</p>`;
+  return html`<p class=${`said long ${tone}`} tabindex="0" role="region" aria-label=${label || "A long text"} ref=${following}>${text}${caret}</p>`;
 }
+
+/**
+ * An answer as it comes: reasoning, calls of tools, and its text.
+ * @param {{ answer: import("../stream.js").Answer, text?: string, open: boolean, expanded?: boolean, label?: string }} props
+ *   `text`: instead of what has come. `open`: more is coming. `expanded`: the reasoning is shown at once. `label`: of the text
+ */
+export function Coming({ answer, text = answer.text, open, expanded = false, label = "" }) {
+  return html`${answer.reasoning && html`<${Reasoning} open=${expanded}><p class="said">${answer.reasoning}</p></${Reasoning}>`}
+    ${answer.calls.map((call, index) => html`<${Call} key=${index} name=${call.name} text=${call.arguments} />`)}
+    ${text && html`<${Said} text=${text} open=${open} label=${label} />`}`;
+}
+
+/** @param {{ open?: boolean, children?: any }} props */
+const Reasoning = ({ open = false, children }) => html`<details class="reasoning" open=${open}><summary>Reasoning</summary><div class="dim">${children}</div></details>`;
 
 /** @param {{ of: any }} props */
 function Part({ of }) {
@@ -42,7 +59,7 @@ function Part({ of }) {
     case "reasoning_text": return html`<${Said} text=${String(of.text ?? "")} />`;
     case "refusal": return html`<${Said} text=${String(of.refusal ?? "")} tone="is-failed" />`;
     case "message": return html`<${Parts} of=${of.content} />`;
-    case "reasoning": return html`<details class="reasoning"><summary>Reasoning</summary><div class="dim"><${Parts} of=${of.content} /></div></details>`;
+    case "reasoning": return html`<${Reasoning}><${Parts} of=${of.content} /></${Reasoning}>`;
     case "function_call": return html`<${Call} name=${of.name} text=${of.arguments} />`;
     default: return html`<${Media} of=${of} />`;
   }

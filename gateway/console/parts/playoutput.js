@@ -6,6 +6,7 @@ import { between, duration, number, plural, short } from "../format.js";
 import { link } from "../router.js";
 import { wire } from "../run.js";
 import { bodyOf, clientOf, curlOf, openaiOf } from "../sending.js";
+import { Coming } from "./content.js";
 import { Copy } from "./copy.js";
 import { Empty, Panel } from "./panel.js";
 import { State } from "./sign.js";
@@ -41,9 +42,8 @@ const Nothing = () => html`<${Empty} title="Nothing was sent yet."><p class="dim
 function Text({ kept, open }) {
   const { answer, events, ended } = kept;
   const failed = events.at(-1)?.name === "failed" ? JSON.parse(events.at(-1)?.data ?? "{}") : null;
-  return html`${answer.reasoning && html`<details class="reasoning" open><summary>Reasoning</summary><p class="said dim">${answer.reasoning}</p></details>`}
-    ${answer.calls.map((call, index) => html`<pre key=${index} class="callbox" tabindex="0">${call.name}(${call.arguments})</pre>`)}
-    <p class="said answer" tabindex="0" role="region" aria-label="Text of the answer">${answer.text || html`<span class="dim">${ended ? "It has no text." : "No text has come yet."}</span>`}${open && html`<span class="caret" aria-hidden="true"></span>`}</p>
+  return html`<${Coming} answer=${answer} open=${open} expanded label="Text of the answer" />
+    ${!answer.text && html`<p class="dim">${ended ? "It has no text." : "No text has come yet."}</p>`}
     ${failed && html`<p class="is-failed wrap"><code>${failed.code}</code> ${failed.detail}</p>`}`;
 }
 

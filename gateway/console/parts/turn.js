@@ -4,7 +4,8 @@ import { get, useLoaded } from "../api.js";
 import { between, duration, plural, short } from "../format.js";
 import { hasRow, isOpen } from "../list.js";
 import { link } from "../router.js";
-import { Parts, Said as Text } from "./content.js";
+import { NOTHING } from "../stream.js";
+import { Coming, Parts } from "./content.js";
 import { State } from "./sign.js";
 import { Ago } from "./time.js";
 
@@ -37,17 +38,14 @@ function Asked({ id }) {
   return messages.map((/** @type {any} */ each, /** @type {number} */ index) => html`<${Said} key=${index} of=${each} />`);
 }
 
-/** @param {{ request: any, answer: import("../stream.js").Answer | undefined, open: boolean, live: boolean }} props */
-function Reply({ request, answer, open, live }) {
-  const text = answer?.text || request.reply;
+/** @param {{ request: any, answer?: import("../stream.js").Answer, open: boolean, live: boolean }} props */
+function Reply({ request, answer = NOTHING, open, live }) {
+  const text = answer.text || request.reply || "";
   const error = request.error ?? (open ? request.last_error : null);
-  const calls = answer?.calls ?? [];
-  if (!text && !answer?.reasoning && !calls.length && !error && !request.output) return null;
+  if (!text && !answer.reasoning && !answer.calls.length && !error && !request.output) return null;
   return html`<article class="bubble by-assistant"><h3>assistant</h3>
-    ${answer?.reasoning && html`<details class="reasoning"><summary>Reasoning</summary><p class="said dim">${answer.reasoning}</p></details>`}
     ${!text && request.output && html`<${Parts} of=${request.output} />`}
-    ${text && html`<${Text} text=${text} open=${open && live} />`}
-    ${calls.map((call, index) => html`<pre key=${index} class="callbox" tabindex="0">${call.name}(${call.arguments})</pre>`)}
+    <${Coming} answer=${answer} text=${text} open=${open && live} />
     ${error && html`<p class="is-failed wrap"><code>${error.code}</code> ${error.detail}</p>`}
   </article>`;
 }
