@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from looking import shoot
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 
 def test_a_finding_leads_to_its_requests(open_watched: Any, seen: dict[str, Any]) -> None:
@@ -109,6 +109,27 @@ def test_the_keyboard_is_enough(open_watched: Any) -> None:
     page.keyboard.press("Enter")
 
     expect(page).to_have_url(re.compile(r"/console/requests/[0-9a-f-]{36}"))
+    assert [] == watched.problems()
+
+
+@pytest.mark.parametrize("path", ["", "/requests", "/keys"])
+def test_simulated_answers_are_named(path: str, open_watched: Any) -> None:
+    """Each page says that answers are simulated and leads to the models, unless one of them is not."""
+    watched = open_watched()
+    page = watched.open(path)
+    said = page.get_by_text("Answers are simulated: no model is connected.")
+    expect(said.get_by_role("link", name="Models")).to_be_visible()
+
+    def connected(route: Route) -> None:
+        models = route.fetch().json()
+        models["data"][0]["owned_by"] = "ollama"
+        route.fulfill(json=models)
+
+    page.route(re.compile("/openai/v1/models$"), connected)
+    with page.expect_response(re.compile("/openai/v1/models$")):
+        page.reload()
+    watched.settle()
+    expect(said).to_have_count(0)
     assert [] == watched.problems()
 
 

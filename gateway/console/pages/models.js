@@ -36,7 +36,8 @@ export default function Models() {
       if (!found.length) {
         return html`<${Empty} title="No model has been named yet."><p class="dim">Workers write the names that their LLM service has. Start both, or see what it has:</p><pre>orchestra models</pre></${Empty}>`;
       }
-      return html`<table class="cards models"><${HeadOfModels} operates=${operates} /><tbody>${found.map((/** @type {any} */ model) => html`<${ModelRow}
+      const simulated = found.every((/** @type {any} */ model) => model.owned_by === "simulated");
+      return html`${simulated && html`<p class="above dim">To connect one, set <code>LLM_PROVIDER</code> and <code>LLM_MODEL</code>, or <code>MODELS_FILE</code>, of the LLM service: <code>docs/howto/choose-models.md</code>.</p>`}<table class="cards models"><${HeadOfModels} operates=${operates} /><tbody>${found.map((/** @type {any} */ model) => html`<${ModelRow}
         key=${model.id} model=${model} operates=${operates} pauses=${pauses} hour=${counts.get(model.id)} known=${!!stats.data}
         reach=${operates && queue.data && workers.data && stats.data ? reachOf(model.id, queue.data, workers.data, counts.get(model.id), now.value) : undefined} done=${queue.reload} />`)}</tbody></table>
         <p class="under dim">${plural(found.length, "model")}. A request may also ask for <a href=${link("/agents")}>an agent</a>.</p>

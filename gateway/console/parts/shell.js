@@ -15,6 +15,7 @@ import { Notices } from "./notices.js";
 import { Page } from "./page.js";
 import { Empty, Failure } from "./panel.js";
 import { Sign } from "./sign.js";
+import { Simulated } from "./simulated.js";
 
 export function Shell() {
   if (state.value === "asking") return html`<div class="waiting" aria-busy="true"></div>`;
@@ -26,7 +27,7 @@ export function Shell() {
   if (state.value === "signed_out") return html`<${SignIn} />`;
   return html`<a class="skip" href="#page">Skip to the page</a>
     <${Rail} />
-    <main id="page" tabindex="-1"><${Opened} /></main>
+    <main id="page" tabindex="-1"><${Simulated} /><${Opened} /></main>
     <${Notices} />
     ${help.value && html`<${Help} />`}`;
 }
