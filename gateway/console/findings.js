@@ -8,7 +8,10 @@ const MAX_FAILED_SHARE = 0.05;
 const FEW = 20;
 const COUNTED_LATE_SECONDS = 60;
 
-/** `text`: in parts, of which every second one is code. @typedef {{ kind: "bad" | "warn" | "info", text: string[], path?: string, query?: Record<string, string>, look?: string }} Finding */
+/** What starts a worker, wherever the settings of the others are. */
+export const START_WORKER = "orchestra worker";
+
+/** `text`: in parts, of which every second one is code. `command`: what helps. @typedef {{ kind: "bad" | "warn" | "info", text: string[], command?: string, path?: string, query?: Record<string, string>, look?: string }} Finding */
 
 /**
  * What an operator should know now.
@@ -24,10 +27,12 @@ export function findings({ frame, queue, topics, stats, now }) {
 }
 
 /** @param {Api.LiveFrame} frame @returns {Finding[]} */
-function workers({ workers: { alive, draining, in_flight: busy, capacity }, runnable }) {
-  const waiting = runnable.count ? plural(runnable, "request waits", "requests wait") : "new requests wait";
+function workers({ workers: { alive, draining, in_flight: busy, capacity }, runnable, unread }) {
+  const waits = [runnable.count && plural(runnable, "request waits", "requests wait"), unread && `${plural(unread, "record is", "records are")} accepted and not read yet`];
+  const waiting = waits.filter(Boolean).join(", ") || "new requests wait";
   if (!alive) {
-    return [{ kind: "bad", text: [`No worker is alive: ${waiting}. Start one with `, "orchestra worker", "."], path: "/workers", look: "Workers" }];
+    const where = unread ? { path: "/queue", look: "Queue" } : { path: "/workers", look: "Workers" };
+    return [{ kind: "bad", text: [`No worker is alive: ${waiting}. Start one:`], command: START_WORKER, ...where }];
   }
   if (draining === alive) {
     return [{ kind: "bad", text: [`Every worker drains: ${waiting}. Let one work again, or start another.`], path: "/workers", look: "Workers" }];

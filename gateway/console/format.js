@@ -77,6 +77,9 @@ export function relative(moment, now) {
 /** @param {string} moment */
 export const utc = (moment) => new Date(moment).toISOString().replace("T", " ").replace("Z", " UTC");
 
+/** The number of the minute in which a moment lies. @param {string | number} moment  or milliseconds */
+export const minuteOf = (moment) => Math.floor(new Date(moment).getTime() / 60_000);
+
 /** The time of day, with the date unless it is today's. @param {string} moment @param {number} now */
 export function clock(moment, now) {
   const at = new Date(moment);

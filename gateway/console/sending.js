@@ -22,6 +22,41 @@ export function newKey() {
 /** @type {Draft} */
 export const EMPTY = { model: "", messages: [{ role: "user", content: "" }], options: {} };
 
+/** Those that the form has. */
+export const ROLES = ["system", "user", "assistant"];
+
+/**
+ * The messages of a request as a draft that goes on in its conversation; undefined where some of them are no texts.
+ * @param {Api.RequestDetail} request
+ * @returns {Draft | undefined}
+ */
+export function draftOf({ model, conversation_id: conversation, door, messages }) {
+  if (!messages?.length || !messages.every((each) => ROLES.includes(each.role) && typeof each.content === "string")) return undefined;
+  const said = messages.map(({ role, content }) => ({ role, content: String(content) }));
+  // Chat completions have a conversation each, which nothing can go on in.
+  return { model: model ?? "", messages: said, options: conversation && door !== "chat" ? { conversation_id: conversation } : {} };
+}
+
+const KEPT = "orchestra.playground";
+
+/** What was in the form last. @returns {Draft} */
+export function keptDraft() {
+  try {
+    return { ...EMPTY, ...JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") };
+  } catch {
+    return EMPTY;
+  }
+}
+
+/** @param {Draft} draft */
+export function keepDraft(draft) {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(draft));
+  } catch {
+    // A browser that keeps nothing forgets it with the page.
+  }
+}
+
 /** The body of the call. @param {Draft} draft @returns {Record<string, any>} */
 export function bodyOf({ model, messages, options }) {
   const set = OPTIONS.flatMap(({ name, text }) => {

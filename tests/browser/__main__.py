@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 
 from tests.browser import typescript
 from tests.browser.environment import CACHE, HERE, browser, python
-from tests.browser.stack import running
+from tests.browser.stack import DATA, ORCHESTRA, running
 from tests.support.environments import MissingError
 from tests.support.tree import ROOT
 
@@ -42,7 +42,9 @@ def main() -> None:
             "CONSOLE_SEEN": json.dumps(seen),
             "CONSOLE_SHOTS": str(SHOTS),
             "CONSOLE_FOLDER": str(ROOT / "gateway/console"),
+            "CONSOLE_STACK": str(DATA),
             "CHROMIUM": str(chromium),
+            "PATH": os.pathsep.join([str(ORCHESTRA.parent), os.environ["PATH"]]),
         }
         command = [program, "-m", "pytest", "-c", HERE / "pytest.ini", "--confcutdir", HERE, *(rest or [HERE])]
         done = subprocess.run([*map(str, command)], cwd=HERE, env=env, check=False)

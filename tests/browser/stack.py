@@ -21,9 +21,9 @@ from tests.support.ports import free_ports
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
-_ORCHESTRA = Path(sys.executable).with_name("orchestra")
+ORCHESTRA = Path(sys.executable).with_name("orchestra")
 _PORTS = 12
-_DATA = CACHE / "stack"
+DATA = CACHE / "stack"
 # Models of the simulated provider under names as operators have them: what each takes, and how it fails.
 _MODELS = {
     "llama3": "latency_ms=250,gap_ms=12",
@@ -52,31 +52,32 @@ price = {{ input = 0.4, output = 1.6 }}
 @contextmanager
 def running(port_base: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Start a stack and fill it; yield its gateway's URL and what ``seeded`` returns. It is deleted after the body."""
-    if _DATA.exists():
-        _orchestra("down", "--wipe", "--data", _DATA)
-        shutil.rmtree(_DATA, ignore_errors=True)
+    if DATA.exists():
+        _orchestra("down", "--wipe", "--data", DATA)
+        shutil.rmtree(DATA, ignore_errors=True)
     base = port_base or free_ports(_PORTS)
     ports = Ports.from_base(base)
     models = CACHE / "models.toml"
     models.parent.mkdir(parents=True, exist_ok=True)
     entries = [_ENTRY.format(name=name, options=options, more=_MORE.get(name, "")) for name, options in _MODELS.items()]
     models.write_text("\n".join(entries), "utf-8")
-    env = {"LLM_PROVIDER": "simulated", "LLM_MODEL": "llama3", "MODELS_FILE": str(models)}
+    # A worker that is stopped does not wait for the long answers that a test left behind.
+    env = {"LLM_PROVIDER": "simulated", "LLM_MODEL": "llama3", "MODELS_FILE": str(models), "DRAIN_SECONDS": "2"}
     print(f"starting a stack at port {base}", flush=True)
     try:
-        _orchestra("up", "--detach", "--data", _DATA, "--port-base", str(base), "--workers", "2", **env)
+        _orchestra("up", "--detach", "--data", DATA, "--port-base", str(base), "--workers", "2", **env)
         url = f"http://{HOST}:{ports.of_gateway(1)[0]}"
         seen = seeded(url, f"{HOST}:{ports.kafka}")
         with _closed_gateway(*ports.of_gateway(3)) as closed:
             yield url, {**seen, "closed": closed}
     finally:
-        _orchestra("down", "--wipe", "--data", _DATA)
+        _orchestra("down", "--wipe", "--data", DATA)
 
 
 @contextmanager
 def _closed_gateway(port: int, tasks_port: int) -> Iterator[str]:
     """A second gateway of the stack, which requires credentials."""
-    env = {**os.environ, **environment_of_stack(_DATA), "PORT": str(port), "TASKS_PORT": str(tasks_port)}
+    env = {**os.environ, **environment_of_stack(DATA), "PORT": str(port), "TASKS_PORT": str(tasks_port)}
     with (CACHE / "closed-gateway.log").open("w") as log:
         command = [sys.executable, "-m", "gateway"]
         gateway = subprocess.Popen(command, cwd=ROOT, env={**env, "OPEN_MODE": "false"}, stdout=log, stderr=log)
@@ -97,4 +98,4 @@ def _is_ready(url: str) -> bool:
 
 
 def _orchestra(*words: str | Path, **env: str) -> None:
-    subprocess.run([_ORCHESTRA, *words], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([ORCHESTRA, *words], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL, check=True)

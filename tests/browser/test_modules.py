@@ -74,7 +74,12 @@ def test_a_search_that_means_nothing_is_refused(text: str, page: Page) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"workers": {"alive": 0, "in_flight": 0, "capacity": 0}}, "bad", "No worker is alive: 3 requests wait"),
+        ({"workers": {"alive": 0, "in_flight": 0, "capacity": 0}}, "bad", "No worker is alive: 3 requests wait. Start"),
+        (
+            {"workers": {"alive": 0, "in_flight": 0, "capacity": 0}, "unread": 2},
+            "bad",
+            "No worker is alive: 3 requests wait, 2 records are accepted and not read yet. Start one:",
+        ),
         (
             {"workers": {"alive": 2, "in_flight": 20, "draining": 0, "capacity": 20}},
             "warn",
@@ -123,3 +128,15 @@ def test_the_worst_finding_is_first(page: Page) -> None:
     found = call(page, "findings", "findings", {"frame": frame, "now": 1_769_860_800_000})
 
     assert ["bad", "warn"] == [each["kind"] for each in found]
+
+
+def test_a_request_is_asked_again_in_its_conversation(page: Page) -> None:
+    """Its texts and its model become a draft; of chat completions without their conversation; other contents do not."""
+    said = [{"role": "system", "content": "Briefly."}, {"role": "user", "content": "Hello"}]
+    request = {"model": "llama3", "conversation_id": "c", "door": None, "messages": said}
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    drafts = [call(page, "sending", "draftOf", {**request, **more}) for more in ({}, {"door": "chat"})]
+
+    assert [{"conversation_id": "c"}, {}] == [draft["options"] for draft in drafts]
+    assert [("llama3", said)] * 2 == [(draft["model"], draft["messages"]) for draft in drafts]
+    assert [None] * 3 == [call(page, "sending", "draftOf", {**request, "messages": each}) for each in (None, [], parts)]

@@ -1,5 +1,6 @@
 // The overview: what needs someone, what happens now, and what the last hour was like.
 import { get, useLoaded } from "../api.js";
+import { minuteOf } from "../format.js";
 import { html } from "../html.js";
 import { frame, now, useEvery } from "../live.js";
 import { may } from "../session.js";
@@ -20,6 +21,8 @@ function Operators() {
   const queue = useLoaded((abort) => get("/v1/queue", { abort }), []);
   const topics = useLoaded((abort) => get("/v1/topics", { abort }), []);
   useEvery(20, hour.reload);
+  // A full minute is shown once it is counted, and not when the next round comes.
+  useEvery(3, () => hour.data && minuteOf(hour.data.counted_at) < minuteOf(now.peek()) && hour.reload());
   useEvery(60, models.reload);
   useEvery(4, queue.reload);
   useEvery(15, topics.reload);

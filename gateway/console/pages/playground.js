@@ -5,12 +5,10 @@ import { asProblem, get, post, useLoaded } from "../api.js";
 import { useKeys } from "../keys.js";
 import { go, link, query } from "../router.js";
 import { Run } from "../run.js";
-import { bodyOf, EMPTY, newKey } from "../sending.js";
+import { bodyOf, keepDraft, keptDraft, newKey } from "../sending.js";
 import { Page } from "../parts/page.js";
 import { PlayForm } from "../parts/playform.js";
 import { PlayOutput } from "../parts/playoutput.js";
-
-const NAME = "orchestra.playground";
 
 export default function Playground() {
   const asked = query.value.get("model");
@@ -51,22 +49,4 @@ export default function Playground() {
       <${PlayOutput} run=${run} draft=${draft} key=${id} />
     </div>
   </${Page}>`;
-}
-
-/** @returns {import("../sending.js").Draft} */
-function keptDraft() {
-  try {
-    return { ...EMPTY, ...JSON.parse(sessionStorage.getItem(NAME) ?? "{}") };
-  } catch {
-    return EMPTY;
-  }
-}
-
-/** @param {import("../sending.js").Draft} draft */
-function keepDraft(draft) {
-  try {
-    sessionStorage.setItem(NAME, JSON.stringify(draft));
-  } catch {
-    // A browser that keeps nothing forgets it with the page.
-  }
 }

@@ -37,7 +37,7 @@ function Numbers({ queue }) {
   const waits = [held && `${number(held)} held back`, paused && `${number(paused)} paused`].filter(Boolean).join(", ");
   const pending = link("/requests", { status: "pending" });
   return html`<div class="tiles six">
-    <${Tile} name="Open" value=${number(queue?.open)} note="waiting and running" href=${link("/requests")} />
+    <${Tile} name="Open" value=${number(queue?.open)} note=${queue?.unread ? `and ${number(queue.unread)} accepted, not read yet` : "waiting and running"} tone=${queue?.unread ? "warn" : ""} href=${link("/requests")} />
     <${Tile} name="Runnable" value=${count(queue?.runnable)} note=${waits || "a worker may take them"} tone=${waits ? "warn" : ""} href=${pending} />
     <${Tile} name="Oldest" value=${duration(queue?.oldest_seconds)} note="of the runnable" href=${pending} />
     <${Tile} name="Running" value=${count(queue?.in_progress)} note="taken by workers" href=${link("/requests", { status: "in_progress" })} />

@@ -2,9 +2,10 @@
 import { useEffect, useState } from "preact/hooks";
 import { html } from "../html.js";
 import { address } from "../api.js";
-import { number } from "../format.js";
+import { number, plural } from "../format.js";
 import { filterOf } from "../filters.js";
 import { useList } from "../list.js";
+import { frame } from "../live.js";
 import { link, query } from "../router.js";
 import { useRows } from "../rows.js";
 import { may } from "../session.js";
@@ -39,6 +40,7 @@ export default function Requests() {
   return html`<${Page} title="Requests" tools=${html`<span class="inline dim">This list as curl<${Copy} text=${curl} label="this list as a curl command" /></span>`}>
     <section class="panel" aria-label="Requests">
       <${FilterBar} />
+      ${frame.value?.unread > 0 && html`<p class="above dim">${plural(frame.value.unread, "accepted record is", "accepted records are")} not in this list yet: no worker has read ${frame.value.unread === 1 ? "it" : "them"}. <a href=${link("/queue")}>Queue</a></p>`}
       ${list.newer > 0 && html`<div class="newer"><button type="button" onClick=${list.reload}>${number(list.newer)}${list.newer >= LIMIT ? "+" : ""} newer <kbd>n</kbd></button></div>`}
       ${list.problem && html`<${Failure} problem=${list.problem} again=${list.reload} />`}
       ${!list.problem && !list.loading && !rows.length && !list.next && html`<${Nothing} filter=${filter} />`}

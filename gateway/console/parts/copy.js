@@ -20,6 +20,9 @@ export function Copy({ text, label }) {
     <${Sign} name=${done ? "ok" : "copy"} tone=${done ? "ok" : ""} /></button>`;
 }
 
+/** A command for a terminal. @param {{ text: string }} props */
+export const Command = ({ text }) => html`<span class="inline command"><code>${text}</code><${Copy} text=${text} label="the command" /></span>`;
+
 /** Without TLS a page has no clipboard, except on this machine. @param {string} text */
 function copyOverHttp(text) {
   const field = document.createElement("textarea");

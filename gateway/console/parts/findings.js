@@ -2,6 +2,7 @@
 import { html } from "../html.js";
 import { findings } from "../findings.js";
 import { linkIfAny } from "../router.js";
+import { Command } from "./copy.js";
 import { Panel } from "./panel.js";
 import { Sign } from "./sign.js";
 
@@ -21,6 +22,6 @@ const KINDS = { bad: "Urgent", warn: "Look at this", info: "To know" };
 /** @param {{ of: import("../findings.js").Finding }} props */
 function Item({ of }) {
   const href = of.path && linkIfAny(of.path, of.query);
-  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${of.text.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part))}</p>
+  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${of.text.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part))}${of.command && html` <${Command} text=${of.command} />`}</p>
     ${href && html`<a href=${href}>${of.look}</a>`}</li>`;
 }

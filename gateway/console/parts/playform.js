@@ -1,10 +1,8 @@
 // The form of the playground.
 import { html } from "../html.js";
-import { bodyOf, EMPTY, OPTIONS } from "../sending.js";
+import { bodyOf, EMPTY, OPTIONS, ROLES } from "../sending.js";
 import { Panel } from "./panel.js";
 import { Sign } from "./sign.js";
-
-const ROLES = ["system", "user", "assistant"];
 
 /**
  * @param {{ draft: import("../sending.js").Draft, change: (draft: import("../sending.js").Draft) => void, models: any[] | undefined,

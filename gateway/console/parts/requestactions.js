@@ -7,6 +7,7 @@ import { useKeys } from "../keys.js";
 import { hasRow, isOpen } from "../list.js";
 import { notify } from "../notices.js";
 import { go, link } from "../router.js";
+import { draftOf, keepDraft } from "../sending.js";
 import { may } from "../session.js";
 import { Confirm } from "./dialog.js";
 
@@ -24,7 +25,13 @@ export function RequestActions({ request, reload }) {
   useKeys(keys.filter(([verb]) => legal[verb]).map(([verb, key, text]) => ({ key, text, run: () => ask(verb) })));
   const close = () => ask(null);
   const props = { request, close, reload };
+  const draft = may("write") && draftOf(request);
+  function toPlayground() {
+    if (draft) keepDraft(draft);
+    go(link("/playground"));
+  }
   return html`
+    ${draft && html`<button type="button" title="Ask the same in its conversation, of this model or of another" onClick=${toPlayground}>Ask again …</button>`}
     ${legal.change && html`<button type="button" onClick=${() => ask("change")}>Priority ${request.priority} …</button>`}
     ${legal.cancel && html`<button type="button" class="danger" onClick=${() => ask("cancel")}>Cancel</button>`}
     ${legal.retry && html`<button type="button" class="primary" onClick=${() => ask("retry")}>Retry</button>`}

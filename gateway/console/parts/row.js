@@ -31,7 +31,7 @@ export function Row({ row, columns, here = false, chosen = false, choice }) {
     ${choice && html`<td class="choice">${choice}</td>`}
     <td class="first"><${State} of=${row.status} cancelling=${row.cancel_requested} /></td>
     <td class="second"><a class="id" href=${link(`/requests/${row.id}`)} title=${row.id}>${short(row.id)}</a></td>
-    ${columns.owner && html`<td class="name">${row.owner ?? html`<span class="dim">–</span>`}</td>`}
+    ${columns.owner && html`<td class="name" data-none=${row.owner ? undefined : ""}>${row.owner ?? html`<span class="dim">–</span>`}</td>`}
     <td class="name">${row.model ?? html`<span class="dim">–</span>`}</td>
     ${columns.type && html`<td class="name spare" data-none=${row.task_type || row.door ? undefined : ""}>${row.task_type ?? row.door ?? "–"}</td>`}
     ${columns.priority && html`<td class="num" data-name="Priority" data-none=${row.priority === 5 ? "" : undefined}>${row.priority ?? "–"}</td>`}

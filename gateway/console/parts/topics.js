@@ -28,11 +28,12 @@ function Partitions({ topic, workers }) {
   const read = topic.lag !== null;
   return html`<table class="partitions"><thead><tr><th>Partition</th><th class="num">Records kept</th><th class="num">End</th>${read && html`<th class="num">Read</th><th class="num">Lag</th>`}<th class="num extra">Last record</th>${read && html`<th class="extra">Worker</th>`}</tr></thead>
     <tbody>${topic.partitions.map((each) => {
-      const href = linkIfAny(`/topics/${topic.topic}/${each.partition}`);
+      const page = `/topics/${topic.topic}/${each.partition}`;
+      const href = linkIfAny(page);
       const kept = each.end - each.start;
       return html`<tr key=${each.partition} class=${kept ? "" : "dim"}>
         <td>${href ? html`<a href=${href}>${each.partition}</a>` : each.partition}</td><td class="num">${number(kept)}</td><td class="num">${number(each.end)}</td>
-        ${read && html`<td class="num">${number(each.read)}</td><td class=${`num ${each.lag ? "is-pending strong" : ""}`}>${number(each.lag)}</td>`}
+        ${read && html`<td class="num">${number(each.read)}</td><td class=${`num ${each.lag ? "is-pending strong" : ""}`}>${each.lag && href ? html`<a href=${linkIfAny(page, { offset: String(each.read ?? each.start) })} title="The records that no worker has read">${number(each.lag)}</a>` : number(each.lag)}</td>`}
         <td class="num extra"><${Ago} at=${each.last_record_at} /></td>${read && html`<td class="extra"><${Reader} topic=${topic.topic} partition=${each.partition} workers=${workers} /></td>`}</tr>`;
     })}</tbody></table>`;
 }
