@@ -12,6 +12,7 @@ from urllib.request import urlopen
 import pytest
 from addresses import URL
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import TimeoutError as TooLate
 
 SEEN = json.loads(os.environ["CONSOLE_SEEN"])
 # A machine may be busy: what comes, comes.
@@ -37,7 +38,10 @@ class Watched:
     def open(self, path: str) -> Page:
         """Open a page of the console, and wait until it shows something."""
         self.page.goto(f"{URL}/console{path}")
-        self.page.wait_for_selector("h1")
+        try:
+            self.page.wait_for_selector("h1")
+        except TooLate:
+            pytest.fail(f"{path} shows {self.page.inner_text('body')!r}: {self.problems()}")
         return self.page
 
     def settle(self) -> None:
