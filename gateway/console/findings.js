@@ -8,10 +8,7 @@ const MAX_FAILED_SHARE = 0.05;
 const FEW = 20;
 const COUNTED_LATE_SECONDS = 60;
 
-/** What starts a worker, wherever the settings of the others are. */
-export const START_WORKER = "orchestra worker";
-
-/** `text`: in parts, of which every second one is code. `command`: what helps. @typedef {{ kind: "bad" | "warn" | "info", text: string[], command?: string, path?: string, query?: Record<string, string>, look?: string }} Finding */
+/** `text`: in parts, of which every second one is code. `starts`: a worker that is started helps. @typedef {{ kind: "bad" | "warn" | "info", text: string[], starts?: boolean, path?: string, query?: Record<string, string>, look?: string }} Finding */
 
 /**
  * What an operator should know now.
@@ -32,7 +29,7 @@ function workers({ workers: { alive, draining, in_flight: busy, capacity }, runn
   const waiting = waits.filter(Boolean).join(", ") || "new requests wait";
   if (!alive) {
     const where = unread ? { path: "/queue", look: "Queue" } : { path: "/workers", look: "Workers" };
-    return [{ kind: "bad", text: [`No worker is alive: ${waiting}. Start one:`], command: START_WORKER, ...where }];
+    return [{ kind: "bad", text: [`No worker is alive: ${waiting}.`], starts: true, ...where }];
   }
   if (draining === alive) {
     return [{ kind: "bad", text: [`Every worker drains: ${waiting}. Let one work again, or start another.`], path: "/workers", look: "Workers" }];

@@ -112,7 +112,7 @@ def test_no_worker(open_watched: Any, api: APIRequestContext, without_workers: N
     expect(why).to_contain_text("no_worker", timeout=LONG_MS)
     expect(why).to_contain_text("not_read_yet")
     shoot(page, "stuck-no-worker", whole=True)
-    why.get_by_role("button", name="Copy the command").click()
+    why.get_by_role("button", name="Copy the command orchestra worker").click()
     with run(page.evaluate("() => navigator.clipboard.readText()")):
         state(page).to_contain_text("completed", timeout=LONG_MS)
         shoot(page, "stuck-no-worker-fixed", whole=True)

@@ -4,16 +4,16 @@ import { html } from "../html.js";
 import { get, post, useLoaded } from "../api.js";
 import { number, plural, relative, short } from "../format.js";
 import { now, useEvery } from "../live.js";
-import { START_WORKER } from "../findings.js";
 import { drains } from "../models.js";
 import { notify } from "../notices.js";
 import { link } from "../router.js";
 import { may } from "../session.js";
-import { Command, Copy } from "../parts/copy.js";
+import { Copy } from "../parts/copy.js";
 import { Confirm } from "../parts/dialog.js";
 import { Page } from "../parts/page.js";
 import { Empty, Loaded, Panel } from "../parts/panel.js";
 import { Sign } from "../parts/sign.js";
+import { StartWorker } from "../parts/startworker.js";
 import { Ago } from "../parts/time.js";
 
 /** A gateway of an older release cannot drain workers, and has no `drain_requested_at`. @typedef {Api.WorkerResource} Worker */
@@ -23,7 +23,7 @@ export default function Workers() {
   useEvery(2, workers.reload);
   return html`<${Page} title="Workers" note=${workers.data && summary(workers.data)}>
     <${Loaded} of=${workers}>${(/** @type {Api.WorkerList} */ list) => html`
-      ${!list.data.some((each) => each.alive) && html`<${Panel} title="No worker"><${Empty} title="No worker is alive: requests are accepted and wait." sign="bad"><p class="dim">This starts one, and as many as are needed, with the settings of the others: <${Command} text=${START_WORKER} /></p></${Empty}></${Panel}>`}
+      ${!list.data.some((each) => each.alive) && html`<${Panel} title="No worker"><${Empty} title="No worker is alive: requests are accepted and wait." sign="bad"><p class="dim"><${StartWorker} /></p></${Empty}></${Panel}>`}
       ${list.data.length > 0 && html`<div class="stack">${list.data.map((each) => html`<${One} key=${each.id} worker=${each} done=${workers.reload} />`)}</div>`}
       ${list.more && html`<p class="dim">The 500 that started last are shown; there are more.</p>`}`}</${Loaded}>
   </${Page}>`;

@@ -21,7 +21,7 @@ export function Copy({ text, label }) {
 }
 
 /** A command for a terminal. @param {{ text: string }} props */
-export const Command = ({ text }) => html`<span class="inline command"><code>${text}</code><${Copy} text=${text} label="the command" /></span>`;
+export const Command = ({ text }) => html`<span class="inline command"><code>${text}</code><${Copy} text=${text} label=${`the command ${text}`} /></span>`;
 
 /** Without TLS a page has no clipboard, except on this machine. @param {string} text */
 function copyOverHttp(text) {

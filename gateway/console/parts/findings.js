@@ -2,9 +2,9 @@
 import { html } from "../html.js";
 import { findings } from "../findings.js";
 import { linkIfAny } from "../router.js";
-import { Command } from "./copy.js";
 import { Panel } from "./panel.js";
 import { Sign } from "./sign.js";
+import { StartWorker } from "./startworker.js";
 
 /** @param {{ seen: Parameters<typeof findings>[0] | undefined }} props */
 export function Findings({ seen }) {
@@ -22,6 +22,6 @@ const KINDS = { bad: "Urgent", warn: "Look at this", info: "To know" };
 /** @param {{ of: import("../findings.js").Finding }} props */
 function Item({ of }) {
   const href = of.path && linkIfAny(of.path, of.query);
-  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${of.text.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part))}${of.command && html` <${Command} text=${of.command} />`}</p>
+  return html`<li><${Sign} name=${of.kind} tone=${of.kind} /><span class="hidden">${KINDS[of.kind]}:</span><p>${of.text.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part))}${of.starts && html` <${StartWorker} />`}</p>
     ${href && html`<a href=${href}>${of.look}</a>`}</li>`;
 }

@@ -2,12 +2,11 @@
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
 import { clock, duration, number, plural, relative, sentence, short } from "../format.js";
-import { START_WORKER } from "../findings.js";
 import { now, useEvery } from "../live.js";
 import { link, linkIfAny } from "../router.js";
-import { Command } from "./copy.js";
 import { Loaded, Panel } from "./panel.js";
 import { Sign } from "./sign.js";
+import { StartWorker } from "./startworker.js";
 
 const SECONDS = 2;
 /** Reasons that end by themselves; the others need someone. */
@@ -36,7 +35,7 @@ function Reason({ of }) {
   const href = of.request_id ? link(`/requests/${of.request_id}`) : look && linkIfAny(look[0]);
   return html`<li><${Sign} name=${quiet ? "pending" : "warn"} tone=${quiet ? "pending" : "bad"} />
     <p>${sentence(of.detail)}${of.until && html` <span class="dim">Until ${clock(of.until, now.value)} (${relative(of.until, now.value)}).</span>`}
-      ${of.code === "no_worker" && html` Start one: <${Command} text=${START_WORKER} />`} <code class="dim">${of.code}</code>
+      ${of.code === "no_worker" && html` <${StartWorker} />`} <code class="dim">${of.code}</code>
       ${href && html` <a href=${href}>${of.request_id ? `Request ${short(of.request_id)}` : look?.[1]}</a>`}</p></li>`;
 }
 
