@@ -29,7 +29,7 @@ function workers({ workers: { alive, draining, in_flight: busy, capacity }, runn
   const waiting = waits.filter(Boolean).join(", ") || "new requests wait";
   if (!alive) {
     const where = unread ? { path: "/queue", look: "Queue" } : { path: "/workers", look: "Workers" };
-    return [{ kind: "bad", text: [`No worker is alive: ${waiting}.`], starts: true, ...where }];
+    return [{ kind: "bad", text: [`No worker is alive: ${waiting}. Start one.`], starts: true, ...where }];
   }
   if (draining === alive) {
     return [{ kind: "bad", text: [`Every worker drains: ${waiting}. Let one work again, or start another.`], path: "/workers", look: "Workers" }];

@@ -23,7 +23,7 @@ export default function Workers() {
   useEvery(2, workers.reload);
   return html`<${Page} title="Workers" note=${workers.data && summary(workers.data)}>
     <${Loaded} of=${workers}>${(/** @type {Api.WorkerList} */ list) => html`
-      ${!list.data.some((each) => each.alive) && html`<${Panel} title="No worker"><${Empty} title="No worker is alive: requests are accepted and wait." sign="bad"><p class="dim"><${StartWorker} /></p></${Empty}></${Panel}>`}
+      ${!list.data.some((each) => each.alive) && html`<${Panel} title="No worker"><${Empty} title="No worker is alive: requests are accepted and wait." sign="bad"><p class="dim">Start one. <${StartWorker} /></p></${Empty}></${Panel}>`}
       ${list.data.length > 0 && html`<div class="stack">${list.data.map((each) => html`<${One} key=${each.id} worker=${each} done=${workers.reload} />`)}</div>`}
       ${list.more && html`<p class="dim">The 500 that started last are shown; there are more.</p>`}`}</${Loaded}>
   </${Page}>`;
