@@ -20,8 +20,8 @@ def test_the_playground_survives_a_reload(open_watched: Any) -> None:
     before = answer.inner_text()
     page.reload()
     expect(answer).to_contain_text(before[:60])
-    grown = "([before]) => document.querySelector('.said.answer').textContent.length > before + 40"
-    page.wait_for_function(grown, arg=[len(before)])
+    grown = "([text, before]) => text.textContent.length > before + 40"
+    page.wait_for_function(grown, arg=[answer.element_handle(), len(before)])
     shoot(page, "flow-playground")
     page.get_by_role("button", name="Events", exact=True).click()
     whole = page.get_by_label("Events as they came").inner_text()

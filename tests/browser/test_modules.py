@@ -74,7 +74,11 @@ def test_a_search_that_means_nothing_is_refused(text: str, page: Page) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"workers": {"alive": 0, "in_flight": 0, "capacity": 0}}, "bad", "No worker is alive: 3 requests wait. Start one."),
+        (
+            {"workers": {"alive": 0, "in_flight": 0, "capacity": 0}},
+            "bad",
+            "No worker is alive: 3 requests wait. Start one.",
+        ),
         (
             {"workers": {"alive": 0, "in_flight": 0, "capacity": 0}, "unread": 2},
             "bad",
