@@ -2,4 +2,4 @@
 import { html } from "../html.js";
 import { Command } from "./copy.js";
 
-export const StartWorker = () => html`With the settings of the others: <${Command} text="orchestra worker" />; in the stack of <code>make up</code>: <${Command} text="orchestra scale workers 1" />`;
+export const StartWorker = () => html`With the settings of the others: <${Command} text="orchestra worker" /> or, in the stack of <code>make up</code>, <${Command} text="orchestra scale workers 1" />`;
