@@ -27,7 +27,7 @@ export function Shell() {
   if (state.value === "signed_out") return html`<${SignIn} />`;
   return html`<a class="skip" href="#page">Skip to the page</a>
     <${Rail} />
-    <main id="page" tabindex="-1"><${Simulated} /><${Opened} /></main>
+    <div class="opened"><${Simulated} /><main id="page" tabindex="-1"><${Opened} /></main></div>
     <${Notices} />
     ${help.value && html`<${Help} />`}`;
 }
