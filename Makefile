@@ -155,14 +155,16 @@ vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in g
 figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)
 
-# The runtime lock is the part of the first that `make up` needs, the services lock what images do; the bootstrap lock is
-# the installer itself.
+# The runtime lock is the part of the first that `make up` needs, the pipeline lock what the images of gateway and
+# workers do, the llm lock that of the LLM service; the bootstrap lock is the installer itself.
 resolve = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate
 compile = $(resolve) $(2) pyproject.toml --all-extras --group editable --output-file $(1)/requirements.lock && \
 	$(resolve) pyproject.toml --extra all --group editable --constraints $(1)/requirements.lock \
 		--output-file $(1)/requirements-runtime.lock && \
-	$(resolve) pyproject.toml --extra gateway --extra workers --extra llm --constraints $(1)/requirements.lock \
-		--output-file $(1)/requirements-services.lock && \
+	$(resolve) pyproject.toml --extra gateway --extra workers --constraints $(1)/requirements.lock \
+		--output-file $(1)/requirements-pipeline.lock && \
+	$(resolve) pyproject.toml --extra llm --constraints $(1)/requirements.lock \
+		--output-file $(1)/requirements-llm.lock && \
 	$(resolve) $(2) --group bootstrap --output-file $(1)/requirements-bootstrap.lock
 
 # The first Python that will do; `make PYTHON=/path/to/python` names another.

@@ -80,7 +80,7 @@ def test_locks_are_exact(lock: str) -> None:
     assert [line for line in text.splitlines() if not exact.fullmatch(line)] == []
 
 
-@pytest.mark.parametrize("part", ["requirements-services.lock", "requirements-runtime.lock"])
+@pytest.mark.parametrize("part", ["requirements-llm.lock", "requirements-pipeline.lock", "requirements-runtime.lock"])
 def test_a_smaller_lock_is_a_part_of_the_whole(part: str) -> None:
     """Images and `make up` install the versions that the tests ran with."""
     assert pins(part) <= pins("requirements.lock")

@@ -14,8 +14,8 @@ from orchestra.devstack.part import Part
 from tests.support.tree import PACKAGES, ROOT
 
 COMMIT_FILE = ROOT / "tests/live/previous_release"
-# What the services run on; the tests' own environment has just these versions of it.
-_LOCK = "requirements-services.lock"
+# What the services run on; the tests' own environment has just these versions of it. Release 0.1.0 has the last one.
+_LOCKS = ("requirements-llm.lock", "requirements-pipeline.lock", "requirements-services.lock")
 _UV = ROOT / ".bootstrap/bin/uv"
 _WHERE = """import importlib, json, sys
 print(json.dumps({name: list(importlib.import_module(name).__path__) for name in sys.argv[1:]}))"""
@@ -80,12 +80,13 @@ def _installed(folder: Path) -> Path:
 
 def _python(folder: Path) -> str:
     """Our own Python where it has the libraries that this release is locked to, else one of the release's own."""
-    if (folder / _LOCK).read_bytes() == (ROOT / _LOCK).read_bytes():
+    locks = [folder / name for name in _LOCKS if (folder / name).exists()]
+    if all((ROOT / lock.name).exists() and lock.read_bytes() == (ROOT / lock.name).read_bytes() for lock in locks):
         return sys.executable
     environment, why = folder / ".venv", "The libraries of the previous release cannot be installed"
     python = str(environment / "bin/python")
     _done([str(_UV), "venv", "--no-project", "--python", sys.executable, str(environment)], why)
-    _done([str(_UV), "pip", "sync", "--python", python, "--require-hashes", str(folder / _LOCK)], why)
+    _done([str(_UV), "pip", "sync", "--python", python, "--require-hashes", *map(str, locks)], why)
     return python
 
 
