@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 
 from llm_service import problems
@@ -14,6 +15,8 @@ from llm_service.settings import LlmServiceSettings
 from orchestra.http.guard import OpenModeGuard
 from orchestra.http.hot_routes import HotApp
 from orchestra.loops import beside, keep_running
+
+_log = structlog.get_logger()
 
 
 def create_app(
@@ -32,6 +35,10 @@ def create_app(
             if settings.ollama_discovery:
                 looking = Discovery(settings, models, measured)
                 stack.push_async_callback(looking.aclose)
+                if settings.llm_provider == "auto":
+                    await looking.look()  # The first request already goes to the model of an Ollama.
+                    default = models.resolve(settings.llm_model)
+                    _log.info("default_model", model=default.label, provider=default.entry.provider)
                 await stack.enter_async_context(beside(keep_running(looking.run, "discovery_failed")))
             yield
 

@@ -9,7 +9,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from llm_service.metrics import Metrics
-from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name
+from llm_service.models import OLLAMA_CONTEXT_TOKENS, Entry, Name, with_the_old_default
 from llm_service.providers.connection import KEEP_ALIVE
 from llm_service.registry import Registry
 from llm_service.settings import LlmServiceSettings
@@ -44,6 +44,7 @@ class Discovery:
 
     def __init__(self, settings: LlmServiceSettings, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
+        self._default = settings.llm_provider == "auto"
         self._metrics = metrics
         self._seen: dict[_Seen, Entry | None] = {}
         self._offered: list[Entry] = []
@@ -72,14 +73,16 @@ class Discovery:
             self._offered = entries
             self._registry.offer(entries)
             self._metrics.note_models(self._registry.listing().data)
-            _log.info("models_found", provider="ollama", count=len(entries))
+            default = self._registry.resolve("").label
+            _log.info("models_found", provider="ollama", count=len(entries), default=default)
 
     async def _entries(self) -> list[Entry]:
         response = await self._client.get("/api/tags")
         tags = _Tags.model_validate_json(response.raise_for_status().content).models
         seen = {_key(tag): self._seen[_key(tag)] if _key(tag) in self._seen else await self._entry(tag) for tag in tags}
         self._seen = seen
-        return [entry for entry in seen.values() if entry]
+        entries = [entry for entry in seen.values() if entry]
+        return with_the_old_default(entries) if self._default else entries
 
     async def _entry(self, tag: _Tag) -> Entry | None:
         """The model as an entry; None if it cannot chat."""

@@ -9,6 +9,7 @@ from time import perf_counter
 import structlog
 
 from llm_service.metrics import Metrics, OfModel
+from llm_service.models import SIMULATED
 from llm_service.providers.base import Call, EndOfText, Piece, worth_sending
 from llm_service.providers.refusals import RefusalError
 from llm_service.registry import Model
@@ -191,6 +192,8 @@ class Generation:
             more["cost"] = cost
         if model is not self._chain[0]:
             more["model"] = model.label
+        elif model.label == SIMULATED and not self._ask.model.startswith(SIMULATED):
+            more["model"] = SIMULATED  # Not to be mistaken for the model that has that name.
         return replace(ending, usage=usage.model_copy(update=more)) if more else ending
 
     def _ended(self, model: str, outcome: str, provider_code: str | None, seconds: float) -> None:

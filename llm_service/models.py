@@ -23,6 +23,8 @@ _PROVIDERS = (*get_args(OwnProvider), *LIBRARY_PROVIDERS)
 SIMULATED = "simulated"
 ANY_OTHER = "*"
 OLLAMA_CONTEXT_TOKENS = 4096
+# The default model of the system before this one, which old clients ask for.
+_OLD_DEFAULT = "llama3"
 _EMBEDDED_OUTPUT_TOKENS = 256
 # Context and output that every model of these providers supports today. MODELS_FILE can set more.
 _REMOTE_LIMITS = {
@@ -117,6 +119,10 @@ class Unlisted(Entry):
         return super().output_limit(asked) if asked else None
 
 
+class StandIn(Entry):
+    """The simulated model of `auto`. Its aliases are the names of real models, until such a model is found."""
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -133,14 +139,15 @@ def table(settings: LlmServiceSettings) -> list[Entry]:
 
 def pass_through(settings: LlmServiceSettings) -> Entry | None:
     """The entry of names that are not in the table: the provider decides whether it knows them."""
-    if settings.models_file or settings.llm_provider in ("embedded", "simulated"):
+    if settings.models_file or settings.llm_provider in ("embedded", "simulated", "auto"):
         return None
     return _remote(settings, ANY_OTHER)
 
 
 def _built_in(settings: LlmServiceSettings) -> list[Entry]:
-    names = {settings.llm_model, "llama3"} - {SIMULATED} if settings.llm_provider == "simulated" else set()
-    simulated = Entry(
+    alone = settings.llm_provider in ("simulated", "auto")
+    names = {settings.llm_model, _OLD_DEFAULT} - {SIMULATED} if alone else set()
+    simulated = (StandIn if settings.llm_provider == "auto" else Entry)(
         name=SIMULATED,
         aliases=tuple(sorted(names)),
         provider="simulated",
@@ -148,11 +155,21 @@ def _built_in(settings: LlmServiceSettings) -> list[Entry]:
         max_output_tokens=16_384,
     )
     match settings.llm_provider:
-        case "simulated":
+        case "simulated" | "auto":
             return [simulated]
         case "embedded":
             return [_embedded(settings), simulated]
     return [entry for entry in (_remote(settings, settings.llm_model), simulated) if entry.name not in names]
+
+
+def with_the_old_default(entries: list[Entry]) -> list[Entry]:
+    """The same, but one of them answers to `llama3`: the one that does by itself, another size of it, or the first."""
+    names = [entry.name.partition(":")[0] for entry in entries]
+    if not entries or any(_OLD_DEFAULT in (entry.name, *entry.aliases) for entry in entries):
+        return entries
+    place = names.index(_OLD_DEFAULT) if _OLD_DEFAULT in names else 0
+    named = entries[place].model_copy(update={"aliases": (*entries[place].aliases, _OLD_DEFAULT)})
+    return [*entries[:place], named, *entries[place + 1 :]]
 
 
 def _embedded(settings: LlmServiceSettings) -> Entry:
@@ -169,6 +186,7 @@ def _embedded(settings: LlmServiceSettings) -> Entry:
 
 
 def _remote(settings: LlmServiceSettings, name: str) -> Entry:
+    assert settings.llm_provider != "auto", "its models are found, not listed"
     context, output = _REMOTE_LIMITS[settings.llm_provider]
     kind = Entry if settings.llm_provider in _WANT_A_LIMIT else Unlisted
     return kind(name=name, provider=settings.llm_provider, context_tokens=context, max_output_tokens=output)

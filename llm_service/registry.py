@@ -11,6 +11,7 @@ from llm_service.models import (
     SIMULATED,
     Entry,
     ModelsFileError,
+    StandIn,
     pass_through,
     table,
     without,
@@ -75,11 +76,9 @@ class Registry:
         Raises ``unknown_model``, or ``invalid_request`` for invalid options of the simulated model.
         """
         name = name or self._default
-        if model := self._by_name.get(name):
+        if model := self._named(name):
             return model
-        if found := self._found.get(name):
-            return found
-        base = self._by_name.get(name.partition(":")[0])
+        base = self._named(name.partition(":")[0])
         if base and base.entry.provider == SIMULATED:
             if not self._simulated_options:
                 raise OrchestraError(ErrorCode.UNKNOWN_MODEL, _NO_OPTIONS)
@@ -112,8 +111,12 @@ class Registry:
                 raise ModelsFileError(f"{name}: the fallback {fallback} leads back to it")
 
     def offer(self, entries: Iterable[Entry]) -> None:
-        """Replace the models that were found outside the table. A name in the table takes precedence."""
-        taken = set(self._by_name)
+        """Replace the models that were found outside the table. A name in the table takes precedence.
+
+        The exception is an alias of the simulated model with `auto`: it has that name until another model is found.
+        """
+        free = (model.entry.aliases for model in self._models if isinstance(model.entry, StandIn))
+        taken = set(self._by_name).difference(*free)
         found = [self._make(without(taken, entry)) for entry in entries if entry.name not in taken]
         aliases = {alias: model for model in found for alias in model.entry.aliases}
         self._found = aliases | {model.entry.name: model for model in found}
@@ -132,8 +135,13 @@ class Registry:
         )
 
     def _info(self, model: Model) -> ModelInfo:
-        info = model.entry.info
-        return info.model_copy(update={"media_urls": model.entry.media_urls}) if self._media_urls else info
+        more: dict[str, object] = {"aliases": [name for name in model.entry.aliases if self._named(name) is model]}
+        if self._media_urls:
+            more["media_urls"] = model.entry.media_urls
+        return model.entry.info.model_copy(update=more)
+
+    def _named(self, name: str) -> Model | None:
+        return self._found.get(name) or self._by_name.get(name)
 
     async def aclose(self) -> None:
         """Close every provider's connections."""

@@ -21,15 +21,17 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     llm_service_token: SecretStr | None = Field(
         None, description="Bearer token that `/generate` and `/models` require. Unset: none."
     )
-    llm_provider: Literal["embedded", "ollama", "openai", "anthropic", "gemini", "simulated"] = Field(
-        "embedded", description="Provider of models that `MODELS_FILE` does not list."
+    llm_provider: Literal["embedded", "ollama", "openai", "anthropic", "gemini", "simulated", "auto"] = Field(
+        "embedded",
+        description="Provider of models that `MODELS_FILE` does not list. `auto`: the Ollama at `OLLAMA_BASE_URL` if "
+        "it has a model, else `simulated`.",
     )
     llm_model: str = Field("llama3", min_length=1, description="Model of requests that name none.")
     simulated_options: bool | None = Field(
         None,
         description="Allow the options of `simulated`, with which a client decides how long a call takes and how it "
-        "fails. Unset: allowed if `LLM_PROVIDER` is `simulated` or `embedded`. `simulated` without options is always "
-        "available.",
+        "fails. Unset: allowed if `LLM_PROVIDER` is `simulated`, `auto` or `embedded`. `simulated` without options is "
+        "always available.",
     )
     models_file: Path | None = Field(None, description="TOML file with `[[models]]`, which extend the built-in table.")
     embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="URL of the embedded model's server.")
@@ -67,7 +69,7 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     def offers_options(self) -> bool:
         """True if clients may set how a simulated model behaves."""
         if self.simulated_options is None:
-            return self.llm_provider in ("simulated", "embedded")
+            return self.llm_provider in ("simulated", "auto", "embedded")
         return self.simulated_options
 
     @property

@@ -142,6 +142,44 @@ async def test_nonsense_changes_nothing(
     assert registry.resolve("tiny:1")
 
 
+@pytest.mark.parametrize(
+    ("names", "model", "default"),
+    [
+        (["qwen3:0.6b", "llama3:latest"], "llama3", "llama3:latest"),
+        (["qwen3:0.6b", "llama3.2:latest"], "llama3", "qwen3:0.6b"),
+        (["qwen3:0.6b", "tiny:1"], "tiny:1", "tiny:1"),
+        (["nomic-embed-text:latest"], "llama3", "simulated"),
+        (["qwen3:0.6b"], "tiny:1", "simulated"),
+        ([], "llama3", "simulated"),
+    ],
+)
+async def test_the_first_call_goes_to_an_ollama_that_has_a_model(
+    ollama: Ollama, names: list[str], model: str, default: str
+) -> None:
+    """With `auto`, a service starts with the default model of its Ollama; `simulated` replaces what is missing."""
+    ollama.names = names
+    settings = {"llm_provider": "auto", "llm_model": model, "ollama_base_url": ollama.url}
+    async with running(LlmServiceSettings.model_validate(settings)) as service:
+        listed = (await service.client.get("/models")).json()
+
+    assert [default] == [each["name"] for each in listed["data"] if model in (each["name"], *each["aliases"])]
+
+
+async def test_a_stand_in_gives_way_to_the_model_and_takes_its_place(ollama: Ollama) -> None:
+    """With `auto`, `llama3` is simulated until the Ollama has a model, and again when that is deleted."""
+    settings = LlmServiceSettings.model_validate({"llm_provider": "auto", "ollama_base_url": ollama.url})
+    registry, answered = build_registry(settings, {}), []
+    discovery = Discovery(settings, registry, Metrics())
+    for names in ([], ["tiny:1"], []):
+        ollama.names = list(names)
+        await discovery.look()
+        answered.append((registry.resolve("llama3").label, registry.listing().data[0].aliases))
+    await discovery.aclose()
+    await registry.aclose()
+
+    assert [("simulated", ["llama3"]), ("tiny:1", []), ("simulated", ["llama3"])] == answered
+
+
 async def test_a_service_finds_them_by_itself(ollama: Ollama) -> None:
     """A service started beside an Ollama offers its models at `GET /models`, unless discovery is turned off."""
     async with running(LlmServiceSettings.model_validate({"ollama_base_url": ollama.url})) as service:

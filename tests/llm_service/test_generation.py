@@ -164,6 +164,19 @@ async def test_usage_tells_what_it_cost_and_who_answered(tmp_path: Path) -> None
     assert await _usages(["fail=auth", "tokens=2"], tmp_path, price) == {**priced, "model": "m1"}
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("simulated", None), ("simulated:tokens=2", None), ("llama3", "simulated"), ("gpt", "simulated")]
+)
+async def test_a_simulated_answer_is_known_as_one(name: str, told: str | None) -> None:
+    """An answer of `simulated` under another name has its real one in `usage`, and says nothing of it in the text."""
+    registry = build_registry(LlmServiceSettings(llm_provider="simulated", llm_model="gpt"), {})
+    ask = GenerateRequest(model=name, messages=[ChatMessage(role="user", content="hi")])
+    async with Generation(registry.chain(name), ask, Metrics(), 60, 60).open() as pieces:
+        (usage,) = [piece.usage async for piece in pieces if isinstance(piece, EndOfText)]
+
+    assert told == usage.model
+
+
 @pytest.mark.parametrize("limit", ["max_concurrency", "requests_per_minute"])
 async def test_a_model_at_its_limit_is_replaced(tmp_path: Path, limit: str) -> None:
     """A full gate, or a minute's calls used up, is a reason for the next model; the limit that refused is counted."""

@@ -31,6 +31,7 @@ def _file(folder: Path, text: str) -> LlmServiceSettings:
     [
         ("embedded", [("smollm2", ("llama3",)), ("simulated", ())]),
         ("simulated", [("simulated", ("llama3",))]),
+        ("auto", [("simulated", ("llama3",))]),
         ("ollama", [("llama3", ()), ("simulated", ())]),
         ("openai", [("llama3", ()), ("simulated", ())]),
         ("anthropic", [("llama3", ()), ("simulated", ())]),
