@@ -115,9 +115,13 @@ async def _format(properties: Path, env: dict[str, str]) -> None:
 
 async def kafka_answers(port: int, host: str = HOST) -> bool:
     """True if a broker on this port returns its metadata."""
-    if host == HOST and not taken(port):  # Cheap, and avoids the client's warnings while nothing listens.
-        return False
-    admin = AIOKafkaAdminClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=3000)
+    # The first is cheap, and avoids the client's warnings while nothing listens.
+    return taken(port) and await broker_answers(f"{HOST}:{port}")
+
+
+async def broker_answers(address: str) -> bool:
+    """True if a broker at this ``host:port`` returns its metadata."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=3000)
     try:
         await admin.start()
         return bool((await admin.describe_cluster())["brokers"])

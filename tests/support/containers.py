@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import docker
 from testcontainers.core.container import DockerContainer
 
-from orchestra.devstack.kafka import kafka_answers
+from orchestra.devstack.kafka import broker_answers
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.postgres import postgres_answers
 from tests.support.ports import free_port
@@ -70,7 +70,7 @@ class Container:
 @asynccontextmanager
 async def open_containers() -> AsyncIterator[Stack]:
     """A stack of containers, which are removed after the run."""
-    host = urlsplit(os.environ.get("DOCKER_HOST", "")).hostname or HOST  # The Docker service of a CI job has a name.
+    host = _host()
     kafka_port, postgres_port = free_port(), free_port()
     kafka = DockerContainer(_KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
     for setting, value in _KAFKA_CONTAINER.items():
@@ -80,13 +80,19 @@ async def open_containers() -> AsyncIterator[Stack]:
     postgres.with_env("POSTGRES_USER", "orchestra").with_env("POSTGRES_DB", "llm_orchestra")
     postgres.with_env("POSTGRES_PASSWORD", password := secrets.token_hex(16))
     url = f"postgres://orchestra:{password}@{host}:{postgres_port}/llm_orchestra?sslmode=disable"
-    broker = Container(kafka, lambda: kafka_answers(kafka_port, host))
+    broker = Container(kafka, lambda: broker_answers(f"{host}:{kafka_port}"))
     database = Container(postgres, lambda: postgres_answers(url))
     try:
         await asyncio.gather(broker.start(), database.start())
         yield OwnStack("containers", broker, database, f"{host}:{kafka_port}", url)
     finally:
         await asyncio.gather(broker.remove(), database.remove())
+
+
+def _host() -> str:
+    """Where the daemon publishes ports: on this machine, or on another, such as a service of CI."""
+    daemon = urlsplit(os.environ.get("DOCKER_HOST", ""))
+    return daemon.hostname or HOST if daemon.scheme == "tcp" else HOST
 
 
 def docker_answers() -> bool:
