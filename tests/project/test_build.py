@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
+from tests.support.compose_files import compose_files, services_of
 from tests.support.tree import PACKAGES, ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -93,8 +94,7 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
 
 def test_compose_publishes_on_loopback_only() -> None:
     """Nothing that compose starts can be reached from another machine."""
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
-    ports = [port for service in services.values() for port in service.get("ports", [])]
+    ports = [port for _, service in services_of(*compose_files()) for port in service.get("ports", [])]
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)

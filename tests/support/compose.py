@@ -4,28 +4,39 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import docker
 import pytest
-import yaml
 from docker.models.containers import Container
 
+from tests.support.compose_files import services_of
 from tests.support.containers import docker_answers
 from tests.support.ports import free_ports
 from tests.support.tree import ROOT
 
 SERVICES = ("postgres", "kafka", "llm_service", "gateway", "workers")
-_PORTS = ("GATEWAY_PORT", "TASKS_PORT", "LLM_SERVICE_PORT", "KAFKA_PORT", "POSTGRES_PORT")
+_PORTS = (
+    "GATEWAY_PORT", "TASKS_PORT", "LLM_SERVICE_PORT", "KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT", "POSTGRES_PORT",
+)  # fmt: skip
+_FILE = "compose.yaml"
 # Of our own environment, only what the docker command itself needs: compose.yaml is to stand by its defaults.
 _KEPT = ("PATH", "HOME", "XDG_RUNTIME_DIR")
+# An Ollama of this machine is left alone: the name is that of a profile which is not started.
+_NO_OLLAMA = {"OLLAMA_BASE_URL": "http://ollama:11434"}
 
 
 class Compose:
-    """One project. ``ports`` are those on this machine, by the names that compose.yaml gives them."""
+    """One project. ``ports`` are those on this machine, by the names that compose.yaml gives them.
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    ``folder``: the checkout that it is run in; it may change. ``files``: each is laid over those before it.
+    """
+
+    def __init__(self, client: docker.DockerClient, folder: Path, files: Sequence[str]) -> None:
+        self.folder = folder
+        self._files = [word for file in files for word in ("--file", file)]
         first = free_ports(len(_PORTS))
         self.ports = {name: first + place for place, name in enumerate(_PORTS)}
         self._project = f"orchestra-test-{secrets.token_hex(4)}"
@@ -34,9 +45,10 @@ class Compose:
     def run(self, *words: str) -> None:
         """Run ``docker compose``; an assertion fails when it does."""
         own = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("DOCKER_")}
+        own |= _NO_OLLAMA
         done = subprocess.run(
-            ["docker", "compose", "--project-name", self._project, "--env-file", os.devnull, *words],
-            cwd=ROOT,
+            ["docker", "compose", "--project-name", self._project, "--env-file", os.devnull, *self._files, *words],
+            cwd=self.folder,
             env=own | {name: str(port) for name, port in self.ports.items()},
             capture_output=True,
             text=True,
@@ -57,7 +69,11 @@ class Compose:
 
     def all_healthy(self) -> bool:
         """Whether every service runs, and each of its containers is well."""
-        return all({"healthy"} == set(self.health(service)) for service in SERVICES)
+        return all(map(self.is_healthy, SERVICES))
+
+    def is_healthy(self, service: str) -> bool:
+        """Whether a service runs, and each of its containers is well."""
+        return {"healthy"} == set(self.health(service))
 
     def logs(self) -> str:
         """The last lines of every container."""
@@ -69,12 +85,11 @@ class Compose:
 
 
 @contextmanager
-def open_compose(*words: str) -> Iterator[Compose]:
+def open_compose(*words: str, folder: Path = ROOT, files: Sequence[str] = (_FILE,)) -> Iterator[Compose]:
     """Everything up and healthy; ``words`` are added to the command. Skips, with the reason, where that cannot be."""
-    if reason := _missing():
-        pytest.skip(reason)
+    need_compose(folder, files)
     with closing(docker.from_env(timeout=60)) as client:
-        compose = Compose(client)
+        compose = Compose(client, folder, files)
         try:
             compose.run("up", "--build", "--detach", "--wait", "--wait-timeout", "300", *words)
             yield compose
@@ -85,7 +100,13 @@ def open_compose(*words: str) -> Iterator[Compose]:
             compose.run("down", "--volumes", "--timeout", "5")
 
 
-def _missing() -> str | None:
+def need_compose(folder: Path = ROOT, files: Sequence[str] = (_FILE,)) -> None:
+    """Skip the test, with the reason, where this cannot be brought up."""
+    if reason := _missing(folder, files):
+        pytest.skip(reason)
+
+
+def _missing(folder: Path, files: Sequence[str]) -> str | None:
     """What this machine lacks to bring it up, or None."""
     try:
         subprocess.run(["docker", "compose", "version"], capture_output=True, check=True)
@@ -95,13 +116,13 @@ def _missing() -> str | None:
         return "no Docker daemon answers"
     with closing(docker.from_env(timeout=10)) as client:
         here = {tag for image in client.images.list() for tag in image.tags}
-    lacking = sorted(_base_images() - here)
+    lacking = sorted(_base_images(folder, files) - here)
     return f"these images are not here: docker pull {' '.join(lacking)}" if lacking else None
 
 
-def _base_images() -> set[str]:
-    """The images that are not ours, without those of profiles, which are not started."""
-    stages = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+def _base_images(folder: Path, files: Sequence[str]) -> set[str]:
+    """The images that are not ours."""
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", (folder / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     bases = {base for base, _ in stages} - {name for _, name in stages}
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"].values()
-    return bases | {each["image"] for each in services if "build" not in each and "profiles" not in each}
+    services = [each for _, each in services_of(*(folder / file for file in files)) if "profiles" not in each]
+    return bases | {each["image"] for each in services if "image" in each and "build" not in each}
