@@ -133,7 +133,8 @@ class Http:
 
 async def told(response: aiohttp.ClientResponse) -> Told:
     """The outcome that a response, not a stream, reports. Raises the errors in ``BROKEN``."""
-    document: dict[str, Any] = await response.json(content_type=None)
+    # An error of a proxy in front of the gateways has no body.
+    document: dict[str, Any] = await response.json(content_type=None) or {}
     id = document.get("request_id") or document.get("id")
     request_id = UUID(id) if id else None
     status, code = document.get("status"), document.get("code")

@@ -103,7 +103,7 @@ async def told(response: aiohttp.ClientResponse) -> Told:
 
     An error about a request that was accepted is ``acked``: how it ended, or whether it still runs, a GET says.
     """
-    document: dict[str, Any] = await response.json(content_type=None)
+    document: dict[str, Any] = await response.json(content_type=None) or {}
     if response.status == 200:
         return of_completion(document) if document["object"] == "chat.completion" else of_response(document)
     code = (document.get("error") or {}).get("code")
