@@ -1,21 +1,23 @@
-"""Write docs/reference and deploy/example.env from the code: settings, metrics, topics, states, errors, commands.
+"""Write docs/reference from the code: HTTP API, Python client, settings, metrics, topics, states, errors, commands.
 
 `python docs/generate.py` writes; with `--check` it only lists what differs.
 """
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+import http_api
+import python_client
 import typer.main
 from prometheus_client import Metric
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from tables import table
 from typer import Context
 from typer.core import TyperGroup
 
@@ -31,25 +33,13 @@ ROOT = Path(__file__).parents[1]
 TITLES = {"gateway": "Gateway", "workers": "Worker", "llm_service": "LLM service"}
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in [head, *rows]]
-    return "\n".join(f"| {line} |" for line in [lines[0], lines[0].count(" | ") * "--- | " + "---", *lines[1:]]) + "\n"
-
-
 def settings() -> str:
     """Every environment variable of every service."""
-    intro = (
-        "Each service reads them from the environment once, at its start. An empty variable is unset. "
-        "[deploy/example.env](../../deploy/example.env) has all of them, with their defaults.\n\n"
-        "Any other variable is reported if it begins with `ORCHESTRA_`, or if its name is within two "
-        "characters of a setting's: each service logs `unknown_setting` with the name that was probably meant, and "
-        "`orchestra doctor` shows a warning. In Kubernetes, a Service named `metrics` or `tasks` sets `METRICS_PORT` "
-        "or `TASKS_PORT` to a URL; such values are ignored."
-    )
-    sections = [f"# Settings\n\n{intro}\n"]
-    for service in SERVICES:
-        rows = [_setting(name, field) for name, field in sorted(_fields(service).items())]
-        sections.append(f"## {TITLES[service]}\n\n" + _table(["variable", "default", "what"], rows))
+    sections = ["# Settings\n\nEach service reads them from the environment once, at its start.\n"]
+    for package, title in SERVICES.items():
+        for piece in _defined_in(f"{package}.settings", SettingsGroup):
+            rows = [_setting(name, field) for name, field in sorted(piece.model_fields.items())]
+            sections.append(f"## {title}\n\n" + table(["variable", "default", "what"], rows))
     return "\n".join(sections)
 
 
@@ -114,7 +104,7 @@ def metrics() -> str:
     for service in SERVICES:
         registry: Registry = import_module(f"{service}.metrics").Metrics().registry
         rows = [_metric(registry, each) for each in registry.collect()]
-        sections.append(f"## {TITLES[service]}\n\n" + _table(["metric", "kind", "labels", "what"], sorted(rows)))
+        sections.append(f"## {title}\n\n" + table(["metric", "kind", "labels", "what"], sorted(rows)))
     return "\n".join(sections)
 
 
@@ -146,9 +136,9 @@ def topics() -> str:
     exact = [[f"`{topic.name}`", f"`{name}`", f"`{value}`"] for topic in TOPICS for name, value in topic.config.items()]
     return (
         "# Topics\n\nCreated and checked by `orchestra topics`. Partitions and retention are minimums.\n\n"
-        + _table(["topic", "key", "carries", "written by", "read by", "partitions", "kept"], rows)
+        + table(["topic", "key", "carries", "written by", "read by", "partitions", "kept"], rows)
         + "\n## Settings that must match exactly\n\n"
-        + _table(["topic", "setting", "value"], exact)
+        + table(["topic", "setting", "value"], exact)
         + "\nThe records themselves: [AsyncAPI](../../schemas/published/asyncapi.json), which each gateway shows at "
         "`/asyncapi`, and [JSON Schema](../../schemas/published), one file for each type.\n"
     )
@@ -162,7 +152,7 @@ def states() -> str:
     ]
     return (
         "# States of a request\n\nClients see `waiting` (a turn behind another) as `pending`. "
-        "The database itself rejects any other move.\n\n" + _table(["from", "to"], rows)
+        "The database itself rejects any other move.\n\n" + table(["from", "to"], rows)
     )
 
 
@@ -186,11 +176,11 @@ def errors() -> str:
         "Everywhere else a failed request is a 200 or an event that contains the code.\n\n"
         "Responses with 429 or 503 have `Retry-After`. A 502 has none; if it is known how long a model will keep "
         "refusing, the `detail` says so.\n\n"
-        + _table(["code", "refused", "waiting", "retry can help", "meaning"], rows)
+        + table(["code", "refused", "waiting", "retry can help", "meaning"], rows)
         + "\n## Below OpenAI's paths\n\n"
         'There an error is `{"error": {"message", "type", "param", "code"}}`. `error.code` is the code of the '
         "table above, and the status the one of *refused*, except:\n\n"
-        + _table(["code", "status", "`error.code`"], _openais_errors())
+        + table(["code", "status", "`error.code`"], _openais_errors())
         + "\nOnce a request was accepted, faults of the request itself still have these statuses. All others are a 424 "
         "of the type `failed_dependency`. Every error then has `x-should-retry: false`, because OpenAI's clients would "
         "otherwise send the work again.\n"
@@ -222,7 +212,7 @@ def _verbs(program: str, group: TyperGroup) -> Iterator[str]:
 def _verb(name: str, verb: Any) -> str:
     usage = " ".join([name, *verb.collect_usage_pieces(Context(verb))])
     rows = [_parameter(each) for each in verb.params]
-    parameters = "\n" + _table(["argument", "default", "what"], rows) if rows else ""
+    parameters = "\n" + table(["argument", "default", "what"], rows) if rows else ""
     return f"## `{name}`\n\n{verb.help}\n\n    {usage}\n{parameters}"
 
 
@@ -235,13 +225,15 @@ def _parameter(parameter: Any) -> list[str]:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "docs/reference/settings.md": settings,
-    "docs/reference/metrics.md": metrics,
-    "docs/reference/topics.md": topics,
-    "docs/reference/states.md": states,
-    "docs/reference/errors.md": errors,
-    "docs/reference/commands.md": commands,
-    "deploy/example.env": example_environment,
+    "settings.md": settings,
+    "metrics.md": metrics,
+    "topics.md": topics,
+    "states.md": states,
+    "errors.md": errors,
+    "commands.md": commands,
+    "http.md": http_api.http,
+    http_api.BODIES: http_api.bodies,
+    "python.md": python_client.python,
 }
 
 

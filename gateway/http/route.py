@@ -138,7 +138,8 @@ class Route:
         """What FastAPI cannot derive from the handler."""
         body = openapi.body(self.body.model, required=self.body.required) if self.body else {}
         body = openapi.UPLOAD if self.upload else body
-        return {**body, **({"parameters": [*self.headers]} if self.headers else {})}
+        scopes = [self.scope, self.or_scope] if self.or_scope else [self.scope]
+        return {"x-scopes": scopes, **body, **({"parameters": [*self.headers]} if self.headers else {})}
 
 
 class Routing:

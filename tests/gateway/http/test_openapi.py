@@ -8,6 +8,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
+from schemas.api.keys import Scope
 
 DOCUMENT = create_app(GatewaySettings.model_validate({"orchestra_secret": "s" * 32})).openapi()
 OPERATIONS = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
@@ -51,6 +52,15 @@ def test_operation_ids_are_unique() -> None:
 def test_an_operation_id_is_a_verb_and_its_object(operation: dict[str, Any]) -> None:
     """An operation is named, in camel case, by one of a few verbs and what it concerns."""
     assert re.fullmatch(rf"({'|'.join(VERBS)})([A-Z][a-z]+)+(V0)?", operation["operationId"])
+
+
+@ids
+def test_an_operation_names_its_scopes(operation: dict[str, Any]) -> None:
+    """Where credentials are required, the document has the scopes of which a caller needs one."""
+    scopes = set(operation.get("x-scopes", ()))
+
+    assert scopes <= set(Scope)
+    assert bool(scopes) != (operation.get("security") == [])
 
 
 @ids
