@@ -29,7 +29,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor chart chart-live
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor site
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -108,6 +108,7 @@ lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrad
 	@$(resolve) $(ARGS) --group doors --output-file tests/doors/requirements.lock
 	@$(resolve) $(ARGS) --group doors-instructor --output-file tests/doors/requirements-instructor.lock
 	@$(resolve) $(ARGS) --group doors-litellm-proxy --output-file tests/doors/requirements-litellm-proxy.lock
+	@$(resolve) $(ARGS) --group site --output-file docs/site/requirements.lock
 
 build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
@@ -153,6 +154,9 @@ chart-live: $(TOOLS)  ## Install the chart on an API server, try its autoscaling
 
 vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in gateway/console/vendor/vendor.lock.json
 	@$(BIN)/python -m tests.browser.vendor $(ARGS)
+
+site: $(BOOTSTRAP)/.ready  ## Build the documentation as a site that searches itself offline, and check it (ARGS=--serve)
+	@$(BOOTSTRAP)/bin/python -m docs.site $(ARGS)
 
 figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)

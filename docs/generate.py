@@ -50,48 +50,15 @@ def _fields(service: str) -> dict[str, FieldInfo]:
 
 
 def _setting(name: str, field: FieldInfo) -> list[str]:
-    default = _default(field)
-    shown = "**required**" if field.is_required() else "" if default is None else f"`{default}`"
-    return [f"`{name.upper()}`", shown, field.description or ""]
-
-
-def _default(field: FieldInfo) -> str | None:
-    """A default as an operator would write it. None if there is none."""
-    value = field.get_default(call_default_factory=True)
-    if value in (PydanticUndefined, None):
-        return None
-    value = value.get_secret_value() if isinstance(value, SecretStr) else value
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def example_environment() -> str:
-    """Every setting once, commented out, with its default, below the services that read it."""
-    readers: dict[str, list[str]] = defaultdict(list)
-    for service in SERVICES:
-        for name in _fields(service):
-            readers[name].append(service)
-    intro = (
-        "# Every setting, with its default. Remove the # before a name and write your value; a name without a value\n"
-        "# is unset. Give the file to `docker run --env-file`, or to systemd as EnvironmentFile.\n"
-    )
-    sections = [intro]
-    for services in sorted({tuple(each) for each in readers.values()}, key=lambda each: (-len(each), each)):
-        names = sorted(name for name, read_by in readers.items() if tuple(read_by) == services)
-        title = ", ".join(TITLES[service] for service in services)
-        sections.append(f"## {title}\n\n" + "\n".join(_example(name, services) for name in names))
-    return "\n".join(sections)
-
-
-def _example(name: str, services: tuple[str, ...]) -> str:
-    fields = [_fields(service)[name] for service in services]
-    said = [f"{'Required. ' if field.is_required() else ''}{field.description}" for field in fields]
-    defaults = [_default(field) or "" for field in fields]
-    if len(set(defaults)) > 1:
-        said = [f"{text} Default: {default or 'unset'}." for text, default in zip(said, defaults, strict=True)]
-    if len(set(said)) > 1:
-        said = [f"{TITLES[service]}: {text}" for service, text in zip(services, said, strict=True)]
-    comments = [f"# {line}\n" for text in dict.fromkeys(said) for line in wrap(text, 117, break_on_hyphens=False)]
-    return "".join(comments) + f"#{name.upper()}={defaults[0]}\n"
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        shown = "**required**"
+    elif default is None:
+        shown = ""
+    else:
+        value = default.get_secret_value() if isinstance(default, SecretStr) else default
+        shown = f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else ""
+    return [f"`{(field.alias or name).upper()}`", shown, field.description or ""]
 
 
 def metrics() -> str:

@@ -13,8 +13,7 @@ import pytest
 from tests.support.tree import PACKAGES, ROOT
 
 LOCKS = sorted(
-    str(path.relative_to(ROOT))
-    for path in [*ROOT.glob("*.lock"), *ROOT.glob("release/*.lock"), *ROOT.glob("tests/*/*.lock")]
+    str(path.relative_to(ROOT)) for where in ("*", "docs/*/*", "tests/*/*") for path in ROOT.glob(f"{where}.lock")
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 

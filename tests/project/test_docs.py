@@ -31,6 +31,26 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 @ids
+def test_anchors_lead_somewhere(path: Path) -> None:
+    """Each link to a part of a page leads to one of its headings."""
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", path.read_text("utf-8"))
+
+    assert [
+        f"{page}#{part}" for page, part in links if part not in _anchors(path.parent / page if page else path)
+    ] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub, GitLab and the site make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    plain = [re.sub(r"\]\([^)]*\)", "", heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    names = [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain]
+    return {
+        name + (f"-{names[:place].count(name)}" if name in names[:place] else "") for place, name in enumerate(names)
+    }
+
+
+@ids
 def test_files_that_are_named_exist(path: Path) -> None:
     """Each file or folder of the project that a page names is there."""
     tops = "|".join(folder.name for folder in ROOT.iterdir() if folder.is_dir() and folder.name != ".cache")

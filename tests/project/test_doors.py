@@ -31,9 +31,10 @@ def test_every_client_of_the_page_has_its_lines() -> None:
     assert len(SHOWN) >= len(sections) - len(["Clients without a tour", "What to know", "Run the tours"])
 
 
-def test_packages_in_javascript_are_pinned() -> None:
+@pytest.mark.parametrize("folder", ["docs/site", "tests/browser", "tests/doors"])
+def test_packages_in_javascript_are_pinned(folder: str) -> None:
     """Each package is locked with its hash, and with no address: it comes from the registry that npm is set to."""
-    lock = json.loads((ROOT / "tests/doors/package-lock.json").read_text("utf-8"))
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))
     packages = {name: package for name, package in lock["packages"].items() if name}
 
     assert [name for name, package in packages.items() if "integrity" not in package or "resolved" in package] == []
