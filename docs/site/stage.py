@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from docs.site.navigation import FRONT, Navigation, SiteError, is_translation
+from tests.support.tree import project_files
 
 # Below it are files that pages link to, each as a page of its own.
 _FILES = "source"
@@ -111,8 +112,7 @@ class Stage:
         self._put(place, f"{_UNSEARCHED}# `{path}`\n\n{text}\n")
 
     def _entries(self, folder: str, beside: str) -> list[str]:
-        files = sorted(each for each in (self._root / folder).rglob("*") if each.is_file())
-        paths = [each.relative_to(self._root).as_posix() for each in files]
+        paths = sorted(each.relative_to(self._root).as_posix() for each in project_files(self._root / folder))
         leads = {each: posixpath.relpath(self._place_of_file(each), beside) for each in paths}
         return [f"- [`{posixpath.relpath(each, folder)}`]({lead})" for each, lead in leads.items()]
 

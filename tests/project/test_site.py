@@ -103,14 +103,15 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_files_have_pages(tmp_path: Path) -> None:
     """A file that a page links to is shown on a page, and the page of a folder leads to each file in it."""
-    root = tree(tmp_path / "in", {"docs/tour.md": "[all](../code)\n", "code/a/run.py": "x = 1\n", "code/b.json": "{}"})
-    Stage(root, tmp_path / "out").write()
+    files = {"code/a/run.py": "x = 1\n", "code/b.json": "{}", "code/__pycache__/run.pyc": "made by running it"}
+    root, out = tree(tmp_path / "in", {"docs/tour.md": "[all](../code)\n", **files}), tmp_path / "out"
+    Stage(root, out).write()
 
-    assert (
-        "- [`a/run.py`](code/a/run.py.md)\n- [`b.json`](code/b.json)" in (tmp_path / "out/source/code.md").read_text()
-    )
-    assert "python\nx = 1\n" in (tmp_path / "out/source/code/a/run.py.md").read_text()
-    assert (tmp_path / "out/source/code/b.json").read_text() == "{}"
+    shown = (out / "source/code.md").read_text()
+    assert "# `code`\n\n- [`a/run.py`](code/a/run.py.md)\n- [`b.json`](code/b.json)\n" in shown
+    assert "run.pyc" not in shown
+    assert "python\nx = 1\n" in (out / "source/code/a/run.py.md").read_text()
+    assert (out / "source/code/b.json").read_text() == "{}"
 
 
 def test_diagrams_are_drawn_by_the_browser(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ VENDOR = ROOT / "gateway/console/vendor"
 PACKAGES = ("schemas", "orchestra", "gateway", "workers", "llm_service", "migrations")
 
 
-def project_files() -> Iterator[Path]:
-    """Every file that is the project's, not installed, cached or made by running it."""
+def project_files(below: Path = ROOT) -> Iterator[Path]:
+    """Every file that is the project's, not installed, cached or made by running it, in a folder and those below it."""
     ignored = [line for line in (ROOT / ".gitignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
     folders = {line.rstrip("/") for line in ignored} | {".git"}
-    found = [ROOT]
+    found = [below]
     while found:
         for path in found.pop().iterdir():
             if path.name in folders or path.name.endswith(".egg-info"):
