@@ -29,21 +29,8 @@ def main() -> None:
         node_of(python.parent, HERE, CACHE / "node")
         Stage(ROOT, CACHE / "sources").write()
         shutil.rmtree(HTML, ignore_errors=True)
-        run(
-            [
-                python,
-                "-m",
-                "sphinx",
-                "-qnW",
-                "--keep-going",
-                "-d",
-                CACHE / "doctrees",
-                "-c",
-                HERE,
-                CACHE / "sources",
-                HTML,
-            ]
-        )
+        sphinx = [python, "-m", "sphinx", "-qnW", "--keep-going", "-d", CACHE / "doctrees", "-c", HERE]
+        run([*sphinx, CACHE / "sources", HTML])
     except (MissingError, SiteError) as error:
         sys.exit(str(error))
     if found := problems(HTML):
