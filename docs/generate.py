@@ -94,9 +94,7 @@ def topics() -> str:
             ", ".join(topic.written_by),
             ", ".join(topic.read_by),
             str(topic.partitions),
-            f"{topic.retention_ms // DAY_MS} d"
-            if topic.retention_ms >= DAY_MS
-            else f"{topic.retention_ms // 3_600_000} h",
+            _kept(topic.retention_ms),
         ]
         for topic in TOPICS
     ]
@@ -109,6 +107,12 @@ def topics() -> str:
         + "\nThe records themselves: [AsyncAPI](../../schemas/published/asyncapi.json), which each gateway shows at "
         "`/asyncapi`, and [JSON Schema](../../schemas/published), one file for each type.\n"
     )
+
+
+def _kept(milliseconds: int) -> str:
+    if milliseconds < 0:
+        return "forever"
+    return f"{milliseconds // DAY_MS} d" if milliseconds >= DAY_MS else f"{milliseconds // 3_600_000} h"
 
 
 def states() -> str:

@@ -55,6 +55,7 @@ from gateway.routes.bulk import BulkRoutes
 from gateway.routes.controls import Controls
 from gateway.routes.conversations import Conversations
 from gateway.routes.dead_letters import DeadLetters
+from gateway.routes.erasures import Erasures
 from gateway.routes.files import FileRoutes
 from gateway.routes.keys import Keys
 from gateway.routes.messages import Messages
@@ -272,6 +273,7 @@ def create_app(
         ),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
+        ("users", Erasures(database, callers, settings.secrets).routes()),
         ("keys", Keys(database, callers).routes()),
     ):
         app.include_router(routing.router(tag, routes))

@@ -9,6 +9,7 @@ _VERSION = "v1="
 _OF_EVENTS = b"llm.events"
 _OF_HINTS = b"hints"
 _OF_CHANGES = b"changes"
+_OF_OWNERS = "owners"
 _SHORT_BYTES = 16
 
 
@@ -87,6 +88,23 @@ class EventSigner:
     def verify(self, signature: bytes, *parts: bytes) -> bool:
         """True if one of our secrets made this signature for exactly this event."""
         return _verify(self._begun, signature, b"\0".join(parts))
+
+
+class OwnerHasher:
+    """HMAC-SHA256 of a tenant and an owner: what an erasure remembers of them. ``secrets``: the present one first."""
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._secrets = secrets
+
+    def hash(self, tenant: str, owner: str) -> str:
+        """The hash by the present secret: 64 hexadecimal digits."""
+        return self.hashes(tenant, owner)[0]
+
+    def hashes(self, tenant: str, owner: str) -> list[str]:
+        """The hashes by every secret, so that those of the previous one are recognized, too."""
+        return [
+            hmac.digest(secret, f"{_OF_OWNERS}\0{tenant}\0{owner}".encode(), "sha256").hex() for secret in self._secrets
+        ]
 
 
 def _about(signature: str, change: str) -> bytes:

@@ -11,11 +11,12 @@ from pydantic.json_schema import models_json_schema
 
 from schemas import record_headers
 from schemas.asyncapi_examples import EXAMPLES
+from schemas.erasures import ERASED, Erased
 from schemas.events import EVENT_TYPES
 from schemas.json_schema import PlainJsonSchema
 from schemas.replies import REPLY, Reply
 from schemas.requests import CANCEL_REQUESTED, CONVERSATION_DELETE_REQUESTED, MESSAGE_REQUESTED, RECORD_TYPES
-from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES, REQUESTS, TOPICS, Topic
+from schemas.topics import DEAD_LETTERS, ERASURES, EVENTS, REPLIES, REQUESTS, TOPICS, Topic
 
 # Version of the contract, not of the program: raised with breaks that tests/contracts/test_compatibility.py reports.
 VERSION = "1.1.0"
@@ -36,6 +37,7 @@ _KEYS = {
     EVENTS: "The request's id.",
     REPLIES: "The conversation's id.",
     DEAD_LETTERS: "The record's own key.",
+    ERASURES: "The erasure's id.",
 }
 _ABOUT_TOPICS = {
     REQUESTS: "Messages to answer, cancels, and deletions of conversations.",
@@ -43,8 +45,9 @@ _ABOUT_TOPICS = {
     REPLIES: "How each request ended, and which records were rejected. At least once: discard a `ce_id` that you "
     "have seen before.",
     DEAD_LETTERS: "Records that cannot become requests, with their original bytes and headers.",
+    ERASURES: "Whose data were deleted, for databases that are restored from a backup. It does not name them.",
 }
-_MODELS: dict[str, type[BaseModel]] = {**RECORD_TYPES, **EVENT_TYPES, REPLY: Reply}
+_MODELS: dict[str, type[BaseModel]] = {**RECORD_TYPES, **EVENT_TYPES, REPLY: Reply, ERASED: Erased}
 
 Json = dict[str, Any]
 
@@ -140,6 +143,7 @@ def _operations() -> Json:
         ),
         "reportProgress": _operation("send", EVENTS, *EVENT_TYPES, summary="Report the progress of a request."),
         "reply": _operation("send", REPLIES, REPLY, summary="Report how a request ended."),
+        "erase": _operation("send", ERASURES, ERASED, summary="Note that an owner's data were deleted."),
         "setAside": _operation("send", DEAD_LETTERS, DEAD_LETTER, summary="Set aside an unreadable record."),
     }
 
@@ -175,6 +179,8 @@ def _headers(topic: Topic, name: str) -> Json:
         return record_headers.of_request(name, MESSAGE_REQUESTED)
     if topic == EVENTS:
         return record_headers.of_event(name)
+    if topic == ERASURES:
+        return record_headers.of_erasure(name)
     return record_headers.of_reply(name) if topic == REPLIES else record_headers.of_dead_letter()
 
 

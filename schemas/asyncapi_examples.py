@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from schemas import envelope, events, replies, requests
+from schemas import envelope, erasures, events, replies, requests
 
 _REQUEST = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01"
 _CONVERSATION = "3f9d2c74-51aa-4e0b-b0f7-8c6d1e2a4b90"
@@ -101,6 +101,21 @@ EXAMPLES: dict[str, list[Example]] = {
     requests.CANCEL_REQUESTED: [_request(requests.CANCEL_REQUESTED, {"request_id": _REQUEST})],
     requests.CONVERSATION_DELETE_REQUESTED: [
         _request(requests.CONVERSATION_DELETE_REQUESTED, {"conversation_id": _CONVERSATION})
+    ],
+    erasures.ERASED: [
+        {
+            "headers": {
+                **dict(envelope.write_headers(id=_RECORD, type=erasures.ERASED, source="/workers")),
+                envelope.TENANT: envelope.DEFAULT_TENANT,
+            },
+            "payload": {
+                "id": _RECORD,
+                "tenant": envelope.DEFAULT_TENANT,
+                "owner_hash": "9f" * 32,
+                "requested_at": "2026-11-30T10:00:00.123456Z",
+                "refuses_until": None,
+            },
+        }
     ],
     events.STARTED: [_ours(events.STARTED, {"attempt": 1, "conversation_id": _CONVERSATION})],
     events.DELTA: [_ours(events.DELTA, {"attempt": 1, "at": 6, "text": "world"})],

@@ -5,8 +5,10 @@ from schemas.json_schema import described
 A_REQUEST = "7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01"
 A_CONVERSATION = "3f9d2c74-51aa-4e0b-b0f7-8c6d1e2a4b90"
 A_MESSAGE = {"role": "user", "content": "What is a log?"}
+AN_ERASURE = "4c1e8f60-2a7d-4b1b-9c55-60d3a9e7b214"
 A_USER = "0d9c6a1e-3b52-4f0a-9a77-51c2b8e4d3f6"
 
+ERASURE_ID = described("The erasure's id.", AN_ERASURE)
 REQUEST_ID = described("The request's id: its receipt, under which status and reply can be fetched.", A_REQUEST)
 CONVERSATION_ID = described("The conversation that the request belongs to.", A_CONVERSATION)
 RETRY_OF = described("The request that this one retries.", A_REQUEST)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import asyncapi, events, generation, replies, requests
+from schemas import asyncapi, erasures, events, generation, replies, requests
 from schemas.agents import Agent
 from schemas.api.agents import AgentPage
 from schemas.api.audit import AuditPage, AuditQuery
@@ -35,6 +35,7 @@ from schemas.api.dead_letters import (
     ReplayDeadLetters,
     ReplayedDeadLetters,
 )
+from schemas.api.erasures import EraseOwner, ErasureResource
 from schemas.api.files import DeletedFile, FileList, FileObject
 from schemas.api.keys import CreatedKey, CreateKey, KeyPage
 from schemas.api.live import Changed, LiveFrame, LiveQuery, OwnFrame
@@ -103,6 +104,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "llm.message.requested.large": requests.ReferredMessage,
     **events.EVENT_TYPES,
     replies.REPLY: replies.Reply,
+    erasures.ERASED: erasures.Erased,
     "header.change": Change,
     "http.post-message": PostMessage,
     "http.message-reply": MessageReply,
@@ -146,6 +148,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.file": FileObject,
     "http.file-list": FileList,
     "http.deleted-file": DeletedFile,
+    "http.erase-owner": EraseOwner,
+    "http.erasure": ErasureResource,
     "http.create-key": CreateKey,
     "http.created-key": CreatedKey,
     "http.key-page": KeyPage,

@@ -97,6 +97,13 @@ def of_reply(type_name: str) -> Schema:
     return _headers({**_OF_OURS, envelope.TYPE: {"const": type_name}, **correlation}, _ALWAYS_OURS)
 
 
+def of_erasure(type_name: str) -> Schema:
+    """Headers of a record on ``llm.erasures``."""
+    known = {name: schema for name, schema in _OF_OURS.items() if name in _ALWAYS_OURS and name != envelope.SUBJECT}
+    tenant = {envelope.TENANT: {"type": "string", "description": "The tenant of the owner."}}
+    return _headers({**known, envelope.TYPE: {"const": type_name}, **tenant}, tuple(known))
+
+
 def of_dead_letter() -> Schema:
     """Headers of a dead letter: the record's original ones, then these."""
     return _headers(_OF_A_DEAD_LETTER, tuple(_OF_A_DEAD_LETTER))

@@ -17,7 +17,10 @@ MAX_BATCH_RECORDS = 100_000
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. ``config`` has the settings that must match exactly; ``retention_ms`` is a minimum."""
+    """One topic. ``config`` has the settings that must match exactly.
+
+    ``retention_ms`` is a minimum; -1: the last record of each key is kept forever.
+    """
 
     name: str
     key: str
@@ -32,7 +35,7 @@ class Topic:
     def config(self) -> dict[str, str]:
         """The settings of the topic that must match exactly."""
         return {
-            "cleanup.policy": "delete",
+            "cleanup.policy": "compact" if self.retention_ms < 0 else "delete",
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "unclean.leader.election.enable": "false",
             "message.timestamp.type": self.timestamps,
@@ -76,4 +79,13 @@ DEAD_LETTERS = Topic(
     read_by=("operators",),
     retention_ms=30 * DAY_MS,
 )
-TOPICS = (REQUESTS, EVENTS, REPLIES, DEAD_LETTERS)
+ERASURES = Topic(
+    name="llm.erasures",
+    key="erasure id",
+    carries=("llm.owner.erased",),
+    written_by=("workers",),
+    read_by=("operators",),
+    retention_ms=-1,
+    partitions=1,
+)
+TOPICS = (REQUESTS, EVENTS, REPLIES, DEAD_LETTERS, ERASURES)

@@ -14,19 +14,21 @@ from orchestra.files.folder import Folder
 from orchestra.files.home import FileHome
 from orchestra.files.opening import open_home
 from orchestra.incoming import Judge
-from orchestra.kafka.clients import group_reader, make_broker, open_producer, started
+from orchestra.kafka.clients import GROUP, group_reader, make_broker, open_producer, started
 from orchestra.loops import beside, keep_running
 from orchestra.signing import EventSigner
 from orchestra.store import leases
 from orchestra.store.database import Database, DatabaseUnavailableError
 from workers import generate
 from workers.claim import Slots
+from workers.erase import Eraser
 from workers.files import FileSweep
 from workers.finish import Finisher
 from workers.generate import LlmService
 from workers.held import HeldBack
 from workers.intake import Intake, OnRebalance
 from workers.lease import Lease
+from workers.ledger import Ledger
 from workers.media import Media
 from workers.metrics import Metrics
 from workers.models import Models
@@ -42,7 +44,6 @@ from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 from workers.turn import Turns
 
-GROUP = "llm-orchestra-workers"
 _CLIENT_ID = "orchestra-worker"
 
 log = structlog.get_logger()
@@ -100,7 +101,14 @@ class Worker:
             timings,
         )
         self.finisher.slots = self.slots
-        self.intake = Intake(_record_reader(settings, agents), database, self.publisher, self.slots, metrics)
+        self.intake = Intake(
+            _record_reader(settings, agents),
+            database,
+            self.publisher,
+            self.slots,
+            metrics,
+            Ledger(settings.secrets, metrics),
+        )
         self._reporter = Reporter(
             throttle,
             self.shares,
@@ -120,6 +128,14 @@ class Worker:
             retention_days=settings.retention_days,
             audit_retention_days=settings.audit_retention_days,
             conversation_retention_days=settings.conversation_retention_days,
+            eraser=Eraser(
+                database,
+                settings.secrets,
+                record=self.publisher.erased,
+                announce=self.publisher.announce,
+                stop=lambda refs: self.slots.stop(refs, Cancelled()),
+                timings=timings,
+            ),
             files=FileSweep(database, home, settings.secrets, timings.walk_blobs) if home else None,
             timings=timings,
         )

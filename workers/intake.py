@@ -23,11 +23,13 @@ from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.audit import log_changes
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.erasures import LedgerOutdatedError
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
 from orchestra.store.progress import IntakeProgress, Standstill, Why, note_progress
 from schemas.errors import ErrorCode
 from workers.claim import Slots
 from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
+from workers.ledger import Ledger
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
@@ -61,9 +63,16 @@ class Intake:
     """
 
     def __init__(
-        self, reader: RecordReader, database: Database, publisher: Publisher, slots: Slots, metrics: Metrics
+        self,
+        reader: RecordReader,
+        database: Database,
+        publisher: Publisher,
+        slots: Slots,
+        metrics: Metrics,
+        ledger: Ledger,
     ) -> None:
         self._reader = reader
+        self._ledger = ledger
         self._database = database
         self._publisher = publisher
         self._slots = slots
@@ -240,11 +249,15 @@ class Intake:
     async def _write(self, verdicts: Sequence[Verdict], max_failures: int = MAX_FAILURES) -> None:
         failures, max_failures = 0, max_failures if len(verdicts) > 1 else MAX_FAILURES_ALONE
         while True:
+            if not (verdicts := self._ledger.without_erased(verdicts)):
+                return None
             try:
                 reach("intake.before_transaction")
                 with self._slots.intake_order() as order:
-                    done = await take_in(self._database, _batch(verdicts), order)
+                    done = await take_in(self._database, _batch(verdicts, self._ledger.number), order)
                     self._slots.start(done.claimed)
+            except LedgerOutdatedError:
+                await self._read_ledger()
             except DatabaseUnavailableError as error:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
                 self._slots.doubt()
@@ -259,6 +272,13 @@ class Intake:
                 return await self._write_halves(verdicts, detail)
             else:
                 return await self._written(verdicts, done)
+
+    async def _read_ledger(self) -> None:
+        try:
+            await self._ledger.look(self._database)
+        except (DatabaseUnavailableError, DataRefusedError) as error:
+            log.warning("ledger_unknown", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _write_halves(self, verdicts: Sequence[Verdict], detail: str) -> None:
         if len(verdicts) > 1:
@@ -332,8 +352,8 @@ class OnRebalance(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.error("log_gap", topic=tp.topic, partition=tp.partition, missing=missing)
 
 
-def _batch(verdicts: Sequence[Verdict]) -> Batch:
-    batch = Batch()
+def _batch(verdicts: Sequence[Verdict], ledger: int) -> Batch:
+    batch = Batch(ledger=ledger)
     for verdict in verdicts:
         if not isinstance(verdict, DeadLetter) and verdict.change:
             batch.changes.append(verdict.change)

@@ -25,6 +25,7 @@ class Metrics:
             "Records that became dead letters",
             Label("reason", ErrorCode, of="[error codes](errors.md)"),
         )
+        self.erased = self._counter("erased_records_total", "Records of erased owners, which were not taken in")
         self.duplicates = self._counter("duplicate_records_total", "Records whose request already existed")
         self.partition_mismatch = self._counter(
             "partition_mismatch_total", "Records on another partition than the murmur2 hash of their key gives"

@@ -12,6 +12,7 @@ from orchestra.store import cancels, endings, leases, minutes, outbox, retention
 from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
 from orchestra.store.requests import estimated_open
 from orchestra.store.turns import Announcement
+from workers.erase import Eraser
 from workers.files import FileSweep
 from workers.lease import Lease
 from workers.metrics import Metrics
@@ -41,6 +42,7 @@ class Sweeper:
         max_open: int,
         retention_days: int,
         audit_retention_days: int,
+        eraser: Eraser,
         conversation_retention_days: int | None = None,
         files: FileSweep | None = None,
         timings: Timings = TIMINGS,
@@ -55,6 +57,7 @@ class Sweeper:
         self._retention_days = retention_days
         self._audit_retention_days = audit_retention_days
         self._conversation_retention_days = conversation_retention_days
+        self._eraser = eraser
         self._files = files
         self._timings = timings
 
@@ -72,6 +75,7 @@ class Sweeper:
             (often * 5, self.count_bytes),
             (often, self.count_minutes),
             (often * 5, self.empty_not_kept),
+            (often, self._eraser.erase),
             (self._timings.retention, self.delete_old),
             (self._timings.look_for_unused, self.delete_unused),
         ]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from orchestra.store.erasures import SETTLES_SECONDS
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -55,6 +57,11 @@ class Timings:
     """Between two checks whether a walk through all blobs is due."""
     walk_blobs: float = 3600.0
     """Between two such walks, by any worker."""
+    erasure_settles: float = SETTLES_SECONDS
+    """After which no one adds data of an erased owner any more: credentials are cached for shorter, and statements last
+    for shorter."""
+    erase_again: float = 5.0
+    """Before another walk through everything for an erasure that has found something or is not settled."""
     find_marker: float = 60.0
     """Limit for a new worker to find the marker of a gateway in the folder of files."""
     flush: float = 5.0

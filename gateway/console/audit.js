@@ -2,7 +2,7 @@
 
 /** What can be asked for, as GET /v1/audit has it. */
 export const ACTIONS = [
-  "user.create", "user.update", "user.delete", "user.password", "key.create", "key.revoke", "request.cancel", "request.change", "request.retry",
+  "user.create", "user.update", "user.delete", "user.password", "owner.erase", "key.create", "key.revoke", "request.cancel", "request.change", "request.retry",
   "request.delete", "conversation.branch", "conversation.copy", "conversation.update", "conversation.delete", "item.delete", "file.delete",
   "dead_letter.edit", "dead_letter.replay", "model.pause", "model.resume", "tenant.pause", "tenant.resume", "worker.drain", "worker.resume",
 ];

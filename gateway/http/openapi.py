@@ -11,6 +11,7 @@ from schemas import fields
 from schemas.api.bulk import BulkMessages
 from schemas.api.conversations import BranchConversation, CopyConversation, CreateConversation
 from schemas.api.dead_letters import EditDeadLetter, ReplayDeadLetters
+from schemas.api.erasures import EraseOwner
 from schemas.api.files import A_FILE, Purpose
 from schemas.api.keys import CreateKey
 from schemas.api.live import LiveFrame
@@ -32,7 +33,7 @@ _KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 _REF = "#/components/schemas/{model}"
 _DOCUMENTED: tuple[type[BaseModel], ...] = (
     PostMessage, CreateConversation, BranchConversation, CopyConversation, PostTask, CreateTask, TaskFilter, CreateUser,
-    ChangeUser, ChangePassword, CreateKey, EditDeadLetter, ReplayDeadLetters, Problem, BulkMessages,
+    ChangeUser, ChangePassword, CreateKey, EraseOwner, EditDeadLetter, ReplayDeadLetters, Problem, BulkMessages,
     ChangeRequest, RetryRequests, ChangeRequests, CancelRequests,
     CreateChatCompletion, ChatCompletionChunk, LiveFrame, CreateResponse, ResponseEvent, CreateOpenAIConversation,
     UpdateOpenAIConversation, AddItems, CreateSession, PauseWork,
@@ -113,6 +114,7 @@ _PATHS = {
     "conversation_id": ("The conversation's id.", fields.A_CONVERSATION),
     "task_id": ("The task's id.", fields.A_REQUEST),
     "user_id": ("The user's id.", fields.A_USER),
+    "erasure_id": ("The erasure's id.", fields.AN_ERASURE),
     "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
     "worker_id": ("The worker's id.", A_WORKER),
     "model_id": ("The model's name or an alias, or `agent:` and the name of an agent.", "llama3"),

@@ -112,6 +112,12 @@ class Callers:
         self._users.forget(id)
         self._keys.forget_where(lambda key: key.resource.user_id == id)
 
+    def forget_owner(self, owner: str, user_id: UUID | None) -> None:
+        """Read the credentials of this owner again, because they were taken away. Other gateways notice within 20 s."""
+        if user_id is not None:
+            self.forget_user(user_id)
+        self._keys.forget_where(lambda key: key.resource.user_id is None and f"key:{key.resource.name}" == owner)
+
     async def run(self) -> None:
         """Store once a minute when keys were last used, until cancelled."""
         while True:

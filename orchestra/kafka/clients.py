@@ -23,6 +23,9 @@ from orchestra.kafka.records import read_any_record
 from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_MESSAGE_BYTES
 
+GROUP = "llm-orchestra-workers"
+"""The group of the workers, which read what comes in."""
+
 Subscriber = LogicSubscriber[Any]
 # Whatever calls for another fetch wakes the client. By default it also looks five times a second.
 _LOOK_AT_FETCHES_MS = 1000
@@ -109,6 +112,20 @@ async def open_browser(settings: KafkaSettings, client_id: str) -> AsyncIterator
         consumer_timeout_ms=_LOOK_AT_FETCHES_MS,
         metadata_max_age_ms=30_000,
     )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await _in_time(consumer.stop)
+
+
+@asynccontextmanager
+async def open_committer(settings: KafkaSettings, client_id: str, group: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer that commits positions of a group without being a member; it reads nothing by itself.
+
+    Raises whatever the client raises.
+    """
+    consumer = AIOKafkaConsumer(**_connection(settings, client_id), group_id=group, enable_auto_commit=False)
     try:
         await consumer.start()
         yield consumer

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Self
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -65,6 +66,24 @@ class Admin:
     async def brokers(self) -> int:
         """The number of brokers in the cluster."""
         return len((await self.client.describe_cluster())["brokers"])
+
+    async def partitions(self, names: Iterable[str]) -> list[TopicPartition]:
+        """The partitions of those of these topics that exist."""
+        wanted = set(names)
+        described = {topic["topic"]: topic["partitions"] for topic in await self.client.describe_topics()}
+        return [
+            TopicPartition(name, each["partition"])
+            for name in sorted(wanted & described.keys())
+            for each in described[name]
+        ]
+
+    async def state_of_group(self, group: str) -> str:
+        """The state of a group of readers: `Stable` while it has members, `Empty` without, `Dead` if it is unknown."""
+        (response,) = await self.client.describe_consumer_groups([group])
+        ((code, _id, state, *_),) = response.groups
+        if code:
+            raise for_code(code)
+        return str(state)
 
     async def is_recent(self) -> bool:
         """True if a broker is Kafka 3.7 or newer, the first with version 16 of Fetch."""
@@ -144,7 +163,7 @@ def _new(topic: Topic, replicas: int) -> NewTopic:
         **topic.config,
         "retention.ms": str(topic.retention_ms),
         # Only whole segments are deleted: without this a quiet topic would keep an hour's records for a week.
-        "segment.ms": str(topic.retention_ms // 6),
+        **({"segment.ms": str(topic.retention_ms // 6)} if topic.retention_ms > 0 else {}),
         "min.insync.replicas": str(min(2, replicas)),
     }
     return NewTopic(topic.name, topic.partitions, replicas, topic_configs=config)

@@ -13,6 +13,7 @@ from orchestra.store.cancels import cancel, conversations_of, delete_conversatio
 from orchestra.store.claims import Claimed, ClaimOrder, claim_in, read_claimed
 from orchestra.store.database import Database, Transaction, as_json, lookup_rows, read_json
 from orchestra.store.dead_letters import DeadLetter, keep, without_request
+from orchestra.store.erasures import IS_CURRENT, LedgerOutdatedError, check_current
 from orchestra.store.turns import KEYS, Announcement, ConversationRef, RequestRef, announcements, refs_json
 from schemas.changes import Change
 from schemas.errors import ErrorCode
@@ -80,6 +81,7 @@ class Unsigned(Generic[AnyRef]):
 class Batch:
     """What a batch of records asks for. ``changes``: to be audited with it.
 
+    ``ledger``: the last erasure that was known when the batch was made; None: whatever erasures there are.
     ``cancels`` and ``deletes`` are signed: the gateway has checked that the caller may make them.
     """
 
@@ -90,6 +92,7 @@ class Batch:
     unsigned_deletes: list[Unsigned[ConversationRef]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    ledger: int | None = None
 
 
 @dataclass
@@ -109,7 +112,7 @@ class Intaken:
     changes: list[Change] = field(default_factory=list)
 
 
-_TAKE_IN = "SELECT take_in_v1(:touched, :incoming, :worker_id, :slots) AS done"
+_TAKE_IN = f"SELECT CASE WHEN {IS_CURRENT} THEN take_in_v1(:touched, :incoming, :worker_id, :slots) END AS done"
 
 _TAKEN = f"""
 SELECT c.tenant, c.id FROM conversations c JOIN {KEYS} AS k ON c.tenant = k.tenant AND c.id = k.id
@@ -135,15 +138,16 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
     """Write a batch. Writing the same batch again changes nothing.
 
     ``order``: for a worker that knows of no other runnable turn. It gets the new ones at once.
-    Raises ``DataRefusedError`` (split the batch) or ``DatabaseUnavailableError`` (try again).
+    Raises ``DataRefusedError`` (split the batch), ``DatabaseUnavailableError`` (try again), or ``LedgerOutdatedError``
+    (leave out what belongs to erased owners; nothing is written).
     """
     done = Intaken()
     if _is_one_statement(batch, order):
-        await _take_in_requests(database, batch.requests, (), order, done)
+        await _take_in_requests(database, batch.requests, (), order, batch.ledger, done)
         if not done.dead_letters:
             return done
         # These came with ids that are in use. If this is lost, the batch is read again and finds the same.
-        batch, order = Batch(), None
+        batch, order = Batch(ledger=batch.ledger), None
     async with database.transaction() as tx:
         await _take_in_all(tx, batch, order, done)
     return done
@@ -167,8 +171,10 @@ async def _take_in_all(tx: Transaction, batch: Batch, order: ClaimOrder | None, 
     deletes = [*batch.deletes, *(each.ref for each in batch.unsigned_deletes)]
     touched = {*deletes, *await conversations_of(tx, cancels)}
     if requests or touched:
-        interrupting = await _take_in_requests(tx, requests, touched, None, done)
+        interrupting = await _take_in_requests(tx, requests, touched, None, batch.ledger, done)
         await _interrupt(tx, interrupting, done)
+    else:
+        await check_current(tx, batch.ledger)
     owned = await _owned(tx, [each.ref for each in batch.unsigned_deletes])
     deletes = [*batch.deletes, *_without_owner(batch.unsigned_deletes, owned, done)]
     done.announcements += await delete_conversations(tx, deletes)
@@ -219,6 +225,7 @@ async def _take_in_requests(
     requests: Sequence[NewRequest],
     touched: Collection[ConversationRef],
     order: ClaimOrder | None,
+    ledger: int | None,
     done: Intaken,
 ) -> list[dict[str, Any]]:
     """Lock the conversations of these requests and the ``touched`` ones, write new requests, and claim by ``order``.
@@ -232,7 +239,10 @@ async def _take_in_requests(
         incoming=as_json([_row(place, request) for place, request in enumerate(first)]),
         worker_id=order and order.worker_id,
         slots=order.limit if order else 0,
+        ledger=ledger,
     )
+    if rows[0].done is None:
+        raise LedgerOutdatedError
     found = read_json(rows[0].done)
     for place, body_hash in found["known"]:
         _duplicate(first[place], body_hash, done)

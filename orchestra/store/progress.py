@@ -70,6 +70,19 @@ async def note_progress(database: Database, progress: Sequence[IntakeProgress]) 
         await database.run(_NOTE, rows=as_json(rows))
 
 
+_LOWER = """
+UPDATE intake_progress i SET next_offset = p.next_offset
+FROM json_to_recordset(CAST(:rows AS json)) AS p(topic text, partition integer, next_offset bigint)
+WHERE i.topic = p.topic AND i.partition = p.partition AND i.next_offset > p.next_offset
+"""
+
+
+async def lower(database: Database, progress: Sequence[IntakeProgress]) -> None:
+    """Move the offsets of these partitions back: their records are read again."""
+    rows = [{"topic": mark.topic, "partition": mark.partition, "next_offset": mark.next_offset} for mark in progress]
+    await database.run(_LOWER, rows=as_json(rows))
+
+
 class Why(StrEnum):
     """Why a topic stands still."""
 

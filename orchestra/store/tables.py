@@ -315,6 +315,23 @@ files = Table(
     Column("kept_by_messages", Boolean, nullable=False),
 )
 
+erasures = Table(
+    "erasures",
+    METADATA,
+    Column("number", BigInteger, nullable=False),
+    Column("id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("owner_hash", Text, nullable=False),
+    Column("owner", Text),
+    Column("requested_at", _Moment, nullable=False),
+    Column("refuses_until", _Moment),
+    Column("noted_at", _Moment, nullable=False),
+    Column("due_at", _Moment, nullable=False),
+    Column("recorded", Boolean, nullable=False),
+    Column("erased", JSONB, nullable=False),
+    Column("finished_at", _Moment),
+)
+
 models = Table(
     "models",
     METADATA,

@@ -22,6 +22,8 @@ from schemas.errors import ErrorCode, OrchestraError
 
 # The fields of a user that can be changed, with the columns that they are kept in.
 _GIVEN = {"username": "username", "password": "password_hash", "role": "role"}
+# No hasher recognizes it, so no password matches.
+_NO_HASH = "none"
 _UNIQUE_VIOLATION = "23505"
 
 
@@ -152,6 +154,19 @@ async def delete(
         if rows:
             transaction.note(by, f"users/{id}", before={"role": rows[0].role})
         return bool(rows)
+
+
+async def lock_out(tx: Transaction, tenant: str, id: UUID, *, leave_admin: bool) -> bool:
+    """Take away a user's password, role, sessions and keys, until the row is deleted. False: there is no such user.
+
+    ``leave_admin`` and ``FORBIDDEN``: as in ``change``.
+    """
+    async with _admin_left(tx, tenant, asked=leave_admin):
+        rows = await tx.run(
+            _CHANGE, tenant=tenant, id=id, username=None, password_hash=_NO_HASH, role="user", old_hash=None
+        )
+        await keys.revoke_all(tx, id)
+    return bool(rows)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ class Action(StrEnum):
     USER_UPDATE = "user.update"
     USER_DELETE = "user.delete"
     USER_PASSWORD = "user.password"  # noqa: S105  no password
+    OWNER_ERASE = "owner.erase"
     KEY_CREATE = "key.create"
     KEY_REVOKE = "key.revoke"
     REQUEST_CANCEL = "request.cancel"

@@ -9,7 +9,7 @@ from tests.support.store import connect
 
 _TABLES = (
     "models dead_letters intake_progress early_cancels outbox requests workers logs messages branches conversations "
-    "api_keys users owner_totals files request_minutes pauses audit"
+    "api_keys users owner_totals files request_minutes pauses audit erasures"
 )
 
 

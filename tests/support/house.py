@@ -98,6 +98,7 @@ class Things:
             "item_id": [self.item],
             "model_id": [ECHO],
             "worker_id": [str(UUID(int=7))],
+            "erasure_id": [str(UUID(int=8))],
             "partition": ["llm.requests 0"],
         }[name]
 
@@ -324,6 +325,10 @@ async def _fill(house: House) -> None:
         await house.move_in(name)
     await house.key("bob", "bob's key", "write")
     await house.key("ann", "ann's reading key", "read")
+    await database.run(
+        "INSERT INTO erasures (id, tenant, owner_hash, recorded, finished_at) VALUES (:id, 'default', '', true, now())",
+        id=UUID(int=8),
+    )
     # One that had more scopes than the role of its user allows now.
     stored = await make_user(database, "former")
     house.keep("former admin's key", await make_key(database, "admin", user=stored))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -16,15 +17,19 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, CoordinatorNotAvailableError, IllegalStateError, KafkaError
 
 from orchestra import loops
+from orchestra.signing import OwnerHasher
+from orchestra.store import erasures
 from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
+from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
 from orchestra.store.intake import Batch, Intaken
 from schemas.errors import ErrorCode
 from tests.support.fakes import Calls, FakeSlots, away, no_pause, running, steps
-from tests.support.records import Record, claimed, message, reader, signed
+from tests.support.records import SECRET, Record, claimed, message, reader, signed
 from tests.support.waiting import eventually
 from workers import dlq_limit, intake
 from workers.intake import Intake, OnRebalance
+from workers.ledger import Ledger
 from workers.metrics import Metrics
 
 Batch_ = dict[TopicPartition, list[Record]]
@@ -132,7 +137,7 @@ class Taking:
         slots: Any = self.slots
         self.database = Database()
         database: Any = self.database
-        self.intake = Intake(reader(), database, publisher, slots, self.metrics)
+        self.intake = Intake(reader(), database, publisher, slots, self.metrics, Ledger([SECRET], self.metrics))
 
     @asynccontextmanager
     async def open_reader(self) -> AsyncIterator[Any]:
@@ -226,6 +231,28 @@ async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: p
         assert taking.consumer.committed_now == []
         hold.set()
         await eventually(lambda: taking.consumer.committed_now)
+
+
+async def test_records_of_erased_owners_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that was judged before an erasure is judged again: what the erased owner sent before it is left out."""
+    at = Record.timestamp
+    early, late = signed("default", "ann", secret=SECRET), signed("default", "ann", secret=SECRET)
+    late.timestamp = at + 1000
+    others = [signed("default", "bob", secret=SECRET), Record(), late]
+    until = datetime.fromtimestamp(at / 1000, UTC)
+    hash = OwnerHasher([SECRET]).hash("default", "ann")
+    erasure = StoredErasure(uuid4(), "default", hash, None, until, until, True, {}, None)
+    store = Calls(LedgerOutdatedError(), Intaken())
+    monkeypatch.setattr(erasures, "ledger", Calls(erasures.Ledger(7, [erasure])))
+    taking = Taking(monkeypatch, store, {TP: [early, *others]})
+
+    await taking.all()
+
+    first, second = (call[0] for call in store.calls)
+    assert (0, 4, 7, 3) == (first.ledger, len(first.requests), second.ledger, len(second.requests))
+    assert [each.record.timestamp_ms for each in second.requests] == [at, at, at + 1000]
+    assert ["bob", None, "ann"] == [each.user for each in second.requests]
+    assert 1 == taking.metrics.erased._value.get()
 
 
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

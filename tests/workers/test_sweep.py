@@ -14,9 +14,12 @@ from workers.sweep import MAX_AT_ONCE, Sweeper
 
 
 class Trust:
-    """A fake lease."""
+    """A fake lease, and an eraser."""
 
     may_judge_others = True
+
+    async def erase(self) -> None:
+        """Nothing is to be erased."""
 
 
 class Swept:
@@ -74,6 +77,7 @@ class Swept:
             max_open=100,
             retention_days=30,
             audit_retention_days=90,
+            eraser=anything,
             conversation_retention_days=days,
             timings=QUICK,
         )

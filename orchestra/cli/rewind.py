@@ -1,0 +1,57 @@
+"""``orchestra rewind``: after Postgres was restored, read again from Kafka what it lacks."""
+
+import asyncio
+import os
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.options import DEFAULT_DATA, Data, fail
+from orchestra.cli.terminal import echo
+from orchestra.settings import DatabaseSettings, KafkaSettings, load
+
+if TYPE_CHECKING:
+    from orchestra.kafka.rewind import Rewound
+
+
+def rewind(*, data: Data = DEFAULT_DATA) -> None:
+    """After Postgres was restored from a dump: have workers read again what Kafka got since the dump.
+
+    Run it before workers are started; it refuses while one runs. It also notes what was erased since the dump, and
+    workers erase it again. Uses DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS; if they are not set and a stack of
+    `orchestra up` runs on --data, those of the stack. Running it again changes nothing.
+    """
+    from aiokafka.errors import KafkaError
+
+    from orchestra.kafka.rewind import WorkersRunError
+    from orchestra.store.database import DatabaseUnavailableError
+
+    if not os.environ.get("DATABASE_URL"):
+        os.environ |= environment_of_stack(data)
+    if not os.environ.get("DATABASE_URL"):
+        raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
+    kafka, postgres = load(KafkaSettings), load(DatabaseSettings)
+    try:
+        done = asyncio.run(_rewind(kafka, postgres))
+    except WorkersRunError:
+        raise fail("workers read from Kafka: stop them first; one that was killed counts for 10 seconds more") from None
+    except DatabaseUnavailableError:
+        raise fail("Postgres cannot be reached at DATABASE_URL") from None
+    except (KafkaError, OSError) as error:
+        raise fail(f"Kafka at {kafka.kafka_bootstrap_servers}: {error}") from None
+    for topic, places in groupby(done.places, key=lambda each: each.topic):
+        echo(f"{topic}: {sum(place.ahead for place in places)} records to read")
+    echo(f"erasures since the dump: {done.noted}")
+    if done.recorded:
+        echo(f"erasures that Kafka lacked: {done.recorded}")
+
+
+async def _rewind(kafka: KafkaSettings, postgres: DatabaseSettings) -> "Rewound":
+    from orchestra.kafka.rewind import rewind
+    from orchestra.store.database import Database
+
+    database = Database.connect(postgres, "orchestra-rewind")
+    try:
+        return await rewind(kafka, database)
+    finally:
+        await database.close()

@@ -1,0 +1,54 @@
+"""Erasures: the deletion of everything that an owner has."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from schemas import fields
+from schemas.content import storable
+from schemas.json_schema import described
+
+_COUNTS = {"conversations": 12, "messages": 340, "requests": 171, "files": 3, "dead_letters": 1}
+
+
+class EraseOwner(BaseModel):
+    """Body of ``POST /v1/erasures``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        AfterValidator(storable),
+        described(
+            "Whose data to delete: the id of a user, `key:NAME` for a program's keys, or the name of an `X-User-ID`.",
+            fields.A_USER,
+        ),
+    ]
+    dry_run: Annotated[bool, described("Only count; delete nothing.", True)] = False
+
+
+class ErasureResource(BaseModel):
+    """An erasure."""
+
+    id: Annotated[UUID | None, described("The erasure's id; null for a dry run.", fields.AN_ERASURE)]
+    status: Annotated[
+        Literal["counted", "running", "done"],
+        described("`counted`: a dry run. `done`: nothing of the owner is left in Postgres and the files.", "running"),
+    ]
+    counts: Annotated[
+        dict[str, int],
+        described("What there is (dry run, at most 100,000 of a kind), or what has been deleted so far.", _COUNTS),
+    ]
+    requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
+    finished_at: Annotated[datetime | None, described("When it was done; null: not yet.", "2026-11-30T10:02:07Z")]
+    topics_free_at: Annotated[
+        dict[str, datetime],
+        described(
+            "When Kafka has deleted what the owner had sent and was answered, by topic, if the topic keeps records for "
+            "as long as `orchestra topics` sets up; later if you had it keep them longer.",
+            {"llm.requests": "2026-12-08T14:02:00Z"},
+        ),
+    ]

@@ -1,0 +1,33 @@
+"""The records of ``llm.erasures``: whose data were deleted, so that they stay deleted when a backup is restored."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas import envelope, fields
+from schemas.envelope import Headers
+from schemas.json_schema import described
+
+ERASED = "llm.owner.erased"
+
+
+class Erased(BaseModel):
+    """The data of an owner are deleted. It does not name the owner."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: Annotated[UUID, fields.ERASURE_ID]
+    tenant: Annotated[str, described("The owner's tenant.", "default")]
+    owner_hash: Annotated[str, described("HMAC of tenant and owner, in hex; its key is a secret of the deployment.")]
+    requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
+    refuses_until: Annotated[
+        datetime | None,
+        described("Requests of the owner that Kafka got up to then are not taken in; null: never again.", None),
+    ]
+
+
+def headers_of(erased: Erased, source: str) -> Headers:
+    """The headers of its record."""
+    return envelope.write_headers(id=erased.id, type=ERASED, source=source, extra=[(envelope.TENANT, erased.tenant)])

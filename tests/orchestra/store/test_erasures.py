@@ -1,0 +1,196 @@
+"""Promises of orchestra/store/erasures.py and erasing.py, with the worker's part of them: workers/erase.py."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from orchestra.signing import OwnerHasher
+from orchestra.store import erasing, erasures
+from orchestra.store.audit import Author
+from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
+from orchestra.store.intake import Batch, take_in
+from orchestra.store.turns import RequestRef
+from schemas.api.audit import Action
+from schemas.erasures import Erased
+from schemas.errors import ErrorCode, OrchestraError
+from tests.support.people import make_key, make_user
+from tests.support.store import claim_one, count, finish, letter, request, take
+from workers.erase import Eraser
+from workers.timings import TIMINGS
+
+SECRET = b"s" * 32
+BY = Author("default", "key:k", Action.OWNER_ERASE)
+AT_ONCE = dataclasses.replace(TIMINGS, erasure_settles=-1.0, erase_again=0.0)
+
+
+class Erasing:
+    """An eraser, and what it has written and stopped."""
+
+    def __init__(self, database: Database) -> None:
+        self.recorded: list[Erased] = []
+        self.replies: list[Any] = []
+        self.stopped: list[RequestRef] = []
+        self.eraser = Eraser(
+            database, [SECRET], record=self.record, announce=self.replies.extend, stop=self.stopped.extend,
+            timings=AT_ONCE,
+        )  # fmt: skip
+
+    async def record(self, erased: Erased) -> None:
+        """Kafka has it."""
+        self.recorded.append(erased)
+
+
+async def note(database: Database, owner: str, *, leave_admin: bool = False) -> StoredErasure:
+    """Have an owner erased."""
+    hash = OwnerHasher([SECRET]).hash("default", owner)
+    return await erasures.note(database, "default", owner, hash, uuid4(), BY, leave_admin=leave_admin)
+
+
+async def owners(database: Database) -> dict[str, int]:
+    """How many requests each owner has."""
+    rows = await database.run("SELECT user_name, count(*) AS n FROM requests GROUP BY user_name")
+    return {row.user_name: row.n for row in rows}
+
+
+def breaking(after: int, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same work, until Postgres goes away."""
+    left = iter(range(after))
+
+    async def broken(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise DatabaseUnavailableError
+        return await work(*arguments)
+
+    return broken
+
+
+async def test_another_worker_goes_on_where_one_died(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure that broke off in the middle is finished by the next worker, and touches no other owner."""
+    await take(database, *[request(user="ann", text=f"{n}") for n in range(12)], request(user="bob"))
+    erasure = await note(database, "ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(erasing, "_AT_ONCE", 2)
+        patched.setattr(erasing, "erase_conversations", breaking(5, erasing.erase_conversations))
+        with pytest.raises(DatabaseUnavailableError):
+            await Erasing(database).eraser.erase()
+    assert 0 < (await owners(database))["ann"] < 12
+    await database.run("UPDATE erasures SET due_at = now()")
+
+    second = Erasing(database)
+    await second.eraser.erase()
+
+    found = await erasures.find(database, "default", erasure.id)
+    assert found is not None
+    assert {"bob": 1} == await owners(database)
+    assert (None, True, {"requests": 12, "conversations": 12}) == (
+        found.owner, found.finished_at is not None, {k: n for k, n in found.erased.items() if n},
+    )  # fmt: skip
+    assert [] == second.recorded  # The first one did.
+
+
+async def test_nothing_is_deleted_before_kafka_has_the_erasure(database: Database) -> None:
+    """If the record cannot be written, the owner's data are all still there."""
+    await take(database, request(user="ann"))
+    await note(database, "ann")
+
+    async def away(_: Erased) -> None:
+        raise KafkaError
+
+    eraser = Eraser(database, [SECRET], record=away, announce=list, stop=list)  # type: ignore[arg-type]
+    with pytest.raises(KafkaError):
+        await eraser.erase()
+
+    assert {"ann": 1} == await owners(database)
+
+
+async def test_a_running_request_is_stopped_and_then_deleted(database: Database) -> None:
+    """The call of a running request is cut; when it has ended the request is deleted, whatever was answered."""
+    asked = request(user="ann", text="secret")
+    await take(database, asked)
+    turn = await claim_one(database)
+    await note(database, "ann")
+    erasing_now = Erasing(database)
+    task = erasing_now.eraser
+
+    work = await erasures.take(database, 0)
+    assert work is not None
+    await task._walk(work.erasure, "ann")
+    assert [asked.ref] == erasing_now.stopped
+    await finish(database, turn)
+    await database.run("UPDATE erasures SET due_at = now()")
+    await task.erase()
+
+    assert ({}, 0, 0) == (await owners(database), await count(database, "messages"), await count(database, "outbox"))
+
+
+@pytest.mark.parametrize("what", ["requests", "dead_letters"])
+async def test_a_batch_that_was_judged_before_an_erasure_is_refused(database: Database, what: str) -> None:
+    """Nothing of such a batch is written; one that knows the last erasure is."""
+    batch: dict[str, Sequence[Any]] = {
+        "requests": [request(user="ann")], "dead_letters": [letter().because(ErrorCode.NOT_JSON, "")],
+    }  # fmt: skip
+    await note(database, "ann")
+    (last,) = await database.run("SELECT max(number) AS number FROM erasures")
+
+    with pytest.raises(LedgerOutdatedError):
+        await take_in(database, Batch(**{what: list(batch[what])}, ledger=last.number - 1))
+    refused = await count(database, what)
+    await take_in(database, Batch(**{what: list(batch[what])}, ledger=last.number))
+
+    assert (0, 1) == (refused, await count(database, what))
+
+
+async def test_an_erasure_is_carried_out_again_by_its_hash(database: Database) -> None:
+    """What Kafka knows of an erasure is enough to carry it out in a restored database, and counts once."""
+    await take(database, request(user="ann"), request(user="bob"))
+    record = (await note(database, "ann")).record
+    await database.run("DELETE FROM erasures")
+
+    noted = [await erasures.read_back(database, [record]) for _ in range(2)]
+    await Erasing(database).eraser.erase()
+
+    found = await erasures.find(database, "default", record.id)
+    assert ([1, 0], {"bob": 1}) == (noted, await owners(database))
+    assert found is not None
+    assert found.finished_at is not None
+
+
+async def test_an_erasure_of_what_is_not_there_ends(database: Database) -> None:
+    """An owner that the database does not know is erased at once."""
+    record = Erased(id=uuid4(), tenant="default", owner_hash="0" * 64, requested_at="2026-01-01T00:00:00Z",  # type: ignore[arg-type]
+                    refuses_until=None)  # fmt: skip
+    await erasures.read_back(database, [record])
+    await Erasing(database).eraser.erase()
+
+    assert (await erasures.ledger(database)).erasures[0].finished_at is not None
+
+
+async def test_access_ends_with_the_note(database: Database) -> None:
+    """A user's keys and password, or a program's keys, are of no use from the note on; noting again changes nothing."""
+    ann = await make_user(database, "ann")
+    await make_key(database, "read", user=ann)
+    await make_key(database, "read", name="billing")
+    await make_key(database, "read", name="other")
+
+    noted = [(await note(database, owner)).id for owner in (str(ann.resource.id), "key:billing", "key:billing")]
+
+    rows = await database.run("SELECT name FROM api_keys WHERE revoked_at IS NULL")
+    (user,) = await database.run("SELECT password_hash, role FROM users")
+    assert (["other"], "none", "user") == ([row.name for row in rows], user.password_hash, user.role)
+    assert noted[1] == noted[2]
+    forever = await database.run("SELECT refuses_until IS NULL AS forever FROM erasures ORDER BY number")
+    assert [True, False] == [row.forever for row in forever]
+
+
+async def test_the_last_admin_is_not_erased(database: Database) -> None:
+    """An erasure after which no credential would give admin rights is refused, and nothing is noted."""
+    admin = await make_user(database, "admin", role="admin")
+    with pytest.raises(OrchestraError) as refused:
+        await note(database, str(admin.resource.id), leave_admin=True)
+
+    assert (ErrorCode.FORBIDDEN, 0) == (refused.value.code, await count(database, "erasures"))

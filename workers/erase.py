@@ -1,0 +1,96 @@
+"""Deletes what erased owners have, until nothing is found any more. Any worker goes on where another one stopped."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from orchestra.signing import OwnerHasher
+from orchestra.store import erasing, erasures
+from orchestra.store.database import Database
+from orchestra.store.erasing import Step
+from orchestra.store.erasures import StoredErasure, Work
+from orchestra.store.turns import Announcement, RequestRef
+from schemas.erasures import Erased
+from workers.timings import TIMINGS, Timings
+
+log = structlog.get_logger()
+
+
+class Eraser:
+    """Works on erasures that are due.
+
+    ``record``: writes the record of an erasure to Kafka, and returns when Kafka has it. ``announce``: publishes
+    replies. ``stop``: ends calls to the model of cancelled requests.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        secrets: list[bytes],
+        *,
+        record: Callable[[Erased], Awaitable[None]],
+        announce: Callable[[Sequence[Announcement]], None],
+        stop: Callable[[Sequence[RequestRef]], None],
+        timings: Timings = TIMINGS,
+    ) -> None:
+        self._database = database
+        self._hasher = OwnerHasher(secrets)
+        self._record = record
+        self._announce = announce
+        self._stop = stop
+        self._timings = timings
+
+    async def erase(self) -> None:
+        """Walk once through everything for each erasure that is due. Raises ``DatabaseUnavailableError``."""
+        while work := await erasures.take(self._database, self._timings.erasure_settles):
+            await self._work(work)
+
+    async def _work(self, work: Work) -> None:
+        erasure = work.erasure
+        if not erasure.recorded:
+            # First, so that what is deleted here stays deleted when an older state of Postgres is restored.
+            await self._record(erasure.record)
+            await erasures.note_recorded(self._database, erasure.id)
+        names = [erasure.owner] if erasure.owner is not None else await self._names_of(erasure)
+        found = 0
+        for name in names:
+            found += await self._walk(erasure, name)
+        # Nothing may have been found because it was written only after the walk had passed.
+        if found or not work.settled:
+            await erasures.again(self._database, erasure.id, self._timings.erase_again)
+        else:
+            await erasing.finish(self._database, erasure, names)
+            log.info("owner_erased", tenant=erasure.tenant, count=sum(erasure.erased.values()))
+
+    async def _walk(self, erasure: StoredErasure, owner: str) -> int:
+        """Delete what is found of an owner in one walk; how much that was, and what is still on its way."""
+        found = 0
+        async for conversations in erasing.conversations(self._database, erasure.tenant, owner):
+            found += len(conversations)
+            while (await self._done(erasing.erase_conversations(self._database, erasure.id, conversations))).left:
+                pass
+        async for requests in erasing.requests(self._database, erasure.tenant, owner):
+            found += len(requests)
+            while (await self._done(erasing.erase_requests(self._database, erasure.id, requests))).left:
+                pass
+        found += await erasing.erase_files(self._database, erasure, owner)
+        found += await erasing.erase_letters(self._database, erasure, owner)
+        found += await erasing.erase_traces(self._database, erasure.tenant, owner)
+        return found + await erasing.any_file(self._database, erasure.tenant, owner)
+
+    async def _done(self, step: Awaitable[Step]) -> Step:
+        done = await step
+        if done.cancelled:
+            self._announce(done.cancelled.announcements)
+            self._stop(done.cancelled.running)
+        return done
+
+    async def _names_of(self, erasure: StoredErasure) -> list[str]:
+        """Whose data an erasure is about that was read back from Kafka, which has only the hash of the name."""
+        return list(
+            {
+                owner
+                async for owner in erasing.owners(self._database, erasure.tenant)
+                if erasure.owner_hash in self._hasher.hashes(erasure.tenant, owner)
+            }
+        )
