@@ -4,6 +4,9 @@ import asyncio
 import base64
 import dataclasses
 import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -126,18 +129,16 @@ async def spoil(house: House, owner: str) -> None:
         await producer.stop()
 
 
-async def erase(house: House, owner: str) -> dict[str, Any]:
-    """Erase an owner; what the gateway says at the end."""
-    admin = house.people["program"]
-    begun = await house.made("/v1/erasures", admin, {"owner": owner}, 202)
-
-    async def done() -> dict[str, Any] | None:
-        shown = (await house.ask("GET", f"/v1/erasures/{begun['id']}", admin)).json()
-        return dict(shown) if shown["status"] == "done" else None
-
-    found = await eventually(done)
-    assert found is not None
-    return found
+async def erase(house: House, owner: str, *options: str) -> dict[str, Any]:
+    """Erase an owner on the command line; what it says at the end."""
+    key = house.people["program"]["Authorization"].removeprefix("Bearer ")
+    words = ("-P", "-m", "orchestra.cli", "erase", owner, "--json", "--gateway", str(house.client.base_url), *options)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, env={**os.environ, "ORCHESTRA_API_KEY": key}, stdin=DEVNULL, stdout=PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    return dict(json.loads(said))
 
 
 async def all_is_read(stack: Stack, group: str) -> None:
@@ -178,7 +179,7 @@ async def test_nothing_of_an_erased_person_is_left(house: House, stack: Stack, t
         ids |= {str(UUID(ann.response.removeprefix("resp_"))), str(older)}
         sought = [text.encode() for text in (*ids, WORDS, f"ann-{CANARY}")]
         before = await of_bob(database, bob)
-        counted = await house.made("/v1/erasures", admin, {"owner": ann.user, "dry_run": True}, 200)
+        counted = await erase(house, ann.user, "--dry-run")
         assert await columns_with(database, *sought)
         assert files_with(files, WORDS.encode())
 

@@ -40,7 +40,8 @@ async def count(road: Road, owner: str) -> int:
 async def ask_as(road: Road, owner: str) -> None:
     """A request of an owner, as a gateway writes it."""
     secret = road.stack.env["ORCHESTRA_SECRET"].encode()
-    record = signed("default", owner, value=message("hers", model="echo"), id=uuid4(), secret=secret)
+    value, key = message("hers", model="echo"), str(uuid4()).encode()
+    record = signed("default", owner, value=value, key=key, id=uuid4(), secret=secret)
     await road.send(record.value, record.key, record.headers)
 
 
