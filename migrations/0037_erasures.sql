@@ -5,7 +5,7 @@ SET LOCAL lock_timeout = '5s';
 -- Whose data were deleted, and what is left to do for it (docs/decisions/0049). `owner_hash`: a keyed hash of tenant and
 -- owner; `owner` itself is forgotten at the end, and unknown (null) for an erasure that was read back from Kafka.
 -- `number` grows with each commit: a worker that knows the highest one knows all. Records of the owner that Kafka got
--- up to `refuses_until` are not taken in; null: never.
+-- up to `refuses_until` are not taken in; null: whenever they come.
 CREATE TABLE erasures (
     number        bigserial UNIQUE,
     id            uuid PRIMARY KEY,

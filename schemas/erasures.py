@@ -24,7 +24,7 @@ class Erased(BaseModel):
     requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
     refuses_until: Annotated[
         datetime | None,
-        described("Requests of the owner that Kafka got up to then are not taken in; null: never again.", None),
+        described("Requests of the owner that Kafka got up to then are not taken in; null: whenever they come.", None),
     ]
 
 

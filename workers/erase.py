@@ -1,6 +1,8 @@
 """Deletes what erased owners have, until nothing is found any more. Any worker goes on where another one stopped."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import structlog
 
@@ -8,7 +10,7 @@ from orchestra.signing import OwnerHasher
 from orchestra.store import erasing, erasures
 from orchestra.store.database import Database
 from orchestra.store.erasing import Step
-from orchestra.store.erasures import StoredErasure, Work
+from orchestra.store.erasures import StoredErasure, Work, user_id_of
 from orchestra.store.turns import Announcement, RequestRef
 from schemas.erasures import Erased
 from workers.timings import TIMINGS, Timings
@@ -59,24 +61,29 @@ class Eraser:
         if found or not work.settled:
             await erasures.again(self._database, erasure.id, self._timings.erase_again)
         else:
-            await erasing.finish(self._database, erasure, names)
+            # The id of a user is not given out twice. Any other name may be used again from now on.
+            until = erasure.refuses_until
+            if until is None and not (names and all(map(user_id_of, names))):
+                until = datetime.now(UTC)
+                await self._record(replace(erasure, refuses_until=until).record)
+            await erasing.finish(self._database, erasure, names, until)
             log.info("owner_erased", tenant=erasure.tenant, count=sum(erasure.erased.values()))
 
     async def _walk(self, erasure: StoredErasure, owner: str) -> int:
         """Delete what is found of an owner in one walk; how much that was, and what is still on its way."""
         found = 0
-        async for conversations in erasing.conversations(self._database, erasure.tenant, owner):
+        async for conversations in erasing.conversations(self._database, erasure, owner):
             found += len(conversations)
             while (await self._done(erasing.erase_conversations(self._database, erasure.id, conversations))).left:
                 pass
-        async for requests in erasing.requests(self._database, erasure.tenant, owner):
+        async for requests in erasing.requests(self._database, erasure, owner):
             found += len(requests)
             while (await self._done(erasing.erase_requests(self._database, erasure.id, requests))).left:
                 pass
         found += await erasing.erase_files(self._database, erasure, owner)
         found += await erasing.erase_letters(self._database, erasure, owner)
         found += await erasing.erase_traces(self._database, erasure.tenant, owner)
-        return found + await erasing.any_file(self._database, erasure.tenant, owner)
+        return found + await erasing.any_file(self._database, erasure, owner)
 
     async def _done(self, step: Awaitable[Step]) -> Step:
         done = await step

@@ -54,7 +54,7 @@ class Erasures:
         Conversations, messages, requests, files and dead letters of a user, of a program's keys or of an `X-User-ID`.
         Open requests are cancelled, keys are revoked, and a user's account is deleted. Workers do it, in a few minutes;
         a call for an owner whose erasure is running returns that one. A user's id can never be used again, another name
-        after two minutes. It cannot be undone. Only for admins, who cannot erase themselves.
+        when the erasure is done. It cannot be undone. Only for admins, who cannot erase themselves.
         """
         owner, caller = call.body.owner, call.caller
         if call.body.dry_run:

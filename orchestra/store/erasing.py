@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +25,18 @@ _REQUESTS_AT_ONCE = 500
 _MESSAGES_AT_ONCE = 2000
 
 _OWNER_OF = {"conversations": "coalesce(t.owner, t.user_id::text)", "requests": "t.user_name"}
+# A name may be used again: in a restored database what came later, which was read again, is not what was erased.
+_EARLIER = "(CAST(:until AS timestamptz) IS NULL OR t.created_at <= :until)"
+_CAME_EARLIER = {
+    "conversations": _EARLIER,
+    "requests": "(CAST(:until AS timestamptz) IS NULL "
+    "OR t.src_timestamp <= 1000 * extract(epoch FROM CAST(:until AS timestamptz)))",
+}
 # The last key of a page, and those of the page's rows that are the owner's.
 _WALK = """
 SELECT (array_agg(p.id ORDER BY p.id DESC))[1] AS last, coalesce(array_agg(p.id) FILTER (WHERE p.theirs), '{{}}') AS ids
 FROM (
-    SELECT t.id, coalesce({owner} = :owner, false) AS theirs FROM {table} t
+    SELECT t.id, coalesce({owner} = :owner, false) AND {earlier} AS theirs FROM {table} t
     WHERE t.tenant = :tenant AND t.id > :after ORDER BY t.id LIMIT :limit
 ) AS p
 """
@@ -114,7 +122,7 @@ RETURNING c.id
 _WROTE = " OR ".join(f"coalesce(t.{name} @> CAST(:header AS jsonb), false)" for name in ("headers", "edited_headers"))
 _DELETE_LETTERS = f"""
 WITH page AS MATERIALIZED (
-    SELECT t.id, {_WROTE} AS theirs FROM dead_letters t
+    SELECT t.id, ({_WROTE}) AND {_EARLIER} AS theirs FROM dead_letters t
     WHERE t.tenant = :tenant AND t.id > :after ORDER BY t.id LIMIT :limit
 ), gone AS (
     DELETE FROM dead_letters d USING page p WHERE d.id = p.id AND p.theirs RETURNING 1
@@ -135,12 +143,13 @@ WITH page AS MATERIALIZED (
 SELECT (SELECT max(id) FROM page) AS last, (SELECT count(*) FROM gone) AS found
 """
 
-_DELETE_FILES = """
+_DELETE_FILES = f"""
 UPDATE files SET deleted_at = now() WHERE (tenant, id) IN (
-    SELECT tenant, id FROM files WHERE tenant = :tenant AND owner = :owner AND deleted_at IS NULL LIMIT :limit
+    SELECT tenant, id FROM files t
+    WHERE tenant = :tenant AND owner = :owner AND deleted_at IS NULL AND {_EARLIER} LIMIT :limit
 ) RETURNING id
 """
-_ANY_FILE = "SELECT EXISTS (SELECT FROM files WHERE tenant = :tenant AND owner = :owner) AS found"
+_ANY_FILE = f"SELECT EXISTS (SELECT FROM files t WHERE tenant = :tenant AND owner = :owner AND {_EARLIER}) AS found"
 _DELETE_EARLY_CANCELS = "DELETE FROM early_cancels WHERE tenant = :tenant AND owner = :owner RETURNING 1"
 _DELETE_TOTALS = "DELETE FROM owner_totals WHERE tenant = :tenant AND NOT whole AND owner = :owner"
 
@@ -172,9 +181,9 @@ WHERE tenant = :tenant AND action = ANY('{{conversation.branch,conversation.copy
 _FORGET_PAUSES = (
     "UPDATE pauses SET paused_by = 'erased', reason = '' WHERE tenant = :tenant AND paused_by = ANY(:actors)"
 )
-_DELETE_ACCOUNT = """
+_DELETE_ACCOUNT = f"""
 WITH programs AS (
-    DELETE FROM api_keys WHERE tenant = :tenant AND user_id IS NULL AND 'key:' || name = :owner
+    DELETE FROM api_keys t WHERE tenant = :tenant AND user_id IS NULL AND 'key:' || name = :owner AND {_EARLIER}
 )
 DELETE FROM users WHERE tenant = :tenant AND id = CAST(:user_id AS uuid)
 """
@@ -219,16 +228,16 @@ async def owners(database: Database, tenant: str) -> AsyncIterator[str]:
             after = found.last
 
 
-async def conversations(database: Database, tenant: str, owner: str) -> AsyncIterator[list[ConversationRef]]:
+async def conversations(database: Database, erasure: StoredErasure, owner: str) -> AsyncIterator[list[ConversationRef]]:
     """The owner's conversations, hidden and deleted ones included, some at a time."""
-    async for ids in _walk(database, "conversations", tenant, owner):
-        yield [ConversationRef(tenant, id) for id in ids]
+    async for ids in _walk(database, "conversations", erasure, owner):
+        yield [ConversationRef(erasure.tenant, id) for id in ids]
 
 
-async def requests(database: Database, tenant: str, owner: str) -> AsyncIterator[list[RequestRef]]:
+async def requests(database: Database, erasure: StoredErasure, owner: str) -> AsyncIterator[list[RequestRef]]:
     """The owner's requests, whatever conversation they are in, some at a time."""
-    async for ids in _walk(database, "requests", tenant, owner):
-        yield [RequestRef(tenant, id) for id in ids]
+    async for ids in _walk(database, "requests", erasure, owner):
+        yield [RequestRef(erasure.tenant, id) for id in ids]
 
 
 async def erase_conversations(database: Database, id: UUID, refs: Collection[ConversationRef]) -> Step:
@@ -256,7 +265,8 @@ async def erase_requests(database: Database, id: UUID, refs: Collection[RequestR
 async def erase_files(database: Database, erasure: StoredErasure, owner: str) -> int:
     """Have the sweep of files delete all files of the owner. Returns how many that were not deleted before."""
     tenant, found = erasure.tenant, 0
-    while rows := await database.run(_DELETE_FILES, tenant=tenant, owner=owner, limit=_REQUESTS_AT_ONCE):
+    of = {"tenant": tenant, "owner": owner, "until": erasure.refuses_until}
+    while rows := await database.run(_DELETE_FILES, **of, limit=_REQUESTS_AT_ONCE):
         async with database.transaction() as tx:
             await tx.run(_FORGET_TARGETS, tenant=tenant, targets=[f"files/{row.id}" for row in rows])
             await erasures.add(tx, erasure.id, {"files": len(rows)})
@@ -264,14 +274,15 @@ async def erase_files(database: Database, erasure: StoredErasure, owner: str) ->
     return found
 
 
-async def any_file(database: Database, tenant: str, owner: str) -> bool:
+async def any_file(database: Database, erasure: StoredErasure, owner: str) -> bool:
     """Whether a file of the owner is left in the home of files."""
-    return bool((await database.run(_ANY_FILE, tenant=tenant, owner=owner))[0].found)
+    of = {"tenant": erasure.tenant, "owner": owner, "until": erasure.refuses_until}
+    return bool((await database.run(_ANY_FILE, **of))[0].found)
 
 
 async def erase_letters(database: Database, erasure: StoredErasure, owner: str) -> int:
     """Delete dead letters that a gateway wrote for the owner, and log lines of requests that are gone."""
-    values = {"tenant": erasure.tenant, "header": _header(owner)}
+    values = {"tenant": erasure.tenant, "header": _header(owner), "until": erasure.refuses_until}
     found = 0
     for statement, kind in ((_DELETE_LETTERS, "dead_letters"), (_DELETE_LOGS, None)):
         after = 0
@@ -298,13 +309,17 @@ async def erase_traces(database: Database, tenant: str, owner: str) -> int:
     return found
 
 
-async def finish(database: Database, erasure: StoredErasure, owners: Sequence[str]) -> None:
-    """Delete the account and keys of an owner, and end the erasure. ``owners``: all names that the owner has."""
+async def finish(database: Database, erasure: StoredErasure, owners: Sequence[str], until: datetime | None) -> None:
+    """Delete the account and keys of an owner, and end the erasure. ``owners``: all names that the owner has.
+
+    ``until``: the owner's records are refused if Kafka got them up to then. None: always.
+    """
     async with database.transaction() as tx:
         for owner in owners:
             user_id = erasures.user_id_of(owner)
-            await tx.run(_DELETE_ACCOUNT, tenant=erasure.tenant, owner=owner, user_id=user_id)
-        await erasures.finish(tx, erasure.id)
+            of = {"tenant": erasure.tenant, "owner": owner, "user_id": user_id, "until": until}
+            await tx.run(_DELETE_ACCOUNT, **of)
+        await erasures.finish(tx, erasure.id, until)
 
 
 async def _erase_requests(tx: Transaction, id: UUID, on: str, keys: str) -> tuple[CancelledBatch | None, int, bool]:
@@ -333,9 +348,10 @@ async def _forget_in_audit(
         await tx.run(_FORGET_MENTIONS, tenant=tenant, ids=[str(id) for id in ids])
 
 
-async def _walk(database: Database, table: str, tenant: str, owner: str) -> AsyncIterator[list[UUID]]:
-    statement, after = _WALK.format(table=table, owner=_OWNER_OF[table]), UUID(int=0)
-    while (page := (await database.run(statement, tenant=tenant, owner=owner, after=after, limit=_PAGE))[0]).last:
+async def _walk(database: Database, table: str, erasure: StoredErasure, owner: str) -> AsyncIterator[list[UUID]]:
+    statement = _WALK.format(table=table, owner=_OWNER_OF[table], earlier=_CAME_EARLIER[table])
+    of, after = {"tenant": erasure.tenant, "owner": owner, "until": erasure.refuses_until}, UUID(int=0)
+    while (page := (await database.run(statement, **of, after=after, limit=_PAGE))[0]).last:
         for first in range(0, len(page.ids), _AT_ONCE):
             yield page.ids[first : first + _AT_ONCE]
         after = page.last

@@ -23,9 +23,7 @@ _COLUMNS = (
 _LOCK = "LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE"
 _RUNNING = f"SELECT {_COLUMNS} FROM erasures WHERE tenant = :tenant AND owner = :owner AND finished_at IS NULL"
 _NOTE = f"""
-INSERT INTO erasures (id, tenant, owner_hash, owner, refuses_until)
-VALUES (:id, :tenant, :owner_hash, :owner,
-    CASE WHEN NOT CAST(:forever AS boolean) THEN now() + interval '{SETTLES_SECONDS} seconds' END)
+INSERT INTO erasures (id, tenant, owner_hash, owner) VALUES (:id, :tenant, :owner_hash, :owner)
 RETURNING {_COLUMNS}
 """
 _REVOKE_PROGRAMS = """
@@ -59,12 +57,16 @@ UPDATE erasures SET due_at = now() + interval '1 minute', erased = (
 WHERE id = :id
 """
 _AGAIN = "UPDATE erasures SET due_at = now() + make_interval(secs => :seconds) WHERE id = :id"
-_FINISH = "UPDATE erasures SET owner = NULL, finished_at = now() WHERE id = :id AND finished_at IS NULL"
+# With a new number, so that every worker learns until when the owner's records are refused.
+_FINISH = """
+UPDATE erasures SET owner = NULL, finished_at = now(), refuses_until = :until, number = nextval('erasures_number_seq')
+WHERE id = :id AND finished_at IS NULL
+"""
 
 _READ_BACK = """
-INSERT INTO erasures (id, tenant, owner_hash, requested_at, refuses_until, recorded)
+INSERT INTO erasures AS e (id, tenant, owner_hash, requested_at, refuses_until, recorded)
 VALUES (:id, :tenant, :owner_hash, :requested_at, :refuses_until, true)
-ON CONFLICT (id) DO UPDATE SET recorded = true
+ON CONFLICT (id) DO UPDATE SET recorded = true, refuses_until = coalesce(e.refuses_until, excluded.refuses_until)
 RETURNING xmax = 0 AS added
 """
 
@@ -75,7 +77,10 @@ class LedgerOutdatedError(Exception):
 
 @dataclass(frozen=True)
 class StoredErasure:
-    """One erasure. ``owner`` None: forgotten, or not known in this database. ``erased``: rows by kind, so far."""
+    """One erasure. ``owner`` None: forgotten, or not known in this database. ``erased``: rows by kind, so far.
+
+    ``refuses_until`` None: what the owner sends is refused, whenever it comes.
+    """
 
     id: UUID
     tenant: str
@@ -117,19 +122,17 @@ async def note(
 ) -> StoredErasure:
     """Note that the data of this owner are to be deleted, and take away the owner's access.
 
-    If that is under way already, returns what was noted then. A user is erased forever; any other name may be used
-    again after two minutes. ``leave_admin``: raise ``FORBIDDEN`` if no credential would give admin rights any more.
+    If that is under way already, returns what was noted then. ``leave_admin``: raise ``FORBIDDEN`` if no credential
+    would give admin rights any more.
     """
     async with changing(database) as tx:
         await tx.run(_LOCK)
         if found := await tx.run(_RUNNING, tenant=tenant, owner=owner):
             return _stored(found[0])
-        user_id = user_id_of(owner)
-        is_user = user_id is not None and await users.lock_out(tx, tenant, user_id, leave_admin=leave_admin)
+        if user_id := user_id_of(owner):
+            await users.lock_out(tx, tenant, user_id, leave_admin=leave_admin)
         await tx.run(_REVOKE_PROGRAMS, tenant=tenant, owner=owner)
-        rows = await tx.run(
-            _NOTE, id=id, tenant=tenant, owner_hash=owner_hash, owner=owner, forever=is_user or user_id is not None
-        )
+        rows = await tx.run(_NOTE, id=id, tenant=tenant, owner_hash=owner_hash, owner=owner)
         tx.note(by, f"erasures/{id}")
     return _stored(rows[0])
 
@@ -176,9 +179,10 @@ async def again(database: Database, id: UUID, seconds: float) -> None:
     await database.run(_AGAIN, id=id, seconds=seconds)
 
 
-async def finish(tx: Transaction, id: UUID) -> None:
-    """End an erasure, and forget its owner."""
-    await tx.run(_FINISH, id=id)
+async def finish(tx: Transaction, id: UUID, until: datetime | None) -> None:
+    """End an erasure, and forget its owner. ``until``: the owner's records up to then are refused; None: all."""
+    await tx.run(_LOCK)
+    await tx.run(_FINISH, id=id, until=until)
 
 
 async def read_back(database: Database, records: Sequence[Erased]) -> int:

@@ -156,17 +156,14 @@ async def delete(
         return bool(rows)
 
 
-async def lock_out(tx: Transaction, tenant: str, id: UUID, *, leave_admin: bool) -> bool:
-    """Take away a user's password, role, sessions and keys, until the row is deleted. False: there is no such user.
+async def lock_out(tx: Transaction, tenant: str, id: UUID, *, leave_admin: bool) -> None:
+    """Take away a user's password, role, sessions and keys, until the row is deleted.
 
     ``leave_admin`` and ``FORBIDDEN``: as in ``change``.
     """
     async with _admin_left(tx, tenant, asked=leave_admin):
-        rows = await tx.run(
-            _CHANGE, tenant=tenant, id=id, username=None, password_hash=_NO_HASH, role="user", old_hash=None
-        )
+        await tx.run(_CHANGE, tenant=tenant, id=id, username=None, password_hash=_NO_HASH, role="user", old_hash=None)
         await keys.revoke_all(tx, id)
-    return bool(rows)
 
 
 @asynccontextmanager

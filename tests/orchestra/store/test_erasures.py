@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -90,7 +91,8 @@ async def test_another_worker_goes_on_where_one_died(database: Database, monkeyp
     assert (None, True, {"requests": 12, "conversations": 12}) == (
         found.owner, found.finished_at is not None, {k: n for k, n in found.erased.items() if n},
     )  # fmt: skip
-    assert [] == second.recorded  # The first one did.
+    # The first one has recorded the erasure, this one its end.
+    assert [False] == [each.refuses_until is None for each in second.recorded]
 
 
 async def test_nothing_is_deleted_before_kafka_has_the_erasure(database: Database) -> None:
@@ -183,8 +185,33 @@ async def test_access_ends_with_the_note(database: Database) -> None:
     (user,) = await database.run("SELECT password_hash, role FROM users")
     assert (["other"], "none", "user") == ([row.name for row in rows], user.password_hash, user.role)
     assert noted[1] == noted[2]
-    forever = await database.run("SELECT refuses_until IS NULL AS forever FROM erasures ORDER BY number")
-    assert [True, False] == [row.forever for row in forever]
+
+
+async def test_a_name_may_be_used_again_after_its_erasure(database: Database) -> None:
+    """A user is refused forever; another name until its erasure is done, also where it is carried out again."""
+    user = str(uuid4())
+    await take(database, request(user=user), request(user="key:billing"))
+    noted = [await note(database, owner) for owner in (user, "key:billing")]
+    first = Erasing(database)
+    await first.eraser.erase()
+    until = [each.refuses_until for each in (await erasures.ledger(database)).erasures]
+    numbers = await database.run("SELECT number FROM erasures ORDER BY number")
+    billing = [each for each in first.recorded if each.id == noted[1].id]
+    later = letter(timestamp_ms=int(datetime.now(UTC).timestamp() * 1000) + 60_000)
+
+    await database.run("DELETE FROM erasures")
+    await erasures.read_back(database, billing[-1:])
+    await take(database, request(user="key:billing"), request(user="key:billing", record=later))
+    await database.run(
+        "UPDATE conversations SET created_at = now() + interval '1 hour' "
+        "WHERE id IN (SELECT conversation_id FROM requests WHERE src_offset = :offset)",
+        offset=later.offset,
+    )
+    await Erasing(database).eraser.erase()
+
+    assert [None, billing[-1].refuses_until] == until
+    assert min(row.number for row in numbers) > 2
+    assert {"key:billing": 1} == await owners(database)
 
 
 async def test_the_last_admin_is_not_erased(database: Database) -> None:
