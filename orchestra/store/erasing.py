@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestra.store import erasures
-from orchestra.store.cancels import CancelledBatch, cancel
+from orchestra.store.cancels import CancelledBatch, cancel, conversations_of
 from orchestra.store.database import Database, Transaction
 from orchestra.store.erasures import StoredErasure
 from orchestra.store.turns import KEYS, ConversationRef, RequestRef, lock_conversations, refs_json
@@ -202,11 +202,10 @@ _COUNT = "SELECT count(*) AS n FROM (SELECT FROM {rows} LIMIT :most) AS t"
 
 @dataclass(frozen=True)
 class Step:
-    """What a step deleted, and what it cancelled. ``left``: there is more to do of the same."""
+    """What a step cancelled. ``left``: there is more to do of the same."""
 
-    found: int = 0
-    cancelled: CancelledBatch | None = None
-    left: bool = False
+    cancelled: CancelledBatch | None
+    left: bool
 
 
 async def count(database: Database, tenant: str, owner: str) -> dict[str, int]:
@@ -246,20 +245,20 @@ async def erase_conversations(database: Database, id: UUID, refs: Collection[Con
         await lock_conversations(tx, refs)
         keys = refs_json(refs)
         await tx.run(_HIDE, refs=keys)
-        cancelled, requests, left = await _erase_requests(tx, id, "conversation_id", keys)
+        step = await _erase_requests(tx, id, "conversation_id", keys)
         messages = len(await tx.run(_DELETE_MESSAGES, refs=keys, limit=_MESSAGES_AT_ONCE))
         await tx.run(_CUT, refs=keys)
         gone = [row.id for row in await tx.run(_DELETE_CONVERSATIONS, refs=keys)]
         await _forget_in_audit(tx, refs, "conversations", gone)
         await erasures.add(tx, id, {"conversations": len(gone), "messages": messages})
-    return Step(len(gone) + requests + messages, cancelled, left or messages == _MESSAGES_AT_ONCE)
+    return Step(step.cancelled, step.left or messages == _MESSAGES_AT_ONCE)
 
 
 async def erase_requests(database: Database, id: UUID, refs: Collection[RequestRef]) -> Step:
     """Delete these requests, which are in conversations of others, and cancel those that are open."""
     async with database.transaction() as tx:
-        cancelled, found, left = await _erase_requests(tx, id, "id", refs_json(refs))
-    return Step(found, cancelled, left)
+        await lock_conversations(tx, await conversations_of(tx, refs))
+        return await _erase_requests(tx, id, "id", refs_json(refs))
 
 
 async def erase_files(database: Database, erasure: StoredErasure, owner: str) -> int:
@@ -322,8 +321,7 @@ async def finish(database: Database, erasure: StoredErasure, owners: Sequence[st
         await erasures.finish(tx, erasure.id, until)
 
 
-async def _erase_requests(tx: Transaction, id: UUID, on: str, keys: str) -> tuple[CancelledBatch | None, int, bool]:
-    """What was cancelled, how many requests were deleted, and whether there are more."""
+async def _erase_requests(tx: Transaction, id: UUID, on: str, keys: str) -> Step:
     open_ones = _refs(await tx.run(_OPEN.format(on=on), refs=keys, limit=_REQUESTS_AT_ONCE))
     cancelled = None
     if open_ones:
@@ -331,12 +329,10 @@ async def _erase_requests(tx: Transaction, id: UUID, on: str, keys: str) -> tupl
         await tx.run(_FORGET_REPLIES.format(on="request_id" if on == "id" else on), refs=keys)
         cancelled = await cancel(tx, open_ones)
     ended = _refs(await tx.run(_ENDED.format(on=on), refs=keys, limit=_REQUESTS_AT_ONCE))
-    if not ended:
-        return cancelled, len(open_ones), len(open_ones) == _REQUESTS_AT_ONCE
-    found = dict((await tx.run(_DELETE_REQUESTS, refs=refs_json(ended)))[0])
-    await _forget_in_audit(tx, ended, "requests", [each.id for each in ended])
-    await erasures.add(tx, id, found)
-    return cancelled, found["requests"], _REQUESTS_AT_ONCE in (len(open_ones), len(ended))
+    if ended:
+        await erasures.add(tx, id, dict((await tx.run(_DELETE_REQUESTS, refs=refs_json(ended)))[0]))
+        await _forget_in_audit(tx, ended, "requests", [each.id for each in ended])
+    return Step(cancelled, _REQUESTS_AT_ONCE in (len(open_ones), len(ended)))
 
 
 async def _forget_in_audit(
