@@ -6,8 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas import envelope, fields
-from schemas.envelope import Headers
+from schemas import fields
 from schemas.json_schema import described
 
 ERASED = "llm.owner.erased"
@@ -26,8 +25,3 @@ class Erased(BaseModel):
         datetime | None,
         described("Requests of the owner that Kafka got up to then are not taken in; null: whenever they come.", None),
     ]
-
-
-def headers_of(erased: Erased, source: str) -> Headers:
-    """The headers of its record."""
-    return envelope.write_headers(id=erased.id, type=ERASED, source=source, extra=[(envelope.TENANT, erased.tenant)])

@@ -15,6 +15,7 @@ from orchestra.files.home import FileHome
 from orchestra.files.opening import open_home
 from orchestra.incoming import Judge
 from orchestra.kafka.clients import GROUP, group_reader, make_broker, open_producer, started
+from orchestra.kafka.erasures import write
 from orchestra.loops import beside, keep_running
 from orchestra.signing import EventSigner
 from orchestra.store import leases
@@ -34,7 +35,7 @@ from workers.metrics import Metrics
 from workers.models import Models
 from workers.outcome import Cancelled, Interrupted, LeaseLost
 from workers.pauses import Pauses
-from workers.publish import OpenProducer, Publisher
+from workers.publish import SOURCE, OpenProducer, Publisher
 from workers.records import RecordReader
 from workers.settings import WorkerSettings
 from workers.shares import Shares
@@ -131,7 +132,7 @@ class Worker:
             eraser=Eraser(
                 database,
                 settings.secrets,
-                record=self.publisher.erased,
+                record=partial(write, open_producer, source=SOURCE),
                 announce=self.publisher.announce,
                 stop=lambda refs: self.slots.stop(refs, Cancelled()),
                 timings=timings,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from orchestra.kafka.clients import KAFKA_ERRORS
 from orchestra.signing import OwnerHasher
 from orchestra.store import erasing, erasures
 from orchestra.store.database import Database
@@ -13,6 +14,7 @@ from orchestra.store.erasing import Step
 from orchestra.store.erasures import StoredErasure, Work, user_id_of
 from orchestra.store.turns import Announcement, RequestRef
 from schemas.erasures import Erased
+from schemas.topics import ERASURES
 from workers.timings import TIMINGS, Timings
 
 log = structlog.get_logger()
@@ -21,7 +23,7 @@ log = structlog.get_logger()
 class Eraser:
     """Works on erasures that are due.
 
-    ``record``: writes the record of an erasure to Kafka, and returns when Kafka has it. ``announce``: publishes
+    ``record``: writes records of erasures to Kafka, and returns when Kafka has them. ``announce``: publishes
     replies. ``stop``: ends calls to the model of cancelled requests.
     """
 
@@ -30,7 +32,7 @@ class Eraser:
         database: Database,
         secrets: list[bytes],
         *,
-        record: Callable[[Erased], Awaitable[None]],
+        record: Callable[[Sequence[Erased]], Awaitable[None]],
         announce: Callable[[Sequence[Announcement]], None],
         stop: Callable[[Sequence[RequestRef]], None],
         timings: Timings = TIMINGS,
@@ -43,15 +45,21 @@ class Eraser:
         self._timings = timings
 
     async def erase(self) -> None:
-        """Walk once through everything for each erasure that is due. Raises ``DatabaseUnavailableError``."""
+        """Walk once through everything for each erasure that is due. Raises ``DatabaseUnavailableError``.
+
+        While Kafka does not take its record, an erasure waits, a minute at a time.
+        """
         while work := await erasures.take(self._database, self._timings.erasure_settles):
-            await self._work(work)
+            try:
+                await self._work(work)
+            except KAFKA_ERRORS as error:
+                log.warning("erasure_waits", error=type(error).__name__, topic=ERASURES.name)
 
     async def _work(self, work: Work) -> None:
         erasure = work.erasure
         if not erasure.recorded:
             # First, so that what is deleted here stays deleted when an older state of Postgres is restored.
-            await self._record(erasure.record)
+            await self._record([erasure.record])
             await erasures.note_recorded(self._database, erasure.id)
         names = [erasure.owner] if erasure.owner is not None else await self._names_of(erasure)
         found = 0
@@ -65,7 +73,7 @@ class Eraser:
             until = erasure.refuses_until
             if until is None and not (names and all(map(user_id_of, names))):
                 until = datetime.now(UTC)
-                await self._record(replace(erasure, refuses_until=until).record)
+                await self._record([replace(erasure, refuses_until=until).record])
             await erasing.finish(self._database, erasure, names, until)
             log.info("owner_erased", tenant=erasure.tenant, count=sum(erasure.erased.values()))
 

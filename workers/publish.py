@@ -29,13 +29,12 @@ from orchestra.store.turns import Announcement
 from orchestra.transcript import Piece
 from schemas import envelope
 from schemas.dead_letters import RawHeaders, dead_letter_headers
-from schemas.erasures import Erased, headers_of
 from schemas.errors import ErrorCode
 from schemas.events import CANCELLED, COMPLETED, DELTA, EXPIRED, FAILED, PIECE, RESTART, STARTED
 from schemas.ids import refusal_id
 from schemas.replies import REPLY, Reply
 from schemas.status import Status
-from schemas.topics import DEAD_LETTERS, ERASURES, EVENTS, MAX_RECORD_BYTES, REPLIES
+from schemas.topics import DEAD_LETTERS, EVENTS, MAX_RECORD_BYTES, REPLIES
 from workers.metrics import Metrics
 from workers.records import refusal
 from workers.timings import TIMINGS, Timings
@@ -204,14 +203,6 @@ class Publisher:
                 waits.append(wait)
         if waits:
             await asyncio.gather(*waits)
-
-    async def erased(self, erasure: Erased) -> None:
-        """Publish the record of an erasure. Returns when Kafka has acknowledged it."""
-        wait = asyncio.get_running_loop().create_future()
-        key, value = str(erasure.id).encode(), erasure.model_dump_json().encode()
-        encoded: RawHeaders = [(name, text.encode()) for name, text in headers_of(erasure, SOURCE)]
-        self._put(_Outgoing(ERASURES.name, key, value, encoded, acknowledged=wait))
-        await wait
 
     async def run(self) -> None:
         """Send queued records and mark acknowledged replies until cancelled, through outages of Kafka of any length."""

@@ -6,18 +6,20 @@ read again changes nothing that the database has.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
 from pydantic import ValidationError
 
 from orchestra.kafka.clients import GROUP, open_browser, open_committer, open_producer
+from orchestra.kafka.erasures import write
 from orchestra.kafka.topics import Admin
 from orchestra.settings import KafkaSettings
 from orchestra.store import erasures, progress
 from orchestra.store.database import Database
 from orchestra.store.progress import IntakeProgress
-from schemas.erasures import Erased, headers_of
+from schemas.erasures import Erased
 from schemas.topics import ERASURES, REQUESTS
 
 _CLIENT_ID = "orchestra-rewind"
@@ -106,11 +108,7 @@ async def _bring_together(
     noted = await erasures.read_back(database, list(in_kafka.values()))
     missing = [each.record for each in (await erasures.ledger(database)).erasures if each.id not in in_kafka]
     if missing:
-        async with open_producer(settings, _CLIENT_ID) as producer:
-            for each in missing:
-                headers = [(name, text.encode()) for name, text in headers_of(each, _SOURCE)]
-                value = each.model_dump_json().encode()
-                await producer.send_and_wait(ERASURES.name, value, key=str(each.id).encode(), headers=headers)
+        await write(partial(open_producer, settings, _CLIENT_ID), missing, _SOURCE)
     return noted, len(missing)
 
 
