@@ -29,7 +29,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs baseline lock build images faults faults-full bench growth figures doors browser vendor site
+.PHONY: help setup up down test test-live test-all check lint lint-deploy types imports drift locked fast format docs baseline lock build images push-images audit release faults faults-full bench growth figures doors browser vendor alerts chart chart-live site
 
 help:  ## Show this list
 	@echo "make TARGET [ARGS='passed to the command behind it']"
@@ -145,6 +145,11 @@ doors: $(TOOLS)  ## Try every call of the OpenAI API with OpenAI's libraries and
 
 browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")
 	@$(BIN)/python -m tests.browser $(ARGS)
+
+alerts: $(TOOLS)  ## Try the dashboards and alerts with promtool and a real Prometheus: about six minutes (ARGS="-k DeadLetters")
+	@command -v promtool prometheus >/dev/null || { \
+		echo "promtool and prometheus are not on PATH: apt-get install --no-install-recommends prometheus" >&2; exit 1; }
+	@exec $(BIN)/pytest tests/deploy tests/live/test_prometheus.py $(ARGS)
 
 chart: $(TOOLS)  ## Lint and render the Helm chart, and check what it renders (needs helm and kubeconform)
 	@$(BIN)/python -m tests.chart $(ARGS)

@@ -1,9 +1,12 @@
-"""Write docs/reference from the code: HTTP API, Python client, settings, metrics, topics, states, errors, commands.
+"""Write docs/reference and deploy/example.env from the code.
+
+The reference: HTTP API, Python client, settings, metrics, topics, states, errors, commands.
 
 `python docs/generate.py` writes; with `--check` it only lists what differs.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -35,11 +38,18 @@ TITLES = {"gateway": "Gateway", "workers": "Worker", "llm_service": "LLM service
 
 def settings() -> str:
     """Every environment variable of every service."""
-    sections = ["# Settings\n\nEach service reads them from the environment once, at its start.\n"]
-    for package, title in SERVICES.items():
-        for piece in _defined_in(f"{package}.settings", SettingsGroup):
-            rows = [_setting(name, field) for name, field in sorted(piece.model_fields.items())]
-            sections.append(f"## {title}\n\n" + table(["variable", "default", "what"], rows))
+    intro = (
+        "Each service reads them from the environment once, at its start. An empty variable is unset. "
+        "[deploy/example.env](../../deploy/example.env) has all of them, with their defaults.\n\n"
+        "Any other variable is reported if it begins with `ORCHESTRA_`, or if its name is within two "
+        "characters of a setting's: each service logs `unknown_setting` with the name that was probably meant, and "
+        "`orchestra doctor` shows a warning. In Kubernetes, a Service named `metrics` or `tasks` sets `METRICS_PORT` "
+        "or `TASKS_PORT` to a URL; such values are ignored."
+    )
+    sections = [f"# Settings\n\n{intro}\n"]
+    for service in SERVICES:
+        rows = [_setting(name, field) for name, field in sorted(_fields(service).items())]
+        sections.append(f"## {TITLES[service]}\n\n" + table(["variable", "default", "what"], rows))
     return "\n".join(sections)
 
 
@@ -50,28 +60,61 @@ def _fields(service: str) -> dict[str, FieldInfo]:
 
 
 def _setting(name: str, field: FieldInfo) -> list[str]:
-    default = field.get_default(call_default_factory=True)
-    if default is PydanticUndefined:
-        shown = "**required**"
-    elif default is None:
-        shown = ""
-    else:
-        value = default.get_secret_value() if isinstance(default, SecretStr) else default
-        shown = f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else ""
-    return [f"`{(field.alias or name).upper()}`", shown, field.description or ""]
+    default = _default(field)
+    shown = "**required**" if field.is_required() else f"`{default}`" if default else ""
+    return [f"`{name.upper()}`", shown, field.description or ""]
+
+
+def _default(field: FieldInfo) -> str | None:
+    """A default as an operator would write it. None if there is none."""
+    value = field.get_default(call_default_factory=True)
+    if value in (PydanticUndefined, None):
+        return None
+    value = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def example_environment() -> str:
+    """Every setting once, commented out, with its default, below the services that read it."""
+    readers: dict[str, list[str]] = defaultdict(list)
+    for service in SERVICES:
+        for name in _fields(service):
+            readers[name].append(service)
+    intro = (
+        "# Every setting, with its default. Remove the # before a name and write your value; a name without a value\n"
+        "# is unset. Give the file to `docker run --env-file`, or to systemd as EnvironmentFile.\n"
+    )
+    sections = [intro]
+    for services in sorted({tuple(each) for each in readers.values()}, key=lambda each: (-len(each), each)):
+        names = sorted(name for name, read_by in readers.items() if tuple(read_by) == services)
+        title = ", ".join(TITLES[service] for service in services)
+        sections.append(f"## {title}\n\n" + "\n".join(_example(name, services) for name in names))
+    return "\n".join(sections)
+
+
+def _example(name: str, services: tuple[str, ...]) -> str:
+    fields = [_fields(service)[name] for service in services]
+    said = [f"{'Required. ' if field.is_required() else ''}{field.description}" for field in fields]
+    defaults = [_default(field) or "" for field in fields]
+    if len(set(defaults)) > 1:
+        said = [f"{text} Default: {default or 'unset'}." for text, default in zip(said, defaults, strict=True)]
+    if len(set(said)) > 1:
+        said = [f"{TITLES[service]}: {text}" for service, text in zip(services, said, strict=True)]
+    comments = [f"# {line}\n" for text in dict.fromkeys(said) for line in wrap(text, 117, break_on_hyphens=False)]
+    return "".join(comments) + f"#{name.upper()}={defaults[0]}\n"
 
 
 def metrics() -> str:
     """Every metric that a service shows at `/metrics`."""
     intro = (
-        "In Prometheus' text format. Values that a label does not list are counted together as `other`. "
-        "[Dashboards and alerts](../howto/watch-with-prometheus.md) read them."
+        "In Prometheus' text format. Values that a label does not list are counted together as `other`. [Dashboards "
+        "and alerts](../howto/watch-with-prometheus.md) read them."
     )
     sections = [f"# Metrics\n\n{intro}\n"]
     for service in SERVICES:
         registry: Registry = import_module(f"{service}.metrics").Metrics().registry
         rows = [_metric(registry, each) for each in registry.collect()]
-        sections.append(f"## {title}\n\n" + table(["metric", "kind", "labels", "what"], sorted(rows)))
+        sections.append(f"## {TITLES[service]}\n\n" + table(["metric", "kind", "labels", "what"], sorted(rows)))
     return "\n".join(sections)
 
 
@@ -196,15 +239,16 @@ def _parameter(parameter: Any) -> list[str]:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "settings.md": settings,
-    "metrics.md": metrics,
-    "topics.md": topics,
-    "states.md": states,
-    "errors.md": errors,
-    "commands.md": commands,
-    "http.md": http_api.http,
-    http_api.BODIES: http_api.bodies,
-    "python.md": python_client.python,
+    "docs/reference/settings.md": settings,
+    "docs/reference/metrics.md": metrics,
+    "docs/reference/topics.md": topics,
+    "docs/reference/states.md": states,
+    "docs/reference/errors.md": errors,
+    "docs/reference/commands.md": commands,
+    "docs/reference/http.md": http_api.http,
+    f"docs/reference/{http_api.BODIES}": http_api.bodies,
+    "docs/reference/python.md": python_client.python,
+    "deploy/example.env": example_environment,
 }
 
 

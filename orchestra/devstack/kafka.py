@@ -113,7 +113,7 @@ async def _format(properties: Path, env: dict[str, str]) -> None:
         raise PartFailedError("kafka", "could not format its data folder", output.decode(errors="replace"))
 
 
-async def kafka_answers(port: int, host: str = HOST) -> bool:
+async def kafka_answers(port: int) -> bool:
     """True if a broker on this port returns its metadata."""
     # The first is cheap, and avoids the client's warnings while nothing listens.
     return taken(port) and await broker_answers(f"{HOST}:{port}")

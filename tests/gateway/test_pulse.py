@@ -12,8 +12,10 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.people.standing import Standing
+from gateway.pulse import Look
+from gateway.timings import Timings
 from gateway.topics import Topics
-from orchestra.store import queue, requests
+from orchestra.store import models, queue, requests
 from orchestra.store.database import Database
 from orchestra.store.queue import Counted, Depth, Totals, Whose
 from schemas.api.keys import Scope

@@ -15,10 +15,11 @@ from gateway import topics
 from gateway.metrics import Metrics
 from gateway.timings import Timings
 from gateway.topics import Ends, Looked, Topics, lags
+from orchestra.kafka.clients import open_browser
 from orchestra.store import leases, progress
 from orchestra.store.progress import IntakeProgress
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.topics import REPLIES, REQUESTS
+from schemas.topics import REPLIES, REQUESTS, TOPICS
 from tests.support.fakes import Calls, running
 from tests.support.stack import Stack
 from tests.support.store import connect

@@ -13,7 +13,9 @@ import pytest
 from tests.support.tree import PACKAGES, ROOT
 
 LOCKS = sorted(
-    str(path.relative_to(ROOT)) for where in ("*", "docs/*/*", "tests/*/*") for path in ROOT.glob(f"{where}.lock")
+    str(path.relative_to(ROOT))
+    for where in ("*", "release/*", "docs/*/*", "tests/*/*")
+    for path in ROOT.glob(f"{where}.lock")
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
