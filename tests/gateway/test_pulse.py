@@ -83,7 +83,9 @@ async def test_numbers_go_when_postgres_does(monkeypatch: pytest.MonkeyPatch) ->
     found = Look(Depth([], frozenset()), {}, [])
     monkeypatch.setattr(queue, "open_letters", Calls(Counted(0, more=False)))
     monkeypatch.setattr(models, "known_models", Calls([]))
-    watched = pulse.Pulse(cast("Database", None), Drain(), metrics, None, Timings(measure=0.001, frame=0.0))
+    watched = pulse.Pulse(
+        cast("Database", None), cast("Topics", None), Drain(), metrics, None, Timings(measure=0.001, frame=0.0)
+    )
 
     def slots() -> float | None:
         return metrics.registry.get_sample_value("orchestra_worker_slots", {"state": "free"})

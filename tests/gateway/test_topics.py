@@ -87,8 +87,12 @@ async def test_what_is_unread_is_known_while_kafka_responds(monkeypatch: pytest.
     """Nothing is known before the first look, and nothing any more long after the last."""
 
     class Consumer:
-        async def topics(self) -> None:
-            pass
+        @property
+        def _client(self) -> "Consumer":
+            return self
+
+        async def fetch_all_metadata(self) -> "Consumer":
+            return self
 
         def partitions_for_topic(self, topic: str) -> set[int] | None:
             return {0} if topic == REQUESTS.name else None

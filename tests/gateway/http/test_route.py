@@ -198,4 +198,4 @@ def test_a_route_documents_what_its_checks_answer(handlers: Handlers) -> None:
     assert "not_found" in get.responses()[404]["description"]
     assert {401, 403, 422, 503, 200, 404} == get.responses().keys()
     assert "requestBody" in make.extra
-    assert {} == get.extra
+    assert {"x-scopes": [Scope.READ]} == get.extra
