@@ -61,7 +61,7 @@ class Eraser:
             # First, so that what is deleted here stays deleted when an older state of Postgres is restored.
             await self._record([erasure.record])
             await erasures.note_recorded(self._database, erasure.id)
-        names = [erasure.owner] if erasure.owner is not None else await self._names_of(erasure)
+        names = await erasing.names_of(self._database, erasure, self._hasher)
         found = 0
         for name in names:
             found += await self._walk(erasure, name)
@@ -99,13 +99,3 @@ class Eraser:
             self._announce(done.cancelled.announcements)
             self._stop(done.cancelled.running)
         return done
-
-    async def _names_of(self, erasure: StoredErasure) -> list[str]:
-        """Whose data an erasure is about that was read back from Kafka, which has only the hash of the name."""
-        return list(
-            {
-                owner
-                async for owner in erasing.owners(self._database, erasure.tenant)
-                if erasure.owner_hash in self._hasher.hashes(erasure.tenant, owner)
-            }
-        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestra.cli.environment import environment_of_stack
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.terminal import echo
-from orchestra.settings import DatabaseSettings, KafkaSettings, load
+from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings, load
 
 if TYPE_CHECKING:
     from orchestra.kafka.rewind import Rewound
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def rewind(*, data: Data = DEFAULT_DATA) -> None:
     """After Postgres was restored from a dump: have workers read again what Kafka got since the dump.
 
-    Run it before workers are started; it refuses while one runs. It also notes what was erased since the dump, and
-    workers erase it again. Uses DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS; if they are not set and a stack of
-    `orchestra up` runs on --data, those of the stack. Running it again changes nothing.
+    Run it before workers and gateways are started; it refuses while a worker runs. It also notes what was erased since
+    the dump: the owners lose their access at once, and workers erase their data again. Uses DATABASE_URL,
+    KAFKA_BOOTSTRAP_SERVERS and ORCHESTRA_SECRET; if DATABASE_URL is not set and a stack of `orchestra up` runs on
+    --data, those of the stack. Running it again changes nothing.
     """
     from aiokafka.errors import KafkaError
 
@@ -30,9 +31,9 @@ def rewind(*, data: Data = DEFAULT_DATA) -> None:
         os.environ |= environment_of_stack(data)
     if not os.environ.get("DATABASE_URL"):
         raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
-    kafka, postgres = load(KafkaSettings), load(DatabaseSettings)
+    kafka, postgres, secret = load(KafkaSettings), load(DatabaseSettings), load(SecretSettings)
     try:
-        done = asyncio.run(_rewind(kafka, postgres))
+        done = asyncio.run(_rewind(kafka, postgres, secret))
     except WorkersRunError:
         raise fail("workers read from Kafka: stop them first; one that was killed counts for 10 seconds more") from None
     except DatabaseUnavailableError:
@@ -46,12 +47,12 @@ def rewind(*, data: Data = DEFAULT_DATA) -> None:
         echo(f"erasures that Kafka lacked: {done.recorded}")
 
 
-async def _rewind(kafka: KafkaSettings, postgres: DatabaseSettings) -> "Rewound":
+async def _rewind(kafka: KafkaSettings, postgres: DatabaseSettings, secret: SecretSettings) -> "Rewound":
     from orchestra.kafka.rewind import rewind
     from orchestra.store.database import Database
 
     database = Database.connect(postgres, "orchestra-rewind")
     try:
-        return await rewind(kafka, database)
+        return await rewind(kafka, database, secret.secrets)
     finally:
         await database.close()

@@ -16,7 +16,8 @@ from orchestra.kafka.clients import GROUP, open_browser, open_committer, open_pr
 from orchestra.kafka.erasures import write
 from orchestra.kafka.topics import Admin
 from orchestra.settings import KafkaSettings
-from orchestra.store import erasures, progress
+from orchestra.signing import OwnerHasher
+from orchestra.store import erasing, erasures, progress
 from orchestra.store.database import Database
 from orchestra.store.progress import IntakeProgress
 from schemas.erasures import Erased
@@ -52,11 +53,11 @@ class Rewound:
     recorded: int
 
 
-async def rewind(settings: KafkaSettings, database: Database, group: str = GROUP) -> Rewound:
+async def rewind(settings: KafkaSettings, database: Database, secrets: list[bytes], group: str = GROUP) -> Rewound:
     """Move the read positions of workers to where this database is, and bring both ledgers of erasures together.
 
-    Doing it again changes nothing more. Raises ``WorkersRunError``, ``DatabaseUnavailableError``, and
-    ``aiokafka.errors.KafkaError``.
+    Owners whose erasure the database lacked have no access any more, before a gateway starts. Doing it again changes
+    nothing more. Raises ``WorkersRunError``, ``DatabaseUnavailableError``, and ``aiokafka.errors.KafkaError``.
     """
     async with Admin(settings) as admin:
         if await admin.state_of_group(group) not in _WITHOUT_MEMBERS:
@@ -67,6 +68,7 @@ async def rewind(settings: KafkaSettings, database: Database, group: str = GROUP
         places = await admin.partitions({REQUESTS.name, *(place.topic for place in read)})
         ledger = await admin.partitions([ERASURES.name])
     noted, recorded = await _bring_together(settings, database, ledger)
+    await erasing.end_access(database, OwnerHasher(secrets))
     return Rewound(await _move(settings, database, group, marks, places), noted, recorded)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestra.signing import OwnerHasher
 from orchestra.store import erasures
 from orchestra.store.cancels import CancelledBatch, cancel, conversations_of
 from orchestra.store.database import Database, Transaction
@@ -46,12 +47,14 @@ FROM (
     SELECT t.id, {owner} AS owner FROM {table} t WHERE t.tenant = :tenant AND t.id > :after ORDER BY t.id LIMIT :limit
 ) AS p
 """
-_NAMED_ELSEWHERE = """
-SELECT DISTINCT owner FROM (
-    SELECT id::text AS owner FROM users WHERE tenant = :tenant
-    UNION ALL SELECT 'key:' || name FROM api_keys WHERE tenant = :tenant AND user_id IS NULL
-    UNION ALL SELECT owner FROM files WHERE tenant = :tenant
-    UNION ALL SELECT owner FROM early_cancels WHERE tenant = :tenant
+_WITH_ACCESS = """
+SELECT id::text AS owner FROM users WHERE tenant = :tenant
+UNION SELECT 'key:' || name FROM api_keys WHERE tenant = :tenant AND user_id IS NULL
+"""
+_NAMED_ELSEWHERE = f"""
+SELECT owner FROM ({_WITH_ACCESS}
+    UNION SELECT owner FROM files WHERE tenant = :tenant
+    UNION SELECT owner FROM early_cancels WHERE tenant = :tenant
 ) AS o WHERE owner IS NOT NULL
 """
 
@@ -214,7 +217,27 @@ async def count(database: Database, tenant: str, owner: str) -> dict[str, int]:
     return {kind: (await database.run(_COUNT.format(rows=rows), **values))[0].n for kind, rows in _COUNTS.items()}
 
 
-async def owners(database: Database, tenant: str) -> AsyncIterator[str]:
+async def names_of(database: Database, erasure: StoredErasure, hasher: OwnerHasher) -> list[str]:
+    """Whose data an erasure is about. Of one that was read back from Kafka only the hash of the name is known."""
+    if erasure.owner is not None:
+        return [erasure.owner]
+    everyone = _owners(database, erasure.tenant)
+    return list({each async for each in everyone if erasure.owner_hash in hasher.hashes(erasure.tenant, each)})
+
+
+async def end_access(database: Database, hasher: OwnerHasher) -> None:
+    """End the access of owners whose erasure was read back from Kafka, and is not done here yet."""
+    ledger = await erasures.ledger(database)
+    unnamed = [each for each in ledger.erasures if each.owner is None and each.finished_at is None]
+    for tenant in {each.tenant for each in unnamed}:
+        for row in await database.run(_WITH_ACCESS, tenant=tenant):
+            hashes = hasher.hashes(tenant, row.owner)
+            for erasure in (each for each in unnamed if each.owner_hash in hashes):
+                async with database.transaction() as tx:
+                    await erasures.end_access(tx, tenant, row.owner, until=erasure.refuses_until)
+
+
+async def _owners(database: Database, tenant: str) -> AsyncIterator[str]:
     """All owners that have anything in a tenant, each at least once."""
     for row in await database.run(_NAMED_ELSEWHERE, tenant=tenant):
         yield row.owner

@@ -29,6 +29,7 @@ RETURNING {_COLUMNS}
 _REVOKE_PROGRAMS = """
 UPDATE api_keys SET revoked_at = now()
 WHERE tenant = :tenant AND user_id IS NULL AND 'key:' || name = :owner AND revoked_at IS NULL
+    AND (CAST(:until AS timestamptz) IS NULL OR created_at <= :until)
 """
 
 _FIND = f"SELECT {_COLUMNS} FROM erasures WHERE tenant = :tenant AND id = :id"
@@ -129,12 +130,23 @@ async def note(
         await tx.run(_LOCK)
         if found := await tx.run(_RUNNING, tenant=tenant, owner=owner):
             return _stored(found[0])
-        if user_id := user_id_of(owner):
-            await users.lock_out(tx, tenant, user_id, leave_admin=leave_admin)
-        await tx.run(_REVOKE_PROGRAMS, tenant=tenant, owner=owner)
+        await end_access(tx, tenant, owner, leave_admin=leave_admin)
         rows = await tx.run(_NOTE, id=id, tenant=tenant, owner_hash=owner_hash, owner=owner)
         tx.note(by, f"erasures/{id}")
     return _stored(rows[0])
+
+
+async def end_access(
+    tx: Transaction, tenant: str, owner: str, *, until: datetime | None = None, leave_admin: bool = False
+) -> None:
+    """Take away a user's password, role, sessions and keys, or revoke a program's keys.
+
+    ``until``: leave the program's keys that are newer, if its name may be used again since then.
+    ``leave_admin``: raise ``FORBIDDEN`` if no credential would give admin rights any more.
+    """
+    if user_id := user_id_of(owner):
+        await users.lock_out(tx, tenant, user_id, leave_admin=leave_admin)
+    await tx.run(_REVOKE_PROGRAMS, tenant=tenant, owner=owner, until=until)
 
 
 async def find(database: Database, tenant: str, id: UUID) -> StoredErasure | None:

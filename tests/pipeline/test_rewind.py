@@ -16,12 +16,14 @@ from orchestra.store.audit import Author
 from schemas.api.audit import Action
 from schemas.topics import REPLIES
 from tests.support.dumps import dump, restore
+from tests.support.people import make_key
 from tests.support.records import message, signed
 from tests.support.road import PARTITIONS, Road
 from tests.support.store import connect
 from tests.support.waiting import eventually
 from workers.timings import TIMINGS
 
+ANN = "key:ann"
 QUICK = dataclasses.replace(TIMINGS, sweep=0.2, erasure_settles=0.0, erase_again=0.1)
 
 
@@ -37,22 +39,33 @@ async def count(road: Road, owner: str) -> int:
     return int((await road.one("SELECT count(*) AS n FROM requests WHERE user_name = :owner", owner=owner)).n)
 
 
+async def valid_keys(road: Road) -> int:
+    """How many keys are accepted."""
+    return int((await road.one("SELECT count(*) AS n FROM api_keys WHERE revoked_at IS NULL")).n)
+
+
+def secrets_of(road: Road) -> list[bytes]:
+    """What the services of the stack sign with."""
+    return [road.stack.env["ORCHESTRA_SECRET"].encode()]
+
+
 async def ask_as(road: Road, owner: str) -> None:
     """A request of an owner, as a gateway writes it."""
-    secret = road.stack.env["ORCHESTRA_SECRET"].encode()
     value, key = message("hers", model="echo"), str(uuid4()).encode()
-    record = signed("default", owner, value=value, key=key, id=uuid4(), secret=secret)
+    record = signed("default", owner, value=value, key=key, id=uuid4(), secret=secrets_of(road)[0])
     await road.send(record.value, record.key, record.headers)
 
 
 async def test_what_was_accepted_after_the_dump_is_answered(road: Road, tmp_path: Path) -> None:
     """All that Kafka got before, during and after the dump ends in the restored database; what was erased stays so."""
-    hasher = OwnerHasher([road.stack.env["ORCHESTRA_SECRET"].encode()])
+    secrets = secrets_of(road)
+    hasher = OwnerHasher(secrets)
     async with road.worker(QUICK):
-        await ask_as(road, "ann")
+        await make_key(road.database, "read", name="ann")
+        await ask_as(road, ANN)
         before = [await road.ask(f"before {n}") for n in range(20)]
         await road.endings(before)
-        await eventually(lambda: count(road, "ann"))
+        await eventually(lambda: count(road, ANN))
         await eventually(lambda: road.database.run("SELECT 1 FROM intake_progress"))
         dumping = asyncio.create_task(dump(road.database_url, tmp_path / "dump"))
         during = [await road.ask(f"during {n}") for n in range(20)]
@@ -62,7 +75,7 @@ async def test_what_was_accepted_after_the_dump_is_answered(road: Road, tmp_path
         await road.endings(everything)
         by = Author("default", "key:k", Action.OWNER_ERASE)
         erasure = await erasures.note(
-            road.database, "default", "ann", hasher.hash("default", "ann"), uuid4(), by, leave_admin=False
+            road.database, "default", ANN, hasher.hash("default", ANN), uuid4(), by, leave_admin=False
         )
 
         async def erased() -> bool:
@@ -71,14 +84,15 @@ async def test_what_was_accepted_after_the_dump_is_answered(road: Road, tmp_path
 
         await eventually(erased)
         with pytest.raises(WorkersRunError):
-            await rewind(road.stack.kafka_settings, road.database, road.group)
+            await rewind(road.stack.kafka_settings, road.database, secrets, road.group)
     old = await restored(road, tmp_path / "dump")
     ended = "SELECT id FROM requests WHERE finished_at IS NOT NULL AND user_name IS NULL"
     known = {row.id for row in await old.database.run(ended)}
-    assert 1 == await count(old, "ann")
+    assert (1, 1) == (await count(old, ANN), await valid_keys(old))
 
-    first = await rewind(road.stack.kafka_settings, old.database, road.group)
-    second = await rewind(road.stack.kafka_settings, old.database, road.group)
+    first = await rewind(road.stack.kafka_settings, old.database, secrets, road.group)
+    second = await rewind(road.stack.kafka_settings, old.database, secrets, road.group)
+    assert 0 == await valid_keys(old)  # Before any worker runs.
     async with old.worker(QUICK):
         assert ["completed"] * 60 == await old.endings(everything)
         await old.replies(everything)
@@ -97,7 +111,7 @@ async def test_what_was_accepted_after_the_dump_is_answered(road: Road, tmp_path
 
 
 async def _no_rows(road: Road) -> bool:
-    return await count(road, "ann") == 0
+    return await count(road, ANN) == 0
 
 
 async def test_topics_that_were_created_again_are_read_from_their_start(road: Road, tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ async def test_topics_that_were_created_again_are_read_from_their_start(road: Ro
     old = await restored(road, tmp_path / "dump")
     asked = [await road.ask(f"after {n}") for n in range(60)]
 
-    await rewind(road.stack.kafka_settings, old.database, road.group)
+    await rewind(road.stack.kafka_settings, old.database, secrets_of(road), road.group)
 
     async with old.worker(QUICK):
         assert ["completed"] * 60 == await old.endings(asked)

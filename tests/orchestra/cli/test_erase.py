@@ -62,8 +62,9 @@ async def test_nothing_is_rewound_without_a_database() -> None:
 async def test_a_database_that_is_away_is_named() -> None:
     """If Kafka or Postgres cannot be reached, one line says which, without a password."""
     done = await orchestra(
-        "rewind", DATABASE_URL="postgres://u:secret@127.0.0.1:1/x", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"
-    )
+        "rewind", DATABASE_URL="postgres://u:secret@127.0.0.1:1/x", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1",
+        ORCHESTRA_SECRET="s" * 32,
+    )  # fmt: skip
 
     assert 1 == done.status
     assert "Kafka at 127.0.0.1:1" in done.stderr

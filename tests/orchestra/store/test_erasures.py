@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -184,6 +184,32 @@ async def test_access_ends_with_the_note(database: Database) -> None:
     (user,) = await database.run("SELECT password_hash, role FROM users")
     assert (["other"], "none", "user") == ([row.name for row in rows], user.password_hash, user.role)
     assert noted[1] == noted[2]
+
+
+async def test_access_ends_where_only_the_hash_is_known(database: Database) -> None:
+    """After erasures were read back access ends as with the note, by the old secret too; newer keys of a name stay."""
+    now = datetime.now(UTC)
+    ann = await make_user(database, "ann", role="admin")
+    await make_key(database, "admin", user=ann)
+    for name in ("billing", "other"):
+        await make_key(database, "read", name=name)
+    await erasures.read_back(
+        database,
+        [
+            Erased(
+                id=uuid4(), tenant="default", owner_hash=OwnerHasher([SECRET]).hash("default", owner), requested_at=now,
+                refuses_until=until,
+            )
+            for owner, until in ((str(ann.resource.id), None), ("key:billing", now + timedelta(hours=1)),
+                                 ("key:other", now - timedelta(hours=1)))
+        ],
+    )  # fmt: skip
+
+    await erasing.end_access(database, OwnerHasher([b"n" * 32, SECRET]))
+
+    rows = await database.run("SELECT name FROM api_keys WHERE revoked_at IS NULL")
+    (user,) = await database.run("SELECT password_hash, role FROM users")
+    assert (["other"], "none", "user") == ([row.name for row in rows], user.password_hash, user.role)
 
 
 async def test_a_name_may_be_used_again_after_its_erasure(database: Database) -> None:
