@@ -38,13 +38,14 @@ SELECT split_part(topic, ':', 1) AS why, split_part(topic, ':', 2) AS topic FROM
 WHERE topic LIKE '%:%' AND read_up_to > now() - interval '15 seconds' ORDER BY topic
 """
 
-# Workers note their marks every few seconds. A request is in Postgres before that, and all records before its own.
+# Workers note their marks every few seconds. A request is in Postgres before that, and all records before its own. One
+# that is older than the mark has a higher offset only if the topic was created again since: it says nothing.
 _ALL = """
 SELECT i.topic, i.partition, greatest(i.next_offset, r.src_offset + 1) AS next_offset, i.read_up_to
 FROM intake_progress i LEFT JOIN LATERAL (
-    SELECT src_offset FROM requests WHERE src_topic = i.topic AND src_partition = i.partition
+    SELECT src_offset, src_timestamp FROM requests WHERE src_topic = i.topic AND src_partition = i.partition
     ORDER BY src_offset DESC LIMIT 1
-) AS r ON true
+) AS r ON r.src_timestamp >= floor(1000 * extract(epoch FROM i.read_up_to))
 WHERE i.topic NOT LIKE '%:%' ORDER BY i.topic, i.partition LIMIT 10000
 """
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"

@@ -38,9 +38,13 @@ async def test_a_topic_is_read_up_to_its_slowest_partition(database: Database) -
 
 
 async def test_what_is_in_postgres_is_read(database: Database) -> None:
-    """A request counts as read before a mark says so, and so do the records before its own; found by an index."""
+    """A later request counts as read before a mark says so, and so do the records before its own; found by an index."""
     await progress.note_progress(database, [IntakeProgress("t", partition, 3, NOON) for partition in range(3)])
-    await take(database, *(request(record=letter(topic="t", partition=1, offset=offset)) for offset in (7, 5, 1)))
+    later, earlier = (int((NOON + timedelta(seconds=seconds)).timestamp() * 1000) for seconds in (1, -1))
+    for offset in (7, 5, 1):
+        await take(database, request(record=letter(topic="t", partition=1, offset=offset, timestamp_ms=later)))
+    # Of the topic before it was created again.
+    await take(database, request(record=letter(topic="t", partition=2, offset=900, timestamp_ms=earlier)))
 
     assert [3, 8, 3] == [mark.next_offset for mark in await progress.progress(database)]
     with noted("run") as asked:
