@@ -12,7 +12,7 @@ from orchestra.cli.environment import gateway_of
 from orchestra.cli.format import clock
 from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import echo
-from schemas.api.erasures import ErasureResource
+from schemas.api.erasures import MOST_COUNTED, ErasureResource
 
 _POLL_SECONDS = 1.0
 
@@ -20,7 +20,7 @@ _POLL_SECONDS = 1.0
 def erase(
     owner: Annotated[str, typer.Argument(help="Id of a user, `key:NAME` of a program, or the name of an X-User-ID.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what there is.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what lists show of it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
@@ -55,7 +55,12 @@ def erase(
 
 
 def _counts(found: ErasureResource) -> str:
-    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.counts.items()) or "nothing"
+    return ", ".join(f"{_count(found, kind)} {kind.replace('_', ' ')}" for kind in found.counts) or "nothing"
+
+
+def _count(found: ErasureResource, kind: str) -> str:
+    count = found.counts[kind]
+    return f"at least {count}" if found.status == "counted" and count >= MOST_COUNTED else f"{count}"
 
 
 def _is_erasure(answer: Any) -> bool:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestra.store.cancels import delete_conversations
 from orchestra.store.database import Database
-from orchestra.store.turns import KEYS, ConversationRef, lock_conversations, refs_json
+from orchestra.store.turns import HIDDEN, KEYS, ConversationRef, lock_conversations, refs_json
 
 _EARLY_CANCEL_DAYS = 7
 _MIN_DAYS = 7
@@ -18,8 +18,7 @@ _MIN_DAYS = 7
 _KEPT_MINUTES = 10
 _MESSAGES_AT_ONCE = 5000
 
-_HIDDEN = "substr(CAST({id} AS text), 15, 1) = '8'"
-_OF_HIDDEN = f"r.id = r.conversation_id AND {_HIDDEN.format(id='r.id')}"
+_OF_HIDDEN = f"r.id = r.conversation_id AND {HIDDEN.format(id='r.id')}"
 _OLD = "{moment} < now() - make_interval(days => :days)"
 # Not EXISTS, which the planner may turn into a join that reads a whole index.
 _ANY = "(SELECT true FROM {rows} LIMIT 1) IS NOT NULL"
@@ -64,7 +63,7 @@ ORDER BY r.finished_at LIMIT :limit
 """
 _DELETE_LAST = f"""
 DELETE FROM requests r USING {KEYS} AS k
-WHERE r.tenant = k.tenant AND r.id = k.id AND {_HIDDEN.format(id="k.id")}
+WHERE r.tenant = k.tenant AND r.id = k.id AND {HIDDEN.format(id="k.id")}
     AND CAST(r.conversation_id AS text) = CAST(k.id AS text) -- As text: not to be read from the index of hidden ones.
     AND {_OLD.format(moment="r.finished_at")} AND {_NONE.format(rows=_OTHERS)}
 RETURNING 1
@@ -78,7 +77,7 @@ _PARENT = "branches b WHERE b.tenant = c.tenant AND b.conversation_id = c.id"
 _REQUESTS = "requests r WHERE r.tenant = c.tenant AND r.conversation_id = c.id"
 _MESSAGES = "messages m WHERE m.tenant = c.tenant AND m.conversation_id = c.id"
 _WITHOUT_REQUESTS = (
-    f"{_HIDDEN.format(id='c.id')} AND {_OLD.format(moment='c.created_at')} AND {_NONE.format(rows=_REQUESTS)}"
+    f"{HIDDEN.format(id='c.id')} AND {_OLD.format(moment='c.created_at')} AND {_NONE.format(rows=_REQUESTS)}"
 )
 _DEAD = f"(c.deleted_at IS NOT NULL OR ({_WITHOUT_REQUESTS})) AND {_NONE.format(rows=_BRANCHES)}"
 _CUT = f"""
@@ -132,7 +131,7 @@ WHERE what = 'conversations' AND due_at <= now() RETURNING what
 """
 # What is open has a head. Of what has ended, the newest turn and the newest message count.
 _ENDED = _OLD.format(moment="greatest(r.created_at, r.finished_at)")
-_UNUSED = f"""{_THERE.format(row="c")} AND NOT {_HIDDEN.format(id="c.id")} AND {_OLD.format(moment="c.created_at")}
+_UNUSED = f"""{_THERE.format(row="c")} AND NOT {HIDDEN.format(id="c.id")} AND {_OLD.format(moment="c.created_at")}
     AND {_NONE.format(rows=_BRANCHES)}
     AND {_NONE.format(rows=_REQUESTS + " AND r.status IN ('pending', 'in_progress')")}
     AND coalesce((SELECT {_ENDED} FROM {_REQUESTS} ORDER BY r.seq DESC LIMIT 1), true)

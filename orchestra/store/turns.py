@@ -32,6 +32,9 @@ def shown_status(stored: str) -> Status:
     return Status.PENDING if stored == "waiting" else Status(stored)
 
 
+HIDDEN = "substr(CAST({id} AS text), 15, 1) = '8'"
+"""The condition that a conversation with this id is hidden: its one request has the same id. As indexes have it."""
+
 PAGE_BYTES = 8 * 1024 * 1024
 """Largest page of a list, whatever its limit: texts may be long, and a gateway holds a whole page in memory."""
 

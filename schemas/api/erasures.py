@@ -10,6 +10,9 @@ from schemas import fields
 from schemas.content import storable
 from schemas.json_schema import described
 
+MOST_COUNTED = 10_000
+"""Up to here a dry run counts each kind. So many mean: at least so many."""
+
 _COUNTS = {"conversations": 12, "messages": 340, "requests": 171, "files": 3, "dead_letters": 1}
 
 
@@ -40,7 +43,11 @@ class ErasureResource(BaseModel):
     ]
     counts: Annotated[
         dict[str, int],
-        described("What there is (dry run, at most 100,000 of a kind), or what has been deleted so far.", _COUNTS),
+        described(
+            f"What there is, or what has been deleted so far. A dry run counts what lists show: up to {MOST_COUNTED:,} "
+            "of a kind, and among the newest 50,000 dead letters.",
+            _COUNTS,
+        ),
     ]
     requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
     finished_at: Annotated[datetime | None, described("When it was done; null: not yet.", "2026-11-30T10:02:07Z")]

@@ -20,26 +20,26 @@ def erasure(status: str, **counts: int) -> dict[str, Any]:
 
 async def test_a_dry_run_only_counts(script: ScriptedGateway) -> None:
     """It prints what there is, and when topics will be free of it; nothing else is called."""
-    script.answers = {"POST /v1/erasures": erasure("counted", conversations=2, dead_letters=1)}
+    script.answers = {"POST /v1/erasures": erasure("counted", conversations=2, messages=10_000)}
 
     done = await script.orchestra("erase", "key:billing", "--dry-run")
 
     assert (0, [("POST /v1/erasures", {"owner": "key:billing", "dry_run": True})]) == (done.status, script.asked)
-    assert "there are: 2 conversations, 1 dead letters\nllm.requests is free of it at " in done.output
+    assert "there are: 2 conversations, at least 10000 messages\nllm.requests is free of it at " in done.output
 
 
 async def test_it_waits_until_all_is_gone(script: ScriptedGateway) -> None:
     """After the count it erases, looks until the erasure is done, and prints what was deleted."""
     script.answers = {
         "POST /v1/erasures": [erasure("counted", messages=4), erasure("running")],
-        f"GET /v1/erasures/{ID}": [erasure("running", messages=2), erasure("done", messages=4)],
+        f"GET /v1/erasures/{ID}": [erasure("running", messages=2), erasure("done", messages=10_004)],
     }
 
     done = await script.orchestra("erase", "ann")
 
     assert 0 == done.status
     assert [{"owner": "ann", "dry_run": True}, {"owner": "ann"}] == [sent for name, sent in script.asked if sent]
-    assert done.output.startswith("deleted: 4 messages\n")
+    assert done.output.startswith("deleted: 10004 messages\n")
 
 
 async def test_what_is_refused_is_said(script: ScriptedGateway) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -16,10 +16,12 @@ from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
 from orchestra.store.intake import Batch, take_in
 from orchestra.store.turns import RequestRef
+from schemas import envelope
 from schemas.api.audit import Action
 from schemas.erasures import Erased
 from schemas.errors import ErrorCode, OrchestraError
 from tests.support.people import make_key, make_user
+from tests.support.plans import noted, plan_of
 from tests.support.store import claim_one, count, finish, letter, request, take
 from workers.erase import Eraser
 from workers.timings import TIMINGS
@@ -237,6 +239,35 @@ async def test_a_name_may_be_used_again_after_its_erasure(database: Database) ->
     assert [None, billing[-1].refuses_until] == until
     assert min(row.number for row in numbers) > 2
     assert {"key:billing": 1} == await owners(database)
+
+
+async def test_a_dry_run_counts_what_lists_show(database: Database) -> None:
+    """Of an owner's rows all kinds are counted, hidden conversations too; what is deleted and others' rows are not."""
+    hidden = UUID("7b1f0c52-6d4e-8a30-9c11-2f8e4b6a9d01")
+    await take(database, request(user="ann", conversation=hidden, id=hidden))
+    await finish(database, await claim_one(database))
+    deleted = request(user="ann")
+    await take(database, request(user="ann"), request(user="bob"), deleted)
+    await database.run("UPDATE requests SET deleted_at = now() WHERE id = :id", id=deleted.ref.id)
+    await database.run("UPDATE conversations SET deleted_at = now() WHERE id = :id", id=deleted.conversation_id)
+    for owner in ("ann", "bob"):
+        header = (envelope.USER, owner.encode())
+        await take_in(database, Batch(dead_letters=[letter(headers=[header]).because(ErrorCode.NOT_JSON, "")]))
+
+    found = await erasing.count(database, "default", "ann")
+
+    assert {"conversations": 2, "messages": 2, "requests": 2, "files": 0, "dead_letters": 1} == found
+
+
+async def test_a_dry_run_reads_by_indexes(database: Database) -> None:
+    """Its cost does not grow with the tables: each statement reads a bounded part of an index."""
+    with noted("run") as asked:
+        await erasing.count(database, "default", "ann")
+
+    plans = [await plan_of(database, sql, **values) for sql, values in asked]
+    indexes = ("conversations_owned", "messages_in_order", "requests_owned", "files_owned", "dead_letters_newest")
+    assert [] == [plan for index, plan in zip(indexes, plans, strict=True) if f" {index}" not in plan]
+    assert not any("Seq Scan" in plan or "Sort" in plan for plan in plans)
 
 
 async def test_the_last_admin_is_not_erased(database: Database) -> None:
