@@ -257,6 +257,7 @@ class Intake:
                     done = await take_in(self._database, _batch(verdicts, self._ledger.number), order)
                     self._slots.start(done.claimed)
             except LedgerOutdatedError:
+                self._slots.doubt()  # As below: requests may be committed whose records with used ids were not.
                 await self._read_ledger()
             except DatabaseUnavailableError as error:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))

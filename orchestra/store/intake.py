@@ -139,7 +139,7 @@ async def take_in(database: Database, batch: Batch, order: ClaimOrder | None = N
 
     ``order``: for a worker that knows of no other runnable turn. It gets the new ones at once.
     Raises ``DataRefusedError`` (split the batch), ``DatabaseUnavailableError`` (try again), or ``LedgerOutdatedError``
-    (leave out what belongs to erased owners; nothing is written).
+    (leave out what belongs to erased owners). Then requests and claims may be written already.
     """
     done = Intaken()
     if _is_one_statement(batch, order):

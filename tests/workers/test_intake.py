@@ -252,7 +252,7 @@ async def test_records_of_erased_owners_leave_no_trace(monkeypatch: pytest.Monke
     assert (0, 4, 7, 3) == (first.ledger, len(first.requests), second.ledger, len(second.requests))
     assert [each.record.timestamp_ms for each in second.requests] == [at, at, at + 1000]
     assert ["bob", None, "ann"] == [each.user for each in second.requests]
-    assert 1 == taking.metrics.erased._value.get()
+    assert (1, 1) == (taking.metrics.erased._value.get(), taking.slots.doubts)
 
 
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
