@@ -305,12 +305,15 @@ async def erase_files(database: Database, erasure: StoredErasure, owner: str) ->
     """Have the sweep of files delete all files of the owner. Returns how many that were not deleted before."""
     tenant, found = erasure.tenant, 0
     of = {"tenant": tenant, "owner": owner, "until": erasure.refuses_until}
-    while rows := await database.run(_DELETE_FILES, **of, limit=_REQUESTS_AT_ONCE):
+    while True:
         async with database.transaction() as tx:
-            await tx.run(_FORGET_TARGETS, tenant=tenant, targets=[f"files/{row.id}" for row in rows])
-            await erasures.add(tx, erasure.id, {"files": len(rows)})
+            rows = await tx.run(_DELETE_FILES, **of, limit=_REQUESTS_AT_ONCE)
+            if rows:
+                await tx.run(_FORGET_TARGETS, tenant=tenant, targets=[f"files/{row.id}" for row in rows])
+                await erasures.add(tx, erasure.id, {"files": len(rows)})
         found += len(rows)
-    return found
+        if len(rows) < _REQUESTS_AT_ONCE:
+            return found
 
 
 async def any_file(database: Database, erasure: StoredErasure, owner: str) -> bool:
@@ -354,11 +357,12 @@ async def finish(database: Database, erasure: StoredErasure, owners: Sequence[st
     ``until``: the owner's records are refused if Kafka got them up to then. None: always.
     """
     async with database.transaction() as tx:
+        # First, as it locks the ledger: whoever notes an erasure locks it before the accounts, too.
+        await erasures.finish(tx, erasure.id, until)
         for owner in owners:
             user_id = erasures.user_id_of(owner)
             of = {"tenant": erasure.tenant, "owner": owner, "user_id": user_id, "until": until}
             await tx.run(_DELETE_ACCOUNT, **of)
-        await erasures.finish(tx, erasure.id, until)
 
 
 async def _erase_requests(tx: Transaction, id: UUID, on: str, keys: str) -> Step:

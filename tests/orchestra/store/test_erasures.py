@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka.errors import KafkaError
 
+from orchestra.files.home import new_key
 from orchestra.signing import OwnerHasher
-from orchestra.store import erasing, erasures
+from orchestra.store import erasing, erasures, files
 from orchestra.store.audit import Author
 from orchestra.store.database import Database, DatabaseUnavailableError
 from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
+from orchestra.store.files import NewFile
 from orchestra.store.intake import Batch, take_in
 from orchestra.store.turns import RequestRef
 from schemas import envelope
@@ -95,6 +97,28 @@ async def test_another_worker_goes_on_where_one_died(database: Database, monkeyp
     )  # fmt: skip
     # The first one has recorded the erasure, this one its end.
     assert [False] == [each.refuses_until is None for each in second.recorded]
+
+
+async def test_a_file_is_deleted_with_its_traces(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the work breaks off behind a file, the file is found again, and its id does not stay in the audit."""
+    given = NewFile(purpose="batch", filename="a", media_type="text/plain", bytes=1, sha256="0" * 64, blob=new_key())
+    file = await files.add(database, ("default", "ann"), given, days=1, max_bytes=9)
+    assert file is not None
+    await database.run(
+        "INSERT INTO audit (event_id, tenant, actor, action, target) VALUES (:id, 'default', 'bob', 'x', :target)",
+        id=uuid4(), target=f"files/{file.id}",
+    )  # fmt: skip
+    erasure = await note(database, "ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(erasures, "add", breaking(0, erasures.add))
+        with pytest.raises(DatabaseUnavailableError):
+            await erasing.erase_files(database, erasure, "ann")
+
+    found = [await erasing.erase_files(database, erasure, "ann") for _ in range(2)]
+
+    targets = {row.target for row in await database.run("SELECT target FROM audit")}
+    assert [1, 0] == found
+    assert {f"erasures/{erasure.id}", "files/erased"} == targets
 
 
 async def test_nothing_is_deleted_before_kafka_has_the_erasure(database: Database) -> None:
