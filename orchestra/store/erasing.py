@@ -357,7 +357,7 @@ async def finish(database: Database, erasure: StoredErasure, owners: Sequence[st
     ``until``: the owner's records are refused if Kafka got them up to then. None: always.
     """
     async with database.transaction() as tx:
-        # First, as it locks the ledger: whoever notes an erasure locks it before the accounts, too.
+        # First, as it locks the ledger: the transaction that notes an erasure locks it before the accounts, too.
         await erasures.finish(tx, erasure.id, until)
         for owner in owners:
             user_id = erasures.user_id_of(owner)

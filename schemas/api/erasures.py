@@ -11,7 +11,7 @@ from schemas.content import storable
 from schemas.json_schema import described
 
 MOST_COUNTED = 10_000
-"""Up to here a dry run counts each kind. So many mean: at least so many."""
+"""Up to here a dry run counts each kind: a count that is equal to it means at least this many."""
 
 _COUNTS = {"conversations": 12, "messages": 340, "requests": 171, "files": 3, "dead_letters": 1}
 
