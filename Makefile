@@ -29,10 +29,10 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bund
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: help setup up down test test-live test-all check lint lint-deploy types imports drift locked fast format docs baseline lock build images push-images audit release faults faults-full bench growth figures doors browser vendor alerts chart chart-live site
+.PHONY: help setup up down test test-live test-all check lint types imports drift locked fast format docs figures baseline vendor lock lint-deploy alerts chart chart-live site browser doors faults faults-full bench growth build images push-images audit release
 
 help:  ## Show this list
-	@echo "make TARGET [ARGS='passed to the command behind it']"
+	@echo "make TARGET [ARGS='passed to the command behind it']. To begin with: up, test, check"
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 		printf '  %-13s %s\n' "$$target" "$$text"; done
 
@@ -50,7 +50,7 @@ test: $(TOOLS)  ## Run the tests on real Kafka and Postgres, several at once (AR
 test-live: $(TOOLS)  ## Run the long tests that every submission runs: `make up`, the commands of the pages, an upgrade
 	@exec $(BIN)/pytest $(LIVE) $(beside) $(ARGS)
 
-test-all: test  ## Run `make test`, then the long tests one after the other: storms, the campaign, examples, real model, the browser
+test-all: test  ## Run `make test`, then the long tests one by one: storms, faults, examples, a real model, the browser
 	@$(BIN)/pytest -m long
 	@exec $(BIN)/python -m tests.browser
 
@@ -59,18 +59,6 @@ check: lint types imports drift locked fast  ## Fast checks: lint, types, import
 lint: $(TOOLS)  ## Check style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-
-# Checks a file against a schema. It knows none of compose's own tags, so they are cut before.
-valid = $(RELEASE)/bin/check-jsonschema --default-filetype yaml --builtin-schema vendor.$(1)
-
-lint-deploy: $(RELEASE_TOOLS)  ## Check what deploys the system: Dockerfile, compose files, CI, Renovate
-	@$(RELEASE)/bin/hadolint Dockerfile
-	@$(RELEASE)/bin/yamllint --strict .gitlab-ci.yml .pre-commit-config.yaml compose*.yaml
-	@$(call valid,gitlab-ci) --data-transform gitlab-ci .gitlab-ci.yml
-	@$(call valid,renovate) renovate.json
-	@for file in compose*.yaml; do \
-		sed 's/!\(override\|reset\) //' "$$file" | $(call valid,compose-spec) - || { echo "in $$file" >&2; exit 1; }; \
-	done
 
 types: $(TOOLS)  ## Check types
 	@$(BIN)/mypy
@@ -102,8 +90,14 @@ docs: $(TOOLS)  ## Write schemas/published, docs/reference, and the dashboards a
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m deploy
 
+figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
+	@$(BIN)/python -m benchmarks.guard --write $(ARGS)
+
 baseline: $(TOOLS)  ## For a release: make the present schemas those that later ones must be compatible with
 	@$(BIN)/python -m tests.support.compatibility
+
+vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in gateway/console/vendor/vendor.lock.json
+	@$(BIN)/python -m tests.browser.vendor $(ARGS)
 
 lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(call compile,.,$(ARGS))
@@ -115,23 +109,37 @@ lock: $(BOOTSTRAP)/.ready  ## Write the locks from pyproject.toml (ARGS=--upgrad
 	@$(resolve) $(ARGS) --group doors-litellm-proxy --output-file tests/doors/requirements-litellm-proxy.lock
 	@$(resolve) $(ARGS) --group site --output-file docs/site/requirements.lock
 
-build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
-	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
+# Checks a file against a schema. It knows none of compose's own tags, so they are cut before.
+valid = $(RELEASE)/bin/check-jsonschema --default-filetype yaml --builtin-schema vendor.$(1)
 
-images:  ## Build the container images (needs Docker)
-	@exec docker compose build $(ARGS)
-
-push-images: images  ## Push the images to IMAGES, a path of a registry, as VERSION (needs Docker)
-	@for image in gateway workers llm-service; do \
-		docker tag "llm-orchestra/$$image" "$(IMAGES)/$$image:$(VERSION:v%=%)" && \
-		docker push "$(IMAGES)/$$image:$(VERSION:v%=%)" || exit 1; \
+lint-deploy: $(RELEASE_TOOLS)  ## Check what deploys the system: Dockerfile, compose files, CI, Renovate
+	@$(RELEASE)/bin/hadolint Dockerfile
+	@$(RELEASE)/bin/yamllint --strict .gitlab-ci.yml .pre-commit-config.yaml compose*.yaml
+	@$(call valid,gitlab-ci) --data-transform gitlab-ci .gitlab-ci.yml
+	@$(call valid,renovate) renovate.json
+	@for file in compose*.yaml; do \
+		sed 's/!\(override\|reset\) //' "$$file" | $(call valid,compose-spec) - || { echo "in $$file" >&2; exit 1; }; \
 	done
 
-audit: $(RELEASE_TOOLS)  ## Check licences and known vulnerabilities of everything that is installed
-	@$(RELEASE)/bin/python -m release.audit
+alerts: $(TOOLS)  ## Try the dashboards and alerts on a real Prometheus: about six minutes (ARGS="-k DeadLetters")
+	@command -v promtool prometheus >/dev/null || { \
+		echo "promtool and prometheus are not on PATH: apt-get install --no-install-recommends prometheus" >&2; exit 1; }
+	@exec $(BIN)/pytest tests/deploy tests/live/test_prometheus.py $(ARGS)
 
-release: $(RELEASE_TOOLS)  ## Make and check a release, and show how it would be published (ARGS=--publish does it)
-	@$(RELEASE)/bin/python -m release $(ARGS)
+chart: $(TOOLS)  ## Lint and render the Helm chart, and check what it renders (needs helm and kubeconform)
+	@$(BIN)/python -m tests.chart $(ARGS)
+
+chart-live: $(TOOLS)  ## Try the chart on an API server, and its autoscaling on a Prometheus (needs both, and helm)
+	@$(BIN)/python -m tests.chart --live $(ARGS)
+
+site: $(BOOTSTRAP)/.ready  ## Build the documentation as a site that searches itself offline, and check it (ARGS=--serve)
+	@$(BOOTSTRAP)/bin/python -m docs.site $(ARGS)
+
+browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")
+	@$(BIN)/python -m tests.browser $(ARGS)
+
+doors: $(TOOLS)  ## Try every call of the OpenAI API with other people's clients (ARGS="--only ai-sdk,openai-python")
+	@$(BIN)/python -m tests.doors $(ARGS)
 
 faults: $(TOOLS)  ## Break the system on purpose, and count what was lost: twelve to sixteen minutes (ARGS="--only scale")
 	@$(BIN)/python -m faults $(ARGS)
@@ -145,31 +153,24 @@ bench: $(TOOLS)  ## How fast it is and what it costs: some six minutes on a quie
 growth: $(TOOLS)  ## How the cost of a request grows: history, rows, calls, streams, ... (ARGS="--curves history,rows")
 	@$(BIN)/python -m benchmarks growth $(ARGS)
 
-doors: $(TOOLS)  ## Try every call of the OpenAI API with OpenAI's libraries and others' (ARGS="--only ai-sdk,openai-python")
-	@$(BIN)/python -m tests.doors $(ARGS)
+build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
+	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
 
-browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")
-	@$(BIN)/python -m tests.browser $(ARGS)
+images:  ## Build the container images (needs Docker)
+	@exec docker compose build $(ARGS)
 
-alerts: $(TOOLS)  ## Try the dashboards and alerts with promtool and a real Prometheus: about six minutes (ARGS="-k DeadLetters")
-	@command -v promtool prometheus >/dev/null || { \
-		echo "promtool and prometheus are not on PATH: apt-get install --no-install-recommends prometheus" >&2; exit 1; }
-	@exec $(BIN)/pytest tests/deploy tests/live/test_prometheus.py $(ARGS)
+push-images: override VERSION := $(VERSION:v%=%)
+push-images: images  ## Push the images to IMAGES, a path of a registry, as VERSION (needs Docker)
+	@for image in gateway workers llm-service; do \
+		docker tag "llm-orchestra/$$image" "$(IMAGES)/$$image:$(VERSION)" && \
+		docker push "$(IMAGES)/$$image:$(VERSION)" || exit 1; \
+	done
 
-chart: $(TOOLS)  ## Lint and render the Helm chart, and check what it renders (needs helm and kubeconform)
-	@$(BIN)/python -m tests.chart $(ARGS)
+audit: $(RELEASE_TOOLS)  ## Check licences and known vulnerabilities of the packages that run the system
+	@$(RELEASE)/bin/python -m release.audit
 
-chart-live: $(TOOLS)  ## Install the chart on an API server, try its autoscaling on Prometheus (needs both, and helm)
-	@$(BIN)/python -m tests.chart --live $(ARGS)
-
-vendor: $(TOOLS)  ## Write the console's third-party files, as the versions in gateway/console/vendor/vendor.lock.json
-	@$(BIN)/python -m tests.browser.vendor $(ARGS)
-
-site: $(BOOTSTRAP)/.ready  ## Build the documentation as a site that searches itself offline, and check it (ARGS=--serve)
-	@$(BOOTSTRAP)/bin/python -m docs.site $(ARGS)
-
-figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
-	@$(BIN)/python -m benchmarks.guard --write $(ARGS)
+release: $(RELEASE_TOOLS)  ## Make and check a release, and show how it would be published (ARGS=--publish does it)
+	@$(RELEASE)/bin/python -m release $(ARGS)
 
 # The runtime lock is the part of the first that `make up` needs, the pipeline lock what the images of gateway and
 # workers do, the llm lock that of the LLM service; the bootstrap lock is the installer itself.

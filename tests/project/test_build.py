@@ -74,6 +74,13 @@ def test_releases_are_made_by_tags_alone() -> None:
     assert not any(job["interruptible"] for job in released)
 
 
+def test_images_of_a_release_name_its_commit() -> None:
+    """The job that publishes images sets each argument of their labels."""
+    arguments = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["x-args"]
+
+    assert set(arguments) <= set(PIPELINE["release-images"]["variables"])
+
+
 def test_the_wheel_is_whole(tmp_path: Path) -> None:
     """The wheel holds every file of the packages: code, published schemas, migrations, data of the embedded stack."""
     subprocess.run(
