@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
-# What runs from a checkout, and what images run. The first has all packages of the others.
+# What runs from a checkout (`runtime`), and what images run: parts of it.
 LOCKS = {
     path.stem.removeprefix("requirements-"): path
     for path in sorted(ROOT.glob("requirements-*.lock"))
