@@ -1,6 +1,6 @@
 # Three images. Gateway and workers differ in what they run, not in what is installed: one layer of locked packages is
-# stored, pulled and scanned once for both. The LLM service needs none of what speaks to Kafka and Postgres, and half of
-# the room (docs/decisions/0047-two-sets-of-packages.md). import-linter checks which package may import which.
+# stored, pulled and scanned once for both. The LLM service needs no client of Kafka and Postgres, and less than half of
+# the space (docs/decisions/0047-two-sets-of-packages.md). import-linter checks which package may import which.
 FROM python:3.12-slim AS tools
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
 WORKDIR /build
