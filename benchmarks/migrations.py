@@ -21,7 +21,9 @@ from orchestra.devstack.child import Child
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.postgres import postgres_part
 
-_ROWS, _RELEASED = 1_000_000, "0008"
+_ROWS = 1_000_000
+RELEASED = "0008"
+"""The last migration of the last release."""
 # The tables that grow with the number of requests and that every request reads and writes.
 _LARGE = ("requests", "messages", "conversations")
 _PAUSE_SECONDS = 0.002
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rows", type=int, default=_ROWS, help=f"requests in the table ({_ROWS:,})")
     parser.add_argument("--prepared", type=Path, metavar="FILE", help="statements to run before the first migration")
-    parser.add_argument("--after", default=_RELEASED, help=f"number of the release's last migration ({_RELEASED})")
+    parser.add_argument("--after", default=RELEASED, help=f"number of the release's last migration ({RELEASED})")
 
 
 async def migrations(told: argparse.Namespace) -> int:

@@ -1,6 +1,9 @@
 """What the benchmark of the migrations promises: both sides of each file are run, and the strongest lock is shown."""
 
-from benchmarks.migrations import Change, known, sides, strongest
+import re
+
+from benchmarks.migrations import RELEASED, Change, known, sides, strongest
+from tests.support.tree import ROOT
 
 
 def test_each_migration_has_two_sides() -> None:
@@ -13,6 +16,15 @@ def test_each_migration_has_two_sides() -> None:
     assert ("CREATE TABLE a ();\n\n", "DROP TABLE a;\n") == sides(
         "-- migrate:up\nCREATE TABLE a ();\n\n-- migrate:down\nDROP TABLE a;\n"
     )
+
+
+def test_the_page_on_upgrades_has_each_migration() -> None:
+    """Each migration since the last release is in the table of what migrations block."""
+    page = (ROOT / "docs/howto/upgrade.md").read_text("utf-8")
+    rows = [(first, last or first) for first, last in re.findall(r"^\| (\d{4})(?: to (\d{4}))? \|", page, re.MULTILINE)]
+    newer = [each.name[:4] for each in known() if each.name[:4] > RELEASED]
+
+    assert [number for number in newer if not any(first <= number <= last for first, last in rows)] == []
 
 
 def test_the_strongest_lock_of_a_table_counts() -> None:
