@@ -14,6 +14,8 @@ def files() -> dict[str, str]:
     return {
         "prometheus/prometheus.yml": configuration(),
         "prometheus/alerts.yml": rules(),
+        # A chart reads no file outside of its folder.
+        "helm/llm-orchestra/alerts.yml": rules(),
         **{f"grafana/dashboards/{board.name}.json": as_json(board) for board in boards()},
     }
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.tools import CHART, CI, ci, helm, kubeconform, objects, template, write_schemas
+from deploy.alerts import rules
+from deploy.known import SERVICES
+from tests.chart.tools import CHART, CI, RELEASE, ci, helm, kubeconform, objects, template, write_schemas
 
 REFUSED = {
     "files.url=file:///files": "at '/files/url': 'file:///files' does not match pattern",
@@ -72,7 +74,7 @@ def test_all_objects_are_valid(file: Path, schemas: Path) -> None:
     assert (0, "Skipped: 0") == (checked.returncode, checked.stdout.strip().split(", ")[-1]), checked.stdout
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "ServiceMonitor", "NetworkPolicy"])
+@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"])
 def test_a_wrong_field_is_found(kind: str, schemas: Path) -> None:
     """A field that does not exist, deep in an object, is not valid."""
     found = next(each for each in objects(ci("everything")) if each["kind"] == kind)
@@ -151,6 +153,22 @@ def test_an_autoscaler_is_alone_in_choosing_the_number() -> None:
     assert "replicas" not in deployment("gateway", ci("everything"))
     assert "replicas" not in deployment("workers", ci("everything"))
     assert deployment("workers", ci("minimal"))["replicas"] == 2
+
+
+def test_prometheus_knows_the_services_by_the_names_of_the_alerts() -> None:
+    """The targets of each service have the job by which alerts ask for it, and the rules are those of `make docs`."""
+    found = {each["metadata"]["name"]: each["spec"] for each in objects(ci("everything")) if "Monitor" in each["kind"]}
+    jobs = {
+        name: relabeling["replacement"]
+        for name, spec in found.items()
+        for endpoint in [*spec.get("endpoints", []), *spec.get("podMetricsEndpoints", [])]
+        for relabeling in endpoint["relabelings"]
+        if relabeling["targetLabel"] == "job"
+    }
+    (rule,) = [each["spec"] for each in objects(ci("everything")) if each["kind"] == "PrometheusRule"]
+
+    assert {f"{RELEASE}-llm-orchestra-{job.replace('_', '-')}": job for job in SERVICES} == jobs
+    assert yaml.safe_load(rules()) == rule
 
 
 def test_services_are_upgraded_one_after_the_other() -> None:
