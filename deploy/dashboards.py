@@ -173,6 +173,7 @@ def _workers() -> Board:
                 _lines("Records taken in", per_second("orchestra_worker_records_total", "kind")),
                 _lines("Dead letters", times("orchestra_worker_dead_letters_total", "reason")),
                 _lines("Duplicate records", times("orchestra_worker_duplicate_records_total")),
+                _lines("Records of erased owners", times("orchestra_worker_erased_records_total")),
                 _lines("Records on an unexpected partition", times("orchestra_worker_partition_mismatch_total")),
                 _lines("Records lost to retention", times("orchestra_worker_log_gap_records_total")),
                 _lines("Stalled partitions", now("orchestra_worker_stalled_partitions", "instance")),
