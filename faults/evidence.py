@@ -158,8 +158,9 @@ class Evidence:
     ``log_ends``/``log_starts``/``committed``: offsets of the ingress topics by (topic, partition).
     ``stale_workers``: expired leases that still exist. ``idle_in_transaction``: sessions of ours that hang.
     ``worker_faults``: how many workers were killed, paused or cut off from Postgres (None: unknown).
-    ``excused_calls``: calls broken off by injected faults without a worker's death (a killed LLM service, an
-    interrupted drain). ``counters``: dangers counted elsewhere, by the names of ``checker.SOMETIMES``.
+    ``broken_off``: the times, each from and to, at which faults broke off the open calls without a worker's death (a
+    killed LLM service, an interrupted drain). ``counters``: dangers counted elsewhere, by the names of
+    ``checker.SOMETIMES``.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -179,7 +180,7 @@ class Evidence:
     stale_workers: int = 0
     idle_in_transaction: int = 0
     worker_faults: int | None = None
-    excused_calls: int = 0
+    broken_off: list[tuple[float, float]] = field(default_factory=list)
     counters: dict[str, float] = field(default_factory=dict)
 
 

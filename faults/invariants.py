@@ -287,18 +287,20 @@ def streams_tell_the_truth(index: Index) -> Iterator[str]:
 
 def no_waste(index: Index) -> Iterator[str]:
     """I8."""
-    excused = index.evidence.excused_calls
     for key, calls in index.calls.items():
-        asked_for = sum(call.ended not in ("whole", "client_left") for call in calls)
+        asked_for = sum(call.ended not in ("whole", "client_left") or _broken_off(index, call) for call in calls)
         losses = sum(row.losses for row in index.by_key.get(key, []))
-        wasted = len(calls) - 1 - asked_for - losses
-        if wasted > 0 and excused < wasted:
+        if len(calls) - 1 > asked_for + losses:
             yield f"key {key}: {len(calls)} calls, {asked_for} to be tried again, {losses} lost workers"
-        excused -= max(0, min(wasted, excused))
     if index.evidence.worker_faults == 0:
         for row in index.evidence.requests:
             if row.losses:
                 yield f"{row.id} was taken from a worker {row.losses} times, and none was lost"
+
+
+def _broken_off(index: Index, call: Call) -> bool:
+    """True for a call that was open while a fault broke calls off."""
+    return any(call.start <= to and since <= call.end for since, to in index.evidence.broken_off)
 
 
 def walls(index: Index) -> Iterator[str]:

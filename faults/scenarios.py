@@ -60,7 +60,7 @@ class Play:
     direct: Direct
     ledger: Ledger
     worker_faults: int = 0
-    excused_calls: int = 0
+    broken_off: list[tuple[float, float]] = field(default_factory=list)
     topics: tuple[str, ...] = (REQUESTS.name,)
     began: float = field(default_factory=time.time)
 
@@ -101,7 +101,7 @@ class Play:
         url, bootstrap = self.scene.database_url, self.scene.kafka.bootstrap
         await until_settled(url, bootstrap, SETTLE_SECONDS)
         evidence = await collect(url, bootstrap, self.scene.ledger, self.scene.oracle_log, self.topics, self.began)
-        evidence.worker_faults, evidence.excused_calls = self.worker_faults, self.excused_calls
+        evidence.worker_faults, evidence.broken_off = self.worker_faults, self.broken_off
         return check(evidence)
 
     async def _note(self, what: str, question: Question, id: UUID | None = None) -> None:
@@ -148,8 +148,9 @@ async def drain(play: Play) -> None:
     """A worker leaves without waiting for its calls: another takes them over at once."""
     await play.ask_many(5)
     await play.until(_RUNNING, 5, fence=1)
+    since = time.time()
     await play.scene.workers[0].stop()
-    play.excused_calls = 5
+    play.broken_off.append((since, time.time()))
     await play.scene.add_worker()
 
 

@@ -378,6 +378,17 @@ def test_overlap_is_excused_where_a_worker_was_lost() -> None:
     assert [] == check(evidence).broken
 
 
+@pytest.mark.parametrize(("from_its_end", "broken"), [(-0.1, False), (0.1, True)], ids=["while it ran", "after it"])
+def test_a_call_is_made_again_if_it_was_open_when_calls_were_broken_off(from_its_end: float, broken: bool) -> None:
+    """A killed LLM service explains a second call only to a request whose first one it broke off."""
+    evidence = clean_history()
+    killed = evidence.calls[-1].end + from_its_end
+    evidence.broken_off = [(killed, killed + 0.05)]
+    needless_call(evidence)
+
+    assert broken == ("I8" in check(evidence).broken)
+
+
 @pytest.mark.parametrize("turn", [0, 1], ids=["its call not closed yet", "its call on the way"])
 @pytest.mark.parametrize(("ended", "broken"), [(-0.1, False), (0.1, True), (-5.0, True)])
 def test_overlap_is_excused_where_a_turn_was_just_cancelled(turn: int, ended: float, broken: bool) -> None:

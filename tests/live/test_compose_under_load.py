@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -46,11 +47,11 @@ services: {{llm_service: *own, gateway: *own, workers: *own}}
 async def test_services_scale_and_die_and_lose_nothing(tmp_path: Path) -> None:
     """While workers scale and one container of each service is killed, each request is answered once, in order."""
     need_compose(ROOT, FILES)
+    broken_off: list[tuple[float, float]] = []
     async with (
         oracle(tmp_path) as override,
         running(ROOT, *FILES, override) as compose,
-        # Calls that were open when the LLM service was killed are made again.
-        under_load(compose, tmp_path, excused_calls=PLAN.concurrency) as load,
+        under_load(compose, tmp_path, broken_off) as load,
     ):
         for workers in (3, 1):
             scale = f"up --detach --wait --no-deps --no-recreate --scale workers={workers} workers"
@@ -58,10 +59,13 @@ async def test_services_scale_and_die_and_lose_nothing(tmp_path: Path) -> None:
             await more(load)
         for service in (*SERVICES, "proxy"):
             container, *_ = compose.containers(service)
-            container.kill()
+            since = time.time()
+            await asyncio.to_thread(container.kill)
+            if service == "llm_service":
+                broken_off.append((since, time.time()))
             if service in REDUNDANT:
                 await more(load)
-            container.start()
+            await asyncio.to_thread(container.start)
             await eventually(partial(compose.is_healthy, service), seconds=120, pause=1)
             await more(load)
 
@@ -115,8 +119,13 @@ async def running(folder: Path, *files: str) -> AsyncIterator[Compose]:
 
 
 @asynccontextmanager
-async def under_load(compose: Compose, folder: Path, excused_calls: int = 0) -> AsyncIterator[Load]:
-    """Requests by every way; after the block each of them is checked against all that was stored and sent."""
+async def under_load(
+    compose: Compose, folder: Path, broken_off: Sequence[tuple[float, float]] = ()
+) -> AsyncIterator[Load]:
+    """Requests by every way; after the block each of them is checked against all that was stored and sent.
+
+    ``broken_off``: times at which the block broke off calls, as in ``faults.evidence.Evidence``.
+    """
     host = "127.0.0.1"
     bootstrap = f"{host}:{compose.ports['KAFKA_PORT']}"
     database = f"postgres://user:password@{host}:{compose.ports['POSTGRES_PORT']}/llm_orchestra?sslmode=disable"
@@ -132,7 +141,7 @@ async def under_load(compose: Compose, folder: Path, excused_calls: int = 0) -> 
         load.stop()
     assert await until_settled(database, bootstrap, SETTLE_SECONDS) is None
     evidence = await collect(database, bootstrap, asked, folder / "calls.jsonl")
-    evidence.excused_calls = excused_calls
+    evidence.broken_off = list(broken_off)
     findings = check(evidence)
 
     assert [] == findings.lines()
