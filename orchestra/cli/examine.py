@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from orchestra.cli.environment import is_address
 from orchestra.cli.migrate import dbmate
+from orchestra.cli.options import WORKER_STARTER
 from orchestra.files.home import FilesUnavailableError
 from orchestra.files.opening import open_home
 from orchestra.kafka.topics import Admin
@@ -163,11 +164,10 @@ async def _workers(database: Database) -> list[Finding]:
     except DatabaseUnavailableError as error:
         return [Finding("workers", str(error), "run it again: Postgres answered a moment ago")]
     living = rows[0].living
-    alive = Finding(
-        "workers", f"{living} alive", "" if living else "no request is answered: start one with `orchestra worker`"
-    )
+    fix = "" if living else f"no topic is read and no request is answered: start one with {WORKER_STARTER}"
+    alive = Finding("workers", f"{living} alive", fix)
     if not found:
-        return [alive, Finding("intake", "every topic is read")]
+        return [alive, Finding("intake", "every topic is read")] if living else [alive]
     lines = [f"{each.topic}: {_STANDS_STILL[each.why][0]}" for each in found]
     what_to_do = "; ".join(dict.fromkeys(_STANDS_STILL[each.why][1] for each in found))
     return [alive, Finding("intake", "\n".join(lines), what_to_do)]

@@ -10,7 +10,7 @@ from rich.text import Text
 from orchestra.cli.calls import calling, hand_over_answer
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.format import brief, clock, compact, counted, day_and_minute, span
-from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
+from orchestra.cli.options import DEFAULT_DATA, WORKER_STARTER, AsJson, Data, GatewayUrl, Key
 from orchestra.cli.terminal import Terminal, echo, plain_table
 from schemas.api.queue import DepthOfModel, DepthOfPriority, NextRequest
 from schemas.api.stats import StatsPoint
@@ -72,7 +72,7 @@ def workers(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = N
                     until = clock(model.held_until)
                     echo(f"{worker.id} holds {model.model} back until {until}: {model.code}: {model.detail}")
     if not any(worker.alive for worker in found.data):
-        echo("no worker is alive; start one: `orchestra worker`", err=True)
+        echo(f"no worker is alive; start one with {WORKER_STARTER}", err=True)
         raise typer.Exit(1)
 
 

@@ -13,6 +13,8 @@ import typer
 from orchestra.cli.terminal import echo
 
 DEFAULT_DATA = Path(".orchestra")
+# What starts a worker, by hand and in an embedded stack.
+WORKER_STARTER = "`orchestra worker`, or in the stack of `make up` with `orchestra scale workers 1`"
 
 
 def _folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from orchestra.cli.format import clock, counted, span
+from orchestra.cli.options import WORKER_STARTER
 from orchestra.cli.top.seen import Seen
 from orchestra.cli.top.tiles import OLD_SECONDS
 from schemas.api.live import LiveFrame
@@ -51,7 +52,7 @@ def _workers(frame: LiveFrame) -> Iterator[Finding]:
         waits.append(f"{_plural(frame.unread, 'record is', 'records are')} accepted and not read yet")
     waiting = ", ".join(waits) or "new requests wait"
     if not workers.alive:
-        yield Finding("bad", f"No worker is alive: {waiting}. Start one with `orchestra worker`.")
+        yield Finding("bad", f"No worker is alive: {waiting}. Start one with {WORKER_STARTER}.")
     elif workers.draining == workers.alive:
         yield Finding("bad", f"Every worker drains: {waiting}. Let one work again, or start another.")
     elif workers.capacity and workers.in_flight >= workers.capacity:

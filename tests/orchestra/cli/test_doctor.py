@@ -51,6 +51,19 @@ async def test_all_is_well(services: Services, stack: Stack, monkeypatch: pytest
     assert url.split(":")[2].split("@")[0] not in str(findings)
 
 
+async def test_without_a_worker_no_topic_is_read(stack: Stack) -> None:
+    """While no worker is alive it is not said that topics are read, but how to start one, by hand and in a stack."""
+    url = await stack.fresh_database()
+
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
+
+    assert "intake" not in {finding.check for finding in findings}
+    fix = next(finding.fix for finding in findings if finding.check == "workers")
+    assert "no topic is read" in fix
+    assert "`orchestra worker`" in fix
+    assert "`orchestra scale workers 1`" in fix
+
+
 async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     """With the reason, and with what to do about it."""
     url = await stack.fresh_database()

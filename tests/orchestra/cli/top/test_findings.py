@@ -40,7 +40,8 @@ def told(more: dict[str, Any], **seen: Any) -> list[tuple[str, str]]:
         (
             {"workers": {**WORKERS, "alive": 0}, "unread": 1},
             "bad",
-            "alive: 1 record is accepted and not read yet. Start one with `orchestra worker`.",
+            "alive: 1 record is accepted and not read yet. Start one with `orchestra worker`, or in the stack of `make up` "
+            "with `orchestra scale workers 1`.",
         ),
         (
             {"workers": {**WORKERS, "draining": 2}, "runnable": {"count": 2, "more": False}, "unread": 1200},
