@@ -67,10 +67,10 @@ class Limits:
                 self.database_problem = None
                 pause = max(pause, min(_REST * (time.monotonic() - began), LAST_PAUSE_SECONDS))
             except DatabaseUnsuitableError as error:
-                self.database_problem = str(error)
+                self.database_problem = error.told
                 log.error("database_unsuitable", reason=str(error))
-            except DatabaseUnavailableError:
-                self.database_problem = "Postgres cannot be reached"
+            except DatabaseUnavailableError as error:
+                self.database_problem = error.told
             except Exception as error:
                 self.database_problem = "Postgres rejects the gateway's queries; are all migrations applied?"
                 log.error("limits_failed", exc_info=error)

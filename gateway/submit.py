@@ -139,7 +139,7 @@ async def _begun(begin: Begin) -> None:
     try:
         await begin()
     except DatabaseUnavailableError as error:
-        raise OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached") from error
+        raise OrchestraError(ErrorCode.UNAVAILABLE, error.told) from error
 
 
 def check_times(body: MessageBody | ChangeRequest) -> None:

@@ -170,8 +170,9 @@ class Problems:
         lines = [_bad_parameter(problem) for problem in error.errors()[:5]]
         return self.answer(OrchestraError(ErrorCode.INVALID_REQUEST, "; ".join(lines)), request.scope)
 
-    async def _on_database_away(self, request: Request, _error: Exception) -> Response:
-        return self.answer(OrchestraError(ErrorCode.UNAVAILABLE, "Postgres cannot be reached"), request.scope)
+    async def _on_database_away(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, DatabaseUnavailableError)
+        return self.answer(OrchestraError(ErrorCode.UNAVAILABLE, error.told), request.scope)
 
     async def _on_refused_data(self, request: Request, _error: Exception) -> Response:
         return self.answer(OrchestraError(ErrorCode.REFUSED_BY_DATABASE), request.scope)

@@ -18,7 +18,7 @@ from orchestra.files.opening import open_home
 from orchestra.kafka.topics import Admin
 from orchestra.setting_names import suspects
 from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, SecretSettings, SettingsGroup
-from orchestra.store.database import Database, DatabaseUnavailableError, PoolerError
+from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, PoolerError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
 from schemas.invalid import problems_of
@@ -150,6 +150,8 @@ async def _postgres_for(settings: DatabaseSettings, *, workers: bool) -> list[Fi
         return found if found[-1].fix else [*found, *await _workers(database)]
     except PoolerError:
         raise
+    except DatabaseUnsuitableError as error:
+        return [Finding("Postgres", "can be reached", error.told)]
     except DatabaseUnavailableError as error:
         fix = "DATABASE_URL must point to a reachable Postgres, with a valid user and password"
         return [Finding("Postgres", str(error), fix)]
@@ -161,6 +163,8 @@ async def _workers(database: Database) -> list[Finding]:
     try:
         rows = await database.run("SELECT count(*) AS living FROM workers WHERE lease_until > now()")
         found = await standstills(database)
+    except DatabaseUnsuitableError as error:
+        return [Finding("tables", "some are missing", error.told)]
     except DatabaseUnavailableError as error:
         return [Finding("workers", str(error), "run it again: Postgres answered a moment ago")]
     living = rows[0].living

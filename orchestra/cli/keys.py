@@ -1,21 +1,17 @@
 """``orchestra keys``: manage API keys directly in the database, before anyone can sign in."""
 
-import asyncio
 import getpass
 import os
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.table import Column, Table
 
-from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.database import on_database
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.terminal import echo, print_list
-from orchestra.settings import DatabaseSettings, load
 from schemas.api.keys import CreateKey, KeyResource, Scope
 from schemas.envelope import DEFAULT_TENANT
 from schemas.requests import describe
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
     from schemas.api.audit import Action
 
 _PAGE = 500
-_T = TypeVar("_T")
 
 Tenant = Annotated[str, typer.Option(help="Tenant the keys belong to.")]
 
@@ -67,7 +62,7 @@ def create(
         wanted = CreateKey(name=name, scopes=scope or [Scope.READ, Scope.WRITE], expires_at=expires_at)
     except ValidationError as error:
         raise fail(describe(error)) from None
-    text, kept, first = _on_database(data, lambda database: _create(database, tenant, wanted, user))
+    text, kept, first = on_database(data, "orchestra-keys", lambda database: _create(database, tenant, wanted, user))
     echo(text)
     if first:
         echo(f"this is the first key of tenant {tenant!a}: if the name is misspelt, revoke it", err=True)
@@ -80,7 +75,7 @@ def create(
 
 def list_(*, tenant: Tenant = DEFAULT_TENANT, data: Data = DEFAULT_DATA) -> None:
     """List the API keys, newest first, without their secrets."""
-    found = _on_database(data, lambda database: _all(database, tenant))
+    found = on_database(data, "orchestra-keys", lambda database: _all(database, tenant))
     if not found:
         echo(f"tenant {tenant!a} has no keys", err=True)
         return
@@ -106,7 +101,7 @@ def revoke(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Revoke a key: all gateways refuse it within a minute."""
-    if not _on_database(data, lambda database: _revoke(database, tenant, key_id)):
+    if not on_database(data, "orchestra-keys", lambda database: _revoke(database, tenant, key_id)):
         raise fail(f"tenant {tenant!a} has no key with this id")
     echo("revoked", err=True)
 
@@ -157,36 +152,6 @@ def _by(tenant: str, action: "Action") -> "Author":
     except (KeyError, OSError):  # Of a container, where the user may have no name.
         name = str(os.getuid())
     return Author(tenant, f"command:{name}", action)
-
-
-def _on_database(data: Path, work: "Callable[[Database], Awaitable[_T]]") -> _T:
-    import structlog
-
-    from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
-
-    if not os.environ.get("DATABASE_URL"):
-        os.environ |= environment_of_stack(data)
-    if not os.environ.get("DATABASE_URL"):
-        raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
-    settings = load(DatabaseSettings)
-    # The verb itself reports what it did.
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-
-    async def run() -> _T:
-        database = Database.connect(settings, "orchestra-keys")
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run())
-    except DatabaseUnsuitableError as error:
-        raise fail(str(error)) from None
-    except DatabaseUnavailableError:
-        raise fail("Postgres cannot be reached at DATABASE_URL") from None
-    except DataRefusedError as error:
-        raise fail(f"Postgres refused this (SQLSTATE {error})") from None
 
 
 def _day(moment: datetime) -> str:

@@ -1,17 +1,16 @@
 """``orchestra rewind``: after Postgres was restored, read again from Kafka what it lacks."""
 
-import asyncio
-import os
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from orchestra.cli.environment import environment_of_stack
+from orchestra.cli.database import on_database
 from orchestra.cli.options import DEFAULT_DATA, Data, fail
 from orchestra.cli.terminal import echo
-from orchestra.settings import DatabaseSettings, KafkaSettings, SecretSettings, load
+from orchestra.settings import KafkaSettings, SecretSettings, load
 
 if TYPE_CHECKING:
     from orchestra.kafka.rewind import Rewound
+    from orchestra.store.database import Database
 
 
 def rewind(*, data: Data = DEFAULT_DATA) -> None:
@@ -22,24 +21,7 @@ def rewind(*, data: Data = DEFAULT_DATA) -> None:
     KAFKA_BOOTSTRAP_SERVERS and ORCHESTRA_SECRET; if DATABASE_URL is not set and a stack of `orchestra up` runs on
     --data, those of the stack. Running it again changes nothing.
     """
-    from aiokafka.errors import KafkaError
-
-    from orchestra.kafka.rewind import WorkersRunError
-    from orchestra.store.database import DatabaseUnavailableError
-
-    if not os.environ.get("DATABASE_URL"):
-        os.environ |= environment_of_stack(data)
-    if not os.environ.get("DATABASE_URL"):
-        raise fail(f"DATABASE_URL is not set, and no stack runs on {data}")
-    kafka, postgres, secret = load(KafkaSettings), load(DatabaseSettings), load(SecretSettings)
-    try:
-        done = asyncio.run(_rewind(kafka, postgres, secret))
-    except WorkersRunError:
-        raise fail("workers read from Kafka: stop them first; one that was killed counts for 10 seconds more") from None
-    except DatabaseUnavailableError:
-        raise fail("Postgres cannot be reached at DATABASE_URL") from None
-    except (KafkaError, OSError) as error:
-        raise fail(f"Kafka at {kafka.kafka_bootstrap_servers}: {error}") from None
+    done = on_database(data, "orchestra-rewind", _rewind)
     for topic, places in groupby(done.places, key=lambda each: each.topic):
         echo(f"{topic}: {sum(place.ahead for place in places)} records to read")
     echo(f"erasures since the dump: {done.noted}")
@@ -47,12 +29,15 @@ def rewind(*, data: Data = DEFAULT_DATA) -> None:
         echo(f"erasures that Kafka lacked: {done.recorded}")
 
 
-async def _rewind(kafka: KafkaSettings, postgres: DatabaseSettings, secret: SecretSettings) -> "Rewound":
-    from orchestra.kafka.rewind import rewind
-    from orchestra.store.database import Database
+async def _rewind(database: "Database") -> "Rewound":
+    from aiokafka.errors import KafkaError
 
-    database = Database.connect(postgres, "orchestra-rewind")
+    from orchestra.kafka.rewind import WorkersRunError, rewind
+
+    kafka, secret = load(KafkaSettings), load(SecretSettings)
     try:
         return await rewind(kafka, database, secret.secrets)
-    finally:
-        await database.close()
+    except WorkersRunError:
+        raise fail("workers read from Kafka: stop them first; one that was killed counts for 10 seconds more") from None
+    except (KafkaError, OSError) as error:
+        raise fail(f"Kafka at {kafka.kafka_bootstrap_servers}: {error}") from None

@@ -33,9 +33,19 @@ _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asy
 class DatabaseUnavailableError(Exception):
     """Postgres cannot be reached, is restarting, or has no connection left. Trying again may help."""
 
+    @property
+    def told(self) -> str:
+        """What to show to operators and callers. Has no secrets."""
+        return "Postgres cannot be reached"
+
 
 class DatabaseUnsuitableError(DatabaseUnavailableError):
     """Postgres can be reached, but is not set up for this version. The text says what to do and has no secrets."""
+
+    @property
+    def told(self) -> str:
+        """What is wrong, and what to do."""
+        return str(self)
 
 
 class PoolerError(DatabaseUnsuitableError):
@@ -248,9 +258,7 @@ def _translated() -> Iterator[None]:
         if state.startswith(_DATA_CLASSES):
             raise DataRefusedError(state) from error
         if state in _NOT_THERE:
-            raise DatabaseUnsuitableError(
-                "the database lacks what this version needs: run `orchestra migrate`"
-            ) from error
+            raise DatabaseUnsuitableError(_MIGRATE) from error
         if state.startswith("42"):  # A bug in our SQL, not bad data or an outage.
             raise
         raise DatabaseUnavailableError(state or type(error).__name__) from error

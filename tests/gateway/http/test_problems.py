@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from gateway.http.problems import Problems, RequestProblemError
 from gateway.metrics import Metrics
 from gateway.openai.errors import OpenAIErrors
-from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
+from orchestra.store.database import DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
 
 ID = uuid4()
@@ -25,6 +25,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         "retry": OrchestraError(ErrorCode.OVERLOADED, retry_after=29.2),
         "request": RequestProblemError(ErrorCode.RATE_LIMITED, "slow down", request_id=ID, status=502),
         "database": DatabaseUnavailableError(CANARY),
+        "tables": DatabaseUnsuitableError("the database lacks tables"),
         "data": DataRefusedError(CANARY),
         "bug": ZeroDivisionError(CANARY),
     }
@@ -83,6 +84,12 @@ async def test_inside(client: httpx.AsyncClient, name: str, status: int, code: s
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert "canary" not in response.text
     assert [entry["event"] for entry in logged] == ["unexpected_error"] * (name == "bug")
+
+
+async def test_a_database_that_is_not_set_up(client: httpx.AsyncClient) -> None:
+    """While Postgres lacks something, the answer says so, and not that it is away."""
+    response = await client.get("/tables")
+    assert (response.status_code, response.json()["detail"]) == (503, "the database lacks tables")
 
 
 async def test_allow(client: httpx.AsyncClient) -> None:

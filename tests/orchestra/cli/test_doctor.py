@@ -64,6 +64,19 @@ async def test_without_a_worker_no_topic_is_read(stack: Stack) -> None:
     assert "`orchestra scale workers 1`" in fix
 
 
+async def test_a_missing_table_is_found(stack: Stack) -> None:
+    """Where all migrations are noted and a table is missing, as after half a restore, that is the finding."""
+    url = await stack.fresh_database()
+    store = Database.connect(database(url), "a test")
+    await store.run("DROP TABLE workers CASCADE")
+    await store.close()
+
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
+
+    assert "tables" in to_mend(findings)
+    assert "orchestra migrate" in next(finding.fix for finding in findings if finding.check == "tables")
+
+
 async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     """With the reason, and with what to do about it."""
     url = await stack.fresh_database()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.cli import keys as verbs
 from orchestra.cli.migrate import dbmate
 from orchestra.credentials import read_key
 from orchestra.store import keys
@@ -110,34 +109,3 @@ async def test_a_pooler_that_cannot_be_used(stack: Stack, tmp_path: Path) -> Non
 
     assert (1, "") == (done.returncode, done.stdout)
     assert "ignore_startup_parameters in pgbouncer.ini" in done.stderr
-
-
-def test_a_fault_of_ours_is_not_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of our own code is not told as something that Postgres refuses."""
-
-    async def broken(_database: object) -> None:
-        raise ValueError("ours")
-
-    monkeypatch.setenv("DATABASE_URL", "postgres://127.0.0.1:9/x")
-    with pytest.raises(ValueError, match="ours"):
-        verbs._on_database(tmp_path, broken)
-
-
-def test_the_stack_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where DATABASE_URL is not set, the database of the stack that runs on the folder is taken."""
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    asked: list[Path] = []
-
-    def environment(data: Path) -> dict[str, str]:
-        asked.append(data)
-        return {"DATABASE_URL": "postgres://the.stack/x"}
-
-    async def where(_database: object) -> str:
-        return os.environ["DATABASE_URL"]
-
-    monkeypatch.setattr(verbs, "environment_of_stack", environment)
-    try:
-        assert verbs._on_database(tmp_path, where) == "postgres://the.stack/x"
-    finally:
-        os.environ.pop("DATABASE_URL", None)
-    assert asked == [tmp_path]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.cli.options import WORKER_STARTER
 from orchestra.cli.top.findings import findings
 from orchestra.cli.top.search import read_filter
 from orchestra.cli.top.seen import Seen
@@ -40,8 +41,7 @@ def told(more: dict[str, Any], **seen: Any) -> list[tuple[str, str]]:
         (
             {"workers": {**WORKERS, "alive": 0}, "unread": 1},
             "bad",
-            "alive: 1 record is accepted and not read yet. Start one with `orchestra worker`, or in the stack of `make up` "
-            "with `orchestra scale workers 1`.",
+            f"alive: 1 record is accepted and not read yet. Start one with {WORKER_STARTER}.",
         ),
         (
             {"workers": {**WORKERS, "draining": 2}, "runnable": {"count": 2, "more": False}, "unread": 1200},
