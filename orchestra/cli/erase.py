@@ -2,7 +2,9 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -10,11 +12,16 @@ from pydantic import ValidationError
 from orchestra.cli.calls import answer_of, calling, hand_over_answer
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.format import clock
-from orchestra.cli.options import DEFAULT_DATA, AsJson, Data, GatewayUrl, Key
-from orchestra.cli.terminal import echo
+from orchestra.cli.options import DEFAULT_DATA, WORKER_STARTER, AsJson, Data, GatewayUrl, Key, command
+from orchestra.cli.terminal import echo, harmless
 from schemas.api.erasures import MOST_COUNTED, ErasureResource
 
+if TYPE_CHECKING:
+    from orchestra.client import Client
+
 _POLL_SECONDS = 1.0
+# After this many looks in a row that found nothing more deleted, look for workers.
+_IDLE_LOOKS = 5
 
 
 def erase(
@@ -30,7 +37,8 @@ def erase(
     """Delete everything that an owner has: conversations, requests, files, dead letters, keys, and a user's account.
 
     Needs a key with the scope `admin`. Waits until all of it is gone, which takes two minutes or longer; workers go on
-    if you do not wait. Prints what was deleted, and when Kafka will have deleted its records. It cannot be undone.
+    if you do not wait, and the same command waits again. Prints what was deleted, and when Kafka will have deleted its
+    records. It cannot be undone.
     """
     with calling(gateway_of(gateway, data), key) as client:
 
@@ -41,17 +49,43 @@ def erase(
         if not dry_run:
             if not yes and sys.stdin.isatty():
                 echo(_counts(found), err=True)
-                typer.confirm("Delete all of it?", abort=True, err=True)
+                typer.confirm(harmless(f"Delete all that {owner} has?"), abort=True, err=True)
             found = ask("POST", "/v1/erasures", owner=owner)
-            while found.status == "running":
-                time.sleep(_POLL_SECONDS)
-                found = ask("GET", f"/v1/erasures/{found.id}")
+            echo(f"erasure {found.id} is accepted: workers delete, which takes two minutes or longer", err=True)
+            one = f"/v1/erasures/{found.id}"
+            with _going_on(command("erase", owner, data=data), one):
+                found = _when_done(client, found, lambda: ask("GET", one))
     if as_json:
         hand_over_answer(found)
         return
     echo(f"{'there are' if dry_run else 'deleted'}: {_counts(found)}")
     for topic, moment in found.topics_free_at.items():
         echo(f"{topic} is free of it at {clock(moment)}")
+
+
+@contextmanager
+def _going_on(again: str, path: str) -> Iterator[None]:
+    """If waiting ends early, say that the erasure does not, and how to look."""
+    from orchestra.client import ClientError
+
+    try:
+        yield
+    except (ClientError, KeyboardInterrupt, typer.Exit):
+        echo(f"the erasure goes on: `{again}` waits for it again, `GET {path}` shows it", err=True)
+        raise
+
+
+def _when_done(client: "Client", found: ErasureResource, look: Callable[[], ErasureResource]) -> ErasureResource:
+    """Wait for the end, and say it once if no worker is there to bring it about."""
+    idle, told = 0, False
+    while found.status == "running":
+        time.sleep(_POLL_SECONDS)
+        before, found = found, look()
+        idle = idle + 1 if found.counts == before.counts else 0
+        if idle == _IDLE_LOOKS and not told and not any(worker.alive for worker in client.workers.get().data):
+            echo(f"no worker is alive, and workers do the work: start one with {WORKER_STARTER}", err=True)
+            told = True
+    return found
 
 
 def _counts(found: ErasureResource) -> str:

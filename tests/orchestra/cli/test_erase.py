@@ -1,9 +1,17 @@
 """`orchestra erase` against a gateway that follows a script, and `orchestra rewind` where it cannot work."""
 
+import asyncio
+import json
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pytest
+from typer.testing import CliRunner
+
+from orchestra.cli.main import build
 from tests.support.command_line import orchestra
+from tests.support.operating import WORKERS
 from tests.support.scripted_gateway import ScriptedGateway
 
 ID = str(uuid4())
@@ -40,6 +48,74 @@ async def test_it_waits_until_all_is_gone(script: ScriptedGateway) -> None:
     assert 0 == done.status
     assert [{"owner": "ann", "dry_run": True}, {"owner": "ann"}] == [sent for name, sent in script.asked if sent]
     assert done.output.startswith("deleted: 10004 messages\n")
+
+
+async def test_what_is_accepted_is_said_at_once(script: ScriptedGateway) -> None:
+    """The erasure's id goes to stderr, and the result on stdout stays JSON."""
+    script.answers = {"POST /v1/erasures": [erasure("counted"), erasure("done", messages=4)]}
+
+    done = await script.orchestra("erase", "ann", "--json")
+
+    assert {"messages": 4} == json.loads(done.output)["counts"]
+    assert f"erasure {ID} is accepted" in done.stderr
+
+
+async def test_an_erasure_outlives_the_connection(script: ScriptedGateway) -> None:
+    """If it can no longer be looked at, it is said that it goes on, and how to look again."""
+    script.answers = {
+        "POST /v1/erasures": [erasure("counted"), erasure("running")], f"GET /v1/erasures/{ID}": 502,
+    }  # fmt: skip
+
+    done = await script.orchestra("erase", "ann b")
+
+    assert 1 == done.status
+    assert "the erasure goes on: `" in done.stderr
+    assert f"erase 'ann b'` waits for it again, `GET /v1/erasures/{ID}` shows it\n" in done.stderr
+
+
+async def test_an_erasure_outlives_the_command(script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the waiting, and says that the erasure goes on."""
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    script.answers = {"POST /v1/erasures": [erasure("counted"), erasure("running")]}
+    monkeypatch.setattr("orchestra.cli.erase.time.sleep", interrupted)
+    words = ["erase", "ann", "--gateway", script.url]
+
+    done = await asyncio.to_thread(CliRunner().invoke, build(), words)
+
+    assert 0 != done.exit_code
+    assert f"`GET /v1/erasures/{ID}` shows it\n" in done.stderr
+
+
+async def test_without_a_worker_it_says_who_does_the_work(
+    script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing is deleted and no worker is alive, it says so once, and waits on."""
+    script.answers = {
+        "POST /v1/erasures": [erasure("counted"), erasure("running")],
+        f"GET /v1/erasures/{ID}": [erasure("running")] * 20 + [erasure("done")],
+        "GET /v1/workers": {**WORKERS, "data": []},
+    }
+    monkeypatch.setattr("orchestra.cli.erase._POLL_SECONDS", 0.0)
+    words = ["erase", "ann", "--gateway", script.url]
+
+    done = await asyncio.to_thread(CliRunner().invoke, build(), words)
+
+    assert (0, 1) == (done.exit_code, done.stderr.count("no worker is alive, and workers do the work"))
+
+
+async def test_the_question_names_the_owner(script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal it asks about this owner, and without a yes nothing is deleted."""
+    script.answers = {"POST /v1/erasures": erasure("counted")}
+    monkeypatch.setattr("orchestra.cli.erase.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    words = ["erase", "ann", "--gateway", script.url]
+
+    done = await asyncio.to_thread(CliRunner().invoke, build(), words, input="n\n")
+
+    assert "Delete all that ann has?" in done.stderr
+    assert [{"owner": "ann", "dry_run": True}] == [sent for _, sent in script.asked]
 
 
 async def test_what_is_refused_is_said(script: ScriptedGateway) -> None:
