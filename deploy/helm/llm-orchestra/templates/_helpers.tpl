@@ -228,3 +228,11 @@ topologySpreadConstraints:
 {{- define "orchestra.prometheus" -}}
 {{ required "workers.autoscaling.prometheus is required: the URL of Prometheus" .Values.workers.autoscaling.prometheus }}
 {{- end }}
+
+{{/* Nothing, or why these bounds cannot be: list NAME AUTOSCALING. */}}
+{{- define "orchestra.autoscaling.check" }}
+{{- $bounds := index . 1 }}
+{{- if gt (int $bounds.minReplicas) (int $bounds.maxReplicas) }}
+{{- fail (printf "%s.autoscaling.minReplicas is above maxReplicas" (index . 0)) }}
+{{- end }}
+{{- end }}
