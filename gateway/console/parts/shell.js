@@ -81,7 +81,9 @@ function Opened() {
   useEffect(() => {
     document.title = `${page ? page.title : "Not found"} · LLM Orchestra`;
     if (!page) return;
-    page.load().then((module) => set({ page, component: module.default }), (error) => set({ page, error }));
+    let here = true; // A module that comes after its page was left must not replace the page that is here.
+    page.load().then((module) => here && set({ page, component: module.default }), (error) => here && set({ page, error }));
+    return () => void (here = false);
   }, [page]);
   if (!opened || !page) return html`<${Missing} />`;
   if (!may(page.scope)) return html`<${Page} title=${page.title}><${Empty} title="This page needs another scope" sign="warn">
