@@ -63,7 +63,7 @@ def test_a_draft_survives_other_pages(open_watched: Any) -> None:
 
 
 def test_a_page_that_comes_late_does_not_replace_another(open_watched: Any) -> None:
-    """Who goes back before a page has come sees the page that they went back to, also when the other one comes."""
+    """Going back before a page has come shows the page before it, also when the other one comes at last."""
     watched = open_watched()
     page = watched.open("/dead-letters")
     held: list[Any] = []
