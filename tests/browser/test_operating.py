@@ -72,9 +72,9 @@ def test_a_page_that_comes_late_does_not_replace_another(open_watched: Any) -> N
         page.get_by_role("link", name="Workers", exact=True).click()
     page.go_back()
     expect(page.get_by_role("heading", name="Dead letters", level=1)).to_be_visible()
-    with page.expect_response("**/pages/workers.js"):
+    with page.expect_event("requestfinished", lambda request: request.url.endswith("/pages/workers.js")):
         held[0].continue_()
-    page.evaluate("import('/console/pages/workers.js')")
+    page.evaluate("() => new Promise((passed) => requestAnimationFrame(() => setTimeout(passed)))")
 
     expect(page.get_by_role("heading", name="Dead letters", level=1)).to_be_visible()
     assert [] == watched.problems()
