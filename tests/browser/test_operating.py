@@ -62,24 +62,6 @@ def test_a_draft_survives_other_pages(open_watched: Any) -> None:
     assert [] == watched.problems()
 
 
-def test_a_page_that_comes_late_does_not_replace_another(open_watched: Any) -> None:
-    """Going back before a page has come shows the page before it, also when the other one comes at last."""
-    watched = open_watched()
-    page = watched.open("/dead-letters")
-    held: list[Any] = []
-    page.route("**/pages/workers.js", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks handlers
-    with page.expect_request("**/pages/workers.js"):
-        page.get_by_role("link", name="Workers", exact=True).click()
-    page.go_back()
-    expect(page.get_by_role("heading", name="Dead letters", level=1)).to_be_visible()
-    with page.expect_event("requestfinished", lambda request: request.url.endswith("/pages/workers.js")):
-        held[0].continue_()
-    page.evaluate("() => new Promise((passed) => requestAnimationFrame(() => setTimeout(passed)))")
-
-    expect(page.get_by_role("heading", name="Dead letters", level=1)).to_be_visible()
-    assert [] == watched.problems()
-
-
 def test_sending_many_says_first_how_many(open_watched: Any) -> None:
     """Sending all that match again first says how many it would be and how many would be left alone."""
     watched = open_watched()
