@@ -69,7 +69,6 @@ imports: $(TOOLS)  ## Check who imports whom
 drift: $(TOOLS)  ## Check that generated files and translations are up to date
 	@$(BIN)/python -m schemas.publish --check
 	@$(BIN)/python docs/generate.py --check
-	@$(BIN)/python -m deploy --check
 	@$(BIN)/python docs/translations.py
 
 locked: $(BOOTSTRAP)/.ready  ## Check that the locks are up to date
@@ -88,7 +87,6 @@ format: $(TOOLS)  ## Format the code and apply automatic fixes
 docs: $(TOOLS)  ## Write schemas/published, docs/reference, and the dashboards and alerts in deploy/ from the code
 	@$(BIN)/python -m schemas.publish
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/python -m deploy
 
 figures: $(TOOLS)  ## Accept the present cost of the hot paths as the baseline (ARGS="--only worker-turn")
 	@$(BIN)/python -m benchmarks.guard --write $(ARGS)

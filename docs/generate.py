@@ -1,6 +1,7 @@
-"""Write docs/reference and deploy/example.env from the code.
+"""Write docs/reference and the files of deploy/ from the code.
 
-The reference: HTTP API, Python client, settings, metrics, topics, states, errors, commands.
+The reference: HTTP API, Python client, settings, metrics, topics, states, errors, commands. Of deploy/: the example
+environment, and what Prometheus and Grafana read.
 
 `python docs/generate.py` writes; with `--check` it only lists what differs.
 """
@@ -8,7 +9,6 @@ The reference: HTTP API, Python client, settings, metrics, topics, states, error
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import http_api
 import python_client
 import typer.main
-from prometheus_client import Metric
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -24,10 +23,12 @@ from tables import table
 from typer import Context
 from typer.core import TyperGroup
 
+from deploy import known
+from deploy.files import files
 from gateway.openai.errors import shape
 from orchestra.cli.main import build
 from orchestra.setting_names import SERVICES, settings_of
-from orchestra.telemetry.metrics import Label, Registry
+from orchestra.telemetry.metrics import Label
 from schemas.errors import ERRORS, OrchestraError, ending_status
 from schemas.status import LEGAL_MOVES, WAITING, Status
 from schemas.topics import DAY_MS, TOPICS
@@ -112,15 +113,13 @@ def metrics() -> str:
     )
     sections = [f"# Metrics\n\n{intro}\n"]
     for service in SERVICES:
-        registry: Registry = import_module(f"{service}.metrics").Metrics().registry
-        rows = [_metric(registry, each) for each in registry.collect()]
+        rows = [_metric(each) for each in known.metrics() if each.service == service]
         sections.append(f"## {TITLES[service]}\n\n" + table(["metric", "kind", "labels", "what"], sorted(rows)))
     return "\n".join(sections)
 
 
-def _metric(registry: Registry, metric: Metric) -> list[str]:
-    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    return [f"`{name}`", metric.type, "; ".join(map(_label, registry.labels_of(metric.name))), metric.documentation]
+def _metric(metric: known.Known) -> list[str]:
+    return [f"`{metric.name}`", metric.kind, "; ".join(map(_label, metric.labels.values())), metric.what]
 
 
 def _label(label: Label) -> str:
@@ -255,15 +254,16 @@ PAGES: dict[str, Callable[[], str]] = {
 def main(*arguments: str) -> int:
     """Write, or with `--check` compare. Returns the exit code."""
     stale = 0
-    for name, page in PAGES.items():
-        path, fresh = ROOT / name, page()
+    texts = {name: page() for name, page in PAGES.items()} | {f"deploy/{name}": text for name, text in files().items()}
+    for name, fresh in texts.items():
+        path = ROOT / name
         if path.exists() and path.read_text("utf-8") == fresh:
             continue
         if "--check" in arguments:
             print(f"{name} is not what the code says: run `make docs`", file=sys.stderr)
             stale = 1
         else:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(fresh, "utf-8")
     return stale
 

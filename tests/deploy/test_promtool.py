@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.__main__ import FOLDER
 from deploy.alerts import alerts
+from deploy.files import FOLDER
 from tests.deploy.alert_cases import CASES, Series
 
 RULES = FOLDER / "prometheus/alerts.yml"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from aiokafka import AIOKafkaProducer
 
-from deploy.__main__ import FOLDER
 from deploy.alerts import alerts
 from deploy.dashboards import boards
+from deploy.files import FOLDER
 from deploy.queries import STEP
 from schemas.topics import REQUESTS
 from tests.support.ports import free_port
