@@ -14,6 +14,7 @@ from gateway.bulk import Bulk
 from gateway.deletion import Deletion
 from gateway.disconnects import Disconnects
 from gateway.drain import Drain
+from gateway.erasing import Erasing
 from gateway.files import Files
 from gateway.following.events import Hub
 from gateway.following.lookup import Lookup
@@ -149,7 +150,8 @@ def create_app(
         max_seconds=settings.accept_timeout_seconds,
         rest=_REST,
     )
-    kept = Files(database, open_home(settings), settings, timings)
+    erasing = Erasing(settings.secrets)
+    kept = Files(database, open_home(settings), settings, erasing, timings)
     room = BodyRoom(settings.max_large_body_bytes, shared=asks) if settings.files_url else None
     large = LargeBodies(database, kept, room) if room else None
     acceptance = Acceptance(records, database, settings.secrets, metrics, turns, large)
@@ -158,6 +160,7 @@ def create_app(
         database,
         metrics,
         quotas,
+        erasing,
         max_age=settings.max_queue_age_seconds,
         max_turns=settings.max_open_turns,
         timings=timings,
@@ -273,7 +276,7 @@ def create_app(
         ),
         ("agents", agent_routes.routes(agents)),
         ("users", Users(database, callers, passwords, attempts).routes()),
-        ("users", Erasures(database, callers, settings.secrets).routes()),
+        ("users", Erasures(database, callers, erasing, settings.secrets).routes()),
         ("keys", Keys(database, callers).routes()),
     ):
         app.include_router(routing.router(tag, routes))

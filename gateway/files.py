@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from gateway.erasing import Erasing
 from gateway.http.uploads import Upload
 from gateway.owner_turns import OwnerTurns
 from gateway.people.principal import Principal
@@ -37,7 +38,12 @@ class Files:
     """Stores and returns files. ``home`` None: files are not offered."""
 
     def __init__(
-        self, database: Database, home: FileHome | None, settings: GatewaySettings, timings: Timings = TIMINGS
+        self,
+        database: Database,
+        home: FileHome | None,
+        settings: GatewaySettings,
+        erasing: Erasing,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._database = database
         self._kept_at = home
@@ -45,6 +51,7 @@ class Files:
         self._max_bytes = settings.max_file_bytes
         self._max_owned = settings.max_file_bytes_per_owner
         self._days = settings.files_retention_days
+        self._erasing = erasing
         self._timings = timings
         self._uploads = OwnerTurns(_UPLOADS_AT_ONCE, max_waiting=_UPLOADS_WAITING, max_seconds=_WAIT_SECONDS)
         self._claimed = False
@@ -67,9 +74,11 @@ class Files:
         """Store an uploaded file.
 
         Raises ``FILE_TOO_LARGE``, ``QUOTA_EXCEEDED``, ``INVALID_REQUEST``, ``TOO_LARGE``, ``TOO_SLOW``,
-        ``NOT_SUPPORTED``, ``TOO_MANY_CALLS`` and ``UNAVAILABLE``. Nothing is visible then; what was stored is swept.
+        ``NOT_SUPPORTED``, ``TOO_MANY_CALLS``, ``OWNER_ERASED`` and ``UNAVAILABLE``. Nothing is visible then; what was
+        stored is swept.
         """
         home = self._home()
+        self._erasing.check(caller)
         async with self._uploads.turn(caller.owner):
             left = self._max_owned - await files.stored_bytes(self._database, caller.owner)
             allow = self._allow(left)

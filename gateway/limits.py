@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from gateway.erasing import Erasing
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal
 from gateway.quotas import Parking, Quotas
@@ -42,6 +43,7 @@ class Limits:
         database: Database,
         metrics: Metrics,
         quotas: Quotas | None,
+        erasing: Erasing,
         *,
         max_age: float,
         max_turns: int,
@@ -52,6 +54,7 @@ class Limits:
         self._database = database
         self._metrics = metrics
         self._quotas = quotas
+        self._erasing = erasing
         self._max_age = max_age
         self._max_turns = max_turns
         self._age = 0.0
@@ -78,6 +81,7 @@ class Limits:
 
     async def look(self) -> None:
         """Refresh once. Raises ``DatabaseUnavailableError``."""
+        await self._erasing.look(self._database)
         self._age = await requests.oldest_runnable_age(self._database)
         self._metrics.queue_age_seconds.set(self._age)
         self._full = await requests.full_conversations(self._database, self._max_turns)
@@ -97,8 +101,10 @@ class Limits:
     ) -> None:
         """Check one new request.
 
-        Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Quotas.check`` raises.
+        Raises ``UNKNOWN_MODEL``, ``CONVERSATION_FULL``, ``OVERLOADED`` and what ``Erasing.check`` and ``Quotas.check``
+        raise.
         """
+        self._erasing.check(caller)
         conversation = caller.conversation(conversation_id)
         if model is not None:
             self.check_model(model)
@@ -131,7 +137,8 @@ class Limits:
         return await self._quotas.parking(self._database, tenant, owners)
 
     def check_storage(self, caller: Principal) -> None:
-        """Check something new to store. Raises ``STORAGE_FULL``."""
+        """Check something new to store. Raises ``STORAGE_FULL`` and what ``Erasing.check`` raises."""
+        self._erasing.check(caller)
         if self._quotas:
             self._quotas.check_storage(caller)
 

@@ -56,6 +56,7 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "storage_full"
     CONVERSATION_DELETED = "conversation_deleted"
     CONVERSATION_BUSY = "conversation_busy"
+    OWNER_ERASED = "owner_erased"
     CONVERSATION_TOO_LARGE = "conversation_too_large"
     CONTEXT_TOO_LONG = "context_too_long"
     # How a request ended, or that it has not.
@@ -133,6 +134,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.STORAGE_FULL: ErrorKind(429, True, "The caller or their tenant has too much data stored"),
     ErrorCode.CONVERSATION_DELETED: ErrorKind(404, False, "The conversation was deleted"),
     ErrorCode.CONVERSATION_BUSY: ErrorKind(409, True, "The conversation has a request that has not ended"),
+    ErrorCode.OWNER_ERASED: ErrorKind(409, False, "Everything that the owner has is being deleted"),
     ErrorCode.CONVERSATION_TOO_LARGE: ErrorKind(413, False, "The conversation is too large to be copied"),
     ErrorCode.CONTEXT_TOO_LONG: ErrorKind(422, False, "The messages exceed the model's context"),
     ErrorCode.CANCELLED: ErrorKind(409, False, "The request was cancelled"),
@@ -176,6 +178,7 @@ _ENDS_AS_IT_IS = frozenset(
         ErrorCode.FILE_TOO_LARGE,
         ErrorCode.CONVERSATION_BUSY,
         ErrorCode.CONVERSATION_DELETED,
+        ErrorCode.OWNER_ERASED,
         ErrorCode.IDEMPOTENCY_KEY_REUSED,
         ErrorCode.CANCELLED,
         ErrorCode.EXPIRED,

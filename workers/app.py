@@ -108,7 +108,7 @@ class Worker:
             self.publisher,
             self.slots,
             metrics,
-            Ledger(settings.secrets, metrics),
+            Ledger(settings.secrets),
         )
         self._reporter = Reporter(
             throttle,

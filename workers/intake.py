@@ -25,11 +25,11 @@ from orchestra.store.database import Database, DatabaseUnavailableError, DataRef
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.erasures import LedgerOutdatedError
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
-from orchestra.store.progress import IntakeProgress, Standstill, Why, note_progress
+from orchestra.store.progress import IntakeProgress, Standstill, Why, next_offsets, note_progress
 from schemas.errors import ErrorCode
 from workers.claim import Slots
 from workers.dlq_limit import PROBE_RECORDS, DlqLimit, counts
-from workers.ledger import Ledger
+from workers.ledger import Ledger, refusals
 from workers.metrics import Metrics
 from workers.outcome import Cancelled
 from workers.publish import Publisher
@@ -249,12 +249,13 @@ class Intake:
     async def _write(self, verdicts: Sequence[Verdict], max_failures: int = MAX_FAILURES) -> None:
         failures, max_failures = 0, max_failures if len(verdicts) > 1 else MAX_FAILURES_ALONE
         while True:
-            if not (verdicts := self._ledger.without_erased(verdicts)):
-                return None
+            kept, erased = self._ledger.split(verdicts)
             try:
+                if erased:
+                    kept = [*kept, *refusals(erased, await next_offsets(self._database))]
                 reach("intake.before_transaction")
                 with self._slots.intake_order() as order:
-                    done = await take_in(self._database, _batch(verdicts, self._ledger.number), order)
+                    done = await take_in(self._database, _batch(kept, self._ledger.number), order)
                     self._slots.start(done.claimed)
             except LedgerOutdatedError:
                 self._slots.doubt()  # As below: requests may be committed whose records with used ids were not.
@@ -272,7 +273,8 @@ class Intake:
                 detail = f"the database refuses the record's data ({error})"
                 return await self._write_halves(verdicts, detail)
             else:
-                return await self._written(verdicts, done)
+                self._count_erased(erased)
+                return await self._written(kept, done)
 
     async def _read_ledger(self) -> None:
         try:
@@ -308,6 +310,11 @@ class Intake:
             if isinstance(verdict, NewRequest) and verdict.not_before:
                 self._slots.wake_in((verdict.not_before - datetime.now(UTC)).total_seconds())
         await self._publisher.dead_letters(done.dead_letters, done.refused)
+
+    def _count_erased(self, erased: Sequence[DeadLetter]) -> None:
+        if erased:
+            self._metrics.erased.inc(len(erased))
+            log.info("records_of_erased_owners", count=len(erased))
 
     def _count_misplaced(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> None:
         for record in records:

@@ -135,7 +135,7 @@ PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.form
 # Problems of every route that reads a body.
 BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
 # Problems of every route that accepts new work.
-QUOTAS = (ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_FULL)
+QUOTAS = (ErrorCode.OWNER_ERASED, ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_FULL)
 
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class ConversationItems:
         found = {"model": dict[str, Any], "description": "The item"}
         gone = {"model": DeletedConversation, "description": "Deleted, with its items"}
         create, update = _body(CreateOpenAIConversation, required=False), _body(UpdateOpenAIConversation)
-        full = (ErrorCode.STORAGE_FULL,)
+        full = (ErrorCode.OWNER_ERASED, ErrorCode.STORAGE_FULL)
         return [
             Route("POST", _ROUTE, self.create_openai_conversation, Scope.WRITE, {200: shown}, body=create, also=full),
             Route("GET", one, self.get_openai_conversation, Scope.READ, {200: shown}),

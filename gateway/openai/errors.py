@@ -48,6 +48,7 @@ _OF_THE_REQUEST: dict[ErrorCode, _Kind] = {
     ErrorCode.REFUSED_BY_DATABASE: _Kind(_BAD_REQUEST),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: _Kind(_BAD_REQUEST),
     ErrorCode.CONVERSATION_BUSY: _Kind(_BAD_REQUEST),
+    ErrorCode.OWNER_ERASED: _Kind(_BAD_REQUEST),
     ErrorCode.CONVERSATION_DELETED: _Kind(_NOT_FOUND),
     ErrorCode.NOT_FOUND: _Kind(_NOT_FOUND),
     ErrorCode.FILE_NOT_FOUND: _Kind(_NOT_FOUND),

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from fastapi import Response
 
+from gateway.erasing import Erasing
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.people.callers import Callers
@@ -29,9 +30,10 @@ _KEPT = {
 class Erasures:
     """The routes, with their collaborators."""
 
-    def __init__(self, database: Database, callers: Callers, secrets: list[bytes]) -> None:
+    def __init__(self, database: Database, callers: Callers, erasing: Erasing, secrets: list[bytes]) -> None:
         self._database = database
         self._callers = callers
+        self._erasing = erasing
         self._hasher = OwnerHasher(secrets)
 
     def routes(self) -> Sequence[Route]:
@@ -68,6 +70,7 @@ class Erasures:
             leave_admin=caller.identified,
         )  # fmt: skip
         self._callers.forget_owner(owner, user_id_of(owner))
+        await self._erasing.look(self._database)
         return json_answer(_shown(erasure), 202)
 
     async def get_erasure(self, call: Call[None], erasure_id: UUID) -> Response:

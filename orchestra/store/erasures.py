@@ -33,6 +33,7 @@ WHERE tenant = :tenant AND user_id IS NULL AND 'key:' || name = :owner AND revok
 """
 
 _FIND = f"SELECT {_COLUMNS} FROM erasures WHERE tenant = :tenant AND id = :id"
+_ALL_RUNNING = "SELECT tenant, owner_hash FROM erasures WHERE finished_at IS NULL"
 _LEDGER = f"SELECT number, {_COLUMNS} FROM erasures ORDER BY number"
 _IS_KNOWN = "coalesce((SELECT max(number) FROM erasures), 0) <= CAST(:ledger AS bigint)"
 IS_CURRENT = f"(CAST(:ledger AS bigint) IS NULL OR {_IS_KNOWN})"
@@ -153,6 +154,11 @@ async def find(database: Database, tenant: str, id: UUID) -> StoredErasure | Non
     """One erasure of a tenant; None if there is no such erasure."""
     rows = await database.run(_FIND, tenant=tenant, id=id)
     return _stored(rows[0]) if rows else None
+
+
+async def running(database: Database) -> frozenset[tuple[str, str]]:
+    """The owners that are being erased, as tenant and hash."""
+    return frozenset((row.tenant, row.owner_hash) for row in await database.run(_ALL_RUNNING))
 
 
 async def ledger(database: Database) -> Ledger:

@@ -48,12 +48,18 @@ FROM intake_progress i LEFT JOIN LATERAL (
 ) AS r ON r.src_timestamp >= floor(1000 * extract(epoch FROM i.read_up_to))
 WHERE i.topic NOT LIKE '%:%' ORDER BY i.topic, i.partition LIMIT 10000
 """
+_MARKS = "SELECT topic, partition, next_offset FROM intake_progress WHERE topic NOT LIKE '%:%'"
 _OLDEST = "SELECT min(read_up_to) AS read_up_to, now() AS now FROM intake_progress WHERE topic = :topic"
 
 
 async def progress(database: Database) -> list[IntakeProgress]:
     """The marks of every partition that workers have read, by topic and partition."""
     return [IntakeProgress(**row) for row in await database.run(_ALL)]
+
+
+async def next_offsets(database: Database) -> dict[tuple[str, int], int]:
+    """The offset up to which each partition is noted to be read, by topic and partition."""
+    return {(row.topic, row.partition): row.next_offset for row in await database.run(_MARKS)}
 
 
 async def note_progress(database: Database, progress: Sequence[IntakeProgress]) -> None:

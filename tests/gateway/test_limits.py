@@ -6,16 +6,19 @@ from uuid import uuid4
 import pytest
 
 from gateway import limits
+from gateway.erasing import Erasing
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.principal import Principal, nameless
 from gateway.timings import Timings
+from orchestra.store import erasures
 from orchestra.store.database import DatabaseUnavailableError, PoolerError
 from orchestra.store.pooler import Obstacle
 from orchestra.store.turns import ConversationRef
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.generation import ModelInfo
+from tests.support.fakes import Calls
 from tests.support.models import model
 
 REF = ConversationRef("default", uuid4())
@@ -33,6 +36,7 @@ class Store:
         monkeypatch.setattr(limits.requests, "oldest_runnable_age", self._age)
         monkeypatch.setattr(limits.requests, "full_conversations", self._full)
         monkeypatch.setattr(limits.models, "known_models", self._models)
+        monkeypatch.setattr(erasures, "running", Calls(frozenset()))
 
     async def _age(self, _database: Any) -> float:
         if self.away:
@@ -53,7 +57,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def looking(store: Store) -> Limits:
-    return Limits(None, Metrics(), None, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
+    database: Any = None
+    erasing = Erasing([b"s" * 32])
+    return Limits(database, Metrics(), None, erasing, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))
 
 
 def refused(

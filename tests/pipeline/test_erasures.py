@@ -36,6 +36,7 @@ from workers.metrics import Metrics
 from workers.settings import WorkerSettings
 from workers.timings import TIMINGS
 
+LATER = {"Prefer": "respond-async"}
 WORDS = "what-only-Ann-says-7f31"
 AT_ONCE = dataclasses.replace(TIMINGS, sweep=0.2, erasure_settles=1.0, erase_again=0.2, remove_files=0.2)
 _COLUMNS = """
@@ -199,3 +200,32 @@ async def test_nothing_of_an_erased_person_is_left(house: House, stack: Stack, t
         sought.remove(ann.parked.encode())
         assert [] == await columns_with(database, *sought)
         assert 0 < (metrics.registry.get_sample_value("orchestra_worker_erased_records_total") or 0)
+
+
+async def test_an_owner_that_is_being_erased_is_told(house: House) -> None:
+    """What they had asked ends with the reason, nothing new is accepted, and afterwards the name is free again."""
+    admin = house.people["program"]
+    carl = admin | {"X-User-ID": "carl"}
+    one = "/v1/requests/" + (await house.made("/v1/messages", carl | LATER, message("Hello"), 202))["id"]
+    erasure = await house.made("/v1/erasures", admin, {"owner": "carl"}, 202)
+    for path, body in (("/v1/messages", message("Hello")), ("/v1/conversations", {}), ("/v1/files", upload("Hello"))):
+        await house.made(path, carl, body, 409)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(house.ask("GET", one, carl | {"Prefer": "wait=60"}))
+        streaming = group.create_task(house.ask("GET", f"{one}/events", carl))
+        async with reading(house.env, Metrics()):
+            ended = (await waiting).json()
+            events = (await streaming).text
+
+            async def is_done() -> bool:
+                shown = await house.ask("GET", f"/v1/erasures/{erasure['id']}", admin)
+                return bool(shown.json()["status"] == "done")
+
+            async def is_free() -> bool:
+                return (await house.ask("POST", "/v1/messages", carl, message("Hello"))).status_code == 200
+
+            await eventually(is_done)
+            await eventually(is_free)
+
+    assert ("failed", "owner_erased") == (ended["status"], ended["error"]["code"])
+    assert "owner_erased" in events

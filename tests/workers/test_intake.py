@@ -24,6 +24,7 @@ from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
 from orchestra.store.intake import Batch, Intaken
 from schemas.errors import ErrorCode
+from schemas.requests import CANCEL_REQUESTED, CancelRequested
 from tests.support.fakes import Calls, FakeSlots, away, no_pause, running, steps
 from tests.support.records import SECRET, Record, claimed, message, reader, signed
 from tests.support.waiting import eventually
@@ -31,10 +32,13 @@ from workers import dlq_limit, intake
 from workers.intake import Intake, OnRebalance
 from workers.ledger import Ledger
 from workers.metrics import Metrics
+from workers.records import refusal
 
 Batch_ = dict[TopicPartition, list[Record]]
 TP = TopicPartition("llm.requests", 3)
 OTHER = TopicPartition("llm.requests", 4)
+# All records before this offset were read before.
+READ = 10
 
 
 class Consumer:
@@ -121,6 +125,7 @@ class Taking:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Calls, *batches: Batch_ | BaseException) -> None:
         monkeypatch.setattr(intake, "take_in", store)
         monkeypatch.setattr(intake, "note_progress", Calls(None))
+        monkeypatch.setattr(intake, "next_offsets", Calls({(TP.topic, TP.partition): READ}))
         monkeypatch.setattr(intake, "check_reading", lambda _: None)
         no_pause(monkeypatch, intake, "RETRY_SECONDS")
         no_pause(monkeypatch, loops, "FIRST_PAUSE_SECONDS", "LAST_PAUSE_SECONDS")
@@ -137,7 +142,7 @@ class Taking:
         slots: Any = self.slots
         self.database = Database()
         database: Any = self.database
-        self.intake = Intake(reader(), database, publisher, slots, self.metrics, Ledger([SECRET], self.metrics))
+        self.intake = Intake(reader(), database, publisher, slots, self.metrics, Ledger([SECRET]))
 
     @asynccontextmanager
     async def open_reader(self) -> AsyncIterator[Any]:
@@ -167,6 +172,13 @@ class Taking:
     def taken(self) -> list[Batch]:
         """The batches that were written or tried."""
         return [batch for batch, _order in self.store.calls]
+
+
+def erased(monkeypatch: pytest.MonkeyPatch, owner: str, until: datetime | None) -> None:
+    """Have the ledger tell of an erasure of this owner, whose records are refused up to ``until``."""
+    hash = OwnerHasher([SECRET]).hash("default", owner)
+    erasure = StoredErasure(uuid4(), "default", hash, None, datetime.now(UTC), until, True, {}, None)
+    monkeypatch.setattr(erasures, "ledger", Calls(erasures.Ledger(7, [erasure])))
 
 
 def records(*values: bytes | None, first: int = 10) -> list[Record]:
@@ -233,17 +245,14 @@ async def test_dead_letters_are_with_kafka_before_the_offsets_are(monkeypatch: p
         await eventually(lambda: taking.consumer.committed_now)
 
 
-async def test_records_of_erased_owners_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_of_erased_owners_are_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that was judged before an erasure is judged again: what the erased owner sent before it is left out."""
     at = Record.timestamp
     early, late = signed("default", "ann", secret=SECRET), signed("default", "ann", secret=SECRET)
-    late.timestamp = at + 1000
+    early.offset, late.timestamp = READ - 1, at + 1000
     others = [signed("default", "bob", secret=SECRET), Record(), late]
-    until = datetime.fromtimestamp(at / 1000, UTC)
-    hash = OwnerHasher([SECRET]).hash("default", "ann")
-    erasure = StoredErasure(uuid4(), "default", hash, None, until, until, True, {}, None)
     store = Calls(LedgerOutdatedError(), Intaken())
-    monkeypatch.setattr(erasures, "ledger", Calls(erasures.Ledger(7, [erasure])))
+    erased(monkeypatch, "ann", datetime.fromtimestamp(at / 1000, UTC))
     taking = Taking(monkeypatch, store, {TP: [early, *others]})
 
     await taking.all()
@@ -252,7 +261,32 @@ async def test_records_of_erased_owners_leave_no_trace(monkeypatch: pytest.Monke
     assert (0, 4, 7, 3) == (first.ledger, len(first.requests), second.ledger, len(second.requests))
     assert [each.record.timestamp_ms for each in second.requests] == [at, at, at + 1000]
     assert ["bob", None, "ann"] == [each.user for each in second.requests]
+    assert [] == second.dead_letters
     assert (1, 1) == (taking.metrics.erased._value.get(), taking.slots.doubts)
+
+
+async def test_what_an_erased_owner_is_asking_is_answered_without_its_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that no worker has read gets its answer, from a letter with no more than its id; a cancel gets none."""
+    asked = signed("default", "ann", value=message("SECRET"), key=b"SECRET", id=uuid4())
+    unreadable = signed("default", "ann", value=b"SECRET", id=uuid4())
+    value = CancelRequested(request_id=uuid4()).model_dump_json().encode()
+    cancel = signed("default", "ann", type=CANCEL_REQUESTED, value=value, id=uuid4())
+    for place, each in enumerate([asked, unreadable, cancel]):
+        each.offset = READ + place
+    store = Calls(LedgerOutdatedError(), Intaken())
+    erased(monkeypatch, "ann", None)
+    taking = Taking(monkeypatch, store, {TP: [asked, unreadable, cancel]})
+
+    await taking.all()
+
+    _, second = (call[0] for call in store.calls)
+    assert ([], []) == (second.requests, second.cancels)
+    assert [(READ, ErrorCode.OWNER_ERASED), (READ + 1, ErrorCode.OWNER_ERASED)] == [
+        (each.offset, each.reason) for each in second.dead_letters
+    ]
+    assert "SECRET" not in repr(second.dead_letters)
+    assert all(each.headers == [] and refusal(each) for each in second.dead_letters)
+    assert 3 == taking.metrics.erased._value.get()
 
 
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from gateway.erasing import Erasing
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.people.callers import Callers
@@ -29,7 +30,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     callers = Callers(database, Tokens([b"s" * 32]), asks=True)
-    limits = Limits(database, Metrics(), None, max_age=60, max_turns=100)
+    limits = Limits(database, Metrics(), None, Erasing([b"s" * 32]), max_age=60, max_turns=100)
     names = [ModelInfo(name=name, aliases=[], provider="p", context_tokens=1, max_output_tokens=1) for name in "ab"]
     await note_models(database, ModelList(default="a", data=[*names, names[0].model_copy(update={"name": "x/y"})]))
     await limits.look()

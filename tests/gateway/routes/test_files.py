@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.erasing import Erasing
 from gateway.files import Files
 from gateway.people.callers import Callers
 from gateway.people.tokens import Tokens
@@ -34,7 +35,8 @@ def home(tmp_path: Path) -> Folder:
 
 def app(database: Database, home: Folder | None, **changes: Any) -> Any:
     callers = Callers(database, TOKENS, asks=True)
-    return calling(routed(callers, FileRoutes(database, Files(database, home, settings(**changes))).routes()))
+    files = Files(database, home, settings(**changes), Erasing([b"s" * 32]))
+    return calling(routed(callers, FileRoutes(database, files).routes()))
 
 
 @pytest.fixture
