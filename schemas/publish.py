@@ -35,7 +35,7 @@ from schemas.api.dead_letters import (
     ReplayDeadLetters,
     ReplayedDeadLetters,
 )
-from schemas.api.erasures import EraseOwner, ErasureResource
+from schemas.api.erasures import EraseOwner, ErasurePage, ErasureResource
 from schemas.api.files import DeletedFile, FileList, FileObject
 from schemas.api.keys import CreatedKey, CreateKey, KeyPage
 from schemas.api.live import Changed, LiveFrame, LiveQuery, OwnFrame
@@ -150,6 +150,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "http.deleted-file": DeletedFile,
     "http.erase-owner": EraseOwner,
     "http.erasure": ErasureResource,
+    "http.erasure-page": ErasurePage,
     "http.create-key": CreateKey,
     "http.created-key": CreatedKey,
     "http.key-page": KeyPage,

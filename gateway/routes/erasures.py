@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from fastapi import Response
 
 from gateway.erasing import Erasing
+from gateway.http.cursors import Cursor, Limit, read_time_cursor, write_cursor
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.people.callers import Callers
@@ -15,7 +16,7 @@ from orchestra.store import erasing, erasures
 from orchestra.store.database import Database
 from orchestra.store.erasures import SETTLES_SECONDS, StoredErasure, user_id_of
 from schemas.api.audit import Action
-from schemas.api.erasures import EraseOwner, ErasureResource
+from schemas.api.erasures import EraseOwner, ErasurePage, ErasureResource
 from schemas.api.keys import Scope
 from schemas.errors import ErrorCode, OrchestraError
 from schemas.topics import DEAD_LETTERS, EVENTS, REPLIES, REQUESTS
@@ -41,12 +42,14 @@ class Erasures:
         path, one = "/v1/erasures", "/v1/erasures/{erasure_id}"
         counted = {"model": ErasureResource, "description": "A dry run: what there is"}
         begun = {"model": ErasureResource, "description": "Noted; workers delete"}
+        page = {"model": ErasurePage, "description": "One page, newest first"}
         shown = {"model": ErasureResource, "description": "The erasure"}
         return [
             Route(
                 "POST", path, self.create_erasure, Scope.ADMIN, {200: counted, 202: begun}, body=Body(EraseOwner),
                 action=Action.OWNER_ERASE,
             ),
+            Route("GET", path, self.list_erasures, Scope.ADMIN, {200: page}, lists=True),
             Route("GET", one, self.get_erasure, Scope.ADMIN, {200: shown}),
         ]  # fmt: skip
 
@@ -72,6 +75,17 @@ class Erasures:
         self._callers.forget_owner(owner, user_id_of(owner))
         await self._erasing.look(self._database)
         return json_answer(_shown(erasure), 202)
+
+    async def list_erasures(self, call: Call[None], limit: Limit = 20, cursor: Cursor = None) -> Response:
+        """List erasures, newest first.
+
+        They do not say whose data were deleted. Only for admins.
+        """
+        before = read_time_cursor(cursor)
+        found = await erasures.page(self._database, call.caller.tenant, before, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        following = write_cursor(page[-1].requested_at, page[-1].id) if more else None
+        return json_answer(ErasurePage(data=[_shown(each) for each in page], next=following))
 
     async def get_erasure(self, call: Call[None], erasure_id: UUID) -> Response:
         """Get an erasure.

@@ -1,20 +1,22 @@
-"""``orchestra erase``: delete everything that an owner has, over HTTP."""
+"""``orchestra erase`` deletes everything that an owner has, and ``orchestra erasures`` lists it, over HTTP."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from rich.table import Column, Table
 
 from orchestra.cli.calls import answer_of, calling, hand_over_answer
 from orchestra.cli.environment import gateway_of
 from orchestra.cli.format import clock
 from orchestra.cli.options import DEFAULT_DATA, WORKER_STARTER, AsJson, Data, GatewayUrl, Key, command
-from orchestra.cli.terminal import echo, harmless
-from schemas.api.erasures import MOST_COUNTED, ErasureResource
+from orchestra.cli.terminal import echo, harmless, plain_table, print_list
+from schemas.api.erasures import MOST_COUNTED, ErasurePage, ErasureResource
 
 if TYPE_CHECKING:
     from orchestra.client import Client
@@ -43,7 +45,9 @@ def erase(
     with calling(gateway_of(gateway, data), key) as client:
 
         def ask(method: str, path: str, **body: Any) -> ErasureResource:
-            return _read(answer_of(client, method, path, _is_erasure, **({"body": body} if body else {})))
+            more = {"body": body} if body else {}
+            answer = answer_of(client, method, path, partial(_is, ErasureResource), **more)
+            return ErasureResource.model_validate(answer)
 
         found = ask("POST", "/v1/erasures", owner=owner, dry_run=True)
         if not dry_run:
@@ -61,6 +65,37 @@ def erase(
     echo(f"{'there are' if dry_run else 'deleted'}: {_counts(found)}")
     for topic, moment in found.topics_free_at.items():
         echo(f"{topic} is free of it at {clock(moment)}")
+
+
+def erasures(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Maximum number, newest first.")] = 20,
+    as_json: AsJson = False,
+    gateway: GatewayUrl = None,
+    key: Key = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """List erasures, newest first: which are running, and what has been deleted so far. They do not name the owner.
+
+    Needs a key with the scope `admin`.
+    """
+    with calling(gateway_of(gateway, data), key) as client:
+        path = f"/v1/erasures?limit={limit}"
+        page = ErasurePage.model_validate(answer_of(client, "GET", path, partial(_is, ErasurePage)))
+    if as_json:
+        hand_over_answer(page)
+    elif page.data:
+        print_list(_table(page.data))
+    else:
+        echo("no erasures")
+
+
+def _table(found: Sequence[ErasureResource]) -> Table:
+    table = plain_table(*(Column(name, no_wrap=True) for name in ("requested", "status")), Column("erasure"))
+    for each in found:
+        ended = f"{each.status} {clock(each.finished_at)}" if each.finished_at else each.status
+        table.add_row(clock(each.requested_at), ended, f"{each.id}\n{_counts(each)}")
+    return table
 
 
 @contextmanager
@@ -97,13 +132,9 @@ def _count(found: ErasureResource, kind: str) -> str:
     return f"at least {count}" if found.status == "counted" and count >= MOST_COUNTED else f"{count}"
 
 
-def _is_erasure(answer: Any) -> bool:
+def _is(model: type[BaseModel], answer: Any) -> bool:
     try:
-        _read(answer)
+        model.model_validate(answer)
     except ValidationError:
         return False
     return True
-
-
-def _read(answer: Any) -> ErasureResource:
-    return ErasureResource.model_validate(answer)

@@ -16,7 +16,7 @@ from orchestra.cli.chat import chat
 from orchestra.cli.controls import audit, build_models, build_queue, build_workers
 from orchestra.cli.doctor import doctor
 from orchestra.cli.down import down
-from orchestra.cli.erase import erase
+from orchestra.cli.erase import erase, erasures
 from orchestra.cli.logs import logs
 from orchestra.cli.migrate import migrate
 from orchestra.cli.operations import lag, stats
@@ -116,7 +116,7 @@ def build() -> typer.Typer:
         _HERE: (up, down, status, logs, scale),
         _TALK: (send, bulk, chat, password),
         _SERVICES: (gateway, worker, llm),
-        _CARE: (migrate, topics, doctor, top, lag, stats, audit, erase, rewind),
+        _CARE: (migrate, topics, doctor, top, lag, stats, audit, erase, erasures, rewind),
     }.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)

@@ -32,8 +32,14 @@ WHERE tenant = :tenant AND user_id IS NULL AND 'key:' || name = :owner AND revok
     AND (CAST(:until AS timestamptz) IS NULL OR created_at <= :until)
 """
 
+_PAGE = f"""
+SELECT {_COLUMNS} FROM erasures
+WHERE tenant = :tenant
+    AND (CAST(:before AS timestamptz) IS NULL OR (requested_at, id) < (CAST(:before AS timestamptz), CAST(:id AS uuid)))
+ORDER BY requested_at DESC, id DESC LIMIT :limit
+"""
 _FIND = f"SELECT {_COLUMNS} FROM erasures WHERE tenant = :tenant AND id = :id"
-_ALL_RUNNING = "SELECT tenant, owner_hash FROM erasures WHERE finished_at IS NULL"
+_REFUSED = "SELECT tenant, owner_hash FROM erasures WHERE finished_at IS NULL AND refuses_until IS NULL"
 _LEDGER = f"SELECT number, {_COLUMNS} FROM erasures ORDER BY number"
 _IS_KNOWN = "coalesce((SELECT max(number) FROM erasures), 0) <= CAST(:ledger AS bigint)"
 IS_CURRENT = f"(CAST(:ledger AS bigint) IS NULL OR {_IS_KNOWN})"
@@ -156,9 +162,17 @@ async def find(database: Database, tenant: str, id: UUID) -> StoredErasure | Non
     return _stored(rows[0]) if rows else None
 
 
+async def page(
+    database: Database, tenant: str, before: tuple[datetime, UUID] | None, limit: int
+) -> list[StoredErasure]:
+    """At most ``limit`` erasures of a tenant, newest first. ``before``: time and id of the one before them."""
+    moment, id = before or (None, None)
+    return [_stored(row) for row in await database.run(_PAGE, tenant=tenant, before=moment, id=id, limit=limit)]
+
+
 async def running(database: Database) -> frozenset[tuple[str, str]]:
-    """The owners that are being erased, as tenant and hash."""
-    return frozenset((row.tenant, row.owner_hash) for row in await database.run(_ALL_RUNNING))
+    """The owners that are being erased, as tenant and hash, but those whose names may be used again already."""
+    return frozenset((row.tenant, row.owner_hash) for row in await database.run(_REFUSED))
 
 
 async def ledger(database: Database) -> Ledger:

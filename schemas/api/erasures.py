@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas import fields
+from schemas.api.pages import Page
 from schemas.content import storable
 from schemas.json_schema import described
 
@@ -59,3 +60,7 @@ class ErasureResource(BaseModel):
             {"llm.requests": "2026-12-08T14:02:00Z"},
         ),
     ]
+
+
+class ErasurePage(Page[ErasureResource]):
+    """One page of the erasures, newest first."""

@@ -148,3 +148,23 @@ def test_a_worker_is_drained_and_works_again(open_watched: Any) -> None:
 
     expect(worker).to_contain_text("alive")
     assert [] == watched.problems()
+
+
+def test_an_owner_is_erased(open_watched: Any) -> None:
+    """The data of an owner are counted first; what was erased is shown until it is done, without the owner's name."""
+    watched = open_watched()
+    page = watched.open("/people")
+    page.get_by_role("button", name="Erase data …").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Erase it")).to_be_disabled()
+    dialog.get_by_label("Id of a user").fill("the name of no owner")
+    dialog.get_by_role("button", name="Count what there is").click()
+    expect(dialog.get_by_role("status")).to_contain_text("0 requests")
+    shoot(page, "flow-erase")
+    dialog.get_by_role("button", name="Erase it").click()
+
+    erasures = page.get_by_role("region", name="Erasures")
+    expect(erasures.get_by_text("running")).to_be_visible()
+    expect(erasures).not_to_contain_text("the name of no owner")
+    shoot(page, "flow-erased")
+    assert [] == watched.problems()

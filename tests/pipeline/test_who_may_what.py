@@ -130,6 +130,7 @@ ROUTES = {
     # Refused, because the old password is wrong.
     "PUT /v1/users/me/password": Rule(WRITE, 403, {"old_password": "none of hers", "password": "a long one"}),
     "POST /v1/erasures": Rule(ADMIN, 202, {"owner": "the name of no owner"}),
+    "GET /v1/erasures": Rule(ADMIN),
     "GET /v1/erasures/{erasure_id}": Rule(ADMIN),
     "POST /token": Rule(None),
     "POST /v1/session": Rule(None),

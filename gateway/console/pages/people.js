@@ -1,4 +1,4 @@
-// The users: who may sign in, and as what.
+// The users: who may sign in, and as what; and the erasures of all data of an owner.
 import { useState } from "preact/hooks";
 import { html } from "../html.js";
 import { get, useLoaded } from "../api.js";
@@ -7,6 +7,7 @@ import { link, query } from "../router.js";
 import { session } from "../session.js";
 import { Again } from "../parts/again.js";
 import { Copy } from "../parts/copy.js";
+import { Erasures } from "../parts/erasures.js";
 import { Page } from "../parts/page.js";
 import { Empty, Failure, Panel } from "../parts/panel.js";
 import { CreateUser, DeleteUser, SetPassword, SetRole } from "../parts/useractions.js";
@@ -36,6 +37,7 @@ export default function People() {
         <footer class="pager"><span class="dim">${rows.length < all.length ? `the newest ${number(rows.length)}` : all.length < 1000 ? `these are all ${number(all.length)}` : "the newest 1,000"}</span>
           ${rows.length < all.length && html`<a class="button" href=${link("/people", { shown: String(shown + LIMIT) })}>More</a>`}</footer>`}
     </${Panel}>
+    <${Erasures} />
     ${asked?.kind === "create" && html`<${CreateUser} ...${props} />`}
     ${asked?.kind === "role" && html`<${SetRole} user=${asked.user} ...${props} />`}
     ${asked?.kind === "password" && html`<${SetPassword} user=${asked.user} ...${props} />`}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -48,6 +49,18 @@ async def test_it_waits_until_all_is_gone(script: ScriptedGateway) -> None:
     assert 0 == done.status
     assert [{"owner": "ann", "dry_run": True}, {"owner": "ann"}] == [sent for name, sent in script.asked if sent]
     assert done.output.startswith("deleted: 10004 messages\n")
+
+
+async def test_erasures_are_listed(script: ScriptedGateway) -> None:
+    """A line for each says since when, whether it is done, and what has been deleted, but not whose it was."""
+    page = {"data": [erasure("running", messages=2), erasure("done")], "next": None}
+    script.answers = {"GET /v1/erasures": [page, page]}
+
+    shown, raw = await script.orchestra("erasures"), await script.orchestra("erasures", "--json")
+
+    assert (0, 0) == (shown.status, raw.status)
+    assert ["running", "2 messages", "done", "nothing"] == re.findall("running|done|2 messages|nothing", shown.output)
+    assert ["running", "done"] == [each["status"] for each in json.loads(raw.output)["data"]]
 
 
 async def test_what_is_accepted_is_said_at_once(script: ScriptedGateway) -> None:
