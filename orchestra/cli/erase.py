@@ -91,10 +91,10 @@ def erasures(
 
 
 def _table(found: Sequence[ErasureResource]) -> Table:
-    table = plain_table(*(Column(name, no_wrap=True) for name in ("requested", "status")), Column("erasure"))
+    table = plain_table(Column("requested", no_wrap=True), Column("erasure", overflow="fold"))
     for each in found:
-        ended = f"{each.status} {clock(each.finished_at)}" if each.finished_at else each.status
-        table.add_row(clock(each.requested_at), ended, f"{each.id}\n{_counts(each)}")
+        ended = f" {clock(each.finished_at)}" if each.finished_at else ""
+        table.add_row(clock(each.requested_at), f"{each.id}\n{each.status}{ended}: {_counts(each)}")
     return table
 
 

@@ -10,6 +10,7 @@ from openai.types import Model as TheirModel
 from benchmarks.guard.ends import Away
 from gateway.settings import GatewaySettings
 from tests.support.door import Door, open_door
+from tests.support.fakes import Calls
 from tests.support.waiting import eventually
 
 LIMITS = {"context_tokens": 8192, "max_output_tokens": 1024}
@@ -48,6 +49,7 @@ async def door(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
 
     monkeypatch.setattr("gateway.limits.requests.oldest_runnable_age", age)
     monkeypatch.setattr("gateway.limits.requests.full_conversations", full)
+    monkeypatch.setattr("orchestra.store.erasures.running", Calls(frozenset()))
     settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32})
     async with open_door(Models.connect(settings, "test")) as opened:
         yield opened

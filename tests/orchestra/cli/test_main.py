@@ -13,7 +13,7 @@ from orchestra.version import version
 
 VERBS = set(
     "up down status logs scale send bulk chat password gateway worker llm migrate topics models doctor keys "
-    "conversations dead-letters files requests queue workers lag stats audit top erase rewind".split()
+    "conversations dead-letters files requests queue workers lag stats audit top erase erasures rewind".split()
 )
 
 

@@ -18,6 +18,7 @@ from orchestra.cli import (
     conversations,
     dead_letters,
     doctor,
+    erase,
     files,
     keys,
     models,
@@ -29,6 +30,7 @@ from orchestra.cli.examine import Finding
 from orchestra.cli.terminal import Terminal
 from schemas.api.audit import AuditEntry
 from schemas.api.conversations import ConversationResource
+from schemas.api.erasures import ErasureResource
 from schemas.api.files import FileObject
 from schemas.api.keys import KeyResource, Scope
 from schemas.api.queue import QueueState
@@ -110,6 +112,14 @@ def _audit() -> Table:
     return controls._table([entry])
 
 
+def _erasures() -> Table:
+    counts = dict.fromkeys(("conversations", "messages", "requests", "files", "dead_letters"), 1_000_000)
+    erasure = ErasureResource(
+        id=USER, status="done", counts=counts, requested_at=NOON, finished_at=NOON, topics_free_at={},
+    )  # fmt: skip
+    return erase._table([erasure])
+
+
 def _requests() -> Table:
     row = ListedRequest(
         id=USER, status=Status.IN_PROGRESS, model=MODEL, owner="ada", priority=5, attempts=12, created_at=NOON,
@@ -138,6 +148,7 @@ TABLES: dict[str, list[Callable[[], Table]]] = {
     "files._table": [_files],
     "conversations._table": [_conversations],
     "controls._table": [_audit],
+    "erase._table": [_erasures],
     "requests._table": [_requests],
     "operations._by_priority": [lambda: operations._by_priority(QueueState.model_validate(QUEUE).by_priority)],
     "operations._by_model": [lambda: operations._by_model(QueueState.model_validate(QUEUE).by_model)],
