@@ -57,14 +57,15 @@ _OF_THE_REQUEST: dict[ErrorCode, _Kind] = {
     ErrorCode.FORBIDDEN: _Kind(),
     ErrorCode.CROSS_ORIGIN: _Kind(),
 }
-# Paths of OpenAI's API, with and without the version that its clients include in the base URL.
+# Paths of OpenAI's API, with and without the version that its clients include in the base URL. An id may be any text.
 _OPENAIS = re.compile(
     r"/openai(/.*)?|/files(/.*)?|(/v1)?/(assistants|audio|batches|chat|completions|embeddings|evals|fine_tuning|images|models|"
-    r"moderations|realtime|responses|threads|uploads|vector_stores|videos)(/.*)?"
+    r"moderations|realtime|responses|threads|uploads|vector_stores|videos)(/.*)?",
+    re.DOTALL,
 )
-_FILES = re.compile(r"/v1/files(/.*)?")
+_FILES = re.compile(r"/v1/files(/.*)?", re.DOTALL)
 # Calls of our own API at paths that are OpenAI's otherwise.
-_OURS = re.compile(r"/v1/models/.+/(pause|resume)")
+_OURS = re.compile(r"/v1/models/.+/(pause|resume)", re.DOTALL)
 _RESPONSES = re.compile(r"(/openai)?/v1/responses")
 # Calls that are not offered at paths that other methods have, or that look like the id of a response.
 _WITH_ANOTHER_METHOD = re.compile(r"(/openai)?/v1/(chat/completions|responses|responses/(compact|input_tokens))")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from schemas import fields
 from schemas.api.pages import SearchedPage
@@ -71,7 +71,7 @@ class DeadLetterQuery(DeadLetterFilter):
 class ReplayDeadLetters(DeadLetterFilter):
     """Body of ``POST /v1/dead-letters/replay``."""
 
-    dry_run: Annotated[bool, described("Send nothing: count what would be sent and what would not.", False)] = False
+    dry_run: Annotated[StrictBool, described("Send nothing: count what would be sent and what would not.", False)] = False
     cursor: Annotated[
         _Cursor | None, described("`next` of the previous call, to continue there.", "WzE3Njk4NjA3OTgsNDJd")
     ] = None

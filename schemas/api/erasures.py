@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from schemas import fields
 from schemas.api.pages import Page
@@ -31,7 +31,7 @@ class EraseOwner(BaseModel):
             fields.A_USER,
         ),
     ]
-    dry_run: Annotated[bool, described("Only count; delete nothing.", True)] = False
+    dry_run: Annotated[StrictBool, described("Only count; delete nothing.", True)] = False
 
 
 class ErasureResource(BaseModel):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, field_validator
 
 from schemas import fields
 from schemas.content import storable, visible
@@ -60,7 +60,7 @@ class ChangeUser(_UserBody):
     username: Annotated[Username | None, _USERNAME] = None
     password: Annotated[Password | None, _PASSWORD] = None
     role: Annotated[Role | None, _ROLE] = None
-    keep_keys: Annotated[bool, _KEEP_KEYS] = False
+    keep_keys: Annotated[StrictBool, _KEEP_KEYS] = False
 
 
 class ChangePassword(BaseModel):
@@ -72,7 +72,7 @@ class ChangePassword(BaseModel):
         SecretStr, Field(max_length=MAX_PASSWORD), described("The current password.", "tr0ub4dor&3")
     ]
     password: Annotated[Password, _PASSWORD]
-    keep_keys: Annotated[bool, _KEEP_KEYS] = False
+    keep_keys: Annotated[StrictBool, _KEEP_KEYS] = False
 
 
 class UserResource(BaseModel):

@@ -155,7 +155,7 @@ async def test_other_paths_keep_problem_documents(client: httpx.AsyncClient) -> 
     "path",
     ["/openai/v1/embeddings", "/openai/v2/models", "/openai", "/v1/completions", "/v1/embeddings", "/v1/assistants/x",
      "/v1/images/generations", "/chat/completions", "/models/m", "/v1/chat/x/y", "/openai/v1/responses/compact",
-     "/v1/responses/input_tokens"],
+     "/v1/responses/input_tokens", "/openai/v1/embeddings/%0Ax"],
 )  # fmt: skip
 async def test_paths_that_are_not_offered(client: httpx.AsyncClient, path: str) -> None:
     """A path of OpenAI's API that is not offered is a 404 in its form, which says what is offered."""
