@@ -130,7 +130,7 @@ chart: $(TOOLS)  ## Lint and render the Helm chart, and check what it renders (n
 chart-live: $(TOOLS)  ## Try the chart on an API server, and its autoscaling on a Prometheus (needs both, and helm)
 	@$(BIN)/python -m tests.chart --live $(ARGS)
 
-site: $(BOOTSTRAP)/.ready  ## Build the documentation as a site that searches itself offline, and check it (ARGS=--serve)
+site: $(BOOTSTRAP)/.ready  ## Build the documentation as a site that searches itself offline, and check it (ARGS="--look --serve")
 	@$(BOOTSTRAP)/bin/python -m docs.site $(ARGS)
 
 browser: $(TOOLS)  ## Look at each page of the console in a real Chromium, on a stack of its own (ARGS="-k overview")

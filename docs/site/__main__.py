@@ -4,7 +4,9 @@ It needs nothing but Python and uv: what builds the pages is installed below ``.
 """
 
 import argparse
+import os
 import shutil
+import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
@@ -13,12 +15,14 @@ from pathlib import Path
 
 from docs.site.check import problems
 from docs.site.stage import SiteError, Stage
+from tests.browser.environment import browser, python
 from tests.support.environments import MissingError, node_of, python_of, run
 from tests.support.tree import ROOT
 
 HERE = Path(__file__).resolve().parent
 CACHE = ROOT / ".cache/site"
 HTML = CACHE / "html"
+SHOTS = CACHE / "shots"
 
 
 def main() -> None:
@@ -36,8 +40,27 @@ def main() -> None:
     if found := problems(HTML):
         sys.exit("\n".join(found))
     print(f"the site: {(HTML / 'index.html').relative_to(ROOT)}", flush=True)
+    if told.look:
+        _look()
     if told.serve:
         _serve(told.port)
+
+
+def _look() -> None:
+    """Look at it in a browser. Exits if anything is not as it must be, or there is no browser."""
+    try:
+        program, chromium = python(), browser()
+    except MissingError as error:
+        sys.exit(str(error))
+    shutil.rmtree(SHOTS, ignore_errors=True)
+    SHOTS.mkdir(parents=True)
+    env = {**os.environ, "SITE_HTML": str(HTML), "SITE_SHOTS": str(SHOTS), "CHROMIUM": str(chromium)}
+    tests = ROOT / "tests/site"
+    command = [program, "-m", "pytest", "-c", tests / "pytest.ini", "--confcutdir", tests, tests]
+    done = subprocess.run([*map(str, command)], cwd=tests, env=env, check=False)
+    print(f"screenshots: {SHOTS.relative_to(ROOT)}", flush=True)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def _serve(port: int) -> None:
@@ -49,6 +72,7 @@ def _serve(port: int) -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m docs.site", description="Build the documentation, and check it.")
+    parser.add_argument("--look", action="store_true", help="look at it in a browser, as `make browser` does")
     parser.add_argument("--serve", action="store_true", help="show it to this machine until Ctrl-C")
     parser.add_argument("--port", type=int, default=0, help="where; default: a free port")
     return parser

@@ -1,6 +1,6 @@
 // How pages that were found are ordered: Sphinx's points, more for a title that has the whole query, and more for pages
 // that say what to do or look something up.
-const weights = { howto: 2, tutorial: 2, reference: 1.5, project: 0.7, decisions: 0.5, reliability: 0.5 };
+const weights = { howto: 2, tutorial: 2, reference: 1.2, project: 0.7, decisions: 0.5, reliability: 0.5 };
 
 // Sphinx looks for this name. Its own points are those of its default.
 var Scorer = {

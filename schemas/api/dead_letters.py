@@ -71,7 +71,9 @@ class DeadLetterQuery(DeadLetterFilter):
 class ReplayDeadLetters(DeadLetterFilter):
     """Body of ``POST /v1/dead-letters/replay``."""
 
-    dry_run: Annotated[StrictBool, described("Send nothing: count what would be sent and what would not.", False)] = False
+    dry_run: Annotated[StrictBool, described("Send nothing: count what would be sent and what would not.", False)] = (
+        False
+    )
     cursor: Annotated[
         _Cursor | None, described("`next` of the previous call, to continue there.", "WzE3Njk4NjA3OTgsNDJd")
     ] = None

@@ -20,7 +20,7 @@ from schemas.topics import REQUESTS
 from tests.support.ports import free_port
 from tests.support.promql import reads
 from tests.support.services import Services
-from tests.support.stack import Stack
+from tests.support.stack import Stack, open_stack
 from tests.support.waiting import eventually
 
 PROMETHEUS = shutil.which("prometheus")
@@ -46,6 +46,13 @@ RARE = {
     "orchestra_worker_dead_letters_total": "a record that cannot be read",
 }
 HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[Stack]:
+    """A stack of its own: what gateways read of earlier tests would have alerts."""
+    async with open_stack() as opened:
+        yield opened
 
 
 class Prometheus:
