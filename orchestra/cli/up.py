@@ -50,7 +50,8 @@ def up(
 
     Without --detach it runs until Ctrl-C (a second one kills), even if the first message got no reply. With --detach it
     returns once everything is ready and the first message is answered. If there is no reply within a minute it exits
-    with code 1, and the stack keeps running until `orchestra down`, so that you can look into it.
+    with code 1, and the stack keeps running until `orchestra down`, so that you can look into it. If it is ended before
+    everything is ready, nothing keeps running.
     """
     ports = Ports.from_base(port_base) if port_base else Ports()
     options = StackOptions(data, workers=workers, gateways=gateways, ports=ports)
@@ -112,7 +113,7 @@ def _supervisor(options: StackOptions, folder: DataFolder) -> "subprocess.Popen[
     with open_private(folder.log("supervisor")) as log:
         return subprocess.Popen(
             python_module("orchestra.devstack", json.dumps({**asdict(options), "data": str(folder.path)})),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # Its end tells the supervisor of ours, however that comes.
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",

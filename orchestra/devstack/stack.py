@@ -25,6 +25,7 @@ from orchestra.devstack.services import (
     shared_environment,
     worker_part,
 )
+from orchestra.devstack.step import run_step
 from orchestra.devstack.supervisor import Supervisor
 from orchestra.kafka.topics import ensure_topics
 from orchestra.settings import KafkaSettings
@@ -183,15 +184,13 @@ class Stack:
 
     async def _migrate(self) -> None:
         self._report(StartProgress("migrations", "starting"))
-        log = self._folder.log("migrations")
-        with open_private(log) as output:
-            output.truncate(0)
-            command = python_module("orchestra.cli", "migrate", "up")
-            env = {**os.environ, **self._env}
-            process = await asyncio.create_subprocess_exec(*command, env=env, stdout=output, stderr=output)
-        if await process.wait():
+        code, output = await run_step(python_module("orchestra.cli", "migrate", "up"), {**os.environ, **self._env})
+        with open_private(self._folder.log("migrations")) as log:
+            log.truncate(0)
+            log.write(output.encode())
+        if code:
             self._report(StartProgress("migrations", "failed"))
-            raise PartFailedError("migrations", "could not be applied", log.read_text(errors="replace"))
+            raise PartFailedError("migrations", "could not be applied", output)
         self._report(StartProgress("migrations", "ready"))
 
     async def _make_topics(self) -> None:

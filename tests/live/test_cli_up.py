@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from orchestra.devstack.ports import Ports, taken
 from tests.support.llm_server import eventually
 from tests.support.ollama import CHATS, ollama
 from tests.support.ports import free_ports
@@ -96,6 +97,12 @@ def gone(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def running_on(data: Path) -> list[list[str]]:
+    """The commands of all processes that name the folder around this one."""
+    commands = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    return [command for command in commands if any(data.parent.name in word for word in command)]
 
 
 def shape(value: Any) -> Any:
@@ -296,6 +303,35 @@ async def test_a_second_ctrl_c_kills(command: Command) -> None:
         process.send_signal(signal.SIGINT)
 
         assert process.wait(20) == 128 + signal.SIGINT
+    await eventually(lambda: all(map(gone, children)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+@pytest.mark.parametrize(
+    ("words", "stage", "number"),
+    [
+        ((), "kafka        starting", signal.SIGKILL),
+        ((), "migrations   starting", signal.SIGTERM),
+        ((), "gateway-1    starting", signal.SIGINT),
+        (("--detach",), "kafka        starting", signal.SIGTERM),
+        (("--detach",), "kafka        ready", signal.SIGKILL),
+        (("--detach",), "migrations   starting", signal.SIGHUP),
+    ],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "-".join("".join(value).split()),
+)
+async def test_a_start_that_is_ended_leaves_nothing(
+    command: Command, words: tuple[str, ...], stage: str, number: signal.Signals
+) -> None:
+    """Whatever ends `up` before its stack is ready, and wherever the start is, no process and no open port remains."""
+    with command.popen("up", "--port-base", str(command.base), *words) as process:
+        assert process.stdout
+        while not process.stdout.readline().startswith(stage):
+            assert process.poll() is None
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+    ports = Ports.from_base(command.base).needed(1, model=False).values()
+
+    await eventually(lambda: not any(map(taken, ports)) and not running_on(command.data))
     await eventually(lambda: all(map(gone, children)))
 
 
