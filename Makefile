@@ -154,15 +154,14 @@ growth: $(TOOLS)  ## How the cost of a request grows: history, rows, calls, stre
 build: $(BOOTSTRAP)/.ready  ## Build the wheel into dist/
 	@$(UV) build --wheel --require-hashes --build-constraints requirements.lock $(ARGS)
 
-images:  ## Build the container images (needs Docker)
-	@exec docker compose build $(ARGS)
+bake = docker buildx bake --file docker-bake.hcl
 
-push-images: override VERSION := $(VERSION:v%=%)
-push-images: images  ## Push the images to IMAGES, a path of a registry, as VERSION (needs Docker)
-	@for image in gateway workers llm-service; do \
-		docker tag "llm-orchestra/$$image" "$(IMAGES)/$$image:$(VERSION)" && \
-		docker push "$(IMAGES)/$$image:$(VERSION)" || exit 1; \
-	done
+images:  ## Build the container images for this machine (needs Docker with buildx)
+	@exec $(bake) --load $(ARGS)
+
+push-images:  ## Build the images for x86-64 and ARM; push them to IMAGES, a path of a registry, as VERSION (needs buildx)
+	@: "$${IMAGES:?is to be the path of a registry}" "$${VERSION:?is to be the version of the images}"
+	@VERSION="$${VERSION#v}" $(bake) --push $(ARGS) release
 
 audit: $(RELEASE_TOOLS)  ## Check licences and known vulnerabilities of the packages that run the system
 	@$(RELEASE)/bin/python -m release.audit

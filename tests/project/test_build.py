@@ -1,20 +1,25 @@
 """What people and CI run is the same, and what is built is whole."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
 import yaml
 
+from release.tools import LOCKS
 from tests.support.compose_files import compose_files, services_of
 from tests.support.tree import PACKAGES, ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+BAKE = (ROOT / "docker-bake.hcl").read_text("utf-8")
 PIPELINE = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text("utf-8"))
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
@@ -79,6 +84,75 @@ def test_images_of_a_release_name_its_commit() -> None:
     arguments = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["x-args"]
 
     assert set(arguments) <= set(PIPELINE["release-images"]["variables"])
+
+
+def test_images_of_a_release_are_for_both_architectures_and_say_what_they_are_made_of() -> None:
+    """Each image of the Dockerfile is built for a release, for x86-64 and ARM, with an SBOM and provenance."""
+    (released,) = re.findall(r'^target "release-image" \{\n(.*?)^\}', BAKE, re.MULTILINE | re.DOTALL)
+    images = re.findall(r"^FROM service AS (\w+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    settings = dict(re.findall(r"^  (\w+) += (.*)$", released, re.MULTILINE))
+    groups = {
+        name: json.loads(targets)
+        for name, targets in re.findall(r'^group "(\w+)" \{ targets = (.*) \}', BAKE, re.MULTILINE)
+    }
+
+    assert ["linux/amd64", "linux/arm64"] == json.loads(settings["platforms"])
+    assert ["type=provenance,mode=max", "type=sbom"] == json.loads(settings["attest"])
+    assert [json.dumps(images)] * 2 == re.findall(r"matrix += \{ service = (.*) \}", BAKE)
+    assert {"default": images, "release": [f"release-{image}" for image in images]} == groups
+
+
+def test_images_are_built_by_one_definition() -> None:
+    """People and CI build images by `make images` and `make push-images`, and both read docker-bake.hcl alone."""
+    recipes = dict(re.findall(r"^(images|push-images):.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE))
+
+    assert re.findall(r"^bake = (.*)$", MAKEFILE, re.MULTILINE) == ["docker buildx bake --file docker-bake.hcl"]
+    assert ["$(bake) --load $(ARGS)"] == re.findall(r"\$\(bake\).*", recipes["images"])
+    assert ["$(bake) --push $(ARGS) release"] == re.findall(r"\$\(bake\).*", recipes["push-images"])
+    assert ("make images", "make push-images") == (PIPELINE["images"]["script"], PIPELINE["release-images"]["script"])
+
+
+def test_what_buildx_makes_of_the_definition() -> None:
+    """buildx reads it: of this machine, as compose names the images; of a release, with the version but not its `v`."""
+    if not shutil.which("docker") or subprocess.run(("docker", "buildx", "version"), check=False).returncode:
+        pytest.skip("docker buildx is not installed")
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"].values()
+    here = _baked("images")
+    released = _baked("push-images", "IMAGES=registry.example/o", "VERSION=v9.8.7", "REVISION=abc")
+
+    assert {tag for each in here for tag in each["tags"]} == {
+        service["image"] for service in compose if "build" in service
+    }
+    assert not any(each.keys() & {"platforms", "attest"} for each in here)
+    assert [tag for each in released for tag in each["tags"]] == [
+        "registry.example/o/gateway:9.8.7", "registry.example/o/llm-service:9.8.7", "registry.example/o/workers:9.8.7"
+    ]  # fmt: skip
+    assert [{"VERSION": "9.8.7", "REVISION": "abc"}] * 3 == [each["args"] for each in released]
+    assert [["linux/amd64", "linux/arm64"]] * 3 == [each["platforms"] for each in released]
+    assert [["provenance", "sbom"]] * 3 == [[one["type"] for one in each["attest"]] for each in released]
+    assert [[{"type": "image", "push": "true"}]] * 3 == [each["output"] for each in released]
+
+
+def _baked(*words: str) -> list[dict[str, Any]]:
+    """The targets that `make` with these words builds, in the order of their names."""
+    others = ("MAKE", "MFLAGS", "IMAGES", "VERSION", "REVISION")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    done = subprocess.run(
+        ["make", "--no-print-directory", *words, "ARGS=--print"], cwd=ROOT, env=clean, capture_output=True, check=True
+    )
+    return [target for _, target in sorted(json.loads(done.stdout)["target"].items())]
+
+
+def test_images_hold_what_their_bill_of_materials_lists() -> None:
+    """Each lock that an image installs is one whose packages a release lists, and it installs nothing else."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    synced = re.findall(
+        r"^COPY (requirements-\w+\.lock) \./\n.*\n.*uv pip sync .* --require-hashes \1$", dockerfile, re.MULTILINE
+    )
+
+    assert ["requirements-pipeline.lock", "requirements-llm.lock"] == synced
+    assert set(synced) <= {path.name for path in LOCKS.values()}
+    assert ["--no-deps /wheel/*.whl"] * 2 == re.findall(r"uv pip install --python \S+ (.*)", dockerfile)
 
 
 def test_the_wheel_is_whole(tmp_path: Path) -> None:
