@@ -8,7 +8,7 @@ GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the mode
 import os
 import sys
 
-from orchestra.client import Client
+from orchestra.client import Client, ClientError
 
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
@@ -28,4 +28,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ClientError as error:
+        sys.exit(str(error))

@@ -11,7 +11,7 @@ The client continues a broken stream by itself. This program shows what another 
 import os
 import sys
 
-from orchestra.client import Client
+from orchestra.client import Client, ClientError
 
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 GATEWAY_URL_2 = os.environ.get("GATEWAY_URL_2", GATEWAY_URL)
@@ -44,4 +44,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ClientError as error:
+        sys.exit(str(error))

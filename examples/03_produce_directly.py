@@ -9,12 +9,14 @@ The client chooses the request's id, so that it can also fetch the request over 
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from uuid import uuid4
 
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092")
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
@@ -29,7 +31,9 @@ async def main() -> None:
     # No group: every reply is read, from now on. A consumer that must not miss any while offline uses a group instead.
     replies = AIOKafkaConsumer("llm.replies", bootstrap_servers=KAFKA, auto_offset_reset="latest")
     producer = AIOKafkaProducer(bootstrap_servers=KAFKA, acks="all", enable_idempotence=True)
-    async with replies, producer:
+    try:
+        await replies.start()
+        await producer.start()
         await replies.seek_to_end()
         await producer.send_and_wait(
             "llm.requests",
@@ -46,6 +50,9 @@ async def main() -> None:
         reply = json.loads(record.value)
         print(f"{record.topic}: {reply['status']}, conversation {record.key.decode()}")
         print(reply["reply"] or reply["error"])
+    finally:
+        await producer.stop()
+        await replies.stop()
 
     async with httpx.AsyncClient(base_url=GATEWAY_URL) as gateway:
         request = (await gateway.get(f"/v1/requests/{request_id}")).raise_for_status().json()
@@ -53,4 +60,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It raises what it logs.
+    try:
+        asyncio.run(main())
+    except (KafkaError, httpx.HTTPError, TimeoutError) as error:
+        sys.exit(f"no answer: {error!r}")

@@ -6,6 +6,7 @@ GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080).
 """
 
 import os
+import sys
 from uuid import uuid4
 
 import httpx
@@ -17,7 +18,7 @@ def main() -> None:
     """Check that it is up; ask twice; wait for each reply on the open connection."""
     conversation_id = str(uuid4())
     with httpx.Client(base_url=GATEWAY_URL, timeout=65) as orchestrator:
-        assert orchestrator.get("/healthz").text.strip() == "ok"
+        assert orchestrator.get("/healthz").raise_for_status().text.strip() == "ok"
         for question in ("My name is Ada.", "What is my name?"):
             body = {"conversation_id": conversation_id, "messages": [{"role": "user", "content": question}]}
             answer = orchestrator.post("/v1/messages", json=body).raise_for_status().json()
@@ -27,4 +28,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except httpx.HTTPError as error:
+        sys.exit(f"{GATEWAY_URL}: {error!r}")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from orchestra.client import Client
+from orchestra.client import Client, ClientError
 from orchestra.client.options import Messages
 from schemas.content import FunctionCallItem, Tool
 
@@ -72,4 +72,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ClientError as error:
+        sys.exit(str(error))

@@ -7,12 +7,14 @@ KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the 
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092")
 MODEL = os.environ.get("MODEL", "")  # Empty: the default.
@@ -45,21 +47,31 @@ async def main() -> None:
         headers = [("ce_id", request_id.encode())]
         await producer.send_and_wait("llm.requests", value, key=conversation_id.encode(), headers=headers)
 
-    async with replies, producer, asyncio.timeout(120):
-        await replies.seek_to_end()
-        await send(str(uuid4()), [{"role": "user", "content": question}])
-        async for record in replies:
-            if record.key != conversation_id.encode():
-                continue  # A reply to another program.
-            reply = json.loads(record.value)
-            calls = [item for item in reply.get("output", []) if item["type"] == "function_call"]
-            if not calls:
-                break
-            # The id is derived from the reply's: if the reply is read twice, the results still count once.
-            next_id = str(uuid5(NAMESPACE_OID, reply["request_id"]))
-            await send(next_id, [execute(call) for call in calls])
+    try:
+        await replies.start()
+        await producer.start()
+        async with asyncio.timeout(120):
+            await replies.seek_to_end()
+            await send(str(uuid4()), [{"role": "user", "content": question}])
+            async for record in replies:
+                if record.key != conversation_id.encode():
+                    continue  # A reply to another program.
+                reply = json.loads(record.value)
+                calls = [item for item in reply.get("output", []) if item["type"] == "function_call"]
+                if not calls:
+                    break
+                # The id is derived from the reply's: if the reply is read twice, the results still count once.
+                next_id = str(uuid5(NAMESPACE_OID, reply["request_id"]))
+                await send(next_id, [execute(call) for call in calls])
+    finally:
+        await producer.stop()
+        await replies.stop()
     print(reply["reply"] or reply["error"])
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It raises what it logs.
+    try:
+        asyncio.run(main())
+    except (KafkaError, TimeoutError) as error:
+        sys.exit(f"no answer: {error!r}")
