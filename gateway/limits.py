@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
+from math import nan
 from uuid import UUID
 
 import structlog
@@ -70,14 +71,19 @@ class Limits:
                 self.database_problem = None
                 pause = max(pause, min(_REST * (time.monotonic() - began), LAST_PAUSE_SECONDS))
             except DatabaseUnsuitableError as error:
-                self.database_problem = error.told
+                self._lose_sight(error.told)
                 log.error("database_unsuitable", reason=str(error))
             except DatabaseUnavailableError as error:
-                self.database_problem = error.told
+                self._lose_sight(error.told)
             except Exception as error:
-                self.database_problem = "Postgres rejects the gateway's queries; are all migrations applied?"
+                self._lose_sight("Postgres rejects the gateway's queries; are all migrations applied?")
                 log.error("limits_failed", exc_info=error)
             await asyncio.sleep(pause)
+
+    def _lose_sight(self, problem: str) -> None:
+        self.database_problem = problem
+        # What was seen last may no longer be true, and an autoscaler would go on by it.
+        self._metrics.queue_age_seconds.set(nan)
 
     async def look(self) -> None:
         """Refresh once. Raises ``DatabaseUnavailableError``."""

@@ -96,8 +96,9 @@ class Metrics:
         )
         self.queue_age_seconds = registry.gauge(
             "orchestra_gateway_queue_age_seconds",
-            "Time that the oldest turn has waited that a worker could take now, as last observed.",
+            "Time that the oldest turn has waited that a worker could take now. NaN: Postgres cannot be read.",
         )
+        self.queue_age_seconds.set(nan)
         self.live_viewers = registry.gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.")
         self.parts_ready = registry.gauge(
             "orchestra_gateway_part_ready",

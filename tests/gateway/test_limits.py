@@ -1,4 +1,5 @@
 import asyncio
+from math import isnan
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -56,10 +57,13 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture
-def looking(store: Store) -> Limits:
-    database: Any = None
-    erasing = Erasing([b"s" * 32])
-    return Limits(database, Metrics(), None, erasing, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def looking(store: Store, metrics: Metrics) -> Limits:
+    return Limits(None, metrics, None, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
 
 
 def refused(
@@ -142,10 +146,14 @@ async def test_anothers_full_conversation(store: Store, looking: Limits) -> None
         (KeyError("x"), "Postgres rejects"),
     ],
 )
-async def test_goes_on(
-    store: Store, looking: Limits, monkeypatch: pytest.MonkeyPatch, away: Exception, problem: str
-) -> None:
-    """While Postgres is away the limits stay as last read, and the health check says why; then they are read again."""
+async def test_goes_on(store: Store, metrics: Metrics, looking: Limits, away: Exception, problem: str) -> None:
+    """While Postgres is away the limits stay as last read, no age is shown, and the health check says why."""
+
+    def shown() -> float:
+        age = metrics.registry.get_sample_value("orchestra_gateway_queue_age_seconds")
+        assert age is not None
+        return age
+
     store.full, running = {REF: None}, asyncio.create_task(looking.run())
     async with asyncio.timeout(5):
         while looking.database_problem:
@@ -154,11 +162,13 @@ async def test_goes_on(
         while not looking.database_problem:
             await asyncio.sleep(0)
         assert looking.database_problem.startswith(problem)
+        assert isnan(shown())
         assert refused(looking) is ErrorCode.CONVERSATION_FULL
         store.away, store.full = None, {}
         while looking.database_problem:
             await asyncio.sleep(0)
     assert refused(looking) is None
+    assert shown() == store.age
     running.cancel()
 
 
