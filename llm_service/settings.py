@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from orchestra.settings import BaseUrl, ListenSettings, MediaSettings
@@ -41,11 +41,13 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="URL of Ollama.")
     ollama_discovery: bool = Field(True, description="Offer every model of the Ollama at `OLLAMA_BASE_URL`.")
     openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="URL of an OpenAI-compatible API.")
-    openai_api_key: SecretStr | None = Field(None, description="Key for `OPENAI_BASE_URL`.")
+    openai_api_key: SecretStr | None = Field(None, validate_default=True, description="Key for `OPENAI_BASE_URL`.")
     anthropic_base_url: BaseUrl = Field("https://api.anthropic.com", description="URL of Anthropic's API.")
-    anthropic_api_key: SecretStr | None = Field(None, description="Key for `ANTHROPIC_BASE_URL`.")
+    anthropic_api_key: SecretStr | None = Field(
+        None, validate_default=True, description="Key for `ANTHROPIC_BASE_URL`."
+    )
     gemini_base_url: BaseUrl = Field("https://generativelanguage.googleapis.com", description="URL of Gemini's API.")
-    gemini_api_key: SecretStr | None = Field(None, description="Key for `GEMINI_BASE_URL`.")
+    gemini_api_key: SecretStr | None = Field(None, validate_default=True, description="Key for `GEMINI_BASE_URL`.")
     upstream_connect_seconds: Seconds = Field(5, description="Maximum wait for a connection to a provider.")
     upstream_idle_seconds: Seconds = Field(60, description="Maximum time without a byte from a provider.")
     generation_seconds: Seconds = Field(600, description="Maximum time of a generation, including its fallbacks.")
@@ -58,6 +60,17 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
         False, description="Add a provider's own words to the detail of an error. They may repeat the prompt."
     )
     drain_seconds: int = Field(5, ge=0, description="Time for running generations to finish after SIGTERM.")
+
+    @field_validator("openai_api_key", "anthropic_api_key", "gemini_api_key")
+    @classmethod
+    def _needed_by_its_provider(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # A compatible server at another URL may need none.
+        provider = str(info.field_name).removesuffix("_api_key")
+        url = f"{provider}_base_url"
+        chosen = info.data.get("llm_provider") == provider and info.data.get(url) == cls.model_fields[url].default
+        if chosen and not (key and key.get_secret_value()):
+            raise ValueError(f"is required with LLM_PROVIDER={provider}, unless {url.upper()} names another server")
+        return key
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> "LlmServiceSettings":

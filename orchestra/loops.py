@@ -29,8 +29,9 @@ async def keep_running(
 ) -> None:
     """Run ``work`` until it returns or is cancelled; after an error, run it again.
 
-    Each error is logged as ``event``. Errors in ``expected`` are warnings; all others are bugs: they are logged with
-    their location, and ``on_bug`` is called. Once ``until`` is set there are no further runs.
+    Each error is logged as ``event``. Errors in ``expected`` are warnings, with what they tell operators (``told``);
+    all others are bugs: they are logged with their location, and ``on_bug`` is called. Once ``until`` is set there are
+    no further runs.
     """
     pause = FIRST_PAUSE_SECONDS
     clock = asyncio.get_running_loop().time
@@ -89,7 +90,8 @@ async def _survived(work: Work, event: str, expected: Errors, on_bug: Callable[[
         if task and task.cancelling():
             raise
         if isinstance(error, expected):
-            _log.warning(event, error=type(error).__name__)
+            reason = {"reason": error.told} if hasattr(error, "told") else {}
+            _log.warning(event, error=type(error).__name__, **reason)
         else:
             _log.error(event, exc_info=error)
             on_bug()

@@ -30,9 +30,14 @@ from schemas.invalid import problems_of
 
 # With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
+# What both the services' driver and that of migrations understand.
+_OF_URL = {"sslmode", *_TLS_FILES, "host", "port"}
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # The name of a bucket, as S3 allows it.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[A-Za-z0-9_.-]+")
 _NO_HOST = "must be host names or addresses, as in orchestra.example,10.0.0.5, without scheme, port, path or wildcard"
 
 
@@ -46,6 +51,28 @@ def _base_url(url: str) -> str:
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """URL of an HTTP service; paths are appended to it."""
+
+
+def _readable(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"must be a file that this process can read: {error.strerror}") from None
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A file that can be read at the start."""
+
+
+def _to_bind(host: str) -> str:
+    if not (HOST_NAME.fullmatch(host.lower()) or is_ipv6(host)):
+        raise ValueError("must be an address or a host name, without scheme or port")
+    return host
+
+
+BindAddress = Annotated[str, AfterValidator(_to_bind)]
+"""An address to listen on."""
 
 
 class SettingsGroup(BaseSettings):
@@ -73,19 +100,54 @@ class KafkaSettings(SettingsGroup):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="Kafka's `sasl.mechanism`."
     )
-    kafka_sasl_username: str | None = Field(None, description="Username for SASL.")
-    kafka_sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
-    kafka_ssl_cafile: Path | None = Field(None, description="CA bundle (PEM) that verifies the brokers' certificates.")
-    kafka_ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
-    kafka_ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
+    kafka_sasl_username: str | None = Field(None, validate_default=True, description="Username for SASL.")
+    kafka_sasl_password: SecretStr | None = Field(None, validate_default=True, description="Password for SASL.")
+    kafka_ssl_cafile: ReadableFile | None = Field(
+        None, description="CA bundle (PEM) that verifies the brokers' certificates. Unset: the machine's."
+    )
+    kafka_ssl_certfile: ReadableFile | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    kafka_ssl_keyfile: ReadableFile | None = Field(
+        None, validate_default=True, description="Key of the client certificate (PEM), without a passphrase."
+    )
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _possible(cls, text: str) -> str:
         servers = listed(text)
-        if not servers or not all(map(is_host_and_port, servers)):
-            raise ValueError("must be host:port pairs with commas between them")
+        if not servers or not all(map(_has_port, servers)):
+            raise ValueError("must be host:port pairs with commas between them, as in kafka-1:9092,kafka-2:9092")
         return text
+
+    @field_validator("kafka_sasl_username", "kafka_sasl_password")
+    @classmethod
+    def _needed_by_sasl(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        if not value and info.data.get("kafka_security_protocol", "").startswith("SASL"):
+            raise ValueError("is required with this KAFKA_SECURITY_PROTOCOL")
+        return value
+
+    @field_validator("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", mode="before")
+    @classmethod
+    def _no_path_is_no_file(cls, path: Any) -> Any:
+        return None if path == "" else path
+
+    @field_validator("kafka_ssl_cafile")
+    @classmethod
+    def _with_certificates(cls, path: Path | None) -> Path | None:
+        return with_certificates(path) if path else path
+
+    @field_validator("kafka_ssl_keyfile")
+    @classmethod
+    def _of_the_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("kafka_ssl_certfile")
+        if path and "kafka_ssl_certfile" in info.data and not certificate:
+            raise ValueError("needs KAFKA_SSL_CERTFILE")
+        if certificate:
+            try:
+                # A passphrase is refused instead of being asked for at a terminal.
+                ssl.create_default_context().load_cert_chain(certificate, path, password="")
+            except (OSError, ValueError):  # Among them is `ssl.SSLError`.
+                raise ValueError("must be the key (PEM, without a passphrase) of KAFKA_SSL_CERTFILE") from None
+        return path
 
     @property
     def bootstrap(self) -> list[str]:
@@ -102,12 +164,27 @@ class KafkaSettings(SettingsGroup):
         return context
 
 
+def _has_port(server: str) -> bool:
+    parts = split_url(f"//{server}")
+    return is_host_and_port(server) and parts is not None and parts.port is not None
+
+
+def with_certificates(path: Path) -> Path:
+    """The same path. Raises ``ValueError`` if the file is not a CA bundle in PEM form."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # Among them is `ssl.SSLError`.
+        raise ValueError("must have certificates in PEM form") from None
+    return path
+
+
 class DatabaseSettings(SettingsGroup):
     """How to connect to Postgres."""
 
     database_url: SecretStr = Field(
         SecretStr("postgres://user:password@127.0.0.1:5432/llm_orchestra"),
-        description="`postgres://` or `postgresql://` URL; `sslmode` is honoured.",
+        description="`postgres://` or `postgresql://` URL. May have `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, "
+        "as libpq; without them `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT` and `PGSSLKEY` count.",
     )
     database_pool_size: int = Field(8, ge=1, le=100, description="Maximum number of connections per process.")
 
@@ -117,14 +194,39 @@ class DatabaseSettings(SettingsGroup):
         parts = split_url(url.get_secret_value())
         if parts is None or not _POSTGRES.fullmatch(parts.scheme) or not parts.netloc:
             raise ValueError("must be a postgres:// or postgresql:// URL with a host and a possible port")
+        query = dict(parse_qsl(parts.query))
+        if not query.keys() <= _OF_URL:
+            raise ValueError(f"may have only these parameters: {', '.join(sorted(_OF_URL))}")
+        tls = {name: query.get(name) or os.environ.get(f"PG{name.upper()}") for name in _TLS_FILES}
+        if (mode := query.get("sslmode") or os.environ.get("PGSSLMODE")) and mode not in _SSL_MODES:
+            raise ValueError(f"sslmode (or PGSSLMODE) must be one of {', '.join(_SSL_MODES)}")
+        for name, path in tls.items():
+            if not path:
+                continue
+            try:
+                _readable(Path(path))
+                if name == "sslrootcert":
+                    with_certificates(Path(path))
+            except ValueError as error:
+                raise ValueError(f"{name} (or PG{name.upper()}) {error}") from None
         return url
 
     @property
     def driver_url(self) -> str:
         """The URL in SQLAlchemy's form; libpq's ``sslmode`` becomes asyncpg's ``ssl``."""
         parts = urlsplit(self.database_url.get_secret_value())
-        query = [("ssl" if key == "sslmode" else key, value) for key, value in parse_qsl(parts.query)]
+        query = [
+            ("ssl" if key == "sslmode" else key, value)
+            for key, value in parse_qsl(parts.query)
+            if key not in _TLS_FILES
+        ]
         return urlunsplit(("postgresql+asyncpg", parts.netloc, parts.path, urlencode(query), ""))
+
+    @property
+    def tls_files(self) -> str:
+        """The parameters of the URL that name files, in a URL of their own: SQLAlchemy does not know them."""
+        query = parse_qsl(urlsplit(self.database_url.get_secret_value()).query)
+        return f"postgresql:///?{urlencode([each for each in query if each[0] in _TLS_FILES])}"
 
 
 class SecretSettings(SettingsGroup):
@@ -173,6 +275,13 @@ class FileSettings(SettingsGroup):
     def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
         return cls.model_fields[str(info.field_name)].default if value == "" else value
 
+    @field_validator("aws_region")
+    @classmethod
+    def _a_name(cls, region: str) -> str:
+        if not _REGION.fullmatch(region):
+            raise ValueError("must be the name of a region, such as eu-central-1")
+        return region
+
     @field_validator("files_url")
     @classmethod
     def _a_folder_or_a_bucket(cls, url: str | None) -> str | None:
@@ -195,7 +304,9 @@ class MediaSettings(SettingsGroup):
 class ListenSettings(SettingsGroup):
     """The address of an HTTP service."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Any address but loopback requires credentials.")
+    host: BindAddress = Field(
+        "127.0.0.1", description="Address to bind. Any address but loopback requires credentials."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum level to log.")
     allowed_hosts: str = Field(
         "", description="Comma-separated host names by which clients may call this service, in addition to localhost."

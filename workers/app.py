@@ -254,7 +254,7 @@ async def _open_reader(settings: WorkerSettings, intake: Intake, metrics: Metric
     broker = make_broker(settings, _CLIENT_ID)
     on_rebalance = OnRebalance(intake, metrics, lambda: subscriber.consumer)
     subscriber = group_reader(broker, list(settings.tenants), GROUP, on_rebalance)
-    async with started(broker):
+    async with started(broker, settings):
         yield subscriber.consumer
 
 

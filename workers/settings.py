@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from orchestra.settings import (
     AgentSettings,
     BaseUrl,
+    BindAddress,
     DatabaseSettings,
     FileSettings,
     KafkaSettings,
@@ -63,7 +64,9 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
         description="File that is created once the worker has a lease and is connected to Kafka, touched every 3 s "
         "while the lease is renewed, and removed on exit.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Serve `/metrics` on this address; `0.0.0.0` in a container.")
+    metrics_host: BindAddress = Field(
+        "127.0.0.1", description="Serve `/metrics` on this address; `0.0.0.0` in a container."
+    )
     metrics_port: int = Field(
         9464,
         ge=0,

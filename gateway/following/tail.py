@@ -23,7 +23,7 @@ async def open_consumer(settings: KafkaSettings) -> AsyncIterator[Any]:
     """A started consumer of every partition of ``llm.events``."""
     broker = make_broker(settings, "orchestra-gateway")
     subscriber = tail_reader(broker, EVENTS.name)
-    async with started(broker):
+    async with started(broker, settings):
         yield subscriber.consumer
 
 

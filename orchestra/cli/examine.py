@@ -16,6 +16,7 @@ from orchestra.cli.options import WORKER_STARTER
 from orchestra.files.home import FilesUnavailableError
 from orchestra.files.opening import open_home
 from orchestra.kafka.topics import Admin
+from orchestra.kafka.unreachable import KafkaUnreachableError
 from orchestra.setting_names import suspects
 from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, SecretSettings, SettingsGroup
 from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, PoolerError
@@ -104,6 +105,8 @@ async def _kafka(settings: KafkaSettings) -> list[Finding]:
         async with Admin(settings) as admin:
             brokers, recent = await admin.brokers(), await admin.is_recent()
             problems, sizes = await admin.wrong_settings(TOPICS), await admin.sizes(TOPICS)
+    except KafkaUnreachableError as error:
+        return [Finding("Kafka", f"{where}: cannot be used", error.told)]
     except (KafkaError, OSError) as error:
         fix = "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the SASL settings must match a reachable broker"
         return [Finding("Kafka", f"{where}: {type(error).__name__}", fix)]

@@ -82,7 +82,7 @@ def with_sslmode(url: str) -> str:
     """The URL for dbmate, which requires TLS unless told otherwise; a local server rarely has it."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    if "sslmode" not in query and parts.hostname in _LOOPBACK:
+    if "sslmode" not in query and "PGSSLMODE" not in os.environ and parts.hostname in _LOOPBACK:
         query["sslmode"] = "disable"
     return urlunsplit(parts._replace(query=urlencode(query)))
 

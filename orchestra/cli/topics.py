@@ -36,5 +36,5 @@ async def _when_up(settings: KafkaSettings) -> list[str]:
             return await ensure_topics(settings)
         except (KafkaError, OSError) as error:
             if time.monotonic() > limit:
-                raise fail(f"Kafka at {settings.kafka_bootstrap_servers}: {error}") from None
+                raise fail(f"Kafka at {settings.kafka_bootstrap_servers}: {getattr(error, 'told', error)}") from None
         await asyncio.sleep(1)

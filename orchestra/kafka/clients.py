@@ -20,6 +20,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from orchestra.kafka.faults import arm
 from orchestra.kafka.records import read_any_record
+from orchestra.kafka.unreachable import explained
 from orchestra.settings import KafkaSettings
 from schemas.topics import MAX_MESSAGE_BYTES
 
@@ -113,7 +114,8 @@ async def open_browser(settings: KafkaSettings, client_id: str) -> AsyncIterator
         metadata_max_age_ms=30_000,
     )
     try:
-        await consumer.start()
+        async with explained(settings):
+            await consumer.start()
         yield consumer
     finally:
         await _in_time(consumer.stop)
@@ -127,7 +129,8 @@ async def open_committer(settings: KafkaSettings, client_id: str, group: str) ->
     """
     consumer = AIOKafkaConsumer(**_connection(settings, client_id), group_id=group, enable_auto_commit=False)
     try:
-        await consumer.start()
+        async with explained(settings):
+            await consumer.start()
         yield consumer
     finally:
         await _in_time(consumer.stop)
@@ -161,13 +164,14 @@ def choose_partition(key: bytes | None, partitions: Sequence[int], available: Se
 
 
 @asynccontextmanager
-async def started(broker: KafkaBroker) -> AsyncIterator[None]:
+async def started(broker: KafkaBroker, settings: KafkaSettings) -> AsyncIterator[None]:
     """A broker that reads during the body. It leaves its groups at the end, if Kafka answers in time.
 
     Raises whatever the client raises; then a new broker must be created.
     """
     try:
-        await broker.start()
+        async with explained(settings):
+            await broker.start()
         yield
     finally:
         await _in_time(broker.stop)
@@ -188,7 +192,8 @@ async def open_producer(settings: KafkaSettings, client_id: str) -> AsyncIterato
     """A started producer of ``make_producer``, ``abandon``-ed at the end. Raises whatever the client raises."""
     producer = make_producer(settings, client_id)
     try:
-        await producer.start()
+        async with explained(settings):
+            await producer.start()
         yield producer
     finally:
         await abandon(producer)

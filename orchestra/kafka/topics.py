@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 
+from orchestra.kafka.unreachable import explained
 from orchestra.settings import KafkaSettings
 from schemas.topics import TOPICS, Topic
 
@@ -37,6 +38,7 @@ class Admin:
     """Kafka's admin API, connected inside the ``async with``."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
         password = settings.kafka_sasl_password
         sasl: dict[str, Any] = {
             "sasl_mechanism": settings.kafka_sasl_mechanism,
@@ -54,7 +56,8 @@ class Admin:
 
     async def __aenter__(self) -> Self:
         try:
-            await self.client.start()
+            async with explained(self._settings):
+                await self.client.start()
         except BaseException:
             await self.client.close()
             raise

@@ -5,6 +5,8 @@ SQLAlchemy pools the connections. Statements go straight to asyncpg, for a fifth
 
 import json
 import re
+import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache, partial
@@ -23,6 +25,8 @@ _DATA_CLASSES = ("22", "23", "54")
 # SQLSTATE of a missing table, column or function: migrations of this version have not been applied.
 _NOT_THERE = ("42P01", "42703", "42883")
 _MIGRATE = "the database lacks what this version needs: run `orchestra migrate`"
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
+_OTHER_NAME = (62, 64)
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -112,6 +116,7 @@ class Database:
             pool_use_lifo=True,
             json_serializer=json.dumps,
             connect_args={
+                "dsn": settings.tls_files,
                 "async_creator_fn": _open,
                 "timeout": 5,
                 "command_timeout": 30,
@@ -229,6 +234,18 @@ async def _open(*address: Any, server_settings: Mapping[str, str], **options: An
     except asyncpg.PostgresError as error:
         if obstacle := pooler.refusal(error, server_settings):
             raise PoolerError(obstacle) from error
+        if wrong := _WRONG_URL.get(error.sqlstate or ""):
+            raise DatabaseUnsuitableError(f"DATABASE_URL: {wrong}") from error
+        raise
+    except ssl.SSLCertVerificationError as error:
+        raise DatabaseUnsuitableError(_wrong_certificate(error)) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise DatabaseUnsuitableError(f"DATABASE_URL: {_WRONG_TLS}") from error
+    except socket.gaierror as error:
+        raise DatabaseUnavailableError("DATABASE_URL: its host has no address") from error
+    except ConnectionError as error:
+        if str(error).endswith("rejected SSL upgrade"):
+            raise DatabaseUnsuitableError(f"DATABASE_URL: {_NO_TLS}") from error
         raise
     try:
         if obstacle := await pooler.find_obstacle(opened, server_settings, open_one):
@@ -237,6 +254,23 @@ async def _open(*address: Any, server_settings: Mapping[str, str], **options: An
         opened.terminate()
         raise
     return opened
+
+
+# SQLSTATEs by which Postgres refuses a connection: what is wrong with the URL.
+_WRONG_URL = {
+    "28P01": "Postgres refuses its user or password",
+    "28000": "Postgres refuses its user: pg_hba.conf has no entry for it, or only one with TLS",
+    "3D000": "Postgres does not have its database",
+    "42501": "its user may not connect to its database",
+}
+_WRONG_TLS = "its parameters of TLS (or PGSSLMODE, PGSSLROOTCERT) do not fit together"
+_NO_TLS = "Postgres offers no TLS, which its sslmode (or PGSSLMODE) asks for"
+
+
+def _wrong_certificate(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _OTHER_NAME:
+        return "DATABASE_URL: the certificate of Postgres is for another host name"
+    return f"sslrootcert (or PGSSLROOTCERT) does not verify the certificate of Postgres ({error.verify_message})"
 
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")

@@ -10,6 +10,7 @@ import yaml
 from deploy.alerts import rules
 from deploy.known import SERVICES
 from tests.chart.tools import CHART, CI, RELEASE, ci, helm, kubeconform, objects, template, write_schemas
+from tests.support.secured import FIXED, SETTINGS
 
 REFUSED = {
     "files.url=file:///files": "at '/files/url': 'file:///files' does not match pattern",
@@ -140,6 +141,15 @@ def test_secrets_are_given_to_those_that_need_them() -> None:
     assert [component for component, pod in pods(objects(ci("everything"))) if "envFrom" in pod["containers"][0]] == [
         "llm-service"
     ]
+
+
+@pytest.mark.parametrize("component", ["gateway", "workers", "migrate"])
+def test_stores_are_reached_as_in_the_live_test(component: str) -> None:
+    """With SASL and own authorities, a pod has the settings that tests/live/test_secured.py tries on real servers."""
+    told = variables(dict(pods(objects(ci("strimzi"))))[component])
+    stores = {name for name in told if name.startswith(("DATABASE_", "KAFKA_", "PG"))}
+
+    assert (set(SETTINGS), FIXED) == (stores, {name: told[name] for name in FIXED})
 
 
 def test_a_drain_ends_before_a_kill() -> None:

@@ -17,7 +17,8 @@ max_output_tokens = 4096
 
 
 def _settings(**values: object) -> LlmServiceSettings:
-    return LlmServiceSettings.model_validate(values)
+    keys = {f"{provider}_api_key": "key" for provider in ("openai", "anthropic", "gemini")}
+    return LlmServiceSettings.model_validate(keys | values)
 
 
 def _file(folder: Path, text: str) -> LlmServiceSettings:

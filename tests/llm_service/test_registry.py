@@ -94,14 +94,14 @@ def test_a_provider_of_the_library_gets_its_own_address_and_key(tmp_path: Path) 
 
 def test_models_of_one_server_share_its_connections() -> None:
     """One provider serves all models with the same address and key."""
-    registry = _registry(llm_provider="openai")
+    registry = _registry(llm_provider="openai", openai_api_key="o")
 
     assert registry.resolve("llama3").provider is registry.resolve("anything").provider
 
 
 def test_the_listing_tells_names_limits_and_the_default() -> None:
     """`GET /models` shows what a caller may ask for and what holds for names that are not listed."""
-    listing = _registry(llm_provider="openai", llm_model="gpt").listing()
+    listing = _registry(llm_provider="openai", openai_api_key="o", llm_model="gpt").listing()
 
     assert [model.name for model in listing.data] == ["gpt", "simulated"]
     assert listing.default == "gpt"
@@ -168,9 +168,9 @@ def test_the_listing_tells_prices_limits_and_fallbacks(tmp_path: Path) -> None:
     [
         ({"llm_provider": "simulated"}, True),
         ({"llm_provider": "embedded"}, True),
-        ({"llm_provider": "openai"}, False),
+        ({"llm_provider": "openai", "openai_api_key": "o"}, False),
         ({"llm_provider": "ollama"}, False),
-        ({"llm_provider": "openai", "simulated_options": True}, True),
+        ({"llm_provider": "openai", "openai_api_key": "o", "simulated_options": True}, True),
         ({"llm_provider": "simulated", "simulated_options": False}, False),
     ],
     ids=str,

@@ -202,7 +202,7 @@ async def test_the_token_opens(guarded: Service) -> None:
 
 async def test_urls_of_media_where_they_are_allowed() -> None:
     """They reach the provider, and the list says which models take the URL of a large file."""
-    settings = LlmServiceSettings(llm_provider="openai", allow_media_urls=True)
+    settings = LlmServiceSettings(llm_provider="openai", openai_api_key="o", allow_media_urls=True)
     async with running(settings) as service:
         answer = await service.client.post("/generate", content=HAS_A_URL)
         listed = ModelList.model_validate((await service.client.get("/models")).json())

@@ -3,6 +3,7 @@
 import re
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -131,7 +132,10 @@ def test_postgres_may_be_named_in_other_ways(url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", ",", "kafka:99999", "kafka:x", "kafka:9092,:1", "PLAINTEXT://kafka:9092"])
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "kafka", "kafka:9092,other", "::1", "kafka:99999", "kafka:x", "kafka:9092,:1", "PLAINTEXT://kafka:9092"],
+)
 def test_servers_that_cannot_be_are_refused(text: str) -> None:
     """At the start, not at the first attempt to connect."""
     with pytest.raises(ValidationError, match="must be host:port pairs"):
@@ -158,16 +162,94 @@ def test_no_service_starts_with_an_address_that_cannot_be(piece: type[SettingsGr
     assert "canary" not in refused.value.errors()[0]["msg"]
 
 
+SASL_SSL = {"kafka_security_protocol": "SASL_SSL", "kafka_sasl_username": "u", "kafka_sasl_password": "p"}
+
+
+def refused(piece: type[SettingsGroup], given: dict[str, Any]) -> list[tuple[int | str, ...]]:
+    """Which settings a group refuses."""
+    try:
+        piece.model_validate(given)
+    except ValidationError as error:
+        return [each["loc"] for each in error.errors()]
+    return []
+
+
 def test_tls_is_used_where_the_protocol_says_so(tmp_path: Path) -> None:
     """With certificates checked against the given authority; never otherwise, and a missing file is an error."""
-    assert KafkaSettings.model_validate({"kafka_security_protocol": "SASL_PLAINTEXT"}).ssl_context() is None
-    context = KafkaSettings.model_validate({"kafka_security_protocol": "SASL_SSL"}).ssl_context()
+    assert KafkaSettings.model_validate(SASL_SSL | {"kafka_security_protocol": "SASL_PLAINTEXT"}).ssl_context() is None
+    context = KafkaSettings.model_validate(SASL_SSL).ssl_context()
     assert context is not None
     assert (True, ssl.CERT_REQUIRED) == (context.check_hostname, context.verify_mode)
-    with pytest.raises(FileNotFoundError):
-        KafkaSettings.model_validate(
-            {"kafka_security_protocol": "SSL", "kafka_ssl_cafile": tmp_path / "none"}
-        ).ssl_context()
+    with pytest.raises(ValidationError, match="must be a file that this process can read"):
+        KafkaSettings.model_validate({"kafka_security_protocol": "SSL", "kafka_ssl_cafile": tmp_path / "none"})
+
+
+def test_files_of_tls_are_read_at_the_start(tmp_path: Path) -> None:
+    """A bundle without a certificate, a key alone and a key of nothing are refused, each by the name of its setting."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for given, name in (
+        ({"kafka_ssl_cafile": empty}, "kafka_ssl_cafile"),
+        ({"kafka_ssl_keyfile": empty}, "kafka_ssl_keyfile"),
+        ({"kafka_ssl_certfile": empty}, "kafka_ssl_keyfile"),
+        ({"kafka_ssl_certfile": empty, "kafka_ssl_keyfile": empty}, "kafka_ssl_keyfile"),
+    ):
+        assert [(name,)] == refused(KafkaSettings, given)
+
+
+def test_sasl_needs_a_user_and_a_password() -> None:
+    """Protocols with SASL name both settings if they are missing or empty; the others need neither."""
+    both = [("kafka_sasl_username",), ("kafka_sasl_password",)]
+    for none in ({}, {"kafka_sasl_username": "", "kafka_sasl_password": ""}):
+        assert both == refused(KafkaSettings, {"kafka_security_protocol": "SASL_PLAINTEXT", **none})
+    assert [] == refused(KafkaSettings, {"kafka_security_protocol": "SSL"})
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["sslmode=verify", "sslmode=verify-full&sslrootcert=/none.pem", "sslcert=/none.pem", "statement_cache_size=0",
+     "channel_binding=require"],
+)  # fmt: skip
+def test_parameters_of_postgres_that_cannot_be_are_refused(query: str) -> None:
+    """A mode that does not exist, a file that cannot be read, and what the driver would not understand."""
+    assert [("database_url",)] == refused(DatabaseSettings, {"database_url": f"postgres://host/db?{query}"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("PGSSLMODE", "verify"), ("PGSSLROOTCERT", "/none.pem")])
+def test_variables_of_libpq_are_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Those that the chart sets beside the URL are named, too."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ValidationError, match=name):
+        DatabaseSettings.model_validate({"database_url": "postgres://host/db"})
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_provider_needs_its_key(provider: str) -> None:
+    """Its own API takes no call without one; a compatible server at another URL may."""
+    chosen = {"llm_provider": provider}
+
+    assert [(f"{provider}_api_key",)] == refused(LlmServiceSettings, chosen)
+    assert [] == refused(LlmServiceSettings, chosen | {f"{provider}_api_key": "key"})
+    assert [] == refused(LlmServiceSettings, chosen | {f"{provider}_base_url": "http://127.0.0.1:8000/v1"})
+
+
+# Any text may be right: what it means is known only to another system, or only once it is used.
+ANY_TEXT = {
+    "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "anthropic_api_key", "embedded_api_key",
+    "gemini_api_key", "kafka_sasl_password", "kafka_sasl_username", "llm_model", "llm_service_token", "models_file",
+    "openai_api_key", "ready_file",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("piece", "name"), [(piece, name) for piece in SERVICES for name in piece.model_fields])
+def test_nonsense_is_refused_by_name(piece: type[SettingsGroup], name: str) -> None:
+    """Each setting of each service refuses a text that cannot be right, unless any text may be."""
+    token = {"llm_service_token": "t"} if piece is LlmServiceSettings and name != "llm_service_token" else {}
+    short = name in ("orchestra_secret", "orchestra_secret_old")
+    given = {"orchestra_secret": "s" * 32, **token, name: "short" if short else "/no /nonsense?"}
+
+    assert refused(piece, given) == ([] if name in ANY_TEXT else [(name,)])
 
 
 @pytest.mark.parametrize(

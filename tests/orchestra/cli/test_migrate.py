@@ -26,6 +26,13 @@ def test_only_a_local_database_goes_without_tls_unasked(given: str, expected: st
     assert with_sslmode(given) == expected
 
 
+def test_what_the_environment_asks_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PGSSLMODE` counts for a database of this machine, too."""
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+
+    assert "postgres://u:p@localhost/d" == with_sslmode("postgres://u:p@localhost/d")
+
+
 def orchestra(*words: str, url: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "orchestra.cli", *words]
     return subprocess.run(command, env={**os.environ, "DATABASE_URL": url}, capture_output=True, text=True, check=False)
