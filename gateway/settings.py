@@ -41,8 +41,8 @@ class GatewaySettings(
     cors_origins: str = Field(
         "", description="Comma-separated origins whose web pages may call this gateway, such as `https://app.example`."
     )
-    llm_model: str = Field("llama3", min_length=1, description="Model of requests that name none.")
-    context_default: Context = Field("auto", description="`context` of requests without one.")
+    llm_model: str = Field("llama3", min_length=1, description="Model for requests that do not name one.")
+    context_default: Context = Field("auto", description="Value of `context` for requests that do not set it.")
     max_priority: int | None = Field(
         None,
         ge=0,
@@ -56,8 +56,8 @@ class GatewaySettings(
     door_wait_seconds: float = Field(
         590,
         gt=0,
-        description="Maximum time that a call of OpenAI's API waits for its answer, and a stream for the next part of "
-        "it. OpenAI's clients wait 600 s.",
+        description="Maximum time that a call to the OpenAI-compatible API waits for its answer, or a stream for its "
+        "next piece. OpenAI's clients wait 600 s.",
     )
     accept_timeout_seconds: float = Field(10, gt=0, description="Maximum time for Kafka to acknowledge a request.")
     max_pending_sends: int = Field(10_000, ge=1, description="Maximum number of requests in flight to Kafka.")
@@ -73,7 +73,7 @@ class GatewaySettings(
     )
     max_open_turns: int = Field(1000, ge=1, description="Maximum number of open turns in one conversation.")
     max_open_requests: int = Field(
-        1_000_000, ge=1, description="The same as the workers'. One tenant may have 90 % of this many open requests."
+        1_000_000, ge=1, description="Set it as for workers. One tenant may have up to 90 % of this many open requests."
     )
     max_open_by_owner: int = Field(10_000, ge=1, description="Maximum number of open requests per owner.")
     max_parked_by_owner: int = Field(

@@ -26,7 +26,7 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
         description="Provider of models that `MODELS_FILE` does not list. `auto`: the Ollama at `OLLAMA_BASE_URL` if "
         "it has a model, else `simulated`.",
     )
-    llm_model: str = Field("llama3", min_length=1, description="Model of requests that name none.")
+    llm_model: str = Field("llama3", min_length=1, description="Model for requests that do not name one.")
     simulated_options: bool | None = Field(
         None,
         description="Allow the options of `simulated`, with which a client decides how long a call takes and how it "
@@ -36,8 +36,10 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     models_file: Path | None = Field(None, description="TOML file with `[[models]]`, which extend the built-in table.")
     embedded_base_url: BaseUrl = Field("http://127.0.0.1:8083/v1", description="URL of the embedded model's server.")
     embedded_api_key: SecretStr | None = Field(None, description="Key for `EMBEDDED_BASE_URL`.")
-    embedded_context_tokens: int = Field(4096, ge=64, description="Tokens of context of one of its slots.")
-    embedded_max_concurrency: int = Field(4, ge=1, description="Number of slots of its server.")
+    embedded_context_tokens: int = Field(
+        4096, ge=64, description="Context size of each slot of the embedded model's server, in tokens."
+    )
+    embedded_max_concurrency: int = Field(4, ge=1, description="Number of slots of the embedded model's server.")
     ollama_base_url: BaseUrl = Field("http://127.0.0.1:11434", description="URL of Ollama.")
     ollama_discovery: bool = Field(True, description="Offer every model of the Ollama at `OLLAMA_BASE_URL`.")
     openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="URL of an OpenAI-compatible API.")
@@ -57,7 +59,7 @@ class LlmServiceSettings(ListenSettings, MediaSettings):
     queue_seconds: Seconds = Field(5, description="Maximum wait for a slot while a model is at its `max_concurrency`.")
     max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Maximum length of an answer.")
     provider_messages: bool = Field(
-        False, description="Add a provider's own words to the detail of an error. They may repeat the prompt."
+        False, description="Add the provider's own message to the detail of an error. It may repeat the prompt."
     )
     drain_seconds: int = Field(5, ge=0, description="Time for running generations to finish after SIGTERM.")
 

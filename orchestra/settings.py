@@ -234,7 +234,7 @@ class SecretSettings(SettingsGroup):
 
     orchestra_secret: SecretStr = Field(description="Secret that signs request ids and records; at least 32 bytes.")
     orchestra_secret_old: SecretStr | None = Field(
-        None, description="Previous secret: it verifies but never signs, for a change of secret."
+        None, description="Previous secret while you rotate it: still accepted, no longer used to sign."
     )
 
     @field_validator("orchestra_secret", "orchestra_secret_old")

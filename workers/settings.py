@@ -29,7 +29,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, SecretSettings, AgentSetti
         "http://127.0.0.1:8082", description="Base URL of the LLM service, or its full URL that ends in `/generate`."
     )
     llm_service_token: SecretStr | None = Field(None, description="Sent to the LLM service as a bearer token.")
-    llm_model: str = Field("llama3", description="Model of requests that name none.")
+    llm_model: str = Field("llama3", description="Model for requests that do not name one.")
     worker_concurrency: int = Field(1000, ge=1, le=100_000, description="Maximum number of calls in flight per worker.")
     max_owner_share: int = Field(
         75,
