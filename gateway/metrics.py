@@ -47,7 +47,7 @@ class Metrics:
         )
         self.accepted_requests = registry.counter(
             "orchestra_gateway_accepted_requests",
-            "Requests acknowledged by Kafka, by the API they came by: messages, tasks, chat or responses.",
+            "Requests acknowledged by Kafka, by API: messages, tasks, chat or responses.",
             Label("door", DOORS),
         )
         self.problems = registry.counter(
@@ -96,20 +96,20 @@ class Metrics:
         )
         self.queue_age_seconds = registry.gauge(
             "orchestra_gateway_queue_age_seconds",
-            "Time that the oldest turn has waited that a worker could take now. NaN: Postgres cannot be read.",
+            "How long the oldest turn that a worker could take now has waited, as last observed.",
         )
         self.queue_age_seconds.set(nan)
         self.live_viewers = registry.gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.")
         self.parts_ready = registry.gauge(
             "orchestra_gateway_part_ready",
-            "Whether a part of this gateway works (1), or /readyz has something against it (0).",
+            "Whether a part of this gateway works (1) or /readyz reports a problem with it (0).",
             Label("part", _PARTS),
         )
         self.queue_turns = registry.gauge(
             "orchestra_queue_turns",
-            "Turns whose time has come (`runnable`, of which `held` wait for a model that refuses calls, and `paused` "
-            "for an operator) or that wait for it (`delayed`), up to 500 of each priority. The same at every gateway: "
-            "take the maximum.",
+            "Turns that are due (`runnable`, including those `held` back by a model that refuses calls and those "
+            "`paused` by an operator) or not due yet (`delayed`), up to 500 of each priority. The same at every "
+            "gateway: take the maximum.",
             priority,
             state,
         )
@@ -118,7 +118,7 @@ class Metrics:
         )
         self.queue_oldest_seconds = registry.gauge(
             "orchestra_queue_oldest_seconds",
-            "For how long the oldest of these turns has waited that a worker could take now, by model. The same at "
+            "How long the oldest of these turns that a worker could take now has waited, by model. The same at "
             "every gateway.",
             model,
         )
@@ -142,8 +142,8 @@ class Metrics:
         )
         self.topic_lag = registry.gauge(
             "orchestra_topic_lag_records",
-            "Offsets between what workers have read of a partition and its end. Their sum is `unread` of the API. The "
-            "same at every gateway.",
+            "Unread records of a partition, as the distance from the workers' offset to its end. The API's `unread` is "
+            "the sum. The same at every gateway.",
             topic,
             partition,
         )
