@@ -117,12 +117,12 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.NOT_FOUND: ErrorKind(404, False, "Not found"),
     ErrorCode.FILE_NOT_FOUND: ErrorKind(404, False, "No file has this id"),
     ErrorCode.FILE_TOO_LARGE: ErrorKind(413, False, "The file is too large"),
-    ErrorCode.QUOTA_EXCEEDED: ErrorKind(403, False, "The owner's files would take more space than they may"),
+    ErrorCode.QUOTA_EXCEEDED: ErrorKind(403, False, "The owner's files would exceed their storage limit"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, False, "Method not allowed"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, False, "Credentials are missing or wrong"),
     ErrorCode.FORBIDDEN: ErrorKind(403, False, "Not allowed"),
-    ErrorCode.CROSS_ORIGIN: ErrorKind(403, False, "A session counts only for calls from the gateway's own pages"),
-    ErrorCode.SIGN_IN_AGAIN: ErrorKind(403, False, "The sign-in is too long ago for this"),
+    ErrorCode.CROSS_ORIGIN: ErrorKind(403, False, "A session is accepted only from the gateway's own pages"),
+    ErrorCode.SIGN_IN_AGAIN: ErrorKind(403, False, "This action requires a recent sign-in"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(
         422, False, "This Idempotency-Key was already used with a different body"
     ),

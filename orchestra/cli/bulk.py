@@ -47,8 +47,8 @@ def bulk(
 ) -> None:
     """Send the messages of a file, up to 1,000 in each call, and do not wait for their replies.
 
-    Prints what became of each message, one JSON object a line: its line in the file, and its request or its error.
-    What a gateway may accept later is sent again for about a minute. Progress is on standard error.
+    Prints one JSON object per message: its line number in the file, and its request or its error. Messages that were
+    refused only for the moment are sent again for about a minute. Progress is on standard error.
 
     A line without an `idempotency_key` gets one for this run, so that nothing is accepted twice. To run a file again
     safely, give each line a key of its own.

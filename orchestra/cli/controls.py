@@ -25,10 +25,10 @@ _MAX_PAGE = 1000
 
 Model = Annotated[str, typer.Argument(help="Name or alias of the model.")]
 Worker = Annotated[UUID, typer.Argument(help="Id of the worker; `orchestra workers` lists them.")]
-Reason = Annotated[str, typer.Option(help="Why. Callers whose requests wait see it, too.")]
+Reason = Annotated[str, typer.Option(help="Reason, which callers whose requests wait can also see.")]
 Until = Annotated[
     str | None,
-    typer.Option(help="When the pause ends by itself, as 2026-01-31T12:00:00Z. Default: when it is resumed."),
+    typer.Option(help="When the pause ends by itself, such as 2026-01-31T12:00:00Z. Default: never."),
 ]
 
 
@@ -56,7 +56,7 @@ def pause_model(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Pause a model for the key's tenant: its requests wait, what runs goes on.
+    """Pause a model for the key's tenant: its requests wait, running ones continue.
 
     Needs a key with the scope `operate`.
     """
@@ -82,7 +82,7 @@ def pause_tenant(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Pause all work of the key's tenant: its requests are accepted and wait, what runs goes on.
+    """Pause all work of the key's tenant: requests are accepted but wait, running ones continue.
 
     Needs a key with the scope `operate`.
     """
@@ -101,16 +101,16 @@ def resume_tenant(*, gateway: GatewayUrl = None, key: Key = None, data: Data = D
 
 
 def drain(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
-    """Have a worker take nothing new. What it runs goes on, and the process stays.
+    """Drain a worker: it takes no new requests and finishes its running ones. The process stays.
 
-    Needs a key of the tenant `default` with the scope `operate`. `orchestra workers` shows how much still runs.
+    Needs a key of the tenant `default` with the scope `operate`. `orchestra workers` shows how many still run.
     """
     with calling(gateway_of(gateway, data), key) as client:
         _told_of(client.workers.drain(worker))
 
 
 def resume_worker(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
-    """Let a worker that drains work again.
+    """Let a drained worker take requests again.
 
     Needs a key of the tenant `default` with the scope `operate`.
     """
@@ -120,9 +120,11 @@ def resume_worker(worker: Worker, *, gateway: GatewayUrl = None, key: Key = None
 
 def audit(
     *,
-    actor: Annotated[str | None, typer.Option(help="Only what this credential did, as key:k3x7q2m5ab4c.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this action, as request.cancel.")] = None,
-    target: Annotated[str | None, typer.Option(help="Only changes of this, as workers/ID.")] = None,
+    actor: Annotated[
+        str | None, typer.Option(help="Only changes by this credential, such as key:k3x7q2m5ab4c.")
+    ] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action, such as request.cancel.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only changes to this, such as workers/ID.")] = None,
     created_after: Annotated[str | None, typer.Option("--from", help="Start, as 2026-01-31T12:00:00Z.")] = None,
     created_before: Annotated[str | None, typer.Option("--to", help="End.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 100,

@@ -18,12 +18,10 @@ from schemas.api.conversations import ConversationResource
 _MAX_PAGE = 100
 
 Id = Annotated[UUID, typer.Argument(help="Id of the conversation.")]
-NewId = Annotated[UUID | None, typer.Option("--id", help="Id of the new conversation; default: one that is chosen.")]
+NewId = Annotated[UUID | None, typer.Option("--id", help="Id of the new conversation. Default: a generated one.")]
 Metadata = Annotated[
     list[str] | None,
-    typer.Option(
-        "--metadata", metavar="NAME=VALUE", help="Metadata of the new conversation; default: as the original."
-    ),
+    typer.Option("--metadata", metavar="NAME=VALUE", help="Metadata of the new conversation. Default: the original's."),
 ]
 
 
@@ -85,10 +83,10 @@ def branch(
     conversation: Id,
     *,
     after_request: Annotated[
-        UUID | None, typer.Option(help="The branch begins with all up to the answer of this request.")
+        UUID | None, typer.Option(help="Copy everything up to and including the answer to this request.")
     ] = None,
     after_message: Annotated[
-        int | None, typer.Option(min=1, help="The branch begins with all up to this message.")
+        int | None, typer.Option(min=1, help="Copy everything up to and including this message.")
     ] = None,
     id: NewId = None,
     metadata: Metadata = None,

@@ -114,7 +114,7 @@ def download(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Download a file. It appears under its name when all of it has arrived."""  # fmt: skip
+    """Download a file. It gets its final name once it is complete."""  # fmt: skip
     with calling(gateway_of(gateway, data), key) as client:
         if output == "-":
             if (out := bytes_out()) is None:

@@ -77,7 +77,7 @@ def workers(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = N
 
 
 def lag(*, as_json: AsJson = False, gateway: GatewayUrl = None, key: Key = None, data: Data = DEFAULT_DATA) -> None:
-    """Show how far the topics are written and read, and the partitions that are not read to their ends.
+    """Show the lag of each topic, and which partitions have records that were not read yet.
 
     Needs a key with the scope `operate`.
     """
@@ -99,7 +99,7 @@ def stats(
     ] = None,
     to: Annotated[str | None, typer.Option(help="End. Default: now.")] = None,
     step: Annotated[int, typer.Option(min=1, help="Minutes of each line.")] = 10,
-    by: Annotated[By | None, typer.Option(help="Divide each line by this.")] = None,
+    by: Annotated[By | None, typer.Option(help="Break each line down by this.")] = None,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
     key: Key = None,

@@ -42,7 +42,7 @@ def list_(
     id: Annotated[list[UUID] | None, typer.Option(help=f"Only these, up to {MAX_IDS}.")] = None,
     filter: Mapping[str, Any],
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, each line as it comes; without texts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV as it arrives, without the texts.")] = False,
     as_json: AsJson = False,
     gateway: GatewayUrl = None,
     key: Key = None,

@@ -27,7 +27,7 @@ _ALREADY = {
 _WHOSE = {"own": " of your own", "tenant": " of all owners"}
 
 Ids = Annotated[list[UUID] | None, typer.Argument(help="Ids of the requests; instead of filters.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many requests would be done, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many requests would be affected; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
 
 
@@ -45,8 +45,8 @@ def cancel(
 ) -> None:
     """Cancel requests that have not ended: the named ones, or all that match the filters.
 
-    Shows first how many there are. Exit code 1 if some could not be cancelled; there is nothing to do for what has
-    ended or is being cancelled.
+    First shows how many requests match. Requests that have ended or are already being cancelled are left as they are.
+    Exit code 1 if others could not be cancelled.
     """
     _run("cancel", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -65,8 +65,8 @@ def retry(
 ) -> None:
     """Retry failed, expired and cancelled requests, as new ones: the named ones, or all that match the filters.
 
-    Shows first how many there are. A request is retried once, so the command can be repeated. Exit code 1 if some could
-    not be retried; there is nothing to do for what was retried before.
+    First shows how many requests match. A request can be retried only once, so it is safe to repeat the command:
+    requests that were retried before are skipped. Exit code 1 if others could not be retried.
     """
     _run("retry", ids, filter, (gateway_of(gateway, data), key), dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -77,7 +77,7 @@ def change(
     *,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="New priority; higher runs first.")] = None,
     not_before: Annotated[
-        str | None, typer.Option(help="Do not start earlier, as 2026-01-31T12:00:00Z; `default`: no such time.")
+        str | None, typer.Option(help="Earliest start, such as 2026-01-31T12:00:00Z; `default` removes it.")
     ] = None,
     deadline: Annotated[
         str | None, typer.Option(help="Expire if not answered by then; `default`: an hour after it may start.")
@@ -92,8 +92,8 @@ def change(
 ) -> None:
     """Change requests that no worker runs yet: the named ones, or all that match the filters.
 
-    Shows first how many there are. Exit code 1 if some could not be changed; there is nothing to do for what has these
-    values.
+    First shows how many requests match. Requests that already have these values are skipped. Exit code 1 if others
+    could not be changed.
     """
     where = gateway_of(gateway, data), key
     given: dict[str, Any] = {"priority": priority, "not_before": not_before, "deadline": deadline}

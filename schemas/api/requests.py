@@ -150,7 +150,7 @@ class RequestFilter(BaseModel):
     ] = None
     conversation_id: Annotated[UUID | None, described("Only those of this conversation.", fields.A_CONVERSATION)] = None
     task_type: Annotated[AgentName | None, described("Only tasks of this type.", "analyst")] = None
-    door: Annotated[Door | None, described("Only those that came by this API of OpenAI's.", "chat")] = None
+    door: Annotated[Door | None, described("Only those sent through this OpenAI-compatible API.", "chat")] = None
     owner: Annotated[OwnerName | None, described("Only those of this owner.", "ada")] = None
     error_code: Annotated[
         ErrorCode | None,

@@ -21,11 +21,11 @@ def top(
     key: Key = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Watch what needs you, the numbers of now and the newest requests, live; with keys to cancel and retry requests.
+    """Watch problems, current figures and the newest requests live, and cancel or retry requests.
 
-    Keys with the scope `operate` see the tenant's numbers, all others their own. `?` shows the keys to press. While the
-    gateway is away it says so and goes on when the gateway is back. Where standard output is no terminal it prints one
-    frame, as with `--once`.
+    API keys with the scope `operate` see the figures of the tenant, other keys only their own. `?` lists the keyboard
+    shortcuts. If the gateway cannot be reached, the screen says so and continues when it can be reached again. If
+    standard output is not a terminal, one frame is printed, as with `--once`.
     """
     url = gateway_of(gateway, data)
     if once or as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
