@@ -1,12 +1,14 @@
 """The documentation as its readers see it: it can be read by everyone, searched offline, and its pictures are drawn."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import HTML, SHOTS
 from playwright.sync_api import expect
 
+HTML, SHOTS = Path(os.environ["SITE_HTML"]), Path(os.environ["SITE_SHOTS"])
 PAGES = sorted(page.relative_to(HTML).with_suffix("").as_posix() for page in HTML.rglob("*.html"))
 LOOKED_AT = ("index", "tutorial", "howto/run-in-containers", "reference/http", "reference/settings", "capacity")
 # What people type, and the page that answers it.
@@ -44,6 +46,7 @@ def test_pages_fit(width: int, theme: str, served: str, opened: Any) -> None:
         assert [] == _serious(page), name
 
 
+@pytest.mark.timeout(900)  # A second or so for each of the pages.
 def test_everyone_can_read_every_page(served: str, opened: Any) -> None:
     """Axe finds nothing serious in any page, as a phone shows it."""
     page = opened(390)
