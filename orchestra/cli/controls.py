@@ -28,7 +28,9 @@ Worker = Annotated[UUID, typer.Argument(help="Id of the worker; `orchestra worke
 Reason = Annotated[str, typer.Option(help="Reason, which callers whose requests wait can also see.")]
 Until = Annotated[
     str | None,
-    typer.Option(help="When the pause ends by itself, such as 2026-01-31T12:00:00Z. Default: never."),
+    typer.Option(
+        help="When the pause ends by itself, such as 2026-01-31T12:00:00Z. Default: until it is resumed."
+    ),
 ]
 
 
