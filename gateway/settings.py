@@ -2,7 +2,7 @@
 
 import re
 
-from pydantic import AnyUrl, Field, ValidationError, field_validator
+from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from orchestra.addresses import HOST_NAME
@@ -24,6 +24,9 @@ _NO_ORIGIN = (
     "must be origins as browsers send them, as in https://app.example,http://localhost:3000: "
     "in lower case, with a scheme and a valid host and port, without a path, a wildcard or the scheme's default port"
 )
+
+# The default of compose.yaml. Whoever has the secret can sign sessions and tokens of any user.
+PUBLISHED_SECRET = "only-for-this-machine-and-its-loopback"  # noqa: S105 - it is no secret
 
 
 class GatewaySettings(
@@ -104,6 +107,15 @@ class GatewaySettings(
         if not all(map(_is_origin, listed(text))):
             raise ValueError(_NO_ORIGIN)
         return text
+
+    @model_validator(mode="after")
+    def _signs_with_a_secret(self) -> "GatewaySettings":
+        if self.asks_credentials and PUBLISHED_SECRET.encode() in self.secrets:
+            raise ValueError(
+                "ORCHESTRA_SECRET or ORCHESTRA_SECRET_OLD is the one that compose.yaml publishes: anyone could sign in "
+                "with it where credentials are required; `openssl rand -hex 32` makes another"
+            )
+        return self
 
     @property
     def origins(self) -> frozenset[str]:

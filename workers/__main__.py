@@ -9,7 +9,7 @@ import structlog
 import uvloop
 from prometheus_client import start_http_server
 
-from orchestra.files.marker import UnmarkedHomeError
+from orchestra.files.marker import ForeignHomeError, UnmarkedHomeError
 from orchestra.process import allow_many_connections, look_for_garbage_rarely
 from orchestra.setting_names import warn_of_suspects
 from orchestra.settings import load, refuse_to_start
@@ -61,7 +61,7 @@ def main() -> None:
     allow_many_connections()
     try:
         good = uvloop.run(_serve(settings))
-    except UnmarkedHomeError as error:
+    except (UnmarkedHomeError, ForeignHomeError) as error:
         refuse_to_start(str(error))
     except Exception as error:  # Logged as one line each, not as a stack trace.
         for each in _leaves(error):

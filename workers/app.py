@@ -231,7 +231,8 @@ class Worker:
 async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = TIMINGS) -> AsyncIterator[Worker]:
     """A connected and registered worker, ready to ``run``. Kafka need not be reachable yet.
 
-    Raises ``UnmarkedHomeError`` if files are kept in a folder that no gateway has marked.
+    Raises ``UnmarkedHomeError`` if files are kept in a folder that no gateway has marked, ``ForeignHomeError`` if one
+    with another secret has.
     """
     agents, home = load_agents(settings), open_home(settings)
     if isinstance(home, Folder):

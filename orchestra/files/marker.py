@@ -51,20 +51,23 @@ async def belongs(home: FileHome, secrets: Sequence[bytes]) -> bool:
 
 
 async def until_claimed(home: FileHome, secrets: Sequence[bytes], seconds: float) -> None:
-    """Wait up to ``seconds`` for the marker of a gateway. Raises ``UnmarkedHomeError``."""
+    """Wait up to ``seconds`` for the marker of a gateway with one of these secrets.
+
+    Raises ``UnmarkedHomeError`` if there is none then, ``ForeignHomeError`` if there is one of another deployment.
+    """
     loop = asyncio.get_running_loop()
-    limit = loop.time() + seconds
-    while not await _belongs_if_known(home, secrets):
+    limit, mine = loop.time() + seconds, [_text(secret) for secret in secrets]
+    while (found := await _marker_if_known(home)) not in mine:
         if loop.time() >= limit:
-            raise UnmarkedHomeError
+            raise UnmarkedHomeError if found is None else ForeignHomeError
         await asyncio.sleep(min(_LOOK_SECONDS, seconds))
 
 
-async def _belongs_if_known(home: FileHome, secrets: Sequence[bytes]) -> bool:
+async def _marker_if_known(home: FileHome) -> str | None:
     try:
-        return await belongs(home, secrets)
+        return await home.read_marker()
     except FilesUnavailableError:
-        return False
+        return None
 
 
 def _text(secret: bytes) -> str:

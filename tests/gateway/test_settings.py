@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.quotas import quota_of_owner, quota_of_tenant
-from gateway.settings import GatewaySettings
+from gateway.settings import PUBLISHED_SECRET, GatewaySettings
 
 SECRET = {"orchestra_secret": "x" * 32}
 
@@ -33,6 +33,14 @@ def test_not_open_by_accident(settings: dict[str, Any]) -> None:
 def test_open(settings: dict[str, Any]) -> None:
     """On loopback, or with OPEN_MODE, it is open."""
     assert not make(**settings).asks_credentials
+
+
+@pytest.mark.parametrize("name", ["orchestra_secret", "orchestra_secret_old"])
+def test_a_published_secret_protects_nothing(name: str) -> None:
+    """Where credentials are required, the secret that everyone knows is refused, also as the old one."""
+    assert make(**{name: PUBLISHED_SECRET}).secrets
+    with pytest.raises(ValidationError, match="publishes"):
+        make(**{name: PUBLISHED_SECRET, "open_mode": False})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from release.tools import LOCKS
+from gateway.settings import PUBLISHED_SECRET
 from tests.support.compose_files import compose_files, services_of
 from tests.support.tree import PACKAGES, ROOT
 
@@ -179,6 +179,15 @@ def test_compose_publishes_on_loopback_only() -> None:
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_has_one_published_secret_and_can_change_it() -> None:
+    """The default secret is the one that gateways which require credentials refuse; the old one is passed with it."""
+    environments = [service.get("environment", {}) for _, service in services_of(ROOT / "compose.yaml")]
+    signing = [each for each in environments if "ORCHESTRA_SECRET" in each]
+
+    assert {"${ORCHESTRA_SECRET:-" + PUBLISHED_SECRET + "}"} == {each["ORCHESTRA_SECRET"] for each in signing}
+    assert all("ORCHESTRA_SECRET_OLD" in each for each in signing)
 
 
 def test_metrics_of_workers_in_containers_can_be_scraped() -> None:

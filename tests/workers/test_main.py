@@ -13,7 +13,7 @@ import httpx
 import pytest
 import structlog
 
-from orchestra.files.marker import UnmarkedHomeError
+from orchestra.files.marker import ForeignHomeError, UnmarkedHomeError
 from tests.support.tree import ROOT
 from workers import __main__ as main
 from workers.__main__ import _leaves, _show
@@ -41,13 +41,14 @@ def test_a_bad_agent_ends_the_process_with_one_line(tmp_path: Path) -> None:
     assert "poet.toml: max_token: " in ended.stderr
 
 
-def test_a_folder_that_no_gateway_has_marked_ends_the_process(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("error", [UnmarkedHomeError, ForeignHomeError])
+def test_a_folder_that_no_gateway_of_ours_has_marked_ends_the_process(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker that sees another folder of files than the gateways ends with one line and exit code 78."""
+    """A worker that has another folder of files or secret than the gateways ends with one line and exit code 78."""
 
     async def serve(_settings: WorkerSettings) -> bool:
-        raise UnmarkedHomeError
+        raise error
 
     monkeypatch.setenv("ORCHESTRA_SECRET", "s" * 32)
     monkeypatch.setattr(main, "_serve", serve)
@@ -58,7 +59,7 @@ def test_a_folder_that_no_gateway_has_marked_ends_the_process(
 
     assert 78 == ended.value.code
     assert "FILES_URL" in capsys.readouterr().err
-    assert 1 == len(str(UnmarkedHomeError()).splitlines())
+    assert 1 == len(str(error()).splitlines())
 
 
 def shown(**values: Any) -> list[dict[str, Any]]:

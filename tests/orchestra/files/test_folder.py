@@ -110,6 +110,16 @@ async def test_a_worker_waits_for_the_marker(tmp_path: Path) -> None:
     await waiting
 
 
+async def test_a_worker_says_when_the_secret_is_another(tmp_path: Path) -> None:
+    """A worker with a new secret is told to name the old one, and starts with it before a gateway has done so."""
+    folder = Folder(tmp_path / "files")
+    await marker.claim(folder, SECRETS)
+
+    with pytest.raises(marker.ForeignHomeError, match="ORCHESTRA_SECRET_OLD"):
+        await marker.until_claimed(folder, [b"n" * 32], 0)
+    await marker.until_claimed(folder, [b"n" * 32, *SECRETS], 0)
+
+
 async def test_a_folder_has_no_urls(home: Folder) -> None:
     """Its files are sent by the gateway."""
     assert await home.presigned_url(new_key(), 60) is None
