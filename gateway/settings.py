@@ -25,7 +25,7 @@ _NO_ORIGIN = (
     "in lower case, with a scheme and a valid host and port, without a path, a wildcard or the scheme's default port"
 )
 
-# The default of compose.yaml. Whoever has the secret can sign sessions and tokens of any user.
+# The default of compose.yaml. With the secret one can sign sessions and tokens of any user.
 PUBLISHED_SECRET = "only-for-this-machine-and-its-loopback"  # noqa: S105 - it is no secret
 
 
