@@ -111,7 +111,7 @@ async def test_a_worker_waits_for_the_marker(tmp_path: Path) -> None:
 
 
 async def test_a_worker_says_when_the_secret_is_another(tmp_path: Path) -> None:
-    """A worker with a new secret is told to name the old one, and starts with it before a gateway has done so."""
+    """A worker with a new secret learns to name the old one, and starts with it before a gateway has done so."""
     folder = Folder(tmp_path / "files")
     await marker.claim(folder, SECRETS)
 
