@@ -292,7 +292,8 @@ class Intake:
         if isinstance(verdict := verdicts[0], DeadLetter):
             # Postgres refuses even the dead letter, so it is kept only on the dead-letter topic.
             log.error("dead_letter_refused", topic=verdict.topic, partition=verdict.partition, offset=verdict.offset)
-            await self._publisher.dead_letters([verdict])
+            _, erased = self._ledger.split(verdicts)
+            await self._publisher.dead_letters(refusals(erased, {}) if erased else [verdict])
         else:
             await self._write([verdict.record.because(ErrorCode.REFUSED_BY_DATABASE, detail)])
 

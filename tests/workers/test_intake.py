@@ -289,6 +289,19 @@ async def test_what_an_erased_owner_is_asking_is_answered_without_its_texts(monk
     assert 3 == taking.metrics.erased._value.get()
 
 
+async def test_no_text_of_an_erased_owner_gets_to_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Postgres refuses goes to the topic of dead letters, but of an erased owner no more than the id."""
+    asked = signed("default", "ann", value=message("SECRET"), key=b"SECRET", id=uuid4())
+    erased(monkeypatch, "ann", None)
+    taking = Taking(monkeypatch, Calls(LedgerOutdatedError(), DataRefusedError("22P05")), {TP: [asked]})
+
+    await taking.all()
+
+    (letter,) = taking.publisher.letters
+    assert (ErrorCode.OWNER_ERASED, asked.offset) == (letter.reason, letter.offset)
+    assert "SECRET" not in repr(letter)
+
+
 async def test_the_database_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """During an outage the same batch is retried, nothing is committed, and forgotten claims are looked for."""
     taking = Taking(monkeypatch, Calls(away(), away(), Intaken()), {TP: records(message())})
