@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
@@ -31,7 +32,8 @@ from schemas.invalid import problems_of
 # With or without the name of a driver, which is replaced by ours.
 _POSTGRES = re.compile(r"postgres(ql)?(\+[a-z0-9]+)?")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
+_OF_CLIENT = ("sslcert", "sslkey")
+_TLS_FILES = ("sslrootcert", *_OF_CLIENT)
 # What both the services' driver and that of migrations understand.
 _OF_URL = {"sslmode", *_TLS_FILES, "host", "port"}
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -197,10 +199,11 @@ class DatabaseSettings(SettingsGroup):
         query = dict(parse_qsl(parts.query))
         if not query.keys() <= _OF_URL:
             raise ValueError(f"may have only these parameters: {', '.join(sorted(_OF_URL))}")
-        tls = {name: query.get(name) or os.environ.get(f"PG{name.upper()}") for name in _TLS_FILES}
-        if (mode := query.get("sslmode") or os.environ.get("PGSSLMODE")) and mode not in _SSL_MODES:
+        mode = query.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
+        if mode not in _SSL_MODES:
             raise ValueError(f"sslmode (or PGSSLMODE) must be one of {', '.join(_SSL_MODES)}")
-        for name, path in tls.items():
+        for name in _files_read(mode):
+            path = query.get(name) or os.environ.get(f"PG{name.upper()}")
             if not path:
                 continue
             try:
@@ -356,6 +359,13 @@ class AgentSettings(SettingsGroup):
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value
+
+
+def _files_read(mode: str) -> Sequence[str]:
+    """The files of TLS that the driver reads in this mode; a shell may name others for other databases."""
+    if mode == "disable":
+        return ()
+    return _OF_CLIENT if mode in ("allow", "prefer") else _TLS_FILES
 
 
 def _is_home(parts: SplitResult) -> bool:

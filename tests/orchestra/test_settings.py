@@ -218,10 +218,25 @@ def test_parameters_of_postgres_that_cannot_be_are_refused(query: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [("PGSSLMODE", "verify"), ("PGSSLROOTCERT", "/none.pem")])
 def test_variables_of_libpq_are_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """Those that the chart sets beside the URL are named, too."""
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ValidationError, match=name):
         DatabaseSettings.model_validate({"database_url": "postgres://host/db"})
+
+
+@pytest.mark.parametrize(
+    ("mode", "unread"),
+    [("disable", ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"]), ("prefer", ["PGSSLROOTCERT"]), ("", ["PGSSLROOTCERT"])],
+)
+def test_files_that_the_driver_does_not_read_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch, mode: str, unread: list[str]
+) -> None:
+    """A shell may name files for another database, such as `PGSSLROOTCERT=system`, which only libpq understands."""
+    for name in unread:
+        monkeypatch.setenv(name, "system")
+
+    assert [] == refused(DatabaseSettings, {"database_url": f"postgres://host/db?sslmode={mode}"})
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
