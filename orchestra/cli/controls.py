@@ -28,9 +28,7 @@ Worker = Annotated[UUID, typer.Argument(help="Id of the worker; `orchestra worke
 Reason = Annotated[str, typer.Option(help="Reason, which callers whose requests wait can also see.")]
 Until = Annotated[
     str | None,
-    typer.Option(
-        help="When the pause ends by itself, such as 2026-01-31T12:00:00Z. Default: until it is resumed."
-    ),
+    typer.Option(help="When the pause ends by itself, such as 2026-01-31T12:00:00Z. Default: until it is resumed."),
 ]
 
 
