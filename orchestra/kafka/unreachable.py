@@ -52,7 +52,7 @@ async def explained(settings: KafkaSettings) -> AsyncIterator[None]:
 
 async def why(settings: KafkaSettings) -> str:
     """What is wrong with the first server that cannot be used, or an empty text if one can be used now."""
-    reasons = [await _wrong(settings, server) for server in settings.bootstrap]
+    reasons = await asyncio.gather(*[_wrong(settings, server) for server in settings.bootstrap])
     return reasons[0] if all(reasons) else ""
 
 
@@ -62,17 +62,17 @@ async def _wrong(settings: KafkaSettings, server: str) -> str:
     sasl = settings.kafka_security_protocol.startswith("SASL")
     password = settings.kafka_sasl_password
     try:
-        connection = await create_conn(
-            parts.hostname,
-            parts.port,
-            client_id="orchestra",
-            request_timeout_ms=int(_SECONDS * 1000),
-            security_protocol=settings.kafka_security_protocol,
-            ssl_context=settings.ssl_context(),
-            sasl_mechanism=settings.kafka_sasl_mechanism if sasl else None,
-            sasl_plain_username=settings.kafka_sasl_username if sasl else None,
-            sasl_plain_password=password.get_secret_value() if sasl and password else None,
-        )
+        async with asyncio.timeout(_SECONDS):
+            connection = await create_conn(
+                parts.hostname,
+                parts.port,
+                client_id="orchestra",
+                security_protocol=settings.kafka_security_protocol,
+                ssl_context=settings.ssl_context(),
+                sasl_mechanism=settings.kafka_sasl_mechanism if sasl else None,
+                sasl_plain_username=settings.kafka_sasl_username if sasl else None,
+                sasl_plain_password=password.get_secret_value() if sasl and password else None,
+            )
     except (KafkaError, OSError, EOFError) as error:
         return _reason(error, server)
     connection.close()
