@@ -204,6 +204,9 @@ def _owner(letter: KeptLetter, judge: Judge) -> str:
 def _read(letter: KeptLetter, judge: Judge, user: str) -> tuple[Replay, RequestRecord]:
     """The record to send and its parsed body. Raises the ``OrchestraError`` that a worker would refuse it with."""
     record = letter.to_send
+    if letter.summary.reason is ErrorCode.OWNER_ERASED:
+        # Neither whose record it was nor what it said is kept: whatever an edit says, it would not be its owner's.
+        raise OrchestraError(ErrorCode.OWNER_ERASED)
     if record.value is None and letter.edited is None and letter.summary.value_bytes is not None:
         raise OrchestraError(ErrorCode.TOO_LARGE)  # Its value was too long to keep.
     headers = [(name, value) for name, value in record.headers if name not in _IDENTITY]

@@ -107,6 +107,17 @@ def believed(log: Log, tenant: str, user: str, id: UUID | None, key: bytes | Non
     return dict(headers)
 
 
+async def test_what_an_erased_owner_asked_is_never_sent(database: Database, replays: Replays, log: Log) -> None:
+    """Its letter says so, edited or not: there is nothing of the record, and an edit would be the tenant's."""
+    erased = letter(key=None, value=None, value_bytes=100, headers=[]).because(ErrorCode.OWNER_ERASED, "erased")
+    (id,) = await kept(database, erased)
+
+    assert await refusal(replays, id) == "owner_erased"
+    await replays.edit(ADMIN, id, EditDeadLetter.model_validate({"value": GOOD.decode()}))
+    assert await refusal(replays, id) == "owner_erased"
+    assert [] == log.records
+
+
 @pytest.mark.parametrize("key", [None, b"", b"\xff key"])
 async def test_a_strangers_record_goes_as_the_tenants_own(
     database: Database, replays: Replays, log: Log, key: bytes | None
