@@ -41,6 +41,7 @@ def alerts() -> list[Alert]:
     refusals = "|".join(code for code, kind in ERRORS.items() if kind.status in _SAID_BY_US)
     calls = f"(sum(rate({problems}[5m])) + sum(rate({accepted}[5m])))"
     lag = "sum by (topic) (max by (topic, partition) (orchestra_topic_lag_records))"
+    letters = f'orchestra_worker_dead_letters_total{{reason!="{ErrorCode.OWNER_ERASED}"}}'
     generations = "orchestra_llm_generations_total"
     # Not the faults of requests, and not the refusals, which hold the model back.
     faults = f"{ErrorCode.BAD_UPSTREAM}|{ErrorCode.EMPTY_REPLY}|{ErrorCode.INTERNAL}|{ErrorCode.TIMEOUT}"
@@ -135,7 +136,8 @@ def alerts() -> list[Alert]:
         ),
         Alert(
             "DeadLetters",
-            f"{increased('orchestra_worker_dead_letters_total', '15m', 'reason')} > 0",
+            # No record is at fault that an owner had sent before their erasure.
+            f"{increased(letters, '15m', 'reason')} > 0",
             "",
             "warning",
             "{{ $value | humanize }} records became dead letters: {{ $labels.reason }}.",

@@ -30,15 +30,16 @@ def _slots(free: float, used: float) -> Series:
     return _gauge('orchestra_worker_slots{state="free"}', free) | _gauge('orchestra_worker_slots{state="used"}', used)
 
 
-def _growth(name: str, labels: str = "") -> Case:
+def _growth(name: str, labels: str = "", *quiet: Series) -> Case:
     """A counter that begins with its first event; one that stays at 3, and one whose target is silent for 3 minutes."""
     series = f"{name}{{{labels}}}"
-    return Case("20m", {series: "_x75 1x125"}, ({series: "3x800"}, {series: "3x400 _x12 3x388"}), minutes=120)
+    return Case("20m", {series: "_x75 1x125"}, ({series: "3x800"}, {series: "3x400 _x12 3x388"}, *quiet), minutes=120)
 
 
 _PROBLEMS = 'orchestra_gateway_problems_total{code="unavailable"}'
 _ACCEPTED = 'orchestra_gateway_accepted_total{type="llm.request.submit"}'
 _GOOD = 'orchestra_llm_generations_total{model="llama3",outcome="completed"}'
+_LETTERS_OF_ERASED = 'orchestra_worker_dead_letters_total{reason="owner_erased"}'
 _LAG = 'orchestra_topic_lag_records{topic="llm.requests",partition="%d",instance="%s"}'
 
 CASES = {
@@ -125,7 +126,9 @@ CASES = {
             {'orchestra_llm_generations_total{model="llama3",outcome="invalid_request"}': "0+9x200", _GOOD: "0+1x200"},
         ),
     ),
-    "DeadLetters": _growth("orchestra_worker_dead_letters_total", 'reason="not_json"'),
+    "DeadLetters": _growth(
+        "orchestra_worker_dead_letters_total", 'reason="not_json"', {_LETTERS_OF_ERASED: "_x75 1x125"}
+    ),
     "LeasesLost": Case(
         "20m",
         {
