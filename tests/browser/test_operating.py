@@ -168,3 +168,25 @@ def test_an_owner_is_erased(open_watched: Any) -> None:
     expect(erasures).not_to_contain_text("the name of no owner")
     shoot(page, "flow-erased")
     assert [] == watched.problems()
+
+
+def test_only_what_was_counted_is_erased(open_watched: Any) -> None:
+    """Counts that arrive when another owner is typed already do not allow to erase that one."""
+    watched = open_watched()
+    page, held = watched.open("/people"), list[Any]()
+    page.route("**/v1/erasures", held.append)
+    page.get_by_role("button", name="Erase data …").click()
+    dialog = page.get_by_role("dialog")
+    owner, yes = dialog.get_by_label("Id of a user"), dialog.get_by_role("button", name="Erase it")
+    owner.fill("one owner")
+    with page.expect_request("**/v1/erasures"):
+        dialog.get_by_role("button", name="Count what there is").click()
+    owner.fill("another")
+    with page.expect_response("**/v1/erasures"):
+        held.pop().continue_()
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+
+    expect(yes).to_be_disabled()
+    owner.fill("one owner")
+    expect(yes).to_be_enabled()
+    assert [] == watched.problems()

@@ -51,8 +51,10 @@ function Row({ of }) {
 /** Only what was counted can be erased. @param {{ close: () => void, done: () => void }} props */
 function Erase({ close, done }) {
   const [owner, setOwner] = useState("");
-  const [counted, set] = useState(/** @type {{ counts?: Record<string, number>, problem?: import("../api.js").Problem }} */ ({}));
-  const look = () => post("/v1/erasures", { body: { owner, dry_run: true } }).then(({ counts }) => set({ counts }), (error) => set({ problem: asProblem(error) }));
+  const [told, set] = useState(/** @type {{ of?: string, counts?: Record<string, number>, problem?: import("../api.js").Problem }} */ ({}));
+  // An answer may come when another owner is typed already.
+  const counted = told.of === owner ? told : {};
+  const look = () => post("/v1/erasures", { body: { owner, dry_run: true } }).then(({ counts }) => set({ of: owner, counts }), (error) => set({ of: owner, problem: asProblem(error) }));
   async function act() {
     await post("/v1/erasures", { body: { owner } });
     notify("The erasure is accepted: workers delete, which takes two minutes or longer.");
@@ -60,10 +62,7 @@ function Erase({ close, done }) {
   }
   return html`<${Confirm} title="Erase all data of an owner" yes="Erase it" danger act=${act} close=${close} ready=${!!counted.counts}>
     <label>Id of a user, key:NAME of a program, or the name of an X-User-ID<input value=${owner} maxlength="200" autocomplete="off" spellcheck=${false} required
-      onInput=${(/** @type {any} */ event) => {
-        setOwner(event.target.value);
-        set({});
-      }} /></label>
+      onInput=${(/** @type {any} */ event) => setOwner(event.target.value)} /></label>
     <p><button type="button" disabled=${owner === ""} onClick=${look}>Count what there is</button></p>
     ${counted.problem && html`<p class="is-failed" role="alert">${counted.problem.title}. ${counted.problem.detail}</p>`}
     ${counted.counts && html`<p role="status">${said(counted.counts)}. <b>It cannot be undone.</b></p>`}
