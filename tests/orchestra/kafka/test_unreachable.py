@@ -1,4 +1,4 @@
-"""Promises of orchestra/kafka/unreachable.py: why Kafka cannot be reached is told, and soon."""
+"""Promises of orchestra/kafka/unreachable.py: it says soon why Kafka cannot be reached."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from orchestra.settings import KafkaSettings
 THREE = KafkaSettings.model_validate({"kafka_bootstrap_servers": "kafka-1:9092,kafka-2:9092,[::1]:9092"})
 
 
-async def test_servers_that_do_not_answer_are_told_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_servers_that_do_not_answer_take_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """All servers are tried at once, and one that accepts the connection and then says nothing is given up."""
     all_tried, together = asyncio.Barrier(len(THREE.bootstrap)), list[str]()
 
