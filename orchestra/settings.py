@@ -35,7 +35,9 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _OF_CLIENT = ("sslcert", "sslkey")
 _TLS_FILES = ("sslrootcert", *_OF_CLIENT)
 # What both the services' driver and that of migrations understand.
-_OF_URL = {"sslmode", *_TLS_FILES, "host", "port"}
+_OF_URL = {"sslmode", *_TLS_FILES, "host", "port", "target_session_attrs"}
+# Every service writes, so a standby is of no use.
+_SERVERS = ("any", "primary", "read-write")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # The name of a bucket, as S3 allows it.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -199,6 +201,8 @@ class DatabaseSettings(SettingsGroup):
         query = dict(parse_qsl(parts.query))
         if not query.keys() <= _OF_URL:
             raise ValueError(f"may have only these parameters: {', '.join(sorted(_OF_URL))}")
+        if query.get("target_session_attrs", "any") not in _SERVERS:
+            raise ValueError(f"target_session_attrs must be one of {', '.join(_SERVERS)}")
         mode = query.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
         if mode not in _SSL_MODES:
             raise ValueError(f"sslmode (or PGSSLMODE) must be one of {', '.join(_SSL_MODES)}")

@@ -208,11 +208,21 @@ def test_sasl_needs_a_user_and_a_password() -> None:
 @pytest.mark.parametrize(
     "query",
     ["sslmode=verify", "sslmode=verify-full&sslrootcert=/none.pem", "sslcert=/none.pem", "statement_cache_size=0",
-     "channel_binding=require"],
+     "channel_binding=require", "target_session_attrs=standby"],
 )  # fmt: skip
 def test_parameters_of_postgres_that_cannot_be_are_refused(query: str) -> None:
-    """A mode that does not exist, a file that cannot be read, and what the driver would not understand."""
+    """A mode that does not exist, a file that cannot be read, a server that does not write, an unknown parameter."""
     assert [("database_url",)] == refused(DatabaseSettings, {"database_url": f"postgres://host/db?{query}"})
+
+
+@pytest.mark.parametrize("servers", ["any", "primary", "read-write"])
+def test_the_primary_of_several_servers_may_be_asked_for(servers: str) -> None:
+    """With several hosts, as Patroni has them, the driver looks for the one that takes writes."""
+    url = f"postgres://u:p@/db?host=a&host=b&target_session_attrs={servers}"
+
+    assert DatabaseSettings.model_validate({"database_url": url}).driver_url.endswith(
+        f"?host=a&host=b&target_session_attrs={servers}"
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), [("PGSSLMODE", "verify"), ("PGSSLROOTCERT", "/none.pem")])
