@@ -144,7 +144,7 @@ class Worker:
     def stop(self) -> None:
         """Start the drain."""
         self._stopping.set()
-        self._may_take.set()  # Nothing is to wait for that any more.
+        self._may_take.set()  # Ends a wait in `_take_in`, if an operator has the worker drain.
 
     async def run(self) -> None:
         """Work until ``stop``, then drain."""
@@ -180,7 +180,7 @@ class Worker:
         )
 
     def _on_drain(self, drains: bool) -> None:  # noqa: FBT001  as of the lease
-        """Take nothing new while ``drains``. What runs here goes on, and so does the worker."""
+        """Take no turns and no records while ``drains``. Running turns continue, and the worker does not exit."""
         if self._stopping.is_set():
             return
         log.info("worker_draining" if drains else "worker_takes_turns_again", worker_id=str(self.lease.worker_id))
@@ -245,7 +245,8 @@ async def worker(settings: WorkerSettings, metrics: Metrics, timings: Timings = 
         made = Worker(settings, agents, database, producer, llm, metrics, timings, home)
         await made.models.refresh()
         await made.lease.take()
-        await made.shares.look(database)  # Before the first claim, as is the next.
+        # Read before the first claim, which must respect both.
+        await made.shares.look(database)
         await made.pauses.look(database)
         yield made
 

@@ -40,10 +40,11 @@ class TurnBody(Options):
                 return not any(message.role == "assistant" for message in self.messages)
 
     def said(self, sizes: Sizes = NO_FILES) -> Sequence[Said]:
-        """The messages to store, in order. ``sizes``: of the files that they name.
+        """The messages to store, in order. ``sizes``: the weights of the files that they name, by id.
 
-        Of those after the last assistant message, all from ``store_from`` on. Without it, all results of tools, and the
-        last message of a user. If there is neither, the last message of a user before, or else the last message.
+        Only messages after the last assistant message are new. With ``store_from`` they are stored from that index on.
+        Without it only the tool results and the last user message among them are. If there are none of these, the last
+        user message of the whole body is stored, or else its last message.
         """
         if self.store_from is not None:
             answered = max((at for at, each in enumerate(self.messages, 1) if each.role == "assistant"), default=0)

@@ -87,7 +87,7 @@ class Slots:
         self._look.set()
 
     def wake_in(self, seconds: float) -> None:
-        """Look then, because a turn is due. No effect if that is a long time off."""
+        """Look in ``seconds``, when a turn is due. No effect beyond ``MAX_TIMER_SECONDS``."""
         if seconds > MAX_TIMER_SECONDS:
             return
         loop = asyncio.get_running_loop()

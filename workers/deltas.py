@@ -32,7 +32,7 @@ class Deltas:
         # A text as a ``str``, anything else as a ``Piece``.
         self._pieces: list[Any] = []
         self._waiting: list[Any] = []
-        # Units: published, those of them that are not text, and all that are not text.
+        # Counts of units: published, published and not text, not text.
         self._sent = self._sent_others = self._others = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gathered = False

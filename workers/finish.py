@@ -42,7 +42,7 @@ class NextTurns(Protocol):
         """A turn has become runnable and was not claimed."""
 
     def wake_in(self, seconds: float, /) -> None:
-        """A turn will be runnable then."""
+        """A turn will be runnable in ``seconds``."""
 
 
 class Finisher:

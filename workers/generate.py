@@ -59,7 +59,7 @@ class Done:
 
 
 Answered = str | Piece | State | FallbackRestart | Done
-"""What comes of an answer; a ``str`` is a piece of text."""
+"""One element of a streamed answer; a ``str`` is a piece of text."""
 
 
 class LlmService:
@@ -175,14 +175,14 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 class _Calls:
-    """The tool calls of an answer so far. ``open``: its last one may get more arguments."""
+    """Checks the order of the pieces of tool calls. ``open``: the last call may get more arguments."""
 
     def __init__(self) -> None:
         self.open = False
         self._begun = 0
 
     def take(self, piece: Piece) -> None:
-        """Take the next piece that is not text. Raises ``BAD_UPSTREAM`` for a piece that cannot come here."""
+        """Take the next piece that is not text. Raises ``BAD_UPSTREAM`` if it must not follow the pieces before it."""
         match piece.kind:
             case "tool_call":
                 possible = piece.index == self._begun < MAX_CALLS

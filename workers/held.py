@@ -13,7 +13,8 @@ from workers.throttle import Throttle
 from workers.timings import TIMINGS, Timings
 
 MAX_AT_ONCE = 200
-# A look reads past the turns that know already. It takes at most a tenth of the time, however many they are.
+# A look also reads the turns that have the reason already. To take at most about a tenth of the time, however many
+# there are, it is followed by a pause of this many times its duration.
 _REST = 10.0
 
 log = structlog.get_logger()

@@ -26,14 +26,15 @@ from schemas.requests import BodyRef
 from workers.timings import TIMINGS, Timings
 from workers.weights import is_text
 
-# Of all prompts of a worker together, as base64, from the first byte read to the first piece of the answer.
+# Limit for the files in all prompts of a worker together, as base64. A prompt's files count from the first byte read to
+# the first piece of the answer.
 MAX_HELD_BYTES = 256 * 1024 * 1024
-# Of all large bodies of a worker together, until their turns end. It is apart from the room for files, because a turn
-# that has its body waits for that.
+# Limit for all large bodies of a worker together, until their turns end. Files have a separate room: a turn that holds
+# its body waits for room for files, and in a shared room such turns could wait for each other forever.
 MAX_BODIES_BYTES = 256 * 1024 * 1024
-# What a part has beside its data: the file's name, its type, punctuation.
+# Bytes of a part beside its data: the file's name, its type, punctuation.
 _PART_BYTES = 2048
-# For a provider to fetch a file: longer than an attempt takes.
+# Validity of a URL from which a provider fetches a file: longer than an attempt takes.
 URL_SECONDS = 3600
 # The body of a request that was accepted is missing, or is not what was accepted.
 _NO_BODY = "the body of the request is no longer kept"
@@ -97,7 +98,7 @@ class Room:
 
 
 class Held:
-    """The bytes that one prompt holds."""
+    """The bytes of a ``Room`` that one prompt or one large body holds."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -125,11 +126,11 @@ class _Place:
 
     @property
     def form(self) -> tuple[str, str]:
-        """What the file's data depend on."""
+        """Key of the file's data: they depend on the file and on the type of the part."""
         return self.id, self.part["type"]
 
     def takes(self, file: StoredFile) -> bool:
-        """Whether a file of this type can be here. What was in a body was in such a part."""
+        """Whether the part may have this file. Data from a stored body always fit: such a part had them there."""
         kind = _MEDIA_TYPES.get(self.part["type"], "")
         return file.of_body or file.media_type.startswith(kind)
 
@@ -152,11 +153,11 @@ class Media:
         self._away = False
 
     def hold(self) -> Held:
-        """What the files of a prompt are counted in."""
+        """A ``Held`` for the files of one prompt. Nothing is taken yet."""
         return Held(self._room)
 
     def hold_body(self) -> Held:
-        """What the large body of a turn is counted in."""
+        """A ``Held`` for the large body of one turn. Nothing is taken yet."""
         return Held(self._bodies)
 
     async def body(self, owner: Owner, stored: Mapping[str, Any], held: Held) -> dict[str, Any]:
@@ -270,7 +271,7 @@ class Media:
 
     async def _part(self, file: StoredFile, kind: str) -> dict[str, Any]:
         if file.of_body:
-            # A part of a body may have any bytes: its id can be made up.
+            # A client can make up the id of a part, which then names arbitrary bytes of the body.
             text = (await self._bytes(file)).decode("utf-8", "replace")
             if kind != "input_audio" and text[:5].lower() != "data:":
                 raise BlobMissingError
@@ -359,7 +360,7 @@ def _with(message: ChatMessage, parts: Mapping[int, dict[str, Any]]) -> ChatMess
 
 
 def _as_named(data: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """The part with data, and with all that the one that names the file says beside it."""
+    """The part with the data, and the other fields (such as ``detail``) of the part that named the file."""
     kind = part["type"]
     if data["type"] != kind:
         return data  # A text.
@@ -381,7 +382,7 @@ def _bytes_of(ask: GenerateRequest) -> int:
 
 
 def _too_large(file: StoredFile, model: ModelInfo | None) -> bool:
-    """Whether the file is too large for the model. What was in a body is sent as it came."""
+    """Whether the file is too large for the model. Data from a stored body are sent whatever their size."""
     return not file.of_body and file.bytes > _limit(model)
 
 
@@ -394,7 +395,7 @@ def _note(text: str) -> dict[str, Any]:
 
 
 def _encoded(file: StoredFile) -> int:
-    """How long its data are in the prompt."""
+    """Bytes of the file's data in a prompt."""
     return file.bytes if file.of_body else (file.bytes + 2) // 3 * 4
 
 

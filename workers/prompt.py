@@ -46,7 +46,7 @@ class Prompt:
 
     @property
     def answers_a_call(self) -> bool:
-        """Whether it goes on with the result of a call, which only the history can have."""
+        """Whether it begins with the result of a tool call. The call itself must then be in the history."""
         rest = self.messages[self.lead :]
         return bool(rest) and rest[0].role == "tool"
 
@@ -126,9 +126,9 @@ def _without_oldest(messages: Sequence[ChatMessage], excess: int, sizes: Sizes) 
 def with_results(messages: list[ChatMessage], history: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The messages with one result right behind each tool call.
 
-    If a message with calls has no results at all, each call gets a result that says so. ``history``: those of the
-    messages that come from earlier requests. They may lack calls and results that were deleted since: what is left of
-    them is left out.
+    If a message with calls has no results at all, each call gets the result ``NOT_EXECUTED``. ``history``: those of the
+    messages that come from earlier requests. Some of their calls or results may have been deleted since. Then a result
+    without its call is left out, and a call without its result gets ``NOT_EXECUTED``.
     Raises ``OrchestraError(TOOL_RESULTS_MISSING)`` if the request brings some results of a message but not all, or
     results without their call.
     """

@@ -234,9 +234,9 @@ class Publisher:
         if len(self._queue) > MAX_QUEUED_BEFORE_EVENTS_DROP or self._bytes > MAX_QUEUED_BYTES:
             self._metrics.deltas_dropped.inc()
             return
-        self._put(self._told(str(uuid4()), kind, str(turn.id), turn.tenant, turn.body_hash, turn.traceparent, value))
+        self._put(self._signed(str(uuid4()), kind, str(turn.id), turn.tenant, turn.body_hash, turn.traceparent, value))
 
-    def _told(
+    def _signed(
         self, id: str, kind: str, subject: str, tenant: str, body_hash: str, traceparent: str | None,
         value: dict[str, object],
     ) -> _Outgoing:  # fmt: skip
@@ -260,7 +260,7 @@ class Publisher:
         of_both = subject, announcement.tenant, said["body_hash"] or "", said["traceparent"]
         reply_headers = _headers(id, REPLY, *of_both, said["correlation_id"])
         return (
-            self._told(id, _ENDINGS[status], *of_both, value),
+            self._signed(id, _ENDINGS[status], *of_both, value),
             _Outgoing(
                 REPLIES.name,
                 str(announcement.conversation_id).encode(),

@@ -23,7 +23,7 @@ class Stalls:
         self._metrics = metrics
         # The offset at which each partition is blocked, and since when.
         self._stands: dict[TopicPartition, tuple[int, float]] = {}
-        self._told: set[TopicPartition] = set()
+        self._logged: set[TopicPartition] = set()
 
     def look(self, consumer: AIOKafkaConsumer) -> frozenset[str]:
         """The topics that have been blocked for ten seconds; each blocked partition is logged once."""
@@ -31,9 +31,9 @@ class Stalls:
         stands = {tp: at for tp in consumer.assignment() if (at := _stands_at(consumer, tp)) is not None}
         self._stands = {tp: self._since(tp, at, now) for tp, at in stands.items()}
         stalled = {tp for tp, (_, since) in self._stands.items() if now - since >= STALLED_SECONDS}
-        for tp in stalled - self._told:
+        for tp in stalled - self._logged:
             log.warning("intake_stalled", topic=tp.topic, partition=tp.partition, offset=self._stands[tp][0])
-        self._told = stalled
+        self._logged = stalled
         self._metrics.stalled_partitions.set(len(stalled))
         return frozenset(tp.topic for tp in stalled)
 

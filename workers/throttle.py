@@ -23,8 +23,8 @@ from workers.retry import ACCOUNT, MAX_RETRY_AFTER, PACES, Uniform
 MAX_MODELS = 64
 # A model that asks for a wait up to this while other calls run is full. The end of one of those is the better signal.
 _FULL_SECONDS = 2.0
-# Independent of the number of open calls: those that still run were accepted earlier.
-_ALL_OF_IT = ACCOUNT | {ErrorCode.UNAVAILABLE}
+# Errors that hold the model back even while other calls of it run: those calls were accepted before the fault began.
+_WITHOUT_EXCEPTION = ACCOUNT | {ErrorCode.UNAVAILABLE}
 
 
 class Refusal(NamedTuple):
@@ -92,7 +92,7 @@ class Throttle:
         state.error, first = error, not state.refusals
         state.limit = 1.0 if error.code in ACCOUNT else max(1.0, float(others))
         advised = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
-        if error.code in _ALL_OF_IT or others < 1 or advised > _FULL_SECONDS:
+        if error.code in _WITHOUT_EXCEPTION or others < 1 or advised > _FULL_SECONDS:
             if began >= state.until:  # Calls that were already in flight at the last refusal do not count again.
                 state.refusals += 1
                 state.limit = 1.0

@@ -127,7 +127,7 @@ class Turns:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            return self._crashed(flight, leaked)  # A client has let its own out.
+            return self._crashed(flight, leaked)  # Nothing cancelled this task: a library leaked its own error.
         except TimeoutError:
             if time.monotonic() - flight.began >= turn.seconds_left:
                 return Expired()
@@ -139,7 +139,7 @@ class Turns:
             return self._crashed(flight, error)
 
     async def _generate_large(self, flight: Flight, held: Held, limit: asyncio.Timeout) -> Outcome:
-        """The same for a request whose body is too large for its record."""
+        """Read a body that was too large for its record, then continue like any other attempt."""
         turn = flight.turn
         body = await self._untimed(flight, limit, self._media.body(turn.owner, turn.body, held))
         flight.turn = turn = replace(turn, body=body)
@@ -154,7 +154,7 @@ class Turns:
         return (await self._recall([Recall(turn.conversation, prompt.history_budget)])).get(turn.conversation)
 
     async def _generate_with_files(self, flight: Flight, prompt: Prompt, limit: asyncio.Timeout) -> Outcome:
-        """The same for a request that names files: what the files weigh decides how much history fits."""
+        """Look up the files that a request names, whose weights decide how much history fits, then generate."""
         turn, model = flight.turn, self._models.find(flight.turn.model)
         found = await self._media.find(turn.owner, prompt.body.messages, model)
         prompt = prepare(turn, model, self._agents, {id: weight_of_file(file) for id, file in found.items()})
@@ -220,7 +220,7 @@ class Turns:
         return await self._untimed(flight, limit, filling)
 
     async def _untimed(self, flight: Flight, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
-        """Do work that waits for room: this is not time of the attempt."""
+        """Do ``work`` that may wait for room in memory. Its time counts for the deadline, but not for the attempt."""
         now = asyncio.get_running_loop().time
         left = flight.turn.seconds_left - (time.monotonic() - flight.began)
         limit.reschedule(now() + left)
@@ -233,7 +233,7 @@ class Turns:
         self, flight: Flight, prompt: Prompt, deltas: Deltas, done: Done, state: dict[str, Any] | None
     ) -> Outcome:
         text, output = deltas.text(), deltas.output()
-        # An answer that calls tools is not the last one.
+        # The schema is for the final answer. One that calls tools is not final.
         if not (output and calls_in(output)):
             await self._answers.check(prompt.schema, text)
         # An answer from a fallback says nothing about the model that was asked for.
