@@ -119,6 +119,8 @@ class Publisher:
         self._on_the_way: set[int] = set()
         self._marked: set[int] = set()
         self._to_mark: list[int] = []
+        # A flush and the regular mark would remove the same ids, and with them ids that came meanwhile.
+        self._marking = asyncio.Lock()
         self._gathered: dict[tuple[str, UUID], Callable[[], None]] = {}
         self._round: asyncio.TimerHandle | None = None
         self._unmarked = asyncio.Event()
@@ -339,17 +341,18 @@ class Publisher:
             outgoing.acknowledged.set_result(None)
 
     async def _mark(self) -> None:
-        # One cycle after the mark: an ending may have read them as unpublished and not announced them yet.
-        self._on_the_way -= self._marked
-        self._marked = set()
-        if not (ids := list(self._to_mark)):
-            self._unmarked.clear()
-            return
-        reach("publish.before_mark")
-        await outbox.mark_published(self._database, ids)
-        del self._to_mark[: len(ids)]
-        self._marked = set(ids)
-        reach("publish.after_mark")
+        async with self._marking:
+            # One cycle after the mark: an ending may have read them as unpublished and not announced them yet.
+            self._on_the_way -= self._marked
+            self._marked = set()
+            if not (ids := list(self._to_mark)):
+                self._unmarked.clear()
+                return
+            reach("publish.before_mark")
+            await outbox.mark_published(self._database, ids)
+            del self._to_mark[: len(ids)]
+            self._marked = set(ids)
+            reach("publish.after_mark")
 
 
 def _refusal(letter: DeadLetter, reply: Reply, acknowledged: asyncio.Future[None]) -> _Outgoing:

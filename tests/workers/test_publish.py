@@ -573,3 +573,28 @@ async def test_flushing_leaves_nothing_owed(marks: Calls) -> None:
             await asyncio.wait_for(flushing, 10)
 
     assert [([0, 1, 2, 3, 4],)] == marks.calls
+
+
+async def test_no_mark_is_lost_while_another_one_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush does not drop a reply that is acknowledged while the marks of others are written."""
+    marked, release = list[list[int]](), asyncio.Event()
+
+    async def mark(_database: object, ids: list[int]) -> None:
+        marked.append(ids)
+        if len(marked) == 1:
+            await release.wait()
+
+    monkeypatch.setattr(publish.outbox, "mark_published", mark)
+    out = publisher(FakeProducer())
+    async with running(out.run()):
+        out.announce([announcement(1)])
+        await eventually(lambda: marked)
+        out.announce([announcement(2)])
+        await steps()
+        async with running(out.flush()) as (flushing,):
+            await steps()
+            out.announce([announcement(3)])
+            await steps()
+            release.set()
+            await asyncio.wait_for(flushing, 10)
+            await eventually(lambda: [1, 2, 3] == sorted(id for ids in marked for id in ids))
