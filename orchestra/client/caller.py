@@ -204,8 +204,8 @@ class Caller:
         return _about(UnreachableError(f"{url}: {error or type(error).__name__}", retryable=True), call)
 
     async def _once(self, call: Call) -> Answer:
-        response = await self.open(call)
-        head, url = response.head, self.url
+        url, response = self.url, await self.open(call)
+        head = response.head
         try:
             body = await response.read()
         except httpx.RequestError as error:
@@ -227,12 +227,16 @@ class Caller:
 
 
 class Resuming(AsyncClosing):
-    """One body that is read over as many connections as it takes."""
+    """One body that is read over as many connections as it takes.
+
+    ``_url``: the gateway of the present connection. Other calls may go to another one by now.
+    """
 
     def __init__(self, caller: Caller, patience: Patience) -> None:
         self._caller = caller
         self._patience = patience
         self._response: WireResponse | None = None
+        self._url = caller.url
 
     def _call(self) -> Call:
         """The call that continues the body."""
@@ -242,25 +246,26 @@ class Resuming(AsyncClosing):
         """Check a new connection. Raises ``ClientError``."""
         raise NotImplementedError
 
-    def _closed(self, url: str) -> ClientError | None:
+    def _closed(self) -> ClientError | None:
         """The error if a connection closes before the body is complete; None if it is."""
         raise NotImplementedError
 
     async def _chunk(self) -> bytes | None:
         """The next bytes of the body; None at its end. Raises ``ClientError``."""
         while True:
-            url, call = self._caller.url, self._call()
+            call = self._call()
             try:
                 if self._response is None:
+                    self._url = self._caller.url
                     self._response = await self._caller.open(call)
                     self._opened(self._response)
                 chunk = await self._response.chunk()
-                if chunk is None and (early := self._closed(url)):
-                    self._caller.leave(url)
+                if chunk is None and (early := self._closed()):
+                    self._caller.leave(self._url)
                     raise early
             except httpx.RequestError as error:
                 await self._disconnect()
-                await self._patience.after(self._caller.broken(url, error, call))
+                await self._patience.after(self._caller.broken(self._url, error, call))
             except ClientError as error:
                 await self._disconnect()
                 await self._patience.after(error)

@@ -137,13 +137,13 @@ class AsyncChunks(Resuming):
         length = whole or headers.get("content-range", "").rpartition("/")[2]
         first = headers.get("content-range", "bytes 0-").removeprefix("bytes ").partition("-")[0]
         if not length.isdigit() or first != str(self._done) or (self._done and etag != self._etag):
-            raise ClientError(f"{self._caller.url} did not send the file as a gateway does")
+            raise ClientError(f"{self._url} did not send the file as a gateway does")
         self._total, self._etag = int(length), etag
 
-    def _closed(self, url: str) -> ClientError | None:
+    def _closed(self) -> ClientError | None:
         if self._done == self._total:
             return None
-        return UnreachableError(f"{url} did not send all of the file", retryable=True)
+        return UnreachableError(f"{self._url} did not send all of the file", retryable=True)
 
 
 class _Seekable:

@@ -76,7 +76,7 @@ class Events(Resuming, Generic[Sent]):
             event = self._read(raw)
         except ValueError:
             await self.close()
-            raise no_gateway(self._caller.url) from None
+            raise no_gateway(self._url) from None
         taken = self._take(event) if event else None
         if self._over:
             await self.close()
@@ -84,22 +84,22 @@ class Events(Resuming, Generic[Sent]):
 
     def _opened(self, response: WireResponse) -> None:
         if not response.head.headers.get("content-type", "").startswith("text/event-stream"):
-            raise ClientError(f"{self._caller.url} is not a gateway: it does not stream")
+            raise ClientError(f"{self._url} is not a gateway: it does not stream")
         self._parser = EventStream(_MAX_EVENT_BYTES)
 
-    def _closed(self, url: str) -> ClientError | None:
+    def _closed(self) -> ClientError | None:
         if self._over:
             return None
         retry = self._parser.retry
         return UnreachableError(
-            f"{url}: the stream ended", retryable=True, retry_after=None if retry is None else retry / 1000
+            f"{self._url}: the stream ended", retryable=True, retry_after=None if retry is None else retry / 1000
         )
 
     def _fed(self, chunk: bytes | None) -> list[SseEvent]:
         try:
             return self._parser.feed(chunk or b"")
         except ValueError:  # An event is too long.
-            raise no_gateway(self._caller.url) from None
+            raise no_gateway(self._url) from None
 
 
 class AsyncStream(Events[Event]):
@@ -145,7 +145,7 @@ class AsyncStream(Events[Event]):
                     output=done.output,
                     warnings=self._pending.warnings if self._pending else [],
                 )
-        raise self.error or no_gateway(self._caller.url)
+        raise self.error or no_gateway(self._url)
 
     @property
     def error(self) -> RequestFailedError | None:
@@ -183,8 +183,8 @@ class AsyncStream(Events[Event]):
             # Known even if the connection breaks before the first event.
             self.request_id = _request_in(response.head.headers.get("location", ""))
 
-    def _closed(self, url: str) -> ClientError | None:
-        if error := super()._closed(url):
+    def _closed(self) -> ClientError | None:
+        if error := super()._closed():
             error.request_id = self.request_id
         return error
 

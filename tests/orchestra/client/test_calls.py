@@ -25,7 +25,7 @@ from schemas.api.steering import ChangeRequest
 from schemas.api.tasks import CreateTask
 from schemas.status import Status
 from tests.support.fake_gateway import CONVERSATION_ID, REQUEST_ID
-from tests.support.scripted_http import Clock, Network, Reply, ok, problem
+from tests.support.scripted_http import Clock, Cut, Network, Reply, ok, problem
 
 PENDING = {"id": REQUEST_ID, "status": "pending"}
 ACCEPTED = {**PENDING, "request_id": REQUEST_ID, "conversation_id": CONVERSATION_ID, "warnings": ["foo"]}
@@ -155,6 +155,25 @@ async def test_another_gateway(clock: Clock) -> None:
     await client.requests.get(REQUEST_ID)
 
     assert ["one", "two", "two", "two", "one"] == [call.url.host for call in network.calls]
+
+
+async def test_a_call_that_breaks_leaves_only_its_own_gateway(clock: Clock) -> None:
+    """If other calls have left a call's gateway already, it is repeated where they are, when its answer breaks."""
+    hosts: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        if len(hosts) == 1:
+            await client.requests.get(REQUEST_ID)
+            return httpx.Response(200, stream=Cut(b"{}", 1))
+        if request.url.host == "one":
+            raise REFUSED
+        return ok(ENDED)
+
+    client = AsyncClient(TWO, http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    await client.requests.get(REQUEST_ID)
+
+    assert ["one", "one", "two", "two"] == hosts
 
 
 async def test_a_gateway_that_shuts_down_while_it_is_waited_for(clock: Clock) -> None:

@@ -95,6 +95,29 @@ async def test_a_stream_goes_on_wherever_it_breaks(located: bool) -> None:
         assert len(sent) == 1
 
 
+async def test_a_stream_that_breaks_leaves_only_its_own_gateway() -> None:
+    """If other calls have left a stream's gateway already, the stream resumes where they are, when it breaks."""
+
+    def answer(request: httpx.Request) -> httpx.Response | Exception:
+        if request.url.path.endswith("/events"):
+            return events(rest_of(request))
+        if request.method == "POST":
+            return events(WHOLE, len(PENDING + STARTED))
+        if request.url.host == "one":
+            return httpx.ConnectError("refused")
+        return ok({"id": REQUEST_ID, "status": "pending"})
+
+    network = Network(answer)
+    client = network.client(["http://one", "http://two"])
+    async with client.messages.stream("Hi") as stream:
+        first = await anext(stream)
+        await client.requests.get(REQUEST_ID)
+        rest = [event async for event in stream]
+
+    assert EVENTS == [type(event) for event in [first, *rest]]
+    assert ["one", "one", "two", "two"] == [call.url.host for call in network.calls]
+
+
 async def test_several_breaks_in_a_row() -> None:
     """A stream that breaks after each event, and now and then cannot be opened, is whole in the end."""
 
