@@ -8,7 +8,7 @@ from orchestra.store.database import Database
 from orchestra.store.turns import ConversationRef, RequestRef
 
 MAX_DEPTH = 1000
-"""How many conversations a history is read from: a branch, what it is a branch of, and so on."""
+"""Maximum number of conversations that one history is read from: a branch, its parent, and so on."""
 LAST_ID = 2**63 - 1
 """The largest id of a message."""
 MAX_COPIED_MESSAGES = 10_000

@@ -20,7 +20,7 @@ _HELD_BACK = (
     ErrorCode.UNAVAILABLE,
 )
 HELD_BACK_CODES = ", ".join(f"'{code}'" for code in sorted(_HELD_BACK))
-"""They, as a list of SQL."""
+"""``_HELD_BACK`` as an SQL list."""
 # How long a caller holds a connection open for the answer: the gateway's default wait.
 CALLER_SECONDS = 60
 # One claim in AGE_SHARE goes by age alone, so that no priority starves behind a higher one.

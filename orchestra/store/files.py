@@ -228,7 +228,7 @@ async def find(database: Database, tenant: str, id: str, owner: str | None) -> S
 async def named(database: Database, owner: Owner, ids: Sequence[str]) -> dict[str, StoredFile]:
     """Those of these files that are this owner's and neither deleted nor expired, by id.
 
-    The ids of parts name bodies of requests, and no others do.
+    The body of a request is never found by its own id, only in parts: by ids of the form of ``part_id``.
     """
     tenant, name = owner
     parts = {id: part for id in ids if (part := _PART_ID.fullmatch(id))}

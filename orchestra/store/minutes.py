@@ -20,12 +20,13 @@ BOUNDS = tuple(
 Each is at most 1.28 times the one before, so a bucket's geometric middle is within 14 % of all that it counts.
 """
 MAX_GROUPS = 20
-"""Models that an answer names at most; the others are added up."""
+"""Maximum number of models in an answer; the others are summed up."""
 # A statement takes at most 30 s and a transaction rests at most 5 s: after this time nothing can be added to a minute.
 _SETTLED = timedelta(minutes=5)
-# Longer ago than any ordinary transaction began: what is later than this before the last count is counted again.
+# Each count repeats this much of the time before the last one, for endings whose transactions were still open then. No
+# ordinary transaction is open for longer.
 _LATE = timedelta(seconds=15)
-# Endings of this much time are counted at once.
+# One statement counts the endings of at most this much time.
 _STRETCH = timedelta(minutes=5)
 # Counting takes at most a tenth of the time, however much ends.
 _REST = 10

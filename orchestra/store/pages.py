@@ -31,7 +31,7 @@ from orchestra.store.compose import composed, matches
 from orchestra.store.database import Database, Row
 
 MAX_SEARCHED = 4000
-"""Rows that a page looks at on the way back in time."""
+"""Maximum number of rows that a search reads for one page, newest first."""
 PLACES = ("created_after", "created_before", "before", "after")
 """The conditions on time and place, which each index with the newest first can decide."""
 
@@ -44,7 +44,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Found(Generic[_Item]):
-    """A page: its items, and the place where the next one goes on; None: there is none.
+    """A page: its items, and the place after which the next page begins; None: this is the last page.
 
     ``searched_to``: creation time of the last row that was looked at, if the search ended before the page was full.
     """
@@ -156,10 +156,11 @@ def _search(
 
 
 def back_in_time(table: FromClause, within: Sequence[ColumnElement[bool]], index: str | None = None) -> Subquery:
-    """The ``max_searched`` newest rows of a tenant ``within`` these conditions; ``last``: it is the last of as many.
+    """The newest rows of a tenant ``within`` these conditions, up to the parameter ``max_searched``.
 
-    ``index``: the column whose one value the index has before the time. As a range, which keeps it in the order: no
-    other index has that order, so none is read instead, past all that has other values.
+    The column ``last`` is true for the row that reaches that limit. ``index``: the column between tenant and time in
+    the index to read. It is compared as a range, not as an equality, so that it stays in the ORDER BY. Only this index
+    has that order. Otherwise the planner could read another one, past all rows with other values.
     """
     ranges = [table.c[index].between(bindparam(index), bindparam(index))] if index else []
     order = _order(table, index)

@@ -13,13 +13,13 @@ from orchestra.store.database import Database, as_json, lookup_rows
 from orchestra.store.pauses import COULD_RUN, NOT_PAUSED
 
 MAX_OF_PRIORITY = 500
-"""Turns of one priority that are read at most."""
+"""Maximum number of turns that are read of each priority."""
 MAX_RUNNING = 2000
-"""Turns in flight that are read at most."""
+"""Maximum number of turns in flight that are read."""
 MAX_WAITING = 1000
-"""Turns behind others of their conversations that are read at most."""
+"""Maximum number of turns that are read of those that wait behind others of their conversations."""
 HEAD = 10
-"""Turns at the head of the queue that are shown."""
+"""Number of turns at the head of the queue that are shown."""
 _MAX_DEAD_LETTERS = 1000
 
 

@@ -39,7 +39,7 @@ from schemas.api.requests import ListedRequest, RequestFilter
 from schemas.status import Status
 
 MAX_SET = 2000
-"""Requests that a page reads whole; if there are more it goes back in time instead."""
+"""Largest set of requests that a page reads whole. A larger one is searched by age instead."""
 
 Position = tuple[datetime, UUID]
 """A creation time and an id."""

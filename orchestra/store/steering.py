@@ -27,7 +27,7 @@ from schemas.requests import DEFAULT_PRIORITY
 from schemas.status import Status
 
 WINDOW = 10_000
-"""Rows that a selection by filter reads at most."""
+"""Maximum number of rows that a selection by filter reads."""
 
 Place = tuple[datetime, UUID, int]
 """The place of a request in a selection: its creation, its conversation, its number there."""

@@ -18,17 +18,17 @@ from orchestra.store.queue import MAX_RUNNING
 from orchestra.store.turns import RequestRef
 
 MAX_OLDER = 8000
-"""Turns that have waited longer of which at most this many are read."""
+"""Maximum number of turns that are read of those that have waited longer."""
 MAX_URGENT = 1000
-"""Turns of each higher priority that are read at most."""
+"""Maximum number of turns that are read of each higher priority."""
 MAX_BEHIND = 1000
-"""Turns before one in its conversation that are counted at most."""
+"""Maximum number of turns that are counted before one in its conversation."""
 MAX_ENDED = 2000
-"""Requests that ended last of which the pace is taken, at most."""
+"""The pace is measured over at most this many of the requests that ended last."""
 WINDOW_SECONDS = 60
-"""The time of which the pace is taken, unless ``MAX_ENDED`` ended in a shorter one."""
+"""The window over which the pace is measured. It is shorter if ``MAX_ENDED`` requests ended in less time."""
 RECENT_SECONDS = 30
-"""The newer part of it."""
+"""The newer part of the window."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,10 @@ async def line(database: Database, turn: Place) -> Line:
 
 
 async def _scale(database: Database, turn: Place, first: datetime, last: datetime) -> float:
-    """As many in each second as among those that were read, but not more than are open."""
+    """The factor from the older turns that were read to all of them, at least 1.
+
+    It assumes the same number of turns in each second, and no more turns than are due.
+    """
     (due,) = await database.run(_DUE)
     read, whole = (last - first).total_seconds(), (turn.run_at - first).total_seconds()
     most: float = due.turns / MAX_OLDER
