@@ -27,7 +27,7 @@ _UPLOADS_WAITING = 20
 _WAIT_SECONDS = 30.0
 # Far below the age at which a blob without a row is swept.
 _UPLOAD_SECONDS = 6 * 3600.0
-# Not one of those that callers may name.
+# The purpose of stored bodies. Callers cannot name it.
 _OF_REQUESTS = "request"
 _NOT_KEPT = "files are not offered here: FILES_URL is not set"
 

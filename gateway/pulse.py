@@ -32,7 +32,7 @@ from schemas.api.queue import Count
 from schemas.errors import ErrorCode, OrchestraError
 
 MAX_WORKERS = 500
-"""Workers that are read at most."""
+"""Maximum number of workers that are read."""
 _MAX_SHOWN = 20
 _NEXT_STREAM_SECONDS = 5.0
 _KEEP_ALIVE = b": keep-alive\n\n"

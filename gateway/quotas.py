@@ -34,7 +34,7 @@ def quota_of_tenant(settings: GatewaySettings) -> Quota:
 
 
 class Parking:
-    """Room for requests that one call lets wait: of each owner and, as None, of the tenant."""
+    """Room for the requests that one call parks: by owner, and under None that of the whole tenant."""
 
     def __init__(self, room: dict[str | None, int]) -> None:
         self._room = room

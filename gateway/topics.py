@@ -33,7 +33,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _FRESH_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _MAX_WORKERS = 500
-# What is older than this many looks is not known any more.
+# A measurement is discarded after this many intervals without a newer one.
 _MAX_LOOKS_MISSED = 3
 _MAX_MILLISECONDS = 253_402_300_799_000
 _AWAY = "Kafka does not respond"
@@ -106,7 +106,7 @@ class Topics:
         return sum(lags(found).values())
 
     async def tenant_of(self, topic: str) -> str | None:
-        """The tenant to which a topic's records belong that name none; None: they name theirs, or it is unknown."""
+        """The tenant of a topic's records that do not name one; None if its records always do, or it is unknown."""
         for worker in await leases.every(self._database, _MAX_WORKERS):
             for each in worker.state.topics if worker.state else ():
                 if each.topic == topic:
@@ -130,7 +130,7 @@ class Topics:
             return {place: at for place, at in known.items() if at}
 
     async def _last_times(self, wanted: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, datetime | None]:
-        """None: the last offset is that of a transaction's end, and not of a record."""
+        """When the last record of each was written; None if the last offset is a transaction marker."""
         found: dict[TopicPartition, datetime | None] = {}
         async with self._reader() as consumer:
             consumer.assign(list(wanted))

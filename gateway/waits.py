@@ -13,7 +13,7 @@ from schemas.topics import REQUESTS
 
 
 async def explain(database: Database, ref: RequestRef, known: RequestResource) -> WaitingState:
-    """Why a request waits of which this is known. Raises ``DatabaseUnavailableError``."""
+    """Why a request waits. ``known``: the request as its caller sees it. Raises ``DatabaseUnavailableError``."""
     if known.status.terminal:
         return WaitingState(id=ref.id, status=known.status)
     turn, workers, running, paused = await asyncio.gather(

@@ -50,7 +50,7 @@ class Ending:
 
 
 class LiveRequest:
-    """``window``: the newest part of the current attempt's answer.
+    """What this gateway knows of one open request. ``window``: the newest part of the current attempt's answer.
 
     ``last_error``: the error of the newest failed attempt; ``failed``: whether that is the current attempt, so that
     nothing runs until the next one begins. ``version`` grows with every change, ``epoch`` whenever the answer

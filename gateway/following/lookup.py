@@ -64,10 +64,10 @@ class _Rows:
         try:
             found = await self._find(self._database, wanted)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - each waiting call raises it
-            # This task is never cancelled: a client has let its own CancelledError out. Each call hears of it.
-            of_client = isinstance(error, asyncio.CancelledError)
+            # Nothing cancels this task: a library leaked its own CancelledError. It must not cancel the waiting calls.
+            leaked = isinstance(error, asyncio.CancelledError)
             for future in wanted.values():
-                future.set_exception(DatabaseUnavailableError("CancelledError") if of_client else error)
+                future.set_exception(DatabaseUnavailableError("CancelledError") if leaked else error)
         else:
             for ref, future in wanted.items():
                 future.set_result(found.get(ref))

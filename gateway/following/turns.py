@@ -38,13 +38,13 @@ class Place:
         return self._waits and self.look_at <= time.monotonic()
 
     async def next(self, seconds: float) -> NextTurn | None:
-        """The next turn; None if there is none after ``seconds``, or the caller is to look around."""
+        """The next turn; None if there is none after ``seconds``, or ``wake`` was called."""
         if not self._known and not self.deleted:
             await self._wait(seconds)
         return self._known.popleft() if self._known else None
 
     async def rest(self, seconds: float) -> None:
-        """Wait, unless the caller is to look around."""
+        """Wait for ``seconds``, or until ``wake`` is called."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -64,7 +64,7 @@ class Place:
         self.looked_at, self.look_at = now, now + self.look_after
         self.look_after = min(2 * self.look_after, _LOOK_AT_LEAST_SECONDS)
         new = [turn for turn in turns if turn.seq > self.after]
-        # Its last turns come first.
+        # A deleted conversation's stream shows its last turns before it ends.
         self.deleted = self.deleted or (deleted and not new)
         if new:
             self._known.extend(new)
@@ -75,7 +75,7 @@ class Place:
             self.wake()
 
     def wake(self) -> None:
-        """Let the stream look around."""
+        """End a wait of the stream: there are new turns, or the gateway shuts down."""
         self._changed.set()
 
     async def _wait(self, seconds: float) -> None:
@@ -121,7 +121,7 @@ class Turns:
         return [place for places in self.places.values() for place in places if place.due]
 
     def wake_all(self) -> None:
-        """Let every stream look around."""
+        """End the waits of all streams."""
         for places in self.places.values():
             for place in places:
                 place.wake()

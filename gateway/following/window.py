@@ -91,7 +91,7 @@ class Window:
     def _last(self, position: int) -> str:
         """The text of the last run from this unit on."""
         if self._strings and position == self.end - len(newest := self._strings[-1]):
-            return newest  # All that a stream which keeps up lacks.
+            return newest  # The usual case: the stream has all but the newest string.
         wanted: list[str] = []
         start = self.end
         for text in reversed(self._strings):

@@ -28,7 +28,7 @@ class BodyRoom:
     """The memory for large bodies at one gateway. One owner may have half of it, unless all callers are one owner."""
 
     def __init__(self, max_bytes: int, *, shared: bool, max_held_bytes: int = MAX_HELD_BYTES) -> None:
-        """``max_bytes``: of one body."""
+        """``max_bytes``: the limit of one body. ``max_held_bytes``: of all. ``shared``: there may be many owners."""
         self.max_bytes = max_bytes
         self._free = max_held_bytes
         self._of_one = max_held_bytes // 2 if shared else max_held_bytes
@@ -45,7 +45,7 @@ class BodyRoom:
             return await asyncio.to_thread(work)
 
     def take(self, owner: Owner, size: int) -> None:
-        """Raises ``OVERLOADED``."""
+        """Take memory. Raises ``OVERLOADED`` if there is not enough, or the owner would have too much of it."""
         held = self._held.get(owner, 0) + size
         if size > self._free or held > self._of_one:
             detail = "large bodies take all the memory that this gateway has for them"

@@ -48,7 +48,7 @@ class Event(NamedTuple):
     data: dict[str, Any]
 
     def encode(self) -> bytes:
-        """It as a server-sent event."""
+        """The bytes of the server-sent event."""
         value = orjson.dumps({"type": self.type, "sequence_number": self.number, **self.data})
         if not value.isascii():
             for separator, escaped in _ESCAPED.items():

@@ -93,7 +93,7 @@ class Stream(Items[Event], Closing):
 
     @property
     def last_event_id(self) -> str | None:
-        """Where the stream is: another one can go on from there."""
+        """The position of the stream, from which another stream can resume."""
         return self.core.last_event_id
 
     @property
@@ -125,7 +125,7 @@ class ConversationStream(Items[ConversationEvent], Closing):
 
     @property
     def last_event_id(self) -> str | None:
-        """Where the stream is: another one can go on from there."""
+        """The position of the stream, from which another stream can resume."""
         return self.core.last_event_id
 
 

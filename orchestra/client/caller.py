@@ -1,4 +1,4 @@
-"""Makes calls: to the gateway that responded last, or another one, again until one responds, for a limited time."""
+"""Makes calls to a gateway, and repeats failed ones for a limited time, at another gateway if there is one."""
 
 import json
 import random
@@ -84,7 +84,7 @@ class Patience:
         self._tries = 0
 
     def heard(self, seconds: float | None = None) -> None:
-        """Note that a gateway responded. From now on none may respond for ``seconds``, if given."""
+        """Note that a gateway responded: the time starts again. ``seconds``, if given, is its new limit."""
         self._since = self._wire.clock()
         self._seconds = self._seconds if seconds is None else seconds
 
@@ -140,7 +140,7 @@ class Caller:
             self._at = (self._at + 1) % len(self._urls)
 
     def patience(self, seconds: float | None = None) -> Patience:
-        """The patience for one call; None: the client's own for calls."""
+        """The patience for one call. ``seconds``: how long to repeat it; None: the client's ``retry_seconds``."""
         seconds = self._retry_seconds if seconds is None else seconds
         return Patience(self.wire, seconds, self._on_retry, len(self._urls) - 1)
 
@@ -154,7 +154,7 @@ class Caller:
             except ClientError as error:
                 if call.is_deletion and unsure and error.status == httpx.codes.NOT_FOUND:
                     return Answer(self.url, 204, httpx.Headers(), b"")
-                unsure = unsure or not _surely_not(error)
+                unsure = unsure or not _was_not_done(error)
                 if unsure and not call.repeatable:
                     raise
                 await patience.after(error)
@@ -289,8 +289,8 @@ def _about(error: ClientError, call: Call) -> ClientError:
     return error
 
 
-def _surely_not(error: ClientError) -> bool:
-    """Whether the call was not done: it never arrived, or a gateway refused it."""
+def _was_not_done(error: ClientError) -> bool:
+    """Whether the call certainly had no effect: it never arrived, or a gateway refused it."""
     if error.code in (None, ErrorCode.INTERNAL, ErrorCode.OUTCOME_UNKNOWN):
         return isinstance(error.__cause__, _NOT_SENT)
     return True

@@ -42,7 +42,7 @@ class AsyncItems(Generic[Item]):
 
 
 def items_by_cursor(caller: Caller, path: str, page: type[Page[Item]], params: Mapping[str, Any]) -> AsyncItems[Item]:
-    """The items of one of our own lists."""
+    """The items of a list of our own API, whose pages are linked by cursors."""
     return AsyncItems(caller, path, page, params, _by_cursor)
 
 

@@ -160,18 +160,18 @@ class AsyncRequests:
 
 
 def has_ended(request: RequestResource) -> bool:
-    """Whether a request has ended, also in a way that is new."""
+    """Whether a request has ended, even with a status that this client does not know."""
     known = isinstance(request.status, Status)
     return request.status.terminal if known else request.finished_at is not None
 
 
 def one(path: str, id: Any) -> str:
-    """The path of one thing of a list."""
+    """The path of the item with this id below the path of its list."""
     return f"{path}/{quote(str(id), safe='') or '-'}"
 
 
 def moment(at: datetime | str | None) -> str | None:
-    """A time as the API has it."""
+    """A time in the form of the API (ISO 8601). A text is returned unchanged."""
     return at.isoformat() if isinstance(at, datetime) else at
 
 

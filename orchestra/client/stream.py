@@ -110,9 +110,9 @@ class AsyncStream(Events[Event]):
     under one Idempotency-Key, however often that takes. Iterating raises ``ClientError``, and ``UnreachableError`` if
     no gateway could be reached for too long. Use it as a context manager, which releases the connection.
 
-    ``request_id``, ``conversation_id``: once they are known. ``text``: of the answer so far. ``last_event_id``: where
-    the stream is; another one can go on from there, and is empty if it was the ending. ``ending``: the last event, once
-    it has come.
+    ``request_id``, ``conversation_id``: once they are known. ``text``: of the answer so far. ``last_event_id``: the
+    position of the stream, from which another stream can resume; after the ending that one has no events. ``ending``:
+    the last event, once it has arrived.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class AsyncConversationStream(Events[ConversationEvent]):
     stream has no end, unless the conversation is deleted: then a ``DeletedEvent`` is the last one. It resumes like
     `AsyncStream`, and what is said there holds for each turn.
 
-    ``last_event_id``: where the stream is; another one can go on from there.
+    ``last_event_id``: the position of the stream, from which another stream can resume.
     """
 
     def __init__(self, caller: Caller, conversation_id: UUID, last_event_id: str | None = None) -> None:

@@ -46,7 +46,7 @@ class Wire(Protocol):
         """Pause."""
 
     def clock(self) -> float:
-        """Seconds since some moment."""
+        """Monotonic time in seconds."""
 
     async def close(self) -> None:
         """Close the connections, if the HTTP client is this wire's own."""
@@ -77,7 +77,7 @@ class AsyncWire:
         await asyncio.sleep(seconds)
 
     def clock(self) -> float:
-        """Seconds since some moment."""
+        """Monotonic time in seconds."""
         return time.monotonic()
 
     async def close(self) -> None:
@@ -137,7 +137,7 @@ class BlockingWire:
         time.sleep(seconds)  # noqa: ASYNC251  this is what it is for
 
     def clock(self) -> float:
-        """Seconds since some moment."""
+        """Monotonic time in seconds."""
         return time.monotonic()
 
     async def close(self) -> None:

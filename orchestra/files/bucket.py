@@ -60,7 +60,7 @@ class Bucket:
             measured.stop()
             await asyncio.wait([putting], timeout=_ABORT_SECONDS)
             putting.cancel()
-            putting.add_done_callback(lambda done: done.cancelled() or done.exception())  # It is of no interest.
+            putting.add_done_callback(lambda done: done.cancelled() or done.exception())  # Else asyncio logs it.
             raise
         return measured.stored
 

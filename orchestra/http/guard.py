@@ -18,8 +18,8 @@ _LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
 _NOT_FOREIGN = frozenset({"same-origin", "none"})
 # What they send when a user navigates to a page, outside a frame of another page.
 _GOES_THERE = frozenset({(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")})
-# Orchestrators and Prometheus find the processes of a service by their addresses. A page that rebinds its name has a
-# name, not an address.
+# Orchestrators and Prometheus call the processes of a service by their addresses. A page whose name was rebound (DNS
+# rebinding) calls by that name, never by an address.
 _BY_ADDRESS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 

@@ -1,4 +1,4 @@
-"""Makes the Kafka clients raise errors on demand of the environment, for the fault campaign."""
+"""Makes the Kafka clients raise errors at rates that an environment variable sets, for the fault campaign."""
 
 import asyncio
 import os
