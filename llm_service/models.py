@@ -163,7 +163,10 @@ def _built_in(settings: LlmServiceSettings) -> list[Entry]:
 
 
 def with_the_old_default(entries: list[Entry]) -> list[Entry]:
-    """The same, but one of them answers to `llama3`: the one that does by itself, another size of it, or the first."""
+    """These entries, one of which has the name or alias `llama3`, so that clients of the old system find a model.
+
+    If none has it, a size of it (`llama3:8b`) gets the alias, or else the first entry.
+    """
     names = [entry.name.partition(":")[0] for entry in entries]
     if not entries or any(_OLD_DEFAULT in (entry.name, *entry.aliases) for entry in entries):
         return entries

@@ -171,8 +171,8 @@ class _Said:
 class _Call:
     """One tool call. ``told`` and ``place``: the server's id and number of it.
 
-    ``complete``: its arguments are complete JSON; ``ended``: nothing more of it can come; ``passed``: so has been what
-    is behind it.
+    ``complete``: its arguments are complete JSON; ``ended``: nothing more of it can come; ``passed``: items behind it
+    may have been passed on, so that nothing can be added to it any more.
     """
 
     def __init__(self, index: int, id: str, told: str | None, place: int, text: AnswerText) -> None:

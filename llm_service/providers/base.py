@@ -154,7 +154,7 @@ def counted(told: object) -> int:
 
 
 def estimate_tokens(text_bytes: int) -> int:
-    """Estimated tokens of a text of ``size`` UTF-8 bytes: 3 bytes each, rounded up."""
+    """Estimated tokens of a text of ``text_bytes`` bytes in UTF-8: 3 bytes each, rounded up."""
     return -(-text_bytes // 3)
 
 

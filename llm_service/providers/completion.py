@@ -250,7 +250,7 @@ def with_state(message: dict[str, Any], state: Mapping[str, Any]) -> dict[str, A
 
 
 def usage_details(usage: Mapping[str, object]) -> dict[str, int]:
-    """The parts of the usage that a server tells besides the sums. DeepSeek has a name of its own for one."""
+    """The details of the usage beside the totals, as far as a server reports them. DeepSeek names one differently."""
     told = {
         "cached_tokens": _inside(usage, "prompt_tokens_details", "cached_tokens", usage.get("prompt_cache_hit_tokens")),
         "reasoning_tokens": _inside(usage, "completion_tokens_details", "reasoning_tokens"),

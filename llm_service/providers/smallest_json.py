@@ -153,7 +153,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both schemas as one, as far as it takes."""
+    """Both schemas as one, as far as the smallest value depends on them."""
     merged = {**first, **second}
     for name in ("properties", "$defs"):
         if name in first and name in second:
