@@ -149,7 +149,7 @@ async def told(response: aiohttp.ClientResponse) -> Told:
 
 
 def not_accepted(response: aiohttp.ClientResponse, code: str | None) -> Told:
-    """The outcome that an error reports which names no accepted request."""
+    """The outcome of a call that ended with an error, if the error does not name an accepted request."""
     retry_after = float(response.headers["Retry-After"]) if "Retry-After" in response.headers else None
     if response.status == 429 or code in SURELY_NOT:
         return Told("busy", code=code, retry_after=retry_after)

@@ -26,7 +26,7 @@ _OUR_OWN_FAULTS = (ErrorCode.INTERNAL, ErrorCode.REFUSED_BY_DATABASE)
 
 
 def ended(index: Index) -> Iterator[str]:
-    """I1."""
+    """I1: each acknowledged request has ended or is a dead letter, and no acknowledged cancel is lost."""
     for key, entries in index.entries.items():
         for id in {entry.id for entry in entries if entry.what in ("acked", "answered") and entry.id}:
             if not index.terminal(id):
@@ -41,7 +41,7 @@ def ended(index: Index) -> Iterator[str]:
 
 
 def one_reply(index: Index) -> Iterator[str]:
-    """I2."""
+    """I2: a request has an answer if it completed, and its one reply is the same in outbox, topic and call."""
     for row in index.evidence.requests:
         said = index.answers.get(row.id, [])
         if len(said) > 1:
@@ -92,7 +92,7 @@ def _published(index: Index, row: Request, said: list[str]) -> Iterator[str]:
 
 
 def chain(index: Index) -> Iterator[str]:
-    """I3."""
+    """I3: each stored answer is the hash of exactly the history before it, and turns are in the promised order."""
     for ref, messages in index.histories.items():
         yield from _recomputed(index, ref, messages)
     for rows in index.conversations.values():
@@ -168,7 +168,7 @@ def _promised_order(index: Index, rows: list[Request]) -> Iterator[str]:
 
 
 def one_at_a_time(index: Index) -> Iterator[str]:
-    """I4."""
+    """I4: calls of one conversation do not overlap, and each attempt is started once."""
     calls: dict[Ref, list[Call]] = defaultdict(list)
     for key, found in index.calls.items():
         for row in index.by_key.get(key, [])[:1]:
@@ -205,7 +205,7 @@ def _was_cancelled(index: Index, call: Call, *, since: float, until: float) -> b
 
 
 def every_record_once(index: Index) -> Iterator[str]:
-    """I5."""
+    """I5: each record of the ingress topics is accounted for in one place, and has at most one dead letter."""
     for record in index.evidence.records:
         if problem := _unaccounted(index, record):
             yield f"{_at(record.place)}: {problem}"
@@ -243,7 +243,7 @@ def _unaccounted(index: Index, record: Record) -> str | None:
 
 
 def one_key_one_request(index: Index) -> Iterator[str]:
-    """I6."""
+    """I6: each key leads to at most one request, and another body under the same key is never run."""
     for id, rows in index.rows.items():
         if len(rows) > 1:
             yield f"{id} has {len(rows)} rows"
@@ -270,7 +270,7 @@ def one_key_one_request(index: Index) -> Iterator[str]:
 
 
 def streams_tell_the_truth(index: Index) -> Iterator[str]:
-    """I7."""
+    """I7: the deltas of each stream add up to the stored text, without gaps and repeats."""
     for entry in index.evidence.entries:
         stored = index.answers.get(entry.id, []) if entry.id else []
         if entry.what == "stream" and entry.status == "over" and stored and entry.reply != stored[0]:
@@ -286,7 +286,7 @@ def streams_tell_the_truth(index: Index) -> Iterator[str]:
 
 
 def no_waste(index: Index) -> Iterator[str]:
-    """I8."""
+    """I8: each further call of a question has a reason: an earlier call that failed, or a lost worker."""
     for key, calls in index.calls.items():
         asked_for = sum(call.ended not in ("whole", "client_left") or _broken_off(index, call) for call in calls)
         losses = sum(row.losses for row in index.by_key.get(key, []))
@@ -304,7 +304,7 @@ def _broken_off(index: Index, call: Call) -> bool:
 
 
 def walls(index: Index) -> Iterator[str]:
-    """I9."""
+    """I9: each prompt has only questions of its own conversation and tenant, and those that its caller sent along."""
     for key, calls in index.calls.items():
         own = {(row.tenant, row.conversation_id) for row in index.by_key.get(key, [])}
         told = _told_by_their_caller(index, key)
@@ -336,7 +336,7 @@ def _home(index: Index, message: Message, question: Question) -> UUID | None:
 
 
 def none_broken_inside(index: Index) -> Iterator[str]:
-    """I10."""
+    """I10: no request and no caller receives an internal error, and no session hangs in a transaction."""
     for row in index.evidence.requests:
         if row.error_code in _OUR_OWN_FAULTS:
             yield f"{row.id} failed with {row.error_code}"
@@ -351,7 +351,7 @@ def none_broken_inside(index: Index) -> Iterator[str]:
 
 
 def replies_in_order(index: Index) -> Iterator[str]:
-    """I11."""
+    """I11: within a conversation, replies are first published in the order of their endings."""
     places: dict[UUID, tuple[str, int, int]] = {
         id: next((each.place for each in records if not each.refused), records[0].place)
         for id, records in index.replies.items()
@@ -364,7 +364,7 @@ def replies_in_order(index: Index) -> Iterator[str]:
 
 
 def nothing_stuck(index: Index) -> Iterator[str]:
-    """I12."""
+    """I12: at the end each request has ended, each reply is marked as published, and no expired lease is left."""
     for row in index.evidence.requests:
         if row.status not in ENDINGS:
             yield f"{row.id} is {row.status}"

@@ -156,7 +156,7 @@ async def _commit_cuts(trial: Trial) -> Sequence[Injected]:
 
 
 class _Failpoints:
-    """Workers get their points of death at start, so the plan must exist before them."""
+    """Workers learn at their start at which points to die, so the plan must exist before them."""
 
     def __init__(self) -> None:
         self._runs = injectors.FailpointRuns(0, 0)
@@ -171,7 +171,7 @@ class _Failpoints:
 
 
 class _Zombies:
-    """Likewise."""
+    """Workers learn at their start whether to freeze themselves, so the plan must exist before them."""
 
     def __init__(self) -> None:
         self._zombies = injectors.Zombies((0, 0), 0)

@@ -22,7 +22,7 @@ _PORTS = (
     "GATEWAY_PORT", "TASKS_PORT", "LLM_SERVICE_PORT", "KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT", "POSTGRES_PORT",
 )  # fmt: skip
 _FILE = "compose.yaml"
-# Of our own environment, only what the docker command itself needs: compose.yaml is to stand by its defaults.
+# Of our own environment, only what the docker command itself needs: the tests are of the defaults in compose.yaml.
 _KEPT = ("PATH", "HOME", "XDG_RUNTIME_DIR")
 # An Ollama of this machine is left alone: the name is that of a profile which is not started.
 _NO_OLLAMA = {"OLLAMA_BASE_URL": "http://ollama:11434"}

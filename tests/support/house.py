@@ -131,7 +131,10 @@ async def _first_event(answer: httpx.Response) -> httpx.Response:
 
 @dataclass
 class House:
-    """``people``: the headers of every kind of caller. ``secrets``: what no log and no problem may hold."""
+    """A running gateway and its callers.
+
+    ``people``: the headers of every kind of caller. ``secrets``: texts that no log and no problem document may have.
+    """
 
     client: httpx.AsyncClient
     database: Database

@@ -159,7 +159,7 @@ async def endless_line(request: web.Request, response: web.StreamResponse) -> No
 
 
 async def compressed(request: web.Request, response: web.StreamResponse) -> None:
-    """What a proxy in between would do to who allows it."""
+    """A compressed answer, as a proxy sends it to a client that accepts compression."""
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         response.headers["Content-Encoding"] = "gzip"
         await sends(gzip.compress(line(delta="text") + END))(request, response)

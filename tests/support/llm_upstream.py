@@ -29,9 +29,10 @@ class Call:
 
 @dataclass
 class Upstream:
-    """What tests look at: where it is, what came, and how many connections it was asked over.
+    """The server as tests see it: its address, the calls that it received, and over which connections.
 
-    ``url`` is OpenAI's, with ``/v1``; ``root`` is that of the others. ``listing`` answers who asks for the models.
+    ``url``: of OpenAI's API, with ``/v1``; ``root``: of the others. ``listing`` makes the response to a request for the
+    list of models.
     """
 
     url: str = ""

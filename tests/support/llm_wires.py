@@ -12,14 +12,11 @@ Reason = str
 
 @dataclass(frozen=True)
 class Wire:
-    """One format. ``end`` takes ``stop``, ``length`` or ``filtered`` and tells 11 tokens in, 7 out.
+    """One format. ``end`` takes ``stop``, ``length`` or ``filtered``, and reports 11 input and 7 output tokens.
 
     ``items``: the stream of a thought "hm", the text "ok" and the calls f({"n": 1}) and g({}), with what the server
-    wants back; ``items_document`` is the same in place of a stream.
-
-    ``document`` is a whole answer
-    in place of a stream. ``error`` gives the body for a status, a message and, for the same status, what kind of error
-    it is.
+    wants back; ``items_document``: the same as one JSON document. ``document``: a whole answer with this text as one
+    JSON document. ``error``: the body of an error with this status and message.
     """
 
     begin: bytes
