@@ -134,8 +134,9 @@ Responses = dict[int | str, dict[str, Any]]
 PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}}
 # Problems of every route that reads a body.
 BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
-# Problems of every route that accepts new work.
-QUOTAS = (ErrorCode.OWNER_ERASED, ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED, ErrorCode.STORAGE_FULL)
+# Problems of every route that stores something new, and of every one that accepts new work.
+STORING = (ErrorCode.OWNER_ERASED, ErrorCode.STORAGE_FULL)
+QUOTAS = (*STORING, ErrorCode.TOO_MANY_OPEN, ErrorCode.TOO_MANY_PARKED)
 
 
 def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

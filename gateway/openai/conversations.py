@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from gateway.deletion import Deletion
+from gateway.http import openapi
 from gateway.http.responses import json_answer
 from gateway.http.route import Body, Call, Route
 from gateway.limits import Limits
@@ -80,7 +81,7 @@ class ConversationItems:
         found = {"model": dict[str, Any], "description": "The item"}
         gone = {"model": DeletedConversation, "description": "Deleted, with its items"}
         create, update = _body(CreateOpenAIConversation, required=False), _body(UpdateOpenAIConversation)
-        full = (ErrorCode.OWNER_ERASED, ErrorCode.STORAGE_FULL)
+        full = openapi.STORING
         return [
             Route("POST", _ROUTE, self.create_openai_conversation, Scope.WRITE, {200: shown}, body=create, also=full),
             Route("GET", one, self.get_openai_conversation, Scope.READ, {200: shown}),

@@ -88,7 +88,7 @@ class Conversations:
         events: openapi.Responses = {200: openapi.stream("The events of all turns, in their order", of_turns=True)}
         busy = [ErrorCode.TOO_MANY_STREAMS]
         gone = {"description": "Deleted, with its messages; its open requests are being cancelled"}
-        body, also = Body(CreateConversation, required=False), (ErrorCode.NOT_FOUND, ErrorCode.STORAGE_FULL)
+        body, also = Body(CreateConversation, required=False), (ErrorCode.NOT_FOUND, *openapi.STORING)
         return [
             Route("POST", path, self.create_conversation, Scope.WRITE, made, body=body, also=also),
             Route("GET", path, self.list_conversations, Scope.READ, {200: page}, lists=True),

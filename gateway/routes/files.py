@@ -58,7 +58,10 @@ class FileRoutes:
             200: {"description": "The whole file, with its own content type", **_BYTES},
             206: {"description": "The part that `Range` names", **_BYTES},
         }
-        refused = (ErrorCode.FILE_TOO_LARGE, ErrorCode.QUOTA_EXCEEDED, ErrorCode.NOT_SUPPORTED, ErrorCode.TOO_SLOW)
+        refused = (
+            ErrorCode.FILE_TOO_LARGE, ErrorCode.QUOTA_EXCEEDED, ErrorCode.NOT_SUPPORTED, ErrorCode.TOO_SLOW,
+            ErrorCode.OWNER_ERASED,
+        )  # fmt: skip
         missing = (ErrorCode.FILE_NOT_FOUND,)
         return [
             Route("POST", path, self.create_file, Scope.WRITE, {200: file}, also=refused, upload=True),
