@@ -96,7 +96,7 @@ class Metrics:
         )
         self.queue_age_seconds = registry.gauge(
             "orchestra_gateway_queue_age_seconds",
-            "How long the oldest turn that a worker could take now has waited, as last observed.",
+            "How long the oldest turn that a worker could take now has waited. NaN: Postgres cannot be read.",
         )
         self.queue_age_seconds.set(nan)
         self.live_viewers = registry.gauge("orchestra_gateway_live_viewers", "Open streams of GET /v1/live.")

@@ -100,18 +100,9 @@ def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
 async def _format(properties: Path, env: dict[str, str], *more: str) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     arguments = ("format", f"--cluster-id={cluster_id}", "--ignore-formatted", "-c", str(properties), *more)
-    process = await asyncio.create_subprocess_exec(
-        str(JAVA),
-        *_JAVA_FLAGS,
-        "kafka.tools.StorageTool",
-        *arguments,
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise PartFailedError("kafka", "could not format its data folder", output.decode(errors="replace"))
+    code, output = await run_step([str(JAVA), *_JAVA_FLAGS, "kafka.tools.StorageTool", *arguments], env)
+    if code:
+        raise PartFailedError("kafka", "could not format its data folder", output)
 
 
 async def kafka_answers(port: int) -> bool:

@@ -63,7 +63,9 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def looking(store: Store, metrics: Metrics) -> Limits:
-    return Limits(None, metrics, None, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))  # type: ignore[arg-type]
+    database: Any = None
+    erasing = Erasing([b"s" * 32])
+    return Limits(database, metrics, None, erasing, max_age=900, max_turns=1000, timings=Timings(look_at_limits=0))
 
 
 def refused(

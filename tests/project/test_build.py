@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gateway.settings import PUBLISHED_SECRET
+from release.tools import LOCKS
 from tests.support.compose_files import compose_files, services_of
 from tests.support.tree import PACKAGES, ROOT
 
