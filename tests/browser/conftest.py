@@ -11,7 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 from addresses import URL
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from chromium import chromium
+from playwright.sync_api import Browser, Page, Request, expect
 from playwright.sync_api import TimeoutError as TooLate
 
 SEEN = json.loads(os.environ["CONSOLE_SEEN"])
@@ -60,11 +61,8 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # As root, as in a container, Chromium has no sandbox of its own.
-        opened = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")
