@@ -4,8 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -20,6 +19,8 @@ from schemas.api.erasures import MOST_COUNTED, ErasurePage, ErasureResource
 
 if TYPE_CHECKING:
     from orchestra.client import Client
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _POLL_SECONDS = 1.0
 # After this many looks in a row that found nothing more deleted, look for workers.
@@ -45,9 +46,7 @@ def erase(
     with calling(gateway_of(gateway, data), key) as client:
 
         def ask(method: str, path: str, **body: Any) -> ErasureResource:
-            more = {"body": body} if body else {}
-            answer = answer_of(client, method, path, partial(_is, ErasureResource), **more)
-            return ErasureResource.model_validate(answer)
+            return _answer(client, method, path, ErasureResource, **({"body": body} if body else {}))
 
         found = ask("POST", "/v1/erasures", owner=owner, dry_run=True)
         if not dry_run:
@@ -80,8 +79,7 @@ def erasures(
     Needs a key with the scope `admin`.
     """
     with calling(gateway_of(gateway, data), key) as client:
-        path = f"/v1/erasures?limit={limit}"
-        page = ErasurePage.model_validate(answer_of(client, "GET", path, partial(_is, ErasurePage)))
+        page = _answer(client, "GET", f"/v1/erasures?limit={limit}", ErasurePage)
     if as_json:
         hand_over_answer(page)
     elif page.data:
@@ -132,9 +130,14 @@ def _count(found: ErasureResource, kind: str) -> str:
     return f"at least {count}" if found.status == "counted" and count >= MOST_COUNTED else f"{count}"
 
 
-def _is(model: type[BaseModel], answer: Any) -> bool:
-    try:
-        model.model_validate(answer)
-    except ValidationError:
-        return False
-    return True
+def _answer(client: "Client", method: str, path: str, model: type[_Model], **more: Any) -> _Model:
+    """The answer to a call, as this model. If it is not one, exit with code 1."""
+
+    def is_one(answer: Any) -> bool:
+        try:
+            model.model_validate(answer)
+        except ValidationError:
+            return False
+        return True
+
+    return model.model_validate(answer_of(client, method, path, is_one, **more))

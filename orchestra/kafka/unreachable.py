@@ -17,12 +17,11 @@ from aiokafka.errors import (
 )
 
 from orchestra.addresses import split_url
+from orchestra.certificates import is_for_another_host
 from orchestra.settings import KafkaSettings
 
 # For the connection to one server, sign-in included.
 _SECONDS = 5.0
-# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
-_OTHER_NAME = (62, 64)
 
 
 class KafkaUnreachableError(KafkaConnectionError):  # type: ignore[misc]  # aiokafka has no types
@@ -81,7 +80,7 @@ async def _wrong(settings: KafkaSettings, server: str) -> str:
 
 def _reason(error: BaseException, server: str) -> str:
     match error:
-        case ssl.SSLCertVerificationError() if error.verify_code in _OTHER_NAME:
+        case ssl.SSLCertVerificationError() if is_for_another_host(error):
             return f"KAFKA_BOOTSTRAP_SERVERS: the certificate of {server} is for another host name"
         case ssl.SSLCertVerificationError():
             return f"KAFKA_SSL_CAFILE: it does not verify the certificate of {server} ({error.verify_message})"

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from orchestra.certificates import is_for_another_host
 from orchestra.settings import DatabaseSettings
 from orchestra.store import pooler
 
@@ -25,8 +26,6 @@ _DATA_CLASSES = ("22", "23", "54")
 # SQLSTATE of a missing table, column or function: migrations of this version have not been applied.
 _NOT_THERE = ("42P01", "42703", "42883")
 _MIGRATE = "the database lacks what this version needs: run `orchestra migrate`"
-# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
-_OTHER_NAME = (62, 64)
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -268,7 +267,7 @@ _NO_TLS = "Postgres offers no TLS, which its sslmode (or PGSSLMODE) asks for"
 
 
 def _wrong_certificate(error: ssl.SSLCertVerificationError) -> str:
-    if error.verify_code in _OTHER_NAME:
+    if is_for_another_host(error):
         return "DATABASE_URL: the certificate of Postgres is for another host name"
     return f"sslrootcert (or PGSSLROOTCERT) does not verify the certificate of Postgres ({error.verify_message})"
 
