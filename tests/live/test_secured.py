@@ -22,18 +22,19 @@ SECRET = "s" * 32
 # Each fault: the settings that are changed, and the part of each report that names the setting.
 OTHER_CA = "{other}"
 OTHER_NAME = "127.0.0.1"
-KAFKA_FAULTS = {
-    "password": ({"KAFKA_SASL_PASSWORD": "wrong"}, "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: "),
-    "authority": ({"KAFKA_SSL_CAFILE": OTHER_CA}, "KAFKA_SSL_CAFILE: it does not verify"),
-    "name": ({"KAFKA_BOOTSTRAP_SERVERS": OTHER_NAME}, "KAFKA_BOOTSTRAP_SERVERS: the certificate of "),
-    "mechanism": ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: "),
-    "no TLS": ({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL: "),
-}
-POSTGRES_FAULTS = {
-    "password": ({"DATABASE_URL": "secret"}, "DATABASE_URL: Postgres refuses its user or password"),
-    "authority": ({"PGSSLROOTCERT": OTHER_CA}, "sslrootcert (or PGSSLROOTCERT) does not verify"),
-    "name": ({"DATABASE_URL": OTHER_NAME}, "DATABASE_URL: the certificate of Postgres is for another host name"),
-    "no TLS": ({"PGSSLMODE": "disable"}, "DATABASE_URL: Postgres refuses its user"),
+FAULTS = {
+    "Kafka: password": ({"KAFKA_SASL_PASSWORD": "wrong"}, "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: "),
+    "Kafka: authority": ({"KAFKA_SSL_CAFILE": OTHER_CA}, "KAFKA_SSL_CAFILE: it does not verify"),
+    "Kafka: name": ({"KAFKA_BOOTSTRAP_SERVERS": OTHER_NAME}, "KAFKA_BOOTSTRAP_SERVERS: the certificate of "),
+    "Kafka: mechanism": ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: "),
+    "Kafka: no TLS": ({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL: "),
+    "Postgres: password": ({"DATABASE_URL": "secret"}, "DATABASE_URL: Postgres refuses its user or password"),
+    "Postgres: authority": ({"PGSSLROOTCERT": OTHER_CA}, "sslrootcert (or PGSSLROOTCERT) does not verify"),
+    "Postgres: name": (
+        {"DATABASE_URL": OTHER_NAME},
+        "DATABASE_URL: the certificate of Postgres is for another host name",
+    ),
+    "Postgres: no TLS": ({"PGSSLMODE": "disable"}, "DATABASE_URL: Postgres refuses its user"),
 }
 
 
@@ -96,23 +97,12 @@ async def test_a_message_is_answered_with_the_rights_of_the_page(secured: Secure
     assert [service.name for service in started.started if "authorization" in service.log.lower()] == []
 
 
-@pytest.mark.parametrize("fault", KAFKA_FAULTS)
-async def test_a_fault_of_kafkas_settings_is_named(
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_of_the_settings_is_named(
     secured: Secured, started: Services, stranger: Authority, fault: str
 ) -> None:
-    """Worker, gateway and doctor each name the setting by which Kafka cannot be used, without a stack trace."""
-    changes, said = KAFKA_FAULTS[fault]
-    env = {user: broken(secured.env[user], changes, stranger) for user in USERS}
-
-    await named(started, env, said)
-
-
-@pytest.mark.parametrize("fault", POSTGRES_FAULTS)
-async def test_a_fault_of_postgres_settings_is_named(
-    secured: Secured, started: Services, stranger: Authority, fault: str
-) -> None:
-    """Worker, gateway and doctor each name the setting by which Postgres cannot be used, without a stack trace."""
-    changes, said = POSTGRES_FAULTS[fault]
+    """Worker, gateway and doctor each name the setting by which a store cannot be used, without a stack trace."""
+    changes, said = FAULTS[fault]
     env = {user: broken(secured.env[user], changes, stranger) for user in USERS}
 
     await named(started, env, said)
