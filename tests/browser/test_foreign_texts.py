@@ -45,7 +45,7 @@ SHOWN = {
         NextRequest.last_error PauseResource.model PauseResource.reason PauseResource.paused_by TopicState.topic""",
     "/topics/{topic}/{partition}": "TopicRecord.key TopicRecord.value HeaderOfRecord.name HeaderOfRecord.value",
     "/workers": "ModelOfWorker.model ModelOfWorker.detail TopicOfWorker.topic WorkerResource.version",
-    "/people": "UserResource.username",
+    "/people": "UserResource.username ErasureResource.counts.name",
     "/keys": "KeyResource.id KeyResource.name UserResource.username",
     "/audit": """AuditEntry.actor AuditEntry.action AuditEntry.target AuditEntry.before.name AuditEntry.before.*
         AuditEntry.after.name AuditEntry.after.*""",
@@ -57,11 +57,11 @@ ALSO_SHOWN = {
     "text_letter": "DeadLetterResource.value",
 }
 # What answers have besides: it is on no page, or behind a button of one.
-HIDDEN = """AuditEntry.trace_id DepthOfBoth.model FunctionCallItem.call_id InputAudio.data InputAudio.format
-    InputFile.file_data LetterRecord.key LetterRecord.value Message.name Message.refusal ModelObject.description
-    RecordList.topic ListedRequest.metadata.name ListedRequest.metadata.* SessionCaller.key_id
-    SessionCaller.key_name SessionCaller.owner SessionCaller.tenant SessionResource.version ToolCall.id
-    Usage.model"""
+HIDDEN = """AuditEntry.trace_id DepthOfBoth.model ErasureResource.topics_free_at.name FunctionCallItem.call_id
+    InputAudio.data InputAudio.format InputFile.file_data LetterRecord.key LetterRecord.value Message.name
+    Message.refusal ModelObject.description RecordList.topic ListedRequest.metadata.name ListedRequest.metadata.*
+    SessionCaller.key_id SessionCaller.key_name SessionCaller.owner SessionCaller.tenant SessionResource.version
+    ToolCall.id Usage.model"""
 # Addresses: of one that has the data in it, a page tells the type and the size.
 INLINE = {"ImageUrl.url"}
 # What is to be open on a page. The record is the one that the stranger adds.
