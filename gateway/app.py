@@ -251,8 +251,8 @@ def create_app(
     for tag, routes in (
         ("messages", Messages(settings, submissions, hub, waiting, streams, disconnects).routes()),
         ("messages", BulkRoutes(settings, submissions, bulk).routes()),
-        ("requests", Requests(database, lookup, hub, waiting, streams).routes()),
         ("requests", SteeringRoutes(steering).routes()),
+        ("requests", Requests(database, lookup, hub, waiting, streams).routes()),
         ("conversations", Conversations(database, deletion, limits, streams, timings).routes()),
         ("tasks", tasks.routes()),
         ("tasks (v0)", tasks.routes_of_v0()),

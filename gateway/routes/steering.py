@@ -53,18 +53,6 @@ class SteeringRoutes:
         headers = [openapi.RETRY_KEY, openapi.TRACEPARENT]
         return [
             Route(
-                "POST", f"{one}/retry", self.retry_request, Scope.WRITE, {202: retried}, also=_RETRIED, headers=headers,
-                writes=True, or_scope=Scope.OPERATE, action=Action.REQUEST_RETRY,
-            ),
-            Route(
-                "PATCH", one, self.update_request, Scope.WRITE, {200: changed}, body=Body(ChangeRequest), also=_CHANGED,
-                or_scope=Scope.OPERATE, action=Action.REQUEST_CHANGE,
-            ),
-            Route(
-                "POST", f"{one}/cancel", self.cancel_request, Scope.WRITE, cancelled, writes=True,
-                or_scope=Scope.OPERATE, action=Action.REQUEST_CANCEL,
-            ),
-            Route(
                 "POST", f"{path}/retry", self.retry_requests, Scope.WRITE, {202: sent}, body=Body(RetryRequests),
                 headers=headers, writes=True, lists=True, or_scope=Scope.OPERATE, action=Action.REQUEST_RETRY,
             ),
@@ -75,6 +63,18 @@ class SteeringRoutes:
             Route(
                 "POST", f"{path}/cancel", self.cancel_requests, Scope.WRITE, {202: asked}, body=Body(CancelRequests),
                 writes=True, lists=True, or_scope=Scope.OPERATE, action=Action.REQUEST_CANCEL,
+            ),
+            Route(
+                "POST", f"{one}/retry", self.retry_request, Scope.WRITE, {202: retried}, also=_RETRIED, headers=headers,
+                writes=True, or_scope=Scope.OPERATE, action=Action.REQUEST_RETRY,
+            ),
+            Route(
+                "PATCH", one, self.update_request, Scope.WRITE, {200: changed}, body=Body(ChangeRequest), also=_CHANGED,
+                or_scope=Scope.OPERATE, action=Action.REQUEST_CHANGE,
+            ),
+            Route(
+                "POST", f"{one}/cancel", self.cancel_request, Scope.WRITE, cancelled, writes=True,
+                or_scope=Scope.OPERATE, action=Action.REQUEST_CANCEL,
             ),
         ]  # fmt: skip
 

@@ -181,6 +181,15 @@ async def test_every_filter_that_is_documented_is_known(client: httpx.AsyncClien
     assert [] == [name for name in LISTS[path] if name not in detail]
 
 
+@pytest.mark.parametrize("path", [path for path in DOCUMENT["paths"] if not path.startswith(OPENAIS)])
+async def test_a_path_names_the_methods_that_it_has(client: httpx.AsyncClient, path: str) -> None:
+    """A method that a path lacks is 405, and `Allow` has those of its own and not of another path that fits."""
+    answer = await client.request("OPTIONS", at(path))
+
+    methods = {method for method, each, _ in OPERATIONS if each == path}
+    assert (405, methods) == (answer.status_code, set(answer.headers["allow"].split(", ")) - {"HEAD"})
+
+
 async def test_health_is_told_whatever_the_query(client: httpx.AsyncClient) -> None:
     """Health and metrics answer whatever the query is."""
     assert 200 == (await client.get("/healthz?probe=1")).status_code
