@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas import fields
 from schemas.api.pages import Page
 from schemas.content import Output, Part, absent
-from schemas.generation import FinishReason
+from schemas.generation import ANumber, FinishReason
 from schemas.json_schema import described
 from schemas.requests import Metadata
 
@@ -46,7 +46,8 @@ class BranchConversation(CopyConversation):
         described("The last messages that it begins with are those of this completed request.", fields.A_REQUEST),
     ] = None
     after_message: Annotated[
-        int | None, Field(ge=1, le=2**63 - 1), described("The last message that it begins with, by its id.", 17)
+        Annotated[int, Field(ge=1, le=2**63 - 1), ANumber] | None,
+        described("The last message that it begins with, by its id.", 17),
     ] = None
 
     @model_validator(mode="after")

@@ -1,17 +1,18 @@
 """The request resource: the body of a 202, of a poll and of a cancel."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from schemas import fields
 from schemas.api.messages import Warnings
 from schemas.api.pages import SearchedPage
 from schemas.content import Output, absent, storable
 from schemas.errors import ErrorCode
-from schemas.generation import FinishReason, Usage
+from schemas.generation import ANumber, FinishReason, Priority, Usage
 from schemas.json_schema import described
 from schemas.replies import RecordSource, RequestError
 from schemas.requests import AgentName, Door, Message, Moment
@@ -157,13 +158,13 @@ class RequestFilter(BaseModel):
         described("Only those that failed with this error, or whose latest attempt did.", "timeout"),
     ] = None
     worker: Annotated[UUID | None, described("Only those that this worker runs now.", fields.A_REQUEST)] = None
-    priority: Annotated[Annotated[int, Field(ge=0, le=9)] | None, described("Only those of this priority.", 5)] = None
+    priority: Annotated[Priority | None, described("Only those of this priority.", 5)] = None
     attempts_min: Annotated[
-        Annotated[int, Field(ge=0, le=_MAX_INTEGER)] | None,
+        Annotated[int, Field(ge=0, le=_MAX_INTEGER), ANumber] | None,
         described("Only those with at least this many attempts.", 2),
     ] = None
     waited_min: Annotated[
-        Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False)] | None,
+        Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False), ANumber] | None,
         described(
             "Only those that waited at least this many seconds for their first attempt, or wait as long now.", 60
         ),
@@ -185,3 +186,12 @@ class RequestQuery(RequestFilter):
         Annotated[str, Field(max_length=512)] | None,
         described("`newest` of an earlier page: only what is newer than its first request.", "WzE3Njk4NjA3OTgsImEiXQ"),
     ] = None
+
+    @field_validator("priority", "attempts_min", "waited_min", mode="before")
+    @classmethod
+    def _number_of(cls, text: object) -> object:
+        # A query has only texts.
+        if isinstance(text, str):
+            with suppress(ValueError):
+                return float(text)
+        return text

@@ -43,7 +43,7 @@ def test_a_parameter_is_named_like_its_field(name: str) -> None:
     ("words", "field", "option"),
     [
         ("requests list --status x", "status", "--status"),
-        ("requests change --priority 1 --of-priority x", "filter.priority", "--of-priority"),
+        ("requests change --priority 1 --of-priority 99", "filter.priority", "--of-priority"),
         ("requests change --deadline x --model m", "change.deadline", "--deadline"),
         ("models pause m --until x", "until", "--until"),
         ("stats --from x", "from", "--from"),

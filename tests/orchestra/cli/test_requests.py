@@ -106,7 +106,7 @@ async def test_a_list_is_read_as_far_as_it_is_wanted(script: ScriptedGateway) ->
 
     done = await script.orchestra("requests", "list", *words)
 
-    asked = {"status": "failed", "owner": "ada", "id": ID, "waited_min": "2", "limit": "2"}
+    asked = {"status": "failed", "owner": "ada", "id": ID, "waited_min": "2.0", "limit": "2"}
     assert [("GET /v1/requests", asked), ("GET /v1/requests", {**asked, "cursor": "c"})] == script.asked
     assert (0, 2) == (done.status, done.output.count(ID))
     assert "m[2J, ada, timeout" in done.output
