@@ -52,6 +52,8 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) and value else value
 
 
+_StopText = Annotated[str, Field(min_length=1, max_length=256)]
+_StopTexts = Annotated[list[_StopText], Field(max_length=16)]
 ANumber = BeforeValidator(_number)
 Priority = Annotated[int, Field(ge=0, le=9), ANumber]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), ANumber]
@@ -87,8 +89,8 @@ class Sampling(BaseModel):
         described("Maximum number of tokens in the answer; it is cut off there.", 256),
     ] = None
     stop: Annotated[
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None,
-        BeforeValidator(_listed),
+        _StopTexts | None,
+        BeforeValidator(_listed, json_schema_input_type=_StopTexts | _StopText | None),
         described("The answer ends before any of these texts.", ["\n\n"]),
     ] = None
     seed: Annotated[

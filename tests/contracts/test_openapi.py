@@ -9,8 +9,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,32 +29,19 @@ ASKED = os.environ.get("TEST_OPENAPI_EXAMPLES")
 AMOUNT = ["--max-examples", ASKED] if ASKED else ["--max-examples", "10", "--seed", "1", "--no-shrink"]
 
 
-@dataclass
-class Ground:
-    """Two gateways: one is open, one asks for credentials. ``key`` may do everything."""
-
-    services: Services
-    open: str
-    closed: str
-    key: str
-
-
-@pytest.fixture(scope="module")
-async def ground(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    """A whole road of its own, so that what is sent is answered."""
+@asynccontextmanager
+async def road(stack: Stack, folder: Path, **settings: str) -> AsyncIterator[tuple[Services, str, str]]:
+    """A whole road of its own, so that what is sent is answered: its services, the gateway, and a key of an admin."""
     env = await own_env(stack)
-    folder = tmp_path_factory.mktemp("openapi")
     kept = {"FILES_URL": (folder / "files").as_uri()}
-    services = Services({**env, **kept, "LLM_MODEL": "simulated", "SYNC_LIMIT_SECONDS": "1"}, folder)
+    services = Services({**env, **kept, "LLM_MODEL": "simulated", "SYNC_LIMIT_SECONDS": "1", **settings}, folder)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(services.close)
         database = connect(env["DATABASE_URL"])
         undo.push_async_callback(database.close)
         await services.llm()
-        _, first, second = await asyncio.gather(
-            services.worker(), services.gateway(), services.gateway(OPEN_MODE="false")
-        )
-        yield Ground(services, first.url, second.url, await make_key(database, "admin"))
+        _, gateway = await asyncio.gather(services.worker(), services.gateway())
+        yield services, gateway.url, await make_key(database, "admin")
 
 
 async def run(url: str, report: Path, *options: str) -> dict[str, Any]:
@@ -71,26 +57,28 @@ async def run(url: str, report: Path, *options: str) -> dict[str, Any]:
     return dict(json.loads(report.read_text()))
 
 
-def assert_all_was_tried(ground: Ground, found: dict[str, Any], least: int) -> None:
+def assert_all_was_tried(services: Services, found: dict[str, Any], least: int) -> None:
     """Every operation was called, more than a few times, and no service died of it."""
-    assert [service.name for service in ground.services.started if not service.alive] == []
+    assert [service.name for service in services.started if not service.alive] == []
     assert found["operations"]["tested"] == found["operations"]["total"] >= 48
     assert found["test_cases"]["generated"] >= least
 
 
-async def test_an_open_gateway_keeps_its_document(ground: Ground, tmp_path: Path) -> None:
+async def test_an_open_gateway_keeps_its_document(stack: Stack, tmp_path: Path) -> None:
     """Good requests are accepted, bad ones refused, by every operation; every answer has a form that is documented."""
-    # That no text may hold U+0000 is more than a schema would say at each of them.
-    found = await run(ground.open, tmp_path / "report.json", "--generation-allow-x00", "false")
+    async with road(stack, tmp_path) as (services, url, _):
+        # That no text may hold U+0000 is more than a schema would say at each of them.
+        found = await run(url, tmp_path / "report.json", "--generation-allow-x00", "false")
 
-    assert_all_was_tried(ground, found, 1500)
+        assert_all_was_tried(services, found, 1500)
 
 
-async def test_a_closed_gateway_keeps_its_document(ground: Ground, tmp_path: Path) -> None:
+async def test_a_closed_gateway_keeps_its_document(stack: Stack, tmp_path: Path) -> None:
     """Nothing answers without credentials but what says so, whatever is sent; nor is what is deleted still there."""
     options = ["--phases", "examples,fuzzing,stateful", "--exclude-checks", "positive_data_acceptance"]
-    key = f"Authorization: {bearer(ground.key)['Authorization']}"
+    async with road(stack, tmp_path, OPEN_MODE="false") as (services, url, key):
+        header = f"Authorization: {bearer(key)['Authorization']}"
 
-    found = await run(ground.closed, tmp_path / "report.json", *options, "--header", key)
+        found = await run(url, tmp_path / "report.json", *options, "--header", header)
 
-    assert_all_was_tried(ground, found, 300)
+        assert_all_was_tried(services, found, 300)
