@@ -182,6 +182,14 @@ def test_compose_publishes_on_loopback_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_no_log_of_a_container_grows_without_end() -> None:
+    """Each service that has an image or is built limits its log; Docker's default is no limit."""
+    started = [(name, each) for name, each in services_of(*compose_files()) if each.keys() & {"image", "build"}]
+
+    assert len(started) >= 10
+    assert [] == [name for name, each in started if not each.get("logging", {}).get("options", {}).get("max-size")]
+
+
 def test_compose_has_one_published_secret_and_can_change_it() -> None:
     """The default secret is the one that gateways which require credentials refuse; the old one is passed with it."""
     environments = [service.get("environment", {}) for _, service in services_of(ROOT / "compose.yaml")]
