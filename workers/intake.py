@@ -21,7 +21,7 @@ from orchestra.failpoints import reach
 from orchestra.kafka.clients import KAFKA_ERRORS, check_reading
 from orchestra.loops import beside, keep_running, regularly
 from orchestra.store.audit import log_changes
-from orchestra.store.database import Database, DatabaseUnavailableError, DataRefusedError
+from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.erasures import LedgerOutdatedError
 from orchestra.store.intake import Batch, Intaken, NewRequest, Unsigned, take_in
@@ -264,7 +264,9 @@ class Intake:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
                 self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
-                failures = failures + 1 if await self._database.is_well() else 0
+                # A record may be why Postgres breaks off. It is not why Postgres has no tables or no room.
+                blamed = not isinstance(error, DatabaseUnsuitableError) and await self._database.is_well()
+                failures = failures + 1 if blamed else 0
                 if failures >= max_failures:
                     detail = f"storing the record failed {failures} times while the database was available ({error})"
                     return await self._write_halves(verdicts, detail)

@@ -19,7 +19,7 @@ from orchestra.kafka.topics import Admin
 from orchestra.kafka.unreachable import KafkaUnreachableError
 from orchestra.setting_names import suspects
 from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings, SecretSettings, SettingsGroup
-from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError, PoolerError
+from orchestra.store.database import READ_ONLY, Database, DatabaseUnavailableError, DatabaseUnsuitableError, PoolerError
 from orchestra.store.progress import Why, standstills
 from schemas.generation import ModelList
 from schemas.invalid import problems_of
@@ -143,9 +143,12 @@ async def _postgres_for(settings: DatabaseSettings, *, workers: bool) -> list[Fi
         before = time.time()
         rows = await database.run(
             "SELECT current_setting('server_version_num')::int / 10000 AS version,"
-            " extract(epoch FROM clock_timestamp())::float AS now"
+            " extract(epoch FROM clock_timestamp())::float AS now,"
+            " current_setting('transaction_read_only')::bool AS read_only"
         )
         after = time.time()
+        if rows[0].read_only:
+            raise DatabaseUnsuitableError(READ_ONLY)
         found = [_version(rows[0].version), _clock(before, rows[0].now, after)]
         if await database.shares_sessions():
             found.append(Finding("pooler", _FOR_WORKERS if workers else _FOR_OTHERS))

@@ -26,6 +26,15 @@ _DATA_CLASSES = ("22", "23", "54")
 # SQLSTATE of a missing table, column or function: migrations of this version have not been applied.
 _NOT_THERE = ("42P01", "42703", "42883")
 _MIGRATE = "the database lacks what this version needs: run `orchestra migrate`"
+READ_ONLY = "Postgres is read-only: it is a standby, or its provider made it so because its disk is nearly full"
+# SQLSTATEs, and their classes, of a Postgres that stores nothing now, whatever the data.
+_STORES_NOTHING = {
+    "53100": "the disk of Postgres is full",
+    "53200": "Postgres is out of memory",
+    "53": "Postgres has reached a limit of its configuration",
+    "58": "Postgres cannot read or write its files",
+    "25006": READ_ONLY,
+}
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -43,7 +52,10 @@ class DatabaseUnavailableError(Exception):
 
 
 class DatabaseUnsuitableError(DatabaseUnavailableError):
-    """Postgres can be reached, but is not set up for this version. The text says what to do and has no secrets."""
+    """Postgres can be reached, but lacks something, whatever the statement. The text says what and has no secrets.
+
+    What it lacks are tables of this version, room on its disk, leave to write.
+    """
 
     @property
     def told(self) -> str:
@@ -292,6 +304,8 @@ def _translated() -> Iterator[None]:
             raise DataRefusedError(state) from error
         if state in _NOT_THERE:
             raise DatabaseUnsuitableError(_MIGRATE) from error
+        if lack := _STORES_NOTHING.get(state) or _STORES_NOTHING.get(state[:2]):
+            raise DatabaseUnsuitableError(lack) from error
         if state.startswith("42"):  # A bug in our SQL, not bad data or an outage.
             raise
         raise DatabaseUnavailableError(state or type(error).__name__) from error

@@ -2,16 +2,24 @@
 
 import asyncio
 import random
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import pytest
+from structlog.testing import capture_logs
+
 from faults.proxy import Proxy, proxy
+from orchestra.store.database import Database
+from tests.support.fakes import no_pause
 from tests.support.llm_script import Held
 from tests.support.road import Road
 from tests.support.services import Services
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
+from workers import intake
 
 
 async def burst(road: Road, conversations: int, turns: int) -> list[UUID]:
@@ -79,6 +87,37 @@ async def test_a_worker_that_is_told_to_stop_gives_back_at_once(road: Road, mode
     model.open.set()
     async with road.worker():
         await check_answered_once(road, [id])
+
+
+async def test_a_read_only_postgres_costs_no_request(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Postgres answers and stores nothing, no record is given up, and each is answered as soon as it does."""
+    no_pause(monkeypatch, intake, "RETRY_SECONDS")
+    with capture_logs() as logs:
+        async with road.worker():
+            await let_write(road.database, "off")
+            id = await road.ask("hello")
+            await eventually(lambda: len(refused(logs)) > intake.MAX_FAILURES_ALONE)
+            await let_write(road.database, "on")
+
+            await check_answered_once(road, [id])
+
+
+async def let_write(database: Database, switch: str) -> None:
+    """Switch the sessions of this database to writing, or away from it, as a provider does when a disk is full."""
+    only = {"on": "off", "off": "on"}[switch]
+    async with database.transaction() as tx:
+        await tx.run("SET TRANSACTION READ WRITE")
+        (me,) = await tx.run("SELECT quote_ident(current_database()) AS name")
+        await tx.run(f"ALTER DATABASE {me.name} SET default_transaction_read_only = {only}")
+    await database.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def refused(logs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines that say that intake could not store."""
+    return [each for each in logs if each["event"] == "intake_waits" and "read-only" in each["reason"]]
 
 
 async def test_a_draining_worker_finishes_what_it_runs(road: Road, model: Held) -> None:

@@ -19,7 +19,7 @@ from aiokafka.errors import CommitFailedError, CoordinatorNotAvailableError, Ill
 from orchestra import loops
 from orchestra.signing import OwnerHasher
 from orchestra.store import erasures
-from orchestra.store.database import DatabaseUnavailableError, DataRefusedError
+from orchestra.store.database import DatabaseUnavailableError, DatabaseUnsuitableError, DataRefusedError
 from orchestra.store.dead_letters import DeadLetter
 from orchestra.store.erasures import LedgerOutdatedError, StoredErasure
 from orchestra.store.intake import Batch, Intaken
@@ -420,6 +420,17 @@ async def test_no_record_is_given_up_while_postgres_is_unwell(monkeypatch: pytes
     """While Postgres is unavailable no record is given up, however often it fails."""
     taking = Taking(monkeypatch, Calls(*[away()] * 20, Intaken()), {TP: records(message())})
     taking.database.well = False
+
+    await taking.all()
+
+    assert (21, []) == (len(taking.taken), taking.publisher.letters)
+    assert [{TP: 11}] == taking.consumer.committed_now
+
+
+async def test_no_record_is_blamed_for_what_postgres_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Postgres answers, but has no room or no tables, no record is given up, however often it fails."""
+    full = DatabaseUnsuitableError("the disk of Postgres is full")
+    taking = Taking(monkeypatch, Calls(*[full] * 20, Intaken()), {TP: records(message())})
 
     await taking.all()
 

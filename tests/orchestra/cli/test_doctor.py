@@ -77,6 +77,18 @@ async def test_a_missing_table_is_found(stack: Stack) -> None:
     assert "orchestra migrate" in next(finding.fix for finding in findings if finding.check == "tables")
 
 
+async def test_a_read_only_postgres_is_found(stack: Stack) -> None:
+    """A standby, or what a provider made read-only, can be read, and is no database of this system."""
+    url = await stack.fresh_database()
+    store = Database.connect(database(url), "an operator")
+    await store.run(f"ALTER DATABASE {url.rpartition('/')[2].partition('?')[0]} SET default_transaction_read_only = on")
+    await store.close()
+
+    findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
+
+    assert "read-only" in next(finding.fix for finding in findings if finding.check == "Postgres")
+
+
 async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:
     """With the reason, and with what to do about it."""
     url = await stack.fresh_database()

@@ -218,6 +218,16 @@ async def test_a_database_without_its_migrations_is_said_to_lack_them(database: 
             await database.run(missing)
 
 
+@pytest.mark.parametrize(
+    ("state", "lack"),
+    [("53100", "disk"), ("53200", "memory"), ("53400", "limit"), ("58030", "files"), ("25006", "read-only")],
+)
+async def test_a_database_that_stores_nothing_says_why(database: Database, state: str, lack: str) -> None:
+    """A full disk, or a standby, is an outage that no other data would avoid, and the text says which."""
+    with pytest.raises(DatabaseUnsuitableError, match=lack):
+        await database.run(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+
+
 _SCATTERED = """
 CREATE TABLE scattered AS SELECT n % 10 AS kind, md5(n::text) AS place FROM generate_series(1, 20000) AS n;
 CREATE INDEX scattered_in_order ON scattered (kind, place);
