@@ -264,7 +264,7 @@ class Intake:
                 log.warning("intake_waits", reason=str(error), records=len(verdicts))
                 self._slots.doubt()
                 await asyncio.sleep(RETRY_SECONDS)
-                # A record may be why Postgres breaks off. It is not why Postgres has no tables or no room.
+                # A record may be why a statement breaks off. It is not why Postgres has no room, or a table is locked.
                 blamed = not isinstance(error, DatabaseUnsuitableError) and await self._database.is_well()
                 failures = failures + 1 if blamed else 0
                 if failures >= max_failures:

@@ -35,6 +35,10 @@ _STORES_NOTHING = {
     "58": "Postgres cannot read or write its files",
     "25006": READ_ONLY,
 }
+_TABLES = """
+SELECT string_agg(quote_ident(tablename), ', ') AS names FROM pg_tables
+WHERE schemaname = current_schema() AND has_table_privilege(format('%I.%I', schemaname, tablename), 'UPDATE')
+"""
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -169,10 +173,12 @@ class Database:
             return await tx.run(sql, **parameters)
 
     async def is_well(self) -> bool:
-        """Whether an empty transaction succeeds now."""
+        """Whether every table can be written now: Postgres answers, and no other session holds one of them."""
         try:
             async with self.transaction() as tx:
-                await tx.run("SELECT 1")
+                await tx.run("SET LOCAL lock_timeout = '1s'")
+                (found,) = await tx.run(_TABLES)
+                await tx.run(f"LOCK TABLE {found.names} IN ROW EXCLUSIVE MODE")
         except (DatabaseUnavailableError, DataRefusedError):
             return False
         return True

@@ -74,11 +74,15 @@ async def test_an_error_of_the_weather_names_no_address(stack: Stack) -> None:
     assert "canary" not in str(caught.value)
 
 
-async def test_it_is_well_while_a_transaction_succeeds(stack: Stack, database: Database) -> None:
-    """A database is well while a transaction succeeds, and not where there is no server."""
+async def test_it_is_well_while_tables_can_be_written(stack: Stack, database: Database) -> None:
+    """A database is well while its tables can be written: not while one is locked, and not where there is no server."""
     away = connect(moved(stack.database_url, 1))
 
-    assert (True, False) == (await database.is_well(), await away.is_well())
+    async with database.transaction() as tx:
+        await tx.run("LOCK TABLE requests IN SHARE MODE")  # As CREATE INDEX does.
+        locked = await database.is_well()
+
+    assert (True, False, False) == (await database.is_well(), locked, await away.is_well())
     await away.close()
 
 
