@@ -251,7 +251,7 @@ class InputFile(TypedDict):
 
 
 class UploadedFile(TypedDict):
-    """A file that was uploaded. ``filename``: in the place of the one that it was uploaded with."""
+    """A file that was uploaded. ``filename`` replaces the name that it was uploaded with."""
 
     file_id: FileId
     filename: NotRequired[_FileName]

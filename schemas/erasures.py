@@ -20,7 +20,7 @@ class Erased(BaseModel):
     id: Annotated[UUID, fields.ERASURE_ID]
     tenant: Annotated[str, described("The owner's tenant.", "default")]
     owner_hash: Annotated[str, described("HMAC of tenant and owner, in hex; its key is a secret of the deployment.")]
-    requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
+    requested_at: Annotated[datetime, described("When it was requested.", "2026-11-30T10:00:00.123456Z")]
     refuses_until: Annotated[
         datetime | None,
         described("Requests of the owner that Kafka got up to then are not taken in; null: whenever they come.", None),

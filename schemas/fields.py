@@ -40,8 +40,8 @@ ON_DISCONNECT = described(
 METADATA = described("Up to 16 key-value pairs of the client's own. They come back with the reply.", {"order": "7"})
 
 DOOR = described(
-    "The API of OpenAI's by which the request came: `chat` (Create chat completion) or `responses` (Create a model "
-    "response); absent for all others.",
+    "The OpenAI-compatible API that the request was sent through: `chat` (chat completions) or `responses`; absent for "
+    "all others.",
     "chat",
 )
 STORE = described(

@@ -80,11 +80,11 @@ class ChatCompletions:
         ])  # fmt: skip
 
     async def create_chat_completion(self, call: Call[CreateChatCompletion]) -> Response:
-        """Send a dialogue in the shapes of OpenAI's API, and get the answer in them.
+        """Create a chat completion, as in OpenAI's API.
 
         Without `stream` the call waits for the whole answer, for up to 590 seconds. A stream waits as long for each
-        next part of it. If the client closes the connection before the answer is complete, the request is cancelled,
-        unless the call has an `Idempotency-Key` or `on_disconnect` says otherwise.
+        next part. If the client closes the connection before the answer is complete, the request is cancelled, unless
+        the call has an `Idempotency-Key` or `on_disconnect` says otherwise.
         """
         asked, key = call.body, read_idempotency_key(call.request)
         if asked.stream:

@@ -42,7 +42,7 @@ class ModelRoutes:
         )
 
     async def list_models(self, _call: Call[None]) -> Response:
-        """List the models and agents in the shapes of OpenAI's API."""
+        """List the models and agents, as in OpenAI's API."""
         found = [_model(model) for model in self._limits.models]
         return json_answer(ModelObjects(data=[*found, *self._agents]))
 

@@ -94,7 +94,7 @@ After = Annotated[
 ]
 PageLimit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items on the page.", examples=[20])]
 Include = Annotated[
-    list[str] | None, Query(alias="include[]", description="Taken; the answer is the same.", examples=[[]])
+    list[str] | None, Query(alias="include[]", description="Accepted; it does not change the answer.", examples=[[]])
 ]
 _Stream = Annotated[bool, Query(description="Stream the events of the response.")]
 _After = Annotated[
@@ -189,8 +189,8 @@ class Responses:
     async def create_response(self, call: Call[CreateResponse]) -> Response:
         """Create a response.
 
-        The call waits until it has ended. With `stream` its events are streamed, with `background` the call returns at
-        once. If the client closes the connection before that, the response is cancelled, unless the call has an
+        The call returns when the response has ended. With `stream` its events are streamed; with `background` the call
+        returns at once. If the client closes the connection earlier, the response is cancelled, unless the call has an
         `Idempotency-Key` or `on_disconnect` says otherwise.
         """
         caller, body = call.caller, call.body
@@ -230,7 +230,7 @@ class Responses:
     ) -> Response:
         """Get a response, or stream its events.
 
-        The events of a response have the same numbers whenever they are streamed.
+        An event has the same number in every stream of the response.
         """
         if starting_after is not None and not stream:
             raise refusal("invalid_value", "starting_after", "needs `stream=true`")
@@ -264,7 +264,7 @@ class Responses:
     async def delete_response(self, call: Call[None], response_id: str) -> Response:
         """Delete a response.
 
-        Responses that go on from it no longer see it. What it added to a conversation stays there.
+        Responses that continue from it no longer see it. What it added to a conversation stays there.
         """
         caller = call.caller
         found = await self._find(caller, response_id)
@@ -289,7 +289,7 @@ class Responses:
         after: After = None,
         include: Include = None,  # noqa: ARG002  taken
     ) -> Response:
-        """List the input items of a response: its own, without those of the responses before it."""
+        """List the input items of a response, without those of the responses before it."""
         found = await self._find(call.caller, response_id)
         items = input_items(found.messages, found.resource.id)
         return json_answer(page_of(items[::-1] if order == "desc" else items, limit, after))

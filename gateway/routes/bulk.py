@@ -48,10 +48,10 @@ class BulkRoutes:
     async def create_messages(self, call: Call[list[Any]]) -> Response:
         """Send up to 1,000 messages, and do not wait for their replies.
 
-        Each message is accepted or refused by itself, and the response says so for each: it is 200 even if all were
-        refused. Messages of one conversation are accepted in the order of the list; behind one that may be accepted
-        later (`retryable`), the others of its conversation are refused, too. To repeat a call safely, give each message
-        an `idempotency_key`.
+        Each message is accepted or refused individually. The response has one outcome for each, and its status is 200
+        even if all were refused. Messages of one conversation are accepted in the order of the list: if one is refused
+        with an error that is `retryable`, the later ones of its conversation are refused, too. To repeat a call safely,
+        give each message an `idempotency_key`.
         """
         traceparent = call.request.headers.get("traceparent")
         read: list[Submission | OrchestraError] = []

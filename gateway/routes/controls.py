@@ -69,8 +69,9 @@ class Controls:
     async def pause_model(self, call: Call[PauseWork], model_id: str) -> Response:
         """Pause a model for the tenant.
 
-        The tenant's requests for the model wait, under its name and its aliases; requests of other tenants do not. What
-        runs goes on. Requests that wait still expire at their deadlines. A pause that is in force is replaced.
+        The tenant's requests for the model wait, under its name and its aliases; those of other tenants are not
+        affected. Requests that are running continue. Waiting requests still expire at their deadlines. A pause that is
+        already in force is replaced.
         """
         self._limits.check_model(_name(model_id))
         return await self._pause(call, model_id)
@@ -78,36 +79,37 @@ class Controls:
     async def resume_model(self, call: Call[None], model_id: str) -> Response:
         """Resume a model that the tenant has paused.
 
-        A pause of the whole tenant stays.
+        A pause of the whole tenant remains in force.
         """
         return await self._resume(call, _name(model_id))
 
     async def pause_tenant(self, call: Call[PauseWork]) -> Response:
         """Pause all work of the tenant.
 
-        Its requests are accepted and wait. What runs goes on. A pause that is in force is replaced.
+        Its requests are accepted and wait. Requests that are running continue. A pause that is already in force is
+        replaced.
         """
         return await self._pause(call, None)
 
     async def resume_tenant(self, call: Call[None]) -> Response:
         """Resume the work of the tenant.
 
-        Models that are paused stay so.
+        Models that were paused one by one remain paused.
         """
         return await self._resume(call, None)
 
     async def drain_worker(self, call: Call[None], worker_id: UUID) -> Response:
         """Drain a worker.
 
-        It takes nothing new. What it runs goes on to its end, and its partitions go to other workers. It does not stop:
-        stop it once `in_flight` is 0, or let it work again. Only for operators of the tenant `default`.
+        It takes no new turns. It finishes those that it runs, and its partitions move to other workers. Its process
+        does not exit: stop it once `in_flight` is 0, or resume it. Only for operators of the tenant `default`.
         """
         return await self._drain(call, worker_id, drains=True)
 
     async def resume_worker(self, call: Call[None], worker_id: UUID) -> Response:
-        """Resume a worker that drains.
+        """Resume a draining worker.
 
-        It takes turns and records again. Only for operators of the tenant `default`.
+        It takes turns and reads records again. Only for operators of the tenant `default`.
         """
         return await self._drain(call, worker_id, drains=False)
 

@@ -148,10 +148,10 @@ class Conversations:
     async def branch_conversation(self, call: Call[BranchConversation], conversation_id: UUID) -> Response:
         """Branch a conversation.
 
-        The new conversation begins with the messages of this one: with all of them, or up to a place. They stay where
-        they are stored, so a message that is deleted there is gone from the branch, too. What is added to one of the
-        two is not in the other. The client may choose the id. A branch of this conversation that has the id already is
-        returned unchanged.
+        The new conversation begins with the messages of this one: all of them, or those up to a given place. They are
+        shared, not copied: a message that is deleted in the original is gone from the branch, too. Messages added later
+        to one of the two are not in the other. The client may choose the id. If this conversation already has a branch
+        with that id, it is returned unchanged.
         """
         caller, wanted, parent = call.caller, call.body, call.caller.conversation(conversation_id)
 
@@ -167,8 +167,9 @@ class Conversations:
     async def copy_conversation(self, call: Call[CopyConversation], conversation_id: UUID) -> Response:
         """Copy a conversation.
 
-        The new conversation has copies of all messages, and counts as stored data of its owner. The client may choose
-        its id. A conversation that has the id already, and is neither this one nor a branch, is returned unchanged.
+        The new conversation has copies of all messages, which count towards its owner's stored data. The client may
+        choose its id. If a conversation with that id exists, and is neither this one nor a branch, it is returned
+        unchanged.
         """
         caller, wanted, original = call.caller, call.body, call.caller.conversation(conversation_id)
 
@@ -188,9 +189,9 @@ class Conversations:
     ) -> Response:
         """Stream the events of all turns of a conversation, in their order, as server-sent events.
 
-        A new stream starts with the first turn. With `Last-Event-ID` it resumes after that event, of any turn; the id
-        of a request skips all turns up to it. The stream continues with new turns as they are accepted, and ends with
-        the event `deleted` when the conversation is deleted.
+        A new stream starts with the first turn. With `Last-Event-ID` it resumes after that event, of any turn.
+        `Last-Event-ID` may also be the id of a request: the stream then starts after that turn. It continues with new
+        turns as they are accepted, and ends with the event `deleted` when the conversation is deleted.
         """
         caller = call.caller
         self._streams.check(caller)

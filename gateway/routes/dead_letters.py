@@ -71,7 +71,7 @@ class DeadLetters:
     async def list_dead_letters(self, call: Call[None], query: Annotated[DeadLetterQuery, Query()]) -> Response:
         """List dead letters, newest first.
 
-        A call looks at a limited number of them: see `searched_to`.
+        A call examines a limited number of dead letters: see `searched_to`.
         """
         replayed = None if query.replayed is None else query.replayed == "true"
         before = read_letter_cursor(query.cursor)
@@ -95,7 +95,7 @@ class DeadLetters:
     async def check_dead_letter(self, call: Call[EditDeadLetter], letter_id: str) -> Response:
         """Check whether a dead letter could be replayed if it were edited like this.
 
-        Nothing is stored and nothing is sent. Without a body: as it is now.
+        Without a body, the dead letter is checked as it is now. Nothing is stored or sent.
         """
         return json_answer(await self._replays.check(call.caller, _read_number(letter_id), call.body))
 
@@ -109,7 +109,7 @@ class DeadLetters:
     async def replay_dead_letters(self, call: Call[ReplayDeadLetters]) -> Response:
         """Replay all matching dead letters that have not been replayed, at most 500 per call.
 
-        With `dry_run` they are counted, and none is sent.
+        With `dry_run` they are only counted.
         """
         return json_answer(await self._replays.send_all(call.caller, call.body, call.by), 202)
 

@@ -56,10 +56,11 @@ class Erasures:
     async def create_erasure(self, call: Call[EraseOwner]) -> Response:
         """Delete everything that an owner has.
 
-        Conversations, messages, requests, files and dead letters of a user, of a program's keys or of an `X-User-ID`.
-        Open requests are cancelled, keys are revoked, and a user's account is deleted. Workers do it, in a few minutes;
-        a call for an owner whose erasure is running returns that one. A user's id can never be used again, another name
-        when the erasure is done. It cannot be undone. Only for admins, who cannot erase themselves.
+        Conversations, messages, requests, files and dead letters of a user, of a program's keys or of an `X-User-ID`
+        are deleted. Open requests are cancelled, keys are revoked, and a user's account is deleted. Workers do this
+        within a few minutes; a call for an owner whose erasure is running returns that erasure. The id of an erased
+        user can never be used again, other names as soon as the erasure is done. It cannot be undone. Only for admins,
+        who cannot erase themselves.
         """
         owner, caller = call.body.owner, call.caller
         if call.body.dry_run:

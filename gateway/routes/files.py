@@ -77,7 +77,7 @@ class FileRoutes:
     async def create_file(self, call: Call[None]) -> Response:
         """Upload a file.
 
-        The form's fields may have any order. The file expires at `expires_at`.
+        The fields of the form may be in any order. The file expires at `expires_at`.
         """
         kept = await self._files.receive(call.caller, Upload(call.request))
         return json_answer(_shown(kept, call.caller))
@@ -112,7 +112,7 @@ class FileRoutes:
     async def get_file_content(self, call: Call[None], file_id: str) -> Response:
         """Get the bytes of a file.
 
-        The content type is found from the first bytes of the file, not from what its uploader claimed.
+        The content type is derived from the first bytes of the file, not from what its uploader claimed.
         """
         file = await self._find(call.caller, file_id)
         etag = f'"{file.sha256}"'

@@ -79,7 +79,7 @@ class Keys:
     async def revoke_key(self, call: Call[None], key_id: str) -> Response:
         """Revoke an API key.
 
-        Users revoke their own keys, admins any key. It stays in the list.
+        Users revoke their own keys, admins any key. A revoked key stays in the list.
         """
         tenant, whose = call.caller.tenant, _whose(call.caller)
         if not is_key_id(key_id) or not await keys.revoke(self._database, tenant, whose, key_id, call.by):

@@ -98,7 +98,7 @@ class QueueRoutes:
         )
 
     async def get_stats(self, call: Call[None], query: Annotated[StatsQuery, Query()]) -> Response:
-        """Get statistics of the requests that ended in a time.
+        """Get statistics of the requests that ended in a period.
 
         They are counted from the requests themselves every few seconds.
         """
@@ -113,10 +113,10 @@ class QueueRoutes:
         return json_answer(StatsAnswer(counted_at=counted_at, step=query.step, data=[_point(each) for each in found]))
 
     async def stream_live(self, call: Call[None], query: Annotated[LiveQuery, Query()]) -> Response:
-        """Stream what happens now, one event `frame` a second.
+        """Stream the current numbers, one event `frame` a second.
 
-        Operators see the numbers of the tenant, all others their own. With `ids`, events `changed` name those of these
-        requests that changed their state or began another attempt.
+        Operators see the numbers of the tenant, other callers their own. With `ids`, events `changed` name those of the
+        given requests that changed their state or began another attempt.
         """
         return await self._pulse.open(call.caller, call.standing(), _refs(call.caller.request, query.ids))
 

@@ -74,9 +74,9 @@ class Requests:
     async def list_requests(self, call: Call[None], query: Annotated[RequestQuery, Query()]) -> Response:
         """List the caller's requests, newest first; with the scope `operate`, those of the tenant.
 
-        Of requests of others, an operator gets no texts.
-        A call looks at a limited number of requests. If they are searched before the page is full, `searched_to` says
-        how far, and `next` goes on from there.
+        Operators get requests of other owners without their texts. A call examines a limited number of requests. If it
+        reaches that limit before the page is full, `searched_to` says how far it searched, and `next` continues from
+        there.
         """
         caller = call.caller
         before, after = read_time_cursor(query.cursor), read_time_cursor(query.newer_than)
@@ -105,10 +105,10 @@ class Requests:
         return json_answer(detail, headers={"Preference-Applied": f"wait={prefer.wait}"})
 
     async def get_request_wait(self, call: Call[None], request_id: UUID) -> Response:
-        """Get why a request waits.
+        """Get the reason why a request waits.
 
-        Also how many come first, and about how long it will take. The call reads a bounded number of rows, however long
-        the queue is.
+        The answer includes how many requests are ahead of it, and about how long it will wait. The call reads a bounded
+        number of rows, however long the queue is.
         """
         known = await self._lookup.steered(call.caller, request_id)
         return json_answer(await waits.explain(self._database, call.caller.request(request_id), known))

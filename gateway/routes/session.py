@@ -112,7 +112,7 @@ class SessionRoutes:
         return Response(None, 204, {"Set-Cookie": self._cookie(request, WebSession(who, now, now), now), **_NOT_KEPT})
 
     async def get_session(self, request: Request) -> Response:
-        """Get who calls."""
+        """Get the current caller."""
         caller = await self._callers.recognize(request)
         session, headers, now = caller and caller.web, {}, datetime.now(UTC)
         if session and now >= session.renew_at and session.expires_at < session.ends_at:

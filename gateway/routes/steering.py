@@ -81,8 +81,8 @@ class SteeringRoutes:
     async def retry_request(self, call: Call[None], request_id: UUID) -> Response:
         """Retry a failed, expired or cancelled request, as a new request.
 
-        The new request has the same body and owner, but no `deadline`, `not_before` or `on_busy`. It comes at the end
-        of the conversation. The old one stays as it is.
+        The new request has the same body and owner, but no `deadline`, `not_before` or `on_busy`. It is added at the
+        end of the conversation. The original request does not change.
         """
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
         resource = await self._steering.retry(call.caller, request_id, key, trace, call.by)
@@ -101,8 +101,8 @@ class SteeringRoutes:
     async def retry_requests(self, call: Call[RetryRequests]) -> Response:
         """Retry many failed, expired and cancelled requests, at most 1,000 per call.
 
-        Those of one conversation are retried in their order. Behind a retry that may be accepted later, the others of
-        its conversation are skipped, too.
+        Requests of one conversation are retried in their order. If one of them may be accepted later but not now, the
+        later ones of its conversation are skipped.
         """
         key, trace = read_idempotency_key(call.request), call.request.headers.get("traceparent")
         return json_answer(await self._steering.retry_all(call.caller, call.body, key, trace, call.by), 202)

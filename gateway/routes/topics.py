@@ -68,10 +68,10 @@ class TopicRoutes:
     async def list_records(
         self, call: Call[None], topic: str, partition: str, query: Annotated[RecordQuery, Query()]
     ) -> Response:
-        """List records of a partition, as they are in Kafka.
+        """List the topics, with how far each partition has been written and read.
 
-        No consumer group is joined and nothing is committed. Fewer records than `limit` may come with `next` set:
-        what one call reads is bounded in time and in bytes.
+        The call joins no consumer group and commits nothing. It reads for a limited time and a limited number of bytes,
+        so it may return fewer records than `limit` together with `next`.
         """
         if query.offset is not None and query.at is not None:
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "at: not together with `offset`")

@@ -56,7 +56,7 @@ class BulkError(BaseModel):
 
 
 class BulkOutcome(BaseModel):
-    """What became of one message: accepted if ``error`` is null."""
+    """The outcome of one message: accepted if ``error`` is null."""
 
     request_id: Annotated[
         UUID | None,

@@ -88,7 +88,7 @@ class ReplayedDeadLetters(BaseModel):
     """Response to ``POST /v1/dead-letters/replay``."""
 
     replayed: Annotated[int, described("Number of dead letters that were sent; of a dry run: that would be.", 480)]
-    skipped: Annotated[int, described("Number left alone, because they would be rejected again or are not signed.", 20)]
+    skipped: Annotated[int, described("Number skipped, because they would be rejected again or are not signed.", 20)]
     next: Annotated[
         str | None,
         described("The `cursor` of the following call; null when there are no more.", "WzE3Njk4NjA3OTgsNDJd"),
@@ -115,7 +115,7 @@ class DeadLetterSummary(BaseModel):
             "Length of the original value, even if it is not kept; null if there was none or it is not known.", 14
         ),
     ]
-    created_at: Annotated[datetime, described("When it was set aside.", "2026-01-31T11:59:58.123456Z")]
+    created_at: Annotated[datetime, described("When it became a dead letter.", "2026-01-31T11:59:58.123456Z")]
     edited_at: Annotated[datetime | None, described("When it was last edited; null: never.", "2026-01-31T12:10:00Z")]
     replayed_at: Annotated[
         datetime | None, described("When it was last replayed; null: never.", "2026-01-31T12:11:00Z")

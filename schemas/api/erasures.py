@@ -50,13 +50,13 @@ class ErasureResource(BaseModel):
             _COUNTS,
         ),
     ]
-    requested_at: Annotated[datetime, described("When it was asked for.", "2026-11-30T10:00:00.123456Z")]
+    requested_at: Annotated[datetime, described("When it was requested.", "2026-11-30T10:00:00.123456Z")]
     finished_at: Annotated[datetime | None, described("When it was done; null: not yet.", "2026-11-30T10:02:07Z")]
     topics_free_at: Annotated[
         dict[str, datetime],
         described(
-            "When Kafka has deleted what the owner had sent and was answered, by topic, if the topic keeps records for "
-            "as long as `orchestra topics` sets up; later if you had it keep them longer.",
+            "When Kafka will have deleted the owner's requests and answers, by topic, if the topic has the retention "
+            "that `orchestra topics` sets up; later if yours is longer.",
             {"llm.requests": "2026-12-08T14:02:00Z"},
         ),
     ]

@@ -46,7 +46,7 @@ class FileList(BaseModel):
 
     object: Annotated[Literal["list"], described("Always `list`.")] = "list"
     data: Annotated[list[FileObject], described("The files of the page.")]
-    has_more: Annotated[bool, described("Whether there are more behind them.", False)]
+    has_more: Annotated[bool, described("Whether there are more after these.", False)]
     first_id: Annotated[str | None, described("The first one's id; absent if the page is empty.", A_FILE)] = Field(
         None, exclude_if=_absent
     )

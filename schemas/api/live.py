@@ -13,7 +13,7 @@ from schemas.json_schema import described
 
 MAX_IDS = 100
 _OPEN = described("Open requests, as a worker counted them in the last seconds.", 135)
-_PARKED = described("Those of them whose `not_before` lay ahead at that time.", 4)
+_PARKED = described("Those of them whose `not_before` was still ahead at that time.", 4)
 _AT = described("When it was made.", "2026-01-31T12:00:00Z")
 
 
@@ -37,12 +37,12 @@ class LiveWorkers(BaseModel):
 
     alive: Annotated[int, described("Workers whose lease is valid.", 3)]
     in_flight: Annotated[int, described("Requests that they run, of all tenants.", 12)]
-    draining: Annotated[int, described("Of these, those that drain: they take nothing new.", 0)]
+    draining: Annotated[int, described("Of these, those that drain: they take no new turns.", 0)]
     capacity: Annotated[int, described("Requests that they run at most, without those that drain.", 3000)]
 
 
 class LiveMinute(BaseModel):
-    """What ended in a minute; the present one grows."""
+    """What ended in a minute; the numbers of the current minute grow."""
 
     minute: Annotated[datetime, described("Start of the minute.", "2026-01-31T12:00:00Z")]
     completed: Annotated[int, described("Requests that were answered.", 40)]
@@ -55,7 +55,7 @@ class LiveMinute(BaseModel):
 
 
 class LiveFrame(BaseModel):
-    """What operators see of a tenant: the data of the event ``frame``. All but `unread` are at most 2 s old."""
+    """What operators see of a tenant: the data of the event ``frame``. All fields but `unread` are at most 2 s old."""
 
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]

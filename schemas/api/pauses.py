@@ -11,7 +11,7 @@ from schemas.requests import Moment
 
 _REASON = "the provider is being moved"
 _UNTIL = described(
-    "When the pause ends by itself; null: when it is resumed. UTC if it has no zone.", "2026-01-31T14:00:00Z"
+    "When the pause ends by itself; null: only when it is resumed. UTC if it has no zone.", "2026-01-31T14:00:00Z"
 )
 
 
@@ -30,12 +30,12 @@ class PauseWork(BaseModel):
 
 
 class PauseResource(BaseModel):
-    """A pause in force. Requests that it concerns wait; what runs goes on."""
+    """A pause in force. The requests that it applies to wait; those that are running continue."""
 
     model: Annotated[
         str | None, described("Name of the model, which is paused under its aliases too; null: all models.", "llama3")
     ]
     reason: Annotated[str, described("Why; empty if none was given.", _REASON)]
     paused_by: Annotated[str, described("The credential that paused it, as in the audit.", "key:k3x7q2m5ab4c")]
-    paused_at: Annotated[datetime, described("Since when.", "2026-01-31T12:00:00Z")]
+    paused_at: Annotated[datetime, described("When it began.", "2026-01-31T12:00:00Z")]
     until: Annotated[datetime | None, _UNTIL]

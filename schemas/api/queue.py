@@ -12,7 +12,7 @@ from schemas.api.workers import REFUSED, REFUSED_DETAIL, UNTIL
 from schemas.errors import ErrorCode
 from schemas.json_schema import described
 
-RUNNABLE = "Requests whose time has come, also those that are held or paused."
+RUNNABLE = "Requests that are due, including those that are held or paused."
 _RUNNABLE = described(RUNNABLE, 120)
 _HELD = described("Those of them that wait because their model refuses calls.", 0)
 _PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
@@ -23,9 +23,9 @@ UNREAD = described(
     0,
 )
 OLDEST = described(
-    "For how many seconds the oldest one has waited that a worker could take now; null: there is none.", 3.5
+    "How many seconds the oldest request that a worker could take now has waited; null: there is none.", 3.5
 )
-_MORE = described("Whether the count stopped at its limit, so that there may be more.", False)
+_MORE = described("Whether counting stopped at its limit: there may be more.", False)
 
 
 class Count(BaseModel):
@@ -82,32 +82,38 @@ class NextRequest(BaseModel):
     owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")]
     model: Annotated[str, described("Name of its model.", "llama3")]
     priority: Annotated[int, fields.PRIORITY]
-    waited_seconds: Annotated[float, described("For how long it could have run.", 3.5)]
-    last_error: Annotated[str | None, described("Code of its last failed attempt; null: none failed.", "rate_limited")]
+    waited_seconds: Annotated[float, described("How long it has been ready to run.", 3.5)]
+    last_error: Annotated[
+        str | None, described("Error code of its last failed attempt; null: none failed.", "rate_limited")
+    ]
 
 
 class QueueState(BaseModel):
     """What waits in the queue of the tenant.
 
-    At most 500 requests of each priority are counted. Requests behind another one of their conversation are apart.
+    At most 500 requests of each priority are counted. Requests behind another one of their conversation
+    are counted in `waiting` alone.
     """
 
     open: Annotated[
         int, described("All open requests, without a limit, as a worker counted them in the last seconds.", 135)
     ]
-    parked: Annotated[int, described("Those of them whose `not_before` lay ahead at that time.", 4)]
+    parked: Annotated[int, described("Those of them whose `not_before` was still ahead at that time.", 4)]
     runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     unread: Annotated[int | None, UNREAD]
     waiting: Annotated[Count, described("Requests behind another one of their conversation, up to 1,000.")]
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]
     oldest_seconds: Annotated[float | None, OLDEST]
-    by_priority: Annotated[list[DepthOfPriority], described("By priority, highest first; those with none left out.")]
+    by_priority: Annotated[
+        list[DepthOfPriority], described("By priority, highest first, without those that have no requests.")
+    ]
     by_model: Annotated[list[DepthOfModel], described("By model, up to 20, the longest first.")]
     by_both: Annotated[
-        list[DepthOfBoth], described("By model and priority: the models of `by_model`; those with none left out.")
+        list[DepthOfBoth],
+        described("By model and priority, for the models of `by_model`, without pairs that have no requests."),
     ]
-    held: Annotated[list[HeldModel], described("The models that refuse calls, as the workers last said.")]
+    held: Annotated[list[HeldModel], described("The models that refuse calls, as the workers last reported.")]
     pauses: Annotated[
         list[PauseResource], described("What operators of the tenant have paused, that of the whole tenant first.")
     ]

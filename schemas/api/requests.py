@@ -69,7 +69,7 @@ class AttemptError(BaseModel):
 
 
 class RequestDetail(ListedRequest):
-    """A request with all that is known of it. Until a worker has read its record, the fields may be null or empty."""
+    """A request in full. Until a worker has read its record, the fields may be null or empty."""
 
     accepted_at: Annotated[
         datetime | None,

@@ -43,8 +43,8 @@ class Durations(BaseModel):
 
     mean: Annotated[float | None, described("The mean in seconds; null: nothing was measured.", 1.2)]
     p50: Annotated[float | None, described("The median in seconds.", 0.8)]
-    p95: Annotated[float | None, described("What 95 of 100 did not exceed, in seconds.", 4.1)]
-    p99: Annotated[float | None, described("What 99 of 100 did not exceed, in seconds.", 9.3)]
+    p95: Annotated[float | None, described("The 95th percentile in seconds.", 4.1)]
+    p99: Annotated[float | None, described("The 99th percentile in seconds.", 9.3)]
 
 
 class StatsPoint(BaseModel):
@@ -78,4 +78,4 @@ class StatsAnswer(BaseModel):
         described("Up to when endings have been counted, usually a few seconds ago.", "2026-01-31T11:59:58Z"),
     ]
     step: Annotated[int, described("Seconds of each point.", 300)]
-    data: Annotated[list[StatsPoint], described("The points, oldest first; steps in which nothing ended are left out.")]
+    data: Annotated[list[StatsPoint], described("The points, oldest first, without steps in which nothing ended.")]

@@ -20,7 +20,7 @@ MAX_AT_ONCE = 1000
 
 
 class SkipCode(StrEnum):
-    """Why a call left a request alone: a closed list.
+    """Why a call skipped a request: a closed list.
 
     The second half are the errors of a new message, which is what a retry is; the cancel of a request can fail with the
     last four, too.
@@ -117,7 +117,7 @@ class ChangeRequests(_Selection):
 
 
 class Skipped(BaseModel):
-    """How many requests were left alone for one reason."""
+    """How many requests were skipped for one reason."""
 
     code: Annotated[SkipCode, described("The reason.", "retried")]
     count: Annotated[int, described("Number of requests.", 3)]
@@ -137,7 +137,7 @@ class RequestsDone(BaseModel):
     matched: Annotated[int, described("Number of selected requests that this call looked at, at most 1,000.", 40)]
     more: Annotated[bool, described("True if there may be more: call again with `next` as `cursor`.", False)]
     done: Annotated[int, described("Number of requests that were retried, changed, or will be cancelled.", 37)]
-    skipped: Annotated[list[Skipped], described("How many were left alone, by reason.")]
+    skipped: Annotated[list[Skipped], described("How many were skipped, by reason.")]
     next: Annotated[
         str | None,
         described("The `cursor` of the following call; null when there are no more.", "WzE3Njk4NjA3OTgsNDJd"),

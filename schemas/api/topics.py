@@ -80,7 +80,7 @@ class HeaderOfRecord(BaseModel):
 
 
 class TopicRecord(BaseModel):
-    """A record as it is in Kafka. Of records that belong to another tenant only the place, the time and the sizes."""
+    """A record as it is in Kafka. Of another tenant's records only the position, the time and the sizes are shown."""
 
     offset: Annotated[int, described("Its offset.", 1000)]
     at: Annotated[datetime, described("Its timestamp.", "2026-01-31T11:59:57Z")]
@@ -95,7 +95,7 @@ class TopicRecord(BaseModel):
         str | None, described("The first 16 KiB of the value, as it is, or in base64.", '{"messages": []}')
     ]
     value_bytes: Annotated[int | None, described("Length of the whole value.", 212)]
-    cut: Annotated[bool, described("Whether the value or the headers are longer than what is shown.", False)]
+    cut: Annotated[bool, described("Whether the value or the headers are truncated.", False)]
     headers: Annotated[list[HeaderOfRecord] | None, described("Its headers, up to 100.")]
     request_id: Annotated[
         UUID | None, described("The request that it names or became; null: unknown.", fields.A_REQUEST)

@@ -41,13 +41,14 @@ class WaitReason(StrEnum):
 class Reason(BaseModel):
     """A reason for which a request waits."""
 
-    code: Annotated[WaitReason, described("The reason, of a closed list.", "no_worker")]
+    code: Annotated[WaitReason, described("The reason, one of a closed list.", "no_worker")]
     detail: Annotated[
-        str, described("What holds it, and what can be done, in sentences.", "No worker is alive: start one.")
+        str,
+        described("What it waits for and what can be done about it, in sentences.", "No worker is alive: start one."),
     ]
     until: Annotated[
         datetime | None,
-        described("When the reason ends or is looked at again; null: not known.", "2026-01-31T12:00:00Z"),
+        described("When the reason ends or is checked again; null: not known.", "2026-01-31T12:00:00Z"),
     ] = None
     request_id: Annotated[
         UUID | None,
@@ -65,11 +66,11 @@ class Ahead(BaseModel):
         int,
         described("Those of a lower priority that have waited longer: one in eight is taken by age alone.", 12),
     ]
-    more: Annotated[bool, described("Whether counting stopped at its limit, so that there may be more.", False)]
+    more: Annotated[bool, described("Whether counting stopped at its limit: there may be more.", False)]
 
 
 class WaitingState(BaseModel):
-    """Why a request waits, how many come first, and about how long it will take until an attempt begins.
+    """Why a request waits, how many are ahead of it, and about how long it will take until an attempt begins.
 
     All is null or empty if the request has ended. While it runs there can only be `cancelling`.
     """
@@ -79,17 +80,17 @@ class WaitingState(BaseModel):
     position: Annotated[
         int | None,
         described(
-            "Its place in the line of those that compete for the same slots, from 1; null while it cannot be taken, "
+            "Its position among the requests that compete for the same slots, from 1; null while it cannot be taken, "
             "and if counting stopped.",
             44,
         ),
     ] = None
-    ahead: Annotated[Ahead | None, described("What comes first; null while it cannot be taken.")] = None
+    ahead: Annotated[Ahead | None, described("The requests ahead of it; null while it cannot be taken.")] = None
     estimate_seconds: Annotated[
         float | None,
         described(
-            "About how many seconds it will wait from now on, as fast as requests like it were taken in the last "
-            "minute; null with fewer than 10 of them, and if a reason has no known end.",
+            "About how many seconds it will wait from now on, at the rate at which requests like it were "
+            "taken in the last minute; null with fewer than 10 of them, and if a reason has no known end.",
             12.5,
         ),
     ] = None

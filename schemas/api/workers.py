@@ -33,11 +33,11 @@ class TopicOfWorker(BaseModel):
     """The partitions of a topic that a worker reads."""
 
     topic: Annotated[str, described("Name of the topic.", "llm.requests")]
-    partitions: Annotated[list[int], described("Numbers of the partitions.", [0, 1, 2])]
+    partitions: Annotated[list[int], described("The numbers of the partitions.", [0, 1, 2])]
 
 
 class WorkerResource(BaseModel):
-    """A worker that has registered and not left. What it says of itself is as old as its last renewal, up to 3 s."""
+    """A registered worker. What it reports is as old as the last renewal of its lease, up to 3 s."""
 
     id: Annotated[UUID, described("The worker's id. It changes when the worker loses its lease.", A_WORKER)]
     started_at: Annotated[datetime, described("When it took its lease.", "2026-01-31T11:00:00Z")]
@@ -47,7 +47,7 @@ class WorkerResource(BaseModel):
     alive: Annotated[bool, described("Whether its lease is valid. If not, its requests go to other workers.", True)]
     drain_requested_at: Annotated[
         datetime | None,
-        described("Since when it is to take nothing new; null: no operator wants that.", "2026-01-31T12:00:00Z"),
+        described("When an operator asked it to drain; null: none did.", "2026-01-31T12:00:00Z"),
     ]
     version: Annotated[
         str | None,
@@ -57,7 +57,7 @@ class WorkerResource(BaseModel):
         ),
     ]
     draining: Annotated[
-        bool | None, described("Whether it takes nothing new, because it stops or an operator has it drain.", False)
+        bool | None, described("Whether it takes no new turns, because it is stopping or an operator drains it.", False)
     ]
     in_flight: Annotated[int | None, described("Requests that it runs now.", 12)]
     capacity: Annotated[int | None, described("Requests that it runs at most.", 1000)]
@@ -71,4 +71,4 @@ class WorkerList(BaseModel):
     """All workers, the one that started last first."""
 
     data: Annotated[list[WorkerResource], described("The workers.")]
-    more: Annotated[bool, described("Whether there are more than 500, of which the rest are left out.", False)]
+    more: Annotated[bool, described("Whether there are more than the 500 that are listed.", False)]

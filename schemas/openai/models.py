@@ -17,7 +17,7 @@ class ModelObject(BaseModel):
     id: Annotated[str, described("The name by which `model` asks for it. Agents begin with `agent:`.", "llama3")]
     object: Annotated[Literal["model"], described("Always `model`.")] = "model"
     created: Annotated[Literal[0], described("Always 0: it is not known when a model was made.")] = 0
-    owned_by: Annotated[str, described("Where the model runs; `agents` for an agent.", "ollama")]
+    owned_by: Annotated[str, described("The provider of the model; `agents` for an agent.", "ollama")]
     aliases: Annotated[list[str] | None, described("Other names for it.", ["default"])] = Field(None, exclude_if=absent)
     context_tokens: Annotated[_Tokens, described("Maximum number of tokens of prompt and answer together.", 8192)] = (
         Field(None, exclude_if=absent)
@@ -31,7 +31,7 @@ class ModelObject(BaseModel):
     requests_per_minute: Annotated[int | None, described("Maximum number of calls per minute.", 60)] = Field(
         None, exclude_if=absent
     )
-    fallbacks: Annotated[list[str] | None, described("Models that are tried in its place, in order.", ["small"])] = (
+    fallbacks: Annotated[list[str] | None, described("Models that are tried if it fails, in order.", ["small"])] = (
         Field(None, exclude_if=absent)
     )
     price: Annotated[Price | None, described("What its tokens cost.")] = Field(None, exclude_if=absent)

@@ -80,9 +80,9 @@ class CreateResponse(BaseModel):
     instructions: Annotated[
         _Text | None, described("Instructions for this response alone, before its context.", "Be brief.")
     ] = None
-    previous_response_id: Annotated[_Id | None, described("The response that this one goes on from.", _A_RESPONSE)] = (
-        None
-    )
+    previous_response_id: Annotated[
+        _Id | None, described("The response that this one continues from.", _A_RESPONSE)
+    ] = None
     conversation: Annotated[
         Annotated[_Id, Field(min_length=1)] | ConversationRef | None,
         described(
@@ -92,7 +92,7 @@ class CreateResponse(BaseModel):
     ] = None
     store: Annotated[StrictBool | None, described("False: the response is not kept after it has ended.", True)] = None
     stream: Annotated[StrictBool | None, described("Answer with server-sent events.", False)] = None
-    background: Annotated[StrictBool | None, described("Answer at once; fetch the response later.", False)] = None
+    background: Annotated[StrictBool | None, described("Respond at once; fetch the response later.", False)] = None
     tools: Annotated[
         Annotated[list[dict[str, Any]], Field(max_length=128)] | None,
         described("The functions that the model may call.", [{"type": "function", "name": "weather"}]),
@@ -121,14 +121,14 @@ class CreateResponse(BaseModel):
             "`auto`: if the input is too long, its oldest items are left out. The history always is.", "disabled"
         ),
     ] = None
-    include: Annotated[list[Include] | None, described("Taken; the answer is the same.")] = None
+    include: Annotated[list[Include] | None, described("Accepted; it does not change the answer.")] = None
     metadata: Annotated[Metadata | None, described("Up to 16 key-value pairs of the client's own.")] = None
     service_tier: Annotated[
         ServiceTier | None, described("`flex`: with low priority; `priority`: with high priority.", "auto")
     ] = None
     user: Annotated[_Label | None, described("The end user, for the provider's detection of abuse.", "u-17")] = None
     safety_identifier: Annotated[_Label | None, described("The newer name of `user`.", "u-17")] = None
-    prompt_cache_key: Annotated[_Label | None, described("Taken and shown again.", "chat-7")] = None
+    prompt_cache_key: Annotated[_Label | None, described("Accepted and returned.", "chat-7")] = None
     priority: Annotated[Priority | None, fields.PRIORITY] = None
     deadline: Annotated[Moment | None, fields.DEADLINE] = None
     on_disconnect: Annotated[OnDisconnect | None, ON_DISCONNECT] = None
