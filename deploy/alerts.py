@@ -109,7 +109,7 @@ def alerts() -> list[Alert]:
             f"{lag} > 1000 and deriv(({lag})[10m:1m]) > 0",
             "5m",
             "warning",
-            "{{ $value | humanize }} records of {{ $labels.topic }} are not read yet, and they become more.",
+            "{{ $value | humanize }} records of {{ $labels.topic }} have not been read yet, and their number grows.",
         ),
         Alert(
             "PartitionStalled",
