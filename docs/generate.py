@@ -216,14 +216,16 @@ def commands() -> str:
 
 def _verbs(program: str, group: TyperGroup) -> Iterator[str]:
     for name, verb in group.commands.items():
+        if not isinstance(verb, TyperGroup) or verb.invoke_without_command:
+            yield _verb(f"{program} {name}", verb)
         if isinstance(verb, TyperGroup):
             yield from _verbs(f"{program} {name}", verb)
-        else:
-            yield _verb(f"{program} {name}", verb)
 
 
 def _verb(name: str, verb: Any) -> str:
-    usage = " ".join([name, *verb.collect_usage_pieces(Context(verb))])
+    pieces = verb.collect_usage_pieces(Context(verb))
+    # The verbs below this one have parts of their own.
+    usage = " ".join([name, *(piece for piece in pieces if piece != getattr(verb, "subcommand_metavar", None))])
     rows = [_parameter(each) for each in verb.params]
     parameters = "\n" + table(["argument", "default", "what"], rows) if rows else ""
     return f"## `{name}`\n\n{verb.help}\n\n    {usage}\n{parameters}"

@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from tests.support.tree import ROOT, project_files
 
@@ -20,6 +23,24 @@ def test_the_reference_is_what_the_code_says() -> None:
     check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (0, "") == (check.returncode, check.stderr)
+
+
+def test_the_reference_has_every_command() -> None:
+    """Each command that does something is in the reference, also one that has others below it."""
+    from orchestra.cli.main import build
+
+    page = (ROOT / "docs/reference/commands.md").read_text("utf-8")
+    group = typer.main.get_command(build())
+
+    assert sorted(_runnable("orchestra", group)) == sorted(re.findall(r"^## `(.+)`$", page, re.MULTILINE))
+
+
+def _runnable(name: str, command: Any) -> Iterator[str]:
+    below = getattr(command, "commands", {})
+    if not below or command.invoke_without_command:
+        yield name
+    for word, each in below.items():
+        yield from _runnable(f"{name} {word}", each)
 
 
 @ids
