@@ -144,10 +144,10 @@ def _options(
     """A durable queue in front of language models: each message is accepted once and answered once, in order.
 
     Exit codes of every command: 0 done; 1 failed, or partly failed; 2 wrong usage, also if the gateway refuses the
-    value of an option; 3 no gateway could be reached (send, chat); 4 standard output could not be written, although the
-    work may be done; 70 a bug in this program; 78 a setting is wrong; 130 interrupted; 141 the reader of standard
-    output went away. Errors are explained on standard error. Characters that the encoding of standard output lacks are
-    replaced.
+    value of an option; 3 no gateway could be reached (send, bulk, chat); 4 standard output could not be written,
+    although the work may be done; 70 a bug in this program; 78 a setting is wrong; 130 interrupted; 141 the reader of
+    standard output went away. Errors are explained on standard error. Characters that the encoding of standard output
+    lacks are replaced.
     """
 
 
