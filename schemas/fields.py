@@ -17,6 +17,7 @@ MODEL = described("Name or alias of the model; null: the default model.", "llama
 AGENT = described("Name of the agent, a preset that answers the request.", "analyst")
 TASK_TYPE = described("Name of the agent that answers the task. A request that is not a task has none.", "analyst")
 PRIORITY = described("0 to 9; higher runs first. Null: 5.", 7)
+SHOWN_PRIORITY = described("0 to 9; higher runs first.", 7)
 DEADLINE = described(
     "The request expires if it has not been answered by then: at most 7 days ahead, by default 1 hour. "
     "UTC if it has no zone.",

@@ -105,7 +105,7 @@ TAGS = {
     "responses and models are at the same paths below `/v1`, too; files are below both.",
     "operations": "The queue, the workers, the topics, what has ended, pauses, and the audit. For operators.",
     "agents": "Named presets for answering requests.",
-    "users": "People who sign in with a password.",
+    "users": "People who sign in with a password, their sessions, and the erasure of everything that an owner has.",
     "keys": "API keys: credentials of programs.",
     "health": "Probes and metrics. No credentials required.",
 }
@@ -117,7 +117,7 @@ _PATHS = {
     "erasure_id": ("The erasure's id.", fields.AN_ERASURE),
     "key_id": ("The key's id, the part of the key that is not secret.", "k3x7q2m5ab4c"),
     "worker_id": ("The worker's id.", A_WORKER),
-    "model_id": ("The model's name or an alias, or `agent:` and the name of an agent.", "llama3"),
+    "model_id": ("The model's name or an alias. To get an agent: `agent:` and its name.", "llama3"),
     "file_id": ("The file's id.", A_FILE),
     "topic": ("Name of the topic.", "llm.requests"),
     "partition": ("Number of the partition.", "7"),

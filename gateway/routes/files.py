@@ -29,13 +29,13 @@ from schemas.errors import ErrorCode, OrchestraError
 _MAX_PAGE = 1000
 _RANGE = openapi.header("Range", "One range of bytes: the answer is a 206 with this part.", "bytes=0-1023")
 _IF_RANGE = openapi.header(
-    "If-Range", "The `ETag` of an earlier answer: without it the whole file is sent.", '"9f86d0"'
+    "If-Range", "The `ETag` of an earlier answer. If the file has another one, the whole file is sent.", '"9f86d0"'
 )
 _BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description=fields.LIMIT.description, examples=fields.LIMIT.examples)]
 After = Annotated[
-    str | None, Query(max_length=64, description="Return the files behind the one with this id.", examples=[A_FILE])
+    str | None, Query(max_length=64, description="Return the files after the one with this id.", examples=[A_FILE])
 ]
 Order = Annotated[Literal["asc", "desc"], Query(description="By time of upload: oldest first, or newest first.")]
 OfPurpose = Annotated[Purpose | None, Query(description="Only files for this purpose.")]
@@ -77,7 +77,8 @@ class FileRoutes:
     async def create_file(self, call: Call[None]) -> Response:
         """Upload a file.
 
-        The fields of the form may be in any order. The file expires at `expires_at`.
+        The fields of the form may be in any order. The file expires at `expires_at`, by default 30 days after its
+        upload.
         """
         kept = await self._files.receive(call.caller, Upload(call.request))
         return json_answer(_shown(kept, call.caller))

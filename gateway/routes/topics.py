@@ -58,7 +58,7 @@ class TopicRoutes:
         ]
 
     async def list_topics(self, call: Call[None]) -> Response:  # noqa: ARG002  every operator sees them all
-        """List the topics, with how far each partition is written and read."""
+        """List the topics, with how far each partition has been written and read."""
         looked = await self._topics.look()
         times = await self._topics.last_times(looked)
         read = {place.topic for place in lags(looked)}
@@ -68,7 +68,7 @@ class TopicRoutes:
     async def list_records(
         self, call: Call[None], topic: str, partition: str, query: Annotated[RecordQuery, Query()]
     ) -> Response:
-        """List the topics, with how far each partition has been written and read.
+        """List the records of a partition, as they are in Kafka.
 
         The call joins no consumer group and commits nothing. It reads for a limited time and a limited number of bytes,
         so it may return fewer records than `limit` together with `next`.

@@ -16,7 +16,10 @@ KEY_PATTERN = "^[!-~]{1,255}$"
 
 
 class BulkMessage(PostMessage):
-    """One message of a bulk call: the body of ``POST /v1/messages``, without ``stream``."""
+    """One message of a bulk call: the body of ``POST /v1/messages``.
+
+    ``stream: true`` is refused, and ``on_disconnect`` is ignored.
+    """
 
     idempotency_key: Annotated[
         Annotated[str, Field(pattern=KEY_PATTERN)] | None,

@@ -62,7 +62,7 @@ class ConversationResource(BaseModel):
 
     id: Annotated[UUID, described("The conversation's id.", fields.A_CONVERSATION)]
     created_at: Annotated[datetime, described("When it was created.", "2026-01-31T11:59:58.123456Z")]
-    metadata: Annotated[dict[str, str], described("As sent when it was created.", {"topic": "logs"})]
+    metadata: Annotated[dict[str, str], described("Key-value pairs of the client's own.", {"topic": "logs"})]
     open_requests: Annotated[
         list[UUID], described("Ids of the requests that have not ended, oldest first.", [fields.A_REQUEST])
     ]

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from schemas import fields
 from schemas.api.pauses import PauseResource
-from schemas.api.workers import REFUSED, REFUSED_DETAIL, UNTIL
+from schemas.api.workers import REFUSED_DETAIL
 from schemas.errors import ErrorCode
 from schemas.json_schema import described
 
@@ -38,7 +38,7 @@ class Count(BaseModel):
 class DepthOfPriority(BaseModel):
     """What waits with one priority."""
 
-    priority: Annotated[int, fields.PRIORITY]
+    priority: Annotated[int, fields.SHOWN_PRIORITY]
     runnable: Annotated[int, _RUNNABLE]
     held: Annotated[int, _HELD]
     paused: Annotated[int, _PAUSED]
@@ -61,7 +61,7 @@ class DepthOfModel(BaseModel):
 class DepthOfBoth(DepthOfModel):
     """What waits for one model with one priority."""
 
-    priority: Annotated[int, fields.PRIORITY]
+    priority: Annotated[int, fields.SHOWN_PRIORITY]
 
 
 class HeldModel(BaseModel):
@@ -69,8 +69,8 @@ class HeldModel(BaseModel):
 
     model: Annotated[str, described("Name of the model.", "llama3")]
     workers: Annotated[int, described("How many workers hold it back.", 2)]
-    until: Annotated[datetime, UNTIL]
-    code: Annotated[ErrorCode | None, REFUSED]
+    until: Annotated[datetime, described("When the last of these workers may call it again.", "2026-01-31T12:00:30Z")]
+    code: Annotated[ErrorCode | None, described("The error with which the model refused the last call.", "auth")]
     detail: Annotated[str | None, REFUSED_DETAIL]
 
 
@@ -81,7 +81,7 @@ class NextRequest(BaseModel):
     conversation_id: Annotated[UUID, fields.CONVERSATION_ID]
     owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")]
     model: Annotated[str, described("Name of its model.", "llama3")]
-    priority: Annotated[int, fields.PRIORITY]
+    priority: Annotated[int, fields.SHOWN_PRIORITY]
     waited_seconds: Annotated[float, described("How long it has been ready to run.", 3.5)]
     last_error: Annotated[
         str | None, described("Error code of its last failed attempt; null: none failed.", "rate_limited")

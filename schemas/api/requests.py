@@ -56,7 +56,7 @@ class ListedRequest(RequestResource):
     """A request in a list."""
 
     owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")] = None
-    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+    priority: Annotated[int | None, fields.SHOWN_PRIORITY] = None
 
 
 class AttemptError(BaseModel):

@@ -72,7 +72,7 @@ class TaskResource(BaseModel):
     completed_at: Annotated[datetime | None, fields.FINISHED_AT] = None
     conversation_id: Annotated[UUID | None, fields.CONVERSATION_ID] = None
     model: Annotated[str | None, fields.MODEL] = None
-    priority: Annotated[int | None, described("0 to 9; higher runs first.", 7)] = None
+    priority: Annotated[int | None, fields.SHOWN_PRIORITY] = None
     not_before: Annotated[
         datetime | None, described("It does not start before this time; null: no limit.", "2026-01-31T11:00:00Z")
     ] = None

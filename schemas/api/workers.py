@@ -10,8 +10,6 @@ from schemas.errors import ErrorCode
 from schemas.json_schema import described
 
 A_WORKER = "5d0b6a3e-9f0c-4c52-8a0e-2f1f5e7c9b11"
-UNTIL = described("Until when it is held back; null: it is not.", "2026-01-31T12:00:30Z")
-REFUSED = described("The error with which the model refused the last call; null while it is not held back.", "auth")
 REFUSED_DETAIL = described("What the provider said.", "the provider rejected the API key")
 
 
@@ -24,8 +22,14 @@ class ModelOfWorker(BaseModel):
         int | None,
         described("How many more calls the worker may start now, because the model refused some; null: no limit.", 1),
     ]
-    held_until: Annotated[datetime | None, UNTIL]
-    code: Annotated[ErrorCode | None, REFUSED]
+    held_until: Annotated[
+        datetime | None,
+        described("When the worker may call it again; null: the model is not held back.", "2026-01-31T12:00:30Z"),
+    ]
+    code: Annotated[
+        ErrorCode | None,
+        described("The error with which the model refused the last call; null while it is not held back.", "auth"),
+    ]
     detail: Annotated[str | None, REFUSED_DETAIL]
 
 

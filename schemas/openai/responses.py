@@ -238,7 +238,9 @@ class ResponseObject(BaseModel):
     presence_penalty: Annotated[float, described("As sent; 0 if it was left out.", 0.0)] = 0.0
     frequency_penalty: Annotated[float, described("As sent; 0 if it was left out.", 0.0)] = 0.0
     truncation: Annotated[Truncation, described("As sent.")] = "disabled"
-    usage: Annotated[ResponseUsage | None, described("Tokens used; null unless it was completed.")] = None
+    usage: Annotated[
+        ResponseUsage | None, described("Tokens used; null unless `status` is `completed` or `incomplete`.")
+    ] = None
     metadata: Annotated[dict[str, str], described("As sent.", {"topic": "logs"})] = {}
     conversation: Annotated[ConversationRef | None, described("The conversation that it belongs to.")] = Field(
         None, exclude_if=absent
