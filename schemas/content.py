@@ -162,7 +162,10 @@ FileId = Annotated[
     Field(json_schema_extra={"pattern": f"^{_FILE_ID.pattern}$"}),
     described("Id of an uploaded file.", "file-019ac0de7b1f0c526d4e8a309c112f8e"),
 ]
-_Detail = Annotated[Literal["auto", "low", "high"] | None, described("How closely the model looks at it.")]
+_Detail = Annotated[
+    Literal["auto", "low", "high"] | None,
+    described("How closely the model looks at the image; null: the provider's default."),
+]
 
 
 class TextPart(TypedDict):
@@ -173,14 +176,14 @@ class TextPart(TypedDict):
 
 
 class ImageUrl(TypedDict):
-    """An image. ``detail``: how closely the model looks at it."""
+    """An image, by a URL."""
 
     url: Annotated[
         str,
         AfterValidator(_media_url),
         _MEDIA_URL,
         described(
-            "A `data:` URL with the image; or its `https:` URL, where `ALLOW_MEDIA_URLS` is set.",
+            "A `data:` URL with the image, or its `https:` URL if the gateway's setting `ALLOW_MEDIA_URLS` is on.",
             "data:image/png;base64,iVBORw0KGgo=",
         ),
     ]
@@ -188,7 +191,7 @@ class ImageUrl(TypedDict):
 
 
 class ImageFile(TypedDict):
-    """An image that was uploaded. ``detail``: how closely the model looks at it."""
+    """An image that was uploaded."""
 
     file_id: FileId
     detail: NotRequired[_Detail]
@@ -207,21 +210,21 @@ class ImagePart(TypedDict):
 
 
 class InputAudio(TypedDict):
-    """A recording. ``data``: base64."""
+    """A recording, in base64."""
 
-    data: Annotated[Text, described("The recording, as base64.", "UklGRg==")]
-    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format.", "wav")]
+    data: Annotated[Text, described("The recording, in base64.", "UklGRg==")]
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format, such as `wav` or `mp3`.", "wav")]
 
 
 class AudioFile(TypedDict):
     """A recording that was uploaded."""
 
     file_id: FileId
-    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format.", "wav")]
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$"), described("Its format, such as `wav` or `mp3`.", "wav")]
 
 
 class AudioPart(TypedDict):
-    """A recording: base64, or an uploaded file."""
+    """A recording: in base64, or an uploaded file."""
 
     type: Annotated[Literal["input_audio"], _KIND]
     input_audio: Annotated[
@@ -236,14 +239,14 @@ _FileName = Annotated[str, Field(max_length=256), AfterValidator(visible), descr
 
 
 class InputFile(TypedDict):
-    """A file. ``file_data``: a URL."""
+    """A document, by a URL."""
 
     file_data: Annotated[
         str,
         AfterValidator(_media_url),
         _MEDIA_URL,
         described(
-            "A `data:` URL with the document; or its `https:` URL, where `ALLOW_MEDIA_URLS` is set.",
+            "A `data:` URL with the document, or its `https:` URL if the gateway's setting `ALLOW_MEDIA_URLS` is on.",
             "data:application/pdf;base64,JVBERi0=",
         ),
     ]
@@ -273,10 +276,10 @@ Part = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminato
 
 
 class CalledFunction(TypedDict):
-    """The function that the model calls. ``arguments``: JSON, as the model wrote it."""
+    """The function that the model calls."""
 
     name: _FunctionName
-    arguments: Annotated[Text, described("JSON, as the model wrote it.", '{"city": "Oslo"}')]
+    arguments: Annotated[Text, described("Its arguments: JSON, as the model wrote it.", '{"city": "Oslo"}')]
 
 
 class ToolCall(TypedDict):
@@ -284,7 +287,7 @@ class ToolCall(TypedDict):
 
     id: Annotated[CallId, described("The call's id.", "call_1")]
     type: Annotated[Literal["function"], _KIND]
-    function: Annotated[CalledFunction, described("What is called.")]
+    function: Annotated[CalledFunction, described("The function and its arguments.")]
 
 
 # Not Python's own code, because it runs for every message, and again when it is written.
@@ -321,13 +324,13 @@ class DialogueMessage(BaseModel):
     tool_calls: Annotated[
         Annotated[list[ToolCall], Field(max_length=MAX_CALLS)] | None,
         neutral([]),
-        described("The tools that the model calls; in assistant messages."),
+        described("The tool calls of the model; only in assistant messages."),
     ] = Field(None, exclude_if=absent)
     tool_call_id: Annotated[
-        CallId | None, described("The call that this is the result of; in tool messages.", "call_1")
+        CallId | None, described("Id of the call that this is the result of; only in tool messages.", "call_1")
     ] = Field(None, exclude_if=absent)
     refusal: Annotated[
-        str | None, neutral(""), described("The model's refusal to answer; in assistant messages.", "I cannot.")
+        str | None, neutral(""), described("The model's refusal to answer; only in assistant messages.", "I cannot.")
     ] = Field(None, exclude_if=absent)
 
     @model_validator(mode="after")
@@ -366,11 +369,13 @@ class DialogueMessage(BaseModel):
 
 
 class OfferedFunction(TypedDict):
-    """A function that the model may call. ``parameters``: JSON Schema of its arguments."""
+    """A function that the model may call."""
 
     name: _FunctionName
     description: NotRequired[
-        Annotated[Annotated[str, *_LONG] | None, described("What it does, for the model.", "The weather in a city.")]
+        Annotated[
+            Annotated[str, *_LONG] | None, described("What it does; the model reads this.", "The weather in a city.")
+        ]
     ]
     parameters: NotRequired[Annotated[JsonObject | None, described("JSON Schema of its arguments.")]]
     strict: NotRequired[Annotated[StrictBool | None, _STRICT]]
@@ -397,12 +402,14 @@ class NamedTool(TypedDict):
 
 
 class AnswerFormat(TypedDict):
-    """A JSON Schema that the answer must match. ``strict``: the provider enforces it, if it can."""
+    """A JSON Schema that the answer must match."""
 
-    name: Annotated[Name, described("A name for the model.", "greeting")]
+    name: Annotated[Name, described("Name of the schema; the model reads this.", "greeting")]
     schema: Annotated[JsonObject, described("The JSON Schema.")]
     description: NotRequired[
-        Annotated[Annotated[str, *_LONG] | None, described("What it is for, for the model.", "A greeting.")]
+        Annotated[
+            Annotated[str, *_LONG] | None, described("What the schema is for; the model reads this.", "A greeting.")
+        ]
     ]
     strict: NotRequired[Annotated[StrictBool | None, _STRICT]]
 
@@ -467,12 +474,12 @@ class MessageItem(TypedDict):
 
 
 class FunctionCallItem(TypedDict):
-    """A call of a tool. ``arguments``: JSON, as the model wrote it."""
+    """A call of a tool."""
 
     type: Annotated[Literal["function_call"], _KIND]
     call_id: Annotated[str, described("The call's id.", "call_1")]
     name: Annotated[str, described("Name of the function.", "weather")]
-    arguments: Annotated[str, described("JSON, as the model wrote it.", '{"city": "Oslo"}')]
+    arguments: Annotated[str, described("Its arguments: JSON, as the model wrote it.", '{"city": "Oslo"}')]
 
 
 Item = Annotated[ReasoningItem | MessageItem | FunctionCallItem, Field(discriminator="type")]
@@ -480,8 +487,8 @@ Output = Annotated[
     list[Item] | None,
     Field(exclude_if=absent),
     described(
-        "The items of the answer in order, if it is more than one text: reasoning (if it was asked for), messages, "
-        "tool calls. Absent otherwise.",
+        "The items of the answer, in order: reasoning (if it was requested), messages, tool calls. Absent if the "
+        "answer is only one text.",
         [{"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Oslo"}'}],
     ),
 ]

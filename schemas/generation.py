@@ -82,7 +82,9 @@ class Sampling(BaseModel):
     ] = None
     top_p: Annotated[
         Annotated[float, Field(gt=0, le=1), ANumber] | None,
-        described("Nucleus sampling: choose among the tokens that make up this share of the probability.", 0.9),
+        described(
+            "Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9
+        ),
     ] = None
     max_tokens: Annotated[
         MaxTokens | None,
@@ -91,25 +93,27 @@ class Sampling(BaseModel):
     stop: Annotated[
         _StopTexts | None,
         BeforeValidator(_listed, json_schema_input_type=_StopTexts | _StopText | None),
-        described("The answer ends before any of these texts.", ["\n\n"]),
+        described("Up to 16 texts. The answer ends before the first of them that the model would write.", ["\n\n"]),
     ] = None
     seed: Annotated[
         Annotated[int, Field(ge=-(2**63), lt=2**63), ANumber] | None,
-        described("Equal requests with equal seeds get equal answers, as far as the provider can.", 7),
+        described("Equal requests with the same seed get the same answer, as far as the provider supports it.", 7),
     ] = Field(None, exclude_if=absent)
     frequency_penalty: Annotated[
         Annotated[float, Field(ge=-2, le=2), ANumber] | None,
         neutral(0, 0.0),
-        described("Positive: avoid tokens the more, the more often the text has them.", 0.5),
+        described(
+            "Above 0, a token becomes less likely with each time that it has occurred; below 0, more likely.", 0.5
+        ),
     ] = Field(None, exclude_if=absent)
     presence_penalty: Annotated[
         Annotated[float, Field(ge=-2, le=2), ANumber] | None,
         neutral(0, 0.0),
-        described("Positive: avoid tokens that the text has already.", 0.5),
+        described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5),
     ] = Field(None, exclude_if=absent)
     reasoning_effort: Annotated[
         Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None,
-        described("How long the model reasons before it answers, if it can.", "low"),
+        described("How much the model reasons before it answers, if it is able to.", "low"),
     ] = Field(None, exclude_if=absent)
 
 
@@ -136,11 +140,13 @@ class Options(Sampling):
     tool_choice: Annotated[
         ToolChoice | None,
         described(
-            "Whether the model calls tools: `none`, `auto` (default), `required`, or the one that it must call.", "auto"
+            "Whether the model calls tools. `none`: it calls none. `auto` (default): it decides. `required`: it calls "
+            "at least one. An object names the tool that it must call.",
+            "auto",
         ),
     ] = None
     parallel_tool_calls: Annotated[
-        StrictBool | None, described("Whether the model may call several tools at once.", False)
+        StrictBool | None, described("Whether the model may call several tools in one answer.", False)
     ] = None
     response_format: Annotated[
         ResponseFormat | None,
@@ -150,10 +156,10 @@ class Options(Sampling):
     ] = None
     user: Annotated[
         Annotated[Text, Field(max_length=512)] | None,
-        described("The end user, for the provider's detection of abuse.", "u-17"),
+        described("Id of the end user, by which the provider can detect abuse.", "u-17"),
     ] = None
     reasoning: Annotated[
-        Literal["include"] | None, described("`include`: the answer has the model's reasoning, too.", "include")
+        Literal["include"] | None, described("`include`: return the model's reasoning with the answer.", "include")
     ] = None
 
     @model_validator(mode="after")
@@ -191,7 +197,7 @@ class GenerateRequest(Options):
 
 
 class Usage(BaseModel):
-    """Tokens used by one attempt. Null values are left out wherever it is sent."""
+    """Tokens used by one attempt. Fields without a value are left out."""
 
     input_tokens: Annotated[int, Field(ge=0), described("Tokens of the prompt.", 21)] = 0
     output_tokens: Annotated[int, Field(ge=0), described("Tokens of the answer.", 5)] = 0

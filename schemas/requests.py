@@ -72,7 +72,7 @@ class _Record(BaseModel):
 
 
 class Message(DialogueMessage):
-    """One message of a request. Its texts are storable."""
+    """One message of a request. Its texts must not contain U+0000 or lone surrogates."""
 
     @field_validator("content", "name", "refusal")
     @classmethod
@@ -83,7 +83,7 @@ class Message(DialogueMessage):
 Messages = Annotated[
     list[Message],
     Field(min_length=1, max_length=10_000),
-    described("The new message, with any that come before it, oldest first.", [fields.A_MESSAGE]),
+    described("The new message, after any earlier messages that are sent with it; oldest first.", [fields.A_MESSAGE]),
 ]
 MAX_MODEL_NAME = 200
 ModelName = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
@@ -93,7 +93,7 @@ class MessageBody(Options, _Record):
     """A message to answer: the body of ``POST /v1/messages`` and the value of a request record."""
 
     conversation_id: Annotated[
-        UUID | None, _OR_EMPTY, described("The conversation to continue; without it a new one.", fields.A_CONVERSATION)
+        UUID | None, _OR_EMPTY, described("The conversation to continue; null: a new one.", fields.A_CONVERSATION)
     ] = None
     messages: Messages
     model: Annotated[ModelName | None, _OR_EMPTY, fields.MODEL] = None

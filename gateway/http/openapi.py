@@ -64,9 +64,9 @@ _EVENT: dict[str, Any] = {
         "id": {
             "type": "string",
             "pattern": "^[0-9]+[.][0-9]+(-[0-9]+)?([.]end)?$",
-            "description": "Where to resume: `<attempt>.<characters of text sent so far>`, with `.end` after the "
-            "ending. After other pieces than text, the length of the whole answer so far follows: `1.11-40`. The first "
-            "event has none.",
+            "description": "The position to resume from: `<attempt>.<characters of text sent so far>`. If the answer "
+            "has pieces other than text, the length of all pieces so far follows, as in `1.11-40`. The id of the "
+            "ending ends with `.end`, and the first event has no id.",
             "examples": ["1.11", "1.11-40"],
         },
     },
@@ -87,23 +87,23 @@ _TURN_EVENT = {
         "id": {
             "type": "string",
             "pattern": "^[0-9a-f-]{36}:[0-9]+[.][0-9]+(-[0-9]+)?([.]end)?$",
-            "description": "Where to resume: the id of the request, and the id as in its own stream.",
+            "description": "The position to resume from: the id of the request, and the event's id in its stream.",
             "examples": [f"{fields.A_REQUEST}:1.11"],
         },
     },
 }
 TAGS = {
     "messages": "Send a message to a model: wait for the reply, stream it, or fetch it later.",
-    "requests": "Every message and task is a request: get, stream, retry, change or cancel it by its id. Act on many "
-    "by their ids or by a filter.",
+    "requests": "Every message and task is a request: get, stream, retry, change or cancel it by its id, or many at "
+    "once by their ids or a filter.",
     "conversations": "Requests that are answered one after another, and the messages exchanged in them.",
     "tasks": "Requests that a named agent answers.",
     "tasks (v0)": "The task calls of the system that this one replaced (the v0 API), for existing clients.",
     "dead letters": "Records from Kafka that could not become requests. For operators.",
     "files": "Files of the caller: upload, list, download, delete. They expire.",
-    "OpenAI's API": "The same queue for clients of OpenAI's API, with the base URL `/openai/v1`. Chat completions, "
-    "responses and models are at the same paths below `/v1`, too; files are below both.",
-    "operations": "The queue, the workers, the topics, what has ended, pauses, and the audit. For operators.",
+    "OpenAI's API": "The same queue for clients of OpenAI's API; their base URL is `/openai/v1`. Chat completions, "
+    "responses, models and files have the same paths below `/v1`, too.",
+    "operations": "The queue, workers, topics, statistics, pauses and the audit. For operators.",
     "agents": "Named presets for answering requests.",
     "users": "People who sign in with a password, their sessions, and the erasure of everything that an owner has.",
     "keys": "API keys: credentials of programs.",
@@ -167,7 +167,7 @@ UPLOAD = {
                         },
                         "purpose": {
                             "enum": [*Purpose],
-                            "description": "What it is for. It changes nothing; lists can be filtered by it.",
+                            "description": "What it is for: only a label, by which lists can be filtered.",
                         },
                     },
                 }
@@ -187,20 +187,22 @@ def header(name: str, description: str, example: str, **schema: Any) -> dict[str
 
 TRACEPARENT = header(
     "traceparent",
-    "W3C Trace Context. It is passed on to the reply.",
+    "W3C Trace Context. It is passed on to the model call, the events and the reply.",
     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 
 
 def idempotency_key(what: str) -> dict[str, Any]:
     """The request header that makes it safe to repeat a POST."""
-    description = f"Makes a repeat safe: the same key with the same body is the same {what}. 1 to 255 characters."
+    description = (
+        f"Makes it safe to repeat the call: the same key with the same body is the same {what}. 1 to 255 characters."
+    )
     return header("Idempotency-Key", description, "order-7", pattern=_KEY)
 
 
 RETRY_KEY = header(
     "Idempotency-Key",
-    "Without it, a request is retried once, however often this is called. Each other key retries it once more.",
+    "Without it, a request is retried only once, even if the call is repeated. Each new key retries it once more.",
     "second-try",
     pattern=_KEY,
 )

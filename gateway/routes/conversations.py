@@ -51,8 +51,8 @@ _RESUME = openapi.header("Last-Event-ID", "Id of the last event received: resume
 _LastEventId = Annotated[
     str | None,
     Query(
-        description="Like the header `Last-Event-ID`, for clients that cannot set it; or the id of a request: begin "
-        "behind its turn.",
+        description="Like the header `Last-Event-ID`, for clients that cannot set it; or the id of a request: start "
+        "after its turn.",
         examples=[f"{fields.A_REQUEST}:1.18", fields.A_REQUEST],
     ),
 ]
@@ -123,7 +123,10 @@ class Conversations:
         return await self._make(caller, wanted.id, create)
 
     async def list_conversations(self, call: Call[None], limit: Limit = 20, cursor: Cursor = None) -> Response:
-        """List the caller's conversations, newest first."""
+        """List the caller's conversations, newest first.
+
+        Admins see those of all owners of the tenant.
+        """
         before, caller = read_time_cursor(cursor), call.caller
         found = await conversations.page(self._database, caller.tenant, before, limit + 1, caller.only)
         data, following = cut(found, limit)
@@ -167,9 +170,9 @@ class Conversations:
     async def copy_conversation(self, call: Call[CopyConversation], conversation_id: UUID) -> Response:
         """Copy a conversation.
 
-        The new conversation has copies of all messages, which count towards its owner's stored data. The client may
-        choose its id. If a conversation with that id exists, and is neither this one nor a branch, it is returned
-        unchanged.
+        The new conversation has copies of all messages, which count towards its owner's stored data: at most 10,000
+        messages and 32 MiB, while a branch has no limit. The client may choose its id. If a conversation with that id
+        exists, and is neither this one nor a branch, it is returned unchanged.
         """
         caller, wanted, original = call.caller, call.body, call.caller.conversation(conversation_id)
 
@@ -189,7 +192,7 @@ class Conversations:
     ) -> Response:
         """Stream the events of all turns of a conversation, in their order, as server-sent events.
 
-        A new stream starts with the first turn. With `Last-Event-ID` it resumes after that event, of any turn.
+        A new stream starts with the first turn. With `Last-Event-ID` it resumes after that event, whatever its turn.
         `Last-Event-ID` may also be the id of a request: the stream then starts after that turn. It continues with new
         turns as they are accepted, and ends with the event `deleted` when the conversation is deleted.
         """

@@ -93,7 +93,7 @@ class FileRoutes:
     ) -> Response:
         """List the caller's files.
 
-        A page has at most 1,000 files, whatever the limit.
+        Admins see those of all owners of the tenant. A page has at most 1,000 files, even if `limit` is higher.
         """
         if after is not None and not is_id(after):
             raise OrchestraError(ErrorCode.INVALID_REQUEST, "after: not the id of a file")

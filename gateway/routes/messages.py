@@ -35,7 +35,10 @@ ROUTE = "/v1/messages"
 
 _HEADERS = (
     openapi.header(
-        "Prefer", "`respond-async`: respond with 202 at once. `wait=N`: after at most N seconds (0 to 300).", "wait=10"
+        "Prefer",
+        "`respond-async`: respond with 202 at once. `wait=N`: respond with 202 if there is no reply after N seconds "
+        "(0 to 300).",
+        "wait=10",
     ),
     openapi.idempotency_key("request"),
     openapi.header("Accept", "`text/event-stream`: stream the reply, like `stream` in the body.", "text/event-stream"),
@@ -108,9 +111,10 @@ class Messages:
     async def create_message(self, call: Call[Read]) -> Response:
         """Send a message and get its reply.
 
-        By default the call waits for the reply. `Prefer: respond-async` returns at once with the URL of the request.
-        `stream` in the body, or `Accept: text/event-stream`, streams the reply as server-sent events. A client that
-        closes the connection meanwhile leaves the request running, or cancels it with `on_disconnect: "cancel"`.
+        By default the call waits for the reply, for up to 60 seconds (`SYNC_LIMIT_SECONDS`). `Prefer: respond-async`
+        returns at once with the URL of the request. `stream` in the body, or `Accept: text/event-stream`, streams the
+        reply as server-sent events. If the client closes the connection, the request goes on, unless `on_disconnect` is
+        `cancel`.
         """
         request, caller = call.request, call.caller
         prefer, key = read_prefer(request.headers.getlist("prefer")), read_idempotency_key(request)

@@ -48,8 +48,8 @@ class SteeringRoutes:
             202: {"model": RequestResource, "description": "It will be cancelled, unless it ends first"},
         }
         asked = {"model": RequestsDone, "description": "Each will be cancelled, unless it ends first"}
-        sent = {"model": RequestsDone, "description": "The new requests are accepted"}
-        done = {"model": RequestsChanged, "description": "They are changed"}
+        sent = {"model": RequestsDone, "description": "How many were retried and how many skipped"}
+        done = {"model": RequestsChanged, "description": "How many were changed and how many skipped"}
         headers = [openapi.RETRY_KEY, openapi.TRACEPARENT]
         return [
             Route(

@@ -46,7 +46,10 @@ _SENT = (
 _RETRIED = (ErrorCode.NOT_RETRYABLE, ErrorCode.FILE_NOT_FOUND, ErrorCode.QUOTA_EXCEEDED, *_SENT)
 _KEY = openapi.idempotency_key("task")
 _USER = openapi.header(
-    "X-User-ID", "The owner of the task. `POST /tasks` requires it if the gateway requires no credentials.", "ann"
+    "X-User-ID",
+    "The owner of the task. `POST /tasks` requires it if the gateway requires no credentials. If it does, only admins "
+    "may name another owner than themselves.",
+    "ann",
 )
 _MADE = {"description": "Accepted; the URL of the task is in `Location`"}
 _QUERY = {
@@ -131,15 +134,16 @@ class Tasks:
     def _same(self, path: str, suffix: str = "") -> Sequence[Route]:
         one = f"{path}/{{task_id}}"
         task = {"model": TaskResource, "description": "The task"}
-        counted = {"model": dict[str, int], "description": "The number of tasks of each"}
-        removed = {"description": "Removed; it is being cancelled if it was open"}
+        by_status = {"model": dict[str, int], "description": "The number of tasks in each state"}
+        by_type = {"model": dict[str, int], "description": "The number of tasks of each type"}
+        removed = {"description": "Deleted; if it was open, it is being cancelled"}
         return [
             Route(
-                "GET", f"{path}/stats/status", self.count_tasks_by_status, Scope.READ, {200: counted}, lists=True,
+                "GET", f"{path}/stats/status", self.count_tasks_by_status, Scope.READ, {200: by_status}, lists=True,
                 suffix=suffix,
             ),
             Route(
-                "GET", f"{path}/stats/type", self.count_tasks_by_type, Scope.READ, {200: counted}, lists=True,
+                "GET", f"{path}/stats/type", self.count_tasks_by_type, Scope.READ, {200: by_type}, lists=True,
                 suffix=suffix,
             ),
             Route("GET", one, self.get_task, Scope.READ, {200: task}, suffix=suffix),
@@ -179,7 +183,10 @@ class Tasks:
         return json_answer(task, 200 if task.status.terminal else 202)
 
     async def cancel_tasks(self, call: Call[TaskFilter]) -> Response:
-        """Cancel all matching open tasks, at most 1,000 per call."""
+        """Cancel all matching open tasks, at most 1,000 per call.
+
+        The filter must have at least one field.
+        """
         return json_answer(await self._service.cancel_all(call.caller, call.body, call.by), 202)
 
     async def delete_task(self, call: Call[None], task_id: UUID) -> Response:
@@ -194,7 +201,10 @@ class Tasks:
     async def list_tasks_v0(
         self, call: Call[None], filter: Filter, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
-        """List the caller's tasks, newest first, as a bare array."""
+        """List the caller's tasks, newest first, as a bare array.
+
+        Admins see those of all owners of the tenant.
+        """
         found, following = await self._page(call.caller, filter, limit, cursor)
         headers = {}
         if following:
@@ -203,16 +213,25 @@ class Tasks:
         return Response(_LIST.dump_json(found), headers=headers, media_type="application/json")
 
     async def list_tasks(self, call: Call[None], filter: Filter, limit: Limit = 20, cursor: Cursor = None) -> Response:
-        """List the caller's tasks, newest first."""
+        """List the caller's tasks, newest first.
+
+        Admins see those of all owners of the tenant.
+        """
         found, following = await self._page(call.caller, filter, limit, cursor)
         return json_answer(TaskPage(data=found, next=following))
 
     async def count_tasks_by_status(self, call: Call[None]) -> Response:
-        """Count the caller's tasks in each state."""
+        """Count the caller's tasks in each state.
+
+        Admins count those of all owners of the tenant.
+        """
         return JSONResponse(await self._counted(call.caller, tasks.count_by_status))
 
     async def count_tasks_by_type(self, call: Call[None]) -> Response:
-        """Count the caller's tasks of each type."""
+        """Count the caller's tasks of each type.
+
+        Admins count those of all owners of the tenant.
+        """
         return JSONResponse(await self._counted(call.caller, tasks.count_by_type))
 
     async def _counted(

@@ -25,7 +25,8 @@ class BulkMessage(PostMessage):
         Annotated[str, Field(pattern=KEY_PATTERN)] | None,
         Field(exclude=True),
         described(
-            "Like the header `Idempotency-Key` of `POST /v1/messages`, which gives the same request for the same key.",
+            "Makes it safe to send the message again: the same key with the same message is the same request. "
+            "The header `Idempotency-Key` of `POST /v1/messages` does the same.",
             "order-7",
         ),
     ] = None
@@ -40,8 +41,8 @@ class BulkMessages(BaseModel):
         list[BulkMessage],
         Field(min_length=1, max_length=MAX_MESSAGES),
         described(
-            "Up to 1,000 messages, within the maximum length of any body. Messages of one conversation are answered in "
-            "the order of this list.",
+            "Up to 1,000 messages; the whole body has at most 1 MiB. Messages of one conversation are answered in the "
+            "order of this list.",
             [{"messages": [fields.A_MESSAGE], "idempotency_key": "order-7"}],
         ),
     ]
@@ -52,9 +53,9 @@ class BulkError(BaseModel):
 
     code: Annotated[ErrorCode, fields.CODE]
     detail: Annotated[str, described("What is wrong with this message.", "messages: Field required")]
-    status: Annotated[int, described("The HTTP status that a `POST /v1/messages` would have had.", 422)]
+    status: Annotated[int, described("The HTTP status with which `POST /v1/messages` would have responded.", 422)]
     retryable: Annotated[
-        bool, described("Whether the same message may be accepted later. Send it with an `idempotency_key`.", False)
+        bool, described("Whether the message may be accepted if it is sent again, with its `idempotency_key`.", False)
     ]
 
 
@@ -64,21 +65,22 @@ class BulkOutcome(BaseModel):
     request_id: Annotated[
         UUID | None,
         described(
-            "The request. Null if it was not accepted, except with `outcome_unknown` and `idempotency_key_reused`.",
+            "The request's id. Null if refused, except with `outcome_unknown` and `idempotency_key_reused`.",
             fields.A_REQUEST,
         ),
     ] = None
     status: Annotated[
-        Status | None, described("State of the request: `pending`, or that of an earlier call's.", "pending")
+        Status | None,
+        described("State of the request: `pending`, or a later one if an earlier call has sent it.", "pending"),
     ] = None
     conversation_id: Annotated[UUID | None, fields.CONVERSATION_ID] = None
     warnings: Warnings = []
-    error: Annotated[BulkError | None, described("Why it was not accepted.", None)] = None
+    error: Annotated[BulkError | None, described("Why the message was refused; null if it was accepted.", None)] = None
 
 
 class BulkResult(BaseModel):
     """Response to a bulk call."""
 
     data: Annotated[list[BulkOutcome], described("One outcome for each message, in the same order.")]
-    accepted: Annotated[int, described("How many messages were accepted.", 1)]
-    refused: Annotated[int, described("How many were not.", 0)]
+    accepted: Annotated[int, described("Number of messages that were accepted.", 1)]
+    refused: Annotated[int, described("Number of messages that were refused.", 0)]

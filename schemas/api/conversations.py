@@ -20,7 +20,8 @@ class CreateConversation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[
-        UUID | None, described("An id of the client's own choice; without it a new one.", fields.A_CONVERSATION)
+        UUID | None,
+        described("An id that the client chooses, best a random UUID; null: a new one.", fields.A_CONVERSATION),
     ] = None
     metadata: Annotated[Metadata, described("Up to 16 key-value pairs of the client's own.", {"topic": "logs"})] = {}
 
@@ -31,23 +32,29 @@ class CopyConversation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[
-        UUID | None, described("An id of the client's own choice; without it a new one.", fields.A_CONVERSATION)
+        UUID | None,
+        described("An id that the client chooses, best a random UUID; null: a new one.", fields.A_CONVERSATION),
     ] = None
     metadata: Annotated[
-        Metadata | None, described("Key-value pairs; without them those of the original.", {"topic": "logs"})
+        Metadata | None, described("Up to 16 key-value pairs; null: those of the original.", {"topic": "logs"})
     ] = None
 
 
 class BranchConversation(CopyConversation):
-    """Body of ``POST /v1/conversations/{id}/branch``. Without a place, it begins with all messages that there are."""
+    """Body of ``POST /v1/conversations/{id}/branch``.
+
+    Without ``after_request`` and ``after_message``, the branch begins with all messages.
+    """
 
     after_request: Annotated[
         UUID | None,
-        described("The last messages that it begins with are those of this completed request.", fields.A_REQUEST),
+        described(
+            "The branch begins with the messages up to and including those of this completed request.", fields.A_REQUEST
+        ),
     ] = None
     after_message: Annotated[
         Annotated[int, Field(ge=1, le=2**63 - 1), ANumber] | None,
-        described("The last message that it begins with, by its id.", 17),
+        described("The branch begins with the messages up to and including the one with this id.", 17),
     ] = None
 
     @model_validator(mode="after")
@@ -68,11 +75,13 @@ class ConversationResource(BaseModel):
     ]
     branch_of: Annotated[
         UUID | None,
-        described("Whose history a branch begins with; absent in other conversations.", fields.A_CONVERSATION),
+        described(
+            "The conversation that this one is a branch of; absent if it is not a branch.", fields.A_CONVERSATION
+        ),
     ] = Field(None, exclude_if=absent)
     beginning: Annotated[
         str | None,
-        described("In lists, the first 100 characters of what a user said first; absent while none is stored.", "Hi!"),
+        described("In lists: the first 100 characters of the first user message; absent if there is none.", "Hi!"),
     ] = Field(None, exclude_if=absent)
 
 
@@ -83,7 +92,7 @@ class ConversationPage(Page[ConversationResource]):
 class StoredMessage(BaseModel):
     """One message of the history."""
 
-    id: Annotated[int, described("Grows within the conversation.", 17)]
+    id: Annotated[int, described("The message's id. It grows within a conversation.", 17)]
     role: Annotated[str, described("The speaker: `system`, `developer`, `user`, `assistant` or `tool`.", "assistant")]
     content: Annotated[str, described("The text of the message.", "Hello world")]
     created_at: Annotated[datetime, described("When it was stored.", "2026-01-31T11:59:59.345678Z")]
@@ -92,11 +101,11 @@ class StoredMessage(BaseModel):
         described("The request that it belongs to; null for copies and for rows inserted by SQL.", fields.A_REQUEST),
     ]
     finish_reason: Annotated[FinishReason | None, fields.FINISH_REASON] = None
-    parts: Annotated[list[Part] | None, described("The parts of the message, if it is not a plain text.")] = Field(
+    parts: Annotated[list[Part] | None, described("The parts of the message; absent if it is one text.")] = Field(
         None, exclude_if=absent
     )
     tool_call_id: Annotated[
-        str | None, described("The call that it is the result of, in `tool` messages.", "call_1")
+        str | None, described("Id of the call that it is the result of; only in `tool` messages.", "call_1")
     ] = Field(None, exclude_if=absent)
     output: Output = None
 

@@ -11,7 +11,7 @@ A_FILE = "file-019ac0de7b1f0c526d4e8a309c112f8e"
 
 
 class Purpose(StrEnum):
-    """What a file is for. It changes nothing here; lists can be filtered by it."""
+    """What a file is for: only a label, by which lists can be filtered."""
 
     ASSISTANTS = "assistants"
     BATCH = "batch"
@@ -30,7 +30,7 @@ class FileObject(BaseModel):
 
     id: Annotated[str, described("The file's id.", A_FILE)]
     object: Annotated[Literal["file"], described("Always `file`.")] = "file"
-    bytes: Annotated[int, described("Its length.", 120000)]
+    bytes: Annotated[int, described("Its length in bytes.", 120000)]
     created_at: Annotated[int, described("When it was uploaded, in seconds since 1970.", 1769860798)]
     expires_at: Annotated[int, described("When it expires, in seconds since 1970.", 1772452798)]
     filename: Annotated[str, described("The name that it was uploaded with.", "report.pdf")]
@@ -46,12 +46,12 @@ class FileList(BaseModel):
 
     object: Annotated[Literal["list"], described("Always `list`.")] = "list"
     data: Annotated[list[FileObject], described("The files of the page.")]
-    has_more: Annotated[bool, described("Whether there are more after these.", False)]
-    first_id: Annotated[str | None, described("The first one's id; absent if the page is empty.", A_FILE)] = Field(
+    has_more: Annotated[bool, described("Whether there are more files after these.", False)]
+    first_id: Annotated[str | None, described("Id of the first file; absent if the page is empty.", A_FILE)] = Field(
         None, exclude_if=_absent
     )
     last_id: Annotated[
-        str | None, described("The last one's id, `after` for the next page; absent if the page is empty.", A_FILE)
+        str | None, described("Id of the last file, the `after` of the next page; absent if the page is empty.", A_FILE)
     ] = Field(None, exclude_if=_absent)
 
 

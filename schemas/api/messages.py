@@ -28,8 +28,8 @@ class PostMessage(MessageBody):
 
     ``max_completion_tokens`` is accepted as another name of ``max_tokens``. Fields of other APIs that would change the
     answer are rejected by name (``not_supported``), unless they have a neutral value. Other unknown fields are ignored
-    and listed in ``warnings``. ``on_disconnect`` is about the connection only: it is part of neither the record nor
-    the body's hash.
+    and listed in ``warnings``. ``on_disconnect`` applies to this call alone: a repeat with the same ``Idempotency-Key``
+    may have another value.
     """
 
     on_disconnect: Annotated[OnDisconnect | None, Field(exclude=True), fields.ON_DISCONNECT] = None

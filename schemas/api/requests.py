@@ -74,8 +74,8 @@ class RequestDetail(ListedRequest):
     accepted_at: Annotated[
         datetime | None,
         described(
-            "When its record was written to Kafka; `created_at` is when a worker read it. Null if the record does not "
-            "say, and while no worker has read a request with an `Idempotency-Key`.",
+            "When it was written to Kafka; `created_at` is when a worker read it. Null if its record has no such time, "
+            "and, for a request with an `Idempotency-Key`, until a worker has read it.",
             "2026-01-31T11:59:58.023Z",
         ),
     ] = None
@@ -86,23 +86,27 @@ class RequestDetail(ListedRequest):
     runnable_at: Annotated[
         datetime | None,
         described(
-            "From when on a worker may take it, or could take it before its latest attempt; null while it is behind "
-            "another one of its conversation.",
+            "The earliest time of its next attempt; once a worker has taken it, that of its latest attempt. Null while "
+            "it waits behind another request of its conversation.",
             "2026-01-31T11:59:58.123456Z",
         ),
     ] = None
     tries: Annotated[
-        int | None, described("Attempts that count towards `max_tries`; some are given back after a failure.", 1)
+        int | None,
+        described(
+            "Attempts that count towards `max_tries`; rate limits, shutdowns and faults of the account do not.", 1
+        ),
     ] = None
-    max_tries: Annotated[int | None, described("It fails when this many tries have failed.", 5)] = None
+    max_tries: Annotated[int | None, described("The request fails after this many tries.", 5)] = None
     errors: Annotated[
-        list[AttemptError], described(f"Why attempts failed, oldest first: the newest {MAX_ERRORS} of them.")
+        list[AttemptError], described(f"Why attempts failed, oldest first; only the newest {MAX_ERRORS}.")
     ] = []
     messages: Annotated[
         list[Message] | None,
         described(
-            "What was sent; the answer is in `reply` and `output`. Null until a worker has read it, once it is "
-            "deleted, for operators if it is another owner's, and if it is kept apart because it exceeds a record.",
+            "The messages that were sent; the answer is in `reply` and `output`. Null until a worker has read the "
+            "request, once its texts are deleted, for operators who are not its owner, and if the body is kept as a "
+            "file because it exceeds a Kafka record (2 MiB).",
             [fields.A_MESSAGE],
         ),
     ] = None
@@ -120,27 +124,27 @@ class RequestPage(SearchedPage[ListedRequest]):
     newest: Annotated[
         str | None,
         described(
-            "The `newer_than` of a later call that returns only what came since; null: the page is empty.",
+            "The `newer_than` of a later call that returns only newer requests; null: the page is empty.",
             "WzE3Njk4NjA3OTgsImEiXQ",
         ),
     ] = None
 
 
 class AcceptedRequest(RequestResource):
-    """The 202 of a POST: the resource, with its id also as ``request_id``, the name in the POST's 200."""
+    """The 202 of ``POST /v1/messages``: the request. Its id is also in ``request_id``, as in the 200."""
 
     request_id: Annotated[UUID, fields.REQUEST_ID]
     warnings: Warnings = []
 
 
 class ChangedRequest(RequestResource):
-    """The 200 of ``PATCH /v1/requests/{id}``. ``warnings`` has `priority` if that was lowered."""
+    """The 200 of ``PATCH /v1/requests/{id}``. ``warnings`` contains `priority` if it was lowered."""
 
     warnings: Warnings = []
 
 
 class RequestFilter(BaseModel):
-    """Which requests to list: those that match every given field."""
+    """Selects the requests that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -166,7 +170,8 @@ class RequestFilter(BaseModel):
     waited_min: Annotated[
         Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False), ANumber] | None,
         described(
-            "Only those that waited at least this many seconds for their first attempt, or wait as long now.", 60
+            "Only those that waited at least this many seconds for their first attempt, or already wait as long.",
+            60,
         ),
     ] = None
     id: Annotated[
@@ -184,7 +189,9 @@ class RequestQuery(RequestFilter):
     cursor: Annotated[Annotated[str, Field(max_length=512)] | None, fields.CURSOR] = None
     newer_than: Annotated[
         Annotated[str, Field(max_length=512)] | None,
-        described("`newest` of an earlier page: only what is newer than its first request.", "WzE3Njk4NjA3OTgsImEiXQ"),
+        described(
+            "`newest` of an earlier page: only requests that are newer than all of that page.", "WzE3Njk4NjA3OTgsImEiXQ"
+        ),
     ] = None
 
     @field_validator("priority", "attempts_min", "waited_min", mode="before")

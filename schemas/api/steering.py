@@ -22,8 +22,8 @@ MAX_AT_ONCE = 1000
 class SkipCode(StrEnum):
     """Why a call skipped a request: a closed list.
 
-    The second half are the errors of a new message, which is what a retry is; the cancel of a request can fail with the
-    last four, too.
+    Those from ``invalid_request`` on are the errors with which a retry is refused, as any new message can be. A cancel
+    can fail with the last four.
     """
 
     NOT_FOUND = "not_found"
@@ -74,16 +74,16 @@ class _Selection(BaseModel):
 
     ids: Annotated[
         Annotated[list[UUID], Field(min_length=1, max_length=MAX_AT_ONCE)] | None,
-        described("The requests with these ids; instead of `filter`.", [fields.A_REQUEST]),
+        described("Ids of up to 1,000 requests; instead of `filter`.", [fields.A_REQUEST]),
     ] = None
     filter: Annotated[
         RequestFilter | None,
         described(
-            "All requests that match every given field, at least one, and to which the call applies; instead of `ids`."
+            "Selects the requests that match every given field, of which there must be at least one; instead of `ids`."
         ),
     ] = None
     dry_run: Annotated[
-        StrictBool, described("Change nothing; `done` is the number of requests that would be done.", True)
+        StrictBool, described("Change nothing: `done` counts the requests that the call would act on.", True)
     ] = False
     cursor: Annotated[
         Annotated[str, Field(max_length=512)] | None,
@@ -106,7 +106,7 @@ class CancelRequests(_Selection):
 class RetryRequests(_Selection):
     """Body of ``POST /v1/requests/retry``. A filter selects failed, expired and cancelled requests.
 
-    It skips those that are retries themselves: the call can be repeated. They are retried by their ids.
+    It skips those that are retries themselves, so that the call can be repeated. Retry these by their ids.
     """
 
 
@@ -124,13 +124,13 @@ class Skipped(BaseModel):
 
 
 class RequestsDone(BaseModel):
-    """Response to a call that acts on many requests. ``matched`` is ``done`` and all ``skipped`` together."""
+    """Response to a call that acts on many requests. ``matched`` is the sum of ``done`` and all ``skipped``."""
 
     scope: Annotated[
         Literal["own", "tenant"] | None,
         described(
-            "Whose requests the call selects from, as the list does: the caller's own, or those of all owners of the "
-            "tenant, for operators and admins.",
+            "Whose requests the call can select, as in `GET /v1/requests`: the caller's `own`, or, for operators and "
+            "admins, those of all owners of the `tenant`.",
             "tenant",
         ),
     ] = None

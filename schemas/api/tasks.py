@@ -31,7 +31,7 @@ class PostTask(Sampling):
         described("Messages before the prompt, oldest first.", [fields.A_MESSAGE]),
     ] = None
     conversation_id: Annotated[
-        UUID | None, described("The conversation to continue; without it a new one.", fields.A_CONVERSATION)
+        UUID | None, described("The conversation to continue; null: a new one.", fields.A_CONVERSATION)
     ] = None
     model: Annotated[str | None, described("Name or alias of the model; null: the agent's.", "llama3")] = None
     priority: Annotated[Priority | None, fields.PRIORITY] = None
@@ -48,7 +48,7 @@ class CreateTask(Options, PostTask):
 
 
 class AcceptedTask(BaseModel):
-    """The 201 of ``POST /tasks``."""
+    """Response to ``POST /tasks``."""
 
     task_id: Annotated[UUID, described("The task's id.", fields.A_REQUEST)]
     status: Annotated[Status, fields.STATUS]
@@ -93,7 +93,7 @@ class TaskPage(Page[TaskResource]):
 
 
 class CreatedTask(TaskResource):
-    """The 201 of ``POST /v1/tasks``. ``warnings`` concern ``priority`` and the messages of ``history``."""
+    """Response to ``POST /v1/tasks``. ``warnings`` can name ``priority``, and fields of the messages in ``history``."""
 
     warnings: Warnings = []
 
@@ -108,7 +108,7 @@ def prompt_and_history(messages: Sequence[Message]) -> tuple[str | None, list[Me
 
 
 class TaskFilter(BaseModel):
-    """Which tasks: those that match every given field."""
+    """Selects the tasks that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -128,4 +128,4 @@ class CancelledTasks(BaseModel):
     """Response to ``POST /v1/tasks/cancel``."""
 
     cancel_requested: Annotated[int, described("Number of tasks that will be cancelled.", 12)]
-    more: Annotated[bool, described("True if there are more: call again for the rest.", False)]
+    more: Annotated[bool, described("True if there are more matching tasks: call again for the rest.", False)]
