@@ -33,7 +33,7 @@ class PartHealth(BaseModel):
     ready: Annotated[bool, described("Whether it works.", True)]
     reason: Annotated[
         str | None,
-        described("What is wrong, or a warning although it is ready; null: nothing.", "Kafka does not respond"),
+        described("What is wrong, or, if it is ready, a warning; null: neither.", "Kafka does not respond"),
     ] = None
 
 

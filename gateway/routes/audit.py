@@ -28,8 +28,8 @@ class Audit:
     async def list_changes(self, call: Call[None], query: Annotated[AuditQuery, Query()]) -> Response:
         """List what people and keys have changed, newest first.
 
-        Entries have no texts and no secrets, and sending a message is no entry. A call examines a limited number of
-        entries: see `searched_to`. Only for admins.
+        Entries contain no texts of messages and no secrets; sent messages have no entries. A call examines a limited
+        number of entries: see `searched_to`. Only for admins.
         """
         before = read_letter_cursor(query.cursor)
         place = (before[0][0], before[1]) if before else None

@@ -45,7 +45,7 @@ class DeadLetters:
         sent = {"model": DeadLetterResource, "description": "Sent; a worker will read it"}
         many = {"model": ReplayedDeadLetters, "description": "Sent; repeat the call with `next` for the rest"}
         nothing, obstacle = [ErrorCode.NOTHING_TO_CHANGE], [ErrorCode.NOT_REPLAYABLE]
-        checked = {"model": CheckedDeadLetter, "description": "What a replay would meet"}
+        checked = {"model": CheckedDeadLetter, "description": "Whether something prevents the replay"}
         edit, all_that = Body(EditDeadLetter), Body(ReplayDeadLetters)
         return [
             Route("GET", path, self.list_dead_letters, Scope.OPERATE, {200: page}, lists=True),
@@ -93,7 +93,7 @@ class DeadLetters:
         return await self._answer(await self._replays.edit(call.caller, _read_number(letter_id), call.body, call.by))
 
     async def check_dead_letter(self, call: Call[EditDeadLetter], letter_id: str) -> Response:
-        """Check whether a dead letter could be replayed if it were edited like this.
+        """Check whether a dead letter could be replayed with this edit.
 
         Without a body, the dead letter is checked as it is now. Nothing is stored or sent.
         """
@@ -102,7 +102,7 @@ class DeadLetters:
     async def replay_dead_letter(self, call: Call[None], letter_id: str) -> Response:
         """Replay a dead letter, as it is or as it was edited.
 
-        A request that already exists does not change.
+        If its request already exists, that request does not change.
         """
         return await self._answer(await self._replays.send(call.caller, _read_number(letter_id), call.by), 202)
 

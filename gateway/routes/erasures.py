@@ -40,8 +40,8 @@ class Erasures:
     def routes(self) -> Sequence[Route]:
         """The rows of the route table."""
         path, one = "/v1/erasures", "/v1/erasures/{erasure_id}"
-        counted = {"model": ErasureResource, "description": "A dry run: what there is"}
-        begun = {"model": ErasureResource, "description": "Noted; workers delete"}
+        counted = {"model": ErasureResource, "description": "A dry run: how much would be deleted"}
+        begun = {"model": ErasureResource, "description": "Accepted; workers delete everything"}
         page = {"model": ErasurePage, "description": "One page, newest first"}
         shown = {"model": ErasureResource, "description": "The erasure"}
         return [
@@ -58,9 +58,9 @@ class Erasures:
 
         Conversations, messages, requests, files and dead letters of a user, of a program's keys or of an `X-User-ID`
         are deleted. Open requests are cancelled, keys are revoked, and a user's account is deleted. Workers do this
-        within a few minutes; a call for an owner whose erasure is running returns that erasure. The id of an erased
-        user can never be used again, other names as soon as the erasure is done. It cannot be undone. Only for admins,
-        who cannot erase themselves.
+        within a few minutes. A call for an owner whose erasure is running returns that erasure. The id of an erased
+        user can never be used again; other names can, as soon as the erasure is done. An erasure cannot be undone. Only
+        for admins, who cannot erase themselves.
         """
         owner, caller = call.body.owner, call.caller
         if call.body.dry_run:

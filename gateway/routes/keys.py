@@ -52,7 +52,7 @@ class Keys:
     async def create_key(self, call: Call[CreateKey]) -> Response:
         """Create an API key.
 
-        Users who signed in with a password create keys for themselves; admins for any user, or for a program.
+        Users who signed in with a password can create keys for themselves, admins also for any user or for a program.
         """
         caller, wanted = call.caller, call.body
         if not caller.admin and caller.session is None:

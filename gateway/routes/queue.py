@@ -60,7 +60,7 @@ class QueueRoutes:
     async def get_queue(self, call: Call[None]) -> Response:
         """Get the state of the queue.
 
-        Reads a bounded number of rows, however long the queue is.
+        The call reads a bounded number of rows, however long the queue is.
         """
         tenant = call.caller.tenant
         found, waiting, head, totals, paused = await asyncio.gather(
@@ -91,7 +91,7 @@ class QueueRoutes:
         return json_answer(state)
 
     async def list_workers(self, call: Call[None]) -> Response:  # noqa: ARG002  every operator sees them all
-        """List the workers, with what each said of itself when it last renewed its lease."""
+        """List the workers, with the state that each reported when it last renewed its lease."""
         found = await leases.every(self._database, MAX_WORKERS + 1)
         return json_answer(
             WorkerList(data=[shown_worker(each) for each in found[:MAX_WORKERS]], more=len(found) > MAX_WORKERS)
@@ -100,7 +100,7 @@ class QueueRoutes:
     async def get_stats(self, call: Call[None], query: Annotated[StatsQuery, Query()]) -> Response:
         """Get statistics of the requests that ended in a period.
 
-        They are counted from the requests themselves every few seconds.
+        They include all requests that ended up to `counted_at`, usually a few seconds ago.
         """
         before = _rounded_up(query.to or datetime.now(UTC))
         after = query.from_.replace(second=0, microsecond=0) if query.from_ else before - _HOUR

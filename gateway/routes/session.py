@@ -31,17 +31,20 @@ _JSON = "application/json"
 # Of attempts with a key. A username has no line break.
 _KEY = "\nkey {id}"
 _CREATE = (
-    "With the form of `POST /token`, or as JSON with an API key. The answer sets a cookie that scripts cannot read: "
-    "`__Host-orchestra`, or `orchestra` over plain http. It counts where no `Authorization` is sent, and only for "
-    "calls from pages of this gateway: for methods other than GET, HEAD and OPTIONS `Sec-Fetch-Site` must be "
-    "`same-origin` or `none`; without that header the host and port of `Origin` must equal `Host`. The session lasts "
-    "an hour, or up to twelve if it is renewed. It ends with the key, or with the user's password."
+    "Send the form of `POST /token`, or an API key as JSON. The response sets a cookie that scripts cannot read: "
+    "`__Host-orchestra`, or `orchestra` over plain http. The cookie is used for calls without `Authorization`, and "
+    "only for those from pages of this gateway: for methods other than GET, HEAD and OPTIONS, `Sec-Fetch-Site` must be "
+    "`same-origin` or `none`; without that header, the host and port of `Origin` must equal `Host`. The session lasts "
+    "an hour, or up to twelve if it is renewed. It ends when the key is revoked or expires, or the password changes."
 )
 _GET = (
-    "For a page to decide what to show. It requires no credentials. From `renew_at` on it also renews the session of "
-    "the cookie."
+    "Pages use it to decide what to show. It requires no credentials. From `renew_at` on, it also renews the session "
+    "of the cookie."
 )
-_DELETE = "A copy of the cookie stays valid until it expires. A new password, or revoking the key, ends all sessions."
+_DELETE = (
+    "Copies of the cookie elsewhere stay valid until they expire. To end all sessions, change the password or revoke "
+    "the key."
+)
 
 
 class SessionRoutes:
@@ -88,12 +91,13 @@ class SessionRoutes:
         router.add_api_route(
             "/v1/session", self.get_session, methods=["GET"], response_model=None,
             responses={**openapi.problems(*found), 200: shown}, operation_id="getSession",
-            summary="Get who calls", description=_GET,
+            summary="Get the caller and the session", description=_GET,
         )  # fmt: skip
         router.add_api_route(
             "/v1/session", self.delete_session, methods=["DELETE"], response_model=None, status_code=204,
             responses={**openapi.problems(*refused, ErrorCode.INVALID_REQUEST), 204: signed_out},
-            operation_id="deleteSession", summary="Delete the cookie", description=_DELETE, response_class=Response,
+            operation_id="deleteSession", summary="Sign out: delete the cookie", description=_DELETE,
+            response_class=Response,
         )  # fmt: skip
         return router
 
@@ -127,7 +131,7 @@ class SessionRoutes:
         return json_answer(answer, headers=headers)
 
     async def delete_session(self, request: Request) -> Response:
-        """Delete the cookie."""
+        """Sign out: delete the cookie."""
         check_own_page(request)
         response = Response(None, 204, _NOT_KEPT)
         for each in unset_cookies():

@@ -74,7 +74,9 @@ class AuditEntry(BaseModel):
     ]
     trace_id: Annotated[
         str | None,
-        described("Trace of the call, from its `traceparent`; null: it had none.", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        described(
+            "Id of the call's trace, from its `traceparent`; null: it had none.", "4bf92f3577b34da6a3ce929d0e0e4736"
+        ),
     ]
 
 
@@ -83,7 +85,7 @@ class AuditPage(SearchedPage[AuditEntry]):
 
 
 class AuditFilter(BaseModel):
-    """Which entries to list. Conditions that are absent leave nothing out."""
+    """Selects the entries that match every given field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,17 +93,21 @@ class AuditFilter(BaseModel):
         str | None,
         Field(min_length=1, max_length=200),
         AfterValidator(storable),
-        described("Only what this credential did.", _ACTOR),
+        described("Only changes by this credential.", _ACTOR),
     ] = None
     action: Annotated[Action | None, described("Only this action.", Action.REQUEST_CANCEL)] = None
     target: Annotated[
         str | None,
         Field(min_length=1, max_length=300),
         AfterValidator(storable),
-        described("Only changes of this.", _A_TARGET),
+        described("Only changes of this target, a path below `/v1`.", _A_TARGET),
     ] = None
-    created_after: Annotated[Moment | None, described("At this time or later.", "2026-01-31T00:00:00Z")] = None
-    created_before: Annotated[Moment | None, described("Before this time.", "2026-02-01T00:00:00Z")] = None
+    created_after: Annotated[
+        Moment | None, described("Only changes at this time or later. UTC if it has no zone.", "2026-01-31T00:00:00Z")
+    ] = None
+    created_before: Annotated[
+        Moment | None, described("Only changes before this time. UTC if it has no zone.", "2026-02-01T00:00:00Z")
+    ] = None
 
 
 class AuditQuery(AuditFilter):

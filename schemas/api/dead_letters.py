@@ -62,7 +62,8 @@ class DeadLetterQuery(DeadLetterFilter):
     """The query of ``GET /v1/dead-letters``."""
 
     replayed: Annotated[
-        Literal["true", "false"] | None, described("Only those that were replayed, or were not.", "false")
+        Literal["true", "false"] | None,
+        described("`true`: only those that were replayed. `false`: only those that were not.", "false"),
     ] = None
     limit: Annotated[int, Field(ge=1, le=100), fields.LIMIT] = 20
     cursor: Annotated[_Cursor | None, fields.CURSOR] = None
@@ -87,8 +88,10 @@ class ReplayDeadLetters(DeadLetterFilter):
 class ReplayedDeadLetters(BaseModel):
     """Response to ``POST /v1/dead-letters/replay``."""
 
-    replayed: Annotated[int, described("Number of dead letters that were sent; of a dry run: that would be.", 480)]
-    skipped: Annotated[int, described("Number skipped, because they would be rejected again or are not signed.", 20)]
+    replayed: Annotated[int, described("Number of dead letters that were sent, or in a dry run would be.", 480)]
+    skipped: Annotated[
+        int, described("Number of dead letters that were skipped: they would be rejected again, or are not signed.", 20)
+    ]
     next: Annotated[
         str | None,
         described("The `cursor` of the following call; null when there are no more.", "WzE3Njk4NjA3OTgsNDJd"),
@@ -112,7 +115,8 @@ class DeadLetterSummary(BaseModel):
     value_bytes: Annotated[
         int | None,
         described(
-            "Length of the original value, even if it is not kept; null if there was none or it is not known.", 14
+            "Length of the original value in bytes, even if it is not kept; null if there was none or it is not known.",
+            14,
         ),
     ]
     created_at: Annotated[datetime, described("When it became a dead letter.", "2026-01-31T11:59:58.123456Z")]
@@ -120,7 +124,9 @@ class DeadLetterSummary(BaseModel):
     replayed_at: Annotated[
         datetime | None, described("When it was last replayed; null: never.", "2026-01-31T12:11:00Z")
     ]
-    replayed_as: Annotated[UUID | None, described("The request id of the last replay.", fields.A_REQUEST)]
+    replayed_as: Annotated[
+        UUID | None, described("The request id of the last replay; null: never replayed.", fields.A_REQUEST)
+    ]
 
 
 class DeadLetterPage(SearchedPage[DeadLetterSummary]):

@@ -27,7 +27,7 @@ class EraseOwner(BaseModel):
         Field(min_length=1, max_length=200),
         AfterValidator(storable),
         described(
-            "Whose data to delete: the id of a user, `key:NAME` for a program's keys, or the name of an `X-User-ID`.",
+            "Whose data to delete: the id of a user, `key:NAME` for a program's keys, or a name sent as `X-User-ID`.",
             fields.A_USER,
         ),
     ]
@@ -40,13 +40,16 @@ class ErasureResource(BaseModel):
     id: Annotated[UUID | None, described("The erasure's id; null for a dry run.", fields.AN_ERASURE)]
     status: Annotated[
         Literal["counted", "running", "done"],
-        described("`counted`: a dry run. `done`: nothing of the owner is left in Postgres and the files.", "running"),
+        described(
+            "`counted`: a dry run. `running`: workers delete. `done`: nothing is left in Postgres and the files.",
+            "running",
+        ),
     ]
     counts: Annotated[
         dict[str, int],
         described(
-            f"What there is, or what has been deleted so far. A dry run counts what lists show: up to {MOST_COUNTED:,} "
-            "of a kind, and among the newest 50,000 dead letters.",
+            "By kind, how much has been deleted so far; in a dry run, how much there is. A dry run counts what lists "
+            f"show, up to {MOST_COUNTED:,} of a kind, and looks at the newest 50,000 dead letters.",
             _COUNTS,
         ),
     ]
@@ -55,8 +58,8 @@ class ErasureResource(BaseModel):
     topics_free_at: Annotated[
         dict[str, datetime],
         described(
-            "When Kafka will have deleted the owner's requests and answers, by topic, if the topic has the retention "
-            "that `orchestra topics` sets up; later if yours is longer.",
+            "By topic, when Kafka will have deleted the owner's requests and answers. This is for the retention that "
+            "`orchestra topics` sets; if you have set a longer one, it is later.",
             {"llm.requests": "2026-12-08T14:02:00Z"},
         ),
     ]

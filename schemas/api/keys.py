@@ -17,8 +17,9 @@ from schemas.requests import Moment
 class Scope(StrEnum):
     """What a caller may do.
 
-    ``admin`` includes all others, for the data of all users. ``priority`` allows any priority. ``operate`` is for
-    running the system, such as reading and replaying dead letters. Only an admin can give these three to a key.
+    ``read`` and ``write`` are for the caller's own data; ``admin`` includes all others, for the data of all users.
+    ``priority`` allows any priority. ``operate`` is for running the system, such as reading and replaying dead letters.
+    Only an admin can give ``admin``, ``priority`` or ``operate`` to a key.
     """
 
     READ = "read"
@@ -41,7 +42,7 @@ class CreateKey(BaseModel):
     ] = [Scope.READ, Scope.WRITE]
     expires_at: Annotated[
         Moment | None,
-        described("When it stops working; null: when it is revoked. UTC if it has no zone.", "2027-01-31T00:00:00Z"),
+        described("When it expires; null: never. UTC if it has no zone.", "2027-01-31T00:00:00Z"),
     ] = None
     user_id: Annotated[
         UUID | None,
@@ -66,15 +67,11 @@ class KeyResource(BaseModel):
     user_id: Annotated[UUID | None, described("The user who owns it; null: a program.", fields.A_USER)]
     scopes: Annotated[list[Scope], described("What the key allows.", [Scope.READ, Scope.WRITE])]
     created_at: Annotated[datetime, described("When it was created.", "2026-01-31T11:59:58.123456Z")]
-    expires_at: Annotated[
-        datetime | None, described("When it stops working; null: when it is revoked.", "2027-01-31T00:00:00Z")
-    ]
+    expires_at: Annotated[datetime | None, described("When it expires; null: never.", "2027-01-31T00:00:00Z")]
     last_used_at: Annotated[
-        datetime | None, described("When it was last used, to about a minute.", "2026-02-01T08:00:00Z")
+        datetime | None, described("When it was last used, to about a minute; null: never.", "2026-02-01T08:00:00Z")
     ]
-    revoked_at: Annotated[
-        datetime | None, described("When it was revoked; null while it works.", "2026-03-01T00:00:00Z")
-    ]
+    revoked_at: Annotated[datetime | None, described("When it was revoked; null: it was not.", "2026-03-01T00:00:00Z")]
 
 
 class KeyPage(Page[KeyResource]):

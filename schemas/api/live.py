@@ -12,9 +12,9 @@ from schemas.api.stats import CANCELLED, COST, EXPIRED, FAILED, INPUT_TOKENS, OU
 from schemas.json_schema import described
 
 MAX_IDS = 100
-_OPEN = described("Open requests, as a worker counted them in the last seconds.", 135)
-_PARKED = described("Those of them whose `not_before` was still ahead at that time.", 4)
-_AT = described("When it was made.", "2026-01-31T12:00:00Z")
+_OPEN = described("All open requests. A worker counts them every few seconds.", 135)
+_PARKED = described("Those of `open` whose `not_before` was in the future when they were counted.", 4)
+_AT = described("When the frame was made.", "2026-01-31T12:00:00Z")
 
 
 class LiveQuery(BaseModel):
@@ -26,7 +26,7 @@ class LiveQuery(BaseModel):
         str,
         Field(max_length=MAX_IDS * 37),
         described(
-            "Up to 100 ids of requests, separated by commas: `changed` events name those that changed.",
+            "Up to 100 ids of requests, separated by commas: an event `changed` names those that have changed.",
             fields.A_REQUEST,
         ),
     ] = ""
@@ -37,12 +37,12 @@ class LiveWorkers(BaseModel):
 
     alive: Annotated[int, described("Workers whose lease is valid.", 3)]
     in_flight: Annotated[int, described("Requests that they run, of all tenants.", 12)]
-    draining: Annotated[int, described("Of these, those that drain: they take no new turns.", 0)]
-    capacity: Annotated[int, described("Requests that they run at most, without those that drain.", 3000)]
+    draining: Annotated[int, described("Those of `alive` that drain: they take no new requests.", 0)]
+    capacity: Annotated[int, described("How many requests they can run at once, without the workers that drain.", 3000)]
 
 
 class LiveMinute(BaseModel):
-    """What ended in a minute; the numbers of the current minute grow."""
+    """The requests that ended in one minute. Numbers of the current minute still grow."""
 
     minute: Annotated[datetime, described("Start of the minute.", "2026-01-31T12:00:00Z")]
     completed: Annotated[int, described("Requests that were answered.", 40)]
@@ -55,7 +55,7 @@ class LiveMinute(BaseModel):
 
 
 class LiveFrame(BaseModel):
-    """What operators see of a tenant: the data of the event ``frame``. All fields but `unread` are at most 2 s old."""
+    """The data of the event ``frame``, for operators. All fields but `unread` are at most 2 s old."""
 
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]
@@ -67,12 +67,12 @@ class LiveFrame(BaseModel):
     oldest_seconds: Annotated[float | None, OLDEST]
     held_models: Annotated[list[str], described("Models that refuse calls.", ["llama3"])]
     workers: Annotated[LiveWorkers, described("The workers.")]
-    dead_letters: Annotated[Count, described("Dead letters that were not replayed.")]
-    minutes: Annotated[list[LiveMinute], described("The last two minutes in which something ended.")]
+    dead_letters: Annotated[Count, described("Dead letters that have not been replayed.")]
+    minutes: Annotated[list[LiveMinute], described("The last two minutes in which requests ended.")]
 
 
 class OwnFrame(BaseModel):
-    """What a user sees: their own counts."""
+    """The data of the event ``frame``, for all other callers: counts of their own requests."""
 
     at: Annotated[datetime, _AT]
     open: Annotated[int, _OPEN]

@@ -27,8 +27,8 @@ class SearchedPage(Page[Item]):
         datetime | None,
         Field(exclude_if=absent),
         described(
-            "A call looks at a limited number of items. If it stopped there before the page was full, this is the "
-            "creation time of the last one, and `next` goes on from there; absent otherwise.",
+            "Set if the call stopped before the page was full, because it examines a limited number of items: when the "
+            "last item that it examined was created. `next` continues from there. Absent otherwise.",
             "2026-01-31T11:00:00Z",
         ),
     ] = None

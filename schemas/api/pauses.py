@@ -24,7 +24,7 @@ class PauseWork(BaseModel):
         str,
         Field(max_length=500),
         AfterValidator(storable),
-        described("Why. Callers whose requests wait see it, too.", _REASON),
+        described("Why it is paused. Callers whose requests wait can read it, too.", _REASON),
     ] = ""
     until: Annotated[Moment | None, _UNTIL] = None
 
@@ -35,7 +35,7 @@ class PauseResource(BaseModel):
     model: Annotated[
         str | None, described("Name of the model, which is paused under its aliases too; null: all models.", "llama3")
     ]
-    reason: Annotated[str, described("Why; empty if none was given.", _REASON)]
+    reason: Annotated[str, described("Why it is paused; empty if no reason was given.", _REASON)]
     paused_by: Annotated[str, described("The credential that paused it, as in the audit.", "key:k3x7q2m5ab4c")]
     paused_at: Annotated[datetime, described("When it began.", "2026-01-31T12:00:00Z")]
     until: Annotated[datetime | None, _UNTIL]

@@ -14,11 +14,11 @@ from schemas.json_schema import described
 
 RUNNABLE = "Requests that are due, including those that are held or paused."
 _RUNNABLE = described(RUNNABLE, 120)
-_HELD = described("Those of them that wait because their model refuses calls.", 0)
-_PAUSED = described("Those of them that wait because an operator has paused their model or the tenant.", 0)
+_HELD = described("Those of `runnable` that wait because their model refuses calls.", 0)
+_PAUSED = described("Those of `runnable` that wait because an operator has paused their model or the tenant.", 0)
 _DELAYED = described("Requests that wait for their `not_before`, or after a failed attempt.", 4)
 UNREAD = described(
-    "Records that were accepted and that no worker has read, of all tenants: they are in Kafka only. At most 5 s old; "
+    "Accepted records of all tenants that no worker has read yet, so that they are only in Kafka. At most 5 s old; "
     "null: Kafka does not respond.",
     0,
 )
@@ -36,7 +36,7 @@ class Count(BaseModel):
 
 
 class DepthOfPriority(BaseModel):
-    """What waits with one priority."""
+    """The waiting requests of one priority."""
 
     priority: Annotated[int, fields.SHOWN_PRIORITY]
     runnable: Annotated[int, _RUNNABLE]
@@ -48,7 +48,7 @@ class DepthOfPriority(BaseModel):
 
 
 class DepthOfModel(BaseModel):
-    """What waits for one model."""
+    """The waiting requests for one model."""
 
     model: Annotated[str | None, described("Name of the model; null: all others together.", "llama3")]
     runnable: Annotated[int, _RUNNABLE]
@@ -59,7 +59,7 @@ class DepthOfModel(BaseModel):
 
 
 class DepthOfBoth(DepthOfModel):
-    """What waits for one model with one priority."""
+    """The waiting requests for one model, of one priority."""
 
     priority: Annotated[int, fields.SHOWN_PRIORITY]
 
@@ -82,23 +82,21 @@ class NextRequest(BaseModel):
     owner: Annotated[str | None, described("Its owner; null: the tenant itself.", "ada")]
     model: Annotated[str, described("Name of its model.", "llama3")]
     priority: Annotated[int, fields.SHOWN_PRIORITY]
-    waited_seconds: Annotated[float, described("How long it has been ready to run.", 3.5)]
+    waited_seconds: Annotated[float, described("For how many seconds it has been ready to run.", 3.5)]
     last_error: Annotated[
         str | None, described("Error code of its last failed attempt; null: none failed.", "rate_limited")
     ]
 
 
 class QueueState(BaseModel):
-    """What waits in the queue of the tenant.
+    """The queue of the tenant.
 
-    At most 500 requests of each priority are counted. Requests behind another one of their conversation
-    are counted in `waiting` alone.
+    At most 500 requests of each priority are counted. A request that waits behind another one of its conversation is
+    counted only in `waiting`.
     """
 
-    open: Annotated[
-        int, described("All open requests, without a limit, as a worker counted them in the last seconds.", 135)
-    ]
-    parked: Annotated[int, described("Those of them whose `not_before` was still ahead at that time.", 4)]
+    open: Annotated[int, described("All open requests, without a limit. A worker counts them every few seconds.", 135)]
+    parked: Annotated[int, described("Those of `open` whose `not_before` was in the future when they were counted.", 4)]
     runnable: Annotated[Count, described(RUNNABLE)]
     delayed: Annotated[Count, described("Requests that wait for their `not_before`, or after a failed attempt.")]
     unread: Annotated[int | None, UNREAD]
@@ -106,15 +104,15 @@ class QueueState(BaseModel):
     in_progress: Annotated[Count, described("Requests that workers run now, up to 2,000.")]
     oldest_seconds: Annotated[float | None, OLDEST]
     by_priority: Annotated[
-        list[DepthOfPriority], described("By priority, highest first, without those that have no requests.")
+        list[DepthOfPriority], described("By priority, highest first; priorities without requests are left out.")
     ]
-    by_model: Annotated[list[DepthOfModel], described("By model, up to 20, the longest first.")]
+    by_model: Annotated[
+        list[DepthOfModel], described("By model, the longest queue first; after 20 models all others together.")
+    ]
     by_both: Annotated[
         list[DepthOfBoth],
-        described("By model and priority, for the models of `by_model`, without pairs that have no requests."),
+        described("By model and priority, for the models of `by_model`; pairs without requests are left out."),
     ]
     held: Annotated[list[HeldModel], described("The models that refuse calls, as the workers last reported.")]
-    pauses: Annotated[
-        list[PauseResource], described("What operators of the tenant have paused, that of the whole tenant first.")
-    ]
-    head: Annotated[list[NextRequest], described("Up to 10 of the requests that come next.")]
+    pauses: Annotated[list[PauseResource], described("The pauses in force; one of the whole tenant comes first.")]
+    head: Annotated[list[NextRequest], described("The requests that run next, up to 10.")]

@@ -20,7 +20,7 @@ class CreateSession(BaseModel):
     api_key: Annotated[
         SecretStr,
         Field(min_length=1, max_length=200),
-        described("The API key. The cookie names its id and never contains it.", "orc_k3x7q2m5ab4c_..."),
+        described("The API key. The cookie contains its id, but not the key.", "orc_k3x7q2m5ab4c_..."),
     ]
 
 
@@ -30,7 +30,7 @@ class SessionCaller(BaseModel):
     tenant: Annotated[str, described("The tenant whose data they see.", "default")]
     owner: Annotated[
         str,
-        described("The owner of what they create: a user's id or a name; empty: the tenant.", fields.A_USER),
+        described("The owner of what they create: a user's id or a name; empty: the tenant itself.", fields.A_USER),
     ]
     user_id: Annotated[UUID | None, described("The user; null: a program, or no credentials.", fields.A_USER)]
     username: Annotated[str | None, described("The user's name; null: no user.", "ann")]
@@ -47,16 +47,18 @@ class SessionTimes(BaseModel):
     recent_until: Annotated[
         datetime,
         described(
-            "Until when it may create keys and passwords; later such a call gets `sign_in_again`.",
+            "Until then it may create keys, and create and change users; later such calls fail with `sign_in_again`.",
             "2026-01-31T12:14:58Z",
         ),
     ]
     renew_at: Annotated[
         datetime,
-        described("From when `GET /v1/session` renews it: call it once the user acts.", "2026-01-31T12:29:58Z"),
+        described(
+            "From then on, `GET /v1/session` renews it. Call it when the user does something.", "2026-01-31T12:29:58Z"
+        ),
     ]
     expires_at: Annotated[datetime, described("When it ends unless it is renewed.", "2026-01-31T12:59:58Z")]
-    ends_at: Annotated[datetime, described("When it ends in any case.", "2026-01-31T23:59:58Z")]
+    ends_at: Annotated[datetime, described("When it ends even if it is renewed.", "2026-01-31T23:59:58Z")]
 
 
 class SessionResource(BaseModel):

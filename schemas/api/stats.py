@@ -15,7 +15,7 @@ CANCELLED = described("Those that were cancelled.", 1)
 EXPIRED = described("Those whose deadline passed.", 0)
 INPUT_TOKENS = described("Tokens of the prompts.", 8000)
 OUTPUT_TOKENS = described("Tokens of the answers.", 2100)
-COST = described("Price in US dollars of those whose models have one.", 0.31)
+COST = described("Their cost in US dollars, as far as their models have a price.", 0.31)
 
 
 class StatsQuery(BaseModel):
@@ -33,9 +33,13 @@ class StatsQuery(BaseModel):
         described("End, rounded up to a minute; by default now. At most 31 days later.", "2026-01-31T12:00:00Z"),
     ] = None
     step: Annotated[
-        int, Field(ge=60, le=31 * 86_400, multiple_of=60), described("Seconds of each point, a multiple of 60.", 300)
+        int,
+        Field(ge=60, le=31 * 86_400, multiple_of=60),
+        described("Seconds of each point, a multiple of 60. There may be at most 1,000 points.", 300),
     ] = 60
-    by: Annotated[Literal["model", "outcome"] | None, described("Divide each point by this.", "model")] = None
+    by: Annotated[
+        Literal["model", "outcome"] | None, described("Split each point by model or by outcome.", "model")
+    ] = None
 
 
 class Durations(BaseModel):
@@ -48,7 +52,7 @@ class Durations(BaseModel):
 
 
 class StatsPoint(BaseModel):
-    """What ended in one step."""
+    """The requests that ended in one step."""
 
     at: Annotated[datetime, described("Start of the step.", "2026-01-31T11:05:00Z")]
     key: Annotated[
@@ -62,20 +66,20 @@ class StatsPoint(BaseModel):
     input_tokens: Annotated[int, INPUT_TOKENS]
     output_tokens: Annotated[int, OUTPUT_TOKENS]
     cost: Annotated[float, COST]
-    queue_seconds: Annotated[
-        Durations, described("From when a request could first run, to its first attempt; also behind other turns.")
-    ]
+    queue_seconds: Annotated[Durations, described("From `created_at`, or a later `not_before`, to the first attempt.")]
     model_seconds: Annotated[
         Durations, described("From the first attempt to the end, including pauses between attempts.")
     ]
 
 
 class StatsAnswer(BaseModel):
-    """Statistics of the tenant, from the ended requests themselves."""
+    """Statistics of the tenant's requests that ended."""
 
     counted_at: Annotated[
         datetime,
-        described("Up to when endings have been counted, usually a few seconds ago.", "2026-01-31T11:59:58Z"),
+        described(
+            "Requests that ended before this time are counted; usually it is a few seconds ago.", "2026-01-31T11:59:58Z"
+        ),
     ]
     step: Annotated[int, described("Seconds of each point.", 300)]
     data: Annotated[list[StatsPoint], described("The points, oldest first, without steps in which nothing ended.")]

@@ -16,7 +16,7 @@ _PARTITION = described("Number of the partition.", 7)
 
 
 class PartitionState(BaseModel):
-    """How far a partition is written and read."""
+    """How far a partition has been written and read."""
 
     partition: Annotated[int, _PARTITION]
     start: Annotated[int, described("The first offset that is kept.", 0)]
@@ -35,7 +35,8 @@ class PartitionState(BaseModel):
     last_record_at: Annotated[
         datetime | None,
         described(
-            "When the last record was written; null: there is none, or it was not read in time.", "2026-01-31T11:59:57Z"
+            "When the last record was written; null: there is none, or Kafka did not return it in time.",
+            "2026-01-31T11:59:57Z",
         ),
     ]
 
@@ -49,7 +50,7 @@ class TopicState(BaseModel):
 
 
 class TopicList(BaseModel):
-    """The topics of this system that exist: those that workers read, and its own."""
+    """The topics that exist, of those that workers read and those of the system."""
 
     data: Annotated[list[TopicState], described("The topics, those that workers read first.")]
 
@@ -91,10 +92,8 @@ class TopicRecord(BaseModel):
         Literal["json", "text", "base64", "none", "unread"],
         described("What `value` is; `unread`: the value is too large to unpack, and `value` says why.", "json"),
     ]
-    value: Annotated[
-        str | None, described("The first 16 KiB of the value, as it is, or in base64.", '{"messages": []}')
-    ]
-    value_bytes: Annotated[int | None, described("Length of the whole value.", 212)]
+    value: Annotated[str | None, described("The first 16 KiB of the value, as text or in base64.", '{"messages": []}')]
+    value_bytes: Annotated[int | None, described("Length of the whole value in bytes; null: there is none.", 212)]
     cut: Annotated[bool, described("Whether the value or the headers are truncated.", False)]
     headers: Annotated[list[HeaderOfRecord] | None, described("Its headers, up to 100.")]
     request_id: Annotated[

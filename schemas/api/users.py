@@ -26,7 +26,7 @@ Username = Annotated[str, Field(min_length=1, max_length=200)]
 _USERNAME = described("The name to sign in with.", "ann")
 _ROLE = described("`admin` may do everything; `user` only what concerns their own data.", "user")
 _PASSWORD = described(f"{MIN_PASSWORD} to {MAX_PASSWORD} characters.", "correct horse battery staple")
-_KEEP_KEYS = described("Keep the user's API keys. Without it a new password revokes them.", False)
+_KEEP_KEYS = described("Whether the user's API keys stay valid; by default a new password revokes them.", False)
 Password = Annotated[
     SecretStr,
     AfterValidator(_acceptable),

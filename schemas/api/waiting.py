@@ -44,7 +44,7 @@ class Reason(BaseModel):
     code: Annotated[WaitReason, described("The reason, one of a closed list.", "no_worker")]
     detail: Annotated[
         str,
-        described("What it waits for and what can be done about it, in sentences.", "No worker is alive: start one."),
+        described("What the request waits for, and what can be done about it.", "No worker is alive: start one."),
     ]
     until: Annotated[
         datetime | None,
@@ -72,7 +72,8 @@ class Ahead(BaseModel):
 class WaitingState(BaseModel):
     """Why a request waits, how many are ahead of it, and about how long it will take until an attempt begins.
 
-    All is null or empty if the request has ended. While it runs there can only be `cancelling`.
+    If the request has ended, all fields but `id` and `status` are null or empty. While it runs, `cancelling` is the
+    only possible reason.
     """
 
     id: Annotated[UUID, fields.REQUEST_ID]
@@ -89,8 +90,8 @@ class WaitingState(BaseModel):
     estimate_seconds: Annotated[
         float | None,
         described(
-            "About how many seconds it will wait from now on, at the rate at which requests like it were "
-            "taken in the last minute; null with fewer than 10 of them, and if a reason has no known end.",
+            "About how many more seconds it will wait, at the rate at which similar requests were taken in the last "
+            "minute; null if there were fewer than 10 of these, and if it is not known when a reason ends.",
             12.5,
         ),
     ] = None

@@ -16,11 +16,11 @@ REFUSED_DETAIL = described("What the provider said.", "the provider rejected the
 class ModelOfWorker(BaseModel):
     """A model as one worker sees it."""
 
-    model: Annotated[str, described("Name of the model, as requests give it; cut at 200 characters.", "llama3")]
+    model: Annotated[str, described("Name of the model, as in requests; truncated to 200 characters.", "llama3")]
     in_flight: Annotated[int, described("Calls of it that run now.", 3)]
     room: Annotated[
         int | None,
-        described("How many more calls the worker may start now, because the model refused some; null: no limit.", 1),
+        described("How many more calls the worker may start now; null: as many as it has free slots.", 1),
     ]
     held_until: Annotated[
         datetime | None,
@@ -56,7 +56,8 @@ class WorkerResource(BaseModel):
     version: Annotated[
         str | None,
         described(
-            "Its release. Null, like all that follows, for a worker of another release and before the first renewal.",
+            "Its release. This and the fields below are null until it first renews its lease, and if this gateway "
+            "cannot read the report of a worker of another release.",
             "0.2.0",
         ),
     ]
@@ -64,15 +65,15 @@ class WorkerResource(BaseModel):
         bool | None, described("Whether it takes no new turns, because it is stopping or an operator drains it.", False)
     ]
     in_flight: Annotated[int | None, described("Requests that it runs now.", 12)]
-    capacity: Annotated[int | None, described("Requests that it runs at most.", 1000)]
+    capacity: Annotated[int | None, described("How many requests it can run at once.", 1000)]
     models: Annotated[
         list[ModelOfWorker] | None, described("Up to 20 of its models, those that are held back or limited first.")
     ]
-    topics: Annotated[list[TopicOfWorker] | None, described("What it reads.")]
+    topics: Annotated[list[TopicOfWorker] | None, described("The topics and partitions that it reads.")]
 
 
 class WorkerList(BaseModel):
-    """All workers, the one that started last first."""
+    """The workers, the one that started last first."""
 
     data: Annotated[list[WorkerResource], described("The workers.")]
     more: Annotated[bool, described("Whether there are more than the 500 that are listed.", False)]
