@@ -69,7 +69,7 @@ class ChatMessage(DialogueMessage):
 
     state: Annotated[
         dict[str, Any] | None,
-        described("The state that came with this answer of the model, to be returned to its provider unchanged."),
+        described("What the provider sent with this answer for later calls; it is returned to it unchanged."),
     ] = None
 
 
@@ -231,7 +231,8 @@ class GenerationError(BaseModel):
     code: Annotated[GenerationErrorCode, fields.CODE]
     detail: Annotated[str, fields.DETAIL]
     retry_after: Annotated[
-        Annotated[float, Field(ge=0)] | None, described("Seconds to wait, if the provider said so.", 2.5)
+        Annotated[float, Field(ge=0)] | None,
+        described("Seconds to wait before the next call; null if the provider did not name a time.", 2.5),
     ] = None
 
 
@@ -317,8 +318,8 @@ class Price(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Of prompt tokens.", 3.0)]
-    output: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Of answer tokens.", 15.0)]
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Price of a million prompt tokens.", 3.0)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False), described("Price of a million answer tokens.", 15.0)]
 
 
 _Count = Annotated[int, Field(ge=1)]
@@ -327,30 +328,30 @@ _Count = Annotated[int, Field(ge=1)]
 class ModelInfo(BaseModel):
     """One model of ``GET /models``. What is not configured or was not checked is absent."""
 
-    name: Annotated[str, described("The name under which requests ask for it.", "llama3")]
+    name: Annotated[str, described("The name by which requests name it.", "llama3")]
     aliases: Annotated[list[str], described("Other names for it.", ["default"])] = []
-    provider: Annotated[str, described("Where it runs.", "ollama")]
+    provider: Annotated[str, described("The provider that runs it.", "ollama")]
     context_tokens: Annotated[_Count, described("Maximum number of tokens of prompt and answer together.", 8192)]
     max_output_tokens: Annotated[_Count, described("Maximum number of tokens in an answer.", 1024)]
-    fallbacks: Annotated[list[str], described("Models to try in its place, in order.", ["small"])] = Field(
+    fallbacks: Annotated[list[str], described("Models that are tried if it fails, in order.", ["small"])] = Field(
         [], exclude_if=_unset
     )
-    price: Annotated[Price | None, described("What its tokens cost.")] = Field(None, exclude_if=_unset)
-    max_concurrency: Annotated[_Count | None, described("Maximum number of generations at a time.", 4)] = Field(
+    price: Annotated[Price | None, described("The price of its tokens.")] = Field(None, exclude_if=_unset)
+    max_concurrency: Annotated[_Count | None, described("Maximum number of calls at the same time.", 4)] = Field(
         None, exclude_if=_unset
     )
     requests_per_minute: Annotated[_Count | None, described("Maximum number of calls per minute.", 60)] = Field(
         None, exclude_if=_unset
     )
-    structured_output: Annotated[bool, described("Whether it can be held to a JSON Schema.", True)] = Field(
-        False, exclude_if=partial(operator.is_, False)
-    )
+    structured_output: Annotated[
+        bool, described("Whether the provider can enforce a JSON Schema for its answers.", True)
+    ] = Field(False, exclude_if=partial(operator.is_, False))
     max_inline_bytes: Annotated[
-        _Count | None, described("Maximum length of a file in a message, if it is not 20 MiB.", 5_000_000)
+        _Count | None, described("Maximum length in bytes of a file in a message; absent: 20 MiB.", 5_000_000)
     ] = Field(None, exclude_if=_unset)
     media_urls: Annotated[
         list[Literal["image_url", "file"]],
-        described("Types of parts whose data may be the URL of a large file.", ["image_url"]),
+        described("Types of parts for which a larger file is passed on by its URL.", ["image_url"]),
     ] = Field([], exclude_if=_unset)
     reachable: Annotated[
         bool | None, described("Whether its provider responds now; only with `?check=true`.", True)

@@ -82,9 +82,9 @@ class ChatCompletions:
     async def create_chat_completion(self, call: Call[CreateChatCompletion]) -> Response:
         """Create a chat completion, as in OpenAI's API.
 
-        Without `stream` the call waits for the whole answer, for up to 590 seconds. A stream waits as long for each
-        next part. If the client closes the connection before the answer is complete, the request is cancelled, unless
-        the call has an `Idempotency-Key` or `on_disconnect` says otherwise.
+        Without `stream` the call waits for the whole answer, for up to 590 seconds (`DOOR_WAIT_SECONDS`). A stream ends
+        with an error if nothing arrives for as long. If the client closes the connection before the answer is complete,
+        the request is cancelled, unless the call has an `Idempotency-Key` or `on_disconnect` says otherwise.
         """
         asked, key = call.body, read_idempotency_key(call.request)
         if asked.stream:

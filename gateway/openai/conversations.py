@@ -115,7 +115,10 @@ class ConversationItems:
         return json_answer(await self._shown(call.caller, _ref(call.caller, conv_id)))
 
     async def update_openai_conversation(self, call: Call[UpdateOpenAIConversation], conv_id: str) -> Response:
-        """Change the metadata of a conversation."""
+        """Change the metadata of a conversation.
+
+        The new metadata replaces all that it had.
+        """
         caller, ref = call.caller, _ref(call.caller, conv_id)
         if not await store.set_metadata(self._database, ref, call.body.metadata or {}, caller.only, call.by):
             raise _not_found()

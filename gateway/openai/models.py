@@ -30,8 +30,8 @@ class ModelRoutes:
         # A model's name may have slashes.
         path, one = f"{PREFIX}/models", f"{PREFIX}/models/{{model_id:path}}"
         every, model = (
-            {"model": ModelObjects, "description": "All of them"},
-            {"model": ModelObject, "description": "It"},
+            {"model": ModelObjects, "description": "All models and agents"},
+            {"model": ModelObject, "description": "The model or agent"},
         )
         missing = (ErrorCode.UNKNOWN_MODEL,)
         return under_v1_too(

@@ -88,9 +88,11 @@ _MAX_EARLIER = 100
 # Ids of requests, and so of the conversations of single responses, are of this version.
 _OF_A_REQUEST = 8
 
-Order = Annotated[Literal["asc", "desc"], Query(description="Oldest or newest first.", examples=["desc"])]
+Order = Annotated[
+    Literal["asc", "desc"], Query(description="`asc`: oldest first. `desc`: newest first.", examples=["desc"])
+]
 After = Annotated[
-    str | None, Query(max_length=512, description="Id of the last item of the page before.", examples=[AN_ITEM])
+    str | None, Query(max_length=512, description="Id of the last item of the previous page.", examples=[AN_ITEM])
 ]
 PageLimit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items on the page.", examples=[20])]
 Include = Annotated[
@@ -98,9 +100,10 @@ Include = Annotated[
 ]
 _Stream = Annotated[bool, Query(description="Stream the events of the response.")]
 _After = Annotated[
-    int | None, Query(ge=0, description="`sequence_number` of the last event received: resume after it.", examples=[4])
+    int | None,
+    Query(ge=0, description="`sequence_number` of the last event received: resume the stream after it.", examples=[4]),
 ]
-_Obfuscation = Annotated[bool | None, Query(description="Taken; the events are the same.")]
+_Obfuscation = Annotated[bool | None, Query(description="Accepted; it does not change the events.")]
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,10 @@ class Responses:
     async def create_response(self, call: Call[CreateResponse]) -> Response:
         """Create a response.
 
-        The call returns when the response has ended. With `stream` its events are streamed; with `background` the call
-        returns at once. If the client closes the connection earlier, the response is cancelled, unless the call has an
-        `Idempotency-Key` or `on_disconnect` says otherwise.
+        The call returns when the response has ended, and waits for up to 590 seconds (`DOOR_WAIT_SECONDS`). With
+        `stream` its events are streamed; with `background` the call returns at once. If the client closes the
+        connection earlier, the response is cancelled, unless the call has an `Idempotency-Key` or `on_disconnect` says
+        otherwise.
         """
         caller, body = call.caller, call.body
         key = read_idempotency_key(call.request)
@@ -230,7 +234,7 @@ class Responses:
     ) -> Response:
         """Get a response, or stream its events.
 
-        An event has the same number in every stream of the response.
+        With `starting_after` a stream is resumed: an event has the same number in every stream of the response.
         """
         if starting_after is not None and not stream:
             raise refusal("invalid_value", "starting_after", "needs `stream=true`")

@@ -22,30 +22,30 @@ TIERS: dict[str, Priority] = {"flex": 2, "priority": 8}
 
 _MODEL = described("Name of a model, or `agent:` and the name of an agent; absent: the default model.", "llama3")
 ON_DISCONNECT = described(
-    "What becomes of the request if the client closes the connection before the answer is complete: `cancel` (default, "
-    "unless the call has an Idempotency-Key) or `continue`.",
+    "What to do if the client closes the connection before the answer is complete: `cancel` the request (default, "
+    "unless the call has an `Idempotency-Key`) or `continue`.",
     "continue",
 )
-_SERVICE_TIER = described("`flex`: priority 2. `priority`: priority 8. Others: the default priority.", "auto")
-_PRIORITY = described("0 to 9; higher runs first. It has precedence over `service_tier`.", 7)
+SERVICE_TIER = described("`flex`: priority 2. `priority`: priority 8. Others: the default priority, 5.", "auto")
+PRIORITY = described("0 to 9; higher runs first. It takes precedence over `service_tier`.", 7)
 _IGNORED = described("Ignored.", "a")
 
 _ID = described("The completion's id. It contains the request's.", "chatcmpl-7b1f0c526d4e8a309c112f8e4b6a9d01")
 _CREATED = described("When the request was accepted, in seconds since 1970.", 1769860798)
 _SHOWN_MODEL = described("The model that was asked for, or the default model.", "llama3")
-_SHOWN_TIER = described("How urgent it was.", "default")
+_SHOWN_TIER = described("As sent, if it was `flex` or `priority`; otherwise `default`.", "default")
 _CHOICE = described("Always 0: there is one choice.", 0)
 _CALL = described("Number of the tool call within the answer, from 0.", 0)
-_REASONING = described("The model's reasoning, if it was asked for.", "The user wants")
+_REASONING = described("The model's reasoning, if it was requested; absent otherwise.", "The user wants")
 
 
 class StreamOptions(BaseModel):
-    """What a stream has beside the answer."""
+    """What a stream contains besides the answer."""
 
     model_config = ConfigDict(extra="ignore")
 
     include_usage: Annotated[
-        StrictBool | None, described("Whether the last chunk has the tokens used, and no choice.", True)
+        StrictBool | None, described("Whether to send a last chunk that has the tokens used, and no choice.", True)
     ] = None
     include_obfuscation: Annotated[StrictBool | None, described("Ignored: chunks are not padded.", False)] = None
 
@@ -62,11 +62,11 @@ class CreateChatCompletion(Options):
     model: Annotated[ModelName | None, _MODEL] = None
     max_completion_tokens: Annotated[MaxTokens | None, described("Another name of `max_tokens`.", 256)] = None
     stream: Annotated[StrictBool | None, described("Answer with server-sent events.", False)] = None
-    stream_options: Annotated[StreamOptions | None, described("What the stream has beside the answer.")] = None
+    stream_options: Annotated[StreamOptions | None, described("What the stream contains besides the answer.")] = None
     metadata: Annotated[Metadata | None, fields.METADATA] = None
     store: Annotated[StrictBool | None, fields.STORE] = None
-    service_tier: Annotated[ServiceTier | None, _SERVICE_TIER] = None
-    priority: Annotated[Priority | None, _PRIORITY] = None
+    service_tier: Annotated[ServiceTier | None, SERVICE_TIER] = None
+    priority: Annotated[Priority | None, PRIORITY] = None
     deadline: Annotated[Moment | None, fields.DEADLINE] = None
     on_disconnect: Annotated[OnDisconnect | None, ON_DISCONNECT] = None
     safety_identifier: Annotated[Any, _IGNORED] = None
@@ -89,9 +89,9 @@ class ChatMessageOut(BaseModel):
     role: Annotated[Literal["assistant"], described("The speaker.")] = "assistant"
     content: Annotated[str | None, described("The text; null if there is none.", "Hello world")]
     refusal: Annotated[str | None, described("The model's refusal to answer; null if there is none.", None)]
-    tool_calls: Annotated[list[ToolCall] | None, described("The tools that the model calls; absent if none.")] = Field(
-        None, exclude_if=absent
-    )
+    tool_calls: Annotated[
+        list[ToolCall] | None, described("The tool calls of the model; absent if it made no calls.")
+    ] = Field(None, exclude_if=absent)
     reasoning_content: Annotated[str | None, _REASONING] = Field(None, exclude_if=absent)
 
 
@@ -105,16 +105,16 @@ class ChatChoice(BaseModel):
 
 
 class PromptTokensDetails(BaseModel):
-    """What the tokens of a prompt were."""
+    """Details of the prompt's tokens."""
 
-    cached_tokens: Annotated[int, described("Those that the provider had in its cache.", 16)] = 0
-    audio_tokens: Annotated[Literal[0], described("Always 0: they are not counted apart.")] = 0
+    cached_tokens: Annotated[int, described("Tokens that the provider had in its cache.", 16)] = 0
+    audio_tokens: Annotated[Literal[0], described("Always 0: audio is not counted separately.")] = 0
 
 
 class CompletionTokensDetails(BaseModel):
-    """What the tokens of an answer were."""
+    """Details of the answer's tokens."""
 
-    reasoning_tokens: Annotated[int, described("Those used for reasoning.", 64)] = 0
+    reasoning_tokens: Annotated[int, described("Tokens that were used for reasoning.", 64)] = 0
     audio_tokens: Annotated[Literal[0], described("Always 0.")] = 0
     accepted_prediction_tokens: Annotated[Literal[0], described("Always 0.")] = 0
     rejected_prediction_tokens: Annotated[Literal[0], described("Always 0.")] = 0
@@ -126,8 +126,8 @@ class CompletionUsage(BaseModel):
     prompt_tokens: Annotated[int, described("Tokens of the prompt.", 21)]
     completion_tokens: Annotated[int, described("Tokens of the answer.", 5)]
     total_tokens: Annotated[int, described("Both together.", 26)]
-    prompt_tokens_details: Annotated[PromptTokensDetails, described("Of those of the prompt.")]
-    completion_tokens_details: Annotated[CompletionTokensDetails, described("Of those of the answer.")]
+    prompt_tokens_details: Annotated[PromptTokensDetails, described("Details of `prompt_tokens`.")]
+    completion_tokens_details: Annotated[CompletionTokensDetails, described("Details of `completion_tokens`.")]
 
 
 class ChatCompletion(BaseModel):
@@ -149,8 +149,8 @@ class ChatCompletion(BaseModel):
 class FunctionDelta(BaseModel):
     """A piece of a call of a function."""
 
-    name: Annotated[str | None, described("Its name; in the first piece of a call.", "weather")] = Field(
-        None, exclude_if=absent
+    name: Annotated[str | None, described("Name of the function; only in the first piece of a call.", "weather")] = (
+        Field(None, exclude_if=absent)
     )
     arguments: Annotated[str, described("The next piece of its arguments, which are JSON.", '{"city": ')] = ""
 
@@ -159,19 +159,19 @@ class ToolCallDelta(BaseModel):
     """A piece of a tool call."""
 
     index: Annotated[int, _CALL]
-    id: Annotated[str | None, described("The call's id; in its first piece.", "call_1")] = Field(
+    id: Annotated[str | None, described("The call's id; only in its first piece.", "call_1")] = Field(
         None, exclude_if=absent
     )
-    type: Annotated[Literal["function"] | None, described("Its kind; in its first piece.")] = Field(
+    type: Annotated[Literal["function"] | None, described("Its kind; only in its first piece.")] = Field(
         None, exclude_if=absent
     )
-    function: Annotated[FunctionDelta, described("What is called.")]
+    function: Annotated[FunctionDelta, described("The next piece of the called function's name and arguments.")]
 
 
 class ChatDelta(BaseModel):
-    """The next piece of an answer: one of its kinds, or none in the last chunk of an answer."""
+    """The next piece of an answer. It is empty in the last chunk of the answer."""
 
-    role: Annotated[Literal["assistant"] | None, described("The speaker; in the first chunk.")] = Field(
+    role: Annotated[Literal["assistant"] | None, described("The speaker; only in the first chunk.")] = Field(
         None, exclude_if=absent
     )
     content: Annotated[str | None, described("The next piece of the text.", "world")] = Field(None, exclude_if=absent)

@@ -21,7 +21,7 @@ class CreateOpenAIConversation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[_Items | None, described("The first items, oldest first.", _AN_ITEM)] = None
+    items: Annotated[_Items | None, described("The first items, oldest first; at most 20.", _AN_ITEM)] = None
     metadata: Annotated[Metadata | None, _METADATA] = None
 
 
@@ -34,11 +34,11 @@ class UpdateOpenAIConversation(BaseModel):
 
 
 class AddItems(BaseModel):
-    """Body of ``POST /conversations/{id}/items``."""
+    """Body of OpenAI's ``POST /conversations/{id}/items``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[_Items, Field(min_length=1), described("The items to add, oldest first.", _AN_ITEM)]
+    items: Annotated[_Items, Field(min_length=1), described("The items to add, oldest first; at most 20.", _AN_ITEM)]
 
 
 class OpenAIConversation(BaseModel):

@@ -8,7 +8,7 @@ from schemas.json_schema import described
 
 
 class ErrorObject(BaseModel):
-    """An error. Its message never repeats what was sent, but may name its fields."""
+    """An error. Its message may name fields that were sent, but never repeats their values."""
 
     message: Annotated[str, described("What is wrong with this call.", "n: this value is not offered here")]
     type: Annotated[
@@ -19,10 +19,13 @@ class ErrorObject(BaseModel):
             "invalid_request_error",
         ),
     ]
-    param: Annotated[str | None, described("The field that is wrong, if it is one.", "n")]
+    param: Annotated[str | None, described("The field that is wrong; null if the error is not about one field.", "n")]
     code: Annotated[
         str,
-        described("Stable code; docs/reference/errors.md lists those that differ from our own.", "unsupported_value"),
+        described(
+            "Stable code; docs/reference/errors.md lists those that our own API spells differently.",
+            "unsupported_value",
+        ),
     ]
 
 

@@ -12,9 +12,9 @@ _Tokens = Annotated[int, Field(ge=1)] | None
 
 
 class ModelObject(BaseModel):
-    """A model, or an agent, under the name by which ``model`` asks for it."""
+    """A model, or an agent that can be used like a model."""
 
-    id: Annotated[str, described("The name by which `model` asks for it. Agents begin with `agent:`.", "llama3")]
+    id: Annotated[str, described("The name to give as `model`. Names of agents begin with `agent:`.", "llama3")]
     object: Annotated[Literal["model"], described("Always `model`.")] = "model"
     created: Annotated[Literal[0], described("Always 0: it is not known when a model was made.")] = 0
     owned_by: Annotated[str, described("The provider of the model; `agents` for an agent.", "ollama")]
@@ -25,7 +25,7 @@ class ModelObject(BaseModel):
     max_output_tokens: Annotated[_Tokens, described("Maximum number of tokens in an answer.", 1024)] = Field(
         None, exclude_if=absent
     )
-    max_concurrency: Annotated[int | None, described("Maximum number of generations at a time.", 4)] = Field(
+    max_concurrency: Annotated[int | None, described("Maximum number of calls at the same time.", 4)] = Field(
         None, exclude_if=absent
     )
     requests_per_minute: Annotated[int | None, described("Maximum number of calls per minute.", 60)] = Field(
@@ -34,7 +34,7 @@ class ModelObject(BaseModel):
     fallbacks: Annotated[list[str] | None, described("Models that are tried if it fails, in order.", ["small"])] = (
         Field(None, exclude_if=absent)
     )
-    price: Annotated[Price | None, described("What its tokens cost.")] = Field(None, exclude_if=absent)
+    price: Annotated[Price | None, described("The price of its tokens.")] = Field(None, exclude_if=absent)
     description: Annotated[str | None, described("What an agent is for.", "Answers questions about data.")] = Field(
         None, exclude_if=absent
     )

@@ -8,7 +8,7 @@ from schemas import fields
 from schemas.content import absent, storable
 from schemas.generation import ANumber, Priority
 from schemas.json_schema import described
-from schemas.openai.chat import ON_DISCONNECT, ServiceTier
+from schemas.openai.chat import ON_DISCONNECT, PRIORITY, SERVICE_TIER, ServiceTier
 from schemas.requests import Metadata, Moment, OnDisconnect
 
 _Text = Annotated[str, AfterValidator(storable)]
@@ -42,13 +42,18 @@ class Reasoning(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    effort: Annotated[Effort | None, described("How long the model reasons, if it can.", "low")] = None
-    summary: Annotated[Summary | None, described("Set: the answer has the model's reasoning, too.", "auto")] = None
+    effort: Annotated[
+        Effort | None, described("How much the model reasons before it answers, if it is able to.", "low")
+    ] = None
+    summary: Annotated[
+        Summary | None,
+        described("If it is set, whatever its value, the answer contains the model's reasoning.", "auto"),
+    ] = None
     generate_summary: Annotated[Summary | None, described("The former name of `summary`.")] = None
 
 
 class TextOptions(BaseModel):
-    """The form of the text."""
+    """The format of the answer's text."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -66,31 +71,33 @@ class ConversationRef(BaseModel):
 
 
 class CreateResponse(BaseModel):
-    """Body of ``POST /responses``. Parameters that are not offered are refused by name."""
+    """Body of ``POST /openai/v1/responses``. Parameters that are not offered are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: Annotated[
         Annotated[_Text, Field(max_length=200)] | None,
-        described("The model, or `agent:NAME`. Without it: the default model.", "llama3"),
+        described("Name of a model, or `agent:` and the name of an agent; null: the default model.", "llama3"),
     ] = None
     input: Annotated[
         _Text | list[dict[str, Any]] | None, described("A text, or a list of items, oldest first.", "What is a log?")
     ] = None
     instructions: Annotated[
-        _Text | None, described("Instructions for this response alone, before its context.", "Be brief.")
+        _Text | None, described("Instructions before the context. They apply to this response alone.", "Be brief.")
     ] = None
     previous_response_id: Annotated[
-        _Id | None, described("The response that this one continues from.", _A_RESPONSE)
+        _Id | None, described("The completed response to continue from; not together with `conversation`.", _A_RESPONSE)
     ] = None
     conversation: Annotated[
         Annotated[_Id, Field(min_length=1)] | ConversationRef | None,
         described(
-            "The conversation whose items come first, and to which those of this response are added.",
+            "The conversation to continue: its items are the context, and the items of this response are added to it.",
             "conv_019b0a52c1d87d3e9f0a4b6c8d2e1f30",
         ),
     ] = None
-    store: Annotated[StrictBool | None, described("False: the response is not kept after it has ended.", True)] = None
+    store: Annotated[
+        StrictBool | None, described("False: the response is not kept after it has ended; not with `background`.", True)
+    ] = None
     stream: Annotated[StrictBool | None, described("Answer with server-sent events.", False)] = None
     background: Annotated[StrictBool | None, described("Respond at once; fetch the response later.", False)] = None
     tools: Annotated[
@@ -103,33 +110,50 @@ class CreateResponse(BaseModel):
     parallel_tool_calls: Annotated[
         StrictBool | None, described("Whether the model may call several tools at once.", True)
     ] = None
-    text: Annotated[TextOptions | None, described("The form of the text.")] = None
+    text: Annotated[TextOptions | None, described("The format of the answer's text.")] = None
     reasoning: Annotated[Reasoning | None, described("How the model reasons.")] = None
     max_output_tokens: Annotated[
         Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None,
         described("Maximum number of tokens in the answer; it is cut off there.", 256),
     ] = None
     temperature: Annotated[
-        Annotated[float, Field(ge=0, le=2), ANumber] | None, described("Randomness: 0 is the most predictable.", 0.7)
+        Annotated[float, Field(ge=0, le=2), ANumber] | None,
+        described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
     ] = None
-    top_p: Annotated[Annotated[float, Field(gt=0, le=1), ANumber] | None, described("Nucleus sampling.", 0.9)] = None
-    presence_penalty: Annotated[_Penalty | None, described("Positive: avoid tokens that the text has.", 0.5)] = None
-    frequency_penalty: Annotated[_Penalty | None, described("Positive: avoid frequent tokens.", 0.5)] = None
+    top_p: Annotated[
+        Annotated[float, Field(gt=0, le=1), ANumber] | None,
+        described(
+            "Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9
+        ),
+    ] = None
+    presence_penalty: Annotated[
+        _Penalty | None, described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5)
+    ] = None
+    frequency_penalty: Annotated[
+        _Penalty | None,
+        described(
+            "Above 0, a token becomes less likely with each time that it has occurred; below 0, more likely.", 0.5
+        ),
+    ] = None
     truncation: Annotated[
         Truncation | None,
         described(
-            "`auto`: if the input is too long, its oldest items are left out. The history always is.", "disabled"
+            "What happens if the input alone does not fit into the model's context. `auto`: its oldest items are left "
+            "out. `disabled` (default): the response fails. Of earlier items, only those that fit are ever sent.",
+            "disabled",
         ),
     ] = None
     include: Annotated[list[Include] | None, described("Accepted; it does not change the answer.")] = None
     metadata: Annotated[Metadata | None, described("Up to 16 key-value pairs of the client's own.")] = None
-    service_tier: Annotated[
-        ServiceTier | None, described("`flex`: with low priority; `priority`: with high priority.", "auto")
-    ] = None
-    user: Annotated[_Label | None, described("The end user, for the provider's detection of abuse.", "u-17")] = None
+    service_tier: Annotated[ServiceTier | None, SERVICE_TIER] = None
+    user: Annotated[_Label | None, described("Id of the end user, by which the provider can detect abuse.", "u-17")] = (
+        None
+    )
     safety_identifier: Annotated[_Label | None, described("The newer name of `user`.", "u-17")] = None
-    prompt_cache_key: Annotated[_Label | None, described("Accepted and returned.", "chat-7")] = None
-    priority: Annotated[Priority | None, fields.PRIORITY] = None
+    prompt_cache_key: Annotated[
+        _Label | None, described("Returned with the response; it has no other effect.", "chat-7")
+    ] = None
+    priority: Annotated[Priority | None, PRIORITY] = None
     deadline: Annotated[Moment | None, fields.DEADLINE] = None
     on_disconnect: Annotated[OnDisconnect | None, ON_DISCONNECT] = None
 
@@ -165,7 +189,7 @@ class InputTokensDetails(BaseModel):
     """Details of the prompt's tokens."""
 
     cached_tokens: Annotated[int, described("Tokens that the provider had in its cache.", 0)] = 0
-    cache_write_tokens: Annotated[int, described("Always 0: providers do not tell it.", 0)] = 0
+    cache_write_tokens: Annotated[int, described("Always 0: it is not known.", 0)] = 0
 
 
 class OutputTokensDetails(BaseModel):
@@ -178,9 +202,9 @@ class ResponseUsage(BaseModel):
     """Tokens used by a response."""
 
     input_tokens: Annotated[int, described("Tokens of the prompt.", 21)]
-    input_tokens_details: Annotated[InputTokensDetails, described("What is known about them.")]
+    input_tokens_details: Annotated[InputTokensDetails, described("Details of `input_tokens`.")]
     output_tokens: Annotated[int, described("Tokens of the answer.", 5)]
-    output_tokens_details: Annotated[OutputTokensDetails, described("What is known about them.")]
+    output_tokens_details: Annotated[OutputTokensDetails, described("Details of `output_tokens`.")]
     total_tokens: Annotated[int, described("Both together.", 26)]
 
 
@@ -188,20 +212,25 @@ class ResponseError(BaseModel):
     """Why a response failed."""
 
     code: Annotated[str, described("One of the codes of OpenAI's API.", "server_error")]
-    message: Annotated[str, described("What went wrong, with our own code first.", "timeout: The model was silent")]
+    message: Annotated[
+        str, described("LLM Orchestra's error code, and what went wrong.", "timeout: The model was silent")
+    ]
 
 
 class IncompleteDetails(BaseModel):
     """Why a response is incomplete."""
 
-    reason: Annotated[Literal["max_output_tokens", "content_filter"], described("Why.")]
+    reason: Annotated[
+        Literal["max_output_tokens", "content_filter"],
+        described("What cut the answer off: the token limit, or the provider's filter."),
+    ]
 
 
 class ShownReasoning(BaseModel):
     """How the model was asked to reason."""
 
-    effort: Annotated[str | None, described("How long.", "low")] = None
-    summary: Annotated[str | None, described("Set: the answer has the reasoning, too.", "auto")] = None
+    effort: Annotated[str | None, described("As sent.", "low")] = None
+    summary: Annotated[str | None, described("As sent.", "auto")] = None
 
 
 class ResponseObject(BaseModel):
@@ -213,14 +242,16 @@ class ResponseObject(BaseModel):
     status: Annotated[ResponseStatus, described("Its state.")]
     background: Annotated[bool, described("Whether it was created in the background.", False)] = False
     completed_at: Annotated[
-        int | None, described("Unix time of its end, in seconds; null unless it was completed.", 1_795_000_003)
+        int | None, described("Unix time of its end, in seconds; null unless `status` is `completed`.", 1_795_000_003)
     ] = None
-    error: Annotated[ResponseError | None, described("Why it failed; null otherwise.")] = None
-    incomplete_details: Annotated[IncompleteDetails | None, described("Why it is incomplete; null otherwise.")] = None
+    error: Annotated[ResponseError | None, described("Why it failed; null unless `status` is `failed`.")] = None
+    incomplete_details: Annotated[
+        IncompleteDetails | None, described("Why it is incomplete; null unless `status` is `incomplete`.")
+    ] = None
     instructions: Annotated[str | None, described("As sent.", "Be brief.")] = None
     max_output_tokens: Annotated[int | None, described("As sent.", 256)] = None
     max_tool_calls: Annotated[None, described("Always null.")] = None
-    model: Annotated[str, described("The model, as it was asked for.", "llama3")]
+    model: Annotated[str, described("The model that was requested, or the default model.", "llama3")]
     output: Annotated[list[dict[str, Any]], described("The items of the answer, in order.", [])] = []
     parallel_tool_calls: Annotated[bool, described("As sent.", True)] = True
     previous_response_id: Annotated[str | None, described("As sent.", _A_RESPONSE)] = None
@@ -230,7 +261,7 @@ class ResponseObject(BaseModel):
     service_tier: Annotated[str, described("As sent; `default` for `auto`.", "default")] = "default"
     store: Annotated[bool, described("As sent.", True)] = True
     temperature: Annotated[float, described("As sent; 1 if it was left out.", 1.0)] = 1.0
-    text: Annotated[dict[str, Any], described("The form of the text.", {"format": {"type": "text"}})]
+    text: Annotated[dict[str, Any], described("The format of the answer's text.", {"format": {"type": "text"}})]
     tool_choice: Annotated[str | dict[str, Any], described("As sent.", "auto")] = "auto"
     tools: Annotated[list[dict[str, Any]], described("As sent.", [])] = []
     top_logprobs: Annotated[int, described("Always 0.", 0)] = 0
@@ -242,19 +273,19 @@ class ResponseObject(BaseModel):
         ResponseUsage | None, described("Tokens used; null unless `status` is `completed` or `incomplete`.")
     ] = None
     metadata: Annotated[dict[str, str], described("As sent.", {"topic": "logs"})] = {}
-    conversation: Annotated[ConversationRef | None, described("The conversation that it belongs to.")] = Field(
-        None, exclude_if=absent
-    )
+    conversation: Annotated[
+        ConversationRef | None, described("The conversation that the call named; absent otherwise.")
+    ] = Field(None, exclude_if=absent)
     user: Annotated[str | None, described("As sent.", "u-17")] = Field(None, exclude_if=absent)
 
 
 class ResponseEvent(BaseModel):
-    """An event of a response, whose name is its type. Each type has more fields of its own."""
+    """An event of a response. Each type of event has more fields."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Annotated[str, described("What happened.", "response.output_text.delta")]
-    sequence_number: Annotated[int, described("Grows with each event; the same whenever the response is streamed.", 4)]
+    type: Annotated[str, described("Type of the event.", "response.output_text.delta")]
+    sequence_number: Annotated[int, described("Number of the event, the same in every stream of the response.", 4)]
 
 
 class DeletedResponse(BaseModel):
@@ -266,10 +297,12 @@ class DeletedResponse(BaseModel):
 
 
 class ItemList(BaseModel):
-    """A page of items. ``first_id`` and ``last_id`` are left out if it is empty."""
+    """A page of items. ``first_id`` and ``last_id`` are absent if it is empty."""
 
     object: Annotated[Literal["list"], described("Always `list`.")] = "list"
     data: Annotated[list[dict[str, Any]], described("The items.", [])]
     has_more: Annotated[bool, described("Whether there are more items after these.", False)]
     first_id: Annotated[str | None, described("Id of the first item.", AN_ITEM)] = Field(None, exclude_if=absent)
-    last_id: Annotated[str | None, described("Id of the last item.", AN_ITEM)] = Field(None, exclude_if=absent)
+    last_id: Annotated[str | None, described("Id of the last item, the `after` of the next page.", AN_ITEM)] = Field(
+        None, exclude_if=absent
+    )
