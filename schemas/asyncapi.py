@@ -45,7 +45,7 @@ _ABOUT_TOPICS = {
     REPLIES: "How each request ended, and which records were rejected. At least once: discard a `ce_id` that you "
     "have seen before.",
     DEAD_LETTERS: "Records that cannot become requests, with their original bytes and headers.",
-    ERASURES: "Whose data were deleted, for databases that are restored from a backup. It does not name them.",
+    ERASURES: "The owners whose data were deleted, as hashes, for databases that are restored from a backup.",
 }
 _MODELS: dict[str, type[BaseModel]] = {**RECORD_TYPES, **EVENT_TYPES, REPLY: Reply, ERASED: Erased}
 

@@ -23,5 +23,5 @@ class Erased(BaseModel):
     requested_at: Annotated[datetime, described("When it was requested.", "2026-11-30T10:00:00.123456Z")]
     refuses_until: Annotated[
         datetime | None,
-        described("Requests of the owner that Kafka got up to then are not taken in; null: whenever they come.", None),
+        described("Workers discard requests of the owner that Kafka received up to then; null: all of them.", None),
     ]

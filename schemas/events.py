@@ -43,7 +43,7 @@ class Started(Event):
 class Delta(Event):
     """A piece of streamed text."""
 
-    at: Annotated[int, Field(ge=0), described("Number of code points of this attempt before this piece.", 6)]
+    at: Annotated[int, Field(ge=0), described("Number of code points of text before this piece, in this attempt.", 6)]
     text: Annotated[str, described("The piece.", "world")]
     n: Annotated[
         Annotated[int, Field(ge=0)] | None,
@@ -61,22 +61,22 @@ class AnswerPiece(Event):
         int,
         Field(ge=0),
         described(
-            "Position of this piece: the length of all before it in this attempt, text too, in code points, plus one "
-            "for the head of each tool call.",
+            "Position of this piece: the code points of all pieces before it in this attempt, including text, plus one "
+            "for each tool call that began before it.",
             6,
         ),
     ]
-    kind: Annotated[Literal["tool_call", "tool_arguments", "reasoning", "refusal"], described("What it is.")]
+    kind: Annotated[Literal["tool_call", "tool_arguments", "reasoning", "refusal"], described("Kind of the piece.")]
     index: Annotated[
         Annotated[int, Field(ge=0)] | None, described("Number of the tool call within the answer, from 0.", 0)
     ] = Field(None, exclude_if=absent)
-    call_id: Annotated[str | None, described("The call's id; in `tool_call`.", "call_1")] = Field(
+    call_id: Annotated[str | None, described("The call's id; only in `tool_call`.", "call_1")] = Field(
         None, exclude_if=absent
     )
-    name: Annotated[str | None, described("Name of the function; in `tool_call`.", "weather")] = Field(
+    name: Annotated[str | None, described("Name of the function; only in `tool_call`.", "weather")] = Field(
         None, exclude_if=absent
     )
-    text: Annotated[str | None, described("The piece; in all kinds but `tool_call`.", '{"city": ')] = Field(
+    text: Annotated[str | None, described("The piece; in all kinds except `tool_call`.", '{"city": ')] = Field(
         None, exclude_if=absent
     )
 

@@ -55,12 +55,12 @@ STORE = described(
     False,
 )
 STORE_FROM = described(
-    "Which messages are stored in the conversation: of those after the last assistant message, all from this one on, "
-    "counted from 0. Without it, the results of tools and the last user message.",
+    "Index in `messages` of the first one to store in the conversation. Only messages after the last assistant message "
+    "are stored. Without it, these are the results of tools and the last user message.",
     1,
 )
 ASKED = described(
-    "What that API must show again with the answer. Of it, workers read only `truncation`.",
+    "Parameters that the OpenAI-compatible API returns with the answer. Workers read only `truncation`.",
     {"instructions": "Answer in one sentence."},
 )
 
@@ -77,7 +77,7 @@ ERROR = described("Why the request failed; null unless `status` is `failed`.")
 LAST_ERROR = described("Why the latest attempt failed. Set while the request is open, and kept if it expires.")
 CANCEL_REQUESTED = described("True once a cancel was accepted, even if the request ended before it took effect.", False)
 ATTEMPTS = described("Number of attempts so far, including those on a fallback model.", 1)
-ATTEMPT = described("Number of the attempt. It only grows: discard events of an earlier attempt.", 1)
+ATTEMPT = described("Number of the attempt. It never decreases: discard events of an earlier attempt.", 1)
 
 CREATED_AT = described("When it was stored, usually a moment after it was accepted.", "2026-01-31T11:59:58.123456Z")
 STARTED_AT = described("When a worker started the first attempt; null until then.", "2026-01-31T11:59:58.234567Z")

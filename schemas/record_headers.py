@@ -21,13 +21,13 @@ _OF_A_REQUEST: dict[str, Schema] = {
         "of the record.",
     },
     envelope.TYPE: {"type": "string", "description": "By default `llm.message.requested`."},
-    envelope.SOURCE: {**_TEXT, "description": "The sender, for people who read the topic."},
+    envelope.SOURCE: {**_TEXT, "description": "Name of the sender, for information only."},
     envelope.CONTENT_TYPE: {"const": "application/json"},
-    envelope.CORRELATION_ID: {**_TEXT, "description": "Any text. It is returned in the reply."},
+    envelope.CORRELATION_ID: {**_TEXT, "description": "Any text, returned in the reply."},
     envelope.DEADLINE: {
         **_TIME,
-        "description": "The request expires if it has not been answered by then: by default 1 hour, at most 7 days. "
-        "A `deadline` in the value takes precedence.",
+        "description": "The request expires if it has not been answered by this time: at most 7 days ahead, by default "
+        "1 hour. A `deadline` in the value takes precedence.",
     },
     envelope.TRACEPARENT: {"type": "string", "description": "W3C Trace Context. It is returned in the reply."},
     envelope.SIGNATURE: {**_TEXT, "description": f"HMAC over id, type, tenant, user, key and value. {_GATEWAYS_ONLY}"},
@@ -44,14 +44,14 @@ _OF_A_REQUEST: dict[str, Schema] = {
     },
     envelope.CALLER_WAITS: {
         "const": "1",
-        "description": "A client holds a connection open for the answer: fewer attempts, short back-off.",
+        "description": "A client waits for the answer on an open connection: fewer attempts, shorter back-off.",
     },
 }
 _OF_OURS: dict[str, Schema] = {
     envelope.SPEC_VERSION: {"const": "1.0", "description": "CloudEvents."},
     envelope.ID: {
         **_UUID,
-        "description": "The record's id. A repeat has the same.",
+        "description": "The record's id. If the record is sent again, it has the same id.",
     },
     envelope.TYPE: {"type": "string"},
     envelope.SOURCE: {"type": "string"},

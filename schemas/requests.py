@@ -158,11 +158,11 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class BodyRef(BaseModel):
-    """Where the rest of a large body is kept. ``sha256`` and ``bytes``: of the text there, which is JSON."""
+    """The file with the rest of a large body, as JSON."""
 
     file_id: FileId
-    sha256: Annotated[Sha256, described("SHA-256 of the text, in hex.")]
-    bytes: Annotated[int, Field(ge=1), described("Length of the text.", 3_000_000)]
+    sha256: Annotated[Sha256, described("SHA-256 of the file, in hex.")]
+    bytes: Annotated[int, Field(ge=1), described("Length of the file.", 3_000_000)]
     body_hash: Annotated[Sha256, described("The hash of the whole body, by which repeated requests are compared.")]
 
 
@@ -184,7 +184,7 @@ def _or_a_prompt(schema: dict[str, Any]) -> None:
 
 def _published_ref() -> dict[str, Any]:
     schema = BodyRef.model_json_schema()
-    what = "Instead of `messages`, where the body is too large for a record. Only gateways write it."
+    what = "Replaces `messages` if the body is too large for a record. Only gateways write it."
     return {**schema, "description": what}
 
 
