@@ -26,7 +26,7 @@ class Audit:
         return [Route("GET", "/v1/audit", self.list_changes, Scope.ADMIN, {200: page}, lists=True)]
 
     async def list_changes(self, call: Call[None], query: Annotated[AuditQuery, Query()]) -> Response:
-        """List what people and keys have changed, newest first.
+        """List the changes by people and keys, newest first.
 
         Entries contain no texts of messages and no secrets; sent messages have no entries. A call examines a limited
         number of entries: see `searched_to`. Only for admins.

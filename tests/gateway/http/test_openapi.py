@@ -72,6 +72,18 @@ def test_a_summary_is_imperative(operation: dict[str, Any]) -> None:
     assert not re.search(r"[.\n]$|\n", summary)
 
 
+def test_the_summary_of_a_list_names_what_is_listed() -> None:
+    """No list has the summary of another one: it contains each noun of its operation id."""
+    lists = [each for each in OPERATIONS if each["operationId"].startswith("list")]
+
+    assert [
+        each["operationId"]
+        for each in lists
+        for noun in re.findall("[A-Z][a-z]+", each["operationId"])
+        if noun.lower() not in each["summary"]
+    ] == []
+
+
 @ids
 def test_an_operation_has_one_described_tag(operation: dict[str, Any]) -> None:
     """Each operation belongs to one group, and the group has a description."""
